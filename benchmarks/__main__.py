@@ -1,0 +1,193 @@
+"""``python -m benchmarks``: the command line, and putting the parts together."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks import chart, curves, datasets, native
+from benchmarks.datasets import World
+from benchmarks.load import LoadGenerator
+from benchmarks.measure import Bench
+from benchmarks.peers import PEERS, Setting
+from benchmarks.peers.dovecot import mail_owner
+from benchmarks.report import as_text
+from benchmarks.rounds import run, say
+from benchmarks.workloads import WORKLOADS
+
+#: What all others are compared with, if it takes part.
+REFERENCE = "dovecot"
+#: Ten thousand idle sessions, each with a socket and whatever a server opens for a mailbox.
+OPEN_FILES = 65_536
+
+
+def _names(known: Sequence[str]) -> Callable[[str], list[str]]:
+    def parse(text: str) -> list[str]:
+        names = [name for name in text.split(",") if name]
+        for name in names:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
+        return names
+
+    return parse
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="The same POP3 work for several servers in one run; every octet is compared. "
+        "Exit status 1 means wrong answers; no time ever fails a run.",
+    )
+    parser.add_argument(
+        "what",
+        nargs="?",
+        choices=("table", "curves"),
+        default="table",
+        help="the table (default) or the curves",
+    )
+    add = parser.add_argument
+    add("--quick", action="store_true", help="small mailboxes, one short round: under a minute")
+    add("--rounds", type=int, help="how often everything is measured (default 3, quick 1)")
+    add("--seconds", type=float, help="how long each load lasts (default 3, quick 0.3)")
+    add("--peers", type=_names(list(PEERS)), default=list(PEERS), help=f"of {','.join(PEERS)}")
+    add(
+        "--workloads", type=_names(list(WORKLOADS)), default=list(WORKLOADS), help=f"of {','.join(WORKLOADS)}"
+    )
+    add("--users", type=int, help="mailboxes of 20 messages (default 100, quick 20)")
+    add("--load-processes", type=int, help="processes of the load generator (default: half the cores)")
+    add("--most-messages", type=int, default=1_000_000, help="curves: the largest mailbox")
+    add("--most-octets", type=int, default=1_000_000_000, help="curves: the largest message")
+    add("--most-connections", type=int, default=10_000, help="curves: the most sessions at once")
+    add("--json", type=Path, metavar="FILE", help="write all figures")
+    add("--chart", type=Path, metavar="FILE", help="draw them; .svg or .png (needs pop3toy[bench])")
+    add("--keep-dir", type=Path, metavar="DIR", help="make the mail here, keep it, and use it again")
+    return parser
+
+
+@contextmanager
+def _root(keep: Path | None) -> Iterator[Path]:
+    """The directory of the run; removed at the end unless it was named."""
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+        yield keep.resolve()
+        return
+    made = Path(tempfile.mkdtemp(prefix="pop3bench-"))
+    # A server that gives up its rights must still find the mail.
+    made.chmod(0o755)
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _certificate(root: Path) -> tuple[Path, Path] | None:
+    """A certificate with a P-256 key for all peers; ``None``, with a word, without OpenSSL's program."""
+    certificate, key = root / "certificate.pem", root / "key.pem"
+    command = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=localhost"
+    )
+    command += " -addext subjectAltName=DNS:localhost,IP:127.0.0.1"
+    if shutil.which("openssl") is None:
+        say("TLS is left out: apt-get install openssl")
+        return None
+    subprocess.run([*command.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    return certificate, key
+
+
+def _data_sets(options: argparse.Namespace) -> list[datasets.DataSet]:
+    """The sets that the chosen workloads need."""
+    if options.quick:
+        sets = [datasets.QUICK_SMALL, datasets.QUICK_MANY, datasets.QUICK_BIG, datasets.QUICK_IDLE]
+    else:
+        sets = [datasets.SMALL, datasets.MANY, datasets.BIG, datasets.IDLE]
+    if options.users:
+        sets[0] = datasets.DataSet("small", options.users, 20, 6_000)
+    needed = {WORKLOADS[name].data for name in options.workloads}
+    return [data for data in sets if data.name in needed]
+
+
+def _table(options: argparse.Namespace, bench: Bench) -> int:
+    for data in _data_sets(options):
+        bench.setting.world.add(data)
+    workloads = [WORKLOADS[name] for name in options.workloads]
+    # A server has a socket and perhaps an open mailbox for each.
+    most = max((_open_files() - 1_000) // 2, 1)
+    workloads = [workload.at_most(most) for workload in workloads]
+    if options.quick:
+        workloads = [workload.quick() for workload in workloads if workload.held <= 1_000]
+    rounds = options.rounds or (1 if options.quick else 3)
+    outcome = run(bench, [PEERS[name] for name in options.peers], workloads, rounds)
+    if not outcome.peers:
+        say("nobody took part")
+        return 1
+    reference = REFERENCE if REFERENCE in outcome.peers else next(iter(outcome.peers))
+    sys.stdout.write(as_text(outcome, workloads, reference))
+    if options.json:
+        options.json.write_text(json.dumps(outcome.as_json(workloads, reference), indent=1) + "\n")
+    if options.chart:
+        chart.draw_table(outcome, workloads, reference, options.chart)
+    return 1 if outcome.wrong else 0
+
+
+def _open_files() -> int:
+    """Let servers and clients have as many open files as we may give them; gives the number."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard != resource.RLIM_INFINITY and hard < OPEN_FILES:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
+            return OPEN_FILES
+        except (ValueError, OSError):
+            pass
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard if hard != resource.RLIM_INFINITY else OPEN_FILES
+
+
+def _stop(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run it; the exit status is 0 if every answer was right, 1 if not, 2 if it could not be run."""
+    options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        if options.chart:
+            chart.available()
+        with _root(options.keep_dir) as root:
+            program = native.build("pop3load", root)
+            pair = _certificate(root) or (None, None)
+            world = World(root, mail_owner(), say=say)
+            setting = Setting(world, world.peers, *pair)
+            processes = options.load_processes or max((os.cpu_count() or 1) // 2, 1)
+            seconds = options.seconds or (0.3 if options.quick else 3.0)
+            bench = Bench(setting, LoadGenerator(program, root, processes), seconds)
+            if options.what == "table":
+                return _table(options, bench)
+            _open_files()
+            return curves.run(
+                bench,
+                [PEERS[name] for name in options.peers],
+                curves.Reach(options.most_messages, options.most_octets, options.most_connections),
+                options.json,
+                options.chart,
+            )
+    except (native.CompilerMissing, chart.NoChart) as missing:
+        say(str(missing))
+        return 2
+    except KeyboardInterrupt:
+        say("stopped")
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,243 @@
+"""The checker of an accounts file: slow hashes in threads, a failure equally long for everybody.
+
+What the file means is in ``passwd_file``, when it is read again in
+``watched``, what a hash means in ``schemes``.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
+from twisted.cred.error import UnauthorizedLogin
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ..errors import StoreTrouble
+from ..interfaces import Channel, MaybeDeferred
+from .edit import edit_file
+from .passwd_file import Account, Accounts, with_password_renewed
+from .schemes import StoredPassword, make
+from .sources import IAccountSource, decoy_verifier
+from .success_cache import SuccessCache
+from .verifier import ITERATIONS, Verifier, derive
+from .watched import WatchedFile
+from .workers import Workers
+
+__all__ = ["AccountsFile"]
+
+
+@implementer(ICredentialsChecker, IAccountSource)
+class AccountsFile:
+    """A twisted.cred checker for the users of an accounts file.
+
+    Reads the file at once, and again in a thread when a login finds it changed.
+
+    :param path: the file (see :mod:`~pop3toy.auth.passwd_file`).
+    :param workers: where slow checks are done.
+    :param clock: tells how long a success is remembered.
+    :param renew: write a better hash into the file when a user with an
+        outdated one logs in.
+    :param wall: the file system's idea of now, in seconds.
+    :raises OSError: if the file cannot be read.
+    :raises MissingLibrary: if it holds hashes whose library is not installed.
+    """
+
+    credentialInterfaces = (IUsernamePassword, IUsernameHashedPassword)
+    _log = Logger()
+
+    def __init__(
+        self,
+        path: str | Path,
+        workers: Workers,
+        clock: IReactorTime,
+        *,
+        renew: bool = False,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._cache = SuccessCache(clock)
+        self._file = WatchedFile(path, workers, wall=wall, changed=self._cache.clear)
+        self._workers = workers
+        self._renew = renew
+        self._key = secrets.token_bytes(32)
+        self._renewing: set[str] = set()
+
+    # -- twisted.cred ------------------------------------------------------------------
+
+    def requestAvatarId(self, credentials: Any) -> Any:
+        """The user's name in UTF-8, if the credentials fit; at once or as a Deferred.
+
+        :raises twisted.cred.error.UnauthorizedLogin: (or fails with) for bad
+            credentials.
+        :raises pop3toy.errors.StoreTrouble: (or fails with) if the file cannot
+            be read, or too many logins wait.
+        """
+        if IUsernamePassword.providedBy(credentials):
+            return self._file.use(self._check_password, credentials)
+        return self._file.use(self._check_digest, credentials)
+
+    def _check_digest(self, accounts: Accounts, credentials: Any) -> Any:
+        account = accounts.by_name.get(_text(credentials.username))
+        secret = account.password.secret if account is not None else None
+        matches = credentials.checkPassword(self._key if secret is None else secret)
+        if secret is None or account is None or matches is not True:
+            raise UnauthorizedLogin
+        return self._let_in(account, credentials)
+
+    def _check_password(self, accounts: Accounts, credentials: Any) -> Any:
+        account = accounts.by_name.get(_text(credentials.username))
+        password: bytes = credentials.password
+        if account is None:
+            return self._refuse_after(accounts.decoys, password)
+        stored = account.password
+        fits = stored.verify if stored.cheap else partial(self._cache.has, account.name, stored.encoded)
+        if fits(password):
+            return self._let_in(account, credentials)
+        if stored.cheap:
+            return self._refuse_after(accounts.decoys, password)
+        # One's own password takes the place of the decoy of its kind.
+        decoys = [decoy for decoy in accounts.decoys if decoy.cost != stored.cost]
+        judging = self._workers.run(_judge, stored, decoys, password)
+        return judging.addCallback(self._judged, accounts, account, credentials)
+
+    def _judged(self, fits: bool, accounts: Accounts, account: Account, credentials: Any) -> bytes:
+        if not fits:
+            raise UnauthorizedLogin
+        if accounts is self._file.accounts:
+            self._cache.add(account.name, account.password.encoded, credentials.password)
+        return self._let_in(account, credentials)
+
+    def _refuse_after(self, decoys: Sequence[StoredPassword], password: bytes) -> Deferred[bytes]:
+        if not decoys:
+            raise UnauthorizedLogin
+        return self._workers.run(_spend_time, decoys, password).addCallback(_refuse)
+
+    def _let_in(self, account: Account, credentials: Any) -> bytes:
+        channel: Channel | None = getattr(credentials, "channel", None)
+        if not account.admits(channel.host if channel is not None else None):
+            raise UnauthorizedLogin
+        if self._renew and IUsernamePassword.providedBy(credentials):
+            self._consider_renewal(account, credentials.password)
+        return account.name.encode("utf-8")
+
+    # -- what SCRAM and deliveries ask ---------------------------------------------------
+
+    @property
+    def users(self) -> int:
+        """How many users there are."""
+        return len(self._file.accounts.by_name)
+
+    def left_out(self, *, also_others: bool) -> dict[str, int]:
+        """See :meth:`~pop3toy.auth.passwd_file.Accounts.left_out`."""
+        return self._file.accounts.left_out(also_others=also_others)
+
+    def recoverable(self) -> bool:
+        """Whether some user's password is kept in clear text."""
+        return self._file.accounts.recoverable
+
+    def scram_hashes(self) -> frozenset[str]:
+        """The hashes with which SCRAM can work for some user."""
+        return self._file.accounts.scram_hashes
+
+    def verifier(self, user: str, hash_name: str) -> MaybeDeferred[Verifier | None]:
+        """What SCRAM needs to check a user; ``None`` if the user cannot use SCRAM."""
+        return self._file.use(self._verifier, user, hash_name)
+
+    def _verifier(self, accounts: Accounts, user: str, hash_name: str) -> MaybeDeferred[Verifier | None]:
+        account = accounts.by_name.get(user)
+        kept = account.password.verifier(hash_name) if account is not None else None
+        if not accounts.recoverable:
+            return kept
+        # Some verifiers must be made from passwords.  So that nobody sees
+        # whose, the work is done for every user.
+        secret = account.password.secret if account is not None else None
+        decoy = self.decoy(user, hash_name)
+        made = self._workers.run(derive, secret or self._key, hash_name, decoy.salt, decoy.iterations)
+        return made.addCallback(lambda verifier: verifier if secret is not None else kept)
+
+    def decoy(self, user: str, hash_name: str) -> Verifier:
+        """What SCRAM shows of a user that does not exist."""
+        accounts = self._file.accounts
+        iterations, salt_length = accounts.scram_example(hash_name) or (ITERATIONS, 16)
+        return decoy_verifier(accounts.decoy_key or self._key, user, hash_name, iterations, salt_length)
+
+    def exists(self, user: str) -> MaybeDeferred[bool]:
+        """Whether there is such a user."""
+        return self._file.use(lambda accounts: user in accounts.by_name)
+
+    def find(self, user: str) -> MaybeDeferred[Account | None]:
+        """A user's account, with its settings, or ``None``."""
+        return self._file.use(lambda accounts: accounts.by_name.get(user))
+
+    def admits(self, user: str, channel: Channel | None) -> MaybeDeferred[bool]:
+        """Whether the user's ``nologin`` and ``allow_nets`` let it in from here."""
+        return self._file.use(
+            lambda accounts: (
+                (account := accounts.by_name.get(user)) is None
+                or account.admits(channel.host if channel is not None else None)
+            )
+        )
+
+    # -- renewal ---------------------------------------------------------------------------
+
+    def _consider_renewal(self, account: Account, password: bytes) -> None:
+        if account.name in self._renewing or not account.password.outdated:
+            return
+        try:
+            renewing = self._workers.run(_renew, self._file.path, account, password)
+        except StoreTrouble:
+            # Too busy: the next login will do.
+            return
+        self._renewing.add(account.name)
+        renewing.addCallbacks(self._renewed, self._not_renewed, callbackArgs=(account.name,))
+
+    def _renewed(self, _: None, name: str) -> None:
+        self._renewing.discard(name)
+        self._log.info(
+            "accounts file {path}: password hash of {user} renewed", path=str(self._file.path), user=name
+        )
+
+    def _not_renewed(self, why: Failure) -> None:
+        # The name stays in the set: once is enough to be told.
+        self._log.warn(
+            "accounts file {path}: a password hash could not be renewed: {why}",
+            path=str(self._file.path),
+            why=why.getErrorMessage(),
+        )
+
+
+def _text(user: bytes) -> str:
+    # Octets that are not UTF-8 become a name that nobody has.
+    return user.decode("utf-8", "surrogateescape")
+
+
+def _judge(stored: StoredPassword, decoys: Sequence[StoredPassword], password: bytes) -> bool:
+    """In a thread: whether it fits; if not, the decoys take their time too."""
+    if stored.verify(password):
+        return True
+    _spend_time(decoys, password)
+    return False
+
+
+def _spend_time(passwords: Sequence[StoredPassword], password: bytes) -> None:
+    for decoy in passwords:
+        decoy.verify(password)
+
+
+def _refuse(_: None) -> bytes:
+    raise UnauthorizedLogin
+
+
+def _renew(path: Path, account: Account, password: bytes) -> None:
+    """In a thread: write a new hash, unless somebody has changed the password meanwhile."""
+    made = make(password)
+    edit_file(path, lambda text: with_password_renewed(text, account, made))

@@ -1,0 +1,188 @@
+"""What a session asks about coming in, answered by a twisted.cred Portal.
+
+Translates between the session's :class:`~pop3toy.interfaces.Authenticator` and
+twisted.cred: credentials go in, an opened mailbox or a refusal comes out.  No
+password is compared here and no mailbox opened.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Collection, Sequence
+from importlib import import_module
+from typing import Any
+
+from twisted.cred.credentials import ICredentials, IUsernameHashedPassword, IUsernamePassword
+from twisted.cred.error import LoginDenied, UnauthorizedLogin
+from twisted.cred.portal import Portal
+from twisted.internet.defer import Deferred
+from twisted.mail.pop3 import IMailbox as ITwistedMailbox
+from twisted.python.failure import Failure
+
+from ..errors import AuthenticationFailed, BadCommand
+from ..interfaces import Channel, Exchange, IMailbox, Login, MaybeDeferred, SessionRecord
+from .chain import AnyOf
+from .credentials import ApopDigest, ClearPassword
+from .door import Door, ProvenIdentityChecker, Visitor
+from .guard import Attempt, Guard, unguarded
+from .later import at_hand, then
+from .mechanisms import MECHANISMS
+from .sasl import Circumstances, Dialogue, Proof
+from .strcred import repair_checkers
+
+__all__ = ["PortalAuthenticator"]
+
+
+def _random_nonce() -> str:
+    return secrets.token_hex(16)
+
+
+class PortalAuthenticator:
+    """An :class:`~pop3toy.interfaces.Authenticator` over a twisted.cred Portal.
+
+    :param portal: its realm gives :class:`pop3toy.interfaces.IMailbox` or
+        :class:`twisted.mail.pop3.IMailbox`; its checkers, which are all
+        registered by now, decide what is offered.  A checker for identities
+        that a mechanism has proven is added.
+    :param guard: keeps penalties, sessions per user and LOGIN-DELAY; without
+        one there are none.
+    :param allow_cleartext: take passwords and tokens from a network without TLS too.
+    :param masters: users who may open others' maildrops with PLAIN's, SCRAM's
+        or a token's authorization identity.
+    :param mechanisms: offer none but these, ``APOP`` and ``USER`` among them;
+        ``None`` for all that can work.
+    :param certificates: the verified name in a client's certificate is a user
+        (EXTERNAL).
+    :param tokens: an :class:`~pop3toy.auth.oauth.ITokenChecker`.
+    :param nonce: a fresh random word each time, for challenges.
+    """
+
+    def __init__(
+        self,
+        portal: Portal,
+        *,
+        guard: Guard | None = None,
+        allow_cleartext: bool = False,
+        masters: Collection[str] = (),
+        mechanisms: Collection[str] | None = None,
+        certificates: bool = False,
+        tokens: object = None,
+        nonce: Callable[[], str] = _random_nonce,
+    ) -> None:
+        repair_checkers(portal)
+        self._accounts = AnyOf(dict.fromkeys(portal.checkers.values()))
+        portal.registerChecker(ProvenIdentityChecker(self._accounts))
+        # The same checkers, and a door before the realm.
+        self._guard = guard = guard if guard is not None else unguarded()
+        self._portal = Portal(Door(portal, guard, masters))
+        self._portal.checkers = portal.checkers
+        self._allow_cleartext = allow_cleartext
+        self._only = None if mechanisms is None else frozenset(name.upper() for name in mechanisms)
+        self._certificates = certificates
+        self._tokens = tokens
+        self._nonce = nonce
+
+    def clear_text(self, channel: Channel) -> bool:
+        """Whether USER and PASS are offered and taken on this connection."""
+        return self._private(channel) and self._wanted("USER") and IUsernamePassword in self._portal.checkers
+
+    def timestamp(self, channel: Channel) -> str | None:
+        """A fresh APOP timestamp, or ``None`` where APOP cannot work.
+
+        RFC 1939 section 7 suggests process id, clock and host name; random
+        octets are as unique and tell nothing.
+        """
+        if not self._wanted("APOP") or IUsernameHashedPassword not in self._portal.checkers:
+            return None
+        return f"<{self._nonce()}@pop3toy>" if self._accounts.recoverable() else None
+
+    def mechanisms(self, channel: Channel) -> Sequence[str]:
+        """The SASL mechanisms that can work here now, best first."""
+        here = self._circumstances(channel)
+        return [name for name, made in MECHANISMS.items() if self._wanted(name) and made.offered(here)]
+
+    def login_delay(self) -> int:
+        """Seconds that LOGIN-DELAY announces; 0 for none (RFC 2449 section 6.5)."""
+        return self._guard.limits.login_delay
+
+    def password(self, user: bytes, password: bytes, record: SessionRecord) -> MaybeDeferred[Login]:
+        """Check a clear-text password and open the maildrop.
+
+        :raises pop3toy.errors.Refusal: (or fails with) ``AuthenticationFailed``,
+            ``InUse``, ``LoginDelay`` or ``StoreTrouble``.
+        """
+        if not self.clear_text(record.channel):
+            raise BadCommand("clear-text passwords are not taken here")
+        return self._begin(ClearPassword(user, password, record.channel), user, record, "USER")
+
+    def apop(self, user: bytes, digest: bytes, timestamp: str, record: SessionRecord) -> MaybeDeferred[Login]:
+        """The same for APOP: ``digest`` is the MD5 of timestamp and secret in hex."""
+        return self._begin(ApopDigest(user, digest, timestamp, record.channel), user, record, "APOP")
+
+    def begin(self, mechanism: str, record: SessionRecord) -> Exchange:
+        """Start a SASL exchange.
+
+        :raises pop3toy.errors.BadCommand: if the mechanism is not offered here.
+        """
+        name = mechanism.upper()
+        here = self._circumstances(record.channel)
+        if name not in MECHANISMS or not self._wanted(name) or not MECHANISMS[name].offered(here):
+            raise BadCommand("this mechanism is not available here")
+
+        def enter(proof: Proof, attempt: Attempt) -> MaybeDeferred[Login]:
+            return self._enter(proof.credentials, Visitor(record, attempt, proof.act_as), name)
+
+        return Dialogue(MECHANISMS[name](here), self._guard.attempt(record.channel.host), enter)
+
+    def _private(self, channel: Channel) -> bool:
+        return channel.private or self._allow_cleartext
+
+    def _wanted(self, name: str) -> bool:
+        return self._only is None or name in self._only
+
+    def _circumstances(self, channel: Channel) -> Circumstances:
+        return Circumstances(
+            channel=channel,
+            clear_text=self._private(channel),
+            credentials=self._portal.checkers,
+            accounts=self._accounts,
+            nonce=self._nonce,
+            tokens=self._tokens,
+            certificates=self._certificates,
+        )
+
+    def _begin(
+        self, credentials: ICredentials, user: bytes, record: SessionRecord, mechanism: str
+    ) -> MaybeDeferred[Login]:
+        attempt = self._guard.attempt(record.channel.host, user.decode("utf-8", "replace"))
+        return self._enter(credentials, Visitor(record, attempt), mechanism)
+
+    def _enter(self, credentials: ICredentials, visitor: Visitor, mechanism: str) -> MaybeDeferred[Login]:
+        def go_on(_: None) -> MaybeDeferred[Login]:
+            admission: Deferred[Any] = self._portal.login(credentials, visitor, IMailbox, ITwistedMailbox)
+            admission.addCallback(_login, visitor, mechanism)
+            return at_hand(admission.addErrback(_failed, visitor.attempt))
+
+        return then(visitor.attempt.start(), go_on)
+
+
+def _login(admission: tuple[object, Any, Callable[[], object]], visitor: Visitor, mechanism: str) -> Login:
+    _, avatar, logout = admission
+    try:
+        if not IMailbox.providedBy(avatar):
+            # Importing it registers the adapter, which only other programs' realms need.
+            import_module("pop3toy.stores.adapter")
+        return Login(visitor.user, IMailbox(avatar), logout, mechanism)
+    except BaseException:
+        logout()
+        raise
+
+
+def _failed(why: Failure, attempt: Attempt) -> Failure:
+    if why.check(UnauthorizedLogin, LoginDenied, AuthenticationFailed) is None:
+        attempt.dropped()
+        return why
+    attempt.failed()
+    if why.check(AuthenticationFailed) is None:
+        raise AuthenticationFailed
+    return why

@@ -1,0 +1,130 @@
+"""Several checkers as one: a Portal takes one checker for each kind of credentials.
+
+Who is unknown to the first is asked of the next, and so on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.credentials import IUsernameHashedPassword
+from twisted.cred.error import UnauthorizedLogin
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ..interfaces import Channel, MaybeDeferred
+from .later import then
+from .sources import IAccountSource, decoy_verifier
+from .strcred import repaired
+from .verifier import Verifier
+
+__all__ = ["AnyOf"]
+
+_T = TypeVar("_T")
+
+
+@implementer(ICredentialsChecker, IAccountSource)
+class AnyOf:
+    """Lets in whom one of these checkers lets in.
+
+    A failure goes through all of them, so that it takes the same time for a
+    user of the first and of none.
+
+    :param checkers: any checkers; those that provide
+        :class:`~pop3toy.auth.sources.IAccountSource` are asked as such too.
+    """
+
+    def __init__(self, checkers: Iterable[ICredentialsChecker]) -> None:
+        self._checkers: list[Any] = [repaired(checker) for checker in checkers]
+        self._sources: list[Any] = [c for c in self._checkers if IAccountSource.providedBy(c)]
+        interfaces = (interface for checker in self._checkers for interface in _takes(checker))
+        self.credentialInterfaces = tuple(dict.fromkeys(interfaces))
+
+    def requestAvatarId(self, credentials: Any) -> Any:
+        """What the first checker says that does not refuse; at once or as a Deferred.
+
+        :raises twisted.cred.error.UnauthorizedLogin: (or fails with) if all refuse.
+        """
+        able = [c for c in self._checkers if any(taken.providedBy(credentials) for taken in _takes(c))]
+        return _ask(able, credentials)
+
+    def recoverable(self) -> bool:
+        """Whether some user's password is known to one of them.
+
+        A checker that does not say more is believed what it says it takes.
+        """
+        return any(
+            checker.recoverable() if checker in self._sources else IUsernameHashedPassword in _takes(checker)
+            for checker in self._checkers
+        )
+
+    def scram_hashes(self) -> frozenset[str]:
+        """The hashes with which SCRAM can work for some user of one of them."""
+        return frozenset().union(*(source.scram_hashes() for source in self._sources))
+
+    def verifier(self, user: str, hash_name: str) -> MaybeDeferred[Verifier | None]:
+        """The first one's that has one.  All are asked, so that it takes the same time for everybody."""
+        return _all(
+            [partial(source.verifier, user, hash_name) for source in self._sources],
+            lambda found: next((verifier for verifier in found if verifier is not None), None),
+        )
+
+    def decoy(self, user: str, hash_name: str) -> Verifier:
+        """As the first would make it whose users can use SCRAM."""
+        for source in self._sources:
+            if hash_name in source.scram_hashes():
+                decoy: Verifier = source.decoy(user, hash_name)
+                return decoy
+        return decoy_verifier(b"", user, hash_name)
+
+    def exists(self, user: str) -> MaybeDeferred[bool]:
+        """Whether one of them has such a user."""
+        return _all([partial(source.exists, user) for source in self._sources], any)
+
+    def admits(self, user: str, channel: Channel | None) -> MaybeDeferred[bool]:
+        """Whether none of them keeps the user out."""
+        return _all([partial(source.admits, user, channel) for source in self._sources], all)
+
+
+def _takes(checker: Any) -> tuple[Any, ...]:
+    return tuple(getattr(checker, "credentialInterfaces", ()))
+
+
+def _ask(checkers: list[Any], credentials: Any) -> Any:
+    if not checkers:
+        raise UnauthorizedLogin
+    first, *others = checkers
+    try:
+        answer = first.requestAvatarId(credentials)
+    except UnauthorizedLogin:
+        return _ask(others, credentials)
+    if isinstance(answer, Deferred):
+        answer.addErrback(_ask_others, others, credentials)
+    return answer
+
+
+def _ask_others(why: Failure, others: list[Any], credentials: Any) -> Any:
+    why.trap(UnauthorizedLogin)
+    return _ask(others, credentials)
+
+
+def _all(
+    questions: Sequence[Callable[[], MaybeDeferred[Any]]], verdict: Callable[[list[Any]], _T]
+) -> MaybeDeferred[_T]:
+    """Ask one after the other, and judge the answers."""
+    answers: list[Any] = []
+
+    def heard(answer: Any) -> MaybeDeferred[_T]:
+        answers.append(answer)
+        return go_on()
+
+    def go_on() -> MaybeDeferred[_T]:
+        if len(answers) == len(questions):
+            return verdict(answers)
+        return then(questions[len(answers)](), heard)
+
+    return go_on()

@@ -1,0 +1,81 @@
+"""Changing a file that others read and change at the same time.
+
+Whoever reads sees the old file or the new one and never a half; of several
+who change it at once nobody's change is lost.  What the text means is not
+known here.  Blocks: for a command line or a thread.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+__all__ = ["edit_file"]
+
+#: A file of secrets is for its owner; a group that could read it may go on.
+_PRIVATE = 0o600
+_AT_MOST = 0o660
+
+
+def edit_file(path: str | Path, change: Callable[[bytes], bytes]) -> None:
+    """Replace a file's text by what ``change`` makes of it, durably.
+
+    The file is made if it is missing, readable for its owner alone.  If
+    ``change`` raises, nothing changes.
+
+    :raises OSError: if it cannot be read or written.
+    """
+    # The link is followed and stays; what it leads to is replaced.
+    target = Path(path).resolve()
+    descriptor = _lock(target)
+    try:
+        before = os.fstat(descriptor)
+        with os.fdopen(os.dup(descriptor), "rb") as file:
+            old = file.read()
+        new = change(old)
+        if new != old:
+            _replace(target, new, before)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(target: Path) -> int:
+    """The locked file; the one that has the name now, not one that was replaced while we waited."""
+    while True:
+        descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _PRIVATE)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), os.stat(target)):
+                    return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _replace(target: Path, text: bytes, before: os.stat_result) -> None:
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), before.st_mode & _AT_MOST)
+            if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
+                # Root edits the mail user's file: it stays the mail user's.
+                os.fchown(file.fileno(), before.st_uid, before.st_gid)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, target)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+    directory = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,79 @@
+"""The realm: from a user whose identity is proven to the opened maildrop.
+
+What twisted.cred calls the avatar is the opened mailbox, and its logout is the
+mailbox's release.  Nothing here knows a password or a mechanism.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from twisted.cred.checkers import ANONYMOUS
+from twisted.cred.portal import IRealm
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+from zope.interface.interface import InterfaceClass
+
+from ..errors import AuthenticationFailed
+from ..interfaces import IMailbox, IMailStore
+from .readonly import SharedMailbox
+
+__all__ = ["Admission", "MailboxRealm", "user_name"]
+
+#: What a realm answers: the interface, the avatar, and how to log out.
+Admission: TypeAlias = tuple[InterfaceClass, object, Callable[[], object]]
+
+
+def user_name(avatar_id: object) -> str:
+    """The user as text, from whatever a checker calls an avatar id.
+
+    :raises pop3toy.errors.AuthenticationFailed: if the bytes are not UTF-8:
+        no store knows such a user.
+    """
+    if isinstance(avatar_id, bytes):
+        try:
+            return avatar_id.decode("utf-8")
+        except UnicodeDecodeError:
+            raise AuthenticationFailed(detail="the user name is not UTF-8") from None
+    return str(avatar_id)
+
+
+@implementer(IRealm)
+class MailboxRealm:
+    """Opens the maildrop of whoever was let in.
+
+    :param store: an :class:`~pop3toy.interfaces.IMailStore`.
+    :param anonymous: whose maildrop an anonymous visitor may read but not
+        change, or ``None`` for nobody's.  All anonymous visitors share one
+        open mailbox, and so the messages that were there for the first.
+    """
+
+    def __init__(self, store: IMailStore, *, anonymous: str | None = None) -> None:
+        self._store = store
+        self._demo = SharedMailbox(store, anonymous) if anonymous is not None else None
+
+    def requestAvatar(self, avatarId: object, mind: object, *interfaces: InterfaceClass) -> Any:
+        """Open the maildrop: ``(IMailbox, mailbox, release)`` or a Deferred of it.
+
+        :param avatarId: the user's name, text or UTF-8, or
+            :data:`twisted.cred.checkers.ANONYMOUS`.
+        :raises NotImplementedError: if the caller does not take an
+            :class:`~pop3toy.interfaces.IMailbox`.
+        :raises pop3toy.errors.Refusal: (or fails with) what the store says.
+        """
+        if IMailbox not in interfaces:
+            raise NotImplementedError("this realm opens pop3toy.interfaces.IMailbox and nothing else")
+        if avatarId == ANONYMOUS:
+            if self._demo is None:
+                raise AuthenticationFailed
+            opening = self._demo.open()
+        else:
+            opening = self._store.open(user_name(avatarId))
+        if isinstance(opening, Deferred):
+            return opening.addCallback(_admission)
+        return _admission(opening)
+
+
+def _admission(mailbox: Any) -> Admission:
+    return IMailbox, mailbox, mailbox.release

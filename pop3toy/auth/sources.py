@@ -1,0 +1,63 @@
+"""What a checker may know of its users beyond whether a password fits.
+
+Any ``ICredentialsChecker`` works; one that provides :class:`IAccountSource`
+as well makes more mechanisms possible, and says precisely which.
+"""
+
+from __future__ import annotations
+
+import hmac
+
+from zope.interface import Interface
+
+from ..interfaces import Channel, MaybeDeferred
+from .verifier import ITERATIONS, Verifier
+
+__all__ = ["IAccountSource", "decoy_verifier"]
+
+
+class IAccountSource(Interface):
+    """Somebody who keeps accounts.
+
+    Every method but the first two may raise or fail with
+    :class:`~pop3toy.errors.StoreTrouble` when the accounts cannot be read.
+    """
+
+    def recoverable() -> bool:
+        """Whether some user's password is known, so that APOP and CRAM-MD5 can work."""
+
+    def scram_hashes() -> frozenset[str]:
+        """The hashes (``sha1``, ``sha256``) with which SCRAM can work for some user."""
+
+    def verifier(user: str, hash_name: str) -> MaybeDeferred[Verifier | None]:
+        """What SCRAM needs to check a user; ``None`` if the user cannot use SCRAM.
+
+        Takes the same time either way.
+        """
+
+    def decoy(user: str, hash_name: str) -> Verifier:
+        """A verifier that no password fits and that looks as if the user existed."""
+
+    def exists(user: str) -> MaybeDeferred[bool]:
+        """Whether there is such a user."""
+
+    def admits(user: str, channel: Channel | None) -> MaybeDeferred[bool]:
+        """Whether nothing but a password keeps the user from coming in here.
+
+        True for a user who is not known.
+        """
+
+
+def decoy_verifier(
+    key: bytes, user: str, hash_name: str, iterations: int = ITERATIONS, salt_length: int = 16
+) -> Verifier:
+    """A verifier that no password fits.
+
+    The same user has the same salt each time, as with an account, and whoever
+    does not have ``key`` cannot tell it from a random one.
+    """
+    salt, stored_key, server_key = (
+        hmac.digest(key, label + user.encode("utf-8", "surrogatepass"), hash_name)
+        for label in (b"salt ", b"stored ", b"server ")
+    )
+    return Verifier((salt * 4)[:salt_length], iterations, stored_key, server_key)

@@ -1,0 +1,138 @@
+"""An accounts file as it says now: read again when it has changed, in a thread.
+
+Knows when to read and whom to tell what is wrong with it; what the text means
+is in ``passwd_file``, and passwords are checked in ``accounts``.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ..errors import StoreTrouble
+from ..interfaces import MaybeDeferred
+from .passwd_file import Accounts, Problem, parse
+from .schemes import MissingLibrary
+from .workers import Workers
+
+__all__ = ["WatchedFile"]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+#: A file that changed less than this many seconds before it was read may
+#: change again within the same tick of the file system's clock, unseen.
+_UNSETTLED = 2.0
+_Signature = tuple[int, ...]
+_Reading = tuple[_Signature | None, Accounts]
+
+
+class WatchedFile:
+    """Reads the file at once, and again when it is asked for after a change.
+
+    :param wall: the file system's idea of now, in seconds.
+    :param changed: called when the accounts are other ones than before.
+    :raises OSError: if the file cannot be read now.
+    :raises MissingLibrary: if it holds hashes whose library is not installed.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        path: str | Path,
+        workers: Workers,
+        *,
+        wall: Callable[[], float] = time.time,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.path = Path(path)
+        #: What the file said when it was last read.
+        self.accounts = Accounts({})
+        self._workers = workers
+        self._wall = wall
+        self._changed = changed
+        self._signature: _Signature | None = None
+        self._waiting: list[Deferred[Accounts]] | None = None
+        self._take(self._read())
+        for problem in self.accounts.problems:
+            if problem.missing_library:
+                raise MissingLibrary(f"{self.path}: {problem}")
+
+    def use(
+        self,
+        function: Callable[Concatenate[Accounts, _P], MaybeDeferred[_T]],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> MaybeDeferred[_T]:
+        """Call with the accounts as the file says now: at once if it has not changed.
+
+        :raises pop3toy.errors.StoreTrouble: (or fails with) if it cannot be read.
+        """
+        if self._waiting is None:
+            try:
+                if _signature(os.stat(self.path)) == self._signature:
+                    return function(self.accounts, *args, **kwargs)
+            except FileNotFoundError:
+                # Reading it says so properly.
+                pass
+        waiting: Deferred[Any] = self._reading().addCallback(function, *args, **kwargs)
+        return cast("Deferred[_T]", waiting)
+
+    def _reading(self) -> Deferred[Accounts]:
+        turn: Deferred[Accounts] = Deferred()
+        if self._waiting is not None:
+            self._waiting.append(turn)
+            return turn
+        reading = self._workers.run(self._read)
+        self._waiting = [turn]
+        reading.addCallback(self._take).addCallbacks(self._reread, self._unreadable)
+        return turn
+
+    def _read(self) -> _Reading:
+        with open(self.path, "rb") as file:
+            before = os.fstat(file.fileno())
+            accounts = parse(file.read())
+            after = os.fstat(file.fileno())
+        settled = abs(self._wall() - after.st_mtime) > _UNSETTLED and _signature(before) == _signature(after)
+        if after.st_mode & stat.S_IROTH:
+            exposed = Problem(0, "everybody on this machine can read it: chmod 600")
+            accounts = replace(accounts, problems=(exposed, *accounts.problems))
+        return _signature(after) if settled else None, accounts
+
+    def _take(self, reading: _Reading) -> Accounts:
+        before = self.accounts
+        self._signature, accounts = reading
+        for problem in accounts.problems:
+            if problem not in before.problems:
+                self._log.warn("accounts file {path}: {problem}", path=str(self.path), problem=str(problem))
+        if accounts != before:
+            self.accounts = accounts
+            self._changed()
+        return self.accounts
+
+    def _reread(self, accounts: Accounts) -> None:
+        waiting, self._waiting = self._waiting or [], None
+        for turn in waiting:
+            turn.callback(accounts)
+
+    def _unreadable(self, why: Failure) -> None:
+        waiting, self._waiting = self._waiting or [], None
+        self._signature = None
+        detail = f"accounts file {self.path}: {why.getErrorMessage()}"
+        if why.check(OSError) is None:
+            self._log.failure("accounts file {path}: a bug", why, path=str(self.path))
+        for turn in waiting:
+            turn.errback(StoreTrouble("logins are not possible at the moment", detail=detail))
+
+
+def _signature(status: os.stat_result) -> _Signature:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -1,0 +1,166 @@
+"""The commands of the AUTHORIZATION state (RFC 1939 section 4, RFC 2449, 2595, 5034).
+
+What each command means; who is let in is decided in ``auth/``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from . import capabilities
+from .commands import Command, Response
+from .errors import BadCommand, Refusal
+from .interfaces import Challenge, Login, MaybeDeferred
+from .wire import After, Lines, Reply, Status, decode_base64
+
+if TYPE_CHECKING:
+    from .session import Session
+
+
+def user(session: Session, command: Command) -> Reply:
+    """USER: the same answer whether there is such a user or not (RFC 1939 section 7)."""
+    _clear_text_or_refuse(session)
+    session.user = cast(bytes, command.args[0])
+    return Status(True, "send PASS")
+
+
+def password(session: Session, command: Command) -> MaybeDeferred[Reply]:
+    """PASS: the second half of USER."""
+    _clear_text_or_refuse(session)
+    name, session.user = session.user, None
+    if name is None:
+        raise BadCommand("send USER first")
+    secret = cast(bytes, command.args[0])
+    return _enter(session, "USER", name, lambda: session.authenticator.password(name, secret, session.record))
+
+
+def apop(session: Session, command: Command) -> MaybeDeferred[Reply]:
+    """APOP: a digest of the greeting's timestamp and a shared secret (RFC 1939 section 7)."""
+    if session.timestamp is None:
+        raise BadCommand("APOP is not available here")
+    session.user = None
+    name, digest = cast("tuple[bytes, bytes]", command.args)
+    timestamp = session.timestamp
+    return _enter(
+        session, "APOP", name, lambda: session.authenticator.apop(name, digest, timestamp, session.record)
+    )
+
+
+def auth(session: Session, command: Command) -> MaybeDeferred[Reply]:
+    """AUTH: list the mechanisms, or start one (RFC 5034 section 4)."""
+    offered = session.authenticator.mechanisms(session.channel)
+    if not command.args:
+        return Lines("mechanisms follow", (b"".join(b"%b\r\n" % name.encode() for name in offered),))
+    mechanism = cast(bytes, command.args[0]).decode("ascii")
+    if mechanism not in offered:
+        raise BadCommand("this mechanism is not available here")
+    session.user = None
+    session.exchange = session.authenticator.begin(mechanism, session.record)
+    if len(command.args) == 1:
+        return _step(session, None)
+    initial = cast(bytes, command.args[1])
+    # RFC 5034 section 4: "=" is an initial response of zero length.
+    return _step(session, b"" if initial == b"=" else _decoded(session, initial))
+
+
+def respond(session: Session, response: Response) -> MaybeDeferred[Reply]:
+    """One line of a SASL exchange; ``*`` cancels it (RFC 5034 section 4)."""
+    if response.line == b"*":
+        _cancel(session)
+        raise BadCommand("authentication cancelled")
+    return _step(session, _decoded(session, response.line))
+
+
+def interrupted(session: Session) -> Refusal:
+    """What a line that is no response does to an exchange: it is over."""
+    _cancel(session)
+    return BadCommand("line too long, authentication cancelled")
+
+
+def stls(session: Session, command: Command) -> Reply:
+    """STLS: TLS from here on (RFC 2595 section 4)."""
+    if session.channel.tls is not None:
+        raise BadCommand("TLS is already active")
+    if not session.offer_stls:
+        raise BadCommand("TLS is not available here")
+    return Status(True, "begin TLS negotiation", after=After.START_TLS)
+
+
+def quit_(session: Session, command: Command) -> Reply:
+    """QUIT before login: nothing to update."""
+    return Status(True, "bye", after=session.farewell("quit"))
+
+
+COMMANDS: dict[str, Callable[[Session, Command], MaybeDeferred[Reply]]] = {
+    "USER": user,
+    "PASS": password,
+    "APOP": apop,
+    "AUTH": auth,
+    "CAPA": capabilities.capa,
+    "STLS": stls,
+    "QUIT": quit_,
+}
+
+
+def _clear_text_or_refuse(session: Session) -> None:
+    if not session.authenticator.clear_text(session.channel):
+        raise BadCommand("clear-text passwords are not taken here without TLS")
+
+
+def _enter(
+    session: Session, mechanism: str, name: bytes, attempt: Callable[[], MaybeDeferred[Login]]
+) -> MaybeDeferred[Reply]:
+    """Try to come in, and have it counted if that fails."""
+
+    def failed(why: Failure) -> Failure:
+        session.not_let_in(name.decode("utf-8", "replace"), mechanism, why)
+        return why
+
+    try:
+        login = attempt()
+    except Exception:
+        failed(Failure())
+        raise
+    if isinstance(login, Deferred):
+        return login.addErrback(failed).addCallback(session.enter)
+    return session.enter(login)
+
+
+def _decoded(session: Session, line: bytes) -> bytes:
+    try:
+        return decode_base64(line)
+    except ValueError:
+        _cancel(session)
+        raise BadCommand("this is not base64, authentication cancelled") from None
+
+
+def _step(session: Session, response: bytes | None) -> MaybeDeferred[Reply]:
+    exchange = session.exchange
+    assert exchange is not None
+
+    def over(why: Failure) -> Failure:
+        session.exchange = None
+        session.not_let_in(exchange.user or "", exchange.mechanism, why)
+        return why
+
+    def outcome(result: Challenge | Login) -> Reply:
+        return session.enter(result) if isinstance(result, Login) else result
+
+    try:
+        result = exchange.respond(response)
+    except Exception:
+        over(Failure())
+        raise
+    if isinstance(result, Deferred):
+        return result.addCallbacks(outcome, over)
+    return outcome(result)
+
+
+def _cancel(session: Session) -> None:
+    exchange, session.exchange = session.exchange, None
+    if exchange is not None:
+        exchange.cancel()

@@ -1,0 +1,142 @@
+"""What a transport tells about a connection: address, whether it is local, TLS."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import socket
+from functools import lru_cache
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.interfaces import ISSLTransport
+
+from . import limits
+from .interfaces import Channel, TLSFacts
+
+__all__ = ["channel_of", "is_loopback", "peer_name", "prepare", "speaks_tls"]
+
+_KEEPALIVE = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
+
+
+@lru_cache(maxsize=1024)
+def is_loopback(host: str) -> bool:
+    """Whether an address in text is one of this machine's loopback addresses."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
+
+
+@lru_cache(maxsize=1024)
+def _short(host: str) -> str:
+    """One form for one address.
+
+    The PROXY protocol's second version brings zeros with it, and a socket for
+    both families brings IPv4 addresses within IPv6 ones.
+    """
+    if ":" not in host:
+        return host
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+def speaks_tls(transport: Any) -> bool:
+    """Whether what is written to a transport is encrypted."""
+    # A wrapper (the PROXY protocol's) hides the interface but not the attribute.
+    return ISSLTransport.providedBy(transport) or bool(getattr(transport, "TLS", False))
+
+
+def prepare(transport: Any) -> None:
+    """Ask of a TCP connection what a mail conversation needs; nothing of others."""
+    # Twisted's Unix sockets have these methods as well.
+    if getattr(transport, "setTcpNoDelay", None) is None or isinstance(transport.getPeer(), UNIXAddress):
+        return
+    # Otherwise a small reply can wait 40 ms for the client's delayed ACK.
+    transport.setTcpNoDelay(True)
+    transport.setTcpKeepAlive(True)
+    handle = transport.getHandle()
+    # TLS hides the socket; behind a proxy's header it may be any kind.
+    if isinstance(handle, socket.socket) and handle.family in (socket.AF_INET, socket.AF_INET6):
+        for name, value in zip(_KEEPALIVE, limits.KEEPALIVE, strict=True):
+            # Linux's names, which not every system has.
+            if hasattr(socket, name):
+                handle.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def channel_of(transport: Any) -> Channel:
+    """The channel that a connected transport is.
+
+    Before the TLS handshake is done, the TLS facts are there but empty.
+    """
+    peer = transport.getPeer()
+    tls = _tls_facts(transport.getHandle()) if speaks_tls(transport) else None
+    if isinstance(peer, UNIXAddress):
+        return Channel("unix", True, tls)
+    if isinstance(peer, IPv4Address | IPv6Address):
+        return Channel(_short(peer.host), is_loopback(peer.host), tls)
+    return Channel(str(getattr(peer, "host", "unknown")), False, tls)
+
+
+def peer_name(transport: Any) -> str:
+    """The client's address for people to read."""
+    peer = transport.getPeer()
+    if isinstance(peer, IPv4Address):
+        return f"{peer.host}:{peer.port}"
+    if isinstance(peer, IPv6Address):
+        return f"[{peer.host}]:{peer.port}"
+    return "a Unix socket" if isinstance(peer, UNIXAddress) else str(getattr(peer, "host", "unknown"))
+
+
+def _tls_facts(connection: Any) -> TLSFacts:
+    """What an ``OpenSSL.SSL.Connection`` knows."""
+    cipher = connection.get_cipher_name()
+    if cipher is None:
+        return TLSFacts("TLS", "")
+
+    def exporter(label: bytes, context: bytes | None, length: int) -> bytes:
+        keying_material: bytes = connection.export_keying_material(label, length, context)
+        return keying_material
+
+    return TLSFacts(
+        connection.get_protocol_version_name(),
+        cipher,
+        client_name=_client_name(connection),
+        exporter=exporter,
+        server_end_point=_end_point(connection),
+    )
+
+
+def _client_name(connection: Any) -> str | None:
+    """The mail address or common name of a client certificate that was verified."""
+    from cryptography import x509
+
+    certificate = connection.get_peer_certificate(as_cryptography=True)
+    if certificate is None:
+        return None
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        mail = names.get_values_for_type(x509.RFC822Name)
+    except x509.ExtensionNotFound:
+        mail = []
+    common = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    found = mail or [str(name.value) for name in common]
+    return found[0] if found else None
+
+
+def _end_point(connection: Any) -> bytes | None:
+    """RFC 5929 section 4.1: the hash of the certificate, with its own hash or SHA-256 for weaker ones."""
+    certificate = connection.get_certificate(as_cryptography=True)
+    if certificate is None or certificate.signature_hash_algorithm is None:
+        return None
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    name = certificate.signature_hash_algorithm.name
+    return hashlib.new(
+        "sha256" if name in ("md5", "sha1") else name, certificate.public_bytes(Encoding.DER)
+    ).digest()

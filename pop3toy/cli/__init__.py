@@ -1,0 +1,24 @@
+"""``pop3toy``: the command line for people who administer the server.
+
+This file only starts it, so that a missing click is told in one line.  The commands
+are in the files beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line, and end the process with its exit status (sysexits.h)."""
+    try:
+        import click  # noqa: F401
+    except ImportError:
+        print("pop3toy: the command line needs click: pip install 'pop3toy[cli]'", file=sys.stderr)
+        sys.exit(os.EX_UNAVAILABLE)
+    from .group import run
+
+    sys.exit(run())

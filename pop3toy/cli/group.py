@@ -1,0 +1,97 @@
+"""The command line as a whole: its commands, its errors and its exit status.
+
+What each command does is in ``user``, ``deliver``, ``mailbox`` and
+``transfer``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import click
+from click.shell_completion import get_completion_class
+
+from .. import __version__
+from ..errors import Refusal
+from .deliver import deliver
+from .mailbox import mailbox
+from .options import Failed
+from .transfer import export, import_
+from .user import user
+
+__all__ = ["pop3toy", "run"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "-V", "--version", prog_name="pop3toy")
+def pop3toy() -> None:
+    """Look after a pop3toy mail server: its users and their mail.
+
+    The server itself is started with twistd; its options say where accounts and
+    Maildirs are, and so do the options here, or the environment:
+
+    \b
+      export POP3TOY_ACCOUNTS=/etc/pop3toy/accounts
+      export POP3TOY_MAILDIR='/srv/mail/{user}'
+      twistd -n pop3toy --accounts "$POP3TOY_ACCOUNTS" --maildir "$POP3TOY_MAILDIR"
+
+    A first user, and a first message:
+
+    \b
+      pop3toy user add ann
+      printf 'Subject: hello\\n\\nIt works.\\n' | pop3toy deliver --create ann
+      pop3toy mailbox list ann
+    """
+
+
+@pop3toy.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes a shell complete commands, options and users.
+
+    \b
+      bash:  pop3toy completion bash > ~/.local/share/bash-completion/completions/pop3toy
+      zsh:   pop3toy completion zsh > ~/.zfunc/_pop3toy
+      fish:  pop3toy completion fish > ~/.config/fish/completions/pop3toy.fish
+    """
+    complete = get_completion_class(shell)
+    assert complete is not None
+    click.echo(complete(pop3toy, {}, "pop3toy", "_POP3TOY_COMPLETE").source())
+
+
+mailbox.add_command(import_)
+mailbox.add_command(export)
+pop3toy.add_command(user)
+pop3toy.add_command(deliver)
+pop3toy.add_command(mailbox)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    :param arguments: the process's own if not given.
+    :return: the exit status: 0, or one of sysexits.h, which mail servers know.
+    """
+    try:
+        result = pop3toy.main(args=arguments, prog_name="pop3toy", standalone_mode=False)
+    except click.UsageError as error:
+        error.show()
+        return os.EX_USAGE
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        click.echo("Stopped.", err=True)
+        return os.EX_TEMPFAIL
+    except Failed as error:
+        click.echo(f"Error: {error}", err=True)
+        return error.status
+    except Refusal as error:
+        click.echo(f"Error: {error.detail or error.text}", err=True)
+        return os.EX_TEMPFAIL
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"Error: {where}{error.strerror or error}", err=True)
+        return os.EX_IOERR
+    return result if isinstance(result, int) else os.EX_OK

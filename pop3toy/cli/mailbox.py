@@ -1,0 +1,173 @@
+"""``pop3toy mailbox``: what is in a mailbox, and whether it is sound.
+
+Reads Maildirs without locking them: a mail program may be fetching meanwhile, and
+nothing here removes or renames anything.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from email.header import decode_header, make_header
+from email.parser import BytesHeaderParser
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from ..errors import NoSuchMailbox
+from ..stores.maildir_check import check_maildir
+from ..stores.maildir_paths import MaildirPaths
+from ..stores.maildir_scan import scan
+from .options import complete_user, maildir_option, maildir_paths, no_mailbox
+
+__all__ = ["StoredMessage", "mailbox", "stored_messages"]
+
+_user_argument = click.argument("user", shell_complete=complete_user)
+
+
+@click.group()
+def mailbox() -> None:
+    """Mailboxes: list, show, import, export, check."""
+
+
+class StoredMessage(NamedTuple):
+    """A message as POP3 would list it now."""
+
+    number: int
+    uid: str
+    octets: int
+    path: Path
+
+
+def stored_messages(paths: MaildirPaths, user: str) -> Sequence[StoredMessage]:
+    """The messages of a user, in the order in which POP3 would list them now."""
+    try:
+        maildir = paths.open(user)
+    except NoSuchMailbox as error:
+        raise no_mailbox(user, error) from None
+    try:
+        snapshot = scan(maildir, {}, now=time.time(), tick=1.0, may_read=True)
+    finally:
+        os.close(maildir)
+    folder = Path(paths.path(user))
+    return [
+        StoredMessage(
+            number, entry.uid.decode("ascii"), entry.octets, folder / location.folder / location.name
+        )
+        for number, (entry, location) in enumerate(zip(snapshot.listing, snapshot.locations, strict=True), 1)
+    ]
+
+
+@mailbox.command(name="list")
+@maildir_option
+@click.argument("user", required=False, shell_complete=complete_user)
+def list_(pattern: str, user: str | None) -> None:
+    """List the messages of USER, or all mailboxes.
+
+    Each message with the number that POP3 gives it now, its unique-id and its
+    size in octets.
+    """
+    paths = maildir_paths(pattern)
+    if user is None:
+        for name in _users(pattern):
+            entries = stored_messages(paths, name)
+            octets = sum(entry.octets for entry in entries)
+            click.echo(f"{name:20} {len(entries):7} messages {octets:13,} octets")
+        return
+    for message in stored_messages(paths, user):
+        header = _header(message.path)
+        click.echo(f"{message.number:5} {message.octets:10} {message.uid}")
+        click.echo(f"{'':16} {header.get('From', '')}: {header.get('Subject', '')}")
+
+
+@mailbox.command()
+@maildir_option
+@click.option("-H", "--headers", is_flag=True, help="The header only.")
+@_user_argument
+@click.argument("message")
+def show(pattern: str, headers: bool, user: str, message: str) -> None:
+    """Show a message, given by its number or its unique-id.
+
+    What could steer a terminal is shown escaped, unless the output goes to a
+    file or another program.
+    """
+    data = _find(stored_messages(maildir_paths(pattern), user), message).path.read_bytes()
+    if headers:
+        data = re.split(rb"\r?\n\r?\n", data, maxsplit=1)[0] + b"\n"
+    if sys.stdout.isatty():
+        text = data.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
+        click.echo("".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text), nl=False)
+    else:
+        sys.stdout.buffer.write(data)
+
+
+@mailbox.command()
+@maildir_option
+@click.option("-q", "--quick", is_flag=True, help="Look at names only, do not read the messages.")
+@click.argument("users", nargs=-1, shell_complete=complete_user)
+def check(pattern: str, quick: bool, users: tuple[str, ...]) -> int:
+    """Look for what is wrong in the mailboxes of USERS, or in all.
+
+    Wrong sizes in file names, messages that are there twice, files that cannot
+    be read, folders that are missing. Nothing is changed. Exit status 65 if
+    something was found.
+    """
+    paths = maildir_paths(pattern)
+    found = 0
+    for name in users or _users(pattern):
+        try:
+            maildir = paths.locate(name)
+        except NoSuchMailbox as error:
+            raise no_mailbox(name, error) from None
+        for problem in check_maildir(maildir, read=not quick, now=time.time()):
+            click.echo(f"{name}: {problem}")
+            found += 1
+    click.echo(f"{found} problems" if found else "Nothing wrong", err=True)
+    return os.EX_DATAERR if found else os.EX_OK
+
+
+def _find(entries: Sequence[StoredMessage], wanted: str) -> StoredMessage:
+    for entry in entries:
+        if wanted in (entry.uid, str(entry.number)):
+            return entry
+    raise click.BadParameter(f"there is no message {wanted}; mailbox list shows them", param_hint="MESSAGE")
+
+
+def _header(path: Path) -> dict[str, str]:
+    """Some headers as text, safe for a terminal."""
+    try:
+        with path.open("rb") as file:
+            parsed = BytesHeaderParser().parsebytes(re.split(rb"\r?\n\r?\n", file.read(65536), maxsplit=1)[0])
+    except OSError:
+        return {}
+    return {name: _text(str(parsed[name])) for name in ("From", "Subject") if name in parsed}
+
+
+def _text(value: str) -> str:
+    try:
+        value = str(make_header(decode_header(value)))
+    except (ValueError, LookupError):
+        pass
+    value = " ".join(value.split())
+    return "".join(c if c.isprintable() else "?" for c in value)[:100]
+
+
+def _users(pattern: str) -> list[str]:
+    """The users who have a Maildir, by the pattern."""
+    pattern = os.path.abspath(os.path.expanduser(pattern))
+    before, placeholder, after = pattern.partition("{user}")
+    if not placeholder:
+        raise click.UsageError("all users share one Maildir: name one")
+    root, beginning = os.path.split(before)
+    ending = after.partition("/")[0]
+    users = []
+    for name in sorted(os.listdir(root)):
+        if name.startswith(beginning) and name.endswith(ending) and not name.startswith("."):
+            user = name[len(beginning) : len(name) - len(ending)]
+            if os.path.isdir(os.path.join(pattern.replace("{user}", user), "cur")):
+                users.append(user)
+    return users

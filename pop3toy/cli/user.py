@@ -1,0 +1,130 @@
+"""``pop3toy user``: who may log in."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from ..auth import admin
+from ..auth.schemes import MADE
+from ..delivery.quota import parse_quota
+from .options import Failed, accounts_option, complete_user
+
+__all__ = ["user"]
+
+_scheme_option = click.option(
+    "-s",
+    "--scheme",
+    type=click.Choice(sorted(MADE), case_sensitive=False),
+    default="ARGON2ID",
+    show_default=True,
+    help="How the password is kept. PLAIN keeps it readable, which APOP and CRAM-MD5 need.",
+)
+_stdin_option = click.option(
+    "--stdin", "from_stdin", is_flag=True, help="Read the password from standard input, for scripts."
+)
+_name_argument = click.argument("name", shell_complete=complete_user)
+
+
+@click.group()
+def user() -> None:
+    """Users: add, passwd, del, list.
+
+    They are kept in the accounts file, one line for each. The server reads it
+    again by itself when it changes.
+    """
+
+
+@user.command()
+@accounts_option
+@_scheme_option
+@_stdin_option
+@click.option("-q", "--quota", metavar="SIZE", help="How much mail the user may keep: 500M, 2G.")
+@click.argument("name")
+def add(accounts: Path, scheme: str, from_stdin: bool, quota: str | None, name: str) -> None:
+    """Add a user; the password is asked for.
+
+    Makes the accounts file if it is missing. A Maildir is made at the first
+    login or delivery, if the server was started with --create.
+    """
+    settings = {}
+    if quota is not None:
+        try:
+            parse_quota(quota)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--quota") from None
+        settings["quota"] = quota
+    with _mistakes():
+        admin.add_user(accounts, name, _password(from_stdin), scheme=scheme, settings=settings)
+    click.echo(f"User {name} is in {accounts}.")
+
+
+@user.command()
+@accounts_option
+@_scheme_option
+@_stdin_option
+@_name_argument
+def passwd(accounts: Path, scheme: str, from_stdin: bool, name: str) -> None:
+    """Give a user a new password; it is asked for."""
+    with _mistakes():
+        if name not in admin.list_users(accounts).by_name:
+            # Before somebody types a password for nobody.
+            raise admin.NoSuchAccount(f"there is no user {name}")
+        admin.set_password(accounts, name, _password(from_stdin), scheme=scheme)
+    click.echo(f"User {name} has a new password.")
+
+
+@user.command(name="del")
+@accounts_option
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@_name_argument
+def delete(accounts: Path, yes: bool, name: str) -> None:
+    """Remove a user. The mail stays where it is."""
+    with _mistakes():
+        if name not in admin.list_users(accounts).by_name:
+            raise admin.NoSuchAccount(f"there is no user {name}")
+        if not yes:
+            click.confirm(f"Remove user {name}?", abort=True)
+        admin.delete_user(accounts, name)
+    click.echo(f"User {name} is gone; the mail is not.")
+
+
+@user.command(name="list")
+@accounts_option
+def list_(accounts: Path) -> int:
+    """List the users, and the lines of the file that are not understood."""
+    with _mistakes():
+        found = admin.list_users(accounts)
+    width = max(map(len, found.by_name), default=0)
+    for name, account in sorted(found.by_name.items()):
+        settings = " ".join(f"{key}={value}" if value else key for key, value in account.settings.items())
+        click.echo(f"{name:{width}}  {account.password.scheme:13}  {settings}".rstrip())
+    for problem in found.problems:
+        click.echo(f"{accounts}: {problem}", err=True)
+    return os.EX_DATAERR if found.problems else os.EX_OK
+
+
+def _password(from_stdin: bool) -> str:
+    if not from_stdin:
+        password: str = click.prompt("Password", hide_input=True, confirmation_prompt="The same again")
+        return password
+    line = sys.stdin.readline()
+    return line[:-1] if line.endswith("\n") else line
+
+
+@contextmanager
+def _mistakes() -> Iterator[None]:
+    """What the accounts say of a mistake, as one line."""
+    try:
+        yield
+    except admin.NoSuchAccount as error:
+        raise Failed(str(error), os.EX_NOUSER) from None
+    except ValueError as error:
+        raise Failed(str(error), os.EX_DATAERR) from None
+    except FileNotFoundError as error:
+        raise Failed(f"there is no file {error.filename}", os.EX_NOINPUT) from None

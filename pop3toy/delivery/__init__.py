@@ -1,0 +1,1 @@
+"""Mail comes in: SMTP, submission and LMTP, on Twisted's own SMTP server, into an IDelivery."""

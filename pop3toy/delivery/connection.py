@@ -1,0 +1,354 @@
+"""One SMTP connection as octets: what comes in, in order, and what goes out, in order.
+
+On :class:`twisted.mail.smtp.ESMTP`, which gives the greeting, the list of extensions,
+STARTTLS and timeouts.  What is done differently here, and why:
+
+- Octets are cut by ``framing.py``: Twisted's receiver cannot pause between two
+  lines, and knows no line of a message longer than 16 KiB.
+- A command is begun only when the one before has its reply, so that pipelined
+  commands meet the state that they should; further input waits in the transport.
+- A client that does not read its replies is not read from either.
+
+What must not live here: what a command means (``smtp.py``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Coroutine
+from typing import Any, ClassVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IPushProducer,
+    IReactorTime,
+)
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.mail.smtp import ESMTP
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ..channel import channel_of, peer_name, speaks_tls
+from ..commands import Malformed
+from ..errors import Refusal
+from ..interfaces import Gatekeeper, ITranscript, Visit
+from . import limits
+from .framing import CommandLines
+
+__all__ = ["Connection"]
+
+log = Logger()
+
+#: Replies that Twisted writes itself get their enhanced status code here.
+_TWISTED_CODES = {503: b"5.5.1", 454: b"4.7.0"}
+_ENHANCED = re.compile(rb"[245]\.\d")
+
+
+@implementer(IPushProducer, IHalfCloseableProtocol)
+class Connection(ESMTP):
+    """A connection that waits where it must.
+
+    :param number: under which transcript and log know it.
+    :param host: this server's name.
+    :param tls: a context factory for STARTTLS, or ``None``.
+    :param gatekeeper: counts connections and turns some away; ``None`` lets all in.
+    :param lost: called when it is over.
+    """
+
+    #: What is spoken here, for people.
+    name: ClassVar[str] = "SMTP"
+    #: ITransport, IConsumer, IPushProducer and abortConnection in one.
+    transport: Any
+
+    def __init__(
+        self,
+        number: int,
+        host: str,
+        clock: IReactorTime,
+        *,
+        idle: int,
+        tls: object | None,
+        transcript: ITranscript | None,
+        gatekeeper: Gatekeeper | None,
+        lost: Callable[[Connection], None],
+    ) -> None:
+        super().__init__(contextFactory=tls)
+        self.number = number
+        self.host = host
+        self.timeout = idle
+        self.clock = clock
+        self.lines = CommandLines()
+        self._transcript = transcript
+        self._gatekeeper = gatekeeper
+        self._visit: Visit | None = None
+        self._lost = lost
+        # Why nothing is begun: a reply is pending; replies pile up unread; it is over.
+        self._busy = False
+        self._choked = False
+        # Between the connection and the first octets that came through TLS.
+        self._shaking_hands = False
+        self.closing = False
+        self._advancing = False
+        # Why it ends as soon as nothing is pending.
+        self._ending: str | None = None
+        # The client will send no more.
+        self._input_over = False
+        self._why = "dropped"
+        self._linger: IDelayedCall | None = None
+        self._errors = 0
+
+    # -- for smtp.py ---------------------------------------------------------------
+
+    @property
+    def line_limit(self) -> int:
+        """Octets of the longest line that can come next."""
+        return limits.COMMAND_LINE
+
+    def command_received(self, line: bytes, *, crlf: bool) -> None:
+        """A line came, without its end; ``crlf`` says whether that was CRLF and not LF."""
+        raise NotImplementedError
+
+    def line_too_long(self) -> None:
+        """A line was longer than ``line_limit``, and thrown away."""
+        self.error(500, "5.5.2", "line too long")
+
+    @property
+    def in_text(self) -> bool:
+        """Whether a message is coming in, and no commands."""
+        raise NotImplementedError
+
+    def text_received(self, data: bytes) -> None:
+        """Octets of a message came; puts what is behind its end back with ``lines.feed``."""
+        raise NotImplementedError
+
+    def abandon(self) -> None:
+        """Forget what was begun: it will not be finished."""
+        raise NotImplementedError
+
+    def met_a_bug(self) -> None:
+        """Something failed that cannot fail; it is logged already."""
+        raise NotImplementedError
+
+    # -- coming and going ------------------------------------------------------------
+
+    def callLater(self, period: float, work: Callable[[], None]) -> IDelayedCall:
+        """Twisted's timeouts, on the clock that was given."""
+        return self.clock.callLater(period, work)
+
+    def connectionMade(self) -> None:
+        """Greet."""
+        # Behind an endpoint that speaks TLS from the start.
+        self.startedTLS = self._shaking_hands = speaks_tls(self.transport)
+        set_no_delay = getattr(self.transport, "setTcpNoDelay", None)
+        if set_no_delay is not None:
+            # Otherwise a small reply can wait 40 ms for the client's delayed ACK.
+            set_no_delay(True)
+        if self._transcript is not None:
+            self._transcript.opened(self.number, f"{peer_name(self.transport)}, {self.name}")
+        self.transport.registerProducer(self, True)
+        if self._gatekeeper is not None:
+            try:
+                self._visit = self._gatekeeper.arrive(channel_of(self.transport).host, self.turn_out)
+            except Refusal as error:
+                # RFC 5321 section 3.8 allows 421 at any time, also in place of the greeting.
+                self.reply(421, "4.7.0", error.text)
+                self.close("limit")
+                return
+        super().connectionMade()
+
+    def greeting(self) -> bytes:
+        """What stands behind 220 (RFC 5321 section 4.2)."""
+        return bytes(self.host) + b" ESMTP pop3toy"
+
+    def timeoutConnection(self) -> None:
+        """RFC 5321 section 4.5.3.2.7."""
+        self.reply(421, "4.4.2", "you were silent for too long")
+        self.close("timeout")
+
+    def end(self) -> None:
+        """The server shuts down: what is being made durable is finished, then 421 (RFC 5321 section 3.8)."""
+        self._end_with("4.3.2 this server is shutting down", "shutdown")
+
+    def turn_out(self) -> None:
+        """It has to make room for others."""
+        self._end_with("4.7.0 too many connections", "limit")
+
+    def _end_with(self, goodbye: str, why: str) -> None:
+        self._ending, self._why = goodbye, why
+        if not self._busy:
+            self._say_goodbye(goodbye)
+
+    def _say_goodbye(self, goodbye: str) -> None:
+        self.sendCode(421, goodbye.encode("ascii"))
+        self.close(self._why)
+
+    def close(self, why: str) -> None:
+        """End the connection when the replies are out."""
+        if self.closing:
+            return
+        self.closing = True
+        self._why = why
+        self.abandon()
+        self.setTimeout(None)
+        # TLS waits for its producers before it says goodbye.
+        self.transport.unregisterProducer()
+        # Whoever closes has to read: the peer's close_notify comes that way.
+        self.transport.resumeProducing()
+        self.transport.loseConnection()
+        self._linger = self.clock.callLater(limits.LINGER, self.transport.abortConnection)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """It is over: nothing that is not at its end is delivered."""
+        self.closing = True
+        if self._linger is not None and self._linger.active():
+            self._linger.cancel()
+        self.abandon()
+        super().connectionLost(reason)
+        if self._visit is not None:
+            self._visit.left()
+        if self._transcript is not None:
+            self._transcript.closed(self.number, self._why)
+        self._lost(self)
+
+    def readConnectionLost(self) -> None:
+        """The client will send no more (``printf ... | nc -N``): answer what it has sent, then close."""
+        self._input_over = True
+        self._advance()
+
+    def writeConnectionLost(self) -> None:
+        """Never happens: this side never closes just its half."""
+
+    # -- in ----------------------------------------------------------------------------
+
+    def dataReceived(self, data: bytes) -> None:
+        """Octets from the client."""
+        self._shaking_hands = False
+        if not self.closing:
+            self.lines.feed(data)
+            self._advance()
+
+    def _advance(self) -> None:
+        """Begin what can be begun."""
+        if self._advancing:
+            return
+        self._advancing = True
+        try:
+            while not (self._busy or self._choked or self.closing):
+                try:
+                    if not self._begin_next():
+                        if self._input_over:
+                            self.close("dropped")
+                        return
+                except Exception:
+                    self._broken(Failure())
+        finally:
+            self._advancing = False
+
+    def _begin_next(self) -> bool:
+        if self.in_text:
+            data = self.lines.take()
+            if data:
+                self.resetTimeout()
+                self.text_received(data)
+            return bool(data)
+        try:
+            found = self.lines.next(self.line_limit)
+        except ValueError:
+            self.heard(b"", Malformed("line too long"))
+            self.line_too_long()
+            return True
+        if found is None:
+            return False
+        self.resetTimeout()
+        line, crlf = found
+        self.command_received(line, crlf=crlf)
+        return True
+
+    def hold(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
+        """Begin nothing, and read nothing, until this is done."""
+        self._busy = True
+        Deferred.fromCoroutine(work).addErrback(self._broken).addCallback(self._ready)
+        if self._busy:
+            self.setTimeout(None)
+            if not self.closing:
+                self.transport.pauseProducing()
+
+    def _ready(self, _: object) -> None:
+        self._busy = False
+        if self.closing:
+            return
+        if self._ending is not None:
+            self._say_goodbye(self._ending)
+            return
+        self.setTimeout(self.timeout)
+        self._read_on()
+        self._advance()
+
+    def _broken(self, failure: Failure) -> None:
+        log.failure("SMTP connection {number} met a bug", failure, number=self.number)
+        self.met_a_bug()
+
+    def pauseProducing(self) -> None:
+        """The transport has enough to send (IPushProducer)."""
+        self._choked = True
+        # The greeting waits for TLS's handshake, which has to be read.
+        if not self.closing and not self._shaking_hands:
+            self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """It has been read (IPushProducer)."""
+        self._choked = False
+        self._read_on()
+        self._advance()
+
+    def stopProducing(self) -> None:
+        """The connection is lost (IPushProducer); ``connectionLost`` says so as well."""
+
+    def _read_on(self) -> None:
+        if not (self.closing or self._busy or self._choked):
+            self.transport.resumeProducing()
+
+    # -- out ---------------------------------------------------------------------------
+
+    def reply(self, code: int, enhanced: str, text: str) -> None:
+        """One reply with its enhanced status code (RFC 2034 section 4)."""
+        self.sendCode(code, f"{enhanced} {text}".encode("ascii", "replace"))
+
+    def sendCode(self, code: int, message: bytes = b"") -> None:
+        """Write a reply, perhaps of several lines, in one piece."""
+        if self.closing:
+            return
+        if code in _TWISTED_CODES and not _ENHANCED.match(message):
+            message = b"%b %b" % (_TWISTED_CODES[code], message)
+        lines = message.splitlines() or [b""]
+        data = b"".join(b"%d-%b\r\n" % (code, line) for line in lines[:-1]) + b"%d %b\r\n" % (code, lines[-1])
+        if self._transcript is not None:
+            self._transcript.sent(self.number, data, True)
+        self.transport.write(data)
+
+    def error(self, code: int, enhanced: str, text: str) -> None:
+        """A reply to a mistake of the client's; too many of them end the connection."""
+        self.reply(code, enhanced, text)
+        self._errors += 1
+        if self._errors >= limits.ERRORS:
+            self.reply(421, "4.7.0", "too many errors")
+            self.close("limit")
+
+    def prove_useful(self) -> None:
+        """The client is no stranger any more: its mistakes are forgiven, and it need not make room."""
+        self._errors = 0
+        if self._visit is not None:
+            self._visit.logged_in()
+
+    def heard(self, line: bytes, parsed: object) -> None:
+        """Tell the transcript of a line; it masks by what ``parsed`` is, a value of ``commands.py``."""
+        if self._transcript is not None:
+            self._transcript.received(self.number, line, parsed)
+
+    def note(self, text: str) -> None:
+        """Tell the transcript something that is neither side's line."""
+        if self._transcript is not None:
+            self._transcript.note(self.number, text)

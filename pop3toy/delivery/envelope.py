@@ -1,0 +1,145 @@
+"""The envelope: MAIL FROM and RCPT TO, from octets to values (RFC 5321 section 4.1.2).
+
+Pure syntax.  Whether an address is ours, and whose it is, says ``recipients.py``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+__all__ = ["Address", "BadEnvelope", "Sender", "mail_from", "parse_address", "rcpt_to"]
+
+
+class BadEnvelope(ValueError):
+    """It does not parse, or asks for what we cannot do; knows its SMTP reply."""
+
+    def __init__(self, code: int, enhanced: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.enhanced = enhanced
+        self.text = text
+
+
+class Address(NamedTuple):
+    """A mailbox, as text."""
+
+    #: The local part, without quotes.
+    local: str
+    #: The domain as it was written, perhaps ``[192.0.2.1]``; "" when none was given.
+    domain: str
+    #: The whole as it was written, for headers and logs.
+    written: str
+
+
+class Sender(NamedTuple):
+    """What MAIL FROM said."""
+
+    #: ``None`` is the empty path ``<>``, of which bounces come.
+    address: Address | None
+    #: Octets that the client announced, or ``None`` (RFC 1870 section 5).
+    size: int | None = None
+    #: The client will use UTF-8 in addresses and headers (RFC 6531 section 3.4).
+    utf8: bool = False
+
+
+# RFC 5321 section 4.1.2 and RFC 6531 section 3.3.  Dots may stand anywhere: there
+# are real senders with "a..b", and no mailbox of ours becomes another one by it.
+_LOCAL = r"""[A-Za-z0-9!#$%&'*+/=?^_`{|}~.\-\u0080-\U0010ffff]+|"(?:[^"\\\x00-\x1f\x7f]|\\[ -~])*\""""
+_DOMAIN = r"[A-Za-z0-9._\-\u0080-\U0010ffff]+|\[[A-Za-z0-9.:\-]+\]"
+_MAILBOX = rf"(?P<local>{_LOCAL})(?:@(?P<domain>{_DOMAIN}))?"
+# A source route is to be accepted and ignored: RFC 5321 appendix C.
+_PATH = rf"(?:@[^:>\s]*:)?{_MAILBOX}"
+_ADDRESS = re.compile(_MAILBOX)
+# Without the angle brackets too, and with a space behind the colon: people on
+# telnet write so, and it cannot mean anything else.
+_ARGUMENT = re.compile(
+    rf"\s*(?:<(?P<empty>)>|<{_PATH}>|{_PATH.replace('<local>', '<bare>').replace('<domain>', '<at>')})"
+    r"(?:\s+(?P<parameters>.*))?",
+    re.DOTALL,
+)
+
+
+def parse_address(text: str) -> Address:
+    """Read ``local@domain`` or ``local``.
+
+    :raises ValueError: if it is neither.
+    """
+    match = _ADDRESS.fullmatch(text)
+    if match is None:
+        raise ValueError("not a mail address")
+    return Address(_unquoted(match["local"]), match["domain"] or "", text)
+
+
+def mail_from(argument: bytes, *, utf8: bool, largest: int) -> Sender:
+    """Read what follows MAIL.
+
+    :param utf8: whether SMTPUTF8 is offered.
+    :param largest: octets of the largest message taken.
+    :raises BadEnvelope: with the reply.
+    """
+    address, parameters = _parsed(argument, b"FROM:", "5.1.7")
+    size = None
+    told_utf8 = False
+    for name, value in parameters.items():
+        if name == "SIZE" and value.isascii() and value.isdigit() and len(value) <= 20:
+            size = int(value)
+            if size > largest:
+                raise BadEnvelope(552, "5.3.4", f"message is larger than {largest} octets")
+        elif name == "BODY" and value.upper() in ("7BIT", "8BITMIME"):
+            # RFC 6152: nothing to do, octets are kept as they are.
+            continue
+        elif name == "SMTPUTF8" and not value and utf8:
+            told_utf8 = True
+        elif name == "AUTH" and value:
+            # RFC 4954 section 5: who says so is not trusted, and it is passed on nowhere.
+            continue
+        else:
+            raise BadEnvelope(555, "5.5.4", "MAIL parameter not recognized")
+    if address is not None:
+        _allowed(address, told_utf8)
+    return Sender(address, size, told_utf8)
+
+
+def rcpt_to(argument: bytes, *, utf8: bool) -> Address:
+    """Read what follows RCPT.
+
+    :param utf8: whether MAIL said SMTPUTF8.
+    :raises BadEnvelope: with the reply.
+    """
+    address, parameters = _parsed(argument, b"TO:", "5.1.3")
+    if address is None:
+        raise BadEnvelope(501, "5.1.3", "RCPT needs an address")
+    if parameters:
+        raise BadEnvelope(555, "5.5.4", "RCPT parameter not recognized")
+    _allowed(address, utf8)
+    return address
+
+
+def _parsed(argument: bytes, keyword: bytes, enhanced: str) -> tuple[Address | None, Mapping[str, str]]:
+    if argument[: len(keyword)].upper() != keyword:
+        raise BadEnvelope(501, "5.5.4", f"{keyword.decode()}<address> expected")
+    try:
+        match = _ARGUMENT.fullmatch(argument[len(keyword) :].decode("utf-8"))
+    except UnicodeDecodeError:
+        match = None
+    if match is None:
+        raise BadEnvelope(501, enhanced, "that is not a mail address")
+    parameters = {}
+    for word in (match["parameters"] or "").split():
+        name, _, value = word.partition("=")
+        parameters[name.upper()] = value
+    if match["empty"] is not None:
+        return None, parameters
+    local, domain = match["local"] or match["bare"], match["domain"] or match["at"] or ""
+    return Address(_unquoted(local), domain, f"{local}@{domain}" if domain else local), parameters
+
+
+def _allowed(address: Address, utf8: bool) -> None:
+    if not utf8 and not address.written.isascii():
+        raise BadEnvelope(553, "5.6.7", "an address in UTF-8 needs SMTPUTF8")
+
+
+def _unquoted(local: str) -> str:
+    return re.sub(r"\\(.)", r"\1", local[1:-1]) if local.startswith('"') else local

@@ -1,0 +1,186 @@
+"""Factories for SMTP, submission and LMTP ports: what connections share, and how they end.
+
+:func:`smtp_factory`, :func:`submission_factory` and :func:`lmtp_factory` are what ``tap``
+uses, and what other programs may.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import Protocol, ServerFactory
+
+from ..interfaces import Authenticator, Gatekeeper, IDelivery, IMeter, ITranscript
+from . import limits
+from .connection import Connection
+from .lmtp import LMTPServer
+from .recipients import Recipients
+from .smtp import Settings, SMTPServer
+from .submission import SubmissionServer
+
+__all__ = ["DeliveryFactory", "lmtp_factory", "smtp_factory", "submission_factory"]
+
+
+class DeliveryFactory(ServerFactory):
+    """Makes connections of one kind, and ends them in good order.
+
+    :param make: makes one, of its settings, its number and who is told of its end.
+    :param numbers: session numbers, shared with other factories whose transcript
+        is the same.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        make: Callable[[Settings, int, Callable[[Connection], None]], Connection],
+        settings: Settings,
+        *,
+        numbers: Iterator[int] | None = None,
+    ) -> None:
+        self._make = make
+        self._settings = settings
+        self._numbers = itertools.count(1) if numbers is None else numbers
+        self._open: set[Connection] = set()
+        self._when_empty: Deferred[None] | None = None
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        """See :class:`twisted.internet.interfaces.IProtocolFactory`."""
+        connection = self._make(self._settings, next(self._numbers), self._lost)
+        self._open.add(connection)
+        return connection
+
+    def _lost(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        if not self._open and self._when_empty is not None:
+            self._when_empty.callback(None)
+
+    def drain(self) -> Deferred[None]:
+        """End all connections: what is being made durable is finished and acknowledged.
+
+        :return: fires when the last one is gone.
+        """
+        if not self._open:
+            return succeed(None)
+        self._when_empty = Deferred()
+        for connection in list(self._open):
+            connection.end()
+        return self._when_empty
+
+
+def smtp_factory(
+    delivery: IDelivery,
+    recipients: Recipients,
+    clock: IReactorTime,
+    *,
+    host: str = "localhost",
+    tls: object | None = None,
+    transcript: ITranscript | None = None,
+    gatekeeper: Gatekeeper | None = None,
+    numbers: Iterator[int] | None = None,
+    largest_message: int = limits.MESSAGE,
+    smtputf8: bool = True,
+) -> DeliveryFactory:
+    """An SMTP port: takes mail from anybody, for our own users (RFC 5321).
+
+    :param delivery: where the mail goes.
+    :param recipients: whose an address is.
+    :param clock: the reactor.
+    :param host: this server's name.
+    :param tls: a context factory, to offer STARTTLS.
+    :param transcript: writes the conversation down.
+    :param gatekeeper: counts connections and turns some away; ``None`` lets all in.
+    :param numbers: session numbers, shared by all who write to one transcript.
+    :param largest_message: in octets.
+    :param smtputf8: whether the store and who reads from it can bear UTF-8 in headers.
+    """
+    settings = Settings(
+        delivery,
+        recipients,
+        clock,
+        host,
+        tls=tls,
+        transcript=transcript,
+        gatekeeper=gatekeeper,
+        largest_message=largest_message,
+        smtputf8=smtputf8,
+    )
+    return DeliveryFactory(
+        SMTPServer,
+        settings,
+        numbers=numbers,
+    )
+
+
+def submission_factory(
+    delivery: IDelivery,
+    recipients: Recipients,
+    clock: IReactorTime,
+    authenticator: Authenticator,
+    *,
+    host: str = "localhost",
+    tls: object | None = None,
+    transcript: ITranscript | None = None,
+    meter: IMeter | None = None,
+    gatekeeper: Gatekeeper | None = None,
+    numbers: Iterator[int] | None = None,
+    largest_message: int = limits.MESSAGE,
+    smtputf8: bool = True,
+) -> DeliveryFactory:
+    """A submission port: takes mail from users who log in, for our own users (RFC 6409).
+
+    :param authenticator: over a portal with :class:`~pop3toy.delivery.submission.SenderRealm`,
+        which opens no maildrop.
+    :param meter: is told of failed logins.
+
+    The other parameters are those of :func:`smtp_factory`.
+    """
+    settings = Settings(
+        delivery,
+        recipients,
+        clock,
+        host,
+        tls=tls,
+        transcript=transcript,
+        gatekeeper=gatekeeper,
+        largest_message=largest_message,
+        smtputf8=smtputf8,
+    )
+    return DeliveryFactory(
+        lambda settings, number, lost: SubmissionServer(settings, number, lost, authenticator, meter),
+        settings,
+        numbers=numbers,
+    )
+
+
+def lmtp_factory(
+    delivery: IDelivery,
+    recipients: Recipients,
+    clock: IReactorTime,
+    *,
+    host: str = "localhost",
+    transcript: ITranscript | None = None,
+    gatekeeper: Gatekeeper | None = None,
+    numbers: Iterator[int] | None = None,
+    largest_message: int = limits.MESSAGE,
+    smtputf8: bool = True,
+) -> DeliveryFactory:
+    """An LMTP port for a mail server that hands over mail, such as Postfix or Exim (RFC 2033).
+
+    Whoever can connect is trusted: a Unix socket, or loopback.  The parameters are
+    those of :func:`smtp_factory`.
+    """
+    settings = Settings(
+        delivery,
+        recipients,
+        clock,
+        host,
+        transcript=transcript,
+        gatekeeper=gatekeeper,
+        largest_message=largest_message,
+        smtputf8=smtputf8,
+    )
+    return DeliveryFactory(LMTPServer, settings, numbers=numbers)

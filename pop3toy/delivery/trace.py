@@ -1,0 +1,52 @@
+"""The headers that a delivery adds: Return-Path and Received (RFC 5321 section 4.4)."""
+
+from __future__ import annotations
+
+import re
+from email.utils import formatdate
+
+from .envelope import Address
+
+__all__ = ["begins_with_header", "received", "return_path"]
+
+# RFC 5322 section 2.2: a field name is printable ASCII without a colon.
+_FIELD = re.compile(rb"[!-9;-~]+[ \t]*:")
+
+
+def return_path(sender: Address | None) -> bytes:
+    """The sender of the envelope, where a bounce would go."""
+    return f"Return-Path: <{sender.written if sender else ''}>\r\n".encode()
+
+
+def received(
+    *, helo: bytes, peer: str, by: bytes, protocol: str, ident: str, recipient: Address | None, seconds: float
+) -> bytes:
+    """How the message came here.
+
+    :param helo: what the client called itself; anything may stand there.
+    :param peer: the address that it really has.
+    :param by: this server's name.
+    :param protocol: the registered keyword, such as ``ESMTPS`` (RFC 3848).
+    :param ident: under which the log knows this message.
+    :param recipient: given only when there is one: several would learn of one another.
+    :param seconds: the time of day.
+    """
+    # Nothing that ends a comment or a line: the header is ours to write.
+    name = re.sub(rb"[^A-Za-z0-9.:_\[\]-]", b"?", helo[:255]) or b"unknown"
+    where = "unix socket" if peer == "unix" else f"[{peer}]"
+    for_whom = f"\r\n\tfor <{recipient.written}>" if recipient else ""
+    return (
+        b"Received: from %b (%b)\r\n\tby %b (pop3toy) with %b id %b"
+        % (name, where.encode("ascii", "replace"), by, protocol.encode("ascii"), ident.encode("ascii"))
+        + for_whom.encode()
+        + f";\r\n\t{formatdate(seconds, localtime=True)}\r\n".encode()
+    )
+
+
+def begins_with_header(first_line: bytes) -> bool:
+    """Whether a message begins with a header field or the empty line behind none.
+
+    A message that begins with its body (people on telnet write such) needs an
+    empty line before it, or it would be read as a part of our headers.
+    """
+    return first_line in (b"", b"\r") or _FIELD.match(first_line) is not None

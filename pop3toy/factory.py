@@ -1,0 +1,111 @@
+"""The factory: one protocol for each connection, and how all of them end.
+
+It holds what the connections share, and knows who is connected.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import ServerFactory
+
+from . import limits
+from .interfaces import Authenticator, Gatekeeper, IMeter, ITranscript
+from .meters import SilentMeter
+from .protocol import POP3Protocol
+
+__all__ = ["POP3Factory"]
+
+
+class POP3Factory(ServerFactory):
+    """Makes a :class:`POP3Protocol` for each connection.
+
+    :param reactor: the clock of all timers (``IReactorTime``).
+    :param authenticator: decides who may come in and opens the maildrop; see
+        :class:`pop3toy.auth.authenticator.PortalAuthenticator` for one over a
+        ``twisted.cred`` portal.
+    :param transcript: where the conversation is written down, or ``None``.
+    :param meter: who is told of logins and ends.
+    :param gatekeeper: counts connections and turns some away; ``None`` lets all in.
+    :param tls_context: offers STLS with this context factory.
+    :param numbers: session numbers, shared with others who write to one transcript.
+    """
+
+    protocol = POP3Protocol  # type: ignore[assignment]
+    noisy = False
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        authenticator: Authenticator,
+        *,
+        transcript: ITranscript | None = None,
+        meter: IMeter | None = None,
+        gatekeeper: Gatekeeper | None = None,
+        tls_context: object | None = None,
+        numbers: Iterator[int] | None = None,
+    ) -> None:
+        self.clock = reactor
+        self.authenticator = authenticator
+        self.transcript = transcript
+        self.meter: IMeter = meter if meter is not None else SilentMeter()
+        self.gatekeeper = gatekeeper
+        self.tls_context = tls_context
+        self._numbers = numbers if numbers is not None else itertools.count(1)
+        self._connections: dict[POP3Protocol, None] = {}
+        self._when_empty: Deferred[None] | None = None
+        self._stop_at = 0.0
+        #: The server is stopping; whoever comes now, by a port that is still open, is turned away.
+        self.draining = False
+
+    def buildProtocol(self, addr: IAddress | None) -> POP3Protocol:  # type: ignore[override]
+        """A protocol with the next session number."""
+        return POP3Protocol(self, next(self._numbers))
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected now."""
+        return len(self._connections)
+
+    def connected(self, protocol: POP3Protocol) -> None:
+        """A protocol has its transport."""
+        self._connections[protocol] = None
+
+    def disconnected(self, protocol: POP3Protocol) -> None:
+        """A protocol has lost its transport."""
+        self._connections.pop(protocol, None)
+        if not self._connections and self._when_empty is not None:
+            when_empty, self._when_empty = self._when_empty, None
+            when_empty.callback(None)
+
+    def drain(self) -> Deferred[None]:
+        """Let the sessions end, for a bounded time (``limits.SHUTDOWN_GRACE``).
+
+        Strangers go at once, a session goes as soon as it is silent for
+        ``limits.SHUTDOWN_SILENCE`` seconds; what QUIT has begun is finished.
+
+        :return: a Deferred that fires when no connection is left.
+        """
+        self.draining = True
+        done: Deferred[None] = Deferred()
+        self._when_empty = done
+        self._stop_at = self.clock.seconds() + limits.SHUTDOWN_GRACE
+        self._drain_on()
+        return done
+
+    def _drain_on(self) -> None:
+        late = self.clock.seconds() >= self._stop_at
+        for protocol in list(self._connections):
+            idle = not protocol.logged_in or protocol.silence() >= limits.SHUTDOWN_SILENCE
+            if late or (idle and not protocol.ending):
+                protocol.hang_up("shutdown")
+        if self._when_empty is None:
+            return
+        if not self._connections:
+            when_empty, self._when_empty = self._when_empty, None
+            when_empty.callback(None)
+        else:
+            self.clock.callLater(limits.SHUTDOWN_SILENCE / 4, self._drain_on)

@@ -1,0 +1,400 @@
+"""The ports of the house: what the rooms promise one another.
+
+Five interfaces are zope interfaces because other people provide them
+(:class:`IMailStore`, :class:`IMailbox`, :class:`IDelivery`, :class:`ITranscript`,
+:class:`IMeter`; :class:`ISharedDelivery` adds to one of them).  The small values
+and protocols that travel through them stand here as well, so that a reader
+needs no other file to write a store.
+
+Nothing here imports a reactor, a transport or another room but ``errors`` and ``limits``.
+
+A result written as ``X or Deferred of X`` may be given at once or later: what
+is at hand is given at once, because a Deferred costs more than most answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeAlias, TypeVar
+
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+from . import limits
+from .errors import StoreTrouble
+
+__all__ = [
+    "Authenticator",
+    "Challenge",
+    "Channel",
+    "Entry",
+    "Exchange",
+    "Gatekeeper",
+    "IDelivery",
+    "IMailStore",
+    "IMailbox",
+    "IMeter",
+    "ISharedDelivery",
+    "ITranscript",
+    "Incoming",
+    "Login",
+    "MaybeDeferred",
+    "MessageBody",
+    "SessionRecord",
+    "SharedIncoming",
+    "TLSFacts",
+    "Visit",
+]
+
+_T = TypeVar("_T")
+#: At hand now, or a Deferred of it.
+MaybeDeferred: TypeAlias = _T | Deferred[_T]
+
+
+class Entry(NamedTuple):
+    """One message as a listing knows it."""
+
+    #: The unique-id: 1 to 70 octets of 0x21 to 0x7E (RFC 1939 section 7).
+    uid: bytes
+    #: Octets in wire form: CRLF line ends and a final CRLF, before
+    #: dot-stuffing (RFC 1939 section 11).  ``wire.octets`` defines the count.
+    octets: int
+
+
+class MessageBody(Protocol):
+    """A message that is being read, pulled chunk by chunk; any line ends.
+
+    Chunks are the message as the store keeps it, with LF or CRLF; ``wire``
+    makes the wire form of it.
+    """
+
+    @property
+    def done(self) -> bool:
+        """True as soon as the last chunk has been handed out."""
+
+    def pull(self, most: int = limits.CHUNK) -> MaybeDeferred[bytes]:
+        """The next chunk: bytes if at hand, else a Deferred of them.
+
+        :param most: octets that are wanted at the most; TOP asks for few.  A
+            store may give more if that is cheaper for it.
+
+        An empty chunk is allowed and does not mean the end; ``done`` does.
+        Never called again before the last Deferred has fired.
+
+        :raises pop3toy.errors.MessageGone: (or fails with) before the first
+            chunk, if the message has vanished.
+        :raises pop3toy.errors.StoreTrouble: (or fails with) if it cannot be
+            read, or ends before its end.
+        """
+
+    def close(self, octets: int | None) -> None:
+        """Let go of it; called exactly once, also after an error.
+
+        :param octets: how many octets the whole message had in wire form
+            (before dot-stuffing) when all of it went out, else ``None``.
+        """
+
+
+class IMailbox(Interface):
+    """One user's maildrop, opened and locked for one session (RFC 1939 section 4)."""
+
+    entries: Sequence[Entry] = Attribute(
+        """The messages, in an order that is the same in every session
+        (delivery time).  Never changes while the mailbox is open.  Unique-ids
+        are unique, no two differ by case alone."""
+    )
+
+    def read(uid: bytes) -> MaybeDeferred[MessageBody]:
+        """Open a message for reading.
+
+        :raises pop3toy.errors.MessageGone: (or fails with) if it vanished.
+        :raises pop3toy.errors.StoreTrouble: (or fails with) if the store
+            cannot read it.
+        """
+
+    def remove(uids: Sequence[bytes]) -> MaybeDeferred[None]:
+        """Remove exactly these messages, durably, before the result is there.
+
+        Idempotent: a message that is gone already counts as removed.
+
+        :raises pop3toy.errors.StoreTrouble: (or fails with) if not all of
+            them could be removed.
+        """
+
+    def release() -> None:
+        """Give the lock back.  Removes nothing.  May be called twice."""
+
+
+class IMailStore(Interface):
+    """Where the maildrops of all users are."""
+
+    def open(user: str) -> MaybeDeferred[object]:
+        """Open and lock the maildrop of a user who has been authenticated.
+
+        :return: an :class:`IMailbox` (or a Deferred of one).
+        :raises pop3toy.errors.InUse: (or fails with) at once when another
+            session holds it.
+        :raises pop3toy.errors.StoreTrouble: (or fails with) when it is
+            missing, unreadable or half-made.  Never an empty mailbox instead.
+        """
+
+
+class Incoming(Protocol):
+    """A message that is being delivered; nobody sees it before ``commit``."""
+
+    def write(self, chunk: bytes) -> MaybeDeferred[None]:
+        """Add octets (any size, LF or CRLF line ends, no dot-stuffing).
+
+        A Deferred asks the caller to wait before the next chunk.
+
+        :raises pop3toy.errors.StoreTrouble: (or fails with) when the store is
+            full or broken.  The caller aborts then.
+        """
+
+    def commit(self) -> Deferred[bytes]:
+        """Make it durable and visible; fires with its uid when both are true.
+
+        Fails with :class:`~pop3toy.errors.StoreTrouble`, and then nobody will
+        ever see the message.
+        """
+
+    def abort(self) -> None:
+        """Forget it.  Harmless after ``commit`` and when called twice."""
+
+
+class IDelivery(Interface):
+    """A store that takes new mail.  Needs no lock: a session's numbers never move."""
+
+    def begin(user: str, octets: int = 0) -> MaybeDeferred[Incoming]:
+        """Start a delivery into a user's maildrop.
+
+        :param octets: how large the message will be, as far as it was told; 0
+            if it was not.
+        :raises pop3toy.errors.NoSuchMailbox: (or fails with) if the store
+            keeps no mailbox for the user and may not make one.
+        :raises pop3toy.errors.StoreTrouble: (or fails with) if it cannot take
+            mail now.
+        """
+
+
+class SharedIncoming(Protocol):
+    """One message on its way to several users; nobody sees it before ``commit``."""
+
+    def write(self, chunk: bytes) -> MaybeDeferred[None]:
+        """As :meth:`Incoming.write`; the octets are written once for all of them."""
+
+    def commit(self, *, together: bool) -> Deferred[Sequence[bytes | StoreTrouble]]:
+        """Make it durable and visible for everybody who can have it.
+
+        :param together: if one cannot have it, nobody gets it.
+        :return: for each user, in the order of ``share``, the uid, or why the
+            user has not got it.  Fails as :meth:`Incoming.commit` when nobody has.
+        """
+
+    def abort(self) -> None:
+        """Forget it.  Harmless after ``commit`` and when called twice."""
+
+
+class ISharedDelivery(IDelivery):
+    """A store that can give one message to several users with little more work than to one."""
+
+    def share(incomings: Sequence[Incoming]) -> SharedIncoming:
+        """Join deliveries that ``begin`` has just given, into which nothing was written yet.
+
+        They belong to the result from then on.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class TLSFacts:
+    """What TLS told about a connection, and how to ask it for more."""
+
+    #: ``"TLSv1.3"``.
+    version: str
+    cipher: str
+    #: The verified subject's common name or mail address of a client certificate.
+    client_name: str | None = None
+    #: ``exporter(label, context, length)`` of RFC 9266, where TLS can do it.
+    exporter: Callable[[bytes, bytes | None, int], bytes] | None = None
+    #: The hash of the server's certificate for ``tls-server-end-point`` (RFC 5929).
+    server_end_point: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """What is known about the connection that a session speaks through."""
+
+    #: The client's address in text: ``127.0.0.1``, ``::1``, or ``unix`` for a
+    #: Unix socket.  With the PROXY protocol the one that the proxy tells.
+    host: str
+    #: Loopback or a Unix socket: nobody on a network can listen.
+    local: bool
+    #: TLS facts once TLS is on.
+    tls: TLSFacts | None = None
+
+    @property
+    def private(self) -> bool:
+        """Whether a clear-text password cannot be overheard on a network."""
+        return self.local or self.tls is not None
+
+
+class Login(NamedTuple):
+    """Somebody is in: what an authentication gives to the session."""
+
+    user: str
+    mailbox: IMailbox
+    #: Gives the mailbox back (twisted.cred's logout).
+    logout: Callable[[], object]
+    #: ``USER``, ``APOP`` or the SASL mechanism's name.
+    mechanism: str
+
+
+@dataclass(slots=True)
+class SessionRecord:
+    """What one session did; handed to :class:`IMeter` when it ends."""
+
+    number: int
+    channel: Channel
+    user: str | None = None
+    mechanism: str | None = None
+    #: Octets received from and sent to the client.
+    received: int = 0
+    sent: int = 0
+    #: Messages sent with RETR, and removed at QUIT.
+    retrieved: int = 0
+    removed: int = 0
+    #: Seconds from connection to end.
+    seconds: float = 0.0
+    #: How it ended: ``quit``, ``dropped`` (by the client), ``timeout``, ``limit``,
+    #: ``shutdown``, ``store`` (it failed in the middle of a message) or ``bug``.
+    ended: str = "dropped"
+
+
+class Challenge(NamedTuple):
+    """What a SASL mechanism asks next (RFC 5034 section 4)."""
+
+    #: The raw octets; ``wire`` makes base64 of them.
+    data: bytes
+
+
+class Exchange(Protocol):
+    """One SASL dialogue in progress (RFC 4422)."""
+
+    @property
+    def mechanism(self) -> str:
+        """Its registered name, such as ``SCRAM-SHA-256``."""
+
+    def respond(self, response: bytes | None) -> MaybeDeferred[Challenge | Login]:
+        """Take the client's response, decoded from base64.
+
+        :param response: ``None`` at the start when AUTH brought no initial
+            response; ``b""`` is an empty one.
+        :return: the next challenge, or the login when it is proven.
+        :raises pop3toy.errors.Refusal: (or fails with) when it is over;
+            ``AuthenticationFailed`` for bad credentials, ``BadCommand`` for a
+            response that is not well-formed.
+        """
+
+    @property
+    def user(self) -> str | None:
+        """The name that the client claims, once it is known; for the log."""
+
+    def cancel(self) -> None:
+        """The client sent ``*`` or went away."""
+
+
+class Visit(Protocol):
+    """One connection, as whoever counts them sees it."""
+
+    def logged_in(self) -> None:
+        """It is a user's now, no stranger's."""
+
+    def left(self) -> None:
+        """It is gone.  Harmless when called twice."""
+
+
+class Gatekeeper(Protocol):
+    """Counts connections: in all, from one address, and of strangers."""
+
+    def arrive(self, host: str, turn_out: Callable[[], object]) -> Visit:
+        """A client has connected.
+
+        :param host: its address in text; ``unix`` for a Unix socket.
+        :param turn_out: closes the connection, if it has to make room later.
+        :raises pop3toy.errors.Refusal: if there are too many.
+        """
+
+
+class Authenticator(Protocol):
+    """What a session asks of ``auth/``: who may come in, and how."""
+
+    def clear_text(self, channel: Channel) -> bool:
+        """Whether USER and PASS are offered and taken on this connection."""
+
+    def timestamp(self, channel: Channel) -> str | None:
+        """A fresh APOP timestamp ``<...>``, or ``None`` where APOP cannot work."""
+
+    def mechanisms(self, channel: Channel) -> Sequence[str]:
+        """The SASL mechanisms that can work here now, best first."""
+
+    def login_delay(self) -> int:
+        """Seconds that LOGIN-DELAY announces; 0 for none (RFC 2449 section 6.5)."""
+
+    def password(self, user: bytes, password: bytes, record: SessionRecord) -> MaybeDeferred[Login]:
+        """Check a clear-text password and open the maildrop.
+
+        :raises pop3toy.errors.Refusal: (or fails with) ``AuthenticationFailed``,
+            ``InUse``, ``LoginDelay`` or ``StoreTrouble``.
+        """
+
+    def apop(self, user: bytes, digest: bytes, timestamp: str, record: SessionRecord) -> MaybeDeferred[Login]:
+        """The same for APOP: ``digest`` is the MD5 of timestamp and secret in hex."""
+
+    def begin(self, mechanism: str, record: SessionRecord) -> Exchange:
+        """Start a SASL exchange.
+
+        :raises pop3toy.errors.BadCommand: if the mechanism is not offered here.
+        """
+
+
+class IMeter(Interface):
+    """Somebody who counts: the log, metrics.  Must not raise, must not block."""
+
+    def connected(record: SessionRecord) -> None:
+        """A connection was accepted."""
+
+    def turned_away(channel: Channel, why: str) -> None:
+        """A connection was refused by a limit; ``why`` is what the client was told."""
+
+    def login_failed(record: SessionRecord, user: str, mechanism: str, why: str) -> None:
+        """An authentication failed.  ``user`` is what the client claimed."""
+
+    def logged_in(record: SessionRecord) -> None:
+        """``record.user`` opened the maildrop."""
+
+    def ended(record: SessionRecord) -> None:
+        """The connection is gone and the maildrop released."""
+
+
+class ITranscript(Interface):
+    """Somebody who writes the conversation down as ``C:`` and ``S:`` lines."""
+
+    def opened(number: int, peer: str) -> None:
+        """Session ``number`` began; ``peer`` is the client's address in text."""
+
+    def received(number: int, line: bytes, command: object) -> None:
+        """The client sent a line (without its line end).
+
+        :param command: what :func:`pop3toy.commands.parse` made of it; secrets
+            are masked because of what it is, never by a pattern.
+        """
+
+    def sent(number: int, data: bytes, last: bool) -> None:
+        """The server sent a part of one reply; ``last`` with its final part."""
+
+    def note(number: int, text: str) -> None:
+        """Something that is neither side's line, such as "TLS from here"."""
+
+    def closed(number: int, why: str) -> None:
+        """The session is over."""

@@ -1,0 +1,127 @@
+"""The options about who may come in, and how often."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from twisted.cred import strcred
+from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
+from twisted.python import usage
+
+from ..auth.mechanisms import MECHANISMS
+from ..auth.memory import split_account
+from .checks import existing_file, whole_number
+
+__all__ = ["AuthOptions"]
+
+
+class AuthOptions(usage.Options, strcred.AuthOptionMixin):
+    """Accounts, mechanisms, limits."""
+
+    supportedInterfaces = (IUsernamePassword, IUsernameHashedPassword)
+    optParameters = [
+        [
+            "accounts",
+            "a",
+            None,
+            "A file of users and hashed passwords, as `pop3toy user add` writes it, or Dovecot's passwd-file."
+            " It is read again when it changes.",
+        ],
+        ["login-delay", None, None, "Seconds that a user has to wait between two logins; announced in CAPA."],
+        ["max-connections", None, None, "Connections at once, in all (default 4096)."],
+        ["max-per-address", None, None, "Connections at once from one address or IPv6 /64 (default 64)."],
+        ["max-per-user", None, None, "Sessions of one user at once (default 10)."],
+        [
+            "mechanisms",
+            None,
+            None,
+            "Offer none but these, as in USER,APOP,SCRAM-SHA-256 (default: all that work).",
+        ],
+        [
+            "anonymous",
+            None,
+            None,
+            "Whose mailbox AUTH ANONYMOUS may read, but not change: one that is"
+            " there for visitors, because its owner cannot open it while they read. Off by default.",
+        ],
+        [
+            "introspection",
+            None,
+            None,
+            "The URL where OAuth tokens of OAUTHBEARER and XOAUTH2 are looked up (RFC 7662). Client id and"
+            " secret are taken from the environment: POP3TOY_OAUTH_CLIENT and POP3TOY_OAUTH_SECRET.",
+        ],
+    ]
+    optFlags = [
+        ["allow-cleartext", None, "Take passwords without TLS from a network, where others can listen, too."],
+        [
+            "renew-hashes",
+            None,
+            "Replace an outdated password hash in the accounts file when its user logs in.",
+        ],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["user"] = []
+        self["master"] = []
+        self["credCheckers"] = []
+        self["credInterfaces"] = {}
+
+    def opt_user(self, account: str) -> None:
+        """An account as NAME:PASSWORD. May be given several times. Other people on this machine can see it
+        in the list of processes; use --accounts or --auth for anything but a try.
+        """
+        try:
+            self["user"].append(split_account(account))
+        except ValueError as error:
+            raise usage.UsageError(f"--user: {error}") from None
+
+    opt_u = opt_user
+
+    def opt_master(self, name: str) -> None:
+        """A user who may open the mailboxes of others, with an authorization identity (AUTH PLAIN). May be
+        given several times.
+        """
+        self["master"].append(name)
+
+    def check_auth(self) -> None:
+        """See what fits together.
+
+        :raises twisted.python.usage.UsageError: if something does not.
+        """
+        names = [name for name, _ in self["user"]]
+        if len(set(names)) < len(names):
+            raise usage.UsageError("--user: the same name is given twice")
+        for checker in self["credCheckers"]:
+            # Twisted warns of a missing password file and goes on, and nobody could log in.
+            path = getattr(checker, "filename", None)
+            if path is not None and not os.path.isfile(path):
+                raise usage.UsageError(f"--auth: there is no file {path}")
+        existing_file(self, "accounts")
+        whole_number(self, "login-delay", 0, 86400)
+        whole_number(self, "max-connections", 1, 1_000_000)
+        whole_number(self, "max-per-address", 1, 1_000_000)
+        whole_number(self, "max-per-user", 1, 1_000_000)
+        if self["mechanisms"] is not None:
+            self["mechanisms"] = frozenset(self["mechanisms"].upper().replace(",", " ").split())
+            known = {"USER", "APOP", *MECHANISMS}
+            if not self["mechanisms"] or not self["mechanisms"] <= known:
+                # With a slip in it nobody could log in, and nobody would know why.
+                raise usage.UsageError(f"--mechanisms: there are {', '.join(sorted(known))}")
+        if self["renew-hashes"] and self["accounts"] is None:
+            raise usage.UsageError("--renew-hashes needs --accounts")
+
+    @property
+    def has_accounts(self) -> bool:
+        """Whether somebody can log in."""
+        sources: tuple[Any, ...] = (
+            self["user"],
+            self["accounts"],
+            self["credCheckers"],
+            self["introspection"],
+            self["client-ca"],
+            self["anonymous"],
+        )
+        return any(sources)

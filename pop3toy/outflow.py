@@ -1,0 +1,193 @@
+"""What goes out: replies are gathered, streams pulled, and both stop when the transport has enough.
+
+The producer of one connection's transport.  It knows order and amounts, not
+what a reply means; whose turn it is stays with the protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from . import limits
+from .direct import writer_of
+from .interfaces import ITranscript, SessionRecord
+from .wire import Stream
+
+__all__ = ["Outflow"]
+
+
+class Owner(Protocol):
+    """Whom an outflow tells."""
+
+    def outflow_full(self) -> None:
+        """No further line may be answered now; :meth:`outflow_ready` will come."""
+
+    def outflow_ready(self) -> None:
+        """The next line may be answered."""
+
+    def outflow_broke(self, why: Failure, began: bool) -> None:
+        """A stream failed; ``began`` if some of it is out already."""
+
+    def bug(self, why: Failure) -> None:
+        """Something failed that should not."""
+
+
+@implementer(IPushProducer)
+class Outflow:
+    """The way out of one connection.
+
+    :param owner: the protocol.
+    :param record: its ``sent`` is kept up to date.
+    :param tape: where the conversation is written down, or ``None``.
+    """
+
+    def __init__(
+        self, owner: Owner, record: SessionRecord, clock: IReactorTime, tape: ITranscript | None
+    ) -> None:
+        self._owner = owner
+        self._record = record
+        self._clock = clock
+        self._tape = tape
+        self._write: Callable[[bytes], None]
+        self._gathered: list[bytes] = []
+        self._gathered_octets = 0
+        self._stream: Stream | None = None
+        self._began = False
+        # A pull is under way, or its Deferred is waited for: nobody may pull again.
+        self._pulling = False
+        #: The transport has enough to send.
+        self.choked = False
+        #: When octets went out last, in the clock's seconds.
+        self.moved = clock.seconds()
+
+    @property
+    def streaming(self) -> bool:
+        """Whether a reply is out in part."""
+        return self._stream is not None
+
+    @property
+    def full(self) -> bool:
+        """Whether the next answer has to wait."""
+        return self.choked or self._stream is not None
+
+    def attach(self, transport: Any) -> None:
+        """Send through this transport, and be its producer."""
+        transport.registerProducer(self, True)
+        self.rewire(transport)
+
+    def rewire(self, transport: Any) -> None:
+        """Look at the transport again, which has changed its nature (TLS)."""
+        self._write = writer_of(transport)
+
+    # -- replies ---------------------------------------------------------------------
+
+    def send(self, data: bytes, last: bool = True) -> None:
+        """Add a whole reply, or a piece of one; it leaves at the next flush at the latest."""
+        self._gathered.append(data)
+        self._gathered_octets += len(data)
+        if self._tape is not None:
+            self._tape.sent(self._record.number, data, last)
+        if self._gathered_octets >= limits.GATHER:
+            self.flush()
+
+    def flush(self) -> None:
+        """The one place that writes to the transport; one write for all that was gathered."""
+        gathered = self._gathered
+        if not gathered:
+            return
+        data = gathered[0] if len(gathered) == 1 else b"".join(gathered)
+        self._gathered = []
+        self._gathered_octets = 0
+        self._record.sent += len(data)
+        self.moved = self._clock.seconds()
+        self._write(data)
+
+    def stream(self, stream: Stream) -> None:
+        """Send a reply piece by piece; perhaps all of it at once."""
+        self._stream = stream
+        self._began = False
+        self._pump()
+
+    def drop(self) -> None:
+        """Forget what was gathered, and let go of the stream."""
+        self._gathered.clear()
+        self._gathered_octets = 0
+        self._close_stream()
+
+    def _pump(self) -> None:
+        """Move pieces to the transport until it has enough."""
+        stream = self._stream
+        assert stream is not None
+        self._pulling = True
+        try:
+            while not self.choked and self._stream is not None:
+                piece = stream.pull()
+                if isinstance(piece, Deferred):
+                    if not (piece.called and not piece.paused and isinstance(piece.result, bytes)):
+                        self._owner.outflow_full()
+                        self.flush()
+                        piece.addCallbacks(self._piece_came, self._broke).addErrback(self._owner.bug)
+                        return
+                    # It has come already; a callback would recurse once for each chunk.
+                    piece = piece.result
+                self._piece(piece)
+        except Exception:
+            self._broke(Failure())
+            return
+        self._pulling = False
+        if self._stream is not None:
+            self._owner.outflow_full()
+
+    def _piece(self, piece: bytes) -> None:
+        assert self._stream is not None
+        self._began = True
+        last = self._stream.done
+        self.send(piece, last)
+        if last:
+            self._close_stream()
+
+    def _piece_came(self, piece: bytes) -> None:
+        self._pulling = False
+        if self._stream is not None:
+            self._piece(piece)
+            self._pump_on()
+
+    def _pump_on(self) -> None:
+        if self._stream is not None and not self.choked:
+            self._pump()
+        if self._stream is None:
+            self._owner.outflow_ready()
+
+    def _close_stream(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
+
+    def _broke(self, why: Failure) -> None:
+        self._pulling = False
+        if self._stream is not None:
+            self._close_stream()
+            self._owner.outflow_broke(why, self._began)
+
+    # -- the transport's side (IPushProducer) ------------------------------------------
+
+    def pauseProducing(self) -> None:
+        """The transport has enough to send."""
+        self.choked = True
+        self._owner.outflow_full()
+
+    def resumeProducing(self) -> None:
+        """The transport has sent what it had: go on with the body or the next line."""
+        self.choked = False
+        self.moved = self._clock.seconds()
+        if not self._pulling:
+            self._pump_on()
+
+    def stopProducing(self) -> None:
+        """The connection is lost; ``connectionLost`` says so as well."""

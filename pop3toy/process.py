@@ -1,0 +1,49 @@
+"""What a server asks of its process: memory kept, open files allowed, a calm garbage collector."""
+
+from __future__ import annotations
+
+import gc
+import resource
+
+from twisted.application.service import Service
+from twisted.logger import Logger
+
+__all__ = ["ProcessTuning"]
+
+log = Logger()
+
+#: Objects that are made before the garbage collector looks for cycles among
+#: them.  Python's 700 is for small programs: listing a mailbox of 100,000
+#: messages took twice as long with it.
+GARBAGE_THRESHOLD = 20_000
+
+#: Octets that are taken and given back once, so that the C library (glibc) keeps
+#: memory of this size instead of asking the system for each chunk of a body: it
+#: adapts to the largest block that was freed.  1.7 times as fast with bodies of 20 MB.
+LARGEST_BLOCK = 16 * 1024 * 1024
+
+
+class ProcessTuning(Service):
+    """Done once, when the server starts; a part of ``tap``'s service, not of an embedded server."""
+
+    def startService(self) -> None:
+        """Tune the process."""
+        super().startService()
+        block = bytearray(LARGEST_BLOCK)
+        del block
+        # What was imported stays for ever; no need to look at it again and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GARBAGE_THRESHOLD, 10, 10)
+
+    def privilegedStartService(self) -> None:
+        """Allow as many open files as the system lets this process have.
+
+        A session has its socket, its maildrop, and a message that is being read.
+        """
+        super().privilegedStartService()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (ValueError, OSError):
+            log.warn("no more than {soft} open files allowed, hence fewer connections", soft=soft)

@@ -1,0 +1,402 @@
+"""The shore: a LineReceiver between a transport and a session.
+
+It translates and decides nothing.  Its business is order and patience: one
+command at a time, answers strictly in turn, input paused beyond a small bound,
+idle connections closed, TLS started.  The way out is in ``outflow``.
+
+How it waits.  Two things can hold the next line back: an answer that is not
+there yet (``_waiting``) and an outflow that is full.  While either is so,
+``LineReceiver.paused`` is true and lines stay in the receiver's buffer; when
+that grows beyond ``limits.PENDING_INPUT`` the transport stops reading.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import interfaces
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.protocols.basic import LineReceiver
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from . import limits
+from .channel import channel_of, peer_name, prepare
+from .direct import unsent
+from .errors import Refusal, StoreTrouble
+from .interfaces import Channel, SessionRecord, Visit
+from .outflow import Outflow
+from .session import Session, State
+from .wire import After, Reply, Status, encode
+
+if TYPE_CHECKING:
+    from .factory import POP3Factory
+
+__all__ = ["POP3Protocol"]
+
+log = Logger()
+
+
+@implementer(interfaces.IHalfCloseableProtocol)
+class POP3Protocol(LineReceiver):
+    """One connection of a client."""
+
+    # A bare LF ends a line too: people type into telnet and netcat.  The CR
+    # before it is taken off in lineReceived.
+    delimiter = b"\n"
+    # The longest line of all; which line may be how long, commands.py knows.
+    MAX_LENGTH = limits.SASL_LINE - 1
+
+    factory: POP3Factory
+
+    def __init__(self, factory: POP3Factory, number: int) -> None:
+        self.factory = factory
+        self._clock = factory.clock
+        self._record = SessionRecord(number, Channel("unknown", local=False))
+        self._tape = factory.transcript
+        self.session = Session(
+            factory.authenticator, self._record, factory.meter, offer_stls=factory.tls_context is not None
+        )
+        self._outflow = Outflow(self, self._record, self._clock, self._tape)
+        self._pending_input = 0
+        self._reading_paused = False
+        self._waiting = False
+        self._closing = False
+        self._end_of_input = False
+        # TLS was begun; what it agreed on is known when the first octets came through it.
+        self._handshaking = False
+        self._scan_again = False
+        self._unsent: int | None = None
+        self._visit: Visit | None = None
+        self._turned_away = False
+        self._known = False
+        self._timer: interfaces.IDelayedCall | None = None
+        self._began = self._heard = self._clock.seconds()
+
+    # -- coming and going -----------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        """Greet, or send away (RFC 1939 section 4)."""
+        transport = self._transport()
+        self._record.channel = channel_of(transport)
+        self._handshaking = self._record.channel.tls is not None
+        prepare(transport)
+        self._outflow.attach(transport)
+        self.factory.connected(self)
+        if self._tape is not None:
+            self._tape.opened(self._record.number, peer_name(transport))
+        try:
+            self._visit = self._admit()
+        except Refusal as refusal:
+            self._turn_away(refusal)
+            return
+        self.factory.meter.connected(self._record)
+        self._timer = self._clock.callLater(limits.IDLE_BEFORE_LOGIN, self._look_at_the_clock)
+        self._reply(self.session.greet())
+        self._outflow.flush()
+
+    def _admit(self) -> Visit | None:
+        """Ask whether there is room for one more."""
+        if self.factory.draining:
+            raise StoreTrouble("the server is stopping, try again later")
+        if self.factory.gatekeeper is None:
+            return None
+        return self.factory.gatekeeper.arrive(self._record.channel.host, lambda: self.hang_up("limit"))
+
+    def _turn_away(self, refusal: Refusal) -> None:
+        """One connection too many: say so at once, and close."""
+        self._turned_away = True
+        self._record.ended = "limit"
+        self.factory.meter.turned_away(self._record.channel, refusal.text)
+        self._timer = self._clock.callLater(limits.LINGER, self._look_at_the_clock)
+        self._reply(Status(False, refusal.text, refusal.code, After.CLOSE))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection is gone: nothing is removed, the maildrop is free at once (RFC 1939 section 3)."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.paused = True
+        self._closing = True
+        self._outflow.drop()
+        self.session.lost()
+        if self._visit is not None:
+            self._visit.left()
+        record = self._record
+        record.seconds = self._clock.seconds() - self._began
+        if self._tape is not None:
+            self._tape.closed(record.number, record.ended)
+        if not self._turned_away:
+            self.factory.meter.ended(record)
+        self.factory.disconnected(self)
+
+    def readConnectionLost(self) -> None:
+        """The client will send no more (``printf ... | nc -N``): answer what it has sent, then close."""
+        self._end_of_input = True
+        self._close_if_all_is_said()
+
+    def writeConnectionLost(self) -> None:
+        """Never happens: this side never closes just its half."""
+
+    def hang_up(self, how: str) -> None:
+        """End the connection without a word (RFC 1939 section 3, on autologout)."""
+        if not self._closing:
+            self._record.ended = how
+        self._outflow.drop()
+        if self._outflow.choked or self._closing:
+            # It does not read; there is no waiting for it.
+            self._closing = self.paused = True
+            self._transport().abortConnection()
+        else:
+            self._close()
+
+    def silence(self) -> float:
+        """Seconds since the last octet either way; 0 while the server itself is busy."""
+        busy = self._waiting or (self._outflow.streaming and not self._outflow.choked)
+        # What is answered after the end is answered to nobody.
+        if busy and self.session.state is not State.CLOSED:
+            return 0.0
+        return self._clock.seconds() - max(self._heard, self._outflow.moved)
+
+    @property
+    def logged_in(self) -> bool:
+        """Whether somebody is in, or what QUIT began is not finished."""
+        return self.session.state in (State.TRANSACTION, State.UPDATE)
+
+    @property
+    def ending(self) -> bool:
+        """Whether nothing is left but that the client reads the last line."""
+        return self._closing
+
+    def _look_at_the_clock(self) -> None:
+        """The idle timer (RFC 1939 section 3).
+
+        It is not moved at every command, which would cost more than the
+        command; it looks when it fires and sleeps for what is left.
+        """
+        if self._closing:
+            patience = limits.LINGER
+        elif self.session.state is State.AUTHORIZATION:
+            patience = limits.IDLE_BEFORE_LOGIN
+        else:
+            patience = limits.IDLE
+        left = patience - self.silence()
+        # A stranger who asks for CAPA now and then is cut as well.
+        if self.session.state is State.AUTHORIZATION and not self._waiting:
+            left = min(left, limits.STRANGER - (self._clock.seconds() - self._began))
+        if left <= 0 and self.session.state is not State.AUTHORIZATION and self._still_reads():
+            left = limits.LINGER
+        if left > 0:
+            self._timer = self._clock.callLater(left, self._look_at_the_clock)
+            return
+        self._timer = None
+        self.hang_up("timeout")
+
+    def _still_reads(self) -> bool:
+        """Whether the client has read something of what waits for it since this was asked last.
+
+        A transport tells when all is sent, which a slow client may need longer
+        for.  The first time there is nothing to compare with yet.
+        """
+        before, self._unsent = self._unsent, unsent(self._transport())
+        return bool(self._unsent) and self._unsent != before
+
+    # -- in ---------------------------------------------------------------------------
+
+    def dataReceived(self, data: bytes) -> None:
+        """Octets from the client."""
+        if self._closing:
+            return
+        if self._handshaking:
+            self._tls_is_on()
+        if self.session.state is not State.AUTHORIZATION:
+            # Before login only whole lines count (as their replies do),
+            # so that nobody can hold a connection with an octet now and then.
+            self._heard = self._clock.seconds()
+        self._record.received += len(data)
+        self._scan(data)
+        if self.paused:
+            self._pending_input += len(data)
+            if self._pending_input > limits.PENDING_INPUT and not self._reading_paused:
+                self._reading_paused = True
+                self._transport().pauseProducing()
+        else:
+            self._pending_input = 0
+        self._outflow.flush()
+
+    def _scan(self, data: bytes) -> None:
+        """Take the buffered lines, as far as nothing holds them back."""
+        super().dataReceived(data)
+        while self._scan_again and not self.paused:
+            self._scan_again = False
+            super().dataReceived(b"")
+
+    def lineReceived(self, line: bytes) -> None:
+        """One line without its LF."""
+        if line.endswith(b"\r"):
+            line = line[:-1]
+        parsed = self.session.parse(line)
+        if self._tape is not None:
+            self._tape.received(self._record.number, line, parsed)
+        self._await(self.session.obey(parsed))
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Too much of one line: answer once and throw the rest of it away."""
+        parsed = self.session.too_long()
+        if self._tape is not None:
+            self._tape.received(self._record.number, line[: limits.COMMAND_LINE], parsed)
+        self.setRawMode()
+        self._await(self.session.obey(parsed))
+        # LineReceiver gives up its buffer and its loop here; put the one back
+        # and let _scan take up the other.
+        super().dataReceived(line)
+        self._scan_again = True
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """The rest of a line that is too long."""
+        _, end, rest = data.partition(self.delimiter)
+        if end:
+            self.setLineMode()
+            super().dataReceived(rest)
+
+    # -- answers, strictly in turn ------------------------------------------------------
+
+    def _await(self, answer: Reply | Deferred[Reply]) -> None:
+        if isinstance(answer, Deferred):
+            self._waiting = self.paused = True
+            # What was answered before must not wait for what is not.
+            self._outflow.flush()
+            answer.addCallback(self._answered).addErrback(self.bug)
+        else:
+            self._reply(answer)
+
+    def _answered(self, reply: Reply) -> None:
+        self._waiting = False
+        if self._closing:
+            # Too late; but a body that was opened must be closed.
+            encoded = encode(reply)
+            if not isinstance(encoded, bytes):
+                encoded.close()
+            return
+        self._reply(reply)
+        self._go_on()
+
+    def _reply(self, reply: Reply) -> None:
+        """Put one reply into the outflow, and do what it says comes after."""
+        if self._visit is not None and not self._known and self.logged_in:
+            self._known = True
+            self._visit.logged_in()
+        encoded = encode(reply)
+        if not isinstance(encoded, bytes):
+            self._outflow.stream(encoded)
+            return
+        self._outflow.send(encoded)
+        if isinstance(reply, Status) and reply.after is not After.GO_ON:
+            if reply.after is After.CLOSE:
+                self._close()
+            else:
+                self._start_tls()
+
+    def _go_on(self) -> None:
+        """Take up the lines again that had to wait."""
+        outflow = self._outflow
+        self.paused = self._waiting or outflow.full or self._closing
+        if self.paused:
+            outflow.flush()
+            return
+        # Lines that wait in the receiver's buffer; if it is in the middle of
+        # its loop (the Deferred had fired already) this does nothing.
+        self._scan(b"")
+        if not self.paused:
+            # Only now the buffer is known to be empty: a client that gets one
+            # answer may not send another bufferful for it.
+            self._pending_input = 0
+            if self._reading_paused:
+                self._reading_paused = False
+                self._transport().resumeProducing()
+        outflow.flush()
+        self._close_if_all_is_said()
+
+    def outflow_full(self) -> None:
+        """No further line now."""
+        self.paused = True
+
+    def outflow_ready(self) -> None:
+        """There is room again."""
+        if not self._closing and not self._waiting:
+            self._go_on()
+
+    def outflow_broke(self, why: Failure, began: bool) -> None:
+        """A store failed in the middle of a reply.
+
+        Before the first octet it is an ``-ERR``.  Afterwards there is no honest
+        answer: the connection is closed without the final dot, so that half a
+        message never looks whole.
+        """
+        if self._closing:
+            return
+        if not began:
+            self._reply(self.session.refused(why))
+            self._go_on()
+            return
+        log.failure(
+            "session {number}: dropped in the middle of a message: {detail}",
+            why,
+            number=self._record.number,
+            detail=why.value.detail if isinstance(why.value, StoreTrouble) else "",
+        )
+        self.hang_up("store")
+
+    def bug(self, why: Failure) -> None:
+        """Something failed that should not: write it down, and end."""
+        log.failure("session {number}: a bug in the protocol", why, number=self._record.number)
+        self.hang_up("bug")
+
+    # -- the end --------------------------------------------------------------------------
+
+    def _close(self) -> None:
+        """Flush the last line, then close (over TLS with a close_notify)."""
+        self._closing = self.paused = True
+        self._outflow.flush()
+        # Nothing more can be asked: the maildrop is free, however long the
+        # client takes to read its last line.
+        self._outflow.drop()
+        self.session.lost()
+        if self._timer is not None:
+            self._timer.reset(limits.LINGER)
+        else:
+            # It was the idle timer that led here.
+            self._timer = self._clock.callLater(limits.LINGER, self._look_at_the_clock)
+        transport = self._transport()
+        # A transport with a paused producer would wait for it for ever.
+        transport.unregisterProducer()
+        transport.loseConnection()
+        self._unsent = unsent(transport)
+
+    def _close_if_all_is_said(self) -> None:
+        if self._end_of_input and not (self._closing or self._waiting or self._outflow.full):
+            self._close()
+
+    def _start_tls(self) -> None:
+        """STLS: what was pipelined behind it in clear text is thrown away (RFC 2595 section 4)."""
+        self._outflow.flush()
+        self.clearLineBuffer()
+        self._pending_input = 0
+        transport = self._transport()
+        transport.startTLS(self.factory.tls_context)
+        self._outflow.rewire(transport)
+        self._handshaking = True
+
+    def _tls_is_on(self) -> None:
+        self._handshaking = False
+        channel = channel_of(self._transport())
+        self.session.restart(channel)
+        if self._tape is not None and channel.tls is not None:
+            self._tape.note(self._record.number, f"encrypted from here on with {channel.tls.version}")
+
+    def _transport(self) -> Any:
+        # ITransport, IConsumer, IPushProducer and abortConnection in one: no
+        # interface of Twisted's has them all, every stream transport does.
+        return self.transport

@@ -1,0 +1,211 @@
+"""Services: what is started, what is stopped, and in which order.
+
+Nothing here knows what the parts are for; ``tap`` puts them together.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from .transcript import WriterTranscript
+
+__all__ = [
+    "CannotStart",
+    "Drainable",
+    "ListeningService",
+    "OrderedService",
+    "ReloadService",
+    "TranscriptService",
+]
+
+log = Logger()
+
+
+class CannotStart(Exception):
+    """The server cannot start; its text is the one line that says why and what to do."""
+
+
+class Drainable(Protocol):
+    """A factory whose sessions can be let end."""
+
+    def drain(self) -> Deferred[None]:
+        """Fires when the last session has ended."""
+
+
+class OrderedService(MultiService):
+    """Starts its parts in order and stops them one after another, last first.
+
+    ``MultiService`` stops all at once; here a thread pool has to outlive the
+    sessions that use it.
+    """
+
+    def stopService(self) -> Deferred[None]:
+        """Stop part by part; a part that fails is logged and does not keep the others."""
+        Service.stopService(self)
+        chain: Deferred[Any] = maybeDeferred(lambda: None)
+        for service in reversed(list(self)):
+            chain.addCallback(lambda _, part: part.stopService(), service)
+            chain.addErrback(lambda why: log.failure("while stopping", why))
+        return chain.addCallback(lambda _: None)
+
+
+class ListeningService(Service):
+    """Listens on endpoints for one factory; when stopped, lets its sessions end.
+
+    Ports are opened while the process may still be root.
+
+    :param endpoints: where to listen, each with a name for people.
+    :param factory: of the protocol.
+    :param drained: the factory whose sessions are let end, if there is one.
+    :param ready: is told the name and the port of each endpoint that listens.
+    :param failed: is called with a :class:`CannotStart` if one cannot be
+        opened; it should not return.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[tuple[str, IStreamServerEndpoint]],
+        factory: IProtocolFactory,
+        *,
+        ready: Callable[[str, IListeningPort], None],
+        failed: Callable[[CannotStart], None],
+        drained: Drainable | None = None,
+    ) -> None:
+        self._endpoints = endpoints
+        self._factory = factory
+        self._ready = ready
+        self._failed = failed
+        self._drained = drained
+        self._opened: list[Deferred[IListeningPort]] = []
+        self._trouble: CannotStart | None = None
+
+    def privilegedStartService(self) -> None:
+        """Open the ports."""
+        for name, endpoint in self._endpoints:
+            opening: Deferred[Any] = endpoint.listen(self._factory)
+            opening.addCallbacks(
+                self._listening, self._not_listening, callbackArgs=(name,), errbackArgs=(name,)
+            )
+            self._opened.append(opening)
+            # Outside of the callback, where a SystemExit would get lost.
+            if self._trouble is not None:
+                self._failed(self._trouble)
+
+    def startService(self) -> None:
+        """Open the ports, unless that was done while privileged."""
+        super().startService()
+        if not self._opened:
+            self.privilegedStartService()
+
+    def _listening(self, port: IListeningPort, name: str) -> IListeningPort:
+        self._ready(name, port)
+        return port
+
+    def _not_listening(self, why: Failure, name: str) -> None:
+        error = why.value
+        if isinstance(error, CannotListenError):
+            reason = getattr(error.socketError, "strerror", None) or str(error.socketError)
+        elif isinstance(error, OSError):
+            reason = error.strerror or str(error)
+        else:
+            log.failure("opening {name}", why, name=name)
+            reason = str(error)
+        self._trouble = CannotStart(f"cannot listen on {name}: {reason.lower()}")
+
+    def stopService(self) -> Deferred[None]:
+        """Take no more connections, then let the sessions end."""
+        super().stopService()
+        opened, self._opened = self._opened, []
+
+        def close(port: IListeningPort | None) -> object:
+            return port.stopListening() if port is not None else None
+
+        closing = gatherResults([maybeDeferred(lambda one: one.addCallback(close), one) for one in opened])
+        drained = self._drained
+        if drained is not None:
+            closing.addCallback(lambda _: drained.drain())
+        return closing.addCallback(lambda _: None)
+
+
+class Reloadable(Protocol):
+    """Something that is read from files and can be read again."""
+
+    def reload(self) -> None:
+        """Read it again now; never raises."""
+
+    def reload_if_changed(self) -> None:
+        """Read it again if the files have changed; never raises."""
+
+
+class ReloadService(Service):
+    """Reads files again at SIGHUP, and looks every now and then whether they have changed.
+
+    :param reactor: whose signals and timers are used.
+    :param reloadables: what is read again.
+    :param interval: seconds between two looks.
+    """
+
+    def __init__(self, reactor: Any, reloadables: Sequence[Reloadable], *, interval: float = 30.0) -> None:
+        self._reactor = reactor
+        self._reloadables = reloadables
+        self._interval = interval
+        self._watch = LoopingCall(self._look)
+        self._watch.clock = reactor
+        self._handler_before: Any = None
+        self._listening = False
+
+    def privilegedStartService(self) -> None:
+        """Take over SIGHUP, which would otherwise end the process, before any port is open."""
+        super().privilegedStartService()
+        self._listen()
+
+    def startService(self) -> None:
+        """Take over SIGHUP, unless that was done while privileged, and begin to look."""
+        super().startService()
+        self._listen()
+        self._watch.start(self._interval, now=False)
+
+    def stopService(self) -> None:
+        """Give SIGHUP back."""
+        super().stopService()
+        self._watch.stop()
+        self._listening = False
+        signal.signal(signal.SIGHUP, self._handler_before)
+
+    def _listen(self) -> None:
+        if not self._listening:
+            self._listening = True
+            self._handler_before = signal.signal(signal.SIGHUP, self._hang_up)
+
+    def _hang_up(self, number: int, frame: object) -> None:
+        self._reactor.callFromThread(self._reload)
+
+    def _reload(self) -> None:
+        for reloadable in self._reloadables:
+            reloadable.reload()
+
+    def _look(self) -> None:
+        for reloadable in self._reloadables:
+            reloadable.reload_if_changed()
+
+
+class TranscriptService(Service):
+    """Lets a transcript write its last lines before the process ends."""
+
+    def __init__(self, transcript: WriterTranscript) -> None:
+        self._transcript = transcript
+
+    def stopService(self) -> None:
+        """Write what is left."""
+        super().stopService()
+        self._transcript.stop()

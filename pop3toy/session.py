@@ -1,0 +1,238 @@
+"""One session: the states of RFC 1939 and which command means what in which.
+
+A session is pure: it takes parsed lines and gives replies (or Deferreds of
+them) and knows no transport, no reactor and no clock.  What the commands do
+stands in ``authorization`` and ``transaction``, named after the RFC's chapters;
+their rows make the tables here.  A command that is in no row of a state does
+not exist there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import TypeAlias
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from . import authorization, commands, limits, transaction
+from .commands import Command, Parsed, Response
+from .errors import AuthenticationFailed, BadCommand, Refusal, StoreTrouble
+from .interfaces import Authenticator, Channel, Exchange, IMeter, Login, MaybeDeferred, SessionRecord
+from .maildrop import Maildrop
+from .wire import After, Reply, Status
+
+__all__ = ["Session", "State"]
+
+log = Logger()
+
+
+class State(Enum):
+    """RFC 1939 section 3; CLOSED is behind UPDATE and behind every farewell."""
+
+    AUTHORIZATION = "AUTHORIZATION"
+    TRANSACTION = "TRANSACTION"
+    UPDATE = "UPDATE"
+    CLOSED = "CLOSED"
+
+
+Handler: TypeAlias = "Callable[[Session, Command], MaybeDeferred[Reply]]"
+
+#: What each command does in each state.
+TABLES: dict[State, dict[str, Handler]] = {
+    State.AUTHORIZATION: authorization.COMMANDS,
+    State.TRANSACTION: transaction.COMMANDS,
+    State.UPDATE: {},
+    State.CLOSED: {},
+}
+
+
+class Session:
+    """The server's side of one conversation.
+
+    :param authenticator: decides who may come in.
+    :param record: what is written down about this session, kept up to date.
+    :param meter: is told of logins.
+    :param offer_stls: whether TLS can be started on this connection.
+    """
+
+    def __init__(
+        self, authenticator: Authenticator, record: SessionRecord, meter: IMeter, *, offer_stls: bool = False
+    ) -> None:
+        self.authenticator: Authenticator = authenticator
+        self.record = record
+        self.meter = meter
+        self.offer_stls: bool = offer_stls
+        self.state = State.AUTHORIZATION
+        #: The name that USER brought, until PASS.
+        self.user: bytes | None = None
+        #: The APOP timestamp of the greeting.
+        self.timestamp: str | None = None
+        #: The SASL exchange in progress.
+        self.exchange: Exchange | None = None
+        #: Who is in, and the maildrop, in TRANSACTION.
+        self.login: Login | None = None
+        self.maildrop = Maildrop(())
+        self.failed_logins = 0
+        self._bad_in_a_row = 0
+        # Whom the last failed authentication was about, for the log.
+        self._claimed = ""
+        self._gone = False
+
+    @property
+    def channel(self) -> Channel:
+        """The connection as it is now."""
+        return self.record.channel
+
+    def greet(self) -> Reply:
+        """The greeting, with a timestamp where APOP works (RFC 1939 sections 4 and 7)."""
+        self.timestamp = self.authenticator.timestamp(self.channel)
+        return Status(True, f"pop3toy ready {self.timestamp or ''}")
+
+    # -- lines in, replies out ---------------------------------------------------
+
+    def parse(self, line: bytes) -> Parsed:
+        """What a line is: within a SASL exchange a response, else a command."""
+        return Response(line) if self.exchange is not None else commands.parse(line)
+
+    def too_long(self) -> Parsed:
+        """What stands for a line of which too much came to keep it."""
+        return commands.TOO_LONG
+
+    def obey(self, parsed: Parsed) -> MaybeDeferred[Reply]:
+        """Carry out one line and answer it.  Never raises, never fails."""
+        try:
+            if isinstance(parsed, Command):
+                answer = self._handler(parsed)(self, parsed)
+            elif isinstance(parsed, Response):
+                answer = authorization.respond(self, parsed)
+            elif self.exchange is not None:
+                raise authorization.interrupted(self)
+            else:
+                raise BadCommand(parsed.reason)
+        except Exception:
+            return self.refused(Failure())
+        if isinstance(answer, Deferred):
+            return answer.addCallbacks(self._went_well, self.refused)
+        return self._went_well(answer)
+
+    def _went_well(self, reply: Reply) -> Reply:
+        # A challenge is no success yet: AUTH and "*" for ever is no way to stay.
+        if self.exchange is None:
+            self._bad_in_a_row = 0
+        return reply
+
+    def _handler(self, command: Command) -> Handler:
+        handler = TABLES[self.state].get(command.keyword)
+        if handler is not None:
+            return handler
+        if self.state is State.AUTHORIZATION:
+            raise BadCommand(f"{command.keyword} is for after login")
+        if self.state is State.TRANSACTION:
+            raise BadCommand(f"{command.keyword} is for before login")
+        raise BadCommand("the session is over")
+
+    def refused(self, failure: Failure) -> Reply:
+        """The one place that turns an error into ``-ERR``."""
+        error = failure.value
+        if not isinstance(error, Refusal):
+            self.log_bug(failure)
+            error = StoreTrouble("internal error, the administrator has been told")
+        elif error.detail:
+            log.warn(
+                "session {number}, user {user!r}: {text}: {detail}",
+                number=self.record.number,
+                user=self.record.user or self._claimed[: limits.COMMAND_LINE],
+                text=error.text,
+                detail=error.detail,
+            )
+        after = After.GO_ON
+        if isinstance(error, BadCommand):
+            self._bad_in_a_row += 1
+            if self._bad_in_a_row >= self._patience():
+                after = self.farewell("limit")
+        elif isinstance(error, AuthenticationFailed):
+            self.failed_logins += 1
+            if self.failed_logins >= limits.FAILED_LOGINS:
+                after = self.farewell("limit")
+        return Status(False, error.text, error.code, after)
+
+    def not_let_in(self, user: str, mechanism: str, failure: Failure) -> None:
+        """An authentication failed; ``user`` is what the client claimed."""
+        self._claimed = user
+        why = failure.value.code if isinstance(failure.value, Refusal) else "SYS/TEMP"
+        self.meter.login_failed(self.record, user, mechanism, why or "refused")
+
+    def log_bug(self, failure: Failure) -> None:
+        """Write down in full what nobody foresaw."""
+        log.failure("session {number}: a bug, answered with [SYS/TEMP]", failure, number=self.record.number)
+
+    def _patience(self) -> int:
+        if self.state is State.AUTHORIZATION:
+            return limits.BAD_COMMANDS_BEFORE_LOGIN
+        return limits.BAD_COMMANDS
+
+    # -- coming and going ----------------------------------------------------------
+
+    def enter(self, login: Login) -> Reply:
+        """Somebody is in: AUTHORIZATION becomes TRANSACTION (RFC 1939 section 4)."""
+        if self._gone:
+            # The client left while the password was being looked at.
+            self._log_out(login)
+            return Status(False, "too late", after=After.CLOSE)
+        self.exchange = None
+        try:
+            self.maildrop = Maildrop(login.mailbox.entries)
+        except Exception:
+            self._log_out(login)
+            raise
+        self.login = login
+        self.user = None
+        self.record.user = login.user
+        self.record.mechanism = login.mechanism
+        self.state = State.TRANSACTION
+        self.meter.logged_in(self.record)
+        return Status(True, f"maildrop has {self.maildrop.summary()}")
+
+    def begin_update(self) -> None:
+        """QUIT: from here on the session finishes even if the client goes away."""
+        self.state = State.UPDATE
+
+    def farewell(self, how: str) -> After:
+        """The session ends with the reply that is being made."""
+        self.record.ended = how
+        self.release()
+        self.state = State.CLOSED
+        return After.CLOSE
+
+    def release(self) -> None:
+        """Give the mailbox back.  Commits nothing: only QUIT does (RFC 1939 section 6)."""
+        login, self.login = self.login, None
+        if login is not None:
+            self._log_out(login)
+
+    def _log_out(self, login: Login) -> None:
+        """The realm is somebody else's: its mistakes must not keep a session from ending."""
+        try:
+            login.logout()
+        except Exception:
+            self.log_bug(Failure())
+
+    def restart(self, channel: Channel) -> None:
+        """TLS is on: forget all that was learned before (RFC 2595 section 4)."""
+        self.record.channel = channel
+        self.user = None
+        self.offer_stls = False
+        self._bad_in_a_row = 0
+
+    def lost(self) -> None:
+        """The connection is gone.  What UPDATE has begun it finishes and then releases."""
+        self._gone = True
+        if self.exchange is not None:
+            self.exchange.cancel()
+            self.exchange = None
+        if self.state is not State.UPDATE:
+            self.release()
+            self.state = State.CLOSED

@@ -1,0 +1,110 @@
+"""A message in a file, read chunk by chunk without ever blocking the reactor.
+
+A chunk that is in the page cache is read at once (``preadv`` with
+``RWF_NOWAIT``); a cold one is read in a thread.  Where the platform or the file
+system cannot tell, every chunk is read in a thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+
+from twisted.python.failure import Failure
+
+from .. import limits
+from ..errors import MessageGone, StoreTrouble
+from ..interfaces import MaybeDeferred
+from ..threads import RunInThread
+
+__all__ = ["FileBody"]
+
+_NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None)
+
+# Where chunks in the page cache are read to, by the reactor's thread alone: a
+# fresh buffer for each would be cleared first, at ten times the cost of reading.
+_SCRATCH = memoryview(bytearray(limits.CHUNK))
+
+#: NONBLOCK because opening a FIFO that lies in a mailbox would wait for ever.
+OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class FileBody:
+    """A :class:`~pop3toy.interfaces.MessageBody` of an open regular file.
+
+    :param fd: an open file descriptor, which is now ours to close.
+    :param run_in_thread: where cold chunks are read.
+    :param measured: is told the octets of the wire form when all went out.
+    :raises pop3toy.errors.MessageGone: if it is no regular file; ``fd`` is
+        closed then.
+    """
+
+    __slots__ = ("_at", "_closed", "_fd", "_measured", "_reading", "_run_in_thread", "_size", "done")
+
+    def __init__(self, fd: int, run_in_thread: RunInThread, measured: Callable[[int], None]) -> None:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(fd)
+            raise MessageGone(detail="what the listing showed as a file is none any more")
+        self.done = False
+        self._fd = fd
+        self._run_in_thread = run_in_thread
+        self._measured = measured
+        self._size = status.st_size
+        self._at = 0
+        self._reading = False
+        self._closed = False
+
+    def pull(self, most: int = limits.CHUNK) -> MaybeDeferred[bytes]:
+        """The next chunk; see :class:`~pop3toy.interfaces.MessageBody`."""
+        wanted = min(most, limits.CHUNK, self._size - self._at)
+        if wanted <= 0:
+            self.done = True
+            return b""
+        if _NOWAIT is not None:
+            try:
+                count = os.preadv(self._fd, (_SCRATCH[:wanted],), self._at, _NOWAIT)
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                    raise _unreadable(error) from error
+            else:
+                return self._took(bytes(_SCRATCH[:count]))
+        self._reading = True
+        read = self._run_in_thread(os.pread, self._fd, wanted, self._at)
+        return read.addBoth(self._read_in_thread)
+
+    def _read_in_thread(self, result: bytes | Failure) -> bytes:
+        self._reading = False
+        if self._closed:
+            os.close(self._fd)
+        if isinstance(result, Failure):
+            error = result.value
+            if isinstance(error, OSError):
+                raise _unreadable(error) from error
+            result.raiseException()
+        assert isinstance(result, bytes)
+        return self._took(result)
+
+    def _took(self, chunk: bytes) -> bytes:
+        if not chunk:
+            # Shorter than when it was opened.  It must not look whole.
+            raise StoreTrouble(detail="a message file became shorter while it was read")
+        self._at += len(chunk)
+        self.done = self._at >= self._size
+        return chunk
+
+    def close(self, octets: int | None) -> None:
+        """Close the file, after the thread that still reads it."""
+        self._closed = True
+        if not self._reading:
+            os.close(self._fd)
+        if octets is not None:
+            self._measured(octets)
+
+
+def _unreadable(error: OSError) -> StoreTrouble:
+    return StoreTrouble("message cannot be read at the moment", detail=f"reading a message: {error.strerror}")

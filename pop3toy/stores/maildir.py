@@ -1,0 +1,341 @@
+"""Maildirs: mail in files, one for each message, as most mail systems keep it.
+
+The lock is the kernel's (``flock`` on the Maildir's directory): exclusive among
+sessions and among processes of the host, left nowhere as a file, and gone with
+the process that held it.  The snapshot of a mailbox is kept between sessions and
+used again while both folders carry the same stamp.  Reading names is in
+``maildir_scan``, what they mean in ``maildir_names``, remembering sizes in
+``maildir_sizes``, reading bodies in ``filebody``, user names in ``maildir_paths``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ..errors import InUse, MessageGone, StoreTrouble
+from ..interfaces import IMailbox, IMailStore, MaybeDeferred, MessageBody
+from ..threads import RunInThread
+from . import maildir_sizes
+from .directory_syncs import fsync_names
+from .filebody import OPEN_FLAGS, FileBody
+from .maildir_names import base_name
+from .maildir_paths import MaildirPaths, explained
+from .maildir_scan import (
+    Location,
+    Snapshot,
+    Stamp,
+    Uncounted,
+    locate_all,
+    look,
+    open_folder,
+    scan,
+)
+
+__all__ = ["MaildirStore"]
+
+log = Logger()
+
+_T = TypeVar("_T")
+
+#: Seconds within which two changes of a directory may leave the same time on
+#: it.  Linux file systems are exact to a tick of some milliseconds, but FAT and
+#: some network file systems count in twos.
+TICK = 2.0
+
+#: Octets of the two directories below which reading them on the reactor thread
+#: costs less than going to another: some hundred names.
+SMALL = 64 * 1024
+
+#: Messages of which snapshots are kept between sessions, at about 400 octets each.
+KEPT_MESSAGES = 500_000
+
+#: Times that messages which other programs rename all the while are looked for,
+#: before their removal is given up.
+SEARCHES = 5
+
+
+@implementer(IMailStore)
+class MaildirStore:
+    """The Maildirs of all users.
+
+    :param paths: where they are.
+    :param run_in_thread: where large directories are read and files removed.
+    :param wall_clock: seconds since the epoch, to be compared with file times.
+    :param kept_messages: of how many messages snapshots are kept between sessions.
+    """
+
+    def __init__(
+        self,
+        paths: MaildirPaths,
+        run_in_thread: RunInThread,
+        *,
+        wall_clock: Callable[[], float] = time.time,
+        kept_messages: int = KEPT_MESSAGES,
+    ) -> None:
+        self._paths = paths
+        self._run_in_thread = run_in_thread
+        self._wall_clock = wall_clock
+        self._room = kept_messages
+        self._kept: OrderedDict[str, Snapshot] = OrderedDict()
+
+    def open(self, user: str) -> MaybeDeferred[IMailbox]:
+        """See :class:`IMailStore`."""
+        fd = self._paths.open(user)
+        try:
+            _lock(fd)
+            snapshot = self._kept.get(user)
+            stamp = look(fd)
+            if snapshot is not None and snapshot.trusted and snapshot.stamp == stamp:
+                return self._mailbox(user, fd, snapshot)
+            if stamp.weight <= SMALL:
+                try:
+                    return self._mailbox(user, fd, self._scan(fd, snapshot, may_wait=False))
+                except Uncounted:
+                    pass
+            scanning = self._run_in_thread(self._scan, fd, snapshot, True)
+        except BaseException:
+            os.close(fd)
+            raise
+
+        def failed(why: Failure) -> Failure:
+            os.close(fd)
+            return why
+
+        return scanning.addCallbacks(lambda taken: self._mailbox(user, fd, taken), failed)
+
+    def _scan(self, fd: int, before: Snapshot | None, may_wait: bool) -> Snapshot:
+        """Read the Maildir, and remember what had to be counted.  Runs in a thread if it may wait.
+
+        :raises Uncounted: if it has to read messages or to write, and may not wait.
+        """
+        remembered = maildir_sizes.load(fd)
+        measured = {**remembered, **before.measured} if before is not None else remembered
+        snapshot = scan(fd, measured, now=self._wall_clock(), tick=TICK, may_read=may_wait)
+        if not snapshot.measured.items() <= remembered.items():
+            if not may_wait:
+                raise Uncounted
+            maildir_sizes.save(fd, snapshot.measured)
+        return snapshot
+
+    def _mailbox(self, user: str, fd: int, snapshot: Snapshot) -> IMailbox:
+        self._keep(user, snapshot)
+        mailbox: IMailbox = _Maildir(user, fd, snapshot, self._run_in_thread)
+        return mailbox
+
+    def _keep(self, user: str, snapshot: Snapshot) -> None:
+        before = self._kept.pop(user, None)
+        self._room += _weight(before) if before is not None else 0
+        self._kept[user] = snapshot
+        self._room -= _weight(snapshot)
+        while self._room < 0 and self._kept:
+            _, oldest = self._kept.popitem(last=False)
+            self._room += _weight(oldest)
+
+
+def _weight(snapshot: Snapshot) -> int:
+    """An empty one costs as much as a message or two, and there may be many."""
+    return len(snapshot.listing) + 2
+
+
+def _lock(fd: int) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InUse from None
+    except OSError as error:
+        raise StoreTrouble(detail=f"locking a Maildir: {explained(error)}") from error
+
+
+@implementer(IMailbox)
+class _Maildir:
+    """One Maildir, open and locked for one session.
+
+    :param fd: the open directory, on which the lock is; now ours to close.
+    """
+
+    def __init__(self, user: str, fd: int, snapshot: Snapshot, run_in_thread: RunInThread) -> None:
+        self.entries = snapshot.listing
+        self._user = user
+        self._fd = fd
+        self._snapshot = snapshot
+        self._run_in_thread = run_in_thread
+        # Folders are opened when the first message is read, once a session: a
+        # folder that is replaced by a link meanwhile leads nowhere.
+        self._folders: dict[str, int] = {}
+        # Where messages are, as far as it is known to be elsewhere than in the snapshot.
+        self._moved: dict[str, Location] | None = None
+        self._moved_stamp: Stamp | None = None
+        self._corrected = False
+        # What still runs in a thread and needs the descriptors.
+        self._busy = 0
+        self._released = False
+
+    # -- reading -----------------------------------------------------------------
+
+    def read(self, uid: bytes) -> MaybeDeferred[MessageBody]:
+        location = self._location(uid)
+        try:
+            return self._body(uid, location)
+        except FileNotFoundError:
+            # Renamed by another program (flags), or gone.
+            looking = self._in_thread(self._look_again, location)
+            return looking.addCallback(lambda found: self._body_if_found(uid, found))
+
+    def _body_if_found(self, uid: bytes, location: Location | None) -> MessageBody:
+        # After the release the descriptors may be somebody else's.
+        if location is not None and not self._released:
+            try:
+                return self._body(uid, location)
+            except FileNotFoundError:
+                pass
+        raise MessageGone
+
+    def _location(self, uid: bytes) -> Location:
+        location = self._snapshot.location(uid)
+        if self._moved is not None:
+            base = base_name(location.name)
+            if base not in self._snapshot.twins:
+                return self._moved.get(base, location)
+        return location
+
+    def _body(self, uid: bytes, location: Location) -> MessageBody:
+        try:
+            fd = os.open(location.name, OPEN_FLAGS, dir_fd=self._folder(location.folder))
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StoreTrouble(
+                "message cannot be read at the moment",
+                detail=f"message {location.folder}/{location.name}: {explained(error)}",
+            ) from error
+        return FileBody(fd, self._run_in_thread, lambda octets: self._measured(uid, octets))
+
+    def _folder(self, name: str) -> int:
+        fd = self._folders.get(name)
+        if fd is None:
+            fd = self._folders[name] = open_folder(self._fd, name)
+        return fd
+
+    def _look_again(self, location: Location) -> Location | None:
+        """Where a message is now that is not where it was.  Runs in a thread."""
+        base = base_name(location.name)
+        if base in self._snapshot.twins:
+            return None
+        stamp = look(self._fd)
+        if self._moved is None or stamp != self._moved_stamp:
+            self._moved, self._moved_stamp = locate_all(self._fd), stamp
+        return self._moved.get(base)
+
+    def _measured(self, uid: bytes, octets: int) -> None:
+        """What went out was counted; if it was announced wrongly, know better next time."""
+        snapshot = self._snapshot
+        announced = snapshot.entry(uid).octets
+        if octets == announced or snapshot.measured.get(uid) == octets:
+            return
+        log.warn(
+            "a message of {user!r} has {octets} octets where its name or the size cache says {announced};"
+            " corrected for the next session",
+            user=self._user,
+            octets=octets,
+            announced=announced,
+        )
+        snapshot.measured[uid] = octets
+        snapshot.trusted = False
+        self._corrected = True
+
+    # -- removing ----------------------------------------------------------------
+
+    def remove(self, uids: Sequence[bytes]) -> MaybeDeferred[None]:
+        if not uids:
+            return None
+        return self._in_thread(self._remove, [self._location(uid) for uid in uids])
+
+    def _remove(self, doomed: list[Location]) -> None:
+        """Unlink, then make it durable.  Runs in a thread."""
+        failed: list[str] = []
+        touched: set[str] = set()
+        missing = self._unlink(doomed, touched, failed)
+        linked = self._snapshot.linked
+        if linked:
+            # They have another name each, which is looked for like one that was renamed.
+            missing += [one for one in doomed if base_name(one.name) in linked and one not in missing]
+        for _ in range(SEARCHES):
+            if not missing:
+                break
+            try:
+                found = [at for location in missing if (at := self._look_again(location)) is not None]
+            except StoreTrouble as error:
+                failed.append(error.detail)
+                break
+            # The others are gone, which is all that was wanted.
+            missing = self._unlink(found, touched, failed)
+        else:
+            failed += ["another program renames it all the while"] * len(missing)
+        for folder in touched:
+            try:
+                fsync_names(self._folder(folder))
+            except OSError as error:
+                failed.append(f"fsync of {folder}/: {explained(error)}")
+        if failed:
+            trouble = StoreTrouble(
+                detail=f"removing {len(doomed)} messages of {self._user!r}: {len(failed)} errors,"
+                f" the first: {failed[0]}"
+            )
+            trouble.removed = max(len(doomed) - len(failed), 0)
+            raise trouble
+
+    def _unlink(self, doomed: list[Location], touched: set[str], failed: list[str]) -> list[Location]:
+        """Unlink each; return those that are not where they were."""
+        missing = []
+        for location in doomed:
+            try:
+                os.unlink(location.name, dir_fd=self._folder(location.folder))
+                touched.add(location.folder)
+            except FileNotFoundError:
+                missing.append(location)
+            except OSError as error:
+                failed.append(explained(error))
+        return missing
+
+    # -- the end -----------------------------------------------------------------
+
+    def release(self) -> None:
+        if not self._released:
+            self._released = True
+            self._let_go_if_idle()
+
+    def _in_thread(self, function: Callable[..., _T], *args: object) -> Deferred[_T]:
+        self._busy += 1
+
+        def idle(result: _T) -> _T:
+            self._busy -= 1
+            self._let_go_if_idle()
+            return result
+
+        return self._run_in_thread(function, *args).addBoth(idle)
+
+    def _let_go_if_idle(self) -> None:
+        """Unlock and close; not while a thread still works in the Maildir."""
+        if not self._released or self._busy:
+            return
+        if self._corrected:
+            self._corrected = False
+            # The next session need not wait for this.
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+            self._in_thread(maildir_sizes.save, self._fd, dict(self._snapshot.measured)).addErrback(
+                lambda why: log.failure("remembering the sizes of {user!r}", why, user=self._user)
+            )
+            return
+        for fd in (*self._folders.values(), self._fd):
+            os.close(fd)
+        self._folders.clear()

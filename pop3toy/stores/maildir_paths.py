@@ -1,0 +1,145 @@
+"""From a user's name to the directory of a Maildir: the one place that makes a path of a name.
+
+The administrator's pattern is trusted, the user's name is not: it cannot climb
+out of its place, and a symbolic link that leads out of the tree is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+
+from ..errors import NoSuchMailbox, StoreTrouble
+
+__all__ = ["MaildirPaths", "explained"]
+
+_PLACEHOLDER = "{user}"
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def explained(error: OSError) -> str:
+    """What an error means, for the administrator's log, and what to do about it."""
+    advice = "; the server's user needs to read, write and search it" * isinstance(error, PermissionError)
+    return f"{error.strerror}{advice}"
+
+
+class MaildirPaths:
+    """Where each user's Maildir is.
+
+    :param pattern: a path with ``{user}`` in it, such as ``/srv/mail/{user}/Maildir``;
+        without it, all users share one Maildir.
+    :param create: make a missing Maildir when it is first asked for.
+    """
+
+    def __init__(self, pattern: str, *, create: bool = False) -> None:
+        pattern = os.path.abspath(os.path.expanduser(pattern))
+        parts = pattern.split(os.sep)
+        first = next((at for at, part in enumerate(parts) if _PLACEHOLDER in part), len(parts) - 1)
+        #: The directory above the first part that depends on the user.
+        self.root = os.sep.join(parts[:first]) or os.sep
+        self._parts = parts[first:]
+        self._create = create
+
+    def path(self, user: str) -> str:
+        """The path of a user's Maildir, whether it exists or not.
+
+        :raises pop3toy.errors.NoSuchMailbox: if the name cannot be part of a path.
+        """
+        return os.path.join(self.root, *self._relative(user))
+
+    def locate(self, user: str) -> str:
+        """The path of a user's Maildir, which exists and does not lead out of the tree.
+
+        :raises pop3toy.errors.NoSuchMailbox: if there is none.
+        :raises pop3toy.errors.StoreTrouble: if it cannot be reached.
+        """
+        os.close(self.open(user))
+        return self.path(user)
+
+    def open(self, user: str) -> int:
+        """Open the directory of a user's Maildir; the caller closes the descriptor.
+
+        :raises pop3toy.errors.NoSuchMailbox: if there is none, or the name
+            cannot be part of a path.
+        :raises pop3toy.errors.StoreTrouble: if it cannot be reached.
+        """
+        parts = self._relative(user)
+        try:
+            return self._descend(parts)
+        except FileNotFoundError:
+            if not self._create:
+                advice = "make it (with new, cur and tmp in it) or start with --create"
+                raise NoSuchMailbox(detail=f"no Maildir at {self.path(user)!r}; {advice}") from None
+        except OSError as error:
+            raise StoreTrouble(detail=f"Maildir {self.path(user)!r}: {explained(error)}") from error
+        try:
+            self._make(user)
+            return self._descend(parts)
+        except OSError as error:
+            raise StoreTrouble(detail=f"making Maildir {self.path(user)!r}: {explained(error)}") from error
+
+    def _relative(self, user: str) -> list[str]:
+        # A leading dot would name a Maildir++ sub-folder or a hidden file.
+        if not user or user.startswith(".") or "/" in user or "\0" in user or not user.isprintable():
+            raise NoSuchMailbox(detail="a user name that cannot be part of a path was refused")
+        return [part.replace(_PLACEHOLDER, user) for part in self._parts]
+
+    def _descend(self, parts: list[str]) -> int:
+        """Open part by part, so that no link on the way is followed without a look at it."""
+        fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for part in parts:
+                try:
+                    deeper = os.open(part, _DIRECTORY, dir_fd=fd)
+                except NotADirectoryError:
+                    # What O_NOFOLLOW says of a link to a directory, too.
+                    return self._through_link(parts)
+                os.close(fd)
+                fd = deeper
+            opened, fd = fd, -1
+            return opened
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    def _through_link(self, parts: list[str]) -> int:
+        root = os.path.realpath(self.root)
+        path = os.path.realpath(os.path.join(root, *parts))
+        if os.path.commonpath([root, path]) != root:
+            raise StoreTrouble(detail=f"a symbolic link leads out of {self.root!r}; it was not followed")
+        self._trust_links(parts, os.stat(path).st_uid)
+        return os.open(path, _DIRECTORY)
+
+    def _trust_links(self, parts: list[str], owner: int) -> None:
+        """A link is followed if the administrator made it, or who owns what it leads to.
+
+        Otherwise a user with a shell could have another's mail served by a
+        link to it.  Apache has the same rule (SymLinksIfOwnerMatch).
+        """
+        path = self.root
+        for part in parts:
+            path = os.path.join(path, part)
+            status = os.lstat(path)
+            if stat.S_ISLNK(status.st_mode) and status.st_uid not in (0, os.geteuid(), owner):
+                raise StoreTrouble(
+                    detail=f"the symbolic link {path!r} belongs to neither root, nor this server's user, nor"
+                    " the owner of what it leads to; it was not followed"
+                )
+
+    def _make(self, user: str) -> None:
+        """Make a whole Maildir in one step: it is never seen half-made."""
+        path = self.path(user)
+        parent = os.path.dirname(path)
+        os.makedirs(parent, mode=0o700, exist_ok=True)
+        staging = tempfile.mkdtemp(prefix=".new-", dir=parent)
+        try:
+            for folder in ("tmp", "new", "cur"):
+                os.mkdir(os.path.join(staging, folder), 0o700)
+            os.rename(staging, path)
+        except OSError:
+            shutil.rmtree(staging, ignore_errors=True)
+            # Somebody else made it at the same moment.
+            if not os.path.isdir(path):
+                raise

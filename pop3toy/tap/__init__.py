@@ -1,0 +1,137 @@
+"""Puts the server together: the only place that imports from every room.
+
+``twistd pop3toy`` finds :class:`Options` and :func:`makeService` here.  A server
+with workers is put together by ``supervised``, and each worker by ``as_worker``.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import Any
+
+from twisted.application.service import IService
+
+from ..factory import POP3Factory
+from ..interfaces import IDelivery, IMailStore
+from ..meters import LogMeter, SilentMeter
+from ..options import Options
+from ..process import ProcessTuning
+from ..service import OrderedService, ReloadService, TranscriptService
+from ..stores import hello
+from ..stores.maildir import MaildirStore
+from ..threads import WorkerThreads
+from ..transcript import WriterTranscript
+from .access import Access, server_tls
+from .mail_in import listen_for_mail, maildir_delivery, recipients_of_all, recipients_of_users
+from .ports import Ports
+from .premises import Premises, alone
+
+__all__ = ["Options", "makeService"]
+
+#: Threads that write mail: the more there are, the more fsyncs the file system
+#: can join into one.
+DELIVERY_THREADS = 16
+
+
+def makeService(options: Options, reactor: Any = None) -> IService:
+    """The whole server as one service.
+
+    :param options: parsed options.
+    :param reactor: the global one if not given.
+    """
+    if reactor is None:
+        from twisted.internet import reactor as installed
+
+        reactor = installed
+    if options["workers"] is not None:
+        from .supervised import supervised
+
+        return supervised(options, reactor)
+    return assemble(options, reactor, alone(options, reactor))
+
+
+def assemble(options: Options, reactor: Any, premises: Premises) -> OrderedService:
+    """The server of one process.
+
+    Its parts are started in the order in which they are added here, and
+    stopped in the other.
+    """
+    server = OrderedService()
+    ProcessTuning().setServiceParent(server)
+    ports = Ports(options, premises.listening, server)
+    toy = options.maildirs is None
+    accounts = dict(options["user"])
+    if toy and not accounts:
+        accounts = {hello.USER: hello.PASSWORD}
+    transcript = _transcript(options, server)
+    access = Access(options, reactor, server, accounts, premises.counts)
+    store, delivery = _stores(options, reactor, server, access, accounts)
+    tls = server_tls(options) if options.wants_tls else None
+    if not toy or tls is not None:
+        # Also with nothing to read again: SIGHUP must not end a server that others rely on.
+        ReloadService(reactor, [tls] if tls is not None else []).setServiceParent(server)
+    factory = POP3Factory(
+        reactor,
+        access.for_maildrops(store),
+        transcript=transcript,
+        meter=SilentMeter() if toy else LogMeter(),
+        gatekeeper=premises.readers,
+        tls_context=tls,
+        numbers=premises.numbers,
+    )
+    hint = f" (user `{hello.USER}`, password `{hello.PASSWORD}`)" if toy and not options["user"] else ""
+    plain = [ports.described("listen", one) for one in options["listen"]] or [ports.tcp(options["port"])]
+    ports.listen(plain, factory, f"POP3{hint}")
+    encrypted = [ports.described("tls-listen", one) for one in options["tls-listen"]]
+    if options["tls-port"] is not None:
+        encrypted.append(ports.tcp(options["tls-port"]))
+    if encrypted:
+        ports.listen(encrypted, factory, "POP3 over TLS", tls=tls)
+    if options.wants_mail:
+        if options.maildirs is None:
+            recipients = recipients_of_all(next(iter(accounts)))
+        else:
+            recipients = recipients_of_users(options, access, options.maildirs)
+        listen_for_mail(
+            options,
+            reactor,
+            ports,
+            access,
+            delivery,
+            recipients,
+            transcript=transcript,
+            premises=premises,
+            tls=tls,
+        )
+    return server
+
+
+def _transcript(options: Options, server: OrderedService) -> WriterTranscript | None:
+    where = options["transcript"]
+    if where == "off":
+        return None
+    # Only the built-in account, which everybody knows, is shown with its password.
+    masked = options.maildirs is not None or bool(options["user"])
+    if where == "-":
+        transcript = WriterTranscript.to_terminal(masked=masked)
+    else:
+        transcript = WriterTranscript.to_file(where, masked=masked)
+    TranscriptService(transcript).setServiceParent(server)
+    return transcript
+
+
+def _stores(
+    options: Options, reactor: Any, server: OrderedService, access: Access, accounts: dict[str, str]
+) -> tuple[IMailStore, IDelivery]:
+    """Where mail is read and where it is written."""
+    if options.maildirs is None:
+        toy: Any = hello.hello_store(time.time(), accounts)
+        return toy, toy
+    reading = WorkerThreads(reactor)
+    writing = WorkerThreads(reactor, name="delivery", size=DELIVERY_THREADS)
+    for threads in (reading, writing):
+        threads.setServiceParent(server)
+    store: Any = MaildirStore(options.maildirs, reading.run)
+    delivery = maildir_delivery(options.maildirs, writing.run, reactor, access, socket.gethostname())
+    return store, delivery

@@ -1,0 +1,177 @@
+"""Who may come in, put together from the options: checkers, portal, guard, tokens, TLS."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import MultiService
+from twisted.cred.checkers import AllowAnonymousAccess
+from twisted.cred.portal import IRealm, Portal
+from twisted.logger import Logger
+
+from ..auth.accounts import AccountsFile
+from ..auth.authenticator import PortalAuthenticator
+from ..auth.chain import AnyOf
+from ..auth.counts import Counts
+from ..auth.crowd import CrowdLimits
+from ..auth.guard import Guard, GuardLimits
+from ..auth.introspection import Introspection, treq_client
+from ..auth.memory import MemoryAccounts
+from ..auth.realm import MailboxRealm
+from ..auth.schemes import MissingLibrary
+from ..auth.workers import Workers
+from ..interfaces import IMailStore
+from ..options import Options
+from ..threads import WorkerThreads
+from .ports import refuse_to_start
+
+if TYPE_CHECKING:
+    from ..certificates import ServerTLS
+
+__all__ = ["Access", "crowd_limits", "server_tls"]
+
+log = Logger()
+
+#: Threads that check passwords: as many as half the cores would be busy with,
+#: but two at least, so that one slow hash does not hold up all others.
+PASSWORD_THREADS = max(2, (os.cpu_count() or 2) // 2)
+
+
+class Access:
+    """The accounts of one server, and authenticators over them.
+
+    :param accounts: names and passwords from the command line.
+    :param server: whose parts the threads become.
+    :param counts: where logins are counted.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        reactor: Any,
+        server: MultiService,
+        accounts: dict[str, str],
+        counts: Counts,
+    ) -> None:
+        self._options = options
+        self._reactor = reactor
+        self._server = server
+        sessions = options["max-per-user"] or GuardLimits().sessions_per_user
+        limits = GuardLimits(login_delay=options["login-delay"] or 0, sessions_per_user=sessions)
+        self._guard = Guard(reactor, limits, counts)
+        checkers: list[Any] = [MemoryAccounts(accounts)] if accounts else []
+        #: The accounts file, if there is one; it knows quotas.
+        self.file = self._accounts_file() if options["accounts"] is not None else None
+        if self.file is not None:
+            checkers.append(self.file)
+        checkers += options["credCheckers"]
+        # A Portal takes one checker for each kind of credentials.
+        self._checker = checkers[0] if len(checkers) == 1 else AnyOf(checkers)
+        #: Who exists, as far as the checkers can tell.
+        self.sources = AnyOf(checkers)
+        self._tokens = self._introspection() if options["introspection"] is not None else None
+
+    def for_maildrops(self, store: IMailStore) -> PortalAuthenticator:
+        """Who comes in gets his maildrop."""
+        anonymous = self._options["anonymous"]
+        portal = Portal(MailboxRealm(store, anonymous=anonymous), [self._checker])
+        if anonymous is not None:
+            portal.registerChecker(AllowAnonymousAccess())
+        return self._authenticator(portal, self._guard)
+
+    def for_senders(self, realm: IRealm) -> PortalAuthenticator:
+        """Who comes in may send; no maildrop is opened."""
+        return self._authenticator(Portal(realm, [self._checker]), self._guard.for_senders())
+
+    def _authenticator(self, portal: Portal, guard: Guard) -> PortalAuthenticator:
+        options = self._options
+        return PortalAuthenticator(
+            portal,
+            guard=guard,
+            allow_cleartext=bool(options["allow-cleartext"]),
+            masters=options["master"],
+            mechanisms=options["mechanisms"],
+            certificates=options["client-ca"] is not None,
+            tokens=self._tokens,
+        )
+
+    def _accounts_file(self) -> AccountsFile:
+        # A pool of its own: a flood of logins must not stop those who are in.
+        threads = WorkerThreads(self._reactor, name="passwords", size=PASSWORD_THREADS)
+        threads.setServiceParent(self._server)
+        path, renew = self._options["accounts"], bool(self._options["renew-hashes"])
+        try:
+            file = AccountsFile(path, Workers(threads.run), self._reactor, renew=renew)
+            self._warn_of_mixture(file)
+            return file
+        except (OSError, MissingLibrary) as error:
+            refuse_to_start(f"--accounts {path}: {getattr(error, 'strerror', None) or error}")
+
+    def _warn_of_mixture(self, file: AccountsFile) -> None:
+        """Say who cannot use what is announced for the sake of others."""
+        wanted = self._options["mechanisms"]
+        left_out = file.left_out(also_others=bool(self._options["user"]))
+        mixed = [
+            f"{name} (not for {count} of {file.users})"
+            for name, count in left_out.items()
+            if wanted is None or name in wanted or f"{name}-PLUS" in wanted
+        ]
+        if mixed:
+            log.warn(
+                "accounts file {path}: not every user can use {mixed}, announced because some can. Mail"
+                " programs that take the best that is announced fail for the others: keep all passwords in"
+                " one scheme, or name what all can use with --mechanisms",
+                path=self._options["accounts"],
+                mixed=", ".join(mixed),
+            )
+
+    def _introspection(self) -> Introspection:
+        client, secret = (os.environ.get(f"POP3TOY_OAUTH_{what}") for what in ("CLIENT", "SECRET"))
+        try:
+            return Introspection(
+                treq_client(self._reactor),
+                self._options["introspection"],
+                self._reactor,
+                credentials=(client, secret) if client and secret else None,
+            )
+        except (MissingLibrary, ValueError) as error:
+            refuse_to_start(f"--introspection: {error}")
+
+
+def crowd_limits(options: Options) -> CrowdLimits:
+    """How many connections there may be."""
+    default = CrowdLimits()
+    most = options["max-connections"] or default.connections
+    return CrowdLimits(
+        connections=most,
+        strangers=min(default.strangers, most),
+        per_address=options["max-per-address"] or default.per_address,
+    )
+
+
+def server_tls(options: Options) -> ServerTLS:
+    """What STLS, STARTTLS and implicit TLS are made with; certificates that are no good end the start."""
+    try:
+        from ..certificates import BadCertificate, CertificateFiles, ServerTLS, files_in_folder
+        from ..self_signed import self_signed
+    except ImportError:
+        refuse_to_start("TLS needs more than is installed: pip install 'pop3toy[tls]'")
+    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    kept = os.path.join(data, "pop3toy")
+
+    def find() -> list[CertificateFiles]:
+        if options["self-signed"]:
+            try:
+                return [self_signed(kept)]
+            except OSError as error:
+                raise BadCertificate(f"{kept}: {error.strerror}") from error
+        if options["certificates"]:
+            return files_in_folder(options["certificates"])
+        return [CertificateFiles(options["certificate"], options["key"] or options["certificate"])]
+
+    try:
+        tls = ServerTLS(find, client_authorities=options["client-ca"])
+    except BadCertificate as why:
+        refuse_to_start(str(why))
+    return tls

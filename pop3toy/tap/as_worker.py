@@ -1,0 +1,118 @@
+"""``python -m pop3toy.tap.as_worker``: one worker; the supervisor starts it and nobody else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+from twisted.logger import Logger, globalLogBeginner
+
+from ..auth.counts import Heads
+from ..auth.crowd import Crowd
+from ..auth.shared_counts import Crowds, Neighbours, SharedCounts
+from ..options import Options
+from ..workers.sockets import Inheritance
+from ..workers.talk import COUNTS, REPORTS, SOCKETS, Brief, Report, Word
+from ..workers.worker import Lifeline, LogToSupervisor, Reports, read_line
+from . import assemble
+from .access import crowd_limits
+from .premises import Premises
+
+__all__ = ["main"]
+
+log = Logger()
+
+_FEWER = {Crowds.READERS: Word.FEWER_READERS, Crowds.BRINGERS: Word.FEWER_BRINGERS}
+
+
+def _options(brief: Brief) -> Options:
+    """What the command line says; it may name files relative to where it was given."""
+    here = os.getcwd()
+    try:
+        os.chdir(brief.folder)
+    except OSError:
+        # Then they are named in full, or the worker says which one it does not find.
+        pass
+    options = Options()
+    try:
+        options.parseOptions(brief.arguments)
+    finally:
+        os.chdir(here)
+    return options
+
+
+def _serve(brief: Brief, reports: Reports, reactor: Any) -> None:
+    options = _options(brief)
+    limits = crowd_limits(options)
+    shared = SharedCounts(COUNTS, brief.workers, limits.connections)
+    counts = shared.of(brief.number)
+
+    def crowd(heads: Heads, whose: Crowds) -> Crowd:
+        def ask(other: int) -> None:
+            reports.send(Report.TELL, other, _FEWER[whose])
+
+        return Crowd(limits, heads, Neighbours(shared, brief.number, whose, reactor.seconds, ask))
+
+    readers = crowd(counts.readers, Crowds.READERS)
+    bringers = crowd(counts.bringers, Crowds.BRINGERS)
+    listening = Inheritance(reactor, range(SOCKETS, SOCKETS + brief.sockets))
+    numbers = shared.numbers(brief.number)
+    server = assemble(options, reactor, Premises(listening, counts, readers, bringers, numbers))
+    stopping = False
+
+    def stop() -> None:
+        nonlocal stopping
+        if not stopping:
+            stopping = True
+            reactor.stop()
+
+    def begin() -> None:
+        signal.signal(signal.SIGTERM, lambda number, frame: reactor.callFromThread(stop))
+        does = {
+            Word.RELOAD: lambda: os.kill(os.getpid(), signal.SIGHUP),
+            Word.FEWER_READERS: readers.make_room,
+            Word.FEWER_BRINGERS: bringers.make_room,
+        }
+        Lifeline(reactor, 0, does, stop)
+        reports.send(Report.READY)
+
+    server.privilegedStartService()
+    server.startService()
+    reactor.addSystemEventTrigger("before", "shutdown", server.stopService)
+    reactor.callWhenRunning(begin)
+
+
+def main() -> None:
+    """Serve until the supervisor says that it is enough, or is gone."""
+    # Ctrl-C reaches everybody in the terminal; the supervisor says what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    line = read_line(0)
+    if not line:
+        return
+    brief, reports = Brief.of(line), Reports(REPORTS)
+    if brief.reactor is not None:
+        from twisted.application.reactors import installReactor
+
+        installReactor(brief.reactor)
+    from twisted.internet import reactor
+
+    run: Any = reactor
+    observer = LogToSupervisor(reports, reactor)
+    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
+    try:
+        _serve(brief, reports, reactor)
+    except SystemExit as end:
+        reports.send(Report.REFUSED, str(end.code).removeprefix("pop3toy: "))
+        sys.exit(1)
+    except Exception as error:
+        log.failure("a worker cannot start")
+        reports.send(Report.REFUSED, type(error).__name__)
+        sys.exit(1)
+    run.run()
+    observer.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""A server with workers: what the process does that twistd starts.
+
+It puts the same server together as each worker does, so that every mistake is
+told before anything runs, opens its ports, and serves nobody itself.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.service import IService, Service
+from twisted.logger import Logger, globalLogPublisher
+
+from .. import limits
+from ..auth.shared_counts import SharedCounts
+from ..options import Options
+from ..service import CannotStart, ListeningService, OrderedService, ReloadService
+from ..workers.sockets import OpenedForOthers
+from ..workers.supervisor import Launch, Supervisor
+from ..workers.talk import Brief
+from . import assemble
+from .access import crowd_limits
+from .ports import give_up
+from .premises import alone
+
+__all__ = ["supervised"]
+
+log = Logger()
+
+#: Seconds that workers may take to stop behind what their sessions may take.
+MARGIN = 10.0
+
+
+def supervised(options: Options, reactor: Any) -> IService:
+    """The supervisor, which has the ports and runs the workers."""
+    workers = options["workers"]
+    sockets = OpenedForOthers(reactor)
+    counts = SharedCounts.create(workers, crowd_limits(options).connections)
+
+    def brief(number: int) -> Brief:
+        return Brief(
+            number=number,
+            workers=workers,
+            sockets=len(sockets.descriptors),
+            arguments=options.arguments,
+            folder=options.folder,
+            reactor=options.twistd.get("reactor"),
+        )
+
+    launch = Launch(
+        # -P: the folder in which the server happens to be is no place for modules.
+        command=[sys.executable, "-P", "-m", "pop3toy.tap.as_worker"],
+        environment=_environment(options.folder),
+        brief=brief,
+        sockets=lambda: sockets.descriptors,
+        counts=counts.descriptor,
+    )
+    supervisor = Supervisor(
+        reactor,
+        launch,
+        workers,
+        grace=limits.SHUTDOWN_GRACE + MARGIN,
+        ended=counts.clear,
+        publish=globalLogPublisher,
+        hopeless=lambda why: _end(reactor, why),
+    )
+    server = OrderedService()
+    _Rehearsal(options, reactor).setServiceParent(server)
+    # Stopped before it, so that nobody is accepted whom no worker will serve.
+    supervisor.setServiceParent(server)
+    ReloadService(reactor, [supervisor]).setServiceParent(server)
+    for service in list(assemble(options, reactor, alone(options, sockets))):
+        if isinstance(service, ListeningService):
+            service.disownServiceParent()
+            service.setServiceParent(server)
+    return server
+
+
+class _Rehearsal(Service):
+    """Puts the server together once more as the user that twistd has become.
+
+    What only root may read was read before; workers cannot.
+    """
+
+    def __init__(self, options: Options, reactor: Any) -> None:
+        self._options = options
+        self._reactor = reactor
+        self._user = os.geteuid()
+
+    def startService(self) -> None:
+        """End with one line if it cannot be done."""
+        super().startService()
+        if os.geteuid() == self._user:
+            return
+        # A Python in root's home, say: no worker could be started.
+        for needed, how in ((sys.executable, os.X_OK), (__file__, os.R_OK)):
+            if not os.access(needed, how):
+                give_up(self._options, CannotStart(f"as the user of the workers: no permission for {needed}"))
+        try:
+            assemble(self._options, self._reactor, alone(self._options, self._reactor))
+        except SystemExit as end:
+            why = str(end.code).removeprefix("pop3toy: ")
+            give_up(self._options, CannotStart(f"as the user of the workers: {why}"))
+
+
+def _environment(folder: str) -> dict[str, str]:
+    """The environment in which a process finds the modules that this one has found."""
+    here = [os.path.join(folder, entry) for entry in sys.path]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(here)}
+
+
+def _end(reactor: Any, why: str, at_exit: Callable[..., Any] = atexit.register) -> None:
+    """End with one line and status 1 when twistd runs already."""
+    log.critical("{why}", why=why)
+    print(f"pop3toy: {why}", file=sys.__stderr__, flush=True)
+    # twistd removes its pid file and closes its log, and then ends with status 0.
+    at_exit(os._exit, 1)
+    reactor.stop()

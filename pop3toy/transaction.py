@@ -1,0 +1,141 @@
+"""The commands of the TRANSACTION state, and QUIT into UPDATE (RFC 1939 sections 5 to 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from . import capabilities
+from .commands import Command
+from .errors import Refusal, StoreTrouble
+from .interfaces import IMailbox, MaybeDeferred, MessageBody
+from .wire import Lines, Message, Reply, Status, scan_listing, unique_id_listing
+
+if TYPE_CHECKING:
+    from .session import Session
+
+
+def stat(session: Session, command: Command) -> Reply:
+    """STAT: a drop listing, two integers."""
+    return Status(True, f"{session.maildrop.count} {session.maildrop.octets}")
+
+
+def list_(session: Session, command: Command) -> Reply:
+    """LIST: the scan listing of one message or of all."""
+    maildrop = session.maildrop
+    if command.args:
+        number = cast(int, command.args[0])
+        return Status(True, f"{number} {maildrop.entry(number).octets}")
+    return Lines(maildrop.summary(), maildrop.listing(scan_listing))
+
+
+def uidl(session: Session, command: Command) -> Reply:
+    """UIDL: the unique-id listing of one message or of all."""
+    maildrop = session.maildrop
+    if command.args:
+        number = cast(int, command.args[0])
+        return Status(True, f"{number} {maildrop.entry(number).uid.decode('ascii')}")
+    return Lines("unique-id listing follows", maildrop.listing(unique_id_listing))
+
+
+def retr(session: Session, command: Command) -> MaybeDeferred[Reply]:
+    """RETR: a whole message."""
+    entry = session.maildrop.entry(cast(int, command.args[0]))
+
+    def reply(body: MessageBody) -> Reply:
+        session.record.retrieved += 1
+        return Message(f"{entry.octets} octets", body)
+
+    body = _mailbox(session).read(entry.uid)
+    return body.addCallback(reply) if isinstance(body, Deferred) else reply(body)
+
+
+def top(session: Session, command: Command) -> MaybeDeferred[Reply]:
+    """TOP: the header, the blank line, and so many lines of the body."""
+    number, lines = cast("tuple[int, int]", command.args)
+    entry = session.maildrop.entry(number)
+
+    def reply(body: MessageBody) -> Reply:
+        return Message("top of message follows", body, lines)
+
+    body = _mailbox(session).read(entry.uid)
+    return body.addCallback(reply) if isinstance(body, Deferred) else reply(body)
+
+
+def dele(session: Session, command: Command) -> Reply:
+    """DELE: a mark; nothing is removed before UPDATE."""
+    number = cast(int, command.args[0])
+    session.maildrop.mark(number)
+    return Status(True, f"message {number} deleted")
+
+
+def noop(session: Session, command: Command) -> Reply:
+    """NOOP: "the POP3 server does nothing, it merely replies"."""
+    return Status(True, "")
+
+
+def rset(session: Session, command: Command) -> Reply:
+    """RSET: all deletion marks are taken back."""
+    session.maildrop.unmark_all()
+    return Status(True, f"maildrop has {session.maildrop.summary()}")
+
+
+def quit_(session: Session, command: Command) -> MaybeDeferred[Reply]:
+    """QUIT: enter UPDATE and remove what was marked; the answer comes when that is durable.
+
+    RFC 1939 section 6: on an error "the POP3 server [...] in no case may
+    remove any messages not marked as deleted".  The lock is given back before
+    the answer leaves, so that the client's next session finds it free.
+    """
+    doomed = session.maildrop.doomed()
+    if not doomed:
+        return Status(True, "bye", after=session.farewell("quit"))
+    session.begin_update()
+    try:
+        removal = _mailbox(session).remove(doomed)
+    except Exception:
+        return _not_all_removed(session, Failure())
+    if isinstance(removal, Deferred):
+        return removal.addCallbacks(
+            lambda _: _removed(session, len(doomed)), lambda why: _not_all_removed(session, why)
+        )
+    return _removed(session, len(doomed))
+
+
+COMMANDS: dict[str, Callable[[Session, Command], MaybeDeferred[Reply]]] = {
+    "STAT": stat,
+    "LIST": list_,
+    "RETR": retr,
+    "DELE": dele,
+    "NOOP": noop,
+    "RSET": rset,
+    "TOP": top,
+    "UIDL": uidl,
+    "CAPA": capabilities.capa,
+    "QUIT": quit_,
+}
+
+
+def _mailbox(session: Session) -> IMailbox:
+    assert session.login is not None, "there is a login in TRANSACTION"
+    return session.login.mailbox
+
+
+def _removed(session: Session, count: int) -> Reply:
+    session.record.removed = count
+    return Status(True, f"bye, {count} message{'s'[: count != 1]} removed", after=session.farewell("quit"))
+
+
+def _not_all_removed(session: Session, why: Failure) -> Reply:
+    if not isinstance(why.value, Refusal):
+        session.log_bug(why)
+        detail = ""
+    else:
+        detail = why.value.detail
+    session.record.removed = getattr(why.value, "removed", 0)
+    trouble = StoreTrouble("some deleted messages not removed", detail=detail)
+    reply = cast(Status, session.refused(Failure(trouble)))
+    return reply._replace(after=session.farewell("quit"))

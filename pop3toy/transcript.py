@@ -1,0 +1,268 @@
+"""The conversation, written down as ``C:`` and ``S:`` lines.
+
+Four providers of :class:`~pop3toy.interfaces.ITranscript`: one that writes to a
+file or terminal, an in-memory ring for tests and embedding, and ``None`` for
+none at all (which costs nothing).  What each line looks like is decided once,
+in :class:`_Transcript`; where it goes is decided by the provider.
+
+Secrets are masked because of *which command* a line is, never by looking for
+something that looks like a secret.  A line that is no command is masked as a
+whole: it may be a password typed at the wrong moment.
+"""
+
+from __future__ import annotations
+
+import select
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import TextIO
+
+from zope.interface import implementer
+
+from . import limits
+from .commands import Command, Malformed, Response
+from .interfaces import ITranscript
+
+__all__ = ["MemoryTranscript", "WriterTranscript", "shown"]
+
+_MASK = "****"
+
+
+def _printable(data: bytes, cut: int = 0) -> str:
+    """A line as text: UTF-8 where it is UTF-8, everything that could steer a terminal escaped.
+
+    :param cut: how many octets of the line are missing already.
+    """
+    text = data.decode("utf-8", "backslashreplace")
+    if not text.isprintable():
+        # A tab stays: folded header lines begin with one.
+        text = "".join(
+            c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text
+        )
+    if len(text) > limits.TRANSCRIPT_COLUMNS:
+        rest = len(text) - limits.TRANSCRIPT_COLUMNS + cut
+        text = f"{text[: limits.TRANSCRIPT_COLUMNS]} ... ({rest} more)"
+    return text
+
+
+def shown(line: bytes, parsed: object, *, masked: bool) -> str:
+    """How a client's line is shown.
+
+    :param line: the line without its line end.
+    :param parsed: what :func:`pop3toy.commands.parse` made of it.
+    :param masked: whether secrets are hidden.
+    """
+    if not masked:
+        return _printable(line)
+    if isinstance(parsed, Response):
+        return "*" if parsed.line == b"*" else _MASK
+    if isinstance(parsed, Malformed):
+        return f"{parsed.keyword or ''} {_MASK}".lstrip() + f" ({len(line)} octets, {parsed.reason})"
+    if isinstance(parsed, Command):
+        if parsed.keyword == "USER" and b" " in _argument(parsed, 0):
+            # Name and password on one line, as people type who do not know POP3.
+            return f"USER {_printable(_argument(parsed, 0).partition(b' ')[0])} {_MASK}"
+        if parsed.keyword == "PASS":
+            return f"PASS {_MASK}"
+        if parsed.keyword == "APOP":
+            return f"APOP {_printable(_argument(parsed, 0))} {_MASK}"
+        if parsed.keyword == "AUTH" and len(parsed.args) > 1:
+            return f"AUTH {_printable(_argument(parsed, 0))} {_MASK}"
+        return _printable(line)
+    return _MASK
+
+
+def _argument(command: Command, index: int) -> bytes:
+    argument = command.args[index]
+    return argument if isinstance(argument, bytes) else b"%d" % argument
+
+
+def _pieces(lines: Iterable[str]) -> Iterator[str]:
+    """Lines in pieces that the system writes as a whole, even into a pipe that others write to as well."""
+    piece, octets = "", 0
+    for line in lines:
+        length = len(line.encode("utf-8", "replace")) + 1
+        if piece and octets + length > select.PIPE_BUF:
+            yield piece
+            piece, octets = "", 0
+        piece += line + "\n"
+        octets += length
+    if piece:
+        yield piece
+
+
+class _Reply:
+    """How much of one session's reply was shown."""
+
+    __slots__ = ("cut", "hidden_lines", "hidden_octets", "lines", "partial")
+
+    def __init__(self) -> None:
+        self.lines = 0
+        self.hidden_lines = 0
+        self.hidden_octets = 0
+        # The beginning of a line that a piece ended in the middle of.
+        self.partial = b""
+        # How many octets of an over-long partial line were thrown away.
+        self.cut = 0
+
+
+@implementer(ITranscript)
+class _Transcript:
+    """What a transcript says; subclasses say where, in ``_write``.
+
+    :param masked: hide passwords, digests and SASL responses.  Only the
+        built-in account of the toy, which is public, is shown unmasked.
+    """
+
+    def __init__(self, *, masked: bool = True) -> None:
+        self.masked = masked
+        self._replies: dict[int, _Reply] = {}
+
+    def _write(self, line: str) -> None:
+        raise NotImplementedError
+
+    def opened(self, number: int, peer: str) -> None:
+        """See :class:`ITranscript`."""
+        self.note(number, f"connected from {peer}")
+
+    def received(self, number: int, line: bytes, command: object) -> None:
+        """See :class:`ITranscript`."""
+        self._write(f"[{number}] C: {shown(line, command, masked=self.masked)}")
+
+    def sent(self, number: int, data: bytes, last: bool) -> None:
+        """See :class:`ITranscript`."""
+        reply = self._replies.get(number)
+        if reply is None:
+            reply = self._replies[number] = _Reply()
+        lines = (reply.partial + data).split(b"\r\n")
+        # A megabyte without a line end is not kept: only its beginning is shown anyway.
+        tail = lines.pop()
+        reply.partial = tail[: limits.TRANSCRIPT_COLUMNS * 4]
+        dropped, reply.cut = reply.cut, len(tail) - len(reply.partial) + (0 if lines else reply.cut)
+        final = len(lines) - 1 if last else -1
+        for at, line in enumerate(lines):
+            if reply.lines < limits.TRANSCRIPT_LINES or at == final:
+                self._count_hidden(number, reply)
+                self._write(f"[{number}] S: {_printable(line, dropped)}")
+                reply.lines += 1
+            else:
+                reply.hidden_lines += 1
+                reply.hidden_octets += len(line) + 2 + dropped
+            dropped = 0
+        if last:
+            del self._replies[number]
+
+    def _count_hidden(self, number: int, reply: _Reply) -> None:
+        if reply.hidden_lines:
+            self._write(f"[{number}] S: ... {reply.hidden_lines} more lines, {reply.hidden_octets} octets")
+            reply.hidden_lines = 0
+
+    def note(self, number: int, text: str) -> None:
+        """See :class:`ITranscript`."""
+        self._write(f"[{number}] -- {text}")
+
+    def closed(self, number: int, why: str) -> None:
+        """See :class:`ITranscript`."""
+        reply = self._replies.pop(number, None)
+        if reply is not None:
+            self._count_hidden(number, reply)
+        self.note(number, f"closed ({why})")
+
+
+class MemoryTranscript(_Transcript):
+    """Keeps the last lines in memory: for tests, and for programs that embed the server.
+
+    :param size: how many lines it keeps.
+    """
+
+    def __init__(self, *, masked: bool = True, size: int = 1000) -> None:
+        super().__init__(masked=masked)
+        self.lines: deque[str] = deque(maxlen=size)
+
+    def _write(self, line: str) -> None:
+        self.lines.append(line)
+
+
+class WriterTranscript(_Transcript):
+    """Writes to a terminal or a file, from a thread of its own.
+
+    A terminal that was stopped with Ctrl-S, or a pipe that nobody reads, must
+    not stop the server: lines wait in a bounded queue, and beyond it they are
+    counted instead of kept.
+
+    :param open_stream: opens what is written to; called in the thread, at the
+        first line (after twistd has become a daemon).
+    """
+
+    def __init__(self, open_stream: Callable[[], TextIO], *, masked: bool = True) -> None:
+        super().__init__(masked=masked)
+        self._open_stream = open_stream
+        self._lines: deque[str] = deque()
+        self._lost = 0
+        self._stopping = False
+        self._something = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    @classmethod
+    def to_file(cls, path: str, *, masked: bool = True) -> WriterTranscript:
+        """Append to a file, which only its owner may read."""
+
+        def private(name: str, flags: int) -> int:
+            import os
+
+            return os.open(name, flags, 0o600)
+
+        # Line buffering: somebody may follow the file.
+        return cls(lambda: open(path, "a", buffering=1, encoding="utf-8", opener=private), masked=masked)
+
+    @classmethod
+    def to_terminal(cls, *, masked: bool = True) -> WriterTranscript:
+        """Write to standard output, past twistd's own log."""
+        return cls(lambda: sys.__stdout__ or sys.stdout, masked=masked)
+
+    def _write(self, line: str) -> None:
+        with self._something:
+            if len(self._lines) >= limits.TRANSCRIPT_BACKLOG:
+                self._lost += 1
+                return
+            self._lines.append(line)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="transcript", daemon=True)
+                self._thread.start()
+            self._something.notify()
+
+    def _run(self) -> None:
+        try:
+            stream = self._open_stream()
+        except OSError as error:
+            sys.__stderr__ and print(f"pop3toy: no transcript: {error.strerror}", file=sys.__stderr__)
+            return
+        while True:
+            with self._something:
+                while not self._lines and not self._stopping:
+                    self._something.wait()
+                batch = list(self._lines)
+                self._lines.clear()
+                lost, self._lost = self._lost, 0
+            if lost:
+                batch.append(f"-- {lost} lines lost, the reader of this transcript is too slow")
+            if not batch:
+                return
+            try:
+                for piece in _pieces(batch):
+                    stream.write(piece)
+                    stream.flush()
+            except (OSError, ValueError):
+                # The terminal is gone; the server is not.
+                return
+
+    def stop(self, patience: float = 1.0) -> None:
+        """Write what is left; waits at most ``patience`` seconds for a slow reader."""
+        with self._something:
+            self._stopping = True
+            self._something.notify()
+            thread = self._thread
+        if thread is not None:
+            thread.join(patience)

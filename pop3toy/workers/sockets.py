@@ -1,0 +1,154 @@
+"""Listening sockets that one process opens and others serve.
+
+Endpoints know how to listen from their description; what they call for it is the
+reactor.  So both sides get a reactor with other ways of listening: the
+supervisor's opens and does not accept, a worker's takes the next socket that it
+has inherited.  Both run through the same options, hence in the same order.
+
+This is the one file that knows how Twisted's ports adopt a socket.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from typing import Any
+
+from twisted.internet import unix
+from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.tcp import Port
+
+__all__ = ["Inheritance", "OpenedForOthers", "stand_in"]
+
+#: Clients that a worker takes before it looks at those it has.
+ACCEPTS = 4
+
+
+class OpenedForOthers:
+    """A reactor whose ports do not accept: they hold what workers inherit.
+
+    :param reactor: what does all the rest.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._ports: list[Any] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    @property
+    def descriptors(self) -> list[int]:
+        """The sockets in the order in which they were opened."""
+        return [port.fileno() for port in self._ports]
+
+    def _keep(self, port: Any) -> Any:
+        port.stopReading()
+        # Closed and no more: shutting it down would do so for the workers, in the middle of an accept.
+        port._shouldShutdown = False
+        self._ports.append(port)
+        return port
+
+    def listenTCP(self, *args: Any, **kwargs: Any) -> Any:
+        """See :class:`twisted.internet.interfaces.IReactorTCP`."""
+        return self._keep(self._reactor.listenTCP(*args, **kwargs))
+
+    def listenSSL(self, port: int, factory: Any, context: Any, *args: Any, **kwargs: Any) -> Any:
+        """TLS is the workers' business."""
+        return self.listenTCP(port, factory, *args, **kwargs)
+
+    def listenUNIX(self, *args: Any, **kwargs: Any) -> Any:
+        """See :class:`twisted.internet.interfaces.IReactorUNIX`."""
+        return self._keep(self._reactor.listenUNIX(*args, **kwargs))
+
+    def adoptStreamPort(self, *args: Any) -> Any:
+        """See :class:`twisted.internet.interfaces.IReactorSocket`."""
+        return self._keep(self._reactor.adoptStreamPort(*args))
+
+
+class Inheritance:
+    """A reactor that listens on what was inherited, one socket after the other.
+
+    :param reactor: what does all the rest.
+    :param descriptors: the sockets; each belongs to this process.
+    """
+
+    def __init__(self, reactor: Any, descriptors: Iterable[int]) -> None:
+        self._reactor = reactor
+        self._descriptors = iter(descriptors)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def _take(self, factory: Any, backlog: int = 50) -> Any:
+        descriptor = next(self._descriptors)
+        inherited = socket.socket(fileno=descriptor)
+        inherited.setblocking(False)
+        # Twisted's ports duplicate it.
+        with inherited:
+            port: Any
+            if inherited.family == socket.AF_UNIX:
+                port = _UnixPort._fromListeningDescriptor(self._reactor, descriptor, factory)
+            else:
+                port = _TCPPort._fromListeningDescriptor(self._reactor, descriptor, inherited.family, factory)
+            # It tells the system once more, and the number is one for all who share the socket.
+            port.backlog = backlog
+            port.startListening()
+            return port
+
+    def listenTCP(self, port: int, factory: Any, backlog: int = 50, *args: Any, **kwargs: Any) -> Any:
+        """See :class:`twisted.internet.interfaces.IReactorTCP`."""
+        return self._take(factory, backlog)
+
+    def listenSSL(
+        self, port: int, factory: Any, context: Any, backlog: int = 50, *args: Any, **kwargs: Any
+    ) -> Any:
+        """See :class:`twisted.internet.interfaces.IReactorSSL`."""
+        from twisted.protocols.tls import TLSMemoryBIOFactory
+
+        return self._take(TLSMemoryBIOFactory(context, False, factory), backlog)
+
+    def listenUNIX(self, address: str, factory: Any, backlog: int = 50, *args: Any, **kwargs: Any) -> Any:
+        """See :class:`twisted.internet.interfaces.IReactorUNIX`."""
+        return self._take(factory, backlog)
+
+
+class _InTurns:
+    """Leaves some clients to the others.
+
+    Twisted takes up to 100 in a turn of the reactor: of 32 that came at once one
+    of two workers took 8 to 27, with this 13 to 17.  When 32 clients log in
+    again and again, both are as busy as each other (by 5 % of their CPU time),
+    as they are with a socket of each one's own (SO_REUSEPORT), where clients
+    would be lost with the worker that the system has chosen for them.
+    """
+
+    # Twisted would shut a Unix socket down, for all who listen on it, when one closes it.
+    _shouldShutdown = False
+
+    @property
+    def numberAccepts(self) -> int:
+        return ACCEPTS
+
+    @numberAccepts.setter
+    def numberAccepts(self, number: int) -> None:
+        """What Twisted would like."""
+
+
+class _TCPPort(_InTurns, Port):
+    """A TCP port."""
+
+
+class _UnixPort(_InTurns, unix.Port):
+    """A Unix socket whose file is somebody else's: neither its mode is set nor is it removed."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # To Twisted a name that begins so is in no file system.
+        self._bindPath = b"\0" + self._bindPath
+
+
+def stand_in(reactor: Inheritance, backlog: int) -> IStreamServerEndpoint:
+    """For an endpoint whose description means something to the supervisor's process alone (``systemd:``)."""
+    return TCP4ServerEndpoint(reactor, 0, backlog)

@@ -1,0 +1,193 @@
+"""What the tests of delivery share: a client on a string, deliveries that fail or wait on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.address import IPv4Address, UNIXAddress
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pop3toy.delivery.factory import DeliveryFactory
+from pop3toy.delivery.recipients import Recipients
+from pop3toy.errors import AuthenticationFailed, NoSuchMailbox
+from pop3toy.interfaces import Challenge, Channel, IDelivery, Incoming, Login, SessionRecord
+from pop3toy.stores.memory import MemoryStore
+
+#: What each test's clock says at first.
+NOW = 1_700_000_000
+
+
+class Client:
+    """A client on a string: says octets, and reads what was answered."""
+
+    def __init__(self, factory: DeliveryFactory, peer: Any = None) -> None:
+        self.transport = StringTransport(peerAddress=peer or IPv4Address("TCP", "192.0.2.7", 4711))
+        protocol = factory.buildProtocol(self.transport.getPeer())
+        assert protocol is not None
+        self.protocol = protocol
+        protocol.makeConnection(self.transport)
+        self.greeting = self.answers()
+
+    @classmethod
+    def on_socket(cls, factory: DeliveryFactory) -> Client:
+        """A client behind a Unix socket."""
+        return cls(factory, UNIXAddress("/run/lmtp"))
+
+    def say(self, *lines: str | bytes) -> list[str]:
+        """Send lines, all at once, and return the answers."""
+        return self.send(
+            b"".join((line.encode() if isinstance(line, str) else line) + b"\r\n" for line in lines)
+        )
+
+    def send(self, data: bytes) -> list[str]:
+        """Send octets and return the answers."""
+        self.protocol.dataReceived(data)
+        return self.answers()
+
+    def answers(self) -> list[str]:
+        """What was answered since the last look, line by line."""
+        answered = self.transport.value().decode()
+        self.transport.clear()
+        return answered.splitlines()
+
+    def drop(self) -> None:
+        """Lose the connection."""
+        self.protocol.connectionLost(Failure(ConnectionDone()))
+
+    @property
+    def closed(self) -> bool:
+        """Whether the server has closed the connection."""
+        return bool(self.transport.disconnecting)
+
+
+@implementer(IDelivery)
+class Slow:
+    """A delivery whose Deferreds fire when a test says so, and that fails with what a test gives."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Deferred[Any]] = []
+        self.log: list[str] = []
+        self.begun: list[str] = []
+        self.fail: dict[str, Exception] = {}
+        self.begin_at_once = True
+        #: The octets that each delivery was told.
+        self.announced: list[int] = []
+
+    def begin(self, user: str, octets: int = 0) -> Any:
+        if "begin " + user in self.fail:
+            raise self.fail["begin " + user]
+        self.begun.append(user)
+        self.announced.append(octets)
+        incoming = _SlowIncoming(self, user)
+        return succeed(incoming) if self.begin_at_once else self.wait().addCallback(lambda _: incoming)
+
+    def wait(self) -> Deferred[Any]:
+        """A Deferred that ``go_on`` fires."""
+        self.waiting.append(Deferred())
+        return self.waiting[-1]
+
+    def go_on(self, result: Any = None) -> None:
+        """Fire the oldest Deferred that is waiting."""
+        self.waiting.pop(0).callback(result)
+
+
+class _SlowIncoming:
+    def __init__(self, delivery: Slow, user: str) -> None:
+        self.delivery = delivery
+        self.user = user
+        self.over = False
+
+    def write(self, chunk: bytes) -> Any:
+        if "write " + self.user in self.delivery.fail:
+            raise self.delivery.fail["write " + self.user]
+        self.delivery.log.append(f"write {self.user} {len(chunk)}")
+        return self.delivery.wait()
+
+    def commit(self) -> Deferred[bytes]:
+        self.over = True
+        self.delivery.log.append(f"commit {self.user}")
+        if "commit " + self.user in self.delivery.fail:
+            return self.delivery.wait().addCallback(
+                lambda _: Failure(self.delivery.fail["commit " + self.user])
+            )
+        return self.delivery.wait().addCallback(lambda _: b"uid")
+
+    def abort(self) -> None:
+        if not self.over:
+            self.over = True
+            self.delivery.log.append(f"abort {self.user}")
+
+
+class Accounts:
+    """An Authenticator with PLAIN and LOGIN, for passwords that are the user's name backwards."""
+
+    def __init__(self) -> None:
+        self.trouble: Exception | None = None
+        self.logged_out = 0
+        self.cancelled = 0
+
+    def mechanisms(self, channel: Channel) -> tuple[str, ...]:
+        return ("PLAIN", "LOGIN") if channel.private else ()
+
+    def begin(self, mechanism: str, record: SessionRecord) -> Any:
+        if self.trouble is not None:
+            raise self.trouble
+        return _Exchange(self, mechanism)
+
+    def _logout(self) -> None:
+        self.logged_out += 1
+
+
+class _Exchange:
+    user: str | None = None
+
+    def __init__(self, accounts: Accounts, mechanism: str) -> None:
+        self.accounts = accounts
+        self.mechanism = mechanism
+        self.said: list[bytes] = []
+
+    def respond(self, response: bytes | None) -> Any:
+        if response is not None:
+            self.said.extend(response.split(b"\0")[1:] if self.mechanism == "PLAIN" else [response])
+        if len(self.said) < 2:
+            return Challenge(
+                b"" if self.mechanism == "PLAIN" else (b"Username:", b"Password:")[len(self.said)]
+            )
+        user, password = (said.decode() for said in self.said)
+        self.user = user
+        if password != user[::-1]:
+            raise AuthenticationFailed
+        return succeed(Login(user, None, self.accounts._logout, self.mechanism))  # type: ignore[arg-type]
+
+    def cancel(self) -> None:
+        self.accounts.cancelled += 1
+
+
+def find_in(*users: str) -> Callable[[str], str | None]:
+    """A ``find`` that knows these users."""
+    return lambda name: name if name in users else None
+
+
+def world(
+    make: Callable[..., DeliveryFactory],
+    *args: Any,
+    users: tuple[str, ...] = ("ann", "bob", "cat"),
+    delivery: Any = None,
+    recipients: Recipients | None = None,
+    **options: Any,
+) -> tuple[DeliveryFactory, Any, Clock]:
+    """A factory, its delivery (a MemoryStore if none is given), and its clock."""
+    clock = Clock()
+    clock.advance(NOW)
+    delivery = delivery or MemoryStore(dict.fromkeys(users, ()))
+    recipients = recipients or Recipients(find_in(*users), domains=("example.org", "localhost"))
+    return make(delivery, recipients, clock, *args, host="mx.example.org", **options), delivery, clock
+
+
+__all__ = ["NOW", "Accounts", "Client", "Incoming", "NoSuchMailbox", "Slow", "find_in", "world"]

@@ -1,0 +1,494 @@
+"""What every store promises, as tests: a new store is a test class of five lines.
+
+Here live the contract of :class:`IMailStore` and :class:`IMailbox`, and that of
+:class:`IDelivery` for stores that take mail.  A test class mixes one of them
+into ``SynchronousTestCase`` and says how a store with given messages is made::
+
+    class MyStoreTests(StoreContract, SynchronousTestCase):
+        def store(self, messages: Sequence[bytes]) -> IMailStore:
+            return MyStore({self.USER: messages})
+
+Nothing here may know how a store keeps its mail, and no store may need to know
+that it is tested: expectations come from ``tests.corpus``, which does not count
+octets as the server does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import maybeDeferred
+from zope.interface import providedBy
+from zope.interface.verify import verifyObject
+
+from pop3toy import limits
+from pop3toy.errors import InUse, MessageGone, NoSuchMailbox, Refusal, StoreTrouble
+from pop3toy.interfaces import Entry, IDelivery, IMailbox, IMailStore
+from pop3toy.wire import Encoder
+
+from .corpus import awkward_messages, wire_form
+from .store_world import outcome
+
+__all__ = ["DeliveryContract", "StoreContract"]
+
+#: RFC 1939 section 7.
+VALID_UID = re.compile(rb"[\x21-\x7e]{1,70}")
+
+A, B, C = b"Subject: a\n\na\n", b"Subject: b\r\n\r\nb b\r\n", b"Subject: c\n\nc c c"
+
+
+class _Contract:
+    """What both contracts need; the methods of ``SynchronousTestCase`` come from the test class."""
+
+    #: Whose maildrop is tested.
+    USER = "ann"
+
+    successResultOf: Any
+    failureResultOf: Any
+    assertEqual: Any
+    assertTrue: Any
+    assertIsInstance: Any
+    assertIn: Any
+    assertNotEqual: Any
+    assertRaises: Any
+
+    def wait(self, result: Any) -> Any:
+        """What a method gave, at once or as a Deferred; its failure is raised.
+
+        For a store whose threads are run by the test, override this.
+        """
+        return outcome(result)
+
+    def open(self, store: Any) -> Any:
+        """The opened maildrop of ``USER``."""
+        return self.wait(store.open(self.USER))
+
+    def fails(self, kind: type[Refusal], function: Any, *args: Any) -> Refusal:
+        """The refusal that a call raised or fails with."""
+        return self.failureResultOf(maybeDeferred(function, *args), kind).value
+
+    def octets_of(self, mailbox: Any, uid: bytes) -> bytes:
+        """A message in wire form (before dot-stuffing), pulled as the server pulls it."""
+        body = self.wait(mailbox.read(uid))
+        encoder = Encoder()
+        pieces = []
+        pulls = 0
+        while not body.done:
+            chunk = self.wait(body.pull())
+            self.assertIsInstance(chunk, bytes)
+            assert len(chunk) <= limits.CHUNK, f"a chunk of {len(chunk)} octets"
+            pieces.append(encoder.feed(chunk))
+            pulls += 1
+            assert pulls < 10_000, "the body has no end"
+        pieces.append(encoder.finish())
+        body.close(encoder.octets)
+        wire = b"".join(pieces)
+        lines = wire.split(b"\r\n")
+        return b"\r\n".join(line[1:] if line.startswith(b".") else line for line in lines)
+
+    def contents(self, mailbox: Any) -> list[bytes]:
+        """All messages of an open maildrop in wire form, in its order."""
+        return [self.octets_of(mailbox, entry.uid) for entry in mailbox.entries]
+
+    def kept(self, store: Any) -> list[bytes]:
+        """What a new session finds."""
+        mailbox = self.open(store)
+        try:
+            return self.contents(mailbox)
+        finally:
+            mailbox.release()
+
+
+class StoreContract(_Contract):
+    """What holds for every store."""
+
+    #: Whether opening locks; an adapter leaves that to the realm behind it.
+    LOCKS = True
+    #: Whether a message of no octets can be told from one that is not there.
+    EMPTY_MESSAGES = True
+
+    def store(self, messages: Sequence[bytes]) -> Any:
+        """A new store in which ``USER`` has these messages, oldest first."""
+        raise NotImplementedError
+
+    def take_away(self, store: Any, index: int) -> None:
+        """Remove the message with this index, as another program would behind the lock."""
+        raise NotImplementedError
+
+    def arrive(self, store: Any, message: bytes) -> None:
+        """New mail for ``USER``, as another program would deliver it."""
+        raise NotImplementedError
+
+    # -- ports -------------------------------------------------------------------
+
+    def test_interfaces(self) -> None:
+        """The store and what it opens provide the ports that they name."""
+        store = self.store([A])
+        self.assertTrue(verifyObject(IMailStore, store))
+        self.assertTrue(verifyObject(IMailbox, self.open(store)))
+
+    # -- listing -----------------------------------------------------------------
+
+    def test_empty_maildrop(self) -> None:
+        """A maildrop without mail opens, and has no entries."""
+        self.assertEqual([], list(self.open(self.store([])).entries))
+
+    def test_order(self) -> None:
+        """Messages come in the order of their delivery."""
+        messages = [b"Subject: %d\n\n%d\n" % (number, number) for number in range(25)]
+        self.assertEqual([wire_form(message) for message in messages], self.kept(self.store(messages)))
+
+    def test_entries_are_a_sequence(self) -> None:
+        """Entries have a length, an index and values that compare."""
+        entries = self.open(self.store([A, B])).entries
+        self.assertEqual(2, len(entries))
+        self.assertEqual(Entry(*entries[1]), entries[1])
+        self.assertEqual(list(entries), [entries[0], entries[1]])
+
+    def test_unique_ids(self) -> None:
+        """Unique-ids are 1 to 70 octets of 0x21 to 0x7E, and differ by more than case."""
+        uids = [entry.uid for entry in self.open(self.store([A, A, B, C, A])).entries]
+        for uid in uids:
+            self.assertTrue(VALID_UID.fullmatch(uid), uid)
+        self.assertEqual(5, len({uid.lower() for uid in uids}))
+
+    def test_same_in_every_session(self) -> None:
+        """Unique-ids, octets and order are the same in the next session."""
+        store = self.store([A, B, C])
+        first = self.open(store)
+        entries = list(first.entries)
+        first.release()
+        self.assertEqual(entries, list(self.open(store).entries))
+
+    def test_listing_is_fixed(self) -> None:
+        """Mail that arrives while a session lasts is not in it, but in the next."""
+        store = self.store([A, B])
+        mailbox = self.open(store)
+        before = list(mailbox.entries)
+        self.arrive(store, C)
+        self.assertEqual(before, list(mailbox.entries))
+        self.assertEqual([wire_form(A), wire_form(B)], self.contents(mailbox))
+        mailbox.release()
+        again = self.open(store)
+        self.assertEqual(before, list(again.entries)[:2])
+        self.assertEqual([wire_form(A), wire_form(B), wire_form(C)], self.contents(again))
+
+    # -- reading -----------------------------------------------------------------
+
+    def test_awkward_messages(self) -> None:
+        """Each message comes back unchanged in wire form, and its octets are exact."""
+        corpus = [one for one in awkward_messages(large=False) if one.stored or self.EMPTY_MESSAGES]
+        assert len(corpus) > 30
+        mailbox = self.open(self.store([one.stored for one in corpus]))
+        self.assertEqual(len(corpus), len(mailbox.entries))
+        for one, entry in zip(corpus, mailbox.entries, strict=True):
+            self.assertEqual((one.name, len(one.wire)), (one.name, entry.octets))
+            assert self.octets_of(mailbox, entry.uid) == one.wire, one.name
+
+    def test_large_message(self) -> None:
+        """A message of several chunks is read chunk by chunk, none of them above the limit."""
+        message = b"Subject: large\n\n" + b"0123456789abcde\n" * (limits.CHUNK // 5)
+        mailbox = self.open(self.store([message]))
+        assert self.octets_of(mailbox, mailbox.entries[0].uid) == wire_form(message)
+
+    def test_read_twice_and_at_once(self) -> None:
+        """A message can be read again, and two of them in turns."""
+        mailbox = self.open(self.store([A, B]))
+        first, second = (entry.uid for entry in mailbox.entries)
+        self.assertEqual(self.octets_of(mailbox, first), self.octets_of(mailbox, first))
+        one, other = self.wait(mailbox.read(first)), self.wait(mailbox.read(second))
+        chunks = self.wait(one.pull()), self.wait(other.pull())
+        self.assertEqual([wire_form(A), wire_form(B)], [wire_form(chunk) for chunk in chunks])
+        one.close(None)
+        other.close(None)
+
+    def test_body_given_up(self) -> None:
+        """A body that is closed before its end, or before it began, harms nobody."""
+        message = b"Subject: large\n\n" + b"x" * (limits.CHUNK * 2)
+        mailbox = self.open(self.store([message]))
+        uid = mailbox.entries[0].uid
+        self.wait(mailbox.read(uid)).close(None)
+        body = self.wait(mailbox.read(uid))
+        self.wait(body.pull())
+        self.assertEqual(False, body.done)
+        body.close(None)
+        assert self.octets_of(mailbox, uid) == wire_form(message)
+
+    def test_reading_changes_nothing(self) -> None:
+        """A message that was read has the same unique-id and octets in the next session."""
+        store = self.store([A, B, C])
+        mailbox = self.open(store)
+        entries = list(mailbox.entries)
+        self.contents(mailbox)
+        mailbox.release()
+        self.assertEqual(entries, list(self.open(store).entries))
+
+    def test_vanished(self) -> None:
+        """A message that was taken away behind the lock is refused, the others are still read."""
+        store = self.store([A, B, C])
+        mailbox = self.open(store)
+        self.take_away(store, 1)
+        entries = mailbox.entries
+        self.assertEqual(3, len(entries))
+
+        def read() -> Any:
+            body = self.wait(mailbox.read(entries[1].uid))
+            try:
+                return self.wait(body.pull())
+            finally:
+                body.close(None)
+
+        self.fails(MessageGone, read)
+        self.assertEqual(wire_form(A), self.octets_of(mailbox, entries[0].uid))
+        self.assertEqual(wire_form(C), self.octets_of(mailbox, entries[2].uid))
+
+    # -- removing ----------------------------------------------------------------
+
+    def test_removes_exactly(self) -> None:
+        """Removal takes the named messages and no other."""
+        store = self.store([A, B, C, A, B])
+        mailbox = self.open(store)
+        uids = [entry.uid for entry in mailbox.entries]
+        self.assertEqual(None, self.wait(mailbox.remove([uids[3], uids[0]])))
+        mailbox.release()
+        again = self.open(store)
+        self.assertEqual([uids[1], uids[2], uids[4]], [entry.uid for entry in again.entries])
+        self.assertEqual([wire_form(B), wire_form(C), wire_form(B)], self.contents(again))
+
+    def test_removes_all(self) -> None:
+        """A maildrop can be emptied."""
+        store = self.store([A, B])
+        mailbox = self.open(store)
+        self.wait(mailbox.remove([entry.uid for entry in mailbox.entries]))
+        mailbox.release()
+        self.assertEqual([], list(self.open(store).entries))
+
+    def test_removes_nothing(self) -> None:
+        """Removing no messages removes none."""
+        store = self.store([A, B])
+        mailbox = self.open(store)
+        self.wait(mailbox.remove([]))
+        mailbox.release()
+        self.assertEqual([wire_form(A), wire_form(B)], self.kept(store))
+
+    def test_removal_is_idempotent(self) -> None:
+        """Removing what is removed already succeeds, and takes nothing else."""
+        store = self.store([A, B, C])
+        mailbox = self.open(store)
+        uid = mailbox.entries[1].uid
+        self.wait(mailbox.remove([uid]))
+        self.wait(mailbox.remove([uid]))
+        mailbox.release()
+        self.assertEqual([wire_form(A), wire_form(C)], self.kept(store))
+
+    def test_removed_message_is_gone(self) -> None:
+        """A removed message cannot be read any more."""
+        mailbox = self.open(self.store([A, B]))
+        uid = mailbox.entries[0].uid
+        self.wait(mailbox.remove([uid]))
+        self.fails(MessageGone, lambda: self.wait(mailbox.read(uid)))
+
+    def test_removes_what_vanished(self) -> None:
+        """A message that is gone already counts as removed; the others are removed."""
+        store = self.store([A, B, C])
+        mailbox = self.open(store)
+        self.take_away(store, 0)
+        self.wait(mailbox.remove([mailbox.entries[0].uid, mailbox.entries[2].uid]))
+        mailbox.release()
+        self.assertEqual([wire_form(B)], self.kept(store))
+
+    def test_new_mail_survives_a_removal(self) -> None:
+        """What arrives while a session lasts is there after it has removed everything it saw."""
+        store = self.store([A, B])
+        mailbox = self.open(store)
+        self.arrive(store, C)
+        self.wait(mailbox.remove([entry.uid for entry in mailbox.entries]))
+        mailbox.release()
+        self.assertEqual([wire_form(C)], self.kept(store))
+
+    def test_unique_ids_are_not_used_again(self) -> None:
+        """New mail gets none of the unique-ids that removed messages had."""
+        store = self.store([A, B])
+        mailbox = self.open(store)
+        removed = {entry.uid for entry in mailbox.entries}
+        self.wait(mailbox.remove(sorted(removed)))
+        mailbox.release()
+        for _ in range(3):
+            self.arrive(store, A)
+        self.assertEqual(set(), removed & {entry.uid for entry in self.open(store).entries})
+
+    # -- the lock ------------------------------------------------------------------
+
+    def test_release_removes_nothing(self) -> None:
+        """Releasing keeps all messages."""
+        store = self.store([A, B])
+        self.open(store).release()
+        self.assertEqual([wire_form(A), wire_form(B)], self.kept(store))
+
+    def test_exclusive(self) -> None:
+        """While a session lasts, a second one is refused at once, with the word "lock"."""
+        if not self.LOCKS:
+            return
+        store = self.store([A])
+        mailbox = self.open(store)
+        for _ in range(2):
+            refusal = self.fails(InUse, store.open, self.USER)
+            self.assertEqual("IN-USE", refusal.code)
+            self.assertIn("lock", refusal.text)
+        self.assertEqual([wire_form(A)], self.contents(mailbox))
+
+    def test_released(self) -> None:
+        """A released maildrop can be opened at once."""
+        store = self.store([A])
+        for _ in range(5):
+            mailbox = self.open(store)
+            self.contents(mailbox)
+            mailbox.release()
+        self.assertEqual([wire_form(A)], self.kept(store))
+
+    def test_release_twice(self) -> None:
+        """A second release gives nothing away that somebody else holds."""
+        store = self.store([A])
+        first = self.open(store)
+        first.release()
+        second = self.open(store)
+        first.release()
+        if self.LOCKS:
+            self.fails(InUse, store.open, self.USER)
+        self.assertEqual([wire_form(A)], self.contents(second))
+        second.release()
+        second.release()
+        self.open(store)
+
+    def test_release_after_removal(self) -> None:
+        """After a removal the maildrop is free as soon as it is released."""
+        store = self.store([A, B])
+        mailbox = self.open(store)
+        self.wait(mailbox.remove([mailbox.entries[0].uid]))
+        mailbox.release()
+        self.assertEqual([wire_form(B)], self.kept(store))
+
+    def test_no_such_user(self) -> None:
+        """A user without a maildrop is refused as trouble, not shown an empty one; nothing stays locked."""
+        store = self.store([A])
+        for user in ("nobody", "", "../ann", "ann/../ann", "/ann", "ann\0", ".", "..", "a" * 300, "ann\n"):
+            self.assertEqual("SYS/TEMP", self.fails(StoreTrouble, store.open, user).code)
+        self.assertEqual([wire_form(A)], self.kept(store))
+
+
+class DeliveryContract(_Contract):
+    """What holds for every store that takes mail."""
+
+    def delivery(self) -> tuple[Any, Any]:
+        """A store in which ``USER`` has no mail yet, and the :class:`IDelivery` into it (perhaps itself)."""
+        raise NotImplementedError
+
+    def begin(self, delivery: Any) -> Any:
+        """A delivery to ``USER``."""
+        return self.wait(delivery.begin(self.USER))
+
+    def deliver(self, delivery: Any, *chunks: bytes) -> bytes:
+        """Deliver a message; its uid."""
+        incoming = self.begin(delivery)
+        for chunk in chunks:
+            self.wait(incoming.write(chunk))
+        uid: bytes = self.wait(incoming.commit())
+        return uid
+
+    def test_provides_the_port(self) -> None:
+        """The delivery provides the port."""
+        _, delivery = self.delivery()
+        self.assertTrue(verifyObject(IDelivery, delivery))
+        self.assertIn(IDelivery, providedBy(delivery).flattened())
+
+    def test_delivered(self) -> None:
+        """A message that is committed is there, under the uid and with the octets that were promised."""
+        store, delivery = self.delivery()
+        uid = self.deliver(delivery, A)
+        mailbox = self.open(store)
+        self.assertEqual([Entry(uid, len(wire_form(A)))], list(mailbox.entries))
+        self.assertEqual([wire_form(A)], self.contents(mailbox))
+
+    def test_order_of_deliveries(self) -> None:
+        """Messages are listed in the order in which they were committed, with their own uids."""
+        store, delivery = self.delivery()
+        uids = [self.deliver(delivery, b"Subject: %d\n\n" % number) for number in range(12)]
+        mailbox = self.open(store)
+        self.assertEqual(uids, [entry.uid for entry in mailbox.entries])
+        self.assertEqual(wire_form(b"Subject: 11\n\n"), self.octets_of(mailbox, uids[11]))
+
+    def test_awkward_deliveries(self) -> None:
+        """Each awkward message arrives with the wire form that it was sent with."""
+        store, delivery = self.delivery()
+        corpus = awkward_messages(large=False)
+        uids = [self.deliver(delivery, one.stored) for one in corpus]
+        mailbox = self.open(store)
+        octets = {entry.uid: entry.octets for entry in mailbox.entries}
+        self.assertEqual(len(corpus), len(octets))
+        for one, uid in zip(corpus, uids, strict=True):
+            self.assertEqual((one.name, len(one.wire)), (one.name, octets[uid]))
+            assert self.octets_of(mailbox, uid) == one.wire, one.name
+
+    def test_any_chunks(self) -> None:
+        """However a message is cut into chunks, it arrives whole."""
+        store, delivery = self.delivery()
+        message = b"Subject: x\r\n\r\n.\r\n\r\r\nend\r"
+        for cut in range(len(message) + 1):
+            self.deliver(delivery, message[:cut], b"", message[cut:])
+        self.deliver(delivery, *(message[at : at + 1] for at in range(len(message))))
+        self.assertEqual({wire_form(message)}, set(self.kept(store)))
+
+    def test_invisible_before_commit(self) -> None:
+        """Nobody sees a message that is not committed."""
+        store, delivery = self.delivery()
+        incoming = self.begin(delivery)
+        for _ in range(3):
+            self.wait(incoming.write(b"x" * limits.CHUNK))
+        self.assertEqual([], self.kept(store))
+        self.wait(incoming.commit())
+        self.assertEqual(1, len(self.kept(store)))
+
+    def test_aborted(self) -> None:
+        """An aborted message is never seen; aborting twice or after the commit is harmless."""
+        store, delivery = self.delivery()
+        incoming = self.begin(delivery)
+        self.wait(incoming.write(A))
+        incoming.abort()
+        incoming.abort()
+        self.assertEqual([], self.kept(store))
+        incoming = self.begin(delivery)
+        self.wait(incoming.write(B))
+        self.wait(incoming.commit())
+        incoming.abort()
+        self.assertEqual([wire_form(B)], self.kept(store))
+
+    def test_needs_no_lock(self) -> None:
+        """Mail can be delivered while a session holds the maildrop, and is in the next session."""
+        store, delivery = self.delivery()
+        self.deliver(delivery, A)
+        mailbox = self.open(store)
+        self.deliver(delivery, B)
+        self.assertEqual(1, len(mailbox.entries))
+        mailbox.release()
+        self.assertEqual([wire_form(A), wire_form(B)], self.kept(store))
+
+    def test_two_at_once(self) -> None:
+        """Two deliveries at the same time do not mix."""
+        store, delivery = self.delivery()
+        one, other = self.begin(delivery), self.begin(delivery)
+        self.wait(one.write(A[:5]))
+        self.wait(other.write(B[:5]))
+        self.wait(one.write(A[5:]))
+        self.wait(other.write(B[5:]))
+        uids = [self.wait(one.commit()), self.wait(other.commit())]
+        self.assertNotEqual(uids[0], uids[1])
+        mailbox = self.open(store)
+        self.assertEqual([wire_form(A), wire_form(B)], [self.octets_of(mailbox, uid) for uid in uids])
+
+    def test_no_mailbox(self) -> None:
+        """Mail for a user without a maildrop is refused as that, and makes none."""
+        store, delivery = self.delivery()
+        self.fails(NoSuchMailbox, delivery.begin, "nobody")
+        self.fails(StoreTrouble, store.open, "nobody")

@@ -1,0 +1,119 @@
+"""Fakes for the tests of stores: threads that the test runs, and a count of open descriptors."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import SkipTest
+
+from twisted.internet.defer import Deferred, execute
+from twisted.python.failure import Failure
+
+__all__ = [
+    "Threads",
+    "make_read_only",
+    "open_descriptors",
+    "outcome",
+    "tmpfs",
+    "unprivileged",
+    "watched_descriptors",
+]
+
+
+def outcome(result: Any) -> Any:
+    """What a call gave, at once or as a Deferred that has fired; a failure is raised."""
+    if not isinstance(result, Deferred):
+        return result
+    fired: list[Any] = []
+    result.addBoth(fired.append)
+    assert fired, "the result is not there yet"
+    if isinstance(fired[0], Failure):
+        fired[0].raiseException()
+    return fired[0]
+
+
+class Threads:
+    """A ``RunInThread`` whose work waits until the test says that a thread gets to it."""
+
+    def __init__(self) -> None:
+        self.jobs: list[tuple[Deferred[Any], Callable[..., Any], tuple[Any, ...]]] = []
+
+    def __call__(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        """See :class:`pop3toy.threads.RunInThread`."""
+        result: Deferred[Any] = Deferred()
+        self.jobs.append((result, function, args))
+        return result
+
+    def wait(self, result: Any) -> Any:
+        """The outcome of a call, after the work that it waits for."""
+        if isinstance(result, Deferred):
+            self.run()
+        return outcome(result)
+
+    def run(self) -> int:
+        """Run what waits, and what comes of it; how many that were."""
+        count = 0
+        while self.jobs:
+            result, function, args = self.jobs.pop(0)
+            execute(function, *args).chainDeferred(result)
+            count += 1
+        return count
+
+
+def open_descriptors() -> dict[int, str]:
+    """The descriptors of this process, and what they are of."""
+    found = {}
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            found[int(number)] = os.readlink(f"/proc/self/fd/{number}")
+        except FileNotFoundError:
+            # That of the listing itself.
+            continue
+    return found
+
+
+@contextmanager
+def watched_descriptors() -> Iterator[None]:
+    """Fails unless as many descriptors are open after the block as before, and the same."""
+    before = open_descriptors()
+    yield
+    after = open_descriptors()
+    assert before == after, f"left open or closed: {dict(before.items() ^ after.items())}"
+
+
+@contextmanager
+def tmpfs(options: str) -> Iterator[Path]:
+    """A small file system of its own; skips the test where that is not allowed, as in many containers."""
+    root = tempfile.mkdtemp()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", root], capture_output=True)
+    try:
+        if mounted.returncode != 0:
+            raise SkipTest("mounting is not allowed here")
+        try:
+            yield Path(root)
+        finally:
+            subprocess.run(["umount", "-l", root], check=True)
+    finally:
+        os.rmdir(root)
+
+
+def make_read_only(root: Path) -> None:
+    """Let nobody write to a file system of ``tmpfs`` any more."""
+    subprocess.run(["mount", "-o", "remount,ro", root], check=True)
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """Be somebody whom file permissions stop: root becomes nobody for the block, others stay who they are."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)

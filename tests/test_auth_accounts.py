@@ -1,0 +1,490 @@
+"""The checker of an accounts file: threads, time, the cache, rereading and renewal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from unittest.mock import patch
+
+from twisted.cred.error import UnauthorizedLogin
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface.verify import verifyObject
+
+from pop3toy.auth.accounts import AccountsFile
+from pop3toy.auth.admin import add_user, set_password
+from pop3toy.auth.credentials import ApopDigest, ClearPassword
+from pop3toy.auth.passwd_file import parse
+from pop3toy.auth.schemes import MissingLibrary, StoredPassword
+from pop3toy.auth.sources import IAccountSource
+from pop3toy.auth.success_cache import SuccessCache
+from pop3toy.auth.workers import Workers
+from pop3toy.errors import StoreTrouble
+from pop3toy.interfaces import Channel
+from pop3toy.threads import WorkerThreads
+
+from .auth_world import LOOPBACK, NETWORK, FakeThreads
+
+
+def pbkdf2(password: bytes, rounds: int = 2) -> bytes:
+    """A slow scheme, made fast for tests."""
+    import hashlib
+
+    return b"{PBKDF2}$1$salt$%d$%s" % (
+        rounds,
+        hashlib.pbkdf2_hmac("sha1", password, b"salt", rounds).hex().encode(),
+    )
+
+
+class AccountsCase(SynchronousTestCase):
+    """A file, a clock and threads under control."""
+
+    TEXT = b"ann:%s:quota=1M\nbob:{PLAIN}two\n" % pbkdf2(b"one")
+
+    def setUp(self) -> None:
+        self.path = Path(self.mktemp())
+        self.path.write_bytes(self.TEXT)
+        self.path.chmod(0o600)
+        self.threads = FakeThreads()
+        self.clock = Clock()
+        self.now = self.path.stat().st_mtime + 1000
+        self.accounts = self.checker()
+
+    def checker(self, *, most: int = 64, **options: object) -> AccountsFile:
+        workers = Workers(self.threads, most=most)
+        return AccountsFile(self.path, workers, self.clock, wall=lambda: self.now, **options)
+
+    def write(self, text: bytes) -> None:
+        """Another program writes the file."""
+        self.path.write_bytes(text)
+        self.now = self.path.stat().st_mtime + 1000
+
+    def login(self, user: bytes, password: bytes, channel: Channel | None = LOOPBACK) -> object:
+        """The user's name, ``False`` for a refusal, or the Deferred that is waited for."""
+        try:
+            result = self.accounts.requestAvatarId(ClearPassword(user, password, channel))
+        except UnauthorizedLogin:
+            return False
+        if isinstance(result, Deferred) and result.called:
+            result.addErrback(lambda why: why.trap(UnauthorizedLogin) and False)
+            return self.successResultOf(result)
+        return result
+
+
+class CheckTests(AccountsCase):
+    """Who comes in."""
+
+    def test_right(self) -> None:
+        """The right password gives the user's name; only a slow hash is checked in a thread."""
+        self.assertEqual(b"bob", self.login(b"bob", b"two"))
+        self.assertEqual([], self.threads.names)
+        self.assertEqual(b"ann", self.login(b"ann", b"one"))
+        self.assertEqual(["_judge"], self.threads.names)
+
+    def test_wrong(self) -> None:
+        """Everything else does not."""
+        for user, password in (
+            (b"ann", b"two"),
+            (b"bob", b"one"),
+            (b"carl", b"one"),
+            (b"", b""),
+            (b"\xff", b"one"),
+            (b"ann", b""),
+            (b"# users", b""),
+        ):
+            self.assertIs(False, self.login(user, password), user)
+
+    def test_provides(self) -> None:
+        """It is a source of accounts in the full sense."""
+        verifyObject(IAccountSource, self.accounts)
+
+    def test_equal_work(self) -> None:
+        """A failure costs one check of each slow kind in the file, whoever the user is."""
+        self.write(
+            self.TEXT
+            + b"carl:%s\ndora:%s\nemil:{SHA}8UD9IbKwSVQa43L8o9BuL4/fMdA=\n"
+            % (
+                pbkdf2(b"three", 3),
+                pbkdf2(b"four"),
+            )
+        )
+        self.login(b"bob", b"two")
+        for user in (b"ann", b"bob", b"carl", b"dora", b"emil", b"nobody", b"\xff"):
+            self.threads.calls.clear()
+            self.login(user, b"wrong")
+            [(_, (*checked, _))] = self.threads.calls
+            costs = [
+                stored.cost for part in checked for stored in (part if isinstance(part, Sequence) else [part])
+            ]
+            self.assertEqual(["PBKDF2 (b'2',)", "PBKDF2 (b'3',)"], sorted(costs), user)
+
+    def test_apop(self) -> None:
+        """A digest is checked for a recoverable password only."""
+        import hashlib
+
+        for user, secret, expected in (
+            (b"bob", b"two", b"bob"),
+            (b"ann", b"one", False),
+            (b"carl", b"x", False),
+        ):
+            digest = hashlib.md5(b"<a@b>" + secret).hexdigest().encode()
+            try:
+                outcome = self.accounts.requestAvatarId(ApopDigest(user, digest, "<a@b>"))
+            except UnauthorizedLogin:
+                outcome = False
+            self.assertEqual(expected, outcome)
+
+    def test_networks(self) -> None:
+        """An account that is tied to a network is refused from elsewhere, like a wrong password."""
+        self.write(b"ann:{PLAIN}one:allow_nets=127.0.0.0/8\nbob:{PLAIN}two:nologin\n")
+        self.assertEqual(b"ann", self.login(b"ann", b"one"))
+        self.assertIs(False, self.login(b"ann", b"one", NETWORK))
+        self.assertIs(False, self.login(b"ann", b"one", None))
+        self.assertIs(False, self.login(b"bob", b"two"))
+        self.assertEqual(
+            [True, False, False, True],
+            [
+                self.accounts.admits(user, channel)
+                for user, channel in (
+                    ("ann", LOOPBACK),
+                    ("ann", NETWORK),
+                    ("bob", LOOPBACK),
+                    ("carl", NETWORK),
+                )
+            ],
+        )
+
+    def test_exists(self) -> None:
+        """Deliveries can ask whether there is a user, and what is set."""
+        self.assertEqual([True, False], [self.accounts.exists(user) for user in ("ann", "carl")])
+        self.assertEqual({"quota": "1M"}, self.accounts.find("ann").settings)
+        self.assertIsNone(self.accounts.find("carl"))
+
+
+class FloodTests(AccountsCase):
+    """More slow logins than can be checked."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.threads.later = True
+        self.accounts = self.checker(most=3)
+
+    def test_bounded(self) -> None:
+        """Beyond the bound a login is refused at once as a temporary trouble; later ones work again."""
+        waiting = [self.login(user, b"one") for user in (b"ann", b"ann", b"nobody")]
+        with self.assertRaises(StoreTrouble):
+            self.login(b"ann", b"one")
+        with self.assertRaises(StoreTrouble):
+            self.login(b"nobody", b"one")
+        self.assertEqual(3, len(self.threads.jobs))
+        self.threads.go_on()
+        self.assertEqual([b"ann", b"ann"], [self.successResultOf(d) for d in waiting[:2]])
+        self.failureResultOf(waiting[2], UnauthorizedLogin)
+        self.assertEqual(b"ann", self.login(b"ann", b"one"))
+
+    def test_cheap_and_known_pass(self) -> None:
+        """Who needs no slow check comes in during the flood: cheap schemes, and who came in a moment ago."""
+        first = self.login(b"ann", b"one")
+        self.threads.go_on()
+        self.assertEqual(b"ann", self.successResultOf(first))
+        flood = [self.login(b"nobody%d" % number, b"x") for number in range(3)]
+        self.assertEqual(b"ann", self.login(b"ann", b"one"))
+        self.assertEqual(b"bob", self.login(b"bob", b"two"))
+        self.assertEqual(3, len(self.threads.jobs))
+        self.threads.go_on()
+        for attempt in flood:
+            self.failureResultOf(attempt, UnauthorizedLogin)
+
+
+class CacheTests(AccountsCase):
+    """The memory of right passwords."""
+
+    def checks(self) -> int:
+        return self.threads.names.count("_judge")
+
+    def test_polling(self) -> None:
+        """The second login costs no check; after its time it does; a wrong password always does."""
+        for _ in range(3):
+            self.assertEqual(b"ann", self.login(b"ann", b"one"))
+        self.assertEqual(1, self.checks())
+        self.assertIs(False, self.login(b"ann", b"ones"))
+        self.assertEqual(2, self.checks())
+        self.clock.advance(599)
+        self.login(b"ann", b"one")
+        self.assertEqual(2, self.checks())
+        self.clock.advance(1)
+        self.assertEqual(b"ann", self.login(b"ann", b"one"))
+        self.assertEqual(3, self.checks())
+
+    def test_password_changed(self) -> None:
+        """The old password is out as soon as the file has a new one."""
+        self.login(b"ann", b"one")
+        set_password(self.path, "ann", "new", scheme="PLAIN")
+        self.assertIs(False, self.login(b"ann", b"one"))
+        self.assertEqual(b"ann", self.login(b"ann", b"new"))
+
+    def test_dropped(self) -> None:
+        """A change of the file, of whatever line, empties the memory."""
+        self.login(b"ann", b"one")
+        self.assertEqual(1, len(self.accounts._cache))
+        self.write(self.TEXT + b"carl:{PLAIN}three\n")
+        self.login(b"bob", b"two")
+        self.assertEqual(0, len(self.accounts._cache))
+
+    def test_changed_during_check(self) -> None:
+        """A check that was under way when the file changed is not remembered."""
+        self.threads.later = True
+        under_way = self.login(b"ann", b"one")
+        check = self.threads.jobs.pop()
+        self.write(self.TEXT + b"carl:{PLAIN}three\n")
+        reread = self.login(b"carl", b"three")
+        self.threads.go_on()
+        self.assertEqual(b"carl", self.successResultOf(reread))
+        check()
+        self.assertEqual(b"ann", self.successResultOf(under_way))
+        self.assertIsInstance(self.login(b"ann", b"one"), Deferred)
+        self.threads.go_on()
+
+    def test_bounded(self) -> None:
+        """It holds no more than it may, and the oldest go first."""
+        cache = SuccessCache(self.clock, most=2)
+        for user in "abc":
+            cache.add(user, b"stored", b"x")
+        self.assertEqual(2, len(cache))
+        self.assertEqual([False, True, True], [cache.has(user, b"stored", b"x") for user in "abc"])
+
+    def test_exact(self) -> None:
+        """User, stored hash and password all count, and do not run into one another."""
+        cache = SuccessCache(self.clock)
+        cache.add("ann", b"stored", b"x")
+        for wrong in (
+            ("an", b"nstored", b"x"),
+            ("ann", b"store", b"dx"),
+            ("ann", b"stored", b"y"),
+            ("bob", b"stored", b"x"),
+        ):
+            self.assertFalse(cache.has(*wrong))
+
+    def test_no_secret_inside(self) -> None:
+        """A dump of the cache shows neither password nor a digest that can be tried out."""
+        cache, other = SuccessCache(self.clock), SuccessCache(self.clock)
+        cache.add("ann", b"stored", b"hunter2")
+        other.add("ann", b"stored", b"hunter2")
+        self.assertNotIn(b"hunter2", b"".join(cache._until))
+        self.assertNotEqual(list(cache._until), list(other._until))
+
+
+class RereadTests(AccountsCase):
+    """The file changes while the server runs."""
+
+    def test_unchanged(self) -> None:
+        """As long as it does not change it is not read."""
+        for _ in range(5):
+            self.login(b"bob", b"two")
+        self.assertEqual([], self.threads.names)
+
+    def test_changed(self) -> None:
+        """A new user comes in, a removed one does not; it is read once, in a thread."""
+        self.write(b"carl:{PLAIN}three\n")
+        self.assertEqual(b"carl", self.login(b"carl", b"three"))
+        self.assertIs(False, self.login(b"bob", b"two"))
+        self.assertEqual(["_read"], self.threads.names)
+
+    def test_together(self) -> None:
+        """Logins that come while it is read wait for that one reading."""
+        self.threads.later = True
+        self.write(b"carl:{PLAIN}three\n")
+        waiting = [self.login(b"carl", b"three") for _ in range(5)]
+        self.assertEqual(1, len(self.threads.jobs))
+        self.threads.go_on()
+        self.assertEqual([b"carl"] * 5, [self.successResultOf(d) for d in waiting])
+
+    def test_fresh(self) -> None:
+        """A file that was written a moment before it was read is read again: it may have changed unseen."""
+        self.now = self.path.stat().st_mtime + 1
+        self.accounts = self.checker()
+        for expected in (1, 2):
+            self.login(b"bob", b"two")
+            self.assertEqual(expected, self.threads.names.count("_read"))
+        self.now += 1000
+        for _ in range(3):
+            self.login(b"bob", b"two")
+        self.assertEqual(3, self.threads.names.count("_read"))
+
+    def test_same_size_and_time(self) -> None:
+        """A change that leaves size and time of the file as they were is seen."""
+        self.write(b"carl:{PLAIN}three\n")
+        self.now = self.path.stat().st_mtime + 1
+        status = self.path.stat()
+        self.assertEqual(b"carl", self.login(b"carl", b"three"))
+        self.path.write_bytes(b"carl:{PLAIN}other\n")
+        os.utime(self.path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        self.assertEqual(b"carl", self.login(b"carl", b"other"))
+
+    def test_vanished(self) -> None:
+        """A file that cannot be read is a temporary trouble that names it in the log alone; then it heals."""
+        text = self.path.read_bytes()
+        self.path.unlink()
+        result = self.accounts.requestAvatarId(ClearPassword(b"bob", b"two"))
+        trouble = self.failureResultOf(result, StoreTrouble).value
+        self.assertNotIn(str(self.path), trouble.text)
+        self.assertIn(str(self.path), trouble.detail)
+        self.write(text)
+        self.assertEqual(b"bob", self.login(b"bob", b"two"))
+
+    def test_broken_line(self) -> None:
+        """A line that breaks is reported once with its number, and the others come in."""
+        with capturedLogs() as events:
+            self.write(b"ann:hunter2\nbob:{PLAIN}two\n")
+            self.assertEqual(b"bob", self.login(b"bob", b"two"))
+            self.write(b"ann:hunter2\nbob:{PLAIN}two\n\n")
+            self.assertEqual(b"bob", self.login(b"bob", b"two"))
+        logged = [formatEvent(event) for event in events]
+        [line] = logged
+        self.assertIn("line 1: ", line)
+        self.assertNotIn("hunter2", line)
+
+    def test_missing_at_start(self) -> None:
+        """A file that is not there at the start is an error then."""
+        self.path.unlink()
+        with self.assertRaises(FileNotFoundError):
+            self.checker()
+
+    def test_missing_library(self) -> None:
+        """Hashes whose library is missing stop the start with a word on what to install."""
+        self.write(b"ann:{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=1$vafWpc9FFTS8G9E$WIwHJ4p7jWzAcI5XNVjg\n")
+        with patch.dict(sys.modules, {"argon2": None}), self.assertRaises(MissingLibrary) as caught:
+            self.checker()
+        self.assertIn("pip install 'pop3toy[accounts]'", str(caught.exception))
+        self.assertIn("line 1", str(caught.exception))
+
+    def test_exposed(self) -> None:
+        """A file that everybody can read is reported."""
+        self.path.chmod(0o644)
+        self.assertIn("chmod 600", str(self.checker()._file.accounts.problems[0]))
+
+
+class ScramSourceTests(AccountsCase):
+    """What SCRAM asks."""
+
+    SCRAM = (
+        b"emil:SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY="
+        b":wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=\n"
+    )
+
+    def verifier(self, user: str, hash_name: str = "sha256") -> object:
+        result = self.accounts.verifier(user, hash_name)
+        return self.successResultOf(result) if isinstance(result, Deferred) else result
+
+    def test_kept(self) -> None:
+        """A verifier that is kept is used as it is, without a thread."""
+        self.write(self.SCRAM + b"ann:%s\n" % pbkdf2(b"one"))
+        self.assertEqual(16, len(self.verifier("emil").salt))
+        self.assertIsNone(self.verifier("emil", "sha1"))
+        self.assertIsNone(self.verifier("ann"))
+        self.assertNotIn("derive", self.threads.names)
+        self.assertEqual((False, {"sha256"}), (self.accounts.recoverable(), self.accounts.scram_hashes()))
+
+    def test_made(self) -> None:
+        """One is made from a recoverable password, with the same salt each time and the same work for all."""
+        self.write(self.SCRAM + self.TEXT)
+        first, second = self.verifier("bob"), self.verifier("bob")
+        self.assertTrue(first.fits(b"two", "sha256"))
+        self.assertEqual(first.salt, second.salt)
+        for user in ("emil", "ann", "nobody"):
+            before = self.threads.names.count("derive")
+            self.verifier(user)
+            self.assertEqual(before + 1, self.threads.names.count("derive"))
+
+    def test_decoy(self) -> None:
+        """A user that does not exist looks like one that does, also after a restart."""
+        self.write(b"# decoy-key: QUJDREVGR0g=\n" + self.SCRAM)
+        self.login(b"emil", b"x")
+        decoys = [accounts.decoy("nobody", "sha256") for accounts in (self.accounts, self.checker())]
+        self.assertEqual(decoys[0], decoys[1])
+        self.assertNotEqual(decoys[0].salt, self.accounts.decoy("nobody2", "sha256").salt)
+        self.assertEqual((16, 4096), (len(decoys[0].salt), decoys[0].iterations))
+        self.assertEqual(32, len(decoys[0].stored_key))
+
+
+class RenewalTests(AccountsCase):
+    """Outdated hashes."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.accounts = self.checker(renew=True)
+
+    def stored(self, user: str) -> StoredPassword:
+        return parse(self.path.read_bytes()).by_name[user].password
+
+    def test_renewed(self) -> None:
+        """A login with an outdated hash makes it argon2id; the password and the settings stay."""
+        self.assertEqual(b"ann", self.login(b"ann", b"one"))
+        self.assertEqual("ARGON2ID", self.stored("ann").scheme)
+        self.assertTrue(self.stored("ann").verify(b"one"))
+        self.assertIn(b":quota=1M\n", self.path.read_bytes())
+        self.now = self.path.stat().st_mtime + 1000
+        self.assertEqual(b"ann", self.login(b"ann", b"one"))
+        self.assertEqual(1, self.threads.names.count("_renew"))
+
+    def test_recoverable_stays(self) -> None:
+        """A recoverable password stays recoverable."""
+        self.login(b"bob", b"two")
+        self.assertEqual("PLAIN", self.stored("bob").scheme)
+
+    def test_wrong_password(self) -> None:
+        """A wrong password renews nothing."""
+        self.login(b"ann", b"wrong")
+        self.assertNotIn("_renew", self.threads.names)
+
+    def test_off(self) -> None:
+        """Unless it is asked for, the file is never written."""
+        self.accounts = self.checker()
+        self.login(b"ann", b"one")
+        self.assertEqual(self.TEXT, self.path.read_bytes())
+
+    def test_busy(self) -> None:
+        """When too much waits already the login succeeds, and the hash is renewed another time."""
+        self.write(b"ann:{SHA}/gW83NxJKAEngaXxoqd8u1OY4QY=\n")
+        self.login(b"ann", b"wrong")
+        self.accounts = self.checker(renew=True, most=0)
+        self.assertEqual(b"ann", self.login(b"ann", b"one"))
+        self.assertEqual("SHA", self.stored("ann").scheme)
+        self.accounts = self.checker(renew=True)
+        self.assertEqual(b"ann", self.login(b"ann", b"one"))
+        self.assertEqual("ARGON2ID", self.stored("ann").scheme)
+
+    def test_not_writable(self) -> None:
+        """If the file cannot be written, the login succeeds and it is tried once."""
+        # The name of the temporary file beside it would be too long.
+        self.path = self.path.rename(self.path.with_name("x" * 250))
+        self.accounts = self.checker(renew=True)
+        with capturedLogs() as events:
+            for _ in range(3):
+                self.assertEqual(b"ann", self.login(b"ann", b"one"))
+        self.assertEqual(1, self.threads.names.count("_renew"))
+        self.assertEqual(1, len([event for event in events if "could not be renewed" in formatEvent(event)]))
+
+
+class RealThreadsTests(TestCase):
+    """The same with threads that are real."""
+
+    async def test_real(self) -> None:
+        """Right and wrong passwords, many at once, through a pool of two threads and back."""
+        from twisted.internet import reactor
+
+        threads = WorkerThreads(reactor, name="passwords", size=2)
+        threads.startService()
+        self.addCleanup(threads.stopService)
+        path = Path(self.mktemp())
+        add_user(path, "ann", "one")
+        checker = AccountsFile(path, Workers(threads.run), reactor)
+        passwords = [b"one", b"two"] * 3
+        attempts = [checker.requestAvatarId(ClearPassword(b"ann", password)) for password in passwords]
+        outcomes = await DeferredList(attempts, consumeErrors=True)
+        self.assertEqual([True, False] * 3, [success for success, _ in outcomes])
+        self.assertEqual(b"ann", await checker.requestAvatarId(ClearPassword(b"ann", b"one")))

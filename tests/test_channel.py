@@ -1,0 +1,114 @@
+"""What a transport tells about a connection: who is local, and how addresses read."""
+
+from __future__ import annotations
+
+import socket
+from unittest import SkipTest
+
+from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+
+from pop3toy.channel import channel_of, is_loopback, peer_name, prepare
+from pop3toy.interfaces import Channel, TLSFacts
+
+
+def connected(peer: object) -> StringTransport:
+    """A transport of a client with this address."""
+    return StringTransport(peerAddress=peer)
+
+
+class ChannelTests(SynchronousTestCase):
+    """Local is what nobody on a network can listen to; passwords in the clear depend on it."""
+
+    def test_loopback(self) -> None:
+        """All of 127/8, ::1 and their mapped forms are this machine, and nothing else is."""
+        for host in ("127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1", "::1%lo"):
+            self.assertTrue(is_loopback(host), host)
+        for host in (
+            "0.0.0.0",
+            "::",
+            "10.0.0.1",
+            "192.168.0.1",
+            "169.254.0.1",
+            "fe80::1%eth0",
+            "::ffff:192.0.2.1",
+            "::127.0.0.1",
+            "localhost",
+            "127.0.0.1.example.org",
+            "",
+            "unix",
+            "127.1",
+        ):
+            self.assertFalse(is_loopback(host), host)
+
+    def test_addresses(self) -> None:
+        """IPv4 and IPv6 have their host; a Unix socket is local; anything else is not."""
+        for peer, channel in (
+            (IPv4Address("TCP", "127.0.0.1", 1), Channel("127.0.0.1", True)),
+            (IPv4Address("TCP", "192.0.2.7", 1), Channel("192.0.2.7", False)),
+            (IPv6Address("TCP", "::1", 1), Channel("::1", True)),
+            (IPv6Address("TCP", "2001:db8::7", 1), Channel("2001:db8::7", False)),
+            (UNIXAddress("/run/x"), Channel("unix", True)),
+            (UNIXAddress(None), Channel("unix", True)),
+            (HostnameAddress(b"localhost", 1), Channel("unknown", False)),
+        ):
+            found = channel_of(connected(peer))
+            if isinstance(peer, HostnameAddress):
+                self.assertFalse(found.local)
+            else:
+                self.assertEqual(found, channel)
+
+    def test_private(self) -> None:
+        """A channel is private when it is local or encrypted."""
+        self.assertTrue(Channel("127.0.0.1", True).private)
+        self.assertTrue(Channel("192.0.2.7", False, TLSFacts("TLSv1.3", "x")).private)
+        self.assertFalse(Channel("192.0.2.7", False).private)
+
+    def test_names(self) -> None:
+        """Addresses for people: with the port, IPv6 in brackets."""
+        for peer, name in (
+            (IPv4Address("TCP", "127.0.0.1", 50110), "127.0.0.1:50110"),
+            (IPv6Address("TCP", "::1", 50110), "[::1]:50110"),
+            (UNIXAddress(None), "a Unix socket"),
+        ):
+            self.assertEqual(peer_name(connected(peer)), name)
+
+
+class KeepAliveTests(SynchronousTestCase):
+    """What is asked of a TCP connection."""
+
+    def test_vanished_clients_are_found(self) -> None:
+        """The kernel asks a silent client whether it is there, within two minutes and a bit."""
+
+        class Transport:
+            def __init__(self, handle: socket.socket) -> None:
+                self.handle = handle
+
+            def getHandle(self) -> socket.socket:
+                return self.handle
+
+            def getPeer(self) -> IPv4Address:
+                return IPv4Address("TCP", "192.0.2.1", 50110)
+
+            def setTcpNoDelay(self, enabled: bool) -> None:
+                self.handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, enabled)
+
+            def setTcpKeepAlive(self, enabled: bool) -> None:
+                self.handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)
+
+        with socket.socket() as handle:
+            prepare(Transport(handle))
+            self.assertTrue(handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+            self.assertTrue(handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            if not hasattr(socket, "TCP_KEEPIDLE"):
+                raise SkipTest("this system has no TCP_KEEPIDLE")
+            idle, interval, count = (
+                handle.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
+                for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
+            )
+            self.assertLessEqual(idle + interval * count, 150)
+
+    def test_unix_sockets(self) -> None:
+        """A Unix socket is asked nothing of the kind."""
+        prepare(object())

@@ -1,0 +1,448 @@
+"""Delivery into Maildirs: all of a message or nothing, under a name that tells the truth."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred, execute, maybeDeferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from pop3toy.errors import NoSuchMailbox, OverQuota, StoreFull, StoreTrouble
+from pop3toy.interfaces import Entry, ISharedDelivery
+from pop3toy.stores.directory_syncs import DirectorySyncs
+from pop3toy.stores.maildir import MaildirStore
+from pop3toy.stores.maildir_delivery import STALE, SWEEP, MaildirDelivery
+from pop3toy.stores.maildir_paths import MaildirPaths
+from pop3toy.stores.maildir_spool import SPILL
+from pop3toy.wire import octets
+
+
+class Maildirs:
+    """Maildirs in a directory, and a delivery into them whose threads run at once."""
+
+    def __init__(self, root: Path, *users: str, **options: Any) -> None:
+        self.root = root
+        self.clock = Clock()
+        self.clock.advance(1_700_000_000.25)
+        for user in users:
+            for part in ("cur", "new", "tmp"):
+                (root / user / part).mkdir(parents=True)
+        self.delivery = MaildirDelivery(self.locate, execute, self.clock, host="mx", **options)
+
+    def locate(self, user: str) -> str:
+        """The Maildir of a user."""
+        if not (self.root / user).is_dir():
+            raise NoSuchMailbox
+        return str(self.root / user)
+
+    def files(self, user: str, part: str = "new") -> list[Path]:
+        """The files in one part of a user's Maildir."""
+        return sorted((self.root / user / part).iterdir())
+
+
+class MaildirDeliveryTests(SynchronousTestCase):
+    """One message, one user."""
+
+    def setUp(self) -> None:
+        self.root = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.root)
+        self.maildirs = Maildirs(self.root, "ann")
+
+    def deliver(self, *chunks: bytes, user: str = "ann", maildirs: Maildirs | None = None) -> bytes:
+        """Deliver a message and return its uid."""
+        incoming = self.successResultOf((maildirs or self.maildirs).delivery.begin(user))
+        for chunk in chunks:
+            waiting = incoming.write(chunk)
+            if isinstance(waiting, Deferred):
+                self.successResultOf(waiting)
+        return self.successResultOf(incoming.commit())
+
+    def test_interface(self) -> None:
+        """The Maildir delivery provides the port that it says."""
+        self.assertTrue(verifyObject(ISharedDelivery, self.maildirs.delivery))
+
+    def test_one_message(self) -> None:
+        """A message lies in new/ with LF line ends, its name telling its time, size and octets."""
+        uid = self.deliver(b"Subject: x\r\n\r\nhel", b"lo\r\n")
+        (file,) = self.maildirs.files("ann")
+        self.assertEqual(file.read_bytes(), b"Subject: x\n\nhello\n")
+        self.assertRegex(file.name, r"^1700000000\.M250000P\d+Q1\.mx,S=18,W=21$")
+        self.assertEqual(uid.decode(), file.name)
+        self.assertEqual(self.maildirs.files("ann", "tmp"), [])
+        self.assertEqual(file.stat().st_mode & 0o777, 0o600)
+
+    def test_crlf_on_an_edge(self) -> None:
+        """A CRLF that is split between two chunks is one line end."""
+        self.deliver(b"a: b\r", b"\n\r", b"\n", b"c\r\n")
+        self.assertEqual(self.maildirs.files("ann")[0].read_bytes(), b"a: b\n\nc\n")
+
+    def test_empty(self) -> None:
+        """An empty message is delivered, and counts the two octets that POP3 sends."""
+        self.deliver()
+        (file,) = self.maildirs.files("ann")
+        self.assertTrue(file.name.endswith(",S=0,W=2"))
+
+    @given(st.lists(st.text("a:\r\n.", max_size=8).map(str.encode), max_size=8))
+    def test_octets_in_the_name(self, chunks: list[bytes]) -> None:
+        """However it is cut, S is the file's size, W what POP3 sends of it, and no CR is lost."""
+        with tempfile.TemporaryDirectory() as root:
+            maildirs = Maildirs(Path(root), "ann")
+            self.deliver(*chunks, maildirs=maildirs)
+            (file,) = maildirs.files("ann")
+            stored = file.read_bytes()
+            told = re.search(r",S=(\d+),W=(\d+)$", file.name)
+            assert told
+            self.assertEqual((int(told[1]), int(told[2])), (len(stored), octets(stored)))
+            self.assertEqual(_wire(stored), _wire(b"".join(chunks)))
+
+    def test_durable(self) -> None:
+        """The octets are on the disk before the message has its name, and the name before it is said."""
+        log: list[str] = []
+        real_fsync, real_rename = os.fsync, os.rename
+
+        def fsync(handle: int) -> None:
+            log.append("fsync " + os.readlink(f"/proc/self/fd/{handle}").removeprefix(f"{self.root}/ann/"))
+            real_fsync(handle)
+
+        def rename(old: str, new: str) -> None:
+            log.append("rename")
+            real_rename(old, new)
+
+        incoming = self.successResultOf(self.maildirs.delivery.begin("ann"))
+        self.patch(os, "fsync", fsync)
+        self.patch(os, "rename", rename)
+        incoming.write(b"x")
+        incoming.commit().addCallback(lambda uid: log.append("done"))
+        self.assertEqual(
+            [entry.partition("/")[0] for entry in log], ["fsync tmp", "rename", "fsync new", "done"]
+        )
+
+    def test_new_maildir(self) -> None:
+        """A Maildir that is used for the first time is made durable itself, up to its own name."""
+        log: list[str] = []
+        real = os.fsync
+        self.patch(os, "fsync", lambda fd: (log.append(os.readlink(f"/proc/self/fd/{fd}")), real(fd)))
+        for _ in range(2):
+            self.successResultOf(self.maildirs.delivery.begin("ann"))
+        self.assertEqual(log, [f"{self.root}/ann/new", f"{self.root}/ann", str(self.root)])
+
+    def test_abort(self) -> None:
+        """A delivery that is given up leaves nothing, whether it has reached the disk or not."""
+        for size in (10, SPILL + 10):
+            incoming = self.successResultOf(self.maildirs.delivery.begin("ann"))
+            waiting = incoming.write(b"x" * size)
+            self.assertEqual(isinstance(waiting, Deferred), size > SPILL)
+            self.assertEqual(len(self.maildirs.files("ann", "tmp")), int(size > SPILL))
+            incoming.abort()
+            incoming.abort()
+            self.assertEqual(self.maildirs.files("ann", "tmp"), [])
+        self.assertEqual(self.maildirs.files("ann"), [])
+
+    def test_abort_after_commit(self) -> None:
+        """Giving up what is delivered changes nothing."""
+        incoming = self.successResultOf(self.maildirs.delivery.begin("ann"))
+        incoming.write(b"x")
+        self.successResultOf(incoming.commit())
+        incoming.abort()
+        self.assertEqual(len(self.maildirs.files("ann")), 1)
+
+    def test_abort_while_a_thread_writes(self) -> None:
+        """A delivery that is given up while a thread writes is removed when the thread is done."""
+        jobs: list[tuple[Deferred[Any], Callable[..., Any], tuple[Any, ...]]] = []
+
+        def later(work: Callable[..., Any], *args: Any) -> Deferred[Any]:
+            jobs.append((Deferred(), work, args))
+            return jobs[-1][0]
+
+        def run() -> None:
+            while jobs:
+                done, work, args = jobs.pop(0)
+                done.callback(work(*args))
+
+        delivery = MaildirDelivery(self.maildirs.locate, later, self.maildirs.clock)
+        begun = delivery.begin("ann")
+        run()
+        incoming = self.successResultOf(begun)
+        waiting = incoming.write(b"x" * SPILL)
+        assert isinstance(waiting, Deferred)
+        self.assertNoResult(waiting)
+        incoming.abort()
+        run()
+        self.assertEqual(self.maildirs.files("ann", "tmp"), [])
+
+    def test_large_message_in_pieces(self) -> None:
+        """What is large goes to the disk while it comes in, and memory keeps less than a spill."""
+        incoming = self.successResultOf(self.maildirs.delivery.begin("ann"))
+        for _ in range(100):
+            waiting = incoming.write(b"y" * 65_536)
+            if isinstance(waiting, Deferred):
+                self.successResultOf(waiting)
+        (spool,) = self.maildirs.files("ann", "tmp")
+        self.assertGreater(spool.stat().st_size, 100 * 65_536 - SPILL)
+        self.successResultOf(incoming.commit())
+        self.assertEqual(self.maildirs.files("ann")[0].stat().st_size, 100 * 65_536)
+
+    def test_no_such_user(self) -> None:
+        """Who has no Maildir gets no delivery."""
+        self.failureResultOf(self.maildirs.delivery.begin("nobody"), NoSuchMailbox)
+
+    def test_maildir_lost(self) -> None:
+        """A Maildir that vanishes on the way is trouble, not a lost message."""
+        incoming = self.successResultOf(self.maildirs.delivery.begin("ann"))
+        incoming.write(b"x")
+        shutil.rmtree(self.root / "ann")
+        failure = self.failureResultOf(incoming.commit(), StoreTrouble)
+        self.assertNotIn(str(self.root), failure.value.text)
+
+    def test_names_are_unique(self) -> None:
+        """Messages of the same moment have names of their own."""
+        uids = {self.deliver(b"same\n") for _ in range(20)}
+        self.assertEqual(len(uids), 20)
+
+    def test_read_back(self) -> None:
+        """The Maildir store lists the message under the uid and with the octets that were told."""
+        for host in ("mx", "a-host-name-that-is-so-long.that-the-whole-name-is-no-unique-id.example.org"):
+            maildirs = Maildirs(self.root / host, "ann")
+            maildirs.delivery = MaildirDelivery(maildirs.locate, execute, maildirs.clock, host=host)
+            uid = self.deliver(b"Subject: x\r\n\r\n.\r\n", maildirs=maildirs)
+            store = MaildirStore(MaildirPaths(str(maildirs.root / "{user}")), execute)
+            mailbox: Any = self.successResultOf(maybeDeferred(store.open, "ann"))
+            self.assertEqual(list(mailbox.entries), [Entry(uid, 17)])
+
+    def test_host_in_names(self) -> None:
+        """A host name with a slash or a colon is escaped as the Maildir convention says."""
+        delivery = MaildirDelivery(self.maildirs.locate, execute, self.maildirs.clock, host="a/b:c")
+        self.assertTrue(delivery.new_name().endswith(r".a\057b\072c"))
+
+    def test_stale_files(self) -> None:
+        """Own files in tmp/ are removed after 36 hours; young ones and other programs' are not."""
+        now = self.maildirs.clock.seconds()
+        for name, age in (
+            ("1.M2P3Q4.mx", STALE + 1),
+            ("1.M2P3Q5.mx", STALE - 1),
+            ("1.M2P3Q4.other", STALE + 1),
+        ):
+            file = self.root / "ann" / "tmp" / name
+            file.touch()
+            os.utime(file, (now - age, now - age))
+        self.successResultOf(self.maildirs.delivery.begin("ann"))
+        self.assertEqual(
+            [f.name for f in self.maildirs.files("ann", "tmp")], ["1.M2P3Q4.other", "1.M2P3Q5.mx"]
+        )
+        self.maildirs.clock.advance(SWEEP + 1)
+        self.successResultOf(self.maildirs.delivery.begin("ann"))
+        self.assertEqual([f.name for f in self.maildirs.files("ann", "tmp")], ["1.M2P3Q4.other"])
+
+
+class QuotaTests(SynchronousTestCase):
+    """How much a user may keep."""
+
+    def setUp(self) -> None:
+        self.root = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.root)
+        self.maildirs = Maildirs(self.root, "ann", quota={"ann": 100}.get)
+
+    def test_quota(self) -> None:
+        """What does not fit is refused: while it comes, at its end, and at the beginning when all is used."""
+        delivery = self.maildirs.delivery
+        incoming = self.successResultOf(delivery.begin("ann"))
+        self.assertRaises(OverQuota, incoming.write, b"x" * 101)
+        incoming.abort()
+        two = [self.successResultOf(delivery.begin("ann")) for _ in range(2)]
+        for incoming in two:
+            incoming.write(b"x" * 60)
+        self.successResultOf(two[0].commit())
+        self.failureResultOf(two[1].commit(), OverQuota)
+        last = self.successResultOf(delivery.begin("ann"))
+        last.write(b"x" * 40)
+        self.successResultOf(last.commit())
+        self.failureResultOf(delivery.begin("ann"), OverQuota)
+        self.assertEqual([file.stat().st_size for file in self.maildirs.files("ann")], [60, 40])
+        self.assertEqual(self.maildirs.files("ann", "tmp"), [])
+
+    def test_announced(self) -> None:
+        """What is announced to be too large is refused before it comes, and before others share it."""
+        self.failureResultOf(self.maildirs.delivery.begin("ann", 101), OverQuota)
+        self.successResultOf(self.maildirs.delivery.begin("ann", 100)).abort()
+
+    def test_other_programs_messages(self) -> None:
+        """A message without its size in its name counts with the size of its file."""
+        (self.root / "ann" / "cur" / "1.x:2,S").write_bytes(b"z" * 99)
+        (self.root / "ann" / "new" / "2.x,S=1").write_bytes(b"z")
+        self.failureResultOf(self.maildirs.delivery.begin("ann"), OverQuota)
+
+
+class SharedTests(SynchronousTestCase):
+    """One message, several users."""
+
+    def setUp(self) -> None:
+        self.root = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.root)
+
+    def share(self, maildirs: Maildirs, *users: str) -> Any:
+        """A delivery to several users."""
+        return maildirs.delivery.share(
+            [self.successResultOf(maildirs.delivery.begin(user)) for user in users]
+        )
+
+    def test_written_once(self) -> None:
+        """The message is one file with a name in each Maildir."""
+        maildirs = Maildirs(self.root, "ann", "bob", "cat")
+        shared = self.share(maildirs, "ann", "bob", "cat")
+        shared.write(b"a: b\r\n\r\n")
+        uids = self.successResultOf(shared.commit(together=True))
+        files = [maildirs.files(user)[0] for user in ("ann", "bob", "cat")]
+        self.assertEqual(len({file.stat().st_ino for file in files}), 1)
+        self.assertEqual([uid.decode() for uid in uids], [file.name for file in files])
+        self.assertEqual(len(set(uids)), 3)
+        self.assertEqual(maildirs.files("ann", "tmp"), [])
+
+    def test_together(self) -> None:
+        """If one cannot have it and they stand together, nobody has it."""
+        maildirs = Maildirs(self.root, "ann", "bob", quota={"bob": 5}.get)
+        shared = self.share(maildirs, "ann", "bob")
+        shared.write(b"sixsix")
+        self.failureResultOf(shared.commit(together=True), OverQuota)
+        for user in ("ann", "bob"):
+            self.assertEqual(maildirs.files(user) + maildirs.files(user, "tmp"), [])
+
+    def test_each(self) -> None:
+        """If one cannot have it and each stands alone, the others have it."""
+        maildirs = Maildirs(self.root, "bob", "ann", quota={"bob": 5}.get)
+        shared = self.share(maildirs, "bob", "ann")
+        shared.write(b"sixsix")
+        refused, uid = self.successResultOf(shared.commit(together=False))
+        self.assertIsInstance(refused, OverQuota)
+        self.assertIsInstance(uid, bytes)
+        self.assertEqual((len(maildirs.files("bob")), len(maildirs.files("ann"))), (0, 1))
+
+    def test_nobody(self) -> None:
+        """If nobody can have it, the delivery fails even where each stands alone."""
+        maildirs = Maildirs(self.root, "ann", "bob")
+        shared = self.share(maildirs, "ann", "bob")
+        shared.write(b"x")
+        for user in ("ann", "bob"):
+            shutil.rmtree(self.root / user / "new")
+        self.failureResultOf(shared.commit(together=False), StoreTrouble)
+
+    def test_one_lost(self) -> None:
+        """A Maildir that vanishes takes the message from the others only if they stand together."""
+        for together in (True, False):
+            root = self.root / str(together)
+            maildirs = Maildirs(root, "ann", "bob")
+            shared = self.share(maildirs, "ann", "bob")
+            shared.write(b"x")
+            shutil.rmtree(root / "bob")
+            if together:
+                self.failureResultOf(shared.commit(together=True), StoreTrouble)
+            else:
+                self.assertIsInstance(self.successResultOf(shared.commit(together=False))[1], StoreTrouble)
+            self.assertEqual(len(maildirs.files("ann")), 0 if together else 1)
+
+
+class OtherFileSystemTests(SynchronousTestCase):
+    """Small file systems: full ones, and Maildirs on different ones."""
+
+    def setUp(self) -> None:
+        if os.geteuid() != 0:
+            self.skipTest("mounting a tmpfs needs root")
+        self.root = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.root)
+        (self.root / "small").mkdir()
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(self.root / "small")],
+            capture_output=True, check=False,
+        )  # fmt: skip
+        if mounted.returncode:
+            self.skipTest("a tmpfs cannot be mounted here")
+        self.addCleanup(subprocess.run, ["umount", str(self.root / "small")], check=True)
+
+    def test_full(self) -> None:
+        """On a full file system everything that was acknowledged is there, and nothing else."""
+        maildirs = Maildirs(self.root / "small", "ann")
+        message = b"Subject: x\n\n" + b"x" * 60_000
+        acknowledged = []
+        for _ in range(30):
+            incoming = self.successResultOf(maildirs.delivery.begin("ann"))
+            incoming.write(message)
+            committed = incoming.commit()
+            committed.addCallbacks(acknowledged.append, lambda failure: failure.trap(StoreFull))
+        self.assertGreater(len(acknowledged), 10)
+        self.assertLess(len(acknowledged), 20)
+        files = maildirs.files("ann")
+        self.assertEqual(sorted(file.name.encode() for file in files), sorted(acknowledged))
+        self.assertTrue(all(file.read_bytes() == message for file in files))
+        self.assertEqual(maildirs.files("ann", "tmp"), [])
+
+    def test_across(self) -> None:
+        """A message for Maildirs on two file systems is copied where it cannot be linked."""
+        maildirs = Maildirs(self.root, "small/ann", "bob", "small/cat")
+        users = ("small/ann", "bob", "small/cat")
+        shared = maildirs.delivery.share([self.successResultOf(maildirs.delivery.begin(u)) for u in users])
+        shared.write(b"hello\r\n")
+        self.assertEqual(len(self.successResultOf(shared.commit(together=True))), 3)
+        for user in users:
+            self.assertEqual([file.read_bytes() for file in maildirs.files(user)], [b"hello\n"])
+            self.assertEqual(maildirs.files(user, "tmp"), [])
+
+
+class DirectorySyncTests(SynchronousTestCase):
+    """Deliveries that end at the same time share the fsync of their directory."""
+
+    def test_shared(self) -> None:
+        """Who asks while one runs waits for the next one, which serves everybody who waits."""
+        running: list[tuple[str, Deferred[None]]] = []
+
+        def start(work: object, directory: str) -> Deferred[None]:
+            running.append((directory, Deferred()))
+            return running[-1][1]
+
+        syncs = DirectorySyncs(start)
+        first, second, third = (syncs.sync("a") for _ in range(3))
+        other = syncs.sync("b")
+        self.assertEqual([directory for directory, _ in running], ["a", "b"])
+        running[0][1].callback(None)
+        self.successResultOf(first)
+        self.assertNoResult(second)
+        self.assertEqual([directory for directory, _ in running], ["a", "b", "a"])
+        running[2][1].errback(OSError(errno.EIO, "broken"))
+        for waiting in (second, third):
+            self.failureResultOf(waiting, OSError)
+        self.assertNoResult(other)
+        self.assertEqual(len(running), 3)
+
+    def test_not_durable(self) -> None:
+        """A message whose name could not be made durable is taken back and refused."""
+        with tempfile.TemporaryDirectory() as root:
+            maildirs = Maildirs(Path(root), "ann")
+            broken = MaildirDelivery(
+                maildirs.locate,
+                # The fsync of new/ is the only work with one argument that ends in it.
+                lambda work, *args: execute(_broken if str(args[0]).endswith("/new") else work, *args),
+                maildirs.clock,
+            )
+            incoming = self.successResultOf(broken.begin("ann"))
+            incoming.write(b"x")
+            self.failureResultOf(incoming.commit(), StoreTrouble)
+            self.assertEqual(maildirs.files("ann"), [])
+
+
+def _broken(*args: object) -> None:
+    raise OSError(errno.EIO, "broken")
+
+
+def _wire(message: bytes) -> bytes:
+    """What a line-by-line reader makes of a message: the oracle for line ends."""
+    return b"\r\n".join(re.split(rb"\r?\n", message))

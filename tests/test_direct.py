@@ -1,0 +1,108 @@
+"""Writing to a socket at once, and what Twisted's transports must look like for it."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from twisted.internet import tcp
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.protocol import Protocol
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+
+from pop3toy.direct import unsent, writer_of
+
+
+class _Reactor:
+    """Notes who wants to write."""
+
+    def __init__(self) -> None:
+        self.writers: list[object] = []
+
+    def addWriter(self, writer: object) -> None:
+        self.writers.append(writer)
+
+    def removeWriter(self, writer: object) -> None:
+        if writer in self.writers:
+            self.writers.remove(writer)
+
+    addReader = removeReader = lambda self, reader: None
+
+
+class DirectTests(SynchronousTestCase):
+    """A socket that has room is written to at once, in order."""
+
+    def setUp(self) -> None:
+        listening = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listening.close)
+        self.client = socket.create_connection(listening.getsockname())
+        self.addCleanup(self.client.close)
+        self.client.settimeout(10)
+        skt, address = listening.accept()
+        self.addCleanup(skt.close)
+        self.reactor: Any = _Reactor()
+        port: Any = None
+        self.transport = tcp.Server(skt, Protocol(), address, port, 1, self.reactor)
+        self.write = writer_of(self.transport)
+
+    def received(self, count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            data += self.client.recv(1 << 20)
+        return data
+
+    def test_at_once(self) -> None:
+        """What fits into the socket is out without a turn of the reactor."""
+        self.write(b"+OK\r\n")
+        self.assertEqual(self.received(5), b"+OK\r\n")
+        self.assertEqual(self.reactor.writers, [])
+        self.assertEqual(unsent(self.transport), 0)
+
+    def test_larger_than_one_send(self) -> None:
+        """More than a transport sends at once goes out as far as there is room."""
+        self.client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        data = bytes(range(256)) * 1024
+        self.write(data)
+        waiting = unsent(self.transport)
+        assert waiting is not None
+        self.assertEqual(self.received(len(data) - waiting), data[: len(data) - waiting])
+
+    def test_in_order_when_full(self) -> None:
+        """What does not fit is sent by the reactor, and nothing overtakes it."""
+        big = b"x" * (16 << 20)
+        self.write(big)
+        waiting = unsent(self.transport)
+        self.assertGreater(waiting, 0)
+        self.assertEqual(self.reactor.writers[:1], [self.transport])
+        self.write(b"end")
+        self.assertEqual(unsent(self.transport), waiting + 3)
+        self.client.setblocking(False)
+        got = bytearray()
+        while not got.endswith(b"end"):
+            self.transport.doWrite()
+            try:
+                got += self.client.recv(1 << 20)
+            except BlockingIOError:
+                pass
+        self.assertEqual(bytes(got), big + b"end")
+
+    def test_client_gone(self) -> None:
+        """An error is left to the reactor, which ends the connection for it."""
+        self.client.close()
+        for _ in range(3):
+            self.write(b"+OK\r\n")
+        self.assertIn(self.transport, self.reactor.writers)
+
+    def test_others_write_for_themselves(self) -> None:
+        """A transport of another kind, or with TLS, is not looked into."""
+        transport = StringTransport()
+        self.assertEqual(writer_of(transport), transport.write)
+        self.assertIsNone(unsent(transport))
+        self.transport.TLS = True
+        self.assertEqual(writer_of(self.transport), self.transport.write)
+
+    def test_twisted_still_buffers_so(self) -> None:
+        """Twisted's transports have the buffers that are looked at; without them all is slower, but right."""
+        for name in ("dataBuffer", "_tempDataBuffer", "offset"):
+            self.assertTrue(hasattr(FileDescriptor(self.reactor), name), name)

@@ -1,0 +1,303 @@
+"""Behind a proxy: the address that the PROXY protocol tells counts, and nobody speaks before it is known."""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+import struct
+from pathlib import Path
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+
+from pop3toy.proxied import PATIENCE, ProxiedEndpoint
+
+from .corpus import awkward_messages, fill_maildir
+from .realserver import RealServer, maildir_options, wait_until
+from .tls_world import Authority, Wire, log_port, trusting
+
+#: RFC 5737 and RFC 3849: addresses for documentation, which nobody has.
+STRANGER, STRANGER_6 = "192.0.2.7", "2001:db8:1:2::7"
+CLEAR_TEXT_REFUSED = b"-ERR clear-text passwords are not taken here without TLS"
+
+
+def v1(host: str, kind: str | None = None) -> bytes:
+    """The header of version 1: a line."""
+    kind = kind or ("TCP6" if ":" in host else "TCP4")
+    own = "2001:db8::1" if ":" in host else "198.51.100.1"
+    return f"PROXY {kind} {host} {own} 50110 110\r\n".encode()
+
+
+def v2(host: str) -> bytes:
+    """The header of version 2: binary."""
+    six = ":" in host
+    own = ipaddress.ip_address("2001:db8::1" if six else "198.51.100.1").packed
+    addresses = ipaddress.ip_address(host).packed + own + struct.pack("!HH", 50110, 110)
+    start = b"\r\n\r\n\0\r\nQUIT\n" + bytes([0x21, 0x21 if six else 0x11])
+    return start + struct.pack("!H", len(addresses)) + addresses
+
+
+class Speaker(Protocol):
+    """Says where the client comes from as soon as it is connected, and keeps what it hears."""
+
+    def __init__(self, made: list[Speaker]) -> None:
+        self.heard = b""
+        self.lost = False
+        made.append(self)
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.write(f"hello {self.transport.getPeer().host}".encode())
+
+    def dataReceived(self, data: bytes) -> None:
+        self.heard += data
+
+    def connectionLost(self, reason: object = None) -> None:
+        self.lost = True
+
+
+class HeaderTests(SynchronousTestCase):
+    """What happens before the header is there, in memory."""
+
+    def setUp(self) -> None:
+        self.reactor = MemoryReactorClock()
+        self.made: list[Speaker] = []
+        factory = Factory.forProtocol(lambda: Speaker(self.made))  # type: ignore[arg-type]
+        endpoint = serverFromString(self.reactor, "tcp:110:interface=127.0.0.1")
+        self.successResultOf(ProxiedEndpoint(endpoint, self.reactor).listen(factory))
+        self.wrapper = self.reactor.tcpServers[0][1]
+
+    def connect(self) -> tuple[Protocol, StringTransport]:
+        """The proxy connects."""
+        protocol = self.wrapper.buildProtocol(None)
+        transport = StringTransport(peerAddress=IPv4Address("TCP", "127.0.0.1", 40000))
+        protocol.makeConnection(transport)
+        return protocol, transport
+
+    def test_silent_before_the_header(self) -> None:
+        """Nothing is said until the header is complete, however it is cut; then the address is known."""
+        for header, host in (
+            (v1(STRANGER), STRANGER),
+            (v1(STRANGER_6), STRANGER_6),
+            (v2(STRANGER), STRANGER),
+            (v2(STRANGER_6), STRANGER_6),
+        ):
+            for cut in (len(header) - 1, 16, len(header)):
+                protocol, transport = self.connect()
+                protocol.dataReceived(header[:cut])
+                self.assertEqual(bool(transport.value()), cut == len(header))
+                protocol.dataReceived(header[cut:])
+                said = transport.value().decode()
+                self.assertEqual(
+                    ipaddress.ip_address(said.removeprefix("hello ")), ipaddress.ip_address(host)
+                )
+
+    def test_more_behind_the_header(self) -> None:
+        """What comes in one packet with the header is heard after the connection is made."""
+        for header in (v1(STRANGER), v2(STRANGER)):
+            protocol, _ = self.connect()
+            protocol.dataReceived(header + b"CAPA\r\n")
+            self.assertEqual(self.made[-1].heard, b"CAPA\r\n")
+            protocol.dataReceived(b"QUIT\r\n")
+            self.assertEqual(self.made[-1].heard, b"CAPA\r\nQUIT\r\n")
+
+    def test_no_header(self) -> None:
+        """Whoever sends something else is no proxy, and hears nothing."""
+        for said in (
+            b"USER ann\r\nPASS secret\r\n",
+            b"PROXY nonsense\r\n",
+            b"PROXY TCP4 " + b"1" * 200,
+            b"\r\n" * 20,
+        ):
+            protocol, transport = self.connect()
+            protocol.dataReceived(said)
+            self.assertTrue(transport.disconnecting, said)
+            self.assertEqual(transport.value(), b"")
+
+    def test_patience(self) -> None:
+        """A connection without a header is ended after a while; one with a header is left alone."""
+        _, silent = self.connect()
+        protocol, served = self.connect()
+        protocol.dataReceived(v1(STRANGER))
+        self.reactor.advance(PATIENCE - 0.1)
+        self.assertFalse(silent.disconnected)
+        self.reactor.advance(0.1)
+        self.assertTrue(silent.disconnected)
+        self.reactor.advance(3600)
+        self.assertFalse(served.disconnected)
+
+    def test_lost(self) -> None:
+        """A connection lost before the header was there leaves no timer; later its protocol is told."""
+        protocol, _ = self.connect()
+        protocol.connectionLost(None)  # type: ignore[arg-type]
+        self.assertFalse(self.made[-1].lost)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        protocol, _ = self.connect()
+        protocol.dataReceived(v1(STRANGER))
+        protocol.connectionLost(None)  # type: ignore[arg-type]
+        self.assertTrue(self.made[-1].lost)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_clock_is_not_the_world(self) -> None:
+        """The patience runs on the clock that was passed in."""
+        clock = Clock()
+        endpoint = serverFromString(self.reactor, "tcp:111:interface=127.0.0.1")
+        self.successResultOf(ProxiedEndpoint(endpoint, clock).listen(Factory.forProtocol(Protocol)))
+        self.reactor.tcpServers[1][1].buildProtocol(None).makeConnection(StringTransport())
+        self.assertEqual(len(clock.getDelayedCalls()), 1)
+
+
+class ServedCase(SynchronousTestCase):
+    """A server behind a proxy that the test plays."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp()).absolute()
+        fill_maildir(self.folder / "mail" / "ann", awkward_messages(large=False)[:3])
+        self.authority = Authority(self.folder)
+        self.authority.issue("localhost").write(self.folder / "localhost.pem")
+
+    def serve(self, *options: str) -> None:
+        """Start it."""
+        self.server = RealServer(
+            *maildir_options(self.folder / "mail"),
+            "--listen=haproxy:tcp:0:interface=127.0.0.1",
+            "--tls-listen=haproxy:tcp:0:interface=127.0.0.1",
+            f"--certificate={self.folder}/localhost.pem",
+            *options,
+            folder=self.folder,
+        )
+        self.addCleanup(self.server.terminate)
+        self.port, self.tls_port = (log_port(self.server, what) for what in ("POP3", "POP3 over TLS"))
+
+    def connect(self, header: bytes) -> Wire:
+        """The proxy connects for a client."""
+        wire = Wire(self.port)
+        self.addCleanup(wire.close)
+        wire.send(header)
+        return wire
+
+    def logged(self, words: str) -> None:
+        """Wait for these words in the log."""
+        wait_until(lambda: words in self.server.log, words)
+
+
+class PolicyTests(ServedCase):
+    """Who is somewhere else does not become local by the proxy's being so."""
+
+    def test_clear_text(self) -> None:
+        """From elsewhere no clear-text password is taken, nor announced; what proves without sending is."""
+        self.serve()
+        for header in (v1(STRANGER), v1(STRANGER_6), v2(STRANGER), v2(STRANGER_6)):
+            wire = self.connect(header)
+            self.assertTrue(wire.line().startswith(b"+OK pop3toy ready <"))
+            capabilities = wire.lines(b"CAPA")
+            self.assertNotIn(b"USER", capabilities)
+            self.assertIn(b"STLS", capabilities)
+            offered = wire.lines(b"AUTH")
+            self.assertIn(b"SCRAM-SHA-256", offered)
+            self.assertNotIn(b"PLAIN", offered)
+            self.assertNotIn(b"LOGIN", offered)
+            self.assertEqual(wire.sasl(), offered)
+            self.assertEqual(wire.ask(b"USER ann"), CLEAR_TEXT_REFUSED)
+            self.assertEqual(wire.ask(b"PASS secret"), CLEAR_TEXT_REFUSED)
+            self.assertEqual(
+                wire.ask(b"AUTH PLAIN AGFubgBzZWNyZXQ="), b"-ERR this mechanism is not available here"
+            )
+            wire.close()
+
+    def test_local(self) -> None:
+        """A client that is on this machine itself may send its password in the clear."""
+        self.serve()
+        for header in (v1("127.0.0.1"), v2("127.0.0.1"), v1("::1")):
+            wire = self.connect(header)
+            wire.line()
+            self.assertIn(b"USER", wire.lines(b"CAPA"))
+            self.assertEqual(wire.ask(b"USER ann"), b"+OK send PASS")
+            self.assertTrue(wire.ask(b"PASS secret").startswith(b"+OK"))
+            wire.ask(b"QUIT")
+
+    def test_allowed(self) -> None:
+        """``--allow-cleartext`` says otherwise, and CAPA and AUTH say so."""
+        self.serve("--allow-cleartext")
+        wire = self.connect(v1(STRANGER))
+        wire.line()
+        self.assertIn(b"USER", wire.lines(b"CAPA"))
+        self.assertIn(b"PLAIN", wire.sasl())
+        self.assertTrue(wire.ask(b"AUTH PLAIN AGFubgBzZWNyZXQ=").startswith(b"+OK "))
+        self.logged(f"login: session=1 rip={STRANGER} user='ann' mechanism=PLAIN tls=none")
+
+    def test_stls(self) -> None:
+        """STLS works through the proxy, for either version; then passwords are taken; the log tells both."""
+        self.serve()
+        for header, host in ((v1(STRANGER), STRANGER), (v2("192.0.2.8"), "192.0.2.8")):
+            wire = self.connect(header)
+            wire.line()
+            self.assertEqual(wire.ask(b"STLS"), b"+OK begin TLS negotiation")
+            wire.starttls(trusting(self.authority))
+            self.assertIn(b"USER", wire.lines(b"CAPA"))
+            self.assertEqual(wire.ask(b"USER ann"), b"+OK send PASS")
+            self.assertTrue(wire.ask(b"PASS secret").startswith(b"+OK maildrop has 3"))
+            self.assertTrue(wire.ask(b"QUIT").startswith(b"+OK"))
+            self.assertEqual(wire.rest(), b"")
+            wire.close()
+            self.logged(f"rip={host} user='ann' mechanism=USER tls=TLSv1.3 ended=quit")
+
+    def test_implicit_tls(self) -> None:
+        """TLS from the first octet on may go through the proxy as well."""
+        self.serve()
+        wire = Wire(self.tls_port)
+        self.addCleanup(wire.close)
+        wire.send(v2(STRANGER_6))
+        wire.starttls(trusting(self.authority))
+        self.assertTrue(wire.line().startswith(b"+OK "))
+        self.assertIsInstance(wire.socket, ssl.SSLSocket)
+        self.assertTrue(wire.ask(b"AUTH PLAIN AGFubgBzZWNyZXQ=").startswith(b"+OK "))
+        self.logged(f"rip={STRANGER_6} user='ann' mechanism=PLAIN tls=TLSv1.3")
+
+    def test_failures(self) -> None:
+        """The log line of a failed login has the client's address, for whoever bans it."""
+        self.serve()
+        wire = self.connect(v1(STRANGER))
+        wire.line()
+        wire.ask(b"STLS")
+        wire.starttls(trusting(self.authority))
+        wire.ask(b"USER ann")
+        self.assertTrue(wire.ask(b"PASS guess").startswith(b"-ERR [AUTH]"))
+        self.logged(
+            f"login failed: session=1 rip={STRANGER} user='ann' mechanism=USER tls=TLSv1.3 reason=AUTH"
+        )
+
+
+class LimitTests(ServedCase):
+    """Limits hold for clients, not for the proxy."""
+
+    def test_per_address(self) -> None:
+        """One address too often is turned away at once; another is not, although the proxy is the same."""
+        self.serve("--max-per-address=2")
+        held = [self.connect(v1(STRANGER)) for _ in range(2)]
+        for wire in held:
+            self.assertTrue(wire.line().startswith(b"+OK"))
+        refused = self.connect(v1(STRANGER))
+        self.assertEqual(refused.rest(), b"-ERR [SYS/TEMP] too many connections from your address\r\n")
+        self.assertTrue(self.connect(v1("192.0.2.8")).line().startswith(b"+OK"))
+        self.logged(f"connection refused: rip={STRANGER} reason=too many connections from your address")
+        held[0].close()
+
+        def free() -> bool:
+            with Wire(self.port) as wire:
+                wire.send(v1(STRANGER))
+                return wire.line().startswith(b"+OK")
+
+        wait_until(free, "a place is free again")
+
+    def test_per_network(self) -> None:
+        """All of an IPv6 /64 is one address; the next /64 is another."""
+        self.serve("--max-per-address=2")
+        for last in (1, 2):
+            self.assertTrue(self.connect(v1(f"2001:db8:1:2:{last}::{last}")).line().startswith(b"+OK"))
+        self.assertTrue(self.connect(v2("2001:db8:1:2:ffff::9")).line().startswith(b"-ERR [SYS/TEMP]"))
+        self.assertTrue(self.connect(v2("2001:db8:1:3::9")).line().startswith(b"+OK"))

@@ -1,0 +1,530 @@
+"""What a scan of a Maildir finds, also while other programs work in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from pop3toy.errors import StoreTrouble
+from pop3toy.stores.maildir_scan import (
+    PATIENCE,
+    Location,
+    Snapshot,
+    Uncounted,
+    locate_all,
+    look,
+    scan,
+)
+
+from .corpus import awkward_messages, fill_maildir, make_maildir
+from .store_world import unprivileged, watched_descriptors
+
+TICK = 2.0
+
+
+class Scanned(SynchronousTestCase):
+    """A Maildir and its scans."""
+
+    def setUp(self) -> None:
+        self.root = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.root)
+        self.root.chmod(0o755)
+        self.maildir = make_maildir(self.root / "ann")
+        self.fd = os.open(self.maildir, os.O_RDONLY)
+        self.addCleanup(os.close, self.fd)
+
+    def put(self, path: str, content: bytes = b"x\n\n") -> Path:
+        """A message."""
+        file = self.maildir / path
+        file.write_bytes(content)
+        return file
+
+    def scan(self, measured: dict[bytes, int] | None = None, **options: Any) -> Snapshot:
+        """A snapshot."""
+        arguments = {"now": 4e9, "tick": TICK, "may_read": True, **options}
+        return scan(self.fd, measured or {}, **arguments)
+
+    def uids(self) -> list[str]:
+        """The unique-ids of a new snapshot."""
+        return [entry.uid.decode() for entry in self.scan().listing]
+
+    @contextmanager
+    def between_listings(self, *changes: Callable[[], object]) -> Iterator[list[str]]:
+        """Make a change each time that a folder is about to be listed; gives the list of those folders."""
+        listed: list[str] = []
+        left = iter(changes)
+        scandir = os.scandir
+
+        def spy(fd: int) -> Any:
+            listed.append(os.path.basename(os.readlink(f"/proc/self/fd/{fd}")))
+            change = next(left, None)
+            if change is not None:
+                change()
+            return scandir(fd)
+
+        self.patch(os, "scandir", spy)
+        try:
+            yield listed
+        finally:
+            self.patch(os, "scandir", scandir)
+
+
+class ListingTests(Scanned):
+    """What is a message and what is none."""
+
+    def test_both_folders(self) -> None:
+        """Messages are in new/ and cur/, in the order of their delivery, flags or not."""
+        self.put("new/3.c")
+        self.put("cur/1.a:2,S")
+        self.put("cur/4.d")
+        self.put("new/2.b:2,")
+        snapshot = self.scan()
+        self.assertEqual([b"1.a", b"2.b", b"3.c", b"4.d"], [entry.uid for entry in snapshot.listing])
+        self.assertEqual(Location("cur", "1.a:2,S"), snapshot.location(b"1.a"))
+        self.assertEqual(Location("new", "2.b:2,"), snapshot.locations[1])
+
+    def test_no_messages(self) -> None:
+        """tmp/, dot files, folders, sub-folders, FIFOs, sockets, devices and files beside are no messages."""
+        self.put("cur/1.message")
+        self.put("tmp/2.unfinished")
+        self.put("new/.3.hidden")
+        self.put("cur/.4.hidden:2,S")
+        self.put("dovecot-uidlist")
+        self.put("5.beside")
+        (self.maildir / "new" / "6.folder").mkdir()
+        (self.maildir / "cur" / "6.folder").mkdir()
+        self.put("cur/6.folder/7.below")
+        make_maildir(self.maildir / ".Sent")
+        self.put(".Sent/cur/8.sent")
+        os.mkfifo(self.maildir / "new" / "9.fifo")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(os.fspath(self.maildir / "cur" / "10.socket"))
+        if os.getuid() == 0:
+            os.mknod(self.maildir / "new" / "11.null", 0o600 | 0o020000, os.makedev(1, 3))
+        with watched_descriptors():
+            self.assertEqual(["1.message"], self.uids())
+        self.assertEqual({"1.message"}, set(locate_all(self.fd)))
+
+    def test_links(self) -> None:
+        """Symbolic links are no messages, wherever they lead; hard links are."""
+        inside = self.put("cur/1.inside")
+        outside = self.root / "outside"
+        outside.write_bytes(b"secret")
+        for name, target in (
+            ("2.in", inside),
+            ("3.out", outside),
+            ("4.relative", Path("../cur/1.inside")),
+            ("5.dangling", Path("nowhere")),
+            ("6.folder", self.root),
+            ("7.loop", Path("7.loop")),
+        ):
+            (self.maildir / "new" / name).symlink_to(target)
+        os.link(outside, self.maildir / "new" / "8.hard")
+        self.assertEqual(["1.inside", "8.hard"], self.uids())
+
+    def test_linked_folder(self) -> None:
+        """A new/ or cur/ that is a link, a file or missing makes the Maildir one in trouble."""
+        for folder in ("new", "cur"):
+            path = self.maildir / folder
+            moved = self.root / f"real-{folder}"
+            path.rename(moved)
+            for make, word in (
+                (lambda path=path, moved=moved: path.symlink_to(moved), "links"),
+                (lambda path=path: path.write_bytes(b""), "folder"),
+            ):
+                make()
+                for function in (lambda: look(self.fd), self.scan, lambda: locate_all(self.fd)):
+                    self.assertIn(word, self.assertRaises(StoreTrouble, function).detail)
+                path.unlink()
+            with watched_descriptors():
+                detail = self.assertRaises(StoreTrouble, self.scan).detail
+            self.assertIn(f"no folder {folder}/", detail)
+            self.assertIn("make", detail)
+            moved.rename(path)
+        self.assertEqual([], self.uids())
+
+    def test_folder_replaced_after_the_look(self) -> None:
+        """A folder that becomes a link between the look and the listing is not followed."""
+        self.put("new/1.a,W=1")
+        elsewhere = self.root / "elsewhere"
+        elsewhere.mkdir()
+        (elsewhere / "2.secret,W=1").write_bytes(b"")
+
+        def replace() -> None:
+            (self.maildir / "cur").rmdir()
+            (self.maildir / "cur").symlink_to(elsewhere)
+
+        with self.between_listings(replace), watched_descriptors():
+            self.assertRaises(StoreTrouble, self.scan)
+
+    def test_unreadable_folder(self) -> None:
+        """A folder that may not be read is trouble that says what is missing, not an empty one."""
+        self.put("new/1.a")
+        (self.maildir / "new").chmod(0o300)
+        with watched_descriptors(), unprivileged():
+            self.assertIn("needs to read", self.assertRaises(StoreTrouble, self.scan).detail)
+
+    def test_names_of_all_sorts(self) -> None:
+        """Blank, 8-bit, very long and odd names are messages with valid unique-ids."""
+        for number, name in enumerate(
+            (
+                b"a b",
+                b"\xff\xfe",
+                "é:2,S".encode(),
+                b"x" * 255,
+                b":2,S",
+                b"a\nb",
+                b"{user}",
+                b"-rf",
+                b"*",
+                b"%s",
+            )
+        ):
+            with open(os.path.join(os.fsencode(self.maildir), b"cur", name), "wb") as file:
+                file.write(b"%d\n\n" % number)
+        snapshot = self.scan()
+        self.assertEqual(10, len(snapshot.listing))
+        for entry in snapshot.listing:
+            self.assertRegex(entry.uid, rb"\A[\x21-\x7e]{1,70}\Z")
+            location = snapshot.location(entry.uid)
+            self.assertTrue((self.maildir / location.folder / location.name).is_file())
+
+    def test_corpus(self) -> None:
+        """Names of every delivery program: the order is that of delivery, octets are exact."""
+        stored = fill_maildir(self.maildir, awkward_messages(large=False))
+        snapshot = self.scan()
+        self.assertEqual(
+            [len(one.message.wire) for one in stored], [entry.octets for entry in snapshot.listing]
+        )
+        self.assertEqual(
+            [one.path.name for one in stored], [location.name for location in snapshot.locations]
+        )
+
+
+class OctetsTests(Scanned):
+    """Where octets come from."""
+
+    def test_counted(self) -> None:
+        """Octets that no name tells are counted, and remembered as such."""
+        self.put("new/1.a", b"Subject: x\n\nbody\n.\n")
+        snapshot = self.scan()
+        self.assertEqual((b"1.a", 23), snapshot.listing[0])
+        self.assertEqual({b"1.a": 23}, snapshot.measured)
+
+    def test_told(self) -> None:
+        """Octets that a name tells are believed, unread and not remembered."""
+        self.put("cur/1.a,S=3,W=1234:2,S")
+        snapshot = self.scan(may_read=False)
+        self.assertEqual((b"1.a,S=3,W=1234", 1234), snapshot.listing[0])
+        self.assertEqual({}, snapshot.measured)
+
+    def test_size_in_the_flags(self) -> None:
+        """What looks like a size among the flags is none."""
+        self.put("cur/1.a:2,W=99")
+        self.assertEqual(5, self.scan().listing[0].octets)
+
+    def test_measured_wins(self) -> None:
+        """What was measured goes before what a name tells, and what is gone is forgotten."""
+        self.put("cur/1.a,W=1234")
+        self.put("cur/2.b")
+        self.put("cur/3.c,W=7")
+        snapshot = self.scan({b"1.a,W=1234": 5, b"2.b": 6, b"9.gone": 1}, may_read=False)
+        self.assertEqual([5, 6, 7], [entry.octets for entry in snapshot.listing])
+        self.assertEqual({b"1.a,W=1234": 5, b"2.b": 6}, snapshot.measured)
+
+    def test_not_allowed_to_read(self) -> None:
+        """A scan that may not read says so instead of guessing."""
+        self.put("cur/1.a,W=5")
+        self.put("cur/2.b")
+        with watched_descriptors():
+            self.assertRaises(Uncounted, self.scan, may_read=False)
+
+    def test_unreadable_message(self) -> None:
+        """A message that has to be counted and cannot be read takes no other hostage, and is tried again."""
+        self.put("new/2.open", b"open\n\n")
+        self.put("new/1.secret", b"secret\n\n").chmod(0)
+        with watched_descriptors(), unprivileged():
+            snapshot = self.scan()
+        self.assertEqual([b"1.secret", b"2.open"], [entry.uid for entry in snapshot.listing])
+        self.assertEqual([b"2.open"], list(snapshot.measured))
+        self.assertFalse(snapshot.trusted)
+
+
+class DoublesTests(Scanned):
+    """Messages that have the same base name."""
+
+    def test_in_both_folders(self) -> None:
+        """Two messages of one base name are two, with unique-ids of their own, and are known as twins."""
+        self.put("new/1.a", b"new\n\n")
+        self.put("cur/1.a:2,S", b"cur.\n\n")
+        self.put("cur/2.b")
+        snapshot = self.scan()
+        self.assertEqual(3, len(snapshot.listing))
+        self.assertEqual([8, 7, 5], [entry.octets for entry in snapshot.listing])
+        self.assertEqual(["cur/1.a:2,S", "new/1.a", "cur/2.b"], list(snapshot.paths))
+        self.assertEqual({"1.a"}, snapshot.twins)
+        self.assertEqual({"2.b"}, set(locate_all(self.fd)))
+
+    def test_in_one_folder(self) -> None:
+        """So are three of them in one folder."""
+        for flags in ("", ":2,S", ":2,F"):
+            self.put(f"cur/1.a{flags}", flags.encode() + b"\n\n")
+        snapshot = self.scan()
+        self.assertEqual(["cur/1.a", "cur/1.a:2,F", "cur/1.a:2,S"], list(snapshot.paths))
+        self.assertEqual(3, len({entry.uid for entry in snapshot.listing}))
+        # In whatever order the file system shows them.
+        scandir = os.scandir
+        for reverse in (False, True):
+
+            class Entries(list[Any]):
+                def __enter__(self) -> Any:
+                    return self
+
+                def __exit__(self, *why: object) -> None:
+                    self.clear()
+
+            def ordered(fd: int, reverse: bool = reverse, kind: type[list[Any]] = Entries) -> Any:
+                with scandir(fd) as entries:
+                    return kind(sorted(entries, key=lambda entry: entry.name, reverse=reverse))
+
+            self.patch(os, "scandir", ordered)
+            again = self.scan()
+            self.assertEqual((list(snapshot.listing), snapshot.paths), (list(again.listing), again.paths))
+
+    def test_one_file_under_two_names(self) -> None:
+        """A message that another program links into cur/ before it unlinks it from new/ is one."""
+        os.link(self.put("new/1.a"), self.maildir / "cur" / "1.a:2,S")
+        snapshot = self.scan()
+        self.assertEqual(["cur/1.a:2,S"], list(snapshot.paths))
+        self.assertEqual(set(), snapshot.twins)
+
+    def test_case(self) -> None:
+        """Names that differ by case alone get unique-ids that differ by more."""
+        self.put("new/1.Mail")
+        self.put("new/1.mail")
+        uids = self.uids()
+        self.assertEqual(2, len({uid.lower() for uid in uids}))
+        self.assertEqual("1.Mail", uids[0])
+
+
+class ChangingTests(Scanned):
+    """Other programs work in the Maildir while it is scanned."""
+
+    def rename(self, old: str, new: str) -> Callable[[], None]:
+        """A change for later."""
+        return lambda: (self.maildir / old).rename(self.maildir / new) and None
+
+    def test_moved_to_cur(self) -> None:
+        """A message that is moved to cur/ between the listings of both folders is there once, where it is."""
+        self.put("new/1.a")
+        self.put("new/2.b")
+        with self.between_listings(lambda: None, self.rename("new/1.a", "cur/1.a:2,S")):
+            snapshot = self.scan()
+        self.assertEqual(["cur/1.a:2,S", "new/2.b"], list(snapshot.paths))
+        self.assertEqual(set(), snapshot.twins)
+
+    def test_moved_back_to_new(self) -> None:
+        """One that is moved back to new/, so that the first listing misses it, is found by the next."""
+        self.put("cur/1.a:2,S")
+        with self.between_listings(lambda: None, self.rename("cur/1.a:2,S", "new/1.a")) as listed:
+            snapshot = self.scan()
+        self.assertEqual(["new/1.a"], list(snapshot.paths))
+        self.assertEqual(["new", "cur", "new", "cur"], listed)
+
+    def test_never_still(self) -> None:
+        """In a Maildir that changes during every listing, what was there a moment ago is not given up."""
+        self.put("cur/1.a:2,")
+        self.put("cur/2.b,W=5")
+
+        def hide() -> None:
+            # As readdir does that overlooks a file which gets another place in the folder.
+            (self.maildir / "cur" / "1.a:2,").rename(self.maildir / "1.a")
+
+        def show() -> None:
+            (self.maildir / "1.a").rename(self.maildir / "cur" / "1.a:2,")
+            os.utime(self.maildir / "cur")
+
+        # It is there when the folder new/ is listed, and not when cur/ is: in every second listing.
+        nothing: Callable[[], object] = lambda: os.utime(self.maildir / "cur")  # noqa: E731
+        changes: list[Callable[[], object]] = []
+        for number in range(PATIENCE):
+            changes += [show if number % 2 else nothing, hide if number % 2 == 0 else nothing]
+        with self.between_listings(*changes):
+            snapshot = self.scan({b"1.a": 5})
+        self.assertEqual([b"1.a", b"2.b,W=5"], [entry.uid for entry in snapshot.listing])
+        self.assertFalse(snapshot.trusted)
+
+    def test_seen_in_both_folders_every_time(self) -> None:
+        """A message that every listing sees in both folders, because it moves in between, is one message."""
+        self.put("new/1.a,W=5")
+        scandir = os.scandir
+
+        def spy(fd: int) -> Any:
+            folder = os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))
+            other = "cur" if folder == "new" else "new"
+            if (self.maildir / other / "1.a,W=5").exists():
+                self.rename(f"{other}/1.a,W=5", f"{folder}/1.a,W=5")()
+            return scandir(fd)
+
+        self.patch(os, "scandir", spy)
+        snapshot = self.scan()
+        self.assertEqual((["cur/1.a,W=5"], frozenset()), (snapshot.paths, snapshot.twins))
+        self.assertFalse(snapshot.trusted)
+
+    def test_still_in_the_end(self) -> None:
+        """A Maildir that comes to rest within the patience of a scan is believed."""
+        changes = [
+            lambda number=number: self.put(f"new/{number}.x,W=5") for number in range(PATIENCE * 2 - 3)
+        ]
+        with self.between_listings(*changes):
+            snapshot = self.scan()
+        self.assertEqual(len(changes), len(snapshot.listing))
+        self.assertTrue(snapshot.trusted)
+
+    def test_vanishes_while_counted(self) -> None:
+        """A message that vanishes between listing and counting is not listed."""
+        self.put("new/1.a")
+        gone = self.put("new/2.b")
+        with self.before_counting(gone.unlink), watched_descriptors():
+            self.assertEqual(["1.a"], self.uids())
+
+    def test_renamed_while_counted(self) -> None:
+        """One that is renamed between listing and counting is found under its new name."""
+        self.put("new/1.a")
+        self.put("new/2.b")
+        with self.before_counting(
+            self.rename("new/1.a", "cur/1.a:2,S"), self.rename("cur/1.a:2,S", "cur/1.a:2,FS")
+        ):
+            snapshot = self.scan()
+        self.assertEqual(["cur/1.a:2,FS", "new/2.b"], list(snapshot.paths))
+        self.assertEqual([5, 5], [entry.octets for entry in snapshot.listing])
+
+    def test_renamed_whenever_counted(self) -> None:
+        """One that is never where it was listed ends the scan without it, and without trust."""
+        self.put("new/1.a")
+        self.put("new/2.b,W=5")
+        names = [f"cur/1.a:2,{'S' * number}" for number in range(PATIENCE * 2)]
+        changes = [self.rename(old, new) for old, new in zip(["new/1.a", *names], names, strict=False)]
+        with self.before_counting(*changes):
+            snapshot = self.scan()
+        self.assertEqual([b"2.b,W=5"], [entry.uid for entry in snapshot.listing])
+        self.assertFalse(snapshot.trusted)
+
+    @contextmanager
+    def before_counting(self, *changes: Callable[[], object]) -> Iterator[None]:
+        """Make a change each time that a message is about to be opened."""
+        left = iter(changes)
+        opening = os.open
+
+        def spy(path: Any, *args: Any, **options: Any) -> int:
+            if "/" in os.fspath(path):
+                change = next(left, None)
+                if change is not None:
+                    change()
+            return opening(path, *args, **options)
+
+        self.patch(os, "open", spy)
+        try:
+            yield
+        finally:
+            self.patch(os, "open", opening)
+
+    def test_a_program_that_never_stops(self) -> None:
+        """While another thread renames all the time, every scan lists every message once."""
+        count = 300
+        for number in range(count):
+            self.put(f"new/{number:04}.a,W=5")
+        stop = threading.Event()
+
+        def rename() -> None:
+            flags = ""
+            folder = "new"
+            while not stop.is_set():
+                again = ":2,S" if flags != ":2,S" else ":2,FS"
+                for number in range(count):
+                    base = f"{number:04}.a,W=5"
+                    os.rename(self.maildir / folder / (base + flags), self.maildir / "cur" / (base + again))
+                folder, flags = "cur", again
+
+        renamer = threading.Thread(target=rename)
+        renamer.start()
+        try:
+            wanted = [f"{number:04}.a,W=5" for number in range(count)]
+            for _ in range(30):
+                self.assertEqual(wanted, self.uids())
+        finally:
+            stop.set()
+            renamer.join()
+
+
+class StampTests(Scanned):
+    """When an equal stamp proves that nothing has changed."""
+
+    def test_every_change(self) -> None:
+        """Adding, removing, renaming, moving and replacing folders change the stamp; reading does not."""
+        (self.maildir / "new" / "1.a").write_bytes(b"")
+
+        def replace_folder() -> None:
+            (self.maildir / "cur").rename(self.root / "old")
+            (self.maildir / "cur").mkdir()
+
+        stamp = look(self.fd)
+        (self.maildir / "new" / "1.a").read_bytes()
+        self.scan()
+        self.assertEqual(stamp, look(self.fd))
+        for change in (
+            lambda: self.put("new/2.b"),
+            lambda: (self.maildir / "new" / "2.b").rename(self.maildir / "new" / "2.b:2,S"),
+            lambda: (self.maildir / "new" / "1.a").rename(self.maildir / "cur" / "1.a"),
+            lambda: (self.maildir / "cur" / "1.a").unlink(),
+            replace_folder,
+        ):
+            self.age()
+            before = look(self.fd)
+            change()
+            self.assertNotEqual(before, look(self.fd))
+
+    def age(self) -> None:
+        """Set the times of the folders back, so that a change in the same tick can be seen."""
+        for folder in ("new", "cur"):
+            os.utime(self.maildir / folder, (1e9, 1e9))
+
+    def test_time_set_back(self) -> None:
+        """A change is seen although the folder has the same modification time as before (rsync, tar)."""
+        self.put("new/1.a")
+        self.age()
+        before = look(self.fd)
+        self.put("new/2.b")
+        self.age()
+        after = look(self.fd)
+        self.assertEqual(before.new_modified, after.new_modified)
+        self.assertNotEqual(before, after)
+
+    def test_fresh_changes_are_not_trusted(self) -> None:
+        """A snapshot taken within a tick of the last change is not believed later on."""
+        self.put("new/1.a")
+        changed = look(self.fd).changed / 1e9
+        for now, trusted in (
+            (changed, False),
+            (changed + TICK - 0.1, False),
+            (changed + TICK + 0.1, True),
+            # A clock that is behind, or a time in the future.
+            (changed - 1000, False),
+        ):
+            self.assertEqual(trusted, self.scan(now=now).trusted, now - changed)
+
+    def test_latest_of_the_times(self) -> None:
+        """The later of the changes in both folders counts."""
+        for folder in ("new", "cur"):
+            self.age()
+            os.utime(self.maildir / folder, (3e9, 3e9))
+            self.assertEqual(3e9, look(self.fd).changed / 1e9)

@@ -1,0 +1,209 @@
+"""The file that remembers octets: a cache that nothing depends on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from unittest import skipIf
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from pop3toy.stores.maildir_sizes import FILE_NAME, load, save
+
+from .store_world import make_read_only, tmpfs, watched_descriptors
+
+SIZES = {b"1700000000.M1P1.mail": 10, b"x" * 70: 0, b"!~,=:": 10**14}
+
+
+class SizesTests(SynchronousTestCase):
+    """Loading and saving."""
+
+    def setUp(self) -> None:
+        self.root = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.root)
+        self.file = self.root / FILE_NAME
+        self.fd = os.open(self.root, os.O_RDONLY)
+        self.addCleanup(os.close, self.fd)
+
+    def names(self) -> set[str]:
+        """What lies in the directory."""
+        return set(os.listdir(self.root))
+
+    def test_round_trip(self) -> None:
+        """What was saved is loaded, and there is one file."""
+        with watched_descriptors():
+            save(self.fd, SIZES)
+            self.assertEqual(SIZES, load(self.fd))
+        self.assertEqual({FILE_NAME}, self.names())
+        self.assertEqual(0o600, self.file.stat().st_mode & 0o777)
+
+    def test_replaced(self) -> None:
+        """Saving again forgets what was there."""
+        save(self.fd, SIZES)
+        save(self.fd, {b"a": 1})
+        self.assertEqual({b"a": 1}, load(self.fd))
+
+    def test_missing(self) -> None:
+        """No file, nothing known."""
+        self.assertEqual({}, load(self.fd))
+
+    def test_not_a_sub_folder(self) -> None:
+        """Its name is none that Maildir++ or a scan would take for a folder or a message."""
+        save(self.fd, SIZES)
+        self.assertEqual([], [name for name in self.names() if name.startswith(".")])
+        self.assertTrue(self.names().isdisjoint({"new", "cur", "tmp"}))
+
+    def test_truncated(self) -> None:
+        """A file that was cut anywhere is as good as none, or whole."""
+        save(self.fd, SIZES)
+        content = self.file.read_bytes()
+        for length in range(len(content)):
+            self.file.write_bytes(content[:length])
+            self.assertEqual({}, load(self.fd), length)
+
+    def test_flipped_bits(self) -> None:
+        """A file in which any octet changed is as good as none."""
+        save(self.fd, SIZES)
+        content = bytearray(self.file.read_bytes())
+        for at in range(len(content)):
+            content[at] ^= 1
+            self.file.write_bytes(content)
+            self.assertEqual({}, load(self.fd), at)
+            content[at] ^= 1
+
+    @given(st.binary(max_size=60))
+    def test_garbage(self, garbage: bytes) -> None:
+        """Garbage is as good as none, also behind a first line that is right."""
+        with tempfile.TemporaryDirectory() as root:
+            fd = os.open(root, os.O_RDONLY)
+            try:
+                for content in (garbage, b"pop3toy-sizes 1 00000000\n" + garbage):
+                    (Path(root) / FILE_NAME).write_bytes(content)
+                    self.assertEqual({}, load(fd))
+            finally:
+                os.close(fd)
+
+    def test_sizes_that_are_none(self) -> None:
+        """A whole file that somebody wrote by hand gives no octets that are no number."""
+        for line in (b"-5 a", b"1_0 a", b" 5 a", b"+5 a", b"5", b"5 ", b"x a", b"9" * 5000 + b" a"):
+            body = line + b"\n7 b\n"
+            checksum = b"%08x" % zlib.crc32(body)
+            self.file.write_bytes(b"pop3toy-sizes 1 " + checksum + b"\n" + body)
+            sizes = load(self.fd)
+            self.assertEqual({b"b": 7}, {uid: octets for uid, octets in sizes.items() if uid == b"b"})
+            self.assertTrue(all(octets >= 0 and octets < 10**15 for octets in sizes.values()), sizes)
+
+    def test_something_else_in_its_place(self) -> None:
+        """A folder, FIFO, socket or link in its place is no cache, holds nobody up, and leaks nothing."""
+        secret = self.root / "elsewhere"
+
+        def link() -> None:
+            fd = os.open(self.root, os.O_RDONLY)
+            save(fd, SIZES)
+            os.close(fd)
+            os.rename(self.file, secret)
+            self.file.symlink_to(secret)
+
+        def unix_socket() -> None:
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(os.fspath(self.file))
+
+        makers: list[Callable[[], None]] = [
+            self.file.mkdir,
+            lambda: os.mkfifo(self.file),
+            unix_socket,
+            link,
+        ]
+        for make in makers:
+            make()
+            with watched_descriptors():
+                self.assertEqual({}, load(self.fd))
+                save(self.fd, {b"a": 1})
+            if self.file.is_dir():
+                self.assertEqual({}, load(self.fd))
+                self.file.rmdir()
+            else:
+                self.assertEqual({b"a": 1}, load(self.fd))
+                self.assertFalse(self.file.is_symlink())
+                self.file.unlink()
+            self.assertEqual(set(), self.names() - {secret.name})
+        self.assertEqual(b"pop3toy", secret.read_bytes()[:7])
+
+    def test_something_else_in_the_place_of_the_new_one(self) -> None:
+        """A FIFO, link or leftover where the new file is written is put aside; a folder is left alone."""
+        temporary = self.root / f"{FILE_NAME}.tmp"
+        victim = self.root / "victim"
+        victim.write_bytes(b"mine")
+        for make in (
+            lambda: os.mkfifo(temporary),
+            lambda: temporary.symlink_to(victim),
+            lambda: temporary.hardlink_to(victim),
+            lambda: temporary.write_bytes(b"x" * 1000),
+        ):
+            make()
+            with watched_descriptors():
+                save(self.fd, SIZES)
+            self.assertEqual(SIZES, load(self.fd))
+            self.assertFalse(temporary.exists())
+            self.file.unlink()
+        self.assertEqual(b"mine", victim.read_bytes())
+        temporary.mkdir()
+        with watched_descriptors():
+            save(self.fd, SIZES)
+        self.assertEqual({}, load(self.fd))
+
+    def test_huge(self) -> None:
+        """A file larger than any cache is not read into memory."""
+        with self.file.open("wb") as file:
+            file.truncate(1 << 40)
+        self.assertEqual({}, load(self.fd))
+
+    def test_replaced_in_one_step(self) -> None:
+        """Who reads while it is written sees the old file or the new one, never a part."""
+        save(self.fd, SIZES)
+        replace = os.replace
+        seen = []
+
+        def spy(*args: object, **options: object) -> None:
+            seen.append(load(self.fd))
+            replace(*args, **options)  # type: ignore[arg-type]
+
+        self.patch(os, "replace", spy)
+        save(self.fd, {b"a": 1})
+        self.assertEqual([SIZES], seen)
+        self.assertEqual({b"a": 1}, load(self.fd))
+
+    @skipIf(os.getuid() != 0, "needs root to mount a small file system")
+    def test_full_disk(self) -> None:
+        """On a full disk saving does nothing: the old file stays, no part of a new one is left."""
+        with tmpfs("size=64k") as root:
+            fd = os.open(root, os.O_RDONLY)
+            try:
+                save(fd, SIZES)
+                with watched_descriptors():
+                    save(fd, {b"%070d" % number: number for number in range(2000)})
+                self.assertEqual(SIZES, load(fd))
+                self.assertEqual([FILE_NAME], os.listdir(root))
+            finally:
+                os.close(fd)
+
+    @skipIf(os.getuid() != 0, "needs root to mount a small file system")
+    def test_read_only(self) -> None:
+        """On a file system that is read-only saving does nothing."""
+        with tmpfs("size=64k") as root:
+            fd = os.open(root, os.O_RDONLY)
+            try:
+                save(fd, SIZES)
+                make_read_only(root)
+                with watched_descriptors():
+                    save(fd, {b"a": 1})
+                self.assertEqual(SIZES, load(fd))
+            finally:
+                os.close(fd)

@@ -1,0 +1,421 @@
+"""What the command line says, what fits together, and the service that is made of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.internet.address import IPv4Address
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+import pop3toy
+from pop3toy.factory import POP3Factory
+from pop3toy.options import Options
+from pop3toy.tap import makeService
+
+LOOPBACK = IPv4Address("TCP", "127.0.0.1", 50110)
+STRANGER = IPv4Address("TCP", "192.0.2.7", 50110)
+
+
+def parsed(*arguments: str) -> Options:
+    """The options of a command line that is right."""
+    options = Options()
+    options.parseOptions(list(arguments))
+    return options
+
+
+class OptionsCase(SynchronousTestCase):
+    """A folder with what options may name."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp()).absolute()
+        self.folder.mkdir()
+        self.mail = self.folder / "mail"
+        (self.mail / "ann" / "new").mkdir(parents=True)
+        self.pattern = f"{self.mail}/{{user}}"
+        self.passwords = self.folder / "passwords"
+        self.passwords.write_text("ann:secret\n")
+
+    def refused(self, *arguments: str) -> str:
+        """The one line that a wrong command line is answered with."""
+        end = self.assertRaises(SystemExit, parsed, *arguments)
+        # sys.exit with a text prints it and ends with status 1.
+        self.assertIsInstance(end.code, str)
+        line = str(end.code)
+        self.assertTrue(line.startswith("pop3toy: "), line)
+        self.assertTrue(line.endswith(" (twistd pop3toy --help tells more)"), line)
+        self.assertEqual(len(line.splitlines()), 1)
+        return line.removeprefix("pop3toy: ").removesuffix(" (twistd pop3toy --help tells more)")
+
+    def assertRefused(self, says: str, *arguments: str) -> None:
+        """A wrong command line is answered with just this."""
+        self.assertEqual(self.refused(*arguments), says)
+
+
+class DefaultTests(OptionsCase):
+    """Without options it is the toy."""
+
+    def test_toy(self) -> None:
+        """The toy listens on loopback, port 2590, and shows its conversations."""
+        options = parsed()
+        self.assertEqual((options["port"], options["interface"]), (2590, "127.0.0.1"))
+        self.assertEqual((options["transcript"], options["user"], options["listen"]), ("-", [], []))
+        self.assertIsNone(options.maildirs)
+        self.assertFalse(options.wants_tls)
+        self.assertFalse(options.wants_mail)
+
+    def test_real_mail(self) -> None:
+        """With real mail no conversation is written down."""
+        options = parsed("--maildir", self.pattern, "--user=ann:secret")
+        self.assertEqual(options["transcript"], "off")
+        assert options.maildirs is not None
+        self.assertEqual(options.maildirs.path("ann"), str(self.mail / "ann"))
+
+    def test_short_names(self) -> None:
+        """The options that people type have a letter."""
+        options = parsed("-p", "2591", "-i", "::1", "-m", self.pattern, "-u", "ann:secret", "-u", "bob:x")
+        self.assertEqual((options["port"], options["interface"]), (2591, "::1"))
+        self.assertEqual(options["user"], [("ann", "secret"), ("bob", "x")])
+
+    def test_two_command_lines(self) -> None:
+        """What one command line gathers is not in the next one."""
+        parsed("--user=ann:secret", "--listen=tcp:1")
+        self.assertEqual((parsed()["user"], parsed()["listen"]), ([], []))
+
+    def test_transcript(self) -> None:
+        """A transcript's file is absolute: twistd may change to another folder; ``-`` and ``off`` stay."""
+        where = os.path.relpath(self.folder / "transcript.txt")
+        self.assertEqual(parsed(f"--transcript={where}")["transcript"], str(self.folder / "transcript.txt"))
+        self.assertEqual(parsed("--transcript=-")["transcript"], "-")
+        self.assertEqual(parsed("--transcript=off")["transcript"], "off")
+
+    def test_password_with_colons(self) -> None:
+        """Only the first colon of ``--user`` separates."""
+        self.assertEqual(parsed("--user=ann:a:b: c")["user"], [("ann", "a:b: c")])
+
+    def test_help(self) -> None:
+        """The help names every option and says something about each."""
+        text = Options().getUsage(width=1000)
+        for line in text.splitlines():
+            if line.lstrip().startswith("--") and not line.lstrip().startswith(("--version", "--help")):
+                words = line.split(None, 1)
+                self.assertEqual(len(words), 2, f"no help for {line}")
+        for option in ("port", "interface", "listen", "maildir", "create", "user", "auth", "transcript"):
+            self.assertIn(f"--{option}", text)
+
+    def test_version(self) -> None:
+        """``--version`` says pop3toy's own, with status 0."""
+        self.patch(sys, "stdout", StringIO())
+        end = self.assertRaises(SystemExit, parsed, "--version")
+        self.assertEqual((end.code, sys.stdout.getvalue()), (0, f"pop3toy {pop3toy.__version__}\n"))  # type: ignore[attr-defined]
+
+
+class RefusedTests(OptionsCase):
+    """Each mistake has a line that names the option and says what to do."""
+
+    def test_port(self) -> None:
+        """A port is a number from 0 to 65535."""
+        for port in ("abc", "", "-1", "65536", "25.9", "1e3", "0x19", "²", " 25"):
+            self.assertRefused("--port is a number from 0 to 65535", f"--port={port}")
+        for port in ("0", "65535", "02590"):
+            self.assertEqual(parsed(f"--port={port}")["port"], int(port))
+
+    def test_empty(self) -> None:
+        """A variable that is not set does not turn a mail server into a toy."""
+        self.assertRefused("--maildir is empty", "--maildir=", "--user=ann:secret")
+
+    def test_interface(self) -> None:
+        """An empty address, as from a variable that is not set, does not open the server to every network."""
+        self.assertRefused("--interface is an address; 0.0.0.0 or :: is every network", "--interface=")
+
+    def test_mechanisms(self) -> None:
+        """A mechanism that does not exist is not offered in silence, nor is none at all."""
+        for wrong in ("PLIAN", "USER,PLIAN", "", ","):
+            self.assertIn("--mechanisms: there are ANONYMOUS, APOP, ", self.refused(f"--mechanisms={wrong}"))
+        options = parsed("--mechanisms=user, scram-sha-256")
+        self.assertEqual(options["mechanisms"], {"USER", "SCRAM-SHA-256"})
+
+    def test_workers(self) -> None:
+        """Workers are a number, or as many as there are cores; the toy's message is in one process."""
+        real = ("--maildir", self.pattern, "--user=ann:secret")
+        for wrong in ("0", "65", "-1", "two", "", "Auto"):
+            self.assertRefused("--workers is a number from 1 to 64, or auto", f"--workers={wrong}", *real)
+        self.assertRefused(
+            "--workers needs --maildir: the built-in message is in one process alone", "--workers=2"
+        )
+        self.assertEqual(parsed(*real)["workers"], None)
+        self.assertEqual(parsed("-w", "3", *real)["workers"], 3)
+        self.assertEqual(parsed("--workers=auto", *real)["workers"], min(len(os.sched_getaffinity(0)), 64))
+
+    def test_accounts_on_the_command_line(self) -> None:
+        """``--user`` has a name and a password; the text, which may be a secret, is not repeated."""
+        for account in ("ann", "hunter2", "ann:", ":secret", ":", ""):
+            self.assertRefused("--user: an account is written NAME:PASSWORD", f"--user={account}")
+        self.assertRefused(
+            "--user: the same name is given twice", "-u", "ann:a", "-u", "bob:b", "-u", "ann:c"
+        )
+
+    def test_who_may_log_in(self) -> None:
+        """Real mail needs accounts."""
+        self.assertRefused(
+            "who may log in? Give --accounts FILE, --user NAME:PASSWORD, or --auth (see --help-auth)",
+            f"--maildir={self.pattern}",
+        )
+
+    def test_for_real_mail_only(self) -> None:
+        """What makes no sense for the built-in message is refused, and why."""
+        for option in (f"--auth=file:{self.passwords}", "--auth=memory:ann:secret"):
+            self.assertRefused("--auth needs --maildir: the built-in message is for --user accounts", option)
+        self.assertRefused(
+            "--accounts needs --maildir: the built-in message is for --user accounts",
+            f"--accounts={self.passwords}",
+        )
+        self.assertRefused("--create needs --maildir", "--create")
+
+    def test_where_the_user_goes(self) -> None:
+        """Several users need ``{user}`` in the path; one user does not."""
+        needs = "--maildir needs {user} in its path, where the user's name goes"
+        one = f"--maildir={self.mail}/ann"
+        self.assertRefused(needs, one, "-u", "ann:a", "-u", "bob:b")
+        self.assertRefused(needs, one, f"--auth=file:{self.passwords}")
+        self.assertRefused(needs, one, "-u", "ann:a", f"--auth=file:{self.passwords}")
+        self.assertRefused(needs, one, f"--accounts={self.passwords}")
+        self.assertRefused(needs, f"--maildir={self.mail}/{{usr}}", "-u", "ann:a")
+        options = parsed(one, "-u", "ann:a")
+        assert options.maildirs is not None
+        self.assertEqual(options.maildirs.path("ann"), str(self.mail / "ann"))
+
+    def test_folder(self) -> None:
+        """The folder above the users has to be there."""
+        self.assertRefused(
+            f"--maildir: there is no folder {self.folder}/nowhere",
+            f"--maildir={self.folder}/nowhere/{{user}}",
+            "-u",
+            "ann:a",
+        )
+        self.assertRefused(
+            f"--maildir: there is no folder {self.passwords}",
+            f"--maildir={self.passwords}/{{user}}",
+            "-u",
+            "ann:a",
+        )
+        self.assertRefused(
+            f"--maildir: there is no folder {self.mail}/bob", f"--maildir={self.mail}/bob", "-u", "bob:a"
+        )
+        # With --create it is made at the first login.
+        parsed(f"--maildir={self.mail}/bob", "-u", "bob:a", "--create")
+
+    def test_transcript(self) -> None:
+        """A transcript that cannot be written is found at start, not at the first conversation."""
+        for where in (f"{self.folder}/nowhere/t", str(self.folder), "", f"{self.passwords}/t"):
+            self.assertRefused(
+                f"--transcript: cannot write to {os.path.abspath(where)}", f"--transcript={where}"
+            )
+
+    def test_checkers(self) -> None:
+        """``--auth`` with a way that does not exist, or a file that does not, is refused."""
+        self.assertIn("nonsense", self.refused(f"--maildir={self.pattern}", "--auth=nonsense:x"))
+        self.assertIn("/nowhere", self.refused(f"--maildir={self.pattern}", "--auth=file:/nowhere"))
+        parsed(f"--maildir={self.pattern}", f"--auth=file:{self.passwords}")
+        parsed(f"--maildir={self.pattern}", "--auth=memory:ann:secret")
+
+    def test_strange_words(self) -> None:
+        """An option that does not exist, one without its value, a stray word."""
+        for arguments in (["--nope"], ["-z"], ["--port"], ["extra"], ["--create=yes"]):
+            self.refused(*arguments)
+
+    def test_numbers(self) -> None:
+        """Every option that is a number says its bounds."""
+        for option, bounds in {
+            "login-delay": "0 to 86400",
+            "max-connections": "1 to 1000000",
+            "max-per-address": "1 to 1000000",
+            "max-per-user": "1 to 1000000",
+            "smtp-port": "0 to 65535",
+            "submission-port": "0 to 65535",
+            "max-message-size": "1000 to 1000000000000",
+        }.items():
+            for value in ("x", "-1", "", "9" * 20):
+                self.assertRefused(f"--{option} is a number from {bounds}", f"--{option}={value}")
+
+    def test_tls(self) -> None:
+        """What belongs to TLS needs a certificate, and one kind of it."""
+        needs = "needs --certificate, or --self-signed to try it"
+        self.assertRefused(f"--tls-port {needs}", "--tls-port=2995")
+        self.assertRefused(f"--key {needs}", "--key=k.pem")
+        self.assertRefused(f"--client-ca {needs}", "--client-ca=c.pem")
+        self.assertRefused(
+            "--certificate and --self-signed do not go together", "--certificate=c", "--self-signed"
+        )
+        self.assertRefused("--tls-port is a number from 0 to 65535", "--self-signed", "--tls-port=x")
+        self.assertTrue(parsed("--self-signed", "--tls-port=0").wants_tls)
+
+    def test_mail_in(self) -> None:
+        """What belongs to mail that comes in needs a way for it."""
+        self.assertRefused(
+            "--catch-all needs --smtp-port, --smtp, --submission-port or --lmtp", "--catch-all=ann"
+        )
+        self.assertRefused(
+            "--domain needs --maildir: the toy takes mail for anybody",
+            "--smtp-port=0",
+            "--domain=example.org",
+        )
+        self.assertTrue(parsed("--smtp-port=0").wants_mail)
+
+
+@implementer(IReactorFromThreads)
+class _Reactor(MemoryReactorClock):
+    """A reactor in memory that can be given to thread pools."""
+
+    def callFromThread(self, callable: Any, *args: Any, **kwargs: Any) -> None:
+        callable(*args, **kwargs)
+
+    def callInThread(self, callable: Any, *args: Any, **kwargs: Any) -> None:
+        callable(*args, **kwargs)
+
+    def suggestThreadPoolSize(self, size: int) -> None:
+        pass
+
+
+class ServiceTests(OptionsCase):
+    """What ``makeService`` makes of them."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.reactor = _Reactor()
+
+    def start(self, *arguments: str) -> IService:
+        """Start the service as twistd does; it is stopped when the test ends."""
+        service = makeService(parsed(*arguments), self.reactor)
+        service.privilegedStartService()
+        service.startService()
+        self.addCleanup(lambda: self.successResultOf(service.stopService()))
+        return service
+
+    def talk(self, *lines: bytes, peer: IPv4Address = LOOPBACK) -> bytes:
+        """What the first POP3 port answers a client that says these lines."""
+        protocol = self.reactor.tcpServers[0][1].buildProtocol(peer)
+        transport = StringTransport(peerAddress=peer, lenient=True)
+        protocol.makeConnection(transport)
+        protocol.dataReceived(b"".join(line + b"\r\n" for line in lines))
+        protocol.connectionLost()
+        return transport.value()
+
+    def test_nothing_before_the_start(self) -> None:
+        """Making the service opens no port and starts no thread."""
+        makeService(parsed(), self.reactor)
+        self.assertEqual(self.reactor.tcpServers, [])
+
+    def test_where_it_listens(self) -> None:
+        """Port and interface, IPv6 too, and endpoints of any kind instead of them."""
+        for arguments, where in {
+            (): [("127.0.0.1", 2590)],
+            ("--port=0",): [("127.0.0.1", 0)],
+            ("--interface=0.0.0.0", "--port=110"): [("0.0.0.0", 110)],
+            ("--interface=::1",): [("::1", 2590)],
+            ("--listen=tcp:1:interface=127.0.0.1", "--listen=tcp6:2"): [("127.0.0.1", 1), ("::", 2)],
+        }.items():
+            self.reactor = _Reactor()
+            self.start("--transcript=off", *arguments)
+            self.assertEqual([(host, port) for port, _, _, host in self.reactor.tcpServers], where)
+        self.start("--transcript=off", f"--listen=unix:{self.folder}/socket")
+        self.assertEqual(self.reactor.unixServers[0][0], f"{self.folder}/socket")
+
+    def test_bad_endpoint(self) -> None:
+        """An endpoint that cannot be read ends the start with one line."""
+        for endpoint in ("nonsense:1", "tcp:abc", "unix", ""):
+            end = self.assertRaises(SystemExit, makeService, parsed(f"--listen={endpoint}"), self.reactor)
+            self.assertTrue(str(end.code).startswith(f"pop3toy: --listen {endpoint}: "), end.code)
+            self.assertEqual(len(str(end.code).splitlines()), 1)
+
+    def test_port_taken(self) -> None:
+        """A port that is taken ends the start with one line on standard error and status 1."""
+        from twisted.internet.error import CannotListenError
+
+        def taken(port: int, factory: object, backlog: int, interface: str) -> None:
+            raise CannotListenError(interface, port, OSError(98, "Address already in use"))
+
+        self.reactor.listenTCP = taken
+        self.patch(sys, "__stderr__", StringIO())
+        service = makeService(parsed("--transcript=off"), self.reactor)
+        end = self.assertRaises(SystemExit, service.privilegedStartService)
+        self.assertEqual(end.code, 1)
+        self.assertEqual(
+            sys.__stderr__.getvalue(),  # type: ignore[union-attr]
+            "pop3toy: cannot listen on 127.0.0.1:2590: address already in use\n",
+        )
+
+    def test_toy(self) -> None:
+        """The toy takes its public account, and has its message."""
+        self.start("--transcript=off")
+        said = self.talk(b"USER user", b"PASS pass", b"UIDL", b"RETR 1", b"QUIT")
+        self.assertIn(b"\r\nSubject: Hello World!\r\n", said)
+        self.assertNotIn(b"-ERR", said)
+
+    def test_toy_with_other_accounts(self) -> None:
+        """With ``--user`` the toy takes those accounts instead, each with a message of its own."""
+        self.start("--transcript=off", "-u", "ann:a", "-u", "bob:b")
+        for name in (b"ann", b"bob"):
+            self.assertIn(
+                b"+OK 1 ", self.talk(b"USER " + name, b"PASS " + name[:1], b"STAT", b"DELE 1", b"QUIT")
+            )
+        self.assertIn(b"+OK 0 0", self.talk(b"USER ann", b"PASS a", b"STAT"))
+        self.assertIn(b"-ERR [AUTH]", self.talk(b"USER user", b"PASS pass"))
+
+    def test_apop(self) -> None:
+        """APOP is offered where passwords are recoverable."""
+        self.start("--transcript=off")
+        self.assertRegex(self.talk(), rb"\A\+OK pop3toy ready <[0-9a-f]+@pop3toy>\r\n")
+
+    def test_no_clear_text_from_a_network(self) -> None:
+        """A stranger on a network cannot send a password in the clear, unless that is allowed."""
+        self.start("--transcript=off")
+        self.assertIn(b"-ERR clear-text", self.talk(b"USER user", peer=STRANGER))
+        self.reactor = _Reactor()
+        self.start("--transcript=off", "--allow-cleartext")
+        self.assertIn(b"+OK send PASS", self.talk(b"USER user", peer=STRANGER))
+
+    def test_transcript_of_the_toy(self) -> None:
+        """The toy's own password is shown; that of an account from the command line is not."""
+        path = self.folder / "transcript"
+        for arguments, login, text in (
+            ((), (b"USER user", b"PASS pass"), "PASS pass"),
+            (("-u", "ann:hunter2"), (b"USER ann", b"PASS hunter2"), "PASS ****"),
+        ):
+            path.unlink(missing_ok=True)
+            self.reactor = _Reactor()
+            service = makeService(parsed(f"--transcript={path}", *arguments), self.reactor)
+            service.startService()
+            self.talk(*login, b"QUIT")
+            self.successResultOf(service.stopService())
+            lines = path.read_text().splitlines()
+            self.assertIn(f"[1] C: {text}", lines)
+            self.assertEqual(lines[0], "[1] -- connected from 127.0.0.1:50110")
+            self.assertEqual(lines[-1], "[1] -- closed (quit)")
+
+    def test_one_factory_for_all_ports(self) -> None:
+        """Sessions are numbered and drained together, wherever they came in."""
+        self.start("--transcript=off", "--listen=tcp:1", "--listen=tcp:2")
+        first, second = (server[1] for server in self.reactor.tcpServers)
+        self.assertIs(first, second)
+        self.assertIsInstance(first, POP3Factory)
+
+    def test_stop(self) -> None:
+        """Stopping closes the ports and lets go of the sessions, in bounded time."""
+        service = makeService(parsed("--transcript=off"), self.reactor)
+        service.startService()
+        protocol = self.reactor.tcpServers[0][1].buildProtocol(LOOPBACK)
+        transport = StringTransport(peerAddress=LOOPBACK, lenient=True)
+        protocol.makeConnection(transport)
+        done = service.stopService()
+        self.assertNoResult(done)
+        self.assertTrue(transport.disconnecting)
+        protocol.connectionLost()
+        self.successResultOf(done)

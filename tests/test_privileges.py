@@ -1,0 +1,222 @@
+"""Starting as root and going on as somebody else; ports that systemd opens; the unit that docs/ has."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+import pop3toy
+
+from .corpus import awkward_messages, fill_maildir
+from .realserver import DEADLINE, RealServer, environment, maildir_options, wait_until
+from .tls_world import Authority, Wire, log_port, trusting
+
+DOCS = Path(pop3toy.__file__).parent.parent / "docs"
+
+
+def privileged_ports(count: int) -> list[int]:
+    """Free ports that only root may open."""
+    found: list[int] = []
+    for port in range(1023, 600, -1):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise SkipTest("no free ports below 1024")
+
+
+class DroppedTests(SynchronousTestCase):
+    """``twistd --uid --gid`` on ports below 1024."""
+
+    def setUp(self) -> None:
+        if os.geteuid() != 0:
+            raise SkipTest("only root can give up being root")
+        self.nobody = pwd.getpwnam("nobody")
+        # Below the tests' own folder it might be out of reach for others.
+        self.folder = Path(tempfile.mkdtemp(prefix="pop3toy-drop-"))
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.folder.chmod(0o755)
+        # Modules that are loaded when they are needed must be in reach as well.
+        command = [sys.executable, "-c", "import pop3toy.protocol, argon2"]
+        run_as = [
+            "setpriv",
+            f"--reuid={self.nobody.pw_uid}",
+            f"--regid={self.nobody.pw_gid}",
+            "--clear-groups",
+        ]
+        reach = subprocess.run(
+            [*run_as, *command], cwd="/", env=environment(self.folder), capture_output=True, check=False
+        )
+        if reach.returncode != 0:
+            raise SkipTest("the user nobody cannot run this Python from where it is")
+        fill_maildir(self.folder / "mail" / "ann", awkward_messages(large=False)[:3])
+        for path in (self.folder / "mail", *(self.folder / "mail").rglob("*")):
+            os.chown(path, self.nobody.pw_uid, self.nobody.pw_gid)
+        (self.folder / "mail").chmod(0o700)
+        (self.folder / "secret").mkdir(mode=0o700)
+        self.pem = self.folder / "secret" / "localhost.pem"
+        self.authority = Authority(self.folder)
+        self.serial = self.authority.issue("localhost").write(self.pem)
+
+    def test_dropped(self) -> None:
+        """Root opens the ports and reads the key; nobody serves, and a reload does not lose the key."""
+        plain, encrypted = privileged_ports(2)
+        server = RealServer(
+            *maildir_options(self.folder / "mail"),
+            f"--port={plain}",
+            f"--tls-port={encrypted}",
+            f"--certificate={self.pem}",
+            folder=self.folder,
+            own_options=["--uid=nobody", f"--gid={self.nobody.pw_gid}"],
+        )
+        self.addCleanup(server.terminate)
+        self.assertEqual((log_port(server, "POP3"), log_port(server, "POP3 over TLS")), (plain, encrypted))
+        status = Path(f"/proc/{server.process.pid}/status").read_text()
+        ids = {line.split(":")[0]: line.split()[1:] for line in status.splitlines()}
+        self.assertEqual(ids["Uid"], [str(self.nobody.pw_uid)] * 4)
+        self.assertEqual(ids["Gid"], [str(self.nobody.pw_gid)] * 4)
+        self.assertEqual(ids["CapEff"], ["0" * 16])
+        before = self._fetch_and_delete(encrypted)
+        # Now the key is replaced, and nobody may not read it.
+        self.authority.issue("localhost").write(self.pem)
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "certificates not reloaded, the old ones stay in use" in server.log, "a reload")
+        self.assertIn("permission denied", server.log)
+        self.assertEqual(self._fetch_and_delete(encrypted), before)
+        left = list((self.folder / "mail" / "ann").glob("*/*mail*"))
+        self.assertEqual(len(left), 1)
+        self.assertNotIn("Traceback", server.log)
+
+    def _fetch_and_delete(self, port: int) -> bytes | None:
+        """One session that removes a message; the certificate that it saw."""
+        with Wire(port) as wire:
+            wire.starttls(trusting(self.authority)).line()
+            certificate = wire.tls.getpeercert(binary_form=True)
+            for command in (b"USER ann", b"PASS secret", b"DELE 1", b"QUIT"):
+                self.assertTrue(wire.ask(command).startswith(b"+OK"), command)
+            self.assertEqual(wire.rest(), b"")
+        return certificate
+
+    def test_accounts_out_of_reach(self) -> None:
+        """An accounts file that nobody may read is trouble of the server's, not a wrong password."""
+        accounts = self.folder / "accounts"
+        accounts.write_text("ann:{PLAIN}secret\n")
+        accounts.chmod(0o600)
+        server = RealServer(
+            f"--maildir={self.folder}/mail/{{user}}",
+            f"--accounts={accounts}",
+            folder=self.folder,
+            own_options=["--uid=nobody", f"--gid={self.nobody.pw_gid}"],
+        )
+        self.addCleanup(server.terminate)
+        # What was read as root holds until the file changes.
+        accounts.write_text("ann:{PLAIN}changed\n")
+        with Wire(server.port) as wire:
+            wire.line()
+            wire.ask(b"USER ann")
+            self.assertTrue(wire.ask(b"PASS changed").startswith(b"-ERR [SYS/TEMP]"))
+        self.assertIn("Permission denied", server.log)
+        self.assertNotIn("Traceback", server.log)
+
+
+class SocketActivationTests(SynchronousTestCase):
+    """``systemd:domain=INET:index=N``: somebody else has opened the ports."""
+
+    def test_two_sockets(self) -> None:
+        """The sockets are counted from 0; one speaks TLS from the first octet on."""
+        folder = Path(self.mktemp()).absolute()
+        fill_maildir(folder / "mail" / "ann", awkward_messages(large=False)[:2])
+        authority = Authority(folder)
+        authority.issue("localhost").write(folder / "localhost.pem")
+        listening = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+        for one in listening:
+            self.addCleanup(one.close)
+        # As systemd does it: descriptors from 3 on, and the number of the process that they are for.
+        script = 'exec 3<&"$1" 4<&"$2"; shift 2; LISTEN_FDS=2 LISTEN_FDNAMES=a:b LISTEN_PID=$$ exec "$@"'
+        numbers = [str(one.fileno()) for one in listening]
+        server = RealServer(
+            *maildir_options(folder / "mail"),
+            "--listen=systemd:domain=INET:index=0",
+            "--tls-listen=systemd:domain=INET:index=1",
+            f"--certificate={folder}/localhost.pem",
+            folder=folder,
+            launcher=["bash", "-c", script, "systemd", *numbers],
+            inherited=[one.fileno() for one in listening],
+        )
+        self.addCleanup(server.terminate)
+        ports = [one.getsockname()[1] for one in listening]
+        self.assertEqual([log_port(server, "POP3"), log_port(server, "POP3 over TLS")], ports)
+        with Wire(ports[0]) as plain, Wire(ports[1]) as encrypted:
+            encrypted.starttls(trusting(authority))
+            for wire in (plain, encrypted):
+                self.assertTrue(wire.line().startswith(b"+OK"))
+                self.assertEqual(wire.ask(b"USER ann"), b"+OK send PASS")
+                self.assertTrue(wire.ask(b"PASS secret").startswith(b"+OK maildrop has 2"))
+                self.assertTrue(wire.ask(b"QUIT").startswith(b"+OK"))
+
+    def test_no_socket(self) -> None:
+        """Without systemd it is one line and no start."""
+        from .realserver import ServerDied
+
+        folder = Path(self.mktemp()).absolute()
+        fill_maildir(folder / "mail" / "ann", [])
+        with self.assertRaises(ServerDied) as raised:
+            RealServer(
+                *maildir_options(folder / "mail"), "--listen=systemd:domain=INET:index=0", folder=folder
+            )
+        self.assertIn("exit status 1", str(raised.exception))
+        self.assertIn("pop3toy: --listen systemd:domain=INET:index=0: ", str(raised.exception))
+        self.assertNotIn("Traceback", str(raised.exception))
+
+
+class UnitTests(SynchronousTestCase):
+    """The files in docs/systemd."""
+
+    def test_verified(self) -> None:
+        """systemd-analyze finds nothing wrong with them, but that the program is not where they say."""
+        if shutil.which("systemd-analyze") is None:
+            raise SkipTest("systemd-analyze is not installed (Debian package systemd)")
+        folder = Path(self.mktemp()).absolute()
+        shutil.copytree(DOCS / "systemd", folder)
+        unit = folder / "pop3toy.service"
+        unit.write_text(unit.read_text().replace("/opt/pop3toy/bin/twistd", "/bin/true"))
+        done = subprocess.run(
+            ["systemd-analyze", "verify", str(unit), str(folder / "pop3toy.socket")],
+            capture_output=True, text=True, timeout=DEADLINE, check=False,
+        )  # fmt: skip
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+
+    def test_options(self) -> None:
+        """The command line in the unit is one that the server understands, up to the first missing file."""
+        unit = (DOCS / "systemd" / "pop3toy.service").read_text().replace("\\\n", " ")
+        [command] = [line for line in unit.splitlines() if line.startswith("ExecStart=")]
+        program, *words = command.removeprefix("ExecStart=").split()
+        self.assertTrue(program.endswith("/twistd"))
+        from twisted.python.usage import UsageError
+
+        from pop3toy.options import Options
+
+        options = Options()
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        (folder / "accounts").touch()
+        ours = " ".join(words[words.index("pop3toy") + 1 :])
+        ours = ours.replace("/etc/pop3toy", str(folder)).replace("/srv/mail", str(folder))
+        try:
+            options.parseOptions(ours.split())
+        except (UsageError, SystemExit) as error:
+            self.fail(str(error))
+        self.assertEqual(len(options["listen"]), 1)
+        self.assertEqual(len(options["tls-listen"]), 1)
+        sockets = (DOCS / "systemd" / "pop3toy.socket").read_text()
+        self.assertEqual(sockets.count("\nListenStream="), 2)

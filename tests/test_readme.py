@@ -1,0 +1,319 @@
+"""What README.rst shows is what happens: its conversations, example, options, commands and links."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from .realserver import DEADLINE, RealServer, environment, twistd, wait_until
+from .strictclient import StrictClient
+
+ROOT = Path(__file__).parent.parent
+#: A line of a transcript: the session's number if it is there, who, and what was said.
+_LINE = re.compile(r"(?:\[\d+\] )?(?P<side>[CS]|--)(?:: ?| )?(?P<text>.*)")
+#: What is made anew at each start, and what to read in its place.
+_CHANGING = (
+    (re.compile(r"^(\[\d+\] -- connected from 127\.0\.0\.1):\d+$"), r"\1:PORT"),
+    (re.compile(r"<[0-9a-f]{16,}@pop3toy>"), "<CHALLENGE>"),
+    (re.compile(r"\bDate: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d \+0000$"), "Date: DATE"),
+    (re.compile(r"\bMessage-ID: <hello\.[0-9a-f]{11}@pop3toy\.example>$"), "Message-ID: ID"),
+)
+
+
+class Literal(NamedTuple):
+    """A literal block of README.rst, without its indentation."""
+
+    #: The comment before it, ``.. transcript: hello`` for instance, or nothing.
+    comment: str
+    lines: list[str]
+
+
+def readme() -> str:
+    """README.rst.
+
+    :raises SkipTest: where the tests run without the checkout around them.
+    """
+    path = ROOT / "README.rst"
+    if not path.exists():
+        raise SkipTest("there is no README.rst beside the tests")
+    return path.read_text("utf-8")
+
+
+def literal_blocks() -> Iterator[Literal]:
+    """The literal blocks of README.rst: what is indented below a paragraph that ends with two colons."""
+    lines = [*readme().splitlines(), "end"]
+    comment = ""
+    at = 0
+    while at < len(lines):
+        line = lines[at]
+        at += 1
+        if line.startswith(".. "):
+            comment = line.removeprefix(".. ")
+        elif line.endswith("::"):
+            start = at
+            while not lines[at] or lines[at].startswith(" "):
+                at += 1
+            block = lines[start:at]
+            indent = min(len(one) - len(one.lstrip()) for one in block if one)
+            yield Literal(comment, "\n".join(one[indent:] for one in block).strip("\n").splitlines())
+            comment = ""
+        elif line:
+            comment = ""
+
+
+def settled(line: str) -> str:
+    """A line of a transcript without what is different at each start, and without blanks at its end."""
+    for pattern, replacement in _CHANGING:
+        line = pattern.sub(replacement, line)
+    return line.rstrip()
+
+
+def conversations() -> list[list[str]]:
+    """The literal blocks that are transcripts."""
+    return [
+        block.lines
+        for block in literal_blocks()
+        if any(re.match(r"(\[\d+\] )?S: [+-](OK|ERR)", line) for line in block.lines)
+    ]
+
+
+def said_by(side: str, lines: list[str]) -> list[str]:
+    """What one side says in a transcript, as sent."""
+    matches = [_LINE.fullmatch(line) for line in lines]
+    return [match["text"] for match in matches if match is not None and match["side"] == side]
+
+
+class ConversationTests(SynchronousTestCase):
+    """The conversations in README.rst, each held with a server that has just started."""
+
+    def test_there_is_one(self) -> None:
+        """README.rst shows the session that RFC 1939 is about."""
+        [shown] = conversations()
+        self.assertEqual(
+            said_by("C", shown), ["USER user", "PASS pass", "STAT", "LIST", "RETR 1", "DELE 1", "QUIT"]
+        )
+
+    def test_typed_lines_are_those_of_the_transcript(self) -> None:
+        """The lines that a reader is told to type are those that the transcript shows."""
+        typed = [block.lines for block in literal_blocks() if block.lines[0].startswith("USER ")]
+        self.assertEqual(typed, [said_by("C", shown) for shown in conversations()])
+
+    def test_on_the_wire(self) -> None:
+        """A client that sends the C: lines receives the S: lines."""
+        for shown in conversations():
+            with RealServer() as server, StrictClient(server.port) as client:
+                # The greeting has been read; everything else is as it came.
+                said = [f"+OK {client.greeting.decode()}"]
+                for line in said_by("C", shown):
+                    said.append(f"+OK {client.command(line.encode()).decode()}")
+                    if line.split()[0] in ("RETR", "LIST", "UIDL", "TOP", "CAPA"):
+                        said += [*client.body().decode().splitlines(), "."]
+                client.ended()
+            expected = [settled(line) for line in said_by("S", shown)]
+            self.assertEqual([settled(line) for line in said], expected)
+
+    def test_in_the_terminal(self) -> None:
+        """The server's terminal shows the transcript as it is in README.rst."""
+        for shown in conversations():
+            with RealServer() as server:
+                with StrictClient(server.port) as client:
+                    self._say(client, said_by("C", shown))
+                wait_until(lambda: "-- closed" in server.words, "the session's last line")
+                words = [settled(line) for line in server.words.splitlines()]
+            self.assertEqual(words, [settled(line) for line in shown])
+
+    def _say(self, client: StrictClient, lines: list[str]) -> None:
+        for line in lines:
+            client.command(line.encode())
+            if line.split()[0] in ("RETR", "LIST", "UIDL", "TOP", "CAPA"):
+                client.body()
+        client.ended()
+
+    def test_with_telnet(self) -> None:
+        """telnet shows what the transcript says."""
+        self._with_program("telnet", "telnet", ["127.0.0.1"])
+
+    def test_with_netcat(self) -> None:
+        """So does netcat, as README.rst starts it."""
+        self.assertIn("nc -C 127.0.0.1 2590", readme())
+        self._with_program("nc", "netcat-openbsd", ["-C", "127.0.0.1"])
+
+    def _with_program(self, program: str, package: str, arguments: list[str]) -> None:
+        if shutil.which(program) is None:
+            raise SkipTest(f"{program} is not installed (Debian package {package})")
+        [shown] = conversations()
+        out = Path(self.mktemp())
+        with RealServer() as server, out.open("wb") as file:
+            process = subprocess.Popen(
+                [program, *arguments, str(server.port)],
+                stdin=subprocess.PIPE,
+                stdout=file,
+                stderr=subprocess.DEVNULL,
+            )
+            self.addCleanup(process.wait, DEADLINE)
+            self.addCleanup(process.kill)
+            assert process.stdin is not None
+            with process.stdin:
+                self._type(process.stdin, shown, out)
+                expected = [settled(line) for line in said_by("S", shown)]
+                wait_until(lambda: self._on_screen(out) >= len(expected), "the last line from the server")
+            process.wait(DEADLINE)
+        received = out.read_text().replace("\r\n", "\n").splitlines()
+        # telnet's own words come before the greeting, and one line of them after the end.
+        start = next(at for at, line in enumerate(received) if line.startswith("+OK"))
+        self.assertEqual([settled(line) for line in received[start : start + len(expected)]], expected)
+
+    def _type(self, terminal: object, shown: list[str], out: Path) -> None:
+        """Type each C: line once all the S: lines before it are on the screen."""
+        due = 0
+        for line in shown:
+            match = _LINE.fullmatch(line)
+            assert match is not None
+            if match["side"] == "S":
+                due += 1
+            elif match["side"] == "C":
+                wait_until(lambda due=due: self._on_screen(out) >= due, f"{due} lines from the server")
+                terminal.write(match["text"].encode() + b"\n")  # type: ignore[attr-defined]
+                terminal.flush()  # type: ignore[attr-defined]
+
+    def _on_screen(self, out: Path) -> int:
+        text = out.read_text()
+        return text[text.find("+OK") :].count("\n") if "+OK" in text else 0
+
+
+class ExampleTests(SynchronousTestCase):
+    """The Python in README.rst."""
+
+    def test_embedding(self) -> None:
+        """The program of a dozen lines serves the message that it holds."""
+        [block] = [b for b in literal_blocks() if any(line == "reactor.run()" for line in b.lines)]
+        home = Path(self.mktemp()).absolute()
+        home.mkdir()
+        # Twisted's log tells the port; the program itself is as README.rst has it, but for the port's number.
+        prelude = "import sys; from twisted.python import log; log.startLogging(sys.stdout)\n"
+        text = prelude + "\n".join(block.lines).replace("tcp:2590", "tcp:0") + "\n"
+        self.assertIn("tcp:0", text)
+        program = home / "program.py"
+        program.write_text(text)
+        words = home / "words"
+        with words.open("wb") as file:
+            process = subprocess.Popen(
+                [sys.executable, str(program)], cwd=home, env=environment(home), stdout=file, stderr=file
+            )
+        self.addCleanup(process.wait, DEADLINE)
+        self.addCleanup(process.kill)
+
+        ports: list[int] = []
+
+        def listens() -> bool:
+            self.assertIs(process.poll(), None, words.read_text())
+            # What Twisted says itself.
+            ports.extend(map(int, re.findall(r" starting on (\d+)\n", words.read_text())))
+            return bool(ports)
+
+        wait_until(listens, "the program listens")
+        with StrictClient(ports[0]) as client:
+            client.login()
+            self.assertEqual(client.retr(1), b"Subject: Hello\r\n\r\nHello Ann!\r\n")
+            client.quit()
+
+
+class CommandTests(SynchronousTestCase):
+    """The commands and options in README.rst."""
+
+    def _test_command(self) -> str:
+        lines = [line for block in literal_blocks() for line in block.lines]
+        [command] = [line for line in lines if line.endswith("/trial tests")]
+        return command
+
+    def test_same_test_command_in_ci(self) -> None:
+        """``.ci/run`` runs the test command that README.rst names, as it stands there."""
+        script = ROOT / ".ci" / "run"
+        if not script.exists():
+            raise SkipTest("there is no .ci/run beside the tests")
+        named = self._test_command()
+        text = script.read_text()
+        # The script reads the command from README.rst; so does this, with the script's own line.
+        [reading] = re.findall(r"^command=\$\((.*)\)$", text, re.MULTILINE)
+        done = subprocess.run(
+            ["bash", "-c", reading], cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE, check=True
+        )
+        self.assertEqual(done.stdout, named + "\n")
+        self.assertRegex(text, r'(?m)^eval "\$command"')
+
+    def test_same_test_command_for_contributors(self) -> None:
+        """CONTRIBUTING.rst names the same command."""
+        named = self._test_command()
+        self.assertIn(f"\n    {named}\n", (ROOT / "CONTRIBUTING.rst").read_text("utf-8"))
+
+    def test_options_exist(self) -> None:
+        """Each option that README.rst tells of is one of ``twistd pop3toy``."""
+        told = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", readme()))
+        home = Path(self.mktemp())
+        home.mkdir()
+        done = subprocess.run(
+            twistd("pop3toy", "--help"),
+            cwd=home,
+            env=environment(home.absolute()),
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=True,
+        )
+        known = set(re.findall(r"--[a-z][a-z-]+", done.stdout))
+        self.assertGreater(len(known & told), 5)
+        self.assertEqual(told - known, set())
+
+
+class LinkTests(SynchronousTestCase):
+    """The pages and their links."""
+
+    pages = ("README.rst", "NEWS.rst", "CONTRIBUTING.rst", "docs")
+
+    def _pages(self) -> list[Path]:
+        readme()
+        pages = []
+        for name in self.pages:
+            path = ROOT / name
+            pages += sorted(path.rglob("*.rst")) if path.is_dir() else [path]
+        return pages
+
+    def test_targets_exist(self) -> None:
+        """Each link to a file, and each picture, leads to something that is there."""
+        missing = []
+        for page in self._pages():
+            text = page.read_text("utf-8")
+            targets = re.findall(r"`[^`<]+<([^`>]+)>`_", text)
+            targets += re.findall(
+                r"^\s*\.\. (?:image|figure|include|literalinclude):: *(\S+)$", text, re.MULTILINE
+            )
+            for target in targets:
+                here = re.sub(r"\s", "", target).partition("#")[0]
+                if re.match(r"[a-z]+:", here) or not here:
+                    continue
+                if not (page.parent / here).exists():
+                    missing.append(f"{page.name}: {here}")
+        self.assertEqual(missing, [])
+
+    def test_well_formed(self) -> None:
+        """docutils reads each page without a word of complaint."""
+        try:
+            from docutils.core import publish_doctree
+        except ImportError:
+            raise SkipTest("docutils is not installed (pip install 'pop3toy[dev]')") from None
+        for page in self._pages():
+            complaints = Path(self.mktemp())
+            with complaints.open("w", encoding="utf-8") as stream:
+                publish_doctree(
+                    page.read_text("utf-8"),
+                    source_path=str(page),
+                    settings_overrides={"warning_stream": stream, "report_level": 2, "halt_level": 5},
+                )
+            self.assertEqual(complaints.read_text("utf-8"), "", page.name)

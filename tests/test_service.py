@@ -1,0 +1,152 @@
+"""Services: order of start and stop, and what is read again at SIGHUP and when files change."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from pop3toy.service import OrderedService, ReloadService
+
+
+class Part(Service):
+    """Writes down what happens to it; stops when it is told."""
+
+    def __init__(self, name: str, diary: list[str]) -> None:
+        self.name_ = name
+        self.diary = diary
+        self.stopped: Deferred[None] | None = None
+        self.later = False
+
+    def privilegedStartService(self) -> None:
+        self.diary.append(f"{self.name_} privileged")
+
+    def startService(self) -> None:
+        super().startService()
+        self.diary.append(f"{self.name_} starts")
+
+    def stopService(self) -> Deferred[None] | None:
+        super().stopService()
+        self.diary.append(f"{self.name_} stops")
+        if self.later:
+            self.stopped = Deferred()
+        return self.stopped
+
+
+class OrderTests(SynchronousTestCase):
+    """``OrderedService``."""
+
+    def setUp(self) -> None:
+        self.diary: list[str] = []
+        self.server = OrderedService()
+        self.parts = [Part(name, self.diary) for name in "abc"]
+        for part in self.parts:
+            part.setServiceParent(self.server)
+
+    def test_order(self) -> None:
+        """Parts start in the order in which they were added, and stop in the other."""
+        self.server.privilegedStartService()
+        self.server.startService()
+        self.successResultOf(self.server.stopService())
+        self.assertEqual(
+            self.diary,
+            ["a privileged", "b privileged", "c privileged", "a starts", "b starts", "c starts",
+             "c stops", "b stops", "a stops"],
+        )  # fmt: skip
+
+    def test_one_after_another(self) -> None:
+        """A part stops only when the one that stops before it is done."""
+        self.server.startService()
+        self.parts[1].later = True
+        stopping = self.server.stopService()
+        self.assertEqual(self.diary[3:], ["c stops", "b stops"])
+        self.assertNoResult(stopping)
+        assert self.parts[1].stopped is not None
+        self.parts[1].stopped.callback(None)
+        self.assertEqual(self.diary[-1], "a stops")
+        self.successResultOf(stopping)
+
+    def test_failure(self) -> None:
+        """A part that fails to stop is told in the log, and the others stop all the same."""
+        self.server.startService()
+        self.parts[1].later = True
+        stopping = self.server.stopService()
+        assert self.parts[1].stopped is not None
+        self.parts[1].stopped.errback(ValueError("stuck"))
+        self.assertEqual(self.diary[-1], "a stops")
+        self.successResultOf(stopping)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+
+class Files:
+    """Something that is read from files."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def reload(self) -> None:
+        self.calls.append("reload")
+
+    def reload_if_changed(self) -> None:
+        self.calls.append("look")
+
+
+class Reactor(Clock):
+    """A clock that takes calls from signal handlers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queued: list[Callable[[], Any]] = []
+
+    def callFromThread(self, function: Callable[[], Any]) -> None:
+        self.queued.append(function)
+
+
+class ReloadTests(SynchronousTestCase):
+    """``ReloadService``."""
+
+    def setUp(self) -> None:
+        before = signal.getsignal(signal.SIGHUP)
+        self.addCleanup(signal.signal, signal.SIGHUP, before)
+        self.before = before
+        self.reactor = Reactor()
+        self.files = [Files(), Files()]
+        self.service = ReloadService(self.reactor, self.files, interval=30)
+
+    def test_hang_up(self) -> None:
+        """SIGHUP reads everything again, in the reactor's turn and not in the signal's."""
+        self.service.startService()
+        self.addCleanup(self.service.stopService)
+        os.kill(os.getpid(), signal.SIGHUP)
+        self.assertEqual([one.calls for one in self.files], [[], []])
+        for function in self.reactor.queued:
+            function()
+        self.assertEqual([one.calls for one in self.files], [["reload"], ["reload"]])
+
+    def test_before_the_ports(self) -> None:
+        """SIGHUP harms nobody from the moment on at which ports may be open."""
+        self.service.privilegedStartService()
+        os.kill(os.getpid(), signal.SIGHUP)
+        self.service.startService()
+        self.assertEqual(len(self.reactor.queued), 1)
+        self.service.stopService()
+        self.assertEqual(signal.getsignal(signal.SIGHUP), self.before)
+
+    def test_looks(self) -> None:
+        """Every now and then it looks, and no more when it has stopped; SIGHUP is given back."""
+        self.service.startService()
+        self.reactor.advance(29)
+        self.assertEqual(self.files[0].calls, [])
+        self.reactor.pump([1, 30, 30])
+        self.assertEqual(self.files[0].calls, ["look"] * 3)
+        self.service.stopService()
+        self.reactor.advance(300)
+        self.assertEqual(self.files[0].calls, ["look"] * 3)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        self.assertEqual(signal.getsignal(signal.SIGHUP), self.before)

@@ -1,0 +1,188 @@
+"""Submission: only our own users send, and each in the own name."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+
+from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
+from twisted.cred.portal import Portal
+from twisted.internet.address import IPv4Address
+from twisted.internet.interfaces import ITLSTransport
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import directlyProvides
+from zope.interface.verify import verifyObject
+
+from pop3toy.delivery import limits
+from pop3toy.delivery.factory import submission_factory
+from pop3toy.delivery.recipients import Recipients
+from pop3toy.delivery.submission import SenderRealm
+from pop3toy.errors import BadCommand, StoreTrouble
+from pop3toy.interfaces import IMailbox, SessionRecord
+from pop3toy.meters import SilentMeter
+from pop3toy.transcript import MemoryTranscript
+from tests.smtp_world import Accounts, Client, find_in, world
+
+LOCAL = IPv4Address("TCP", "127.0.0.1", 4711)
+
+
+def plain(user: str, password: str) -> str:
+    """A PLAIN response."""
+    return b64encode(f"\0{user}\0{password}".encode()).decode()
+
+
+class SubmissionTests(SynchronousTestCase):
+    """AUTH, and what it opens."""
+
+    def setUp(self) -> None:
+        self.accounts = Accounts()
+        self.transcript = MemoryTranscript()
+        recipients = Recipients(
+            find_in("ann", "bob"), domains=("example.org",), aliases=lambda: {"boss": ("ann",)}
+        )
+        self.factory, self.store, _ = world(
+            submission_factory, self.accounts, tls=object(), transcript=self.transcript, recipients=recipients
+        )
+        self.client = Client(self.factory, LOCAL)
+        self.client.say("EHLO x")
+
+    def test_offered(self) -> None:
+        """AUTH is offered where a password cannot be overheard."""
+        self.assertIn("250 AUTH PLAIN LOGIN", self.client.say("EHLO x"))
+        far = Client(self.factory)
+        self.assertFalse([line for line in far.say("EHLO x") if "AUTH" in line])
+        self.assertEqual(far.say("AUTH PLAIN " + plain("ann", "nna"))[0][:10], "538 5.7.11")
+
+    def test_login_before_tls(self) -> None:
+        """A login before STARTTLS counts no more behind it."""
+        directlyProvides(self.client.transport, ITLSTransport)
+        self.client.transport.startTLS = lambda context: None  # type: ignore[attr-defined]
+        self.client.protocol.canStartTLS = True  # type: ignore[attr-defined]
+        self.client.say("AUTH PLAIN " + plain("ann", "nna"), "STARTTLS")
+        self.client.say("EHLO x")
+        self.assertEqual(self.client.say("MAIL FROM:<ann@example.org>")[0][:3], "530")
+
+    def test_needed(self) -> None:
+        """Without a login nothing is taken."""
+        self.assertEqual(self.client.say("MAIL FROM:<ann@example.org>"), ["530 5.7.0 AUTH comes first"])
+
+    def test_plain(self) -> None:
+        """PLAIN works with an initial response and without; the message says that its sender was known."""
+        self.assertEqual(self.client.say("AUTH PLAIN " + plain("ann", "nna")), ["235 2.7.0 welcome"])
+        answers = self.client.say(
+            "MAIL FROM:<ann@example.org>", "RCPT TO:<bob@example.org>", "DATA", "a: b", "."
+        )
+        self.assertEqual(answers[-1][:3], "250")
+        self.assertIn(b"with ESMTPA id", self.store.messages("bob")[0])
+        other = Client(self.factory, LOCAL)
+        other.say("EHLO x")
+        self.assertEqual(other.say("auth plain"), ["334 "])
+        self.assertEqual(other.say(plain("bob", "bob")), ["235 2.7.0 welcome"])
+        self.assertEqual(self.accounts.logged_out, 2)
+
+    def test_login(self) -> None:
+        """LOGIN asks for name and password."""
+        self.assertEqual(self.client.say("AUTH LOGIN"), ["334 VXNlcm5hbWU6"])
+        self.assertEqual(self.client.say(b64encode(b"ann")), ["334 UGFzc3dvcmQ6"])
+        self.assertEqual(self.client.say(b64encode(b"nna")), ["235 2.7.0 welcome"])
+        self.assertFalse([line for line in self.client.say("EHLO x") if "AUTH" in line])
+
+    def test_wrong_password(self) -> None:
+        """A wrong password is refused, and too many of them end the connection."""
+        for _ in range(limits.FAILED_LOGINS - 1):
+            answers = self.client.say("AUTH PLAIN " + plain("ann", "no"))
+            self.assertEqual(answers, ["535 5.7.8 invalid user name or password"])
+        answers = self.client.say("AUTH PLAIN " + plain("ann", "no"))
+        self.assertEqual(answers[1], "421 4.7.0 too many failed logins")
+        self.assertTrue(self.client.closed)
+
+    def test_told(self) -> None:
+        """Whoever counts failed logins is told from where they came, for whom, and how."""
+        failures: list[tuple[object, ...]] = []
+
+        class Meter(SilentMeter):
+            def login_failed(self, record: SessionRecord, user: str, mechanism: str, why: str) -> None:
+                failures.append((record.channel.host, user, mechanism, why))
+
+        factory, _, _ = world(submission_factory, self.accounts, meter=Meter())
+        client = Client(factory, LOCAL)
+        client.say("EHLO x", "AUTH PLAIN " + plain("ann", "no"), "AUTH PLAIN " + plain("ann", "nna"))
+        self.assertEqual(failures, [("127.0.0.1", "ann", "PLAIN", "AUTH")])
+
+    def test_bad_exchanges(self) -> None:
+        """What is no proper exchange is refused, and the session goes on."""
+        for lines, answer in (
+            (["AUTH"], "504 5.5.4 this mechanism is not available here"),
+            (["AUTH FOO"], "504 5.5.4 this mechanism is not available here"),
+            (["AUTH PLAIN not-base64"], "501 5.5.2 that is not base64"),
+            (["AUTH PLAIN", "not-base64"], "501 5.5.2 authentication is cancelled"),
+            (["AUTH LOGIN", "*"], "501 5.7.0 authentication is cancelled"),
+            (["AUTH LOGIN", "x" * limits.AUTH_LINE], "500 5.5.2 line too long"),
+            (["RSET"], "250 2.0.0 ok"),
+            (["AUTH PLAIN " + plain("ann", "nna")], "235 2.7.0 welcome"),
+            (
+                ["AUTH PLAIN " + plain("ann", "nna")],
+                "503 5.5.1 AUTH comes behind EHLO, before MAIL, once",
+            ),
+        ):
+            with self.subTest(lines=lines):
+                self.assertEqual(self.client.say(*lines)[-1], answer)
+
+    def test_empty_initial_response(self) -> None:
+        """A "=" is an empty initial response, not a missing one."""
+        self.assertEqual(self.client.say("AUTH LOGIN ="), ["334 UGFzc3dvcmQ6"])
+
+    def test_refused_by_the_mechanism(self) -> None:
+        """A response that the mechanism cannot read is the client's mistake."""
+        self.accounts.trouble = BadCommand("not well-formed")
+        self.assertEqual(self.client.say("AUTH PLAIN"), ["501 5.5.2 not well-formed"])
+
+    def test_trouble(self) -> None:
+        """When the accounts cannot be read the client is to keep its password and try again."""
+        self.accounts.trouble = StoreTrouble(detail="/secret/path")
+        self.assertEqual(self.client.say("AUTH PLAIN"), ["454 4.7.0 login is not available at the moment"])
+
+    def test_own_name(self) -> None:
+        """Nobody writes in another's name; an alias of one's own, an address elsewhere and <> are fine."""
+        self.client.say("AUTH PLAIN " + plain("ann", "nna"))
+        for sender, answer in (
+            ("ann@example.org", "250"), ("Ann+x@EXAMPLE.org", "250"), ("boss@example.org", "250"),
+            ("", "250"), ("ann@elsewhere.example", "250"),
+            ("bob@example.org", "553"), ("nobody@example.org", "553"), ("bob", "553"),
+        ):  # fmt: skip
+            with self.subTest(sender=sender):
+                self.client.say("RSET")
+                self.assertEqual(self.client.say(f"MAIL FROM:<{sender}>")[0][:3], answer)
+
+    def test_no_relaying(self) -> None:
+        """A login makes no relay of this server."""
+        self.client.say("AUTH PLAIN " + plain("ann", "nna"), "MAIL FROM:<ann@example.org>")
+        self.assertEqual(self.client.say("RCPT TO:<eve@elsewhere.example>")[0][:9], "550 5.7.1")
+
+    def test_secrets(self) -> None:
+        """No response of an exchange stands in the transcript."""
+        self.client.say(
+            "AUTH PLAIN " + plain("ann", "no"), "AUTH LOGIN", b64encode(b"ann"), b64encode(b"nna")
+        )
+        shown = "\n".join(self.transcript.lines)
+        self.assertIn("C: AUTH PLAIN ****", shown)
+        for secret in (plain("ann", "no"), b64encode(b"nna").decode()):
+            self.assertNotIn(secret, shown)
+
+    def test_gone_in_the_middle(self) -> None:
+        """A client that goes away within an exchange leaves none behind."""
+        self.client.say("AUTH LOGIN")
+        self.client.drop()
+        self.assertEqual(self.accounts.cancelled, 1)
+
+
+class RealmTests(SynchronousTestCase):
+    """The realm of those who send."""
+
+    def test_opens_nothing(self) -> None:
+        """Whoever logs in to send gets a mailbox with nothing in it, and locks none."""
+        checker = InMemoryUsernamePasswordDatabaseDontUse(ann=b"x")
+        portal = Portal(SenderRealm(), [checker])
+        realm = portal.realm.requestAvatar(b"ann", None, IMailbox)
+        self.assertTrue(verifyObject(IMailbox, realm[1]))
+        self.assertEqual(list(realm[1].entries), [])
+        self.assertRaises(NotImplementedError, portal.realm.requestAvatar, b"ann", None, ITLSTransport)

@@ -1,0 +1,240 @@
+"""How a start goes wrong, and how it goes right as a daemon: one clear line, an exit status, no traceback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from .corpus import awkward_messages, fill_maildir
+from .realserver import DEADLINE, RealServer, environment, twistd, wait_until
+from .strictclient import StrictClient
+
+
+class StartCase(SynchronousTestCase):
+    """A folder to start in, with a Maildir of ann's in ``mail``."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp()).absolute()
+        self.maildir = self.folder / "mail" / "ann"
+        fill_maildir(self.maildir, awkward_messages(large=False)[:3])
+
+    def run_twistd(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run twistd until the process that was started ends."""
+        return subprocess.run(
+            twistd("--pidfile=twistd.pid", "--logfile=twistd.log", *arguments),
+            cwd=self.folder,
+            env=environment(self.folder),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+
+    def taken_port(self) -> int:
+        """A port on which somebody else listens until the test ends."""
+        other = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(other.close)
+        port: int = other.getsockname()[1]
+        return port
+
+    @property
+    def log(self) -> str:
+        """twistd's log file."""
+        path = self.folder / "twistd.log"
+        return path.read_text() if path.exists() else ""
+
+    def assert_left_nothing(self) -> None:
+        """There is no pid file that would keep a second try from starting."""
+        self.assertNotIn("twistd.pid", os.listdir(self.folder))
+
+
+class OneLineTests(StartCase):
+    """``twistd -n pop3toy`` with something wrong."""
+
+    def assert_refused(self, *options: str, says: str) -> None:
+        """It ends with status 1 and one line on standard error, which says what is wrong."""
+        done = self.run_twistd("--nodaemon", "pop3toy", "--port=0", *options)
+        self.assertEqual(done.returncode, 1, done)
+        [line] = done.stderr.splitlines()
+        self.assertTrue(line.startswith("pop3toy: "), line)
+        self.assertIn(says, line)
+        self.assertEqual(done.stdout, "")
+        self.assertNotIn("Traceback", self.log)
+        self.assert_left_nothing()
+
+    def test_port_taken(self) -> None:
+        """A port that is taken is named, with the system's reason."""
+        port = self.taken_port()
+        self.assert_refused("--port", str(port), says=f"127.0.0.1:{port}: address already in use")
+
+    def test_second_port_taken(self) -> None:
+        """One of two endpoints that is taken ends the start, and the other one is not served."""
+        port = self.taken_port()
+        endpoint = f"tcp:{port}:interface=127.0.0.1"
+        self.assert_refused(
+            "--listen=tcp:0:interface=127.0.0.1",
+            f"--listen={endpoint}",
+            says=f"{endpoint}: address already in use",
+        )
+
+    def test_foreign_interface(self) -> None:
+        """An address that this machine does not have is named."""
+        # RFC 5737: 192.0.2.0/24 is for documentation and belongs to nobody.
+        self.assert_refused("--port=0", "--interface=192.0.2.1", says="192.0.2.1")
+
+    def test_folder_missing(self) -> None:
+        """A folder that is not there is named."""
+        self.assert_refused("--maildir=/nowhere/at/all/{user}", "--user=ann:secret", says="/nowhere/at/all")
+
+    def test_folder_is_a_file(self) -> None:
+        """A file where the folder should be is named."""
+        self.assert_refused(f"--maildir={__file__}/{{user}}", "--user=ann:secret", says=__file__)
+
+    def test_user_missing_in_the_path(self) -> None:
+        """Two users in one Maildir: the line tells of ``{user}``."""
+        self.assert_refused(
+            f"--maildir={self.maildir}", "--user=ann:secret", "--user=bob:secret", says="{user}"
+        )
+
+    def test_something_else_in_braces(self) -> None:
+        """A slip in ``{user}`` is found before somebody's mail is looked for in the wrong place."""
+        self.assert_refused(f"--maildir={self.folder}/mail/{{usr}}", "--user=ann:secret", says="{user}")
+
+    def test_nobody_may_log_in(self) -> None:
+        """A Maildir without accounts: the line tells how to give some."""
+        self.assert_refused(f"--maildir={self.folder}/mail/{{user}}", says="--user")
+
+    def test_account_without_password(self) -> None:
+        """``--user`` without a colon: the line tells the form, and does not repeat what may be a password."""
+        done = self.run_twistd("--nodaemon", "pop3toy", "--user=hunter2")
+        self.assertNotIn("hunter2", done.stderr)
+        self.assert_refused("--user=hunter2", says="NAME:PASSWORD")
+
+    def test_bad_option(self) -> None:
+        """An option that does not exist is named, without the whole help above it."""
+        self.assert_refused("--nope", says="--nope")
+
+    def test_argument(self) -> None:
+        """A stray word is refused."""
+        self.assert_refused("extra", says="argument")
+
+    def test_bad_port(self) -> None:
+        """A port that is no number, or too large a one, is called so."""
+        for port in ("abc", "-1", "65536", "25.9", ""):
+            self.assert_refused(f"--port={port}", says="port")
+
+    def test_bad_endpoint(self) -> None:
+        """An endpoint that Twisted does not know is named."""
+        for endpoint in ("nonsense:1", "tcp:abc", "unix", ""):
+            self.assert_refused(f"--listen={endpoint}", says="--listen")
+
+    def test_bad_checker(self) -> None:
+        """A way to authenticate that does not exist is named."""
+        self.assert_refused(f"--maildir={self.folder}/mail/{{user}}", "--auth=nonsense:x", says="nonsense")
+
+    def test_transcript_nowhere(self) -> None:
+        """A transcript that cannot be written is named."""
+        self.assert_refused("--transcript=/nowhere/at/all/t.txt", says="/nowhere/at/all")
+
+
+class DaemonTests(StartCase):
+    """``twistd pop3toy`` goes into the background."""
+
+    def test_start_and_stop(self) -> None:
+        """The command ends with status 0 when the server listens; its pid file names it, SIGTERM ends it."""
+        done = self.run_twistd(
+            "pop3toy", "--port=0", f"--maildir={self.folder}/mail/{{user}}", "--user=ann:secret"
+        )
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+        pid = int((self.folder / "twistd.pid").read_text())
+        self.addCleanup(self._end, pid)
+        found = RealServer.listening(self.log)
+        assert found is not None, self.log
+        with StrictClient(found) as client:
+            client.login()
+            self.assertEqual(client.stat().messages, 3)
+            client.dele(1)
+            client.quit()
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: not (self.folder / "twistd.pid").exists(), "the pid file is gone")
+        self.assertTrue(self.log.endswith("Server Shut Down.\n"))
+        self.assertEqual(len(list(self.maildir.glob("*/*mail*"))), 2)
+
+    def _end(self, pid: int) -> None:
+        # Only if the test has failed before it could end it: the file names no other process.
+        if (self.folder / "twistd.pid").exists():
+            os.kill(pid, signal.SIGKILL)
+
+    def test_relative_maildir(self) -> None:
+        """A path relative to where the command was given means that place, although daemons move."""
+        done = self.run_twistd(
+            "--rundir=/",
+            f"--pidfile={self.folder}/twistd.pid",
+            f"--logfile={self.folder}/twistd.log",
+            "pop3toy",
+            "--port=0",
+            "--maildir=mail/{user}",
+            "--user=ann:secret",
+        )
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        pid = int((self.folder / "twistd.pid").read_text())
+        self.addCleanup(self._end, pid)
+        found = RealServer.listening(self.log)
+        assert found is not None, self.log
+        with StrictClient(found) as client:
+            client.login()
+            self.assertEqual(client.stat().messages, 3)
+            client.quit()
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: not (self.folder / "twistd.pid").exists(), "the pid file is gone")
+
+    def test_port_taken(self) -> None:
+        """The command reports the failure, the log has it as well, and nothing is left behind."""
+        port = self.taken_port()
+        done = self.run_twistd("pop3toy", f"--port={port}")
+        self.assertEqual(done.returncode, 1)
+        reason = f"cannot listen on 127.0.0.1:{port}: address already in use"
+        self.assertIn(reason, done.stderr)
+        self.assertIn(reason, self.log)
+        self.assertNotIn("Traceback", done.stderr + self.log)
+        self.assert_left_nothing()
+
+    def test_bad_option(self) -> None:
+        """A mistake on the command line is told before the command goes into the background."""
+        done = self.run_twistd("pop3toy", "--nope")
+        self.assertEqual(done.returncode, 1)
+        [line] = done.stderr.splitlines()
+        self.assertIn("--nope", line)
+        self.assert_left_nothing()
+
+
+class HelpTests(StartCase):
+    """What is asked for on purpose is not an error."""
+
+    def test_help(self) -> None:
+        """``--help`` ends with status 0 and tells every option of issue and README."""
+        done = self.run_twistd("pop3toy", "--help")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        for option in (
+            "--port",
+            "--interface",
+            "--listen",
+            "--maildir",
+            "--create",
+            "--user",
+            "--auth",
+            "--transcript",
+        ):
+            self.assertIn(f"{option}", done.stdout)
+
+    def test_version(self) -> None:
+        """``--version`` is pop3toy's own."""
+        done = self.run_twistd("pop3toy", "--version")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertTrue(done.stdout.startswith("pop3toy "), done.stdout)

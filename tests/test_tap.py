@@ -1,0 +1,354 @@
+"""The whole server made of options: every combination starts and stops, every mistake is one line."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+
+from pop3toy.auth.admin import add_user
+from pop3toy.auth.guard import Guard
+from pop3toy.service import ReloadService
+from pop3toy.tap import access, makeService
+
+from .test_options import _Reactor, parsed
+from .test_start_errors import StartCase
+from .tls_world import Authority
+
+LOOPBACK = IPv4Address("TCP", "127.0.0.1", 50110)
+STRANGER = IPv4Address("TCP", "192.0.2.7", 50110)
+
+
+class TapCase(SynchronousTestCase):
+    """A folder with everything that options can name."""
+
+    def setUp(self) -> None:
+        self.reactor = _Reactor()
+        self.folder = Path(self.mktemp()).absolute()
+        (self.folder / "mail" / "ann" / "new").mkdir(parents=True)
+        self.authority = Authority(self.folder)
+        self.authority.issue("localhost").write(self.folder / "localhost.pem")
+        (self.folder / "names").mkdir()
+        self.authority.issue("a.example").write(self.folder / "names" / "a.pem")
+        (self.folder / "aliases").write_text("postmaster: ann\n")
+        self.accounts = self.folder / "accounts"
+        self.patch_environment()
+
+    def patch_environment(self) -> None:
+        """What --self-signed makes lands in the test's folder."""
+        import os
+
+        self.patch(os, "environ", {**os.environ, "XDG_DATA_HOME": str(self.folder / "data")})
+
+    def user(self, name: str, scheme: str = "PLAIN") -> None:
+        """Another line of the accounts file."""
+        add_user(self.accounts, name, "secret", scheme=scheme)
+
+    def warnings(self, *options: str) -> list[str]:
+        """What the log warns of when the server is put together."""
+        with capturedLogs() as events:
+            makeService(parsed(f"--maildir={self.folder}/mail/{{user}}", *options), self.reactor)
+        return [formatEvent(event) or "" for event in events if event["log_level"].name == "warn"]
+
+    def talk(self, port: int, *lines: bytes, peer: IPv4Address = LOOPBACK) -> bytes:
+        """What the server at one of its ports answers to these lines."""
+        [factory] = [server[1] for server in self.reactor.tcpServers if server[0] == port]
+        protocol = factory.buildProtocol(peer)
+        transport = StringTransport(peerAddress=peer, lenient=True)
+        protocol.makeConnection(transport)
+        protocol.dataReceived(b"".join(line + b"\r\n" for line in lines))
+        said: bytes = transport.value()
+        protocol.connectionLost()
+        return said
+
+
+class CombinationTests(TapCase):
+    """What goes together works together."""
+
+    def test_every_combination(self) -> None:
+        """Ports, certificates, accounts and ways for mail to come in start and stop, each with each."""
+        self.user("ann")
+        passwords = self.folder / "passwords"
+        passwords.write_text("bob:secret\n")
+        maildir = f"--maildir={self.folder}/mail/{{user}}"
+        ports: list[tuple[str, ...]] = [
+            ("--port=1",),
+            ("--listen=tcp:1:interface=127.0.0.1", "--listen=haproxy:tcp:2:interface=127.0.0.1"),
+        ]
+        certificates: list[tuple[str, ...]] = [
+            (),
+            ("--self-signed",),
+            (f"--certificate={self.folder}/localhost.pem", "--tls-port=3"),
+            (f"--certificates={self.folder}/names", "--tls-listen=haproxy:tcp:3:interface=127.0.0.1"),
+            (
+                f"--certificate={self.folder}/localhost.pem",
+                f"--client-ca={self.authority.file}",
+                "--tls-port=3",
+            ),
+        ]
+        accounts: list[tuple[str, ...]] = [
+            ("--user=ann:secret",),
+            (maildir, "--user=ann:secret", "--allow-cleartext"),
+            (maildir, f"--accounts={self.accounts}", "--renew-hashes", "--login-delay=5"),
+            (
+                maildir,
+                f"--accounts={self.accounts}",
+                "--user=carl:x",
+                f"--auth=file:{passwords}",
+                "--master=ann",
+            ),
+            (
+                maildir,
+                "--user=ann:secret",
+                "--anonymous=ann",
+                "--introspection=https://auth.example/introspect",
+            ),
+        ]
+        mail: list[tuple[str, ...]] = [
+            (),
+            ("--smtp-port=4", "--submission-port=5"),
+            (
+                f"--lmtp=unix:{self.folder}/lmtp.sock",
+                "--smtp=tcp:4:interface=127.0.0.1",
+                "--max-message-size=1000",
+            ),
+        ]
+        tried = 0
+        for parts in itertools.product(ports, certificates, accounts, mail):
+            options = [option for part in parts for option in part]
+            self.reactor = _Reactor()
+            hang_up = signal.getsignal(signal.SIGHUP)
+            service = makeService(parsed("--transcript=off", *options), self.reactor)
+            service.privilegedStartService()
+            service.startService()
+            said = self.talk(1, b"CAPA", b"QUIT")
+            self.assertTrue(said.startswith(b"+OK pop3toy ready"), options)
+            self.assertEqual(b"\r\nSTLS\r\n" in said, bool(parts[1]), options)
+            self.assertEqual(b"\r\nLOGIN-DELAY 5\r\n" in said, "--login-delay=5" in options, options)
+            self.assertEqual(b" ANONYMOUS" in said, "--anonymous=ann" in options, options)
+            opened = {server[0] for server in self.reactor.tcpServers}
+            self.assertEqual(3 in opened, any(option.startswith("--tls-") for option in options), options)
+            self.assertEqual(4 in opened, bool(parts[3]), options)
+            self.assertEqual(bool(self.reactor.unixServers), parts[3] == mail[2], options)
+            self.successResultOf(service.stopService())
+            self.assertEqual(signal.getsignal(signal.SIGHUP), hang_up, options)
+            self.assertEqual(self.reactor.getDelayedCalls(), [], options)
+            tried += 1
+        self.assertEqual(tried, 150)
+
+    def test_policy(self) -> None:
+        """Clear-text passwords: from this machine, and from elsewhere only where the options say so."""
+        for options, peer, allowed in (
+            ((), LOOPBACK, True),
+            ((), STRANGER, False),
+            (("--allow-cleartext",), STRANGER, True),
+            (("--self-signed",), STRANGER, False),
+        ):
+            self.reactor = _Reactor()
+            service = makeService(parsed("--transcript=off", "--port=1", *options), self.reactor)
+            service.privilegedStartService()
+            said = self.talk(1, b"CAPA", b"AUTH", b"USER user", peer=peer)
+            self.assertEqual(b"\r\nUSER\r\n" in said, allowed)
+            self.assertEqual(b" PLAIN" in said, allowed)
+            self.assertEqual(b"\r\nPLAIN\r\n" in said, allowed)
+            self.assertEqual(said.endswith(b"+OK send PASS\r\n"), allowed)
+            service.startService()
+            self.successResultOf(service.stopService())
+
+    def test_mechanisms(self) -> None:
+        """``--mechanisms`` leaves out all others, USER and APOP among them."""
+        service = makeService(
+            parsed("--transcript=off", "--port=1", "--mechanisms=scram-sha-256,USER"), self.reactor
+        )
+        service.privilegedStartService()
+        said = self.talk(1, b"CAPA", b"APOP user 0", b"AUTH")
+        self.assertTrue(said.startswith(b"+OK pop3toy ready\r\n"), said)
+        self.assertIn(b"\r\nUSER\r\nSASL SCRAM-SHA-256\r\n", said)
+        self.assertTrue(said.endswith(b"mechanisms follow\r\nSCRAM-SHA-256\r\n.\r\n"), said)
+        service.startService()
+        self.successResultOf(service.stopService())
+
+    def test_sessions_of_one_user(self) -> None:
+        """``--max-per-user`` reaches whoever counts, and 10 is the default."""
+        made: list[Any] = []
+
+        def guard(clock: Any, limits: Any, counts: Any) -> Guard:
+            made.append(limits)
+            return Guard(clock, limits, counts)
+
+        self.patch(access, "Guard", guard)
+        for options, most in (((), 10), (("--max-per-user=3",), 3)):
+            makeService(parsed("--transcript=off", *options), _Reactor())
+            self.assertEqual(made[-1].sessions_per_user, most)
+
+    def test_limits(self) -> None:
+        """``--max-connections`` and ``--max-per-address`` reach whoever counts."""
+        for option, why in (
+            ("--max-per-address=1", b"too many connections from your address"),
+            ("--max-connections=1", b""),
+        ):
+            self.reactor = _Reactor()
+            service = makeService(parsed("--transcript=off", "--port=1", option), self.reactor)
+            service.privilegedStartService()
+            [(_, factory, _, _)] = self.reactor.tcpServers
+            heard = []
+            for _ in range(2):
+                protocol = factory.buildProtocol(STRANGER)
+                transport = StringTransport(peerAddress=STRANGER, lenient=True)
+                protocol.makeConnection(transport)
+                heard.append((transport, protocol))
+            if why:
+                self.assertEqual(heard[1][0].value(), b"-ERR [SYS/TEMP] " + why + b"\r\n")
+            else:
+                # The stranger who came first makes room.
+                self.assertTrue(heard[0][0].disconnecting)
+                self.assertTrue(heard[1][0].value().startswith(b"+OK"))
+            for _, protocol in heard:
+                protocol.connectionLost()
+            service.startService()
+            self.successResultOf(service.stopService())
+
+    def test_hang_up(self) -> None:
+        """SIGHUP ends the bare toy, with its terminal, and no server of real mail or with a certificate."""
+        for options, safe in (
+            ((), False),
+            (("--self-signed",), True),
+            ((f"--maildir={self.folder}/mail/{{user}}",), True),
+        ):
+            service: Any = makeService(parsed("--transcript=off", "--user=ann:x", *options), self.reactor)
+            self.assertEqual(any(isinstance(part, ReloadService) for part in service), safe, options)
+
+
+class MixedAccountsTests(TapCase):
+    """Accounts that cannot all use what is announced."""
+
+    def test_told(self) -> None:
+        """At start the log says who is left out: how many of how many, for each mechanism."""
+        for name, scheme in (
+            ("ann", "PLAIN"),
+            ("bob", "ARGON2ID"),
+            ("carl", "SCRAM-SHA-256"),
+            ("dora", "PLAIN"),
+        ):
+            self.user(name, scheme)
+        [said] = self.warnings(f"--accounts={self.accounts}")
+        self.assertIn(f"accounts file {self.accounts}: not every user can use ", said)
+        self.assertIn(
+            "APOP (not for 2 of 4), CRAM-MD5 (not for 2 of 4),"
+            " SCRAM-SHA-1 (not for 2 of 4), SCRAM-SHA-256 (not for 1 of 4)",
+            said,
+        )
+        self.assertIn("--mechanisms", said)
+
+    def test_alike(self) -> None:
+        """Accounts in one scheme, whichever it is, are no reason to warn; nor is an empty file."""
+        for scheme in ("PLAIN", "ARGON2ID", "SCRAM-SHA-256"):
+            self.accounts.unlink(missing_ok=True)
+            self.user("ann", scheme)
+            self.user("bob", scheme)
+            self.assertEqual(self.warnings(f"--accounts={self.accounts}"), [], scheme)
+        self.accounts.write_bytes(b"")
+        self.assertEqual(self.warnings(f"--accounts={self.accounts}"), [])
+
+    def test_mechanisms(self) -> None:
+        """What is not announced is not warned of."""
+        self.user("ann", "PLAIN")
+        self.user("bob", "ARGON2ID")
+        self.assertEqual(self.warnings(f"--accounts={self.accounts}", "--mechanisms=USER,PLAIN,LOGIN"), [])
+        [said] = self.warnings(f"--accounts={self.accounts}", "--mechanisms=USER,SCRAM-SHA-256-PLUS")
+        self.assertIn("can use SCRAM-SHA-256 (not for 1 of 2), announced", said)
+
+    def test_users_on_the_command_line(self) -> None:
+        """Their passwords are known, so that everything is announced, and the whole file is left out."""
+        self.user("bob", "ARGON2ID")
+        [said] = self.warnings(f"--accounts={self.accounts}", "--user=ann:secret")
+        self.assertIn("APOP (not for 1 of 1)", said)
+
+
+class OneLineTests(TapCase):
+    """Mistakes that are found when the server is put together."""
+
+    def assert_refused(self, says: str, *options: str) -> None:
+        """One line that says this, and nothing was started."""
+        end = self.assertRaises(SystemExit, makeService, parsed("--transcript=off", *options), self.reactor)
+        self.assertTrue(str(end.code).startswith("pop3toy: "), end.code)
+        self.assertEqual(len(str(end.code).splitlines()), 1)
+        self.assertIn(says, str(end.code))
+        self.assertEqual(self.reactor.tcpServers, [])
+
+    def test_certificates(self) -> None:
+        """Expired, mismatched, protected, missing, empty: each in its words."""
+        hour = timedelta(hours=1)
+        path = self.folder / "bad.pem"
+        good, other = self.authority.issue("localhost"), self.authority.issue("localhost")
+        expired = self.authority.issue("localhost", begins=-2 * hour, ends=-hour)
+        for content, says in (
+            (expired.certificate + expired.key, "bad.pem: valid from "),
+            (good.certificate + other.key, "bad.pem is not the key of this certificate"),
+            (good.certificate + good.locked_key, "bad.pem: the key is protected by a passphrase; remove it"),
+            (good.certificate, "bad.pem: no private key in PEM in it"),
+            (b"", "bad.pem: no certificate in PEM in it"),
+        ):
+            path.write_bytes(content)
+            self.assert_refused(says, f"--certificate={path}")
+        path.unlink()
+        self.assert_refused("bad.pem: no such file or directory", f"--certificate={path}")
+        self.assert_refused(
+            "bad.pem: no such file", f"--certificate={self.folder}/localhost.pem", f"--key={path}"
+        )
+        self.assert_refused("nowhere: ", f"--certificates={self.folder}/nowhere")
+        self.assert_refused("no NAME.pem", f"--certificates={self.folder}/mail")
+        self.assert_refused(
+            "nobody.crt",
+            f"--certificate={self.folder}/localhost.pem",
+            f"--client-ca={self.folder}/nobody.crt",
+        )
+
+    def test_self_signed_nowhere(self) -> None:
+        """A certificate for trying that cannot be kept is told with the place."""
+        (self.folder / "data").write_text("a file")
+        self.assert_refused(f"{self.folder}/data/pop3toy: ", "--self-signed")
+
+    def test_endpoints(self) -> None:
+        """An endpoint that cannot be read is named with its option, those behind a proxy too."""
+        for option in ("listen", "tls-listen", "smtp", "lmtp"):
+            for endpoint in ("nonsense:1", "haproxy:nonsense:1", "haproxy:", "haproxy:tcp:x"):
+                self.assert_refused(f"--{option} {endpoint}: ", f"--{option}={endpoint}", "--self-signed")
+
+    def test_introspection(self) -> None:
+        """A token would not be sent over a network in the clear."""
+        self.assert_refused(
+            "--introspection: an introspection endpoint is an https: address",
+            f"--maildir={self.folder}/mail/{{user}}",
+            "--introspection=http://auth.example/introspect",
+        )
+
+
+class ExitTests(StartCase):
+    """The same through twistd: what a shell sees."""
+
+    def test_status(self) -> None:
+        """One line on standard error, exit status 1, no traceback, no pid file."""
+        (self.folder / "empty.pem").write_bytes(b"")
+        for options in (
+            (f"--certificate={self.folder}/empty.pem",),
+            (f"--certificates={self.folder}/mail",),
+            ("--self-signed", "--tls-listen=nonsense:1"),
+            ("--tls-port=0",),
+            ("--mechanisms=NONSENSE",),
+            ("--login-delay=soon",),
+        ):
+            done = self.run_twistd("--nodaemon", "pop3toy", "--port=0", *options)
+            self.assertEqual(done.returncode, 1, options)
+            [line] = done.stderr.splitlines()
+            self.assertTrue(line.startswith("pop3toy: "), line)
+            self.assertEqual(done.stdout, "")
+            self.assertNotIn("Traceback", self.log)
+            self.assert_left_nothing()

@@ -1,0 +1,736 @@
+"""Workers: what a supervisor does with processes that are none, and with real ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import SkipTest, skipIf
+
+from twisted.internet.error import ProcessDone, ProcessTerminated
+from twisted.internet.task import Clock
+from twisted.logger import LogLevel
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from pop3toy.transcript import _pieces
+from pop3toy.workers.supervisor import Launch, Supervisor, pause_before
+from pop3toy.workers.talk import COUNTS, REPORTS, SOCKETS, Brief, Lines, Report, Word, read, write
+from pop3toy.workers.worker import Lifeline, LogToSupervisor, Reports, read_line
+
+from .corpus import awkward_messages, fill_maildir
+from .realserver import DEADLINE, RealServer, environment, maildir_options, twistd, wait_until
+from .strictclient import Refused, StrictClient
+
+
+class FakeProcess:
+    """A process that does nothing but what the test says."""
+
+    def __init__(self, protocol: Any, pid: int, descriptors: dict[int, Any]) -> None:
+        self.protocol = protocol
+        self.pid = pid
+        self.descriptors = descriptors
+        self.heard: list[object] = []
+        self.stdin_open = True
+        self.signals: list[str] = []
+
+    def write(self, data: bytes) -> None:
+        assert self.stdin_open
+        self.heard += [read(line) for line in data.splitlines()]
+
+    def closeStdin(self) -> None:
+        self.stdin_open = False
+
+    def signalProcess(self, name: str) -> None:
+        self.signals.append(name)
+
+    def reports(self, *report: object) -> None:
+        """It tells something."""
+        self.protocol.childDataReceived(REPORTS, write(report))
+
+    def ends(self, status: int = 0, by: int | None = None) -> None:
+        """It is gone."""
+        why = ProcessDone(0) if not (status or by) else ProcessTerminated(status or None, by, 0)
+        self.protocol.processEnded(Failure(why))
+
+
+class FakeReactor(Clock):
+    """Starts processes that are none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started: list[FakeProcess] = []
+        self.trouble: OSError | None = None
+
+    def callWhenRunning(self, function: Any) -> None:
+        function()
+
+    def spawnProcess(self, protocol: Any, executable: str, args: Any, env: Any, childFDs: Any) -> None:
+        if self.trouble is not None:
+            raise self.trouble
+        process = FakeProcess(protocol, 1000 + len(self.started), childFDs)
+        self.started.append(process)
+        protocol.makeConnection(process)
+
+
+class SupervisorTests(SynchronousTestCase):
+    """What the supervisor does when something happens."""
+
+    def setUp(self) -> None:
+        self.reactor = FakeReactor()
+        self.dead: list[int] = []
+        self.events: list[dict[str, Any]] = []
+        self.hopeless: list[str] = []
+        launch = Launch(
+            command=["python"],
+            environment={},
+            brief=lambda number: Brief(number, 2, 2, ["--port=0"], "/"),
+            sockets=lambda: [21, 22],
+            counts=20,
+        )
+        self.supervisor = Supervisor(
+            self.reactor,
+            launch,
+            2,
+            grace=20,
+            ended=self.dead.append,
+            publish=self.events.append,
+            hopeless=self.hopeless.append,
+        )
+        self.supervisor.startService()
+
+    def both_serve(self) -> tuple[FakeProcess, FakeProcess]:
+        """The first two, which serve now."""
+        first, second = self.reactor.started
+        first.reports(Report.READY)
+        second.reports(Report.READY)
+        return first, second
+
+    def test_start(self) -> None:
+        """Each worker gets the sockets, the counts and its brief."""
+        for number, process in enumerate(self.reactor.started):
+            self.assertEqual(
+                {0: "w", 1: 1, 2: "r", REPORTS: "r", COUNTS: 20, SOCKETS: 21, SOCKETS + 1: 22},
+                process.descriptors,
+            )
+            [brief] = process.heard
+            self.assertEqual(Brief(number, 2, 2, ["--port=0"], "/"), Brief.of(write(brief)))
+
+    def test_again(self) -> None:
+        """A worker that dies is started again at once, then after 1, 2, 4 ... 60 seconds."""
+        first, _ = self.both_serve()
+        pauses = []
+        process = first
+        for _ in range(9):
+            process.ends(by=signal.SIGKILL)
+            [call] = self.reactor.getDelayedCalls()
+            pauses.append(call.getTime() - self.reactor.seconds())
+            self.reactor.advance(pauses[-1])
+            process = self.reactor.started[-1]
+            process.reports(Report.READY)
+        self.assertEqual([0, 1, 2, 4, 8, 16, 32, 60, 60], pauses)
+        self.assertEqual([0] * 9, self.dead)
+        self.reactor.advance(60)
+        process.ends(status=1)
+        self.assertEqual(
+            [self.reactor.seconds()], [call.getTime() for call in self.reactor.getDelayedCalls()]
+        )
+
+    def test_pauses(self) -> None:
+        """What has not even come to serve is not tried again at once."""
+        self.assertEqual([1, 2, 4], [pause_before(start, served=False) for start in range(3)])
+        self.assertEqual(60, pause_before(10**6, served=True))
+
+    def test_hopeless(self) -> None:
+        """If not one has come to serve, the first reason is told, and nothing is tried again."""
+        first, second = self.reactor.started
+        first.reports(Report.REFUSED, "key.pem: permission denied")
+        first.ends(status=1)
+        self.assertEqual([], self.hopeless)
+        second.reports(Report.REFUSED, "key.pem: permission denied")
+        second.ends(status=1)
+        self.assertEqual(["key.pem: permission denied"], self.hopeless)
+        self.assertEqual([], self.reactor.getDelayedCalls())
+
+    def test_not_hopeless(self) -> None:
+        """As long as one has served, the others are tried again and again."""
+        first, second = self.reactor.started
+        first.reports(Report.READY)
+        second.ends(status=1)
+        first.ends(status=1)
+        self.assertEqual([], self.hopeless)
+        self.reactor.advance(1)
+        self.assertEqual(4, len(self.reactor.started))
+
+    def test_cannot_be_started(self) -> None:
+        """A system that can start no process now is asked again."""
+        first, _ = self.both_serve()
+        self.reactor.trouble = OSError(11, "Resource temporarily unavailable")
+        first.ends(by=signal.SIGSEGV)
+        self.reactor.advance(0)
+        self.assertEqual(2, len(self.reactor.started))
+        self.reactor.trouble = None
+        self.reactor.advance(2)
+        self.assertEqual(3, len(self.reactor.started))
+
+    def test_stop(self) -> None:
+        """Workers are let end, and waited for; none is started again."""
+        first, second = self.both_serve()
+        stopped = self.supervisor.stopService()
+        self.assertEqual((False, False), (first.stdin_open, second.stdin_open))
+        first.ends()
+        self.assertNoResult(stopped)
+        second.ends()
+        self.successResultOf(stopped)
+        self.assertEqual(([], [], []), (self.reactor.getDelayedCalls(), first.signals, second.signals))
+        self.assertEqual(2, len(self.reactor.started))
+
+    def test_stop_takes_too_long(self) -> None:
+        """A worker that does not end is killed."""
+        first, second = self.both_serve()
+        stopped = self.supervisor.stopService()
+        second.ends()
+        self.reactor.advance(20)
+        self.assertEqual((["KILL"], []), (first.signals, second.signals))
+        first.ends(by=signal.SIGKILL)
+        self.successResultOf(stopped)
+
+    def test_stop_between(self) -> None:
+        """A worker that waits to be started again is not started."""
+        first, second = self.both_serve()
+        first.ends()
+        stopped = self.supervisor.stopService()
+        second.ends()
+        self.successResultOf(stopped)
+        self.reactor.advance(100)
+        self.assertEqual(2, len(self.reactor.started))
+
+    def test_reload(self) -> None:
+        """All workers are told to read their files again."""
+        first, second = self.both_serve()
+        self.supervisor.reload()
+        self.assertEqual((Word.RELOAD, Word.RELOAD), (first.heard[-1], second.heard[-1]))
+
+    def test_make_room(self) -> None:
+        """A worker that needs room is heard by the one it means; nonsense is heard by nobody."""
+        first, second = self.both_serve()
+        first.reports(Report.TELL, 1, Word.FEWER_READERS)
+        self.assertEqual(Word.FEWER_READERS, second.heard[-1])
+        for nonsense in ((7, "reload"), (-1, "reload"), (None, "reload"), (1, "dance"), (1,), ()):
+            first.reports(Report.TELL, *nonsense)
+        self.assertEqual((1, 2), (len(first.heard), len(second.heard)))
+        self.flushLoggedErrors()
+
+    def test_log(self) -> None:
+        """A worker's log lines are put together and keep their time, level and origin."""
+        first, _ = self.reactor.started
+        lines = write([Report.LOG, "warn", "pop3toy.meters#warn", 12.5, "login {failed}\nreally"])
+        for octet in lines:
+            first.protocol.childDataReceived(REPORTS, bytes([octet]))
+        [event] = self.events
+        self.assertEqual(
+            (LogLevel.warn, "pop3toy.meters#warn", 12.5, "login {failed}\nreally"),
+            (event["log_level"], event["log_system"], event["log_time"], event["text"]),
+        )
+
+
+class WorkerSideTests(SynchronousTestCase):
+    """A worker's ends of the pipes."""
+
+    def setUp(self) -> None:
+        self.read_end, self.write_end = os.pipe()
+        self.addCleanup(os.close, self.read_end)
+
+    def test_first_line(self) -> None:
+        """The brief is read to its end and no further."""
+        os.write(self.write_end, b'{"a": 1}\n"reload"\n')
+        self.assertEqual(b'{"a": 1}\n', read_line(self.read_end))
+        self.assertEqual(b'"reload"\n', read_line(self.read_end))
+        os.close(self.write_end)
+        self.assertEqual(b"", read_line(self.read_end))
+
+    def test_words(self) -> None:
+        """Words are done, unknown ones are not, and the end stops, once."""
+        done: list[str] = []
+        reactor = FakeReader()
+        does = {word: lambda word=word: done.append(word) for word in Word}
+        lifeline = Lifeline(reactor, self.read_end, does, lambda: done.append("stop"))
+        os.write(self.write_end, write(Word.RELOAD) + write("dance") + b"\xff\n" + write({}) + b'"fewer')
+        lifeline.doRead()
+        os.write(self.write_end, b' readers"\n')
+        lifeline.doRead()
+        lifeline.doRead()
+        self.assertEqual(["reload", "fewer readers"], done)
+        os.close(self.write_end)
+        lifeline.doRead()
+        lifeline.connectionLost(Failure(ProcessDone(0)))
+        self.assertEqual(["reload", "fewer readers", "stop"], done)
+        self.assertEqual([], reactor.readers)
+
+    def test_log_waits_a_moment(self) -> None:
+        """What is said goes up with what is said soon after; a warning goes at once, and nothing is lost."""
+        reactor = FakeReader()
+        log = LogToSupervisor(Reports(self.write_end), reactor)
+        os.set_blocking(self.read_end, False)
+        events = [
+            {"log_format": "{text}", "text": "one", "log_level": LogLevel.info, "log_namespace": "x"},
+            {"log_format": "tw{o}", "o": "o", "log_level": LogLevel.info, "log_namespace": "x"},
+        ]
+        for event in events:
+            log(event)
+        self.assertRaises(BlockingIOError, os.read, self.read_end, 1)
+        reactor.advance(1)
+        self.assertEqual(["one", "two"], self.texts())
+        log(events[0])
+        log({**events[0], "log_level": LogLevel.warn, "log_time": 2.5})
+        self.assertEqual(["one", "one"], self.texts())
+        log({"log_format": "", "log_level": LogLevel.critical, "log_failure": Failure(ValueError("oh"))})
+        [text] = self.texts()
+        self.assertIn("ValueError: oh", text)
+        os.close(self.write_end)
+
+    def texts(self) -> list[str]:
+        """The texts that have gone up."""
+        return [json.loads(line)[-1] for line in os.read(self.read_end, 100_000).splitlines()]
+
+    def test_lines(self) -> None:
+        """Pieces become lines; what is left at the end is one too."""
+        lines, rest = Lines(), []
+        self.assertEqual(
+            [[], [b"ab", b""], []], [list(lines.add(piece)) for piece in (b"a", b"b\n\nc", b"d")]
+        )
+        lines.rest(rest.append)
+        lines.rest(rest.append)
+        self.assertEqual([b"cd"], rest)
+
+    def test_whole_lines(self) -> None:
+        """What several processes write to one pipe is written in pieces that are whole lines and not cut."""
+        os.close(self.write_end)
+        lines = ["é" * length for length in (1, 2000, 47, 1990, 5000, 3, 4)]
+        pieces = list(_pieces(lines))
+        self.assertEqual("".join(f"{line}\n" for line in lines), "".join(pieces))
+        for piece in pieces:
+            self.assertTrue(piece.endswith("\n"))
+            self.assertTrue(len(piece.encode()) <= 4096 or piece.count("\n") == 1)
+        self.assertLess(len(pieces), len(lines))
+
+
+class FakeReader(Clock):
+    """A reactor that remembers who reads."""
+
+    running = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.readers: list[object] = []
+
+    def addReader(self, reader: object) -> None:
+        self.readers.append(reader)
+
+    def removeReader(self, reader: object) -> None:
+        if reader in self.readers:
+            self.readers.remove(reader)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs: is there and is no zombie."""
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
+
+def pids(log: str) -> dict[int, int]:
+    """The process of each worker, as the log tells; the last that served under each number."""
+    return {int(n): int(pid) for n, pid in re.findall(r"worker (\d+) serves \(process (\d+)\)", log)}
+
+
+class RealCase(SynchronousTestCase):
+    """Servers with workers, in processes of their own, with mail of ann's and bob's."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp()).absolute()
+        for user in ("ann", "bob"):
+            fill_maildir(self.folder / "mail" / user, awkward_messages(large=False)[:3])
+        self.home = self.folder / "home"
+        self.home.mkdir()
+
+    def start(self, *options: str, workers: int = 2) -> RealServer:
+        """A server whose workers all serve."""
+        mail = maildir_options(self.folder / "mail", ["ann:secret", "bob:secret"])
+        server = RealServer(*mail, f"--workers={workers}", *options, folder=self.home)
+        self.addCleanup(server.terminate)
+        wait_until(lambda: len(pids(server.log)) == workers, "all workers serve")
+        return server
+
+    @contextmanager
+    def only(self, server: RealServer, worker: int) -> Iterator[int]:
+        """While nobody else can accept; gives the port."""
+        others = [pid for number, pid in pids(server.log).items() if number != worker]
+        for pid in others:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield server.port
+        finally:
+            for pid in others:
+                os.kill(pid, signal.SIGCONT)
+
+    def client(self, server: RealServer, worker: int) -> StrictClient:
+        """A client whom this worker has greeted."""
+        with self.only(server, worker) as port:
+            client = StrictClient(port)
+            self.addCleanup(client.close)
+            return client
+
+
+class RealWorkersTests(RealCase):
+    """``twistd -n pop3toy --workers``."""
+
+    def test_serve_and_stop(self) -> None:
+        """Each serves, no two sessions have one number, and all end together, in order."""
+        server = self.start(workers=3)
+        for worker in (1, 2, 3, 1):
+            client = self.client(server, worker)
+            client.login()
+            self.assertEqual(3, client.stat().messages)
+            client.quit()
+        everybody = pids(server.log).values()
+        wait_until(lambda: server.log.count(" end: ") == 4, "the log tells of all sessions")
+        numbers = re.findall(r" login: session=(\d+) ", server.log)
+        self.assertEqual(4, len(set(numbers)), numbers)
+        self.assertEqual({"0", "1", "2"}, {str((int(number) - 1) % 3) for number in numbers})
+        self.assertTrue(server.terminate())
+        self.assertEqual([], [pid for pid in everybody if alive(pid)])
+        self.assertNotIn("Traceback", server.log)
+        self.assertNotIn("killed", server.log)
+
+    def test_locks(self) -> None:
+        """A maildrop that is open at one worker is locked at the other, and free when that one is killed."""
+        server = self.start()
+        self.client(server, 1).login()
+        with self.assertRaises(Refused) as caught:
+            self.client(server, 2).login()
+        self.assertEqual(b"IN-USE", caught.exception.code)
+        self.client(server, 2).login(b"bob")
+        os.kill(pids(server.log)[1], signal.SIGKILL)
+        wait_until(lambda: len(re.findall("worker 1 serves", server.log)) == 2, "it is started again")
+        self.client(server, 1).login()
+
+    def test_limits(self) -> None:
+        """Connections of one address count together; those of a worker that is killed are given back."""
+        server = self.start("--max-per-address=4")
+        for worker in (1, 2, 1, 1):
+            self.client(server, worker)
+        for worker in (1, 2):
+            self.assertRaises(Refused, self.client, server, worker)
+        os.kill(pids(server.log)[1], signal.SIGKILL)
+        wait_until(lambda: len(re.findall("worker 1 serves", server.log)) == 2, "it is started again")
+        self.assertIn("worker 1 was ended by signal 9 (SIGKILL)", server.log)
+        for worker in (2, 1, 2):
+            self.client(server, worker)
+        for worker in (1, 2):
+            self.assertRaises(Refused, self.client, server, worker)
+
+    def test_room(self) -> None:
+        """When all places are taken by strangers of one worker, who comes to another gets one of theirs."""
+        server = self.start("--max-connections=3")
+        idle = [self.client(server, 1) for _ in range(3)]
+        user = self.client(server, 2)
+        user.login()
+        idle[0].ended()
+        self.assertEqual(3, user.stat().messages)
+        for client in idle[1:]:
+            client.command(b"CAPA")
+
+    def test_penalties(self) -> None:
+        """Bad passwords at one worker make the next attempt at another wait."""
+        server = self.start()
+        for _ in range(4):
+            self.assertRaises(Refused, self.client(server, 1).login, b"bob", b"wrong")
+        other = self.client(server, 2)
+        # From below only: a busy machine may take longer.
+        before = time.monotonic()
+        other.login()
+        self.assertGreater(time.monotonic() - before, 0.9)
+
+    def test_login_delay(self) -> None:
+        """LOGIN-DELAY is kept between workers."""
+        server = self.start("--login-delay=600")
+        client = self.client(server, 1)
+        client.login()
+        client.quit()
+        with self.assertRaises(Refused) as caught:
+            self.client(server, 2).login()
+        self.assertEqual(b"LOGIN-DELAY", caught.exception.code)
+
+    def test_reload(self) -> None:
+        """SIGHUP to the supervisor makes every worker read its certificates again."""
+        server = self.start("--self-signed")
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: server.log.count("certificates reloaded") == 2, "both have reloaded")
+        self.client(server, 1).login()
+
+    def test_supervisor_killed(self) -> None:
+        """Workers do not outlive a supervisor that is killed, and the port is free."""
+        server = self.start()
+        everybody, port = pids(server.log).values(), server.port
+        server.kill()
+        wait_until(lambda: not any(map(alive, everybody)), "the workers have ended")
+        socket.create_server(("127.0.0.1", port)).close()
+
+    def test_several_ports(self) -> None:
+        """Each socket is served for what it was opened for, and a Unix socket outlives a worker."""
+        path = self.folder / "pop3.sock"
+        # A Unix socket's name is at most 107 octets long.
+        short = os.path.relpath(path, self.home)
+        server = self.start(
+            "--self-signed",
+            "--listen=tcp:0:interface=127.0.0.1",
+            f"--listen=unix:{short}",
+            "--tls-listen=tcp:0:interface=127.0.0.1",
+            "--lmtp=tcp:0:interface=127.0.0.1",
+        )
+        listens = dict(re.findall(r"listens for (.+) on 127.0.0.1:(\d+)\n", server.log))
+        for what, first in (("POP3", b"+OK "), ("LMTP", b"220 ")):
+            with socket.create_connection(("127.0.0.1", int(listens[what])), 60) as plain:
+                self.assertEqual(first, plain.recv(4))
+        with socket.create_connection(("127.0.0.1", int(listens["POP3 over TLS"])), 60) as tls:
+            tls.sendall(b"this is no TLS\r\n")
+            self.assertNotIn(b"OK", tls.recv(100))
+        os.kill(pids(server.log)[1], signal.SIGTERM)
+        wait_until(lambda: len(re.findall("worker 1 serves", server.log)) == 2, "it is started again")
+        self.assertIn("worker 1 ended with status 0", server.log)
+        with socket.socket(socket.AF_UNIX) as unix:
+            here = os.open(self.home, os.O_RDONLY)
+            self.addCleanup(os.close, here)
+            unix.settimeout(60)
+            unix.connect(f"/proc/self/fd/{here}/{short}")
+            self.assertEqual(b"+OK ", unix.recv(4))
+        server.terminate()
+        self.assertFalse(path.exists())
+
+    def test_transcript(self) -> None:
+        """All workers write to one transcript, each line whole."""
+        server = self.start("--transcript=-")
+        for worker in (1, 2):
+            client = self.client(server, worker)
+            client.login()
+            client.quit()
+        wait_until(lambda: server.words.count("closed (quit)") == 2, "both sessions are written down")
+        for line in server.words.splitlines():
+            self.assertRegex(line, r"^\[\d+\] (C: |S: |-- )")
+        self.assertEqual(2, len({line.split()[0] for line in server.words.splitlines()}))
+
+
+class StartTests(RealCase):
+    """How a start goes wrong, and as a daemon."""
+
+    def run_twistd(
+        self, *arguments: str, python: str = sys.executable, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run twistd until the process that was started ends."""
+        mail = maildir_options(self.folder / "mail", ["ann:secret", "bob:secret"])
+        _, *command = twistd("--pidfile=t.pid", "--logfile=t.log", *arguments, *mail, "--workers=2")
+        return subprocess.run(
+            [python, *command],
+            cwd=self.home,
+            env=env if env is not None else environment(self.home),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+
+    @property
+    def log(self) -> str:
+        """The log file."""
+        return (self.home / "t.log").read_text()
+
+    def test_port_taken(self) -> None:
+        """A port that is taken is one line and exit status 1; nothing is left behind."""
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            done = self.run_twistd("--nodaemon", "pop3toy", f"--port={port}")
+        self.assertEqual(1, done.returncode)
+        why = f"pop3toy: cannot listen on 127.0.0.1:{port}: address already in use\n"
+        self.assertEqual(("", why), (done.stdout, done.stderr))
+        self.assertNotIn("worker", self.log)
+        self.assertFalse((self.home / "t.pid").exists())
+
+    def test_certificate(self) -> None:
+        """A certificate that cannot be read is one line and exit status 1."""
+        done = self.run_twistd("--nodaemon", "pop3toy", "--port=0", "--certificate=nowhere.pem")
+        self.assertEqual(1, done.returncode)
+        self.assertEqual(f"pop3toy: {self.home}/nowhere.pem: no such file or directory\n", done.stderr)
+
+    def test_not_one_serves(self) -> None:
+        """If every worker dies before it serves, that is one line and exit status 1."""
+        modules = self.folder / "modules"
+        modules.mkdir()
+        # Python reads it at every start.
+        (modules / "sitecustomize.py").write_text(
+            "import os, sys\nif 'pop3toy.tap.as_worker' in sys.orig_argv:\n    os._exit(3)\n"
+        )
+        found = environment(self.home)
+        found["PYTHONPATH"] = os.pathsep.join([str(modules), found["PYTHONPATH"]])
+        done = self.run_twistd("--nodaemon", "pop3toy", "--port=0", env=found)
+        self.assertEqual(1, done.returncode)
+        self.assertRegex(done.stderr, r"^pop3toy: worker [12] ended with status 3\n$")
+        self.assertTrue(self.log.endswith("Server Shut Down.\n"))
+        self.assertFalse((self.home / "t.pid").exists())
+
+    def test_daemon(self) -> None:
+        """The pid file names the supervisor; SIGTERM to it ends all, and the log of all is one file."""
+        done = self.run_twistd(
+            "--rundir=/",
+            f"--pidfile={self.home}/t.pid",
+            f"--logfile={self.home}/t.log",
+            "pop3toy",
+            "--port=0",
+            # Relative to where the command was given, although daemons and workers are elsewhere.
+            "--transcript=talk.txt",
+        )
+        self.assertEqual((0, "", ""), (done.returncode, done.stdout, done.stderr))
+        pid = int((self.home / "t.pid").read_text())
+        self.addCleanup(self._end, pid)
+        wait_until(lambda: len(pids(self.log)) == 2, "both serve")
+        everybody = pids(self.log).values()
+        port = RealServer.listening(self.log)
+        assert port is not None
+        with StrictClient(port) as client:
+            client.login()
+            self.assertEqual(3, client.stat().messages)
+            client.quit()
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: not (self.home / "t.pid").exists(), "the pid file is gone")
+        self.assertIn(" login: session=", self.log)
+        self.assertIn("C: STAT", (self.home / "talk.txt").read_text())
+        self.assertTrue(self.log.endswith("Server Shut Down.\n"))
+        self.assertEqual([], [each for each in everybody if alive(each)])
+
+    def _end(self, pid: int) -> None:
+        # Only if the test has failed before it could end it: the file names no other process.
+        if (self.home / "t.pid").exists():
+            os.kill(pid, signal.SIGKILL)
+
+    def for_nobody(self) -> pwd.struct_passwd:
+        """The user ``nobody``, to whom all of the folder belongs now, wherever the tests run."""
+        nobody = pwd.getpwnam("nobody")
+        elsewhere = Path(tempfile.mkdtemp(prefix="pop3toy-"))
+        self.addCleanup(shutil.rmtree, elsewhere)
+        shutil.copytree(self.folder, elsewhere, dirs_exist_ok=True)
+        self.folder, self.home = elsewhere, elsewhere / "home"
+        for path in (self.folder, *self.folder.rglob("*")):
+            os.chown(path, nobody.pw_uid, nobody.pw_gid)
+        return nobody
+
+    def with_packages(self) -> dict[str, str]:
+        """An environment in which a Python that is not installed where this one is finds its packages."""
+        found = environment(self.home)
+        here = [path for path in sys.path if path.endswith("-packages")]
+        found["PYTHONPATH"] = os.pathsep.join([found["PYTHONPATH"], *here])
+        return found
+
+    def python_for(self, user: pwd.struct_passwd) -> tuple[str, dict[str, str]]:
+        """A Python that this user can run with all that is needed, and its environment."""
+        found = self.with_packages()
+        for python in (sys.executable, "/usr/bin/python3"):
+            try:
+                subprocess.run(
+                    [python, "-c", "import pop3toy.tap.as_worker"],
+                    cwd="/",
+                    env=found,
+                    user=user.pw_uid,
+                    group=user.pw_gid,
+                    extra_groups=[],
+                    capture_output=True,
+                    timeout=DEADLINE,
+                    check=True,
+                )
+            except (OSError, subprocess.CalledProcessError):
+                continue
+            return python, found
+        raise SkipTest("nobody can read no Python with Twisted here")
+
+    @skipIf(os.geteuid() != 0, "only root can become somebody else")
+    def test_another_user(self) -> None:
+        """Started as root, the sockets are root's and the workers are whom twistd was told to become."""
+        nobody = self.for_nobody()
+        python, found = self.python_for(nobody)
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+        done = self.run_twistd("--uid=nobody", "pop3toy", f"--port={port}", python=python, env=found)
+        self.assertEqual((0, ""), (done.returncode, done.stderr))
+        pid = int((self.home / "t.pid").read_text())
+        self.addCleanup(self._end, pid)
+        wait_until(lambda: len(pids(self.log)) == 2, "both serve")
+        for each in (pid, *pids(self.log).values()):
+            self.assertRegex(Path(f"/proc/{each}/status").read_text(), rf"\nUid:(\t{nobody.pw_uid}){{4}}\n")
+        with StrictClient(port) as client:
+            client.login()
+            client.quit()
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: not alive(pid), "it has ended")
+
+    @skipIf(os.geteuid() != 0, "only root can become somebody else")
+    def test_python_only_root_may_run(self) -> None:
+        """A Python that the workers may not run is one line and exit status 1 at start, also of a daemon."""
+        self.for_nobody()
+        hidden = self.folder / "hidden"
+        hidden.mkdir(mode=0o700)
+        (hidden / "python").symlink_to(sys.executable)
+        python, found = str(hidden / "python"), self.with_packages()
+        done = self.run_twistd("--uid=nobody", "pop3toy", "--port=0", python=python, env=found)
+        self.assertEqual(1, done.returncode)
+        self.assertIn("as the user of the workers: no permission for ", done.stderr)
+        self.assertFalse((self.home / "t.pid").exists())
+
+    @skipIf(os.geteuid() != 0, "only root can become somebody else")
+    def test_what_only_root_may_read(self) -> None:
+        """What workers may not read is one line and exit status 1 at start, not workers that die and die."""
+        python, found = self.python_for(self.for_nobody())
+        accounts = self.folder / "accounts"
+        accounts.write_text("ann:{PLAIN}secret\n")
+        accounts.chmod(0o600)
+        done = self.run_twistd(
+            "--uid=nobody",
+            "--nodaemon",
+            "pop3toy",
+            "--port=0",
+            f"--accounts={accounts}",
+            python=python,
+            env=found,
+        )
+        self.assertEqual(1, done.returncode)
+        self.assertEqual(
+            f"pop3toy: as the user of the workers: --accounts {accounts}: Permission denied\n", done.stderr
+        )
+        self.assertNotIn("worker 1", self.log)
+
+    def test_what_workers_cannot(self) -> None:
+        """What cannot work with workers is refused with one line."""
+        for options, says in (
+            (
+                ["--listen=stdio:"],
+                "--listen stdio:: this endpoint cannot be used (with --workers there are tcp, tcp6, ssl, ",
+            ),
+            (["--listen=haproxy:stdio:"], "with --workers there are"),
+        ):
+            done = self.run_twistd("--nodaemon", "pop3toy", *options)
+            self.assertEqual((1, 1), (done.returncode, len(done.stderr.splitlines())), done)
+            self.assertIn(says, done.stderr)
+        done = self.run_twistd("--nodaemon", "--chroot=/", "pop3toy")
+        self.assertIn("--chroot", done.stderr)
