@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import chart, curves, datasets, native
+from benchmarks import chart, curves, datasets, deliveries, native
 from benchmarks.datasets import World
 from benchmarks.load import LoadGenerator
 from benchmarks.measure import Bench
-from benchmarks.peers import PEERS, Setting
+from benchmarks.peers import PEERS, Peer, Setting
 from benchmarks.peers.dovecot import mail_owner
+from benchmarks.peers.mail_in import TAKERS
 from benchmarks.report import as_text
 from benchmarks.rounds import run, say
 from benchmarks.workloads import WORKLOADS
@@ -51,15 +52,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "what",
         nargs="?",
-        choices=("table", "curves"),
+        choices=("table", "curves", "deliveries"),
         default="table",
-        help="the table (default) or the curves",
+        help="the table (default), the curves, or mail that comes in",
     )
     add = parser.add_argument
     add("--quick", action="store_true", help="small mailboxes, one short round: under a minute")
     add("--rounds", type=int, help="how often everything is measured (default 3, quick 1)")
     add("--seconds", type=float, help="how long each load lasts (default 3, quick 0.3)")
-    add("--peers", type=_names(list(PEERS)), default=list(PEERS), help=f"of {','.join(PEERS)}")
+    add(
+        "--peers",
+        type=_names([*PEERS, *TAKERS]),
+        help=f"of {','.join(PEERS)}; for deliveries of {','.join(TAKERS)}",
+    )
+    add("--messages", type=int, help="deliveries: messages of one load (default 2000, quick 40)")
     add(
         "--workloads", type=_names(list(WORKLOADS)), default=list(WORKLOADS), help=f"of {','.join(WORKLOADS)}"
     )
@@ -116,6 +122,17 @@ def _data_sets(options: argparse.Namespace) -> list[datasets.DataSet]:
     return [data for data in sets if data.name in needed]
 
 
+def _peers(options: argparse.Namespace) -> list[Peer]:
+    return [PEERS[name] for name in options.peers or PEERS if name in PEERS]
+
+
+def _deliveries(options: argparse.Namespace, root: Path) -> int:
+    count = options.messages or (40 if options.quick else 2_000)
+    rows = [deliveries.Row(1, max(count // 4, 1)), deliveries.Row(8, count)]
+    names = [name for name in options.peers or TAKERS if name in TAKERS]
+    return deliveries.run(root, names, rows, options.rounds or (1 if options.quick else 3), options.json)
+
+
 def _table(options: argparse.Namespace, bench: Bench) -> int:
     for data in _data_sets(options):
         bench.setting.world.add(data)
@@ -126,7 +143,7 @@ def _table(options: argparse.Namespace, bench: Bench) -> int:
     if options.quick:
         workloads = [workload.quick() for workload in workloads if workload.held <= 1_000]
     rounds = options.rounds or (1 if options.quick else 3)
-    outcome = run(bench, [PEERS[name] for name in options.peers], workloads, rounds)
+    outcome = run(bench, _peers(options), workloads, rounds)
     if not outcome.peers:
         say("nobody took part")
         return 1
@@ -164,6 +181,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.chart:
             chart.available()
         with _root(options.keep_dir) as root:
+            if options.what == "deliveries":
+                return _deliveries(options, root)
             program = native.build("pop3load", root)
             pair = _certificate(root) or (None, None)
             world = World(root, mail_owner(), say=say)
@@ -176,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _open_files()
             return curves.run(
                 bench,
-                [PEERS[name] for name in options.peers],
+                _peers(options),
                 curves.Reach(options.most_messages, options.most_octets, options.most_connections),
                 options.json,
                 options.chart,

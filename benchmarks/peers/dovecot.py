@@ -138,7 +138,7 @@ class Dovecot(Peer):
 
     def _program(self) -> str:
         program = shutil.which("dovecot", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
-        if program is None or not any(Path(d, "pop3-login").exists() for d in _LIBEXEC):
+        if program is None or not any(Path(d, "pop3-login").exists() for d in LIBEXEC):
             raise NotHere("not installed: apt-get install dovecot-pop3d")
         return program
 
@@ -182,4 +182,4 @@ class Dovecot(Peer):
         return Server([self._program(), "-F", "-c", str(path)], scratch / "out.log")
 
 
-_LIBEXEC = ("/usr/lib/dovecot", "/usr/libexec/dovecot", "/usr/local/libexec/dovecot")
+LIBEXEC = ("/usr/lib/dovecot", "/usr/libexec/dovecot", "/usr/local/libexec/dovecot")

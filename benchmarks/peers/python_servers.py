@@ -13,8 +13,8 @@ from pathlib import Path
 from benchmarks.peers.peer import NotHere, Peer, Setting, free_ports
 from benchmarks.processes import Server
 
-_ROOT = Path(__file__).resolve().parents[2]
-_TWISTD = "from twisted.scripts.twistd import run; run()"
+ROOT = Path(__file__).resolve().parents[2]
+TWISTD = "from twisted.scripts.twistd import run; run()"
 
 
 def _need_twisted() -> str:
@@ -36,26 +36,26 @@ class Pop3toy(Peer):
     def version(self) -> str:
         """Its version and what it runs on."""
         twisted = _need_twisted()
-        sys.path.insert(0, str(_ROOT))
+        sys.path.insert(0, str(ROOT))
         try:
             from pop3toy._version import __version__
         finally:
-            sys.path.remove(str(_ROOT))
+            sys.path.remove(str(ROOT))
         if self.workers and not self._has_workers():
             raise NotHere("this version of pop3toy has no --workers")
         more = f", {self.workers} workers" if self.workers else ""
         return f"pop3toy {__version__}{more}, {twisted}"
 
     def _has_workers(self) -> bool:
-        asked = [sys.executable, "-c", _TWISTD, "pop3toy", "--help"]
-        environment = dict(os.environ, PYTHONPATH=str(_ROOT))
+        asked = [sys.executable, "-c", TWISTD, "pop3toy", "--help"]
+        environment = dict(os.environ, PYTHONPATH=str(ROOT))
         return "--workers" in subprocess.run(asked, capture_output=True, text=True, env=environment).stdout
 
     def launch(self, setting: Setting) -> Server:
         """Start it as anybody would, with the transcript off."""
         self.port, self.tls_port = free_ports(2)
         scratch = setting.scratch
-        arguments = [sys.executable, "-c", _TWISTD, "-n"]
+        arguments = [sys.executable, "-c", TWISTD, "-n"]
         arguments += [f"--pidfile={scratch / 'twistd.pid'}", f"--logfile={scratch / 'twistd.log'}", "pop3toy"]
         arguments += ["--port", str(self.port)]
         arguments += ["--maildir", f"{setting.world.mail}/{{user}}", "--transcript", "off"]
@@ -68,7 +68,7 @@ class Pop3toy(Peer):
             arguments += ["--user", account]
         if self.workers:
             arguments += ["--workers", str(self.workers)]
-        return Server(arguments, scratch / "out.log", {"PYTHONPATH": str(_ROOT)})
+        return Server(arguments, scratch / "out.log", {"PYTHONPATH": str(ROOT)})
 
 
 class TwistedMail(Peer):
@@ -87,7 +87,7 @@ class TwistedMail(Peer):
         arguments += [str(setting.world.mail), str(setting.world.passwords)]
         if setting.certificate:
             arguments += [str(setting.certificate), str(setting.key)]
-        server = Server(arguments, setting.scratch / "out.log", {"PYTHONPATH": str(_ROOT)})
+        server = Server(arguments, setting.scratch / "out.log", {"PYTHONPATH": str(ROOT)})
         ports = [int(port) for port in server.first_line().split()]
         self.port, self.tls_port = (*ports, 0, 0)[:2]
         return server
