@@ -42,7 +42,8 @@ class Response(NamedTuple):
 Parsed: TypeAlias = "Command | Malformed | Response"
 
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
-_NUMBER = re.compile(rb"[0-9]{1,%d}" % limits.NUMBER_DIGITS)
+# As many digits as a line can hold, which is few enough to make an integer of.
+_NUMBER = re.compile(rb"[0-9]+")
 _DIGEST = re.compile(rb"[0-9A-Fa-f]{32}")
 # RFC 4422 section 3.1: 1 to 20 characters; any case is accepted.
 _MECHANISM = re.compile(rb"[A-Za-z0-9_-]{1,20}")
@@ -50,6 +51,7 @@ _MECHANISM = re.compile(rb"[A-Za-z0-9_-]{1,20}")
 TOO_LONG = Malformed("line too long")
 _VOID = Malformed("control characters are not allowed in a command")
 _UNKNOWN = Malformed("unknown command")
+_BLANK = Malformed("a command does not begin with a blank")
 
 
 class _Syntax(Exception):
@@ -168,7 +170,9 @@ def parse(line: bytes) -> Command | Malformed:
     if len(line) + 2 > limits.COMMAND_LINE and (row is None or row[0] != "AUTH"):
         return TOO_LONG if row is None else TOO_LONG._replace(keyword=row[0])
     if row is None:
-        return _UNKNOWN if word else Malformed("empty command")
+        if word:
+            return _UNKNOWN
+        return _BLANK if line.strip(b" ") else Malformed("empty command")
     keyword, syntax = row
     try:
         return Command(keyword, syntax(rest if space else None))

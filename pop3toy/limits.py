@@ -25,10 +25,6 @@ REPLY_LINE: Final = 512
 #: Octets of a unique-id, RFC 1939 section 7.
 UID: Final = 70
 
-#: Digits of a message number.  More digits than any maildrop has messages, few
-#: enough that turning them into an integer costs nothing.
-NUMBER_DIGITS: Final = 12
-
 # -- patience ------------------------------------------------------------------
 
 #: Bad commands in a row after which the connection is closed.  A person on

@@ -317,12 +317,15 @@ class _MessageStream:
         self._body = reply.body
         self._encoder = Encoder(reply.body_lines)
         self._top = reply.body_lines is not None
+        self._pulled = False
         self._head = _status_line(True, reply.text)
         self._closed = False
 
     def pull(self) -> MaybeDeferred[bytes]:
-        # The header is what TOP is asked for; most fit into little.
-        chunk = self._body.pull(limits.TOP_CHUNK) if self._top else self._body.pull()
+        # The header is what TOP is asked for; most fit into little.  A client that
+        # fetches with TOP gets the rest as fast as with RETR.
+        small, self._pulled = self._top and not self._pulled, True
+        chunk = self._body.pull(limits.TOP_CHUNK) if small else self._body.pull()
         if isinstance(chunk, Deferred):
             return chunk.addCallback(self._piece)
         return self._piece(chunk)
@@ -341,5 +344,6 @@ class _MessageStream:
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            whole = self.done and not self._top
+            # TOP with more lines than there are is the whole message, too.
+            whole = self.done and not self._encoder.enough
             self._body.close(self._encoder.octets if whole else None)

@@ -87,10 +87,11 @@ class ParseTests(SynchronousTestCase):
         self.assertMalformed(b"TOP 1 x", "TOP")
         self.assertMalformed(b"RETR \xd9\xa1", "RETR")  # Not the digit one of another script either.
 
-    def test_numbers_have_an_end(self) -> None:
-        """A number of thousands of digits is refused before anybody computes with it."""
-        self.assertMalformed(b"RETR " + b"9" * 13, "RETR", "message number")
-        self.assertMalformed(b"TOP 1 " + b"9" * 200, "TOP")
+    def test_long_numbers(self) -> None:
+        """As many digits as a line can hold are a number, large or with zeros before it."""
+        for digits in (b"9" * 13, b"0" * 20 + b"1", b"18446744073709551616", b"7" * 240):
+            self.assertEqual(parse(b"RETR " + digits), Command("RETR", (int(digits),)))
+            self.assertEqual(parse(b"TOP 1 " + digits), Command("TOP", (1, int(digits))))
 
     def test_wrong_number_of_arguments(self) -> None:
         """Too few and too many arguments are refused with a sentence that tells how many."""
@@ -150,8 +151,9 @@ class ParseTests(SynchronousTestCase):
 
     def test_empty(self) -> None:
         """An empty line, or one that begins with a space, is no command."""
-        for line in (b"", b" ", b" STAT"):
+        for line in (b"", b" "):
             self.assertMalformed(line, None, "empty")
+        self.assertMalformed(b" STAT", None, "begin with a blank")
 
     def test_tabs_do_not_separate(self) -> None:
         """Only a space separates."""

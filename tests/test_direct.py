@@ -87,6 +87,26 @@ class DirectTests(SynchronousTestCase):
                 pass
         self.assertEqual(bytes(got), big + b"end")
 
+    def test_in_order_when_there_is_room_again(self) -> None:
+        """While something waits in the transport nothing is written past it, although the socket has room."""
+        big = b"x" * (16 << 20)
+        self.write(big)
+        waiting = unsent(self.transport)
+        assert waiting is not None
+        # All that the socket holds is read; what waits in the transport is more than nothing.
+        got = bytearray(self.received(len(big) - waiting))
+        self.assertGreater(waiting, 0)
+        self.write(b"end")
+        self.assertEqual(unsent(self.transport), waiting + 3)
+        self.client.setblocking(False)
+        while len(got) < len(big) + 3:
+            self.transport.doWrite()
+            try:
+                got += self.client.recv(1 << 20)
+            except BlockingIOError:
+                pass
+        self.assertEqual(bytes(got), big + b"end")
+
     def test_client_gone(self) -> None:
         """An error is left to the reactor, which ends the connection for it."""
         self.client.close()

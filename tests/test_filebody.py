@@ -132,6 +132,21 @@ class FileBodyTests(SynchronousTestCase):
         self.assertEqual([b"x" * 10], self.rest(body))
         body.close(None)
 
+    def test_never_waits(self) -> None:
+        """The kernel is asked for what it has in memory and for nothing else."""
+        preadv = os.preadv
+        asked = []
+
+        def watched(fd: int, buffers: Sequence[Any], offset: int, flags: int = 0) -> int:
+            asked.append(flags)
+            return preadv(fd, buffers, offset, flags)
+
+        self.patch(os, "preadv", watched)
+        body = self.body(b"x" * (limits.CHUNK + 1))
+        self.rest(body)
+        body.close(None)
+        self.assertEqual({os.RWF_NOWAIT}, set(asked))
+
     def test_part_of_a_chunk_is_warm(self) -> None:
         """A chunk of which only a part is in memory comes in parts, in order."""
         content = os.urandom(limits.CHUNK + 1000)

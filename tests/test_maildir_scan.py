@@ -15,15 +15,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.errors import StoreTrouble
-from pop3toy.stores.maildir_scan import (
-    PATIENCE,
-    Location,
-    Snapshot,
-    Uncounted,
-    locate_all,
-    look,
-    scan,
-)
+from pop3toy.stores.maildir_folders import PATIENCE, Location, locate_all, look
+from pop3toy.stores.maildir_scan import Snapshot, Uncounted, scan
 
 from .corpus import awkward_messages, fill_maildir, make_maildir
 from .store_world import unprivileged, watched_descriptors
@@ -42,16 +35,18 @@ class Scanned(SynchronousTestCase):
         self.fd = os.open(self.maildir, os.O_RDONLY)
         self.addCleanup(os.close, self.fd)
 
-    def put(self, path: str, content: bytes = b"x\n\n") -> Path:
-        """A message."""
+    def put(self, path: str, content: bytes = b"x\n\n", *, written: int | None = None) -> Path:
+        """A message; ``written`` is when, in seconds."""
         file = self.maildir / path
         file.write_bytes(content)
+        if written is not None:
+            os.utime(file, (written, written))
         return file
 
     def scan(self, measured: dict[bytes, int] | None = None, **options: Any) -> Snapshot:
         """A snapshot."""
         arguments = {"now": 4e9, "tick": TICK, "may_read": True, **options}
-        return scan(self.fd, measured or {}, **arguments)
+        return scan(self.fd, lambda messages: dict(measured or {}), **arguments)
 
     def uids(self) -> list[str]:
         """The unique-ids of a new snapshot."""
@@ -264,8 +259,8 @@ class DoublesTests(Scanned):
 
     def test_in_both_folders(self) -> None:
         """Two messages of one base name are two, with unique-ids of their own, and are known as twins."""
-        self.put("new/1.a", b"new\n\n")
-        self.put("cur/1.a:2,S", b"cur.\n\n")
+        self.put("cur/1.a:2,S", b"cur.\n\n", written=1)
+        self.put("new/1.a", b"new\n\n", written=2)
         self.put("cur/2.b")
         snapshot = self.scan()
         self.assertEqual(3, len(snapshot.listing))
@@ -276,10 +271,10 @@ class DoublesTests(Scanned):
 
     def test_in_one_folder(self) -> None:
         """So are three of them in one folder."""
-        for flags in ("", ":2,S", ":2,F"):
-            self.put(f"cur/1.a{flags}", flags.encode() + b"\n\n")
+        for written, flags in enumerate(("", ":2,S", ":2,F")):
+            self.put(f"cur/1.a{flags}", flags.encode() + b"\n\n", written=written)
         snapshot = self.scan()
-        self.assertEqual(["cur/1.a", "cur/1.a:2,F", "cur/1.a:2,S"], list(snapshot.paths))
+        self.assertEqual(["cur/1.a", "cur/1.a:2,S", "cur/1.a:2,F"], list(snapshot.paths))
         self.assertEqual(3, len({entry.uid for entry in snapshot.listing}))
         # In whatever order the file system shows them.
         scandir = os.scandir
@@ -299,6 +294,22 @@ class DoublesTests(Scanned):
             self.patch(os, "scandir", ordered)
             again = self.scan()
             self.assertEqual((list(snapshot.listing), snapshot.paths), (list(again.listing), again.paths))
+
+    def test_flags_change_nothing(self) -> None:
+        """Whatever becomes of their flags, each of two keeps its unique-id; no octets are remembered."""
+        old = self.put("cur/1.a:2,S", b"the older\n\n", written=1)
+        young = self.put("new/1.a", b"the younger one\n\n", written=2)
+        before = self.scan().listing
+        self.assertEqual([b"1.a"], [entry.uid for entry in before][:1])
+        young = young.rename(self.maildir / "cur" / "1.a:2,")
+        self.assertEqual(list(before), list(self.scan().listing))
+        young.rename(self.maildir / "cur" / "1.a:2,T")
+        snapshot = self.scan({b"1.a": 99})
+        self.assertEqual(list(before), list(snapshot.listing))
+        # Its unique-id is the other's when one is gone, whose octets these are not.
+        self.assertEqual({}, snapshot.measured)
+        old.unlink()
+        self.assertEqual([(b"1.a", before[1].octets)], list(self.scan(snapshot.measured).listing))
 
     def test_one_file_under_two_names(self) -> None:
         """A message that another program links into cur/ before it unlinks it from new/ is one."""

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy.stores.maildir_sizes import FILE_NAME, load, save
+from pop3toy.stores.maildir_sizes import FILE_NAME, load, save, size
 
 from .store_world import make_read_only, tmpfs, watched_descriptors
 
@@ -40,7 +40,7 @@ class SizesTests(SynchronousTestCase):
         """What was saved is loaded, and there is one file."""
         with watched_descriptors():
             save(self.fd, SIZES)
-            self.assertEqual(SIZES, load(self.fd))
+            self.assertEqual(SIZES, load(self.fd, 9))
         self.assertEqual({FILE_NAME}, self.names())
         self.assertEqual(0o600, self.file.stat().st_mode & 0o777)
 
@@ -48,11 +48,12 @@ class SizesTests(SynchronousTestCase):
         """Saving again forgets what was there."""
         save(self.fd, SIZES)
         save(self.fd, {b"a": 1})
-        self.assertEqual({b"a": 1}, load(self.fd))
+        self.assertEqual({b"a": 1}, load(self.fd, 9))
 
     def test_missing(self) -> None:
         """No file, nothing known."""
-        self.assertEqual({}, load(self.fd))
+        self.assertEqual({}, load(self.fd, 9))
+        self.assertEqual(0, size(self.fd))
 
     def test_not_a_sub_folder(self) -> None:
         """Its name is none that Maildir++ or a scan would take for a folder or a message."""
@@ -66,7 +67,7 @@ class SizesTests(SynchronousTestCase):
         content = self.file.read_bytes()
         for length in range(len(content)):
             self.file.write_bytes(content[:length])
-            self.assertEqual({}, load(self.fd), length)
+            self.assertEqual({}, load(self.fd, 9), length)
 
     def test_flipped_bits(self) -> None:
         """A file in which any octet changed is as good as none."""
@@ -75,7 +76,7 @@ class SizesTests(SynchronousTestCase):
         for at in range(len(content)):
             content[at] ^= 1
             self.file.write_bytes(content)
-            self.assertEqual({}, load(self.fd), at)
+            self.assertEqual({}, load(self.fd, 9), at)
             content[at] ^= 1
 
     @given(st.binary(max_size=60))
@@ -86,7 +87,7 @@ class SizesTests(SynchronousTestCase):
             try:
                 for content in (garbage, b"pop3toy-sizes 1 00000000\n" + garbage):
                     (Path(root) / FILE_NAME).write_bytes(content)
-                    self.assertEqual({}, load(fd))
+                    self.assertEqual({}, load(fd, 9))
             finally:
                 os.close(fd)
 
@@ -96,7 +97,7 @@ class SizesTests(SynchronousTestCase):
             body = line + b"\n7 b\n"
             checksum = b"%08x" % zlib.crc32(body)
             self.file.write_bytes(b"pop3toy-sizes 1 " + checksum + b"\n" + body)
-            sizes = load(self.fd)
+            sizes = load(self.fd, 9)
             self.assertEqual({b"b": 7}, {uid: octets for uid, octets in sizes.items() if uid == b"b"})
             self.assertTrue(all(octets >= 0 and octets < 10**15 for octets in sizes.values()), sizes)
 
@@ -124,13 +125,13 @@ class SizesTests(SynchronousTestCase):
         for make in makers:
             make()
             with watched_descriptors():
-                self.assertEqual({}, load(self.fd))
+                self.assertEqual({}, load(self.fd, 9))
                 save(self.fd, {b"a": 1})
             if self.file.is_dir():
-                self.assertEqual({}, load(self.fd))
+                self.assertEqual({}, load(self.fd, 9))
                 self.file.rmdir()
             else:
-                self.assertEqual({b"a": 1}, load(self.fd))
+                self.assertEqual({b"a": 1}, load(self.fd, 9))
                 self.assertFalse(self.file.is_symlink())
                 self.file.unlink()
             self.assertEqual(set(), self.names() - {secret.name})
@@ -150,20 +151,28 @@ class SizesTests(SynchronousTestCase):
             make()
             with watched_descriptors():
                 save(self.fd, SIZES)
-            self.assertEqual(SIZES, load(self.fd))
+            self.assertEqual(SIZES, load(self.fd, 9))
             self.assertFalse(temporary.exists())
             self.file.unlink()
         self.assertEqual(b"mine", victim.read_bytes())
         temporary.mkdir()
         with watched_descriptors():
             save(self.fd, SIZES)
-        self.assertEqual({}, load(self.fd))
+        self.assertEqual({}, load(self.fd, 9))
 
     def test_huge(self) -> None:
         """A file larger than any cache is not read into memory."""
         with self.file.open("wb") as file:
             file.truncate(1 << 40)
-        self.assertEqual({}, load(self.fd))
+        self.assertEqual({}, load(self.fd, 9))
+
+    def test_larger_than_the_messages_need(self) -> None:
+        """How large a file may be depends on how many messages there are, and not on who wrote it."""
+        many = {b"%070d" % number: number for number in range(20_000)}
+        save(self.fd, many)
+        self.assertGreater(size(self.fd), 1024 * 1024)
+        self.assertEqual({}, load(self.fd, 10))
+        self.assertEqual(many, load(self.fd, 20_000))
 
     def test_replaced_in_one_step(self) -> None:
         """Who reads while it is written sees the old file or the new one, never a part."""
@@ -172,13 +181,13 @@ class SizesTests(SynchronousTestCase):
         seen = []
 
         def spy(*args: object, **options: object) -> None:
-            seen.append(load(self.fd))
+            seen.append(load(self.fd, 9))
             replace(*args, **options)  # type: ignore[arg-type]
 
         self.patch(os, "replace", spy)
         save(self.fd, {b"a": 1})
         self.assertEqual([SIZES], seen)
-        self.assertEqual({b"a": 1}, load(self.fd))
+        self.assertEqual({b"a": 1}, load(self.fd, 9))
 
     @skipIf(os.getuid() != 0, "needs root to mount a small file system")
     def test_full_disk(self) -> None:
@@ -189,7 +198,7 @@ class SizesTests(SynchronousTestCase):
                 save(fd, SIZES)
                 with watched_descriptors():
                     save(fd, {b"%070d" % number: number for number in range(2000)})
-                self.assertEqual(SIZES, load(fd))
+                self.assertEqual(SIZES, load(fd, 9))
                 self.assertEqual([FILE_NAME], os.listdir(root))
             finally:
                 os.close(fd)
@@ -204,6 +213,6 @@ class SizesTests(SynchronousTestCase):
                 make_read_only(root)
                 with watched_descriptors():
                     save(fd, {b"a": 1})
-                self.assertEqual(SIZES, load(fd))
+                self.assertEqual(SIZES, load(fd, 9))
             finally:
                 os.close(fd)

@@ -302,7 +302,7 @@ class BodyTests(SynchronousTestCase):
         self.serve([b"A: b\n\n", b".\n"])
         self.assertEqual(self.mailbox.bodies[0].closed, [11])
         self.protocol.dataReceived(b"TOP 1 0\r\nTOP 1 99999999\r\n")
-        self.assertEqual([body.closed for body in self.mailbox.bodies[1:]], [[None], [None]])
+        self.assertEqual([body.closed for body in self.mailbox.bodies[1:]], [[None], [11]])
 
     def test_fails_when_opened(self) -> None:
         """A message that cannot be opened is -ERR, and the session goes on."""

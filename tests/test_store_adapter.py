@@ -10,7 +10,8 @@ from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.cred.portal import IRealm, Portal
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.mail.maildir import MaildirMailbox
 from twisted.mail.pop3 import IMailbox as ITwistedMailbox
 from twisted.mail.pop3 import Mailbox
@@ -18,9 +19,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from pop3toy.auth.authenticator import PortalAuthenticator
+from pop3toy.auth.memory import MemoryAccounts
 from pop3toy.errors import StoreTrouble
-from pop3toy.interfaces import IMailbox, IMailStore
-from pop3toy.stores.adapter import TwistedMailbox
+from pop3toy.interfaces import Channel, IMailbox, IMailStore, SessionRecord
+from pop3toy.stores.adapter import TwistedMailbox, adapted
 
 from .corpus import awkward_messages, wire_form
 from .store_contract import StoreContract
@@ -213,10 +216,44 @@ class AdapterTests(SynchronousTestCase):
         self.assertEqual(False, body.done)
 
     def test_deferred_listing(self) -> None:
-        """A mailbox that lists later is refused with a sentence that says what to do."""
-        old = OldMailbox({})
+        """A mailbox that lists later is adapted when it has; the constructor cannot wait, and says so."""
+        old = OldMailbox({"a": b"A: b\n\n"})
+        listing: Deferred[Any] = Deferred()
+        self.patch(old, "listMessages", lambda i=None: listing)
+        adapting = adapted(old)
+        assert isinstance(adapting, Deferred)
+        self.assertNoResult(adapting)
+        listing.callback([6])
+        self.assertEqual([(b"a", 8)], list(self.successResultOf(adapting).entries))
         self.patch(old, "listMessages", lambda i=None: succeed([]))
         self.assertIn("IMailbox", self.assertRaises(StoreTrouble, TwistedMailbox, old).detail)
+
+    def login(self, old: OldMailbox, left: list[object]) -> Any:
+        """What comes of a login at a realm that yields this mailbox."""
+
+        @implementer(IRealm)
+        class Realm:
+            def requestAvatar(self, avatar_id: object, mind: object, *interfaces: Any) -> Any:
+                return ITwistedMailbox, old, lambda: left.append(avatar_id)
+
+        authenticator = PortalAuthenticator(Portal(Realm(), [MemoryAccounts({"ann": "secret"})]))
+        record = SessionRecord(1, Channel("127.0.0.1", local=True))
+        return authenticator.password(b"ann", b"secret", record)
+
+    def test_login_waits(self) -> None:
+        """A login waits for the listing of such a mailbox; if that fails, the realm hears that it is over."""
+        listing: Deferred[Any] = Deferred()
+        old = OldMailbox({"a": b"A: b\n\n"})
+        self.patch(old, "listMessages", lambda i=None: listing)
+        left: list[object] = []
+        login = self.login(old, left)
+        self.assertNoResult(login)
+        listing.callback([6])
+        self.assertEqual([(b"a", 8)], list(self.successResultOf(login).mailbox.entries))
+        self.assertEqual([], left)
+        self.patch(old, "listMessages", lambda i=None: fail(StoreTrouble()))
+        self.assertRaises(StoreTrouble, self.login, old, left)
+        self.assertEqual([b"ann"], left)
 
     def test_deferred_message(self) -> None:
         """So is one that gives its messages later."""

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,8 +27,8 @@ from pop3toy.errors import InUse, MessageGone, NoSuchMailbox, StoreTrouble
 from pop3toy.interfaces import Entry
 from pop3toy.stores.maildir import SEARCHES, TICK, MaildirStore
 from pop3toy.stores.maildir_delivery import MaildirDelivery
+from pop3toy.stores.maildir_folders import look
 from pop3toy.stores.maildir_paths import MaildirPaths
-from pop3toy.stores.maildir_scan import look
 from pop3toy.stores.maildir_sizes import FILE_NAME
 from pop3toy.threads import run_now
 from pop3toy.wire import octets
@@ -416,9 +417,10 @@ class SnapshotTests(Maildirs):
             os.utime(self.maildir / folder, (1e9, 1e9))
         store = self.new_store()
         self.session(store)
-        self.put("new/1999999999.b,W=5")
-        os.utime(self.maildir / "new", (1e9, 1e9))
-        self.assertEqual(2, len(self.session(store)))
+        for count, folder in enumerate(("new", "cur"), 2):
+            self.put(f"{folder}/199999999{count}.b,W=5")
+            os.utime(self.maildir / folder, (1e9, 1e9))
+            self.assertEqual(count, len(self.session(store)), folder)
 
     def test_clock_behind(self) -> None:
         """With a clock that is behind the file system's nothing is believed, and nothing missed."""
@@ -604,8 +606,8 @@ class ReadTests(Maildirs):
 
     def test_twins(self) -> None:
         """Of two messages of one base name neither is read or removed for the other, whatever was renamed."""
+        os.utime(self.put("cur/1.a:2,S", b"in cur\n\n"), (1, 1))
         self.put("new/1.a", b"in new\n\n")
-        self.put("cur/1.a:2,S", b"in cur\n\n")
         self.put("cur/2.b:2,", b"b\n\n")
         mailbox = self.open()
         uids = [entry.uid for entry in mailbox.entries]
@@ -620,8 +622,8 @@ class ReadTests(Maildirs):
 
     def test_twin_vanished(self) -> None:
         """When one of two messages of one base name is gone, the other is not taken for it."""
+        os.utime(self.put("cur/1.a:2,S", b"in cur\n\n"), (1, 1))
         self.put("new/1.a", b"in new\n\n")
-        self.put("cur/1.a:2,S", b"in cur\n\n")
         self.put("cur/2.b:2,", b"b\n\n")
         mailbox = self.open()
         uids = [entry.uid for entry in mailbox.entries]
@@ -634,6 +636,48 @@ class ReadTests(Maildirs):
         self.assertEqual(b"in cur\n\n", self.read(mailbox, uids[0]))
         self.threads.wait(mailbox.remove([uids[1]]))
         self.assertEqual(["cur/1.a:2,S", "cur/2.b:2,S"], self.names())
+
+
+class ThreadsTests(Maildirs):
+    """What is done where."""
+
+    def test_large_cache(self) -> None:
+        """A size cache that takes long to read is not read on the reactor thread, even in a small Maildir."""
+        self.put("new/1.a,W=5")
+        body = b"7 x\n" * 20_000
+        header = b"pop3toy-sizes 1 %08x\n" % zlib.crc32(body)
+        (self.maildir / FILE_NAME).write_bytes(header + body)
+        opening = self.new_store().open("ann")
+        self.assertIsInstance(opening, Deferred)
+        self.assertEqual(1, len(self.threads.jobs))
+        self.assertEqual([Entry(b"1.a,W=5", 5)], list(self.threads.wait(opening).entries))
+
+    def test_counting_holds_up_nobody(self) -> None:
+        """Counting has threads of its own: who removes messages does not wait until others' are counted."""
+        counting = Threads()
+        store = self.new_store(scan_in_thread=counting)
+        (uid,) = self.fill(1)
+        mailbox = self.open(store)
+        make_maildir(self.root / "bob")
+        (self.root / "bob" / "new" / "2.b").write_bytes(b"x\n\n")
+        opening = store.open("bob")
+        self.assertEqual((1, 0), (len(counting.jobs), len(self.threads.jobs)))
+        self.threads.wait(mailbox.remove([uid]))
+        self.assertEqual([], self.names())
+        self.assertEqual([Entry(b"2.b", 5)], list(counting.wait(opening).entries))
+
+    def test_twins_are_not_remembered(self) -> None:
+        """The octets of one of two messages of one base name are not taken for the other's later on."""
+        first = self.put("cur/1.a,W=9:2,S", b"x\n\n")
+        os.utime(first, (1, 1))
+        self.put("new/1.a,W=9", b"twice as long\n\n")
+        store = self.new_store()
+        mailbox = self.open(store)
+        for entry in mailbox.entries:
+            self.retrieve(mailbox, entry.uid)
+        mailbox.release()
+        self.threads.run()
+        self.assertFalse((self.maildir / FILE_NAME).exists())
 
 
 class WrongSizeTests(Maildirs):

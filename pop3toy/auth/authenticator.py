@@ -15,7 +15,7 @@ from typing import Any
 from twisted.cred.credentials import ICredentials, IUsernameHashedPassword, IUsernamePassword
 from twisted.cred.error import LoginDenied, UnauthorizedLogin
 from twisted.cred.portal import Portal
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.mail.pop3 import IMailbox as ITwistedMailbox
 from twisted.python.failure import Failure
 
@@ -166,16 +166,22 @@ class PortalAuthenticator:
         return then(visitor.attempt.start(), go_on)
 
 
-def _login(admission: tuple[object, Any, Callable[[], object]], visitor: Visitor, mechanism: str) -> Login:
+def _login(
+    admission: tuple[object, Any, Callable[[], object]], visitor: Visitor, mechanism: str
+) -> MaybeDeferred[Login]:
     _, avatar, logout = admission
-    try:
-        if not IMailbox.providedBy(avatar):
-            # Importing it registers the adapter, which only other programs' realms need.
-            import_module("pop3toy.stores.adapter")
-        return Login(visitor.user, IMailbox(avatar), logout, mechanism)
-    except BaseException:
+    if IMailbox.providedBy(avatar):
+        return Login(visitor.user, avatar, logout, mechanism)
+
+    def failed(why: Failure) -> Failure:
         logout()
-        raise
+        return why
+
+    # Only other programs' realms need it.
+    adapter = import_module("pop3toy.stores.adapter")
+    opening = maybeDeferred(adapter.adapted if ITwistedMailbox.providedBy(avatar) else IMailbox, avatar)
+    opening.addCallback(lambda mailbox: Login(visitor.user, mailbox, logout, mechanism))
+    return opening.addErrback(failed)
 
 
 def _failed(why: Failure, attempt: Attempt) -> Failure:

@@ -50,7 +50,7 @@ def stored_messages(paths: MaildirPaths, user: str) -> Sequence[StoredMessage]:
     except NoSuchMailbox as error:
         raise no_mailbox(user, error) from None
     try:
-        snapshot = scan(maildir, {}, now=time.time(), tick=1.0, may_read=True)
+        snapshot = scan(maildir, lambda messages: {}, now=time.time(), tick=1.0, may_read=True)
     finally:
         os.close(maildir)
     folder = Path(paths.path(user))

@@ -1,9 +1,12 @@
 """Makes a ``twisted.mail.pop3.IMailbox`` of somebody else's realm into one of ours.
 
-Importing this file registers the adapter; a realm that yields Twisted's
-interface then works with :class:`~pop3toy.auth.authenticator.PortalAuthenticator`
-as it is.  Its methods run on the reactor thread, as they do under Twisted's own
-server.  Only ``sync`` may answer with a Deferred: an adapter is there at once.
+A realm that yields Twisted's interface works with
+:class:`~pop3toy.auth.authenticator.PortalAuthenticator` as it is.  Its methods run
+on the reactor thread, as they do under Twisted's own server.  ``listMessages`` and
+``sync`` may answer with a Deferred, as Twisted's interface says.
+
+Importing this file registers the adapter for who would rather write
+``IMailbox(mailbox)``, which works if ``listMessages`` answers at once.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from ..errors import MessageGone, StoreTrouble
 from ..interfaces import Entry, IMailbox, MaybeDeferred, MessageBody
 from ..wire import Encoder, uid_is_valid
 
-__all__ = ["TwistedMailbox"]
+__all__ = ["TwistedMailbox", "adapted"]
 
 log = Logger()
 
@@ -69,15 +72,16 @@ class TwistedMailbox:
     POP3 does not allow are hashed.
 
     :param mailbox: a ``twisted.mail.pop3.IMailbox``.
+    :param sizes: what its ``listMessages`` gave, if it was asked already.
     """
 
-    def __init__(self, mailbox: Any) -> None:
+    def __init__(self, mailbox: Any, sizes: Sequence[int] | None = None) -> None:
         self._mailbox = mailbox
         self._indices: dict[bytes, int] = {}
         self._folded: set[bytes] = set()
         self._removed: set[bytes] = set()
         entries = []
-        for index, size in enumerate(_at_hand(mailbox.listMessages())):
+        for index, size in enumerate(_at_hand(mailbox.listMessages()) if sizes is None else sizes):
             # Twisted's mailboxes say 0 for a message that is deleted.
             if not size:
                 continue
@@ -156,6 +160,20 @@ def _at_hand(result: Any) -> Any:
             detail="a mailbox that answers with Deferreds has to provide pop3toy's IMailbox, not Twisted's"
         )
     return result
+
+
+def adapted(mailbox: Any) -> MaybeDeferred[IMailbox]:
+    """Our mailbox over Twisted's, as soon as that has listed its messages.
+
+    :param mailbox: a ``twisted.mail.pop3.IMailbox``.
+    """
+
+    def adapt(sizes: Sequence[int]) -> IMailbox:
+        ours: IMailbox = TwistedMailbox(mailbox, sizes)
+        return ours
+
+    listing = mailbox.listMessages()
+    return listing.addCallback(adapt) if isinstance(listing, Deferred) else adapt(listing)
 
 
 registerAdapter(TwistedMailbox, ITwistedMailbox, IMailbox)

@@ -3,9 +3,10 @@
 The lock is the kernel's (``flock`` on the Maildir's directory): exclusive among
 sessions and among processes of the host, left nowhere as a file, and gone with
 the process that held it.  The snapshot of a mailbox is kept between sessions and
-used again while both folders carry the same stamp.  Reading names is in
-``maildir_scan``, what they mean in ``maildir_names``, remembering sizes in
-``maildir_sizes``, reading bodies in ``filebody``, user names in ``maildir_paths``.
+used again while both folders carry the same stamp.  Listing files is in
+``maildir_folders``, what their names mean in ``maildir_names``, counting octets in
+``maildir_scan``, remembering them in ``maildir_sizes``, reading bodies in
+``filebody``, user names in ``maildir_paths``.
 """
 
 from __future__ import annotations
@@ -28,18 +29,10 @@ from ..threads import RunInThread
 from . import maildir_sizes
 from .directory_syncs import fsync_names
 from .filebody import OPEN_FLAGS, FileBody
+from .maildir_folders import Location, Stamp, locate_all, look, open_folder
 from .maildir_names import base_name
 from .maildir_paths import MaildirPaths, explained
-from .maildir_scan import (
-    Location,
-    Snapshot,
-    Stamp,
-    Uncounted,
-    locate_all,
-    look,
-    open_folder,
-    scan,
-)
+from .maildir_scan import Snapshot, Uncounted, scan
 
 __all__ = ["MaildirStore"]
 
@@ -69,7 +62,9 @@ class MaildirStore:
     """The Maildirs of all users.
 
     :param paths: where they are.
-    :param run_in_thread: where large directories are read and files removed.
+    :param run_in_thread: where cold messages are read and files removed.
+    :param scan_in_thread: where large directories are read and messages counted, which can take
+        minutes at the first visit; nobody's QUIT should have to wait behind it.
     :param wall_clock: seconds since the epoch, to be compared with file times.
     :param kept_messages: of how many messages snapshots are kept between sessions.
     """
@@ -79,11 +74,13 @@ class MaildirStore:
         paths: MaildirPaths,
         run_in_thread: RunInThread,
         *,
+        scan_in_thread: RunInThread | None = None,
         wall_clock: Callable[[], float] = time.time,
         kept_messages: int = KEPT_MESSAGES,
     ) -> None:
         self._paths = paths
         self._run_in_thread = run_in_thread
+        self._scan_in_thread = run_in_thread if scan_in_thread is None else scan_in_thread
         self._wall_clock = wall_clock
         self._room = kept_messages
         self._kept: OrderedDict[str, Snapshot] = OrderedDict()
@@ -97,12 +94,12 @@ class MaildirStore:
             stamp = look(fd)
             if snapshot is not None and snapshot.trusted and snapshot.stamp == stamp:
                 return self._mailbox(user, fd, snapshot)
-            if stamp.weight <= SMALL:
+            if stamp.weight + maildir_sizes.size(fd) <= SMALL:
                 try:
                     return self._mailbox(user, fd, self._scan(fd, snapshot, may_wait=False))
                 except Uncounted:
                     pass
-            scanning = self._run_in_thread(self._scan, fd, snapshot, True)
+            scanning = self._scan_in_thread(self._scan, fd, snapshot, True)
         except BaseException:
             os.close(fd)
             raise
@@ -118,9 +115,13 @@ class MaildirStore:
 
         :raises Uncounted: if it has to read messages or to write, and may not wait.
         """
-        remembered = maildir_sizes.load(fd)
-        measured = {**remembered, **before.measured} if before is not None else remembered
-        snapshot = scan(fd, measured, now=self._wall_clock(), tick=TICK, may_read=may_wait)
+        remembered: dict[bytes, int] = {}
+
+        def recall(messages: int) -> dict[bytes, int]:
+            remembered.update(maildir_sizes.load(fd, messages))
+            return {**remembered, **before.measured} if before is not None else dict(remembered)
+
+        snapshot = scan(fd, recall, now=self._wall_clock(), tick=TICK, may_read=may_wait)
         if not snapshot.measured.items() <= remembered.items():
             if not may_wait:
                 raise Uncounted
@@ -216,7 +217,7 @@ class _Maildir:
         except OSError as error:
             raise StoreTrouble(
                 "message cannot be read at the moment",
-                detail=f"message {location.folder}/{location.name}: {explained(error)}",
+                detail=f"message {f'{location.folder}/{location.name}'!r}: {explained(error)}",
             ) from error
         return FileBody(fd, self._run_in_thread, lambda octets: self._measured(uid, octets))
 
@@ -249,6 +250,9 @@ class _Maildir:
             octets=octets,
             announced=announced,
         )
+        if base_name(snapshot.location(uid).name) in snapshot.twins:
+            # Its unique-id can be the other's tomorrow.
+            return
         snapshot.measured[uid] = octets
         snapshot.trusted = False
         self._corrected = True

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..wire import Encoder
-from .maildir_scan import base_name
+from .maildir_names import base_name
 
 __all__ = ["check_maildir"]
 

@@ -1,79 +1,29 @@
-"""What is in a Maildir: its files, in a fixed order, with their unique-ids and octets.
+"""What is in a Maildir: its messages, in a fixed order, with their unique-ids and octets.
 
 Plain functions over a directory's file descriptor; they may wait for the disk,
-so the store calls them in a thread unless the directory is small.  What names
-mean is in ``maildir_names``; names of messages are never changed.
+so the store calls them in a thread unless the directory is small.  Which files
+there are is found by ``maildir_folders``, what names mean by ``maildir_names``;
+names of messages are never changed.
 """
 
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 from twisted.logger import Logger
 
 from .. import limits
-from ..errors import StoreTrouble
 from ..interfaces import Entry
 from ..maildrop import Listing
 from ..wire import Encoder
-from .maildir_names import BaseNames, base_name
+from .maildir_folders import PATIENCE, Files, Location, Stamp, list_files
+from .maildir_names import BaseNames
 from .maildir_paths import explained
 
-__all__ = [
-    "Location",
-    "Snapshot",
-    "Stamp",
-    "Uncounted",
-    "base_name",
-    "locate_all",
-    "look",
-    "open_folder",
-    "scan",
-]
+__all__ = ["Snapshot", "Uncounted", "scan"]
 
 log = Logger()
-
-#: The folders that hold messages.  ``new`` is read first: a message that another
-#: program moves to ``cur`` in the meantime is then seen twice, not missed.
-FOLDERS = ("new", "cur")
-
-#: Listings of a Maildir that changes all the while, before the last is believed.
-PATIENCE = 5
-
-
-class Stamp(NamedTuple):
-    """What changes when a file is added to, removed from or renamed in a Maildir."""
-
-    new_inode: int
-    new_modified: int
-    new_changed: int
-    cur_inode: int
-    cur_modified: int
-    # Unlike the other time, nobody can set this one back, as rsync does.
-    cur_changed: int
-    #: Octets of both directories themselves: a hint how many files there are.
-    weight: int
-
-    @property
-    def changed(self) -> int:
-        """The latest of the times, in nanoseconds."""
-        return max(self.new_modified, self.new_changed, self.cur_modified, self.cur_changed)
-
-
-class Location(NamedTuple):
-    """Where a message's file was seen."""
-
-    folder: str
-    name: str
-
-    @classmethod
-    def of(cls, path: str) -> Location:
-        """From a path such as ``cur/1700000000.M1P1.host:2,S``."""
-        folder, _, name = path.partition("/")
-        return cls(folder, name)
 
 
 class Snapshot:
@@ -132,170 +82,23 @@ class Snapshot:
         return self._positions[uid]
 
 
-# -- directories -------------------------------------------------------------------
-
-
-def look(maildir: int) -> Stamp:
-    """The stamp of a Maildir given as an open directory.
-
-    :raises pop3toy.errors.StoreTrouble: if it is half-made, or a folder of it
-        leads elsewhere.
-    """
-    new, cur = (_folder_status(maildir, folder) for folder in FOLDERS)
-    return Stamp(
-        new.st_ino,
-        new.st_mtime_ns,
-        new.st_ctime_ns,
-        cur.st_ino,
-        cur.st_mtime_ns,
-        cur.st_ctime_ns,
-        new.st_size + cur.st_size,
-    )
-
-
-def _folder_status(maildir: int, folder: str) -> os.stat_result:
-    try:
-        status = os.stat(folder, dir_fd=maildir, follow_symlinks=False)
-    except FileNotFoundError:
-        raise StoreTrouble(
-            detail=f"half-made Maildir: it has no folder {folder}/; make new, cur and tmp"
-        ) from None
-    except OSError as error:
-        raise StoreTrouble(detail=f"folder {folder}/ of a Maildir: {explained(error)}") from error
-    if not stat.S_ISDIR(status.st_mode):
-        raise StoreTrouble(
-            detail=f"{folder} in a Maildir is not a folder of its own (links are not followed);"
-            " put a folder in its place"
-        )
-    return status
-
-
-def open_folder(maildir: int, folder: str) -> int:
-    """Open ``new`` or ``cur``; never through a link.
-
-    :raises OSError: as ``os.open`` does.
-    """
-    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=maildir)
-
-
-def _file_paths(maildir: int, folder: str) -> list[str]:
-    """The message files of a folder: regular files that do not begin with a dot.
-
-    :raises pop3toy.errors.StoreTrouble: if it cannot be read.
-    """
-    try:
-        fd = open_folder(maildir, folder)
-        try:
-            with os.scandir(fd) as found:
-                return [
-                    f"{folder}/{item.name}"
-                    for item in found
-                    if item.is_file(follow_symlinks=False) and item.name[0] != "."
-                ]
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise StoreTrouble(detail=f"folder {folder}/ of a Maildir: {explained(error)}") from error
-
-
-class _Files(NamedTuple):
-    """The message files of a Maildir, by base name."""
-
-    paths: dict[str, str]
-    #: Further messages that have the same base name as one of ``paths``.
-    twins: list[tuple[str, str]]
-    #: Base names of messages that are in both folders at once.
-    linked: set[str]
-    stamp: Stamp
-    #: Whether nothing changed while they were listed.
-    steady: bool
-
-
-def _list(maildir: int) -> _Files:
-    # readdir may miss a file that is renamed meanwhile.  A message that is
-    # missing from one listing only would be fetched again after the next.
-    stamp = look(maildir)
-    paths: dict[str, str] = {}
-    for _ in range(PATIENCE):
-        earlier = paths
-        paths, twins, linked = _list_once(maildir)
-        before, stamp = stamp, look(maildir)
-        if before == stamp:
-            return _Files(paths, twins, linked, stamp, steady=True)
-    # It never holds still.  What was there a moment ago is taken to be there: a
-    # message that cannot be read does less harm than one that comes and goes.
-    return _Files({**earlier, **paths}, twins, linked, stamp, steady=False)
-
-
-def _list_once(maildir: int) -> tuple[dict[str, str], list[tuple[str, str]], set[str]]:
-    paths: dict[str, str] = {}
-    count = 0
-    for folder in FOLDERS:
-        listed = _file_paths(maildir, folder)
-        start = len(folder) + 1
-        # base_name() written out: a call for each of 100,000 names is a tenth of the time.
-        found = {path[start:].partition(":")[0]: path for path in listed}
-        count += len(listed)
-        if len(paths) + len(found) < count or not paths.keys().isdisjoint(found):
-            return _list_doubles(maildir)
-        paths.update(found)
-    return paths, [], set()
-
-
-def _list_doubles(maildir: int) -> tuple[dict[str, str], list[tuple[str, str]], set[str]]:
-    """As ``_list_once``, for a Maildir in which base names come up twice."""
-    paths: dict[str, str] = {}
-    doubles: list[tuple[str, str]] = []
-    for folder in FOLDERS:
-        for path in _file_paths(maildir, folder):
-            base = base_name(Location.of(path).name)
-            if paths.setdefault(base, path) is not path:
-                doubles.append((base, path))
-    twins = []
-    linked = set()
-    for base, path in doubles:
-        one, other = _inode(maildir, paths[base]), _inode(maildir, path)
-        if None not in (one, other) and one != other:
-            twins.append((base, path))
-            continue
-        # One message, that was moved while the folders were read, or is linked in both.
-        # cur is read last, so this is where it is now.
-        paths[base] = path
-        if one == other:
-            linked.add(base)
-    return paths, twins, linked
-
-
-def _inode(maildir: int, path: str) -> int | None:
-    try:
-        return os.stat(path, dir_fd=maildir, follow_symlinks=False).st_ino
-    except FileNotFoundError:
-        return None
-
-
-def locate_all(maildir: int) -> dict[str, Location]:
-    """Where each message is now, by base name; without those whose base name is not unique.
-
-    :raises pop3toy.errors.StoreTrouble: if the Maildir cannot be read.
-    """
-    files = _list(maildir)
-    for base, _ in files.twins:
-        files.paths.pop(base, None)
-    return {base: Location.of(path) for base, path in files.paths.items()}
-
-
-# -- snapshots ---------------------------------------------------------------------
-
-
 class Uncounted(Exception):
     """A message would have to be read to know its octets."""
 
 
-def scan(maildir: int, measured: dict[bytes, int], *, now: float, tick: float, may_read: bool) -> Snapshot:
+def scan(
+    maildir: int,
+    recall: Callable[[int], dict[bytes, int]],
+    *,
+    now: float,
+    tick: float,
+    may_read: bool,
+) -> Snapshot:
     """Take a snapshot.
 
     :param maildir: the open directory.
-    :param measured: octets that are known from before, by unique-id.
+    :param recall: called with the number of messages, it gives the octets that are known from
+        before, by unique-id.
     :param now: seconds since the epoch.
     :param tick: seconds within which two changes may leave the same time on a
         directory.
@@ -303,13 +106,21 @@ def scan(maildir: int, measured: dict[bytes, int], *, now: float, tick: float, m
     :raises Uncounted: if that is necessary and not allowed.
     :raises pop3toy.errors.StoreTrouble: if the Maildir cannot be read.
     """
-    known = dict(measured)
-    for _ in range(PATIENCE):
-        files = _list(maildir)
-        bases = BaseNames([*files.paths, *(base for base, _ in files.twins)])
+    known: dict[bytes, int] = {}
+    for turn in range(PATIENCE):
+        files = list_files(maildir)
+        further = [base for base, doubles in files.twins.items() for _ in doubles[1:]]
+        bases = BaseNames([*files.paths, *further])
         paths: Sequence[str] = _paths(bases.ordered, files)
         uids = bases.unique_ids()
         octets = bases.wire_sizes()
+        if turn == 0:
+            known = recall(len(uids))
+        # When one of two is gone the other has its unique-id, hence these are not remembered.
+        twins: set[bytes] = set()
+        if files.twins:
+            twins = {uid for uid, base in zip(uids, bases.ordered, strict=True) if base in files.twins}
+            known = {uid: told for uid, told in known.items() if uid not in twins}
         if known or None in octets:
             octets = [known.get(uid, told) for uid, told in zip(uids, octets, strict=True)]
         uncounted = [at for at, told in enumerate(octets) if told is None] if None in octets else []
@@ -324,7 +135,7 @@ def scan(maildir: int, measured: dict[bytes, int], *, now: float, tick: float, m
                 # it is listed, and RETR of it is refused.
                 counted = _size_on_disk(maildir, paths[at])
                 guessed.add(uids[at])
-                log.warn("message {path} of a Maildir: {why}", path=paths[at], why=explained(error))
+                log.warn("message {path!r} of a Maildir: {why}", path=paths[at], why=explained(error))
             if counted is not None:
                 known[uids[at]] = counted
         # What vanished while it was counted may have been renamed: look again.
@@ -337,27 +148,24 @@ def scan(maildir: int, measured: dict[bytes, int], *, now: float, tick: float, m
         there = [at for at, told in enumerate(octets) if told is not None]
         uids, paths = [uids[at] for at in there], [paths[at] for at in there]
         octets = [octets[at] for at in there]
+    forgotten = guessed | twins
     return Snapshot(
         Listing(map(Entry._make, zip(uids, octets, strict=True))),
         paths,
-        {uid: known[uid] for uid in uids if uid in known and uid not in guessed} if known else {},
-        frozenset(base for base, _ in files.twins),
+        {uid: known[uid] for uid in uids if uid in known and uid not in forgotten} if known else {},
+        frozenset(files.twins),
         frozenset(files.linked),
         files.stamp,
         trusted=files.steady and not vanished and not guessed and now - files.stamp.changed / 1e9 > tick,
     )
 
 
-def _paths(bases: list[str], files: _Files) -> list[str]:
-    """The path of each, in the order of ``bases``; twins by path."""
-    twins: dict[str, list[str]] = {}
-    for base, path in files.twins:
-        twins.setdefault(base, [files.paths[base]]).append(path)
-    for paths in twins.values():
-        paths.sort(reverse=True)
-    if not twins:
+def _paths(bases: list[str], files: Files) -> list[str]:
+    """The path of each, in the order of ``bases``."""
+    if not files.twins:
         return list(map(files.paths.__getitem__, bases))
-    return [twins[base].pop() if base in twins else files.paths[base] for base in bases]
+    twins = {base: iter(doubles) for base, doubles in files.twins.items()}
+    return [next(twins[base]) if base in twins else files.paths[base] for base in bases]
 
 
 def _count_octets(maildir: int, path: str) -> int | None:

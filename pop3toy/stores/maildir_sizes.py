@@ -14,7 +14,7 @@ import re
 import stat
 import zlib
 
-__all__ = ["FILE_NAME", "load", "save"]
+__all__ = ["FILE_NAME", "load", "save", "size"]
 
 #: Not a dot file: Maildir++ takes those for sub-folders.
 FILE_NAME = "pop3toy-sizes"
@@ -22,20 +22,36 @@ _TEMPORARY = "pop3toy-sizes.tmp"
 _MAGIC = b"pop3toy-sizes 1 "
 _LINE = re.compile(rb"([0-9]{1,15}) ([\x21-\x7e]+)\n")
 
-#: Octets of the largest file that is read: half a million messages.  The owner
-#: of a Maildir can put anything there, and it is read into memory.
-LARGEST = 64 * 1024 * 1024
+#: Octets of a line: 15 digits, a blank, a unique-id of 70, a line end.
+_LONGEST_LINE = 87
+#: Octets that a file may have behind those of the messages that are there:
+#: lines of some that were removed since it was written.
+_SLACK = 1024 * 1024
 
 
-def load(maildir: int) -> dict[bytes, int]:
-    """What the file remembers: octets by unique-id; nothing if it is missing or damaged."""
+def size(maildir: int) -> int:
+    """Octets of the file; 0 if there is none: a hint how long reading it takes."""
+    try:
+        return os.stat(FILE_NAME, dir_fd=maildir, follow_symlinks=False).st_size
+    except OSError:
+        return 0
+
+
+def load(maildir: int, messages: int) -> dict[bytes, int]:
+    """What the file remembers: octets by unique-id; nothing if it is missing or damaged.
+
+    :param messages: how many there are.  A file that is much larger than they
+        need is none of ours: the owner of a Maildir can put anything there,
+        and it is read into memory.
+    """
+    largest = messages * _LONGEST_LINE + _SLACK
     try:
         fd = os.open(FILE_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=maildir)
     except OSError:
         return {}
     try:
         status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
+        if not stat.S_ISREG(status.st_mode) or status.st_size > largest:
             return {}
         with open(fd, "rb", closefd=False) as file:
             head, _, body = file.read(status.st_size).partition(b"\n")
@@ -47,7 +63,8 @@ def load(maildir: int) -> dict[bytes, int]:
     # here: the sum tells.
     if head != _MAGIC + b"%08x" % zlib.crc32(body):
         return {}
-    return {uid: int(octets) for octets, uid in _LINE.findall(body)}
+    # One by one: other threads get their turn, which findall() would not give them.
+    return {line[2]: int(line[1]) for line in _LINE.finditer(body)}
 
 
 def save(maildir: int, sizes: dict[bytes, int]) -> None:

@@ -129,9 +129,10 @@ def _stores(
         toy: Any = hello.hello_store(time.time(), accounts)
         return toy, toy
     reading = WorkerThreads(reactor)
+    scanning = WorkerThreads(reactor, name="scans")
     writing = WorkerThreads(reactor, name="delivery", size=DELIVERY_THREADS)
-    for threads in (reading, writing):
+    for threads in (reading, scanning, writing):
         threads.setServiceParent(server)
-    store: Any = MaildirStore(options.maildirs, reading.run)
+    store: Any = MaildirStore(options.maildirs, reading.run, scan_in_thread=scanning.run)
     delivery = maildir_delivery(options.maildirs, writing.run, reactor, access, socket.gethostname())
     return store, delivery
