@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
+from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import ServerFactory
@@ -48,6 +49,10 @@ class POP3Factory(ServerFactory):
         tls_context: object | None = None,
         numbers: Iterator[int] | None = None,
     ) -> None:
+        if isinstance(authenticator, Portal):
+            raise TypeError(
+                "a portal needs an authenticator: POP3Factory(reactor, PortalAuthenticator(portal))"
+            )
         self.clock = reactor
         self.authenticator = authenticator
         self.transcript = transcript

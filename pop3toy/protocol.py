@@ -341,12 +341,14 @@ class POP3Protocol(LineReceiver):
             self._reply(self.session.refused(why))
             self._go_on()
             return
-        log.failure(
-            "session {number}: dropped in the middle of a message: {detail}",
-            why,
-            number=self._record.number,
-            detail=why.value.detail if isinstance(why.value, StoreTrouble) else "",
-        )
+        number = self._record.number
+        if isinstance(why.value, Refusal):
+            detail = why.value.detail or why.value.text
+            log.warn(
+                "session {number}: dropped in the middle of a message: {detail}", number=number, detail=detail
+            )
+        else:
+            log.failure("session {number}: a bug, dropped in the middle of a message", why, number=number)
         self.hang_up("store")
 
     def bug(self, why: Failure) -> None:

@@ -117,6 +117,8 @@ class ListeningService(Service):
             reason = getattr(error.socketError, "strerror", None) or str(error.socketError)
         elif isinstance(error, OSError):
             reason = error.strerror or str(error)
+        elif isinstance(error, OverflowError):
+            reason = "a port is a number from 0 to 65535"
         else:
             log.failure("opening {name}", why, name=name)
             reason = str(error)

@@ -145,7 +145,8 @@ class _Transcript:
         for at, line in enumerate(lines):
             if reply.lines < limits.TRANSCRIPT_LINES or at == final:
                 self._count_hidden(number, reply)
-                self._write(f"[{number}] S: {_printable(line, dropped)}")
+                # Without a blank at the end of an empty line, which nobody sees.
+                self._write(f"[{number}] S: {_printable(line, dropped)}" if line else f"[{number}] S:")
                 reply.lines += 1
             else:
                 reply.hidden_lines += 1

@@ -12,6 +12,7 @@ from twisted.application.service import IService
 from twisted.internet.address import IPv4Address
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
@@ -327,6 +328,36 @@ class ServiceTests(OptionsCase):
             self.assertEqual([(host, port) for port, _, _, host in self.reactor.tcpServers], where)
         self.start("--transcript=off", f"--listen=unix:{self.folder}/socket")
         self.assertEqual(self.reactor.unixServers[0][0], f"{self.folder}/socket")
+
+    def test_own_messages(self) -> None:
+        """The toy shows messages of one's own instead of the one that says hello."""
+        paths = []
+        for number in range(2):
+            paths.append(self.folder / f"{number}.eml")
+            paths[-1].write_bytes(b"Subject: %d\n\n." % number)
+        self.start("--transcript=off", *(f"--message={path}" for path in paths))
+        said = self.talk(b"USER user", b"PASS pass", b"RETR 1", b"RETR 2")
+        self.assertIn(b"Subject: 0\r\n\r\n..\r\n.\r\n+OK 17 octets\r\nSubject: 1\r\n", said)
+        self.assertRefused(
+            f"--message: there is no file {self.folder}/2.eml", f"--message={self.folder}/2.eml"
+        )
+        self.assertRefused(
+            "--message is for the built-in mailbox; a Maildir has messages of its own",
+            f"--maildir={self.pattern}", "--user=ann:secret", f"--message={paths[0]}",
+        )  # fmt: skip
+
+    def test_nobody_can_log_in(self) -> None:
+        """Whoever opens the port to a network without TLS is told that it does not help."""
+        for arguments, warned in {
+            ("--interface=0.0.0.0",): True,
+            ("--interface=::",): True,
+            ("--interface=0.0.0.0", "--allow-cleartext"): False,
+            ("--interface=127.0.0.9",): False,
+        }.items():
+            with capturedLogs() as events:
+                makeService(parsed("--transcript=off", *arguments), self.reactor)
+            said = [formatEvent(event) or "" for event in events if event["log_level"].name == "warn"]
+            self.assertEqual(warned, any("--certificate" in line for line in said), (arguments, said))
 
     def test_bad_endpoint(self) -> None:
         """An endpoint that cannot be read ends the start with one line."""

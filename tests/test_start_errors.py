@@ -7,11 +7,15 @@ import signal
 import socket
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from pop3toy.options import Options
+
 from .corpus import awkward_messages, fill_maildir
 from .realserver import DEADLINE, RealServer, environment, twistd, wait_until
+from .store_world import unprivileged
 from .strictclient import StrictClient
 
 
@@ -121,8 +125,9 @@ class OneLineTests(StartCase):
         self.assert_refused("--nope", says="--nope")
 
     def test_argument(self) -> None:
-        """A stray word is refused."""
-        self.assert_refused("extra", says="argument")
+        """A stray word is named, and a number is taken for what it is most likely meant to be."""
+        self.assert_refused("extra", says="only options are taken, and 'extra' is none")
+        self.assert_refused("2590", says="did you mean --port 2590?")
 
     def test_bad_port(self) -> None:
         """A port that is no number, or too large a one, is called so."""
@@ -130,9 +135,44 @@ class OneLineTests(StartCase):
             self.assert_refused(f"--port={port}", says="port")
 
     def test_bad_endpoint(self) -> None:
-        """An endpoint that Twisted does not know is named."""
-        for endpoint in ("nonsense:1", "tcp:abc", "unix", ""):
-            self.assert_refused(f"--listen={endpoint}", says="--listen")
+        """An endpoint that cannot be read is named, with one that can, and without a word of Python's."""
+        example = "tcp:2590:interface=127.0.0.1"
+        for endpoint, says in {
+            "nonsense:1": "Unknown endpoint type: 'nonsense'",
+            "tcp:abc": example,
+            "tcp:0:bar=1": example,
+            "unix": example,
+            "2590": example,
+            "127.0.0.1:2590": example,
+            "": "--listen",
+            "systemd:domain=INET:index=0": "systemd has handed over no such socket",
+            "tcp:99999:interface=127.0.0.1": "a port is a number from 0 to 65535",
+        }.items():
+            self.assert_refused(f"--listen={endpoint}", says=says)
+
+    def test_folder_above_is_closed(self) -> None:
+        """Of a file in a folder that may not be entered nobody can say that it is not there."""
+        closed = self.folder / "closed"
+        (closed / "mail").mkdir(parents=True)
+        (closed / "accounts").write_text("ann:{PLAIN}secret\n")
+        closed.chmod(0)
+        self.addCleanup(closed.chmod, 0o700)
+        with unprivileged():
+            for options in (["--maildir=mail/{user}", f"--accounts={closed}/accounts"],
+                            [f"--maildir={closed}/mail/{{user}}", "--user=ann:secret"]):  # fmt: skip
+                end = self.assertRaises(SystemExit, Options().parseOptions, options)
+                self.assertIn("permission denied", str(end.code))
+
+    def test_no_place_for_the_pid_file(self) -> None:
+        """A folder in which twistd may not leave its pid file is named."""
+        closed = self.folder / "closed"
+        closed.mkdir(mode=0o500)
+        with unprivileged():
+            options = Options()
+            parent: Any = {"pidfile": f"{closed}/twistd.pid", "nodaemon": True}
+            options.parent = parent
+            end = self.assertRaises(SystemExit, options.parseOptions, [])
+        self.assertIn(f"no permission to write twistd.pid into {closed}", str(end.code))
 
     def test_bad_checker(self) -> None:
         """A way to authenticate that does not exist is named."""

@@ -161,7 +161,7 @@ class ElisionTests(SynchronousTestCase):
         for piece in pieces[:-1]:
             self.tape.sent(3, piece, False)
         self.tape.sent(3, pieces[-1], True)
-        return [line.removeprefix("[3] S: ") for line in self.tape.lines]
+        return [line.removeprefix("[3] S:").removeprefix(" ") for line in self.tape.lines]
 
     def test_short(self) -> None:
         """A reply of as many lines as fit is shown whole."""
@@ -256,7 +256,7 @@ class ElisionTests(SynchronousTestCase):
                 "[1] C: RETR 1",
                 "[1] S: +OK 12 octets",
                 "[1] S: A: b",
-                "[1] S: ",
+                "[1] S:",
                 "[1] S: ..c",
                 "[1] S: .",
                 "[1] C: QUIT",

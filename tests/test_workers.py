@@ -725,7 +725,7 @@ class StartTests(RealCase):
         for options, says in (
             (
                 ["--listen=stdio:"],
-                "--listen stdio:: this endpoint cannot be used (with --workers there are tcp, tcp6, ssl, ",
+                "--listen stdio:: with --workers there are tcp, tcp6, ssl, ",
             ),
             (["--listen=haproxy:stdio:"], "with --workers there are"),
         ):

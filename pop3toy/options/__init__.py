@@ -6,6 +6,7 @@ Nothing is built here; ``tap`` does that.
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from twisted.python import usage
 
 from ..stores.maildir_paths import MaildirPaths
 from .auth import AuthOptions
-from .checks import port_number, whole_number
+from .checks import existing_path, may, port_number, whole_number, why_unusable
 from .mail_in import MailInOptions
 from .tls import TLSOptions
 
@@ -82,6 +83,7 @@ class Options(AuthOptions, TLSOptions, MailInOptions):
     def __init__(self) -> None:
         super().__init__()
         self["listen"] = []
+        self["message"] = []
         self.maildirs: MaildirPaths | None = None
         #: What was given, and where; workers read it again.
         self.arguments: list[str] = []
@@ -92,6 +94,21 @@ class Options(AuthOptions, TLSOptions, MailInOptions):
         times: tcp:2590, tcp6:2590, unix:/run/pop3toy.sock, systemd:domain=INET:index=0, haproxy:tcp:2590.
         """
         self["listen"].append(endpoint)
+
+    def opt_message(self, path: str) -> None:
+        """A message for the built-in mailbox, instead of the one that says hello: a file as a mail program
+        saves it (.eml). May be given several times.
+        """
+        self["message"].append(path)
+
+    def parseArgs(self, *words: str) -> None:
+        """Take nothing but options.
+
+        :raises twisted.python.usage.UsageError: if there is more.
+        """
+        if words:
+            hint = f"; did you mean --port {words[0]}?" if words[0].isdigit() else ""
+            raise usage.UsageError(f"only options are taken, and {words[0]!r} is none{hint}")
 
     def opt_version(self) -> None:
         """Show the version and end."""
@@ -129,6 +146,7 @@ class Options(AuthOptions, TLSOptions, MailInOptions):
             self._with_maildir(self["maildir"])
         self._transcript()
         self._workers()
+        self._pid_file()
         for name, value in self.items():
             # As of `--maildir "$MAILDIR"` where the variable is not set.
             if value == "":
@@ -141,8 +159,12 @@ class Options(AuthOptions, TLSOptions, MailInOptions):
             raise usage.UsageError("--accounts needs --maildir: the built-in message is for --user accounts")
         if self["create"]:
             raise usage.UsageError("--create needs --maildir")
+        for at, path in enumerate(self["message"]):
+            self["message"][at] = existing_path("message", path)
 
     def _with_maildir(self, pattern: str) -> None:
+        if self["message"]:
+            raise usage.UsageError("--message is for the built-in mailbox; a Maildir has messages of its own")
         if not self.has_accounts:
             raise usage.UsageError(
                 "who may log in? Give --accounts FILE, --user NAME:PASSWORD, or --auth (see --help-auth)"
@@ -153,11 +175,9 @@ class Options(AuthOptions, TLSOptions, MailInOptions):
         self.maildirs = MaildirPaths(pattern, create=bool(self["create"]))
         folder = self.maildirs.root
         if "{user}" not in pattern and not self["create"]:
-            folder = os.path.abspath(pattern)
-        if not os.path.isdir(folder):
-            raise usage.UsageError(f"--maildir: there is no folder {folder}")
-        if not os.access(folder, os.X_OK):
-            raise usage.UsageError(f"--maildir: no permission to enter {folder}")
+            folder = os.path.abspath(os.path.expanduser(pattern))
+        if why := why_unusable(folder, stat.S_ISDIR, "folder", os.X_OK, "enter"):
+            raise usage.UsageError(f"--maildir: {why}")
 
     def _transcript(self) -> None:
         where = self["transcript"]
@@ -168,7 +188,7 @@ class Options(AuthOptions, TLSOptions, MailInOptions):
             folder = os.path.dirname(path)
             if os.path.isdir(path) or not os.path.isdir(folder):
                 raise usage.UsageError(f"--transcript: cannot write to {path}")
-            if not os.access(path if os.path.exists(path) else folder, os.W_OK):
+            if not may(path if os.path.exists(path) else folder, os.W_OK):
                 raise usage.UsageError(f"--transcript: no permission to write {path}")
 
     def _workers(self) -> None:
@@ -185,6 +205,18 @@ class Options(AuthOptions, TLSOptions, MailInOptions):
             raise usage.UsageError("--workers needs --maildir: the built-in message is in one process alone")
         if self.twistd.get("chroot"):
             raise usage.UsageError("--workers does not go with twistd's --chroot")
+
+    def _pid_file(self) -> None:
+        """twistd would end with a traceback where it cannot write it."""
+        path = self.twistd.get("pidfile")
+        if not path:
+            return
+        folder, name = os.path.split(os.path.abspath(path))
+        if not may(folder, os.W_OK):
+            raise usage.UsageError(
+                f"no permission to write {name} into {folder}: start elsewhere, or say where it goes,"
+                " twistd --pidfile FILE pop3toy"
+            )
 
     @property
     def twistd(self) -> dict[str, Any]:

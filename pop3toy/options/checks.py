@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import stat
+from collections.abc import Callable
 
 from twisted.python import usage
 
-__all__ = ["existing_file", "port_number", "whole_number"]
+__all__ = ["existing_file", "existing_path", "may", "port_number", "whole_number", "why_unusable"]
 
 
 def whole_number(options: usage.Options, name: str, least: int, most: int) -> None:
@@ -38,10 +40,43 @@ def existing_file(options: usage.Options, name: str) -> None:
 
     :raises twisted.python.usage.UsageError: if there is none.
     """
-    if options[name] is None:
-        return
-    options[name] = path = os.path.abspath(options[name])
-    if not os.path.isfile(path):
-        raise usage.UsageError(f"--{name}: there is no file {path}")
-    if not os.access(path, os.R_OK):
-        raise usage.UsageError(f"--{name}: no permission to read {path}")
+    if options[name] is not None:
+        options[name] = existing_path(name, options[name])
+
+
+def existing_path(name: str, path: str) -> str:
+    """The absolute path of a file that can be read.
+
+    :param name: the option that named it.
+    :raises twisted.python.usage.UsageError: if there is none.
+    """
+    path = os.path.abspath(path)
+    if why := why_unusable(path, stat.S_ISREG, "file", os.R_OK, "read"):
+        raise usage.UsageError(f"--{name}: {why}")
+    return path
+
+
+def why_unusable(path: str, is_one: Callable[[int], bool], kind: str, access: int, verb: str) -> str | None:
+    """Why a path cannot be used, in words; ``None`` if it can.
+
+    :param is_one: tells by a mode whether it is of the kind that is wanted.
+    :param access: as for ``os.access``; ``verb`` says it in a word.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return f"there is no {kind} {path}"
+    except OSError as error:
+        # A folder above it may not be entered, for instance: then nobody knows whether it is there.
+        return f"{path}: {(error.strerror or str(error)).lower()}"
+    if not is_one(mode):
+        return f"there is no {kind} {path}"
+    return None if may(path, access) else f"no permission to {verb} {path}"
+
+
+def may(path: str, access: int) -> bool:
+    """Whether this process may read, write or enter a path, as the user that it is now.
+
+    :param access: as for ``os.access``.
+    """
+    return os.access(path, access, effective_ids=os.access in os.supports_effective_ids)

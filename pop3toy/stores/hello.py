@@ -8,7 +8,7 @@ fetches today's as well.  A deleted one stays deleted until the next start.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -50,16 +50,18 @@ def hello_message(now: float) -> bytes:
     return message.as_bytes(policy=SMTP)
 
 
-def hello_store(now: float, users: Iterable[str] = (USER,)) -> MemoryStore:
+def hello_store(
+    now: float, users: Iterable[str] = (USER,), messages: Sequence[bytes] | None = None
+) -> MemoryStore:
     """A memory store with the built-in message for each user.
 
     Mail that is delivered to it lands beside the message, until the next start.
 
     :param now: seconds since the epoch.
     :param users: whose maildrops it holds.
+    :param messages: instead of the built-in one, with any line ends.
     """
+    mail = [hello_message(now)] if messages is None else messages
     start = f"{int(now * 1000):x}"
     numbers = itertools.count(1)
-    return MemoryStore(
-        {user: [hello_message(now)] for user in users}, new_uid=lambda: f"hello-{start}-{next(numbers)}"
-    )
+    return MemoryStore(dict.fromkeys(users, mail), new_uid=lambda: f"hello-{start}-{next(numbers)}")

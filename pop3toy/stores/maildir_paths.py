@@ -6,6 +6,7 @@ out of its place, and a symbolic link that leads out of the tree is refused.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -16,13 +17,25 @@ from ..errors import NoSuchMailbox, StoreTrouble
 __all__ = ["MaildirPaths", "explained"]
 
 _PLACEHOLDER = "{user}"
+_ADVICE = {
+    errno.EACCES: "the server's user needs to read, write and search it",
+    errno.EPERM: "the server's user needs to read, write and search it",
+    errno.ENOTDIR: "something that is no folder lies in its place; move it away",
+    errno.ELOOP: "a link in its place is not followed; put the folder itself there",
+    errno.EMFILE: "the server has too many files open; allow it more (ulimit -n, LimitNOFILE=)",
+    errno.ENFILE: "the whole system has too many files open",
+    errno.ENOSPC: "the disk is full; make room",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is mounted read-only",
+    errno.EIO: "the disk does not answer; look at the kernel's log",
+}
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def explained(error: OSError) -> str:
     """What an error means, for the administrator's log, and what to do about it."""
-    advice = "; the server's user needs to read, write and search it" * isinstance(error, PermissionError)
-    return f"{error.strerror}{advice}"
+    advice = _ADVICE.get(error.errno or 0)
+    return f"{error.strerror}; {advice}" if advice else f"{error.strerror}"
 
 
 class MaildirPaths:
@@ -108,7 +121,10 @@ class MaildirPaths:
         root = os.path.realpath(self.root)
         path = os.path.realpath(os.path.join(root, *parts))
         if os.path.commonpath([root, path]) != root:
-            raise StoreTrouble(detail=f"a symbolic link leads out of {self.root!r}; it was not followed")
+            raise StoreTrouble(
+                detail=f"a symbolic link leads out of {self.root!r} and was not followed: move the Maildir"
+                " there, or name where it is with --maildir"
+            )
         self._trust_links(parts, os.stat(path).st_uid)
         return os.open(path, _DIRECTORY)
 

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IService
+from twisted.logger import Logger
 
+from ..channel import is_loopback
 from ..factory import POP3Factory
 from ..interfaces import IDelivery, IMailStore
 from ..meters import LogMeter, SilentMeter
@@ -24,10 +28,12 @@ from ..threads import WorkerThreads
 from ..transcript import WriterTranscript
 from .access import Access, server_tls
 from .mail_in import listen_for_mail, maildir_delivery, recipients_of_all, recipients_of_users
-from .ports import Ports
+from .ports import Ports, refuse_to_start
 from .premises import Premises, alone
 
 __all__ = ["Options", "makeService"]
+
+log = Logger()
 
 #: Threads that write mail: the more there are, the more fsyncs the file system
 #: can join into one.
@@ -81,6 +87,7 @@ def assemble(options: Options, reactor: Any, premises: Premises) -> OrderedServi
         numbers=premises.numbers,
     )
     hint = f" (user `{hello.USER}`, password `{hello.PASSWORD}`)" if toy and not options["user"] else ""
+    _warn_of_nobody(options, tls)
     plain = [ports.described("listen", one) for one in options["listen"]] or [ports.tcp(options["port"])]
     ports.listen(plain, factory, f"POP3{hint}")
     encrypted = [ports.described("tls-listen", one) for one in options["tls-listen"]]
@@ -107,12 +114,26 @@ def assemble(options: Options, reactor: Any, premises: Premises) -> OrderedServi
     return server
 
 
+def _warn_of_nobody(options: Options, tls: Any) -> None:
+    """Say that nobody on the network can log in, though the port is open to it."""
+    public = not options["listen"] and not is_loopback(options["interface"])
+    if public and tls is None and not options["allow-cleartext"]:
+        log.warn(
+            "only clients on this machine can log in with a password: from a network that takes TLS; give a"
+            " certificate with --certificate (--self-signed to try it), or --allow-cleartext"
+        )
+
+
 def _transcript(options: Options, server: OrderedService) -> WriterTranscript | None:
     where = options["transcript"]
     if where == "off":
         return None
     # Only the built-in account, which everybody knows, is shown with its password.
     masked = options.maildirs is not None or bool(options["user"])
+    if where == "-" and not options.twistd.get("nodaemon", True):
+        log.warn(
+            "nobody will see the conversation: a daemon has no terminal; use twistd -n, or --transcript FILE"
+        )
     if where == "-":
         transcript = WriterTranscript.to_terminal(masked=masked)
     else:
@@ -121,12 +142,20 @@ def _transcript(options: Options, server: OrderedService) -> WriterTranscript | 
     return transcript
 
 
+def _messages(paths: Sequence[str]) -> list[bytes] | None:
+    """The toy's own messages, if there are any."""
+    try:
+        return [Path(path).read_bytes() for path in paths] or None
+    except OSError as error:
+        refuse_to_start(f"--message {error.filename}: {error.strerror}")
+
+
 def _stores(
     options: Options, reactor: Any, server: OrderedService, access: Access, accounts: dict[str, str]
 ) -> tuple[IMailStore, IDelivery]:
     """Where mail is read and where it is written."""
     if options.maildirs is None:
-        toy: Any = hello.hello_store(time.time(), accounts)
+        toy: Any = hello.hello_store(time.time(), accounts, _messages(options["message"]))
         return toy, toy
     reading = WorkerThreads(reactor)
     scanning = WorkerThreads(reactor, name="scans")

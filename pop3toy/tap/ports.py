@@ -29,6 +29,10 @@ BACKLOG = 1024
 SOCKETS = ("tcp", "tcp6", "ssl", "unix", "systemd")
 
 
+class _NotForWorkers(ValueError):
+    """A kind of endpoint that several processes cannot share."""
+
+
 def refuse_to_start(why: str) -> NoReturn:
     """End before anything was started: one line, exit status 1."""
     sys.exit(f"pop3toy: {why}")
@@ -101,9 +105,8 @@ class Ports:
         try:
             endpoint = self._endpoint(behind if proxied else description)
         except Exception as error:
-            # Endpoint parsers raise whatever comes to them.
             refuse_to_start(
-                f"--{option} {description}: this endpoint cannot be used ({error or type(error).__name__})"
+                f"--{option} {description}: {_misread(behind if proxied else description, error)}"
             )
         if proxied:
             endpoint = ProxiedEndpoint(endpoint, self._reactor)
@@ -112,12 +115,30 @@ class Ports:
     def _endpoint(self, description: str) -> IStreamServerEndpoint:
         kind = description.partition(":")[0]
         if self._options["workers"] is not None and kind not in SOCKETS:
-            raise ValueError(f"with --workers there are {', '.join(SOCKETS)}")
+            raise _NotForWorkers(f"with --workers there are {', '.join(SOCKETS)}")
         if kind == "systemd" and self._inherits:
             # The variables that systemd sets are for the process that it has started.
             return stand_in(self._reactor, BACKLOG)
         endpoint: IStreamServerEndpoint = serverFromString(self._reactor, description)
         return endpoint
+
+
+def _misread(description: str, error: Exception) -> str:
+    """What is wrong with an endpoint's description; endpoint parsers raise whatever comes to them."""
+    kind, colon, _ = description.partition(":")
+    if isinstance(error, ImportError):
+        return "this endpoint needs more than is installed: pip install 'pop3toy[tls]'"
+    if kind == "systemd":
+        return (
+            "systemd has handed over no such socket; it does for a service that it starts with a .socket unit"
+        )
+    if isinstance(error, _NotForWorkers):
+        return str(error)
+    if kind.isdigit() or not colon or "." in kind:
+        return "an endpoint begins with its kind, as in tcp:2590:interface=127.0.0.1"
+    # A TypeError names Python's functions; a ValueError of int() no option.
+    why = f" ({error})" if isinstance(error, ValueError) and "int()" not in str(error) else ""
+    return f"this endpoint cannot be read{why}; one that can is tcp:2590:interface=127.0.0.1"
 
 
 def _name_of(port: IListeningPort, name: str) -> str:
@@ -134,9 +155,11 @@ def give_up(options: Options, why: CannotStart) -> NoReturn:
     twistd would print a traceback for an exception, and forget its pid file
     for a SystemExit; so both are done here.
     """
-    log.critical("{why}", why=str(why))
-    print(f"pop3toy: {why}", file=sys.__stderr__, flush=True)
     twistd = options.twistd
+    if twistd.get("logfile") or twistd.get("syslog") or not twistd.get("nodaemon"):
+        # Else the log is on the terminal, and it would stand there twice.
+        log.critical("{why}", why=str(why))
+    print(f"pop3toy: {why}", file=sys.__stderr__, flush=True)
     pipe = twistd.get("statusPipe")
     if pipe is not None:
         # The process that waits for the daemon prints this and exits with 1.
