@@ -43,6 +43,30 @@ def _names(known: Sequence[str]) -> Callable[[str], list[str]]:
     return parse
 
 
+def _positive(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return seconds
+
+
+def _new_file(text: str) -> Path:
+    # Found out now, not after all was measured.
+    path = Path(text)
+    if path.is_dir() or not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text} cannot be written")
+    return path
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
@@ -58,24 +82,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--quick", action="store_true", help="small mailboxes, one short round: under a minute")
-    add("--rounds", type=int, help="how often everything is measured (default 3, quick 1)")
-    add("--seconds", type=float, help="how long each load lasts (default 3, quick 0.3)")
+    add("--rounds", type=_positive, help="how often everything is measured (default 3, quick 1)")
+    add("--seconds", type=_seconds, help="how long each load lasts (default 3, quick 0.3)")
     add(
         "--peers",
         type=_names([*PEERS, *TAKERS]),
         help=f"of {','.join(PEERS)}; for deliveries of {','.join(TAKERS)}",
     )
-    add("--messages", type=int, help="deliveries: messages of one load (default 2000, quick 40)")
+    add("--messages", type=_positive, help="deliveries: messages of one load (default 2000, quick 40)")
     add(
         "--workloads", type=_names(list(WORKLOADS)), default=list(WORKLOADS), help=f"of {','.join(WORKLOADS)}"
     )
-    add("--users", type=int, help="mailboxes of 20 messages (default 100, quick 20)")
-    add("--load-processes", type=int, help="processes of the load generator (default: half the cores)")
-    add("--most-messages", type=int, default=1_000_000, help="curves: the largest mailbox")
-    add("--most-octets", type=int, default=1_000_000_000, help="curves: the largest message")
-    add("--most-connections", type=int, default=10_000, help="curves: the most sessions at once")
-    add("--json", type=Path, metavar="FILE", help="write all figures")
-    add("--chart", type=Path, metavar="FILE", help="draw them; .svg or .png (needs pop3toy[bench])")
+    add("--users", type=_positive, help="mailboxes of 20 messages (default 100, quick 20)")
+    add("--load-processes", type=_positive, help="processes of the load generator (default: half the cores)")
+    add("--most-messages", type=_positive, default=1_000_000, help="curves: the largest mailbox")
+    add("--most-octets", type=_positive, default=1_000_000_000, help="curves: the largest message")
+    add("--most-connections", type=_positive, default=10_000, help="curves: the most sessions at once")
+    add("--json", type=_new_file, metavar="FILE", help="write all figures")
+    add("--chart", type=_new_file, metavar="FILE", help="draw them; .svg or .png (needs pop3toy[bench])")
     add("--keep-dir", type=Path, metavar="DIR", help="make the mail here, keep it, and use it again")
     return parser
 
@@ -93,6 +117,9 @@ def _root(keep: Path | None) -> Iterator[Path]:
     try:
         yield made
     finally:
+        # A second Ctrl-C must not keep it from being tidied up.
+        for impatience in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(impatience, signal.SIG_IGN)
         shutil.rmtree(made, ignore_errors=True)
 
 

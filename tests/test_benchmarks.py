@@ -371,6 +371,20 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(done.returncode, 2)
         self.assertIn("'courier' is none of dovecot, pop3toy", done.stderr)
 
+    def test_values_that_cannot_be(self) -> None:
+        """Numbers and files that cannot be are refused before anything is measured."""
+        for option, value in (
+            ("--rounds", "0"),
+            ("--rounds", "-1"),
+            ("--users", "x"),
+            ("--seconds", "nan"),
+            ("--json", "/nonexistent/table.json"),
+            ("--chart", "/"),
+        ):
+            done = self.run_command(f"{option}={value}")
+            self.assertEqual((done.returncode, done.stdout), (2, ""), option)
+            self.assertIn(f"argument {option}: ", done.stderr)
+
     def test_no_compiler(self) -> None:
         """Without a compiler one line names the packages."""
         done = self.run_command("--quick", path="/nonexistent")

@@ -65,6 +65,20 @@ class Pair:
         return path
 
 
+#: What an authority's certificate is for.
+_SIGNS = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 class Authority:
     """Signs certificates.
 
@@ -77,6 +91,7 @@ class Authority:
         own = self._builder(self._name, self._key, timedelta(days=-1), timedelta(days=3)).add_extension(
             x509.BasicConstraints(ca=True, path_length=None), critical=True
         )
+        own = own.add_extension(_SIGNS, critical=True)
         self.pair = Pair(own.sign(self._key, hashes.SHA256()), self._key)
         #: Its certificate in PEM.
         self.file = folder / f"{name.replace(' ', '-')}.crt"
@@ -117,6 +132,11 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now + begins)
             .not_valid_after(now + ends)
+            # Python 3.13 and later refuse certificates without these (VERIFY_X509_STRICT).
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
+            )
         )
 
 

@@ -73,5 +73,7 @@ def make_factory(clock):
 if __name__ == "__main__":
     from twisted.internet import reactor
 
-    TCP4ServerEndpoint(reactor, int(sys.argv[1]), interface="127.0.0.1").listen(make_factory(reactor))
+    TCP4ServerEndpoint(reactor, int((sys.argv[1:] or ["2590"])[0]), interface="127.0.0.1").listen(
+        make_factory(reactor)
+    )
     reactor.run()

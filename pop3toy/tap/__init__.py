@@ -1,4 +1,4 @@
-"""Puts the server together: the only place that imports from every room.
+"""Puts the server together: the only room that knows all others.
 
 ``twistd pop3toy`` finds :class:`Options` and :func:`makeService` here.  A server
 with workers is put together by ``supervised``, and each worker by ``as_worker``.
