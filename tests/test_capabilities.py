@@ -97,7 +97,7 @@ class CapaTests(SynchronousTestCase):
         self.assertIn("LOGIN-DELAY 60", self.capa(authenticator=authenticator))
 
     def test_short_lines(self) -> None:
-        """No line is longer than the 64 octets that fetchmail keeps, and none begins with a dot."""
+        """But for a SASL line of more mechanisms than these, none is longer than the 64 octets of fetchmail."""
         authenticator = FakeAuthenticator()
         authenticator.offered = ["SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN"]
         authenticator.delay = 86400
