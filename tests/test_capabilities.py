@@ -97,7 +97,7 @@ class CapaTests(SynchronousTestCase):
         self.assertIn("LOGIN-DELAY 60", self.capa(authenticator=authenticator))
 
     def test_short_lines(self) -> None:
-        """But for a SASL line of more mechanisms than these, none is longer than the 64 octets of fetchmail."""
+        """But for a SASL line of more mechanisms than these, none is longer than 64 octets with CRLF."""
         authenticator = FakeAuthenticator()
         authenticator.offered = ["SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN"]
         authenticator.delay = 86400
