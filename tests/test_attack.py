@@ -262,7 +262,8 @@ class SlowTests(SynchronousTestCase):
         """Who begins TLS and does not go on is cut after a minute, however little of it was said."""
         from twisted.protocols.tls import TLSMemoryBIOFactory
 
-        from pop3toy.certificates import CertificateFiles, ServerTLS
+        from pop3toy.certificate_files import CertificateFiles
+        from pop3toy.certificates import ServerTLS
         from pop3toy.self_signed import self_signed
 
         files: CertificateFiles = self_signed(self.mktemp())

@@ -261,7 +261,15 @@ class InjectionTests(ServedCase):
 
 
 class HandshakeTests(ServedCase):
-    """Who may shake hands."""
+    """Who may shake hands; with an elliptic curve's key, and as ``rsa.example`` with one of RSA's."""
+
+    options = ("--certificates={folder}/both",)
+
+    @classmethod
+    def prepare(cls, folder: Path, authority: Authority) -> None:
+        (folder / "both").mkdir()
+        authority.issue("localhost", "127.0.0.1").write(folder / "both" / "a.pem")
+        authority.issue("rsa.example", rsa_bits=2048).write(folder / "both" / "b.pem")
 
     def old(self, version: ssl.TLSVersion) -> ssl.SSLContext:
         """A client that knows nothing newer, and is willing to use it."""
@@ -295,11 +303,30 @@ class HandshakeTests(ServedCase):
 
     def test_weak_ciphers(self) -> None:
         """A client that knows only what is not forward secret or not encrypted gets no TLS."""
-        for ciphers in ("AES128-SHA", "NULL-SHA256", "AES256-GCM-SHA384"):
+        weak = ("AES128-SHA", "NULL-SHA256", "AES256-GCM-SHA384", "DHE-RSA-AES128-SHA", "kRSA", "aNULL")
+        for name, ciphers in [(name, cipher) for name in ("localhost", "rsa.example") for cipher in weak]:
             context = self.old(ssl.TLSVersion.TLSv1_2)
             context.set_ciphers(f"{ciphers}:@SECLEVEL=0")
-            with self.assertRaises(ssl.SSLError):
-                self.wire(self.tls_port).starttls(context)
+            with self.assertRaises(ssl.SSLError, msg=f"{name} {ciphers}"):
+                self.wire(self.tls_port).starttls(context, name)
+
+    def test_authenticated_ciphers(self) -> None:
+        """With TLS 1.2 a suite authenticates what it encrypts (AEAD), whatever the key is; CBC is refused."""
+        for name, key in (("localhost", "ECDSA"), ("rsa.example", "RSA")):
+            for suite, taken in (
+                (f"ECDHE-{key}-AES128-GCM-SHA256", True),
+                (f"ECDHE-{key}-CHACHA20-POLY1305", True),
+                (f"ECDHE-{key}-AES128-SHA", False),
+                (f"ECDHE-{key}-AES256-SHA384", False),
+            ):
+                context = self.old(ssl.TLSVersion.TLSv1_2)
+                context.set_ciphers(f"{suite}:@SECLEVEL=0")
+                wire = self.wire(self.tls_port)
+                if taken:
+                    self.assertTrue(wire.starttls(context, name).line().startswith(b"+OK"), suite)
+                    continue
+                with self.assertRaises(ssl.SSLError, msg=suite):
+                    wire.starttls(context, name)
 
     def test_alpn(self) -> None:
         """``pop3`` is agreed on; who asks for none gets none; who wants something else is refused."""

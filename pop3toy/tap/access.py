@@ -153,7 +153,8 @@ def crowd_limits(options: Options) -> CrowdLimits:
 def server_tls(options: Options) -> ServerTLS:
     """What STLS, STARTTLS and implicit TLS are made with; certificates that are no good end the start."""
     try:
-        from ..certificates import BadCertificate, CertificateFiles, ServerTLS, files_in_folder
+        from ..certificate_files import BadCertificate, CertificateFiles, files_in_folder
+        from ..certificates import ServerTLS
         from ..self_signed import self_signed
     except ImportError:
         refuse_to_start("TLS needs more than is installed: pip install 'pop3toy[tls]'")
