@@ -22,7 +22,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from . import limits
-from .errors import StoreTrouble
+from .errors import AuthenticationFailed, StoreTrouble
 
 __all__ = [
     "Authenticator",
@@ -276,6 +276,9 @@ class Challenge(NamedTuple):
 
     #: The raw octets; ``wire`` makes base64 of them.
     data: bytes
+    #: If it asks nothing but explains why the client is not let in: that.  The
+    #: exchange has failed, whatever the client answers (RFC 7628 section 3.2.3).
+    refusal: AuthenticationFailed | None = None
 
 
 class Exchange(Protocol):

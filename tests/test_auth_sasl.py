@@ -14,11 +14,13 @@ from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from pop3toy.auth import MailboxRealm, MemoryAccounts, PortalAuthenticator
 from pop3toy.auth.cram import CramDigest
+from pop3toy.auth.guard import Guard
 from pop3toy.auth.oauth import ITokenChecker
 from pop3toy.auth.sources import IAccountSource, decoy_verifier
 from pop3toy.auth.verifier import Verifier, derive
@@ -433,6 +435,15 @@ class ScramTests(SaslCase):
         unbound = Client("sha256", b"ann", "sécret".encode(), b"y,,")
         self.assertEqual("ann", self.run_client(self.begin(channel=NETWORK), unbound).user)
 
+    def test_bindings_not_offered(self) -> None:
+        """Where -PLUS is not offered, who could bind says so and comes in (RFC 5802 section 6)."""
+        client = Client("sha256", b"ann", "sécret".encode(), b"y,,")
+        exchange = self.begin(mechanisms=["USER", "SCRAM-SHA-256"])
+        self.assertEqual("ann", self.run_client(exchange, client).user)
+        # What is offered under another name is no word about this one.
+        other = self.begin(mechanisms=["SCRAM-SHA-256", "SCRAM-SHA-1-PLUS"])
+        self.assertIsInstance(self.result(other.respond(client.first())), Challenge)
+
     def test_wrong(self) -> None:
         """A wrong password, nonce or a proof of another length fails without a word more."""
         for client, final in (
@@ -559,6 +570,18 @@ class TokenTests(SaslCase):
             self.assertRegex(reason, rb'^\{"status": "(invalid_token|401)".*\}$')
             self.assertEqual("ann", exchange.user)
             self.refused(exchange, dummy)
+
+    def test_bad_token_counts_at_once(self) -> None:
+        """It counts as soon as it is known to be bad: neither ``*`` nor going away makes a guess free."""
+        guard = Guard(Clock())
+        for failures in range(1, 4):
+            exchange = self.begin("OAUTHBEARER", guard=guard)
+            exchange.respond(b"n,a=ann,\1auth=Bearer bad\1\1")
+            exchange.cancel()
+            self.assertEqual(failures, guard._addresses.count(TLS.host))
+        waiting = self.begin("OAUTHBEARER", guard=guard).respond(b"n,a=ann,\1auth=Bearer bad\1\1")
+        self.assertNoResult(waiting)
+        self.assertEqual(1, guard._counts.under_way.total)
 
     def test_anothers(self) -> None:
         """A token does not open somebody else's maildrop, unless its owner is a master."""

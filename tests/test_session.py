@@ -400,6 +400,21 @@ class ExchangeTests(SessionCase):
             self.assertEqual(self.meter.failures, [("ann", "PLAIN", "AUTH")])
             self.assertIsNone(self.session.exchange)
 
+    def test_refusal_explained(self) -> None:
+        """A challenge that explains a refusal is logged at once, and any line behind it gets -ERR [AUTH]."""
+        for line in (b"*", b"AQ==", b"", b"no base64"):
+            self.setUp()
+            refusal = AuthenticationFailed("the token was not accepted")
+            self.authenticator.steps = [Challenge(b"{}", refusal)]
+            self.say(b"AUTH PLAIN QQ==")
+            self.assertEqual(self.meter.failures, [("", "PLAIN", "AUTH")])
+            self.assertEqual(self.shown(self.say(line)), "-ERR [AUTH] the token was not accepted")
+            self.assertEqual((len(self.meter.failures), self.session.failed_logins), (1, 1))
+            self.assertIsNone(self.session.exchange)
+            self.authenticator.steps = [Challenge(b"")]
+            self.say(b"AUTH PLAIN")
+            self.assertEqual(self.shown(self.say(b"*")), "-ERR authentication cancelled")
+
     def test_not_offered(self) -> None:
         """A mechanism that is not offered on this connection is refused, and no exchange begins."""
         self.assertEqual(self.shown(self.say(b"AUTH CRAM-MD5")), "-ERR this mechanism is not available here")

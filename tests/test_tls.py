@@ -421,7 +421,8 @@ class ChannelBindingTests(ServedCase):
         """Both mechanisms log in with tls-exporter (RFC 9266) and tls-server-end-point (RFC 5929)."""
         for version in (SSL.TLS1_3_VERSION, SSL.TLS1_2_VERSION):
             for mechanism in ("SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS"):
-                for kind in ("tls-exporter", "tls-server-end-point"):
+                kinds = ("tls-exporter", "tls-server-end-point")
+                for kind in kinds if version == SSL.TLS1_3_VERSION else kinds[1:]:
                     wire = self.connect(version)
                     self.assertIn(mechanism.encode(), wire.sasl())
                     bound = wire.exporter() if kind == "tls-exporter" else wire.end_point()
@@ -430,6 +431,13 @@ class ChannelBindingTests(ServedCase):
                     self.assertTrue(wire.ask(b"QUIT").startswith(b"+OK"))
         self.assertIn("mechanism=SCRAM-SHA-256-PLUS tls=TLSv1.3", self.server.log)
         self.assertIn("mechanism=SCRAM-SHA-1-PLUS tls=TLSv1.2", self.server.log)
+
+    def test_exporter_is_for_tls_1_3(self) -> None:
+        """With TLS 1.2 tls-exporter proves nothing, and is refused."""
+        wire = self.connect(SSL.TLS1_2_VERSION)
+        first = base64.b64encode(b"p=tls-exporter,,n=ann,r=rOprNGfwEbeRWgbNEkqO")
+        said = wire.ask(b"AUTH SCRAM-SHA-256-PLUS " + first)
+        self.assertEqual(said, b"-ERR [AUTH] this channel binding is not supported here")
 
     def test_after_stls(self) -> None:
         """They are not offered in the clear, and work after STLS."""

@@ -147,6 +147,7 @@ class PortalAuthenticator:
             credentials=self._portal.checkers,
             accounts=self._accounts,
             nonce=self._nonce,
+            wanted=self._wanted,
             tokens=self._tokens,
             certificates=self._certificates,
         )
