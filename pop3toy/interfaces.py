@@ -97,7 +97,11 @@ class MessageBody(Protocol):
 
 
 class IMailbox(Interface):
-    """One user's maildrop, opened and locked for one session (RFC 1939 section 4)."""
+    """One user's maildrop, opened and locked for one session (RFC 1939 section 4).
+
+    One from which nothing can be removed has an attribute ``read_only`` that is
+    true; others need none.  Then DELE is refused, and ``remove`` is not called.
+    """
 
     entries: Sequence[Entry] = Attribute(
         """The messages, in an order that is the same in every session

@@ -19,6 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from pop3toy.auth import MailboxRealm, MemoryAccounts, PortalAuthenticator
+from pop3toy.auth.chain import AnyOf
 from pop3toy.auth.cram import CramDigest
 from pop3toy.auth.guard import Guard
 from pop3toy.auth.oauth import ITokenChecker
@@ -213,6 +214,30 @@ class PlainTests(SaslCase):
             b"\xff\0ann\0x",
         ):
             self.refused(self.begin(), response, error=BadCommand)
+
+    def test_master_of_nobody(self) -> None:
+        """A master user opens no maildrop of somebody who does not exist, which a store might make."""
+        self.refused(self.begin(masters=["root"]), b"nobody\0root\0toor")
+        self.assertEqual([], self.store.opened)
+
+        class Others:
+            credentialInterfaces = (IUsernamePassword,)
+
+            def requestAvatarId(self, credentials: object) -> object:
+                raise UnauthorizedLogin
+
+        # Where users may be known whom nobody can list, the store decides.
+        memory = MemoryAccounts({"root": "toor"})
+        for auth in (
+            self.authenticator(AnyOf([memory, Others()]), masters=["root"]),
+            self.authenticator(memory, masters=["root"], tokens=FakeTokens()),
+            self.authenticator(memory, masters=["root"], certificates=True),
+        ):
+            login = auth.begin("PLAIN", session()).respond(b"zoe\0root\0toor")
+            self.assertEqual("zoe", login.user)
+            login.logout()
+        with_visitors = self.authenticator(memory, AllowAnonymousAccess(), masters=["root"])
+        self.refused(with_visitors.begin("PLAIN", session()), b"zoe\0root\0toor")
 
     def test_master(self) -> None:
         """A master user opens another's maildrop with his own password, and no one else does."""

@@ -445,6 +445,17 @@ class TransactionTests(SessionCase):
         self.say(b"QUIT")
         self.assertEqual(self.mailbox.removed, [])
 
+    def test_read_only(self) -> None:
+        """From a mailbox that says it is read-only nothing can be marked, and QUIT ends well."""
+        self.mailbox.read_only = True
+        for _ in range(50):
+            reply = self.say(b"DELE 1")
+            self.assertEqual(self.shown(reply), "-ERR this maildrop is read-only")
+            self.assertIs(reply.after, After.GO_ON)
+        self.assertEqual(self.shown(self.say(b"DELE 3")), "-ERR no such message, only 2 in maildrop")
+        self.assertEqual(self.shown(self.say(b"STAT")), "+OK 2 32")
+        self.assertEqual(self.shown(self.say(b"QUIT")), "+OK bye")
+
     def test_numbers(self) -> None:
         """0 and too large have sentences of their own."""
         for keyword in (b"RETR %d", b"DELE %d", b"LIST %d", b"UIDL %d", b"TOP %d 1"):
