@@ -11,6 +11,7 @@ from twisted.python import usage
 
 from ..auth.mechanisms import MECHANISMS
 from ..auth.memory import split_account
+from ..auth.origins import Networks
 from .checks import existing_file, whole_number
 
 __all__ = ["AuthOptions"]
@@ -30,7 +31,12 @@ class AuthOptions(usage.Options, strcred.AuthOptionMixin):
         ],
         ["login-delay", None, None, "Seconds that a user has to wait between two logins; announced in CAPA."],
         ["max-connections", None, None, "Connections at once, in all (default 4096)."],
-        ["max-per-address", None, None, "Connections at once from one address or IPv6 /64 (default 64)."],
+        [
+            "max-per-address",
+            None,
+            None,
+            "Connections at once from one address or IPv6 /64 (default 64, and any number from loopback).",
+        ],
         ["max-per-user", None, None, "Sessions of one user at once (default 10)."],
         [
             "mechanisms",
@@ -66,6 +72,7 @@ class AuthOptions(usage.Options, strcred.AuthOptionMixin):
         super().__init__()
         self["user"] = []
         self["master"] = []
+        self["trusted"] = []
         self["credCheckers"] = []
         self["credInterfaces"] = {}
 
@@ -85,6 +92,19 @@ class AuthOptions(usage.Options, strcred.AuthOptionMixin):
         given several times.
         """
         self["master"].append(name)
+
+    def opt_trusted(self, address: str) -> None:
+        """An address or network that speaks for many, such as a webmail's or a fetching service's: 192.0.2.7,
+        2001:db8::/64. Its connections and failed logins are not counted as one client's; the users' are. May
+        be given several times.
+        """
+        try:
+            Networks.of([address])
+        except ValueError:
+            raise usage.UsageError(
+                f"--trusted: {address} is no address and no network such as 192.0.2.0/24"
+            ) from None
+        self["trusted"].append(address)
 
     def check_auth(self) -> None:
         """See what fits together.

@@ -15,9 +15,10 @@ from ..auth.authenticator import PortalAuthenticator
 from ..auth.chain import AnyOf
 from ..auth.counts import Counts
 from ..auth.crowd import CrowdLimits
-from ..auth.guard import Guard, GuardLimits
+from ..auth.guard import Guard, GuardLimits, without_penalties
 from ..auth.introspection import Introspection, treq_client
 from ..auth.memory import MemoryAccounts
+from ..auth.origins import Networks
 from ..auth.realm import MailboxRealm
 from ..auth.schemes import MissingLibrary
 from ..auth.workers import Workers
@@ -58,7 +59,14 @@ class Access:
         self._reactor = reactor
         self._server = server
         sessions = options["max-per-user"] or GuardLimits().sessions_per_user
-        limits = GuardLimits(login_delay=options["login-delay"] or 0, sessions_per_user=sessions)
+        limits = GuardLimits(
+            login_delay=options["login-delay"] or 0,
+            sessions_per_user=sessions,
+            trusted=Networks.of(options["trusted"]),
+        )
+        if options.maildirs is None:
+            # The toy has no mail to guard, and is there for trying wrong passwords too.
+            limits = without_penalties(limits)
         self._guard = Guard(reactor, limits, counts)
         checkers: list[Any] = [MemoryAccounts(accounts)] if accounts else []
         #: The accounts file, if there is one; it knows quotas.
@@ -147,6 +155,9 @@ def crowd_limits(options: Options) -> CrowdLimits:
         connections=most,
         strangers=min(default.strangers, most),
         per_address=options["max-per-address"] or default.per_address,
+        # Who gives a number means it for everybody.
+        per_local_address=options["max-per-address"] or default.per_local_address,
+        trusted=Networks.of(options["trusted"]),
     )
 
 
