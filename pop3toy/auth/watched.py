@@ -140,8 +140,8 @@ class WatchedFile:
         if self._emptied:
             if not emptied_before:
                 self._log.error(
-                    "accounts file {path}: there were {count} users in it, and now there is none; logins are"
-                    " put off until there is one. Put the old file back, or restart the server if this is meant",
+                    "accounts file {path}: there were {count} users in it, and now there is none; logins"
+                    " are put off until there is one. Put the old file back, or restart if this is meant",
                     path=str(self.path),
                     count=len(before.by_name),
                 )
