@@ -245,6 +245,13 @@ class RefusedTests(OptionsCase):
             for value in ("x", "-1", "", "9" * 20):
                 self.assertRefused(f"--{option} is a number from {bounds}", f"--{option}={value}")
 
+    def test_introspection(self) -> None:
+        """What a token must say belongs to an endpoint that is asked."""
+        for what in ("audience", "scope", "claim"):
+            self.assertRefused(
+                f"--introspection-{what} needs --introspection", f"--introspection-{what}=mail"
+            )
+
     def test_trusted(self) -> None:
         """``--trusted`` takes addresses and networks, and nothing else."""
         options = parsed("--trusted=192.0.2.7", "--trusted=2001:db8::/64")

@@ -215,6 +215,23 @@ class CombinationTests(TapCase):
             service.startService()
             self.successResultOf(service.stopService())
 
+    def test_auth_file(self) -> None:
+        """``--auth file:`` that cannot be read is a temporary trouble; a part of a password is a wrong one."""
+        passwords = self.folder / "passwords"
+        passwords.write_text("ann:se:cret\n")
+        service = makeService(
+            parsed("--port=1", f"--maildir={self.folder}/mail/{{user}}", f"--auth=file:{passwords}"),
+            self.reactor,
+        )
+        service.privilegedStartService()
+        said = self.talk(1, b"USER ann", b"PASS se").splitlines()
+        self.assertEqual(said[-1], b"-ERR [AUTH] invalid user name or password")
+        passwords.unlink()
+        said = self.talk(1, b"USER ann", b"PASS se:cret").splitlines()
+        self.assertEqual(said[-1], b"-ERR [SYS/TEMP] logins are not possible at the moment")
+        service.startService()
+        self.successResultOf(service.stopService())
+
     def connect(self, count: int, peer: IPv4Address, *options: str) -> list[bytes]:
         """What as many clients of one address are greeted with."""
         self.reactor = _Reactor()

@@ -58,6 +58,19 @@ class AuthOptions(usage.Options, strcred.AuthOptionMixin):
             "The URL where OAuth tokens of OAUTHBEARER and XOAUTH2 are looked up (RFC 7662). Client id and"
             " secret are taken from the environment: POP3TOY_OAUTH_CLIENT and POP3TOY_OAUTH_SECRET.",
         ],
+        [
+            "introspection-audience",
+            None,
+            None,
+            "Take no token but those that are meant for this server: this has to be one of their audiences.",
+        ],
+        ["introspection-scope", None, None, "Take no token but those with this scope, such as mail."],
+        [
+            "introspection-claim",
+            None,
+            None,
+            "Where the endpoint's answer has the user's name: username (the default), sub, email.",
+        ],
     ]
     optFlags = [
         ["allow-cleartext", None, "Take passwords without TLS from a network, where others can listen, too."],
@@ -130,6 +143,9 @@ class AuthOptions(usage.Options, strcred.AuthOptionMixin):
             if not self["mechanisms"] or not self["mechanisms"] <= known:
                 # With a slip in it nobody could log in, and nobody would know why.
                 raise usage.UsageError(f"--mechanisms: there are {', '.join(sorted(known))}")
+        for what in ("audience", "scope", "claim"):
+            if self[f"introspection-{what}"] is not None and self["introspection"] is None:
+                raise usage.UsageError(f"--introspection-{what} needs --introspection")
         if self["renew-hashes"] and self["accounts"] is None:
             raise usage.UsageError("--renew-hashes needs --accounts")
 

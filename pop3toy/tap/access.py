@@ -21,6 +21,7 @@ from ..auth.memory import MemoryAccounts
 from ..auth.origins import Networks
 from ..auth.realm import MailboxRealm
 from ..auth.schemes import MissingLibrary
+from ..auth.strcred import of_auth_option
 from ..auth.workers import Workers
 from ..interfaces import IMailStore
 from ..options import Options
@@ -73,7 +74,7 @@ class Access:
         self.file = self._accounts_file() if options["accounts"] is not None else None
         if self.file is not None:
             checkers.append(self.file)
-        checkers += options["credCheckers"]
+        checkers += map(of_auth_option, options["credCheckers"])
         # A Portal takes one checker for each kind of credentials.
         self._checker = checkers[0] if len(checkers) == 1 else AnyOf(checkers)
         #: Who exists, as far as the checkers can tell.
@@ -135,13 +136,23 @@ class Access:
             )
 
     def _introspection(self) -> Introspection:
+        options = self._options
+        audience, scope = options["introspection-audience"], options["introspection-scope"]
+        if audience is None and scope is None:
+            log.warn(
+                "--introspection without --introspection-audience or --introspection-scope: a token that its"
+                " owner gave to any other service opens his mailbox to that service too"
+            )
         client, secret = (os.environ.get(f"POP3TOY_OAUTH_{what}") for what in ("CLIENT", "SECRET"))
         try:
             return Introspection(
                 treq_client(self._reactor),
-                self._options["introspection"],
+                options["introspection"],
                 self._reactor,
                 credentials=(client, secret) if client and secret else None,
+                claim=options["introspection-claim"] or "username",
+                scope=scope,
+                audience=audience,
             )
         except (MissingLibrary, ValueError) as error:
             refuse_to_start(f"--introspection: {error}")
