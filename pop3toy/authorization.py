@@ -69,6 +69,10 @@ def auth(session: Session, command: Command) -> MaybeDeferred[Reply]:
 
 def respond(session: Session, response: Response) -> MaybeDeferred[Reply]:
     """One line of a SASL exchange; ``*`` cancels it (RFC 5034 section 4)."""
+    if session.refusal is not None:
+        refusal = session.refusal
+        _cancel(session)
+        raise refusal
     if response.line == b"*":
         _cancel(session)
         raise BadCommand("authentication cancelled")
@@ -148,7 +152,13 @@ def _step(session: Session, response: bytes | None) -> MaybeDeferred[Reply]:
         return why
 
     def outcome(result: Challenge | Login) -> Reply:
-        return session.enter(result) if isinstance(result, Login) else result
+        if isinstance(result, Login):
+            return session.enter(result)
+        session.refusal = result.refusal
+        if result.refusal is not None:
+            # It counts when it is certain; what the client answers may never come.
+            session.not_let_in(exchange.user or "", exchange.mechanism, Failure(result.refusal))
+        return result
 
     try:
         result = exchange.respond(response)
@@ -162,5 +172,6 @@ def _step(session: Session, response: bytes | None) -> MaybeDeferred[Reply]:
 
 def _cancel(session: Session) -> None:
     exchange, session.exchange = session.exchange, None
+    session.refusal = None
     if exchange is not None:
         exchange.cancel()

@@ -98,16 +98,18 @@ def _tls_facts(connection: Any) -> TLSFacts:
     cipher = connection.get_cipher_name()
     if cipher is None:
         return TLSFacts("TLS", "")
+    version = connection.get_protocol_version_name()
 
     def exporter(label: bytes, context: bytes | None, length: int) -> bytes:
         keying_material: bytes = connection.export_keying_material(label, length, context)
         return keying_material
 
     return TLSFacts(
-        connection.get_protocol_version_name(),
+        version,
         cipher,
         client_name=_client_name(connection),
-        exporter=exporter,
+        # RFC 9266 section 4.2: before TLS 1.3 one would have to know of the extended master secret, too.
+        exporter=exporter if version == "TLSv1.3" else None,
         server_end_point=_end_point(connection),
     )
 

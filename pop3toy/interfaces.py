@@ -22,7 +22,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from . import limits
-from .errors import StoreTrouble
+from .errors import AuthenticationFailed, StoreTrouble
 
 __all__ = [
     "Authenticator",
@@ -97,7 +97,11 @@ class MessageBody(Protocol):
 
 
 class IMailbox(Interface):
-    """One user's maildrop, opened and locked for one session (RFC 1939 section 4)."""
+    """One user's maildrop, opened and locked for one session (RFC 1939 section 4).
+
+    One from which nothing can be removed has an attribute ``read_only`` that is
+    true; others need none.  Then DELE is refused, and ``remove`` is not called.
+    """
 
     entries: Sequence[Entry] = Attribute(
         """The messages, in an order that is the same in every session
@@ -276,6 +280,9 @@ class Challenge(NamedTuple):
 
     #: The raw octets; ``wire`` makes base64 of them.
     data: bytes
+    #: If it asks nothing but explains why the client is not let in: that.  The
+    #: exchange has failed, whatever the client answers (RFC 7628 section 3.2.3).
+    refusal: AuthenticationFailed | None = None
 
 
 class Exchange(Protocol):

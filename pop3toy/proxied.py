@@ -4,8 +4,7 @@ Twisted's ``haproxy:`` endpoint tells the protocol of a connection at once, when
 the address is still the proxy's; a server that speaks first, as POP3 and SMTP
 servers do, would take every client for the proxy.  Here the protocol hears of
 the connection when the header is there, and sees the client's address only.
-
-This is the one file that knows Twisted's wrapper from inside.
+What the header means is in ``proxy_header``.
 """
 
 from __future__ import annotations
@@ -22,41 +21,39 @@ from twisted.internet.interfaces import (
     IStreamServerEndpoint,
 )
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.protocols.haproxy._wrapper import HAProxyProtocolWrapper, HAProxyWrappingFactory
+from twisted.logger import Logger
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import directlyProvides, implementer, providedBy
+
+from .channel import peer_name
+from .proxy_header import BadHeader, Header, parse_header
 
 __all__ = ["PATIENCE", "ProxiedEndpoint"]
+
+log = Logger()
 
 #: Seconds for the header; a proxy sends it with the first octets of a connection.
 PATIENCE = 10.0
 
 
-class _Doorstep(Protocol):
-    """Stands for the real protocol until the header is there; keeps what came behind it."""
-
-    def __init__(self) -> None:
-        self.kept = b""
-
-    def dataReceived(self, data: bytes) -> None:
-        """Octets behind the header."""
-        self.kept += data
-
-
-class _Proxied(HAProxyProtocolWrapper):
-    """One connection from the proxy."""
+class _Proxied(ProtocolWrapper):
+    """One connection from the proxy: a transport for the protocol behind it."""
 
     factory: _ProxiedFactory
 
     def __init__(self, factory: Any, wrappedProtocol: IProtocol) -> None:
-        self._doorstep = _Doorstep()
-        self._real: Any = wrappedProtocol
+        super().__init__(factory, wrappedProtocol)
+        self._begin = b""
+        self._header: Header | None = None
         self._timer: IDelayedCall | None = None
-        super().__init__(factory, self._doorstep)
 
     def makeConnection(self, transport: Any) -> None:
         """Wait for the header, but not for ever."""
-        super().makeConnection(transport)
+        directlyProvides(self, providedBy(transport))
+        # The wrapped protocol hears of it later, so this is not the wrapper's own.
+        Protocol.makeConnection(self, transport)
+        self.factory.registerProtocol(self)
         self._timer = self.factory.clock.callLater(PATIENCE, self._too_late)
 
     def _too_late(self) -> None:
@@ -65,22 +62,44 @@ class _Proxied(HAProxyProtocolWrapper):
 
     def dataReceived(self, data: bytes) -> None:
         """The header, and then whatever is behind it."""
-        super().dataReceived(data)
-        real = self._real
-        if real is None or self._proxyInfo is None or self.disconnecting:
-            return
-        self._real = None
+        if self._header is not None:
+            self.wrappedProtocol.dataReceived(data)
+        elif not self.disconnecting:
+            self._begin += data
+            try:
+                self._header = parse_header(self._begin)
+            except BadHeader as why:
+                log.warn("{proxy} is sent away: {why}", proxy=peer_name(self.transport), why=str(why))
+                self.loseConnection()
+            if self._header is not None:
+                self._go_on(self._header.rest)
+
+    def _go_on(self, rest: bytes) -> None:
+        self._begin = b""
         self._stop_timer()
-        self.wrappedProtocol = real
-        real.makeConnection(self)
-        if self._doorstep.kept:
-            real.dataReceived(self._doorstep.kept)
+        # A transport as far as the one below is one.
+        transport: Any = self
+        self.wrappedProtocol.makeConnection(transport)
+        if rest:
+            self.wrappedProtocol.dataReceived(rest)
+
+    def getPeer(self) -> Any:
+        """The client; the proxy as long as, or if, nothing is known of one."""
+        source = self._header.source if self._header is not None else None
+        return source if source is not None else super().getPeer()
+
+    def getHost(self) -> Any:
+        """Where the client has connected."""
+        destination = self._header.destination if self._header is not None else None
+        return destination if destination is not None else super().getHost()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone."""
         self._stop_timer()
-        self._real = None
-        super().connectionLost(reason)
+        if self._header is not None:
+            super().connectionLost(reason)
+        else:
+            self.factory.unregisterProtocol(self)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -88,7 +107,7 @@ class _Proxied(HAProxyProtocolWrapper):
             self._timer = None
 
 
-class _ProxiedFactory(HAProxyWrappingFactory):
+class _ProxiedFactory(WrappingFactory[_Proxied]):
     protocol = _Proxied
     noisy = False
 

@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from .certificates import CertificateFiles
+from .certificate_files import CertificateFiles
 
 __all__ = ["self_signed"]
 

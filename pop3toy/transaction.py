@@ -68,6 +68,10 @@ def top(session: Session, command: Command) -> MaybeDeferred[Reply]:
 def dele(session: Session, command: Command) -> Reply:
     """DELE: a mark; nothing is removed before UPDATE."""
     number = cast(int, command.args[0])
+    if getattr(_mailbox(session), "read_only", False):
+        session.maildrop.entry(number)
+        # Here, because QUIT could only say that it is a temporary trouble.
+        raise Refusal("this maildrop is read-only")
     session.maildrop.mark(number)
     return Status(True, f"message {number} deleted")
 

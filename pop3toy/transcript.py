@@ -12,6 +12,7 @@ whole: it may be a password typed at the wrong moment.
 
 from __future__ import annotations
 
+import re
 import select
 import sys
 import threading
@@ -61,9 +62,10 @@ def shown(line: bytes, parsed: object, *, masked: bool) -> str:
     if isinstance(parsed, Malformed):
         return f"{parsed.keyword or ''} {_MASK}".lstrip() + f" ({len(line)} octets, {parsed.reason})"
     if isinstance(parsed, Command):
-        if parsed.keyword == "USER" and b" " in _argument(parsed, 0):
+        if parsed.keyword == "USER":
             # Name and password on one line, as people type who do not know POP3.
-            return f"USER {_printable(_argument(parsed, 0).partition(b' ')[0])} {_MASK}"
+            name, *more = re.split(b"[ :]", _argument(parsed, 0), maxsplit=1)
+            return f"USER {_printable(name)} {_MASK}" if more else _printable(line)
         if parsed.keyword == "PASS":
             return f"PASS {_MASK}"
         if parsed.keyword == "APOP":

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.cred.checkers import AllowAnonymousAccess
 from twisted.cred.portal import Portal
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
@@ -95,6 +96,23 @@ class House:
         kind: Any = IPv6Address if ":" in host else IPv4Address
         transport = StringTransport(peerAddress=kind("TCP", host, 50110))
         return Client(self.factory.buildProtocol(None), transport)
+
+
+class VisitorTests(SynchronousTestCase):
+    """Who comes in without a name."""
+
+    def test_visitor_removes_nothing(self) -> None:
+        """An anonymous visitor is refused at DELE, not at QUIT with a trouble that would pass."""
+        clock = Clock()
+        store = MemoryStore({"demo": [b"Subject: hello\n\nhello\n"]})
+        realm = MailboxRealm(store, anonymous="demo")
+        authenticator = PortalAuthenticator(Portal(realm, [AllowAnonymousAccess()]))
+        factory = POP3Factory(clock, authenticator)
+        visitor = Client(factory.buildProtocol(None), StringTransport())
+        self.assertTrue(visitor.ask(b"AUTH ANONYMOUS =").startswith(b"+OK maildrop has 1"))
+        self.assertEqual(visitor.ask(b"DELE 1"), b"-ERR this maildrop is read-only\r\n")
+        self.assertEqual(visitor.ask(b"QUIT"), b"+OK bye\r\n")
+        self.assertEqual(len(store.messages("demo")), 1)
 
 
 class FloodTests(SynchronousTestCase):
@@ -262,7 +280,8 @@ class SlowTests(SynchronousTestCase):
         """Who begins TLS and does not go on is cut after a minute, however little of it was said."""
         from twisted.protocols.tls import TLSMemoryBIOFactory
 
-        from pop3toy.certificates import CertificateFiles, ServerTLS
+        from pop3toy.certificate_files import CertificateFiles
+        from pop3toy.certificates import ServerTLS
         from pop3toy.self_signed import self_signed
 
         files: CertificateFiles = self_signed(self.mktemp())

@@ -348,6 +348,69 @@ class RereadTests(AccountsCase):
         self.assertIn("line 1: ", line)
         self.assertNotIn("hunter2", line)
 
+    def test_folder_cannot_be_entered(self) -> None:
+        """A folder whose permission was taken away, or that became a file, is a temporary trouble as well."""
+        text = self.path.read_bytes()
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        self.path = folder / "accounts"
+        self.path.write_bytes(text)
+        self.accounts = self.checker()
+        self.path.unlink()
+        folder.rmdir()
+        folder.write_bytes(b"")
+        result = self.accounts.requestAvatarId(ClearPassword(b"bob", b"two"))
+        self.assertIn("Not a directory", self.failureResultOf(result, StoreTrouble).value.detail)
+        self.assertEqual([], self.flushLoggedErrors())
+
+    def trouble(self, user: bytes, password: bytes) -> None:
+        """A login is put off."""
+        try:
+            result = self.accounts.requestAvatarId(ClearPassword(user, password))
+        except StoreTrouble:
+            return
+        self.failureResultOf(result, StoreTrouble)
+
+    def test_emptied(self) -> None:
+        """A file that has lost all its users is an accident: one line, nobody's password is called wrong."""
+        text = self.path.read_bytes()
+        for junk in (b"", b"# nothing\n", b"GARBAGE\n" * 5000):
+            with capturedLogs() as events:
+                self.write(junk)
+                for _ in range(3):
+                    self.trouble(b"bob", b"two")
+                    self.trouble(b"nobody", b"x")
+                    self.assertRaises(StoreTrouble, self.accounts.exists, "bob")
+            lines = [formatEvent(event) or "" for event in events]
+            [told] = [line for line in lines if "there were 2 users in it" in line]
+            self.assertIn("Put the old file back", told)
+            self.assertLessEqual(len(lines), 12)
+            # What is announced stays, so that clients try the same and are told that it is temporary.
+            self.assertTrue(self.accounts.recoverable())
+            self.write(text)
+            self.assertEqual(b"bob", self.login(b"bob", b"two"))
+        self.assertIn("4990 more lines", lines[-2] + lines[-1])
+
+    def test_empty_from_the_start(self) -> None:
+        """A file without users knows nobody, and is no trouble, until there is the first one."""
+        self.write(b"")
+        self.accounts = self.checker()
+        self.assertIs(False, self.login(b"bob", b"two"))
+        self.write(b"bob:{PLAIN}two\n")
+        self.assertEqual(b"bob", self.login(b"bob", b"two"))
+
+    def test_not_at_once(self) -> None:
+        """Where it need not be there at the start, it is a trouble that passes."""
+        text = self.path.read_bytes()
+        self.path.unlink()
+        with capturedLogs() as events:
+            self.accounts = self.checker(at_once=False)
+        [line] = [formatEvent(event) or "" for event in events]
+        self.assertIn("No such file or directory; logins are put off until it can be read", line)
+        self.trouble(b"bob", b"two")
+        self.write(text)
+        self.assertEqual(b"bob", self.login(b"bob", b"two"))
+
     def test_missing_at_start(self) -> None:
         """A file that is not there at the start is an error then."""
         self.path.unlink()
@@ -365,7 +428,10 @@ class RereadTests(AccountsCase):
     def test_exposed(self) -> None:
         """A file that everybody can read is reported."""
         self.path.chmod(0o644)
-        self.assertIn("chmod 600", str(self.checker()._file.accounts.problems[0]))
+        with capturedLogs() as events:
+            self.checker()
+        [line] = [formatEvent(event) for event in events]
+        self.assertEqual(line, f"accounts file {self.path}: everybody on this machine can read it: chmod 600")
 
 
 class ScramSourceTests(AccountsCase):

@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3toy.auth import MailboxRealm, MemoryAccounts, PortalAuthenticator
 from pop3toy.auth.credentials import ClearPassword
 from pop3toy.auth.memory import split_account
+from pop3toy.auth.strcred import of_auth_option
 from pop3toy.errors import AuthenticationFailed, BadCommand, InUse, Refusal, StoreTrouble
 from pop3toy.interfaces import IMailbox, IMailStore, Login
 
@@ -193,6 +194,29 @@ class StrcredTests(SynchronousTestCase):
         path = Path(self.mktemp())
         path.write_text("ann:secret\nbob:hush\n")
         self.both_ways(authenticator(makeChecker(f"file:{path}")))
+        self.both_ways(authenticator(of_auth_option(makeChecker(f"file:{path}"))))
+
+    def test_file_of_auth_option(self) -> None:
+        """A password may hold colons; a file that cannot be read is a temporary trouble that heals."""
+        path = Path(self.mktemp())
+        path.write_text("bob:b:c\r\nnonsense\nbob:second\n")
+        auth = authenticator(of_auth_option(makeChecker(f"file:{path}")))
+        auth.password(b"bob", b"b:c", session()).logout()
+        for user, password in [(b"bob", b"b"), (b"bob", b"second"), (b"nonsense", b""), (b"", b"x")]:
+            with self.assertRaises(AuthenticationFailed):
+                auth.password(user, password, session())
+        away = path.with_suffix(".away")
+        path.rename(away)
+        with self.assertRaises(StoreTrouble) as caught:
+            auth.password(b"bob", b"b:c", session())
+        self.assertIn(f"--auth file:{path}: No such file", caught.exception.detail)
+        away.rename(path)
+        self.assertEqual("bob", auth.password(b"bob", b"b:c", session()).user)
+
+    def test_others_are_left_alone(self) -> None:
+        """A checker of another kind is the one that is asked."""
+        for checker in (makeChecker("memory:ann:secret"), LaterChecker(Deferred())):
+            self.assertIs(of_auth_option(checker), checker)
 
 
 class LaterChecker:

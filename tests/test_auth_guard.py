@@ -16,11 +16,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3toy.auth import MailboxRealm, MemoryAccounts, PortalAuthenticator
 from pop3toy.auth.counts import own_counts
 from pop3toy.auth.crowd import Crowd, CrowdLimits
-from pop3toy.auth.guard import Guard, GuardLimits, network
+from pop3toy.auth.guard import Guard, GuardLimits, without_penalties
+from pop3toy.auth.origins import Networks, is_local, network
 from pop3toy.errors import AuthenticationFailed, BadCommand, InUse, LoginDelay, StoreTrouble
 from pop3toy.interfaces import Channel, Login
 
-from .auth_world import FakeStore, session
+from .auth_world import TLS, FakeStore, session
 
 EVIL, GOOD = "198.51.100.66", "192.0.2.7"
 
@@ -175,15 +176,49 @@ class PenaltyTests(SynchronousTestCase):
         portal = Portal(MailboxRealm(store), [MemoryAccounts({f"user{n}": "x" for n in range(9)})])
         auth = PortalAuthenticator(portal, guard=guard)
         for number in range(9):
-            self.assertNoResult(auth.password(b"user%d" % number, b"x", session()))
+            self.assertNoResult(auth.password(b"user%d" % number, b"x", session(TLS)))
         store.go_on()
 
     def test_trusted(self) -> None:
         """A webmail's address speaks for many and is not blamed; its users are."""
-        self.guard = Guard(self.clock, GuardLimits(trusted=frozenset({GOOD})))
-        self.fail(GOOD, "ann", 11)
-        self.assertIsNone(self.guard.attempt(GOOD, "bob").start())
-        self.assertIsNotNone(self.guard.attempt(GOOD, "ann").start())
+        for trusted in (GOOD, "192.0.2.0/24"):
+            self.guard = Guard(self.clock, GuardLimits(trusted=Networks.of([trusted])))
+            self.fail(GOOD, "ann", 11)
+            self.assertIsNone(self.guard.attempt(GOOD, "bob").start())
+            self.assertIsNotNone(self.guard.attempt(GOOD, "ann").start())
+            for _ in range(100):
+                self.guard.attempt(GOOD, "bob").start()
+            self.fail(EVIL, "carl", 4)
+            self.assertIsNotNone(self.guard.attempt(EVIL, "bob").start())
+
+    def test_loopback(self) -> None:
+        """From loopback the wait grows as well, but to 4 seconds; any number logs in until one fails."""
+        for host in ("127.0.0.1", "127.0.0.9", "::1", "::ffff:127.0.0.2"):
+            self.guard = Guard(self.clock)
+            waiting = [self.guard.attempt(host, f"user{number}") for number in range(500)]
+            for attempt in waiting:
+                self.assertIsNone(attempt.start())
+            for attempt in waiting:
+                attempt.succeeded()
+            waits = []
+            for number in range(8):
+                waits.append(self.waits(host, "x"))
+                self.fail(host, f"other{number}")
+            self.assertEqual([0, 0, 0, 1, 2, 4, 4, 4], waits)
+            for _ in range(32):
+                self.guard.attempt(host, "x").start()
+            with self.assertRaises(StoreTrouble):
+                self.guard.attempt(host, "x").start()
+
+    def test_without_penalties(self) -> None:
+        """A toy's guard keeps sessions and LOGIN-DELAY and lets nobody wait for a mistake."""
+        guard = self.guard = Guard(self.clock, without_penalties(GuardLimits(login_delay=60)))
+        self.fail(EVIL, "ann", 50)
+        for _ in range(50):
+            self.assertIsNone(guard.attempt(EVIL, "ann").start())
+        guard.enter("ann")
+        guard.opened("ann")
+        self.assertRaises(LoginDelay, guard.enter, "ann")
 
 
 class NetworkTests(SynchronousTestCase):
@@ -198,15 +233,29 @@ class NetworkTests(SynchronousTestCase):
             ("2001:db8:1:2::9", "2001:0db8:0001:0002::/64"),
             ("2001:db8:1:3::9", "2001:0db8:0001:0003::/64"),
             ("fe80::1%eth0", "fe80:0000:0000:0000::/64"),
+            ("::1", "::1"),
+            ("::ffff:127.0.0.1", "127.0.0.1"),
             ("unix", "unix"),
             ("no:address", "no:address"),
         ):
             self.assertEqual(expected, network(host))
 
+    def test_members(self) -> None:
+        """An address is a member of a network however it is written; a name is none of any."""
+        trusted = Networks.of(["192.0.2.0/24", "2001:db8::/32"])
+        for host in ("192.0.2.255", "::ffff:192.0.2.1", "2001:db8:9::1%eth0"):
+            self.assertIn(host, trusted)
+        for host in ("192.0.3.1", "unix", "2001:db9::1", "", "192.0.2.0/24"):
+            self.assertNotIn(host, trusted)
+        for text in ("", "webmail.example", "192.0.2.1/24", "192.0.2.1-9"):
+            self.assertRaises(ValueError, Networks.of, [text])
+
     @given(st.text(max_size=30) | st.ip_addresses().map(str))
     def test_any_text(self, host: str) -> None:
-        """Any text stands for something."""
+        """Any text stands for something, and is a member or not, and local or not."""
         self.assertIsInstance(network(host), str)
+        self.assertIsInstance(host in Networks.of(["::/1"]), bool)
+        self.assertEqual(is_local(host), is_local(network(host)))
 
 
 class SessionLimitTests(SynchronousTestCase):
@@ -357,14 +406,14 @@ class AttackTests(SynchronousTestCase):
         guard, checker = Guard(Clock(), GuardLimits(attempts_per_address=2)), SlowChecker()
         auth = PortalAuthenticator(Portal(MailboxRealm(FakeStore()), [checker]), guard=guard)
         for _ in range(2):
-            exchange = auth.begin("PLAIN", session())
+            exchange = auth.begin("PLAIN", session(TLS))
             exchange.respond(b"\0ann\0guess").addErrback(lambda why: why.trap(AuthenticationFailed))
             exchange.cancel()
         with self.assertRaises(StoreTrouble):
-            auth.begin("PLAIN", session()).respond(b"\0ann\0guess")
+            auth.begin("PLAIN", session(TLS)).respond(b"\0ann\0guess")
         checker.refuse_all()
-        self.assertEqual(2, guard._addresses.count("127.0.0.1"))
-        last = auth.begin("PLAIN", session()).respond(b"\0ann\0guess")
+        self.assertEqual(2, guard._addresses.count(TLS.host))
+        last = auth.begin("PLAIN", session(TLS)).respond(b"\0ann\0guess")
         checker.refuse_all()
         self.failureResultOf(last, AuthenticationFailed)
 
@@ -410,8 +459,8 @@ class AttackTests(SynchronousTestCase):
         portal = Portal(MailboxRealm(FakeStore()), [MemoryAccounts({"ann": "x"})])
         auth = PortalAuthenticator(portal, guard=guard)
         for _ in range(5):
-            auth.begin("SCRAM-SHA-256", session()).respond(b"n,,n=ann,r=x")
-        self.assertEqual("ann", auth.password(b"ann", b"x", session()).user)
+            auth.begin("SCRAM-SHA-256", session(TLS)).respond(b"n,,n=ann,r=x")
+        self.assertEqual("ann", auth.password(b"ann", b"x", session(TLS)).user)
 
     def test_unguarded(self) -> None:
         """Without a guard nobody waits, and nothing is remembered."""
@@ -474,10 +523,19 @@ class CrowdTests(SynchronousTestCase):
             visits[0].logged_in()
             visits[0].left()
             self.arrive(crowd, 9, hosts[8])
-        crowd = Crowd(CrowdLimits(per_address=8))
-        for number in range(20):
-            self.arrive(crowd, number, "unix")
-        self.assertEqual(20, crowd.connections)
+        crowd = Crowd(CrowdLimits(per_address=8, trusted=Networks.of(["198.51.100.0/24"])))
+        for number, host in enumerate(("unix", EVIL, "127.0.0.1", "::1") * 20):
+            self.arrive(crowd, number, host)
+        self.assertEqual(80, crowd.connections)
+
+    def test_loopback(self) -> None:
+        """From loopback any number comes, unless the administrator gives a number."""
+        crowd = Crowd(CrowdLimits(per_local_address=2))
+        for number in range(2):
+            self.arrive(crowd, number, "127.0.0.1")
+        self.arrive(crowd, 2, "::1")
+        with self.assertRaises(StoreTrouble):
+            self.arrive(crowd, 3, "127.0.0.1")
 
     def test_who_is_turned_out_may_say_goodbye(self) -> None:
         """The connection that is closed reports its end, at once or later, without harm."""

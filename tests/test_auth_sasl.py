@@ -14,11 +14,14 @@ from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from pop3toy.auth import MailboxRealm, MemoryAccounts, PortalAuthenticator
+from pop3toy.auth.chain import AnyOf
 from pop3toy.auth.cram import CramDigest
+from pop3toy.auth.guard import Guard
 from pop3toy.auth.oauth import ITokenChecker
 from pop3toy.auth.sources import IAccountSource, decoy_verifier
 from pop3toy.auth.verifier import Verifier, derive
@@ -211,6 +214,30 @@ class PlainTests(SaslCase):
             b"\xff\0ann\0x",
         ):
             self.refused(self.begin(), response, error=BadCommand)
+
+    def test_master_of_nobody(self) -> None:
+        """A master user opens no maildrop of somebody who does not exist, which a store might make."""
+        self.refused(self.begin(masters=["root"]), b"nobody\0root\0toor")
+        self.assertEqual([], self.store.opened)
+
+        class Others:
+            credentialInterfaces = (IUsernamePassword,)
+
+            def requestAvatarId(self, credentials: object) -> object:
+                raise UnauthorizedLogin
+
+        # Where users may be known whom nobody can list, the store decides.
+        memory = MemoryAccounts({"root": "toor"})
+        for auth in (
+            self.authenticator(AnyOf([memory, Others()]), masters=["root"]),
+            self.authenticator(memory, masters=["root"], tokens=FakeTokens()),
+            self.authenticator(memory, masters=["root"], certificates=True),
+        ):
+            login = auth.begin("PLAIN", session()).respond(b"zoe\0root\0toor")
+            self.assertEqual("zoe", login.user)
+            login.logout()
+        with_visitors = self.authenticator(memory, AllowAnonymousAccess(), masters=["root"])
+        self.refused(with_visitors.begin("PLAIN", session()), b"zoe\0root\0toor")
 
     def test_master(self) -> None:
         """A master user opens another's maildrop with his own password, and no one else does."""
@@ -433,6 +460,15 @@ class ScramTests(SaslCase):
         unbound = Client("sha256", b"ann", "sécret".encode(), b"y,,")
         self.assertEqual("ann", self.run_client(self.begin(channel=NETWORK), unbound).user)
 
+    def test_bindings_not_offered(self) -> None:
+        """Where -PLUS is not offered, who could bind says so and comes in (RFC 5802 section 6)."""
+        client = Client("sha256", b"ann", "sécret".encode(), b"y,,")
+        exchange = self.begin(mechanisms=["USER", "SCRAM-SHA-256"])
+        self.assertEqual("ann", self.run_client(exchange, client).user)
+        # What is offered under another name is no word about this one.
+        other = self.begin(mechanisms=["SCRAM-SHA-256", "SCRAM-SHA-1-PLUS"])
+        self.assertIsInstance(self.result(other.respond(client.first())), Challenge)
+
     def test_wrong(self) -> None:
         """A wrong password, nonce or a proof of another length fails without a word more."""
         for client, final in (
@@ -559,6 +595,18 @@ class TokenTests(SaslCase):
             self.assertRegex(reason, rb'^\{"status": "(invalid_token|401)".*\}$')
             self.assertEqual("ann", exchange.user)
             self.refused(exchange, dummy)
+
+    def test_bad_token_counts_at_once(self) -> None:
+        """It counts as soon as it is known to be bad: neither ``*`` nor going away makes a guess free."""
+        guard = Guard(Clock())
+        for failures in range(1, 4):
+            exchange = self.begin("OAUTHBEARER", guard=guard)
+            exchange.respond(b"n,a=ann,\1auth=Bearer bad\1\1")
+            exchange.cancel()
+            self.assertEqual(failures, guard._addresses.count(TLS.host))
+        waiting = self.begin("OAUTHBEARER", guard=guard).respond(b"n,a=ann,\1auth=Bearer bad\1\1")
+        self.assertNoResult(waiting)
+        self.assertEqual(1, guard._counts.under_way.total)
 
     def test_anothers(self) -> None:
         """A token does not open somebody else's maildrop, unless its owner is a master."""

@@ -12,7 +12,8 @@ from OpenSSL import SSL
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy.certificates import BadCertificate, CertificateFiles, ServerTLS, files_in_folder
+from pop3toy.certificate_files import BadCertificate, CertificateFiles, Material, files_in_folder
+from pop3toy.certificates import GivenTLS, ServerTLS
 
 from .tls_world import Authority, Pair
 
@@ -103,6 +104,28 @@ class LoadTests(FilesCase):
         """Another certificate's key is refused, and both files are named."""
         other = self.write("other.key", self.authority.issue("localhost").key)
         self.assert_refused(f"{other} is not the key of this certificate", self.path, other)
+
+        curve = self.write("curve.key", self.pair.key)
+        rsa = self.authority.issue("localhost", rsa_bits=2048).write(self.folder / "rsa.pem")
+        self.assert_refused(f"{curve} is not the key of this certificate", rsa, curve)
+
+    def test_what_openssl_objects_to(self) -> None:
+        """A key that is too short is called that, not another certificate's."""
+        short = self.authority.issue("localhost", rsa_bits=1024).write(self.folder / "short.pem")
+        self.assert_refused("short.pem: OpenSSL does not take it: ee key too small", short)
+
+    def test_handed_on(self) -> None:
+        """What was read can be handed on in one piece, and serves without the files, also past its time."""
+        files = [CertificateFiles(str(self.path), str(self.path))]
+        tls = ServerTLS(lambda: files, client_authorities=str(self.authority.file))
+        self.path.write_bytes(b"")
+        material = Material.load(tls.in_use.dump())
+        self.assertEqual(material, tls.in_use)
+        self.assertEqual(self.shown(GivenTLS(material)), self.pair.x509.serial_number)
+        old = self.authority.issue("localhost", begins=-2 * HOUR, ends=-HOUR)
+        [pair] = material.pairs
+        expired = material._replace(pairs=(pair._replace(certificate=old.certificate, key=old.key),))
+        self.assertEqual(self.shown(GivenTLS(expired)), old.x509.serial_number)
 
     def test_passphrase(self) -> None:
         """A protected key is refused in these words, instead of asking on a terminal."""

@@ -146,6 +146,45 @@ class UserTests(CommandTests):
         self.assertIn("ann", listed.out)
         self.assertIn("line 2", listed.err)
 
+    def test_repair(self) -> None:
+        """Lines that are not understood get a password, or go, without an editor."""
+        text = "ann:{PLAIN}x\nbob\ncarl:{NOPE}x:quota=1M\ndora:secret\n"
+        for name, settings in (("bob", {}), ("carl", {"quota": "1M"}), ("dora", {})):
+            self.accounts.write_text(text)
+            self.assertIn("already", self.add(name).err)
+            changed = self.run_command("user", "passwd", "{A}", "--stdin", name, stdin=b"new\n")
+            self.assertEqual((changed.status, changed.err), (0, ""))
+            account = list_users(self.accounts).by_name[name]
+            self.assertTrue(account.password.verify(b"new"))
+            self.assertEqual(account.settings, settings)
+            self.assertEqual(len(list_users(self.accounts).problems), 2)
+            self.accounts.write_text(text)
+            self.assertEqual(self.run_command("user", "del", "{A}", "--yes", name).status, 0)
+            self.assertEqual(len(list_users(self.accounts).problems), 2)
+        self.accounts.write_text("ann:{PLAIN}x:allow_nets=nonsense\n")
+        refused = self.run_command("user", "passwd", "{A}", "--stdin", "ann", stdin=b"new\n")
+        self.assertEqual(refused.status, os.EX_DATAERR)
+        self.assertIn("line of ann has to be mended with an editor: allow_nets", refused.err)
+
+    def test_kinds_stay(self) -> None:
+        """A new password is kept as the old one was, unless it is said how."""
+        for scheme in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-1"):
+            self.add("ann", "--scheme", scheme)
+            for options, expected in (((), scheme), (("--scheme", "plain"), "PLAIN")):
+                self.run_command("user", "passwd", "{A}", "--stdin", *options, "ann", stdin=b"new\n")
+                self.assertEqual(list_users(self.accounts).by_name["ann"].password.scheme, expected)
+            self.accounts.unlink()
+        self.accounts.write_text("ann:{SSHA}tiNXs/ntNXNVMtN3VKTLs7OFiOmxdMWI\n")
+        self.run_command("user", "passwd", "{A}", "--stdin", "ann", stdin=b"new\n")
+        self.assertEqual(list_users(self.accounts).by_name["ann"].password.scheme, "ARGON2ID")
+
+    def test_password_not_utf_8(self) -> None:
+        """A password in another encoding is refused in these words."""
+        refused = self.run_command("user", "add", "{A}", "--stdin", "ann", stdin=b"gr\xfc\xdfe\n")
+        self.assertEqual(refused.status, os.EX_DATAERR)
+        self.assertTrue(refused.err.endswith("the password is not UTF-8\n"), refused.err)
+        self.assertFalse(self.accounts.exists())
+
     def test_environment(self) -> None:
         """Where the accounts are can stand in the environment."""
         self.add("ann", "--scheme", "plain")

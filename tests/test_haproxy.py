@@ -7,14 +7,18 @@ import ssl
 import struct
 from pathlib import Path
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.proxied import PATIENCE, ProxiedEndpoint
+from pop3toy.proxy_header import BadHeader, Header, parse_header
 
 from .corpus import awkward_messages, fill_maildir
 from .realserver import RealServer, maildir_options, wait_until
@@ -86,7 +90,7 @@ class HeaderTests(SynchronousTestCase):
             (v2(STRANGER), STRANGER),
             (v2(STRANGER_6), STRANGER_6),
         ):
-            for cut in (len(header) - 1, 16, len(header)):
+            for cut in (len(header) - 1, 16, 5, 1, len(header)):
                 protocol, transport = self.connect()
                 protocol.dataReceived(header[:cut])
                 self.assertEqual(bool(transport.value()), cut == len(header))
@@ -110,13 +114,67 @@ class HeaderTests(SynchronousTestCase):
         for said in (
             b"USER ann\r\nPASS secret\r\n",
             b"PROXY nonsense\r\n",
+            b"PROXY \r\n",
+            b"PROXY TCP4\r\n",
+            b"PROXY TCP4 x y z w\r\n",
+            b"PROXY TCP4 \xff \xff 1 2\r\n",
+            b"PROXY TCP4 192.0.2.7 192.0.2.8 1 2 abc_reason=AUTH\r\n",
+            b"PROXY TCP4 192.0.2.7 abc_reason=AUTH 1 2\r\n",
+            b"PROXY TCP4 2001:db8::1 192.0.2.8 1 2\r\n",
+            b"PROXY TCP6 192.0.2.7 2001:db8::1 1 2\r\n",
+            b"PROXY TCP4 192.0.2.7 192.0.2.8 1 65536\r\n",
+            b"PROXY TCP4 192.0.2.7 192.0.2.8 -1 2\r\n",
             b"PROXY TCP4 " + b"1" * 200,
             b"\r\n" * 20,
+            v2(STRANGER)[:12] + b"\x11\x11\0\0",
+            v2(STRANGER)[:12] + b"\x22\x11\0\0",
+            v2(STRANGER)[:12] + b"\x21\x12" + v2(STRANGER)[14:],
+            v2(STRANGER)[:12] + b"\x21\x11\0\x04abcd",
         ):
             protocol, transport = self.connect()
-            protocol.dataReceived(said)
+            with capturedLogs() as events:
+                protocol.dataReceived(said)
+                protocol.dataReceived(said)
             self.assertTrue(transport.disconnecting, said)
             self.assertEqual(transport.value(), b"")
+            [line] = [formatEvent(event) or "" for event in events]
+            self.assertTrue(line.startswith("127.0.0.1:40000 is sent away: "), line)
+            self.assertNotIn("AUTH", line)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_unknown(self) -> None:
+        """A proxy that speaks for itself, or does not know whom for, is served under its own address."""
+        for header in (
+            b"PROXY UNKNOWN\r\n",
+            b"PROXY UNKNOWN ff::1 whatever it says\r\n",
+            v2(STRANGER)[:12] + b"\x20\0\0\0",
+            v2(STRANGER)[:12] + b"\x20" + v2(STRANGER)[13:],
+            v2(STRANGER)[:12] + b"\x21\0\0\x03abc",
+        ):
+            for cut in range(1, len(header)):
+                protocol, transport = self.connect()
+                protocol.dataReceived(header[:cut])
+                protocol.dataReceived(header[cut:] + b"CAPA\r\n")
+                self.assertEqual(transport.value(), b"hello 127.0.0.1", header)
+                self.assertEqual(self.made[-1].heard, b"CAPA\r\n")
+
+    def test_behind_the_addresses(self) -> None:
+        """What version 2 tells besides addresses is skipped."""
+        header = v2(STRANGER)
+        header = header[:14] + struct.pack("!H", 12 + 300) + header[16:] + b"\x04" * 300
+        protocol, transport = self.connect()
+        protocol.dataReceived(header + b"CAPA\r\n")
+        self.assertEqual(transport.value(), b"hello " + STRANGER.encode())
+        self.assertEqual(self.made[-1].heard, b"CAPA\r\n")
+
+    @given(st.binary(max_size=60), st.sampled_from([b"", b"PROXY ", b"PROXY TCP6 ", v2("::1")[:16]]))
+    def test_anything(self, said: bytes, begin: bytes) -> None:
+        """Whatever comes is a header, the beginning of one, or refused."""
+        try:
+            header = parse_header(begin + said)
+        except BadHeader:
+            return
+        self.assertTrue(header is None or isinstance(header, Header))
 
     def test_patience(self) -> None:
         """A connection without a header is ended after a while; one with a header is left alone."""

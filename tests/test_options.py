@@ -246,6 +246,22 @@ class RefusedTests(OptionsCase):
             for value in ("x", "-1", "", "9" * 20):
                 self.assertRefused(f"--{option} is a number from {bounds}", f"--{option}={value}")
 
+    def test_introspection(self) -> None:
+        """What a token must say belongs to an endpoint that is asked."""
+        for what in ("audience", "scope", "claim"):
+            self.assertRefused(
+                f"--introspection-{what} needs --introspection", f"--introspection-{what}=mail"
+            )
+
+    def test_trusted(self) -> None:
+        """``--trusted`` takes addresses and networks, and nothing else."""
+        options = parsed("--trusted=192.0.2.7", "--trusted=2001:db8::/64")
+        self.assertEqual(options["trusted"], ["192.0.2.7", "2001:db8::/64"])
+        for wrong in ("webmail.example", "192.0.2.7/24", ""):
+            self.assertRefused(
+                f"--trusted: {wrong} is no address and no network such as 192.0.2.0/24", f"--trusted={wrong}"
+            )
+
     def test_tls(self) -> None:
         """What belongs to TLS needs a certificate, and one kind of it."""
         needs = "needs --certificate, or --self-signed to try it"

@@ -400,6 +400,21 @@ class ExchangeTests(SessionCase):
             self.assertEqual(self.meter.failures, [("ann", "PLAIN", "AUTH")])
             self.assertIsNone(self.session.exchange)
 
+    def test_refusal_explained(self) -> None:
+        """A challenge that explains a refusal is logged at once, and any line behind it gets -ERR [AUTH]."""
+        for line in (b"*", b"AQ==", b"", b"no base64"):
+            self.setUp()
+            refusal = AuthenticationFailed("the token was not accepted")
+            self.authenticator.steps = [Challenge(b"{}", refusal)]
+            self.say(b"AUTH PLAIN QQ==")
+            self.assertEqual(self.meter.failures, [("", "PLAIN", "AUTH")])
+            self.assertEqual(self.shown(self.say(line)), "-ERR [AUTH] the token was not accepted")
+            self.assertEqual((len(self.meter.failures), self.session.failed_logins), (1, 1))
+            self.assertIsNone(self.session.exchange)
+            self.authenticator.steps = [Challenge(b"")]
+            self.say(b"AUTH PLAIN")
+            self.assertEqual(self.shown(self.say(b"*")), "-ERR authentication cancelled")
+
     def test_not_offered(self) -> None:
         """A mechanism that is not offered on this connection is refused, and no exchange begins."""
         self.assertEqual(self.shown(self.say(b"AUTH CRAM-MD5")), "-ERR this mechanism is not available here")
@@ -429,6 +444,17 @@ class TransactionTests(SessionCase):
         self.assertEqual(self.shown(self.say(b"STAT")), "+OK 2 32")
         self.say(b"QUIT")
         self.assertEqual(self.mailbox.removed, [])
+
+    def test_read_only(self) -> None:
+        """From a mailbox that says it is read-only nothing can be marked, and QUIT ends well."""
+        self.mailbox.read_only = True
+        for _ in range(50):
+            reply = self.say(b"DELE 1")
+            self.assertEqual(self.shown(reply), "-ERR this maildrop is read-only")
+            self.assertIs(reply.after, After.GO_ON)
+        self.assertEqual(self.shown(self.say(b"DELE 3")), "-ERR no such message, only 2 in maildrop")
+        self.assertEqual(self.shown(self.say(b"STAT")), "+OK 2 32")
+        self.assertEqual(self.shown(self.say(b"QUIT")), "+OK bye")
 
     def test_numbers(self) -> None:
         """0 and too large have sentences of their own."""

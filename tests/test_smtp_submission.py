@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides
 from zope.interface.verify import verifyObject
 
+from pop3toy.auth.authenticator import PortalAuthenticator
 from pop3toy.delivery import limits
 from pop3toy.delivery.factory import submission_factory
 from pop3toy.delivery.recipients import Recipients
@@ -107,6 +108,29 @@ class SubmissionTests(SynchronousTestCase):
         client = Client(factory, LOCAL)
         client.say("EHLO x", "AUTH PLAIN " + plain("ann", "no"), "AUTH PLAIN " + plain("ann", "nna"))
         self.assertEqual(failures, [("127.0.0.1", "ann", "PLAIN", "AUTH")])
+
+    def test_bad_token_is_told_at_once(self) -> None:
+        """A token that is no good is told when that is known, once, however the client takes it."""
+        failures: list[str] = []
+
+        class Meter(SilentMeter):
+            def login_failed(self, record: SessionRecord, user: str, mechanism: str, why: str) -> None:
+                failures.append(f"{user} {mechanism} {why}")
+
+        class NobodysTokens:
+            def owner(self, token: str) -> None:
+                return None
+
+        authenticator = PortalAuthenticator(Portal(SenderRealm()), tokens=NobodysTokens())
+        factory, _, _ = world(submission_factory, authenticator, meter=Meter())
+        client = Client(factory, LOCAL)
+        client.say("EHLO x")
+        token = b64encode(b"user=ann\1auth=Bearer guess\1\1").decode()
+        for number, (answer, code) in enumerate((("*", "501"), ("", "535")), 1):
+            self.assertEqual(client.say(f"AUTH XOAUTH2 {token}")[0][:3], "334")
+            self.assertEqual(failures, ["ann XOAUTH2 AUTH"] * number)
+            self.assertEqual(client.say(answer)[0][:3], code)
+            self.assertEqual(len(failures), number)
 
     def test_bad_exchanges(self) -> None:
         """What is no proper exchange is refused, and the session goes on."""

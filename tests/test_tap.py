@@ -215,6 +215,61 @@ class CombinationTests(TapCase):
             service.startService()
             self.successResultOf(service.stopService())
 
+    def test_auth_file(self) -> None:
+        """``--auth file:`` that cannot be read is a temporary trouble; a part of a password is a wrong one."""
+        passwords = self.folder / "passwords"
+        passwords.write_text("ann:se:cret\n")
+        service = makeService(
+            parsed("--port=1", f"--maildir={self.folder}/mail/{{user}}", f"--auth=file:{passwords}"),
+            self.reactor,
+        )
+        service.privilegedStartService()
+        said = self.talk(1, b"USER ann", b"PASS se").splitlines()
+        self.assertEqual(said[-1], b"-ERR [AUTH] invalid user name or password")
+        passwords.unlink()
+        said = self.talk(1, b"USER ann", b"PASS se:cret").splitlines()
+        self.assertEqual(said[-1], b"-ERR [SYS/TEMP] logins are not possible at the moment")
+        service.startService()
+        self.successResultOf(service.stopService())
+
+    def connect(self, count: int, peer: IPv4Address, *options: str) -> list[bytes]:
+        """What as many clients of one address are greeted with."""
+        self.reactor = _Reactor()
+        service = makeService(parsed("--transcript=off", "--port=1", *options), self.reactor)
+        service.privilegedStartService()
+        [(_, factory, _, _)] = self.reactor.tcpServers
+        protocols, said = [], []
+        for _ in range(count):
+            protocols.append(factory.buildProtocol(peer))
+            transport = StringTransport(peerAddress=peer, lenient=True)
+            protocols[-1].makeConnection(transport)
+            said.append(transport.value())
+        for protocol in protocols:
+            protocol.connectionLost()
+        service.startService()
+        self.successResultOf(service.stopService())
+        return [greeting[:3] for greeting in said]
+
+    def test_one_for_many(self) -> None:
+        """From loopback, and from addresses that are trusted, any number comes; a given number is kept."""
+        few, many = [b"+OK"] * 64 + [b"-ER"] * 6, [b"+OK"] * 70
+        self.assertEqual(self.connect(70, LOOPBACK), many)
+        self.assertEqual(self.connect(70, STRANGER), few)
+        self.assertEqual(self.connect(70, STRANGER, "--trusted=192.0.2.0/24"), many)
+        self.assertEqual(self.connect(70, LOOPBACK, "--max-per-address=64"), few)
+
+    def test_penalties(self) -> None:
+        """The toy lets nobody wait who gives a wrong password; a server of real mail does."""
+        real = ("--user=ann:secret", f"--maildir={self.folder}/mail/{{user}}")
+        for options, answered in (((), 21), (("--user=ann:secret",), 21), (real, 3)):
+            self.reactor = _Reactor()
+            service = makeService(parsed("--transcript=off", "--port=1", *options), self.reactor)
+            service.privilegedStartService()
+            said = b"".join(self.talk(1, *[b"USER ann", b"PASS wrong"] * 3) for _ in range(7))
+            self.assertEqual(said.count(b"-ERR [AUTH]"), answered, options)
+            service.startService()
+            self.successResultOf(service.stopService())
+
     def test_hang_up(self) -> None:
         """SIGHUP ends the bare toy, with its terminal, and no server of real mail or with a certificate."""
         for options, safe in (

@@ -261,7 +261,15 @@ class InjectionTests(ServedCase):
 
 
 class HandshakeTests(ServedCase):
-    """Who may shake hands."""
+    """Who may shake hands; with an elliptic curve's key, and as ``rsa.example`` with one of RSA's."""
+
+    options = ("--certificates={folder}/both",)
+
+    @classmethod
+    def prepare(cls, folder: Path, authority: Authority) -> None:
+        (folder / "both").mkdir()
+        authority.issue("localhost", "127.0.0.1").write(folder / "both" / "a.pem")
+        authority.issue("rsa.example", rsa_bits=2048).write(folder / "both" / "b.pem")
 
     def old(self, version: ssl.TLSVersion) -> ssl.SSLContext:
         """A client that knows nothing newer, and is willing to use it."""
@@ -295,11 +303,30 @@ class HandshakeTests(ServedCase):
 
     def test_weak_ciphers(self) -> None:
         """A client that knows only what is not forward secret or not encrypted gets no TLS."""
-        for ciphers in ("AES128-SHA", "NULL-SHA256", "AES256-GCM-SHA384"):
+        weak = ("AES128-SHA", "NULL-SHA256", "AES256-GCM-SHA384", "DHE-RSA-AES128-SHA", "kRSA", "aNULL")
+        for name, ciphers in [(name, cipher) for name in ("localhost", "rsa.example") for cipher in weak]:
             context = self.old(ssl.TLSVersion.TLSv1_2)
             context.set_ciphers(f"{ciphers}:@SECLEVEL=0")
-            with self.assertRaises(ssl.SSLError):
-                self.wire(self.tls_port).starttls(context)
+            with self.assertRaises(ssl.SSLError, msg=f"{name} {ciphers}"):
+                self.wire(self.tls_port).starttls(context, name)
+
+    def test_authenticated_ciphers(self) -> None:
+        """With TLS 1.2 a suite authenticates what it encrypts (AEAD), whatever the key is; CBC is refused."""
+        for name, key in (("localhost", "ECDSA"), ("rsa.example", "RSA")):
+            for suite, taken in (
+                (f"ECDHE-{key}-AES128-GCM-SHA256", True),
+                (f"ECDHE-{key}-CHACHA20-POLY1305", True),
+                (f"ECDHE-{key}-AES128-SHA", False),
+                (f"ECDHE-{key}-AES256-SHA384", False),
+            ):
+                context = self.old(ssl.TLSVersion.TLSv1_2)
+                context.set_ciphers(f"{suite}:@SECLEVEL=0")
+                wire = self.wire(self.tls_port)
+                if taken:
+                    self.assertTrue(wire.starttls(context, name).line().startswith(b"+OK"), suite)
+                    continue
+                with self.assertRaises(ssl.SSLError, msg=suite):
+                    wire.starttls(context, name)
 
     def test_alpn(self) -> None:
         """``pop3`` is agreed on; who asks for none gets none; who wants something else is refused."""
@@ -394,7 +421,8 @@ class ChannelBindingTests(ServedCase):
         """Both mechanisms log in with tls-exporter (RFC 9266) and tls-server-end-point (RFC 5929)."""
         for version in (SSL.TLS1_3_VERSION, SSL.TLS1_2_VERSION):
             for mechanism in ("SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS"):
-                for kind in ("tls-exporter", "tls-server-end-point"):
+                kinds = ("tls-exporter", "tls-server-end-point")
+                for kind in kinds if version == SSL.TLS1_3_VERSION else kinds[1:]:
                     wire = self.connect(version)
                     self.assertIn(mechanism.encode(), wire.sasl())
                     bound = wire.exporter() if kind == "tls-exporter" else wire.end_point()
@@ -403,6 +431,13 @@ class ChannelBindingTests(ServedCase):
                     self.assertTrue(wire.ask(b"QUIT").startswith(b"+OK"))
         self.assertIn("mechanism=SCRAM-SHA-256-PLUS tls=TLSv1.3", self.server.log)
         self.assertIn("mechanism=SCRAM-SHA-1-PLUS tls=TLSv1.2", self.server.log)
+
+    def test_exporter_is_for_tls_1_3(self) -> None:
+        """With TLS 1.2 tls-exporter proves nothing, and is refused."""
+        wire = self.connect(SSL.TLS1_2_VERSION)
+        first = base64.b64encode(b"p=tls-exporter,,n=ann,r=rOprNGfwEbeRWgbNEkqO")
+        said = wire.ask(b"AUTH SCRAM-SHA-256-PLUS " + first)
+        self.assertEqual(said, b"-ERR [AUTH] this channel binding is not supported here")
 
     def test_after_stls(self) -> None:
         """They are not offered in the clear, and work after STLS."""

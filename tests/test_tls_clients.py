@@ -25,15 +25,24 @@ PASSWORD = "Tr0ub4dor-and-3"
 TOKEN = "ya29.a-token-that-nobody-may-see"
 
 
+#: Given to another service by the same user, and to this one for something else.
+FOREIGN, NARROW = "a-token-for-a-photo-service", "a-token-for-the-calendar"
+MEMBERS = {
+    TOKEN: {"username": "ann", "email": "ann", "aud": ["https://mail.example"], "scope": "calendar mail"},
+    FOREIGN: {"username": "ann", "email": "ann", "aud": "https://photos.example", "scope": "mail"},
+    NARROW: {"username": "ann", "email": "ann", "aud": "https://mail.example", "scope": "calendar"},
+}
+
+
 class Introspection:
-    """An authorization server that knows one token."""
+    """An authorization server that knows some tokens."""
 
     def __init__(self) -> None:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 asked = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
-                active = asked.get("token") == [TOKEN]
-                answer = json.dumps({"active": active, **({"username": "ann"} if active else {})}).encode()
+                members = MEMBERS.get(asked.get("token", [""])[0])
+                answer = json.dumps({"active": members is not None, **(members or {})}).encode()
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(answer)))
@@ -177,6 +186,8 @@ class CurlTests(CurlCase):
             self.assertEqual(self.fetch(implicit, *options), self.wire)
             self.assertEqual(self.fetch(implicit, *options, "--sasl-ir"), self.wire)
         self.assert_logged_in("OAUTHBEARER", 4)
+        self.assertIn("without --introspection-audience or --introspection-scope", self.server.log)
+        self.assertNotIn("HTTP11ClientFactory", self.server.log)
         with self.assertRaises(AssertionError) as raised:
             self.fetch(True, "--user", "ann", "--oauth2-bearer", f"{TOKEN}x")
         self.assertIn("curl: (67)", str(raised.exception))
@@ -198,6 +209,26 @@ class CurlTests(CurlCase):
                 "--user", f"ann:{PASSWORD}", "pop3://pop.example.org:110/1",
             )  # fmt: skip
         self.assertIn("curl: (60)", str(raised.exception))
+
+
+class CurlWithAudienceTests(CurlCase):
+    """Tokens of which the server takes those that are meant for it."""
+
+    more_options = (
+        "--introspection-audience=https://mail.example",
+        "--introspection-scope=mail",
+        "--introspection-claim=email",
+    )
+
+    def test_tokens(self) -> None:
+        """A token that was given to another service, or for something else, opens no mailbox."""
+        self.assertEqual(self.fetch(True, "--user", "ann", "--oauth2-bearer", TOKEN), self.wire)
+        for token in (FOREIGN, NARROW):
+            with self.assertRaises(AssertionError) as raised:
+                self.fetch(True, "--user", "ann", "--oauth2-bearer", token)
+            self.assertIn("curl: (67)", str(raised.exception))
+        self.assertEqual(self.server.log.count("mechanism=OAUTHBEARER tls=TLSv1.3 reason=AUTH"), 2)
+        self.assertNotIn("without --introspection-audience", self.server.log)
 
 
 class CurlWithXOAuth2Tests(CurlCase):

@@ -41,6 +41,8 @@ class MaskTests(SynchronousTestCase):
         for line, text in {
             b"PASS hunter2": "PASS ****",
             b"USER ann hunter2": "USER ann ****",
+            b"USER ann:hunter2": "USER ann ****",
+            b"user ann:hun ter:2": "USER ann ****",
             b"pass hunter2 with spaces": "PASS ****",
             b"APOP ann " + DIGEST: "APOP ann ****",
             b"AUTH PLAIN AGFubgBodW50ZXIy": "AUTH PLAIN ****",
@@ -50,7 +52,7 @@ class MaskTests(SynchronousTestCase):
 
     def test_commands_without_secrets(self) -> None:
         """Everything else is shown as it came."""
-        for line in (b"USER ann", b"RETR 1", b"stat", b"AUTH", b"AUTH PLAIN", b"LIST "):
+        for line in (b"USER ann", b"user ann", b"RETR 1", b"stat", b"AUTH", b"AUTH PLAIN", b"LIST "):
             self.assertEqual(masked(line), line.decode())
 
     def test_responses(self) -> None:

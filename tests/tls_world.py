@@ -22,10 +22,12 @@ from typing import Any, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from OpenSSL import SSL
 
 from .realserver import DEADLINE, RealServer, wait_until
+
+_Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 __all__ = ["Authority", "OpenSSLWire", "Pair", "Wire", "log_port", "trusting"]
 
@@ -33,7 +35,7 @@ __all__ = ["Authority", "OpenSSLWire", "Pair", "Wire", "log_port", "trusting"]
 class Pair:
     """A certificate with its chain, and its key."""
 
-    def __init__(self, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
+    def __init__(self, certificate: x509.Certificate, key: _Key) -> None:
         self.x509 = certificate
         self._key = key
 
@@ -105,12 +107,16 @@ class Authority:
         begins: timedelta = timedelta(hours=-1),
         ends: timedelta = timedelta(days=2),
         hashed: hashes.HashAlgorithm | None = None,
+        rsa_bits: int = 0,
     ) -> Pair:
         """A certificate for these host names and addresses, or for a mail address.
 
         :param begins: from when it is valid, counted from now.
+        :param rsa_bits: with an RSA key of this size; else with an elliptic curve's.
         """
-        key = ec.generate_private_key(ec.SECP256R1())
+        key: _Key = (
+            rsa.generate_private_key(65537, rsa_bits) if rsa_bits else ec.generate_private_key(ec.SECP256R1())
+        )
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common or names[0])])
         builder = self._builder(subject, key, begins, ends)
         alternative: list[x509.GeneralName] = [_general(name) for name in names]
@@ -121,7 +127,7 @@ class Authority:
         return Pair(builder.sign(self._key, hashed or hashes.SHA256()), key)
 
     def _builder(
-        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, begins: timedelta, ends: timedelta
+        self, subject: x509.Name, key: _Key, begins: timedelta, ends: timedelta
     ) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
         return (

@@ -47,9 +47,11 @@ class AccountsFile:
     :param clock: tells how long a success is remembered.
     :param renew: write a better hash into the file when a user with an
         outdated one logs in.
+    :param at_once: whether the file must be readable now; else that is a
+        trouble that may pass, as it is later on.
     :param wall: the file system's idea of now, in seconds.
-    :raises OSError: if the file cannot be read.
-    :raises MissingLibrary: if it holds hashes whose library is not installed.
+    :raises OSError: if the file cannot be read, and must be.
+    :raises MissingLibrary: if it holds hashes whose library is not installed, then too.
     """
 
     credentialInterfaces = (IUsernamePassword, IUsernameHashedPassword)
@@ -62,10 +64,11 @@ class AccountsFile:
         clock: IReactorTime,
         *,
         renew: bool = False,
+        at_once: bool = True,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._cache = SuccessCache(clock)
-        self._file = WatchedFile(path, workers, wall=wall, changed=self._cache.clear)
+        self._file = WatchedFile(path, workers, wall=wall, changed=self._cache.clear, at_once=at_once)
         self._workers = workers
         self._renew = renew
         self._key = secrets.token_bytes(32)

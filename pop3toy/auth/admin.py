@@ -12,7 +12,15 @@ from .edit import edit_file
 from .passwd_file import Accounts, check_name, names, parse, with_account, without_account
 from .schemes import MADE, make
 
-__all__ = ["AccountExists", "NoSuchAccount", "add_user", "delete_user", "list_users", "set_password"]
+__all__ = [
+    "AccountExists",
+    "NoSuchAccount",
+    "add_user",
+    "delete_user",
+    "has_line",
+    "list_users",
+    "set_password",
+]
 
 
 class AccountExists(ValueError):
@@ -58,7 +66,8 @@ def set_password(path: str | Path, name: str, password: str, *, scheme: str | No
     :param scheme: as for :func:`add_user`; ``None`` keeps what a mechanism
         needs (PLAIN, SCRAM), and makes anything else argon2id.
     :raises NoSuchAccount: if there is no such user.
-    :raises ValueError: for a password that cannot be.
+    :raises ValueError: for a password that cannot be, or if the line of the
+        user is not understood for another reason than its password.
     :raises OSError: if the file cannot be read or written.
     """
 
@@ -88,6 +97,14 @@ def delete_user(path: str | Path, name: str) -> None:
 
     _must_be_there(path)
     edit_file(path, remove)
+
+
+def has_line(path: str | Path, name: str) -> bool:
+    """Whether a user has a line, be it one that is not understood.
+
+    :raises OSError: if the file cannot be read.
+    """
+    return name in names(Path(path).read_bytes())
 
 
 def list_users(path: str | Path) -> Accounts:

@@ -74,7 +74,7 @@ class PortalAuthenticator:
         portal.registerChecker(ProvenIdentityChecker(self._accounts))
         # The same checkers, and a door before the realm.
         self._guard = guard = guard if guard is not None else unguarded()
-        self._portal = Portal(Door(portal, guard, masters))
+        self._portal = Portal(Door(portal, guard, masters, self._may_exist))
         self._portal.checkers = portal.checkers
         self._allow_cleartext = allow_cleartext
         self._only = None if mechanisms is None else frozenset(name.upper() for name in mechanisms)
@@ -134,6 +134,12 @@ class PortalAuthenticator:
 
         return Dialogue(MECHANISMS[name](here), self._guard.attempt(record.channel.host), enter)
 
+    def _may_exist(self, user: str) -> MaybeDeferred[bool]:
+        # Tokens and certificates speak of users whom nobody here needs to know.
+        if self._certificates or self._tokens is not None or not self._accounts.knows_all:
+            return True
+        return self._accounts.exists(user)
+
     def _private(self, channel: Channel) -> bool:
         return channel.private or self._allow_cleartext
 
@@ -147,6 +153,7 @@ class PortalAuthenticator:
             credentials=self._portal.checkers,
             accounts=self._accounts,
             nonce=self._nonce,
+            wanted=self._wanted,
             tokens=self._tokens,
             certificates=self._certificates,
         )

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from twisted.cred.checkers import ICredentialsChecker
-from twisted.cred.credentials import IUsernameHashedPassword
+from twisted.cred.credentials import IAnonymous, IUsernameHashedPassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -43,6 +43,16 @@ class AnyOf:
         self._sources: list[Any] = [c for c in self._checkers if IAccountSource.providedBy(c)]
         interfaces = (interface for checker in self._checkers for interface in _takes(checker))
         self.credentialInterfaces = tuple(dict.fromkeys(interfaces))
+
+    @property
+    def knows_all(self) -> bool:
+        """Whether nobody can come in whom :meth:`exists` does not know, visitors left aside."""
+        return bool(self._sources) and all(
+            checker.knows_all
+            if isinstance(checker, AnyOf)
+            else checker in self._sources or _takes(checker) == (IAnonymous,)
+            for checker in self._checkers
+        )
 
     def requestAvatarId(self, credentials: Any) -> Any:
         """What the first checker says that does not refuse; at once or as a Deferred.

@@ -8,13 +8,14 @@ out.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from ..errors import StoreTrouble
 from .counts import Heads, own_counts
-from .guard import network
+from .origins import NOWHERE, Networks, is_local, network
 
 __all__ = ["Crowd", "CrowdLimits", "Neighbours", "Visit"]
 
@@ -32,6 +33,11 @@ class CrowdLimits:
     #: From one address (IPv6: one /64): an office behind one address, and a
     #: client that opens several.
     per_address: int = 64
+    #: The same from loopback: a webmail, a proxy or a load test there stands
+    #: for many.
+    per_local_address: int = sys.maxsize
+    #: Addresses that speak for many: not limited as one.
+    trusted: Networks = NOWHERE
 
 
 class Neighbours(Protocol):
@@ -87,7 +93,7 @@ class Crowd:
         :raises pop3toy.errors.StoreTrouble: if he has to be turned away at once.
         """
         address = network(host)
-        if host != "unix" and self._connections.count(address) >= self.limits.per_address:
+        if self._connections.count(address) >= self._most_of(host):
             raise StoreTrouble("too many connections from your address")
         full = self.connections >= self.limits.connections or self.strangers >= self.limits.strangers
         if full and not self._room_elsewhere() and not self.make_room():
@@ -99,6 +105,11 @@ class Crowd:
         self._queue[visit] = None
         self._tell()
         return visit
+
+    def _most_of(self, host: str) -> int:
+        if host == "unix" or host in self.limits.trusted:
+            return sys.maxsize
+        return self.limits.per_local_address if is_local(host) else self.limits.per_address
 
     def make_room(self) -> bool:
         """Turn the oldest stranger of this process out, if there is one."""

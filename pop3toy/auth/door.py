@@ -7,7 +7,7 @@ stands elsewhere: master users, accounts that are barred, sessions of a user, LO
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from zope.interface import Attribute, implementer
 from zope.interface.interface import InterfaceClass
 
 from ..errors import AuthenticationFailed
-from ..interfaces import Channel, SessionRecord
+from ..interfaces import Channel, MaybeDeferred, SessionRecord
 from .chain import AnyOf
 from .guard import Attempt, Guard
 from .later import then
@@ -94,18 +94,26 @@ class Door:
 
     :param portal: a Portal, whose realm opens the maildrops.
     :param masters: who may open the maildrops of others.
+    :param exists: whether there can be such a user, as far as anybody can tell.
     """
 
-    def __init__(self, portal: Any, guard: Guard, masters: Collection[str]) -> None:
+    def __init__(
+        self,
+        portal: Any,
+        guard: Guard,
+        masters: Collection[str],
+        exists: Callable[[str], MaybeDeferred[bool]],
+    ) -> None:
         self._portal = portal
         self._guard = guard
+        self._exists = exists
         self._masters = frozenset(masters)
 
     def requestAvatar(self, avatarId: object, mind: Any, *interfaces: InterfaceClass) -> Any:
         """Ask the realm for the maildrop, if it may be opened now.
 
         :param mind: a :class:`Visitor`.
-        :raises pop3toy.errors.AuthenticationFailed: if it is somebody else's.
+        :raises pop3toy.errors.AuthenticationFailed: if it is somebody else's, or nobody's.
         :raises pop3toy.errors.InUse: if the user has too many sessions.
         :raises pop3toy.errors.LoginDelay: if the last login is too recent.
         """
@@ -115,16 +123,28 @@ class Door:
             visitor.attempt.succeeded()
             return self._portal.realm.requestAvatar(avatarId, mind, *interfaces)
         visitor.user = user = user_name(avatarId)
-        if visitor.act_as and visitor.act_as != user:
-            if user not in self._masters:
-                raise AuthenticationFailed(detail="only a master user may ask for another's maildrop")
-            visitor.user = user = visitor.act_as
-            avatarId = user.encode("utf-8") if isinstance(avatarId, bytes) else user
+        if not visitor.act_as or visitor.act_as == user:
+            return self._enter(avatarId, visitor, interfaces)
+        if user not in self._masters:
+            raise AuthenticationFailed(detail="only a master user may ask for another's maildrop")
+        visitor.user = user = visitor.act_as
+        another = user.encode("utf-8") if isinstance(avatarId, bytes) else user
+
+        def found(there: bool) -> Any:
+            if not there:
+                # A store might make a maildrop for whomever it is asked.
+                raise AuthenticationFailed(detail="a master user asks for a maildrop of nobody's")
+            return self._enter(another, visitor, interfaces)
+
+        return then(self._exists(user), found)
+
+    def _enter(self, avatarId: object, visitor: Visitor, interfaces: Sequence[InterfaceClass]) -> Any:
+        user = visitor.user
         # The verdict is there; opening the maildrop may take a while yet.
         visitor.attempt.succeeded()
         self._guard.enter(user)
         try:
-            opening: Any = self._portal.realm.requestAvatar(avatarId, mind, *interfaces)
+            opening: Any = self._portal.realm.requestAvatar(avatarId, visitor, *interfaces)
         except BaseException:
             self._guard.left(user)
             raise

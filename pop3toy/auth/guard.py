@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from ipaddress import IPv6Address, ip_address
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -19,8 +17,9 @@ from twisted.internet.task import Clock
 from ..errors import InUse, LoginDelay, StoreTrouble
 from ..interfaces import MaybeDeferred
 from .counts import Counts, OwnTally, Recent, own_counts
+from .origins import NOWHERE, Networks, is_local, network
 
-__all__ = ["Attempt", "Guard", "GuardLimits", "network", "unguarded"]
+__all__ = ["Attempt", "Guard", "GuardLimits", "unguarded", "without_penalties"]
 
 
 #: Unix sockets have no address: behind one is a proxy or a webmail for everybody.
@@ -37,6 +36,9 @@ class GuardLimits:
     #: 15 seconds at which Dovecot stops too: clients give up after 30.
     first_penalty: float = 1.0
     most_penalty: float = 15.0
+    #: The same from loopback: whoever guesses there is slowed too, but whoever
+    #: tries a mail client on this machine does not wait for long.
+    local_most_penalty: float = 4.0
     #: The same for a user who is attacked from many addresses: later and less,
     #: because it is the user who suffers.
     user_free_failures: int = 10
@@ -44,13 +46,14 @@ class GuardLimits:
     #: Seconds without a failure after which an address or user starts anew.
     forgotten_after: float = 900.0
     #: Attempts of one address that may wait or be checked at once: an office's
-    #: clients after a restart, but half of what the queue of checks holds.
+    #: clients after a restart, but a small part of what the queue of checks
+    #: holds.  For loopback, where programs serve many, only while it has to wait.
     attempts_per_address: int = 32
-    #: The same while the address has to wait: with penalties of 15 seconds it
-    #: is one guess in two seconds.
+    #: The same while another address has to wait: with penalties of 15 seconds
+    #: it is one guess in two seconds.
     attempts_under_penalty: int = 8
     #: Addresses that speak for many, such as a webmail's: not counted as one.
-    trusted: frozenset[str] = frozenset()
+    trusted: Networks = NOWHERE
     #: Sessions of one user at once, as Dovecot's mail_max_userip_connections.
     #: Maildrops are exclusive, so this is for stores that are not.
     sessions_per_user: int = 10
@@ -58,22 +61,6 @@ class GuardLimits:
     login_delay: int = 0
     #: Addresses, users and pairs of both that are remembered: some 10 MB.
     remembered: int = 20_000
-
-
-@lru_cache(maxsize=4096)
-def network(host: str) -> str:
-    """Whom an address stands for: itself, or its /64 for IPv6, where one client has them all."""
-    if ":" not in host:
-        return host
-    try:
-        address = ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    if not isinstance(address, IPv6Address):
-        return host
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return address.packed[:8].hex(":", 2) + "::/64"
 
 
 class _Failures:
@@ -128,7 +115,8 @@ class Guard:
             return 0.0
         limits = self.limits
         failures = self._addresses.count(address) - limits.free_failures
-        seconds = 0.0 if failures < 0 else _doubled(limits.first_penalty, failures, limits.most_penalty)
+        most = limits.local_most_penalty if is_local(address) else limits.most_penalty
+        seconds = 0.0 if failures < 0 else _doubled(limits.first_penalty, failures, most)
         if user is not None:
             failures = self._users.count(user) - limits.user_free_failures
             if failures >= 0:
@@ -141,12 +129,18 @@ class Guard:
         :raises pop3toy.errors.StoreTrouble: if there are too many already.
         """
         under_way = self._counts.under_way.count(address)
-        limits = self.limits
-        wary = self._addresses.count(address) >= limits.free_failures
-        most = limits.attempts_under_penalty if wary else limits.attempts_per_address
-        if under_way >= most and address != _EVERYBODY:
+        if under_way >= self._most_under_way(address):
             raise StoreTrouble("too many logins from your address at the moment, try later")
         self._counts.under_way.add(address)
+
+    def _most_under_way(self, address: str) -> int:
+        limits = self.limits
+        if address == _EVERYBODY:
+            return sys.maxsize
+        wary = self._addresses.count(address) >= limits.free_failures
+        if is_local(address):
+            return limits.attempts_per_address if wary else sys.maxsize
+        return limits.attempts_under_penalty if wary else limits.attempts_per_address
 
     def give_turn_back(self, address: str) -> None:
         """One attempt of this address is not under way any more."""
@@ -210,16 +204,19 @@ class Guard:
 
 def unguarded() -> Guard:
     """A guard that never keeps anybody waiting, and so needs no real clock."""
+    return Guard(Clock(), without_penalties(GuardLimits(sessions_per_user=sys.maxsize, remembered=0)))
+
+
+def without_penalties(limits: GuardLimits) -> GuardLimits:
+    """The limits, but nobody waits for having failed."""
     never = sys.maxsize
-    open_house = GuardLimits(
+    return replace(
+        limits,
         free_failures=never,
         user_free_failures=never,
         attempts_per_address=never,
         attempts_under_penalty=never,
-        sessions_per_user=never,
-        remembered=0,
     )
-    return Guard(Clock(), open_house)
 
 
 class Attempt:

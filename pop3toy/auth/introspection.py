@@ -47,9 +47,15 @@ def treq_client(reactor: Any) -> HTTPClient:
         from treq.client import HTTPClient as TreqClient
     except ImportError:
         raise MissingLibrary("asking about tokens needs treq: pip install 'pop3toy[oauth]'") from None
-    from twisted.web.client import Agent, HTTPConnectionPool
+    from twisted.web.client import Agent, HTTPConnectionPool, _HTTP11ClientFactory
 
-    return cast(HTTPClient, TreqClient(Agent(reactor, pool=HTTPConnectionPool(reactor))))
+    class Quiet(_HTTP11ClientFactory):
+        # It would say that it starts and stops, at each question.
+        noisy = False
+
+    pool = HTTPConnectionPool(reactor)
+    pool._factory = Quiet
+    return cast(HTTPClient, TreqClient(Agent(reactor, pool=pool)))
 
 
 @implementer(ITokenChecker)

@@ -44,7 +44,6 @@ class _Bearer:
     def __init__(self, here: Circumstances) -> None:
         self.user: str | None = None
         self._here = here
-        self._failed = False
 
     @classmethod
     def offered(cls, here: Circumstances) -> bool:
@@ -52,9 +51,7 @@ class _Bearer:
         return here.tokens is not None and here.clear_text
 
     def step(self, response: bytes | None) -> MaybeDeferred[Challenge | Proof]:
-        """The token; after a failure was explained, anything: it is over then."""
-        if self._failed:
-            raise AuthenticationFailed("the token was not accepted")
+        """The token."""
         self.user, token = self.read(response or b"")
         return then(self._here.tokens.owner(token), self._judged)
 
@@ -62,8 +59,8 @@ class _Bearer:
         if owner is None:
             # RFC 7628 section 3.2.3: the reason as JSON, then the client's
             # dummy response, and then only the failure.
-            self._failed = True
-            return Challenge(json.dumps(self.refusal()).encode("ascii"))
+            refusal = AuthenticationFailed("the token was not accepted")
+            return Challenge(json.dumps(self.refusal()).encode("ascii"), refusal)
         act_as, self.user = self.user, owner
         return Proof(ProvenIdentity(owner, self._here.channel), owner, act_as)
 

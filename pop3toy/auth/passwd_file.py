@@ -52,13 +52,13 @@ _DECOY_KEY = re.compile(rb"^# ?decoy-key: ?([A-Za-z0-9+/=]+) *\r?$", re.MULTILIN
 class Problem(NamedTuple):
     """A line that is not understood."""
 
-    #: 1-based.
+    #: 1-based; 0 for something about the whole file.
     line: int
     why: str
     missing_library: bool = False
 
     def __str__(self) -> str:
-        return f"line {self.line}: {self.why}"
+        return f"line {self.line}: {self.why}" if self.line else self.why
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def with_account(text: bytes, name: str, password: bytes, settings: Mapping[str,
 
     :param password: ``{SCHEME}hash``, without a colon.
     :param settings: for a new user only.
-    :raises ValueError: if something cannot be written.
+    :raises ValueError: if something cannot be written, or would not be understood.
     """
     check_name(name)
     parse_password(password)
@@ -203,7 +203,13 @@ def with_account(text: bytes, name: str, password: bytes, settings: Mapping[str,
     for number, line in _lines(text):
         if _name(line) == name.encode("utf-8"):
             end = lines[number - 1][len(line) :]
-            lines[number - 1] = line[: len(_name(line)) + 1] + password + _after_password(line) + end
+            # It may be a broken one, without a colon.
+            changed = _name(line) + b":" + password + _after_password(line)
+            try:
+                _account(changed)
+            except ValueError as error:
+                raise ValueError(f"the line of {name} has to be mended with an editor: {error}") from None
+            lines[number - 1] = changed + end
             return b"".join(lines)
     if not lines[-1].endswith((b"\n", b"\r")):
         lines.append(b"\n")

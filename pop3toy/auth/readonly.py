@@ -81,6 +81,8 @@ class SharedMailbox:
 class ReadOnlyMailbox:
     """One visitor's view of a shared maildrop: everything can be read, nothing removed."""
 
+    read_only = True
+
     def __init__(self, mailbox: Any, left: Any) -> None:
         self._mailbox = mailbox
         self._left = left

@@ -37,6 +37,8 @@ class Circumstances:
     accounts: AnyOf
     #: A fresh random word.
     nonce: Callable[[], str] = field(repr=False)
+    #: Whether a mechanism of this name may be offered at all.
+    wanted: Callable[[str], bool] = field(repr=False)
     #: Who judges bearer tokens, an :class:`~pop3toy.auth.oauth.ITokenChecker`.
     tokens: Any = None
     #: Whether a client certificate's name is a user's name.
@@ -96,6 +98,7 @@ class Dialogue:
         self._begun = False
         self._pending = False
         self._over = False
+        self._refusal: AuthenticationFailed | None = None
 
     @property
     def mechanism(self) -> str:
@@ -112,6 +115,9 @@ class Dialogue:
         if self._over or (response is None and self._begun):
             self.cancel()
             raise BadCommand("the authentication exchange is over")
+        if self._refusal is not None:
+            self._over = True
+            raise self._refusal
         begun, self._begun = self._begun, True
         if response is None and self._mechanism.client_first and not begun:
             # RFC 5034 section 4: an empty challenge asks for the initial response.
@@ -151,6 +157,10 @@ class Dialogue:
     def _stepped(self, outcome: Challenge | Proof) -> Any:
         self._attempt.user = self._mechanism.user
         if isinstance(outcome, Challenge):
+            self._refusal = outcome.refusal
+            if self._refusal is not None:
+                # The verdict counts now: the client need not wait for its last line.
+                self._attempt.failed()
             self._attempt.rest()
             return outcome
         self._over = True

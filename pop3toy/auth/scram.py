@@ -89,9 +89,9 @@ class _Scram:
             self._bound = make()
         elif self.plus:
             raise AuthenticationFailed("this mechanism needs a channel binding")
-        elif flag == b"y" and bindings:
-            # The client could bind and believes that the server cannot: somebody
-            # has taken -PLUS out of the list on the way.
+        elif flag == b"y" and bindings and self._here.wanted(f"{self.name}-PLUS"):
+            # The client could bind and believes that the server cannot, but it
+            # was told so: somebody has taken -PLUS out of the list on the way.
             raise AuthenticationFailed("the list of mechanisms was tampered with")
 
     def _challenge(self, verifier: Verifier | None) -> Challenge:

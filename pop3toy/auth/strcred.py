@@ -2,21 +2,78 @@
 
 A client's name and password are octets and twisted.cred says so too, but the
 checker of ``--auth memory:`` keeps text and so knows nobody.  Other checkers
-are left as they are: ``--auth file:`` reads octets, and both take the
-comparison of :mod:`~pop3toy.auth.credentials`.
+are left as they are, and take the comparison of
+:mod:`~pop3toy.auth.credentials`.  That of ``--auth file:`` would cut a password
+at its colon, and call every password wrong when the file cannot be read.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from twisted.cred.checkers import ICredentialsChecker, InMemoryUsernamePasswordDatabaseDontUse
+from twisted.cred.checkers import FilePasswordDB, ICredentialsChecker, InMemoryUsernamePasswordDatabaseDontUse
+from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
+from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import Portal
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
 
+from ..errors import StoreTrouble
 from .memory import MemoryAccounts
 
-__all__ = ["repair_checkers", "repaired"]
+__all__ = ["PasswordFile", "of_auth_option", "repair_checkers", "repaired"]
+
+
+@implementer(ICredentialsChecker)
+class PasswordFile:
+    """A checker for lines ``name:password``; the password may hold more colons.
+
+    The file is read at each login, as Twisted's ``FilePasswordDB`` does.
+    """
+
+    credentialInterfaces = (IUsernamePassword, IUsernameHashedPassword)
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._key = secrets.token_bytes(32)
+
+    def requestAvatarId(self, credentials: Any) -> Any:
+        """The user's name, if the credentials fit.
+
+        :raises twisted.cred.error.UnauthorizedLogin: (or fails with) if not.
+        :raises pop3toy.errors.StoreTrouble: if the file cannot be read.
+        """
+        user: bytes = credentials.username
+        secret = self._find(user)
+        matches = credentials.checkPassword(self._key if secret is None else secret)
+
+        def decide(fits: object) -> bytes:
+            if fits is True and secret is not None:
+                return user
+            raise UnauthorizedLogin
+
+        return matches.addCallback(decide) if isinstance(matches, Deferred) else decide(matches)
+
+    def _find(self, user: bytes) -> bytes | None:
+        try:
+            with open(self._path, "rb") as file:
+                lines = file.read().splitlines()
+        except OSError as error:
+            raise StoreTrouble(
+                "logins are not possible at the moment", detail=f"--auth file:{self._path}: {error.strerror}"
+            ) from error
+        for line in lines:
+            name, colon, password = line.rstrip().partition(b":")
+            if colon and name == user:
+                return password
+        return None
+
+
+def of_auth_option(checker: ICredentialsChecker) -> ICredentialsChecker:
+    """A checker that ``--auth`` has made, or one that does what its help says in its place."""
+    return PasswordFile(checker.filename) if type(checker) is FilePasswordDB else checker
 
 
 def repaired(checker: ICredentialsChecker) -> ICredentialsChecker:

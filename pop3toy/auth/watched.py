@@ -31,6 +31,9 @@ _T = TypeVar("_T")
 #: A file that changed less than this many seconds before it was read may
 #: change again within the same tick of the file system's clock, unseen.
 _UNSETTLED = 2.0
+#: Lines that are told when they are not understood any more; of a file that is
+#: another one altogether the first few say enough.
+_TOLD = 10
 _Signature = tuple[int, ...]
 _Reading = tuple[_Signature | None, Accounts]
 
@@ -40,8 +43,10 @@ class WatchedFile:
 
     :param wall: the file system's idea of now, in seconds.
     :param changed: called when the accounts are other ones than before.
-    :raises OSError: if the file cannot be read now.
-    :raises MissingLibrary: if it holds hashes whose library is not installed.
+    :param at_once: whether it must be readable now; else that is a trouble that
+        may pass, as it is later on.
+    :raises OSError: if the file cannot be read now and must be.
+    :raises MissingLibrary: if it holds hashes whose library is not installed, then too.
     """
 
     _log = Logger()
@@ -53,18 +58,32 @@ class WatchedFile:
         *,
         wall: Callable[[], float] = time.time,
         changed: Callable[[], None] = lambda: None,
+        at_once: bool = True,
     ) -> None:
         self.path = Path(path)
-        #: What the file said when it was last read.
+        #: What the file said when it was last read and had users.
         self.accounts = Accounts({})
+        #: Whether it had users, and has none now: an accident, as it looks.
+        self._emptied = False
+        self._problems: tuple[Problem, ...] = ()
         self._workers = workers
         self._wall = wall
         self._changed = changed
         self._signature: _Signature | None = None
         self._waiting: list[Deferred[Accounts]] | None = None
-        self._take(self._read())
-        for problem in self.accounts.problems:
-            if problem.missing_library:
+        try:
+            found = self._take(self._read())
+        except OSError as error:
+            if at_once:
+                raise
+            found = self.accounts
+            self._log.error(
+                "accounts file {path}: {why}; logins are put off until it can be read",
+                path=str(self.path),
+                why=error.strerror,
+            )
+        for problem in found.problems:
+            if problem.missing_library and at_once:
                 raise MissingLibrary(f"{self.path}: {problem}")
 
     def use(
@@ -75,17 +94,22 @@ class WatchedFile:
     ) -> MaybeDeferred[_T]:
         """Call with the accounts as the file says now: at once if it has not changed.
 
-        :raises pop3toy.errors.StoreTrouble: (or fails with) if it cannot be read.
+        :raises pop3toy.errors.StoreTrouble: (or fails with) if it cannot be
+            read, or has lost its users.
         """
-        if self._waiting is None:
-            try:
-                if _signature(os.stat(self.path)) == self._signature:
-                    return function(self.accounts, *args, **kwargs)
-            except FileNotFoundError:
-                # Reading it says so properly.
-                pass
+        if self._waiting is None and self._unchanged():
+            if self._emptied:
+                raise _not_now()
+            return function(self.accounts, *args, **kwargs)
         waiting: Deferred[Any] = self._reading().addCallback(function, *args, **kwargs)
         return cast("Deferred[_T]", waiting)
+
+    def _unchanged(self) -> bool:
+        try:
+            return _signature(os.stat(self.path)) == self._signature
+        except OSError:
+            # Reading it says so properly.
+            return False
 
     def _reading(self) -> Deferred[Accounts]:
         turn: Deferred[Accounts] = Deferred()
@@ -111,18 +135,40 @@ class WatchedFile:
     def _take(self, reading: _Reading) -> Accounts:
         before = self.accounts
         self._signature, accounts = reading
-        for problem in accounts.problems:
-            if problem not in before.problems:
-                self._log.warn("accounts file {path}: {problem}", path=str(self.path), problem=str(problem))
-        if accounts != before:
+        self._tell_problems(accounts.problems)
+        emptied_before, self._emptied = self._emptied, bool(before.by_name) and not accounts.by_name
+        if self._emptied:
+            if not emptied_before:
+                self._log.error(
+                    "accounts file {path}: there were {count} users in it, and now there is none; logins"
+                    " are put off until there is one. Put the old file back, or restart if this is meant",
+                    path=str(self.path),
+                    count=len(before.by_name),
+                )
+        elif accounts != before:
             self.accounts = accounts
             self._changed()
         return self.accounts
 
+    def _tell_problems(self, problems: tuple[Problem, ...]) -> None:
+        new = [problem for problem in problems if problem not in self._problems]
+        self._problems = problems
+        for problem in new[:_TOLD]:
+            self._log.warn("accounts file {path}: {problem}", path=str(self.path), problem=str(problem))
+        if len(new) > _TOLD:
+            self._log.warn(
+                "accounts file {path}: {count} more lines are not understood; `pop3toy user list` shows them",
+                path=str(self.path),
+                count=len(new) - _TOLD,
+            )
+
     def _reread(self, accounts: Accounts) -> None:
         waiting, self._waiting = self._waiting or [], None
         for turn in waiting:
-            turn.callback(accounts)
+            if self._emptied:
+                turn.errback(_not_now())
+            else:
+                turn.callback(accounts)
 
     def _unreadable(self, why: Failure) -> None:
         waiting, self._waiting = self._waiting or [], None
@@ -131,7 +177,12 @@ class WatchedFile:
         if why.check(OSError) is None:
             self._log.failure("accounts file {path}: a bug", why, path=str(self.path))
         for turn in waiting:
-            turn.errback(StoreTrouble("logins are not possible at the moment", detail=detail))
+            turn.errback(_not_now(detail))
+
+
+def _not_now(detail: str = "") -> StoreTrouble:
+    # A client that is told that its password is wrong forgets it.
+    return StoreTrouble("logins are not possible at the moment", detail=detail)
 
 
 def _signature(status: os.stat_result) -> _Signature:

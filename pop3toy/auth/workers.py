@@ -24,10 +24,11 @@ class Workers:
     :param in_thread: the pool behind it must be for this alone: a flood of
         logins must not stop those who are in.
     :param most: jobs that may run or wait.  Two threads check some 30 argon2id
-        hashes a second, so that 64 are two seconds of patience.
+        hashes a second, so that 450 are 15 seconds of patience; mail clients
+        give up after 30.
     """
 
-    def __init__(self, in_thread: RunInThread, *, most: int = 64) -> None:
+    def __init__(self, in_thread: RunInThread, *, most: int = 450) -> None:
         self._in_thread = in_thread
         self._most = most
         #: Jobs that run or wait now.

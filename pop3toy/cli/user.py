@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
@@ -17,14 +18,20 @@ from .options import Failed, accounts_option, complete_user
 
 __all__ = ["user"]
 
-_scheme_option = click.option(
-    "-s",
-    "--scheme",
-    type=click.Choice(sorted(MADE), case_sensitive=False),
-    default="ARGON2ID",
-    show_default=True,
-    help="How the password is kept. PLAIN keeps it readable, which APOP and CRAM-MD5 need.",
-)
+FC = TypeVar("FC", bound=Callable[..., Any])
+
+
+def _scheme_option(default: str | None, means: str) -> Callable[[FC], FC]:
+    return click.option(
+        "-s",
+        "--scheme",
+        type=click.Choice(sorted(MADE), case_sensitive=False),
+        default=default,
+        show_default=means,
+        help="How the password is kept. PLAIN keeps it readable, which APOP and CRAM-MD5 need.",
+    )
+
+
 _stdin_option = click.option(
     "--stdin", "from_stdin", is_flag=True, help="Read the password from standard input, for scripts."
 )
@@ -42,7 +49,7 @@ def user() -> None:
 
 @user.command()
 @accounts_option
-@_scheme_option
+@_scheme_option("ARGON2ID", "ARGON2ID")
 @_stdin_option
 @click.option("-q", "--quota", metavar="SIZE", help="How much mail the user may keep: 500M, 2G.")
 @click.argument("name")
@@ -66,15 +73,14 @@ def add(accounts: Path, scheme: str, from_stdin: bool, quota: str | None, name: 
 
 @user.command()
 @accounts_option
-@_scheme_option
+@_scheme_option(None, "as it is now, or ARGON2ID for what is not made any more")
 @_stdin_option
 @_name_argument
-def passwd(accounts: Path, scheme: str, from_stdin: bool, name: str) -> None:
+def passwd(accounts: Path, scheme: str | None, from_stdin: bool, name: str) -> None:
     """Give a user a new password; it is asked for."""
     with _mistakes():
-        if name not in admin.list_users(accounts).by_name:
-            # Before somebody types a password for nobody.
-            raise admin.NoSuchAccount(f"there is no user {name}")
+        # Before somebody types a password for nobody.
+        _must_have_line(accounts, name)
         admin.set_password(accounts, name, _password(from_stdin), scheme=scheme)
     click.echo(f"User {name} has a new password.")
 
@@ -86,8 +92,7 @@ def passwd(accounts: Path, scheme: str, from_stdin: bool, name: str) -> None:
 def delete(accounts: Path, yes: bool, name: str) -> None:
     """Remove a user. The mail stays where it is."""
     with _mistakes():
-        if name not in admin.list_users(accounts).by_name:
-            raise admin.NoSuchAccount(f"there is no user {name}")
+        _must_have_line(accounts, name)
         if not yes:
             click.confirm(f"Remove user {name}?", abort=True)
         admin.delete_user(accounts, name)
@@ -113,8 +118,17 @@ def _password(from_stdin: bool) -> str:
     if not from_stdin:
         password: str = click.prompt("Password", hide_input=True, confirmation_prompt="The same again")
         return password
-    line = sys.stdin.readline()
-    return line[:-1] if line.endswith("\n") else line
+    line = sys.stdin.buffer.readline()
+    try:
+        return line.removesuffix(b"\n").decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("the password is not UTF-8") from None
+
+
+def _must_have_line(accounts: Path, name: str) -> None:
+    # Also one that is not understood: how else would it be mended or removed?
+    if not admin.has_line(accounts, name):
+        raise admin.NoSuchAccount(f"there is no user {name}")
 
 
 @contextmanager

@@ -55,6 +55,7 @@ class _Login:
         self._meter = meter
         self._mechanism = ""
         self._exchange: Exchange | None = None
+        self._counted: AuthenticationFailed | None = None
         #: Who it is, once that is proven.
         self.user: str | None = None
         self.failures = 0
@@ -88,6 +89,9 @@ class _Login:
         except Refusal as error:
             return self._refused(error)
         if isinstance(result, Challenge):
+            if result.refusal is not None:
+                # It counts when it is certain; what the client answers may never come.
+                self._count(result.refusal)
             return result
         self._exchange = None
         self.user = result.user
@@ -95,18 +99,25 @@ class _Login:
         return 235, "2.7.0", "welcome"
 
     def _refused(self, error: Refusal) -> Answer:
-        claimed = self._exchange.user if self._exchange is not None else None
+        if isinstance(error, AuthenticationFailed):
+            self._count(error)
         self._exchange = None
         if isinstance(error, BadCommand):
             return 501, "5.5.2", error.text
         if isinstance(error, AuthenticationFailed):
-            self.failures += 1
-            if self._meter is not None:
-                self._meter.login_failed(self._record, claimed or "", self._mechanism, error.code)
             return 535, "5.7.8", error.text
         log.warn("AUTH cannot be answered: {text} {detail}", text=error.text, detail=error.detail)
         # RFC 4954 section 4: the client keeps its password and tries again.
         return 454, "4.7.0", "login is not available at the moment"
+
+    def _count(self, error: AuthenticationFailed) -> None:
+        if error is self._counted:
+            return
+        self._counted = error
+        self.failures += 1
+        claimed = self._exchange.user if self._exchange is not None else None
+        if self._meter is not None:
+            self._meter.login_failed(self._record, claimed or "", self._mechanism, error.code)
 
     def cancel(self) -> None:
         """The client gave up, or is gone."""

@@ -11,6 +11,7 @@ from twisted.python import usage
 
 from ..auth.mechanisms import MECHANISMS
 from ..auth.memory import split_account
+from ..auth.origins import Networks
 from .checks import existing_file, whole_number
 
 __all__ = ["AuthOptions"]
@@ -30,7 +31,12 @@ class AuthOptions(usage.Options, strcred.AuthOptionMixin):
         ],
         ["login-delay", None, None, "Seconds that a user has to wait between two logins; announced in CAPA."],
         ["max-connections", None, None, "Connections at once, in all (default 4096)."],
-        ["max-per-address", None, None, "Connections at once from one address or IPv6 /64 (default 64)."],
+        [
+            "max-per-address",
+            None,
+            None,
+            "Connections at once from one address or IPv6 /64 (default 64, and any number from loopback).",
+        ],
         ["max-per-user", None, None, "Sessions of one user at once (default 10)."],
         [
             "mechanisms",
@@ -52,6 +58,19 @@ class AuthOptions(usage.Options, strcred.AuthOptionMixin):
             "The URL where OAuth tokens of OAUTHBEARER and XOAUTH2 are looked up (RFC 7662). Client id and"
             " secret are taken from the environment: POP3TOY_OAUTH_CLIENT and POP3TOY_OAUTH_SECRET.",
         ],
+        [
+            "introspection-audience",
+            None,
+            None,
+            "Take no token but those that are meant for this server: this has to be one of their audiences.",
+        ],
+        ["introspection-scope", None, None, "Take no token but those with this scope, such as mail."],
+        [
+            "introspection-claim",
+            None,
+            None,
+            "Where the endpoint's answer has the user's name: username (the default), sub, email.",
+        ],
     ]
     optFlags = [
         ["allow-cleartext", None, "Take passwords without TLS from a network, where others can listen, too."],
@@ -66,6 +85,7 @@ class AuthOptions(usage.Options, strcred.AuthOptionMixin):
         super().__init__()
         self["user"] = []
         self["master"] = []
+        self["trusted"] = []
         self["credCheckers"] = []
         self["credInterfaces"] = {}
 
@@ -85,6 +105,19 @@ class AuthOptions(usage.Options, strcred.AuthOptionMixin):
         given several times.
         """
         self["master"].append(name)
+
+    def opt_trusted(self, address: str) -> None:
+        """An address or network that speaks for many, such as a webmail's or a fetching service's: 192.0.2.7,
+        2001:db8::/64. Its connections and failed logins are not counted as one client's; the users' are. May
+        be given several times.
+        """
+        try:
+            Networks.of([address])
+        except ValueError:
+            raise usage.UsageError(
+                f"--trusted: {address} is no address and no network such as 192.0.2.0/24"
+            ) from None
+        self["trusted"].append(address)
 
     def check_auth(self) -> None:
         """See what fits together.
@@ -110,6 +143,9 @@ class AuthOptions(usage.Options, strcred.AuthOptionMixin):
             if not self["mechanisms"] or not self["mechanisms"] <= known:
                 # With a slip in it nobody could log in, and nobody would know why.
                 raise usage.UsageError(f"--mechanisms: there are {', '.join(sorted(known))}")
+        for what in ("audience", "scope", "claim"):
+            if self[f"introspection-{what}"] is not None and self["introspection"] is None:
+                raise usage.UsageError(f"--introspection-{what} needs --introspection")
         if self["renew-hashes"] and self["accounts"] is None:
             raise usage.UsageError("--renew-hashes needs --accounts")
 

@@ -15,11 +15,13 @@ from ..auth.authenticator import PortalAuthenticator
 from ..auth.chain import AnyOf
 from ..auth.counts import Counts
 from ..auth.crowd import CrowdLimits
-from ..auth.guard import Guard, GuardLimits
+from ..auth.guard import Guard, GuardLimits, without_penalties
 from ..auth.introspection import Introspection, treq_client
 from ..auth.memory import MemoryAccounts
+from ..auth.origins import Networks
 from ..auth.realm import MailboxRealm
 from ..auth.schemes import MissingLibrary
+from ..auth.strcred import of_auth_option
 from ..auth.workers import Workers
 from ..interfaces import IMailStore
 from ..options import Options
@@ -58,14 +60,21 @@ class Access:
         self._reactor = reactor
         self._server = server
         sessions = options["max-per-user"] or GuardLimits().sessions_per_user
-        limits = GuardLimits(login_delay=options["login-delay"] or 0, sessions_per_user=sessions)
+        limits = GuardLimits(
+            login_delay=options["login-delay"] or 0,
+            sessions_per_user=sessions,
+            trusted=Networks.of(options["trusted"]),
+        )
+        if options.maildirs is None:
+            # The toy has no mail to guard, and is there for trying wrong passwords too.
+            limits = without_penalties(limits)
         self._guard = Guard(reactor, limits, counts)
         checkers: list[Any] = [MemoryAccounts(accounts)] if accounts else []
         #: The accounts file, if there is one; it knows quotas.
         self.file = self._accounts_file() if options["accounts"] is not None else None
         if self.file is not None:
             checkers.append(self.file)
-        checkers += options["credCheckers"]
+        checkers += map(of_auth_option, options["credCheckers"])
         # A Portal takes one checker for each kind of credentials.
         self._checker = checkers[0] if len(checkers) == 1 else AnyOf(checkers)
         #: Who exists, as far as the checkers can tell.
@@ -127,13 +136,23 @@ class Access:
             )
 
     def _introspection(self) -> Introspection:
+        options = self._options
+        audience, scope = options["introspection-audience"], options["introspection-scope"]
+        if audience is None and scope is None:
+            log.warn(
+                "--introspection without --introspection-audience or --introspection-scope: a token that its"
+                " owner gave to any other service opens his mailbox to that service too"
+            )
         client, secret = (os.environ.get(f"POP3TOY_OAUTH_{what}") for what in ("CLIENT", "SECRET"))
         try:
             return Introspection(
                 treq_client(self._reactor),
-                self._options["introspection"],
+                options["introspection"],
                 self._reactor,
                 credentials=(client, secret) if client and secret else None,
+                claim=options["introspection-claim"] or "username",
+                scope=scope,
+                audience=audience,
             )
         except (MissingLibrary, ValueError) as error:
             refuse_to_start(f"--introspection: {error}")
@@ -147,13 +166,17 @@ def crowd_limits(options: Options) -> CrowdLimits:
         connections=most,
         strangers=min(default.strangers, most),
         per_address=options["max-per-address"] or default.per_address,
+        # Who gives a number means it for everybody.
+        per_local_address=options["max-per-address"] or default.per_local_address,
+        trusted=Networks.of(options["trusted"]),
     )
 
 
 def server_tls(options: Options) -> ServerTLS:
     """What STLS, STARTTLS and implicit TLS are made with; certificates that are no good end the start."""
     try:
-        from ..certificates import BadCertificate, CertificateFiles, ServerTLS, files_in_folder
+        from ..certificate_files import BadCertificate, CertificateFiles, files_in_folder
+        from ..certificates import ServerTLS
         from ..self_signed import self_signed
     except ImportError:
         refuse_to_start("TLS needs more than is installed: pip install 'pop3toy[tls]'")
