@@ -109,9 +109,17 @@ class NoSuchMailbox(StoreTrouble):
 
 
 class OverQuota(StoreTrouble):
-    """A delivery does not fit into what the user may use."""
+    """A delivery does not fit into what the user may use.
+
+    :param holds: octets that the mailbox may hold in all, if that is known: what
+        is larger will never fit.
+    """
 
     sentence = "mailbox is full"
+
+    def __init__(self, text: str = "", *, detail: str = "", holds: int | None = None) -> None:
+        super().__init__(text, detail=detail)
+        self.holds = holds
 
 
 class StoreFull(StoreTrouble):

@@ -400,6 +400,12 @@ class ITranscript(Interface):
     def sent(number: int, data: bytes, last: bool) -> None:
         """The server sent a part of one reply; ``last`` with its final part."""
 
+    def message(number: int, data: bytes, last: bool) -> None:
+        """The client sent a part of a message, as it was on the wire; ``last`` with its final line.
+
+        Mail is private: where secrets are masked, this is not shown.
+        """
+
     def note(number: int, text: str) -> None:
         """Something that is neither side's line, such as "TLS from here"."""
 

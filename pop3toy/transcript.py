@@ -95,8 +95,8 @@ def _pieces(lines: Iterable[str]) -> Iterator[str]:
         yield piece
 
 
-class _Reply:
-    """How much of one session's reply was shown."""
+class _Progress:
+    """How much was shown of what one side of a session says: of a reply, or of a message."""
 
     __slots__ = ("cut", "hidden_lines", "hidden_octets", "lines", "partial")
 
@@ -120,7 +120,7 @@ class _Transcript:
 
     def __init__(self, *, masked: bool = True) -> None:
         self.masked = masked
-        self._replies: dict[int, _Reply] = {}
+        self._unfinished: dict[tuple[int, str], _Progress] = {}
 
     def _write(self, line: str) -> None:
         raise NotImplementedError
@@ -135,32 +135,46 @@ class _Transcript:
 
     def sent(self, number: int, data: bytes, last: bool) -> None:
         """See :class:`ITranscript`."""
-        reply = self._replies.get(number)
-        if reply is None:
-            reply = self._replies[number] = _Reply()
-        lines = (reply.partial + data).split(b"\r\n")
+        self._many(number, "S", data, last)
+
+    def message(self, number: int, data: bytes, last: bool) -> None:
+        """See :class:`ITranscript`."""
+        if not self.masked:
+            self._many(number, "C", data, last)
+
+    def _many(self, number: int, side: str, data: bytes, last: bool) -> None:
+        """A part of many lines, of which only so many are shown, and the final one."""
+        progress = self._unfinished.get((number, side))
+        if progress is None:
+            progress = self._unfinished[number, side] = _Progress()
+        lines = (progress.partial + data).split(b"\r\n")
         # A megabyte without a line end is not kept: only its beginning is shown anyway.
         tail = lines.pop()
-        reply.partial = tail[: limits.TRANSCRIPT_COLUMNS * 4]
-        dropped, reply.cut = reply.cut, len(tail) - len(reply.partial) + (0 if lines else reply.cut)
+        progress.partial = tail[: limits.TRANSCRIPT_COLUMNS * 4]
+        dropped, progress.cut = (
+            progress.cut,
+            len(tail) - len(progress.partial) + (0 if lines else progress.cut),
+        )
         final = len(lines) - 1 if last else -1
         for at, line in enumerate(lines):
-            if reply.lines < limits.TRANSCRIPT_LINES or at == final:
-                self._count_hidden(number, reply)
+            if progress.lines < limits.TRANSCRIPT_LINES or at == final:
+                self._count_hidden(number, side, progress)
                 # Without a blank at the end of an empty line, which nobody sees.
-                self._write(f"[{number}] S: {_printable(line, dropped)}" if line else f"[{number}] S:")
-                reply.lines += 1
+                text = f" {_printable(line, dropped)}" if line else ""
+                self._write(f"[{number}] {side}:{text}")
+                progress.lines += 1
             else:
-                reply.hidden_lines += 1
-                reply.hidden_octets += len(line) + 2 + dropped
+                progress.hidden_lines += 1
+                progress.hidden_octets += len(line) + 2 + dropped
             dropped = 0
         if last:
-            del self._replies[number]
+            del self._unfinished[number, side]
 
-    def _count_hidden(self, number: int, reply: _Reply) -> None:
-        if reply.hidden_lines:
-            self._write(f"[{number}] S: ... {reply.hidden_lines} more lines, {reply.hidden_octets} octets")
-            reply.hidden_lines = 0
+    def _count_hidden(self, number: int, side: str, progress: _Progress) -> None:
+        if progress.hidden_lines:
+            more = f"{progress.hidden_lines} more lines, {progress.hidden_octets} octets"
+            self._write(f"[{number}] {side}: ... {more}")
+            progress.hidden_lines = 0
 
     def note(self, number: int, text: str) -> None:
         """See :class:`ITranscript`."""
@@ -168,9 +182,10 @@ class _Transcript:
 
     def closed(self, number: int, why: str) -> None:
         """See :class:`ITranscript`."""
-        reply = self._replies.pop(number, None)
-        if reply is not None:
-            self._count_hidden(number, reply)
+        for side in ("C", "S"):
+            progress = self._unfinished.pop((number, side), None)
+            if progress is not None:
+                self._count_hidden(number, side, progress)
         self.note(number, f"closed ({why})")
 
 

@@ -1,71 +1,60 @@
-"""A whole mail server as a process of its own: ``python -m tests.mailserver ROOT USER...``.
+"""A whole mail server, started as an administrator starts it: for real clients, and for tests that kill it.
 
-POP3, SMTP, submission and LMTP on free ports of loopback, with Maildirs in ROOT and
-each user's name as password.  Prints the ports as one line of JSON.  For tests
-with real clients, and for those that kill it.
+POP3, SMTP, submission and LMTP on free ports of loopback, with Maildirs in a
+folder and each user's name as password.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import signal
+import re
 import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
-from twisted.cred.portal import Portal
-from twisted.internet import ssl
-
-from pop3toy.auth.authenticator import PortalAuthenticator
-from pop3toy.auth.memory import MemoryAccounts
-from pop3toy.auth.realm import MailboxRealm
-from pop3toy.delivery.factory import lmtp_factory, smtp_factory, submission_factory
-from pop3toy.delivery.recipients import Recipients
-from pop3toy.delivery.submission import SenderRealm
-from pop3toy.factory import POP3Factory
-from pop3toy.stores.maildir import MaildirStore
-from pop3toy.stores.maildir_delivery import MaildirDelivery
-from pop3toy.stores.maildir_paths import MaildirPaths
-from pop3toy.threads import WorkerThreads
+from tests.realserver import RealServer, wait_until
 
 LOOPBACK = "127.0.0.1"
 
 
+def port_for(server: RealServer, what: str) -> int:
+    """The port on which a server says that it listens for something."""
+    listening = re.compile(rf"listens for {what} on 127\.0\.0\.1:(\d+)\n")
+    wait_until(lambda: listening.search(server.log) is not None, f"the port for {what}")
+    return int(listening.findall(server.log)[0])
+
+
 class MailServer:
-    """The process, and where it listens.
+    """``twistd -n pop3toy`` with ways in and out.
 
     :param root: a folder; its ``mail`` holds the Maildirs.
+    :param lmtp: an endpoint for LMTP; a Unix socket in the folder if not given.
     """
 
-    def __init__(self, root: Path, *users: str) -> None:
-        (root / "mail").mkdir(exist_ok=True)
+    def __init__(self, root: Path, *users: str, lmtp: str | None = None) -> None:
         self.root = root
-        command = [sys.executable, "-m", "tests.mailserver", str(root), *users]
-        project = str(Path(__file__).parent.parent)
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, cwd=project, env={**os.environ, "PYTHONPATH": project}
-        )
-        assert self.process.stdout is not None
-        ports: dict[str, int] = json.loads(self.process.stdout.readline())
-        self.pop3, self.smtp, self.submission = ports["pop3"], ports["smtp"], ports["submission"]
         self.lmtp = str(root / "lmtp.sock")
+        for folder in ("mail", "server"):
+            (root / folder).mkdir(exist_ok=True)
+        pem = root / "cert.pem"
+        self._server = RealServer(
+            f"--maildir={root}/mail/{{user}}", "--create", *(f"--user={user}:{user}" for user in users),
+            "--smtp-port=0", "--submission-port=0", f"--lmtp={lmtp or f'unix:{self.lmtp}'}",
+            "--domain=localhost", "--domain=example.org",
+            # All clients of a test come from one address.
+            "--max-per-address=1000",
+            *([f"--certificate={pem}"] if pem.exists() else []),
+            folder=root / "server",
+        )  # fmt: skip
+        self.process = self._server.process
+        self.pop3 = self._server.port
+        self.smtp, self.submission = (port_for(self._server, what) for what in ("SMTP", "submission"))
 
     def kill(self) -> None:
         """End it as a power cut would end it, as far as a process can know."""
-        self._end(signal.SIGKILL)
+        self._server.kill()
 
     def stop(self) -> None:
         """End it in good order."""
-        self._end(signal.SIGTERM)
-
-    def _end(self, how: signal.Signals) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(how)
-        self.process.wait(30)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        self._server.terminate()
 
     def messages(self, user: str) -> list[bytes]:
         """What lies in a user's Maildir, in the order of delivery."""
@@ -87,41 +76,3 @@ def make_certificate(folder: Path) -> Path:
         )  # fmt: skip
         pem.write_bytes(key.read_bytes() + certificate.read_bytes())
     return pem
-
-
-def _serve(root: Path, users: list[str]) -> None:
-    from twisted.internet import reactor as installed
-
-    reactor: Any = installed
-    reading, writing = WorkerThreads(reactor), WorkerThreads(reactor, name="delivery", size=16)
-    paths = MaildirPaths(str(root / "mail" / "{user}"), create=True)
-    delivery = MaildirDelivery(paths.locate, writing.run, reactor)
-    recipients = Recipients(
-        lambda name: name if name in users else None, domains=["localhost", "example.org"]
-    )
-    checkers = [MemoryAccounts({user: user for user in users})]
-    pem = root / "cert.pem"
-    tls = ssl.PrivateCertificate.loadPEM(pem.read_bytes()).options() if pem.exists() else None
-    factories = {
-        "pop3": POP3Factory(
-            reactor, PortalAuthenticator(Portal(MailboxRealm(MaildirStore(paths, reading.run)), checkers))
-        ),
-        "smtp": smtp_factory(delivery, recipients, reactor, tls=tls),
-        "submission": submission_factory(
-            delivery, recipients, reactor, PortalAuthenticator(Portal(SenderRealm(), checkers)), tls=tls
-        ),
-    }
-    reading.startService()
-    writing.startService()
-    ports = {}
-    for name, factory in factories.items():
-        ports[name] = reactor.listenTCP(0, factory, interface=LOOPBACK).getHost().port
-    reactor.listenUNIX(str(root / "lmtp.sock"), lmtp_factory(delivery, recipients, reactor))
-    for threads in (reading, writing):
-        reactor.addSystemEventTrigger("after", "shutdown", threads.stopService)
-    reactor.callWhenRunning(lambda: print(json.dumps(ports), flush=True))
-    reactor.run()
-
-
-if __name__ == "__main__":
-    _serve(Path(sys.argv[1]), sys.argv[2:])

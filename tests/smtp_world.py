@@ -170,8 +170,8 @@ class _Exchange:
 
 
 def find_in(*users: str) -> Callable[[str], str | None]:
-    """A ``find`` that knows these users."""
-    return lambda name: name if name in users else None
+    """A ``find`` that knows these users, in any case."""
+    return lambda name: next((user for user in users if user.lower() == name.lower()), None)
 
 
 def world(

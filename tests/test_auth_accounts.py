@@ -158,9 +158,10 @@ class CheckTests(AccountsCase):
             ],
         )
 
-    def test_exists(self) -> None:
-        """Deliveries can ask whether there is a user, and what is set."""
-        self.assertEqual([True, False], [self.accounts.exists(user) for user in ("ann", "carl")])
+    def test_known(self) -> None:
+        """Deliveries can ask whether there is a user, in whatever case, and what is set."""
+        for ask in (self.accounts.spelled, self.accounts.spelled_at_start):
+            self.assertEqual(["ann", "ann", None], [ask(user) for user in ("ann", "ANN", "carl")])
         self.assertEqual({"quota": "1M"}, self.accounts.find("ann").settings)
         self.assertIsNone(self.accounts.find("carl"))
 

@@ -88,7 +88,8 @@ class AnyOfTests(SynchronousTestCase):
     def test_source(self) -> None:
         """It knows what its sources know."""
         verifyObject(IAccountSource, self.chain)
-        self.assertEqual([True, True, False], [self.chain.exists(user) for user in ("ann", "bob", "zoe")])
+        spelled = [self.chain.spelled(user) for user in ("ann", "bob", "BOB", "zoe")]
+        self.assertEqual(["ann", "bob", "bob", None], spelled)
         self.assertTrue(self.chain.verifier("bob", "sha256").fits(b"two", "sha256"))
         self.assertIsNone(self.chain.verifier("zoe", "sha256"))
         self.assertTrue(self.chain.admits("zoe", None))
@@ -102,24 +103,24 @@ class AnyOfTests(SynchronousTestCase):
         class Later(MemoryAccounts):
             def __init__(self, name: str) -> None:
                 super().__init__({name: "x"})
-                self.turn: Deferred[bool] = Deferred()
+                self.turn: Deferred[str | None] = Deferred()
 
-            def exists(self, user: str) -> MaybeDeferred[bool]:
-                return self.turn.addCallback(lambda _: super(Later, self).exists(user))
+            def spelled(self, user: str) -> MaybeDeferred[str | None]:
+                return self.turn.addCallback(lambda _: super(Later, self).spelled(user))
 
-        first, second = Later("ann"), Later("bob")
-        result = AnyOf([first, MemoryAccounts({}), second]).exists("bob")
-        second.turn.callback(True)
+        first, second = Later("BOB"), Later("bob")
+        result = AnyOf([first, MemoryAccounts({}), second]).spelled("bob")
+        second.turn.callback(None)
         self.assertNoResult(result)
-        first.turn.callback(True)
-        self.assertTrue(self.successResultOf(result))
+        first.turn.callback(None)
+        self.assertEqual("bob", self.successResultOf(result))
 
     def test_none(self) -> None:
         """Nobody at all knows nobody."""
         empty = AnyOf([])
         self.assertEqual((), empty.credentialInterfaces)
         self.assertEqual((False, frozenset()), (empty.recoverable(), empty.scram_hashes()))
-        self.assertFalse(empty.exists("ann"))
+        self.assertIsNone(empty.spelled("ann"))
         self.assertTrue(empty.admits("ann", None))
         with self.assertRaises(UnauthorizedLogin):
             empty.requestAvatarId(ClearPassword(b"ann", b"x"))

@@ -83,8 +83,8 @@ class VerifierSource:
     def decoy(self, user: str, hash_name: str) -> Verifier:
         return decoy_verifier(b"key", user, hash_name)
 
-    def exists(self, user: str) -> bool:
-        return True
+    def spelled(self, user: str) -> str:
+        return user
 
     def admits(self, user: str, channel: object) -> object:
         return succeed(user != "barred")

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from pop3toy.delivery import limits
 from pop3toy.delivery.aliases import AliasFile, BadAliases, parse_aliases
 from pop3toy.delivery.envelope import Address, parse_address
-from pop3toy.delivery.recipients import NotOurs, Recipients, find_by
+from pop3toy.delivery.recipients import NotOurs, Recipients
 from pop3toy.errors import NoSuchMailbox
-from tests.smtp_world import find_in
+from pop3toy.threads import run_now
+from tests.smtp_world import NOW, find_in
 
 
 def ours(address: Address) -> bool:
@@ -29,17 +32,17 @@ class RecipientsTests(SynchronousTestCase):
     def users(self, text: str, aliases: Mapping[str, tuple[str, ...]] | None = None, **options: Any) -> Any:
         """The users behind an address, or the error's name."""
         recipients = Recipients(
-            find_in("ann", "bob", "Cat", "d+e"), domains=("example.org", "münchen.example"),
-            aliases=lambda: aliases or {}, **options,
+            find_in("ann", "bob", "Cat", "d+e", "eve@example.org", "fay", "fay@münchen.example"),
+            domains=("example.org", "münchen.example"), aliases=lambda: aliases or {}, **options,
         )  # fmt: skip
         found = Deferred.fromCoroutine(recipients.resolve(parse_address(text)))
         return self.successResultOf(found.addErrback(lambda failure: type(failure.value).__name__))
 
     def test_local_parts(self) -> None:
-        """Local parts are found in the accounts' spelling, in lower case, and without +detail."""
+        """Local parts are found as they are written and without +detail."""
         for text, users in (
             ("ann@example.org", ("ann",)), ("ANN@Example.ORG", ("ann",)), ("ann", ("ann",)),
-            ("Cat@example.org", ("Cat",)), ("ann+lists@example.org", ("ann",)), ("ann+a+b", ("ann",)),
+            ("cat@example.org", ("Cat",)), ("ann+lists@example.org", ("ann",)), ("ann+a+b", ("ann",)),
             ("d+e@example.org", ("d+e",)), ("d@example.org", "NoSuchMailbox"), ("nobody", "NoSuchMailbox"),
             ('"ann"@example.org', ("ann",)), ("+x@example.org", "NoSuchMailbox"),
             ("ann@xn--mnchen-3ya.example", ("ann",)), ("ann@MÜNCHEN.example", ("ann",)),
@@ -49,23 +52,33 @@ class RecipientsTests(SynchronousTestCase):
             with self.subTest(text=text):
                 self.assertEqual(self.users(text), users)
 
+    def test_whole_addresses(self) -> None:
+        """A user may be called by a whole address, which counts more than its local part."""
+        for text, users in (
+            ("eve@example.org", ("eve@example.org",)), ("EVE+x@Example.Org.", ("eve@example.org",)),
+            ("eve", ("eve@example.org",)), ("eve@münchen.example", "NoSuchMailbox"),
+            ("fay@example.org", ("fay",)), ('"eve"@example.org', ("eve@example.org",)),
+        ):  # fmt: skip
+            with self.subTest(text=text):
+                self.assertEqual(self.users(text), users)
+
+    def test_in_full(self) -> None:
+        """An address without a domain is in the first of ours."""
+        recipients = Recipients(find_in(), domains=("Example.org", "b.example"))
+        for text, written in (("Bob", "Bob@Example.org"), ("bob@b.example", "bob@b.example")):
+            self.assertEqual(recipients.in_full(parse_address(text)).written, written)
+
     def test_later(self) -> None:
         """Accounts may take their time to find somebody."""
         asked: dict[str, Deferred[str | None]] = {}
         recipients = Recipients(lambda name: asked.setdefault(name, Deferred()))
         found = Deferred.fromCoroutine(recipients.resolve(parse_address("Ann+x")))
-        for name, user in (("Ann+x", None), ("ann+x", None), ("Ann", None), ("ann", "ann")):
+        for name, user in (
+            ("Ann+x@localhost", None), ("Ann+x", None), ("Ann@localhost", None), ("Ann", "ann"),
+        ):  # fmt: skip
             self.assertNoResult(found)
             asked[name].callback(user)
         self.assertEqual(self.successResultOf(found), ("ann",))
-
-    def test_accounts_that_know_names_only(self) -> None:
-        """Accounts need only say whether somebody exists, at once or later."""
-        for exists in (lambda name: name == "ann", lambda name: succeed(name == "ann")):
-            recipients = Recipients(find_by(exists))
-            for address, users in (("ANN", ("ann",)), ("bob", None)):
-                found = Deferred.fromCoroutine(recipients.resolve(parse_address(address)))
-                self.assertEqual(self.successResultOf(found.addErrback(lambda failure: None)), users)
 
     def test_catch_all(self) -> None:
         """What nobody else in our domains gets goes to one user, and nothing of other domains."""
@@ -74,15 +87,22 @@ class RecipientsTests(SynchronousTestCase):
         self.assertEqual(self.users("x@elsewhere.example", catch_all="bob"), "NotOurs")
         self.assertEqual(self.users("x@elsewhere.example", catch_all="bob", any_domain=True), ("bob",))
 
+    def test_catch_all_is_gone(self) -> None:
+        """Where the user who gets the rest is no user any more, the rest waits."""
+        self.assertEqual(self.users("nobody@example.org", catch_all="ghost"), "StoreTrouble")
+
     def test_aliases(self) -> None:
         """An alias stands for users, other aliases and addresses of ours, each user once."""
         aliases = {
             "all": ("ann", "staff", "bob@example.org"), "staff": ("bob+staff", "Cat"), "ann": ("ann", "bob"),
             "loop": ("pool",), "pool": ("loop", "ann"), "self": ("self",), "x+y": ("bob",),
+            "info@example.org": ("bob",), "info": ("ann",), "eva": ("eve",),
         }  # fmt: skip
         for text, users in (
             ("all@example.org", ("ann", "bob", "Cat")), ("STAFF", ("bob", "Cat")), ("ann", ("ann", "bob")),
             ("ann+x", ("ann", "bob")), ("loop", ("ann", "bob")), ("self", "NoSuchMailbox"), ("x+y", ("bob",)),
+            ("Info@Example.org", ("bob",)), ("info", ("bob",)), ("info@münchen.example", ("ann", "bob")),
+            ("eva@example.org", ("eve@example.org",)), ("info+x@example.org", ("bob",)),
         ):  # fmt: skip
             with self.subTest(text=text):
                 self.assertEqual(self.users(text, aliases), users)
@@ -121,9 +141,12 @@ class AliasFileTests(SynchronousTestCase):
         """Names, targets, comments, blank lines, and lines that go on."""
         text = "# who is who\n\nPostmaster: ann\nall :ann,bob@example.org ,\n   cat,\n\tdan\n"
         self.assertEqual(
-            parse_aliases(text, ours),
-            {"postmaster": ("ann",), "all": ("ann", "bob@example.org", "cat", "dan")},
-        )
+            parse_aliases(text + "Info@EXAMPLE.org: cat\n\"a b\": ann\n", lambda address: True),
+            {
+                "postmaster": ("ann",), "all": ("ann", "bob@example.org", "cat", "dan"),
+                "info@example.org": ("cat",), "a b": ("ann",),
+            },
+        )  # fmt: skip
 
     def test_mistakes(self) -> None:
         """A mistake is told with its line."""
@@ -137,6 +160,11 @@ class AliasFileTests(SynchronousTestCase):
                 "a: b@elsewhere.example\n",
                 "line 1: b@elsewhere.example is elsewhere, and this server sends nothing on",
             ),
+            ("a: b\nx@y@z: b\n", "line 2: 'x@y@z' is no name and no address"),
+            (
+                "a@elsewhere.example: b\n",
+                "line 1: a@elsewhere.example is elsewhere, and its mail does not come here",
+            ),
             ('a: "|rm -rf /"\n', "files, commands and includes are not supported"),
             ("a: :include:/etc/passwd\n", "files, commands and includes are not supported"),
         ):
@@ -144,25 +172,90 @@ class AliasFileTests(SynchronousTestCase):
                 error = self.assertRaises(BadAliases, parse_aliases, text, ours)
                 self.assertIn(why, str(error))
 
+    def setUp(self) -> None:
+        self.path = Path(self.mktemp())
+        self.clock = Clock()
+        self.clock.advance(NOW)
+        self.reads = 0
+
+    def in_thread(self, work: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        """A thread that is done at once, and counted."""
+        self.reads += 1
+        return run_now(work, *args)
+
+    def aliases(self) -> AliasFile:
+        """The aliases of the file."""
+        return AliasFile(str(self.path), ours, self.in_thread, self.clock)
+
+    def after_a_while(self, aliases: AliasFile) -> Any:
+        """What they are when it is time for another look."""
+        self.clock.advance(limits.ALIAS_LOOK)
+        result = aliases()
+        return self.successResultOf(result) if isinstance(result, Deferred) else result
+
     def test_changes(self) -> None:
         """The file is read again when it changes; one that has become unusable changes nothing."""
-        path = Path(self.mktemp())
-        path.write_text("a: ann\n")
-        aliases = AliasFile(str(path), ours)
+        self.path.write_text("a: ann\n")
+        aliases = self.aliases()
         self.assertEqual(aliases(), {"a": ("ann",)})
-        path.write_text("a: bob, ann\n")
-        self.assertEqual(aliases(), {"a": ("bob", "ann")})
+        self.path.write_text("a: bob, ann\n")
+        self.assertEqual(self.after_a_while(aliases), {"a": ("bob", "ann")})
         for broken in (b"nonsense\n", b"\xff: ann\n"):
-            path.write_bytes(broken)
-            self.assertEqual(aliases(), {"a": ("bob", "ann")})
-        os.unlink(path)
-        self.assertEqual(aliases(), {"a": ("bob", "ann")})
-        path.write_text("a: cat\n")
-        self.assertEqual(aliases(), {"a": ("cat",)})
+            self.path.write_bytes(broken)
+            self.assertEqual(self.after_a_while(aliases), {"a": ("bob", "ann")})
+        os.unlink(self.path)
+        self.assertEqual(self.after_a_while(aliases), {"a": ("bob", "ann")})
+        self.path.write_text("a: cat\n")
+        self.assertEqual(self.after_a_while(aliases), {"a": ("cat",)})
+
+    def test_seldom_and_in_a_thread(self) -> None:
+        """However much mail comes, the file is looked at once a second, and in a thread."""
+        self.path.write_text("a: ann\n")
+        aliases = self.aliases()
+        self.reads = 0
+        for _ in range(10):
+            self.assertEqual(aliases(), {"a": ("ann",)})
+        self.assertEqual(self.reads, 0)
+        self.assertEqual(self.after_a_while(aliases), {"a": ("ann",)})
+        self.assertEqual(self.reads, 1)
+
+    def test_looking(self) -> None:
+        """While a thread looks, mail goes by what was known before."""
+        self.path.write_text("a: ann\n")
+        looking: list[Deferred[Any]] = []
+        aliases = AliasFile(
+            str(self.path), ours, lambda *work: looking.append(Deferred()) or looking[-1], self.clock
+        )
+        self.clock.advance(limits.ALIAS_LOOK)
+        self.assertNoResult(aliases())
+        self.clock.advance(limits.ALIAS_LOOK)
+        self.assertEqual(aliases(), {"a": ("ann",)})
+        self.assertEqual(len(looking), 1)
+
+    def test_changed_in_one_tick(self) -> None:
+        """A change that leaves size and time as they were is seen if the time is fresh."""
+        self.path.write_text("a: ann\n")
+        os.utime(self.path, (NOW, NOW))
+        aliases = self.aliases()
+        before = os.stat(self.path)
+        self.path.write_text("a: bob\n")
+        os.utime(self.path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        self.assertEqual(self.after_a_while(aliases), {"a": ("bob",)})
+
+    def test_told_once(self) -> None:
+        """What is wrong with the file is in the log once, however often it is looked at."""
+        events: list[LogEvent] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        self.path.write_text("a: ann\n")
+        aliases = self.aliases()
+        self.path.write_text("nonsense")
+        for _ in range(3):
+            self.after_a_while(aliases)
+        self.assertEqual(len([event for event in events if "not usable" in event.get("log_format", "")]), 1)
 
     def test_unusable_at_first(self) -> None:
         """A file that cannot be used when the server starts is an error."""
-        path = Path(self.mktemp())
-        self.assertRaises(OSError, AliasFile, str(path), ours)
-        path.write_text("nonsense")
-        self.assertRaises(BadAliases, AliasFile, str(path), ours)
+        self.assertRaises(OSError, self.aliases)
+        self.path.write_text("nonsense")
+        self.assertRaises(BadAliases, self.aliases)

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3toy.delivery import limits
 from pop3toy.delivery.factory import lmtp_factory
 from pop3toy.delivery.recipients import Recipients
-from pop3toy.errors import OverQuota, StoreTrouble
+from pop3toy.errors import NoSuchMailbox, OverQuota, StoreTrouble
 from tests.smtp_world import Client, Slow, find_in, world
 
 ENVELOPE = ("LHLO postfix", "MAIL FROM:<eve@elsewhere.example>")
@@ -54,7 +54,7 @@ class LMTPTests(SynchronousTestCase):
         for fail, codes in (
             ({}, ["250", "250", "250"]),
             ({"commit bob": StoreTrouble()}, ["250", "451", "250"]),
-            ({"commit ann": OverQuota(), "write cat": OverQuota()}, ["552", "250", "552"]),
+            ({"commit ann": OverQuota(), "write cat": OverQuota(holds=1)}, ["452", "250", "552"]),
             ({f"write {user}": StoreTrouble() for user in ("ann", "bob", "cat")}, ["451"] * 3),
             ({f"commit {user}": StoreTrouble() for user in ("ann", "bob", "cat")}, ["451"] * 3),
         ):
@@ -68,6 +68,18 @@ class LMTPTests(SynchronousTestCase):
                 while slow.waiting:
                     slow.go_on()
                 self.assertEqual([a[:3] for a in answers + client.answers()], codes)
+
+    def test_no_mailbox(self) -> None:
+        """Mail for a user whose mailbox is missing waits, like that for one in trouble."""
+        slow = Slow()
+        slow.fail = {"begin ann": NoSuchMailbox(), "commit bob": NoSuchMailbox()}
+        factory, _, _ = world(lmtp_factory, delivery=slow)
+        client = Client.on_socket(factory)
+        answers = client.say(*ENVELOPE, *EVERYBODY[:2], "DATA", "a: b", ".")
+        while slow.waiting:
+            slow.go_on()
+        answers += client.answers()
+        self.assertEqual([a[:9] for a in answers[-4:]], ["451 4.3.0", "250 2.1.5", "354 go on", "451 4.3.0"])
 
     def test_refused_message(self) -> None:
         """A message that is refused as a whole is refused for each of them."""

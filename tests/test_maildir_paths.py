@@ -177,17 +177,24 @@ class PathsTests(SynchronousTestCase):
     # -- what is not there ---------------------------------------------------------------
 
     def test_missing(self) -> None:
-        """A missing Maildir, home or tree is refused with a detail that says which and what to do."""
+        """A missing Maildir or home is refused with a detail that says which and what to do."""
         (self.tree / "ann").mkdir()
         with watched_descriptors():
-            for paths, user in (
-                (self.paths(), "ann"),
-                (self.paths(), "bob"),
-                (MaildirPaths(f"{self.root}/nowhere/{{user}}"), "ann"),
-            ):
+            for user in ("ann", "bob"):
+                paths = self.paths()
                 detail = self.assertRaises(NoSuchMailbox, paths.open, user).detail
                 self.assertIn(paths.path(user), detail)
                 self.assertIn("--create", detail)
+
+    def test_tree_missing(self) -> None:
+        """Where the whole tree is missing that is trouble, not a user's absence, and none is made."""
+        with watched_descriptors():
+            for create in (False, True):
+                paths = MaildirPaths(f"{self.root}/nowhere/{{user}}", create=create)
+                trouble = self.assertRaises(StoreTrouble, paths.open, "ann")
+                self.assertNotIsInstance(trouble, NoSuchMailbox)
+                self.assertIn("mounted", trouble.detail)
+        self.assertFalse((self.root / "nowhere").exists())
 
     def test_a_file_in_its_place(self) -> None:
         """A file where the Maildir or the home should be is trouble, made or not."""
@@ -291,6 +298,8 @@ class PathsTests(SynchronousTestCase):
         """A missing Maildir is made whole, for its owner alone, with the folders above it."""
         with watched_descriptors():
             for pattern, place in (("{user}", "ann"), ("deep/{user}/mail/Maildir", "deep/ann/mail/Maildir")):
+                if "/" in place:
+                    (self.tree / "deep").mkdir()
                 self.assertEqual(self.tree / place, self.opens(self.paths(pattern, create=True), "ann"))
                 self.assertEqual({"cur", "new", "tmp"}, set(os.listdir(self.tree / place)))
                 for folder in ("", "cur", "new", "tmp"):

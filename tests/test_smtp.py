@@ -8,8 +8,9 @@ from email import message_from_bytes, policy
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IHalfCloseableProtocol, ITLSTransport
+from twisted.logger import LogEvent, globalLogPublisher
 from twisted.mail.smtp import ESMTP
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides
@@ -51,9 +52,7 @@ class ConversationTests(SynchronousTestCase):
                 "250 SMTPUTF8",
             ],
         )
-        self.assertEqual(
-            self.client.say("AUTH PLAIN AGFubgBubmE="), ["500 5.5.2 command not understood; HELP lists them"]
-        )
+        self.assertEqual(self.client.say("AUTH PLAIN AGFubgBubmE="), ["502 5.5.1 command not implemented"])
         self.assertEqual(self.client.say("STARTTLS"), ["454 4.7.0 TLS not available"])
 
     def test_a_message(self) -> None:
@@ -135,6 +134,12 @@ class ConversationTests(SynchronousTestCase):
             ([b"NOOP \0"], "500 5.5.2 command not understood; HELP lists them"),
             ([b"\xff\xfe"], "500 5.5.2 command not understood; HELP lists them"),
             (["STARTTLS now"], "501 5.5.4 STARTTLS takes no argument"),
+            (["EXPN all"], "502 5.5.1 command not implemented"),
+            (["turn"], "502 5.5.1 command not implemented"),
+            (["SEND FROM:<a@b.example>"], "502 5.5.1 command not implemented"),
+            (["RSET now"], "501 5.5.4 RSET takes no argument"),
+            (["QUIT now"], "501 5.5.4 QUIT takes no argument"),
+            (["VRFY"], "501 5.5.4 VRFY whom?"),
             (["VRFY ann"], "252 2.1.5 send a message and see"),
             (["HELP"], "214 2.0.0 DATA EHLO HELO HELP MAIL NOOP QUIT RCPT RSET STARTTLS VRFY"),
             ([*ENVELOPE[1:], "DATA now"], "501 5.5.4 DATA takes no argument"),
@@ -319,6 +324,8 @@ class EnvelopeTests(SynchronousTestCase):
             ("FROM:<a@b> SIZE=x", "555 5.5.4"),
             ("FROM:<a@b> BODY=BINARYMIME", "555 5.5.4"), ("FROM:<a@b> SIZE=1001", "552 5.3.4"),
             ("FROM:<ü@b.example>", "553 5.6.7"), ("FROM:<a@b> SIZE=" + "9" * 30, "555 5.5.4"),
+            ("FROM:<a@b> SIZE=1 size=1", "501 5.5.4"), ("FROM:<a@b> SMTPUTF8 SMTPUTF8", "501 5.5.4"),
+            ("FROM:<" + "a" * limits.PATH + "@b>", "501 5.1.7"),
         ):  # fmt: skip
             with self.subTest(argument=argument):
                 self.assertEqual(self.mail(argument)[:9], answer)
@@ -364,6 +371,7 @@ class EnvelopeTests(SynchronousTestCase):
             ("TO:<>", "501 5.1.3"), ("TO:<ann@localhost> NOTIFY=NEVER", "555 5.5.4"),
             ("TO:<+x@localhost>", "550 5.1.1"),
             ("TO:<ann@localhost", "501 5.1.3"), ("TO:<ann@sub.example.org>", "550 5.7.1"),
+            ("TO:<" + "a" * limits.PATH + "@localhost>", "501 5.1.3"),
         ):  # fmt: skip
             with self.subTest(argument=argument):
                 client = Client(self.factory)
@@ -397,6 +405,28 @@ class EnvelopeTests(SynchronousTestCase):
         client.say("EHLO x", "MAIL FROM:<>")
         answers = client.say(*[f"RCPT TO:<{user}@localhost>" for user in ("ann", "bob", "cat", "dan")])
         self.assertEqual([a[:9] for a in answers], ["452 4.2.2", "451 4.3.0", "452 4.3.1", "250 2.1.5"])
+
+    def test_larger_than_the_mailbox(self) -> None:
+        """What is larger than the whole mailbox is refused for good at RCPT; the others get it."""
+        slow = Slow()
+        slow.fail = {"begin ann": OverQuota(holds=100), "begin bob": OverQuota(holds=101)}
+        factory, _, _ = world(smtp_factory, delivery=slow)
+        client = Client(factory)
+        client.say("EHLO x", "MAIL FROM:<> SIZE=101")
+        answers = client.say(*[f"RCPT TO:<{user}@localhost>" for user in ("ann", "bob", "cat")])
+        self.assertEqual([a[:9] for a in answers], ["552 5.2.3", "452 4.2.2", "250 2.1.5"])
+        client.say("RSET", "MAIL FROM:<>")
+        self.assertEqual(client.say("RCPT TO:<ann@localhost>")[0][:9], "452 4.2.2")
+
+    def test_names_in_trouble(self) -> None:
+        """While nobody can say whether there is a user, mail for it waits."""
+
+        def find(name: str) -> str | None:
+            raise StoreTrouble(detail="accounts are on a disk that is gone")
+
+        factory, _, _ = world(smtp_factory, recipients=Recipients(find))
+        client = Client(factory)
+        self.assertEqual(client.say("EHLO x", "MAIL FROM:<>", "RCPT TO:<ann>")[-1][:9], "451 4.3.0")
 
     def test_gone_while_waiting(self) -> None:
         """A client that goes away at RCPT leaves no delivery behind."""
@@ -532,11 +562,13 @@ class MessageTests(SynchronousTestCase):
 
     def test_trouble(self) -> None:
         """What goes wrong at a chunk or at the end is told behind the end, and the rest is no command."""
-        codes = {OverQuota: "552 5.2.2", StoreFull: "452 4.3.1", StoreTrouble: "451 4.3.0"}
-        for error, code in codes.items():
+        for error, code in (
+            (OverQuota(), "452 4.2.2"), (OverQuota(holds=12), "452 4.2.2"),
+            (OverQuota(holds=11), "552 5.2.3"), (StoreFull(), "452 4.3.1"), (StoreTrouble(), "451 4.3.0"),
+        ):  # fmt: skip
             for at in ("write ann", "commit ann"):
                 with self.subTest(error=error, at=at):
-                    self.slow.fail = {at: error()}
+                    self.slow.fail = {at: error}
                     self.patient.say("RSET", *ENVELOPE[1:], "DATA", "a: b")
                     answers = self.patient.say("QUIT", ".")
                     while self.slow.waiting:
@@ -583,10 +615,11 @@ class SeveralRecipientsTests(SynchronousTestCase):
         slow.fail = fail
         factory, _, _ = world(smtp_factory, delivery=slow)
         client = Client(factory)
-        client.say(*ENVELOPE, "RCPT TO:<bob@localhost>", "RCPT TO:<cat@localhost>", "DATA", "a: b", ".")
+        client.say(*ENVELOPE, "RCPT TO:<bob@localhost>", "RCPT TO:<cat@localhost>", "DATA")
+        answers = client.say("a: b", ".")
         while slow.waiting:
             slow.go_on()
-        return client.answers(), [line for line in slow.log if not line.startswith("write")]
+        return answers + client.answers(), [line for line in slow.log if not line.startswith("write")]
 
     def test_all(self) -> None:
         """One reply stands for all of them."""
@@ -596,9 +629,14 @@ class SeveralRecipientsTests(SynchronousTestCase):
 
     def test_one_cannot_be_written(self) -> None:
         """If one cannot be written, nobody gets anything."""
-        answers, log = self.several({"write bob": OverQuota()})
-        self.assertEqual([a[:9] for a in answers], ["552 5.2.2"])
+        answers, log = self.several({"write bob": OverQuota(holds=1)})
+        self.assertEqual([a[:9] for a in answers], ["452 4.2.2"])
         self.assertEqual(sorted(log), ["abort ann", "abort bob", "abort cat"])
+
+    def test_too_large_for_all(self) -> None:
+        """What is larger than every one of the mailboxes is refused for good."""
+        answers, _ = self.several({f"write {user}": OverQuota(holds=1) for user in ("ann", "bob", "cat")})
+        self.assertEqual([a[:9] for a in answers], ["552 5.2.3"])
 
     def test_the_first_cannot_be_kept(self) -> None:
         """If the first cannot be made durable, nobody gets anything."""
@@ -618,12 +656,26 @@ class TrapTests(SynchronousTestCase):
 
     def test_any_address(self) -> None:
         """The toy takes every address in the world for its user."""
-        recipients = Recipients(find_in(), catch_all="user", any_domain=True)
-        factory, store, _ = world(smtp_factory, users=("user",), recipients=recipients)
+        recipients = Recipients(find_in("user"), catch_all="user", any_domain=True)
+        factory, store, _ = world(smtp_factory, users=("user",), recipients=recipients, original_to=True)
         client = Client(factory)
         answers = client.say("EHLO x", "MAIL FROM:<>", "RCPT TO:<who@ever.example>", "DATA", "a: b", ".")
         self.assertEqual(answers[-1][:3], "250")
-        self.assertEqual(len(store.messages("user")), 1)
+        (message,) = store.messages("user")
+        self.assertIn(b"for <who@ever.example>;", message)
+        self.assertNotIn(b"X-Original-To", message)
+
+    def test_whom_it_was_for(self) -> None:
+        """A message for several says whom it was for, as they were written."""
+        recipients = Recipients(find_in("user"), catch_all="user", any_domain=True)
+        factory, store, _ = world(smtp_factory, users=("user",), recipients=recipients, original_to=True)
+        client = Client(factory)
+        client.say(
+            "EHLO x", "MAIL FROM:<>", "RCPT TO:<Who@Ever.example>", "RCPT TO:<bob>", "DATA", "a: b", "."
+        )
+        (message,) = store.messages("user")
+        lines = message.split(b"\r\n")[1:3]
+        self.assertEqual(lines, [b"X-Original-To: Who@Ever.example", b"X-Original-To: bob@localhost"])
 
 
 class _TLSTransport:
@@ -736,14 +788,68 @@ class TranscriptTests(SynchronousTestCase):
         self.assertNotIn("private", "".join(lines))
         self.assertNotIn("secret", "".join(lines))
 
+    def test_message(self) -> None:
+        """Where nothing is hidden a message is shown as it came, the lines in the middle only counted."""
+        transcript = MemoryTranscript(masked=False)
+        factory, _, _ = world(smtp_factory, transcript=transcript, numbers=iter([7]))
+        client = Client(factory)
+        client.say(*ENVELOPE, "DATA")
+        text = "Subject: hello\r\n\r\n..dots\r\n" + "x\r\n" * 100 + ".\r\nNOOP\r\n"
+        for octet in text.encode():
+            client.send(bytes([octet]))
+        lines = list(transcript.lines)
+        shown = lines[lines.index("[7] S: 354 go on, and end with a line that is just a dot") + 1 :]
+        self.assertEqual(shown[:4], ["[7] C: Subject: hello", "[7] C: ", "[7] C: ..dots", "[7] C: x"])
+        self.assertEqual(
+            shown[-6:-3],
+            ["[7] C: ... 63 more lines, 189 octets", "[7] C: .", "[7] -- message of 325 octets"],
+        )
+        self.assertEqual(shown[-2:], ["[7] C: NOOP", "[7] S: 250 2.0.0 ok"])
+
+
+class TraceTests(SynchronousTestCase):
+    """The headers that are put before a message."""
+
+    def test_address_without_domain(self) -> None:
+        """An address without a domain stands in Received with the one that it is in."""
+        factory, store, _ = world(smtp_factory)
+        Client(factory).say(*ENVELOPE[:2], "RCPT TO:<Ann>", "DATA", "a: b", ".")
+        self.assertIn(b"for <Ann@example.org>;", store.messages("ann")[0])
+
+    def test_ipv6(self) -> None:
+        """An address of IPv6 is written as RFC 5321 section 4.1.3 has it, without its zone."""
+        factory, store, _ = world(smtp_factory)
+        for host, written in (("::1", b"[IPv6:::1]"), ("fe80::1%eth0", b"[IPv6:fe80::1]")):
+            Client(factory, IPv6Address("TCP", host, 1)).say(*ENVELOPE, "DATA", "a: b", ".")
+            self.assertIn(b"from client.example (" + written + b")\r\n", store.messages("ann")[-1])
+
+    def test_long_addresses(self) -> None:
+        """However long the addresses are, no line of the headers exceeds what RFC 5322 allows."""
+        name = "a" * (limits.PATH - len("@example.org"))
+        factory, store, _ = world(
+            smtp_factory, recipients=Recipients(lambda _: "ann", domains=("example.org",))
+        )
+        client = Client(factory)
+        client.say(
+            "EHLO " + "x" * 900, f"MAIL FROM:<{name}@example.org>", f"RCPT TO:<{name}@example.org>",
+            "DATA", "a: b", ".",
+        )  # fmt: skip
+        (message,) = store.messages("ann")
+        self.assertLessEqual(max(map(len, message.split(b"\r\n"))), 998)
+
 
 class MemoryDeliveryTests(SynchronousTestCase):
     """A store whose mailbox may be missing."""
 
     def test_no_mailbox(self) -> None:
-        """A user whom the accounts know and the store does not is refused like an unknown one."""
+        """Mail for a user whom the accounts know and the store does not waits, and the log says why."""
+        events: list[LogEvent] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
         store = MemoryStore({"ann": ()})
         factory, _, _ = world(smtp_factory, delivery=store)
         client = Client(factory)
         client.say("EHLO x", "MAIL FROM:<>")
-        self.assertEqual(client.say("RCPT TO:<bob@localhost>"), ["550 5.1.1 no such user here"])
+        (answer,) = client.say("RCPT TO:<bob@localhost>")
+        self.assertEqual(answer[:9], "451 4.3.0")
+        self.assertTrue([event for event in events if "'bob'" in event.get("detail", "")])

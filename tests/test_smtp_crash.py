@@ -13,8 +13,10 @@ from tests.mailserver import LOOPBACK, MailServer
 from tests.realserver import wait_until
 from tests.test_smtp_real import ServerTests
 
-#: Messages of the load test; 10,000 in the long run of the tests.
-LOAD = int(os.environ.get("POP3TOY_DELIVERIES", "1000"))
+#: Messages of the load test: about half a minute on two cores.
+LOAD = int(os.environ.get("POP3TOY_DELIVERIES", "10000"))
+#: Seconds between two sessions of one reader.
+PAUSE = 0.2
 #: POP3 sessions that read and delete meanwhile, each with a user of its own.
 READERS = 50
 
@@ -30,7 +32,6 @@ class KillTests(ServerTests):
     def restart(self) -> None:
         """Kill the server and start it again."""
         self.server.kill()
-        os.unlink(self.server.lmtp)
         self.server = MailServer(self.root, *self.users)
         self.addCleanup(self.server.stop)
 
@@ -158,7 +159,8 @@ class LoadTests(ServerTests):
 
         def read(user: str) -> None:
             while True:
-                last = over.is_set()
+                # Whoever asks without a pause keeps the senders from sending.
+                last = over.wait(PAUSE)
                 messages = self.fetch(user)
                 fetched.extend(messages)
                 if last:

@@ -135,7 +135,7 @@ class SubmissionTests(SynchronousTestCase):
     def test_bad_exchanges(self) -> None:
         """What is no proper exchange is refused, and the session goes on."""
         for lines, answer in (
-            (["AUTH"], "504 5.5.4 this mechanism is not available here"),
+            (["AUTH"], "501 5.5.4 AUTH needs the name of a mechanism"),
             (["AUTH FOO"], "504 5.5.4 this mechanism is not available here"),
             (["AUTH PLAIN not-base64"], "501 5.5.2 that is not base64"),
             (["AUTH PLAIN", "not-base64"], "501 5.5.2 authentication is cancelled"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import poplib
-import re
 import smtplib
 import socket
 import ssl
@@ -14,18 +13,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.auth.admin import add_user
 from pop3toy.self_signed import self_signed
-from tests.mailserver import LOOPBACK
+from tests.mailserver import LOOPBACK, port_for
 from tests.realserver import RealServer, wait_until
 from tests.test_smtp_real import without_trace
 
 TEXT = b"Subject: caught\r\n\r\nin the trap\r\n"
-
-
-def port_for(server: RealServer, what: str) -> int:
-    """The port on which a server says that it listens for something."""
-    listening = re.compile(rf"listens for {what} on 127\.0\.0\.1:(\d+)")
-    wait_until(lambda: listening.search(server.log) is not None, f"the port for {what}")
-    return int(listening.findall(server.log)[0])
 
 
 def fetch_last(server: RealServer, user: str, password: str) -> tuple[int, bytes]:
@@ -48,7 +40,10 @@ class ToyTests(SynchronousTestCase):
             with smtplib.SMTP(LOOPBACK, port_for(server, "SMTP"), timeout=30) as client:
                 client.sendmail("me@here.example", ["you@there.example", "they@else.example"], TEXT)
             self.assertEqual(fetch_last(server, "user", "pass"), (2, TEXT))
-            for line in ("C: mail FROM:<me@here.example>", "S: 250 2.1.5 recipient ok", "C: RETR 2"):
+            for line in (
+                "C: mail FROM:<me@here.example>", "S: 250 2.1.5 recipient ok", "C: Subject: caught",
+                "C: in the trap", "C: RETR 2", "S: X-Original-To: they@else.example",
+            ):  # fmt: skip
                 wait_until(lambda line=line: line in server.words, line)  # type: ignore[misc]
 
 
@@ -70,6 +65,76 @@ class UnixSocketTests(SynchronousTestCase):
             while data := client.recv(1000):
                 said += data
             self.assertEqual([line[:3] for line in said.splitlines()], [b"+OK"] * 5, said)
+
+
+class StrangersTests(SynchronousTestCase):
+    """What strangers can send to, on servers that were started in one way and another."""
+
+    def setUp(self) -> None:
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        self.root = Path(temporary.name)
+        self.mail = self.root / "mail"
+        self.mail.mkdir()
+
+    def replies(self, server: RealServer, *recipients: str) -> list[bytes]:
+        """What RCPT is answered for each of them."""
+        with smtplib.SMTP(LOOPBACK, port_for(server, "SMTP"), timeout=30) as client:
+            client.ehlo()
+            client.mail("eve@elsewhere.example")
+            replies = [b"%d %b" % client.rcpt(recipient) for recipient in recipients]
+            client.rset()
+        return [reply[:9] for reply in replies]
+
+    def test_no_maildirs_for_strangers(self) -> None:
+        """Where a checker cannot say who there is, Maildirs do, and no letter to anybody makes one."""
+        (self.root / "passwords").write_text("ann:secret\nbob:secret\n")
+        (self.mail / "lost+found").mkdir()
+        options = [f"--auth=file:{self.root}/passwords", f"--maildir={self.mail}/{{user}}", "--create"]
+        with RealServer(*options, "--smtp-port=0") as server:
+            reader = poplib.POP3(LOOPBACK, server.port, timeout=30)
+            reader.user("ann")
+            reader.pass_("secret")
+            reader.quit()
+            replies = self.replies(server, "ann@localhost", "ANN@localhost", "eve@localhost", "lost+found")
+            self.assertEqual(replies, [b"250 2.1.5", b"250 2.1.5", b"550 5.1.1", b"550 5.1.1"])
+            wait_until(lambda: "mail for postmaster is refused" in server.log, "a word about postmaster")
+        self.assertEqual(sorted(path.name for path in self.mail.iterdir()), ["ann", "lost+found"])
+
+    def test_mail_disk_is_gone(self) -> None:
+        """While a user's Maildir or the whole tree is missing the mail waits, and the log says why."""
+        (self.root / "accounts").write_text("ann:{PLAIN}secret\nZed:{PLAIN}secret\n")
+        options = [f"--accounts={self.root}/accounts", f"--maildir={self.mail}/{{user}}"]
+        with RealServer(*options, "--smtp-port=0") as server:
+            replies = self.replies(server, "ann@localhost", "zed@localhost", "eve@localhost")
+            self.assertEqual(replies, [b"451 4.3.0", b"451 4.3.0", b"550 5.1.1"])
+            wait_until(lambda: f"no Maildir at '{self.mail}/Zed'" in server.log, "a word about the Maildir")
+            self.mail.rename(self.root / "elsewhere")
+            self.assertEqual(self.replies(server, "ann@localhost"), [b"451 4.3.0"])
+            wait_until(lambda: "is its disk mounted?" in server.log, "a word about the disk")
+
+    def test_disk_is_gone_and_maildirs_are_asked(self) -> None:
+        """The same where Maildirs say who there is: nobody is unknown for that reason."""
+        (self.root / "passwords").write_text("ann:secret\n")
+        options = [f"--auth=file:{self.root}/passwords", f"--maildir={self.mail}/{{user}}", "--create"]
+        with RealServer(*options, "--smtp-port=0") as server:
+            self.mail.rename(self.root / "elsewhere")
+            self.assertEqual(self.replies(server, "ann@localhost"), [b"451 4.3.0"])
+        self.assertFalse(self.mail.exists())
+
+    def test_catch_all_comes_and_goes(self) -> None:
+        """While the user who gets the rest is no user the rest waits, and comes when there is one again."""
+        accounts = self.root / "accounts"
+        accounts.write_text("Zed:{PLAIN}secret\n")
+        options = [f"--accounts={accounts}", f"--maildir={self.mail}/{{user}}", "--create"]
+        with RealServer(*options, "--smtp-port=0", "--catch-all=zed") as server:
+            self.assertEqual(self.replies(server, "x@localhost"), [b"250 2.1.5"])
+            accounts.write_text("ann:{PLAIN}secret\n")
+            self.assertEqual(
+                self.replies(server, "x@localhost", "ann@localhost"), [b"451 4.3.0", b"250 2.1.5"]
+            )
+            wait_until(lambda: "'zed', is no user" in server.log, "a word about the user")
+        self.assertTrue((self.mail / "Zed").is_dir())
 
 
 class FriendsTests(SynchronousTestCase):

@@ -120,6 +120,28 @@ class OneLineTests(StartCase):
         self.assertNotIn("hunter2", done.stderr)
         self.assert_refused("--user=hunter2", says="NAME:PASSWORD")
 
+    def test_catch_all_is_nobody(self) -> None:
+        """A user who gets what nobody else gets, and is no user himself, is named."""
+        (self.folder / "accounts").write_text("ann:{PLAIN}x\n")
+        self.assert_refused(
+            f"--maildir={self.folder}/mail/{{user}}",
+            f"--accounts={self.folder}/accounts",
+            "--smtp-port=0",
+            "--catch-all=ghost",
+            says="--catch-all ghost: there is no such user",
+        )
+
+    def test_alias_of_another_domain(self) -> None:
+        """An alias in a domain that is not ours is named with its line."""
+        (self.folder / "aliases").write_text("a: ann\ninfo@example.org: ann\n")
+        self.assert_refused(
+            f"--maildir={self.folder}/mail/{{user}}",
+            "--user=ann:secret",
+            "--smtp-port=0",
+            f"--aliases={self.folder}/aliases",
+            says="line 2: info@example.org is elsewhere",
+        )
+
     def test_bad_option(self) -> None:
         """An option that does not exist is named, without the whole help above it."""
         self.assert_refused("--nope", says="--nope")

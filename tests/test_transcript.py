@@ -209,7 +209,7 @@ class ElisionTests(SynchronousTestCase):
         """Between two pieces no more than the beginning of a line is kept."""
         for _ in range(50):
             self.tape.sent(1, b"x" * 100_000, False)
-        kept = self.tape._replies[1].partial
+        kept = self.tape._unfinished[1, "S"].partial
         self.assertLess(len(kept), 10_000)
 
     def test_sessions_apart(self) -> None:
@@ -229,7 +229,7 @@ class ElisionTests(SynchronousTestCase):
                 "[1] S: +OK new",
             ],
         )
-        self.assertEqual(self.tape._replies, {})
+        self.assertEqual(self.tape._unfinished, {})
 
     def test_dropped_in_the_middle(self) -> None:
         """What was hidden of a reply that was never finished is counted as well."""

@@ -173,9 +173,13 @@ class AccountsFile:
         iterations, salt_length = accounts.scram_example(hash_name) or (ITERATIONS, 16)
         return decoy_verifier(accounts.decoy_key or self._key, user, hash_name, iterations, salt_length)
 
-    def exists(self, user: str) -> MaybeDeferred[bool]:
-        """Whether there is such a user."""
-        return self._file.use(lambda accounts: user in accounts.by_name)
+    def spelled(self, user: str) -> MaybeDeferred[str | None]:
+        """See :class:`IAccountSource`."""
+        return self._file.use(lambda accounts: accounts.spelled(user))
+
+    def spelled_at_start(self, user: str) -> str | None:
+        """The same, as the file said when it was last read."""
+        return self._file.accounts.spelled(user)
 
     def find(self, user: str) -> MaybeDeferred[Account | None]:
         """A user's account, with its settings, or ``None``."""

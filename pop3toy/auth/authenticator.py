@@ -138,7 +138,7 @@ class PortalAuthenticator:
         # Tokens and certificates speak of users whom nobody here needs to know.
         if self._certificates or self._tokens is not None or not self._accounts.knows_all:
             return True
-        return self._accounts.exists(user)
+        return then(self._accounts.spelled(user), lambda name: name == user)
 
     def _private(self, channel: Channel) -> bool:
         return channel.private or self._allow_cleartext

@@ -91,9 +91,12 @@ class AnyOf:
                 return decoy
         return decoy_verifier(b"", user, hash_name)
 
-    def exists(self, user: str) -> MaybeDeferred[bool]:
-        """Whether one of them has such a user."""
-        return _all([partial(source.exists, user) for source in self._sources], any)
+    def spelled(self, user: str) -> MaybeDeferred[str | None]:
+        """The exact name if one of them has it, else as the first spells it that has it in another case."""
+        return _all(
+            [partial(source.spelled, user) for source in self._sources],
+            lambda found: user if user in found else next((name for name in found if name is not None), None),
+        )
 
     def admits(self, user: str, channel: Channel | None) -> MaybeDeferred[bool]:
         """Whether none of them keeps the user out."""

@@ -47,6 +47,8 @@ class MemoryAccounts:
 
     def __init__(self, passwords: Mapping[str, str] | Mapping[bytes, bytes]) -> None:
         self._secrets = {octets(user): octets(secret) for user, secret in passwords.items()}
+        names = [name.decode("utf-8", "surrogateescape") for name in self._secrets]
+        self._folded = {name.casefold(): name for name in reversed(names)}
         self._key = secrets.token_bytes(32)
 
     def requestAvatarId(self, credentials: IUsernameHashedPassword) -> Any:
@@ -86,9 +88,9 @@ class MemoryAccounts:
         """What SCRAM shows of a user that does not exist."""
         return decoy_verifier(self._key, user, hash_name)
 
-    def exists(self, user: str) -> bool:
-        """Whether there is such a user."""
-        return octets(user) in self._secrets
+    def spelled(self, user: str) -> str | None:
+        """See :class:`IAccountSource`."""
+        return user if octets(user) in self._secrets else self._folded.get(user.casefold())
 
     def admits(self, user: str, channel: Channel | None) -> bool:
         """Everybody, from everywhere."""

@@ -112,6 +112,14 @@ class Accounts:
         examples = {a.password.cost: a.password for a in self.by_name.values()}
         return tuple(examples[kind] for kind, _ in kinds.most_common(_MOST_DECOYS))
 
+    def spelled(self, name: str) -> str | None:
+        """The user of exactly this name, else the first whose name differs by case alone, else ``None``."""
+        return name if name in self.by_name else self._folded.get(name.casefold())
+
+    @cached_property
+    def _folded(self) -> Mapping[str, str]:
+        return {name.casefold(): name for name in reversed(tuple(self.by_name))}
+
     @cached_property
     def recoverable(self) -> bool:
         """Whether some password is kept in clear text."""

@@ -38,8 +38,12 @@ class IAccountSource(Interface):
     def decoy(user: str, hash_name: str) -> Verifier:
         """A verifier that no password fits and that looks as if the user existed."""
 
-    def exists(user: str) -> MaybeDeferred[bool]:
-        """Whether there is such a user."""
+    def spelled(user: str) -> MaybeDeferred[str | None]:
+        """The user's name as the accounts have it, or ``None`` if there is no such user.
+
+        Exactly as it was asked for if that is somebody's name, else whatever
+        the case: for addresses, never for logins.
+        """
 
     def admits(user: str, channel: Channel | None) -> MaybeDeferred[bool]:
         """Whether nothing but a password keeps the user from coming in here.

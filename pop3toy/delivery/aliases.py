@@ -4,29 +4,42 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping
+from typing import TypeAlias
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from .envelope import Address, parse_address
+from ..interfaces import MaybeDeferred
+from ..threads import RunInThread
+from . import limits
+from .envelope import Address, folded, parse_address
 
-__all__ = ["AliasFile", "BadAliases", "parse_aliases"]
+__all__ = ["AliasFile", "Aliases", "BadAliases", "parse_aliases"]
 
 log = Logger()
+
+#: For each name in lower case (``info``, or ``info@example.org`` for that domain
+#: alone) the users, aliases or addresses that stand for it.
+Aliases: TypeAlias = Mapping[str, Collection[str]]
+
+_Signature = tuple[int, ...]
+_Reading = tuple[_Signature | None, Aliases]
 
 
 class BadAliases(ValueError):
     """The alias file cannot be used; the text says which line and why."""
 
 
-def parse_aliases(text: str, ours: Callable[[Address], bool]) -> Mapping[str, Collection[str]]:
+def parse_aliases(text: str, ours: Callable[[Address], bool]) -> Aliases:
     """Read aliases.
 
     A ``#`` at the start of a line makes it a comment; a line that begins with
     a blank goes on with the one before.
 
-    :param ours: whether an address is in our domains: others cannot be targets,
-        because nothing is sent on.
-    :return: names in lower case, and the targets of each.
+    :param ours: whether an address is in our domains: others cannot be names,
+        because their mail does not come here, nor targets, because nothing is
+        sent on.
     :raises BadAliases: with the number of the line.
     """
     lines: list[tuple[int, str]] = []
@@ -41,65 +54,110 @@ def parse_aliases(text: str, ours: Callable[[Address], bool]) -> Mapping[str, Co
             lines.append((number, line))
     aliases: dict[str, tuple[str, ...]] = {}
     for number, line in lines:
-        name, colon, rest = line.partition(":")
-        name = name.strip().lower()
-        if not colon or not name:
-            raise BadAliases(f'line {number}: expected "name: target, target"')
-        if name in aliases:
-            raise BadAliases(f"line {number}: {name} is there twice")
-        targets = tuple(target.strip() for target in rest.split(",") if target.strip())
-        if not targets:
-            raise BadAliases(f"line {number}: {name} has no target")
-        for target in targets:
-            try:
-                address = parse_address(target)
-                if address.local.startswith(("|", "/", ":")):
-                    raise ValueError
-            except ValueError:
-                why = "is no user or address (files, commands and includes are not supported)"
-                raise BadAliases(f"line {number}: {target!r} {why}") from None
-            if not ours(address):
-                raise BadAliases(f"line {number}: {target} is elsewhere, and this server sends nothing on")
+        try:
+            name, targets = _alias(line, ours)
+            if name in aliases:
+                raise ValueError(f"{name} is there twice")
+        except ValueError as error:
+            raise BadAliases(f"line {number}: {error}") from None
         aliases[name] = targets
     return aliases
 
 
+def _alias(line: str, ours: Callable[[Address], bool]) -> tuple[str, tuple[str, ...]]:
+    name, colon, rest = line.partition(":")
+    name = name.strip()
+    if not colon or not name:
+        raise ValueError('expected "name: target, target"')
+    try:
+        address = parse_address(name)
+    except ValueError:
+        raise ValueError(f"{name!r} is no name and no address") from None
+    if not ours(address):
+        raise ValueError(f"{name} is elsewhere, and its mail does not come here")
+    name = address.local.lower() + (f"@{folded(address.domain)}" if address.domain else "")
+    targets = tuple(target.strip() for target in rest.split(",") if target.strip())
+    if not targets:
+        raise ValueError(f"{name} has no target")
+    for target in targets:
+        try:
+            address = parse_address(target)
+            if address.local.startswith(("|", "/", ":")):
+                raise ValueError
+        except ValueError:
+            why = "is no user or address (files, commands and includes are not supported)"
+            raise ValueError(f"{target!r} {why}") from None
+        if not ours(address):
+            raise ValueError(f"{target} is elsewhere, and this server sends nothing on")
+    return name, targets
+
+
 class AliasFile:
-    """The aliases of a file, read again when it changes.
+    """The aliases of a file: read at once, and again in a thread when it has changed.
 
     A file that has become unusable is told in the log, and the aliases stay as
     they were: a slip in an editor must not bounce mail.
 
+    :param clock: whose ``seconds()`` are the time of day, as files have it.
     :raises BadAliases: if it is unusable in the first place.
     :raises OSError: if it cannot be read in the first place.
     """
 
-    def __init__(self, path: str, ours: Callable[[Address], bool]) -> None:
+    def __init__(
+        self, path: str, ours: Callable[[Address], bool], run_in_thread: RunInThread, clock: IReactorTime
+    ) -> None:
         self._path = path
         self._ours = ours
-        self._seen = self._stamp()
-        self._aliases = self._read()
+        self._run_in_thread = run_in_thread
+        self._clock = clock
+        self._looked = clock.seconds()
+        self._looking = False
+        # What is wrong with it, as the log has it.
+        self._told = ""
+        self._signature, self._aliases = self._read(None)
 
-    def __call__(self) -> Mapping[str, Collection[str]]:
-        """The aliases as they are now."""
-        try:
-            stamp = self._stamp()
-            if stamp != self._seen:
-                # Told once for each change, not for each message.
-                self._seen = stamp
-                self._aliases = self._read()
-                log.info("aliases read again: {count}", count=len(self._aliases))
-        except (OSError, BadAliases) as error:
-            log.error("alias file {path} is not usable: {error}", path=self._path, error=error)
+    def __call__(self) -> MaybeDeferred[Aliases]:
+        """The aliases as they are now, or were a moment ago."""
+        now = self._clock.seconds()
+        if self._looking or abs(now - self._looked) < limits.ALIAS_LOOK:
+            return self._aliases
+        self._looked, self._looking = now, True
+        return self._run_in_thread(self._read, self._signature).addCallbacks(self._seen, self._unusable)
+
+    def _seen(self, reading: _Reading) -> Aliases:
+        self._looking = False
+        self._told = ""
+        self._signature, aliases = reading
+        if aliases != self._aliases:
+            self._aliases = aliases
+            log.info("aliases read again: {count}", count=len(aliases))
         return self._aliases
 
-    def _stamp(self) -> tuple[int, int, int]:
-        status = os.stat(self._path)
-        return status.st_mtime_ns, status.st_size, status.st_ino
+    def _unusable(self, why: Failure) -> Aliases:
+        self._looking = False
+        if why.check(OSError, BadAliases) is None:
+            log.failure("alias file {path}: a bug", why, path=self._path)
+        elif why.getErrorMessage() != self._told:
+            self._told = why.getErrorMessage()
+            log.error("alias file {path} is not usable: {error}", path=self._path, error=self._told)
+        return self._aliases
 
-    def _read(self) -> Mapping[str, Collection[str]]:
+    # -- what follows runs in a thread ---------------------------------------------
+
+    def _read(self, before: _Signature | None) -> _Reading:
+        status = os.stat(self._path)
+        if before is not None and _signature(status) == before:
+            return before, self._aliases
         with open(self._path, encoding="utf-8") as file:
+            status = os.fstat(file.fileno())
             try:
-                return parse_aliases(file.read(), self._ours)
+                aliases = parse_aliases(file.read(), self._ours)
             except UnicodeDecodeError:
                 raise BadAliases("it is not UTF-8") from None
+        # It may change again within the same tick of the file system's clock.
+        settled = abs(self._clock.seconds() - status.st_mtime) > limits.UNSETTLED
+        return _signature(status) if settled else None, aliases
+
+
+def _signature(status: os.stat_result) -> _Signature:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

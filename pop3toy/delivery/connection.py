@@ -348,6 +348,11 @@ class Connection(ESMTP):
         if self._transcript is not None:
             self._transcript.received(self.number, line, parsed)
 
+    def overheard(self, data: bytes, last: bool) -> None:
+        """Tell the transcript of octets of a message; ``last`` with its end."""
+        if self._transcript is not None:
+            self._transcript.message(self.number, data, last)
+
     def note(self, text: str) -> None:
         """Tell the transcript something that is neither side's line."""
         if self._transcript is not None:

@@ -9,7 +9,9 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-__all__ = ["Address", "BadEnvelope", "Sender", "mail_from", "parse_address", "rcpt_to"]
+from . import limits
+
+__all__ = ["Address", "BadEnvelope", "Sender", "folded", "mail_from", "parse_address", "rcpt_to"]
 
 
 class BadEnvelope(ValueError):
@@ -72,6 +74,15 @@ def parse_address(text: str) -> Address:
     return Address(_unquoted(match["local"]), match["domain"] or "", text)
 
 
+def folded(domain: str) -> str:
+    """One spelling for a domain: lower case, IDNA's ASCII form, no final dot."""
+    domain = domain.rstrip(".").lower()
+    try:
+        return domain.encode("idna").decode("ascii")
+    except UnicodeError:
+        return domain
+
+
 def mail_from(argument: bytes, *, utf8: bool, largest: int) -> Sender:
     """Read what follows MAIL.
 
@@ -129,10 +140,15 @@ def _parsed(argument: bytes, keyword: bytes, enhanced: str) -> tuple[Address | N
     parameters = {}
     for word in (match["parameters"] or "").split():
         name, _, value = word.partition("=")
+        if name.upper() in parameters:
+            # RFC 5321 section 4.1.1.11.
+            raise BadEnvelope(501, "5.5.4", "a parameter stands there twice")
         parameters[name.upper()] = value
     if match["empty"] is not None:
         return None, parameters
     local, domain = match["local"] or match["bare"], match["domain"] or match["at"] or ""
+    if len(f"{local}@{domain}".encode()) > limits.PATH:
+        raise BadEnvelope(501, enhanced, f"an address has at most {limits.PATH} octets")
     return Address(_unquoted(local), domain, f"{local}@{domain}" if domain else local), parameters
 
 

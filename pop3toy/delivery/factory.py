@@ -16,9 +16,10 @@ from twisted.internet.protocol import Protocol, ServerFactory
 from ..interfaces import Authenticator, Gatekeeper, IDelivery, IMeter, ITranscript
 from . import limits
 from .connection import Connection
+from .dialogue import Settings
 from .lmtp import LMTPServer
 from .recipients import Recipients
-from .smtp import Settings, SMTPServer
+from .smtp import SMTPServer
 from .submission import SubmissionServer
 
 __all__ = ["DeliveryFactory", "lmtp_factory", "smtp_factory", "submission_factory"]
@@ -83,6 +84,7 @@ def smtp_factory(
     numbers: Iterator[int] | None = None,
     largest_message: int = limits.MESSAGE,
     smtputf8: bool = True,
+    original_to: bool = False,
 ) -> DeliveryFactory:
     """An SMTP port: takes mail from anybody, for our own users (RFC 5321).
 
@@ -96,6 +98,7 @@ def smtp_factory(
     :param numbers: session numbers, shared by all who write to one transcript.
     :param largest_message: in octets.
     :param smtputf8: whether the store and who reads from it can bear UTF-8 in headers.
+    :param original_to: write the recipients of a message into it, for a mail trap.
     """
     settings = Settings(
         delivery,
@@ -107,12 +110,9 @@ def smtp_factory(
         gatekeeper=gatekeeper,
         largest_message=largest_message,
         smtputf8=smtputf8,
+        original_to=original_to,
     )
-    return DeliveryFactory(
-        SMTPServer,
-        settings,
-        numbers=numbers,
-    )
+    return DeliveryFactory(SMTPServer, settings, numbers=numbers)
 
 
 def submission_factory(
@@ -129,6 +129,7 @@ def submission_factory(
     numbers: Iterator[int] | None = None,
     largest_message: int = limits.MESSAGE,
     smtputf8: bool = True,
+    original_to: bool = False,
 ) -> DeliveryFactory:
     """A submission port: takes mail from users who log in, for our own users (RFC 6409).
 
@@ -148,6 +149,7 @@ def submission_factory(
         gatekeeper=gatekeeper,
         largest_message=largest_message,
         smtputf8=smtputf8,
+        original_to=original_to,
     )
     return DeliveryFactory(
         lambda settings, number, lost: SubmissionServer(settings, number, lost, authenticator, meter),
@@ -167,6 +169,7 @@ def lmtp_factory(
     numbers: Iterator[int] | None = None,
     largest_message: int = limits.MESSAGE,
     smtputf8: bool = True,
+    original_to: bool = False,
 ) -> DeliveryFactory:
     """An LMTP port for a mail server that hands over mail, such as Postfix or Exim (RFC 2033).
 
@@ -182,5 +185,6 @@ def lmtp_factory(
         gatekeeper=gatekeeper,
         largest_message=largest_message,
         smtputf8=smtputf8,
+        original_to=original_to,
     )
     return DeliveryFactory(LMTPServer, settings, numbers=numbers)

@@ -11,6 +11,10 @@ from typing import Final
 #: SMTPUTF8 10, AUTH 500, and 255 octets more for each mailbox in UTF-8.
 COMMAND_LINE: Final = 2048
 
+#: Octets of an address.  RFC 5321 section 4.5.3.1.3 asks for 256 at least; with more
+#: than these a Return-Path line would be longer than the 998 of RFC 5322 section 2.1.1.
+PATH: Final = 900
+
 #: Octets of a line in an AUTH exchange, RFC 4954 section 4.
 AUTH_LINE: Final = 12_288
 
@@ -49,6 +53,14 @@ FIRST_LINE: Final = 1000
 
 #: Seconds that a closed connection may take to read its last lines.
 LINGER: Final = 30.0
+
+#: Seconds between two looks at the alias file: an administrator who has changed it
+#: does not wait so long, and a flood of mail does not become a flood of looks.
+ALIAS_LOOK: Final = 1.0
+
+#: Seconds behind a change of a file within which another may leave the same time
+#: on it; FAT and some network file systems count in twos.
+UNSETTLED: Final = 2.0
 
 #: Names that an alias may lead through before it counts as a circle.
 ALIAS_DEPTH: Final = 10

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 
 from ..errors import StoreTrouble
 from .connection import Connection
-from .smtp import Settings, SMTPServer
+from .dialogue import Settings
+from .smtp import SMTPServer
 from .transaction import Message, answer_to, log_trouble
 
 __all__ = ["LMTPServer"]
@@ -47,9 +48,9 @@ class LMTPServer(SMTPServer):
         for _, users in message.transaction.recipients:
             # An alias for several: as in SMTP, one that failed makes the sender try again.
             failed = [refused[user] for user in users if user in refused]
-            if message.refused is not None:
-                self.reply(*message.refused)
+            if message.answer is not None:
+                self.reply(*message.answer)
             elif failed:
-                self.reply(*answer_to(failed[0], at_end=True))
+                self.reply(*answer_to(failed[0], message.text.octets))
             else:
                 self.reply(250, "2.1.5", f"delivered as {message.ident}")

@@ -1,64 +1,39 @@
-"""SMTP: what the commands of RFC 5321 mean here.
+"""SMTP: how mail is taken, by the commands MAIL, RCPT and DATA of RFC 5321.
 
 Mail is taken from anybody, for users of this server and for nobody else.  ``250``
 behind a message means that it is durable.
 
-What must not live here: octets and order (``connection.py``), what an address means
-(``recipients.py``), how a message reaches several users (``fanout.py``), who may
-send from anywhere (``submission.py``).
+What must not live here: octets and order (``connection.py``), the commands around
+messages (``dialogue.py``), what an address means (``recipients.py``), how a message
+reaches several users (``fanout.py``), who may send from anywhere (``submission.py``).
 """
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from ..channel import channel_of
-from ..commands import Command, Malformed
 from ..errors import NoSuchMailbox, StoreTrouble
-from ..interfaces import Gatekeeper, IDelivery, Incoming, ITranscript, MaybeDeferred
-from . import limits, trace
+from ..interfaces import Incoming, MaybeDeferred
+from . import trace
 from .connection import Connection
+from .dialogue import Dialogue, Settings
 from .envelope import Address, BadEnvelope, Sender, mail_from, rcpt_to
 from .fanout import fan_out
-from .recipients import NotOurs, Recipients
+from .recipients import NotOurs
 from .transaction import Answer, Message, Transaction, answer_to, log_trouble
 
-__all__ = ["SMTPServer", "Settings"]
+__all__ = ["SMTPServer"]
 
 log = Logger()
 
-_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
-
-@dataclass(frozen=True)
-class Settings:
-    """What all connections of one port have in common."""
-
-    delivery: IDelivery
-    recipients: Recipients
-    clock: IReactorTime
-    #: This server's name, in the greeting and in Received headers.
-    host: str
-    #: A context factory for STARTTLS, or ``None``.
-    tls: object | None = None
-    transcript: ITranscript | None = None
-    #: Counts connections; ``None`` lets all in.
-    gatekeeper: Gatekeeper | None = None
-    largest_message: int = limits.MESSAGE
-    recipients_limit: int = limits.RECIPIENTS
-    smtputf8: bool = True
-    idle: int = limits.IDLE
-
-
-class SMTPServer(Connection):
+class SMTPServer(Dialogue):
     """One connection to an SMTP port.
 
     :param settings: what it shares with the others.
@@ -72,59 +47,20 @@ class SMTPServer(Connection):
     together: ClassVar[bool] = True
 
     def __init__(self, settings: Settings, number: int, lost: Callable[[Connection], None]) -> None:
-        super().__init__(
-            number,
-            settings.host,
-            settings.clock,
-            idle=settings.idle,
-            tls=settings.tls,
-            transcript=settings.transcript,
-            gatekeeper=settings.gatekeeper,
-            lost=lost,
-        )
-        self.settings = settings
-        self._client_name: bytes | None = None
-        self._extended = False
+        super().__init__(settings, number, lost)
         self._transaction: Transaction | None = None
         self._message: Message | None = None
-        self._line_was_crlf = True
-        self.commands: dict[bytes, Callable[[bytes], None]] = {
-            b"DATA": self.do_DATA,
-            b"EHLO": self.do_EHLO,
-            b"HELO": self.do_HELO,
-            b"HELP": self.do_HELP,
-            b"MAIL": self.do_MAIL,
-            b"NOOP": self.do_NOOP,
-            b"QUIT": self.do_QUIT,
-            b"RCPT": self.do_RCPT,
-            b"RSET": self.do_RSET,
-            b"STARTTLS": self.do_STARTTLS,
-            b"VRFY": self.do_VRFY,
-        }
-
-    # -- lines -------------------------------------------------------------------------
-
-    def command_received(self, line: bytes, *, crlf: bool) -> None:
-        """See :class:`Connection`."""
-        verb, _, rest = line.strip(b" \t").partition(b" ")
-        command = self.commands.get(verb.upper())
-        if command is None or _CONTROL.search(line):
-            self.heard(line, Malformed("unknown command"))
-            self.error(500, "5.5.2", "command not understood; HELP lists them")
-            return
-        words = tuple(rest.split(b" ", 1))
-        self.heard(line, Command(verb.upper().decode("ascii"), words))
-        self._line_was_crlf = crlf
-        command(rest.strip(b" \t"))
+        self.commands |= {b"DATA": self.do_DATA, b"MAIL": self.do_MAIL, b"RCPT": self.do_RCPT}
 
     def abandon(self) -> None:
         """Forget the message; one that is being made durable goes on."""
         if self._message is not None:
             self._message.incoming.abort()
             self._message = None
-        self._reset()
+        self.reset()
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
+        """See :class:`Dialogue`."""
         if self._transaction is not None:
             self._transaction.abort()
             self._transaction = None
@@ -139,99 +75,22 @@ class SMTPServer(Connection):
         self.abandon()
         self.reply(*answer)
 
-    # -- simple commands -----------------------------------------------------------------
-
-    def do_HELO(self, rest: bytes) -> None:
-        """RFC 5321 section 4.1.1.1."""
-        if self.hello(rest, extended=False):
-            self.sendCode(250, self.host)
-
-    def do_EHLO(self, rest: bytes) -> None:
-        """RFC 5321 section 4.1.1.1: what we can do."""
-        if self.hello(rest, extended=True):
-            self.sendCode(250, self.host + b"\n" + self.listExtensions())
-
-    def hello(self, rest: bytes, *, extended: bool) -> bool:
-        """Begin anew (RFC 5321 section 4.1.4); false if the client does not say who it is."""
-        if not rest:
-            self.error(501, "5.5.4", "say who you are, for example: EHLO my.host.name")
-            return False
-        self._reset()
-        self._client_name = rest
-        self._extended = extended
-        return True
-
-    def extensions(self) -> dict[bytes, list[bytes] | None]:
-        """What EHLO announces: nothing that does not work here and now."""
-        offered: dict[bytes, list[bytes] | None] = {
-            b"PIPELINING": None,
-            b"SIZE": [b"%d" % self.settings.largest_message],
-            b"8BITMIME": None,
-            b"ENHANCEDSTATUSCODES": None,
-        }
-        if self.settings.smtputf8:
-            offered[b"SMTPUTF8"] = None
-        if self.canStartTLS and not self.startedTLS:
-            offered[b"STARTTLS"] = None
-        return offered
-
-    def do_NOOP(self, rest: bytes) -> None:
-        """RFC 5321 section 4.1.1.9."""
-        self.reply(250, "2.0.0", "ok")
-
-    def do_RSET(self, rest: bytes) -> None:
-        """RFC 5321 section 4.1.1.5."""
-        self._reset()
-        self.reply(250, "2.0.0", "ok")
-
-    def do_QUIT(self, rest: bytes) -> None:
-        """RFC 5321 section 4.1.1.10."""
-        self.reply(221, "2.0.0", "goodbye")
-        self.close("quit")
-
-    def do_HELP(self, rest: bytes) -> None:
-        """RFC 5321 section 4.1.1.8."""
-        self.reply(214, "2.0.0", b" ".join(sorted(self.commands)).decode("ascii"))
-
-    def do_VRFY(self, rest: bytes) -> None:
-        """RFC 5321 section 7.3: nobody is told who is here."""
-        self.reply(252, "2.1.5", "send a message and see")
-
-    def do_STARTTLS(self, rest: bytes) -> None:
-        """RFC 3207: from here on TLS, and what was said before does not count."""
-        if rest:
-            self.error(501, "5.5.4", "STARTTLS takes no argument")
-            return
-        if self.canStartTLS and not self.startedTLS:
-            # What was sent behind it in clear text may be somebody else's; RFC 3207
-            # section 5 knows the attack, and Twisted would carry out the commands.
-            discarded = self.lines.take()
-            if discarded:
-                self.note(f"{len(discarded)} octets behind STARTTLS thrown away")
-            self.forget()
-        self.ext_STARTTLS(rest)
-
-    def forget(self) -> None:
-        """Know nothing of the client any more."""
-        self.abandon()
-        self._client_name = None
-
     @property
     def may_log_in(self) -> bool:
         """Whether AUTH is in its place: behind EHLO and not within a message (RFC 4954 section 4)."""
-        return self._client_name is not None and self._transaction is None
+        return self.client_name is not None and self._transaction is None
 
     # -- the envelope --------------------------------------------------------------------
 
     def do_MAIL(self, rest: bytes) -> None:
         """RFC 5321 section 4.1.1.2."""
-        if self._client_name is None:
+        if self.client_name is None:
             self.error(503, "5.5.1", "EHLO comes first")
         elif self._transaction is not None:
             self.error(503, "5.5.1", "one sender for each message; RSET begins anew")
         else:
             settings = self.settings
-            utf8 = settings.smtputf8 and self._extended
+            utf8 = settings.smtputf8 and self.extended
             try:
                 sender = mail_from(rest, utf8=utf8, largest=settings.largest_message)
             except BadEnvelope as error:
@@ -269,23 +128,30 @@ class SMTPServer(Connection):
         self.hold(self._rcpt(transaction, address))
 
     async def _rcpt(self, transaction: Transaction, address: Address) -> None:
-        begun: dict[str, Incoming] = {}
         try:
             users = await self.settings.recipients.resolve(address)
+        except NotOurs:
+            self.unknown(550, "5.7.1", "relaying denied: only mail for our own users is taken")
+            return
+        except NoSuchMailbox:
+            self.unknown(550, "5.1.1", "no such user here")
+            return
+        except StoreTrouble as error:
+            self._put_off(error)
+            return
+        octets = transaction.sender.size or 0
+        begun: dict[str, Incoming] = {}
+        try:
             for user in users:
                 if user not in transaction.incomings:
-                    incoming = self.settings.delivery.begin(user, transaction.sender.size or 0)
+                    incoming = self.settings.delivery.begin(user, octets)
                     begun[user] = await incoming if isinstance(incoming, Deferred) else incoming
-        except (NotOurs, StoreTrouble) as error:
+        except StoreTrouble as error:
+            # Also if the store has no mailbox for this user: there is such a user, so
+            # something is wrong here, and nothing with the mail.
             for incoming in begun.values():
                 incoming.abort()
-            if isinstance(error, NotOurs):
-                self.unknown(550, "5.7.1", "relaying denied: only mail for our own users is taken")
-            elif isinstance(error, NoSuchMailbox):
-                self.unknown(550, "5.1.1", "no such user here")
-            else:
-                log_trouble(error)
-                self.reply(*answer_to(error, at_end=False))
+            self._put_off(error, octets)
             return
         transaction.incomings.update(begun)
         if self._transaction is not transaction:
@@ -294,6 +160,10 @@ class SMTPServer(Connection):
             return
         transaction.recipients.append((address, users))
         self.reply(250, "2.1.5", "recipient ok")
+
+    def _put_off(self, error: StoreTrouble, octets: int = 0) -> None:
+        log_trouble(error)
+        self.reply(*answer_to(error, octets))
 
     def unknown(self, code: int, enhanced: str, text: str) -> None:
         """Refuse a recipient; many of them look as if somebody tried names."""
@@ -304,11 +174,9 @@ class SMTPServer(Connection):
     def do_DATA(self, rest: bytes) -> None:
         """RFC 5321 section 4.1.1.4."""
         transaction = self._transaction
-        if rest:
-            self.error(501, "5.5.4", "DATA takes no argument")
-        elif transaction is None or not transaction.recipients:
+        if transaction is None or not transaction.recipients:
             self.error(503, "5.5.1", "MAIL and RCPT come first")
-        elif not self._line_was_crlf:
+        elif not self.line_was_crlf:
             # Whoever ends lines so (netcat does) could never end the message: only
             # CR LF . CR LF does, see framing.py.
             self.error(500, "5.5.2", "a message needs lines that end in CR LF; use telnet, or nc -C")
@@ -320,20 +188,25 @@ class SMTPServer(Connection):
             self.sendCode(354, b"go on, and end with a line that is just a dot")
 
     def _trace(self, transaction: Transaction, ident: str) -> bytes:
-        addresses = [address for address, _ in transaction.recipients]
-        protocol = self.protocols[self._extended]
+        recipients = [self.settings.recipients.in_full(address) for address, _ in transaction.recipients]
+        protocol = self.protocols[self.extended]
         if transaction.sender.utf8:
             # RFC 6531 section 4.3 drops the E.
             protocol = f"UTF8{protocol.removeprefix('E')}"
         # RFC 3848: S for TLS, A for an authenticated sender.
         protocol += "S" * self.startedTLS + "A" * self.authenticated
-        return trace.return_path(transaction.sender.address) + trace.received(
-            helo=self._client_name or b"",
+        several = len(recipients) > 1
+        header = trace.return_path(transaction.sender.address)
+        if several and self.settings.original_to:
+            header += trace.original_to(recipients)
+        return header + trace.received(
+            helo=self.client_name or b"",
             peer=channel_of(self.transport).host,
             by=self.host,
             protocol=protocol,
             ident=ident,
-            recipient=addresses[0] if len(addresses) == 1 else None,
+            # Otherwise they would learn of one another.
+            recipient=None if several else recipients[0],
             seconds=self.clock.seconds(),
         )
 
@@ -348,6 +221,7 @@ class SMTPServer(Connection):
         assert message is not None
         text, rest = message.text.feed(data)
         self.lines.feed(rest)
+        self.overheard(data[: len(data) - len(rest)], message.text.finished)
         largest = self.settings.largest_message
         if message.text.octets > largest:
             message.refuse(552, "5.3.4", f"message is larger than {largest} octets")
@@ -363,11 +237,11 @@ class SMTPServer(Connection):
             # and the second may hold headers that the first did not.  So it is refused.
             message.refuse(550, "5.6.11", "a line feed without a carriage return is not allowed in a message")
         waiting: MaybeDeferred[None] = None
-        if message.refused is None:
+        if not message.given_up:
             try:
                 waiting = message.take(text)
             except StoreTrouble as error:
-                self._refuse(message, error)
+                message.fail(error)
         if waiting is not None or message.text.finished:
             self.hold(self._text_written(message, waiting))
 
@@ -376,7 +250,7 @@ class SMTPServer(Connection):
             if waiting is not None:
                 await waiting
         except StoreTrouble as error:
-            self._refuse(message, error)
+            message.fail(error)
         # Not if the connection was lost meanwhile.
         if message.text.finished and self._message is message:
             await self._message_ended(message)
@@ -386,12 +260,12 @@ class SMTPServer(Connection):
         self._message = None
         self.note(f"message of {message.text.octets} octets")
         results: Sequence[bytes | StoreTrouble] = ()
-        if message.refused is None:
+        if not message.given_up:
             try:
                 results = await message.incoming.commit(together=self.together)
             except StoreTrouble as error:
-                self._refuse(message, error)
-        if message.refused is None:
+                message.fail(error, only_one=len(message.transaction.incomings) > 1)
+        if not message.given_up:
             log.info(
                 "message {ident} delivered: {octets} octets from {sender!r} for {users}",
                 ident=message.ident,
@@ -408,8 +282,4 @@ class SMTPServer(Connection):
         :param results: for each user, in the order of ``incomings``, what ``commit``
             gave; nothing if the message was refused.
         """
-        self.reply(*message.refused or (250, "2.0.0", f"delivered as {message.ident}"))
-
-    def _refuse(self, message: Message, error: StoreTrouble) -> None:
-        log_trouble(error)
-        message.refuse(*answer_to(error, at_end=True))
+        self.reply(*message.answer or (250, "2.0.0", f"delivered as {message.ident}"))

@@ -34,8 +34,9 @@ from ..interfaces import (
 from ..wire import decode_base64
 from . import limits
 from .connection import Connection
+from .dialogue import Settings
 from .envelope import Sender
-from .smtp import Settings, SMTPServer
+from .smtp import SMTPServer
 from .transaction import Answer
 
 __all__ = ["SenderRealm", "SubmissionServer"]
@@ -190,7 +191,9 @@ class SubmissionServer(SMTPServer):
         """RFC 4954 section 4."""
         name, _, initial = rest.partition(b" ")
         mechanism = name.upper().decode("ascii", "replace")
-        if not self.may_log_in or self._login.user is not None:
+        if not name:
+            self.error(501, "5.5.4", "AUTH needs the name of a mechanism")
+        elif not self.may_log_in or self._login.user is not None:
             self.error(503, "5.5.1", "AUTH comes behind EHLO, before MAIL, once")
         elif mechanism in self._mechanisms():
             try:

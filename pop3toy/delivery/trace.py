@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from email.utils import formatdate
 
 from .envelope import Address
 
-__all__ = ["begins_with_header", "received", "return_path"]
+__all__ = ["begins_with_header", "original_to", "received", "return_path"]
 
 # RFC 5322 section 2.2: a field name is printable ASCII without a colon.
 _FIELD = re.compile(rb"[!-9;-~]+[ \t]*:")
@@ -16,6 +17,11 @@ _FIELD = re.compile(rb"[!-9;-~]+[ \t]*:")
 def return_path(sender: Address | None) -> bytes:
     """The sender of the envelope, where a bounce would go."""
     return f"Return-Path: <{sender.written if sender else ''}>\r\n".encode()
+
+
+def original_to(recipients: Sequence[Address]) -> bytes:
+    """Whom the message was for, a line for each, as Postfix writes it."""
+    return b"".join(f"X-Original-To: {recipient.written}\r\n".encode() for recipient in recipients)
 
 
 def received(
@@ -33,7 +39,9 @@ def received(
     """
     # Nothing that ends a comment or a line: the header is ours to write.
     name = re.sub(rb"[^A-Za-z0-9.:_\[\]-]", b"?", helo[:255]) or b"unknown"
-    where = "unix socket" if peer == "unix" else f"[{peer}]"
+    # RFC 5321 section 4.1.3: an address of IPv6 says so.
+    address = f"IPv6:{peer.partition('%')[0]}" if ":" in peer else peer
+    where = "unix socket" if peer == "unix" else f"[{address}]"
     for_whom = f"\r\n\tfor <{recipient.written}>" if recipient else ""
     return (
         b"Received: from %b (%b)\r\n\tby %b (pop3toy) with %b id %b"

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from twisted.logger import Logger
 
-from ..errors import NoSuchMailbox, OverQuota, StoreFull, StoreTrouble
+from ..errors import OverQuota, StoreFull, StoreTrouble
 from ..interfaces import Incoming, MaybeDeferred, SharedIncoming
 from . import limits, trace
 from .envelope import Address, Sender
@@ -51,17 +51,43 @@ class Message:
         self.incoming = incoming
         self.ident = ident
         self.text = MessageText()
-        #: The reply, once it is clear that the message is not taken.
-        self.refused: Answer | None = None
+        # What is wrong with the message itself, and what the store says.
+        self._refused: Answer | None = None
+        self._trouble: StoreTrouble | None = None
+        self._only_one = False
         # Waits until the first line has been seen.
         self._header = header
         self._start = b""
 
+    @property
+    def given_up(self) -> bool:
+        """Whether it is not taken; the client hears so behind its end, where it listens."""
+        return self._refused is not None or self._trouble is not None
+
     def refuse(self, code: int, enhanced: str, text: str) -> None:
-        """Take no more of it; the client hears so behind its end, where it listens."""
-        if self.refused is None:
-            self.refused = (code, enhanced, text)
+        """Take no more of it: something is wrong with the message."""
+        if self._refused is None:
+            self._refused = (code, enhanced, text)
             self.incoming.abort()
+
+    def fail(self, error: StoreTrouble, *, only_one: bool = False) -> None:
+        """Take no more of it: the store cannot.
+
+        :param only_one: it could, if it were not for one of several users.
+        """
+        log_trouble(error)
+        if self._trouble is None:
+            self._trouble, self._only_one = error, only_one
+            self.incoming.abort()
+
+    @property
+    def answer(self) -> Answer | None:
+        """The reply behind its end if it was given up."""
+        if self._refused is None and self._trouble is not None:
+            # One user with little room must not send it back for all: it is tried again,
+            # and whoever announces its size then hears at RCPT whom it is too large for.
+            return answer_to(self._trouble, 0 if self._only_one else self.text.octets)
+        return self._refused
 
     def take(self, text: bytes) -> MaybeDeferred[None]:
         """Hand text on to the store."""
@@ -75,23 +101,18 @@ class Message:
         return self.incoming.write(text)
 
 
-def answer_to(error: StoreTrouble, *, at_end: bool) -> Answer:
+def answer_to(error: StoreTrouble, octets: int) -> Answer:
     """The reply to a store that cannot take a message.
 
-    :param at_end: behind the message, not behind RCPT.
+    :param octets: how large it is, as far as that is known.
     """
     if isinstance(error, OverQuota):
-        # A full mailbox may be emptied soon; a message that does not fit into what is
-        # left would be sent in vain for days.
-        return (
-            (552, "5.2.2", "it does not fit into the mailbox")
-            if at_end
-            else (452, "4.2.2", "mailbox is full")
-        )
+        if error.holds is not None and octets > error.holds:
+            # However empty the mailbox is: the sender would try in vain for days.
+            return 552, "5.2.3", f"message is larger than this mailbox, which holds {error.holds} octets"
+        return 452, "4.2.2", "mailbox is full"
     if isinstance(error, StoreFull):
         return 452, "4.3.1", "no room for mail at the moment"
-    if isinstance(error, NoSuchMailbox):
-        return 550, "5.1.1", "no such user here"
     return 451, "4.3.0", "mail cannot be stored at the moment, please try again later"
 
 

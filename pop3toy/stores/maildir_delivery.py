@@ -2,7 +2,8 @@
 
 What lives here: whose Maildir, the quota, the names of messages, and what is left
 of a server that was killed.  What must not: octets and fsyncs (``maildir_spool.py``),
-how a session reads a Maildir (``maildir.py``), and anything of SMTP.
+how much is used already (``maildir_usage.py``), how a session reads a Maildir
+(``maildir.py``), and anything of SMTP.
 
 The order, for each message: all octets into ``tmp/``, fsync of the file, its
 name in ``new/``, fsync of ``new/``.  After a crash at any moment there is either
@@ -17,7 +18,6 @@ import itertools
 import os
 import re
 import socket
-import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -25,12 +25,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from ..errors import OverQuota, StoreTrouble
+from ..errors import StoreTrouble
 from ..interfaces import Incoming, ISharedDelivery, MaybeDeferred, SharedIncoming
 from ..threads import RunInThread
 from ..wire import uid_is_valid
 from .directory_syncs import DirectorySyncs, fsync_directory
-from .maildir_spool import Spool, Target, octets_used, trouble
+from .maildir_spool import Spool
+from .spool_file import Target, fit_in, trouble
+from .turns import Turns
 
 __all__ = ["MaildirDelivery"]
 
@@ -75,7 +77,7 @@ class MaildirDelivery:
         self._created: set[str] = set()
         self._run_in_thread = run_in_thread
         self._directories = DirectorySyncs(run_in_thread)
-        self._naming = threading.Lock()
+        self._turns = Turns()
 
     def begin(self, user: str, octets: int = 0) -> Deferred[Incoming]:
         """See :class:`IDelivery`; what does not fit fails with ``OverQuota`` here already."""
@@ -85,8 +87,12 @@ class MaildirDelivery:
         quota = self._quota(user)
         if isinstance(quota, Deferred):
             quota = await quota
-        target: Target = await self._run_in_thread(self._look, user, quota, octets)
-        return _Incoming(self, target)
+        maildir = await self._run_in_thread(self._look, user)
+        used = 0
+        if quota is not None:
+            async with self._turns.at([maildir]):
+                used = await self._run_in_thread(fit_in, maildir, octets, quota, self._clock.seconds)
+        return _Incoming(self, Target(maildir, quota, used))
 
     def share(self, incomings: Sequence[Incoming]) -> SharedIncoming:
         """See :class:`ISharedDelivery`: one file, and a hard link for each further user."""
@@ -98,7 +104,8 @@ class MaildirDelivery:
 
     def spool(self, targets: Sequence[Target]) -> Spool:
         """An empty message on its way to these Maildirs."""
-        return Spool(targets, self.new_name, self._naming, self._run_in_thread, self._directories)
+        now, run_in_thread = self._clock.seconds, self._run_in_thread
+        return Spool(targets, self.new_name, self._turns, now, run_in_thread, self._directories)
 
     def new_name(self) -> str:
         """A name that no message on this host or another ever had."""
@@ -109,7 +116,7 @@ class MaildirDelivery:
 
     # -- what follows runs in a thread ---------------------------------------------
 
-    def _look(self, user: str, quota: int | None, octets: int) -> Target:
+    def _look(self, user: str) -> str:
         maildir = self._locate(user)
         try:
             if maildir not in self._created:
@@ -118,12 +125,9 @@ class MaildirDelivery:
                     fsync_directory(directory)
                 self._created.add(maildir)
             self._sweep(maildir)
-            used = 0 if quota is None else octets_used(maildir)
         except OSError as error:
             raise trouble(error) from error
-        if quota is not None and (used >= quota or used + octets > quota):
-            raise OverQuota
-        return Target(maildir, quota, used)
+        return maildir
 
     def _sweep(self, maildir: str) -> None:
         """Remove what a server that was killed left in tmp/; other programs' files are theirs."""

@@ -66,7 +66,8 @@ class MaildirPaths:
         """The path of a user's Maildir, which exists and does not lead out of the tree.
 
         :raises pop3toy.errors.NoSuchMailbox: if there is none.
-        :raises pop3toy.errors.StoreTrouble: if it cannot be reached.
+        :raises pop3toy.errors.StoreTrouble: if it cannot be reached, or the folder
+            above all Maildirs is not there.
         """
         os.close(self.open(user))
         return self.path(user)
@@ -82,6 +83,12 @@ class MaildirPaths:
         try:
             return self._descend(parts)
         except FileNotFoundError:
+            if not os.path.isdir(self.root):
+                # A disk that is not mounted must not look like users who are gone, nor
+                # be replaced by a folder in its place.
+                raise StoreTrouble(
+                    detail=f"there is no folder {self.root!r} for the Maildirs; is its disk mounted?"
+                ) from None
             if not self._create:
                 advice = "make it (with new, cur and tmp in it) or start with --create"
                 raise NoSuchMailbox(detail=f"no Maildir at {self.path(user)!r}; {advice}") from None

@@ -1,81 +1,68 @@
-"""The spool file of a delivery: a message in ``tmp/`` and its way to ``new/``.
+"""A message on its way into Maildirs: gathered, written in threads, made durable, named.
 
-What lives here: the octets of one message, on the disk once whoever gets it,
-its final names and the fsyncs, and the conversion to the line ends of a Maildir.
-What must not: who gets it and why (``maildir_delivery.py``).
-
-Methods named in the lower half run in a thread; at most one for each spool.
+What lives here: when the disk is touched, who takes turns, the fsyncs of directories,
+and the conversion to the line ends of a Maildir.  What must not: files
+(``spool_file.py``), and who gets the message and why (``maildir_delivery.py``).
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-import shutil
-import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from ..errors import OverQuota, StoreFull, StoreTrouble
+from ..errors import OverQuota, StoreTrouble
 from ..interfaces import MaybeDeferred
 from ..threads import RunInThread
 from ..wire import Encoder
 from .directory_syncs import DirectorySyncs
+from .spool_file import SpoolFile, Target, fit_in, take_back, trouble
+from .turns import Turns
 
-__all__ = ["Spool", "Target", "octets_used", "trouble"]
+__all__ = ["Spool"]
 
 #: Octets that gather in memory before they go to the file: a message of the
 #: usual size costs one trip to a thread, a large one is bounded by this.
 SPILL: Final = 256 * 1024
 
-_SIZE_IN_NAME = re.compile(r",S=(\d+)")
 _CRLF_ALONE = re.compile(rb"(?<!\r)\r\n")
 
 log = Logger()
 
 
-class Target(NamedTuple):
-    """One Maildir that a message is on its way to."""
-
-    maildir: str
-    #: Octets that it may hold, or ``None``.
-    quota: int | None
-    #: Octets that it held when the delivery began; 0 without a quota.
-    used: int
-
-
 class Spool:
-    """One message in ``tmp/``.  What is small stays in memory; the disk is touched in threads only.
+    """One message.  What is small stays in memory; the disk is touched in threads only, one at a time.
 
     :param targets: the Maildirs that it goes to, at least one.
     :param new_name: gives a name that no message ever had.
-    :param naming: between the look at a quota and the new name nobody else may
-        add one; shared by all spools of a store.
+    :param turns: whose it is to use up a quota; shared by all spools of a store.
+    :param now: the time of day, in seconds.
     """
 
     def __init__(
         self,
         targets: Sequence[Target],
         new_name: Callable[[], str],
-        naming: threading.Lock,
+        turns: Turns,
+        now: Callable[[], float],
         run_in_thread: RunInThread,
         directories: DirectorySyncs,
     ) -> None:
         self._targets = targets
-        self._new_name = new_name
-        self._naming = naming
+        self._file = SpoolFile(targets, new_name, now)
+        self._turns = turns
+        self._now = now
         self._run_in_thread = run_in_thread
         self._directories = directories
-        # What is left of the largest quota: what does not fit there fits nowhere.
-        rooms = [None if target.quota is None else target.quota - target.used for target in targets]
-        self._room = None if None in rooms else max(room for room in rooms if room is not None)
-        self._path = ""
-        self._name = ""
-        self._file: int | None = None
+        #: Those that have a quota, and what is left of it; what does not fit into the
+        #: largest one fits nowhere.
+        self._quotas = [(target.maildir, target.quota) for target in targets if target.quota is not None]
+        self._limited = len(self._quotas) == len(targets)
+        self._room = max((target.quota or 0) - target.used for target in targets)
         self._pending: list[bytes] = []
         self._pending_octets = 0
         self._held = b""
@@ -83,26 +70,48 @@ class Spool:
         self._wire = Encoder()
         self._working = False
         self._over = False
+        self._given_up = False
 
     def write(self, chunk: bytes) -> MaybeDeferred[None]:
         """Take a chunk; a Deferred asks to wait.
 
-        :raises pop3toy.errors.OverQuota: when it is more than any target may hold.
+        :raises pop3toy.errors.OverQuota: (or fails with) when it is more than any
+            target may hold.
         """
         assert not self._over, "written to after its end"
         chunk, self._held = _line_feeds(self._held + chunk)
         self._add(chunk)
-        if self._room is not None and self._size > self._room:
-            raise OverQuota
+        if self._limited and self._size > self._room:
+            largest = max(quota for _, quota in self._quotas)
+            if self._size > largest:
+                raise OverQuota(holds=largest)
+            return Deferred.fromCoroutine(self._look_for_room())
         if self._pending_octets < SPILL:
             return None
-        return Deferred.fromCoroutine(self._in_thread(self._spill))
+        return Deferred.fromCoroutine(self._in_thread(self._file.append, self._gathered()))
 
     def _add(self, data: bytes) -> None:
         self._pending.append(data)
         self._pending_octets += len(data)
         self._size += len(data)
         self._wire.feed(data)
+
+    def _gathered(self) -> Sequence[bytes]:
+        pending, self._pending, self._pending_octets = self._pending, [], 0
+        return pending
+
+    async def _look_for_room(self) -> None:
+        """There was too little when it began; somebody may have removed mail since."""
+        refused: OverQuota | None = None
+        for maildir, quota in self._quotas:
+            try:
+                async with self._turns.at([maildir]):
+                    used = await self._in_thread(fit_in, maildir, self._size, quota, self._now)
+                self._room = max(self._room, quota - used)
+            except OverQuota as error:
+                refused = error
+        if refused is not None and self._size > self._room:
+            raise OverQuota(holds=max(quota for _, quota in self._quotas))
 
     async def commit(self, *, together: bool) -> list[str | StoreTrouble]:
         """Write, fsync, give it its names, fsync those.
@@ -115,7 +124,7 @@ class Spool:
         self._over = True
         self._add(self._held)
         self._wire.finish()
-        names: list[str | StoreTrouble] = await self._in_thread(self._finish, together)
+        names = await self._named(together)
         # All at once: the fsyncs of several directories run in several threads.
         syncs = [
             self._directories.sync(os.path.join(target.maildir, "new"))
@@ -130,25 +139,45 @@ class Spool:
                 except OSError as error:
                     # Visible, but perhaps gone after a crash: nobody may be told that it is there.
                     results[number] = trouble(error)
-                    await self._run_in_thread(_take_back, [self._final_path(number, name)])
+                    await self._run_in_thread(take_back, [self._targets[number].path(name)])
         refused = [result for result in results if isinstance(result, StoreTrouble)]
         if refused and (together or len(refused) == len(results)):
-            paths = [self._final_path(n, name) for n, name in enumerate(results) if isinstance(name, str)]
-            await self._run_in_thread(_take_back, paths)
+            there = zip(self._targets, results, strict=True)
+            paths = [target.path(name) for target, name in there if isinstance(name, str)]
+            await self._run_in_thread(take_back, paths)
             raise refused[0]
         return results
+
+    async def _named(self, together: bool) -> list[str | StoreTrouble]:
+        names: list[str | StoreTrouble]
+        how = (f",S={self._size},W={self._wire.octets}", self._size, together)
+        if not self._quotas:
+            names = await self._in_thread(self._at_once, self._gathered(), *how)
+            return names
+        # Its octets need not wait for others' turns, only its names do.
+        await self._in_thread(self._file.make_durable, self._gathered())
+        async with self._turns.at([maildir for maildir, _ in self._quotas]):
+            names = await self._in_thread(self._file.give_names, *how)
+        return names
+
+    def _at_once(
+        self, pieces: Sequence[bytes], ending: str, octets: int, together: bool
+    ) -> list[str | StoreTrouble]:
+        """In a thread: one trip to it where nobody has to wait for a turn."""
+        self._file.make_durable(pieces)
+        return self._file.give_names(ending, octets, together)
 
     def abort(self) -> None:
         """Leave nothing behind."""
         if not self._over:
-            self._over = True
+            self._over = self._given_up = True
             self._pending.clear()
             if not self._working:
                 self._discard_later()
 
     def _discard_later(self) -> None:
-        if self._file is not None:
-            self._run_in_thread(self._discard).addErrback(
+        if self._file.exists:
+            self._run_in_thread(self._file.discard).addErrback(
                 lambda failure: log.failure("a file was left in tmp/", failure=failure)
             )
 
@@ -158,118 +187,9 @@ class Spool:
             return await self._run_in_thread(work, *args)
         finally:
             self._working = False
-            if self._over:
-                # Aborted while the thread was writing; after a commit there is nothing left.
+            if self._given_up:
+                # While the thread was writing.
                 self._discard_later()
-
-    def _final_path(self, number: int, name: str) -> str:
-        return os.path.join(self._targets[number].maildir, "new", name)
-
-    # -- what follows runs in a thread ---------------------------------------------
-
-    def _spill(self) -> None:
-        pending, self._pending, self._pending_octets = self._pending, [], 0
-        try:
-            if self._file is None:
-                self._name = self._new_name()
-                path = os.path.join(self._targets[0].maildir, "tmp", self._name)
-                self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-                self._path = path
-            for data in pending:
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(self._file, view) :]
-        except OSError as error:
-            raise trouble(error) from error
-
-    def _finish(self, together: bool) -> list[str | StoreTrouble]:
-        try:
-            self._spill()
-            assert self._file is not None
-            try:
-                os.fsync(self._file)
-            except OSError as error:
-                raise trouble(error) from error
-            with self._naming:
-                return self._give_names(together)
-        finally:
-            self._discard()
-
-    def _give_names(self, together: bool) -> list[str | StoreTrouble]:
-        names: list[str | StoreTrouble] = []
-        paths: list[str] = []
-        for number, target in enumerate(self._targets):
-            # A name of its own for each: one unique-id in two Maildirs would be a
-            # trap for whoever moves a message from one to the other.
-            name = self._name if number == 0 else self._new_name()
-            name = f"{name},S={self._size},W={self._wire.octets}"
-            try:
-                if target.quota is not None and octets_used(target.maildir) + self._size > target.quota:
-                    raise OverQuota
-                path = self._final_path(number, name)
-                self._link(path, target, last=number == len(self._targets) - 1)
-                paths.append(path)
-                names.append(name)
-            except (OSError, StoreTrouble) as error:
-                why = trouble(error) if isinstance(error, OSError) else error
-                if together:
-                    _take_back(
-                        [self._final_path(n, name) for n, name in enumerate(names) if isinstance(name, str)]
-                    )
-                    raise why from error
-                names.append(why)
-        return names
-
-    def _link(self, path: str, target: Target, *, last: bool) -> None:
-        try:
-            if last:
-                os.rename(self._path, path)
-                self._path = ""
-            else:
-                os.link(self._path, path)
-        except OSError as error:
-            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS):
-                raise
-            self._copy(path, target)
-
-    def _copy(self, path: str, target: Target) -> None:
-        """For a Maildir on another file system, or on one without hard links."""
-        own = os.path.join(target.maildir, "tmp", self._new_name())
-        try:
-            with open(self._path, "rb") as source, open(own, "xb", opener=_private) as copy:
-                shutil.copyfileobj(source, copy, SPILL)
-                copy.flush()
-                os.fsync(copy.fileno())
-            os.rename(own, path)
-        except BaseException:
-            _take_back([own])
-            raise
-
-    def _discard(self) -> None:
-        file, self._file = self._file, None
-        if file is not None:
-            os.close(file)
-        path, self._path = self._path, ""
-        if path:
-            _take_back([path])
-
-
-def octets_used(maildir: str) -> int:
-    """Octets of all messages of a Maildir, from their names where those say it.  Blocks."""
-    total = 0
-    for part in ("new", "cur"):
-        with os.scandir(os.path.join(maildir, part)) as files:
-            for file in files:
-                told = _SIZE_IN_NAME.search(file.name)
-                if told:
-                    total += int(told[1])
-                elif not file.name.startswith("."):
-                    try:
-                        total += file.stat().st_size
-                    except FileNotFoundError:
-                        # Read and removed meanwhile.
-                        continue
-    return total
 
 
 def _line_feeds(data: bytes) -> tuple[bytes, bytes]:
@@ -288,26 +208,3 @@ def _line_feeds(data: bytes) -> tuple[bytes, bytes]:
     if b"\r\r\n" in data:
         return _CRLF_ALONE.sub(b"\n", data), held
     return data.replace(b"\r\n", b"\n"), held
-
-
-def _take_back(paths: Sequence[str]) -> None:
-    for path in paths:
-        try:
-            os.unlink(path)
-        except OSError as error:
-            if error.errno != errno.ENOENT:
-                log.error("cannot remove {path}: {why}", path=path, why=error.strerror)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
-
-
-def trouble(error: OSError) -> StoreTrouble:
-    """What a delivery says about an error of the file system."""
-    detail = f"{error.strerror}: {error.filename or 'spool file'}"
-    if error.errno == errno.EDQUOT:
-        return OverQuota(detail=detail)
-    if error.errno == errno.ENOSPC:
-        return StoreFull(detail=detail)
-    return StoreTrouble("the mailbox cannot be written to at the moment", detail=detail)

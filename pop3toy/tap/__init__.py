@@ -27,9 +27,10 @@ from ..stores.maildir import MaildirStore
 from ..threads import WorkerThreads
 from ..transcript import WriterTranscript
 from .access import Access, server_tls
-from .mail_in import listen_for_mail, maildir_delivery, recipients_of_all, recipients_of_users
+from .mail_in import listen_for_mail, maildir_delivery
 from .ports import Ports, refuse_to_start
 from .premises import Premises, alone
+from .recipients import recipients_of_all, recipients_of_users
 
 __all__ = ["Options", "makeService"]
 
@@ -99,7 +100,7 @@ def assemble(options: Options, reactor: Any, premises: Premises) -> OrderedServi
         if options.maildirs is None:
             recipients = recipients_of_all(next(iter(accounts)))
         else:
-            recipients = recipients_of_users(options, access, options.maildirs)
+            recipients = recipients_of_users(options, reactor, server, access)
         listen_for_mail(
             options,
             reactor,

@@ -5,31 +5,24 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamServerEndpoint
-from twisted.logger import Logger
-from twisted.python.failure import Failure
 
-from ..delivery.aliases import AliasFile, BadAliases
-from ..delivery.envelope import parse_address
 from ..delivery.factory import lmtp_factory, smtp_factory, submission_factory
 from ..delivery.quota import quota_of
-from ..delivery.recipients import Recipients, find_by
+from ..delivery.recipients import Recipients
 from ..delivery.submission import SenderRealm
-from ..errors import NoSuchMailbox
-from ..interfaces import IDelivery, ITranscript, MaybeDeferred
+from ..interfaces import IDelivery, ITranscript
 from ..meters import LogMeter
 from ..options import Options
 from ..stores.maildir_delivery import MaildirDelivery
 from ..stores.maildir_paths import MaildirPaths
 from ..threads import RunInThread
 from .access import Access
-from .ports import Ports, refuse_to_start
+from .ports import Ports
 from .premises import Premises
+from .recipients import look_for_postmaster
 
-log = Logger()
-
-__all__ = ["listen_for_mail", "maildir_delivery", "recipients_of_all", "recipients_of_users"]
+__all__ = ["listen_for_mail", "maildir_delivery"]
 
 
 def maildir_delivery(
@@ -42,41 +35,6 @@ def maildir_delivery(
         paths.locate, run_in_thread, reactor, quota=quota_of(find), host=host
     )
     return delivery
-
-
-def recipients_of_all(user: str) -> Recipients:
-    """A mail trap: whatever the address, one user gets it."""
-    return Recipients(lambda name: None, catch_all=user, any_domain=True)
-
-
-def recipients_of_users(options: Options, access: Access, paths: MaildirPaths) -> Recipients:
-    """The users of the accounts, or, where a checker cannot tell who they are, of the Maildirs."""
-
-    def known(user: str) -> MaybeDeferred[bool]:
-        exists = access.sources.exists(user)
-        if isinstance(exists, Deferred):
-            return exists.addCallback(lambda yes: yes or has_maildir(user))
-        return exists or has_maildir(user)
-
-    def has_maildir(user: str) -> bool:
-        if not options["credCheckers"]:
-            return False
-        try:
-            paths.locate(user)
-        except NoSuchMailbox:
-            return False
-        return True
-
-    domains = options["domain"] or ["localhost"]
-    catch_all = options["catch-all"]
-    plain = Recipients(find_by(known), domains=domains, catch_all=catch_all)
-    if options["aliases"] is None:
-        return plain
-    try:
-        aliases = AliasFile(options["aliases"], plain.ours)
-    except (BadAliases, OSError) as error:
-        refuse_to_start(f"--aliases {options['aliases']}: {getattr(error, 'strerror', None) or error}")
-    return Recipients(find_by(known), domains=domains, aliases=aliases, catch_all=catch_all)
 
 
 def listen_for_mail(
@@ -96,6 +54,7 @@ def listen_for_mail(
         "host": options["hostname"] or socket.getfqdn(),
         "transcript": transcript,
         "numbers": premises.numbers,
+        "original_to": options.maildirs is None,
     }
     if options["max-message-size"] is not None:
         shared["largest_message"] = options["max-message-size"]
@@ -121,15 +80,4 @@ def listen_for_mail(
     # Whoever may connect here is a mail server that is trusted, and brings much.
     if lmtp := endpoints("", "lmtp"):
         ports.listen(lmtp, lmtp_factory(delivery, recipients, reactor, **shared), "LMTP")
-    _look_for_postmaster(recipients)
-
-
-def _look_for_postmaster(recipients: Recipients) -> None:
-    """RFC 5321 section 4.5.1: there MUST be somebody who reads mail for postmaster."""
-
-    def nobody(why: Failure) -> None:
-        why.trap(NoSuchMailbox)
-        log.warn("mail for postmaster is refused: give it to somebody with --aliases or --catch-all")
-
-    resolving = Deferred.fromCoroutine(recipients.resolve(parse_address("postmaster")))
-    resolving.addErrback(nobody).addErrback(lambda why: log.failure("looking for postmaster", why))
+    look_for_postmaster(recipients)

@@ -1,0 +1,200 @@
+"""How much a Maildir holds, for quotas: counted once, and kept up to date from then on.
+
+To count means to read all names, a third of a second for 100,000 messages.  So the
+sum lies in a note beside the folders, with the stamp that these had, for all who
+deliver: other processes of a server, and ``pop3toy deliver``.
+
+Who adds a message writes the new sum and the new stamp.  Another stamp than the one
+in the note means that somebody else was here (a session that removed messages,
+another program), and all is counted again.  Two changes within one tick of the file
+system's clock leave the same stamp, though; so nobody is refused on the word of a
+note that is not *sure*, which it is when it was counted while the folders had been
+at rest for a while.  What another program adds in the same tick as we do, and does not
+take down, may be used beyond the quota, until all is counted again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, NamedTuple, Self
+
+from twisted.logger import Logger
+
+from ..errors import OverQuota, StoreTrouble
+from .maildir_folders import Stamp, look, open_folder
+from .maildir_notes import read_note, remove_note, write_note
+
+__all__ = ["FILE_NAME", "Usage"]
+
+log = Logger()
+
+FILE_NAME = "pop3toy-usage"
+_MAGIC = b"pop3toy-usage 1"
+_MOST = 1000
+_SIZE_IN_NAME = re.compile(r",S=(\d+)")
+
+#: Seconds within which two changes of a directory may leave the same time on it;
+#: FAT and some network file systems count in twos.
+TICK: Final = 2.0
+
+#: Seconds after which a sum that is not sure is counted again, as Maildir++ does it.
+RECOUNT: Final = 900.0
+
+#: Seconds that another process may keep us waiting.  Its turn is short, unless it
+#: counts; and the owner of a Maildir must not be able to stop deliveries.
+PATIENCE: Final = 1.0
+_PAUSE: Final = 0.005
+
+
+class _Note(NamedTuple):
+    octets: int
+    stamp: Stamp
+    #: Whether nothing can have changed unseen.
+    sure: bool
+    #: How often all was counted so far.
+    counts: int
+    #: When it was counted last, in seconds.
+    counted: int
+
+
+class Usage:
+    """A turn at one Maildir: between the look at a quota and the new name nobody adds another.
+
+    A context manager.  Blocks; and of one process only one at a time may be at the
+    same Maildir, or they keep each other waiting.
+
+    :param now: the time of day, in seconds.
+    """
+
+    def __init__(self, maildir: str, now: Callable[[], float]) -> None:
+        self._path = maildir
+        self._now = now
+        self._octets = 0
+
+    def __enter__(self) -> Self:
+        self._maildir = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            note = self._load()
+            self._counts_before = note.counts if note is not None else 0
+            self._lock = open_folder(self._maildir, "new")
+            self._locked = _lock(self._lock)
+        except BaseException:
+            os.close(self._maildir)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._lock)
+        os.close(self._maildir)
+
+    def fit(self, octets: int, quota: int) -> int:
+        """See whether so many more may be added.
+
+        :return: the octets that are there already.
+        :raises pop3toy.errors.OverQuota: if not.
+        """
+        note = self._current()
+        if _over(note, octets, quota) and not (note.sure or self._counted_meanwhile(note)):
+            note = self._count()
+        if _over(note, octets, quota):
+            raise OverQuota(holds=quota)
+        self._octets = note.octets
+        return note.octets
+
+    def add(self, octets: int) -> None:
+        """Take down that so many were added, behind ``fit``.  Never fails: they are there."""
+        try:
+            note = self._load() if self._locked else None
+            if note is not None:
+                now = look(self._maildir)
+                self._save(note._replace(octets=self._octets + octets, stamp=now, sure=False))
+            else:
+                # Somebody else may be writing as well: then let it be counted.
+                remove_note(self._maildir, FILE_NAME)
+        except (OSError, StoreTrouble) as error:
+            log.warn("{maildir}: what it holds cannot be noted: {why}", maildir=self._path, why=error)
+
+    def _current(self) -> _Note:
+        note = self._load() if self._locked else None
+        if note is None or note.stamp != look(self._maildir):
+            return self._count()
+        if not note.sure and abs(self._now() - note.counted) > RECOUNT:
+            return self._count()
+        return note
+
+    def _counted_meanwhile(self, note: _Note) -> bool:
+        # One that was under way when we came may have begun before.
+        return note.counts >= self._counts_before + 2
+
+    def _count(self) -> _Note:
+        before = look(self._maildir)
+        octets = _octets_used(self._path)
+        at_rest = self._now() - before.changed / 1e9 > TICK
+        known = self._load()
+        note = _Note(
+            octets,
+            before,
+            sure=at_rest and look(self._maildir) == before,
+            counts=(known.counts if known is not None else 0) + 1,
+            counted=int(self._now()),
+        )
+        if self._locked:
+            self._save(note)
+        return note
+
+    def _load(self) -> _Note | None:
+        body = read_note(self._maildir, FILE_NAME, _MAGIC, _MOST)
+        try:
+            octets, sure, counts, counted, *stamp = map(int, (body or b"").split())
+            return _Note(octets, Stamp(*stamp), bool(sure), counts, counted)
+        except (ValueError, TypeError):
+            return None
+
+    def _save(self, note: _Note) -> None:
+        numbers = (note.octets, note.sure, note.counts, note.counted, *note.stamp)
+        body = b" ".join(b"%d" % number for number in numbers) + b"\n"
+        write_note(self._maildir, FILE_NAME, _MAGIC, body)
+
+
+def _over(note: _Note, octets: int, quota: int) -> bool:
+    return note.octets >= quota or note.octets + octets > quota
+
+
+def _lock(folder: int) -> bool:
+    """Take turns with other processes; false if one does not let go, or the file system has no locks."""
+    pause = threading.Event()
+    for _ in range(int(PATIENCE / _PAUSE)):
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pause.wait(_PAUSE)
+        except OSError:
+            return False
+        else:
+            return True
+    return False
+
+
+def _octets_used(maildir: str) -> int:
+    """Octets of all messages of a Maildir, from their names where those say it."""
+    total = 0
+    for part in ("new", "cur"):
+        with os.scandir(os.path.join(maildir, part)) as files:
+            for file in files:
+                told = _SIZE_IN_NAME.search(file.name)
+                if told:
+                    total += int(told[1])
+                elif not file.name.startswith("."):
+                    try:
+                        total += file.stat().st_size
+                    except FileNotFoundError:
+                        # Read and removed meanwhile.
+                        continue
+    return total

@@ -1,0 +1,226 @@
+"""What a Maildir holds, for quotas: exact, and without reading all names for each message."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred, execute
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from pop3toy.errors import OverQuota
+from pop3toy.stores.maildir_delivery import MaildirDelivery
+from pop3toy.stores.maildir_usage import FILE_NAME, RECOUNT, TICK, Usage
+
+QUOTA = 100
+
+
+class UsageCase(SynchronousTestCase):
+    """A Maildir with a quota, and two servers that deliver into it."""
+
+    def setUp(self) -> None:
+        self.root = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.root)
+        self.maildir = self.root / "ann"
+        for folder in ("new", "cur", "tmp"):
+            (self.maildir / folder).mkdir(parents=True)
+        self.clock = Clock()
+        self.clock.advance(1_700_000_000)
+        self.servers = [
+            MaildirDelivery(
+                lambda user: str(self.root / user), execute, self.clock, quota=lambda user: QUOTA, host=host
+            )
+            for host in ("one", "two")
+        ]
+        self.counts = 0
+        real = os.scandir
+
+        def scandir(path: Any) -> Any:
+            self.counts += str(path).endswith("/cur")
+            return real(path)
+
+        self.patch(os, "scandir", scandir)
+
+    def deliver(self, octets: int, server: int = 0) -> bool:
+        """Deliver a message of this size; whether it was taken."""
+        outcome: list[Any] = []
+        self.servers[server].begin("ann", octets).addBoth(outcome.append)
+        if not hasattr(outcome[0], "write"):
+            outcome[0].trap(OverQuota)
+            return False
+        waiting = outcome[0].write(b"x" * octets)
+        if isinstance(waiting, Deferred):
+            self.successResultOf(waiting)
+        self.successResultOf(outcome[0].commit())
+        return True
+
+    def files(self) -> list[Path]:
+        """All messages."""
+        return sorted([*(self.maildir / "new").iterdir(), *(self.maildir / "cur").iterdir()])
+
+    def used(self) -> int:
+        """What they come to."""
+        return sum(file.stat().st_size for file in self.files())
+
+    def at_rest(self) -> None:
+        """Let the folders' last change be long ago."""
+        self.clock.advance(self.maildir.joinpath("new").stat().st_ctime - self.clock.seconds() + TICK + 1)
+
+
+class UsageTests(UsageCase):
+    """The sum."""
+
+    def test_counted_once(self) -> None:
+        """However many messages come, through whichever server, the names are read once."""
+        for number in range(19):
+            self.assertTrue(self.deliver(5, number % 2))
+        self.assertEqual(self.counts, 1)
+        self.assertFalse(self.deliver(6))
+        self.assertEqual(self.used(), 95)
+
+    def test_refused_by_a_sure_note(self) -> None:
+        """A mailbox that stays full is counted once more to be sure, and not for each that is refused."""
+        self.deliver(QUOTA)
+        self.at_rest()
+        for _ in range(5):
+            self.assertFalse(self.deliver(1))
+        self.assertEqual(self.counts, 2)
+
+    @given(st.lists(st.tuples(st.sampled_from("dddr"), st.integers(0, 1), st.integers(1, 60)), max_size=12))
+    def test_exact(self, steps: list[tuple[str, int, int]]) -> None:
+        """Whatever is delivered and removed in whatever order, what fits is taken and nothing else."""
+        for file in self.files():
+            file.unlink()
+        for what, server, octets in steps:
+            if what == "r":
+                for file in self.files()[:1]:
+                    file.unlink()
+            else:
+                before = self.used()
+                fits = before < QUOTA and before + octets <= QUOTA
+                self.assertEqual(self.deliver(octets, server), fits)
+
+    def test_others_add(self) -> None:
+        """What another program puts there counts."""
+        self.deliver(10)
+        (self.maildir / "cur" / "1.other:2,S").write_bytes(b"x" * 85)
+        os.utime(self.maildir / "cur", (1, 1))
+        self.assertFalse(self.deliver(6))
+        self.assertTrue(self.deliver(5))
+
+    def test_counted_again(self) -> None:
+        """A sum that is not sure is counted again after a while."""
+        self.deliver(10)
+        self.clock.advance(RECOUNT + 1)
+        self.deliver(10)
+        self.assertEqual(self.counts, 2)
+
+    def test_room_is_made(self) -> None:
+        """A message that began when there was little room is taken if there is some when it comes."""
+        self.deliver(90)
+        incoming = self.successResultOf(self.servers[0].begin("ann"))
+        for file in self.files():
+            file.unlink()
+        waiting = incoming.write(b"x" * 50)
+        assert isinstance(waiting, Deferred)
+        self.successResultOf(waiting)
+        self.successResultOf(incoming.commit())
+        self.assertEqual(self.used(), 50)
+
+    def test_no_room_is_made(self) -> None:
+        """It is refused while it comes if there is none."""
+        self.deliver(90)
+        incoming = self.successResultOf(self.servers[0].begin("ann"))
+        waiting = incoming.write(b"x" * 50)
+        assert isinstance(waiting, Deferred)
+        self.failureResultOf(waiting, OverQuota)
+        incoming.abort()
+        self.assertEqual(list((self.maildir / "tmp").iterdir()), [])
+
+    def test_larger_than_all(self) -> None:
+        """Who is refused learns what the mailbox holds when it is empty."""
+        self.deliver(90)
+        error = self.failureResultOf(self.servers[0].begin("ann", 20), OverQuota).value
+        self.assertEqual(error.holds, QUOTA)
+        incoming = self.successResultOf(self.servers[0].begin("ann"))
+        self.assertEqual(self.assertRaises(OverQuota, incoming.write, b"x" * 101).holds, QUOTA)
+
+    def test_note_is_a_cache(self) -> None:
+        """A note that is missing, damaged, or none at all changes nothing but the work."""
+        note = self.maildir / FILE_NAME
+        self.deliver(50)
+        good = note.read_bytes()
+        for spoil in (
+            note.unlink, lambda: note.write_bytes(b""), lambda: note.write_bytes(good[:-3]),
+            lambda: note.write_bytes(good.replace(b"\n50 ", b"\n10 ")), lambda: os.mkfifo(note),
+            lambda: note.symlink_to("/etc/passwd"), lambda: note.write_bytes(b"pop3toy-usage 1 00000000\n"),
+        ):  # fmt: skip
+            spoil()
+            self.assertFalse(self.deliver(51))
+            note.unlink(missing_ok=True)
+        self.assertTrue(self.deliver(50))
+
+    def test_cannot_be_noted(self) -> None:
+        """Where no note can be written, messages come in all the same, within the quota."""
+        (self.maildir / f"{FILE_NAME}.tmp").mkdir()
+        self.assertTrue(self.deliver(60))
+        self.assertFalse(self.deliver(60))
+        self.assertTrue(self.deliver(40))
+
+    def test_locked_by_somebody(self) -> None:
+        """Somebody who holds the lock for ever delays a delivery by a moment, and changes no sum."""
+        self.deliver(60)
+        folder = os.open(self.maildir / "new", os.O_RDONLY)
+        self.addCleanup(os.close, folder)
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        with Usage(str(self.maildir), self.clock.seconds) as usage:
+            self.assertRaises(OverQuota, usage.fit, 41, QUOTA)
+            self.assertEqual(usage.fit(40, QUOTA), 60)
+            (self.maildir / "new" / "2.y,S=40").write_bytes(b"x" * 40)
+            usage.add(40)
+        self.assertFalse((self.maildir / FILE_NAME).exists())
+
+
+class TurnsTests(SynchronousTestCase):
+    """Who waits for a turn holds no thread."""
+
+    def test_no_thread_is_held(self) -> None:
+        """While one Maildir is being counted others are delivered to; who waits for it waits in no thread."""
+        jobs: list[tuple[Deferred[Any], Callable[..., Any], tuple[Any, ...]]] = []
+
+        def later(work: Callable[..., Any], *args: Any) -> Deferred[Any]:
+            jobs.append((Deferred(), work, args))
+            return jobs[-1][0]
+
+        def run(number: int) -> None:
+            done, work, args = jobs.pop(number)
+            done.callback(work(*args))
+
+        with tempfile.TemporaryDirectory() as root:
+            for user in ("ann", "bob"):
+                for folder in ("new", "cur", "tmp"):
+                    Path(root, user, folder).mkdir(parents=True)
+            delivery = MaildirDelivery(
+                lambda user: f"{root}/{user}", later, Clock(), quota=lambda user: QUOTA
+            )
+            anns = [delivery.begin("ann") for _ in range(5)]
+            for _ in anns:
+                run(0)
+            self.assertEqual(len(jobs), 1)
+            bob = delivery.begin("bob")
+            run(1)
+            run(1)
+            self.successResultOf(bob)
+            self.assertNoResult(anns[0])
+            while jobs:
+                run(0)
+            for begun in anns:
+                self.successResultOf(begun)
