@@ -381,7 +381,7 @@ class RereadTests(AccountsCase):
                 for _ in range(3):
                     self.trouble(b"bob", b"two")
                     self.trouble(b"nobody", b"x")
-                    self.assertRaises(StoreTrouble, self.accounts.exists, "bob")
+                    self.assertRaises(StoreTrouble, self.accounts.spelled, "bob")
             lines = [formatEvent(event) or "" for event in events]
             [told] = [line for line in lines if "there were 2 users in it" in line]
             self.assertIn("Put the old file back", told)

@@ -799,7 +799,7 @@ class TranscriptTests(SynchronousTestCase):
             client.send(bytes([octet]))
         lines = list(transcript.lines)
         shown = lines[lines.index("[7] S: 354 go on, and end with a line that is just a dot") + 1 :]
-        self.assertEqual(shown[:4], ["[7] C: Subject: hello", "[7] C: ", "[7] C: ..dots", "[7] C: x"])
+        self.assertEqual(shown[:4], ["[7] C: Subject: hello", "[7] C:", "[7] C: ..dots", "[7] C: x"])
         self.assertEqual(
             shown[-6:-3],
             ["[7] C: ... 63 more lines, 189 octets", "[7] C: .", "[7] -- message of 325 octets"],
