@@ -216,7 +216,7 @@ class CombinationTests(TapCase):
             self.successResultOf(service.stopService())
 
     def test_auth_file(self) -> None:
-        """``--auth file:`` that cannot be read is a temporary trouble; a part of a password is a wrong one."""
+        """``--auth file:`` without its file is a temporary trouble; part of a password is a wrong one."""
         passwords = self.folder / "passwords"
         passwords.write_text("ann:se:cret\n")
         service = makeService(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from twisted.logger import Logger
 
+from ..errors import StoreTrouble
 from .envelope import Address, parse_address
 
 __all__ = ["AliasFile", "BadAliases", "parse_aliases"]
@@ -70,28 +71,44 @@ class AliasFile:
     A file that has become unusable is told in the log, and the aliases stay as
     they were: a slip in an editor must not bounce mail.
 
-    :raises BadAliases: if it is unusable in the first place.
-    :raises OSError: if it cannot be read in the first place.
+    :param at_once: whether it must be usable now; else mail waits until it is.
+    :raises BadAliases: if it is unusable in the first place, and must be.
+    :raises OSError: if it cannot be read in the first place, and must be.
     """
 
-    def __init__(self, path: str, ours: Callable[[Address], bool]) -> None:
+    def __init__(self, path: str, ours: Callable[[Address], bool], *, at_once: bool = True) -> None:
         self._path = path
         self._ours = ours
-        self._seen = self._stamp()
-        self._aliases = self._read()
+        self._seen: tuple[int, int, int] | None = None
+        self._aliases: Mapping[str, Collection[str]] | None = None
+        try:
+            self._seen = self._stamp()
+            self._aliases = self._read()
+        except (OSError, BadAliases) as error:
+            if at_once:
+                raise
+            self._tell(error)
 
     def __call__(self) -> Mapping[str, Collection[str]]:
-        """The aliases as they are now."""
+        """The aliases as they are now.
+
+        :raises pop3toy.errors.StoreTrouble: if they were never usable.
+        """
         try:
             stamp = self._stamp()
             if stamp != self._seen:
                 # Told once for each change, not for each message.
                 self._seen = stamp
-                self._aliases = self._read()
-                log.info("aliases read again: {count}", count=len(self._aliases))
+                self._aliases = aliases = self._read()
+                log.info("aliases read again: {count}", count=len(aliases))
         except (OSError, BadAliases) as error:
-            log.error("alias file {path} is not usable: {error}", path=self._path, error=error)
+            self._tell(error)
+        if self._aliases is None:
+            raise StoreTrouble("aliases are not known at the moment")
         return self._aliases
+
+    def _tell(self, error: Exception) -> None:
+        log.error("alias file {path} is not usable: {error}", path=self._path, error=error)
 
     def _stamp(self) -> tuple[int, int, int]:
         status = os.stat(self._path)

@@ -83,6 +83,9 @@ class Options(AuthOptions, TLSOptions, MailInOptions):
         super().__init__()
         self["listen"] = []
         self.maildirs: MaildirPaths | None = None
+        #: Whether it was seen before that files and folders are there; then
+        #: their absence is a trouble that may pass, and no mistake.
+        self.checked = False
         #: What was given, and where; workers read it again.
         self.arguments: list[str] = []
         self.folder = ""
@@ -154,6 +157,8 @@ class Options(AuthOptions, TLSOptions, MailInOptions):
         folder = self.maildirs.root
         if "{user}" not in pattern and not self["create"]:
             folder = os.path.abspath(pattern)
+        if self.checked:
+            return
         if not os.path.isdir(folder):
             raise usage.UsageError(f"--maildir: there is no folder {folder}")
         if not os.access(folder, os.X_OK):
@@ -166,6 +171,8 @@ class Options(AuthOptions, TLSOptions, MailInOptions):
         elif where not in ("-", "off"):
             self["transcript"] = path = os.path.abspath(where)
             folder = os.path.dirname(path)
+            if self.checked:
+                return
             if os.path.isdir(path) or not os.path.isdir(folder):
                 raise usage.UsageError(f"--transcript: cannot write to {path}")
             if not os.access(path if os.path.exists(path) else folder, os.W_OK):

@@ -41,6 +41,8 @@ def existing_file(options: usage.Options, name: str) -> None:
     if options[name] is None:
         return
     options[name] = path = os.path.abspath(options[name])
+    if getattr(options, "checked", False):
+        return
     if not os.path.isfile(path):
         raise usage.UsageError(f"--{name}: there is no file {path}")
     if not os.access(path, os.R_OK):

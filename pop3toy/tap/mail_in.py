@@ -16,7 +16,7 @@ from ..delivery.factory import lmtp_factory, smtp_factory, submission_factory
 from ..delivery.quota import quota_of
 from ..delivery.recipients import Recipients, find_by
 from ..delivery.submission import SenderRealm
-from ..errors import NoSuchMailbox
+from ..errors import NoSuchMailbox, StoreTrouble
 from ..interfaces import IDelivery, ITranscript, MaybeDeferred
 from ..meters import LogMeter
 from ..options import Options
@@ -49,8 +49,13 @@ def recipients_of_all(user: str) -> Recipients:
     return Recipients(lambda name: None, catch_all=user, any_domain=True)
 
 
-def recipients_of_users(options: Options, access: Access, paths: MaildirPaths) -> Recipients:
-    """The users of the accounts, or, where a checker cannot tell who they are, of the Maildirs."""
+def recipients_of_users(
+    options: Options, access: Access, paths: MaildirPaths, *, at_once: bool = True
+) -> Recipients:
+    """The users of the accounts, or, where a checker cannot tell who they are, of the Maildirs.
+
+    :param at_once: whether an alias file that cannot be used ends the start.
+    """
 
     def known(user: str) -> MaybeDeferred[bool]:
         exists = access.sources.exists(user)
@@ -73,7 +78,7 @@ def recipients_of_users(options: Options, access: Access, paths: MaildirPaths) -
     if options["aliases"] is None:
         return plain
     try:
-        aliases = AliasFile(options["aliases"], plain.ours)
+        aliases = AliasFile(options["aliases"], plain.ours, at_once=at_once)
     except (BadAliases, OSError) as error:
         refuse_to_start(f"--aliases {options['aliases']}: {getattr(error, 'strerror', None) or error}")
     return Recipients(find_by(known), domains=domains, aliases=aliases, catch_all=catch_all)
@@ -128,7 +133,10 @@ def _look_for_postmaster(recipients: Recipients) -> None:
     """RFC 5321 section 4.5.1: there MUST be somebody who reads mail for postmaster."""
 
     def nobody(why: Failure) -> None:
-        why.trap(NoSuchMailbox)
+        if why.check(NoSuchMailbox) is None:
+            # Nobody can say at the moment, and why not was told.
+            why.trap(StoreTrouble)
+            return
         log.warn("mail for postmaster is refused: give it to somebody with --aliases or --catch-all")
 
     resolving = Deferred.fromCoroutine(recipients.resolve(parse_address("postmaster")))
