@@ -25,6 +25,7 @@ __all__ = [
     "ListeningService",
     "OrderedService",
     "ReloadService",
+    "Reloadable",
     "TranscriptService",
 ]
 

@@ -12,27 +12,35 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest, skipIf
 
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, UNIXClientEndpoint, connectProtocol
 from twisted.internet.error import ProcessDone, ProcessTerminated
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from pop3toy.transcript import _pieces
-from pop3toy.workers.supervisor import Launch, Supervisor, pause_before
+from pop3toy.workers.process import Launch
+from pop3toy.workers.sockets import Inheritance, OpenedForOthers
+from pop3toy.workers.supervisor import PATIENCE, Supervisor, pause_before
 from pop3toy.workers.talk import COUNTS, REPORTS, SOCKETS, Brief, Lines, Report, Word, read, write
-from pop3toy.workers.worker import Lifeline, LogToSupervisor, Reports, read_line
+from pop3toy.workers.worker import Lifeline, LogToSupervisor, Reports, read_line, read_octets
 
 from .corpus import awkward_messages, fill_maildir
 from .realserver import DEADLINE, RealServer, environment, maildir_options, twistd, wait_until
 from .strictclient import Refused, StrictClient
+from .tls_world import Authority, Wire, log_port, trusting
 
 
 class FakeProcess:
@@ -93,6 +101,7 @@ class SupervisorTests(SynchronousTestCase):
         self.dead: list[int] = []
         self.events: list[dict[str, Any]] = []
         self.hopeless: list[str] = []
+        self.unattended: list[bool] = []
         launch = Launch(
             command=["python"],
             environment={},
@@ -108,6 +117,7 @@ class SupervisorTests(SynchronousTestCase):
             ended=self.dead.append,
             publish=self.events.append,
             hopeless=self.hopeless.append,
+            unattended=self.unattended.append,
         )
         self.supervisor.startService()
 
@@ -126,7 +136,9 @@ class SupervisorTests(SynchronousTestCase):
                 process.descriptors,
             )
             [brief] = process.heard
-            self.assertEqual(Brief(number, 2, 2, ["--port=0"], "/"), Brief.of(write(brief)))
+            self.assertEqual(
+                Brief(number, 2, 2, ["--port=0"], "/"), Brief.of(write(brief), lambda octets: b"")
+            )
 
     def test_again(self) -> None:
         """A worker that dies is started again at once, then after 1, 2, 4 ... 60 seconds."""
@@ -217,18 +229,54 @@ class SupervisorTests(SynchronousTestCase):
         self.reactor.advance(100)
         self.assertEqual(2, len(self.reactor.started))
 
-    def test_reload(self) -> None:
-        """All workers are told to read their files again."""
+    def test_tell_all(self) -> None:
+        """All workers are told of new material."""
         first, second = self.both_serve()
-        self.supervisor.reload()
-        self.assertEqual((Word.RELOAD, Word.RELOAD), (first.heard[-1], second.heard[-1]))
+        self.supervisor.tell_all(Word.MATERIAL, "new")
+        self.assertEqual([["material", "new"]] * 2, [first.heard[-1], second.heard[-1]])
+
+    def test_nobody_serves(self) -> None:
+        """When none has served for a while clients are turned away, until one does again."""
+        first, second = self.both_serve()
+        first.ends(status=1)
+        self.reactor.advance(0)
+        self.reactor.started[-1].ends(status=1)
+        second.ends(status=1)
+        self.reactor.advance(0)
+        for process in self.reactor.started[3:]:
+            process.ends(status=1)
+        self.reactor.advance(PATIENCE - 0.1)
+        self.assertEqual([], self.unattended)
+        self.reactor.advance(0.1)
+        self.assertEqual([True], self.unattended)
+        self.reactor.advance(60)
+        self.reactor.started[-1].reports(Report.READY)
+        self.assertEqual([True, False], self.unattended)
+        self.assertEqual([], self.hopeless)
+
+    def test_one_is_back_soon(self) -> None:
+        """A worker that is back before anybody waits long changes nothing; nor does a stop."""
+        for process in self.both_serve():
+            process.ends(by=signal.SIGKILL)
+        self.reactor.advance(PATIENCE - 1)
+        again = self.reactor.started[2:]
+        for process in again:
+            process.reports(Report.READY)
+        self.reactor.advance(100)
+        self.assertEqual([], self.unattended)
+        for process in again:
+            process.ends(by=signal.SIGKILL)
+        self.supervisor.stopService()
+        self.reactor.advance(100)
+        self.assertEqual([], self.unattended)
+        self.assertEqual([], self.reactor.getDelayedCalls())
 
     def test_make_room(self) -> None:
         """A worker that needs room is heard by the one it means; nonsense is heard by nobody."""
         first, second = self.both_serve()
         first.reports(Report.TELL, 1, Word.FEWER_READERS)
         self.assertEqual(Word.FEWER_READERS, second.heard[-1])
-        for nonsense in ((7, "reload"), (-1, "reload"), (None, "reload"), (1, "dance"), (1,), ()):
+        for nonsense in ((7, "material"), (-1, "material"), (None, "material"), (1, "dance"), (1,), ()):
             first.reports(Report.TELL, *nonsense)
         self.assertEqual((1, 2), (len(first.heard), len(second.heard)))
         self.flushLoggedErrors()
@@ -255,28 +303,42 @@ class WorkerSideTests(SynchronousTestCase):
 
     def test_first_line(self) -> None:
         """The brief is read to its end and no further."""
-        os.write(self.write_end, b'{"a": 1}\n"reload"\n')
+        os.write(self.write_end, b'{"a": 1}\n"word"\n')
         self.assertEqual(b'{"a": 1}\n', read_line(self.read_end))
-        self.assertEqual(b'"reload"\n', read_line(self.read_end))
+        self.assertEqual(b'"word"\n', read_line(self.read_end))
         os.close(self.write_end)
         self.assertEqual(b"", read_line(self.read_end))
+
+    def test_brief(self) -> None:
+        """A brief comes through the pipe with its material, which may be large, and hides it in print."""
+        brief = Brief(1, 2, 3, ["--port=0"], "/", material="secret\n" * 100_000)
+        writing = threading.Thread(target=os.write, args=(self.write_end, brief.octets() + b'"word"\n'))
+        writing.start()
+        line = read_line(self.read_end)
+        self.assertEqual(brief, Brief.of(line, partial(read_octets, self.read_end)))
+        self.assertEqual(b'"word"\n', read_line(self.read_end))
+        writing.join()
+        self.assertNotIn("secret", repr(brief))
+        os.close(self.write_end)
+        self.assertEqual(b"", read_octets(self.read_end, 1))
 
     def test_words(self) -> None:
         """Words are done, unknown ones are not, and the end stops, once."""
         done: list[str] = []
         reactor = FakeReader()
-        does = {word: lambda word=word: done.append(word) for word in Word}
+        does = {word: lambda *value, word=word: done.append(" ".join([word, *value])) for word in Word}
         lifeline = Lifeline(reactor, self.read_end, does, lambda: done.append("stop"))
-        os.write(self.write_end, write(Word.RELOAD) + write("dance") + b"\xff\n" + write({}) + b'"fewer')
+        said = write([Word.MATERIAL, "new"]) + write("dance") + write(["dance", 1]) + write([]) + b"\xff\n"
+        os.write(self.write_end, said + write({}) + b'"fewer')
         lifeline.doRead()
         os.write(self.write_end, b' readers"\n')
         lifeline.doRead()
         lifeline.doRead()
-        self.assertEqual(["reload", "fewer readers"], done)
+        self.assertEqual(["material new", "fewer readers"], done)
         os.close(self.write_end)
         lifeline.doRead()
         lifeline.connectionLost(Failure(ProcessDone(0)))
-        self.assertEqual(["reload", "fewer readers", "stop"], done)
+        self.assertEqual(["material new", "fewer readers", "stop"], done)
         self.assertEqual([], reactor.readers)
 
     def test_log_waits_a_moment(self) -> None:
@@ -342,6 +404,59 @@ class FakeReader(Clock):
     def removeReader(self, reader: object) -> None:
         if reader in self.readers:
             self.readers.remove(reader)
+
+
+class Hearer(Protocol):
+    """A client that waits for the end, or for a word."""
+
+    def __init__(self) -> None:
+        self.over: Deferred[bytes] = Deferred()
+        self.heard = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        self.heard += data
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.over.callback(self.heard)
+
+
+class Greeter(Protocol):
+    """A server that says a word and ends the connection."""
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.write(b"hello")
+        self.transport.loseConnection()
+
+
+class SocketTests(TestCase):
+    """Sockets that are opened for others, on loopback."""
+
+    async def test_turned_away(self) -> None:
+        """While nobody else accepts, who connects is closed on at once; later the others are left to it."""
+        from twisted.internet import reactor
+
+        opened = OpenedForOthers(reactor)
+        path = tempfile.mktemp(dir="/tmp")
+        factory = Factory.forProtocol(Greeter)
+        ports = [opened.listenTCP(0, factory, interface="127.0.0.1"), opened.listenUNIX(path, factory)]
+        for port in ports:
+            self.addCleanup(port.stopListening)
+        ends: list[Any] = [
+            TCP4ClientEndpoint(reactor, "127.0.0.1", ports[0].getHost().port),
+            UNIXClientEndpoint(reactor, path),
+        ]
+        opened.turn_away(True)
+        for end in ends:
+            client = await connectProtocol(end, Hearer())
+            self.assertEqual(await client.over, b"")
+        opened.turn_away(False)
+        waiting = [await connectProtocol(end, Hearer()) for end in ends]
+        inheritance = Inheritance(reactor, [os.dup(descriptor) for descriptor in opened.descriptors])
+        for _ in ports:
+            self.addCleanup(inheritance.listenTCP(0, factory).stopListening)
+        for client in waiting:
+            self.assertEqual(await client.over, b"hello")
 
 
 def alive(pid: int) -> bool:
@@ -475,12 +590,86 @@ class RealWorkersTests(RealCase):
             self.client(server, 2).login()
         self.assertEqual(b"LOGIN-DELAY", caught.exception.code)
 
+    def shown(self, server: RealServer, worker: int, authority: Authority) -> int:
+        """The serial number of the certificate that this worker shows now."""
+        with self.only(server, worker):
+            wire = Wire(log_port(server, "POP3 over TLS"))
+            self.addCleanup(wire.close)
+            certificate = wire.starttls(trusting(authority)).tls.getpeercert()
+            assert certificate is not None
+            return int(str(certificate["serialNumber"]), 16)
+
+    def again(self, server: RealServer, *workers: int) -> None:
+        """Kill workers, and wait until they serve again."""
+        before = pids(server.log)
+        for worker in workers:
+            os.kill(before[worker], signal.SIGKILL)
+        wait_until(
+            lambda: all(pids(server.log)[worker] != before[worker] for worker in workers), "they serve again"
+        )
+
     def test_reload(self) -> None:
-        """SIGHUP to the supervisor makes every worker read its certificates again."""
-        server = self.start("--self-signed")
+        """SIGHUP to the supervisor brings every worker the new certificates, and those started later."""
+        authority = Authority(self.folder)
+        path = self.folder / "localhost.pem"
+        authority.issue("localhost", "127.0.0.1").write(path)
+        server = self.start(f"--certificate={path}", "--tls-port=0")
+        new = authority.issue("localhost", "127.0.0.1")
+        new.write(path)
         server.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: server.log.count("certificates reloaded") == 2, "both have reloaded")
-        self.client(server, 1).login()
+        wait_until(lambda: "certificates reloaded" in server.log, "the supervisor has reloaded")
+        for worker in (1, 2):
+            wait_until(
+                lambda worker=worker: self.shown(server, worker, authority) == new.x509.serial_number,
+                "the worker has the new one",
+            )
+        self.again(server, 2)
+        self.assertEqual(self.shown(server, 2, authority), new.x509.serial_number)
+
+    def test_accidents_outlived(self) -> None:
+        """Workers that die are started again whatever has become of certificates, accounts and aliases."""
+        authority = Authority(self.folder)
+        names = {name: self.folder / name for name in ("localhost.pem", "accounts", "aliases")}
+        good = authority.issue("localhost", "127.0.0.1")
+        good.write(names["localhost.pem"])
+        names["accounts"].write_text("carl:{PLAIN}secret\n")
+        names["accounts"].chmod(0o600)
+        names["aliases"].write_text("boss: carl\n")
+        fill_maildir(self.folder / "mail" / "carl", [])
+        server = self.start(
+            f"--certificate={names['localhost.pem']}",
+            "--tls-port=0",
+            f"--accounts={names['accounts']}",
+            f"--aliases={names['aliases']}",
+            "--lmtp=tcp:0:interface=127.0.0.1",
+        )
+        names["localhost.pem"].write_text("nonsense")
+        names["aliases"].write_text("nonsense")
+        names["accounts"].rename(self.folder / "away")
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "the old ones stay in use" in server.log, "the supervisor has said so")
+        self.again(server, 1, 2)
+        for worker in (1, 2):
+            self.assertEqual(self.shown(server, worker, authority), good.x509.serial_number)
+            with self.assertRaises(Refused) as caught:
+                self.client(server, worker).login(b"carl")
+            self.assertEqual(b"SYS/TEMP", caught.exception.code)
+            self.client(server, worker).login(b"ann" if worker == 1 else b"bob")
+        self.assertEqual(self.recipient(server, b"boss"), b"451")
+        (self.folder / "away").rename(names["accounts"])
+        names["aliases"].write_text("boss: carl\nchief: carl\n")
+        self.client(server, 1).login(b"carl")
+        self.assertEqual(self.recipient(server, b"boss"), b"250")
+        self.assertNotIn("Traceback", server.log)
+
+    def recipient(self, server: RealServer, name: bytes) -> bytes:
+        """What LMTP says of a recipient."""
+        with Wire(log_port(server, "LMTP")) as wire:
+            for line in (b"", b"LHLO x", b"MAIL FROM:<>"):
+                said = wire.ask(line) if line else wire.line()
+                while said[3:4] == b"-":
+                    said = wire.line()
+            return wire.ask(b"RCPT TO:<" + name + b"@localhost>")[:3]
 
     def test_supervisor_killed(self) -> None:
         """Workers do not outlive a supervisor that is killed, and the port is free."""
@@ -682,6 +871,41 @@ class StartTests(RealCase):
         with StrictClient(port) as client:
             client.login()
             client.quit()
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: not alive(pid), "it has ended")
+
+    @skipIf(os.geteuid() != 0, "only root can become somebody else")
+    def test_key_only_root_may_read(self) -> None:
+        """A key that is root's alone serves workers who may not read it, also one that is started again."""
+        python, found = self.python_for(self.for_nobody())
+        authority = Authority(self.folder)
+        path = authority.issue("localhost", "127.0.0.1").write(self.folder / "localhost.pem")
+        done = self.run_twistd(
+            "--uid=nobody",
+            "pop3toy",
+            "--port=0",
+            "--tls-port=0",
+            f"--certificate={path}",
+            python=python,
+            env=found,
+        )
+        self.assertEqual((0, ""), (done.returncode, done.stderr))
+        pid = int((self.home / "t.pid").read_text())
+        self.addCleanup(self._end, pid)
+        wait_until(lambda: len(pids(self.log)) == 2, "both serve")
+        os.kill(pid, signal.SIGHUP)
+        wait_until(lambda: "stay in use: " in self.log, "the supervisor cannot read it any more")
+        self.assertIn(f"{path}: permission denied", self.log)
+        before = pids(self.log)
+        for worker in before.values():
+            os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: set(pids(self.log).values()).isdisjoint(before.values()), "they serve again")
+        [port] = re.findall(r"listens for POP3 over TLS on 127.0.0.1:(\d+)\n", self.log)
+        with Wire(int(port)) as wire:
+            self.assertTrue(wire.starttls(trusting(authority)).line().startswith(b"+OK"))
+        for process in (pid, *pids(self.log).values()):
+            for where in ("environ", "cmdline"):
+                self.assertNotIn(b"PRIVATE KEY", Path(f"/proc/{process}/{where}").read_bytes())
         os.kill(pid, signal.SIGTERM)
         wait_until(lambda: not alive(pid), "it has ended")
 

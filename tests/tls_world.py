@@ -241,6 +241,17 @@ class Wire:
             found.append(line)
         return found
 
+    def message(self, command: bytes) -> bytes:
+        """The octets between ``+OK`` and the final dot, as they came."""
+        first = self.ask(command)
+        assert first.startswith(b"+OK"), first
+        while not self._buffer.endswith(b"\r\n.\r\n"):
+            data = self.receive()
+            assert data, "the connection ended in the middle of a message"
+            self._buffer += data
+        found, self._buffer = self._buffer[:-3], b""
+        return found
+
     def sasl(self) -> list[bytes]:
         """The mechanisms that CAPA tells."""
         found = [line.split()[1:] for line in self.lines(b"CAPA") if line.startswith(b"SASL ")]

@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ..errors import StoreTrouble
 from ..interfaces import MaybeDeferred
 from ..threads import RunInThread
 from . import limits
@@ -24,7 +25,7 @@ log = Logger()
 Aliases: TypeAlias = Mapping[str, Collection[str]]
 
 _Signature = tuple[int, ...]
-_Reading = tuple[_Signature | None, Aliases]
+_Reading = tuple[_Signature | None, Aliases | None]
 
 
 class BadAliases(ValueError):
@@ -99,12 +100,19 @@ class AliasFile:
     they were: a slip in an editor must not bounce mail.
 
     :param clock: whose ``seconds()`` are the time of day, as files have it.
-    :raises BadAliases: if it is unusable in the first place.
-    :raises OSError: if it cannot be read in the first place.
+    :param at_once: whether it must be usable now; else mail waits until it is.
+    :raises BadAliases: if it is unusable in the first place, and must be.
+    :raises OSError: if it cannot be read in the first place, and must be.
     """
 
     def __init__(
-        self, path: str, ours: Callable[[Address], bool], run_in_thread: RunInThread, clock: IReactorTime
+        self,
+        path: str,
+        ours: Callable[[Address], bool],
+        run_in_thread: RunInThread,
+        clock: IReactorTime,
+        *,
+        at_once: bool = True,
     ) -> None:
         self._path = path
         self._ours = ours
@@ -114,33 +122,51 @@ class AliasFile:
         self._looking = False
         # What is wrong with it, as the log has it.
         self._told = ""
-        self._signature, self._aliases = self._read(None)
+        self._signature: _Signature | None = None
+        self._aliases: Aliases | None = None
+        try:
+            self._signature, self._aliases = self._read(None)
+        except (OSError, BadAliases) as error:
+            if at_once:
+                raise
+            self._tell(str(error))
 
     def __call__(self) -> MaybeDeferred[Aliases]:
-        """The aliases as they are now, or were a moment ago."""
+        """The aliases as they are now, or were a moment ago.
+
+        :raises pop3toy.errors.StoreTrouble: (or fails with) if they were never usable.
+        """
         now = self._clock.seconds()
         if self._looking or abs(now - self._looked) < limits.ALIAS_LOOK:
-            return self._aliases
+            return self._known()
         self._looked, self._looking = now, True
         return self._run_in_thread(self._read, self._signature).addCallbacks(self._seen, self._unusable)
+
+    def _known(self) -> Aliases:
+        if self._aliases is None:
+            raise StoreTrouble("aliases are not known at the moment")
+        return self._aliases
 
     def _seen(self, reading: _Reading) -> Aliases:
         self._looking = False
         self._told = ""
         self._signature, aliases = reading
-        if aliases != self._aliases:
+        if aliases is not None and aliases != self._aliases:
             self._aliases = aliases
             log.info("aliases read again: {count}", count=len(aliases))
-        return self._aliases
+        return self._known()
 
     def _unusable(self, why: Failure) -> Aliases:
         self._looking = False
         if why.check(OSError, BadAliases) is None:
             log.failure("alias file {path}: a bug", why, path=self._path)
         elif why.getErrorMessage() != self._told:
-            self._told = why.getErrorMessage()
-            log.error("alias file {path} is not usable: {error}", path=self._path, error=self._told)
-        return self._aliases
+            self._tell(why.getErrorMessage())
+        return self._known()
+
+    def _tell(self, why: str) -> None:
+        self._told = why
+        log.error("alias file {path} is not usable: {error}", path=self._path, error=why)
 
     # -- what follows runs in a thread ---------------------------------------------
 

@@ -85,6 +85,9 @@ class Options(AuthOptions, TLSOptions, MailInOptions):
         self["listen"] = []
         self["message"] = []
         self.maildirs: MaildirPaths | None = None
+        #: Whether it was seen before that files and folders are there; then
+        #: their absence is a trouble that may pass, and no mistake.
+        self.checked = False
         #: What was given, and where; workers read it again.
         self.arguments: list[str] = []
         self.folder = ""
@@ -176,6 +179,8 @@ class Options(AuthOptions, TLSOptions, MailInOptions):
         folder = self.maildirs.root
         if "{user}" not in pattern and not self["create"]:
             folder = os.path.abspath(os.path.expanduser(pattern))
+        if self.checked:
+            return
         if why := why_unusable(folder, stat.S_ISDIR, "folder", os.X_OK, "enter"):
             raise usage.UsageError(f"--maildir: {why}")
 
@@ -186,6 +191,8 @@ class Options(AuthOptions, TLSOptions, MailInOptions):
         elif where not in ("-", "off"):
             self["transcript"] = path = os.path.abspath(where)
             folder = os.path.dirname(path)
+            if self.checked:
+                return
             if os.path.isdir(path) or not os.path.isdir(folder):
                 raise usage.UsageError(f"--transcript: cannot write to {path}")
             if not may(path if os.path.exists(path) else folder, os.W_OK):

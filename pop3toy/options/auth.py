@@ -130,7 +130,7 @@ class AuthOptions(usage.Options, strcred.AuthOptionMixin):
         for checker in self["credCheckers"]:
             # Twisted warns of a missing password file and goes on, and nobody could log in.
             path = getattr(checker, "filename", None)
-            if path is not None and not os.path.isfile(path):
+            if path is not None and not os.path.isfile(path) and not getattr(self, "checked", False):
                 raise usage.UsageError(f"--auth: there is no file {path}")
         existing_file(self, "accounts")
         whole_number(self, "login-delay", 0, 86400)

@@ -40,7 +40,11 @@ def existing_file(options: usage.Options, name: str) -> None:
 
     :raises twisted.python.usage.UsageError: if there is none.
     """
-    if options[name] is not None:
+    if options[name] is None:
+        return
+    if getattr(options, "checked", False):
+        options[name] = os.path.abspath(options[name])
+    else:
         options[name] = existing_path(name, options[name])
 
 

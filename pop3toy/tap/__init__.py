@@ -55,7 +55,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         from .supervised import supervised
 
         return supervised(options, reactor)
-    return assemble(options, reactor, alone(options, reactor))
+    return assemble(options, reactor, alone(options, reactor, server_tls(options)))
 
 
 def assemble(options: Options, reactor: Any, premises: Premises) -> OrderedService:
@@ -72,12 +72,12 @@ def assemble(options: Options, reactor: Any, premises: Premises) -> OrderedServi
     if toy and not accounts:
         accounts = {hello.USER: hello.PASSWORD}
     transcript = _transcript(options, server)
-    access = Access(options, reactor, server, accounts, premises.counts)
+    access = Access(options, reactor, server, accounts, premises.counts, at_once=premises.at_once)
     store, delivery = _stores(options, reactor, server, access, accounts)
-    tls = server_tls(options) if options.wants_tls else None
+    tls = premises.tls
     if not toy or tls is not None:
         # Also with nothing to read again: SIGHUP must not end a server that others rely on.
-        ReloadService(reactor, [tls] if tls is not None else []).setServiceParent(server)
+        ReloadService(reactor, premises.reloads).setServiceParent(server)
     factory = POP3Factory(
         reactor,
         access.for_maildrops(store),
@@ -100,7 +100,7 @@ def assemble(options: Options, reactor: Any, premises: Premises) -> OrderedServi
         if options.maildirs is None:
             recipients = recipients_of_all(next(iter(accounts)))
         else:
-            recipients = recipients_of_users(options, reactor, server, access)
+            recipients = recipients_of_users(options, reactor, server, access, at_once=premises.at_once)
         listen_for_mail(
             options,
             reactor,

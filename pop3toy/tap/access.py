@@ -46,6 +46,7 @@ class Access:
     :param accounts: names and passwords from the command line.
     :param server: whose parts the threads become.
     :param counts: where logins are counted.
+    :param at_once: whether an accounts file that cannot be read ends the start.
     """
 
     def __init__(
@@ -55,10 +56,13 @@ class Access:
         server: MultiService,
         accounts: dict[str, str],
         counts: Counts,
+        *,
+        at_once: bool = True,
     ) -> None:
         self._options = options
         self._reactor = reactor
         self._server = server
+        self._at_once = at_once
         sessions = options["max-per-user"] or GuardLimits().sessions_per_user
         limits = GuardLimits(
             login_delay=options["login-delay"] or 0,
@@ -111,7 +115,8 @@ class Access:
         threads.setServiceParent(self._server)
         path, renew = self._options["accounts"], bool(self._options["renew-hashes"])
         try:
-            file = AccountsFile(path, Workers(threads.run), self._reactor, renew=renew)
+            workers = Workers(threads.run)
+            file = AccountsFile(path, workers, self._reactor, renew=renew, at_once=self._at_once)
             self._warn_of_mixture(file)
             return file
         except (OSError, MissingLibrary) as error:
@@ -172,8 +177,10 @@ def crowd_limits(options: Options) -> CrowdLimits:
     )
 
 
-def server_tls(options: Options) -> ServerTLS:
+def server_tls(options: Options) -> ServerTLS | None:
     """What STLS, STARTTLS and implicit TLS are made with; certificates that are no good end the start."""
+    if not options.wants_tls:
+        return None
     try:
         from ..certificate_files import BadCertificate, CertificateFiles, files_in_folder
         from ..certificates import ServerTLS

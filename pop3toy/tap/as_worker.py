@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger, globalLogBeginner
 
@@ -15,10 +17,13 @@ from ..auth.shared_counts import Crowds, Neighbours, SharedCounts
 from ..options import Options
 from ..workers.sockets import Inheritance
 from ..workers.talk import COUNTS, REPORTS, SOCKETS, Brief, Report, Word
-from ..workers.worker import Lifeline, LogToSupervisor, Reports, read_line
+from ..workers.worker import Lifeline, LogToSupervisor, Reports, read_line, read_octets
 from . import assemble
 from .access import crowd_limits
 from .premises import Premises
+
+if TYPE_CHECKING:
+    from ..certificates import GivenTLS
 
 __all__ = ["main"]
 
@@ -36,11 +41,23 @@ def _options(brief: Brief) -> Options:
         # Then they are named in full, or the worker says which one it does not find.
         pass
     options = Options()
+    options.checked = True
     try:
         options.parseOptions(brief.arguments)
     finally:
         os.chdir(here)
     return options
+
+
+def _tls(material: str) -> tuple[GivenTLS | None, Callable[[str], object]]:
+    """TLS with what the supervisor has read, and what is done with what it reads later."""
+    if not material:
+        return None, lambda later: None
+    from ..certificate_files import Material
+    from ..certificates import GivenTLS
+
+    tls = GivenTLS(Material.load(material))
+    return tls, lambda later: tls.use(Material.load(later))
 
 
 def _serve(brief: Brief, reports: Reports, reactor: Any) -> None:
@@ -59,7 +76,9 @@ def _serve(brief: Brief, reports: Reports, reactor: Any) -> None:
     bringers = crowd(counts.bringers, Crowds.BRINGERS)
     listening = Inheritance(reactor, range(SOCKETS, SOCKETS + brief.sockets))
     numbers = shared.numbers(brief.number)
-    server = assemble(options, reactor, Premises(listening, counts, readers, bringers, numbers))
+    tls, renew = _tls(brief.material)
+    premises = Premises(listening, counts, readers, bringers, numbers, tls, at_once=False)
+    server = assemble(options, reactor, premises)
     stopping = False
 
     def stop() -> None:
@@ -70,8 +89,8 @@ def _serve(brief: Brief, reports: Reports, reactor: Any) -> None:
 
     def begin() -> None:
         signal.signal(signal.SIGTERM, lambda number, frame: reactor.callFromThread(stop))
-        does = {
-            Word.RELOAD: lambda: os.kill(os.getpid(), signal.SIGHUP),
+        does: dict[Word, Callable[..., object]] = {
+            Word.MATERIAL: renew,
             Word.FEWER_READERS: readers.make_room,
             Word.FEWER_BRINGERS: bringers.make_room,
         }
@@ -91,7 +110,7 @@ def main() -> None:
     line = read_line(0)
     if not line:
         return
-    brief, reports = Brief.of(line), Reports(REPORTS)
+    brief, reports = Brief.of(line, partial(read_octets, 0)), Reports(REPORTS)
     if brief.reactor is not None:
         from twisted.application.reactors import installReactor
 

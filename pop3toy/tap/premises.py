@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..auth.counts import Counts, own_counts
 from ..auth.crowd import Crowd
 from ..options import Options
+from ..service import Reloadable
 from .access import crowd_limits
+
+if TYPE_CHECKING:
+    from ..certificates import GivenTLS, ServerTLS
 
 __all__ = ["Premises", "alone"]
 
@@ -27,10 +31,22 @@ class Premises:
     bringers: Crowd
     #: Session numbers: everybody who writes to one transcript counts together.
     numbers: Iterator[int]
+    #: What TLS is made with, if there is TLS.
+    tls: GivenTLS | None
+    #: What is read again when it changes.
+    reloads: Sequence[Reloadable] = ()
+    #: Whether a file that cannot be used ends the start.  Not that of a worker:
+    #: its supervisor has told so when it started, and an accident that comes
+    #: later must not keep a worker that died from being started again.
+    at_once: bool = True
 
 
-def alone(options: Options, listening: Any) -> Premises:
-    """A process that shares nothing."""
+def alone(options: Options, listening: Any, tls: ServerTLS | None) -> Premises:
+    """A process that shares nothing.
+
+    :param tls: what its TLS is made with.
+    """
     counts, limits = own_counts(), crowd_limits(options)
     readers, bringers = Crowd(limits, counts.readers), Crowd(limits, counts.bringers)
-    return Premises(listening, counts, readers, bringers, itertools.count(1))
+    reloads = [tls] if tls is not None else []
+    return Premises(listening, counts, readers, bringers, itertools.count(1), tls, reloads)

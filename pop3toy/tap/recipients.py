@@ -38,10 +38,13 @@ def recipients_of_all(user: str) -> Recipients:
     return Recipients(lambda name: name if name == user else None, catch_all=user, any_domain=True)
 
 
-def recipients_of_users(options: Options, reactor: Any, server: MultiService, access: Access) -> Recipients:
+def recipients_of_users(
+    options: Options, reactor: Any, server: MultiService, access: Access, *, at_once: bool = True
+) -> Recipients:
     """The users of the accounts, or, where a checker cannot tell who they are, of the Maildirs.
 
     :param server: whose parts the threads become that look for them.
+    :param at_once: whether an alias file that cannot be used ends the start.
     """
     threads = WorkerThreads(reactor, name="names", size=NAME_THREADS)
     threads.setServiceParent(server)
@@ -49,14 +52,14 @@ def recipients_of_users(options: Options, reactor: Any, server: MultiService, ac
     catch_all = options["catch-all"]
     if options["credCheckers"]:
         find = _or_maildir(find, MaildirPaths(options["maildir"]), threads.run)
-    elif catch_all is not None and not _is_known(catch_all, options, access):
+    elif at_once and catch_all is not None and not _is_known(catch_all, options, access):
         refuse_to_start(f"--catch-all {catch_all}: there is no such user")
     domains = options["domain"] or ["localhost"]
     plain = Recipients(find, domains=domains, catch_all=catch_all)
     if options["aliases"] is None:
         return plain
     try:
-        aliases = AliasFile(options["aliases"], plain.ours, threads.run, reactor)
+        aliases = AliasFile(options["aliases"], plain.ours, threads.run, reactor, at_once=at_once)
     except (BadAliases, OSError) as error:
         refuse_to_start(f"--aliases {options['aliases']}: {getattr(error, 'strerror', None) or error}")
     return Recipients(find, domains=domains, aliases=aliases, catch_all=catch_all)

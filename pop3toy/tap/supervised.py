@@ -1,7 +1,10 @@
 """A server with workers: what the process does that twistd starts.
 
 It puts the same server together as each worker does, so that every mistake is
-told before anything runs, opens its ports, and serves nobody itself.
+told before anything runs, opens its ports, and serves nobody itself.  It reads
+the certificates for all workers: what was good once is what a worker gets that
+is started again, whatever has become of the files, and root may have been able
+to read what the workers' user is not.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import atexit
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import IService, Service
 from twisted.logger import Logger, globalLogPublisher
@@ -19,13 +22,17 @@ from .. import limits
 from ..auth.shared_counts import SharedCounts
 from ..options import Options
 from ..service import CannotStart, ListeningService, OrderedService, ReloadService
+from ..workers.process import Launch
 from ..workers.sockets import OpenedForOthers
-from ..workers.supervisor import Launch, Supervisor
-from ..workers.talk import Brief
+from ..workers.supervisor import Supervisor
+from ..workers.talk import Brief, Word
 from . import assemble
-from .access import crowd_limits
+from .access import crowd_limits, server_tls
 from .ports import give_up
 from .premises import alone
+
+if TYPE_CHECKING:
+    from ..certificates import ServerTLS
 
 __all__ = ["supervised"]
 
@@ -40,6 +47,7 @@ def supervised(options: Options, reactor: Any) -> IService:
     workers = options["workers"]
     sockets = OpenedForOthers(reactor)
     counts = SharedCounts.create(workers, crowd_limits(options).connections)
+    tls = server_tls(options)
 
     def brief(number: int) -> Brief:
         return Brief(
@@ -49,6 +57,7 @@ def supervised(options: Options, reactor: Any) -> IService:
             arguments=options.arguments,
             folder=options.folder,
             reactor=options.twistd.get("reactor"),
+            material=tls.in_use.dump() if tls is not None else "",
         )
 
     launch = Launch(
@@ -67,17 +76,43 @@ def supervised(options: Options, reactor: Any) -> IService:
         ended=counts.clear,
         publish=globalLogPublisher,
         hopeless=lambda why: _end(reactor, why),
+        unattended=sockets.turn_away,
     )
     server = OrderedService()
-    _Rehearsal(options, reactor).setServiceParent(server)
+    _Rehearsal(options, reactor, tls).setServiceParent(server)
     # Stopped before it, so that nobody is accepted whom no worker will serve.
     supervisor.setServiceParent(server)
-    ReloadService(reactor, [supervisor]).setServiceParent(server)
-    for service in list(assemble(options, reactor, alone(options, sockets))):
+    certificates = [_HandedOn(tls, supervisor)] if tls is not None else []
+    ReloadService(reactor, certificates).setServiceParent(server)
+    for service in list(assemble(options, reactor, alone(options, sockets, tls))):
         if isinstance(service, ListeningService):
             service.disownServiceParent()
             service.setServiceParent(server)
     return server
+
+
+class _HandedOn:
+    """Certificates that workers get when they are other ones than before."""
+
+    def __init__(self, tls: ServerTLS, supervisor: Supervisor) -> None:
+        self._tls = tls
+        self._supervisor = supervisor
+        self._handed_on = tls.in_use
+
+    def reload(self) -> None:
+        """See :class:`~pop3toy.service.Reloadable`."""
+        self._tls.reload()
+        self._hand_on()
+
+    def reload_if_changed(self) -> None:
+        """See :class:`~pop3toy.service.Reloadable`."""
+        self._tls.reload_if_changed()
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        if self._tls.in_use is not self._handed_on:
+            self._handed_on = self._tls.in_use
+            self._supervisor.tell_all(Word.MATERIAL, self._handed_on.dump())
 
 
 class _Rehearsal(Service):
@@ -86,9 +121,10 @@ class _Rehearsal(Service):
     What only root may read was read before; workers cannot.
     """
 
-    def __init__(self, options: Options, reactor: Any) -> None:
+    def __init__(self, options: Options, reactor: Any, tls: ServerTLS | None) -> None:
         self._options = options
         self._reactor = reactor
+        self._tls = tls
         self._user = os.geteuid()
 
     def startService(self) -> None:
@@ -101,7 +137,7 @@ class _Rehearsal(Service):
             if not os.access(needed, how):
                 give_up(self._options, CannotStart(f"as the user of the workers: no permission for {needed}"))
         try:
-            assemble(self._options, self._reactor, alone(self._options, self._reactor))
+            assemble(self._options, self._reactor, alone(self._options, self._reactor, self._tls))
         except SystemExit as end:
             why = str(end.code).removeprefix("pop3toy: ")
             give_up(self._options, CannotStart(f"as the user of the workers: {why}"))

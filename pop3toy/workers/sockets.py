@@ -16,13 +16,29 @@ from typing import Any
 
 from twisted.internet import unix
 from twisted.internet.endpoints import TCP4ServerEndpoint
-from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.interfaces import ILoggingContext, IStreamServerEndpoint
+from twisted.internet.protocol import Factory
 from twisted.internet.tcp import Port
+from zope.interface import implementer
 
 __all__ = ["Inheritance", "OpenedForOthers", "stand_in"]
 
 #: Clients that a worker takes before it looks at those it has.
 ACCEPTS = 4
+
+
+@implementer(ILoggingContext)
+class _Nobody(Factory):
+    """Serves nobody: Twisted closes the connection at once."""
+
+    noisy = False
+
+    def logPrefix(self) -> str:
+        """Who opens a port, in Twisted's own line about it."""
+        return "the supervisor's port"
+
+    def buildProtocol(self, addr: object) -> None:
+        """Nothing."""
 
 
 class OpenedForOthers:
@@ -43,6 +59,14 @@ class OpenedForOthers:
         """The sockets in the order in which they were opened."""
         return [port.fileno() for port in self._ports]
 
+    def turn_away(self, yes: bool) -> None:
+        """Whether to accept whoever connects and close the connection, because nobody else would."""
+        for port in self._ports:
+            if yes:
+                port.startReading()
+            else:
+                port.stopReading()
+
     def _keep(self, port: Any) -> Any:
         port.stopReading()
         # Closed and no more: shutting it down would do so for the workers, in the middle of an accept.
@@ -50,21 +74,21 @@ class OpenedForOthers:
         self._ports.append(port)
         return port
 
-    def listenTCP(self, *args: Any, **kwargs: Any) -> Any:
+    def listenTCP(self, port: int, factory: Any, *args: Any, **kwargs: Any) -> Any:
         """See :class:`twisted.internet.interfaces.IReactorTCP`."""
-        return self._keep(self._reactor.listenTCP(*args, **kwargs))
+        return self._keep(self._reactor.listenTCP(port, _Nobody(), *args, **kwargs))
 
     def listenSSL(self, port: int, factory: Any, context: Any, *args: Any, **kwargs: Any) -> Any:
         """TLS is the workers' business."""
         return self.listenTCP(port, factory, *args, **kwargs)
 
-    def listenUNIX(self, *args: Any, **kwargs: Any) -> Any:
+    def listenUNIX(self, address: str, factory: Any, *args: Any, **kwargs: Any) -> Any:
         """See :class:`twisted.internet.interfaces.IReactorUNIX`."""
-        return self._keep(self._reactor.listenUNIX(*args, **kwargs))
+        return self._keep(self._reactor.listenUNIX(address, _Nobody(), *args, **kwargs))
 
-    def adoptStreamPort(self, *args: Any) -> Any:
+    def adoptStreamPort(self, descriptor: int, family: int, factory: Any) -> Any:
         """See :class:`twisted.internet.interfaces.IReactorSocket`."""
-        return self._keep(self._reactor.adoptStreamPort(*args))
+        return self._keep(self._reactor.adoptStreamPort(descriptor, family, _Nobody()))
 
 
 class Inheritance:

@@ -1,27 +1,22 @@
 """Keeps workers running: starts them, starts them again, passes on what one says to another, ends them.
 
-It does not know what they do.  A worker is a process with pipes (``talk``) and
-the sockets that it inherits.
+It does not know what they do.  One of them, as a process, is in ``process``.
 """
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import ProcessDone
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.protocol import ProcessProtocol
-from twisted.logger import Logger, LogLevel
-from twisted.python.failure import Failure
+from twisted.logger import Logger
 
-from .talk import COUNTS, REPORTS, SOCKETS, Brief, Lines, Report, Word, read, write
+from .process import Launch, WorkerProcess
+from .talk import Word
 
-__all__ = ["Launch", "Supervisor", "pause_before"]
+__all__ = ["Supervisor", "pause_before"]
 
 log = Logger()
 
@@ -29,7 +24,9 @@ log = Logger()
 LONGEST_PAUSE = 60.0
 #: Seconds that a worker has to serve for its death to be called the first again.
 STEADY = 60.0
-_WORDS = {word.value for word in Word}
+#: Seconds without a worker that serves after which clients are turned away: a
+#: worker that died is back in one or two, and a mail client waits for 30.
+PATIENCE = 10.0
 
 
 def pause_before(start: int, *, served: bool) -> float:
@@ -44,20 +41,6 @@ def pause_before(start: int, *, served: bool) -> float:
     return min(2.0 ** min(start - (1 if served else 0), 10), LONGEST_PAUSE)
 
 
-@dataclass(frozen=True)
-class Launch:
-    """How a worker is started."""
-
-    #: The command line; its first word is the program.
-    command: Sequence[str]
-    environment: Mapping[str, str]
-    #: For the worker of this number.
-    brief: Callable[[int], Brief]
-    #: The listening sockets, and the memory that all share.
-    sockets: Callable[[], Sequence[int]]
-    counts: int
-
-
 class Supervisor(Service):
     """Runs a number of workers as long as it runs itself.
 
@@ -66,6 +49,11 @@ class Supervisor(Service):
     :param ended: is told the number of a worker that is dead, before another is started.
     :param publish: takes log events.
     :param hopeless: is told why, if not one worker has ever come to serve.
+    :param unattended: is told ``True`` when none has served for a while, and
+        ``False`` when one does again.  The sockets stay open meanwhile, because
+        ports below 1024 could not be opened again, and whoever connects would
+        hang.  The supervisor does not end: what keeps workers from serving may
+        pass, and not everybody has somebody who would start it again.
     """
 
     def __init__(
@@ -78,6 +66,7 @@ class Supervisor(Service):
         ended: Callable[[int], None],
         publish: Callable[[dict[str, Any]], None],
         hopeless: Callable[[str], None],
+        unattended: Callable[[bool], object],
     ) -> None:
         self._reactor = reactor
         self._launch = launch
@@ -85,10 +74,14 @@ class Supervisor(Service):
         self._publish = publish
         self._hopeless = hopeless
         self._grace = grace
-        self._running: dict[int, _Worker] = {}
+        self._running: dict[int, WorkerProcess] = {}
         self._pauses: dict[int, IDelayedCall] = {}
         self._deaths = dict.fromkeys(range(workers), 0)
         self._anyone_served = False
+        self._serving: set[int] = set()
+        self._unattended = unattended
+        self._alarm: IDelayedCall | None = None
+        self._turning_away = False
         self._stopped: Deferred[None] | None = None
 
     def startService(self) -> None:
@@ -106,6 +99,7 @@ class Supervisor(Service):
         for pause in self._pauses.values():
             pause.cancel()
         self._pauses.clear()
+        self._attended()
         if not self._running:
             return succeed(None)
         stopped: Deferred[None] = Deferred()
@@ -120,13 +114,10 @@ class Supervisor(Service):
 
         return stopped.addCallback(all_gone)
 
-    def reload(self) -> None:
-        """Tell all workers to read their files again."""
+    def tell_all(self, word: Word, value: object) -> None:
+        """Say something to all workers."""
         for worker in self._running.values():
-            worker.tell(Word.RELOAD)
-
-    def reload_if_changed(self) -> None:
-        """Nothing: workers look for themselves."""
+            worker.tell([word, value])
 
     def _start_all(self) -> None:
         if self.running:
@@ -135,11 +126,13 @@ class Supervisor(Service):
 
     def _start(self, number: int) -> None:
         self._pauses.pop(number, None)
-        self._running[number] = worker = _Worker(self, number, self._reactor, self._launch, self._publish)
+        self._running[number] = worker = WorkerProcess(
+            self, number, self._reactor, self._launch, self._publish
+        )
         try:
             worker.start()
         except OSError as error:
-            self._gone(worker, f"cannot be started: {(error.strerror or str(error)).lower()}")
+            self.gone(worker, f"cannot be started: {(error.strerror or str(error)).lower()}")
 
     def _kill(self) -> None:
         for worker in self._running.values():
@@ -148,15 +141,34 @@ class Supervisor(Service):
 
     # -- what workers tell -----------------------------------------------------------------
 
-    def _serves(self, worker: _Worker) -> None:
+    def serves(self, worker: WorkerProcess) -> None:
+        """It serves now."""
         self._anyone_served = True
+        self._serving.add(worker.number)
+        self._attended()
         log.info("worker {number} serves (process {pid})", number=worker.number + 1, pid=worker.pid)
 
-    def _pass_on(self, number: int, word: Word) -> None:
+    def _attended(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if self._turning_away:
+            self._turning_away = False
+            self._unattended(False)
+
+    def _nobody_serves(self) -> None:
+        self._alarm = None
+        self._turning_away = True
+        log.critical("no worker serves: whoever connects is turned away until one does")
+        self._unattended(True)
+
+    def pass_on(self, number: int, word: Word) -> None:
+        """One worker wants another to be told something."""
         if number in self._running:
             self._running[number].tell(word)
 
-    def _gone(self, worker: _Worker, how: str) -> None:
+    def gone(self, worker: WorkerProcess, how: str) -> None:
+        """It is dead; start it again."""
         number = worker.number
         del self._running[number]
         self._ended(number)
@@ -165,6 +177,9 @@ class Supervisor(Service):
                 stopped, self._stopped = self._stopped, None
                 stopped.callback(None)
             return
+        self._serving.discard(number)
+        if self._anyone_served and not self._serving and self._alarm is None and not self._turning_away:
+            self._alarm = self._reactor.callLater(PATIENCE, self._nobody_serves)
         seconds = worker.served()
         if seconds >= STEADY:
             self._deaths[number] = 0
@@ -181,129 +196,3 @@ class Supervisor(Service):
             self._pauses.clear()
             self._anyone_served = True
             self._hopeless(worker.refusal or f"worker {number + 1} {how}")
-
-
-class _Worker(ProcessProtocol):
-    """One process."""
-
-    def __init__(
-        self,
-        supervisor: Supervisor,
-        number: int,
-        reactor: Any,
-        launch: Launch,
-        publish: Callable[[dict[str, Any]], None],
-    ) -> None:
-        self.number = number
-        #: The line that it ended with, if it could not serve.
-        self.refusal: str | None = None
-        self._supervisor = supervisor
-        self._reactor = reactor
-        self._launch = launch
-        self._publish = publish
-        self._served_since: float | None = None
-        self._reports, self._words = Lines(), Lines()
-        self._stopping = False
-
-    def start(self) -> None:
-        """Start it.
-
-        :raises OSError: if the system cannot.
-        """
-        launch = self._launch
-        # Standard output is the supervisor's own: a transcript writes whole lines there.
-        descriptors: dict[int, int | str] = {0: "w", 1: 1, 2: "r", REPORTS: "r", COUNTS: launch.counts}
-        descriptors |= dict(enumerate(launch.sockets(), SOCKETS))
-        self._reactor.spawnProcess(
-            self, launch.command[0], launch.command, env=dict(launch.environment), childFDs=descriptors
-        )
-
-    @property
-    def pid(self) -> int | None:
-        """The process id."""
-        return self.transport.pid if self.transport is not None else None
-
-    def served(self) -> float:
-        """Seconds since it serves; 0 if it does not."""
-        if self._served_since is None:
-            return 0.0
-        return float(max(self._reactor.seconds() - self._served_since, 0.001))
-
-    def connectionMade(self) -> None:
-        """It runs; tell it what to do."""
-        assert self.transport is not None
-        self.transport.write(self._launch.brief(self.number).line())
-        if self._stopping:
-            self.transport.closeStdin()
-
-    def tell(self, word: Word) -> None:
-        """Say something to it."""
-        if self.transport is not None and not self._stopping:
-            self.transport.write(write(word))
-
-    def stop(self) -> None:
-        """Let it end in good order."""
-        self._stopping = True
-        if self.transport is not None:
-            self.transport.closeStdin()
-
-    def kill(self) -> None:
-        """End it at once."""
-        if self.pid is not None:
-            self.transport.signalProcess("KILL")  # type: ignore[union-attr]
-
-    def childDataReceived(self, childFD: int, data: bytes) -> None:
-        """A report, or words on its standard error."""
-        if childFD == REPORTS:
-            for line in self._reports.add(data):
-                self._report(line)
-        else:
-            for line in self._words.add(data):
-                self._complain(line)
-
-    def _report(self, line: bytes) -> None:
-        match read(line):
-            case [Report.LOG, str(level), str(system), float(seconds), str(text)]:
-                self._publish(
-                    {
-                        "log_level": LogLevel.levelWithName(level),
-                        "log_system": system,
-                        "log_time": seconds,
-                        "log_format": "{text}",
-                        "text": text,
-                    }
-                )
-            case [Report.READY]:
-                self._served_since = self._reactor.seconds()
-                self._supervisor._serves(self)
-            case [Report.REFUSED, str(why)]:
-                self.refusal = why
-            case [Report.TELL, int(other), str(word)] if word in _WORDS:
-                self._supervisor._pass_on(other, Word(word))
-            case _:
-                self._complain(line)
-
-    def _complain(self, line: bytes) -> None:
-        text = line.decode("utf-8", "backslashreplace")
-        log.error("worker {number} says: {text}", number=self.number + 1, text=text)
-
-    def processEnded(self, reason: Failure) -> None:
-        """It is gone."""
-        self._words.rest(self._complain)
-        self._supervisor._gone(self, _how(reason, self.refusal))
-
-
-def _how(reason: Failure, refusal: str | None) -> str:
-    if refusal is not None:
-        return f"cannot serve: {refusal}"
-    if reason.check(ProcessDone) is not None:
-        return "ended with status 0"
-    ended: Any = reason.value
-    if ended.signal is not None:
-        return f"was ended by signal {ended.signal} ({_signal_name(ended.signal)})"
-    return f"ended with status {ended.exitCode}"
-
-
-def _signal_name(number: int) -> str:
-    known = {one.value: one.name for one in signal.Signals}
-    return known.get(number, "unknown")

@@ -1,16 +1,16 @@
 """What supervisor and workers tell each other, and through which descriptors.
 
 Both ways it is one JSON value a line.  Down, on the worker's standard input:
-the brief, then words of :class:`Word`; its end means "stop in good order", which
-it also is when the supervisor was killed.  Up, on :data:`REPORTS`: lists that
-begin with a :class:`Report`.
+the brief, then words of :class:`Word`, or lists of one and a value; its end
+means "stop in good order", which it also is when the supervisor was killed.
+Up, on :data:`REPORTS`: lists that begin with a :class:`Report`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -25,8 +25,8 @@ SOCKETS = 5
 class Word(StrEnum):
     """What a worker is told."""
 
-    #: Read your files again.
-    RELOAD = "reload"
+    #: Serve with this from now on, in place of the brief's material.
+    MATERIAL = "material"
     #: Send away the oldest stranger of those who read mail, or of those who bring it.
     FEWER_READERS = "fewer readers"
     FEWER_BRINGERS = "fewer bringers"
@@ -59,16 +59,25 @@ class Brief:
     folder: str
     #: The reactor's name, if one was asked for.
     reactor: str | None = None
+    #: What it serves with and may not be able to read for itself.  A secret:
+    #: never on a disk, on a command line or in an environment.
+    material: str = field(default="", repr=False)
 
-    def line(self) -> bytes:
-        """For the way down."""
-        return write(asdict(self))
+    def octets(self) -> bytes:
+        """For the way down: a line, and behind it as many octets of material as it says."""
+        fields = asdict(self)
+        material: bytes = fields.pop("material").encode("ascii")
+        line: bytes = write([len(material), fields])
+        return line + material
 
     @classmethod
-    def of(cls, line: bytes) -> Brief:
-        """What was meant."""
-        fields = json.loads(line)
-        return cls(**fields)
+    def of(cls, line: bytes, take: Callable[[int], bytes]) -> Brief:
+        """What was meant.
+
+        :param take: gives so many of the octets behind the line.
+        """
+        length, fields = json.loads(line)
+        return cls(**fields, material=take(length).decode("ascii"))
 
 
 def write(value: object) -> bytes:

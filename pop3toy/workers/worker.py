@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from .talk import Lines, Report, Word, read, write
 
-__all__ = ["Lifeline", "LogToSupervisor", "Reports", "read_line"]
+__all__ = ["Lifeline", "LogToSupervisor", "Reports", "read_line", "read_octets"]
 
 #: Seconds that a line for the log may wait.  Sent one by one, the lines of busy
 #: workers cost the supervisor a fifth of the CPU time of all, so a seventh.
@@ -33,6 +33,15 @@ def read_line(descriptor: int) -> bytes:
             return b""
         line += octet
     return line
+
+
+def read_octets(descriptor: int, count: int) -> bytes:
+    """So many octets.  Waits; fewer only if the end came before."""
+    pieces = []
+    while count and (piece := os.read(descriptor, count)):
+        pieces.append(piece)
+        count -= len(piece)
+    return b"".join(pieces)
 
 
 class Reports:
@@ -104,7 +113,7 @@ class LogToSupervisor:
 class Lifeline:
     """The way down; its end is the order to stop.
 
-    :param does: what is done at each word.
+    :param does: what is done at each word, with the value if one comes with it.
     :param stop: is called once, at the end.
     """
 
@@ -112,7 +121,7 @@ class Lifeline:
         self,
         reactor: Any,
         descriptor: int,
-        does: Mapping[Word, Callable[[], object]],
+        does: Mapping[Word, Callable[..., object]],
         stop: Callable[[], object],
     ) -> None:
         self._reactor = reactor
@@ -135,15 +144,17 @@ class Lifeline:
     def doRead(self) -> None:
         """See :class:`twisted.internet.interfaces.IReadDescriptor`."""
         try:
-            data = os.read(self._descriptor, 4096)
+            data = os.read(self._descriptor, 65536)
         except BlockingIOError:
             return
         if not data:
             self._end()
         for line in self._lines.add(data):
-            word = read(line)
-            if isinstance(word, str) and word in self._does:
-                self._does[Word(word)]()
+            match read(line):
+                case str(word) if word in self._does:
+                    self._does[Word(word)]()
+                case [str(word), value] if word in self._does:
+                    self._does[Word(word)](value)
 
     def connectionLost(self, reason: Failure) -> None:
         """See :class:`twisted.internet.interfaces.IFileDescriptor`.
