@@ -270,7 +270,7 @@ class RefusedTests(OptionsCase):
         self.assertTrue(parsed("--smtp-port=0").wants_mail)
 
     def test_lmtp_socket(self) -> None:
-        """Not everybody on the machine may deliver through a Unix socket, unless the administrator says so."""
+        """Not everybody on the machine may deliver through a Unix socket unless somebody says so."""
         for given, meant in (
             ("unix:/run/s", "unix:/run/s:mode=660"),
             ("unix:/run/s:mode=666", "unix:/run/s:mode=666"),
