@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import smtplib
 import socket
 import subprocess
 from pathlib import Path
+
+from twisted.trial.unittest import SkipTest
 
 from tests.mailserver import LOOPBACK, MailServer
 from tests.realserver import wait_until
@@ -15,9 +19,6 @@ from tests.test_smtp_real import MESSAGE, ServerTests, without_trace
 
 #: Postfix breaks lines that are longer than SMTP allows.
 LETTER = MESSAGE.replace(b"z" * 2000, b"z" * 900)
-
-#: The line that an administrator adds.
-TRANSPORT = "virtual_transport = lmtp:unix:{socket}"
 
 MAIN = """
 compatibility_level = 3.6
@@ -35,7 +36,6 @@ myhostname = relay.example.org
 mydestination =
 mynetworks = {loopback}/32
 smtpd_relay_restrictions = permit_mynetworks, reject
-virtual_mailbox_domains = example.org
 virtual_mailbox_maps = static:any
 smtputf8_enable = no
 # Otherwise it adds Date and Message-Id to what mynetworks send.
@@ -53,7 +53,7 @@ trace unix - - n - 0 bounce
 proxymap unix - - n - - proxymap
 error unix - - n - - error
 retry unix - - n - - error
-lmtp unix - - n - - lmtp
+lmtp unix - - y - - lmtp
 anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
 pickup unix n - n 60 1 pickup
@@ -62,8 +62,26 @@ postlog unix-dgram n - n - 1 postlogd
 """
 
 
-class PostfixTests(ServerTests):
-    """A Postfix of our own on loopback, with its folders in a temporary one."""
+def page() -> str:
+    """What docs/operating.rst says about Postfix.
+
+    :raises SkipTest: where the tests run without the checkout around them.
+    """
+    path = Path(__file__).parent.parent / "docs" / "operating.rst"
+    if not path.exists():
+        raise SkipTest("there is no docs/operating.rst beside the tests")
+    return path.read_text("utf-8").partition("\nFrom Postfix\n")[2].partition("\nWithout Postfix\n")[0]
+
+
+class PostfixCase(ServerTests):
+    """A Postfix of our own on loopback, with its folders in a temporary one, set up as the page says.
+
+    Of the page's text just the place of the socket, or the port's number, is another one.
+    """
+
+    #: What the page says of ``--lmtp``, and which of its groups of commands goes with it.
+    endpoint = re.compile(r"``--lmtp (unix:\S+)``")
+    commands = 1
 
     def setUp(self) -> None:
         if shutil.which("postfix") is None:
@@ -79,11 +97,25 @@ class PostfixTests(ServerTests):
             (self.root / folder).mkdir()
         shutil.chown(self.root / "data", "postfix")
         values = {"root": self.root, "loopback": LOOPBACK, "port": self.port}
-        transport = TRANSPORT.format(socket=self.server.lmtp)
-        (self.config / "main.cf").write_text(MAIN.format(**values) + transport + "\n")
+        (self.config / "main.cf").write_text(MAIN.format(**values))
         (self.config / "master.cf").write_text(MASTER.format(**values))
+        groups = re.findall(r"::\n\n((?:    .*\n)+)", page())
+        done = [shlex.split(self.placed(line)) for line in groups[self.commands].splitlines()]
+        for command, *arguments in done:
+            if command == "postconf":
+                subprocess.run(["postconf", "-c", str(self.config), *arguments], check=True)
         self.postfix("start")
         self.addCleanup(self.postfix, "stop")
+
+    def placed(self, text: str) -> str:
+        """The page's text, with a place of our own for the socket."""
+        return text.replace("/run/pop3toy/lmtp.sock", str(self.root / "lmtp.sock"))
+
+    def start(self) -> MailServer:
+        """As the page says."""
+        told = self.endpoint.search(page())
+        assert told is not None
+        return MailServer(self.root, *self.users, lmtp=self.placed(told[1]))
 
     def postfix(self, command: str) -> None:
         """Run ``postfix`` on our configuration."""
@@ -107,6 +139,17 @@ class PostfixTests(ServerTests):
         with smtplib.SMTP(LOOPBACK, self.port, timeout=30) as client:
             client.sendmail("eve@elsewhere.example", [f"{user}@example.org" for user in users], LETTER)
 
+
+class UnixTests(PostfixCase):
+    """Through a Unix socket."""
+
+    def start(self) -> MailServer:
+        """As the page says; the socket's group is here the one that Postfix has already."""
+        server = super().start()
+        shutil.chown(server.lmtp, group="postfix")
+        self.assertEqual(Path(server.lmtp).stat().st_mode & 0o777, 0o660)
+        return server
+
     def test_octet_for_octet(self) -> None:
         """What Postfix took comes out of POP3 octet for octet, behind the headers that were added."""
         self.send("ann", "bob")
@@ -129,12 +172,33 @@ class PostfixTests(ServerTests):
         self.server.kill()
         self.send("ann")
         wait_until(lambda: "status=deferred" in self.log(), "Postfix keeps the message")
-        Path(self.server.lmtp).unlink()
-        self.server = MailServer(self.root, *self.users)
+        self.server = self.start()
         self.addCleanup(self.server.stop)
         self.postfix("flush")
         wait_until(lambda: not self.in_queue(), "Postfix hands its mail over")
         self.assertEqual(len(self.fetch("ann")), 1)
+
+
+class InetTests(PostfixCase):
+    """Through a port of loopback."""
+
+    endpoint = re.compile(r"``--lmtp (tcp:\S+)``")
+    commands = 0
+
+    def setUp(self) -> None:
+        self.lmtp_port = free_port()
+        super().setUp()
+
+    def placed(self, text: str) -> str:
+        """The page's text, with a port of our own."""
+        return text.replace("2400", str(self.lmtp_port))
+
+    def test_octet_for_octet(self) -> None:
+        """What Postfix took comes out of POP3 octet for octet, behind the headers that were added."""
+        self.send("ann")
+        wait_until(lambda: not self.in_queue(), "Postfix hands its mail over")
+        (message,) = self.fetch("ann")
+        self.assertEqual(without_received(message), LETTER)
 
 
 def without_received(message: bytes) -> bytes:

@@ -286,6 +286,15 @@ class RefusedTests(OptionsCase):
         )
         self.assertTrue(parsed("--smtp-port=0").wants_mail)
 
+    def test_lmtp_socket(self) -> None:
+        """Not everybody on the machine may deliver through a Unix socket unless somebody says so."""
+        for given, meant in (
+            ("unix:/run/s", "unix:/run/s:mode=660"),
+            ("unix:/run/s:mode=666", "unix:/run/s:mode=666"),
+            ("tcp:2400:interface=127.0.0.1", "tcp:2400:interface=127.0.0.1"),
+        ):
+            self.assertEqual(parsed(f"--lmtp={given}")["lmtp"], [meant])
+
 
 @implementer(IReactorFromThreads)
 class _Reactor(MemoryReactorClock):

@@ -9,7 +9,7 @@ import subprocess
 import threading
 from collections import Counter
 
-from tests.mailserver import LOOPBACK, MailServer
+from tests.mailserver import LOOPBACK
 from tests.realserver import wait_until
 from tests.test_smtp_real import ServerTests
 
@@ -32,7 +32,7 @@ class KillTests(ServerTests):
     def restart(self) -> None:
         """Kill the server and start it again."""
         self.server.kill()
-        self.server = MailServer(self.root, *self.users)
+        self.server = self.start()
         self.addCleanup(self.server.stop)
 
     def test_during_data(self) -> None:

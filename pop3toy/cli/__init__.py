@@ -18,7 +18,8 @@ def main() -> None:
         import click  # noqa: F401
     except ImportError:
         print("pop3toy: the command line needs click: pip install 'pop3toy[cli]'", file=sys.stderr)
-        sys.exit(os.EX_UNAVAILABLE)
+        # A mail server keeps what is to be delivered until click is there.
+        sys.exit(os.EX_TEMPFAIL if "deliver" in sys.argv[1:2] else os.EX_UNAVAILABLE)
     from .group import run
 
     sys.exit(run())

@@ -1,7 +1,8 @@
 """``pop3toy deliver``: one message from standard input, for ``.forward``, procmail and cron.
 
-The exit status tells the mail server what to do (sysexits.h): try again later
-(75), bounce because there is no such user (67) or no room (73).
+The exit status tells the mail server what to do (sysexits.h).  It returns the mail to
+its sender for every status but 75, so whatever is the administrator's to mend is 75:
+accounts that cannot be read, a disk that is gone, a bug.
 """
 
 from __future__ import annotations
@@ -10,40 +11,37 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import click
 
 from ..auth.admin import list_users
-from ..delivery.envelope import parse_address
-from ..delivery.quota import parse_quota
+from ..delivery import limits
+from ..delivery.envelope import Address, parse_address
+from ..delivery.quota import quota_of
 from ..delivery.trace import begins_with_header, return_path
 from ..errors import NoSuchMailbox, OverQuota, StoreTrouble
 from ..interfaces import Incoming
 from ..stores.maildir_delivery import MaildirDelivery
+from ..stores.maildir_paths import MaildirPaths
 from ..threads import run_now
-from .options import complete_user, maildir_option, maildir_paths, put, result_of
+from .mbox import sender_of
+from .options import Failed, complete_user, maildir_option, put, result_of
 
 __all__ = ["deliver", "maildir_delivery"]
 
 _CHUNK = 64 * 1024
-#: An mbox separator, which local delivery agents put first (RFC 4155).
-_FROM_LINE = re.compile(rb"From (\S*)")
 
 
-def maildir_delivery(pattern: str, *, create: bool, accounts: Path | None = None) -> MaildirDelivery:
-    """A delivery that does its work at once, with the quotas of an accounts file."""
+def maildir_delivery(paths: MaildirPaths, accounts: Any = None) -> MaildirDelivery:
+    """A delivery that does its work at once.
+
+    :param accounts: users with their settings by name, for quotas.
+    """
     from twisted.internet import reactor
 
-    users = list_users(accounts).by_name if accounts is not None else {}
-
-    def quota(user: str) -> int | None:
-        account = users.get(user)
-        return parse_quota(account.settings.get("quota", "none")) if account is not None else None
-
-    locate = maildir_paths(pattern, create=create).locate
     # It is only asked for the time; nothing runs.
-    return MaildirDelivery(locate, run_now, reactor, quota=quota)
+    return MaildirDelivery(paths.locate, run_now, reactor, quota=quota_of((accounts or {}).get))
 
 
 @click.command()
@@ -52,7 +50,7 @@ def maildir_delivery(pattern: str, *, create: bool, accounts: Path | None = None
     "-a",
     "--accounts",
     envvar="POP3TOY_ACCOUNTS",
-    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    type=click.Path(path_type=Path),
     metavar="FILE",
     show_envvar=True,
     help="The accounts file, for quotas.",
@@ -72,26 +70,38 @@ def deliver(pattern: str, accounts: Path | None, create: bool, sender: str | Non
 
     It is safe on the disk when the command ends with exit status 0. Otherwise
     nothing of it is left, and the status is one of sysexits.h: 67 there is no
-    such mailbox, 73 it is full, 75 try again later.
+    such mailbox, 73 the message is larger than the mailbox may ever be, 65
+    there is no message, 75 try again later: the mailbox is full, or something
+    is wrong here.
 
     \b
     In a .forward file:
       "|pop3toy deliver -m /srv/mail/{user} ann"
     """
+    source = _Source()
     incoming: Incoming | None = None
+    known: Any = {}
     try:
-        incoming = result_of(maildir_delivery(pattern, create=create, accounts=accounts).begin(user))
-        _copy(sys.stdin.buffer, incoming, sender)
+        known = list_users(accounts).by_name if accounts is not None else {}
+        delivery = maildir_delivery(MaildirPaths(pattern, create=create), known)
+        incoming = result_of(delivery.begin(user))
+        _copy(source, incoming, sender)
         result_of(incoming.commit())
     except NoSuchMailbox as error:
-        return _failed(f"{user} has no mailbox here", error, os.EX_NOUSER)
+        # Somebody who has an account has a mailbox as well, unless something is wrong.
+        status = os.EX_TEMPFAIL if user in known else os.EX_NOUSER
+        raise Failed(_told(f"{user} has no mailbox here", error), status) from None
     except OverQuota as error:
-        return _failed(f"the mailbox of {user} is full", error, os.EX_CANTCREAT)
+        if error.holds is not None and source.octets_in_all() > error.holds:
+            what, status = f"the message is larger than the mailbox of {user}", os.EX_CANTCREAT
+        else:
+            what, status = f"the mailbox of {user} is full", os.EX_TEMPFAIL
+        raise Failed(_told(what, error), status) from None
     except StoreTrouble as error:
-        return _failed(error.text, error, os.EX_TEMPFAIL)
-    except ValueError as error:
-        click.echo(f"Error: {error}", err=True)
-        return os.EX_DATAERR
+        raise Failed(_told(error.text, error), os.EX_TEMPFAIL) from None
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise Failed(f"{where}{error.strerror or error}", os.EX_TEMPFAIL) from None
     finally:
         if incoming is not None:
             # Harmless after the commit.
@@ -99,23 +109,74 @@ def deliver(pattern: str, accounts: Path | None, create: bool, sender: str | Non
     return os.EX_OK
 
 
-def _copy(source: BinaryIO, incoming: Incoming, sender: str | None) -> None:
-    line = source.readline(_CHUNK)
-    separator = _FROM_LINE.match(line)
-    if separator is not None:
-        sender = sender or separator[1].decode("utf-8", "replace")
-        line = source.readline(_CHUNK)
-    if sender:
-        # MAILER-DAEMON is how a separator writes the empty sender.
-        address = None if sender in ("<>", "MAILER-DAEMON") else parse_address(sender.strip("<>"))
-        put(incoming, return_path(address))
+class _Source:
+    """Standard input, counted."""
+
+    def __init__(self) -> None:
+        if sys.stdin is None:
+            raise Failed("standard input is closed", os.EX_TEMPFAIL)
+        self._file: BinaryIO = sys.stdin.buffer
+        self._octets = 0
+
+    def line(self) -> bytes:
+        """The next line, or a large piece of it."""
+        return self._counted(self._file.readline(_CHUNK))
+
+    def chunk(self) -> bytes:
+        """The next octets."""
+        return self._counted(self._file.read(_CHUNK))
+
+    def octets_in_all(self) -> int:
+        """How many there are; reads them all."""
+        while self.chunk():
+            pass
+        return self._octets
+
+    def _counted(self, data: bytes) -> bytes:
+        self._octets += len(data)
+        return data
+
+
+def _copy(source: _Source, incoming: Incoming, sender: str | None) -> None:
+    line = source.line()
+    # An mbox separator, which local delivery agents put first (RFC 4155).
+    told = sender_of(line)
+    if told is not None:
+        sender = sender or told.decode("utf-8", "replace")
+        line = source.line()
+    if not line:
+        raise Failed("there is no message on standard input", os.EX_DATAERR)
+    header = _return_path(sender) if sender else b""
+    if header:
+        put(incoming, header)
         if not begins_with_header(line.rstrip(b"\n")):
             put(incoming, b"\n")
     while line:
         put(incoming, line)
-        line = source.read(_CHUNK)
+        line = source.chunk()
 
 
-def _failed(message: str, error: StoreTrouble, status: int) -> int:
-    click.echo(f"Error: {message}{f' ({error.detail})' if error.detail else ''}", err=True)
-    return status
+def _return_path(sender: str) -> bytes:
+    # MAILER-DAEMON is how a separator writes the empty sender.
+    if sender in ("<>", "MAILER-DAEMON"):
+        return return_path(None)
+    address = _address(sender.removeprefix("<").removesuffix(">"))
+    # Somebody's mail is not refused for a sender of a strange form.
+    return return_path(address) if address is not None else b""
+
+
+def _address(text: str) -> Address | None:
+    """The address; with its local part in quotes if it needs them and has lost them on its way."""
+    local, at, domain = text.rpartition("@")
+    local, domain = (local, domain) if at else (domain, "")
+    for written in (text, '"' + re.sub(r'(["\\])', r"\\\1", local) + f'"{at}{domain}'):
+        try:
+            if len(written.encode()) <= limits.PATH:
+                return parse_address(written)
+        except ValueError:
+            continue
+    return None
+
+
+def _told(message: str, error: StoreTrouble) -> str:
+    return f"{message}{f' ({error.detail})' if error.detail else ''}"

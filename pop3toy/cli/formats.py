@@ -1,29 +1,24 @@
-"""Mail in files: mbox, Maildir, MH and eml, read and written for import and export.
+"""Mail in files: mbox, Maildir, MH and eml, found out and read.
 
-Read through the standard library's ``mailbox``.  What lives here knows no
-command and no store.
+Maildir and MH are read through the standard library's ``mailbox``, mbox by ``mbox.py``.
+What lives here knows no command and no store.
 """
 
 from __future__ import annotations
 
+import codecs
 import mailbox
 import os
 import re
-from collections.abc import Callable, Iterator
-from email.parser import BytesHeaderParser
-from email.utils import getaddresses, parsedate_to_datetime
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from time import asctime, gmtime
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
-__all__ = ["FORMATS", "Source", "UnknownFormat", "open_source", "separator", "write_mbox"]
+from .mbox import Mbox
+
+__all__ = ["FORMATS", "Source", "UnknownFormat", "open_source"]
 
 FORMATS = ("mbox", "maildir", "mh", "eml")
-
-# An mbox quotes lines that look like its separators; mboxrd, and only it, can be
-# read back exactly (RFC 4155 leaves it open; qmail's mbox(5) describes it).
-_TO_QUOTE = re.compile(rb"^(>*From )", re.MULTILINE)
-_QUOTED = re.compile(rb"^>(>*From )", re.MULTILINE)
 
 
 class UnknownFormat(ValueError):
@@ -37,6 +32,8 @@ class Source(NamedTuple):
     total: int
     #: Each message as it is, with a name for it; one that cannot be read is an error.
     messages: Callable[[], Iterator[tuple[str, bytes | OSError]]]
+    #: Folders within it that are not looked into.
+    folders: Sequence[str] = ()
 
 
 def open_source(path: Path, kind: str | None = None) -> Source:
@@ -46,16 +43,22 @@ def open_source(path: Path, kind: str | None = None) -> Source:
     :raises UnknownFormat: if it is none of these.
     :raises OSError: if it cannot be read.
     """
-    kind = kind or _kind_of(path)
+    found = _kind_of(path) if kind in (None, "mbox") else kind
+    if kind == "mbox" and found != kind:
+        # What stands before the first separator would be lost.
+        raise UnknownFormat(f"{path} does not begin like an mbox")
+    kind = found
     if kind == "eml":
-        files = sorted(path.glob("*.eml")) if path.is_dir() else [path]
-        return Source(kind, len(files), lambda: ((file.name, _octets(file)) for file in files))
+        named = sorted(file for file in path.iterdir() if _is_eml(file.name)) if path.is_dir() else [path]
+        files = [file for file in named if not file.is_dir()]
+        folders = [file.name for file in named if file.is_dir()]
+        return Source(kind, len(files), lambda: ((file.name, _octets(file)) for file in files), folders)
     if kind == "mbox":
-        mbox = mailbox.mbox(path, create=False)
-        return Source(kind, len(mbox), lambda: _messages(mbox, lambda data: _QUOTED.sub(rb"\1", data)))
+        mbox = Mbox(path)
+        return Source(kind, len(mbox), lambda: ((str(n), message) for n, message in enumerate(mbox, 1)))
     box: mailbox.Maildir | mailbox.MH
     box = mailbox.Maildir(path, create=False) if kind == "maildir" else mailbox.MH(path, create=False)
-    return Source(kind, len(box), lambda: _messages(box, lambda data: data))
+    return Source(kind, len(box), lambda: _messages(box), sorted(box.list_folders()))
 
 
 def _kind_of(path: Path) -> str:
@@ -65,26 +68,28 @@ def _kind_of(path: Path) -> str:
         names = os.listdir(path)
         if ".mh_sequences" in names or any(name.isdigit() for name in names):
             return "mh"
-        if any(name.endswith(".eml") for name in names):
+        if any(_is_eml(name) for name in names):
             return "eml"
         raise UnknownFormat(f"{path} is no Maildir, no MH folder, and holds no .eml files")
     with path.open("rb") as file:
-        beginning = file.read(1000)
-    if beginning.startswith(b"From "):
+        beginning = file.read(1000).removeprefix(codecs.BOM_UTF8)
+    # An mbox from which everything was removed is empty.
+    if not beginning or beginning.startswith(b"From "):
         return "mbox"
     if re.match(rb"[!-9;-~]+[ \t]*:", beginning):
         return "eml"
     raise UnknownFormat(f"{path} is no mbox, and does not begin like a message")
 
 
-def _messages(
-    box: mailbox.Mailbox[mailbox.Message], clean: Callable[[bytes], bytes]
-) -> Iterator[tuple[str, bytes | OSError]]:
-    # By key: in the order of the file, of MH's numbers, of the Maildir's times.
-    keys = list(box.keys()) if isinstance(box, mailbox.mbox) else sorted(box.keys(), key=_order)
-    for key in keys:
+def _is_eml(name: str) -> bool:
+    return name.lower().endswith(".eml")
+
+
+def _messages(box: mailbox.Maildir | mailbox.MH) -> Iterator[tuple[str, bytes | OSError]]:
+    # By key: in the order of MH's numbers, of the Maildir's times.
+    for key in sorted(box.keys(), key=_order):
         try:
-            yield str(key), clean(box.get_bytes(key))
+            yield str(key), box.get_bytes(key)
         except (OSError, KeyError) as error:
             yield str(key), error if isinstance(error, OSError) else OSError(f"{key} has vanished")
 
@@ -96,28 +101,7 @@ def _order(key: str) -> tuple[int, str]:
 
 def _octets(file: Path) -> bytes | OSError:
     try:
-        return file.read_bytes()
+        # Some programs put a byte order mark before the first header.
+        return file.read_bytes().removeprefix(codecs.BOM_UTF8)
     except OSError as error:
         return error
-
-
-def separator(message: bytes, fallback: float) -> bytes:
-    """The line that stands before a message in an mbox (RFC 4155): its sender, and its time in UTC.
-
-    :param fallback: the time if its Date header tells none.
-    """
-    header = BytesHeaderParser().parsebytes(message)
-    senders = getaddresses([str(header.get("Return-Path") or header.get("From") or "")])
-    sender = senders[0][1] if senders and re.fullmatch(r"[!-~]+", senders[0][1]) else "MAILER-DAEMON"
-    try:
-        when = parsedate_to_datetime(str(header["Date"])).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        when = fallback
-    return f"From {sender} {asctime(gmtime(when))}\n".encode()
-
-
-def write_mbox(file: BinaryIO, message: bytes, fallback: float) -> None:
-    """Add a message to an mbox, in the form mboxrd."""
-    message = message.replace(b"\r\n", b"\n")
-    end = b"" if message.endswith(b"\n") or not message else b"\n"
-    file.write(separator(message, fallback) + _TO_QUOTE.sub(rb">\1", message) + end + b"\n")

@@ -16,7 +16,7 @@ from .. import __version__
 from ..errors import Refusal
 from .deliver import deliver
 from .mailbox import mailbox
-from .options import Failed
+from .options import Failed, printable
 from .transfer import export, import_
 from .user import user
 
@@ -94,4 +94,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         click.echo(f"Error: {where}{error.strerror or error}", err=True)
         return os.EX_IOERR
+    except Exception as error:
+        # A bug of ours, and no reason to return somebody's mail.
+        click.echo(f"Error: {type(error).__name__}: {printable(str(error))}", err=True)
+        return os.EX_TEMPFAIL
     return result if isinstance(result, int) else os.EX_OK

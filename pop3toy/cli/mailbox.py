@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from email.header import decode_header, make_header
 from email.parser import BytesHeaderParser
 from pathlib import Path
@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 import click
 
-from ..errors import NoSuchMailbox
+from ..errors import NoSuchMailbox, Refusal
 from ..stores.maildir_check import check_maildir
 from ..stores.maildir_paths import MaildirPaths
 from ..stores.maildir_scan import scan
-from .options import complete_user, maildir_option, maildir_paths, no_mailbox
+from .options import Failed, complete_user, maildir_option, maildir_paths, no_mailbox, printable
 
 __all__ = ["StoredMessage", "mailbox", "stored_messages"]
 
@@ -65,7 +65,7 @@ def stored_messages(paths: MaildirPaths, user: str) -> Sequence[StoredMessage]:
 @mailbox.command(name="list")
 @maildir_option
 @click.argument("user", required=False, shell_complete=complete_user)
-def list_(pattern: str, user: str | None) -> None:
+def list_(pattern: str, user: str | None) -> int:
     """List the messages of USER, or all mailboxes.
 
     Each message with the number that POP3 gives it now, its unique-id and its
@@ -73,15 +73,23 @@ def list_(pattern: str, user: str | None) -> None:
     """
     paths = maildir_paths(pattern)
     if user is None:
+        unreadable = 0
         for name in _users(pattern):
-            entries = stored_messages(paths, name)
+            try:
+                entries = stored_messages(paths, name)
+            except (Refusal, Failed) as error:
+                why = str(error) if isinstance(error, Failed) else f"{name}: {_why(error)}"
+                click.echo(printable(why), err=True)
+                unreadable += 1
+                continue
             octets = sum(entry.octets for entry in entries)
-            click.echo(f"{name:20} {len(entries):7} messages {octets:13,} octets")
-        return
+            click.echo(f"{printable(name):20} {len(entries):7} messages {octets:13,} octets")
+        return os.EX_DATAERR if unreadable else os.EX_OK
     for message in stored_messages(paths, user):
         header = _header(message.path)
         click.echo(f"{message.number:5} {message.octets:10} {message.uid}")
         click.echo(f"{'':16} {header.get('From', '')}: {header.get('Subject', '')}")
+    return os.EX_OK
 
 
 @mailbox.command()
@@ -122,9 +130,15 @@ def check(pattern: str, quick: bool, users: tuple[str, ...]) -> int:
         try:
             maildir = paths.locate(name)
         except NoSuchMailbox as error:
-            raise no_mailbox(name, error) from None
-        for problem in check_maildir(maildir, read=not quick, now=time.time()):
-            click.echo(f"{name}: {problem}")
+            if users:
+                raise no_mailbox(name, error) from None
+            problems: Iterable[str] = [_why(error)]
+        except Refusal as error:
+            problems = [_why(error)]
+        else:
+            problems = check_maildir(maildir, read=not quick, now=time.time())
+        for problem in problems:
+            click.echo(printable(f"{name}: {problem}"))
             found += 1
     click.echo(f"{found} problems" if found else "Nothing wrong", err=True)
     return os.EX_DATAERR if found else os.EX_OK
@@ -135,6 +149,10 @@ def _find(entries: Sequence[StoredMessage], wanted: str) -> StoredMessage:
         if wanted in (entry.uid, str(entry.number)):
             return entry
     raise click.BadParameter(f"there is no message {wanted}; mailbox list shows them", param_hint="MESSAGE")
+
+
+def _why(error: Refusal) -> str:
+    return error.detail or error.text
 
 
 def _header(path: Path) -> dict[str, str]:

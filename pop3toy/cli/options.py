@@ -23,6 +23,7 @@ __all__ = [
     "maildir_option",
     "maildir_paths",
     "no_mailbox",
+    "printable",
     "put",
     "result_of",
 ]
@@ -73,6 +74,12 @@ def complete_user(
     except OSError:
         names = ()
     return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
+
+
+def printable(text: str) -> str:
+    """Text in one line that steers no terminal; file names may hold any octet."""
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class Failed(Exception):

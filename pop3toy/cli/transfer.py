@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
 from ..errors import NoSuchMailbox
 from ..stores.maildir_delivery import MaildirDelivery
+from ..stores.maildir_paths import MaildirPaths
 from .deliver import maildir_delivery
-from .formats import FORMATS, Source, UnknownFormat, open_source, write_mbox
+from .formats import FORMATS, Source, UnknownFormat, open_source
 from .mailbox import StoredMessage, stored_messages
-from .options import complete_user, maildir_option, maildir_paths, no_mailbox, put, result_of
+from .mbox import write_mbox
+from .options import complete_user, maildir_option, maildir_paths, no_mailbox, printable, put, result_of
 
 __all__ = ["export", "import_"]
 
@@ -43,14 +49,19 @@ def import_(
         opened = [(path, open_source(path, kind)) for path in sources]
     except UnknownFormat as error:
         raise click.BadParameter(str(error), param_hint="SOURCES") from None
-    delivery = maildir_delivery(pattern, create=create)
+    for path, source in opened:
+        if source.folders:
+            names = printable(", ".join(source.folders))
+            click.echo(f"{path}: the folders within it are left out, name them: {names}", err=True)
+    delivery = maildir_delivery(maildir_paths(pattern, create=create))
     try:
         result_of(delivery.begin(user)).abort()
     except NoSuchMailbox as error:
         raise no_mailbox(user, error) from None
     known = set()
     if skip_known:
-        known = {_digest(one.path.read_bytes()) for one in stored_messages(maildir_paths(pattern), user)}
+        stored = map(_read, stored_messages(maildir_paths(pattern), user))
+        known = {_digest(found[0]) for found in stored if found is not None}
     total = sum(source.total for _, source in opened)
     imported = skipped = failed = 0
     with click.progressbar(length=total, label=f"Importing for {user}", file=sys.stderr) as bar:
@@ -77,19 +88,98 @@ def export(pattern: str, kind: str, user: str, destination: Path) -> None:
     """Write all messages of a mailbox to DESTINATION, which must not exist yet.
 
     An mbox is one file ("-" is standard output); eml is a folder with a file
-    for each message. Nothing is removed from the mailbox.
+    for each message. It has its name when it is whole, and nobody but you may
+    read it. Nothing is removed from the mailbox.
     """
-    messages = stored_messages(maildir_paths(pattern), user)
-    if kind == "eml":
-        destination.mkdir()
-        for message in _with_progress(messages, user):
-            (destination / f"{message.number:06}.eml").write_bytes(message.path.read_bytes())
+    mailbox = _Mailbox(maildir_paths(pattern), user)
+    if destination == Path("-"):
+        _write_mbox(mailbox, sys.stdout.buffer)
+    elif os.path.lexists(destination):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(destination))
+    elif kind == "eml":
+        with _new_folder(destination) as folder:
+            for message, data, _ in mailbox:
+                with open(folder / f"{message.number:06}.eml", "xb", opener=_private) as file:
+                    file.write(data)
     else:
-        to_stdout = destination == Path("-")
-        with nullcontext(sys.stdout.buffer) if to_stdout else destination.open("xb") as file:
-            for message in _with_progress(messages, user):
-                write_mbox(file, message.path.read_bytes(), message.path.stat().st_mtime)
-    click.echo(f"{len(messages)} exported", err=True)
+        with _new_file(destination) as file:
+            _write_mbox(mailbox, file)
+    gone = f", {mailbox.gone} were removed meanwhile" if mailbox.gone else ""
+    click.echo(f"{mailbox.total - mailbox.gone} exported{gone}", err=True)
+
+
+class _Mailbox:
+    """The messages of a user, each with its octets and the time of its file.
+
+    Somebody may be fetching: what is marked as read in the meantime is found again
+    under its new name, and what is removed is left out and counted.
+    """
+
+    def __init__(self, paths: MaildirPaths, user: str) -> None:
+        self._paths = paths
+        self._user = user
+        self._messages = stored_messages(paths, user)
+        self.total = len(self._messages)
+        self.gone = 0
+
+    def __iter__(self) -> Iterator[tuple[StoredMessage, bytes, float]]:
+        now = {message.uid: message for message in self._messages}
+        with click.progressbar(self._messages, label=f"Exporting {self._user}", file=sys.stderr) as bar:
+            for message in bar:
+                found = _read(now.get(message.uid))
+                if found is None and message.uid in now:
+                    now = {other.uid: other for other in stored_messages(self._paths, self._user)}
+                    found = _read(now.get(message.uid))
+                if found is None:
+                    self.gone += 1
+                else:
+                    yield message, *found
+
+
+def _read(message: StoredMessage | None) -> tuple[bytes, float] | None:
+    if message is None:
+        return None
+    try:
+        with message.path.open("rb") as file:
+            return file.read(), os.fstat(file.fileno()).st_mtime
+    except FileNotFoundError:
+        return None
+
+
+def _write_mbox(mailbox: _Mailbox, file: BinaryIO) -> None:
+    for _, data, modified in mailbox:
+        write_mbox(file, data, modified)
+
+
+@contextmanager
+def _new_file(destination: Path) -> Iterator[BinaryIO]:
+    """A file that has its name when it is whole; mail is private."""
+    handle, name = tempfile.mkstemp(dir=destination.parent, prefix=f".{destination.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(name, destination)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+@contextmanager
+def _new_folder(destination: Path) -> Iterator[Path]:
+    """The same for a folder."""
+    name = tempfile.mkdtemp(dir=destination.parent, prefix=f".{destination.name}.")
+    try:
+        yield Path(name)
+        os.rename(name, destination)
+    except BaseException:
+        shutil.rmtree(name)
+        raise
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _messages(opened: Sequence[tuple[Path, Source]]) -> Iterator[tuple[str, bytes | OSError]]:
@@ -105,11 +195,6 @@ def _deliver(delivery: MaildirDelivery, user: str, message: bytes) -> None:
         result_of(incoming.commit())
     finally:
         incoming.abort()
-
-
-def _with_progress(messages: Sequence[StoredMessage], user: str) -> Iterator[StoredMessage]:
-    with click.progressbar(messages, label=f"Exporting {user}", file=sys.stderr) as bar:
-        yield from bar
 
 
 def _digest(message: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""One SMTP connection as octets: what comes in, in order, and what goes out, in order.
+"""One SMTP connection as octets: its beginning, its end, and what comes in, in order.
 
 On :class:`twisted.mail.smtp.ESMTP`, which gives the greeting, the list of extensions,
 STARTTLS and timeouts.  What is done differently here, and why:
@@ -9,12 +9,12 @@ STARTTLS and timeouts.  What is done differently here, and why:
   commands meet the state that they should; further input waits in the transport.
 - A client that does not read its replies is not read from either.
 
-What must not live here: what a command means (``smtp.py``).
+What must not live here: what is said (``replies.py``), and what a command means
+(``dialogue.py``, ``smtp.py``).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
 
@@ -27,7 +27,6 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
-from twisted.mail.smtp import ESMTP
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -37,18 +36,15 @@ from ..errors import Refusal
 from ..interfaces import Gatekeeper, ITranscript, Visit
 from . import limits
 from .framing import CommandLines
+from .replies import Replies
 
 __all__ = ["Connection"]
 
 log = Logger()
 
-#: Replies that Twisted writes itself get their enhanced status code here.
-_TWISTED_CODES = {503: b"5.5.1", 454: b"4.7.0"}
-_ENHANCED = re.compile(rb"[245]\.\d")
-
 
 @implementer(IPushProducer, IHalfCloseableProtocol)
-class Connection(ESMTP):
+class Connection(Replies):
     """A connection that waits where it must.
 
     :param number: under which transcript and log know it.
@@ -60,8 +56,6 @@ class Connection(ESMTP):
 
     #: What is spoken here, for people.
     name: ClassVar[str] = "SMTP"
-    #: ITransport, IConsumer, IPushProducer and abortConnection in one.
-    transport: Any
 
     def __init__(
         self,
@@ -75,22 +69,19 @@ class Connection(ESMTP):
         gatekeeper: Gatekeeper | None,
         lost: Callable[[Connection], None],
     ) -> None:
-        super().__init__(contextFactory=tls)
-        self.number = number
+        super().__init__(number, tls=tls, transcript=transcript)
         self.host = host
         self.timeout = idle
         self.clock = clock
         self.lines = CommandLines()
-        self._transcript = transcript
         self._gatekeeper = gatekeeper
         self._visit: Visit | None = None
         self._lost = lost
-        # Why nothing is begun: a reply is pending; replies pile up unread; it is over.
+        # Why nothing is begun: a reply is pending, or replies pile up unread.
         self._busy = False
         self._choked = False
         # Between the connection and the first octets that came through TLS.
         self._shaking_hands = False
-        self.closing = False
         self._advancing = False
         # Why it ends as soon as nothing is pending.
         self._ending: str | None = None
@@ -98,7 +89,6 @@ class Connection(ESMTP):
         self._input_over = False
         self._why = "dropped"
         self._linger: IDelayedCall | None = None
-        self._errors = 0
 
     # -- for smtp.py ---------------------------------------------------------------
 
@@ -146,8 +136,8 @@ class Connection(ESMTP):
         if set_no_delay is not None:
             # Otherwise a small reply can wait 40 ms for the client's delayed ACK.
             set_no_delay(True)
-        if self._transcript is not None:
-            self._transcript.opened(self.number, f"{peer_name(self.transport)}, {self.name}")
+        if self.transcript is not None:
+            self.transcript.opened(self.number, f"{peer_name(self.transport)}, {self.name}")
         self.transport.registerProducer(self, True)
         if self._gatekeeper is not None:
             try:
@@ -158,10 +148,6 @@ class Connection(ESMTP):
                 self.close("limit")
                 return
         super().connectionMade()
-
-    def greeting(self) -> bytes:
-        """What stands behind 220 (RFC 5321 section 4.2)."""
-        return bytes(self.host) + b" ESMTP pop3toy"
 
     def timeoutConnection(self) -> None:
         """RFC 5321 section 4.5.3.2.7."""
@@ -209,8 +195,8 @@ class Connection(ESMTP):
         super().connectionLost(reason)
         if self._visit is not None:
             self._visit.left()
-        if self._transcript is not None:
-            self._transcript.closed(self.number, self._why)
+        if self.transcript is not None:
+            self.transcript.closed(self.number, self._why)
         self._lost(self)
 
     def readConnectionLost(self) -> None:
@@ -311,49 +297,8 @@ class Connection(ESMTP):
         if not (self.closing or self._busy or self._choked):
             self.transport.resumeProducing()
 
-    # -- out ---------------------------------------------------------------------------
-
-    def reply(self, code: int, enhanced: str, text: str) -> None:
-        """One reply with its enhanced status code (RFC 2034 section 4)."""
-        self.sendCode(code, f"{enhanced} {text}".encode("ascii", "replace"))
-
-    def sendCode(self, code: int, message: bytes = b"") -> None:
-        """Write a reply, perhaps of several lines, in one piece."""
-        if self.closing:
-            return
-        if code in _TWISTED_CODES and not _ENHANCED.match(message):
-            message = b"%b %b" % (_TWISTED_CODES[code], message)
-        lines = message.splitlines() or [b""]
-        data = b"".join(b"%d-%b\r\n" % (code, line) for line in lines[:-1]) + b"%d %b\r\n" % (code, lines[-1])
-        if self._transcript is not None:
-            self._transcript.sent(self.number, data, True)
-        self.transport.write(data)
-
-    def error(self, code: int, enhanced: str, text: str) -> None:
-        """A reply to a mistake of the client's; too many of them end the connection."""
-        self.reply(code, enhanced, text)
-        self._errors += 1
-        if self._errors >= limits.ERRORS:
-            self.reply(421, "4.7.0", "too many errors")
-            self.close("limit")
-
     def prove_useful(self) -> None:
         """The client is no stranger any more: its mistakes are forgiven, and it need not make room."""
-        self._errors = 0
+        self.errors = 0
         if self._visit is not None:
             self._visit.logged_in()
-
-    def heard(self, line: bytes, parsed: object) -> None:
-        """Tell the transcript of a line; it masks by what ``parsed`` is, a value of ``commands.py``."""
-        if self._transcript is not None:
-            self._transcript.received(self.number, line, parsed)
-
-    def overheard(self, data: bytes, last: bool) -> None:
-        """Tell the transcript of octets of a message; ``last`` with its end."""
-        if self._transcript is not None:
-            self._transcript.message(self.number, data, last)
-
-    def note(self, text: str) -> None:
-        """Tell the transcript something that is neither side's line."""
-        if self._transcript is not None:
-            self._transcript.note(self.number, text)

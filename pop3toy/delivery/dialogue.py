@@ -95,6 +95,10 @@ class Dialogue(Connection):
         """Forget the message that was begun (RFC 5321 section 4.1.1.5)."""
         raise NotImplementedError
 
+    def greeting(self) -> bytes:
+        """What stands behind 220 (RFC 5321 section 4.2)."""
+        return bytes(self.host) + b" ESMTP pop3toy"
+
     def command_received(self, line: bytes, *, crlf: bool) -> None:
         """See :class:`Connection`."""
         verb, _, rest = line.strip(b" \t").partition(b" ")

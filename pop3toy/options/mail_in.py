@@ -54,9 +54,12 @@ class MailInOptions(usage.Options):
         self["smtp"].append(endpoint)
 
     def opt_lmtp(self, endpoint: str) -> None:
-        """Take mail by LMTP at this Twisted endpoint, as in unix:/run/pop3toy/lmtp.sock, from a mail server
-        such as Postfix. May be given several times.
+        """Take mail by LMTP at this Twisted endpoint, as in unix:/run/pop3toy/lmtp.sock:mode=660 (660 is what
+        it is if you leave it out), from a mail server such as Postfix. May be given several times.
         """
+        if endpoint.startswith("unix:") and ":mode=" not in endpoint:
+            # Twisted would let everybody on this machine deliver mail.
+            endpoint += ":mode=660"
         self["lmtp"].append(endpoint)
 
     def opt_domain(self, domain: str) -> None:

@@ -17,6 +17,9 @@ _SAID = re.compile(r",([SW])=(\d+)")
 _MESSAGE_ID = re.compile(rb"^message-id:\s*(<[^>]*>)", re.IGNORECASE | re.MULTILINE)
 _STALE = 36 * 3600.0
 _CHUNK = 256 * 1024
+#: Octets in which a header ends, as far as anybody looks for its Message-ID; what is
+#: no message may have no end of a header at all.
+_HEADER = 1024 * 1024
 
 
 def check_maildir(maildir: str | Path, *, read: bool, now: float) -> Iterator[str]:
@@ -69,27 +72,29 @@ def _check_content(
 ) -> Iterator[str]:
     if not file.is_file(follow_symlinks=False):
         return
-    wire, body = Encoder(), hashlib.sha256()
-    header, in_body = b"", False
+    wire, whole, body = Encoder(), hashlib.sha256(), hashlib.sha256()
     with open(file.path, "rb") as message:
-        while chunk := message.read(_CHUNK):
+        start = message.read(_HEADER)
+        end = re.search(rb"\r?\n\r?\n", start)
+        header = start[: end.start()] if end else start
+        body.update(start[end.end() :] if end else b"")
+        chunk = start
+        while chunk:
             wire.feed(chunk)
-            if not in_body:
-                header += chunk
-                end = re.search(rb"\r?\n\r?\n", header)
-                if end is None:
-                    continue
-                header, chunk, in_body = header[: end.start()], header[end.end() :], True
-            body.update(chunk)
+            whole.update(chunk)
+            if chunk := message.read(_CHUNK):
+                body.update(chunk)
     wire.finish()
     for letter, said in _SAID.findall(base_name(file.name)):
         if letter == "W" and int(said) != wire.octets:
             yield f"{where}: its name says {said} octets in POP3, it has {wire.octets}"
     ident = _MESSAGE_ID.search(header)
-    if ident is not None:
-        first = contents.setdefault((ident[1], body.digest()), where)
-        if first != where:
-            yield f"{where}: the same message as {first}"
+    # The same letter that came twice differs in Received; without a Message-ID only
+    # what is the same octet for octet is taken for that.
+    same = (ident[1], body.digest()) if ident is not None else (b"", whole.digest())
+    first = contents.setdefault(same, where)
+    if first != where:
+        yield f"{where}: the same message as {first}"
 
 
 def _why(error: OSError) -> str:

@@ -1,0 +1,350 @@
+"""``pop3toy mailbox``: what is in mailboxes, what comes in from files, what goes out to files."""
+
+from __future__ import annotations
+
+import errno
+import mailbox
+import os
+import re
+import shutil
+import tempfile
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from pop3toy.cli.formats import open_source
+from pop3toy.cli.mbox import Mbox, write_mbox
+from pop3toy.stores.maildir_check import check_maildir
+from tests.cli_world import MESSAGE, CommandTests
+
+
+class MailboxTests(CommandTests):
+    """``pop3toy mailbox``."""
+
+    def test_list(self) -> None:
+        """Messages are listed with number, octets, uid, sender and subject; mailboxes with their sums."""
+        self.deliver()
+        self.deliver(b"Subject: \x1b[31mred\n\nx\n")
+        listed = self.run_command("mailbox", "list", "{M}", "ann").out.splitlines()
+        self.assertEqual(listed[0].split(), ["1", str(len(MESSAGE) + 5), self.files()[0].name])
+        self.assertEqual(listed[1].strip(), "Eve <eve@example.org>: grüße")
+        self.assertEqual(listed[3].strip(), ": ?[31mred")
+        # What is no user's, although it lies there.
+        for name in (b"\xffd", b"a\nb"):
+            os.makedirs(os.fsencode(self.root) + b"/mail/" + name + b"/cur")
+        (self.root / "mail" / "aaa" / "cur").mkdir(parents=True)
+        done = self.run_command("mailbox", "list", "{M}")
+        self.assertEqual(done.status, os.EX_DATAERR)
+        self.assertIn("\\xffd has no mailbox", done.err)
+        self.assertIn("a\\nb has no mailbox", done.err)
+        self.assertIn("aaa: half-made", done.err)
+        everybody = done.out.split()
+        self.assertEqual(everybody[:3], ["ann", "2", "messages"])
+        self.assertEqual(self.run_command("mailbox", "list", "{M}", "nobody").status, os.EX_NOUSER)
+
+    def test_show(self) -> None:
+        """A message is shown by number and by unique-id, whole or its header."""
+        self.deliver()
+        for wanted in ("1", self.files()[0].name):
+            self.assertEqual(self.run_command("mailbox", "show", "{M}", "ann", wanted).out, MESSAGE.decode())
+        header = self.run_command("mailbox", "show", "{M}", "-H", "ann", "1").out
+        self.assertTrue(header.endswith("Message-ID: <1@x>\n"))
+        self.assertEqual(self.run_command("mailbox", "show", "{M}", "ann", "2").status, os.EX_USAGE)
+
+    def sources(self) -> list[Path]:
+        """The same two messages as mbox, Maildir, MH, eml folder and eml files."""
+        messages = []
+        for subject in ("one", "two"):
+            message = EmailMessage()
+            message["From"], message["Subject"] = "eve@example.org", subject
+            message.set_content("From here on\n>From there\n")
+            messages.append(message)
+        boxes: list[mailbox.Mailbox[mailbox.Message]] = [
+            mailbox.mbox(self.root / "box.mbox"),
+            mailbox.Maildir(self.root / "md"),
+            mailbox.MH(self.root / "mh"),
+        ]
+        for box in boxes:
+            for message in messages:
+                box.add(message)
+            box.close()
+        (self.root / "eml").mkdir()
+        for number, message in enumerate(messages):
+            (self.root / "eml" / f"{number}.eml").write_bytes(message.as_bytes())
+        single = self.root / "single"
+        single.write_bytes(messages[0].as_bytes())
+        return [self.root / name for name in ("box.mbox", "md", "mh", "eml", "single")]
+
+    def test_import(self) -> None:
+        """Every format is found out and read, in its order; what is known is left out if so asked."""
+        *folders, single = self.sources()
+        for number, source in enumerate(folders):
+            user = f"user{number}"
+            done = self.run_command("mailbox", "import", "{M}", "--create", user, str(source))
+            self.assertEqual(
+                (done.status, done.out), (0, "2 imported, 0 known already, 0 not readable\n"), done.err
+            )
+            subjects = [
+                line for file in self.files(user) for line in file.read_text().splitlines() if "Subj" in line
+            ]
+            if source.name != "md":
+                # A Maildir of the same second has no order.
+                self.assertEqual(subjects, ["Subject: one", "Subject: two"])
+            again = self.run_command("mailbox", "import", "{M}", "-s", user, str(source), str(single))
+            if source.name != "box.mbox":
+                self.assertEqual(again.out, "0 imported, 3 known already, 0 not readable\n")
+
+    def test_import_mistakes(self) -> None:
+        """What holds no mail is refused before anything is imported, and so is a user without a mailbox."""
+        self.deliver()
+        (self.root / "empty").mkdir()
+        (self.root / "text").write_text("no mail here\n")
+        for source in ("empty", "text", "missing"):
+            done = self.run_command("mailbox", "import", "{M}", "ann", str(self.root / source))
+            self.assertEqual(done.status, os.EX_USAGE)
+        eml = str(self.files()[0])
+        self.assertEqual(self.run_command("mailbox", "import", "{M}", "nobody", eml).status, os.EX_NOUSER)
+        self.assertEqual(len(self.files()), 1)
+
+    def test_import_odd_sources(self) -> None:
+        """An empty mbox, a mark before the first header and capital letters keep nothing from coming in."""
+        folder = self.root / "letters"
+        folder.mkdir()
+        (self.root / "empty").touch()
+        (folder / "a.eml").write_bytes(b"\xef\xbb\xbfSubject: one\n\nx\n")
+        (folder / "B.EML").write_bytes(b"Subject: two\n\nx\n")
+        (folder / "dir.eml").mkdir()
+        bom = self.root / "bom.mbox"
+        bom.write_bytes(b"\xef\xbb\xbfFrom a@b Mon Jan  1 00:00:00 2024\nSubject: three\n\nx\n")
+        single = self.root / "single.eml"
+        single.write_bytes(b"\xef\xbb\xbfSubject: four\n\nx\n")
+        sources = [str(self.root / "empty"), str(folder), str(bom), str(single)]
+        done = self.run_command("mailbox", "import", "{M}", "-c", "ann", *sources)
+        self.assertEqual(done.status, 0, done.err)
+        self.assertEqual(done.out, "4 imported, 0 known already, 0 not readable\n")
+        self.assertIn("left out, name them: dir.eml", done.err)
+        texts = [b"Subject: %b\n\nx\n" % word for word in (b"two", b"one", b"three", b"four")]
+        self.assertEqual([file.read_bytes() for file in self.files()], texts)
+
+    def test_import_sub_folders(self) -> None:
+        """The folders within a Maildir are not imported with it, and that is said."""
+        box = mailbox.Maildir(self.root / "md")
+        box.add(b"Subject: in\n\n")
+        box.add_folder("Sent").add(b"Subject: out\n\n")
+        done = self.run_command("mailbox", "import", "{M}", "-c", "ann", str(self.root / "md"))
+        self.assertIn("left out, name them: Sent", done.err)
+        self.assertEqual(len(self.files()), 1)
+        self.run_command("mailbox", "import", "{M}", "ann", str(self.root / "md" / ".Sent"))
+        self.assertEqual(len(self.files()), 2)
+
+    def test_import_as_mbox(self) -> None:
+        """What is called an mbox and begins like none is refused: its beginning would be lost."""
+        path = self.root / "letter"
+        path.write_bytes(b"Subject: x\n\nFrom a@b Mon Jan  1 00:00:00 2024\ny: z\n")
+        done = self.run_command("mailbox", "import", "{M}", "-c", "-F", "mbox", "ann", str(path))
+        self.assertEqual(done.status, os.EX_USAGE)
+
+    def test_round_trip(self) -> None:
+        """What is exported and imported again is the same, in both formats."""
+        messages = [MESSAGE, MESSAGE + b"From here\n>From there\n>>From\n\n", b"Subject: no end\n\nx"]
+        for message in messages:
+            self.deliver(message)
+        for kind in ("mbox", "eml"):
+            destination = str(self.root / kind)
+            done = self.run_command("mailbox", "export", "{M}", "-F", kind, "ann", destination)
+            self.assertEqual(done.status, 0, done.err)
+            self.assertEqual(
+                self.run_command("mailbox", "export", "{M}", "-F", kind, "ann", destination).status,
+                os.EX_IOERR,
+            )
+            self.run_command("mailbox", "import", "{M}", "--create", kind, destination)
+            again = [file.read_bytes() for file in self.files(kind)]
+            if kind == "mbox":
+                messages[2] += b"\n"
+            else:
+                messages[2] = messages[2].rstrip(b"\n")
+            self.assertEqual(again, messages)
+
+    def test_export_is_private(self) -> None:
+        """What is exported is for who exported it."""
+        self.deliver()
+        for kind, name, file in (("mbox", "box", "box"), ("eml", "folder", "folder/000001.eml")):
+            self.run_command("mailbox", "export", "{M}", "-F", kind, "ann", str(self.root / name))
+            self.assertEqual((self.root / file).stat().st_mode & 0o777, 0o600)
+        self.assertEqual((self.root / "folder").stat().st_mode & 0o777, 0o700)
+
+    def test_export_while_somebody_fetches(self) -> None:
+        """What is removed meanwhile is left out and counted, what is marked as read is not."""
+        for number in range(4):
+            self.deliver(b"Subject: %d\n\n" % number)
+        gone, _, read, late = self.files()
+        opened = Path.open
+
+        def open_(path: Path, *args: Any, **options: Any) -> Any:
+            if path == gone:
+                self.patch(Path, "open", opened)
+                gone.unlink()
+                late.unlink()
+                read.rename(self.root / "mail" / "ann" / "cur" / f"{read.name}:2,S")
+            return opened(path, *args, **options)
+
+        self.patch(Path, "open", open_)
+        done = self.run_command("mailbox", "export", "{M}", "ann", str(self.root / "box"))
+        self.assertEqual(done.status, 0, done.err)
+        self.assertIn("2 exported, 2 were removed meanwhile", done.err)
+        subjects = [line for line in (self.root / "box").read_text().splitlines() if "Subject" in line]
+        self.assertEqual(subjects, ["Subject: 1", "Subject: 2"])
+
+    def test_export_to_a_full_disk(self) -> None:
+        """An export that fails leaves nothing, so that it can be tried again."""
+        self.deliver()
+
+        def full(*args: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        for kind, function in (("mbox", "fsync"), ("eml", "rename")):
+            real = getattr(os, function)
+            self.patch(os, function, full)
+            command = ("mailbox", "export", "{M}", "-F", kind, "ann", str(self.root / kind))
+            before = sorted(self.root.iterdir())
+            self.assertEqual(self.run_command(*command).status, os.EX_IOERR)
+            self.assertEqual(sorted(self.root.iterdir()), before)
+            self.patch(os, function, real)
+            self.assertEqual(self.run_command(*command).status, 0)
+
+    def test_export_to_stdout(self) -> None:
+        """An mbox can go to standard output, as a stream for other programs."""
+        self.deliver()
+        out = self.run_command("mailbox", "export", "{M}", "ann", "-").out
+        self.assertTrue(out.startswith("From eve@example.org "))
+        self.assertTrue(out.endswith(MESSAGE.decode() + "\n"))
+
+    @given(st.lists(st.text("From >\nx:", max_size=30).map(str.encode), max_size=5))
+    def test_mbox_round_trip(self, bodies: list[bytes]) -> None:
+        """Whatever lines a message has, an mbox gives them back."""
+        messages = [b"Subject: x\n\n" + body + b"\n" for body in bodies]
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "box"
+            with path.open("wb") as file:
+                for message in messages:
+                    write_mbox(file, message, 0.0)
+            self.assertEqual([data for _, data in open_source(path, "mbox").messages()], messages)
+
+    def test_check(self) -> None:
+        """Wrong sizes, doubles, what is no file and missing folders are found; nothing is changed."""
+        self.deliver()
+        self.assertEqual(self.run_command("mailbox", "check", "{M}").status, 0)
+        maildir = self.root / "mail" / "ann"
+        name = self.files()[0].name
+        (maildir / "cur" / "1.double,S=3,W=4:2,S").write_bytes(MESSAGE)
+        (maildir / "cur" / f"{name}:2,").write_bytes(b"x: y\n\n")
+        (maildir / "cur" / "2.dir").mkdir()
+        (maildir / "cur" / "3.link").symlink_to("/etc/passwd")
+        stale = maildir / "tmp" / "4.stale"
+        stale.touch()
+        os.utime(stale, (0, 0))
+        before = sorted(map(str, maildir.rglob("*")))
+        done = self.run_command("mailbox", "check", "{M}", "ann")
+        self.assertEqual(done.status, os.EX_DATAERR)
+        for words in (
+            "its name says 3 octets on the disk", "its name says 4 octets in POP3", "the same message as",
+            "one unique-id for two messages", "2.dir: not a file", "3.link: not a file",
+            "4.stale: left there",
+        ):  # fmt: skip
+            self.assertIn(words, done.out)
+        self.assertEqual(sorted(map(str, maildir.rglob("*"))), before)
+        (maildir / "cur" / "5.plain").write_bytes(b"Subject: x\n\nwithout an ident\n")
+        (maildir / "cur" / "6.plain").write_bytes(b"Subject: x\n\nwithout an ident\n")
+        (maildir / "cur" / "7.plain").write_bytes(b"Subject: y\n\nwithout an ident\n")
+        odd = os.fsencode(maildir) + b"/cur/8.\xff\x1b[31m\nx,S=1"
+        with open(odd, "wb") as file:
+            file.write(b"xx")
+        done = self.run_command("mailbox", "check", "{M}", "ann")
+        self.assertIn("ann: cur/6.plain: the same message as cur/5.plain\n", done.out)
+        self.assertNotIn("7.plain", done.out)
+        self.assertIn("ann: cur/8.\\xff\\x1b[31m\\nx,S=1: its name says 1 octets on the disk", done.out)
+        shutil.rmtree(maildir / "new")
+        self.assertIn("new/: no such file", "".join(check_maildir(maildir, read=False, now=0.0)))
+
+    def test_check_goes_on(self) -> None:
+        """A folder that is no user's is told, and those behind it are checked."""
+        os.makedirs(os.fsencode(self.root) + b"/mail/\xc3d/cur")
+        (self.root / "mail" / "zed").mkdir()
+        (self.root / "mail" / "zed" / "cur").symlink_to("/tmp")
+        (self.root / "mail" / "zoe" / "cur").mkdir(parents=True)
+        done = self.run_command("mailbox", "check", "{M}")
+        self.assertEqual(done.status, os.EX_DATAERR)
+        self.assertIn("\\xc3d: a user name that cannot", done.out)
+        self.assertIn("zoe: new/: no such file", done.out)
+
+    def test_check_without_a_header(self) -> None:
+        """What has no end of a header costs no more than to read it."""
+        self.deliver(b"x" * 100)
+        searched: list[int] = []
+        with (self.root / "mail" / "ann" / "cur" / "1.big").open("wb") as file:
+            file.write(b"x" * (8 * 1024 * 1024))
+        real = re.search
+        self.patch(re, "search", lambda pattern, data: (searched.append(len(data)), real(pattern, data))[1])
+        self.assertEqual(list(check_maildir(self.root / "mail" / "ann", read=True, now=0.0)), [])
+        self.assertLess(sum(searched), 2 * 1024 * 1024)
+
+
+class MboxTests(SynchronousTestCase):
+    """Where messages begin and end in an mbox."""
+
+    def messages(self, text: bytes) -> list[bytes]:
+        """The messages of a file with this text."""
+        path = Path(self.mktemp())
+        path.write_bytes(text)
+        return list(Mbox(path))
+
+    def test_from_in_a_body(self) -> None:
+        """A line that begins with From and is no separator stays in its message."""
+        separator = b"From a@b Mon Jan  1 00:00:00 2024\n"
+        one = b"Subject: 1\n\nFrom here on,\n\nFrom the start\n" + separator + b">From\n"
+        two = b"Subject: 2\n\nx\n"
+        self.assertEqual(self.messages(separator + one + b"\n" + separator + two), [one, two])
+
+    def test_separators(self) -> None:
+        """Separators are known in the forms in which programs write them."""
+        for line in (
+            "From a@b Mon Jan  1 00:00:00 2024", "From a@b Mon Jan 01 0:00 2024",
+            "From a@b Mon Jan  1 00:00:00 CET 2024", "From a@b Mon Jan  1 00:00:00 2024 +0100",
+            "From 17@xxx Mon Jan  1 00:00:00 +0000 2024", "From - Mon Jan  1 00:00:00 2024",
+            'From "a b"@c Mon Jan  1 00:00:00 2024',
+        ):  # fmt: skip
+            with self.subTest(line=line):
+                text = f"{line}\na: b\n\n{line}\nc: d\n".encode()
+                self.assertEqual(self.messages(text), [b"a: b\n", b"c: d\n"])
+                text = text.replace(b"\n", b"\r\n")
+                self.assertEqual(self.messages(text), [b"a: b\r\n", b"c: d\r\n"])
+        # At the start of the file nothing else can be meant.
+        self.assertEqual(self.messages(b"From nobody\na: b\n"), [b"a: b\n"])
+
+    def test_crlf(self) -> None:
+        """The empty line before a separator is no part of a message, with CRLF neither."""
+        text = b"From a Mon Jan  1 00:00:00 2024\r\na: b\r\n\r\nx\r\n\r\n"
+        self.assertEqual(self.messages(text * 2), [b"a: b\r\n\r\nx\r\n"] * 2)
+
+    def test_content_length(self) -> None:
+        """Where a Content-Length is true it counts, and nothing that was not quoted is unquoted."""
+        separator = b"From a Mon Jan  1 00:00:00 2024\n"
+        body = b"x\n\n" + separator + b">From y\n"
+        for blank in (b"\n", b""):
+            message = b"Content-Length: %d\n\n" % len(body) + body
+            self.assertEqual(self.messages((separator + message + blank) * 2), [message] * 2)
+
+    def test_wrong_content_length(self) -> None:
+        """A Content-Length that leads nowhere is not followed, and no line is lost."""
+        separator = b"From a Mon Jan  1 00:00:00 2024\n"
+        for length in (1, 3, 5, 1000, 10**11):
+            message = b"Content-Length: %d\n\nline\nline\n" % length
+            self.assertEqual(self.messages((separator + message + b"\n") * 2), [message] * 2)
+
+    def test_empty(self) -> None:
+        """An empty file is an mbox without messages."""
+        self.assertEqual(self.messages(b""), [])
