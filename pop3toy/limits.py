@@ -41,8 +41,11 @@ FAILED_LOGINS: Final = 5
 #: timer MUST be of at least 10 minutes' duration".
 IDLE: Final = 600.0
 #: The same before login.  RFC 1939 speaks of an autologout timer, for somebody
-#: who is logged in; a stranger gets a minute, as in Dovecot's login process.
+#: who is logged in; a stranger gets a minute.
 IDLE_BEFORE_LOGIN: Final = 60.0
+#: The same within AUTH: Thunderbird begins it, and only then asks its user for
+#: the password, who has to find it.  Dovecot waits for three minutes, too.
+IDLE_WITHIN_AUTH: Final = 180.0
 #: Seconds in all that a stranger may stay, whatever he sends.
 STRANGER: Final = 300.0
 

@@ -178,6 +178,8 @@ class POP3Protocol(LineReceiver):
         """
         if self._closing:
             patience = limits.LINGER
+        elif self.session.exchange is not None:
+            patience = limits.IDLE_WITHIN_AUTH
         elif self.session.state is State.AUTHORIZATION:
             patience = limits.IDLE_BEFORE_LOGIN
         else:

@@ -898,6 +898,16 @@ class IdleTests(SynchronousTestCase):
         self.clock.pump([1.0])
         self.assertEqual(self.ended(), "timeout")
 
+    def test_within_auth(self) -> None:
+        """Who has begun AUTH has three minutes and no more: a mail client may only then ask its user."""
+        self.authenticator.steps = [Challenge(b"")]
+        self.send(b"AUTH PLAIN\r\n")
+        self.clock.pump([1.0] * 179)
+        self.send(b"x")
+        self.assertIsNone(self.ended())
+        self.clock.pump([1.0])
+        self.assertEqual(self.ended(), "timeout")
+
     def test_commands_before_login(self) -> None:
         """A stranger who asks for CAPA now and then is sent away after five minutes."""
         for _ in range(5):

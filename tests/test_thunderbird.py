@@ -8,7 +8,8 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from .corpus import awkward_messages, fill_maildir
 from .realserver import RealServer, maildir_options, wait_until
-from .thunderbird import ENCRYPTED_PASSWORD, Thunderbird, missing
+from .thunderbird import ENCRYPTED_PASSWORD, Thunderbird
+from .thunderbird_process import missing
 
 
 class ThunderbirdCase(SynchronousTestCase):
@@ -83,16 +84,37 @@ class MaildirTests(ThunderbirdCase):
     """Real mail."""
 
     def test_every_octet(self) -> None:
-        """Each awkward message arrives as it is; Thunderbird keeps LF line ends."""
-        messages = awkward_messages(large=False)
+        """Each awkward message arrives as it is, once; Thunderbird keeps LF line ends."""
+        messages = awkward_messages()
         fill_maildir(self.root / "mail" / "ann", messages)
-        server = self.start(*maildir_options(self.root / "mail"))
+        server = self.start(*maildir_options(self.root / "mail"), "--transcript=-")
         with Thunderbird(server.port, self.root, user="ann", password="secret") as thunderbird:
             thunderbird.get_messages()
+            thunderbird.get_messages()
             kept = thunderbird.kept()
+        self.assertEqual(self.fetched(server), len(messages))
         self.assertEqual(len(kept), len(messages))
         for one, message in zip(kept, messages, strict=True):
             self.assertTrue(one.octets == message.wire.replace(b"\r\n", b"\n"), message.name)
+
+    def test_fetch_only_new(self) -> None:
+        """After a restart, and with new flags on the files, Thunderbird fetches just what is new."""
+        *messages, newest = awkward_messages(large=False)[:21]
+        maildir = self.root / "mail" / "ann"
+        stored = fill_maildir(maildir, messages)
+        options = maildir_options(self.root / "mail")
+        server = self.start(*options)
+        port = server.port
+        with Thunderbird(port, self.root, user="ann", password="secret") as thunderbird:
+            thunderbird.get_messages()
+            server.terminate()
+            for one in stored:
+                one.path.rename(maildir / "cur" / f"{one.path.name.partition(':2,')[0]}:2,S")
+            (maildir / "new" / "1800000000.M1P1.mail").write_bytes(newest.stored)
+            again = self.start(*options, f"--port={port}", "--transcript=-")
+            thunderbird.get_messages()
+            self.assertEqual(thunderbird.kept()[-1].subject, newest.name)
+        self.assertEqual(self.fetched(again), 1)
 
     def test_fetch_and_delete(self) -> None:
         """Without "Leave messages on server" the Maildir is empty afterwards."""
@@ -105,4 +127,5 @@ class MaildirTests(ThunderbirdCase):
             thunderbird.get_messages()
             self.assertEqual(len(thunderbird.kept()), len(messages))
         wait_until(lambda: "end: session=1 " in server.log, "the session ends")
+        self.assertIn(" ended=quit ", server.log)
         self.assertEqual([one.path.name for one in stored if one.path.exists()], [])

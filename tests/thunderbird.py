@@ -1,9 +1,8 @@
-"""Thunderbird, driven from outside.
+"""Thunderbird with an account, driven from outside.
 
-Here lives what starts Debian's Thunderbird without a screen, on a profile with
-one POP3 account of 127.0.0.1, and has it fetch mail, delete mail and take a
-picture of itself, through Marionette, the remote control that it brings along.
-Nothing here knows anything of the server.
+Here lives what has Debian's Thunderbird fetch mail, delete mail and take a
+picture of itself, on a profile with one POP3 account of 127.0.0.1.  Nothing
+here knows anything of the server.
 
 ``python -m tests.thunderbird PORT PICTURE`` has it fetch the toy's message and
 takes the picture that the README shows.
@@ -11,28 +10,22 @@ takes the picture that the README shows.
 
 from __future__ import annotations
 
-import base64
-import json
-import os
-import shutil
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
-from .realserver import DEADLINE, environment, wait_until
+from .thunderbird_process import Preferences, ThunderbirdProcess
 
-__all__ = ["ENCRYPTED_PASSWORD", "NORMAL_PASSWORD", "Kept", "Thunderbird", "missing"]
+__all__ = ["ENCRYPTED_PASSWORD", "NORMAL_PASSWORD", "Kept", "Thunderbird"]
 
 #: The values of "Authentication method" in Thunderbird's account settings.
 NORMAL_PASSWORD = 3
 ENCRYPTED_PASSWORD = 4
 
-_PREFERENCES: dict[str, str | int | bool] = {
+#: An account, and no question whether there should be one.
+_ACCOUNT: Preferences = {
+    "mail.provider.suppress_dialog_on_startup": True,
     "mail.accountmanager.accounts": "account1,account2",
     "mail.accountmanager.defaultaccount": "account1",
     "mail.accountmanager.localfoldersserver": "server2",
@@ -55,35 +48,12 @@ _PREFERENCES: dict[str, str | int | bool] = {
     "mail.server.server2.hostname": "Local Folders",
     "mail.server.server2.userName": "nobody",
     "mail.server.server2.name": "Local Folders",
-    "marionette.port": 0,
-    # No questions, no offers.
-    "mail.provider.suppress_dialog_on_startup": True,
-    "mail.rights.version": 1,
-    "mail.shell.checkDefaultClient": False,
-    "mailnews.start_page.enabled": False,
-    "app.donation.eoy.version.viewed": 999,
-    "app.update.enabled": False,
-    "extensions.update.enabled": False,
-    "datareporting.policy.dataSubmissionEnabled": False,
-    "datareporting.policy.dataSubmissionPolicyBypassNotification": True,
-    # Nothing leaves this machine: all but loopback goes to a proxy that is not there.
-    "network.captive-portal-service.enabled": False,
-    "network.connectivity-service.enabled": False,
-    "network.proxy.type": 1,
-    "network.proxy.socks": "127.0.0.1",
-    "network.proxy.socks_port": 9,
-    "network.proxy.socks_remote_dns": True,
-    "network.proxy.no_proxies_on": "127.0.0.1",
 }
-
 _PRELUDE = """
-const done = arguments[arguments.length - 1];
-(async (user) => {
+    const user = arguments[0];
     const {MailServices} = ChromeUtils.importESModule("resource:///modules/MailServices.sys.mjs");
     const server = MailServices.accounts.findServer(user, "127.0.0.1", "pop3", 0);
     const inbox = server.rootFolder.getFolderWithFlags(Ci.nsMsgFolderFlags.Inbox);
-    %s
-})(...arguments).then((value) => done({value}), (error) => done({error: String(error)}));
 """
 _KNOW_PASSWORD = """
     const login = Cc["@mozilla.org/login-manager/loginInfo;1"].createInstance(Ci.nsILoginInfo);
@@ -135,51 +105,8 @@ class Kept(NamedTuple):
     octets: bytes
 
 
-def missing() -> str | None:
-    """Why Thunderbird cannot be run here, or ``None`` if it can."""
-    if shutil.which("thunderbird") is None:
-        return "thunderbird is not installed (Debian package thunderbird)"
-    return None
-
-
-class _Marionette:
-    """The remote control: JSON with its length in front, one answer for each command."""
-
-    def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), 2 * DEADLINE)
-        self._file = self._socket.makefile("rb")
-        self._number = 0
-        self._receive()
-        self.ask("WebDriver:NewSession", capabilities={})
-        self.ask("Marionette:SetContext", value="chrome")
-        self.ask("WebDriver:SetTimeouts", script=int(DEADLINE * 1000))
-
-    def _receive(self) -> Any:
-        length = b""
-        while (octet := self._file.read(1)) != b":":
-            if not octet:
-                raise EOFError("Thunderbird has ended")
-            length += octet
-        return json.loads(self._file.read(int(length)))
-
-    def ask(self, command: str, **parameters: object) -> Any:
-        """Send a command; its result."""
-        self._number += 1
-        message = json.dumps([0, self._number, command, parameters]).encode()
-        self._socket.sendall(b"%d:%s" % (len(message), message))
-        _, _, error, result = self._receive()
-        if error:
-            raise AssertionError(f"Thunderbird: {error}")
-        return result
-
-    def close(self) -> None:
-        """Hang up."""
-        self._file.close()
-        self._socket.close()
-
-
-class Thunderbird:
-    """A running Thunderbird; a context manager that ends it.
+class Thunderbird(ThunderbirdProcess):
+    """A running Thunderbird that has an account and its password; a context manager that ends it.
 
     :param port: of the POP3 server on 127.0.0.1.
     :param home: an empty folder.
@@ -198,55 +125,22 @@ class Thunderbird:
         leave_on_server: bool = True,
     ) -> None:
         self._user = user
-        profile = home / "profile"
-        profile.mkdir(parents=True)
-        preferences = {
-            **_PREFERENCES,
+        preferences: Preferences = {
+            **_ACCOUNT,
             "mail.server.server1.port": port,
             "mail.server.server1.userName": user,
             "mail.server.server1.authMethod": authentication,
             "mail.server.server1.leave_on_server": leave_on_server,
         }
-        lines = [
-            f"user_pref({json.dumps(name)}, {json.dumps(value)});\n" for name, value in preferences.items()
-        ]
-        (profile / "user.js").write_text("".join(lines))
-        self._words = home / "words"
-        with self._words.open("wb") as words:
-            self._process = subprocess.Popen(
-                [
-                    *("thunderbird", "--headless", "--no-remote", "--profile", str(profile)),
-                    *("--marionette", "--remote-allow-system-access"),
-                ],
-                env={**environment(home), "MOZ_HEADLESS_WIDTH": "1240", "MOZ_HEADLESS_HEIGHT": "520"},
-                cwd=home,
-                stdin=subprocess.DEVNULL,
-                stdout=words,
-                stderr=subprocess.STDOUT,
-                # A group of its own: the program is a script that starts others.
-                start_new_session=True,
-            )
+        super().__init__(home, preferences)
         try:
-            port_file = profile / "MarionetteActivePort"
-            wait_until(lambda: self._told(port_file), "Thunderbird can be asked")
-            self._marionette = _Marionette(int(port_file.read_text()))
             self._run(_KNOW_PASSWORD, password)
         except BaseException:
-            self._end()
+            self.end()
             raise
 
-    def _told(self, port_file: Path) -> bool:
-        if self._process.poll() is not None:
-            raise AssertionError(f"Thunderbird ended:\n{self._words.read_text('utf-8', 'replace')}")
-        return port_file.exists() and port_file.read_text().isdigit()
-
     def _run(self, script: str, *arguments: object) -> Any:
-        answer = self._marionette.ask(
-            "WebDriver:ExecuteAsyncScript", script=_PRELUDE % script, args=[self._user, *arguments]
-        )["value"]
-        if "error" in answer:
-            raise AssertionError(f"Thunderbird: {answer['error']}")
-        return answer.get("value")
+        return self.run(_PRELUDE + script, self._user, *arguments)
 
     def get_messages(self) -> None:
         """ "Get Messages", until it is done."""
@@ -274,26 +168,7 @@ class Thunderbird:
     def picture(self, text: str) -> bytes:
         """Open the first message, which holds this text; the window as PNG."""
         self._run(_SHOW_FIRST, text)
-        shot: str = self._marionette.ask("WebDriver:TakeScreenshot", full=True)["value"]
-        return base64.b64decode(shot)
-
-    def _end(self) -> None:
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGTERM)
-        try:
-            self._process.wait(DEADLINE)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait(DEADLINE)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._marionette.close()
-        self._end()
+        return self.screenshot()
 
 
 def main(port: str, picture: str) -> None:
