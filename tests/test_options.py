@@ -354,6 +354,30 @@ class ServiceTests(OptionsCase):
         self.start("--transcript=off", f"--listen=unix:{self.folder}/socket")
         self.assertEqual(self.reactor.unixServers[0][0], f"{self.folder}/socket")
 
+    def test_mechanisms_that_cannot_work(self) -> None:
+        """Mechanisms of which none can work are refused with what they need; one that can is enough."""
+        served = [f"--maildir={self.pattern}", "--user=ann:secret"]
+        for mechanisms, needed in {
+            "EXTERNAL": "--client-ca",
+            "OAUTHBEARER,XOAUTH2": "--introspection",
+            "ANONYMOUS": "--anonymous",
+            "SCRAM-SHA-256-PLUS": "a certificate",
+        }.items():
+            said = self.refused(*served, f"--mechanisms={mechanisms}")
+            self.assertIn(f"--mechanisms: nobody can log in without {needed}", said)
+            parsed(*served, f"--mechanisms={mechanisms},PLAIN")
+        parsed(*served, "--mechanisms=SCRAM-SHA-256-PLUS", "--self-signed")
+
+    def test_names_of_domains(self) -> None:
+        """What cannot be a domain or a host is refused, an address book's whole line for instance."""
+        served = [f"--maildir={self.pattern}", "--user=ann:secret", "--smtp-port=0"]
+        for value in ("a b", "a@b", "", ".", "a..b", "x;y"):
+            for option in ("domain", "hostname"):
+                said = self.refused(*served, f"--{option}={value}")
+                self.assertIn(f"--{option}", said)
+        for value in ("localhost", "example.org", "example.org.", "b\xfccher.example", "[192.0.2.1]"):
+            parsed(*served, f"--domain={value}")
+
     def test_own_messages(self) -> None:
         """The toy shows messages of one's own instead of the one that says hello."""
         paths = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from twisted.cred import strcred
@@ -12,7 +11,7 @@ from twisted.python import usage
 from ..auth.mechanisms import MECHANISMS
 from ..auth.memory import split_account
 from ..auth.origins import Networks
-from .checks import existing_file, whole_number
+from .checks import existing_file, existing_path, whole_number
 
 __all__ = ["AuthOptions"]
 
@@ -130,8 +129,8 @@ class AuthOptions(usage.Options, strcred.AuthOptionMixin):
         for checker in self["credCheckers"]:
             # Twisted warns of a missing password file and goes on, and nobody could log in.
             path = getattr(checker, "filename", None)
-            if path is not None and not os.path.isfile(path) and not getattr(self, "checked", False):
-                raise usage.UsageError(f"--auth: there is no file {path}")
+            if path is not None and not getattr(self, "checked", False):
+                existing_path("auth", path)
         existing_file(self, "accounts")
         whole_number(self, "login-delay", 0, 86400)
         whole_number(self, "max-connections", 1, 1_000_000)
@@ -143,11 +142,30 @@ class AuthOptions(usage.Options, strcred.AuthOptionMixin):
             if not self["mechanisms"] or not self["mechanisms"] <= known:
                 # With a slip in it nobody could log in, and nobody would know why.
                 raise usage.UsageError(f"--mechanisms: there are {', '.join(sorted(known))}")
+            self._can_work(self["mechanisms"])
         for what in ("audience", "scope", "claim"):
             if self[f"introspection-{what}"] is not None and self["introspection"] is None:
                 raise usage.UsageError(f"--introspection-{what} needs --introspection")
         if self["renew-hashes"] and self["accounts"] is None:
             raise usage.UsageError("--renew-hashes needs --accounts")
+
+    def _can_work(self, mechanisms: frozenset[str]) -> None:
+        """Whether somebody can log in with one of these.
+
+        :raises twisted.python.usage.UsageError: if something that all of them need is not there.
+        """
+        tls = self["certificate"] or self["certificates"] or self["self-signed"]
+        needs = {
+            "EXTERNAL": ("--client-ca", self["client-ca"]),
+            "OAUTHBEARER": ("--introspection", self["introspection"]),
+            "XOAUTH2": ("--introspection", self["introspection"]),
+            "ANONYMOUS": ("--anonymous", self["anonymous"]),
+            "SCRAM-SHA-1-PLUS": ("a certificate (--certificate, or --self-signed to try it)", tls),
+            "SCRAM-SHA-256-PLUS": ("a certificate (--certificate, or --self-signed to try it)", tls),
+        }
+        missing = [needs[name][0] for name in sorted(mechanisms) if name in needs and not needs[name][1]]
+        if len(missing) == len(mechanisms):
+            raise usage.UsageError(f"--mechanisms: nobody can log in without {missing[0]}")
 
     @property
     def has_accounts(self) -> bool:

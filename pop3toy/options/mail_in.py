@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from twisted.python import usage
 
 from .checks import existing_file, port_number, whole_number
 
 __all__ = ["MailInOptions"]
+
+# Labels of letters, digits and hyphens, and any script's (RFC 5890); or an address (RFC 5321 section 4.1.3).
+_DOMAIN = re.compile(r"[\w-]+(?:\.[\w-]+)*\.?|\[[0-9A-Za-z.:]+\]")
 
 
 class MailInOptions(usage.Options):
@@ -78,6 +83,10 @@ class MailInOptions(usage.Options):
         if self["submission-tls-port"] is not None and not any(certificates):
             needed = "--certificate, or --self-signed to try it"
             raise usage.UsageError(f"--submission-tls-port needs {needed}")
+        for name, values in (("domain", self["domain"]), ("hostname", [self["hostname"]])):
+            for value in values:
+                if value is not None and not _DOMAIN.fullmatch(value):
+                    raise usage.UsageError(f"--{name}: {value!r} is no name such as mail.example.org")
         existing_file(self, "aliases")
         whole_number(self, "max-message-size", 1000, 10**12)
         for name in ("aliases", "catch-all", "domain", "max-message-size", "hostname"):

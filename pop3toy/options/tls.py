@@ -22,7 +22,7 @@ class TLSOptions(usage.Options):
             "The TCP port for TLS from the first octet on (pop3s), such as 2995; needs a certificate.",
         ],
         ["certificate", None, None, "A certificate with its chain (PEM) for STLS and --tls-port."],
-        ["key", None, None, "Its private key (PEM), if that is not in the same file."],
+        ["key", None, None, "The certificate's private key (PEM), if that is not in the same file."],
         [
             "certificates",
             None,

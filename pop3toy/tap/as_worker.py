@@ -107,6 +107,8 @@ def main() -> None:
     """Serve until the supervisor says that it is enough, or is gone."""
     # Ctrl-C reaches everybody in the terminal; the supervisor says what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # So does a signal to the whole group; until it serves, a worker waits for that word.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     line = read_line(0)
     if not line:
         return
