@@ -34,8 +34,8 @@ def is_loopback(host: str) -> bool:
 def _short(host: str) -> str:
     """One form for one address.
 
-    The PROXY protocol's second version brings zeros with it, and a socket for
-    both families brings IPv4 addresses within IPv6 ones.
+    A socket for both families, and a proxy, may bring IPv4 addresses within
+    IPv6 ones.
     """
     if ":" not in host:
         return host

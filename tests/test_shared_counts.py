@@ -12,7 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3toy.auth.counts import Counts, own_counts
 from pop3toy.auth.crowd import Crowd, CrowdLimits
 from pop3toy.auth.guard import Guard, GuardLimits
-from pop3toy.auth.shared_counts import Crowds, Neighbours, SharedCounts
+from pop3toy.auth.neighbours import Neighbours
+from pop3toy.auth.shared_counts import Crowds, SharedCounts
 from pop3toy.errors import InUse, LoginDelay, StoreTrouble
 
 EVIL, GOOD = "198.51.100.66", "192.0.2.7"

@@ -31,7 +31,7 @@ from typing import Any, ClassVar
 
 from .counts import Counts, make_counts
 
-__all__ = ["Crowds", "Neighbours", "SharedCounts"]
+__all__ = ["Crowds", "SharedCounts"]
 
 #: Three numbers of 64 bits for a key: a place in each row of a sketch, and what it is known by in a bucket.
 _Hashed = tuple[int, int, int]
@@ -271,38 +271,3 @@ class SharedCounts:
         """When the oldest stranger of each process came; 0 for one that has none."""
         starts = [self._layout.start(worker) for worker in range(self._layout.workers)]
         return [self._part(start + 8 * (self._OLDEST + whose), 8, "d")[0] for start in starts]
-
-
-class Neighbours:
-    """The other processes, as :class:`pop3toy.auth.crowd.Neighbours`.
-
-    :param own: the number of this process.
-    :param now: the time, the same for all of them.
-    :param ask: asks a process, by its number, to send its oldest stranger away.
-    """
-
-    def __init__(
-        self,
-        shared: SharedCounts,
-        own: int,
-        whose: Crowds,
-        now: Callable[[], float],
-        ask: Callable[[int], object],
-    ) -> None:
-        self._shared = shared
-        self._own = own
-        self._whose = whose
-        self._ask = ask
-        self.now = now
-
-    def oldest_came(self, seconds: float) -> None:
-        """Tell the others."""
-        self._shared.oldest_stranger(self._own, self._whose, seconds)
-
-    def make_room(self) -> bool:
-        """Ask the one with the oldest stranger of all; false if that is this process, or if there is none."""
-        came = [(when, who) for who, when in enumerate(self._shared.oldest_strangers(self._whose)) if when]
-        if not came or min(came)[1] == self._own:
-            return False
-        self._ask(min(came)[1])
-        return True

@@ -13,7 +13,8 @@ from twisted.logger import Logger, globalLogBeginner
 
 from ..auth.counts import Heads
 from ..auth.crowd import Crowd
-from ..auth.shared_counts import Crowds, Neighbours, SharedCounts
+from ..auth.neighbours import Neighbours
+from ..auth.shared_counts import Crowds, SharedCounts
 from ..options import Options
 from ..workers.sockets import Inheritance
 from ..workers.talk import COUNTS, REPORTS, SOCKETS, Brief, Report, Word
