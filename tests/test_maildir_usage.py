@@ -108,6 +108,14 @@ class UsageTests(UsageCase):
                 fits = before < QUOTA and before + octets <= QUOTA
                 self.assertEqual(self.deliver(octets, server), fits)
 
+    def test_removed_in_the_same_tick(self) -> None:
+        """What was removed in the very moment in which it was noted does not count."""
+        with Usage(str(self.maildir), self.clock.seconds) as usage:
+            usage.fit(90, QUOTA)
+            # Delivered, and fetched before the stamp was taken.
+            usage.add(90)
+        self.assertTrue(self.deliver(50))
+
     def test_others_add(self) -> None:
         """What another program puts there counts."""
         self.deliver(10)

@@ -80,4 +80,5 @@ def listen_for_mail(
     # Whoever may connect here is a mail server that is trusted, and brings much.
     if lmtp := endpoints("", "lmtp"):
         ports.listen(lmtp, lmtp_factory(delivery, recipients, reactor, **shared), "LMTP")
-    look_for_postmaster(recipients)
+    # Who there is may have to be asked in a thread, and those begin with the server.
+    reactor.callWhenRunning(look_for_postmaster, recipients)
