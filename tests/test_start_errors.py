@@ -216,6 +216,8 @@ class DaemonTests(StartCase):
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
         pid = int((self.folder / "twistd.pid").read_text())
         self.addCleanup(self._end, pid)
+        # It listens already, but says so only when the reactor runs.
+        wait_until(lambda: RealServer.listening(self.log) is not None, "the daemon tells its port")
         found = RealServer.listening(self.log)
         assert found is not None, self.log
         with StrictClient(found) as client:
@@ -247,6 +249,8 @@ class DaemonTests(StartCase):
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         pid = int((self.folder / "twistd.pid").read_text())
         self.addCleanup(self._end, pid)
+        # It listens already, but says so only when the reactor runs.
+        wait_until(lambda: RealServer.listening(self.log) is not None, "the daemon tells its port")
         found = RealServer.listening(self.log)
         assert found is not None, self.log
         with StrictClient(found) as client:

@@ -137,7 +137,8 @@ class AliasFile:
         :raises pop3toy.errors.StoreTrouble: (or fails with) if they were never usable.
         """
         now = self._clock.seconds()
-        if self._looking or abs(now - self._looked) < limits.ALIAS_LOOK:
+        known = self._aliases is not None
+        if self._looking or (known and abs(now - self._looked) < limits.ALIAS_LOOK):
             return self._known()
         self._looked, self._looking = now, True
         return self._run_in_thread(self._read, self._signature).addCallbacks(self._seen, self._unusable)
