@@ -176,6 +176,8 @@ class DaemonTests(StartCase):
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
         pid = int((self.folder / "twistd.pid").read_text())
         self.addCleanup(self._end, pid)
+        # It listens already; the line that says where is written a moment later.
+        wait_until(lambda: RealServer.listening(self.log) is not None, "the line about the port")
         found = RealServer.listening(self.log)
         assert found is not None, self.log
         with StrictClient(found) as client:
@@ -207,6 +209,8 @@ class DaemonTests(StartCase):
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         pid = int((self.folder / "twistd.pid").read_text())
         self.addCleanup(self._end, pid)
+        # It listens already; the line that says where is written a moment later.
+        wait_until(lambda: RealServer.listening(self.log) is not None, "the line about the port")
         found = RealServer.listening(self.log)
         assert found is not None, self.log
         with StrictClient(found) as client:
