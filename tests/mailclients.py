@@ -8,20 +8,38 @@ anything of the server.
 
 from __future__ import annotations
 
+import contextlib
 import email
 import os
 import poplib
+import pty
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+import sys
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from .corpus import make_maildir
 from .realserver import DEADLINE, environment
 
-__all__ = ["CLIENTS", "Curl", "Fetchmail", "Getmail", "MailClient", "Mpop", "Poplib"]
+__all__ = [
+    "CClient",
+    "Curl",
+    "Fdm",
+    "Fetchmail",
+    "Getmail",
+    "MailClient",
+    "Movemail",
+    "Mpop",
+    "Mutt",
+    "NetPop",
+    "NetPop3",
+    "Poplib",
+    "TwistedClient",
+]
 
 
 class MailClient:
@@ -86,6 +104,36 @@ class MailClient:
         if done.returncode not in statuses:
             raise AssertionError(f"{self.program} ended with status {done.returncode}:\n{said[-4000:]}")
         return said
+
+    def _run_on_terminal(self, *command: str) -> None:
+        """Run a program that wants a terminal, and keys from nobody."""
+        ours, its = pty.openpty()
+        try:
+            process = subprocess.Popen(
+                command,
+                env={**environment(self.home), "TERM": "xterm"},
+                cwd=self.home,
+                stdin=its,
+                stdout=its,
+                stderr=its,
+                start_new_session=True,
+            )
+        finally:
+            os.close(its)
+        shown = b""
+        watchdog = threading.Timer(2 * DEADLINE, process.kill)
+        watchdog.start()
+        try:
+            # Linux says EIO when the last process has closed its side.
+            with contextlib.suppress(OSError):
+                while octets := os.read(ours, 65_536):
+                    shown += octets
+            status = process.wait()
+        finally:
+            watchdog.cancel()
+            os.close(ours)
+        if status:
+            raise AssertionError(f"{self.program} ended with status {status}:\n{shown[-4000:]!r}")
 
     def _delivery_agent(self) -> tuple[Path, Path]:
         """A program that keeps what comes on standard input, and the folder in which it does."""
@@ -284,5 +332,229 @@ delivery maildir {folder}
         return wire.replace(b"\r\n", b"\n")
 
 
-#: All of them.
-CLIENTS: tuple[type[MailClient], ...] = (Poplib, Curl, Fetchmail, Getmail, Mpop)
+class Fdm(MailClient):
+    """fdm, which asks for the size and the message in turn, and marks one while it reads the next."""
+
+    program = package = "fdm"
+
+    def fetch(self, count: int, *, delete: bool = False, only_new: bool = False) -> list[bytes]:
+        agent, folder = self._delivery_agent()
+        configuration = self._private(
+            "fdm.conf",
+            f"""
+set maximum-size 100M
+set no-received
+set queue-high 1
+account "ann" pop3 server "127.0.0.1" port {self.port} user "ann" pass "secret" no-apop
+action "deliver" pipe "{agent}"
+match all action "deliver"
+""",
+        )
+        keep = [] if delete else ["-k"]
+        return self._new_in(folder, lambda: self._run("fdm", "-f", str(configuration), *keep, "fetch"))
+
+    def expected(self, wire: bytes) -> bytes:
+        # LF line ends; a line ends at a NUL; the envelope line of an mbox file is taken off.
+        if wire.startswith(b"From "):
+            wire = wire.partition(b"\r\n")[2]
+        return re.sub(rb"\0[^\n]*", b"", wire.replace(b"\r\n", b"\n"))
+
+
+class Mutt(MailClient):
+    """mutt's own fetching of mail, into a folder of the one form that needs no quoting."""
+
+    program = package = "mutt"
+    #: It reads lines in pieces of so many octets; a CRLF that is torn between two ends two lines.
+    piece: ClassVar[int] = 1023
+
+    def fetch(self, count: int, *, delete: bool = False, only_new: bool = False) -> list[bytes]:
+        folder = self._private("spool", "")
+        configuration = self._private(
+            "muttrc",
+            f"""
+set pop_host="pop://ann@127.0.0.1:{self.port}" pop_pass="secret" pop_authenticators="user"
+set ssl_starttls=no ssl_force_tls=no pop_delete={"yes" if delete else "no"} pop_last=no
+set mbox_type=MMDF spoolfile="{folder}" folder="{self.home}" record="" move=no
+push <fetch-mail><quit>
+""",
+        )
+        self._run_on_terminal("mutt", "-n", "-F", str(configuration), "-f", os.devnull)
+        # Each begins with an envelope line of mutt's.
+        framed = folder.read_bytes().split(b"\1\1\1\1\n")
+        return [message.partition(b"\n")[2] for message in framed if message]
+
+    def expected(self, wire: bytes) -> bytes:
+        lines = []
+        for line in wire.split(b"\r\n"):
+            torn = line and (len(line) + line.startswith(b".") + 1) % self.piece == 0
+            # A line ends at a NUL, too.
+            lines.append(line.partition(b"\0")[0] + (b"\n" if torn else b""))
+        return b"\n".join(lines)
+
+
+class Movemail(MailClient):
+    """movemail of GNU Mailutils, into a folder that numbers its messages.
+
+    It reads a connection without TLS octet by octet.
+    """
+
+    program = "movemail.mailutils"
+    package = "mailutils"
+
+    def fetch(self, count: int, *, delete: bool = False, only_new: bool = False) -> list[bytes]:
+        folder = self.home / "delivered"
+        folder.mkdir()
+        keep = [] if delete else ["--preserve"]
+        url = f"pop://ann:secret@127.0.0.1:{self.port}"
+        self._run("movemail.mailutils", "--no-config", *keep, url, f"mh://{folder}")
+        return [(folder / str(number)).read_bytes() for number in range(1, count + 1)]
+
+    def expected(self, wire: bytes) -> bytes:
+        # It takes a CR off each line twice; a line of the header ends at a NUL.
+        head, blank, body = wire.replace(b"\r\n", b"\n").replace(b"\r\n", b"\n").partition(b"\n\n")
+        return re.sub(rb"\0[^\n]*", b"", head) + blank + body
+
+    @staticmethod
+    def takes(wire: bytes) -> bool:
+        """Whether it can hold this message: one with a header that it can read."""
+        return re.match(rb"[!-9;-~]+:", wire) is not None
+
+
+class Library(MailClient):
+    """A library, driven by a few lines in its own language.
+
+    They get a port, a folder and ``keep`` or ``delete``, and write message 1
+    to the file ``1`` of the folder.
+    """
+
+    #: What succeeds if the library is there.
+    probe: ClassVar[Sequence[str]] = ()
+    script: ClassVar[str]
+
+    @classmethod
+    def missing(cls) -> str | None:
+        why = super().missing()
+        if (
+            why is None
+            and cls.probe
+            and subprocess.run(cls.probe, capture_output=True, check=False).returncode
+        ):
+            why = f"{cls.program} has not got the library (Debian package {cls.package})"
+        return why
+
+    def fetch(self, count: int, *, delete: bool = False, only_new: bool = False) -> list[bytes]:
+        folder = self.home / "delivered"
+        folder.mkdir()
+        script = self._private("fetch", self.script)
+        interpreter = self.program or sys.executable
+        self._run(interpreter, str(script), str(self.port), str(folder), "delete" if delete else "keep")
+        return [(folder / str(number)).read_bytes() for number in range(1, count + 1)]
+
+
+class NetPop3(Library):
+    """Perl's Net::POP3."""
+
+    program = package = "perl"
+    probe = ("perl", "-MNet::POP3", "-e1")
+    script = """
+use strict; use warnings; use Net::POP3;
+my ($port, $folder, $what) = @ARGV;
+my $pop = Net::POP3->new("127.0.0.1", Port => $port) or die "connect: $@";
+defined $pop->login("ann", "secret") or die $pop->message;
+my ($sizes, $ids) = ($pop->list, $pop->uidl);
+die "ids" unless keys %$sizes == keys %$ids and ($pop->popstat)[0] == keys %$sizes;
+for my $number (sort { $a <=> $b } keys %$sizes) {
+    my $lines = $pop->get($number) or die $pop->message;
+    open my $file, ">:raw", "$folder/$number" or die;
+    print $file @$lines;
+    close $file;
+    if ($what eq "delete") { $pop->delete($number) or die $pop->message }
+}
+$pop->quit or die $pop->message;
+"""
+
+    def expected(self, wire: bytes) -> bytes:
+        # Without TLS it makes LF of CRLF.
+        return wire.replace(b"\r\n", b"\n")
+
+
+class NetPop(Library):
+    """Ruby's net/pop, which changes nothing."""
+
+    program = package = "ruby"
+    probe = ("ruby", "-rnet/pop", "-e1")
+    script = """
+require "net/pop"
+port, folder, what = ARGV
+Net::POP3.start("127.0.0.1", port.to_i, "ann", "secret") do |pop|
+  pop.each_mail do |mail|
+    raise "id" if mail.unique_id.empty?
+    File.binwrite("#{folder}/#{mail.number}", mail.pop)
+    mail.delete if what == "delete"
+  end
+end
+"""
+
+
+class CClient(Library):
+    """The University of Washington's c-client, on which Alpine and PHP's imap extension stand."""
+
+    program = "php"
+    package = "php-imap, and php-cli"
+    probe = ("php", "-r", 'exit(function_exists("imap_open") ? 0 : 1);')
+    script = """<?php
+[, $port, $folder, $what] = $argv;
+$drop = imap_open("{127.0.0.1:$port/pop3/notls}INBOX", "ann", "secret", 0, 1) or exit(1);
+for ($number = 1; $number <= imap_num_msg($drop); $number++) {
+    file_put_contents("$folder/$number", imap_fetchheader($drop, $number) . imap_body($drop, $number));
+    if ($what == "delete") imap_delete($drop, $number);
+}
+imap_close($drop, $what == "delete" ? CL_EXPUNGE : 0);
+"""
+
+    def expected(self, wire: bytes) -> bytes:
+        # A line ends at a NUL.
+        return b"\r\n".join(line.partition(b"\0")[0] for line in wire.split(b"\r\n"))
+
+
+class TwistedClient(Library):
+    """Twisted's client, which takes APOP, and changes nothing."""
+
+    script = """
+import sys
+from pathlib import Path
+
+from twisted.internet import defer, endpoints, task
+from twisted.mail.pop3 import AdvancedPOP3Client
+
+port, folder, what = sys.argv[1:]
+
+
+class Client(AdvancedPOP3Client):
+    MAX_LENGTH = 1 << 24
+
+    def serverGreeting(self, greeting):
+        super().serverGreeting(greeting)
+        self.greeted.callback(self)
+
+
+async def main(reactor):
+    endpoint = endpoints.clientFromString(reactor, f"tcp:127.0.0.1:{port}")
+    client = Client()
+    client.greeted = defer.Deferred()
+    await endpoints.connectProtocol(endpoint, client)
+    await client.greeted
+    await client.capabilities()
+    await client.login(b"ann", b"secret")
+    sizes, ids = await client.listSize(), await client.listUID()
+    assert len(set(ids)) == len(sizes)
+    for number in range(len(sizes)):
+        lines = await client.retrieve(number)
+        Path(folder, str(number + 1)).write_bytes(b"".join(line + b"\\r\\n" for line in lines))
+        if what == "delete":
+            await client.delete(number)
+    await client.quit()
+
+
+task.react(main)
+"""

@@ -11,7 +11,21 @@ from typing import TYPE_CHECKING, ClassVar
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from .corpus import Awkward, Stored, awkward_messages, fill_maildir, make_maildir, stuffed
-from .mailclients import Curl, Fetchmail, Getmail, MailClient, Mpop, Poplib
+from .mailclients import (
+    CClient,
+    Curl,
+    Fdm,
+    Fetchmail,
+    Getmail,
+    MailClient,
+    Movemail,
+    Mpop,
+    Mutt,
+    NetPop,
+    NetPop3,
+    Poplib,
+    TwistedClient,
+)
 from .realserver import RealServer, maildir_options, wait_until
 from .strictclient import StrictClient
 
@@ -268,3 +282,55 @@ class MpopTests(RememberingClientTests, ServedCase):
     """mpop."""
 
     client = Mpop
+
+
+class FdmTests(MailClientTests, ServedCase):
+    """fdm."""
+
+    client = Fdm
+
+
+class MuttTests(MailClientTests, ServedCase):
+    """mutt."""
+
+    client = Mutt
+
+
+class MovemailTests(MailClientTests, ServedCase):
+    """movemail of GNU Mailutils, on the messages that it can hold."""
+
+    client = Movemail
+
+    def test_every_octet(self) -> None:
+        """Each message that has a header, and is not long, arrives whole."""
+        messages = [
+            m for m in awkward_messages(large=False) if len(m.wire) < 10_000 and Movemail.takes(m.wire)
+        ]
+        self.assertGreater(len(messages), 40)
+        self.serve(messages)
+        program = self._program()
+        self._compare(program, program.fetch(len(messages)), messages)
+
+
+class NetPop3Tests(MailClientTests, ServedCase):
+    """Perl's Net::POP3."""
+
+    client = NetPop3
+
+
+class NetPopTests(MailClientTests, ServedCase):
+    """Ruby's net/pop."""
+
+    client = NetPop
+
+
+class CClientTests(MailClientTests, ServedCase):
+    """c-client, in PHP."""
+
+    client = CClient
+
+
+class TwistedClientTests(MailClientTests, ServedCase):
+    """Twisted's client."""
+
+    client = TwistedClient

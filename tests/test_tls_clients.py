@@ -376,3 +376,115 @@ received = false
         self.assertIn(b"Subject:", (self.home / "message").read_bytes())
         self.assert_logged_in("USER")
         self.assert_no_secret()
+
+
+class NetPop3Tests(ClientCase):
+    """Perl's Net::POP3, with IO::Socket::SSL and Authen::SASL."""
+
+    program = package = "perl"
+    script = """
+use strict; use warnings; use Net::POP3;
+my ($port, $implicit, $authority, $method, $password) = @ARGV;
+my @trust = (SSL_ca_file => $authority);
+my @options = (Port => $port, $implicit ? (SSL => 1, @trust) : ());
+my $pop = Net::POP3->new("localhost", @options) or die "connect: $@";
+$implicit or $pop->starttls(@trust) or die "STLS: $@";
+my $count = $pop->$method("ann", $password);
+die "login: " . $pop->message unless $count;
+print @{$pop->get(1)};
+$pop->quit or die "QUIT: " . $pop->message;
+"""
+
+    def setUp(self) -> None:
+        super().setUp()
+        for module, package in (
+            ("IO::Socket::SSL", "libio-socket-ssl-perl"),
+            ("Authen::SASL", "libauthen-sasl-perl"),
+        ):
+            if subprocess.run(["perl", f"-M{module}", "-e1"], capture_output=True, check=False).returncode:
+                raise SkipTest(f"Perl's {module} is not installed (Debian package {package})")
+
+    def test_both_ports(self) -> None:
+        """It verifies the certificate and fetches with USER, APOP and the best mechanism that it knows."""
+        script = self.config("fetch", self.script)
+        for method, logged in (("login", "USER"), ("apop", "APOP"), ("auth", "CRAM-MD5")):
+            for implicit in (False, True):
+                port = str(self.ports[implicit])
+                trusted = str(self.authority.file)
+                got = self.run_client(
+                    "perl", str(script), port, "1" if implicit else "", trusted, method, PASSWORD
+                )  # fmt: skip
+                self.assertEqual(got, self.wire)
+            self.assert_logged_in(logged, 2)
+        self.assert_no_secret()
+
+
+class MovemailTests(ClientCase):
+    """movemail of GNU Mailutils, which asks for TLS wherever CAPA offers it."""
+
+    program = "movemail.mailutils"
+    package = "mailutils"
+
+    def test_both_ports(self) -> None:
+        """It fetches, with STLS and with TLS from the first octet on."""
+        for implicit in (False, True):
+            scheme = "pops" if implicit else "pop"
+            url = f"{scheme}://ann:{PASSWORD}@localhost:{self.ports[implicit]}"
+            (self.home / scheme).mkdir()
+            self.run_client(self.program, "--no-config", "--preserve", url, f"mh://{self.home}/{scheme}")
+            got = (self.home / scheme / "1").read_bytes()
+            self.assertEqual(got, self.wire.replace(b"\r\n", b"\n"))
+        self.assert_logged_in("USER", 2)
+        self.assert_no_secret()
+
+
+class FdmTests(ClientCase):
+    """fdm, which forgets about APOP after STLS."""
+
+    program = package = "fdm"
+
+    def test_both_ports(self) -> None:
+        """It fetches, with STLS and with TLS from the first octet on."""
+        agent = self.config("deliver", f'#!/bin/sh\nexec cat > "{self.home}/message"\n', 0o700)
+        for implicit in (False, True):
+            scheme, stls = ("pop3s", "") if implicit else ("pop3", "starttls")
+            configuration = self.config(
+                "fdm.conf",
+                f"""
+set no-received
+account "ann" {scheme} server "localhost" port {self.ports[implicit]} user "ann" pass "{PASSWORD}"
+    no-verify {stls}
+action "deliver" pipe "{agent}"
+match all action "deliver"
+""",
+            )
+            self.run_client("fdm", "-f", str(configuration), "-k", "fetch")
+            message = self.home / "message"
+            self.assertEqual(message.read_bytes(), self.wire.replace(b"\r\n", b"\n"))
+            message.unlink()
+            self.assert_logged_in("APOP" if implicit else "USER")
+        self.assert_no_secret()
+
+
+class NetPopTests(ClientCase):
+    """Ruby's net/pop."""
+
+    program = package = "ruby"
+
+    def test_implicit(self) -> None:
+        """It verifies the certificate and fetches; it knows TLS from the first octet on alone."""
+        script = self.config(
+            "fetch",
+            """
+require "net/pop"
+port, authority, apop, password = ARGV
+pop = Net::POP3.new("localhost", port.to_i, apop == "apop")
+pop.enable_ssl(verify_mode: OpenSSL::SSL::VERIFY_PEER, ca_file: authority)
+pop.start("ann", password) { |session| print session.mails[0].pop }
+""",
+        )
+        for what, logged in (("user", "USER"), ("apop", "APOP")):
+            port, trusted = str(self.ports[True]), str(self.authority.file)
+            self.assertEqual(self.run_client("ruby", str(script), port, trusted, what, PASSWORD), self.wire)
+            self.assert_logged_in(logged)
+        self.assert_no_secret()
