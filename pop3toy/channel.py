@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import socket
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -52,21 +53,32 @@ def speaks_tls(transport: Any) -> bool:
     return ISSLTransport.providedBy(transport) or bool(getattr(transport, "TLS", False))
 
 
-def prepare(transport: Any) -> None:
-    """Ask of a TCP connection what a mail conversation needs; nothing of others."""
+def prepare(transport: Any) -> Callable[[], None] | None:
+    """Ask of a TCP connection what a mail conversation needs; nothing of others.
+
+    :return: what is to be called if the connection lasts: it has the kernel ask
+        now and then whether a silent client is still there (``limits.KEEPALIVE``).
+        Four system calls, of which a session that is soon over has no use.
+    """
     # Twisted's Unix sockets have these methods as well.
     if getattr(transport, "setTcpNoDelay", None) is None or isinstance(transport.getPeer(), UNIXAddress):
-        return
+        return None
     # Otherwise a small reply can wait 40 ms for the client's delayed ACK.
     transport.setTcpNoDelay(True)
-    transport.setTcpKeepAlive(True)
     handle = transport.getHandle()
     # TLS hides the socket; behind a proxy's header it may be any kind.
     if isinstance(handle, socket.socket) and handle.family in (socket.AF_INET, socket.AF_INET6):
-        for name, value in zip(_KEEPALIVE, limits.KEEPALIVE, strict=True):
-            # Linux's names, which not every system has.
-            if hasattr(socket, name):
-                handle.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        return partial(_keep_alive, handle)
+    transport.setTcpKeepAlive(True)
+    return None
+
+
+def _keep_alive(handle: socket.socket) -> None:
+    handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in zip(_KEEPALIVE, limits.KEEPALIVE, strict=True):
+        # Linux's names, which not every system has.
+        if hasattr(socket, name):
+            handle.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def channel_of(transport: Any) -> Channel:

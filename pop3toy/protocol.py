@@ -12,6 +12,7 @@ that grows beyond ``limits.PENDING_INPUT`` the transport stops reading.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import interfaces
@@ -73,6 +74,7 @@ class POP3Protocol(LineReceiver):
         self._turned_away = False
         self._known = False
         self._timer: interfaces.IDelayedCall | None = None
+        self._if_it_lasts: Callable[[], None] | None = None
         self._began = self._heard = self._clock.seconds()
 
     # -- coming and going -----------------------------------------------------------
@@ -82,7 +84,7 @@ class POP3Protocol(LineReceiver):
         transport = self._transport()
         self._record.channel = channel_of(transport)
         self._handshaking = self._record.channel.tls is not None
-        prepare(transport)
+        self._if_it_lasts = prepare(transport)
         self._outflow.attach(transport)
         self.factory.connected(self)
         if self._tape is not None:
@@ -176,6 +178,9 @@ class POP3Protocol(LineReceiver):
         It is not moved at every command, which would cost more than the
         command; it looks when it fires and sleeps for what is left.
         """
+        if self._if_it_lasts is not None:
+            self._if_it_lasts()
+            self._if_it_lasts = None
         if self._closing:
             patience = limits.LINGER
         elif self.session.exchange is not None:

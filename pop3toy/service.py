@@ -15,6 +15,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
 from .transcript import WriterTranscript
@@ -48,7 +49,19 @@ class OrderedService(MultiService):
 
     ``MultiService`` stops all at once; here a thread pool has to outlive the
     sessions that use it.
+
+    :param prepare: is given the application that this becomes a part of, before it does.
     """
+
+    def __init__(self, prepare: Callable[[Componentized], object] | None = None) -> None:
+        super().__init__()
+        self._prepare = prepare
+
+    def setServiceParent(self, parent: Any) -> None:
+        """See :class:`twisted.application.service.IService`."""
+        if self._prepare is not None and isinstance(parent, Componentized):
+            self._prepare(parent)
+        super().setServiceParent(parent)
 
     def stopService(self) -> Deferred[None]:
         """Stop part by part; a part that fails is logged and does not keep the others."""

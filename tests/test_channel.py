@@ -98,9 +98,12 @@ class KeepAliveTests(SynchronousTestCase):
                 self.handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)
 
         with socket.socket() as handle:
-            prepare(Transport(handle))
-            self.assertTrue(handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+            if_it_lasts = prepare(Transport(handle))
             self.assertTrue(handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            self.assertFalse(handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+            assert if_it_lasts is not None
+            if_it_lasts()
+            self.assertTrue(handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
             if not hasattr(socket, "TCP_KEEPIDLE"):
                 raise SkipTest("this system has no TCP_KEEPIDLE")
             idle, interval, count = (

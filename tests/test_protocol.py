@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -867,6 +868,21 @@ class IdleTests(SynchronousTestCase):
     def send(self, data: bytes) -> None:
         self.socket.client_sends(data)
         self.socket.client_reads_all()
+
+    def test_asked_after_a_minute(self) -> None:
+        """The kernel is asked to look after a client that has been there for a minute, and not before."""
+        with socket.socket() as beneath:
+            transport = FakeSocket(self.clock)
+            self.patch(transport, "getHandle", lambda: beneath)
+            protocol = self.factory.buildProtocol(None)
+            transport.connect(protocol)
+            transport.client_sends(LOGIN)
+            transport.client_reads_all()
+            for seconds, asked in ((limits.IDLE_BEFORE_LOGIN - 1, False), (1, True)):
+                self.clock.advance(seconds)
+                found = beneath.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                self.assertEqual(bool(found), asked)
+            transport.vanish(ConnectionLost())
 
     def test_after_login(self) -> None:
         """A session stays for ten minutes of silence, not less, and not much more."""

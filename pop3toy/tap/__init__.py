@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from twisted.logger import Logger
 from ..channel import is_loopback
 from ..factory import POP3Factory
 from ..interfaces import IDelivery, IMailStore
+from ..log_lines import set_observer
 from ..meters import LogMeter, SilentMeter
 from ..options import Options
 from ..process import ProcessTuning
@@ -64,7 +66,7 @@ def assemble(options: Options, reactor: Any, premises: Premises) -> OrderedServi
     Its parts are started in the order in which they are added here, and
     stopped in the other.
     """
-    server = OrderedService()
+    server = OrderedService(partial(set_observer, twistd=options.twistd))
     ProcessTuning().setServiceParent(server)
     ports = Ports(options, premises.listening, server)
     toy = options.maildirs is None

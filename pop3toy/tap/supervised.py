@@ -13,6 +13,7 @@ import atexit
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import IService, Service
@@ -20,6 +21,7 @@ from twisted.logger import Logger, globalLogPublisher
 
 from .. import limits
 from ..auth.shared_counts import SharedCounts
+from ..log_lines import set_observer
 from ..options import Options
 from ..service import CannotStart, ListeningService, OrderedService, ReloadService
 from ..workers.process import Launch
@@ -78,7 +80,7 @@ def supervised(options: Options, reactor: Any) -> IService:
         hopeless=lambda why: _end(reactor, why),
         unattended=sockets.turn_away,
     )
-    server = OrderedService()
+    server = OrderedService(partial(set_observer, twistd=options.twistd))
     _Rehearsal(options, reactor, tls).setServiceParent(server)
     # Stopped before it, so that nobody is accepted whom no worker will serve.
     supervisor.setServiceParent(server)
