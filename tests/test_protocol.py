@@ -1323,8 +1323,8 @@ class FactoryTests(SynchronousTestCase):
         """Two connections at once are two conversations."""
         factory = POP3Factory(Clock(), FakeAuthenticator(ScriptedMailbox({b"one": MESSAGE})))
         first, second = FakeSocket(Clock()), FakeSocket(Clock())
-        for socket in (first, second):
-            socket.connect(factory.buildProtocol(None))
+        for one in (first, second):
+            one.connect(factory.buildProtocol(None))
         first.client_sends(LOGIN + b"DELE 1\r\n")
         second.client_sends(b"STAT\r\n")
         self.assertTrue(second.client_reads_all().endswith(b"-ERR STAT is for after login\r\n"))
