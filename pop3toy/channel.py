@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import ISSLTransport
+from twisted.protocols.policies import ProtocolWrapper
 
 from . import limits
 from .interfaces import Channel, TLSFacts
@@ -65,8 +66,12 @@ def prepare(transport: Any) -> Callable[[], None] | None:
         return None
     # Otherwise a small reply can wait 40 ms for the client's delayed ACK.
     transport.setTcpNoDelay(True)
-    handle = transport.getHandle()
-    # TLS hides the socket; behind a proxy's header it may be any kind.
+    beneath = transport
+    while isinstance(beneath, ProtocolWrapper):
+        # TLS hides the socket.
+        beneath = beneath.transport
+    handle = beneath.getHandle()
+    # Behind a proxy's header it may be any kind.
     if isinstance(handle, socket.socket) and handle.family in (socket.AF_INET, socket.AF_INET6):
         return partial(_keep_alive, handle)
     transport.setTcpKeepAlive(True)

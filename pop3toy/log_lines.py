@@ -57,6 +57,8 @@ class FastLines:
             if level is None:
                 return self._ordinary(event)
             system = f"{event.get('log_namespace', '-')}#{level.name}"
+        if "\n" in system:
+            return self._ordinary(event)
         if "\n" in text:
             text = text.replace("\n", "\n\t")
         return f"{self._beginning} [{system}] {text}\n"

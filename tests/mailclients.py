@@ -341,7 +341,9 @@ class Fdm(MailClient):
         agent, folder = self._delivery_agent()
         configuration = self._private(
             "fdm.conf",
+            # The usual lock is one for all of root's at once.
             f"""
+set lock-file "{self.home}/fdm.lock"
 set maximum-size 100M
 set no-received
 set queue-high 1

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import socket
+from typing import Any
 from unittest import SkipTest
 
 from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import StringTransport
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.channel import channel_of, is_loopback, peer_name, prepare
@@ -111,6 +114,28 @@ class KeepAliveTests(SynchronousTestCase):
                 for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
             )
             self.assertLessEqual(idle + interval * count, 150)
+
+    def test_beneath_tls(self) -> None:
+        """The same of a connection that speaks TLS from the first octet on, which hides its socket."""
+        with socket.socket() as handle:
+
+            class Transport:
+                def getHandle(self) -> socket.socket:
+                    return handle
+
+                def getPeer(self) -> IPv4Address:
+                    return IPv4Address("TCP", "192.0.2.1", 50110)
+
+                def setTcpNoDelay(self, enabled: bool) -> None:
+                    """As a real one."""
+
+            wrapper: Any = ProtocolWrapper(WrappingFactory(Factory()), Protocol())
+            wrapper.transport = Transport()
+            wrapper.getHandle = lambda: "an OpenSSL connection"
+            if_it_lasts = prepare(wrapper)
+            assert if_it_lasts is not None
+            if_it_lasts()
+            self.assertTrue(handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
 
     def test_unix_sockets(self) -> None:
         """A Unix socket is asked nothing of the kind."""

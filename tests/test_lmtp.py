@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.delivery import limits
@@ -68,6 +69,22 @@ class LMTPTests(SynchronousTestCase):
                 while slow.waiting:
                     slow.go_on()
                 self.assertEqual([a[:3] for a in answers + client.answers()], codes)
+
+    def test_the_log_names_who_has_it(self) -> None:
+        """The log says for whom a message was delivered and for whom not, as the client hears it."""
+        slow = Slow()
+        slow.fail = {"commit bob": OverQuota()}
+        factory, _, _ = world(lmtp_factory, delivery=slow)
+        client = Client.on_socket(factory)
+        with capturedLogs() as events:
+            client.say(*ENVELOPE, *EVERYBODY)
+            client.say("DATA", "a: b", ".")
+            while slow.waiting:
+                slow.go_on()
+        lines = [formatEvent(event) or "" for event in events]
+        [delivered] = [line for line in lines if " delivered: " in line]
+        self.assertTrue(delivered.endswith(" for ann, cat"), delivered)
+        self.assertIn("delivery for 'bob': mailbox is full", lines)
 
     def test_no_mailbox(self) -> None:
         """Mail for a user whose mailbox is missing waits, like that for one in trouble."""

@@ -24,7 +24,7 @@ EVENTS: Any = st.fixed_dictionaries(
         "log_format": st.sampled_from(["{text}", "{text}!", "", "{nothing}"]),
         "text": st.one_of(TEXTS, st.integers(), st.none()),
         "log_time": st.one_of(st.floats(0, 4e9), st.sampled_from([1.25, 1.5, 2.0]), st.none()),
-        "log_system": st.one_of(TEXTS, st.none()),
+        "log_system": st.one_of(TEXTS, st.just("a\nb"), st.none()),
         "log_namespace": TEXTS,
         "log_level": st.sampled_from([LogLevel.info, LogLevel.warn]),
         "log_failure": st.just(Failure(ValueError("x"))),

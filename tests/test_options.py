@@ -202,7 +202,7 @@ class RefusedTests(OptionsCase):
             "ann:a",
         )
         self.assertRefused(
-            f"--maildir: there is no folder {self.passwords}",
+            f"--maildir: {self.passwords} is no folder",
             f"--maildir={self.passwords}/{{user}}",
             "-u",
             "ann:a",
@@ -378,6 +378,18 @@ class ServiceTests(OptionsCase):
         for value in ("localhost", "example.org", "example.org.", "b\xfccher.example", "[192.0.2.1]"):
             parsed(*served, f"--domain={value}")
 
+    def test_one_maildir_for_one_user(self) -> None:
+        """A folder of Maildirs in the place of a Maildir is refused, with where {user} goes."""
+        parsed(f"--maildir={self.mail}/ann", "--user=ann:secret")
+        said = self.refused(f"--maildir={self.mail}", "--user=ann:secret")
+        self.assertIn(f"{self.mail} is no Maildir", said)
+        self.assertIn("{user} goes where", said)
+
+    def test_help_is_prose(self) -> None:
+        """No sentence of the help has a hole where a docstring had a new line."""
+        text = " ".join(line[32:] for line in Options().getUsage(width=100).splitlines() if line[:3] == "   ")
+        self.assertNotRegex(text, r"[a-z.,:]   +[a-zA-Z0-9]")
+
     def test_own_messages(self) -> None:
         """The toy shows messages of one's own instead of the one that says hello."""
         paths = []
@@ -402,6 +414,10 @@ class ServiceTests(OptionsCase):
             ("--interface=::",): True,
             ("--interface=0.0.0.0", "--allow-cleartext"): False,
             ("--interface=127.0.0.9",): False,
+            ("--listen=tcp:2591",): True,
+            ("--listen=tcp6:2591:interface=\\:\\:",): True,
+            ("--listen=tcp:2591:interface=127.0.0.1", "--listen=unix:socket"): False,
+            ("--listen=tcp6:2591:interface=\\:\\:1",): False,
         }.items():
             with capturedLogs() as events:
                 makeService(parsed("--transcript=off", *arguments), self.reactor)

@@ -852,4 +852,4 @@ class MemoryDeliveryTests(SynchronousTestCase):
         client.say("EHLO x", "MAIL FROM:<>")
         (answer,) = client.say("RCPT TO:<bob@localhost>")
         self.assertEqual(answer[:9], "451 4.3.0")
-        self.assertTrue([event for event in events if "'bob'" in event.get("detail", "")])
+        self.assertTrue([event for event in events if "'bob'" in event.get("why", "")])

@@ -451,6 +451,7 @@ class FdmTests(ClientCase):
             configuration = self.config(
                 "fdm.conf",
                 f"""
+set lock-file "{self.home}/fdm.lock"
 set no-received
 account "ann" {scheme} server "localhost" port {self.ports[implicit]} user "ann" pass "{PASSWORD}"
     no-verify {stls}

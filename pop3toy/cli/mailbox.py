@@ -140,7 +140,7 @@ def check(pattern: str, quick: bool, users: tuple[str, ...]) -> int:
         for problem in problems:
             click.echo(printable(f"{name}: {problem}"))
             found += 1
-    click.echo(f"{found} problems" if found else "Nothing wrong", err=True)
+    click.echo(f"{found} problem{'s'[: found != 1]}" if found else "Nothing wrong", err=True)
     return os.EX_DATAERR if found else os.EX_OK
 
 

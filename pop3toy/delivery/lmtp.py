@@ -43,8 +43,8 @@ class LMTPServer(SMTPServer):
         """RFC 2033 section 4.2: one reply for each RCPT that was accepted, in their order."""
         of_user = dict(zip(message.transaction.incomings, results, strict=False))
         refused = {user: result for user, result in of_user.items() if isinstance(result, StoreTrouble)}
-        for error in refused.values():
-            log_trouble(error)
+        for user, error in refused.items():
+            log_trouble(error, user)
         for _, users in message.transaction.recipients:
             # An alias for several: as in SMTP, one that failed makes the sender try again.
             failed = [refused[user] for user in users if user in refused]

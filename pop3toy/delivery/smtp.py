@@ -137,7 +137,7 @@ class SMTPServer(Dialogue):
             self.unknown(550, "5.1.1", "no such user here")
             return
         except StoreTrouble as error:
-            self._put_off(error)
+            self._put_off(error, address)
             return
         octets = transaction.sender.size or 0
         begun: dict[str, Incoming] = {}
@@ -151,7 +151,7 @@ class SMTPServer(Dialogue):
             # something is wrong here, and nothing with the mail.
             for incoming in begun.values():
                 incoming.abort()
-            self._put_off(error, octets)
+            self._put_off(error, address, octets)
             return
         transaction.incomings.update(begun)
         if self._transaction is not transaction:
@@ -161,8 +161,8 @@ class SMTPServer(Dialogue):
         transaction.recipients.append((address, users))
         self.reply(250, "2.1.5", "recipient ok")
 
-    def _put_off(self, error: StoreTrouble, octets: int = 0) -> None:
-        log_trouble(error)
+    def _put_off(self, error: StoreTrouble, address: Address, octets: int = 0) -> None:
+        log_trouble(error, address.written)
         self.reply(*answer_to(error, octets))
 
     def unknown(self, code: int, enhanced: str, text: str) -> None:
@@ -265,13 +265,17 @@ class SMTPServer(Dialogue):
                 results = await message.incoming.commit(together=self.together)
             except StoreTrouble as error:
                 message.fail(error, only_one=len(message.transaction.incomings) > 1)
-        if not message.given_up:
+        users = list(message.transaction.incomings)
+        reached = [
+            u for u, result in zip(users, results, strict=False) if not isinstance(result, StoreTrouble)
+        ]
+        if not message.given_up and reached:
             log.info(
                 "message {ident} delivered: {octets} octets from {sender!r} for {users}",
                 ident=message.ident,
                 octets=message.text.octets,
                 sender=message.transaction.sender.address and message.transaction.sender.address.written,
-                users=", ".join(message.transaction.incomings),
+                users=", ".join(reached),
             )
             self.prove_useful()
         self.message_done(message, results)

@@ -75,7 +75,7 @@ class Message:
 
         :param only_one: it could, if it were not for one of several users.
         """
-        log_trouble(error)
+        log_trouble(error, ", ".join(self.transaction.incomings))
         if self._trouble is None:
             self._trouble, self._only_one = error, only_one
             self.incoming.abort()
@@ -116,6 +116,10 @@ def answer_to(error: StoreTrouble, octets: int) -> Answer:
     return 451, "4.3.0", "mail cannot be stored at the moment, please try again later"
 
 
-def log_trouble(error: StoreTrouble) -> None:
-    """Tell the administrator what the client does not hear."""
-    log.warn("delivery: {text} {detail}", text=error.text, detail=error.detail)
+def log_trouble(error: StoreTrouble, whose: str) -> None:
+    """Tell the administrator what the client does not hear.
+
+    :param whose: the user, or several, or the address, that it is about.
+    """
+    why = f"{error.text}: {error.detail}" if error.detail else error.text
+    log.warn("delivery for {whose!r}: {why}", whose=whose, why=why)

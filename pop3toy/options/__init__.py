@@ -113,6 +113,11 @@ class Options(AuthOptions, TLSOptions, MailInOptions):
             hint = f"; did you mean --port {words[0]}?" if words[0].isdigit() else ""
             raise usage.UsageError(f"only options are taken, and {words[0]!r} is none{hint}")
 
+    def getUsage(self, width: int | None = None) -> str:
+        """The help, without the indentation that docstrings of several lines have."""
+        self.docs = {name: " ".join((text or "").split()) for name, text in self.docs.items()}
+        return super().getUsage(width)
+
     def opt_version(self) -> None:
         """Show the version and end."""
         from .. import __version__
@@ -166,6 +171,8 @@ class Options(AuthOptions, TLSOptions, MailInOptions):
             self["message"][at] = existing_path("message", path)
 
     def _with_maildir(self, pattern: str) -> None:
+        if not pattern:
+            raise usage.UsageError("--maildir is empty")
         if self["message"]:
             raise usage.UsageError("--message is for the built-in mailbox; a Maildir has messages of its own")
         if not self.has_accounts:
@@ -183,6 +190,13 @@ class Options(AuthOptions, TLSOptions, MailInOptions):
             return
         if why := why_unusable(folder, stat.S_ISDIR, "folder", os.X_OK, "enter"):
             raise usage.UsageError(f"--maildir: {why}")
+        if folder != self.maildirs.root and not any(
+            os.path.isdir(os.path.join(folder, name)) for name in ("new", "cur", "tmp")
+        ):
+            raise usage.UsageError(
+                f"--maildir: {folder} is no Maildir, which has new, cur and tmp in it; if each user has one"
+                " in it, {user} goes where the user's name does"
+            )
 
     def _transcript(self) -> None:
         where = self["transcript"]

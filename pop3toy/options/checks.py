@@ -74,7 +74,7 @@ def why_unusable(path: str, is_one: Callable[[int], bool], kind: str, access: in
         # A folder above it may not be entered, for instance: then nobody knows whether it is there.
         return f"{path}: {(error.strerror or str(error)).lower()}"
     if not is_one(mode):
-        return f"there is no {kind} {path}"
+        return f"{path} is no {kind}"
     return None if may(path, access) else f"no permission to {verb} {path}"
 
 

@@ -6,6 +6,7 @@ with workers is put together by ``supervised``, and each worker by ``as_worker``
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from collections.abc import Sequence
@@ -37,6 +38,9 @@ from .recipients import recipients_of_all, recipients_of_users
 __all__ = ["Options", "makeService"]
 
 log = Logger()
+
+#: An endpoint that listens to more than this machine.
+_PUBLIC = re.compile(r"tcp6?:(?!.*interface=(?:127\.|localhost|\\:\\:1))")
 
 #: Threads that write mail: the more there are, the more fsyncs the file system
 #: can join into one.
@@ -119,7 +123,10 @@ def assemble(options: Options, reactor: Any, premises: Premises) -> OrderedServi
 
 def _warn_of_nobody(options: Options, tls: Any) -> None:
     """Say that nobody on the network can log in, though the port is open to it."""
-    public = not options["listen"] and not is_loopback(options["interface"])
+    if options["listen"]:
+        public = any(_PUBLIC.match(one) for one in options["listen"])
+    else:
+        public = not is_loopback(options["interface"])
     if public and tls is None and not options["allow-cleartext"]:
         log.warn(
             "only clients on this machine can log in with a password: from a network that takes TLS; give a"
@@ -147,10 +154,13 @@ def _transcript(options: Options, server: OrderedService) -> WriterTranscript | 
 
 def _messages(paths: Sequence[str]) -> list[bytes] | None:
     """The toy's own messages, if there are any."""
-    try:
-        return [Path(path).read_bytes() for path in paths] or None
-    except OSError as error:
-        refuse_to_start(f"--message {error.filename}: {error.strerror}")
+    messages = []
+    for path in paths:
+        try:
+            messages.append(Path(path).read_bytes())
+        except OSError as error:
+            refuse_to_start(f"--message {path}: {error.strerror}")
+    return messages or None
 
 
 def _stores(
