@@ -79,11 +79,15 @@ def prepare(transport: Any) -> Callable[[], None] | None:
 
 
 def _keep_alive(handle: socket.socket) -> None:
-    handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in zip(_KEEPALIVE, limits.KEEPALIVE, strict=True):
-        # Linux's names, which not every system has.
-        if hasattr(socket, name):
-            handle.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    try:
+        handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in zip(_KEEPALIVE, limits.KEEPALIVE, strict=True):
+            # Linux's names, which not every system has.
+            if hasattr(socket, name):
+                handle.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    except OSError:
+        # The connection is gone, and the reactor is about to find out.
+        return
 
 
 def channel_of(transport: Any) -> Channel:

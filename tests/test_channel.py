@@ -12,7 +12,7 @@ from twisted.internet.testing import StringTransport
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy.channel import channel_of, is_loopback, peer_name, prepare
+from pop3toy.channel import _keep_alive, channel_of, is_loopback, peer_name, prepare
 from pop3toy.interfaces import Channel, TLSFacts
 
 
@@ -114,6 +114,12 @@ class KeepAliveTests(SynchronousTestCase):
                 for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
             )
             self.assertLessEqual(idle + interval * count, 150)
+
+    def test_gone_already(self) -> None:
+        """A connection that is gone when it is asked for does no harm to who asks."""
+        handle = socket.socket()
+        handle.close()
+        _keep_alive(handle)
 
     def test_beneath_tls(self) -> None:
         """The same of a connection that speaks TLS from the first octet on, which hides its socket."""

@@ -195,6 +195,11 @@ class OneLineTests(StartCase):
             options.parent = parent
             end = self.assertRaises(SystemExit, options.parseOptions, [])
         self.assertIn(f"no permission to write twistd.pid into {closed}", str(end.code))
+        options = Options()
+        parent = {"logfile": "/nowhere/at/all/twistd.log", "nodaemon": True}
+        options.parent = parent
+        end = self.assertRaises(SystemExit, options.parseOptions, [])
+        self.assertIn("twistd --logfile /nowhere/at/all/twistd.log: there is no folder", str(end.code))
 
     def test_bad_checker(self) -> None:
         """A way to authenticate that does not exist is named."""
@@ -227,7 +232,8 @@ class DaemonTests(StartCase):
             client.quit()
         os.kill(pid, signal.SIGTERM)
         wait_until(lambda: not (self.folder / "twistd.pid").exists(), "the pid file is gone")
-        self.assertTrue(self.log.endswith("Server Shut Down.\n"))
+        # Written when the pid file is gone already.
+        wait_until(lambda: self.log.endswith("Server Shut Down.\n"), "the log's last line")
         self.assertEqual(len(list(self.maildir.glob("*/*mail*"))), 2)
 
     def _end(self, pid: int) -> None:

@@ -778,7 +778,8 @@ class StartTests(RealCase):
         done = self.run_twistd("--nodaemon", "pop3toy", "--port=0", env=found)
         self.assertEqual(1, done.returncode)
         self.assertRegex(done.stderr, r"^pop3toy: worker [12] ended with status 3\n$")
-        self.assertTrue(self.log.endswith("Server Shut Down.\n"))
+        # Written when the pid file is gone already.
+        wait_until(lambda: self.log.endswith("Server Shut Down.\n"), "the log's last line")
         self.assertFalse((self.home / "t.pid").exists())
 
     def test_daemon(self) -> None:
@@ -807,7 +808,7 @@ class StartTests(RealCase):
         wait_until(lambda: not (self.home / "t.pid").exists(), "the pid file is gone")
         self.assertIn(" login: session=", self.log)
         self.assertIn("C: STAT", (self.home / "talk.txt").read_text())
-        self.assertTrue(self.log.endswith("Server Shut Down.\n"))
+        wait_until(lambda: self.log.endswith("Server Shut Down.\n"), "the log's last line")
         self.assertEqual([], [each for each in everybody if alive(each)])
 
     def _end(self, pid: int) -> None:

@@ -154,7 +154,7 @@ class Options(AuthOptions, TLSOptions, MailInOptions):
             self._with_maildir(self["maildir"])
         self._transcript()
         self._workers()
-        self._pid_file()
+        self._files_of_twistd()
         for name, value in self.items():
             # As of `--maildir "$MAILDIR"` where the variable is not set.
             if value == "":
@@ -227,17 +227,25 @@ class Options(AuthOptions, TLSOptions, MailInOptions):
         if self.twistd.get("chroot"):
             raise usage.UsageError("--workers does not go with twistd's --chroot")
 
-    def _pid_file(self) -> None:
-        """twistd would end with a traceback where it cannot write it."""
-        path = self.twistd.get("pidfile")
-        if not path:
-            return
-        folder, name = os.path.split(os.path.abspath(path))
-        if not may(folder, os.W_OK):
-            raise usage.UsageError(
-                f"no permission to write {name} into {folder}: start elsewhere, or say where it goes,"
-                " twistd --pidfile FILE pop3toy"
-            )
+    def _files_of_twistd(self) -> None:
+        """twistd would end with a traceback where it cannot write it, or its log."""
+        for option in ("pidfile", "logfile"):
+            path = self.twistd.get(option)
+            if not path or path == "-":
+                continue
+            folder, name = os.path.split(os.path.abspath(path))
+            try:
+                os.stat(folder)
+            except FileNotFoundError:
+                raise usage.UsageError(f"twistd --{option} {path}: there is no folder {folder}") from None
+            except OSError:
+                # It may not be looked at; then it may not be written to either.
+                pass
+            if not may(folder, os.W_OK):
+                raise usage.UsageError(
+                    f"no permission to write {name} into {folder}: start elsewhere, or say where it goes,"
+                    f" twistd --{option} FILE pop3toy"
+                )
 
     @property
     def twistd(self) -> dict[str, Any]:
