@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import tempfile
@@ -80,6 +81,8 @@ def open_descriptors() -> dict[int, str]:
 @contextmanager
 def watched_descriptors() -> Iterator[None]:
     """Fails unless as many descriptors are open after the block as before, and the same."""
+    # What other tests have left behind must not be collected within the block.
+    gc.collect()
     before = open_descriptors()
     yield
     after = open_descriptors()
