@@ -1,14 +1,16 @@
-"""What a server asks of its process: memory kept, open files allowed, a calm garbage collector."""
+"""What a server asks of its process: memory, open files, a calm garbage collector, signals in their turn."""
 
 from __future__ import annotations
 
 import gc
 import resource
+import signal
+from typing import Any
 
 from twisted.application.service import Service
 from twisted.logger import Logger
 
-__all__ = ["ProcessTuning"]
+__all__ = ["ProcessTuning", "StopSignals"]
 
 log = Logger()
 
@@ -47,3 +49,31 @@ class ProcessTuning(Service):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         except (ValueError, OSError):
             log.warn("no more than {soft} open files allowed, hence fewer connections", soft=soft)
+
+
+class StopSignals(Service):
+    """Lets the reactor's own answer to SIGTERM and SIGINT wait for the reactor's next turn.
+
+    Twisted writes a line to the log within the signal handler.  A log file has a lock that
+    is not made for that: where the signal came while another line was being written, the
+    process waited for itself for ever (once in a thousand stops, beneath many logins).
+
+    :param reactor: whose handlers they are; anybody else's stay as they are.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def startService(self) -> None:
+        """Take over as soon as the reactor has set its handlers."""
+        super().startService()
+        self._reactor.callWhenRunning(self._take_over)
+
+    def _take_over(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            handler = signal.getsignal(number)
+            if getattr(handler, "__self__", None) is self._reactor:
+                signal.signal(number, self._in_turn(handler))
+
+    def _in_turn(self, handler: Any) -> Any:
+        return lambda number, frame: self._reactor.callFromThread(handler, number)

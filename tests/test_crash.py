@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -226,8 +227,47 @@ class TwoServersTests(CrashCase):
                 client.quit()
 
 
+#: Starts the command line behind it with a log that gets SIGTERM while it writes the line of a
+#: login, at the worst moment: its lock is taken, and does not know yet by whom.
+SIGNALLED_WHILE_IT_WRITES = """
+import signal, sys
+from twisted.python import logfile
+
+write = logfile.LogFile.write
+
+def signalled(log, data):
+    if " login: " not in data:
+        return write(log, data)
+    lock = log._threadable_lock
+    lock.acquire()
+    lock._owner, owner = None, lock._owner
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        lock._owner = owner
+        lock.release()
+    return write(log, data)
+
+logfile.LogFile.write = signalled
+sys.argv = ["twistd", *sys.argv[4:]]
+from twisted.scripts.twistd import run
+run()
+"""
+
+
 class StoppedTests(CrashCase):
     """SIGTERM."""
+
+    def test_in_the_middle_of_a_log_line(self) -> None:
+        """A server that is told to stop while it writes to its log stops all the same."""
+        self.fill([])
+        server = RealServer(
+            *maildir_options(self.root), launcher=[sys.executable, "-c", SIGNALLED_WHILE_IT_WRITES]
+        )
+        self.addCleanup(server.kill)
+        with StrictClient(server.port) as client:
+            client.send(b"USER ann\r\nPASS secret\r\n")
+            self.assertTrue(server.terminate())
 
     def refuses(self, port: int) -> bool:
         """Whether nobody listens there any more."""

@@ -1,4 +1,4 @@
-"""Services: order of start and stop, and what is read again at SIGHUP and when files change."""
+"""Services: order of start and stop, signals, and what is read again at SIGHUP and when files change."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from pop3toy.process import StopSignals
 from pop3toy.service import OrderedService, ReloadService
 
 
@@ -150,3 +151,56 @@ class ReloadTests(SynchronousTestCase):
         self.assertEqual(self.files[0].calls, ["look"] * 3)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
         self.assertEqual(signal.getsignal(signal.SIGHUP), self.before)
+
+
+class Signalled(Clock):
+    """A reactor that sets its handlers when it starts, as Twisted's do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.when_running: list[Callable[[], Any]] = []
+        self.queued: list[Callable[[], Any]] = []
+        self.ended: list[int] = []
+
+    def callWhenRunning(self, function: Callable[[], Any]) -> None:
+        self.when_running.append(function)
+
+    def callFromThread(self, function: Callable[..., Any], *args: Any) -> None:
+        self.queued.append(lambda: function(*args))
+
+    def sigTerm(self, number: int, frame: object = None) -> None:
+        self.ended.append(number)
+
+    def run(self, **handlers: Any) -> None:
+        for name, handler in handlers.items():
+            signal.signal(signal.Signals[name], handler)
+        for function in self.when_running:
+            function()
+
+
+class StopSignalsTests(SynchronousTestCase):
+    """``StopSignals``."""
+
+    def setUp(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+        self.reactor = Signalled()
+        StopSignals(self.reactor).startService()
+
+    def test_in_turn(self) -> None:
+        """What the reactor does about a signal it does in its own turn, never in the middle of a log line."""
+        self.reactor.run(SIGTERM=self.reactor.sigTerm, SIGINT=self.reactor.sigTerm)
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        self.assertEqual(self.reactor.ended, [])
+        for function in self.reactor.queued:
+            function()
+        self.assertEqual(self.reactor.ended, [signal.SIGTERM, signal.SIGINT])
+
+    def test_of_others(self) -> None:
+        """A handler that is not the reactor's stays."""
+        seen: list[int] = []
+        self.reactor.run(SIGTERM=lambda number, frame: seen.append(number), SIGINT=signal.SIG_IGN)
+        os.kill(os.getpid(), signal.SIGTERM)
+        self.assertEqual(seen, [signal.SIGTERM])
+        self.assertEqual(signal.getsignal(signal.SIGINT), signal.SIG_IGN)

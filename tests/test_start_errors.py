@@ -231,10 +231,16 @@ class DaemonTests(StartCase):
             client.dele(1)
             client.quit()
         os.kill(pid, signal.SIGTERM)
-        wait_until(lambda: not (self.folder / "twistd.pid").exists(), "the pid file is gone")
+        self._wait_for_its_end()
         # Written when the pid file is gone already.
         wait_until(lambda: self.log.endswith("Server Shut Down.\n"), "the log's last line")
         self.assertEqual(len(list(self.maildir.glob("*/*mail*"))), 2)
+
+    def _wait_for_its_end(self) -> None:
+        try:
+            wait_until(lambda: not (self.folder / "twistd.pid").exists(), "the pid file is gone")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; its log:\n{self.log}") from None
 
     def _end(self, pid: int) -> None:
         # Only if the test has failed before it could end it: the file names no other process.
@@ -264,7 +270,7 @@ class DaemonTests(StartCase):
             self.assertEqual(client.stat().messages, 3)
             client.quit()
         os.kill(pid, signal.SIGTERM)
-        wait_until(lambda: not (self.folder / "twistd.pid").exists(), "the pid file is gone")
+        self._wait_for_its_end()
 
     def test_port_taken(self) -> None:
         """The command reports the failure, the log has it as well, and nothing is left behind."""

@@ -23,7 +23,7 @@ from ..interfaces import IDelivery, IMailStore
 from ..log_lines import set_observer
 from ..meters import LogMeter, SilentMeter
 from ..options import Options
-from ..process import ProcessTuning
+from ..process import ProcessTuning, StopSignals
 from ..service import OrderedService, ReloadService, TranscriptService
 from ..stores import hello
 from ..stores.maildir import MaildirStore
@@ -72,6 +72,7 @@ def assemble(options: Options, reactor: Any, premises: Premises) -> OrderedServi
     """
     server = OrderedService(partial(set_observer, twistd=options.twistd))
     ProcessTuning().setServiceParent(server)
+    StopSignals(reactor).setServiceParent(server)
     ports = Ports(options, premises.listening, server)
     toy = options.maildirs is None
     accounts = dict(options["user"])

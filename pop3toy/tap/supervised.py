@@ -23,6 +23,7 @@ from .. import limits
 from ..auth.shared_counts import SharedCounts
 from ..log_lines import set_observer
 from ..options import Options
+from ..process import StopSignals
 from ..service import CannotStart, ListeningService, OrderedService, ReloadService
 from ..workers.process import Launch
 from ..workers.sockets import OpenedForOthers
@@ -82,6 +83,7 @@ def supervised(options: Options, reactor: Any) -> IService:
     )
     server = OrderedService(partial(set_observer, twistd=options.twistd))
     _Rehearsal(options, reactor, tls).setServiceParent(server)
+    StopSignals(reactor).setServiceParent(server)
     # Stopped before it, so that nobody is accepted whom no worker will serve.
     supervisor.setServiceParent(server)
     certificates = [_HandedOn(tls, supervisor)] if tls is not None else []
