@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from . import capabilities
 from .commands import Command, Response
 from .errors import BadCommand, Refusal
-from .interfaces import Challenge, Login, MaybeDeferred
+from .interfaces import Challenge, Login, MaybeDeferred, is_deferred
 from .wire import After, Lines, Reply, Status, decode_base64
 
 if TYPE_CHECKING:
@@ -129,7 +128,7 @@ def _enter(
     except Exception:
         failed(Failure())
         raise
-    if isinstance(login, Deferred):
+    if is_deferred(login):
         return login.addErrback(failed).addCallback(session.enter)
     return session.enter(login)
 
@@ -165,7 +164,7 @@ def _step(session: Session, response: bytes | None) -> MaybeDeferred[Reply]:
     except Exception:
         over(Failure())
         raise
-    if isinstance(result, Deferred):
+    if is_deferred(result):
         return result.addCallbacks(outcome, over)
     return outcome(result)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 from . import limits
@@ -158,11 +159,24 @@ _SYNTAX: dict[bytes, tuple[str, Callable[[bytes | None], tuple[Argument, ...]]]]
 KEYWORDS = frozenset(name for name, _ in _SYNTAX.values())
 
 
+#: What short lines begin with that come again and again, and hold no secret.
+_REPEATED = frozenset(
+    [b"CAPA", b"DELE", b"LIST", b"NOOP", b"QUIT", b"RETR", b"RSET", b"STAT", b"STLS", b"TOP ", b"UIDL"]
+)
+_SHORT = 20
+
+
 def parse(line: bytes) -> Command | Malformed:
     """Read one command line, given without its line end.
 
     :return: a :class:`Command`, or a :class:`Malformed` that says why not.
     """
+    if len(line) <= _SHORT and line[:4] in _REPEATED:
+        return _parsed_before(line)
+    return _parse(line)
+
+
+def _parse(line: bytes) -> Command | Malformed:
     if _CONTROL.search(line):
         return _VOID
     word, space, rest = line.partition(b" ")
@@ -178,3 +192,7 @@ def parse(line: bytes) -> Command | Malformed:
         return Command(keyword, syntax(rest if space else None))
     except _Syntax as why:
         return Malformed(f"{keyword} {why}", keyword)
+
+
+# An eighth of the time.
+_parsed_before = lru_cache(maxsize=4096)(_parse)

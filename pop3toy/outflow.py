@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from . import limits
 from .direct import writer_of
-from .interfaces import ITranscript, SessionRecord
+from .interfaces import ITranscript, SessionRecord, is_deferred
 from .wire import Stream
 
 __all__ = ["Outflow"]
@@ -128,7 +127,7 @@ class Outflow:
         try:
             while not self.choked and self._stream is not None:
                 piece = stream.pull()
-                if isinstance(piece, Deferred):
+                if is_deferred(piece):
                     if not (piece.called and not piece.paused and isinstance(piece.result, bytes)):
                         self._owner.outflow_full()
                         self.flush()

@@ -13,14 +13,22 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TypeAlias
 
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from . import authorization, commands, limits, transaction
 from .commands import Command, Parsed, Response
 from .errors import AuthenticationFailed, BadCommand, Refusal, StoreTrouble
-from .interfaces import Authenticator, Channel, Exchange, IMeter, Login, MaybeDeferred, SessionRecord
+from .interfaces import (
+    Authenticator,
+    Channel,
+    Exchange,
+    IMeter,
+    Login,
+    MaybeDeferred,
+    SessionRecord,
+    is_deferred,
+)
 from .maildrop import Maildrop
 from .wire import After, Reply, Status
 
@@ -36,6 +44,9 @@ class State(Enum):
     TRANSACTION = "TRANSACTION"
     UPDATE = "UPDATE"
     CLOSED = "CLOSED"
+
+    # Each command looks one up in a table; Enum's own is a call of Python's.
+    __hash__ = object.__hash__
 
 
 Handler: TypeAlias = "Callable[[Session, Command], MaybeDeferred[Reply]]"
@@ -116,9 +127,12 @@ class Session:
                 raise BadCommand(parsed.reason)
         except Exception:
             return self.refused(Failure())
-        if isinstance(answer, Deferred):
+        if is_deferred(answer):
             return answer.addCallbacks(self._went_well, self.refused)
-        return self._went_well(answer)
+        # As _went_well does.
+        if self.exchange is None:
+            self._bad_in_a_row = 0
+        return answer
 
     def _went_well(self, reply: Reply) -> Reply:
         # A challenge is no success yet: AUTH and "*" for ever is no way to stay.

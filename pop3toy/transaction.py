@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from . import capabilities
 from .commands import Command
 from .errors import Refusal, StoreTrouble
-from .interfaces import IMailbox, MaybeDeferred, MessageBody
+from .interfaces import IMailbox, MaybeDeferred, MessageBody, is_deferred
 from .wire import Lines, Message, Reply, Status, scan_listing, unique_id_listing
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def retr(session: Session, command: Command) -> MaybeDeferred[Reply]:
         return Message(f"{entry.octets} octets", body)
 
     body = _mailbox(session).read(entry.uid)
-    return body.addCallback(reply) if isinstance(body, Deferred) else reply(body)
+    return body.addCallback(reply) if is_deferred(body) else reply(body)
 
 
 def top(session: Session, command: Command) -> MaybeDeferred[Reply]:
@@ -62,7 +61,7 @@ def top(session: Session, command: Command) -> MaybeDeferred[Reply]:
         return Message("top of message follows", body, lines)
 
     body = _mailbox(session).read(entry.uid)
-    return body.addCallback(reply) if isinstance(body, Deferred) else reply(body)
+    return body.addCallback(reply) if is_deferred(body) else reply(body)
 
 
 def dele(session: Session, command: Command) -> Reply:
@@ -102,7 +101,7 @@ def quit_(session: Session, command: Command) -> MaybeDeferred[Reply]:
         removal = _mailbox(session).remove(doomed)
     except Exception:
         return _not_all_removed(session, Failure())
-    if isinstance(removal, Deferred):
+    if is_deferred(removal):
         return removal.addCallbacks(
             lambda _: _removed(session, len(doomed)), lambda why: _not_all_removed(session, why)
         )

@@ -15,13 +15,12 @@ from twisted.cred.checkers import ANONYMOUS, ICredentialsChecker
 from twisted.cred.credentials import ICredentials
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm
-from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import Attribute, implementer
 from zope.interface.interface import InterfaceClass
 
 from ..errors import AuthenticationFailed
-from ..interfaces import Channel, MaybeDeferred, SessionRecord
+from ..interfaces import Channel, MaybeDeferred, SessionRecord, is_deferred
 from .chain import AnyOf
 from .guard import Attempt, Guard
 from .later import then
@@ -148,7 +147,7 @@ class Door:
         except BaseException:
             self._guard.left(user)
             raise
-        if isinstance(opening, Deferred):
+        if is_deferred(opening):
             return opening.addCallbacks(
                 self._opened, self._not_opened, callbackArgs=(user,), errbackArgs=(user,)
             )

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from ..interfaces import MaybeDeferred
+from ..interfaces import MaybeDeferred, is_deferred
 
 __all__ = ["at_hand", "then"]
 
@@ -18,7 +18,7 @@ _U = TypeVar("_U")
 
 def then(result: MaybeDeferred[_T], function: Callable[[_T], MaybeDeferred[_U]]) -> MaybeDeferred[_U]:
     """What the function makes of the result, now or later."""
-    if isinstance(result, Deferred):
+    if is_deferred(result):
         return result.addCallback(function)
     return function(result)
 

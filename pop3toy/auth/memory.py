@@ -13,10 +13,9 @@ from typing import Any
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
-from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from ..interfaces import Channel
+from ..interfaces import Channel, is_deferred
 from .credentials import octets
 from .sources import IAccountSource, decoy_verifier
 from .verifier import Verifier, derive
@@ -60,7 +59,7 @@ class MemoryAccounts:
         user = credentials.username
         secret = self._secrets.get(user)
         matches = credentials.checkPassword(self._key if secret is None else secret)
-        if isinstance(matches, Deferred):
+        if is_deferred(matches):
             return matches.addCallback(self._decide, user)
         return self._decide(matches, user)
 

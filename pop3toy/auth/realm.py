@@ -11,12 +11,11 @@ from typing import Any, TypeAlias
 
 from twisted.cred.checkers import ANONYMOUS
 from twisted.cred.portal import IRealm
-from twisted.internet.defer import Deferred
 from zope.interface import implementer
 from zope.interface.interface import InterfaceClass
 
 from ..errors import AuthenticationFailed
-from ..interfaces import IMailbox, IMailStore
+from ..interfaces import IMailbox, IMailStore, is_deferred
 from .readonly import SharedMailbox
 
 __all__ = ["Admission", "MailboxRealm", "user_name"]
@@ -70,7 +69,7 @@ class MailboxRealm:
             opening = self._demo.open()
         else:
             opening = self._store.open(user_name(avatarId))
-        if isinstance(opening, Deferred):
+        if is_deferred(opening):
             return opening.addCallback(_admission)
         return _admission(opening)
 
