@@ -46,7 +46,8 @@ class LogMeter:
     tenth of a whole session.
     """
 
-    log = Logger()
+    def __init__(self) -> None:
+        self.log = Logger(f"{__name__}.{type(self).__name__}", source=self)
 
     def connected(self, record: SessionRecord) -> None:
         """Say nothing: a connection alone is no news."""

@@ -25,7 +25,7 @@ from zope.interface import implementer
 
 from . import limits
 from .channel import channel_of, peer_name, prepare
-from .direct import unsent
+from .direct import close, unsent
 from .errors import Refusal, StoreTrouble
 from .interfaces import Channel, SessionRecord, Visit, is_deferred
 from .outflow import Outflow
@@ -233,6 +233,8 @@ class POP3Protocol(LineReceiver):
             self.lineReceived(data[:-1])
         else:
             self._scan(data)
+        if self._closing:
+            return
         if self.paused:
             self._pending_input += len(data)
             if self._pending_input > limits.PENDING_INPUT and not self._reading_paused:
@@ -382,15 +384,16 @@ class POP3Protocol(LineReceiver):
         # client takes to read its last line.
         self._outflow.drop()
         self.session.lost()
+        transport = self._transport()
+        # A transport with a paused producer would wait for it for ever.
+        transport.unregisterProducer()
+        if close(transport):
+            return
         if self._timer is not None:
             self._timer.reset(limits.LINGER)
         else:
             # It was the idle timer that led here.
             self._timer = self._clock.callLater(limits.LINGER, self._look_at_the_clock)
-        transport = self._transport()
-        # A transport with a paused producer would wait for it for ever.
-        transport.unregisterProducer()
-        transport.loseConnection()
         self._unsent = unsent(transport)
 
     def _close_if_all_is_said(self) -> None:

@@ -7,11 +7,12 @@ from typing import Any
 
 from twisted.internet import tcp
 from twisted.internet.abstract import FileDescriptor
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy.direct import unsent, writer_of
+from pop3toy.direct import close, unsent, writer_of
 
 
 class _Reactor:
@@ -113,6 +114,42 @@ class DirectTests(SynchronousTestCase):
         for _ in range(3):
             self.write(b"+OK\r\n")
         self.assertIn(self.transport, self.reactor.writers)
+
+    def test_closed_at_once(self) -> None:
+        """A connection with nothing left to send is closed without a turn of the reactor, in order."""
+        lost: list[Any] = []
+        self.transport.protocol.connectionLost = lost.append  # type: ignore[attr-defined,method-assign]
+        self.write(b"+OK\r\n")
+        self.assertTrue(close(self.transport))
+        self.assertIsNotNone(lost[0].check(ConnectionDone))
+        self.assertEqual(self.received(5), b"+OK\r\n")
+        self.assertEqual(self.client.recv(1), b"")
+        self.assertEqual(self.reactor.writers, [])
+        # Whoever closes or writes once more does no harm.
+        self.assertFalse(close(self.transport))
+        self.write(b"late")
+        self.assertEqual(len(lost), 1)
+
+    def test_closed_when_all_is_sent(self) -> None:
+        """While something waits in the transport it stays open."""
+        big = b"x" * (16 << 20)
+        self.write(big)
+        self.assertFalse(close(self.transport))
+        self.client.setblocking(False)
+        got = bytearray()
+        while len(got) < len(big):
+            self.transport.doWrite()
+            try:
+                got += self.client.recv(1 << 20)
+            except BlockingIOError:
+                pass
+        self.assertEqual(bytes(got), big)
+
+    def test_others_close_for_themselves(self) -> None:
+        """A transport of another kind closes as it does."""
+        transport = StringTransport()
+        self.assertFalse(close(transport))
+        self.assertTrue(transport.disconnecting)
 
     def test_others_write_for_themselves(self) -> None:
         """A transport of another kind, or with TLS, is not looked into."""

@@ -39,7 +39,7 @@ class FileBodyTests(SynchronousTestCase):
     def body(self, content: bytes) -> FileBody:
         """The body of a file with this content."""
         self.path.write_bytes(content)
-        return FileBody(os.open(self.path, OPEN_FLAGS), self.threads, self.measured.append)
+        return FileBody(os.open(self.path, OPEN_FLAGS), self.threads, -1, self.measured.append)
 
     def make_cold(self, count: int | None = None) -> None:
         """Let the kernel say of the next chunks (of all, without a count) that they are not in memory."""
@@ -226,7 +226,7 @@ class FileBodyTests(SynchronousTestCase):
         with watched_descriptors():
             for name in ("folder", "fifo"):
                 fd = os.open(self.root / name, OPEN_FLAGS)
-                self.assertRaises(MessageGone, FileBody, fd, self.threads, self.measured.append)
+                self.assertRaises(MessageGone, FileBody, fd, self.threads, -1, self.measured.append)
 
     # -- the end -----------------------------------------------------------------------
 
@@ -237,6 +237,15 @@ class FileBodyTests(SynchronousTestCase):
         self.assertEqual((b"", True), (body.pull(), body.done))
         body.close(2)
         self.assertEqual([2], self.measured)
+
+    def test_as_announced(self) -> None:
+        """Nothing is told where as many octets went out as were announced."""
+        for octets in (3, 4):
+            self.path.write_bytes(b"a\n")
+            body = FileBody(os.open(self.path, OPEN_FLAGS), self.threads, 3, self.measured.append)
+            self.pull(body)
+            body.close(octets)
+        self.assertEqual([4], self.measured)
 
     def test_measured(self) -> None:
         """Who sent all of it tells its octets; who did not, does not."""
@@ -294,7 +303,7 @@ class FileBodyTests(SynchronousTestCase):
         """A message of 100 MB is read with the memory of a few chunks."""
         with self.path.open("wb") as file:
             file.truncate(100 * 1024 * 1024)
-        body = FileBody(os.open(self.path, OPEN_FLAGS), self.threads, self.measured.append)
+        body = FileBody(os.open(self.path, OPEN_FLAGS), self.threads, -1, self.measured.append)
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)
         octets = 0
@@ -315,7 +324,7 @@ class FileBodyTests(SynchronousTestCase):
                 with self.assertRaises(OSError):
                     while True:
                         fd = os.open(self.path, OPEN_FLAGS)
-                        bodies.append(FileBody(fd, self.threads, self.measured.append))
+                        bodies.append(FileBody(fd, self.threads, -1, self.measured.append))
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             for body in bodies:

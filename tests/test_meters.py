@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.logger import LogPublisher, formatEvent
+from twisted.logger import Logger, LogPublisher, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -18,7 +18,7 @@ class LogMeterTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.events: list[Any] = []
         self.meter = LogMeter()
-        self.meter.log = type(LogMeter.log)("pop3toy.meters", observer=LogPublisher(self.events.append))
+        self.meter.log = Logger("pop3toy.meters", observer=LogPublisher(self.events.append))
 
     def line(self) -> str:
         """The one line that was written."""

@@ -13,14 +13,14 @@ from importlib import import_module
 from typing import Any
 
 from twisted.cred.credentials import ICredentials, IUsernameHashedPassword, IUsernamePassword
-from twisted.cred.error import LoginDenied, UnauthorizedLogin
+from twisted.cred.error import LoginDenied, UnauthorizedLogin, UnhandledCredentials
 from twisted.cred.portal import Portal
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import maybeDeferred
 from twisted.mail.pop3 import IMailbox as ITwistedMailbox
 from twisted.python.failure import Failure
 
 from ..errors import AuthenticationFailed, BadCommand
-from ..interfaces import Channel, Exchange, IMailbox, Login, MaybeDeferred, SessionRecord
+from ..interfaces import Channel, Exchange, IMailbox, Login, MaybeDeferred, SessionRecord, is_deferred
 from .chain import AnyOf
 from .credentials import ApopDigest, ClearPassword
 from .door import Door, ProvenIdentityChecker, Visitor
@@ -74,8 +74,8 @@ class PortalAuthenticator:
         portal.registerChecker(ProvenIdentityChecker(self._accounts))
         # The same checkers, and a door before the realm.
         self._guard = guard = guard if guard is not None else unguarded()
-        self._portal = Portal(Door(portal, guard, masters, self._may_exist))
-        self._portal.checkers = portal.checkers
+        self._door = Door(portal, guard, masters, self._may_exist)
+        self._checkers = portal.checkers
         self._allow_cleartext = allow_cleartext
         self._only = None if mechanisms is None else frozenset(name.upper() for name in mechanisms)
         self._certificates = certificates
@@ -84,7 +84,7 @@ class PortalAuthenticator:
 
     def clear_text(self, channel: Channel) -> bool:
         """Whether USER and PASS are offered and taken on this connection."""
-        return self._private(channel) and self._wanted("USER") and IUsernamePassword in self._portal.checkers
+        return self._private(channel) and self._wanted("USER") and IUsernamePassword in self._checkers
 
     def timestamp(self, channel: Channel) -> str | None:
         """A fresh APOP timestamp, or ``None`` where APOP cannot work.
@@ -92,7 +92,7 @@ class PortalAuthenticator:
         RFC 1939 section 7 suggests process id, clock and host name; random
         octets are as unique and tell nothing.
         """
-        if not self._wanted("APOP") or IUsernameHashedPassword not in self._portal.checkers:
+        if not self._wanted("APOP") or IUsernameHashedPassword not in self._checkers:
             return None
         return f"<{self._nonce()}@pop3toy>" if self._accounts.recoverable() else None
 
@@ -150,7 +150,7 @@ class PortalAuthenticator:
         return Circumstances(
             channel=channel,
             clear_text=self._private(channel),
-            credentials=self._portal.checkers,
+            credentials=self._checkers,
             accounts=self._accounts,
             nonce=self._nonce,
             wanted=self._wanted,
@@ -165,12 +165,36 @@ class PortalAuthenticator:
         return self._enter(credentials, Visitor(record, attempt), mechanism)
 
     def _enter(self, credentials: ICredentials, visitor: Visitor, mechanism: str) -> MaybeDeferred[Login]:
+        def failed(why: Failure) -> Failure:
+            return _failed(why, visitor.attempt)
+
+        def admitted(avatar_id: Any) -> Any:
+            opening = self._door.requestAvatar(avatar_id, visitor, IMailbox, ITwistedMailbox)
+            return then(opening, lambda admission: _login(admission, visitor, mechanism))
+
         def go_on(_: None) -> MaybeDeferred[Login]:
-            admission: Deferred[Any] = self._portal.login(credentials, visitor, IMailbox, ITwistedMailbox)
-            admission.addCallback(_login, visitor, mechanism)
-            return at_hand(admission.addErrback(_failed, visitor.attempt))
+            try:
+                login = then(self._identify(credentials), admitted)
+            except Exception:
+                failed(Failure()).raiseException()
+            return at_hand(login.addErrback(failed)) if is_deferred(login) else login
 
         return then(visitor.attempt.start(), go_on)
+
+    def _identify(self, credentials: ICredentials) -> Any:
+        """Who it is that brings these credentials.
+
+        With the realm's turn behind it this is ``Portal.login``, without four Deferreds for
+        what is at hand.
+        """
+        for interface, checker in self._checkers.items():
+            if interface.providedBy(credentials):
+                found = checker.requestAvatarId(credentials)
+                if isinstance(found, bytes | str):
+                    return found
+                # A Deferred, a Failure, a coroutine.
+                return maybeDeferred(lambda result: result, found)
+        raise UnhandledCredentials("no checker for these credentials")
 
 
 def _login(

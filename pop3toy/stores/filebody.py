@@ -36,14 +36,27 @@ class FileBody:
 
     :param fd: an open file descriptor, which is now ours to close.
     :param run_in_thread: where cold chunks are read.
-    :param measured: is told the octets of the wire form when all went out.
+    :param announced: the octets of the wire form that a listing has told.
+    :param measured: is told the octets of the wire form when all went out and they were others.
     :raises pop3toy.errors.MessageGone: if it is no regular file; ``fd`` is
         closed then.
     """
 
-    __slots__ = ("_at", "_closed", "_fd", "_measured", "_reading", "_run_in_thread", "_size", "done")
+    __slots__ = (
+        "_announced",
+        "_at",
+        "_closed",
+        "_fd",
+        "_measured",
+        "_reading",
+        "_run_in_thread",
+        "_size",
+        "done",
+    )
 
-    def __init__(self, fd: int, run_in_thread: RunInThread, measured: Callable[[int], None]) -> None:
+    def __init__(
+        self, fd: int, run_in_thread: RunInThread, announced: int, measured: Callable[[int], None]
+    ) -> None:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             os.close(fd)
@@ -51,6 +64,7 @@ class FileBody:
         self.done = False
         self._fd = fd
         self._run_in_thread = run_in_thread
+        self._announced = announced
         self._measured = measured
         self._size = status.st_size
         self._at = 0
@@ -102,7 +116,7 @@ class FileBody:
         self._closed = True
         if not self._reading:
             os.close(self._fd)
-        if octets is not None:
+        if octets is not None and octets != self._announced:
             self._measured(octets)
 
 

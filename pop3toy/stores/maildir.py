@@ -227,7 +227,12 @@ class _Maildir:
                 "message cannot be read at the moment",
                 detail=f"message {f'{location.folder}/{location.name}'!r}: {explained(error)}",
             ) from error
-        return FileBody(fd, self._run_in_thread, lambda octets: self._measured(uid, octets))
+        return FileBody(
+            fd,
+            self._run_in_thread,
+            self._snapshot.entry(uid).octets,
+            lambda octets: self._measured(uid, octets),
+        )
 
     def _folder(self, name: str) -> int:
         fd = self._folders.get(name)
@@ -249,7 +254,7 @@ class _Maildir:
         """What went out was counted; if it was announced wrongly, know better next time."""
         snapshot = self._snapshot
         announced = snapshot.entry(uid).octets
-        if octets == announced or snapshot.measured.get(uid) == octets:
+        if snapshot.measured.get(uid) == octets:
             return
         log.warn(
             "a message of {user!r} has {octets} octets where its name or the size cache says {announced};"

@@ -108,6 +108,12 @@ class MaildirPaths:
 
     def _descend(self, parts: list[str]) -> int:
         """Open part by part, so that no link on the way is followed without a look at it."""
+        if len(parts) == 1:
+            # The root is the administrator's; nothing but the last part needs a look.
+            try:
+                return os.open(os.path.join(self.root, parts[0]), _DIRECTORY)
+            except NotADirectoryError:
+                return self._through_link(parts)
         fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for part in parts:

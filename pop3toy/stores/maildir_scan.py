@@ -69,13 +69,14 @@ class Snapshot:
 
     def location(self, uid: bytes) -> Location:
         """Where a message was."""
-        return Location.of(self.paths[self._position(uid)])
+        return Location.of(self.paths[self.position(uid)])
 
     def entry(self, uid: bytes) -> Entry:
         """What was announced of a message."""
-        return self.listing[self._position(uid)]
+        return self.listing[self.position(uid)]
 
-    def _position(self, uid: bytes) -> int:
+    def position(self, uid: bytes) -> int:
+        """At which place of the listing a message is."""
         # A session that only asks for STAT, LIST and UIDL never needs it.
         if self._positions is None:
             self._positions = {entry.uid: at for at, entry in enumerate(self.listing)}
