@@ -67,14 +67,15 @@ class Maildrop:
     """
 
     def __init__(self, entries: Sequence[Entry]) -> None:
-        self._listing = Listing.of(entries)
+        self._listing = listing = Listing.of(entries)
+        self._size = len(listing)
         self._marked: dict[int, None] = {}
         self._marked_octets = 0
 
     @property
     def count(self) -> int:
         """Messages that are not marked as deleted."""
-        return len(self._listing) - len(self._marked)
+        return self._size - len(self._marked)
 
     @property
     def octets(self) -> int:
@@ -92,8 +93,8 @@ class Maildrop:
         """
         if number < 1:
             raise NoSuchMessage("message numbers start at 1")
-        if number > len(self._listing):
-            raise NoSuchMessage(f"no such message, only {len(self._listing)} in maildrop")
+        if number > self._size:
+            raise NoSuchMessage(f"no such message, only {self._size} in maildrop")
         if number in self._marked:
             raise NoSuchMessage(f"message {number} is already deleted")
         return self._listing[number - 1]

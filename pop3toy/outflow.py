@@ -135,7 +135,13 @@ class Outflow:
                         return
                     # It has come already; a callback would recurse once for each chunk.
                     piece = piece.result
-                self._piece(piece)
+                # As _piece does.
+                self._began = True
+                last = stream.done
+                self.send(piece, last)
+                if last:
+                    self._stream = None
+                    stream.close()
         except Exception:
             self._broke(Failure())
             return

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 __all__ = ["POP3Protocol"]
 
+# A member of an Enum is dear to look up, before Python 3.12.
+_AUTHORIZATION = State.AUTHORIZATION
+
 log = Logger()
 
 
@@ -218,7 +221,7 @@ class POP3Protocol(LineReceiver):
             return
         if self._handshaking:
             self._tls_is_on()
-        if self.session.state is not State.AUTHORIZATION:
+        if self.session.state is not _AUTHORIZATION:
             # Before login only whole lines count (as their replies do),
             # so that nobody can hold a connection with an octet now and then.
             self._heard = self._clock.seconds()
