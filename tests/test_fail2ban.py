@@ -34,7 +34,7 @@ class FilterTests(SynchronousTestCase):
         written: list[str] = []
         publisher = LogPublisher(lambda event: written.append(formatEventAsClassicLogText(event) or ""))
         meter = LogMeter()
-        meter.log = Logger(namespace=LogMeter.log.namespace, source=LogMeter, observer=publisher)
+        meter.log = Logger(namespace=meter.log.namespace, source=LogMeter, observer=publisher)
         expected: list[str | None] = []
         tls = TLSFacts("TLSv1.3", "x")
         forged = "login failed: session=1 rip=203.0.113.1 user='x' mechanism=USER tls=none reason=AUTH"

@@ -160,15 +160,15 @@ def give_up(options: Options, why: CannotStart) -> NoReturn:
         # Else the log is on the terminal, and it would stand there twice.
         log.critical("{why}", why=str(why))
     print(f"pop3toy: {why}", file=sys.__stderr__, flush=True)
-    pipe = twistd.get("statusPipe")
-    if pipe is not None:
-        # The process that waits for the daemon prints this and exits with 1.
-        os.write(pipe, f"1 {why}".encode("ascii", "replace")[:100])
-        os.close(pipe)
     pid_file = twistd.get("pidfile")
     if pid_file:
         try:
             os.unlink(pid_file)
         except OSError:
             pass
+    pipe = twistd.get("statusPipe")
+    if pipe is not None:
+        # The process that waits for the daemon prints this and exits with 1; whoever reads it may try again at once.
+        os.write(pipe, f"1 {why}".encode("ascii", "replace")[:100])
+        os.close(pipe)
     raise SystemExit(1)
