@@ -168,7 +168,8 @@ def give_up(options: Options, why: CannotStart) -> NoReturn:
             pass
     pipe = twistd.get("statusPipe")
     if pipe is not None:
-        # The process that waits for the daemon prints this and exits with 1; whoever reads it may try again at once.
+        # The process that waits for the daemon prints this and exits with 1; then somebody may
+        # try again at once.
         os.write(pipe, f"1 {why}".encode("ascii", "replace")[:100])
         os.close(pipe)
     raise SystemExit(1)
