@@ -15,7 +15,7 @@ from .interfaces import Entry
 
 __all__ = ["Listing", "Maildrop"]
 
-_Render = Callable[[Iterable[tuple[int, Entry]]], Iterator[bytes]]
+_Render = Callable[[Iterable[tuple[int, tuple[bytes, int]]]], Iterator[bytes]]
 
 
 class Listing(Sequence[Entry]):
@@ -23,15 +23,37 @@ class Listing(Sequence[Entry]):
 
     A store that keeps the snapshot of an unchanged mailbox between sessions
     gives the same ``Listing`` again, and STAT, LIST and UIDL cost nothing.
+
+    It is kept in two columns, which a store with many messages has already: an
+    entry is made when somebody looks at it.
     """
 
-    __slots__ = ("_entries", "_rendered", "octets")
+    __slots__ = ("_rendered", "each", "octets", "uids")
 
     def __init__(self, entries: Iterable[Entry]) -> None:
-        self._entries = tuple(entries)
+        columns = tuple(zip(*entries, strict=True)) or ((), ())
+        self._fill(*columns)
+
+    def _fill(self, uids: Sequence[bytes], each: Sequence[int]) -> None:
+        #: The unique-ids of the messages.
+        self.uids = uids
+        #: Their octets.
+        self.each = each
         #: The sum of the octets of all messages.
-        self.octets = sum([entry[1] for entry in self._entries])
+        self.octets = sum(each)
         self._rendered: dict[_Render, tuple[bytes, ...]] = {}
+
+    @classmethod
+    def of_columns(cls, uids: Sequence[bytes], octets: Sequence[int]) -> Listing:
+        """The listing of messages with these unique-ids and octets; neither is changed any more.
+
+        :raises ValueError: if there are more of one than of the other.
+        """
+        if len(uids) != len(octets):
+            raise ValueError("each message has one unique-id and one number of octets")
+        listing = cls.__new__(cls)
+        listing._fill(uids, octets)
+        return listing
 
     @classmethod
     def of(cls, entries: Sequence[Entry]) -> Listing:
@@ -39,23 +61,27 @@ class Listing(Sequence[Entry]):
         return entries if isinstance(entries, Listing) else cls(entries)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.uids)
 
     @overload
     def __getitem__(self, index: int) -> Entry: ...
     @overload
     def __getitem__(self, index: slice) -> Sequence[Entry]: ...
     def __getitem__(self, index: int | slice) -> Entry | Sequence[Entry]:
-        return self._entries[index]
+        if isinstance(index, slice):
+            return tuple(map(Entry, self.uids[index], self.each[index]))
+        return Entry(self.uids[index], self.each[index])
 
     def __iter__(self) -> Iterator[Entry]:
-        return iter(self._entries)
+        return map(Entry, self.uids, self.each)
 
     def rendered(self, render: _Render) -> tuple[bytes, ...]:
         """The blocks that ``render`` makes of all entries, made once."""
         blocks = self._rendered.get(render)
         if blocks is None:
-            blocks = self._rendered[render] = tuple(render(enumerate(self._entries, 1)))
+            blocks = self._rendered[render] = tuple(
+                render(enumerate(zip(self.uids, self.each, strict=True), 1))
+            )
         return blocks
 
 
@@ -114,7 +140,7 @@ class Maildrop:
 
     def doomed(self) -> list[bytes]:
         """The unique-ids of the marked messages: what UPDATE removes."""
-        return [self._listing[number - 1].uid for number in self._marked]
+        return [self._listing.uids[number - 1] for number in self._marked]
 
     def listing(self, render: _Render) -> Iterable[bytes]:
         """What ``render`` makes of the messages that are not marked, in blocks."""

@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol, TypeAlias, cast
 
 from . import limits
 from .errors import StoreTrouble
-from .interfaces import Challenge, Entry, MaybeDeferred, MessageBody, is_deferred
+from .interfaces import Challenge, MaybeDeferred, MessageBody, is_deferred
 
 __all__ = [
     "After",
@@ -135,7 +135,7 @@ def decode_base64(line: bytes) -> bytes:
 # -- listings --------------------------------------------------------------------
 
 
-def scan_listing(numbered: Iterable[tuple[int, Entry]]) -> Iterator[bytes]:
+def scan_listing(numbered: Iterable[tuple[int, tuple[bytes, int]]]) -> Iterator[bytes]:
     """The scan listings of LIST in blocks (RFC 1939 section 5)."""
     source = iter(numbered)
     while block := b"".join(
@@ -144,7 +144,7 @@ def scan_listing(numbered: Iterable[tuple[int, Entry]]) -> Iterator[bytes]:
         yield block
 
 
-def unique_id_listing(numbered: Iterable[tuple[int, Entry]]) -> Iterator[bytes]:
+def unique_id_listing(numbered: Iterable[tuple[int, tuple[bytes, int]]]) -> Iterator[bytes]:
     """The unique-id listings of UIDL in blocks (RFC 1939 section 7)."""
     source = iter(numbered)
     while block := b"".join(

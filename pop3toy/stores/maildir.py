@@ -230,7 +230,7 @@ class _Maildir:
         return FileBody(
             fd,
             self._run_in_thread,
-            self._snapshot.entry(uid).octets,
+            self._snapshot.listing.each[self._snapshot.position(uid)],
             lambda octets: self._measured(uid, octets),
         )
 

@@ -79,7 +79,7 @@ class Snapshot:
         """At which place of the listing a message is."""
         # A session that only asks for STAT, LIST and UIDL never needs it.
         if self._positions is None:
-            self._positions = {entry.uid: at for at, entry in enumerate(self.listing)}
+            self._positions = {uid: at for at, uid in enumerate(self.listing.uids)}
         return self._positions[uid]
 
 
@@ -151,7 +151,7 @@ def scan(
         octets = [octets[at] for at in there]
     forgotten = guessed | twins
     return Snapshot(
-        Listing(map(Entry._make, zip(uids, octets, strict=True))),
+        Listing.of_columns(uids, [told for told in octets if told is not None]),
         paths,
         {uid: known[uid] for uid in uids if uid in known and uid not in forgotten} if known else {},
         frozenset(files.twins),
