@@ -164,6 +164,8 @@ def scan(
 def _paths(bases: list[str], files: Files) -> list[str]:
     """The path of each, in the order of ``bases``."""
     if not files.twins:
+        if bases == list(files.paths):
+            return list(files.paths.values())
         return list(map(files.paths.__getitem__, bases))
     twins = {base: iter(doubles) for base, doubles in files.twins.items()}
     return [next(twins[base]) if base in twins else files.paths[base] for base in bases]
