@@ -164,8 +164,7 @@ def _table(options: argparse.Namespace, bench: Bench) -> int:
     for data in _data_sets(options):
         bench.setting.world.add(data)
     workloads = [WORKLOADS[name] for name in options.workloads]
-    # A server has a socket and perhaps an open mailbox for each.
-    most = max((_open_files() - 1_000) // 2, 1)
+    most = _sessions_at_once()
     workloads = [workload.at_most(most) for workload in workloads]
     if options.quick:
         workloads = [workload.quick() for workload in workloads if workload.held <= 1_000]
@@ -181,6 +180,11 @@ def _table(options: argparse.Namespace, bench: Bench) -> int:
     if options.chart:
         chart.draw_table(outcome, workloads, reference, options.chart)
     return 1 if outcome.wrong else 0
+
+
+def _sessions_at_once() -> int:
+    """How many the system lets a server have, which has a socket and an open mailbox for each."""
+    return max((_open_files() - 1_000) // 2, 1)
 
 
 def _open_files() -> int:
@@ -219,11 +223,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             bench = Bench(setting, LoadGenerator(program, root, processes), seconds)
             if options.what == "table":
                 return _table(options, bench)
-            _open_files()
+            connections = min(options.most_connections, _sessions_at_once())
             return curves.run(
                 bench,
                 _peers(options),
-                curves.Reach(options.most_messages, options.most_octets, options.most_connections),
+                curves.Reach(options.most_messages, options.most_octets, connections),
                 options.json,
                 options.chart,
             )

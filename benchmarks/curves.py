@@ -121,7 +121,9 @@ class Curves:
             self._sample(peer, login)
             self._sample(peer, login)
             empty = memory_octets(peer.server.pid)
-            for count in _powers(1, min(most, peer.most_held or most)):
+            last = min(most, peer.most_held or most)
+            # Where not even the last power of ten is possible, as much as is.
+            for count in sorted({*_powers(1, last), last}):
                 say(f"{count:,} idle sessions: {peer.name}")
                 job = Job(peer.port, world.expected(idle), "LSHQ", 32, sessions=count)
                 with self.bench.load.holding(job) as held:

@@ -457,11 +457,15 @@ class SnapshotTests(Maildirs):
         self.assertIs(first["ann"], self.session(store, "ann"))
         self.assertIsNot(first["bob"], self.session(store, "bob"))
 
-    def test_too_large_to_keep(self) -> None:
-        """A mailbox larger than all that may be kept is served, and not kept."""
+    def test_larger_than_all_kept(self) -> None:
+        """A mailbox larger than all that may be kept is kept alone, until another is opened."""
+        maildir = make_maildir(self.root / "bob")
+        (maildir / "new" / "1.x,W=5").write_bytes(b"x\n\n")
         self.fill(10)
         store = self.new_store(kept_messages=5)
         first = self.session(store)
+        self.assertIs(first, self.session(store))
+        self.session(store, "bob")
         self.assertIsNot(first, self.session(store))
         self.assertEqual(list(first), list(self.session(store)))
 

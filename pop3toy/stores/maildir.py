@@ -49,7 +49,7 @@ TICK = 2.0
 #: costs less than going to another: some hundred names.
 SMALL = 64 * 1024
 
-#: Messages of which snapshots are kept between sessions, at about 400 octets each.
+#: Messages of which snapshots are kept between sessions, at about 300 octets each.
 KEPT_MESSAGES = 500_000
 
 #: Times that messages which other programs rename all the while are looked for,
@@ -66,7 +66,8 @@ class MaildirStore:
     :param scan_in_thread: where large directories are read and messages counted, which can take
         minutes at the first visit; nobody's QUIT should have to wait behind it.
     :param wall_clock: seconds since the epoch, to be compared with file times.
-    :param kept_messages: of how many messages snapshots are kept between sessions.
+    :param kept_messages: of how many messages snapshots are kept between sessions; a larger
+        mailbox is kept alone, until another is opened.
     """
 
     def __init__(
@@ -146,7 +147,7 @@ class MaildirStore:
         self._room += _weight(before) if before is not None else 0
         self._kept[user] = snapshot
         self._room -= _weight(snapshot)
-        while self._room < 0 and self._kept:
+        while self._room < 0 and len(self._kept) > 1:
             _, oldest = self._kept.popitem(last=False)
             self._room += _weight(oldest)
 
