@@ -55,6 +55,14 @@ class UserTests(CommandTests):
         runner.invoke(pop3toy, ["user", "del", "-a", str(self.accounts), "ann"], input="n\n")
         self.assertIn("ann", list_users(self.accounts).by_name)
 
+    def test_options_of_the_server(self) -> None:
+        """Who takes this command for the server is told where that is."""
+        for arguments in (("--port", "2590"), ("serve",)):
+            outcome = self.run_command(*arguments)
+            self.assertEqual(outcome.status, os.EX_USAGE)
+            self.assertIn("twistd -n pop3toy --help", outcome.err)
+        self.assertNotIn("twistd", self.run_command("user", "add").err)
+
     def test_mistakes(self) -> None:
         """A mistake is one line and a status of sysexits.h, and changes nothing."""
         self.add("ann", "--scheme", "plain")

@@ -753,6 +753,8 @@ class SelfSignedTests(SynchronousTestCase):
             ) as server:
                 made = folder / ".local" / "share" / "pop3toy" / "localhost.pem"
                 self.assertEqual(made.stat().st_mode & 0o777, 0o600)
+                # Who tries TLS wants to tell a mail program which certificate to trust.
+                self.assertIn(f"{made}; for trying only", server.log)
                 context = ssl.create_default_context(cafile=str(made))
                 with Wire(log_port(server, "POP3 over TLS")) as wire:
                     wire.starttls(context)

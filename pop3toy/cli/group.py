@@ -77,6 +77,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         result = pop3toy.main(args=arguments, prog_name="pop3toy", standalone_mode=False)
     except click.UsageError as error:
         error.show()
+        if error.ctx is None or error.ctx.command is pop3toy:
+            # The options of the server, most likely, or a word for starting it.
+            click.echo("The server itself is another command: twistd -n pop3toy --help", err=True)
         return os.EX_USAGE
     except click.ClickException as error:
         error.show()

@@ -204,4 +204,9 @@ def server_tls(options: Options) -> ServerTLS | None:
         tls = ServerTLS(find, client_authorities=options["client-ca"])
     except BadCertificate as why:
         refuse_to_start(str(why))
+    if options["self-signed"]:
+        log.info(
+            "TLS with a certificate for localhost that this server made: {path}; for trying only",
+            path=self_signed(kept).certificate,
+        )
     return tls
