@@ -159,7 +159,8 @@ _SYNTAX: dict[bytes, tuple[str, Callable[[bytes | None], tuple[Argument, ...]]]]
 KEYWORDS = frozenset(name for name, _ in _SYNTAX.values())
 
 
-#: What short lines begin with that come again and again, and hold no secret.
+#: What lines begin with that come again and again.  With nothing but digits behind it they
+#: hold no secret, as a password would that somebody typed too early.
 _REPEATED = frozenset(
     [b"CAPA", b"DELE", b"LIST", b"NOOP", b"QUIT", b"RETR", b"RSET", b"STAT", b"STLS", b"TOP ", b"UIDL"]
 )
@@ -171,7 +172,7 @@ def parse(line: bytes) -> Command | Malformed:
 
     :return: a :class:`Command`, or a :class:`Malformed` that says why not.
     """
-    if len(line) <= _SHORT and line[:4] in _REPEATED:
+    if len(line) <= _SHORT and line[:4] in _REPEATED and not line[4:].strip(b" 0123456789"):
         return _parsed_before(line)
     return _parse(line)
 

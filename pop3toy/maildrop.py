@@ -31,8 +31,8 @@ class Listing(Sequence[Entry]):
     __slots__ = ("_rendered", "each", "octets", "uids")
 
     def __init__(self, entries: Iterable[Entry]) -> None:
-        columns = tuple(zip(*entries, strict=True)) or ((), ())
-        self._fill(*columns)
+        uids, each = tuple(zip(*entries, strict=True))[:2] or ((), ())
+        self._fill(uids, each)
 
     def _fill(self, uids: Sequence[bytes], each: Sequence[int]) -> None:
         #: The unique-ids of the messages.

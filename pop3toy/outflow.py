@@ -176,9 +176,12 @@ class Outflow:
 
     def _broke(self, why: Failure) -> None:
         self._pulling = False
-        if self._stream is not None:
-            self._close_stream()
-            self._owner.outflow_broke(why, self._began)
+        if self._stream is None:
+            # All is out, or was given up; it was closing the body that failed.
+            self._owner.bug(why)
+            return
+        self._close_stream()
+        self._owner.outflow_broke(why, self._began)
 
     # -- the transport's side (IPushProducer) ------------------------------------------
 

@@ -64,9 +64,9 @@ class StopSignals(Service):
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
 
-    def startService(self) -> None:
-        """Take over as soon as the reactor has set its handlers."""
-        super().startService()
+    def privilegedStartService(self) -> None:
+        """Take over as soon as the reactor has set its handlers, before anything else is told."""
+        super().privilegedStartService()
         self._reactor.callWhenRunning(self._take_over)
 
     def _take_over(self) -> None:

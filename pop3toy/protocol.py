@@ -327,6 +327,9 @@ class POP3Protocol(LineReceiver):
         if self.paused:
             outflow.flush()
             return
+        if self._busyReceiving:
+            # The receiver's loop goes on by itself, with lines that are in its buffer yet.
+            return
         # Lines that wait in the receiver's buffer; if it is in the middle of
         # its loop (the Deferred had fired already) this does nothing.
         self._scan(b"")

@@ -6,16 +6,24 @@ import hashlib
 import re
 from pathlib import Path
 
-from twisted.cred.checkers import ANONYMOUS, FilePasswordDB, InMemoryUsernamePasswordDatabaseDontUse
+from twisted.cred.checkers import (
+    ANONYMOUS,
+    FilePasswordDB,
+    ICredentialsChecker,
+    InMemoryUsernamePasswordDatabaseDontUse,
+)
 from twisted.cred.credentials import ICredentials, IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
-from twisted.cred.portal import Portal
+from twisted.cred.portal import IRealm, Portal
 from twisted.cred.strcred import makeChecker
 from twisted.internet.defer import Deferred, fail
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from pop3toy.auth import MailboxRealm, MemoryAccounts, PortalAuthenticator
 from pop3toy.auth.credentials import ClearPassword
+from pop3toy.auth.guard import Guard, GuardLimits
 from pop3toy.auth.memory import split_account
 from pop3toy.auth.strcred import of_auth_option
 from pop3toy.errors import AuthenticationFailed, BadCommand, InUse, Refusal, StoreTrouble
@@ -246,6 +254,38 @@ class ForeignTests(SynchronousTestCase):
         broken = LaterChecker(fail(OSError("ldap is down")))
         with self.assertRaises(OSError):
             authenticator(broken).password(b"ann", b"x", session())
+
+    def test_checker_panics(self) -> None:
+        """What no Exception is either gives the attempt's turn back: the address is not shut out for ever."""
+
+        class Panic(BaseException):
+            """As Rust's libraries raise it."""
+
+        @implementer(ICredentialsChecker)
+        class Panicking:
+            credentialInterfaces = (IUsernamePassword,)
+
+            def requestAvatarId(self, credentials: object) -> bytes:
+                raise Panic
+
+        guard = Guard(Clock(), GuardLimits(attempts_per_address=2))
+        auth = PortalAuthenticator(Portal(MailboxRealm(FakeStore()), [Panicking()]), guard=guard)
+        for _ in range(5):
+            self.assertRaises(Panic, auth.password, b"ann", b"x", session(TLS))
+
+    def test_realm_of_nonsense(self) -> None:
+        """A realm that gives no maildrop is a bug, and its user is not counted as inside."""
+
+        @implementer(IRealm)
+        class Nonsense:
+            def requestAvatar(self, *args: object) -> None:
+                return None
+
+        guard = Guard(Clock(), GuardLimits(sessions_per_user=1))
+        portal = Portal(Nonsense(), [MemoryAccounts({"ann": "x"})])
+        auth = PortalAuthenticator(portal, guard=guard)
+        for _ in range(3):
+            self.assertRaises(TypeError, auth.password, b"ann", b"x", session())
 
 
 class RealmTests(SynchronousTestCase):

@@ -230,7 +230,7 @@ class TwoServersTests(CrashCase):
 #: Starts the command line behind it with a log that gets SIGTERM while it writes the line of a
 #: login, at the worst moment: its lock is taken, and does not know yet by whom.
 SIGNALLED_WHILE_IT_WRITES = """
-import signal, sys
+import os, signal, sys
 from twisted.python import logfile
 
 write = logfile.LogFile.write
@@ -242,6 +242,7 @@ def signalled(log, data):
     lock.acquire()
     lock._owner, owner = None, lock._owner
     try:
+        os.write(1, b"signalled")
         signal.raise_signal(signal.SIGTERM)
     finally:
         lock._owner = owner
@@ -267,6 +268,7 @@ class StoppedTests(CrashCase):
         self.addCleanup(server.kill)
         with StrictClient(server.port) as client:
             client.send(b"USER ann\r\nPASS secret\r\n")
+            wait_until(lambda: server.words == "signalled", "it is told to stop")
             self.assertTrue(server.terminate())
 
     def refuses(self, port: int) -> bool:

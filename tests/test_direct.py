@@ -9,10 +9,16 @@ from twisted.internet import tcp
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from pop3toy import POP3Factory, limits
+from pop3toy.auth.crowd import Crowd, CrowdLimits
 from pop3toy.direct import close, unsent, writer_of
+
+from .pop3_world import CountingMeter, FakeAuthenticator, ScriptedMailbox
 
 
 class _Reactor:
@@ -163,3 +169,106 @@ class DirectTests(SynchronousTestCase):
         """Twisted's transports have the buffers that are looked at; without them all is slower, but right."""
         for name in ("dataBuffer", "_tempDataBuffer", "offset"):
             self.assertTrue(hasattr(FileDescriptor(self.reactor), name), name)
+
+
+class SessionTests(SynchronousTestCase):
+    """Sessions on real sockets, whose connection ends within the call that answers."""
+
+    def setUp(self) -> None:
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(self.listening.close)
+        self.clock = Clock()
+        self.mailbox = ScriptedMailbox({b"one": b"A: b\n\nx\n"})
+        self.meter = CountingMeter()
+        self.factory = POP3Factory(
+            self.clock,
+            FakeAuthenticator(self.mailbox),
+            meter=self.meter,
+            gatekeeper=Crowd(CrowdLimits(strangers=2)),
+        )
+
+    def connected(self) -> tuple[socket.socket, tcp.Server]:
+        """A client's socket and the server's transport."""
+        client = socket.create_connection(self.listening.getsockname())
+        self.addCleanup(client.close)
+        client.settimeout(10)
+        skt, address = self.listening.accept()
+        self.addCleanup(skt.close)
+        protocol = self.factory.buildProtocol(None)
+        reactor: Any = _Reactor()
+        port: Any = None
+        transport = tcp.Server(skt, protocol, address, port, 1, reactor)
+        protocol.makeConnection(transport)
+        return client, transport
+
+    def sent_to_the_end(self, client: socket.socket) -> bytes:
+        """All that a client gets until the connection ends."""
+        got = b""
+        while data := client.recv(65536):
+            got += data
+        return got
+
+    def assert_over(self, connections: int = 1) -> None:
+        """Nothing is left of the connections, and each end was told once."""
+        self.assertEqual(self.factory.connections, 0)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(len(self.meter.ends), connections)
+
+    def test_pipelined(self) -> None:
+        """Everything is answered in order up to QUIT, nothing behind it, and the maildrop is free."""
+        client, transport = self.connected()
+        client.sendall(b"USER ann\r\nPASS pass\r\nRETR 1\r\nQUIT\r\nNOOP\r\n")
+        transport.doRead()
+        answers = self.sent_to_the_end(client)
+        self.assertTrue(answers.endswith(b"\r\nx\r\n.\r\n+OK bye\r\n"), answers)
+        self.assertEqual(self.mailbox.released, 1)
+        self.assert_over()
+
+    def test_one_by_one(self) -> None:
+        """The same from a client that waits for each answer."""
+        client, transport = self.connected()
+        for line in (b"USER ann\r\n", b"PASS pass\r\n", b"QUIT\r\n"):
+            client.sendall(line)
+            transport.doRead()
+        self.assertTrue(self.sent_to_the_end(client).endswith(b"+OK bye\r\n"))
+        self.assertEqual(self.mailbox.released, 1)
+        self.assert_over()
+
+    def test_too_many_mistakes(self) -> None:
+        """The answer to the last mistake is the last there is."""
+        client, transport = self.connected()
+        client.sendall(b"WHAT\r\n" * 100)
+        transport.doRead()
+        self.assertEqual(self.sent_to_the_end(client).count(b"-ERR"), limits.BAD_COMMANDS_BEFORE_LOGIN)
+        self.assert_over()
+
+    def test_half_closed(self) -> None:
+        """A client that sends no more gets its answers, then the end."""
+        client, transport = self.connected()
+        client.sendall(b"USER ann\r\nPASS pass\r\nSTAT\r\n")
+        client.shutdown(socket.SHUT_WR)
+        transport.doRead()
+        transport.readConnectionLost(Failure(ConnectionDone()))
+        self.assertTrue(self.sent_to_the_end(client).endswith(b"+OK 1 11\r\n"))
+        self.assertEqual(self.mailbox.released, 1)
+        self.assert_over()
+
+    def test_crowd(self) -> None:
+        """A stranger who makes room ends while another comes."""
+        clients = [self.connected()[0] for _ in range(4)]
+        self.assertEqual(self.factory.connections, 2)
+        for client in clients[:2]:
+            self.assertTrue(self.sent_to_the_end(client).startswith(b"+OK"))
+        self.successResultOf(self.factory.drain())
+        late, _ = self.connected()
+        self.assertTrue(self.sent_to_the_end(late).startswith(b"-ERR [SYS/TEMP]"))
+        for client in clients[2:]:
+            self.assertTrue(self.sent_to_the_end(client).startswith(b"+OK"))
+        self.assert_over(4)
+
+    def test_idle(self) -> None:
+        """Who is silent for too long is cut by the timer."""
+        client, _ = self.connected()
+        self.clock.advance(limits.IDLE_BEFORE_LOGIN + 1)
+        self.assertTrue(self.sent_to_the_end(client).startswith(b"+OK"))
+        self.assert_over()

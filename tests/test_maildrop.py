@@ -121,6 +121,18 @@ class ListingTests(SynchronousTestCase):
             (len(listing), listing[0], listing[1:], listing.octets), (3, ENTRIES[0], tuple(ENTRIES[1:]), 327)
         )
 
+    def test_more_than_it_needs(self) -> None:
+        """A store's entries may know more than their unique-ids and octets."""
+        listing = Listing([(*entry, "cur/x") for entry in ENTRIES])  # type: ignore[misc]
+        self.assertEqual(list(listing), ENTRIES)
+        self.assertEqual((list(Listing([])), Listing([]).octets), ([], 0))
+
+    def test_columns(self) -> None:
+        """Made of columns it is the same; columns of different lengths are a mistake."""
+        uids, octets = zip(*ENTRIES, strict=True)
+        self.assertEqual(list(Listing.of_columns(uids, octets)), ENTRIES)
+        self.assertRaises(ValueError, Listing.of_columns, uids, octets[1:])
+
     def test_later_changes_are_not_seen(self) -> None:
         """What happens to the store's own list later does not reach the session."""
         entries = list(ENTRIES)

@@ -587,6 +587,34 @@ def phase(name: str) -> Callable[[Callable[[LostTests], None]], Callable[[LostTe
     return remember
 
 
+class PendingInputTests(SynchronousTestCase):
+    """What a client may send ahead is bounded, however the answers come."""
+
+    def test_late_and_fired(self) -> None:
+        """A late answer between answers that have fired does not let in one bufferful more each time."""
+        mailbox = ScriptedMailbox({b"now": b"A: b\n\nx\n", b"late": b"A: b\n\nx\n"})
+        late: list[Deferred[Any]] = []
+
+        def read_late() -> Deferred[Any]:
+            late.append(Deferred())
+            return late[-1]
+
+        mailbox._messages[b"now"] = lambda: succeed(mailbox.body([b"A: b\n\nx\n"]))
+        mailbox._messages[b"late"] = read_late
+        clock = Clock()
+        protocol = POP3Factory(clock, FakeAuthenticator(mailbox)).buildProtocol(None)
+        socket = FakeSocket(clock, keep=False)
+        socket.connect(protocol)
+        socket.client_sends(LOGIN)
+        chunk = b"RETR 2\r\nRETR 1\r\n" * 4096
+        for _ in range(20):
+            while socket.reading:
+                socket.client_sends(chunk)
+            late.pop().callback(mailbox.body([b"A: b\n\nx\n"]))
+            socket.client_reads_all()
+            self.assertLess(len(protocol._buffer), limits.PENDING_INPUT + len(chunk))
+
+
 class LostTests(SynchronousTestCase):
     """RFC 1939 section 3: only QUIT removes anything; every other end frees the lock and all it held."""
 
@@ -808,6 +836,22 @@ class HalfCloseTests(SynchronousTestCase):
         self.socket.client_reads_all()
         self.clock.advance(0)
         self.assertTrue(self.socket.got.endswith(b"+OK 1 200010\r\n"))
+        self.assertIsNotNone(self.socket.lost)
+
+    def test_answers_that_have_fired(self) -> None:
+        """With a store whose Deferreds have fired already, all is answered and QUIT is carried out."""
+        message = b"A: b\n\nx\n"
+        self.mailbox._messages[b"one"] = lambda: succeed(self.mailbox.body([message]))
+        self.mailbox.removal = succeed(None)
+        self.authenticator.later = True
+        self.socket.client_sends(LOGIN + b"RETR 1\r\nRETR 1\r\nDELE 1\r\nQUIT\r\n")
+        self.socket.client_half_closes()
+        self.authenticator.let_in()
+        self.socket.client_reads_all()
+        self.clock.advance(0)
+        self.assertEqual(self.socket.got.count(b"\r\n.\r\n"), 2)
+        self.assertEqual(self.mailbox.removed, [[b"one"]])
+        self.assertTrue(self.socket.got.endswith(b"+OK bye, 1 message removed\r\n"))
         self.assertIsNotNone(self.socket.lost)
 
     def test_large_body(self) -> None:
@@ -1357,6 +1401,21 @@ class BugTests(SynchronousTestCase):
             b"+OK send PASS\r\n-ERR [SYS/TEMP] internal error, the administrator has been told\r\n" * 2,
         )
         self.assertEqual(len(self.flushLoggedErrors(KeyError)), 2)
+
+    def test_in_closing_a_body(self) -> None:
+        """A store that breaks when it closes a message that is out is logged, and the session ends."""
+        mailbox = ScriptedMailbox({b"one": MESSAGE})
+        body = mailbox.body([MESSAGE])
+
+        def close(octets: int | None) -> None:
+            raise ZeroDivisionError
+
+        body.close = close  # type: ignore[method-assign]
+        mailbox._messages[b"one"] = lambda: body
+        protocol, transport, _ = connect(FakeAuthenticator(mailbox))
+        protocol.dataReceived(LOGIN + b"RETR 1\r\n")
+        self.assertTrue(transport.disconnecting)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_in_a_mailbox(self) -> None:
         """A store that breaks at QUIT is [SYS/TEMP], the session ends and the lock is free."""

@@ -185,7 +185,9 @@ class StopSignalsTests(SynchronousTestCase):
         for number in (signal.SIGTERM, signal.SIGINT):
             self.addCleanup(signal.signal, number, signal.getsignal(number))
         self.reactor = Signalled()
-        StopSignals(self.reactor).startService()
+        service = StopSignals(self.reactor)
+        service.privilegedStartService()
+        service.startService()
 
     def test_in_turn(self) -> None:
         """What the reactor does about a signal it does in its own turn, never in the middle of a log line."""

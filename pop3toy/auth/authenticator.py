@@ -175,7 +175,8 @@ class PortalAuthenticator:
         def go_on(_: None) -> MaybeDeferred[Login]:
             try:
                 login = then(self._identify(credentials), admitted)
-            except Exception:
+            except BaseException:
+                # As a Deferred does; the attempt must not stay under way for ever.
                 failed(Failure()).raiseException()
             return at_hand(login.addErrback(failed)) if is_deferred(login) else login
 

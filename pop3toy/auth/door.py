@@ -1,6 +1,6 @@
 """Between a proven identity and the realm: for whom the maildrop is opened, and whether it may be now.
 
-The door is the realm that the Portal sees; the real one is behind it.  Every
+The door is the realm that logins come to; the Portal's own is behind it.  Every
 way to log in comes through here, so nothing that must hold for all of them
 stands elsewhere: master users, accounts that are barred, sessions of a user, LOGIN-DELAY.
 """
@@ -38,7 +38,7 @@ class IProvenIdentity(ICredentials):
 
 @implementer(IProvenIdentity)
 class ProvenIdentity:
-    """What such a mechanism brings to the Portal."""
+    """What such a mechanism brings to the checkers."""
 
     def __init__(self, user: str, channel: Channel) -> None:
         self.user = user
@@ -74,7 +74,7 @@ class ProvenIdentityChecker:
 
 @dataclass
 class Visitor:
-    """The mind that goes through the Portal with the credentials.
+    """The mind that goes to the realm with the credentials.
 
     Realms see it as their ``mind``.
     """
@@ -154,7 +154,12 @@ class Door:
         return self._opened(opening, user)
 
     def _opened(self, admission: Any, user: str) -> Any:
-        interface, avatar, logout = admission
+        try:
+            interface, avatar, logout = admission
+        except BaseException:
+            # A realm of somebody else's; its user must not count as inside for ever.
+            self._guard.left(user)
+            raise
         self._guard.opened(user)
         inside = True
 

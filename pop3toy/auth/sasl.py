@@ -1,7 +1,7 @@
 """SASL: what a mechanism is, and one dialogue with one (RFC 4422, RFC 5034).
 
 A mechanism decides what is asked and what the answers prove; the dialogue
-around it keeps the order, the penalties and the way through the Portal.
+around it keeps the order, the penalties and the way to the maildrop.
 Base64, ``=`` and ``*`` are the session's.  The mechanisms are in files of their
 own, the table of them is in ``mechanisms``.
 """
@@ -46,7 +46,7 @@ class Circumstances:
 
 
 class Proof(NamedTuple):
-    """What a mechanism has got in the end, for the Portal."""
+    """What a mechanism has got in the end, for the checkers."""
 
     credentials: ICredentials
     #: The name that the client claims.
@@ -86,7 +86,7 @@ class Dialogue:
     """An :class:`~pop3toy.interfaces.Exchange` with any mechanism.
 
     :param attempt: keeps the penalties.
-    :param enter: goes through the Portal with the proof.
+    :param enter: opens the maildrop with the proof.
     """
 
     def __init__(
