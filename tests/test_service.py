@@ -199,6 +199,12 @@ class StopSignalsTests(SynchronousTestCase):
             function()
         self.assertEqual(self.reactor.ended, [signal.SIGTERM, signal.SIGINT])
 
+    def test_before_ports_tell(self) -> None:
+        """It comes before whatever is told when ports, which are opened while privileged, are open."""
+        reactor = Signalled()
+        StopSignals(reactor).privilegedStartService()
+        self.assertEqual(len(reactor.when_running), 1)
+
     def test_of_others(self) -> None:
         """A handler that is not the reactor's stays."""
         seen: list[int] = []
