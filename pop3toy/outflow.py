@@ -135,13 +135,7 @@ class Outflow:
                         return
                     # It has come already; a callback would recurse once for each chunk.
                     piece = piece.result
-                # As _piece does.
-                self._began = True
-                last = stream.done
-                self.send(piece, last)
-                if last:
-                    self._stream = None
-                    stream.close()
+                self._piece(piece)
         except Exception:
             self._broke(Failure())
             return

@@ -328,10 +328,10 @@ class POP3Protocol(LineReceiver):
             outflow.flush()
             return
         if self._busyReceiving:
-            # The receiver's loop goes on by itself, with lines that are in its buffer yet.
+            # The Deferred had fired already, in the middle of the receiver's loop,
+            # which goes on by itself with the lines that are left in its buffer.
             return
-        # Lines that wait in the receiver's buffer; if it is in the middle of
-        # its loop (the Deferred had fired already) this does nothing.
+        # Lines that wait in the receiver's buffer.
         self._scan(b"")
         if not self.paused:
             # Only now the buffer is known to be empty: a client that gets one

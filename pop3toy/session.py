@@ -129,10 +129,7 @@ class Session:
             return self.refused(Failure())
         if is_deferred(answer):
             return answer.addCallbacks(self._went_well, self.refused)
-        # As _went_well does.
-        if self.exchange is None:
-            self._bad_in_a_row = 0
-        return answer
+        return self._went_well(answer)
 
     def _went_well(self, reply: Reply) -> Reply:
         # A challenge is no success yet: AUTH and "*" for ever is no way to stay.
