@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import ServerFactory
 
 from . import limits
-from .interfaces import Authenticator, Gatekeeper, IMeter, ITranscript
+from .interfaces import Authenticator, Gatekeeper, IMeter, ITranscript, Turns
 from .meters import SilentMeter
 from .protocol import POP3Protocol
 
@@ -33,6 +33,7 @@ class POP3Factory(ServerFactory):
     :param gatekeeper: counts connections and turns some away; ``None`` lets all in.
     :param tls_context: offers STLS with this context factory.
     :param numbers: session numbers, shared with others who write to one transcript.
+    :param turns: the :class:`pop3toy.multiplexer.Multiplexer` that listens, if one does.
     """
 
     protocol = POP3Protocol  # type: ignore[assignment]
@@ -48,6 +49,7 @@ class POP3Factory(ServerFactory):
         gatekeeper: Gatekeeper | None = None,
         tls_context: object | None = None,
         numbers: Iterator[int] | None = None,
+        turns: Turns | None = None,
     ) -> None:
         if isinstance(authenticator, Portal):
             raise TypeError(
@@ -59,6 +61,7 @@ class POP3Factory(ServerFactory):
         self.meter: IMeter = meter if meter is not None else SilentMeter()
         self.gatekeeper = gatekeeper
         self.tls_context = tls_context
+        self.turns = turns
         self._numbers = numbers if numbers is not None else itertools.count(1)
         self._connections: dict[POP3Protocol, None] = {}
         self._when_empty: Deferred[None] | None = None

@@ -47,6 +47,7 @@ __all__ = [
     "SessionRecord",
     "SharedIncoming",
     "TLSFacts",
+    "Turns",
     "Visit",
     "is_deferred",
 ]
@@ -343,6 +344,17 @@ class Gatekeeper(Protocol):
         :param host: its address in text; ``unix`` for a Unix socket.
         :param turn_out: closes the connection, if it has to make room later.
         :raises pop3toy.errors.Refusal: if there are too many.
+        """
+
+
+class Turns(Protocol):
+    """Hears several connections before it lets the first of them be answered."""
+
+    def postpone(self, call: Callable[[], object]) -> bool:
+        """Call this when all who are ready now have been heard.
+
+        :return: whether that will be; if not, nobody else is ready, and the
+            caller goes on at once.
         """
 
 

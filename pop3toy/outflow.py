@@ -117,7 +117,13 @@ class Outflow:
         """Forget what was gathered, and let go of the stream."""
         self._gathered.clear()
         self._gathered_octets = 0
-        self._close_stream()
+        self.stop()
+
+    def stop(self) -> None:
+        """Let go of the stream; what was gathered can still leave."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
 
     def _pump(self) -> None:
         """Move pieces to the transport until it has enough."""
@@ -149,7 +155,7 @@ class Outflow:
         last = self._stream.done
         self.send(piece, last)
         if last:
-            self._close_stream()
+            self.stop()
 
     def _piece_came(self, piece: bytes) -> None:
         self._pulling = False
@@ -163,18 +169,13 @@ class Outflow:
         if self._stream is None:
             self._owner.outflow_ready()
 
-    def _close_stream(self) -> None:
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            stream.close()
-
     def _broke(self, why: Failure) -> None:
         self._pulling = False
         if self._stream is None:
             # All is out, or was given up; it was closing the body that failed.
             self._owner.bug(why)
             return
-        self._close_stream()
+        self.stop()
         self._owner.outflow_broke(why, self._began)
 
     # -- the transport's side (IPushProducer) ------------------------------------------

@@ -68,6 +68,7 @@ class POP3Protocol(LineReceiver):
         self._reading_paused = False
         self._waiting = False
         self._closing = False
+        self._gone = False
         self._end_of_input = False
         # TLS was begun; what it agreed on is known when the first octets came through it.
         self._handshaking = False
@@ -100,7 +101,7 @@ class POP3Protocol(LineReceiver):
         self.factory.meter.connected(self._record)
         self._timer = self._clock.callLater(limits.IDLE_BEFORE_LOGIN, self._look_at_the_clock)
         self._reply(self.session.greet())
-        self._outflow.flush()
+        self._in_turn(self._outflow.flush)
 
     def _admit(self) -> Visit | None:
         """Ask whether there is room for one more."""
@@ -124,7 +125,7 @@ class POP3Protocol(LineReceiver):
             self._timer.cancel()
             self._timer = None
         self.paused = True
-        self._closing = True
+        self._closing = self._gone = True
         self._outflow.drop()
         self.session.lost()
         if self._visit is not None:
@@ -245,7 +246,13 @@ class POP3Protocol(LineReceiver):
                 self._transport().pauseProducing()
         else:
             self._pending_input = 0
-        self._outflow.flush()
+        self._in_turn(self._outflow.flush)
+
+    def _in_turn(self, call: Callable[[], None]) -> None:
+        """Write when the others who are ready have been heard, or now if there are none."""
+        turns = self.factory.turns
+        if turns is None or not turns.postpone(call):
+            call()
 
     def _scan(self, data: bytes) -> None:
         """Take the buffered lines, as far as nothing holds them back."""
@@ -385,11 +392,16 @@ class POP3Protocol(LineReceiver):
     def _close(self) -> None:
         """Flush the last line, then close (over TLS with a close_notify)."""
         self._closing = self.paused = True
-        self._outflow.flush()
         # Nothing more can be asked: the maildrop is free, however long the
         # client takes to read its last line.
-        self._outflow.drop()
+        self._outflow.stop()
         self.session.lost()
+        self._in_turn(self._say_goodbye)
+
+    def _say_goodbye(self) -> None:
+        if self._gone:
+            return
+        self._outflow.flush()
         transport = self._transport()
         # A transport with a paused producer would wait for it for ever.
         transport.unregisterProducer()

@@ -22,6 +22,7 @@ from ..factory import POP3Factory
 from ..interfaces import IDelivery, IMailStore
 from ..log_lines import set_observer
 from ..meters import LogMeter, SilentMeter
+from ..multiplexer import multiplexed
 from ..options import Options
 from ..process import ProcessTuning, StopSignals
 from ..service import OrderedService, ReloadService, TranscriptService
@@ -61,7 +62,8 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         from .supervised import supervised
 
         return supervised(options, reactor)
-    return assemble(options, reactor, alone(options, reactor, server_tls(options)))
+    turns = multiplexed(reactor)
+    return assemble(options, reactor, alone(options, turns or reactor, server_tls(options), turns=turns))
 
 
 def assemble(options: Options, reactor: Any, premises: Premises) -> OrderedService:
@@ -93,6 +95,7 @@ def assemble(options: Options, reactor: Any, premises: Premises) -> OrderedServi
         gatekeeper=premises.readers,
         tls_context=tls,
         numbers=premises.numbers,
+        turns=premises.turns,
     )
     hint = f" (user `{hello.USER}`, password `{hello.PASSWORD}`)" if toy and not options["user"] else ""
     _warn_of_nobody(options, tls)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..auth.counts import Counts, own_counts
 from ..auth.crowd import Crowd
+from ..interfaces import Turns
 from ..options import Options
 from ..service import Reloadable
 from .access import crowd_limits
@@ -33,6 +34,8 @@ class Premises:
     numbers: Iterator[int]
     #: What TLS is made with, if there is TLS.
     tls: GivenTLS | None
+    #: Who hears the connections in turns, if ``listening`` does.
+    turns: Turns | None = None
     #: What is read again when it changes.
     reloads: Sequence[Reloadable] = ()
     #: Whether a file that cannot be used ends the start.  Not that of a worker:
@@ -41,7 +44,7 @@ class Premises:
     at_once: bool = True
 
 
-def alone(options: Options, listening: Any, tls: ServerTLS | None) -> Premises:
+def alone(options: Options, listening: Any, tls: ServerTLS | None, *, turns: Turns | None = None) -> Premises:
     """A process that shares nothing.
 
     :param tls: what its TLS is made with.
@@ -49,4 +52,4 @@ def alone(options: Options, listening: Any, tls: ServerTLS | None) -> Premises:
     counts, limits = own_counts(), crowd_limits(options)
     readers, bringers = Crowd(limits, counts.readers), Crowd(limits, counts.bringers)
     reloads = [tls] if tls is not None else []
-    return Premises(listening, counts, readers, bringers, itertools.count(1), tls, reloads)
+    return Premises(listening, counts, readers, bringers, itertools.count(1), tls, turns, reloads)
