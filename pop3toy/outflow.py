@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -19,6 +20,8 @@ from .interfaces import ITranscript, SessionRecord, is_deferred
 from .wire import Stream
 
 __all__ = ["Outflow"]
+
+log = Logger()
 
 
 class Owner(Protocol):
@@ -37,6 +40,25 @@ class Owner(Protocol):
         """Something failed that should not."""
 
 
+class _Gone:
+    """Whom an outflow tells when the connection is lost: nobody, and of what fails then, the log."""
+
+    def __init__(self, record: SessionRecord) -> None:
+        self._number = record.number
+
+    def outflow_full(self) -> None:
+        """Nothing waits."""
+
+    outflow_ready = outflow_full
+
+    def outflow_broke(self, why: Failure, began: bool) -> None:
+        """Nothing was going out."""
+
+    def bug(self, why: Failure) -> None:
+        """Write it down."""
+        log.failure("session {number}: a bug behind its end", why, number=self._number)
+
+
 @implementer(IPushProducer)
 class Outflow:
     """The way out of one connection.
@@ -49,7 +71,7 @@ class Outflow:
     def __init__(
         self, owner: Owner, record: SessionRecord, clock: IReactorTime, tape: ITranscript | None
     ) -> None:
-        self._owner = owner
+        self._owner: Owner = owner
         self._record = record
         self._clock = clock
         self._tape = tape
@@ -118,6 +140,11 @@ class Outflow:
         self._gathered.clear()
         self._gathered_octets = 0
         self.stop()
+
+    def abandon(self) -> None:
+        """The connection is lost: forget everything, the owner included."""
+        self._owner = _Gone(self._record)
+        self.drop()
 
     def stop(self) -> None:
         """Let go of the stream; what was gathered can still leave."""
