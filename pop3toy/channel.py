@@ -71,14 +71,16 @@ def prepare(transport: Any) -> Callable[[], None] | None:
         # TLS hides the socket.
         beneath = beneath.transport
     handle = beneath.getHandle()
-    # Behind a proxy's header it may be any kind.
-    if isinstance(handle, socket.socket) and handle.family in (socket.AF_INET, socket.AF_INET6):
+    if isinstance(handle, socket.socket):
         return partial(_keep_alive, handle)
     transport.setTcpKeepAlive(True)
     return None
 
 
 def _keep_alive(handle: socket.socket) -> None:
+    # Behind a proxy's header it may be any kind.
+    if handle.family not in (socket.AF_INET, socket.AF_INET6):
+        return
     try:
         handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in zip(_KEEPALIVE, limits.KEEPALIVE, strict=True):

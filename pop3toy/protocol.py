@@ -39,6 +39,8 @@ __all__ = ["POP3Protocol"]
 
 # A member of an Enum is dear to look up, before Python 3.12.
 _AUTHORIZATION = State.AUTHORIZATION
+_LOGGED_IN = (State.TRANSACTION, State.UPDATE)
+_GO_ON = After.GO_ON
 
 log = Logger()
 
@@ -74,6 +76,7 @@ class POP3Protocol(LineReceiver):
         self._handshaking = False
         self._scan_again = False
         self._unsent: int | None = None
+        self._turns = factory.turns
         self._visit: Visit | None = None
         self._turned_away = False
         self._known = False
@@ -173,7 +176,7 @@ class POP3Protocol(LineReceiver):
     @property
     def logged_in(self) -> bool:
         """Whether somebody is in, or what QUIT began is not finished."""
-        return self.session.state in (State.TRANSACTION, State.UPDATE)
+        return self.session.state in _LOGGED_IN
 
     @property
     def ending(self) -> bool:
@@ -254,8 +257,7 @@ class POP3Protocol(LineReceiver):
 
     def _in_turn(self, call: Callable[[], None]) -> None:
         """Write when the others who are ready have been heard, or now if there are none."""
-        turns = self.factory.turns
-        if turns is None or not turns.postpone(call):
+        if self._turns is None or not self._turns.postpone(call):
             call()
 
     def _scan(self, data: bytes) -> None:
@@ -317,15 +319,16 @@ class POP3Protocol(LineReceiver):
 
     def _reply(self, reply: Reply) -> None:
         """Put one reply into the outflow, and do what it says comes after."""
-        if self._visit is not None and not self._known and self.logged_in:
+        if not self._known and self.logged_in:
             self._known = True
-            self._visit.logged_in()
+            if self._visit is not None:
+                self._visit.logged_in()
         encoded = encode(reply)
         if not isinstance(encoded, bytes):
             self._outflow.stream(encoded)
             return
         self._outflow.send(encoded)
-        if isinstance(reply, Status) and reply.after is not After.GO_ON:
+        if isinstance(reply, Status) and reply.after is not _GO_ON:
             if reply.after is After.CLOSE:
                 self._close()
             else:

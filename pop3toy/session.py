@@ -36,6 +36,9 @@ __all__ = ["Session", "State"]
 
 log = Logger()
 
+#: The maildrop of whoever is not in.
+_NOTHING = Maildrop(())
+
 
 class State(Enum):
     """RFC 1939 section 3; CLOSED is behind UPDATE and behind every farewell."""
@@ -87,7 +90,7 @@ class Session:
         self.refusal: AuthenticationFailed | None = None
         #: Who is in, and the maildrop, in TRANSACTION.
         self.login: Login | None = None
-        self.maildrop = Maildrop(())
+        self.maildrop = _NOTHING
         self.failed_logins = 0
         self._bad_in_a_row = 0
         # Whom the last failed authentication was about, for the log.
@@ -118,7 +121,10 @@ class Session:
         """Carry out one line and answer it.  Never raises, never fails."""
         try:
             if isinstance(parsed, Command):
-                answer = self._handler(parsed)(self, parsed)
+                handler = TABLES[self.state].get(parsed.keyword)
+                if handler is None:
+                    raise self._out_of_place(parsed)
+                answer = handler(self, parsed)
             elif isinstance(parsed, Response):
                 answer = authorization.respond(self, parsed)
             elif self.exchange is not None:
@@ -137,15 +143,12 @@ class Session:
             self._bad_in_a_row = 0
         return reply
 
-    def _handler(self, command: Command) -> Handler:
-        handler = TABLES[self.state].get(command.keyword)
-        if handler is not None:
-            return handler
+    def _out_of_place(self, command: Command) -> BadCommand:
         if self.state is State.AUTHORIZATION:
-            raise BadCommand(f"{command.keyword} is for after login")
+            return BadCommand(f"{command.keyword} is for after login")
         if self.state is State.TRANSACTION:
-            raise BadCommand(f"{command.keyword} is for before login")
-        raise BadCommand("the session is over")
+            return BadCommand(f"{command.keyword} is for before login")
+        return BadCommand("the session is over")
 
     def refused(self, failure: Failure) -> Reply:
         """The one place that turns an error into ``-ERR``."""

@@ -143,7 +143,11 @@ class MaildirStore:
         return mailbox
 
     def _keep(self, user: str, snapshot: Snapshot) -> None:
-        before = self._kept.pop(user, None)
+        before = self._kept.get(user)
+        if before is snapshot:
+            self._kept.move_to_end(user)
+            return
+        self._kept.pop(user, None)
         self._room += _weight(before) if before is not None else 0
         self._kept[user] = snapshot
         self._room -= _weight(snapshot)

@@ -64,7 +64,7 @@ def look(maildir: int) -> Stamp:
     :raises pop3toy.errors.StoreTrouble: if it is half-made, or a folder of it
         leads elsewhere.
     """
-    new, cur = (_folder_status(maildir, folder) for folder in FOLDERS)
+    new, cur = _folder_status(maildir, "new"), _folder_status(maildir, "cur")
     return Stamp(
         new.st_ino,
         new.st_mtime_ns,

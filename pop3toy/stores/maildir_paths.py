@@ -11,6 +11,8 @@ import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Sequence
+from functools import lru_cache
 
 from ..errors import NoSuchMailbox, StoreTrouble
 
@@ -38,6 +40,14 @@ def explained(error: OSError) -> str:
     return f"{error.strerror}; {advice}" if advice else f"{error.strerror}"
 
 
+@lru_cache(maxsize=4096)
+def _relative(pattern: tuple[str, ...], user: str) -> tuple[str, ...]:
+    # A leading dot would name a Maildir++ sub-folder or a hidden file.
+    if not user or user.startswith(".") or "/" in user or "\0" in user or not user.isprintable():
+        raise NoSuchMailbox(detail="a user name that cannot be part of a path was refused")
+    return tuple(part.replace(_PLACEHOLDER, user) for part in pattern)
+
+
 class MaildirPaths:
     """Where each user's Maildir is.
 
@@ -52,7 +62,8 @@ class MaildirPaths:
         first = next((at for at, part in enumerate(parts) if _PLACEHOLDER in part), len(parts) - 1)
         #: The directory above the first part that depends on the user.
         self.root = os.sep.join(parts[:first]) or os.sep
-        self._parts = parts[first:]
+        self._beneath_root = os.path.join(self.root, "")
+        self._parts = tuple(parts[first:])
         self._create = create
 
     def path(self, user: str) -> str:
@@ -60,7 +71,7 @@ class MaildirPaths:
 
         :raises pop3toy.errors.NoSuchMailbox: if the name cannot be part of a path.
         """
-        return os.path.join(self.root, *self._relative(user))
+        return os.path.join(self.root, *_relative(self._parts, user))
 
     def locate(self, user: str) -> str:
         """The path of a user's Maildir, which exists and does not lead out of the tree.
@@ -79,7 +90,7 @@ class MaildirPaths:
             cannot be part of a path.
         :raises pop3toy.errors.StoreTrouble: if it cannot be reached.
         """
-        parts = self._relative(user)
+        parts = _relative(self._parts, user)
         try:
             return self._descend(parts)
         except FileNotFoundError:
@@ -100,18 +111,12 @@ class MaildirPaths:
         except OSError as error:
             raise StoreTrouble(detail=f"making Maildir {self.path(user)!r}: {explained(error)}") from error
 
-    def _relative(self, user: str) -> list[str]:
-        # A leading dot would name a Maildir++ sub-folder or a hidden file.
-        if not user or user.startswith(".") or "/" in user or "\0" in user or not user.isprintable():
-            raise NoSuchMailbox(detail="a user name that cannot be part of a path was refused")
-        return [part.replace(_PLACEHOLDER, user) for part in self._parts]
-
-    def _descend(self, parts: list[str]) -> int:
+    def _descend(self, parts: Sequence[str]) -> int:
         """Open part by part, so that no link on the way is followed without a look at it."""
         if len(parts) == 1:
             # The root is the administrator's; nothing but the last part needs a look.
             try:
-                return os.open(os.path.join(self.root, parts[0]), _DIRECTORY)
+                return os.open(self._beneath_root + parts[0], _DIRECTORY)
             except NotADirectoryError:
                 return self._through_link(parts)
         fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -130,7 +135,7 @@ class MaildirPaths:
             if fd >= 0:
                 os.close(fd)
 
-    def _through_link(self, parts: list[str]) -> int:
+    def _through_link(self, parts: Sequence[str]) -> int:
         root = os.path.realpath(self.root)
         path = os.path.realpath(os.path.join(root, *parts))
         if os.path.commonpath([root, path]) != root:
@@ -141,7 +146,7 @@ class MaildirPaths:
         self._trust_links(parts, os.stat(path).st_uid)
         return os.open(path, _DIRECTORY)
 
-    def _trust_links(self, parts: list[str], owner: int) -> None:
+    def _trust_links(self, parts: Sequence[str], owner: int) -> None:
         """A link is followed if the administrator made it, or who owns what it leads to.
 
         Otherwise a user with a shell could have another's mail served by a
