@@ -13,6 +13,7 @@ ever looks different, it falls back to ``transport.write``.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -53,8 +54,10 @@ def writer_of(transport: Any) -> Callable[[bytes], None]:
     return write_at_once
 
 
-def close(transport: Any) -> bool:
-    """Close when all is sent, as ``loseConnection`` does; it has no producer any more.
+def close(transport: Any, last: bytes = b"") -> bool:
+    """Write for the last time and close when all is sent, as ``loseConnection`` does.
+
+    The transport has no producer any more.
 
     :return: whether that was now, and the protocol's ``connectionLost`` has been called.
     """
@@ -63,11 +66,23 @@ def close(transport: Any) -> bool:
         and transport.connected
         and not (transport.disconnecting or transport.dataBuffer or transport._tempDataBuffer)
     ):
-        transport.connectionLost(_DONE)
-        return True
+        try:
+            # It leaves with the end of the connection, in one packet: the client, whom each
+            # packet wakes, is woken once (a tenth of a login).
+            last = last[transport.getHandle().send(last, _MORE) :] if last else last
+        except OSError:
+            pass
+        if not last:
+            transport.connectionLost(_DONE)
+            return True
+    if last:
+        transport.write(last)
     transport.loseConnection()
     return False
 
+
+#: More comes at once; no more than a hint, and not known everywhere.
+_MORE = getattr(socket, "MSG_MORE", 0)
 
 # One for all, as the reactor has it.
 _DONE = Failure(CONNECTION_DONE)

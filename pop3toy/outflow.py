@@ -118,16 +118,21 @@ class Outflow:
             self.flush()
 
     def flush(self) -> None:
-        """The one place that writes to the transport; one write for all that was gathered."""
+        """Write all that was gathered, in one go."""
+        if self._gathered:
+            self._write(self.take())
+
+    def take(self) -> bytes:
+        """All that was gathered, for whoever writes it now."""
         gathered = self._gathered
         if not gathered:
-            return
+            return b""
         data = gathered[0] if len(gathered) == 1 else b"".join(gathered)
         self._gathered = []
         self._gathered_octets = 0
         self._record.sent += len(data)
         self.moved = self._clock.seconds()
-        self._write(data)
+        return data
 
     def stream(self, stream: Stream) -> None:
         """Send a reply piece by piece; perhaps all of it at once."""

@@ -408,11 +408,10 @@ class POP3Protocol(LineReceiver):
     def _say_goodbye(self) -> None:
         if self._gone:
             return
-        self._outflow.flush()
         transport = self._transport()
         # A transport with a paused producer would wait for it for ever.
         transport.unregisterProducer()
-        if close(transport):
+        if close(transport, self._outflow.take()):
             return
         if self._timer is not None:
             self._timer.reset(limits.LINGER)

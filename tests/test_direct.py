@@ -126,13 +126,13 @@ class DirectTests(SynchronousTestCase):
         lost: list[Any] = []
         self.transport.protocol.connectionLost = lost.append  # type: ignore[attr-defined,method-assign]
         self.write(b"+OK\r\n")
-        self.assertTrue(close(self.transport))
+        self.assertTrue(close(self.transport, b""))
         self.assertIsNotNone(lost[0].check(ConnectionDone))
         self.assertEqual(self.received(5), b"+OK\r\n")
         self.assertEqual(self.client.recv(1), b"")
         self.assertEqual(self.reactor.writers, [])
         # Whoever closes or writes once more does no harm.
-        self.assertFalse(close(self.transport))
+        self.assertFalse(close(self.transport, b""))
         self.write(b"late")
         self.assertEqual(len(lost), 1)
 
@@ -140,7 +140,7 @@ class DirectTests(SynchronousTestCase):
         """While something waits in the transport it stays open."""
         big = b"x" * (16 << 20)
         self.write(big)
-        self.assertFalse(close(self.transport))
+        self.assertFalse(close(self.transport, b""))
         self.client.setblocking(False)
         got = bytearray()
         while len(got) < len(big):
@@ -154,7 +154,7 @@ class DirectTests(SynchronousTestCase):
     def test_others_close_for_themselves(self) -> None:
         """A transport of another kind closes as it does."""
         transport = StringTransport()
-        self.assertFalse(close(transport))
+        self.assertFalse(close(transport, b""))
         self.assertTrue(transport.disconnecting)
 
     def test_others_write_for_themselves(self) -> None:
