@@ -136,18 +136,25 @@ class Multiplexer(_PollLikeMixin, _DisconnectSelectableMixin):
     def connectionLost(self, reason: Failure) -> None:
         """The reactor ends, and all connections with it."""
         for selectable in list(self._watched.values()):
-            selectable.connectionLost(reason)
+            try:
+                selectable.connectionLost(reason)
+            except Exception:
+                log.failure("a connection failed at its end")
 
     def doRead(self) -> None:
         """Somebody is ready: hear all who are, then do what was postponed."""
         assert self._epoll is not None
-        ready = self._epoll.poll(0, CROWD)
+        watched = self._watched
+        ready = [(watched[number], number, events) for number, events in self._epoll.poll(0, CROWD)]
         self._crowded = len(ready) > 1
-        for number, events in ready:
-            selectable = self._watched.get(number)
-            # One may have ended another.
-            if selectable is not None:
-                self._doReadOrWrite(selectable, number, events)
+        for selectable, number, events in ready:
+            # One may have ended another, and a new one may have its number.
+            if watched.get(number) is selectable:
+                try:
+                    self._doReadOrWrite(selectable, number, events)
+                except Exception:
+                    # It was told of its end and failed; to the reactor it would be we who did.
+                    log.failure("a connection failed at its end")
         self._crowded = False
         postponed, self._postponed = self._postponed, []
         for call in postponed:

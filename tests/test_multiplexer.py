@@ -1,0 +1,1267 @@
+"""Connections that are ready together: all are heard, then all are answered."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import ssl
+import struct
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import tcp
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IHalfCloseableProtocol, IListeningPort, IReadDescriptor
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactor
+from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from pop3toy import POP3Factory, POP3Protocol, limits
+from pop3toy.auth.crowd import Crowd, CrowdLimits
+from pop3toy.certificate_files import CertificateFiles
+from pop3toy.certificates import ServerTLS
+from pop3toy.direct import close
+from pop3toy.errors import AuthenticationFailed
+from pop3toy.interfaces import Login, MaybeDeferred, SessionRecord
+from pop3toy.multiplexer import CROWD, Multiplexer, multiplexed
+
+from .pop3_world import (
+    LOOPBACK,
+    CountingMeter,
+    FakeAuthenticator,
+    FakeSocket,
+    ScriptedMailbox,
+    WriteCounter,
+    connect,
+)
+from .realserver import DEADLINE
+from .tls_world import Authority, Wire, trusting
+
+GREETING = b"+OK pop3toy ready\r\n"
+LOGIN = b"USER ann\r\nPASS pass\r\n"
+MESSAGE = b"Subject: hello\r\n\r\nbody\r\n"
+RETRIEVED = b"+OK 24 octets\r\n" + MESSAGE + b".\r\n"
+LOGGED_IN = b"+OK send PASS\r\n+OK maildrop has 1 message (24 octets)\r\n"
+BYE = b"+OK bye\r\n"
+#: More than all the buffers between two sockets of loopback hold.
+BIG = bytes(range(256)) * (16 << 12)
+
+
+class Ground(Clock):
+    """The reactor beneath: a clock, and who is to be watched."""
+
+    #: What Twisted's own way to take over a port looks at.
+    _supportedAddressFamilies = (socket.AF_INET, socket.AF_UNIX)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.readers: list[object] = []
+
+    def addReader(self, reader: object) -> None:
+        self.readers.append(reader)
+
+    def removeReader(self, reader: object) -> None:
+        self.readers.remove(reader)
+
+
+class Peer(Protocol):
+    """Notes what comes and when its answers leave.
+
+    :param events: where it notes that; shared by the peers of a test.
+    :param does: done for each octets that it hears.
+    """
+
+    def __init__(self, name: int, events: list[Any], does: Callable[[Peer], object]) -> None:
+        self.name = name
+        self.heard = b""
+        self.lost: list[Failure] = []
+        self._events = events
+        self._does = does
+
+    def dataReceived(self, data: bytes) -> None:
+        self.heard += data
+        self._events.append(("heard", self.name))
+        self._does(self)
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        assert reason is not None
+        self.lost.append(reason)
+
+
+@implementer(IHalfCloseableProtocol)
+class PatientPeer(Peer):
+    """One that may be told that the client sends no more."""
+
+    ends = 0
+
+    def readConnectionLost(self) -> None:
+        self.ends += 1
+
+    def writeConnectionLost(self) -> None:
+        """Never happens."""
+
+
+class SocketCase(SynchronousTestCase):
+    """Sockets of loopback whose server's ends are watched by a multiplexer that the test calls."""
+
+    def setUp(self) -> None:
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(self.listening.close)
+        self.listening.settimeout(DEADLINE)
+        self.ground = Ground()
+        self.mux = Multiplexer(self.ground)
+        self.addCleanup(self.mux.connectionLost, Failure(ConnectionDone()))
+        self.events: list[Any] = []
+
+    def pair(self, protocol: Protocol) -> tuple[socket.socket, Any]:
+        """A client's socket, and the server's transport with this protocol."""
+        return self.dials(), self.accepts(protocol)
+
+    def dials(self) -> socket.socket:
+        """A client that connects."""
+        client = socket.create_connection(self.listening.getsockname())
+        self.addCleanup(client.close)
+        client.settimeout(DEADLINE)
+        return client
+
+    def accepts(self, protocol: Protocol) -> Any:
+        """The server's transport for the client that has waited longest."""
+        skt, address = self.listening.accept()
+        self.addCleanup(skt.close)
+        reactor: Any = self.mux
+        port: Any = None
+        transport = tcp.Server(skt, protocol, address, port, 1, reactor)
+        protocol.makeConnection(transport)
+        return transport
+
+    def peer(
+        self, does: Callable[[Peer], object] = lambda peer: None, kind: type[Peer] = Peer
+    ) -> tuple[socket.socket, Any, Any]:
+        """The same with a new peer, which comes third."""
+        self._names = getattr(self, "_names", 0) + 1
+        peer = kind(self._names, self.events, does)
+        client, transport = self.pair(peer)
+        return client, transport, peer
+
+    def answers_later(self, peer: Peer) -> None:
+        """What a peer does that postpones its answer."""
+
+        def answer() -> None:
+            self.events.append(("answered", peer.name))
+
+        self.events.append(("postponed", self.mux.postpone(answer)))
+
+    def wait(self, *transports: Any, events: int = select.POLLIN) -> None:
+        """Until all of these have something to tell, as the system sees it."""
+        for transport in transports:
+            poll = select.poll()
+            poll.register(transport.fileno(), events)
+            self.assertTrue(poll.poll(DEADLINE * 1000), "nothing comes")
+
+    def calls(self) -> bool:
+        """Whether the multiplexer would be called by the reactor now."""
+        poll = select.poll()
+        poll.register(self.mux.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+
+    def called_until(self, condition: Callable[[], bool]) -> None:
+        """Call the multiplexer, as the reactor would, until a condition holds."""
+        deadline = time.monotonic() + DEADLINE
+        while not condition():
+            self.assertLess(time.monotonic(), deadline, "it goes on for ever")
+            self.mux.doRead()
+
+    def named(self, what: str) -> list[int]:
+        """Whom something happened to, in order."""
+        return [name for event, name in self.events if event == what]
+
+    def received(self, client: socket.socket, count: int) -> bytes:
+        """So many octets that come to a client, while the multiplexer is called all the time."""
+        client.setblocking(False)
+        got = bytearray()
+        deadline = time.monotonic() + DEADLINE
+        while len(got) < count:
+            self.assertLess(time.monotonic(), deadline, f"only {len(got)} octets")
+            if self.ground.readers:
+                self.mux.doRead()
+            try:
+                got += client.recv(1 << 20)
+            except BlockingIOError:
+                pass
+        return bytes(got)
+
+    def reset(self, client: socket.socket) -> None:
+        """The client's machine says that there is no such connection."""
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+
+
+class TurnTests(SocketCase):
+    """Who is heard when, and who is answered when."""
+
+    def test_heard_then_answered(self) -> None:
+        """All who are ready are heard before the first is answered; they are answered in the same order."""
+        peers = [self.peer(self.answers_later) for _ in range(5)]
+        for client, _, _ in peers:
+            client.sendall(b"x")
+        self.wait(*(transport for _, transport, _ in peers))
+        self.mux.doRead()
+        self.assertEqual(
+            [event for event, _ in self.events], ["heard", "postponed"] * 5 + ["answered"] * 5, self.events
+        )
+        self.assertEqual(sorted(self.named("heard")), [1, 2, 3, 4, 5])
+        self.assertEqual(self.named("answered"), self.named("heard"))
+        self.assertEqual(self.named("postponed"), [True] * 5)
+
+    def test_each_once(self) -> None:
+        """What was postponed is done once."""
+        peers = [self.peer(self.answers_later) for _ in range(2)]
+        for _ in range(3):
+            for client, _, _ in peers:
+                client.sendall(b"x")
+            self.wait(*(transport for _, transport, _ in peers))
+            self.mux.doRead()
+        self.mux.doRead()
+        self.assertEqual(sorted(self.named("answered")), [1, 1, 1, 2, 2, 2])
+
+    def test_alone(self) -> None:
+        """Who is ready alone need not wait, though others are connected."""
+        client, transport, _ = self.peer(self.answers_later)
+        self.peer()
+        client.sendall(b"x")
+        self.wait(transport)
+        self.mux.doRead()
+        self.assertEqual(self.events, [("heard", 1), ("postponed", False)])
+
+    def test_nobody(self) -> None:
+        """Being called when nobody is ready does no harm."""
+        self.peer()
+        self.mux.doRead()
+        self.assertEqual(self.events, [])
+
+    def test_outside(self) -> None:
+        """Outside of a turn nothing is postponed: before it, after it, and from what was postponed."""
+        self.assertFalse(self.mux.postpone(self.fail))
+        found: list[bool] = []
+
+        def does(peer: Peer) -> None:
+            self.assertTrue(self.mux.postpone(lambda: found.append(self.mux.postpone(self.fail))))
+
+        peers = [self.peer(does) for _ in range(2)]
+        for client, _, _ in peers:
+            client.sendall(b"x")
+        self.wait(*(transport for _, transport, _ in peers))
+        self.mux.doRead()
+        self.assertEqual(found, [False, False])
+        self.assertFalse(self.mux.postpone(self.fail))
+        self.mux.doRead()
+
+    def test_crowd(self) -> None:
+        """So many are heard in one go, the rest in the next."""
+        peers = [self.peer(self.answers_later) for _ in range(CROWD + 6)]
+        for client, _, _ in peers:
+            client.sendall(b"x")
+        self.wait(*(transport for _, transport, _ in peers))
+        self.mux.doRead()
+        self.assertEqual(len(set(self.named("heard"))), CROWD)
+        self.assertEqual(self.named("answered"), self.named("heard"))
+        self.mux.doRead()
+        self.assertEqual(sorted(self.named("heard")), list(range(1, CROWD + 7)))
+        self.assertEqual(self.named("answered"), self.named("heard"))
+        self.mux.doRead()
+        self.assertEqual(len(self.events), 3 * (CROWD + 6))
+
+    def test_ended_by_another(self) -> None:
+        """A connection that another one has ended is not called any more, although it was ready."""
+
+        def does(peer: Peer) -> None:
+            for _, transport, other in peers:
+                if other is not peer:
+                    close(transport)
+
+        peers = [self.peer(does) for _ in range(3)]
+        for client, _, _ in peers:
+            client.sendall(b"x")
+        self.wait(*(transport for _, transport, _ in peers))
+        self.mux.doRead()
+        self.assertEqual(len(self.events), 1, self.events)
+        self.assertEqual(sorted(len(peer.lost) for _, _, peer in peers), [0, 1, 1])
+
+    def test_last_one_ended(self) -> None:
+        """When all connections end within a turn, what was postponed is done nevertheless."""
+
+        def does(peer: Peer) -> None:
+            self.answers_later(peer)
+            for _, transport, _ in peers:
+                close(transport)
+
+        peers = [self.peer(does) for _ in range(2)]
+        for client, _, _ in peers:
+            client.sendall(b"x")
+        self.wait(*(transport for _, transport, _ in peers))
+        self.mux.doRead()
+        self.assertEqual([event for event, _ in self.events], ["heard", "postponed", "answered"])
+        self.assertEqual(self.ground.readers, [])
+
+    def test_came_in_the_same_turn(self) -> None:
+        """A connection that is made within a turn is heard in the next."""
+        newcomers: list[tuple[socket.socket, Any, Any]] = []
+
+        def does(peer: Peer) -> None:
+            newcomers.append(self.peer())
+
+        peers = [self.peer(does) for _ in range(2)]
+        for client, _, _ in peers:
+            client.sendall(b"x")
+        self.wait(*(transport for _, transport, _ in peers))
+        self.mux.doRead()
+        for client, transport, _ in newcomers:
+            client.sendall(b"y")
+            self.wait(transport)
+        self.mux.doRead()
+        self.assertEqual([peer.heard for _, _, peer in newcomers], [b"y", b"y"])
+
+
+class TroubleTests(SocketCase):
+    """What goes wrong with one connection is that one's alone."""
+
+    def served(self, *peers: tuple[socket.socket, Any, Any]) -> None:
+        """One turn in which all of these are ready."""
+        for client, _, _ in peers:
+            client.sendall(b"x")
+        self.wait(*(transport for _, transport, _ in peers))
+        self.mux.doRead()
+
+    def test_exception_in_a_protocol(self) -> None:
+        """It ends that connection; the others are heard and answered, now and later."""
+
+        def does(peer: Peer) -> None:
+            raise ValueError("a bug")
+
+        bad = self.peer(does)
+        good = [self.peer(self.answers_later) for _ in range(3)]
+        self.served(good[0], bad, *good[1:])
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        self.assertIsNotNone(bad[2].lost[0].check(ValueError))
+        self.assertEqual(bad[0].recv(1), b"")
+        self.assertEqual(sorted(self.named("answered")), [2, 3, 4])
+        self.served(*good)
+        self.assertEqual(sorted(self.named("answered")), [2, 2, 3, 3, 4, 4])
+
+    def test_exception_in_what_was_postponed(self) -> None:
+        """It is logged, and the others are answered."""
+
+        def does(peer: Peer) -> None:
+            self.mux.postpone(lambda: 1 // 0)
+            self.answers_later(peer)
+
+        peers = [self.peer(does) for _ in range(3)]
+        self.served(*peers)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 3)
+        self.assertEqual(sorted(self.named("answered")), [1, 2, 3])
+        self.assertEqual([peer.lost for _, _, peer in peers], [[], [], []])
+
+    def test_exception_at_the_end(self) -> None:
+        """A protocol that fails when it is told of its end takes nobody with it, and no turn."""
+
+        class Sore(Peer):
+            def connectionLost(self, reason: Failure | None = None) -> None:
+                raise ValueError("a bug")
+
+        sore = self.peer(kind=Sore)
+        good = [self.peer(self.answers_later) for _ in range(3)]
+        for client, _, _ in good:
+            client.sendall(b"x")
+        sore[0].close()
+        self.wait(sore[1], *(transport for _, transport, _ in good))
+        self.mux.doRead()
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        self.assertEqual(sorted(self.named("answered")), [2, 3, 4])
+        self.assertFalse(self.mux.postpone(self.fail))
+        self.served(*good)
+        self.assertEqual(sorted(self.named("answered")), [2, 2, 3, 3, 4, 4])
+
+    def test_exception_when_the_reactor_ends(self) -> None:
+        """A protocol that fails when the reactor ends does not keep the others from their end."""
+
+        class Sore(Peer):
+            def connectionLost(self, reason: Failure | None = None) -> None:
+                super().connectionLost(reason)
+                raise ValueError("a bug")
+
+        peers = [self.peer(kind=Sore) for _ in range(3)]
+        self.mux.connectionLost(Failure(ConnectionLost()))
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 3)
+        self.assertEqual([len(peer.lost) for _, _, peer in peers], [1, 1, 1])
+        self.assertEqual(self.ground.readers, [])
+
+    def test_number_taken_over(self) -> None:
+        """A new connection that got the descriptor of one that was ended is not taken for that one."""
+        newcomers: list[Peer] = []
+
+        def does(peer: Peer) -> None:
+            number = doomed[1].fileno()
+            doomed[1].connectionLost(Failure(ConnectionDone()))
+            taken = None
+            # The lowest that is free is taken first.
+            while taken != number:
+                newcomers.append(Peer(0, self.events, self.answers_later))
+                taken = self.accepts(newcomers[-1]).fileno()
+
+        waker = self.peer(does)
+        doomed = self.peer()
+        doomed[1].write(BIG)
+        doomed[1].pauseProducing()
+        # Until the sockets are full: who can be written to might be called before the other.
+        self.called_until(lambda: not self.calls())
+        waker[0].sendall(b"x")
+        self.wait(waker[1])
+        waiting = [self.dials() for _ in range(20)]
+        self.reset(doomed[0])
+        self.wait(doomed[1], events=0)
+        self.mux.doRead()
+        self.assertEqual(self.named("heard"), [1])
+        self.assertEqual([peer.lost for peer in newcomers], [[]] * len(newcomers))
+        for client in waiting[: len(newcomers)]:
+            client.sendall(b"y")
+            self.wait(self.mux)
+            self.mux.doRead()
+        self.assertEqual([peer.heard for peer in newcomers], [b"y"] * len(newcomers))
+
+
+class WatchTests(SocketCase):
+    """Reading, writing, pausing and ending, as with Twisted's own reactors."""
+
+    def test_provides(self) -> None:
+        """It is what a reactor can watch."""
+        verifyObject(IReadDescriptor, self.mux)
+        self.assertEqual(self.mux.logPrefix(), "multiplexer")
+
+    def test_known_while_needed(self) -> None:
+        """It has a descriptor and is known to the reactor while somebody is watched, and then again."""
+        for _ in range(3):
+            self.assertEqual(self.mux.fileno(), -1)
+            self.assertEqual(self.ground.readers, [])
+            first, one, _ = self.peer()
+            self.assertEqual(self.ground.readers, [self.mux])
+            number = self.mux.fileno()
+            self.assertGreater(number, 0)
+            second, two, peer = self.peer()
+            self.assertEqual(self.ground.readers, [self.mux])
+            second.sendall(b"x")
+            self.wait(self.mux)
+            self.mux.doRead()
+            self.assertEqual(peer.heard, b"x")
+            first.close()
+            self.wait(one)
+            self.mux.doRead()
+            self.assertEqual((self.ground.readers, self.mux.fileno()), ([self.mux], number))
+            second.close()
+            self.wait(two)
+            self.mux.doRead()
+            self.assertIsNotNone(peer.lost[0].check(ConnectionDone))
+            self.assertRaises(OSError, os.fstat, number)
+
+    def test_pause_and_resume(self) -> None:
+        """While reading is paused nothing is heard, nobody is watched, and nothing gets lost."""
+        client, transport, peer = self.peer()
+        other, beside, neighbour = self.peer()
+        transport.pauseProducing()
+        transport.pauseProducing()
+        client.sendall(b"early")
+        other.sendall(b"x")
+        self.wait(transport, beside)
+        self.mux.doRead()
+        self.assertEqual((peer.heard, neighbour.heard), (b"", b"x"))
+        beside.pauseProducing()
+        self.assertEqual(self.ground.readers, [])
+        transport.resumeProducing()
+        transport.resumeProducing()
+        self.mux.doRead()
+        self.assertEqual(peer.heard, b"early")
+
+    def test_large_write(self) -> None:
+        """What a client reads later arrives whole, and reading goes on behind it."""
+        client, transport, peer = self.peer()
+        transport.write(BIG)
+        self.mux.doRead()
+        self.assertEqual(self.received(client, len(BIG)), BIG)
+        # Nothing is left to write, and nobody is told any more that it could be.
+        self.mux.doRead()
+        self.assertFalse(self.calls())
+        client.sendall(b"x")
+        self.wait(transport)
+        self.mux.doRead()
+        self.assertEqual(peer.heard, b"x")
+
+    def test_large_write_without_reading(self) -> None:
+        """The same while reading is paused; then only the room to write is watched."""
+        client, transport, peer = self.peer()
+        client.sendall(b"early")
+        self.wait(transport)
+        transport.write(BIG)
+        transport.pauseProducing()
+        self.assertEqual(self.received(client, len(BIG)), BIG)
+        self.assertEqual(peer.heard, b"")
+        self.assertEqual(self.ground.readers, [])
+        transport.resumeProducing()
+        self.mux.doRead()
+        self.assertEqual(peer.heard, b"early")
+
+    def test_both_ways_at_once(self) -> None:
+        """A connection that has much to send is heard meanwhile."""
+        client, transport, peer = self.peer()
+        transport.write(BIG)
+        self.mux.doRead()
+        client.sendall(b"x")
+        self.wait(transport)
+        self.mux.doRead()
+        self.assertEqual(peer.heard, b"x")
+        self.assertEqual(self.received(client, len(BIG)), BIG)
+
+    def test_half_close(self) -> None:
+        """A client that sends no more is known as such, once, and can still be written to."""
+        client, transport, peer = self.peer(kind=PatientPeer)
+        client.sendall(b"x")
+        client.shutdown(socket.SHUT_WR)
+        self.wait(transport)
+        self.mux.doRead()
+        self.called_until(lambda: not self.ground.readers)
+        self.assertEqual((peer.heard, peer.ends, peer.lost), (b"x", 1, []))
+        self.assertEqual(self.ground.readers, [])
+        transport.write(BIG)
+        transport.loseConnection()
+        self.assertEqual(self.received(client, len(BIG)), BIG)
+        self.called_until(lambda: not self.ground.readers)
+        self.assertEqual(len(peer.lost), 1)
+        self.assertEqual(client.recv(1), b"")
+
+    def test_end(self) -> None:
+        """A client that goes is the end for a protocol that knows no half-close."""
+        client, transport, peer = self.peer()
+        client.close()
+        self.wait(transport)
+        self.mux.doRead()
+        self.assertIsNotNone(peer.lost[0].check(ConnectionDone))
+
+    def test_reset(self) -> None:
+        """A reset ends the connection."""
+        client, transport, peer = self.peer()
+        self.reset(client)
+        self.wait(transport)
+        self.mux.doRead()
+        self.assertIsNotNone(peer.lost[0].check(ConnectionLost))
+        self.assertEqual(self.ground.readers, [])
+
+    def test_reset_while_paused(self) -> None:
+        """It does while reading is paused, if something waits to be written; nothing is told for ever."""
+        client, transport, peer = self.peer()
+        transport.write(BIG)
+        self.mux.doRead()
+        transport.pauseProducing()
+        self.reset(client)
+        self.wait(transport, events=0)
+        self.mux.doRead()
+        self.assertIsNotNone(peer.lost[0].check(ConnectionLost))
+        self.assertEqual(self.ground.readers, [])
+
+    def test_reset_while_nothing_is_wanted(self) -> None:
+        """Without anything to write it is known when reading goes on, and costs nothing before."""
+        client, transport, peer = self.peer()
+        self.peer()
+        transport.pauseProducing()
+        self.reset(client)
+        self.wait(transport, events=0)
+        self.assertFalse(self.calls())
+        transport.resumeProducing()
+        self.mux.doRead()
+        self.assertIsNotNone(peer.lost[0].check(ConnectionLost))
+
+    def test_aborted(self) -> None:
+        """A connection that is aborted is watched no more."""
+        client, transport, peer = self.peer()
+        client.sendall(b"x")
+        self.wait(transport)
+        transport.abortConnection()
+        self.assertEqual(self.ground.readers, [])
+        self.ground.advance(0)
+        self.assertEqual((peer.heard, len(peer.lost)), (b"", 1))
+        self.assertRaises(ConnectionResetError, client.recv, 1)
+
+    def test_the_reactor_ends(self) -> None:
+        """When the reactor ends, all connections do, whether read or written."""
+        peers = [self.peer() for _ in range(3)]
+        peers[0][1].write(BIG)
+        peers[1][1].write(BIG)
+        peers[1][1].pauseProducing()
+        self.mux.connectionLost(Failure(ConnectionLost()))
+        for _, _, peer in peers:
+            self.assertEqual([why.type for why in peer.lost], [ConnectionLost])
+        self.assertEqual(self.ground.readers, [])
+        self.assertEqual(self.mux.fileno(), -1)
+
+    def test_everything_else_is_the_reactors(self) -> None:
+        """Time and all the rest is the reactor's business."""
+        called: list[int] = []
+        self.mux.callLater(5, called.append, 1)
+        self.ground.advance(5)
+        self.assertEqual((called, self.mux.seconds()), ([1], 5.0))
+        self.assertRaises(AttributeError, getattr, self.mux, "no_such_thing")
+
+
+class WhereTests(SynchronousTestCase):
+    """Over which reactors there is one."""
+
+    def test_others(self) -> None:
+        """What is no reactor with sockets of its own has none."""
+        self.assertIsNone(multiplexed(Clock()))
+        self.assertIsNone(multiplexed(MemoryReactor()))
+
+    def test_real(self) -> None:
+        """The reactor that runs has one, which watches nothing yet."""
+        from twisted.internet import reactor
+
+        found = multiplexed(reactor)
+        self.assertIsInstance(found, Multiplexer)
+        assert found is not None
+        self.assertEqual(found.fileno(), -1)
+
+
+class ListenTests(SocketCase):
+    """Ports of all kinds on the multiplexer, and POP3 through them."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.meter = CountingMeter()
+        self.factory = POP3Factory(
+            Clock(),
+            FakeAuthenticator(ScriptedMailbox({b"one": MESSAGE})),
+            meter=self.meter,
+            turns=self.mux,
+        )
+
+    def one_session(self, port: IListeningPort, family: int = socket.AF_INET) -> None:
+        """Two clients at once, which come, talk and leave; then the port is closed."""
+        address: Any = port.getHost()
+        where = address.name if family == socket.AF_UNIX else (address.host, address.port)
+        clients = [socket.socket(family) for _ in range(2)]
+        for client in clients:
+            self.addCleanup(client.close)
+            client.settimeout(DEADLINE)
+            client.connect(where)
+        self.wait(port)
+        self.mux.doRead()
+        self.assertEqual([client.recv(100) for client in clients], [GREETING] * 2)
+        for client in clients:
+            client.sendall(LOGIN + b"RETR 1\r\nQUIT\r\n")
+        got = [b"", b""]
+        self.called_until(lambda: len(self.meter.ends) == 2)
+        for number, client in enumerate(clients):
+            while data := client.recv(65536):
+                got[number] += data
+        self.assertEqual(got, [LOGGED_IN + RETRIEVED + BYE] * 2)
+        self.assertEqual(self.ground.readers, [self.mux])
+        closed: Any = port.stopListening()
+        self.ground.advance(0)
+        self.successResultOf(closed)
+        self.assertEqual(self.ground.readers, [])
+
+    def listens(self, description: str) -> IListeningPort:
+        """A port from its description."""
+        endpoint: Any = serverFromString(self.mux, description)
+        port: IListeningPort = self.successResultOf(endpoint.listen(self.factory))
+        return port
+
+    def test_tcp(self) -> None:
+        """A TCP port."""
+        self.one_session(self.listens("tcp:0:interface=127.0.0.1"))
+
+    def test_unix(self) -> None:
+        """A Unix socket."""
+        # The name of one may not be long.
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.one_session(self.listens(f"unix:{folder.name}/pop3"), socket.AF_UNIX)
+
+    def test_adopted(self) -> None:
+        """A socket that somebody else has opened, as a worker and a service of systemd's have it."""
+        with socket.create_server(("127.0.0.1", 0)) as theirs:
+            theirs.setblocking(False)
+            port = self.mux.adoptStreamPort(theirs.fileno(), socket.AF_INET, self.factory)
+        self.one_session(port)
+
+    def test_connecting_while_others_talk(self) -> None:
+        """Who connects while another is ready is greeted after that one was heard, and neither is lost."""
+        port: Any = self.listens("tcp:0:interface=127.0.0.1")
+        address = port.getHost()
+        first = socket.create_connection((address.host, address.port), DEADLINE)
+        self.addCleanup(first.close)
+        self.wait(port)
+        self.mux.doRead()
+        self.assertEqual(first.recv(100), GREETING)
+        [protocol] = self.factory._connections
+        first.sendall(b"USER ann\r\n")
+        second = socket.create_connection((address.host, address.port), DEADLINE)
+        self.addCleanup(second.close)
+        self.wait(port, protocol.transport)
+        self.mux.doRead()
+        self.assertEqual((first.recv(100), second.recv(100)), (b"+OK send PASS\r\n", GREETING))
+
+    def test_making_room(self) -> None:
+        """A stranger who has to make room, while ready, for one who comes in the same turn ends in order."""
+        self.factory.gatekeeper = Crowd(CrowdLimits(strangers=2))
+        port: Any = self.listens("tcp:0:interface=127.0.0.1")
+        address = port.getHost()
+
+        def came() -> socket.socket:
+            client = socket.create_connection((address.host, address.port), DEADLINE)
+            self.addCleanup(client.close)
+            self.wait(port)
+            return client
+
+        strangers = [came() for _ in range(2)]
+        self.mux.doRead()
+        transports = [protocol.transport for protocol in self.factory._connections]
+        for client in strangers:
+            self.assertEqual(client.recv(100), GREETING)
+            client.sendall(b"CAPA\r\n")
+        newcomers = [came() for _ in range(2)]
+        self.wait(*transports)
+        self.mux.doRead()
+        self.assertEqual(self.factory.connections, 2)
+        for client in strangers:
+            said = b""
+            while data := client.recv(65536):
+                said += data
+            self.assertIn(said[:3], (b"", b"+OK"))
+        for client in newcomers:
+            client.sendall(b"QUIT\r\n")
+            self.assertEqual(client.recv(len(GREETING)), GREETING)
+        self.wait(*(protocol.transport for protocol in self.factory._connections))
+        self.mux.doRead()
+        self.assertEqual([client.recv(100) for client in newcomers], [BYE, BYE])
+        self.assertEqual(self.factory.connections, 0)
+        self.assertEqual(sorted(record.ended for record in self.meter.ends), ["limit"] * 2 + ["quit"] * 2)
+
+
+class Turns:
+    """A turn that ends when the test says so."""
+
+    def __init__(self) -> None:
+        self.crowded = True
+        self.calls: list[Callable[[], object]] = []
+
+    def postpone(self, call: Callable[[], object]) -> bool:
+        if self.crowded:
+            self.calls.append(call)
+        return self.crowded
+
+    def end(self) -> None:
+        """Do what was postponed; nothing is postponed any more."""
+        self.crowded = False
+        calls, self.calls = self.calls, []
+        for call in calls:
+            call()
+
+    def begin(self) -> None:
+        """The next turn."""
+        assert not self.calls
+        self.crowded = True
+
+
+class SecretTransport(WriteCounter):
+    """A transport that begins TLS when told, and knows what was written before."""
+
+    before: list[bytes] | None = None
+
+    def startTLS(self, context: object) -> None:
+        assert self.before is None
+        self.before = list(self.writes)
+
+
+class ProtocolTests(SynchronousTestCase):
+    """What a protocol does with its turn."""
+
+    def setUp(self) -> None:
+        self.turns = Turns()
+        self.clock = Clock()
+        self.meter = CountingMeter()
+        self.mailbox = ScriptedMailbox({b"one": MESSAGE})
+        self.authenticator = FakeAuthenticator(self.mailbox)
+
+    def connect(self, **arguments: Any) -> tuple[POP3Protocol, WriteCounter, POP3Factory]:
+        """One connection, within a turn."""
+        return connect(self.authenticator, self.clock, turns=self.turns, meter=self.meter, **arguments)
+
+    def greeted(self, **arguments: Any) -> tuple[POP3Protocol, WriteCounter, POP3Factory]:
+        """One connection that was greeted, in the next turn."""
+        found = self.connect(**arguments)
+        self.next_turn(found[1])
+        return found
+
+    def next_turn(self, transport: WriteCounter) -> None:
+        """End a turn, forget what was written in it, and begin another."""
+        self.turns.end()
+        transport.writes.clear()
+        self.turns.begin()
+
+    def logged_in(self, **arguments: Any) -> tuple[POP3Protocol, WriteCounter, POP3Factory]:
+        """One connection after login, in the next turn."""
+        found = self.greeted(**arguments)
+        found[0].dataReceived(LOGIN)
+        self.next_turn(found[1])
+        return found
+
+    def slow(self) -> tuple[POP3Protocol, FakeSocket]:
+        """One whose client decides what it reads, after login, in the next turn."""
+        factory = POP3Factory(self.clock, self.authenticator, turns=self.turns, meter=self.meter)
+        protocol = factory.buildProtocol(LOOPBACK)
+        client = FakeSocket(self.clock)
+        client.connect(protocol)
+        client.client_sends(LOGIN)
+        self.turns.end()
+        client.client_reads_all()
+        self.assertTrue(client.got.startswith(GREETING + b"+OK send PASS\r\n+OK maildrop has 1 "), client.got)
+        client.got.clear()
+        self.turns.begin()
+        return protocol, client
+
+    def assert_over(self, factory: POP3Factory, how: str) -> None:
+        """One connection ended, in this way, which was told once; nothing is left of it."""
+        self.assertEqual(factory.connections, 0)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual([record.ended for record in self.meter.ends], [how])
+
+    def lose(self, protocol: POP3Protocol) -> None:
+        """The connection is lost."""
+        protocol.connectionLost(Failure(ConnectionLost()))
+
+    def test_greeting(self) -> None:
+        """The greeting leaves at the turn's end, once."""
+        _, transport, _ = self.connect()
+        self.assertEqual(transport.writes, [])
+        self.turns.end()
+        self.assertEqual(transport.writes, [GREETING])
+
+    def test_alone(self) -> None:
+        """Who is alone is answered at once."""
+        self.turns.crowded = False
+        protocol, transport, _ = self.connect()
+        for line in (b"USER ann\r\n", b"PASS pass\r\n"):
+            protocol.dataReceived(line)
+        self.assertEqual(transport.writes, [GREETING, *LOGGED_IN.splitlines(keepends=True)])
+        self.assertEqual(self.turns.calls, [])
+
+    def test_one_line(self) -> None:
+        """The answer to one line leaves at the turn's end; what was asked is done before."""
+        protocol, transport, _ = self.logged_in()
+        protocol.dataReceived(b"RETR 1\r\n")
+        self.assertEqual(len(self.mailbox.bodies), 1)
+        self.assertEqual(transport.writes, [])
+        self.turns.end()
+        self.assertEqual(transport.writes, [RETRIEVED])
+
+    def test_pipelined(self) -> None:
+        """Commands that came together leave together, in one write."""
+        protocol, transport, _ = self.greeted()
+        protocol.dataReceived(LOGIN + b"STAT\r\nRETR 1\r\nNOOP\r\nWHAT\r\n")
+        self.assertEqual(transport.writes, [])
+        self.turns.end()
+        [data] = transport.writes
+        self.assertTrue(data.startswith(LOGGED_IN + b"+OK 1 24\r\n" + RETRIEVED + b"+OK"), data)
+        self.assertEqual(data.count(b"-ERR"), 1)
+
+    def test_pieces(self) -> None:
+        """Half a line is not answered, and no harm to the turn."""
+        protocol, transport, _ = self.logged_in()
+        protocol.dataReceived(b"ST")
+        self.next_turn(transport)
+        self.assertEqual(transport.writes, [])
+        protocol.dataReceived(b"AT\r\nST")
+        self.turns.end()
+        self.assertEqual(transport.writes, [b"+OK 1 24\r\n"])
+
+    def test_two_connections(self) -> None:
+        """The answers of two connections leave when both were heard."""
+        protocol, transport, factory = self.logged_in()
+        other = factory.buildProtocol(LOOPBACK)
+        theirs = WriteCounter(peerAddress=LOOPBACK, lenient=True)
+        other.makeConnection(theirs)
+        protocol.dataReceived(b"STAT\r\n")
+        self.assertEqual((transport.writes, theirs.writes), ([], []))
+        self.turns.end()
+        self.assertEqual((transport.writes, theirs.writes), ([b"+OK 1 24\r\n"], [GREETING]))
+
+    def test_quit(self) -> None:
+        """QUIT is done and the maildrop free at once; the goodbye leaves, and all ends, at the turn's end."""
+        protocol, transport, factory = self.logged_in()
+        protocol.dataReceived(b"DELE 1\r\nQUIT\r\nSTAT\r\n")
+        self.assertEqual((self.mailbox.removed, self.mailbox.released), ([[b"one"]], 1))
+        self.assertEqual((transport.writes, transport.disconnecting), ([], False))
+        # What comes later is for nobody.
+        protocol.dataReceived(b"STAT\r\n")
+        self.turns.end()
+        [data] = transport.writes
+        self.assertEqual(data, b"+OK message 1 deleted\r\n+OK bye, 1 message removed\r\n")
+        self.assertTrue(transport.disconnecting)
+        self.lose(protocol)
+        self.assert_over(factory, "quit")
+
+    def test_too_many_mistakes(self) -> None:
+        """So are the last answer to mistakes and its close."""
+        protocol, transport, factory = self.greeted()
+        protocol.dataReceived(b"WHAT\r\n" * 100)
+        self.assertEqual((transport.writes, transport.disconnecting), ([], False))
+        self.turns.end()
+        self.assertEqual(len(transport.writes), 1)
+        self.assertEqual(transport.writes[0].count(b"-ERR"), limits.BAD_COMMANDS_BEFORE_LOGIN)
+        self.assertTrue(transport.disconnecting)
+        self.lose(protocol)
+        self.assert_over(factory, "limit")
+
+    def test_bye_unread(self) -> None:
+        """Who does not read the goodbye is cut; the time for it begins with the turn's end."""
+        protocol, client = self.slow()
+        client.client_sends(b"QUIT\r\n")
+        self.clock.advance(1)
+        self.turns.end()
+        self.assertEqual(bytes(client.unsent), BYE)
+        self.clock.advance(limits.LINGER - 0.5)
+        self.assertTrue(client.connected)
+        self.clock.advance(0.5)
+        self.clock.advance(0)
+        self.assertFalse(client.connected)
+        self.assert_over(protocol.factory, "quit")
+
+    def test_half_closed(self) -> None:
+        """Who sends no more gets all answers at the turn's end, and then the end."""
+        protocol, transport, factory = self.logged_in()
+        protocol.dataReceived(b"STAT\r\n")
+        protocol.readConnectionLost()
+        self.assertEqual((transport.writes, transport.disconnecting), ([], False))
+        self.assertEqual(self.mailbox.released, 1)
+        self.turns.end()
+        self.assertEqual((transport.writes, transport.disconnecting), ([b"+OK 1 24\r\n"], True))
+        self.lose(protocol)
+        self.assert_over(factory, "dropped")
+
+    def test_turned_away(self) -> None:
+        """Who is turned away hears why at the turn's end; the meter is told of no end."""
+        protocol, transport, factory = self.connect(gatekeeper=Crowd(CrowdLimits(connections=0)))
+        self.assertEqual((transport.writes, transport.disconnecting), ([], False))
+        self.turns.end()
+        [data] = transport.writes
+        self.assertTrue(data.startswith(b"-ERR "), data)
+        self.assertTrue(transport.disconnecting)
+        self.lose(protocol)
+        self.assertEqual((len(self.meter.turned), self.meter.ends), (1, []))
+        self.assertEqual((factory.connections, self.clock.getDelayedCalls()), (0, []))
+
+    def test_lost_before_the_greeting(self) -> None:
+        """Who goes before the turn's end is not greeted, and leaves nothing behind."""
+        protocol, transport, factory = self.connect()
+        self.lose(protocol)
+        self.turns.end()
+        self.assertEqual((transport.writes, transport.disconnecting), ([], False))
+        self.assert_over(factory, "dropped")
+
+    def test_lost_before_the_answer(self) -> None:
+        """Who goes before the answer leaves gets none."""
+        protocol, transport, factory = self.logged_in()
+        protocol.dataReceived(b"STAT\r\nDELE 1\r\n")
+        self.lose(protocol)
+        self.assertEqual(self.mailbox.released, 1)
+        self.turns.end()
+        self.assertEqual((transport.writes, transport.disconnecting), ([], False))
+        self.assertEqual(self.mailbox.removed, [])
+        self.assert_over(factory, "dropped")
+
+    def test_lost_before_the_goodbye(self) -> None:
+        """Who goes before the goodbye gets none, and no timer is left; QUIT is done nevertheless."""
+        protocol, transport, factory = self.logged_in()
+        protocol.dataReceived(b"DELE 1\r\nQUIT\r\n")
+        self.lose(protocol)
+        self.turns.end()
+        self.assertEqual((transport.writes, transport.disconnecting), ([], False))
+        self.assertEqual((self.mailbox.removed, self.mailbox.released), ([[b"one"]], 1))
+        self.assert_over(factory, "quit")
+
+    def test_lost_before_being_turned_away(self) -> None:
+        """So does who would have been turned away."""
+        protocol, transport, factory = self.connect(gatekeeper=Crowd(CrowdLimits(connections=0)))
+        self.lose(protocol)
+        self.turns.end()
+        self.assertEqual(transport.writes, [])
+        self.assertEqual((factory.connections, self.clock.getDelayedCalls()), (0, []))
+
+    def test_hung_up(self) -> None:
+        """Who has to make room before the turn's end gets no answer but the end."""
+        protocol, transport, factory = self.greeted()
+        protocol.dataReceived(b"USER ann\r\n")
+        protocol.hang_up("limit")
+        self.turns.end()
+        self.assertEqual((transport.writes, transport.disconnecting), ([], True))
+        self.lose(protocol)
+        self.assert_over(factory, "limit")
+
+    def test_hung_up_within_a_body(self) -> None:
+        """So does who is in the middle of a message: it is closed, and no final dot comes."""
+        self.authenticator.mailbox = mailbox = ScriptedMailbox({b"one": [b"x" * 70_000 + b"\n"] * 9})
+        protocol, client = self.slow()
+        client.client_sends(b"RETR 1\r\nSTAT\r\n")
+        self.assertGreater(len(client.unsent), 0)
+        protocol.hang_up("limit")
+        self.turns.end()
+        client.client_reads_all()
+        self.clock.advance(0)
+        self.assertNotIn(b"\r\n.\r\n", client.got)
+        self.assertEqual((mailbox.bodies[0].closed, mailbox.released), ([None], 1))
+        self.assert_over(protocol.factory, "limit")
+
+    def test_hung_up_after_quit(self) -> None:
+        """Who has said goodbye and is to make room before the turn's end ends once, as one who quit."""
+        protocol, client = self.slow()
+        client.client_sends(b"DELE 1\r\nQUIT\r\n")
+        protocol.hang_up("limit")
+        self.turns.end()
+        self.clock.advance(0)
+        self.assertFalse(client.connected)
+        self.assertEqual((self.mailbox.removed, self.mailbox.released), ([[b"one"]], 1))
+        self.assert_over(protocol.factory, "quit")
+
+    def test_stls(self) -> None:
+        """The answer to STLS, and what was answered before, leaves in clear text before TLS begins."""
+        factory = POP3Factory(
+            self.clock, self.authenticator, turns=self.turns, meter=self.meter, tls_context=object()
+        )
+        protocol = factory.buildProtocol(LOOPBACK)
+        transport = SecretTransport(peerAddress=LOOPBACK, lenient=True)
+        protocol.makeConnection(transport)
+        self.next_turn(transport)
+        protocol.dataReceived(b"USER ann\r\nSTLS\r\nNOOP\r\n")
+        assert transport.before is not None
+        clear = b"".join(transport.before)
+        self.assertTrue(clear.startswith(b"+OK send PASS\r\n+OK begin TLS"), clear)
+        self.turns.end()
+        # What was pipelined behind it was thrown away.
+        self.assertEqual(b"".join(transport.writes), clear)
+        self.turns.begin()
+        transport.writes.clear()
+        protocol.dataReceived(b"USER ann\r\n")
+        self.assertEqual(transport.writes, [])
+        self.turns.end()
+        self.assertEqual(transport.writes, [b"+OK send PASS\r\n"])
+
+    def test_deferred(self) -> None:
+        """What was answered does not wait for an answer that comes later, nor that one for a turn."""
+        self.authenticator.later = True
+        protocol, transport, _ = self.greeted()
+        protocol.dataReceived(LOGIN + b"STAT\r\n")
+        self.assertEqual(transport.writes, [b"+OK send PASS\r\n"])
+        self.authenticator.let_in()
+        self.assertEqual(b"".join(transport.writes), LOGGED_IN + b"+OK 1 24\r\n")
+        self.turns.end()
+        self.assertEqual(b"".join(transport.writes), LOGGED_IN + b"+OK 1 24\r\n")
+
+    def test_large_body(self) -> None:
+        """What is larger than replies are gathered leaves in order, before and at the turn's end."""
+        chunk = b"y" * 1022 + b"\n"
+        body = b"A: b\r\n\r\n" + chunk.replace(b"\n", b"\r\n") * 300
+        self.authenticator.mailbox = ScriptedMailbox({b"one": [b"A: b\n\n", *[chunk] * 300]})
+        protocol, transport, _ = self.greeted()
+        protocol.dataReceived(LOGIN + b"STAT\r\nRETR 1\r\nNOOP\r\n")
+        early = b"".join(transport.writes)
+        self.assertGreater(len(early), limits.GATHER)
+        self.turns.end()
+        got = b"".join(transport.writes)
+        self.assertTrue(got.startswith(early))
+        head, _, rest = got.partition(body)
+        self.assertTrue(head.startswith(b"+OK send PASS\r\n+OK maildrop"), head[:100])
+        self.assertIn(b"+OK 1 100\r\n", head)
+        self.assertTrue(rest.startswith(b".\r\n+OK"), rest[:100])
+
+    def test_large_body_to_a_slow_client(self) -> None:
+        """The same with a client that reads in several turns; further lines are answered in order."""
+        chunk = b"y" * 1022 + b"\n"
+        self.authenticator.mailbox = ScriptedMailbox({b"one": [b"A: b\n\n", *[chunk] * 900]})
+        _, client = self.slow()
+        client.client_sends(b"STAT\r\nRETR 1\r\nSTAT\r\nQUIT\r\n")
+        got = bytearray()
+        for _ in range(200):
+            self.turns.end()
+            got += client.client_reads(50_000)
+            self.clock.advance(0)
+            self.turns.begin()
+        self.assertFalse(client.connected)
+        body = b"A: b\r\n\r\n" + chunk.replace(b"\n", b"\r\n") * 900
+        first, _, rest = bytes(got).partition(body)
+        self.assertTrue(first.startswith(b"+OK 1 100\r\n+OK"), first)
+        self.assertEqual(rest, b".\r\n+OK 1 100\r\n" + BYE)
+        self.assertLess(client.most_unsent, 3 * limits.GATHER)
+
+
+class CountingMultiplexer(Multiplexer):
+    """Counts what was postponed."""
+
+    postponed = 0
+
+    def postpone(self, call: Callable[[], object]) -> bool:
+        postponed = super().postpone(call)
+        self.postponed += postponed
+        return postponed
+
+
+class Houses(FakeAuthenticator):
+    """An authenticator with a mailbox for each user."""
+
+    def __init__(self, mailboxes: dict[bytes, ScriptedMailbox]) -> None:
+        super().__init__()
+        self.mailboxes = mailboxes
+
+    def password(self, user: bytes, password: bytes, record: SessionRecord) -> MaybeDeferred[Login]:
+        mailbox = self.mailboxes[user]
+        if password != b"pass":
+            raise AuthenticationFailed
+        return Login(user.decode(), mailbox, mailbox.release, "USER")
+
+
+class WholeTests(TestCase):
+    """On the reactor that runs."""
+
+    USERS = 20
+
+    def setUp(self) -> None:
+        from twisted.internet import reactor
+
+        self.mux = CountingMultiplexer(reactor)
+        self.meter = CountingMeter()
+        self.clock = Clock()
+        names = [b"user%d" % number for number in range(self.USERS)]
+        self.messages = {
+            name: [
+                b"Subject: %b\r\n\r\n.dot\r\n" % name,
+                b"Subject: long\r\n\r\n" + b"%b\r\n" % (name * 10) * (1000 * (at % 5) + 1),
+            ]
+            for at, name in enumerate(names)
+        }
+        self.mailboxes = {
+            name: ScriptedMailbox({b"a" + name: short, b"b" + name: long})
+            for name, (short, long) in self.messages.items()
+        }
+        self.factory = POP3Factory(self.clock, Houses(self.mailboxes), meter=self.meter, turns=self.mux)
+        # Done last: when the ports are closed and the sessions over, nothing is watched.
+        self.addCleanup(lambda: self.assertEqual(self.mux.fileno(), -1))
+
+    async def listens(self, description: str) -> IListeningPort:
+        """A port on the multiplexer, until the test ends."""
+        endpoint: Any = serverFromString(self.mux, description)
+        port: IListeningPort = await endpoint.listen(self.factory)
+
+        self.addCleanup(port.stopListening)
+        return port
+
+    def conversation(self, name: bytes) -> list[tuple[bytes, bytes]]:
+        """What a user says, and every octet that is to be answered."""
+        short, long = self.messages[name]
+        total = len(short) + len(long)
+        listing = b"+OK 2 messages (%d octets)\r\n1 %d\r\n2 %d\r\n.\r\n" % (total, len(short), len(long))
+        stuffed = short.replace(b"\r\n.", b"\r\n..")
+        return [
+            (b"", GREETING),
+            (b"USER " + name + b"\r\n", b"+OK send PASS\r\n"),
+            (b"PASS pass\r\n", b"+OK maildrop has 2 messages (%d octets)\r\n" % total),
+            (b"STAT\r\n", b"+OK 2 %d\r\n" % total),
+            (b"LIST\r\n", listing),
+            (b"UIDL 2\r\n", b"+OK 2 b" + name + b"\r\n"),
+            (b"RETR 1\r\n", b"+OK %d octets\r\n%b.\r\n" % (len(short), stuffed)),
+            (b"RETR 2\r\n", b"+OK %d octets\r\n%b.\r\n" % (len(long), long)),
+            (b"DELE 1\r\n", b"+OK message 1 deleted\r\n"),
+            (b"QUIT\r\n", b"+OK bye, 1 message removed\r\n"),
+        ]
+
+    async def test_many_at_once(self) -> None:
+        """Twenty sessions at once, half of them pipelined, are answered to the octet."""
+        port: Any = await self.listens("tcp:0:interface=127.0.0.1")
+        address = port.getHost()
+        clients = []
+        for at, name in enumerate(self.messages):
+            client = socket.create_connection((address.host, address.port), DEADLINE)
+            self.addCleanup(client.close)
+            steps = self.conversation(name)
+            if at % 2:
+                rest = steps[1:]
+                steps = [steps[0], (b"".join(one for one, _ in rest), b"".join(one for _, one in rest))]
+            clients.append((client, steps))
+
+        def hears(client: socket.socket, count: int) -> bytes:
+            got = b""
+            while len(got) < count:
+                data = client.recv(count - len(got))
+                if not data:
+                    break
+                got += data
+            return got
+
+        def answers(expected: list[tuple[socket.socket, bytes]]) -> list[bytes]:
+            return [hears(client, len(answer)) for client, answer in expected]
+
+        while any(steps for _, steps in clients):
+            # All of them within one of the reactor's calls, so that all are ready together.
+            expected = []
+            for client, steps in clients:
+                if steps:
+                    said, answer = steps.pop(0)
+                    client.sendall(said)
+                    expected.append((client, answer))
+            got: list[bytes] = await deferToThread(answers, expected)
+            self.assertEqual(got, [answer for _, answer in expected])
+        ends: list[bytes] = await deferToThread(answers, [(client, b"x") for client, _ in clients])
+        self.assertEqual(ends, [b""] * self.USERS)
+        self.assertEqual([record.ended for record in self.meter.ends], ["quit"] * self.USERS)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        for name, mailbox in self.mailboxes.items():
+            self.assertEqual((mailbox.removed, mailbox.released), ([[b"a" + name]], 1))
+        self.assertGreater(self.mux.postponed, self.USERS)
+
+    async def test_tls(self) -> None:
+        """TLS from the first octet on, and STLS, work through it for several clients at once."""
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        authority = Authority(folder)
+        pair = authority.issue("localhost").write(folder / "localhost.pem")
+        self.factory.tls_context = ServerTLS(lambda: [CertificateFiles(str(pair), str(pair))])
+        plain: Any = await self.listens("tcp:0:interface=127.0.0.1")
+        secret: Any = await self.listens(f"ssl:0:interface=127.0.0.1:privateKey={pair}:certKey={pair}")
+
+        def session(name: bytes, at_once: bool, context: ssl.SSLContext) -> None:
+            with Wire((secret if at_once else plain).getHost().port) as wire:
+                if at_once:
+                    wire.starttls(context)
+                self.assertEqual(wire.line() + b"\r\n", GREETING)
+                if not at_once:
+                    self.assertTrue(wire.ask(b"STLS").startswith(b"+OK begin TLS"))
+                    wire.starttls(context)
+                for said, answered in self.conversation(name)[1:]:
+                    wire.send(said)
+                    got = b""
+                    while len(got) < len(answered):
+                        got += wire.receive()
+                    self.assertEqual(got, answered)
+                self.assertEqual(wire.rest(), b"")
+
+        running = [
+            deferToThread(session, name, bool(at % 2), trusting(authority))
+            for at, name in enumerate(list(self.messages)[:6])
+        ]
+        for one in running:
+            await one
