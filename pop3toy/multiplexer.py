@@ -41,6 +41,9 @@ class Multiplexer(_PollLikeMixin, _DisconnectSelectableMixin):
     :param reactor: does all the rest; must be able to watch descriptors
         (``IReactorFDSet``).
 
+    To embed it: ``turns = Multiplexer(reactor)``, listen with ``serverFromString(turns, ...)``,
+    and tell the factory, ``POP3Factory(reactor, ..., turns=turns)``.
+
     It holds a descriptor and is known to the reactor only while it watches something.
     """
 
@@ -99,12 +102,13 @@ class Multiplexer(_PollLikeMixin, _DisconnectSelectableMixin):
         if self._epoll is None:
             self._epoll = select.epoll()
             self._reactor.addReader(self)
-        purpose.add(number)
         if number in self._watched:
             self._epoll.modify(number, select.EPOLLIN | select.EPOLLOUT)
         else:
             self._epoll.register(number, select.EPOLLIN if purpose is self._reads else select.EPOLLOUT)
             self._watched[number] = selectable
+        # Not before the system has agreed.
+        purpose.add(number)
 
     def _forget(self, selectable: Any, purpose: set[int]) -> None:
         # -1 once it is closed, when nobody watches it any more.
@@ -145,11 +149,11 @@ class Multiplexer(_PollLikeMixin, _DisconnectSelectableMixin):
         """Somebody is ready: hear all who are, then do what was postponed."""
         assert self._epoll is not None
         watched = self._watched
-        ready = [(watched[number], number, events) for number, events in self._epoll.poll(0, CROWD)]
+        ready = [(watched.get(number), number, events) for number, events in self._epoll.poll(0, CROWD)]
         self._crowded = len(ready) > 1
         for selectable, number, events in ready:
             # One may have ended another, and a new one may have its number.
-            if watched.get(number) is selectable:
+            if selectable is not None and watched.get(number) is selectable:
                 try:
                     self._doReadOrWrite(selectable, number, events)
                 except Exception:

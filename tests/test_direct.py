@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import socket
+import weakref
 from typing import Any
 
 from twisted.internet import tcp
@@ -223,6 +225,19 @@ class SessionTests(SynchronousTestCase):
         self.assertTrue(answers.endswith(b"\r\nx\r\n.\r\n+OK bye\r\n"), answers)
         self.assertEqual(self.mailbox.released, 1)
         self.assert_over()
+
+    def test_freed_at_once(self) -> None:
+        """A session that is over leaves nothing to the garbage collector."""
+        if gc.isenabled():
+            self.addCleanup(gc.enable)
+        gc.disable()
+        client, transport = self.connected()
+        protocol = weakref.ref(transport.protocol)
+        client.sendall(b"USER ann\r\nPASS pass\r\nRETR 1\r\nQUIT\r\n")
+        transport.doRead()
+        self.assertTrue(self.sent_to_the_end(client).endswith(b"+OK bye\r\n"))
+        del transport
+        self.assertIsNone(protocol())
 
     def test_one_by_one(self) -> None:
         """The same from a client that waits for each answer."""
