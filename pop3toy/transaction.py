@@ -42,14 +42,16 @@ def uidl(session: Session, command: Command) -> Reply:
 
 def retr(session: Session, command: Command) -> MaybeDeferred[Reply]:
     """RETR: a whole message."""
-    entry = session.maildrop.entry(cast(int, command.args[0]))
+    uid, octets = session.maildrop.entry(cast(int, command.args[0]))
+    body = _mailbox(session).read(uid)
+    if is_deferred(body):
+        return body.addCallback(lambda body: _whole(session, octets, body))
+    return _whole(session, octets, body)
 
-    def reply(body: MessageBody) -> Reply:
-        session.record.retrieved += 1
-        return Message(f"{entry.octets} octets", body)
 
-    body = _mailbox(session).read(entry.uid)
-    return body.addCallback(reply) if is_deferred(body) else reply(body)
+def _whole(session: Session, octets: int, body: MessageBody) -> Reply:
+    session.record.retrieved += 1
+    return Message(f"{octets} octets", body)
 
 
 def top(session: Session, command: Command) -> MaybeDeferred[Reply]:

@@ -15,7 +15,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.errors import StoreTrouble
-from pop3toy.stores.maildir_folders import PATIENCE, Location, locate_all, look
+from pop3toy.stores.maildir_folders import PATIENCE, locate_all, look
 from pop3toy.stores.maildir_scan import Snapshot, Uncounted, scan
 
 from .corpus import awkward_messages, fill_maildir, make_maildir
@@ -84,8 +84,8 @@ class ListingTests(Scanned):
         self.put("new/2.b:2,")
         snapshot = self.scan()
         self.assertEqual([b"1.a", b"2.b", b"3.c", b"4.d"], [entry.uid for entry in snapshot.listing])
-        self.assertEqual(Location("cur", "1.a:2,S"), snapshot.location(b"1.a"))
-        self.assertEqual(Location("new", "2.b:2,"), snapshot.locations[1])
+        self.assertEqual("cur/1.a:2,S", snapshot.paths[snapshot.position(b"1.a")])
+        self.assertEqual("new/2.b:2,", snapshot.paths[1])
 
     def test_no_messages(self) -> None:
         """tmp/, dot files, folders, sub-folders, FIFOs, sockets, devices and files beside are no messages."""
@@ -201,7 +201,7 @@ class ListingTests(Scanned):
             [len(one.message.wire) for one in stored], [entry.octets for entry in snapshot.listing]
         )
         self.assertEqual(
-            [one.path.name for one in stored], [location.name for location in snapshot.locations]
+            [one.path.name for one in stored], [path.partition("/")[2] for path in snapshot.paths]
         )
 
 

@@ -55,10 +55,8 @@ def stored_messages(paths: MaildirPaths, user: str) -> Sequence[StoredMessage]:
         os.close(maildir)
     folder = Path(paths.path(user))
     return [
-        StoredMessage(
-            number, entry.uid.decode("ascii"), entry.octets, folder / location.folder / location.name
-        )
-        for number, (entry, location) in enumerate(zip(snapshot.listing, snapshot.locations, strict=True), 1)
+        StoredMessage(number, entry.uid.decode("ascii"), entry.octets, folder / path)
+        for number, (entry, path) in enumerate(zip(snapshot.listing, snapshot.paths, strict=True), 1)
     ]
 
 

@@ -78,15 +78,16 @@ class FileBody:
             self.done = True
             return b""
         if _NOWAIT is not None:
+            place = _SCRATCH[:wanted]
             try:
-                count = os.preadv(self._fd, (_SCRATCH[:wanted],), self._at, _NOWAIT)
+                count = os.preadv(self._fd, (place,), self._at, _NOWAIT)
             except BlockingIOError:
                 pass
             except OSError as error:
                 if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
                     raise _unreadable(error) from error
             else:
-                return self._took(bytes(_SCRATCH[:count]))
+                return self._took(bytes(place if count == wanted else place[:count]))
         self._reading = True
         read = self._run_in_thread(os.pread, self._fd, wanted, self._at)
         return read.addBoth(self._read_in_thread)

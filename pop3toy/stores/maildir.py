@@ -16,6 +16,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred
@@ -29,7 +30,7 @@ from ..threads import RunInThread
 from . import maildir_sizes
 from .directory_syncs import fsync_names
 from .filebody import OPEN_FLAGS, FileBody
-from .maildir_folders import Location, Stamp, locate_all, look, open_folder
+from .maildir_folders import Stamp, locate_all, look, open_folder
 from .maildir_names import base_name
 from .maildir_paths import MaildirPaths, explained
 from .maildir_scan import Snapshot, Uncounted, scan
@@ -186,8 +187,8 @@ class _Maildir:
         # Folders are opened when the first message is read, once a session: a
         # folder that is replaced by a link meanwhile leads nowhere.
         self._folders: dict[str, int] = {}
-        # Where messages are, as far as it is known to be elsewhere than in the snapshot.
-        self._moved: dict[str, Location] | None = None
+        # Where messages are, by base name, as far as it is known to be elsewhere than in the snapshot.
+        self._moved: dict[str, str] | None = None
         self._moved_stamp: Stamp | None = None
         self._corrected = False
         # What still runs in a thread and needs the descriptors.
@@ -197,47 +198,44 @@ class _Maildir:
     # -- reading -----------------------------------------------------------------
 
     def read(self, uid: bytes) -> MaybeDeferred[MessageBody]:
-        location = self._location(uid)
+        at = self._snapshot.position(uid)
+        path = self._path(at)
         try:
-            return self._body(uid, location)
+            return self._body(at, path)
         except FileNotFoundError:
             # Renamed by another program (flags), or gone.
-            looking = self._in_thread(self._look_again, location)
-            return looking.addCallback(lambda found: self._body_if_found(uid, found))
+            looking = self._in_thread(self._look_again, path)
+            return looking.addCallback(lambda found: self._body_if_found(at, found))
 
-    def _body_if_found(self, uid: bytes, location: Location | None) -> MessageBody:
+    def _body_if_found(self, at: int, path: str | None) -> MessageBody:
         # After the release the descriptors may be somebody else's.
-        if location is not None and not self._released:
+        if path is not None and not self._released:
             try:
-                return self._body(uid, location)
+                return self._body(at, path)
             except FileNotFoundError:
                 pass
         raise MessageGone
 
-    def _location(self, uid: bytes) -> Location:
-        location = self._snapshot.location(uid)
+    def _path(self, at: int) -> str:
+        """Where a message is, as far as is known."""
+        path = self._snapshot.paths[at]
         if self._moved is not None:
-            base = base_name(location.name)
+            base = base_name(path)
             if base not in self._snapshot.twins:
-                return self._moved.get(base, location)
-        return location
+                return self._moved.get(base, path)
+        return path
 
-    def _body(self, uid: bytes, location: Location) -> MessageBody:
+    def _body(self, at: int, path: str) -> MessageBody:
+        folder, _, name = path.partition("/")
         try:
-            fd = os.open(location.name, OPEN_FLAGS, dir_fd=self._folder(location.folder))
+            fd = os.open(name, OPEN_FLAGS, dir_fd=self._folder(folder))
         except FileNotFoundError:
             raise
         except OSError as error:
             raise StoreTrouble(
-                "message cannot be read at the moment",
-                detail=f"message {f'{location.folder}/{location.name}'!r}: {explained(error)}",
+                "message cannot be read at the moment", detail=f"message {path!r}: {explained(error)}"
             ) from error
-        return FileBody(
-            fd,
-            self._run_in_thread,
-            self._snapshot.listing.each[self._snapshot.position(uid)],
-            lambda octets: self._measured(uid, octets),
-        )
+        return FileBody(fd, self._run_in_thread, self._snapshot.listing.each[at], partial(self._measured, at))
 
     def _folder(self, name: str) -> int:
         fd = self._folders.get(name)
@@ -245,9 +243,9 @@ class _Maildir:
             fd = self._folders[name] = open_folder(self._fd, name)
         return fd
 
-    def _look_again(self, location: Location) -> Location | None:
+    def _look_again(self, path: str) -> str | None:
         """Where a message is now that is not where it was.  Runs in a thread."""
-        base = base_name(location.name)
+        base = base_name(path)
         if base in self._snapshot.twins:
             return None
         stamp = look(self._fd)
@@ -255,10 +253,10 @@ class _Maildir:
             self._moved, self._moved_stamp = locate_all(self._fd), stamp
         return self._moved.get(base)
 
-    def _measured(self, uid: bytes, octets: int) -> None:
+    def _measured(self, at: int, octets: int) -> None:
         """What went out was counted; if it was announced wrongly, know better next time."""
         snapshot = self._snapshot
-        announced = snapshot.entry(uid).octets
+        uid, announced = snapshot.listing[at]
         if snapshot.measured.get(uid) == octets:
             return
         log.warn(
@@ -268,7 +266,7 @@ class _Maildir:
             octets=octets,
             announced=announced,
         )
-        if base_name(snapshot.location(uid).name) in snapshot.twins:
+        if base_name(snapshot.paths[at]) in snapshot.twins:
             # Its unique-id can be the other's tomorrow.
             return
         snapshot.measured[uid] = octets
@@ -280,9 +278,9 @@ class _Maildir:
     def remove(self, uids: Sequence[bytes]) -> MaybeDeferred[None]:
         if not uids:
             return None
-        return self._in_thread(self._remove, [self._location(uid) for uid in uids])
+        return self._in_thread(self._remove, [self._path(self._snapshot.position(uid)) for uid in uids])
 
-    def _remove(self, doomed: list[Location]) -> None:
+    def _remove(self, doomed: list[str]) -> None:
         """Unlink, then make it durable.  Runs in a thread."""
         failed: list[str] = []
         touched: set[str] = set()
@@ -290,12 +288,12 @@ class _Maildir:
         linked = self._snapshot.linked
         if linked:
             # They have another name each, which is looked for like one that was renamed.
-            missing += [one for one in doomed if base_name(one.name) in linked and one not in missing]
+            missing += [one for one in doomed if base_name(one) in linked and one not in missing]
         for _ in range(SEARCHES):
             if not missing:
                 break
             try:
-                found = [at for location in missing if (at := self._look_again(location)) is not None]
+                found = [now for path in missing if (now := self._look_again(path)) is not None]
             except StoreTrouble as error:
                 failed.append(error.detail)
                 break
@@ -316,15 +314,16 @@ class _Maildir:
             trouble.removed = max(len(doomed) - len(failed), 0)
             raise trouble
 
-    def _unlink(self, doomed: list[Location], touched: set[str], failed: list[str]) -> list[Location]:
+    def _unlink(self, doomed: list[str], touched: set[str], failed: list[str]) -> list[str]:
         """Unlink each; return those that are not where they were."""
         missing = []
-        for location in doomed:
+        for path in doomed:
+            folder, _, name = path.partition("/")
             try:
-                os.unlink(location.name, dir_fd=self._folder(location.folder))
-                touched.add(location.folder)
+                os.unlink(name, dir_fd=self._folder(folder))
+                touched.add(folder)
             except FileNotFoundError:
-                missing.append(location)
+                missing.append(path)
             except OSError as error:
                 failed.append(explained(error))
         return missing

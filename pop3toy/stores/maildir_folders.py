@@ -16,7 +16,7 @@ from ..errors import StoreTrouble
 from .maildir_names import base_name
 from .maildir_paths import explained
 
-__all__ = ["PATIENCE", "Files", "Location", "Stamp", "list_files", "locate_all", "look", "open_folder"]
+__all__ = ["PATIENCE", "Files", "Stamp", "list_files", "locate_all", "look", "open_folder"]
 
 #: The folders that hold messages.  ``new`` is read first: a message that another
 #: program moves to ``cur`` in the meantime is then seen twice, not missed.
@@ -43,19 +43,6 @@ class Stamp(NamedTuple):
     def changed(self) -> int:
         """The latest of the times, in nanoseconds."""
         return max(self.new_modified, self.new_changed, self.cur_modified, self.cur_changed)
-
-
-class Location(NamedTuple):
-    """Where a message's file was seen."""
-
-    folder: str
-    name: str
-
-    @classmethod
-    def of(cls, path: str) -> Location:
-        """From a path such as ``cur/1700000000.M1P1.host:2,S``."""
-        folder, _, name = path.partition("/")
-        return cls(folder, name)
 
 
 def look(maildir: int) -> Stamp:
@@ -124,6 +111,7 @@ def _file_paths(maildir: int, folder: str) -> list[str]:
 class Files(NamedTuple):
     """The message files of a Maildir, by base name."""
 
+    #: Such as ``cur/1700000000.M1P1.host:2,S``.
     paths: dict[str, str]
     #: All messages of each base name that more than one has, in an order that
     #: stays when flags change: by the time of delivery, as far as the file tells it.
@@ -168,7 +156,8 @@ def _list_once(maildir: int) -> tuple[dict[str, str], dict[str, list[str]], set[
         count += len(listed)
         if len(paths) + len(found) < count or not paths.keys().isdisjoint(found):
             return _list_doubles(maildir)
-        paths.update(found)
+        # Mostly one of the two has all, or next to nothing.
+        paths = paths | found if paths else found
     return paths, {}, set()
 
 
@@ -177,7 +166,7 @@ def _list_doubles(maildir: int) -> tuple[dict[str, str], dict[str, list[str]], s
     found: dict[str, list[str]] = {}
     for folder in FOLDERS:
         for path in _file_paths(maildir, folder):
-            found.setdefault(base_name(Location.of(path).name), []).append(path)
+            found.setdefault(base_name(path), []).append(path)
     paths = {}
     twins = {}
     linked = set()
@@ -209,12 +198,12 @@ def _identity(maildir: int, path: str) -> tuple[int, int] | None:
     return status.st_mtime_ns, status.st_ino
 
 
-def locate_all(maildir: int) -> dict[str, Location]:
-    """Where each message is now, by base name; without those whose base name is not unique.
+def locate_all(maildir: int) -> dict[str, str]:
+    """The path of each message now, by base name; without those whose base name is not unique.
 
     :raises pop3toy.errors.StoreTrouble: if the Maildir cannot be read.
     """
     files = list_files(maildir)
     for base in files.twins:
         files.paths.pop(base, None)
-    return {base: Location.of(path) for base, path in files.paths.items()}
+    return files.paths

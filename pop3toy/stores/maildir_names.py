@@ -29,9 +29,12 @@ _WIRE_SIZE = re.compile(r",W=([0-9]{1,15})(?=,|\Z)")
 _WIRE_SIZES = re.compile(r",W=([0-9]{1,15})(?:,[^/]*+)?+/")
 
 
-def base_name(name: str) -> str:
-    """A file's name without its flags: what stays when another program marks it as read."""
-    return name.partition(":")[0]
+def base_name(path: str) -> str:
+    """A file's name without its flags: what stays when another program marks it as read.
+
+    :param path: a name, or one with its folder such as ``cur/1700000000.M1P1.host:2,S``.
+    """
+    return path[path.find("/") + 1 :].partition(":")[0]
 
 
 class BaseNames:

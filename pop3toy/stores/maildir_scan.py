@@ -14,10 +14,9 @@ from collections.abc import Callable, Sequence
 from twisted.logger import Logger
 
 from .. import limits
-from ..interfaces import Entry
 from ..maildrop import Listing
 from ..wire import Encoder
-from .maildir_folders import PATIENCE, Files, Location, Stamp, list_files
+from .maildir_folders import PATIENCE, Files, Stamp, list_files
 from .maildir_names import BaseNames
 from .maildir_paths import explained
 
@@ -61,19 +60,6 @@ class Snapshot:
         self.stamp = stamp
         self.trusted = trusted
         self._positions: dict[bytes, int] | None = None
-
-    @property
-    def locations(self) -> list[Location]:
-        """Where each message was, in the order of the listing."""
-        return [Location.of(path) for path in self.paths]
-
-    def location(self, uid: bytes) -> Location:
-        """Where a message was."""
-        return Location.of(self.paths[self.position(uid)])
-
-    def entry(self, uid: bytes) -> Entry:
-        """What was announced of a message."""
-        return self.listing[self.position(uid)]
 
     def position(self, uid: bytes) -> int:
         """At which place of the listing a message is."""
