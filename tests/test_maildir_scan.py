@@ -190,8 +190,7 @@ class ListingTests(Scanned):
         self.assertEqual(10, len(snapshot.listing))
         for entry in snapshot.listing:
             self.assertRegex(entry.uid, rb"\A[\x21-\x7e]{1,70}\Z")
-            location = snapshot.location(entry.uid)
-            self.assertTrue((self.maildir / location.folder / location.name).is_file())
+            self.assertTrue((self.maildir / snapshot.paths[snapshot.position(entry.uid)]).is_file())
 
     def test_corpus(self) -> None:
         """Names of every delivery program: the order is that of delivery, octets are exact."""
