@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -9,12 +11,13 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.application.service import Application, IService
-from twisted.logger import FileLogObserver, ILogObserver, LogLevel, formatTime
+from twisted.logger import ILogObserver, LogLevel, formatTime
 from twisted.logger import formatEventAsClassicLogText as classic
+from twisted.python import threadable
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy.log_lines import FastLines, set_observer
+from pop3toy.log_lines import FastLines, LinesInTurn, set_observer
 from pop3toy.service import OrderedService
 
 TEXTS = st.text(st.sampled_from("ab {}\n\t'é\x00"), max_size=12)
@@ -54,6 +57,94 @@ class FastLinesTests(SynchronousTestCase):
         self.assertEqual(fast(event), ordinary(event))
 
 
+class Writes(StringIO):
+    """A file that remembers what each call wrote, once it was flushed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[str] = []
+
+    def flush(self) -> None:
+        """What was written since the last time is a piece."""
+        self.pieces.append(self.getvalue())
+        self.seek(0)
+        self.truncate()
+
+
+class FakeTurns:
+    """Turns that a test begins and ends."""
+
+    def __init__(self) -> None:
+        self.crowded = False
+        self.postponed: list[Callable[[], object]] = []
+
+    def postpone(self, call: Callable[[], object]) -> bool:
+        """See :class:`pop3toy.interfaces.Turns`."""
+        if self.crowded:
+            self.postponed.append(call)
+        return self.crowded
+
+    def end(self) -> None:
+        """All have been heard."""
+        self.crowded = False
+        postponed, self.postponed = self.postponed, []
+        for call in postponed:
+            call()
+
+
+class LinesInTurnTests(SynchronousTestCase):
+    """When lines are written."""
+
+    def setUp(self) -> None:
+        """An observer in the reactor's thread, which is this one."""
+        self.patch(threadable, "ioThread", threadable.getThreadID())
+        self.out, self.turns = Writes(), FakeTurns()
+        self.observer = LinesInTurn(self.out, lambda event: event["line"], self.turns)
+
+    def test_alone(self) -> None:
+        """A line that comes alone is written at once, and one that is none not at all."""
+        self.observer({"line": "one\n"})
+        self.observer({"line": None})
+        self.observer({"line": ""})
+        self.assertEqual(["one\n"], self.out.pieces)
+
+    def test_one_turn(self) -> None:
+        """The lines of one turn are written at its end, in their order, in one piece."""
+        self.turns.crowded = True
+        for line in ("one\n", "two\n", "three\n"):
+            self.observer({"line": line})
+        self.assertEqual([], self.out.pieces)
+        self.turns.end()
+        self.observer({"line": "four\n"})
+        self.assertEqual(["one\ntwo\nthree\n", "four\n"], self.out.pieces)
+
+    def test_turn_without_end(self) -> None:
+        """Should a turn never come to its end, the next line brings those with it that waited."""
+        self.turns.crowded = True
+        self.observer({"line": "one\n"})
+        self.turns.crowded = False
+        self.observer({"line": "two\n"})
+        self.assertEqual(["one\ntwo\n"], self.out.pieces)
+
+    def test_other_threads(self) -> None:
+        """What another thread says in the middle of a turn is written at once, and never put off."""
+        self.turns.crowded = True
+        self.observer({"line": "one\n"})
+        thread = threading.Thread(target=self.observer, args=({"line": "elsewhere\n"},))
+        thread.start()
+        thread.join()
+        self.assertEqual(["elsewhere\n"], self.out.pieces)
+        self.turns.end()
+        self.assertEqual(["elsewhere\n", "one\n"], self.out.pieces)
+
+    def test_without_turns(self) -> None:
+        """A server without a multiplexer writes each line at once."""
+        observer = LinesInTurn(self.out, lambda event: event["line"], None)
+        observer({"line": "one\n"})
+        observer({"line": "two\n"})
+        self.assertEqual(["one\n", "two\n"], self.out.pieces)
+
+
 class ObserverTests(SynchronousTestCase):
     """What twistd finds at an application."""
 
@@ -68,7 +159,7 @@ class ObserverTests(SynchronousTestCase):
         """Where twistd would write a text file, it writes the same file the short way."""
         path = Path(self.mktemp())
         observer = self.observer(nodaemon=True, logfile=str(path))
-        self.assertIs(type(observer), FileLogObserver)
+        self.assertIs(type(observer), LinesInTurn)
         event = {"log_format": "{text}", "text": "login", "log_time": 1.5, "log_system": "a"}
         observer(event)
         observer({"log_format": "other"})

@@ -72,7 +72,7 @@ def assemble(options: Options, reactor: Any, premises: Premises) -> OrderedServi
     Its parts are started in the order in which they are added here, and
     stopped in the other.
     """
-    server = OrderedService(partial(set_observer, twistd=options.twistd))
+    server = OrderedService(partial(set_observer, twistd=options.twistd, turns=premises.turns))
     ProcessTuning().setServiceParent(server)
     StopSignals(reactor).setServiceParent(server)
     ports = Ports(options, premises.listening, server)
