@@ -160,6 +160,47 @@ class UniqueIdTests(SynchronousTestCase):
         self.assertEqual(wire_sizes(names), wire_sizes([*names, "out of\tthe ordinary"])[:-1])
 
 
+FLAGS = st.sampled_from(["", ":2,", ":2,S", ":1,x:y"])
+
+
+class FileNamesTests(SynchronousTestCase):
+    """Names of files, with their flags, all in one go."""
+
+    @given(st.lists(st.tuples(ORDINARY | STRANGE, FLAGS), max_size=8))
+    def test_same(self, files: list[tuple[str, str]]) -> None:
+        """What is told of sorted file names is told of their base names, or nothing is."""
+        names = sorted(name + flags for name, flags in files)
+        told = BaseNames.of_files(names)
+        if told is not None:
+            others = BaseNames(map(base_name, names))
+            self.assertEqual(others.ordered, told.ordered)
+            self.assertEqual(others.ordered, list(map(base_name, names)))
+            self.assertEqual(others.unique_ids(), told.unique_ids())
+            self.assertEqual(others.wire_sizes(), told.wire_sizes())
+
+    @given(st.lists(st.tuples(ORDINARY, FLAGS), unique_by=lambda file: file[0].lower(), max_size=8))
+    def test_ordinary(self, files: list[tuple[str, str]]) -> None:
+        """Of names as delivery programs make them it is told, if flags do not change their order."""
+        names = sorted(name + flags for name, flags in files)
+        bases = list(map(base_name, names))
+        self.assertEqual(bases == sorted(bases), BaseNames.of_files(names) is not None)
+
+    def test_others(self) -> None:
+        """Of others it is not: no time of ours in front, not ASCII, alike, in another order."""
+        for names in (
+            ["1.a"],
+            ["10000000000.a"],
+            ["1700000000.\xe9"],
+            ["1700000000.a", "1700000000.a:2,S"],
+            ["1700000000.A", "1700000000.a"],
+            ["1700000001.a", "1700000000.a"],
+            ["1700000000.a,S=1", "1700000000.a:2,S"],
+        ):
+            self.assertIsNone(BaseNames.of_files(names), names)
+        self.assertIsNotNone(BaseNames.of_files(["1700000000.a:2,S", "1700000000.b"]))
+        self.assertIsNotNone(BaseNames.of_files([]))
+
+
 class WireSizeTests(SynchronousTestCase):
     """``,W=``."""
 

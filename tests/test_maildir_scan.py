@@ -9,12 +9,16 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.errors import StoreTrouble
+from pop3toy.stores import maildir_scan
 from pop3toy.stores.maildir_folders import PATIENCE, locate_all, look
 from pop3toy.stores.maildir_scan import Snapshot, Uncounted, scan
 
@@ -204,6 +208,61 @@ class ListingTests(Scanned):
         )
 
 
+class ShortWayTests(Scanned):
+    """Most Maildirs are listed in a short way."""
+
+    def both_ways(self) -> list[Any]:
+        """All that is told by a scan as it is and by one without the short way."""
+        found = []
+        short = maildir_scan.list_by_name
+        for listing in (short, lambda maildir: None):
+            self.patch(maildir_scan, "list_by_name", listing)
+            it = self.scan()
+            found.append(
+                (list(it.listing), list(it.paths), it.measured, it.twins, it.linked, it.stamp, it.trusted)
+            )
+        self.patch(maildir_scan, "list_by_name", short)
+        return found
+
+    @given(
+        st.lists(
+            st.tuples(
+                st.sampled_from(["new", "cur"]),
+                st.sampled_from(["1700000000", "1700000001", "1"]),
+                st.sampled_from([".a", ".A", ".a,W=5", ".a,S=4,W=5", ".a\xe9", ".a b", "." + "b" * 70, ""]),
+                st.sampled_from(["", ":2,", ":2,S", ":1,x:y"]),
+            ),
+            max_size=6,
+        )
+    )
+    def test_same(self, files: list[tuple[str, str, str, str]]) -> None:
+        """Whatever the names are, it finds what the long way finds."""
+        for folder in ("new", "cur"):
+            for file in (self.maildir / folder).iterdir():
+                file.unlink()
+        for number, (folder, time, rest, flags) in enumerate(files):
+            self.put(f"{folder}/{time}{rest}{flags}", written=number)
+        short, long = self.both_ways()
+        self.assertEqual(long, short)
+
+    def test_is_taken(self) -> None:
+        """It is taken where names are as delivery programs make them, in whatever folders they are."""
+        self.patch(maildir_scan, "list_files", lambda maildir: self.fail("the long way"))
+        self.assertEqual([], list(self.scan().paths))
+        paths = [
+            "new/1700000000.M1P2.mail,S=1,W=3",
+            "cur/1700000000.M1P3.mail,S=1,W=3:2,S",
+            "new/1700000001.M1P3.mail",
+            "cur/1700000002.V10I2M3.Mail:2,",
+        ]
+        for path in paths:
+            self.put(path)
+        snapshot = self.scan()
+        self.assertEqual(paths, list(snapshot.paths))
+        self.assertEqual(paths[1:3], list(snapshot.paths[1:3]))
+        self.assertEqual(b"1700000000.M1P3.mail,S=1,W=3", snapshot.listing[1].uid)
+
+
 class OctetsTests(Scanned):
     """Where octets come from."""
 
@@ -292,7 +351,9 @@ class DoublesTests(Scanned):
 
             self.patch(os, "scandir", ordered)
             again = self.scan()
-            self.assertEqual((list(snapshot.listing), snapshot.paths), (list(again.listing), again.paths))
+            self.assertEqual(
+                (list(snapshot.listing), list(snapshot.paths)), (list(again.listing), list(again.paths))
+            )
 
     def test_flags_change_nothing(self) -> None:
         """Whatever becomes of their flags, each of two keeps its unique-id; no octets are remembered."""
@@ -342,6 +403,29 @@ class ChangingTests(Scanned):
         self.assertEqual(["cur/1.a:2,S", "new/2.b"], list(snapshot.paths))
         self.assertEqual(set(), snapshot.twins)
 
+    def test_moved_among_usual_names(self) -> None:
+        """So it is where all names are as usual, whichever way it moves."""
+        for old, new in (("new", "cur"), ("cur", "new")):
+            self.put(f"{old}/1700000000.a")
+            self.put("new/1700000002.b")
+            with self.between_listings(
+                lambda: None, self.rename(f"{old}/1700000000.a", f"{new}/1700000000.a")
+            ):
+                snapshot = self.scan()
+            self.assertEqual([f"{new}/1700000000.a", "new/1700000002.b"], list(snapshot.paths))
+            self.assertEqual((set(), set(), True), (snapshot.twins, snapshot.linked, snapshot.trusted))
+            (self.maildir / new / "1700000000.a").unlink()
+
+    def test_delivered_among_usual_names(self) -> None:
+        """A message that comes while they are listed is not missed."""
+        self.put("cur/1700000000.a")
+        nothing: Callable[[], object] = lambda: None  # noqa: E731
+        for path, changes in (("new/1700000001.b", 1), ("new/1700000002.b", 2)):
+            deliver = partial(self.put, path)
+            with self.between_listings(*[nothing, deliver][-changes:]):
+                snapshot = self.scan()
+            self.assertIn(path, list(snapshot.paths))
+
     def test_moved_back_to_new(self) -> None:
         """One that is moved back to new/, so that the first listing misses it, is found by the next."""
         self.put("cur/1.a:2,S")
@@ -363,11 +447,12 @@ class ChangingTests(Scanned):
             (self.maildir / "1.a").rename(self.maildir / "cur" / "1.a:2,")
             os.utime(self.maildir / "cur")
 
-        # It is there when the folder new/ is listed, and not when cur/ is: in every second listing.
+        # It is there when the folder new/ is listed, and not when cur/ is: in every second listing,
+        # the last of all among them.
         nothing: Callable[[], object] = lambda: os.utime(self.maildir / "cur")  # noqa: E731
-        changes: list[Callable[[], object]] = []
-        for number in range(PATIENCE):
-            changes += [show if number % 2 else nothing, hide if number % 2 == 0 else nothing]
+        changes: list[Callable[[], object]] = [nothing, nothing] * ((PATIENCE + 1) % 2)
+        for number in range(PATIENCE + PATIENCE % 2):
+            changes += [nothing, hide] if number % 2 else [show if number else nothing, nothing]
         with self.between_listings(*changes):
             snapshot = self.scan({b"1.a": 5})
         self.assertEqual([b"1.a", b"2.b,W=5"], [entry.uid for entry in snapshot.listing])

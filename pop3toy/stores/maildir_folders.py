@@ -10,13 +10,25 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import NamedTuple
+from bisect import bisect_left
+from collections.abc import Collection, Sequence
+from typing import NamedTuple, overload
 
 from ..errors import StoreTrouble
 from .maildir_names import base_name
 from .maildir_paths import explained
 
-__all__ = ["PATIENCE", "Files", "Stamp", "list_files", "locate_all", "look", "open_folder"]
+__all__ = [
+    "PATIENCE",
+    "Files",
+    "Paths",
+    "Stamp",
+    "list_by_name",
+    "list_files",
+    "locate_all",
+    "look",
+    "open_folder",
+]
 
 #: The folders that hold messages.  ``new`` is read first: a message that another
 #: program moves to ``cur`` in the meantime is then seen twice, not missed.
@@ -88,8 +100,8 @@ def open_folder(maildir: int, folder: str) -> int:
     return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=maildir)
 
 
-def _file_paths(maildir: int, folder: str) -> list[str]:
-    """The message files of a folder: regular files that do not begin with a dot.
+def _file_names(maildir: int, folder: str) -> list[str]:
+    """The message files of a folder, sorted: regular files that do not begin with a dot.
 
     :raises pop3toy.errors.StoreTrouble: if it cannot be read.
     """
@@ -97,15 +109,53 @@ def _file_paths(maildir: int, folder: str) -> list[str]:
         fd = open_folder(maildir, folder)
         try:
             with os.scandir(fd) as found:
-                return [
-                    f"{folder}/{item.name}"
-                    for item in found
-                    if item.is_file(follow_symlinks=False) and item.name[0] != "."
-                ]
+                names = [item.name for item in found if item.is_file(follow_symlinks=False)]
         finally:
             os.close(fd)
     except OSError as error:
         raise StoreTrouble(detail=f"folder {folder}/ of a Maildir: {explained(error)}") from error
+    names.sort()
+    # The slash, which no name holds, comes next to the dot.
+    del names[bisect_left(names, ".") : bisect_left(names, "/")]
+    return names
+
+
+class Paths(Sequence[str]):
+    """The paths of message files, such as ``cur/1700000000.M1P1.host:2,S``, made when somebody asks.
+
+    :param names: the files' names.
+    :param new: those that are in ``new``; the others are in ``cur``.
+    """
+
+    def __init__(self, names: Sequence[str], new: Collection[str]) -> None:
+        self.names = names
+        self._new = new
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        if isinstance(index, slice):
+            return Paths(self.names[index], self._new)
+        name = self.names[index]
+        return f"new/{name}" if name in self._new else f"cur/{name}"
+
+
+def list_by_name(maildir: int) -> tuple[Paths, Stamp] | None:
+    """The message files that are there now, sorted by their names.
+
+    :return: ``None`` if something changed meanwhile.
+    :raises pop3toy.errors.StoreTrouble: if the Maildir cannot be read.
+    """
+    stamp = look(maildir)
+    new, cur = (_file_names(maildir, folder) for folder in FOLDERS)
+    if look(maildir) != stamp:
+        return None
+    return Paths(sorted(new + cur), frozenset(new)), stamp
 
 
 class Files(NamedTuple):
@@ -147,9 +197,9 @@ def _list_once(maildir: int) -> tuple[dict[str, str], dict[str, list[str]], set[
     paths: dict[str, str] = {}
     count = 0
     for folder in FOLDERS:
-        # Sorted here, names are almost in the order of their base names, and need no
-        # second look for it: a twelfth of the time.
-        listed = sorted(_file_paths(maildir, folder))
+        # Sorted, names are almost in the order of their base names, and need no second
+        # look for it: a twelfth of the time.
+        listed = [f"{folder}/{name}" for name in _file_names(maildir, folder)]
         start = len(folder) + 1
         # base_name() written out: a call for each of 100,000 names is a tenth of the time.
         found = {path[start:].partition(":")[0]: path for path in listed}
@@ -165,8 +215,8 @@ def _list_doubles(maildir: int) -> tuple[dict[str, str], dict[str, list[str]], s
     """As ``_list_once``, for a Maildir in which base names come up twice."""
     found: dict[str, list[str]] = {}
     for folder in FOLDERS:
-        for path in _file_paths(maildir, folder):
-            found.setdefault(base_name(path), []).append(path)
+        for name in _file_names(maildir, folder):
+            found.setdefault(base_name(name), []).append(f"{folder}/{name}")
     paths = {}
     twins = {}
     linked = set()

@@ -12,12 +12,14 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 from .. import limits
 from ..wire import uid_is_valid
 
 __all__ = ["BaseNames", "base_name"]
 
+_FLAGS = re.compile(r":[^/]*+")
 # The delivery time that a name begins with.
 _TIME = re.compile(r"[0-9]{1,18}(?=\.|\Z)")
 # From 2001 to 2286 it has ten digits, and names sort as their times do.
@@ -44,12 +46,41 @@ class BaseNames:
     """
 
     def __init__(self, bases: Iterable[str]) -> None:
-        self.ordered = sorted(bases)
-        self._joined = _joined(self.ordered)
+        ordered = sorted(bases)
+        self._joined = _joined(ordered)
         if not _ALL_OF_OUR_TIME.fullmatch(self._joined):
             # A stable sort: those of one time stay sorted by name.
-            self.ordered.sort(key=_time)
-            self._joined = _joined(self.ordered)
+            ordered.sort(key=_time)
+            self._joined = _joined(ordered)
+
+    @classmethod
+    def of_files(cls, names: Iterable[str]) -> BaseNames | None:
+        """Those of file names, with flags or without, in the order in which they are given.
+
+        It is for names as delivery programs make them, and takes half the time.
+
+        :return: ``None`` if delivery order is or may be another one, or if two are alike.
+        """
+        made = cls(())
+        made._joined = joined = _FLAGS.sub("", _joined(names))
+        # Octets sort as characters do, in ASCII.
+        if not (joined.isascii() and _ALL_OF_OUR_TIME.fullmatch(joined)):
+            return None
+        return made if made._encoded == sorted(made._encoded) and made._distinct else None
+
+    @cached_property
+    def ordered(self) -> list[str]:
+        """The names."""
+        return self._joined.split("/")[:-1]
+
+    @cached_property
+    def _encoded(self) -> list[bytes]:
+        return os.fsencode(self._joined).split(b"/")[:-1]
+
+    @cached_property
+    def _distinct(self) -> bool:
+        """Whether no two are alike, letter case aside."""
+        return len(set(os.fsencode(self._joined).lower().split(b"/"))) == len(self._encoded) + 1
 
     def unique_ids(self) -> list[bytes]:
         """The unique-id of each.
@@ -58,9 +89,8 @@ class BaseNames:
         later of two that are the same, or differ by case alone, gets a hash as
         well (RFC 1939 section 7).
         """
-        joined = os.fsencode(self._joined)
-        if _ALL_VALID.fullmatch(joined) and len(set(joined.lower().split(b"/"))) == len(self.ordered) + 1:
-            return joined.split(b"/")[:-1]
+        if _ALL_VALID.fullmatch(os.fsencode(self._joined)) and self._distinct:
+            return self._encoded
         uids = []
         taken: set[bytes] = set()
         for base in self.ordered:
@@ -79,7 +109,7 @@ class BaseNames:
         """The octets in wire form that each tells, or ``None``."""
         # At most one is found in a name, so as many as names means one in each.
         sizes = _WIRE_SIZES.findall(self._joined)
-        if len(sizes) == len(self.ordered):
+        if len(sizes) == len(self._encoded):
             return list(map(int, sizes))
         return [int(match[1]) if (match := _WIRE_SIZE.search(base)) else None for base in self.ordered]
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from twisted.logger import Logger
 
 from .. import limits
 from ..maildrop import Listing
 from ..wire import Encoder
-from .maildir_folders import PATIENCE, Files, Stamp, list_files
+from .maildir_folders import PATIENCE, Files, Stamp, list_by_name, list_files
 from .maildir_names import BaseNames
 from .maildir_paths import explained
 
@@ -95,10 +96,8 @@ def scan(
     """
     known: dict[bytes, int] = {}
     for turn in range(PATIENCE):
-        files = list_files(maildir)
-        further = [base for base, doubles in files.twins.items() for _ in doubles[1:]]
-        bases = BaseNames([*files.paths, *further])
-        paths: Sequence[str] = _paths(bases.ordered, files)
+        files = _listed(maildir)
+        bases, paths = files.bases, files.paths
         uids = bases.unique_ids()
         octets = bases.wire_sizes()
         if turn == 0:
@@ -140,11 +139,39 @@ def scan(
         Listing.of_columns(uids, [told for told in octets if told is not None]),
         paths,
         {uid: known[uid] for uid in uids if uid in known and uid not in forgotten} if known else {},
-        frozenset(files.twins),
-        frozenset(files.linked),
+        files.twins,
+        files.linked,
         files.stamp,
         trusted=files.steady and not vanished and not guessed and now - files.stamp.changed / 1e9 > tick,
     )
+
+
+class _Listed(NamedTuple):
+    """The files of a Maildir in delivery order; see :class:`~.maildir_folders.Files`."""
+
+    bases: BaseNames
+    paths: Sequence[str]
+    twins: frozenset[str]
+    linked: frozenset[str]
+    stamp: Stamp
+    steady: bool
+
+
+def _listed(maildir: int) -> _Listed:
+    """List it the short way if it holds still and all names are as usual.
+
+    A mailbox of 100,000 is opened in 180 ms that way and in 237 the long way.
+    """
+    if (found := list_by_name(maildir)) is not None:
+        paths, stamp = found
+        # No two of them are alike then, not even in letter case.
+        if (bases := BaseNames.of_files(paths.names)) is not None:
+            return _Listed(bases, paths, frozenset(), frozenset(), stamp, steady=True)
+    files = list_files(maildir)
+    further = [base for base, doubles in files.twins.items() for _ in doubles[1:]]
+    bases = BaseNames([*files.paths, *further])
+    twins, linked = frozenset(files.twins), frozenset(files.linked)
+    return _Listed(bases, _paths(bases.ordered, files), twins, linked, files.stamp, files.steady)
 
 
 def _paths(bases: list[str], files: Files) -> list[str]:
