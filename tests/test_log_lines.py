@@ -138,7 +138,7 @@ class LinesInTurnTests(SynchronousTestCase):
         self.assertEqual(["elsewhere\n", "one\n"], self.out.pieces)
 
     def test_without_turns(self) -> None:
-        """A server without a multiplexer writes each line at once."""
+        """A server without turns writes each line at once."""
         observer = LinesInTurn(self.out, lambda event: event["line"], None)
         observer({"line": "one\n"})
         observer({"line": "two\n"})

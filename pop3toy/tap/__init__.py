@@ -22,9 +22,9 @@ from ..factory import POP3Factory
 from ..interfaces import IDelivery, IMailStore
 from ..log_lines import set_observer
 from ..meters import LogMeter, SilentMeter
-from ..multiplexer import multiplexed
 from ..options import Options
 from ..process import ProcessTuning, StopSignals
+from ..reactor_turns import turns_of
 from ..service import OrderedService, ReloadService, TranscriptService
 from ..stores import hello
 from ..stores.maildir import MaildirStore
@@ -62,8 +62,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         from .supervised import supervised
 
         return supervised(options, reactor)
-    turns = multiplexed(reactor)
-    return assemble(options, reactor, alone(options, turns or reactor, server_tls(options), turns=turns))
+    return assemble(options, reactor, alone(options, reactor, server_tls(options), turns=turns_of(reactor)))
 
 
 def assemble(options: Options, reactor: Any, premises: Premises) -> OrderedService:
@@ -75,6 +74,8 @@ def assemble(options: Options, reactor: Any, premises: Premises) -> OrderedServi
     server = OrderedService(partial(set_observer, twistd=options.twistd, turns=premises.turns))
     ProcessTuning().setServiceParent(server)
     StopSignals(reactor).setServiceParent(server)
+    if premises.turns is not None:
+        premises.turns.setServiceParent(server)
     ports = Ports(options, premises.listening, server)
     toy = options.maildirs is None
     accounts = dict(options["user"])

@@ -15,8 +15,8 @@ from ..auth.counts import Heads
 from ..auth.crowd import Crowd
 from ..auth.neighbours import Neighbours
 from ..auth.shared_counts import Crowds, SharedCounts
-from ..multiplexer import multiplexed
 from ..options import Options
+from ..reactor_turns import turns_of
 from ..workers.sockets import Inheritance
 from ..workers.talk import COUNTS, REPORTS, SOCKETS, Brief, Report, Word
 from ..workers.worker import Lifeline, LogToSupervisor, Reports, read_line, read_octets
@@ -76,11 +76,10 @@ def _serve(brief: Brief, reports: Reports, reactor: Any) -> None:
 
     readers = crowd(counts.readers, Crowds.READERS)
     bringers = crowd(counts.bringers, Crowds.BRINGERS)
-    turns = multiplexed(reactor)
-    listening = Inheritance(turns or reactor, range(SOCKETS, SOCKETS + brief.sockets))
+    listening = Inheritance(reactor, range(SOCKETS, SOCKETS + brief.sockets))
     numbers = shared.numbers(brief.number)
     tls, renew = _tls(brief.material)
-    premises = Premises(listening, counts, readers, bringers, numbers, tls, turns, at_once=False)
+    premises = Premises(listening, counts, readers, bringers, numbers, tls, turns_of(reactor), at_once=False)
     server = assemble(options, reactor, premises)
     stopping = False
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..auth.counts import Counts, own_counts
 from ..auth.crowd import Crowd
-from ..interfaces import Turns
 from ..options import Options
+from ..reactor_turns import ReactorTurns
 from ..service import Reloadable
 from .access import crowd_limits
 
@@ -34,8 +34,8 @@ class Premises:
     numbers: Iterator[int]
     #: What TLS is made with, if there is TLS.
     tls: GivenTLS | None
-    #: Who hears the connections in turns, if ``listening`` does.
-    turns: Turns | None = None
+    #: The turns of its reactor, if it has any.
+    turns: ReactorTurns | None = None
     #: What is read again when it changes.
     reloads: Sequence[Reloadable] = ()
     #: Whether a file that cannot be used ends the start.  Not that of a worker:
@@ -44,7 +44,9 @@ class Premises:
     at_once: bool = True
 
 
-def alone(options: Options, listening: Any, tls: ServerTLS | None, *, turns: Turns | None = None) -> Premises:
+def alone(
+    options: Options, listening: Any, tls: ServerTLS | None, *, turns: ReactorTurns | None = None
+) -> Premises:
     """A process that shares nothing.
 
     :param tls: what its TLS is made with.

@@ -15,16 +15,18 @@ from typing import Any
 
 from twisted.internet import tcp
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol, IListeningPort, IReadDescriptor
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactor
 from twisted.internet.threads import deferToThread
+from twisted.python import context
 from twisted.python.failure import Failure
+from twisted.python.log import ILogContext
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
-from zope.interface.verify import verifyObject
 
 from pop3toy import POP3Factory, POP3Protocol, limits
 from pop3toy.auth.crowd import Crowd, CrowdLimits
@@ -33,7 +35,7 @@ from pop3toy.certificates import ServerTLS
 from pop3toy.direct import close
 from pop3toy.errors import AuthenticationFailed
 from pop3toy.interfaces import Login, MaybeDeferred, SessionRecord
-from pop3toy.multiplexer import CROWD, Multiplexer, multiplexed
+from pop3toy.reactor_turns import CROWD, ReactorTurns, turns_of
 
 from .pop3_world import (
     LOOPBACK,
@@ -57,21 +59,20 @@ BYE = b"+OK bye\r\n"
 BIG = bytes(range(256)) * (16 << 12)
 
 
-class Ground(Clock):
-    """The reactor beneath: a clock, and who is to be watched."""
+def a_reactor(case: SynchronousTestCase) -> Any:
+    """A reactor of a test's own, beside the one that runs; gone when the test is over."""
+    reactor = EPollReactor()
 
-    #: What Twisted's own way to take over a port looks at.
-    _supportedAddressFamilies = (socket.AF_INET, socket.AF_UNIX)
+    def clean_up() -> None:
+        for one in reactor.removeAll():
+            one.connectionLost(Failure(ConnectionDone()))
+        for one in list(reactor._internalReaders):
+            reactor.removeReader(one)
+            one.connectionLost(Failure(ConnectionDone()))
+        reactor._poller.close()
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.readers: list[object] = []
-
-    def addReader(self, reader: object) -> None:
-        self.readers.append(reader)
-
-    def removeReader(self, reader: object) -> None:
-        self.readers.remove(reader)
+    case.addCleanup(clean_up)
+    return reactor
 
 
 class Peer(Protocol):
@@ -112,16 +113,21 @@ class PatientPeer(Peer):
 
 
 class SocketCase(SynchronousTestCase):
-    """Sockets of loopback whose server's ends are watched by a multiplexer that the test calls."""
+    """Sockets of loopback whose server's ends are watched by a reactor that the test calls."""
 
     def setUp(self) -> None:
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(self.listening.close)
         self.listening.settimeout(DEADLINE)
-        self.ground = Ground()
-        self.mux = Multiplexer(self.ground)
-        self.addCleanup(self.mux.connectionLost, Failure(ConnectionDone()))
+        self.reactor = a_reactor(self)
+        self.turns = ReactorTurns(self.reactor)
+        self.turns.startService()
+        self.addCleanup(self.turns.stopService)
         self.events: list[Any] = []
+
+    def turn(self) -> None:
+        """One turn of the reactor, for whoever is ready now."""
+        self.reactor.iterate(0)
 
     def pair(self, protocol: Protocol) -> tuple[socket.socket, Any]:
         """A client's socket, and the server's transport with this protocol."""
@@ -137,11 +143,17 @@ class SocketCase(SynchronousTestCase):
     def accepts(self, protocol: Protocol) -> Any:
         """The server's transport for the client that has waited longest."""
         skt, address = self.listening.accept()
-        self.addCleanup(skt.close)
-        reactor: Any = self.mux
         port: Any = None
-        transport = tcp.Server(skt, protocol, address, port, 1, reactor)
+        transport = tcp.Server(skt, protocol, address, port, 1, self.reactor)
         protocol.makeConnection(transport)
+
+        def clean_up() -> None:
+            if transport.connected:
+                transport.stopReading()
+                transport.stopWriting()
+            skt.close()
+
+        self.addCleanup(clean_up)
         return transport
 
     def peer(
@@ -159,7 +171,7 @@ class SocketCase(SynchronousTestCase):
         def answer() -> None:
             self.events.append(("answered", peer.name))
 
-        self.events.append(("postponed", self.mux.postpone(answer)))
+        self.events.append(("postponed", self.turns.postpone(answer)))
 
     def wait(self, *transports: Any, events: int = select.POLLIN) -> None:
         """Until all of these have something to tell, as the system sees it."""
@@ -169,31 +181,34 @@ class SocketCase(SynchronousTestCase):
             self.assertTrue(poll.poll(DEADLINE * 1000), "nothing comes")
 
     def calls(self) -> bool:
-        """Whether the multiplexer would be called by the reactor now."""
+        """Whether anybody is ready, as the reactor sees it."""
         poll = select.poll()
-        poll.register(self.mux.fileno(), select.POLLIN)
+        poll.register(self.reactor._poller.fileno(), select.POLLIN)
         return bool(poll.poll(0))
 
+    def watched(self) -> int:
+        """How many connections and ports the reactor watches."""
+        return len(self.reactor._selectables) - len(self.reactor._internalReaders)
+
     def called_until(self, condition: Callable[[], bool]) -> None:
-        """Call the multiplexer, as the reactor would, until a condition holds."""
+        """Turn by turn until a condition holds."""
         deadline = time.monotonic() + DEADLINE
         while not condition():
             self.assertLess(time.monotonic(), deadline, "it goes on for ever")
-            self.mux.doRead()
+            self.turn()
 
     def named(self, what: str) -> list[int]:
         """Whom something happened to, in order."""
         return [name for event, name in self.events if event == what]
 
     def received(self, client: socket.socket, count: int) -> bytes:
-        """So many octets that come to a client, while the multiplexer is called all the time."""
+        """So many octets that come to a client, turn by turn."""
         client.setblocking(False)
         got = bytearray()
         deadline = time.monotonic() + DEADLINE
         while len(got) < count:
             self.assertLess(time.monotonic(), deadline, f"only {len(got)} octets")
-            if self.ground.readers:
-                self.mux.doRead()
+            self.turn()
             try:
                 got += client.recv(1 << 20)
             except BlockingIOError:
@@ -215,7 +230,7 @@ class TurnTests(SocketCase):
         for client, _, _ in peers:
             client.sendall(b"x")
         self.wait(*(transport for _, transport, _ in peers))
-        self.mux.doRead()
+        self.turn()
         self.assertEqual(
             [event for event, _ in self.events], ["heard", "postponed"] * 5 + ["answered"] * 5, self.events
         )
@@ -230,8 +245,8 @@ class TurnTests(SocketCase):
             for client, _, _ in peers:
                 client.sendall(b"x")
             self.wait(*(transport for _, transport, _ in peers))
-            self.mux.doRead()
-        self.mux.doRead()
+            self.turn()
+        self.turn()
         self.assertEqual(sorted(self.named("answered")), [1, 1, 1, 2, 2, 2])
 
     def test_alone(self) -> None:
@@ -240,31 +255,31 @@ class TurnTests(SocketCase):
         self.peer()
         client.sendall(b"x")
         self.wait(transport)
-        self.mux.doRead()
+        self.turn()
         self.assertEqual(self.events, [("heard", 1), ("postponed", False)])
 
     def test_nobody(self) -> None:
         """Being called when nobody is ready does no harm."""
         self.peer()
-        self.mux.doRead()
+        self.turn()
         self.assertEqual(self.events, [])
 
     def test_outside(self) -> None:
         """Outside of a turn nothing is postponed: before it, after it, and from what was postponed."""
-        self.assertFalse(self.mux.postpone(self.fail))
+        self.assertFalse(self.turns.postpone(self.fail))
         found: list[bool] = []
 
         def does(peer: Peer) -> None:
-            self.assertTrue(self.mux.postpone(lambda: found.append(self.mux.postpone(self.fail))))
+            self.assertTrue(self.turns.postpone(lambda: found.append(self.turns.postpone(self.fail))))
 
         peers = [self.peer(does) for _ in range(2)]
         for client, _, _ in peers:
             client.sendall(b"x")
         self.wait(*(transport for _, transport, _ in peers))
-        self.mux.doRead()
+        self.turn()
         self.assertEqual(found, [False, False])
-        self.assertFalse(self.mux.postpone(self.fail))
-        self.mux.doRead()
+        self.assertFalse(self.turns.postpone(self.fail))
+        self.turn()
 
     def test_crowd(self) -> None:
         """So many are heard in one go, the rest in the next."""
@@ -272,13 +287,13 @@ class TurnTests(SocketCase):
         for client, _, _ in peers:
             client.sendall(b"x")
         self.wait(*(transport for _, transport, _ in peers))
-        self.mux.doRead()
+        self.turn()
         self.assertEqual(len(set(self.named("heard"))), CROWD)
         self.assertEqual(self.named("answered"), self.named("heard"))
-        self.mux.doRead()
+        self.turn()
         self.assertEqual(sorted(self.named("heard")), list(range(1, CROWD + 7)))
         self.assertEqual(self.named("answered"), self.named("heard"))
-        self.mux.doRead()
+        self.turn()
         self.assertEqual(len(self.events), 3 * (CROWD + 6))
 
     def test_ended_by_another(self) -> None:
@@ -293,7 +308,7 @@ class TurnTests(SocketCase):
         for client, _, _ in peers:
             client.sendall(b"x")
         self.wait(*(transport for _, transport, _ in peers))
-        self.mux.doRead()
+        self.turn()
         self.assertEqual(len(self.events), 1, self.events)
         self.assertEqual(sorted(len(peer.lost) for _, _, peer in peers), [0, 1, 1])
 
@@ -309,9 +324,9 @@ class TurnTests(SocketCase):
         for client, _, _ in peers:
             client.sendall(b"x")
         self.wait(*(transport for _, transport, _ in peers))
-        self.mux.doRead()
+        self.turn()
         self.assertEqual([event for event, _ in self.events], ["heard", "postponed", "answered"])
-        self.assertEqual(self.ground.readers, [])
+        self.assertEqual(self.watched(), 0)
 
     def test_came_in_the_same_turn(self) -> None:
         """A connection that is made within a turn is heard in the next."""
@@ -324,11 +339,11 @@ class TurnTests(SocketCase):
         for client, _, _ in peers:
             client.sendall(b"x")
         self.wait(*(transport for _, transport, _ in peers))
-        self.mux.doRead()
+        self.turn()
         for client, transport, _ in newcomers:
             client.sendall(b"y")
             self.wait(transport)
-        self.mux.doRead()
+        self.turn()
         self.assertEqual([peer.heard for _, _, peer in newcomers], [b"y", b"y"])
 
 
@@ -340,7 +355,7 @@ class TroubleTests(SocketCase):
         for client, _, _ in peers:
             client.sendall(b"x")
         self.wait(*(transport for _, transport, _ in peers))
-        self.mux.doRead()
+        self.turn()
 
     def test_exception_in_a_protocol(self) -> None:
         """It ends that connection; the others are heard and answered, now and later."""
@@ -362,7 +377,7 @@ class TroubleTests(SocketCase):
         """It is logged, and the others are answered."""
 
         def does(peer: Peer) -> None:
-            self.mux.postpone(lambda: 1 // 0)
+            self.turns.postpone(lambda: 1 // 0)
             self.answers_later(peer)
 
         peers = [self.peer(does) for _ in range(3)]
@@ -384,26 +399,12 @@ class TroubleTests(SocketCase):
             client.sendall(b"x")
         sore[0].close()
         self.wait(sore[1], *(transport for _, transport, _ in good))
-        self.mux.doRead()
+        self.turn()
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
         self.assertEqual(sorted(self.named("answered")), [2, 3, 4])
-        self.assertFalse(self.mux.postpone(self.fail))
+        self.assertFalse(self.turns.postpone(self.fail))
         self.served(*good)
         self.assertEqual(sorted(self.named("answered")), [2, 2, 3, 3, 4, 4])
-
-    def test_exception_when_the_reactor_ends(self) -> None:
-        """A protocol that fails when the reactor ends does not keep the others from their end."""
-
-        class Sore(Peer):
-            def connectionLost(self, reason: Failure | None = None) -> None:
-                super().connectionLost(reason)
-                raise ValueError("a bug")
-
-        peers = [self.peer(kind=Sore) for _ in range(3)]
-        self.mux.connectionLost(Failure(ConnectionLost()))
-        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 3)
-        self.assertEqual([len(peer.lost) for _, _, peer in peers], [1, 1, 1])
-        self.assertEqual(self.ground.readers, [])
 
     def test_number_taken_over(self) -> None:
         """A new connection that got the descriptor of one that was ended is not taken for that one."""
@@ -429,103 +430,42 @@ class TroubleTests(SocketCase):
         waiting = [self.dials() for _ in range(20)]
         self.reset(doomed[0])
         self.wait(doomed[1], events=0)
-        self.mux.doRead()
+        self.turn()
         self.assertEqual(self.named("heard"), [1])
         self.assertEqual([peer.lost for peer in newcomers], [[]] * len(newcomers))
         for client in waiting[: len(newcomers)]:
             client.sendall(b"y")
-            self.wait(self.mux)
-            self.mux.doRead()
+        for peer in newcomers:
+            self.wait(peer.transport)
+        self.turn()
         self.assertEqual([peer.heard for peer in newcomers], [b"y"] * len(newcomers))
 
 
-class WatchTests(SocketCase):
-    """Reading, writing, pausing and ending, as with Twisted's own reactors."""
-
-    def test_provides(self) -> None:
-        """It is what a reactor can watch."""
-        verifyObject(IReadDescriptor, self.mux)
-        self.assertEqual(self.mux.logPrefix(), "multiplexer")
-
-    def test_known_while_needed(self) -> None:
-        """It has a descriptor and is known to the reactor while somebody is watched, and then again."""
-        for _ in range(3):
-            self.assertEqual(self.mux.fileno(), -1)
-            self.assertEqual(self.ground.readers, [])
-            first, one, _ = self.peer()
-            self.assertEqual(self.ground.readers, [self.mux])
-            number = self.mux.fileno()
-            self.assertGreater(number, 0)
-            second, two, peer = self.peer()
-            self.assertEqual(self.ground.readers, [self.mux])
-            second.sendall(b"x")
-            self.wait(self.mux)
-            self.mux.doRead()
-            self.assertEqual(peer.heard, b"x")
-            first.close()
-            self.wait(one)
-            self.mux.doRead()
-            self.assertEqual((self.ground.readers, self.mux.fileno()), ([self.mux], number))
-            second.close()
-            self.wait(two)
-            self.mux.doRead()
-            self.assertIsNotNone(peer.lost[0].check(ConnectionDone))
-            self.assertRaises(OSError, os.fstat, number)
-
-    def test_pause_and_resume(self) -> None:
-        """While reading is paused nothing is heard, nobody is watched, and nothing gets lost."""
-        client, transport, peer = self.peer()
-        other, beside, neighbour = self.peer()
-        transport.pauseProducing()
-        transport.pauseProducing()
-        client.sendall(b"early")
-        other.sendall(b"x")
-        self.wait(transport, beside)
-        self.mux.doRead()
-        self.assertEqual((peer.heard, neighbour.heard), (b"", b"x"))
-        beside.pauseProducing()
-        self.assertEqual(self.ground.readers, [])
-        transport.resumeProducing()
-        transport.resumeProducing()
-        self.mux.doRead()
-        self.assertEqual(peer.heard, b"early")
+class ConnectionTests(SocketCase):
+    """Reading, writing and ending, as in the reactor's own turns."""
 
     def test_large_write(self) -> None:
         """What a client reads later arrives whole, and reading goes on behind it."""
         client, transport, peer = self.peer()
         transport.write(BIG)
-        self.mux.doRead()
+        self.turn()
         self.assertEqual(self.received(client, len(BIG)), BIG)
         # Nothing is left to write, and nobody is told any more that it could be.
-        self.mux.doRead()
+        self.turn()
         self.assertFalse(self.calls())
         client.sendall(b"x")
         self.wait(transport)
-        self.mux.doRead()
+        self.turn()
         self.assertEqual(peer.heard, b"x")
-
-    def test_large_write_without_reading(self) -> None:
-        """The same while reading is paused; then only the room to write is watched."""
-        client, transport, peer = self.peer()
-        client.sendall(b"early")
-        self.wait(transport)
-        transport.write(BIG)
-        transport.pauseProducing()
-        self.assertEqual(self.received(client, len(BIG)), BIG)
-        self.assertEqual(peer.heard, b"")
-        self.assertEqual(self.ground.readers, [])
-        transport.resumeProducing()
-        self.mux.doRead()
-        self.assertEqual(peer.heard, b"early")
 
     def test_both_ways_at_once(self) -> None:
         """A connection that has much to send is heard meanwhile."""
         client, transport, peer = self.peer()
         transport.write(BIG)
-        self.mux.doRead()
+        self.turn()
         client.sendall(b"x")
         self.wait(transport)
-        self.mux.doRead()
+        self.turn()
         self.assertEqual(peer.heard, b"x")
         self.assertEqual(self.received(client, len(BIG)), BIG)
 
@@ -535,15 +475,13 @@ class WatchTests(SocketCase):
         client.sendall(b"x")
         client.shutdown(socket.SHUT_WR)
         self.wait(transport)
-        self.mux.doRead()
-        self.called_until(lambda: not self.ground.readers)
+        self.called_until(lambda: peer.ends > 0)
         self.assertEqual((peer.heard, peer.ends, peer.lost), (b"x", 1, []))
-        self.assertEqual(self.ground.readers, [])
         transport.write(BIG)
         transport.loseConnection()
         self.assertEqual(self.received(client, len(BIG)), BIG)
-        self.called_until(lambda: not self.ground.readers)
-        self.assertEqual(len(peer.lost), 1)
+        self.called_until(lambda: bool(peer.lost))
+        self.assertEqual((peer.ends, len(peer.lost)), (1, 1))
         self.assertEqual(client.recv(1), b"")
 
     def test_end(self) -> None:
@@ -551,94 +489,139 @@ class WatchTests(SocketCase):
         client, transport, peer = self.peer()
         client.close()
         self.wait(transport)
-        self.mux.doRead()
+        self.turn()
         self.assertIsNotNone(peer.lost[0].check(ConnectionDone))
+        self.assertEqual(self.watched(), 0)
 
     def test_reset(self) -> None:
-        """A reset ends the connection."""
-        client, transport, peer = self.peer()
-        self.reset(client)
-        self.wait(transport)
-        self.mux.doRead()
-        self.assertIsNotNone(peer.lost[0].check(ConnectionLost))
-        self.assertEqual(self.ground.readers, [])
-
-    def test_reset_while_paused(self) -> None:
-        """It does while reading is paused, if something waits to be written; nothing is told for ever."""
-        client, transport, peer = self.peer()
-        transport.write(BIG)
-        self.mux.doRead()
-        transport.pauseProducing()
-        self.reset(client)
-        self.wait(transport, events=0)
-        self.mux.doRead()
-        self.assertIsNotNone(peer.lost[0].check(ConnectionLost))
-        self.assertEqual(self.ground.readers, [])
-
-    def test_reset_while_nothing_is_wanted(self) -> None:
-        """Without anything to write it is known when reading goes on, and costs nothing before."""
-        client, transport, peer = self.peer()
-        self.peer()
-        transport.pauseProducing()
-        self.reset(client)
-        self.wait(transport, events=0)
-        self.assertFalse(self.calls())
-        transport.resumeProducing()
-        self.mux.doRead()
-        self.assertIsNotNone(peer.lost[0].check(ConnectionLost))
-
-    def test_aborted(self) -> None:
-        """A connection that is aborted is watched no more."""
-        client, transport, peer = self.peer()
-        client.sendall(b"x")
-        self.wait(transport)
-        transport.abortConnection()
-        self.assertEqual(self.ground.readers, [])
-        self.ground.advance(0)
-        self.assertEqual((peer.heard, len(peer.lost)), (b"", 1))
-        self.assertRaises(ConnectionResetError, client.recv, 1)
-
-    def test_the_reactor_ends(self) -> None:
-        """When the reactor ends, all connections do, whether read or written."""
-        peers = [self.peer() for _ in range(3)]
-        peers[0][1].write(BIG)
-        peers[1][1].write(BIG)
-        peers[1][1].pauseProducing()
-        self.mux.connectionLost(Failure(ConnectionLost()))
-        for _, _, peer in peers:
-            self.assertEqual([why.type for why in peer.lost], [ConnectionLost])
-        self.assertEqual(self.ground.readers, [])
-        self.assertEqual(self.mux.fileno(), -1)
-
-    def test_everything_else_is_the_reactors(self) -> None:
-        """Time and all the rest is the reactor's business."""
-        called: list[int] = []
-        self.mux.callLater(5, called.append, 1)
-        self.ground.advance(5)
-        self.assertEqual((called, self.mux.seconds()), ([1], 5.0))
-        self.assertRaises(AttributeError, getattr, self.mux, "no_such_thing")
+        """A reset ends the connection, alone and in a crowd, also while reading is paused."""
+        for others in (0, 2):
+            peers = [self.peer(self.answers_later) for _ in range(others)]
+            client, transport, peer = self.peer()
+            transport.write(BIG)
+            self.turn()
+            transport.pauseProducing()
+            self.reset(client)
+            for other, _, _ in peers:
+                other.sendall(b"x")
+            self.wait(transport, events=0)
+            self.wait(*(other for _, other, _ in peers))
+            self.turn()
+            self.assertIsNotNone(peer.lost[0].check(ConnectionLost))
+            self.assertEqual(len(self.named("answered")), others)
 
 
 class WhereTests(SynchronousTestCase):
-    """Over which reactors there is one."""
+    """Whose turns there are, and when."""
 
     def test_others(self) -> None:
-        """What is no reactor with sockets of its own has none."""
-        self.assertIsNone(multiplexed(Clock()))
-        self.assertIsNone(multiplexed(MemoryReactor()))
+        """What is no epoll reactor of Twisted's has none; nor has one that waits in its own way."""
+
+        class Odd(EPollReactor):
+            def __init__(self) -> None:
+                """Without anything that would have to be closed."""
+
+        for reactor in (Clock(), MemoryReactor(), Odd()):
+            self.assertIsNone(turns_of(reactor))
 
     def test_real(self) -> None:
-        """The reactor that runs has one, which watches nothing yet."""
-        from twisted.internet import reactor
+        """An epoll reactor has turns, which change nothing before they start."""
+        reactor = a_reactor(self)
+        self.assertIsInstance(turns_of(reactor), ReactorTurns)
+        self.assertNotIn("doIteration", vars(reactor))
 
-        found = multiplexed(reactor)
-        self.assertIsInstance(found, Multiplexer)
-        assert found is not None
-        self.assertEqual(found.fileno(), -1)
+    def test_start_and_stop(self) -> None:
+        """It is between start and stop that the reactor waits that way, each time."""
+        reactor = a_reactor(self)
+        turns = ReactorTurns(reactor)
+        for _ in range(2):
+            turns.startService()
+            self.assertEqual(vars(reactor)["doIteration"], turns._turn)
+            turns.stopService()
+            self.assertNotIn("doIteration", vars(reactor))
+            self.assertFalse(turns.running)
+
+    def test_two(self) -> None:
+        """Only one is in charge; another one postpones nothing and takes nothing away when it stops."""
+        reactor = a_reactor(self)
+        first, second = ReactorTurns(reactor), ReactorTurns(reactor)
+        first.startService()
+        second.startService()
+        second.stopService()
+        self.assertEqual(vars(reactor)["doIteration"], first._turn)
+        first.stopService()
+        self.assertNotIn("doIteration", vars(reactor))
+        second.startService()
+        self.assertEqual(vars(reactor)["doIteration"], second._turn)
+
+    def test_waits(self) -> None:
+        """It waits as long as the reactor says: not at all, for a time, or until somebody is ready."""
+        reactor = a_reactor(self)
+        turns = ReactorTurns(reactor)
+        turns.startService()
+        waited: list[Any] = []
+
+        class Poller:
+            def __init__(self, poller: Any) -> None:
+                self._poller = poller
+
+            def poll(self, timeout: float, most: int) -> Any:
+                waited.append((timeout, most))
+                return self._poller.poll(0, most)
+
+        poller = reactor._poller
+        reactor._poller = Poller(poller)
+        for timeout in (0, 1.5, None, False):
+            reactor.doIteration(timeout)
+        reactor._poller = poller
+        self.assertEqual(waited, [(0, CROWD), (1.5, CROWD), (-1, CROWD), (False, CROWD)])
+
+    def test_calls_of_the_reactor(self) -> None:
+        """What is to be called later, and what comes from a thread, is called as ever."""
+        reactor = a_reactor(self)
+        turns = ReactorTurns(reactor)
+        turns.startService()
+        called: list[str] = []
+        reactor.callLater(0, called.append, "later")
+        reactor.callFromThread(called.append, "thread")
+        reactor.iterate(0)
+        reactor.iterate(0)
+        self.assertEqual(sorted(called), ["later", "thread"])
+
+    def test_others_than_connections(self) -> None:
+        """What is watched besides is called with its prefix for the log, and what it raises is logged."""
+        reactor = a_reactor(self)
+        turns = ReactorTurns(reactor)
+        turns.startService()
+        ours, theirs = os.pipe()
+        self.addCleanup(os.close, theirs)
+        said: list[Any] = []
+
+        @implementer(IReadDescriptor)
+        class Pipe:
+            def fileno(self) -> int:
+                return ours
+
+            def logPrefix(self) -> str:
+                return "a pipe"
+
+            def doRead(self) -> None:
+                said.append(context.get(ILogContext)["system"])
+                raise ValueError("a bug")
+
+            def connectionLost(self, reason: Failure) -> None:
+                said.append(reason.type)
+                os.close(ours)
+
+        reactor.addReader(Pipe())
+        os.write(theirs, b"x")
+        reactor.iterate(0)
+        self.assertEqual(said, ["a pipe", ValueError])
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
 
 class ListenTests(SocketCase):
-    """Ports of all kinds on the multiplexer, and POP3 through them."""
+    """Ports of all kinds, and POP3 through them."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -647,7 +630,7 @@ class ListenTests(SocketCase):
             Clock(),
             FakeAuthenticator(ScriptedMailbox({b"one": MESSAGE})),
             meter=self.meter,
-            turns=self.mux,
+            turns=self.turns,
         )
 
     def one_session(self, port: IListeningPort, family: int = socket.AF_INET) -> None:
@@ -660,7 +643,7 @@ class ListenTests(SocketCase):
             client.settimeout(DEADLINE)
             client.connect(where)
         self.wait(port)
-        self.mux.doRead()
+        self.turn()
         self.assertEqual([client.recv(100) for client in clients], [GREETING] * 2)
         for client in clients:
             client.sendall(LOGIN + b"RETR 1\r\nQUIT\r\n")
@@ -670,15 +653,15 @@ class ListenTests(SocketCase):
             while data := client.recv(65536):
                 got[number] += data
         self.assertEqual(got, [LOGGED_IN + RETRIEVED + BYE] * 2)
-        self.assertEqual(self.ground.readers, [self.mux])
+        self.assertEqual(self.watched(), 1)
         closed: Any = port.stopListening()
-        self.ground.advance(0)
+        self.turn()
         self.successResultOf(closed)
-        self.assertEqual(self.ground.readers, [])
+        self.assertEqual(self.watched(), 0)
 
     def listens(self, description: str) -> IListeningPort:
         """A port from its description."""
-        endpoint: Any = serverFromString(self.mux, description)
+        endpoint: Any = serverFromString(self.reactor, description)
         port: IListeningPort = self.successResultOf(endpoint.listen(self.factory))
         return port
 
@@ -697,7 +680,7 @@ class ListenTests(SocketCase):
         """A socket that somebody else has opened, as a worker and a service of systemd's have it."""
         with socket.create_server(("127.0.0.1", 0)) as theirs:
             theirs.setblocking(False)
-            port = self.mux.adoptStreamPort(theirs.fileno(), socket.AF_INET, self.factory)
+            port = self.reactor.adoptStreamPort(theirs.fileno(), socket.AF_INET, self.factory)
         self.one_session(port)
 
     def test_connecting_while_others_talk(self) -> None:
@@ -707,14 +690,14 @@ class ListenTests(SocketCase):
         first = socket.create_connection((address.host, address.port), DEADLINE)
         self.addCleanup(first.close)
         self.wait(port)
-        self.mux.doRead()
+        self.turn()
         self.assertEqual(first.recv(100), GREETING)
         [protocol] = self.factory._connections
         first.sendall(b"USER ann\r\n")
         second = socket.create_connection((address.host, address.port), DEADLINE)
         self.addCleanup(second.close)
         self.wait(port, protocol.transport)
-        self.mux.doRead()
+        self.turn()
         self.assertEqual((first.recv(100), second.recv(100)), (b"+OK send PASS\r\n", GREETING))
 
     def test_making_room(self) -> None:
@@ -730,14 +713,14 @@ class ListenTests(SocketCase):
             return client
 
         strangers = [came() for _ in range(2)]
-        self.mux.doRead()
+        self.turn()
         transports = [protocol.transport for protocol in self.factory._connections]
         for client in strangers:
             self.assertEqual(client.recv(100), GREETING)
             client.sendall(b"CAPA\r\n")
         newcomers = [came() for _ in range(2)]
         self.wait(*transports)
-        self.mux.doRead()
+        self.turn()
         self.assertEqual(self.factory.connections, 2)
         for client in strangers:
             said = b""
@@ -748,7 +731,7 @@ class ListenTests(SocketCase):
             client.sendall(b"QUIT\r\n")
             self.assertEqual(client.recv(len(GREETING)), GREETING)
         self.wait(*(protocol.transport for protocol in self.factory._connections))
-        self.mux.doRead()
+        self.turn()
         self.assertEqual([client.recv(100) for client in newcomers], [BYE, BYE])
         self.assertEqual(self.factory.connections, 0)
         self.assertEqual(sorted(record.ended for record in self.meter.ends), ["limit"] * 2 + ["quit"] * 2)
@@ -1110,7 +1093,7 @@ class ProtocolTests(SynchronousTestCase):
         self.assertLess(client.most_unsent, 3 * limits.GATHER)
 
 
-class CountingMultiplexer(Multiplexer):
+class CountingTurns(ReactorTurns):
     """Counts what was postponed."""
 
     postponed = 0
@@ -1143,7 +1126,10 @@ class WholeTests(TestCase):
     def setUp(self) -> None:
         from twisted.internet import reactor
 
-        self.mux = CountingMultiplexer(reactor)
+        self.reactor = reactor
+        self.turns = CountingTurns(reactor)
+        self.turns.startService()
+        self.addCleanup(self.turns.stopService)
         self.meter = CountingMeter()
         self.clock = Clock()
         names = [b"user%d" % number for number in range(self.USERS)]
@@ -1158,13 +1144,11 @@ class WholeTests(TestCase):
             name: ScriptedMailbox({b"a" + name: short, b"b" + name: long})
             for name, (short, long) in self.messages.items()
         }
-        self.factory = POP3Factory(self.clock, Houses(self.mailboxes), meter=self.meter, turns=self.mux)
-        # Done last: when the ports are closed and the sessions over, nothing is watched.
-        self.addCleanup(lambda: self.assertEqual(self.mux.fileno(), -1))
+        self.factory = POP3Factory(self.clock, Houses(self.mailboxes), meter=self.meter, turns=self.turns)
 
     async def listens(self, description: str) -> IListeningPort:
-        """A port on the multiplexer, until the test ends."""
-        endpoint: Any = serverFromString(self.mux, description)
+        """A port, until the test ends."""
+        endpoint: Any = serverFromString(self.reactor, description)
         port: IListeningPort = await endpoint.listen(self.factory)
 
         self.addCleanup(port.stopListening)
@@ -1231,7 +1215,7 @@ class WholeTests(TestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
         for name, mailbox in self.mailboxes.items():
             self.assertEqual((mailbox.removed, mailbox.released), ([[b"a" + name]], 1))
-        self.assertGreater(self.mux.postponed, self.USERS)
+        self.assertGreater(self.turns.postponed, self.USERS)
 
     async def test_tls(self) -> None:
         """TLS from the first octet on, and STLS, work through it for several clients at once."""
