@@ -421,3 +421,14 @@ class CommandTests(SynchronousTestCase):
         self.assertIn("every message was compared; all right", done.stdout)
         self.assertEqual(done.stdout.count("pop3toy-smtp "), 2, done.stdout)
         self.assertEqual(list(self.scratch.iterdir()), [])
+
+    def test_curves(self) -> None:
+        """The curves of the ceiling, several steps of each: right answers, nothing left behind."""
+        if shutil.which("gcc") is None:
+            raise SkipTest("no C compiler: apt-get install gcc libc6-dev libssl-dev")
+        reach = ("--most-messages", "100", "--most-octets", "10000", "--most-connections", "10")
+        done = self.run_command("curves", "--quick", "--peers", "sendfile", *reach)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertEqual(done.stdout.count("sendfile "), 6, done.stdout)
+        self.assertIn("all right", done.stdout)
+        self.assertEqual(list(self.scratch.iterdir()), [])

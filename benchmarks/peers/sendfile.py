@@ -24,8 +24,8 @@ class SendfileServer(Peer):
         return "C, sendfile only"
 
     def launch(self, setting: Setting) -> Server:
-        """Compile it once and start it."""
-        if self._program is None:
+        """Start it; compile it before, where that has not been done or was cleared away."""
+        if self._program is None or not self._program.exists():
             try:
                 self._program = native.build("sendfile_server", setting.scratch)
             except native.CompilerMissing as missing:
