@@ -323,7 +323,11 @@ class POP3Protocol(LineReceiver):
             self._known = True
             if self._visit is not None:
                 self._visit.logged_in()
-        encoded = encode(reply)
+        try:
+            encoded = encode(reply, at_once=not self._outflow.choked)
+        except Exception:
+            self.outflow_broke(Failure(), began=False)
+            return
         if not isinstance(encoded, bytes):
             self._outflow.stream(encoded)
             return

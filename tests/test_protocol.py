@@ -444,6 +444,20 @@ class BackPressureTests(SynchronousTestCase):
         self.assertGreater(self.socket.count - start, 100_000_000)
         self.assertLess(self.socket.most_unsent, 2 * limits.CHUNK + self.socket.bufferSize)
 
+    def test_late_body_to_a_stalled_client(self) -> None:
+        """A message that was opened late is not read before the client has read what came before it."""
+        opened: Deferred[EndlessBody] = Deferred()
+        body = EndlessBody(b"A: b\n\nc\n", 1)
+        mailbox = ScriptedMailbox({b"one": MESSAGE})
+        mailbox.read = lambda uid: opened  # type: ignore[method-assign,assignment]
+        self.serve(mailbox)
+        self.socket.client_sends(b"RETR 1\r\n")
+        self.protocol.transport.write(b"x" * 10_000_000)
+        opened.callback(body)
+        self.assertEqual(body.pulls, 0)
+        self.assertTrue(self.socket.client_reads_all().endswith(b"x+OK 24 octets\r\nA: b\r\n\r\nc\r\n.\r\n"))
+        self.assertEqual((body.pulls, body.closed), (1, [11]))
+
     def test_replies_to_a_stalled_client(self) -> None:
         """Commands from a client that never reads are answered up to a bound, then not even read."""
         self.serve(ScriptedMailbox({b"%d" % n: MESSAGE for n in range(1000)}))
@@ -1403,19 +1417,24 @@ class BugTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(KeyError)), 2)
 
     def test_in_closing_a_body(self) -> None:
-        """A store that breaks when it closes a message that is out is logged, and the session ends."""
-        mailbox = ScriptedMailbox({b"one": MESSAGE})
-        body = mailbox.body([MESSAGE])
+        """A store that breaks when it closes a message is logged; if some of it is out, the session ends."""
 
         def close(octets: int | None) -> None:
             raise ZeroDivisionError
 
-        body.close = close  # type: ignore[method-assign]
-        mailbox._messages[b"one"] = lambda: body
-        protocol, transport, _ = connect(FakeAuthenticator(mailbox))
-        protocol.dataReceived(LOGIN + b"RETR 1\r\n")
-        self.assertTrue(transport.disconnecting)
-        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        for chunks in ([MESSAGE], [MESSAGE[:5], MESSAGE[5:]]):
+            mailbox = ScriptedMailbox({b"one": MESSAGE})
+            body = mailbox.body(list(chunks))
+            body.close = close  # type: ignore[method-assign]
+            mailbox._messages[b"one"] = lambda body=body: body
+            protocol, transport, _ = connect(FakeAuthenticator(mailbox))
+            protocol.dataReceived(LOGIN)
+            transport.clear()
+            protocol.dataReceived(b"RETR 1\r\n")
+            at_once = len(chunks) == 1
+            self.assertEqual(transport.disconnecting, not at_once)
+            self.assertEqual(transport.value().startswith(b"-ERR [SYS/TEMP]"), at_once, transport.value())
+            self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_in_a_mailbox(self) -> None:
         """A store that breaks at QUIT is [SYS/TEMP], the session ends and the lock is free."""
