@@ -193,7 +193,7 @@ class BodyTests(SynchronousTestCase):
                 self.assertEqual((body.pulls, body.faults), (1, []))
 
     def test_failing_at_once(self) -> None:
-        """What the first pull raises is raised, and the body closed; if it is not at once, nothing is pulled."""
+        """What the first pull raises is raised, and the body closed; otherwise nothing is pulled yet."""
         body = ScriptedBody([KeyError("a bug")])
         self.assertRaises(KeyError, encode, Message("x", body), at_once=True)
         self.assertEqual((body.closed, body.faults), ([None], []))
