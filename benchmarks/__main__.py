@@ -35,6 +35,8 @@ OPEN_FILES = 65_536
 def _names(known: Sequence[str]) -> Callable[[str], list[str]]:
     def parse(text: str) -> list[str]:
         names = [name for name in text.split(",") if name]
+        if not names:
+            raise argparse.ArgumentTypeError(f"nothing is named; there are {', '.join(known)}")
         for name in names:
             if name not in known:
                 raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
@@ -67,6 +69,26 @@ def _new_file(text: str) -> Path:
     return path
 
 
+def _picture(text: str) -> Path:
+    if Path(text).suffix not in (".svg", ".png"):
+        raise argparse.ArgumentTypeError(f"{text} ends neither with .svg nor with .png")
+    return _new_file(text)
+
+
+def _kept(text: str) -> Path:
+    path = Path(text)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error.strerror}") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise argparse.ArgumentTypeError(f"{text} cannot be written")
+    if os.geteuid() == 0 and any(not one.stat().st_mode & 0o001 for one in (path, *path.resolve().parents)):
+        # They would find no mail, and what they answer would look like their fault.
+        raise argparse.ArgumentTypeError(f"{text} is not for servers that give up root's rights: chmod o+x")
+    return path
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
@@ -95,12 +117,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--users", type=_positive, help="mailboxes of 20 messages (default 100, quick 20)")
     add("--load-processes", type=_positive, help="processes of the load generator (default: half the cores)")
-    add("--most-messages", type=_positive, default=1_000_000, help="curves: the largest mailbox")
-    add("--most-octets", type=_positive, default=1_000_000_000, help="curves: the largest message")
-    add("--most-connections", type=_positive, default=10_000, help="curves: the most sessions at once")
+    add("--most-messages", type=_positive, help="curves: the largest mailbox (default 1000000, quick 1000)")
+    add(
+        "--most-octets", type=_positive, help="curves: the largest message (default 1000000000, quick 100000)"
+    )
+    add("--most-connections", type=_positive, help="curves: the most sessions (default 10000, quick 100)")
     add("--json", type=_new_file, metavar="FILE", help="write all figures")
-    add("--chart", type=_new_file, metavar="FILE", help="draw them; .svg or .png (needs pop3toy[bench])")
-    add("--keep-dir", type=Path, metavar="DIR", help="make the mail here, keep it, and use it again")
+    add("--chart", type=_picture, metavar="FILE", help="draw them; .svg or .png (needs pop3toy[bench])")
+    add("--keep-dir", type=_kept, metavar="DIR", help="make the mail here, keep it, and use it again")
     return parser
 
 
@@ -108,7 +132,6 @@ def _parser() -> argparse.ArgumentParser:
 def _root(keep: Path | None) -> Iterator[Path]:
     """The directory of the run; removed at the end unless it was named."""
     if keep is not None:
-        keep.mkdir(parents=True, exist_ok=True)
         yield keep.resolve()
         return
     made = Path(tempfile.mkdtemp(prefix="pop3bench-"))
@@ -117,9 +140,7 @@ def _root(keep: Path | None) -> Iterator[Path]:
     try:
         yield made
     finally:
-        # A second Ctrl-C must not keep it from being tidied up.
-        for impatience in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(impatience, signal.SIG_IGN)
+        _be_patient()
         shutil.rmtree(made, ignore_errors=True)
 
 
@@ -157,6 +178,9 @@ def _deliveries(options: argparse.Namespace, root: Path) -> int:
     count = options.messages or (40 if options.quick else 2_000)
     rows = [deliveries.Row(1, max(count // 4, 1)), deliveries.Row(8, count)]
     names = [name for name in options.peers or TAKERS if name in TAKERS]
+    if not names:
+        say(f"none of these takes mail; of those that do there are {', '.join(TAKERS)}")
+        return 2
     return deliveries.run(root, names, rows, options.rounds or (1 if options.quick else 3), options.json)
 
 
@@ -164,15 +188,22 @@ def _table(options: argparse.Namespace, bench: Bench) -> int:
     for data in _data_sets(options):
         bench.setting.world.add(data)
     workloads = [WORKLOADS[name] for name in options.workloads]
+    if bench.setting.certificate is None:
+        workloads = [workload for workload in workloads if not workload.tls]
     most = _sessions_at_once()
+    if most < max((workload.held for workload in workloads), default=0):
+        say(f"the limit of open files is low (ulimit -n): no more than {most:,} sessions at once")
     workloads = [workload.at_most(most) for workload in workloads]
     if options.quick:
-        workloads = [workload.quick() for workload in workloads if workload.held <= 1_000]
+        workloads = [workload.quick() for workload in workloads if workload.name != "10k"]
+    if not workloads:
+        say("none of these workloads can be run")
+        return 2
     rounds = options.rounds or (1 if options.quick else 3)
     outcome = run(bench, _peers(options), workloads, rounds)
     if not outcome.peers:
         say("nobody took part")
-        return 1
+        return 1 if outcome.wrong else 2
     reference = REFERENCE if REFERENCE in outcome.peers else next(iter(outcome.peers))
     sys.stdout.write(as_text(outcome, workloads, reference))
     if options.json:
@@ -180,6 +211,18 @@ def _table(options: argparse.Namespace, bench: Bench) -> int:
     if options.chart:
         chart.draw_table(outcome, workloads, reference, options.chart)
     return 1 if outcome.wrong else 0
+
+
+def _reach(options: argparse.Namespace) -> curves.Reach:
+    """How far the curves go."""
+    usual = (
+        curves.Reach(1_000, 100_000, 100) if options.quick else curves.Reach(1_000_000, 1_000_000_000, 10_000)
+    )
+    return curves.Reach(
+        options.most_messages or usual.messages,
+        options.most_octets or usual.octets,
+        min(options.most_connections or usual.connections, _sessions_at_once()),
+    )
 
 
 def _sessions_at_once() -> int:
@@ -200,14 +243,27 @@ def _open_files() -> int:
     return hard if hard != resource.RLIM_INFINITY else OPEN_FILES
 
 
+def _be_patient() -> None:
+    """From here on: a second Ctrl-C must not keep it from stopping servers and tidying up."""
+    for impatience in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(impatience, signal.SIG_IGN)
+
+
 def _stop(signum: int, frame: object) -> None:
+    _be_patient()
     raise KeyboardInterrupt
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it; the exit status is 0 if every answer was right, 1 if not, 2 if it could not be run."""
-    options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _stop)
+    # Servers that give up their rights must find the mail.
+    os.umask(0o022)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.chart and options.what == "deliveries":
+        parser.error("deliveries are not drawn: no --chart")
+    for end in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(end, _stop)
     try:
         if options.chart:
             chart.available()
@@ -223,11 +279,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             bench = Bench(setting, LoadGenerator(program, root, processes), seconds)
             if options.what == "table":
                 return _table(options, bench)
-            connections = min(options.most_connections, _sessions_at_once())
             return curves.run(
                 bench,
                 _peers(options),
-                curves.Reach(options.most_messages, options.most_octets, connections),
+                _reach(options),
                 options.json,
                 options.chart,
             )

@@ -158,6 +158,8 @@ def run(
     bench: Bench, peers: Sequence[Peer], reach: Reach, json_to: Path | None, chart_to: Path | None
 ) -> int:
     """Follow all curves; 1 if there were wrong answers, else 0."""
+    # How busy it was before, not with what is measured.
+    where = machine()
     present = []
     for peer in peers:
         try:
@@ -165,6 +167,9 @@ def run(
             present.append(peer)
         except NotHere as why:
             say(f"{peer.name} is left out: {why}")
+    if not present:
+        say("nobody took part")
+        return 2
     curves = Curves(bench, present)
     try:
         curves.messages(reach.messages)
@@ -178,7 +183,7 @@ def run(
     print(_as_text(curves.lines))
     print("\n".join(curves.wrong) or "every octet was compared; all right")
     if json_to:
-        told = {"machine": machine(), "curves": curves.lines, "wrong": curves.wrong}
+        told = {"machine": where, "curves": curves.lines, "wrong": curves.wrong}
         json_to.write_text(json.dumps(told, indent=1) + "\n")
     if chart_to:
         chart.draw_curves(curves.lines, chart_to)

@@ -100,7 +100,8 @@ class LoadGenerator:
 
     def run(self, job: Job) -> Result:
         """Give the load to the server and wait for the end."""
-        shares = min(self.processes, job.connections)
+        users = sum(1 for _ in (job.expected / "users.txt").open())
+        shares = min(self.processes, job.connections, users)
         started = [
             subprocess.Popen(
                 self._command(job, share, shares), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -110,7 +111,12 @@ class LoadGenerator:
         total = Result()
         try:
             for share, process in enumerate(started):
-                out, complaints = process.communicate(timeout=job.seconds + PATIENCE)
+                try:
+                    out, complaints = process.communicate(timeout=job.seconds + PATIENCE)
+                except subprocess.TimeoutExpired:
+                    total.failures += 1
+                    total.complaints += "the load generator does not come to an end\n"
+                    break
                 self._add(total, share, process.returncode, out, complaints)
         finally:
             for process in started:

@@ -140,5 +140,6 @@ class Bench:
             failures += result.failures
             complaints += result.complaints
         # Sessions that were refused use no memory, which must not look like a merit.
-        slope = None if failures else (sizes[1] - sizes[0]) / (counts[1] - counts[0])
+        told = not failures and counts[1] > counts[0]
+        slope = (sizes[1] - sizes[0]) / (counts[1] - counts[0]) if told else None
         return Sample(sum(counts), failures, memory=slope, complaints=complaints)

@@ -158,8 +158,13 @@ def run(bench: Bench, peers: Sequence[Peer], workloads: Sequence[Workload], roun
                 for peer in present[shift:] + present[:shift]:
                     if not _suits(peer, workload):
                         continue
-                    if workload.fresh or workload.figure is Figure.MEMORY:
-                        bench.start(peer)
+                    try:
+                        if workload.fresh or workload.figure is Figure.MEMORY or peer.server is None:
+                            bench.start(peer)
+                    except DoesNotStart as why:
+                        outcome.wrong.append(f"{peer.name}, {workload.name}: does not start again: {why}")
+                        say(outcome.wrong[-1])
+                        continue
                     sample = bench.sample(peer, workload)
                     outcome.samples.setdefault(workload.name, {}).setdefault(peer.name, []).append(sample)
                     if sample.failures:

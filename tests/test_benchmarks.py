@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -346,6 +347,14 @@ class DeliveredTests(SynchronousTestCase):
         self.assertEqual(self.compared(*texts, b"Subject: x\n\n"), ["a message that nobody sent"])
 
 
+def command_of(process: Path) -> str:
+    """The command line of a process, if it is there."""
+    try:
+        return (process / "cmdline").read_text(errors="replace")
+    except OSError:
+        return ""
+
+
 class CommandTests(SynchronousTestCase):
     """The command line."""
 
@@ -384,6 +393,91 @@ class CommandTests(SynchronousTestCase):
             done = self.run_command(f"{option}={value}")
             self.assertEqual((done.returncode, done.stdout), (2, ""), option)
             self.assertIn(f"argument {option}: ", done.stderr)
+
+    def test_nothing_to_measure(self) -> None:
+        """Where nothing is left to be measured, that is said, with exit status 2."""
+        for arguments, said in (
+            (("deliveries", "--peers", "dovecot"), "none of these takes mail"),
+            (("deliveries", "--chart", "x.svg"), "deliveries are not drawn"),
+            (("--workloads", ""), "nothing is named"),
+            (("--quick", "--workloads", "10k"), "none of these workloads"),
+            (("--chart", "x.txt"), "neither with .svg nor with .png"),
+            (("--keep-dir", "/dev/null"), "/dev/null: "),
+            (("--quick", "--workloads", "login", "--peers", "dovecot-lmtp"), "nobody took part"),
+        ):
+            done = self.run_command(*arguments)
+            self.assertEqual((done.returncode, done.stdout), (2, ""), arguments)
+            self.assertIn(said, done.stderr)
+            self.assertNotIn("Traceback", done.stderr)
+
+    def tools(self, *names: str) -> str:
+        """A PATH with these programs alone."""
+        folder = Path(self.mktemp()).resolve()
+        folder.mkdir()
+        for name in names:
+            found = shutil.which(name)
+            if found is None:
+                raise SkipTest(f"no {name}: apt-get install gcc libc6-dev libssl-dev")
+            (folder / name).symlink_to(found)
+        return str(folder)
+
+    def test_no_openssl(self) -> None:
+        """Without OpenSSL's program rows with TLS are left out, with a word, and nothing is wrong."""
+        done = self.run_command(
+            *("--quick", "--peers", "pop3toy", "--workloads", "login,tls-full", "--users", "2"),
+            path=self.tools("gcc", "as", "ld"),
+        )
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertIn("TLS is left out: apt-get install openssl", done.stderr)
+        self.assertNotIn("over TLS", done.stdout)
+
+    def test_more_generators_than_users(self) -> None:
+        """Each process of the load generator has users of its own, or is not started."""
+        if shutil.which("gcc") is None:
+            raise SkipTest("no C compiler: apt-get install gcc libc6-dev libssl-dev")
+        done = self.run_command(
+            *(
+                "--quick",
+                "--peers",
+                "pop3toy",
+                "--workloads",
+                "login",
+                "--users",
+                "1",
+                "--load-processes",
+                "2",
+            )
+        )
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_impatience(self) -> None:
+        """Whoever presses Ctrl-C again and again while it stops leaves nothing behind either."""
+        if shutil.which("gcc") is None:
+            raise SkipTest("no C compiler: apt-get install gcc libc6-dev libssl-dev")
+        scratch = Path(self.mktemp()).resolve()
+        scratch.mkdir()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks", "--quick", "--peers", "pop3toy,sendfile", "--rounds", "100"],
+            cwd=Path(command_line.__file__).parents[1],
+            env=dict(os.environ, TMPDIR=str(scratch)),
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("round 2"):
+                break
+        for _ in range(50):
+            process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+        self.assertEqual((process.wait(), said.splitlines()[-1]), (2, "stopped"))
+        process.stderr.close()
+        self.assertEqual(list(scratch.iterdir()), [])
+        left = [
+            one for one in Path("/proc").iterdir() if one.name.isdigit() and str(scratch) in command_of(one)
+        ]
+        self.assertEqual(left, [])
 
     def test_no_compiler(self) -> None:
         """Without a compiler one line names the packages."""

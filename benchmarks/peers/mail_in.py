@@ -7,6 +7,7 @@ LMTP.  ``twisted.mail`` has no store that can deliver on Python 3
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 import shutil
@@ -268,7 +269,7 @@ def _dovecot(root: Path, mail: Path, port: int) -> Server:
             uid=owner.st_uid,
             gid=owner.st_gid,
             internal=me if rootless else "dovecot",
-            internal_group=me if rootless else "dovecot",
+            internal_group=grp.getgrgid(os.getgid()).gr_name if rootless else "dovecot",
             login=me if rootless else "dovenull",
         )
     )
