@@ -103,7 +103,11 @@ class LinesInTurn:
             self._put("".join(gathered))
 
     def _put(self, text: str) -> None:
-        self._out.write(text)
+        try:
+            self._out.write(text)
+        except UnicodeError:
+            # A terminal of another alphabet.  One stranger's name must not hide the others' lines.
+            self._out.write(text.encode("ascii", "backslashreplace").decode("ascii"))
         self._out.flush()
 
 
@@ -113,10 +117,10 @@ def set_observer(application: Componentized, twistd: Mapping[str, Any], turns: T
     twistd asks an application for one, and makes its own where there is none; ``--logger``
     goes before both.
 
-    :param twistd: the options of twistd itself.
+    :param twistd: the options of twistd itself; empty where it runs something else, whose log that is.
     :param turns: whose turns the server has.
     """
-    if platformType != "posix" or application.getComponent(ILogObserver, None) is not None:
+    if not twistd or platformType != "posix" or application.getComponent(ILogObserver, None) is not None:
         return
     # twistd makes it of the same options a moment later, if this is not what it looks like.
     from twisted.scripts._twistd_unix import UnixAppLogger

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,17 @@ class LinesInTurnTests(SynchronousTestCase):
         self.turns.end()
         self.assertEqual(["elsewhere\n", "one\n"], self.out.pieces)
 
+    def test_another_alphabet(self) -> None:
+        """What a terminal cannot show is written with escapes, and hides no other line of its turn."""
+        out = TextIOWrapper(BytesIO(), "iso-8859-1")
+        observer = LinesInTurn(out, lambda event: event["line"], self.turns)
+        self.turns.crowded = True
+        for line in ("one\n", "\u017caba\n", "three\n"):
+            observer({"line": line})
+        self.turns.end()
+        observer({"line": "\u017c\n"})
+        self.assertEqual(b"one\n\\u017caba\nthree\n\\u017c\n", out.buffer.getvalue())  # type: ignore[attr-defined]
+
     def test_without_turns(self) -> None:
         """A server without turns writes each line at once."""
         observer = LinesInTurn(self.out, lambda event: event["line"], None)
@@ -178,3 +189,6 @@ class ObserverTests(SynchronousTestCase):
         """``--logger`` and ``--syslog`` are twistd's business."""
         self.assertIsNone(self.observer(logger=object()))
         self.assertIsNone(self.observer(syslog=True))
+        # What is started from somebody's .tac file knows no options of twistd.
+        self.assertIsNone(self.observer())
+        self.assertFalse(Path("twistd.log").exists())

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from twisted.application.service import Application, IService
 from twisted.internet import tcp
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.epollreactor import EPollReactor
@@ -22,6 +23,7 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactor
 from twisted.internet.threads import deferToThread
+from twisted.logger import ILogObserver
 from twisted.python import context
 from twisted.python.failure import Failure
 from twisted.python.log import ILogContext
@@ -36,6 +38,7 @@ from pop3toy.direct import close
 from pop3toy.errors import AuthenticationFailed
 from pop3toy.interfaces import Login, MaybeDeferred, SessionRecord
 from pop3toy.reactor_turns import CROWD, ReactorTurns, turns_of
+from pop3toy.tap import makeService
 
 from .pop3_world import (
     LOOPBACK,
@@ -47,6 +50,7 @@ from .pop3_world import (
     connect,
 )
 from .realserver import DEADLINE
+from .test_options import parsed
 from .tls_world import Authority, Wire, trusting
 
 GREETING = b"+OK pop3toy ready\r\n"
@@ -406,6 +410,23 @@ class TroubleTests(SocketCase):
         self.served(*good)
         self.assertEqual(sorted(self.named("answered")), [2, 2, 3, 3, 4, 4])
 
+    def test_end_of_everything(self) -> None:
+        """If one ends the whole process, what was postponed is done, and nothing is postponed any more."""
+
+        class Fatal(Peer):
+            def connectionLost(self, reason: Failure | None = None) -> None:
+                raise SystemExit
+
+        fatal = self.peer(kind=Fatal)
+        good = [self.peer(self.answers_later) for _ in range(3)]
+        for client, _, _ in good:
+            client.sendall(b"x")
+        fatal[0].close()
+        self.wait(fatal[1], *(transport for _, transport, _ in good))
+        self.assertRaises(SystemExit, self.reactor.doIteration, 0)
+        self.assertEqual(self.named("answered"), self.named("heard"))
+        self.assertFalse(self.turns.postpone(self.fail))
+
     def test_number_taken_over(self) -> None:
         """A new connection that got the descriptor of one that was ended is not taken for that one."""
         newcomers: list[Peer] = []
@@ -618,6 +639,36 @@ class WhereTests(SynchronousTestCase):
         reactor.iterate(0)
         self.assertEqual(said, ["a pipe", ValueError])
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+
+class ServerTests(SynchronousTestCase):
+    """Who takes part in the turns of a server that twistd starts."""
+
+    def test_everybody(self) -> None:
+        """The reactor, the factory and the log, from start to stop."""
+        reactor = a_reactor(self)
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        options = parsed("--port=0", f"--maildir={folder}/{{user}}", "--user=ann:pass")
+        options.parent = {"nodaemon": True, "logfile": str(folder / "log")}
+        application = Application("pop3toy")
+        server: Any = makeService(options, reactor)
+        server.setServiceParent(application)
+        started: Any = IService(application)  # type: ignore[call-overload]
+        started.privilegedStartService()
+        started.startService()
+        turn = vars(reactor)["doIteration"]
+        [port] = [one for one in reactor.getReaders() if isinstance(one, tcp.Port)]
+        turns = port.factory.turns
+        self.assertEqual(turn, turns._turn)
+        self.assertIs(application.getComponent(ILogObserver)._turns, turns)
+        stopped: list[object] = []
+        started.stopService().addCallback(stopped.append)
+        deadline = time.monotonic() + DEADLINE
+        while not stopped:
+            self.assertLess(time.monotonic(), deadline, "it does not stop")
+            reactor.iterate(0.01)
+        self.assertNotIn("doIteration", vars(reactor))
 
 
 class ListenTests(SocketCase):

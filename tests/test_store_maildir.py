@@ -932,6 +932,19 @@ class RemoveTests(Maildirs):
         self.remove(mailbox, [b"1.a,W=5"])
         self.assertEqual(self.names(), ["new/2.b,W=5"])
 
+    def test_linked_and_renamed(self) -> None:
+        """Both names of such a message go, also when other programs have given them other flags meanwhile."""
+        for changed in (["cur"], ["new"], ["new", "cur"]):
+            self.put("new/1.a,W=5")
+            os.link(self.maildir / "new" / "1.a,W=5", self.maildir / "cur" / "1.a,W=5:2,S")
+            mailbox = self.open()
+            for old, new in (("new/1.a,W=5", "new/1.a,W=5:2,F"), ("cur/1.a,W=5:2,S", "cur/1.a,W=5:2,RS")):
+                if old[:3] in changed:
+                    self.rename(old, new)
+            self.remove(mailbox, [b"1.a,W=5"])
+            mailbox.release()
+            self.assertEqual(self.names(), [], changed)
+
     def test_fsync_unknown(self) -> None:
         """A file system that knows no fsync of folders does what it can, and the removal counts."""
         uids = self.fill(2)

@@ -287,7 +287,7 @@ class _Maildir:
         missing = self._unlink(doomed, touched, failed)
         linked = self._snapshot.linked
         if linked:
-            # They have another name each, which is looked for like one that was renamed.
+            # They have another name each, which is looked for like one that was renamed, until none is left.
             missing += [one for one in doomed if base_name(one) in linked and one not in missing]
         for _ in range(SEARCHES):
             if not missing:
@@ -299,6 +299,7 @@ class _Maildir:
                 break
             # The others are gone, which is all that was wanted.
             missing = self._unlink(found, touched, failed)
+            missing += [one for one in found if base_name(one) in linked and one not in missing]
         else:
             failed += ["another program renames it all the while"] * len(missing)
         for folder in touched:

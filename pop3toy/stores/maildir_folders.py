@@ -144,6 +144,14 @@ class Paths(Sequence[str]):
         name = self.names[index]
         return f"new/{name}" if name in self._new else f"cur/{name}"
 
+    def by_base_name(self) -> dict[str, str]:
+        """Each path by its base name; fewer than there are files if a base name comes up twice."""
+        # base_name() written out: a call for each of 100,000 names is a tenth of the time.
+        return {
+            name.partition(":")[0]: f"new/{name}" if name in self._new else f"cur/{name}"
+            for name in self.names
+        }
+
 
 def list_by_name(maildir: int) -> tuple[Paths, Stamp] | None:
     """The message files that are there now, sorted by their names.

@@ -160,14 +160,19 @@ class _Listed(NamedTuple):
 def _listed(maildir: int) -> _Listed:
     """List it the short way if it holds still and all names are as usual.
 
-    A mailbox of 100,000 is opened in 180 ms that way and in 237 the long way.
+    A mailbox of 100,000 is opened in 180 ms that way; all the ways of before took 237.
     """
+    files = None
     if (found := list_by_name(maildir)) is not None:
         paths, stamp = found
         # No two of them are alike then, not even in letter case.
         if (bases := BaseNames.of_files(paths.names)) is not None:
             return _Listed(bases, paths, frozenset(), frozenset(), stamp, steady=True)
-    files = list_files(maildir)
+        by_base = paths.by_base_name()
+        if len(by_base) == len(paths):
+            files = Files(by_base, {}, set(), stamp, steady=True)
+    if files is None:
+        files = list_files(maildir)
     further = [base for base, doubles in files.twins.items() for _ in doubles[1:]]
     bases = BaseNames([*files.paths, *further])
     twins, linked = frozenset(files.twins), frozenset(files.linked)
