@@ -1,4 +1,4 @@
-"""Dovecot 2.3, tuned.  ``benchmarks/README.rst`` gives the reason for each setting."""
+"""Dovecot 2.3, tuned.  ``benchmarks/README.rst`` gives the reasons of the settings that matter."""
 
 from __future__ import annotations
 
