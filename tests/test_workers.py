@@ -782,6 +782,33 @@ class StartTests(RealCase):
         wait_until(lambda: self.log.endswith("Server Shut Down.\n"), "the log's last line")
         self.assertFalse((self.home / "t.pid").exists())
 
+    def test_turns(self) -> None:
+        """Each worker hears those who are ready together in one turn."""
+        modules = self.folder / "modules"
+        modules.mkdir()
+        (modules / "sitecustomize.py").write_text(
+            "import os, sys, threading, time\n"
+            "def look():\n"
+            "    while 'doIteration' not in vars(sys.modules.get('twisted.internet.reactor', sys)):\n"
+            "        time.sleep(0.05)\n"
+            f"    open({str(self.folder)!r} + f'/turns.{{os.getpid()}}', 'w').close()\n"
+            "if 'pop3toy.tap.as_worker' in sys.orig_argv:\n"
+            "    threading.Thread(target=look, daemon=True).start()\n"
+        )
+        found = environment(self.home)
+        found["PYTHONPATH"] = os.pathsep.join([str(modules), found["PYTHONPATH"]])
+        done = self.run_twistd(
+            f"--pidfile={self.home}/t.pid", f"--logfile={self.home}/t.log", "pop3toy", "--port=0", env=found
+        )
+        self.assertEqual((0, "", ""), (done.returncode, done.stdout, done.stderr))
+        pid = int((self.home / "t.pid").read_text())
+        self.addCleanup(self._end, pid)
+        wait_until(lambda: len(pids(self.log)) == 2, "both serve")
+        marks = [self.folder / f"turns.{pid}" for pid in pids(self.log).values()]
+        wait_until(lambda: all(mark.exists() for mark in marks), "both take turns")
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: not (self.home / "t.pid").exists(), "the pid file is gone")
+
     def test_daemon(self) -> None:
         """The pid file names the supervisor; SIGTERM to it ends all, and the log of all is one file."""
         done = self.run_twistd(
