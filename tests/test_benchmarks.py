@@ -347,6 +347,12 @@ class DeliveredTests(SynchronousTestCase):
         self.assertEqual(self.compared(*texts, b"Subject: x\n\n"), ["a message that nobody sent"])
 
 
+def need_compiler() -> None:
+    """Skip where there is none."""
+    if shutil.which("gcc") is None:
+        raise SkipTest("no C compiler: apt-get install gcc libc6-dev libssl-dev")
+
+
 def command_of(process: Path) -> str:
     """The command line of a process, if it is there."""
     try:
@@ -433,27 +439,14 @@ class CommandTests(SynchronousTestCase):
 
     def test_more_generators_than_users(self) -> None:
         """Each process of the load generator has users of its own, or is not started."""
-        if shutil.which("gcc") is None:
-            raise SkipTest("no C compiler: apt-get install gcc libc6-dev libssl-dev")
-        done = self.run_command(
-            *(
-                "--quick",
-                "--peers",
-                "pop3toy",
-                "--workloads",
-                "login",
-                "--users",
-                "1",
-                "--load-processes",
-                "2",
-            )
-        )
+        need_compiler()
+        row = ("--quick", "--peers", "pop3toy", "--workloads", "login")
+        done = self.run_command(*row, "--users", "1", "--load-processes", "2")
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
     def test_impatience(self) -> None:
         """Whoever presses Ctrl-C again and again while it stops leaves nothing behind either."""
-        if shutil.which("gcc") is None:
-            raise SkipTest("no C compiler: apt-get install gcc libc6-dev libssl-dev")
+        need_compiler()
         scratch = Path(self.mktemp()).resolve()
         scratch.mkdir()
         process = subprocess.Popen(
@@ -487,8 +480,7 @@ class CommandTests(SynchronousTestCase):
 
     def test_ceiling_alone(self) -> None:
         """One peer, one workload: a table, right answers, exit status 0, nothing left behind."""
-        if shutil.which("gcc") is None:
-            raise SkipTest("no C compiler: apt-get install gcc libc6-dev libssl-dev")
+        need_compiler()
         done = self.run_command(
             "--quick",
             "--peers",
@@ -518,8 +510,7 @@ class CommandTests(SynchronousTestCase):
 
     def test_curves(self) -> None:
         """The curves of the ceiling, several steps of each: right answers, nothing left behind."""
-        if shutil.which("gcc") is None:
-            raise SkipTest("no C compiler: apt-get install gcc libc6-dev libssl-dev")
+        need_compiler()
         reach = ("--most-messages", "100", "--most-octets", "10000", "--most-connections", "10")
         done = self.run_command("curves", "--quick", "--peers", "sendfile", *reach)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)

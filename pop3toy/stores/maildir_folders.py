@@ -153,6 +153,12 @@ class Paths(Sequence[str]):
         }
 
 
+def _all_paths(maildir: int) -> Paths:
+    """The message files of both folders, sorted by their names."""
+    new, cur = (_file_names(maildir, folder) for folder in FOLDERS)
+    return Paths(sorted(new + cur), frozenset(new))
+
+
 def list_by_name(maildir: int) -> tuple[Paths, Stamp] | None:
     """The message files that are there now, sorted by their names.
 
@@ -160,10 +166,8 @@ def list_by_name(maildir: int) -> tuple[Paths, Stamp] | None:
     :raises pop3toy.errors.StoreTrouble: if the Maildir cannot be read.
     """
     stamp = look(maildir)
-    new, cur = (_file_names(maildir, folder) for folder in FOLDERS)
-    if look(maildir) != stamp:
-        return None
-    return Paths(sorted(new + cur), frozenset(new)), stamp
+    paths = _all_paths(maildir)
+    return (paths, stamp) if look(maildir) == stamp else None
 
 
 class Files(NamedTuple):
@@ -202,20 +206,10 @@ def list_files(maildir: int) -> Files:
 
 
 def _list_once(maildir: int) -> tuple[dict[str, str], dict[str, list[str]], set[str]]:
-    paths: dict[str, str] = {}
-    count = 0
-    for folder in FOLDERS:
-        # Sorted, names are almost in the order of their base names, and need no second
-        # look for it: a twelfth of the time.
-        listed = [f"{folder}/{name}" for name in _file_names(maildir, folder)]
-        start = len(folder) + 1
-        # base_name() written out: a call for each of 100,000 names is a tenth of the time.
-        found = {path[start:].partition(":")[0]: path for path in listed}
-        count += len(listed)
-        if len(paths) + len(found) < count or not paths.keys().isdisjoint(found):
-            return _list_doubles(maildir)
-        # Mostly one of the two has all, or next to nothing.
-        paths = paths | found if paths else found
+    files = _all_paths(maildir)
+    paths = files.by_base_name()
+    if len(paths) < len(files):
+        return _list_doubles(maildir)
     return paths, {}, set()
 
 
