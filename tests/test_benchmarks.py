@@ -461,7 +461,7 @@ class CommandTests(SynchronousTestCase):
         for line in process.stderr:
             if line.startswith("round 2"):
                 break
-        for _ in range(50):
+        while process.poll() is None:
             process.send_signal(signal.SIGINT)
         said = process.stderr.read()
         self.assertEqual((process.wait(), said.splitlines()[-1]), (2, "stopped"))
