@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import resource
@@ -30,6 +31,25 @@ from benchmarks.workloads import WORKLOADS
 REFERENCE = "dovecot"
 #: Ten thousand idle sessions, each with a socket and whatever a server opens for a mailbox.
 OPEN_FILES = 65_536
+#: Octets of the directory's path: a Unix socket's has at most 107, and Dovecot adds up to 41.
+LONGEST_PATH = 66
+#: What only one of the things to measure takes.
+ONLY_FOR = {
+    "rounds": ("table", "deliveries"),
+    "workloads": ("table",),
+    "users": ("table",),
+    "messages": ("deliveries",),
+    "most_messages": ("curves",),
+    "most_octets": ("curves",),
+    "most_connections": ("curves",),
+    "chart": ("table", "curves"),
+    "seconds": ("table", "curves"),
+    "load_processes": ("table", "curves"),
+}
+
+
+class InUse(Exception):
+    """Another run has the directory."""
 
 
 def _names(known: Sequence[str]) -> Callable[[str], list[str]]:
@@ -77,6 +97,10 @@ def _picture(text: str) -> Path:
 
 def _kept(text: str) -> Path:
     path = Path(text)
+    if len(os.fsencode(path.resolve())) > LONGEST_PATH:
+        raise argparse.ArgumentTypeError(
+            f"{text} is too long a path for Unix sockets in it: at most {LONGEST_PATH} octets"
+        )
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -112,9 +136,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"of {','.join(PEERS)}; for deliveries of {','.join(TAKERS)}",
     )
     add("--messages", type=_positive, help="deliveries: messages of one load (default 2000, quick 40)")
-    add(
-        "--workloads", type=_names(list(WORKLOADS)), default=list(WORKLOADS), help=f"of {','.join(WORKLOADS)}"
-    )
+    add("--workloads", type=_names(list(WORKLOADS)), help=f"of {','.join(WORKLOADS)}")
     add("--users", type=_positive, help="mailboxes of 20 messages (default 100, quick 20)")
     add("--load-processes", type=_positive, help="processes of the load generator (default: half the cores)")
     add("--most-messages", type=_positive, help="curves: the largest mailbox (default 1000000, quick 1000)")
@@ -132,7 +154,12 @@ def _parser() -> argparse.ArgumentParser:
 def _root(keep: Path | None) -> Iterator[Path]:
     """The directory of the run; removed at the end unless it was named."""
     if keep is not None:
-        yield keep.resolve()
+        with (keep / "in-use").open("w") as mark:
+            try:
+                fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InUse(f"another run uses {keep}: wait for its end, or name another directory") from None
+            yield keep.resolve()
         return
     made = Path(tempfile.mkdtemp(prefix="pop3bench-"))
     # A server that gives up its rights must still find the mail.
@@ -166,7 +193,7 @@ def _data_sets(options: argparse.Namespace) -> list[datasets.DataSet]:
         sets = [datasets.SMALL, datasets.MANY, datasets.BIG, datasets.IDLE]
     if options.users:
         sets[0] = datasets.DataSet("small", options.users, 20, 6_000)
-    needed = {WORKLOADS[name].data for name in options.workloads}
+    needed = {WORKLOADS[name].data for name in options.workloads or WORKLOADS}
     return [data for data in sets if data.name in needed]
 
 
@@ -187,7 +214,7 @@ def _deliveries(options: argparse.Namespace, root: Path) -> int:
 def _table(options: argparse.Namespace, bench: Bench) -> int:
     for data in _data_sets(options):
         bench.setting.world.add(data)
-    workloads = [WORKLOADS[name] for name in options.workloads]
+    workloads = [WORKLOADS[name] for name in options.workloads or WORKLOADS]
     if bench.setting.certificate is None:
         workloads = [workload for workload in workloads if not workload.tls]
     most = _sessions_at_once()
@@ -260,8 +287,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.umask(0o022)
     parser = _parser()
     options = parser.parse_args(arguments)
-    if options.chart and options.what == "deliveries":
-        parser.error("deliveries are not drawn: no --chart")
+    for option, takers in ONLY_FOR.items():
+        if getattr(options, option) and options.what not in takers:
+            parser.error(f"--{option.replace('_', '-')} is not for {options.what}")
     for end in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(end, _stop)
     try:
@@ -286,7 +314,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 options.json,
                 options.chart,
             )
-    except (native.CompilerMissing, chart.NoChart) as missing:
+    except (native.CompilerMissing, chart.NoChart, InUse) as missing:
         say(str(missing))
         return 2
     except KeyboardInterrupt:

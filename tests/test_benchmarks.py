@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from hypothesis import given
@@ -404,11 +406,14 @@ class CommandTests(SynchronousTestCase):
         """Where nothing is left to be measured, that is said, with exit status 2."""
         for arguments, said in (
             (("deliveries", "--peers", "dovecot"), "none of these takes mail"),
-            (("deliveries", "--chart", "x.svg"), "deliveries are not drawn"),
+            (("deliveries", "--chart", "x.svg"), "--chart is not for deliveries"),
+            (("curves", "--rounds", "2"), "--rounds is not for curves"),
+            (("--most-messages", "10"), "--most-messages is not for table"),
             (("--workloads", ""), "nothing is named"),
             (("--quick", "--workloads", "10k"), "none of these workloads"),
             (("--chart", "x.txt"), "neither with .svg nor with .png"),
             (("--keep-dir", "/dev/null"), "/dev/null: "),
+            (("--keep-dir", f"{self.mktemp()}/{'long' * 20}"), "too long a path for Unix sockets"),
             (("--quick", "--workloads", "login", "--peers", "dovecot-lmtp"), "nobody took part"),
         ):
             done = self.run_command(*arguments)
@@ -436,6 +441,20 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         self.assertIn("TLS is left out: apt-get install openssl", done.stderr)
         self.assertNotIn("over TLS", done.stdout)
+
+    def test_two_in_one_directory(self) -> None:
+        """Of two runs in one directory the second says so, instead of spoiling both."""
+        kept = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, kept)
+        Path(kept).chmod(0o755)
+        row = ("--quick", "--peers", "sendfile", "--workloads", "login", "--users", "2", "--keep-dir", kept)
+        with (Path(kept) / "in-use").open("w") as mark:
+            fcntl.flock(mark, fcntl.LOCK_EX)
+            done = self.run_command(*row)
+        self.assertEqual((done.returncode, done.stdout), (2, ""))
+        self.assertIn(f"another run uses {kept}", done.stderr)
+        need_compiler()
+        self.assertEqual(self.run_command(*row).returncode, 0)
 
     def test_more_generators_than_users(self) -> None:
         """Each process of the load generator has users of its own, or is not started."""
