@@ -351,7 +351,7 @@ class Turns(Protocol):
     """Hears several connections before it lets the first of them be answered."""
 
     def postpone(self, call: Callable[[], object]) -> bool:
-        """Call this when all who are ready now have been heard.
+        """Call this when all who are ready now have been heard; or answered, if they have been heard.
 
         :return: whether that will be; if not, nobody else is ready, and the
             caller goes on at once.

@@ -7,6 +7,7 @@ import select
 import socket
 import ssl
 import struct
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -184,6 +185,13 @@ class SocketCase(SynchronousTestCase):
             poll.register(transport.fileno(), events)
             self.assertTrue(poll.poll(DEADLINE * 1000), "nothing comes")
 
+    def served(self, *peers: tuple[socket.socket, Any, Any]) -> None:
+        """One turn in which all of these are ready."""
+        for client, _, _ in peers:
+            client.sendall(b"x")
+        self.wait(*(transport for _, transport, _ in peers))
+        self.turn()
+
     def calls(self) -> bool:
         """Whether anybody is ready, as the reactor sees it."""
         poll = select.poll()
@@ -242,6 +250,27 @@ class TurnTests(SocketCase):
         self.assertEqual(self.named("answered"), self.named("heard"))
         self.assertEqual(self.named("postponed"), [True] * 5)
 
+    def test_behind_the_answers(self) -> None:
+        """What an answer postpones comes behind all answers of the turn; after that nothing is postponed."""
+
+        def last(peer: Peer) -> None:
+            self.events.append(("last", peer.name))
+            self.events.append(("postponed", self.turns.postpone(self.fail)))
+
+        def answer(peer: Peer) -> None:
+            self.events.append(("answered", peer.name))
+            self.events.append(("postponed", self.turns.postpone(lambda: last(peer))))
+
+        peers = [self.peer(lambda peer: self.turns.postpone(lambda: answer(peer))) for _ in range(3)]
+        self.served(*peers)
+        self.assertEqual(
+            [event for event, _ in self.events if event != "heard"],
+            ["answered", "postponed"] * 3 + ["last", "postponed"] * 3,
+            self.events,
+        )
+        self.assertEqual(self.named("last"), self.named("answered"))
+        self.assertEqual(self.named("postponed"), [True] * 3 + [False] * 3)
+
     def test_each_once(self) -> None:
         """What was postponed is done once."""
         peers = [self.peer(self.answers_later) for _ in range(2)]
@@ -269,19 +298,11 @@ class TurnTests(SocketCase):
         self.assertEqual(self.events, [])
 
     def test_outside(self) -> None:
-        """Outside of a turn nothing is postponed: before it, after it, and from what was postponed."""
+        """Outside of a turn nothing is postponed, neither before it nor after it."""
         self.assertFalse(self.turns.postpone(self.fail))
-        found: list[bool] = []
-
-        def does(peer: Peer) -> None:
-            self.assertTrue(self.turns.postpone(lambda: found.append(self.turns.postpone(self.fail))))
-
-        peers = [self.peer(does) for _ in range(2)]
-        for client, _, _ in peers:
-            client.sendall(b"x")
-        self.wait(*(transport for _, transport, _ in peers))
-        self.turn()
-        self.assertEqual(found, [False, False])
+        peers = [self.peer(self.answers_later) for _ in range(2)]
+        self.served(*peers)
+        self.assertEqual(self.named("postponed"), [True, True])
         self.assertFalse(self.turns.postpone(self.fail))
         self.turn()
 
@@ -354,13 +375,6 @@ class TurnTests(SocketCase):
 class TroubleTests(SocketCase):
     """What goes wrong with one connection is that one's alone."""
 
-    def served(self, *peers: tuple[socket.socket, Any, Any]) -> None:
-        """One turn in which all of these are ready."""
-        for client, _, _ in peers:
-            client.sendall(b"x")
-        self.wait(*(transport for _, transport, _ in peers))
-        self.turn()
-
     def test_exception_in_a_protocol(self) -> None:
         """It ends that connection; the others are heard and answered, now and later."""
 
@@ -425,6 +439,19 @@ class TroubleTests(SocketCase):
         self.wait(fatal[1], *(transport for _, transport, _ in good))
         self.assertRaises(SystemExit, self.reactor.doIteration, 0)
         self.assertEqual(self.named("answered"), self.named("heard"))
+        self.assertFalse(self.turns.postpone(self.fail))
+
+    def test_end_of_everything_in_an_answer(self) -> None:
+        """The same if it is what was postponed that ends the process."""
+
+        def dies(peer: Peer) -> None:
+            self.turns.postpone(sys.exit)
+
+        peers = [self.peer(dies) for _ in range(2)]
+        for client, _, _ in peers:
+            client.sendall(b"x")
+        self.wait(*(transport for _, transport, _ in peers))
+        self.assertRaises(SystemExit, self.reactor.doIteration, 0)
         self.assertFalse(self.turns.postpone(self.fail))
 
     def test_number_taken_over(self) -> None:
