@@ -107,7 +107,7 @@ class ReactorTurns(Service):
         finally:
             self._crowded = False
             # What the answers had to postpone, such as the log line of each session that
-            # ended with one, in a piece: one by one they cost 2 % of a login.
+            # ended with one, in a piece: one by one they cost 5 % of a login.
             self._call_postponed()
 
     def _call_postponed(self) -> None:
