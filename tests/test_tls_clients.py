@@ -400,6 +400,8 @@ $pop->quit or die "QUIT: " . $pop->message;
         for module, package in (
             ("IO::Socket::SSL", "libio-socket-ssl-perl"),
             ("Authen::SASL", "libauthen-sasl-perl"),
+            # Without it Authen::SASL knows no CRAM-MD5, and says nothing.
+            ("Digest::HMAC_MD5", "libdigest-hmac-perl"),
         ):
             if subprocess.run(["perl", f"-M{module}", "-e1"], capture_output=True, check=False).returncode:
                 raise SkipTest(f"Perl's {module} is not installed (Debian package {package})")
