@@ -19,7 +19,7 @@ from benchmarks.peers.mail_in import TAKERS, Taker
 from benchmarks.peers.peer import DoesNotStart, NotHere
 from benchmarks.processes import cpu_seconds
 from benchmarks.rounds import machine, say
-from benchmarks.senders import Letter, compare, files, send
+from benchmarks.senders import Letter, Refused, compare, files, send
 
 #: Mailboxes that the mail goes to in turn.
 USERS = 20
@@ -162,7 +162,7 @@ def run(root: Path, peers: Sequence[str], rows: Sequence[Row], rounds: int, json
                 say(f"round {turn + 1} of {rounds}: {row.title}: {name}")
                 try:
                     sample, faults = _measure(TAKERS[name], root / "deliveries", row, letters[: row.messages])
-                except (DoesNotStart, OSError) as why:
+                except (DoesNotStart, OSError, Refused) as why:
                     wrong.append(f"{name}: {why}")
                     continue
                 samples.setdefault(row.title, {}).setdefault(name, []).append(sample)

@@ -59,10 +59,10 @@ class Result:
         """Sessions a second."""
         return self.sessions / self.seconds if self.seconds else 0.0
 
-    def latency(self, part: float) -> float:
-        """The latency that ``part`` (0 to 1) of the sessions did not exceed."""
+    def latency(self, part: float) -> float | None:
+        """The latency that ``part`` (0 to 1) of the sessions did not exceed, if there were any."""
         if not self.latencies:
-            return 0.0
+            return None
         return self.latencies[min(int(len(self.latencies) * part), len(self.latencies) - 1)]
 
 

@@ -79,9 +79,10 @@ def respond(session: Session, response: Response) -> MaybeDeferred[Reply]:
 
 
 def interrupted(session: Session) -> Refusal:
-    """What a line that is no response does to an exchange: it is over."""
+    """What a line that is no response does to an exchange: it is over; if it had failed, that counts."""
+    refusal = session.refusal
     _cancel(session)
-    return BadCommand("line too long, authentication cancelled")
+    return refusal or BadCommand("line too long, authentication cancelled")
 
 
 def stls(session: Session, command: Command) -> Reply:

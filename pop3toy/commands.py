@@ -15,7 +15,17 @@ from typing import NamedTuple, TypeAlias
 
 from . import limits
 
-__all__ = ["KEYWORDS", "TOO_LONG", "Argument", "Command", "Malformed", "Parsed", "Response", "parse"]
+__all__ = [
+    "KEYWORDS",
+    "TOO_LONG",
+    "Argument",
+    "Command",
+    "Malformed",
+    "Parsed",
+    "Response",
+    "name_alone",
+    "parse",
+]
 
 Argument: TypeAlias = "int | bytes"
 
@@ -157,6 +167,18 @@ _SYNTAX: dict[bytes, tuple[str, Callable[[bytes | None], tuple[Argument, ...]]]]
 
 #: Every keyword that this server knows, in capitals.
 KEYWORDS = frozenset(name for name, _ in _SYNTAX.values())
+
+
+_BEHIND_A_NAME = re.compile(rb"[ :\x00].*", re.DOTALL)
+
+
+def name_alone(claimed: bytes) -> bytes:
+    """A name that a client claims, without what stands behind it.
+
+    That can be the password: people who do not know POP3 type both on one line, and
+    clients send both where the name alone is asked for (RFC 4616 has a NUL between them).
+    """
+    return _BEHIND_A_NAME.sub(b" ****", claimed, count=1)
 
 
 #: What lines begin with that come again and again.  With nothing but digits behind it they

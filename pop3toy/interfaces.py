@@ -279,7 +279,7 @@ class SessionRecord:
     #: Octets received from and sent to the client.
     received: int = 0
     sent: int = 0
-    #: Messages sent with RETR, and removed at QUIT.
+    #: Messages that RETR found, and that were removed at QUIT.
     retrieved: int = 0
     removed: int = 0
     #: Seconds from connection to end.

@@ -77,6 +77,13 @@ GATHER: Final = 64 * 1024
 #: where one write of the whole moved 0.19.
 CHUNK: Final = 256 * 1024
 
+#: Octets that are sent to one client before others have their turn, and for how
+#: many of them a reply counts besides: 2 or 3 milliseconds for one that takes
+#: all as fast as it comes, or sends commands by the thousand.  A client that
+#: fetches some 20 messages with its commands in one piece stays below it.
+TURN: Final = 2 * 1024 * 1024
+REPLY: Final = 64 * 1024
+
 #: The same for TOP, which is mostly asked for headers: those of 99 in 100
 #: messages fit, and a large message is not read for nothing.
 TOP_CHUNK: Final = 16 * 1024

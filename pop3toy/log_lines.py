@@ -94,10 +94,12 @@ class LinesInTurn:
             self._put(text)
             return
         self._gathered.append(text)
-        if not self._turns.postpone(self._write):
-            self._write()
+        self._write()
 
     def _write(self) -> None:
+        # Behind what is heard, and then behind the answers to it; the first one writes for all.
+        if self._turns is not None and self._turns.postpone(self._write):
+            return
         if self._gathered:
             gathered, self._gathered = self._gathered, []
             self._put("".join(gathered))

@@ -75,14 +75,17 @@ class Listing(Sequence[Entry]):
     def __iter__(self) -> Iterator[Entry]:
         return map(Entry, self.uids, self.each)
 
-    def rendered(self, render: _Render) -> tuple[bytes, ...]:
-        """The blocks that ``render`` makes of all entries, made once."""
+    def rendered(self, render: _Render) -> Iterable[bytes]:
+        """The blocks that ``render`` makes of all entries, made once, each when it is first asked for."""
         blocks = self._rendered.get(render)
-        if blocks is None:
-            blocks = self._rendered[render] = tuple(
-                render(enumerate(zip(self.uids, self.each, strict=True), 1))
-            )
-        return blocks
+        return blocks if blocks is not None else self._render(render)
+
+    def _render(self, render: _Render) -> Iterator[bytes]:
+        blocks = []
+        for block in render(enumerate(zip(self.uids, self.each, strict=True), 1)):
+            blocks.append(block)
+            yield block
+        self._rendered[render] = tuple(blocks)
 
 
 class Maildrop:

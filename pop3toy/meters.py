@@ -12,6 +12,7 @@ from collections.abc import Callable
 from twisted.logger import Logger, LogLevel
 from zope.interface import implementer
 
+from .commands import name_alone
 from .interfaces import Channel, IMeter, SessionRecord
 
 __all__ = ["LogMeter", "SilentMeter"]
@@ -62,7 +63,9 @@ class LogMeter:
 
     def login_failed(self, record: SessionRecord, user: str, mechanism: str, why: str) -> None:
         """See :class:`IMeter`."""
-        text = f"login failed: {_who(record, user, mechanism)} reason={why}"
+        # Perhaps a password as well, of a user whom a typing error does not log in.
+        claimed = name_alone(user.encode("utf-8", "replace")).decode("utf-8")
+        text = f"login failed: {_who(record, claimed, mechanism)} reason={why}"
         self.log.warn("{text}", text=text, record=record)
 
     def logged_in(self, record: SessionRecord) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from . import limits
 from .direct import writer_of
+from .errors import Refusal
 from .interfaces import ITranscript, SessionRecord, is_deferred
 from .wire import Stream
 
@@ -82,6 +83,10 @@ class Outflow:
         self._began = False
         # A pull is under way, or its Deferred is waited for: nobody may pull again.
         self._pulling = False
+        # A client that takes all as fast as it comes must leave the others their turn:
+        # one that sent CAPA 10,000 times kept everybody waiting for 0.2 s, again and again.
+        self._rest: IDelayedCall | None = None
+        self._until_rest: int = limits.TURN
         #: The transport has enough to send.
         self.choked = False
         #: When octets went out last, in the clock's seconds.
@@ -95,7 +100,7 @@ class Outflow:
     @property
     def full(self) -> bool:
         """Whether the next answer has to wait."""
-        return self.choked or self._stream is not None
+        return self.choked or self._rest is not None or self._stream is not None
 
     def attach(self, transport: Any) -> None:
         """Send through this transport, and be its producer."""
@@ -116,6 +121,10 @@ class Outflow:
             self._tape.sent(self._record.number, data, last)
         if self._gathered_octets >= limits.GATHER:
             self.flush()
+        self._until_rest -= len(data) + (limits.REPLY if last else 0)
+        if self._until_rest < 0 and self._rest is None:
+            self._rest = self._clock.callLater(0, self._rested)
+            self._owner.outflow_full()
 
     def flush(self) -> None:
         """Write all that was gathered, in one go."""
@@ -134,6 +143,12 @@ class Outflow:
         self.moved = self._clock.seconds()
         return data
 
+    def _rested(self) -> None:
+        self._rest = None
+        self._until_rest = limits.TURN
+        if not (self.choked or self._pulling):
+            self._pump_on()
+
     def stream(self, stream: Stream) -> None:
         """Send a reply piece by piece; perhaps all of it at once."""
         self._stream = stream
@@ -149,6 +164,9 @@ class Outflow:
     def abandon(self) -> None:
         """The connection is lost: forget everything, the owner included."""
         self._owner = _Gone(self._record)
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
         self.drop()
 
     def stop(self) -> None:
@@ -163,7 +181,7 @@ class Outflow:
         assert stream is not None
         self._pulling = True
         try:
-            while not self.choked and self._stream is not None:
+            while self._stream is not None and not (self.choked or self._rest is not None):
                 piece = stream.pull()
                 if is_deferred(piece):
                     if not (piece.called and not piece.paused and isinstance(piece.result, bytes)):
@@ -196,6 +214,8 @@ class Outflow:
             self._pump_on()
 
     def _pump_on(self) -> None:
+        if self._rest is not None:
+            return
         if self._stream is not None and not self.choked:
             self._pump()
         if self._stream is None:
@@ -204,8 +224,9 @@ class Outflow:
     def _broke(self, why: Failure) -> None:
         self._pulling = False
         if self._stream is None:
-            # All is out, or was given up; it was closing the body that failed.
-            self._owner.bug(why)
+            # All is out, or was given up.  That a store is in trouble concerns nobody any more.
+            if not isinstance(why.value, Refusal):
+                self._owner.bug(why)
             return
         self.stop()
         self._owner.outflow_broke(why, self._began)

@@ -55,6 +55,9 @@ class POP3Protocol(LineReceiver):
     # The longest line of all; which line may be how long, commands.py knows.
     MAX_LENGTH = limits.SASL_LINE - 1
 
+    #: Nothing it says needs the prefix that Twisted puts before log lines of old; see ``reactor_turns``.
+    logs_by_itself = True
+
     factory: POP3Factory
 
     def __init__(self, factory: POP3Factory, number: int) -> None:

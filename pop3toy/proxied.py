@@ -41,6 +41,7 @@ class _Proxied(ProtocolWrapper):
     """One connection from the proxy: a transport for the protocol behind it."""
 
     factory: _ProxiedFactory
+    logs_by_itself = True
 
     def __init__(self, factory: Any, wrappedProtocol: IProtocol) -> None:
         super().__init__(factory, wrappedProtocol)

@@ -177,7 +177,7 @@ class Session:
 
     def not_let_in(self, user: str, mechanism: str, failure: Failure) -> None:
         """An authentication failed; ``user`` is what the client claimed."""
-        self._claimed = user
+        self._claimed = user = commands.name_alone(user.encode("utf-8", "replace")).decode("utf-8")
         why = failure.value.code if isinstance(failure.value, Refusal) else "SYS/TEMP"
         self.meter.login_failed(self.record, user, mechanism, why or "refused")
 

@@ -12,7 +12,6 @@ whole: it may be a password typed at the wrong moment.
 
 from __future__ import annotations
 
-import re
 import select
 import sys
 import threading
@@ -23,7 +22,7 @@ from typing import TextIO
 from zope.interface import implementer
 
 from . import limits
-from .commands import Command, Malformed, Response
+from .commands import Command, Malformed, Response, name_alone
 from .interfaces import ITranscript
 
 __all__ = ["MemoryTranscript", "WriterTranscript", "shown"]
@@ -63,13 +62,12 @@ def shown(line: bytes, parsed: object, *, masked: bool) -> str:
         return f"{parsed.keyword or ''} {_MASK}".lstrip() + f" ({len(line)} octets, {parsed.reason})"
     if isinstance(parsed, Command):
         if parsed.keyword == "USER":
-            # Name and password on one line, as people type who do not know POP3.
-            name, *more = re.split(b"[ :]", _argument(parsed, 0), maxsplit=1)
-            return f"USER {_printable(name)} {_MASK}" if more else _printable(line)
+            alone = name_alone(_argument(parsed, 0))
+            return _printable(line) if alone == parsed.args[0] else f"USER {_printable(alone)}"
         if parsed.keyword == "PASS":
             return f"PASS {_MASK}"
         if parsed.keyword == "APOP":
-            return f"APOP {_printable(_argument(parsed, 0))} {_MASK}"
+            return f"APOP {_printable(name_alone(_argument(parsed, 0)))} {_MASK}"
         if parsed.keyword == "AUTH" and len(parsed.args) > 1:
             return f"AUTH {_printable(_argument(parsed, 0))} {_MASK}"
         return _printable(line)

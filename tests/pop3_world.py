@@ -106,11 +106,15 @@ class FakeSocket:
         return data
 
     def client_reads_all(self) -> bytes:
-        """The client reads until nothing comes any more."""
+        """The client reads until nothing comes any more, turn after turn."""
         read = bytearray()
-        while piece := self.client_reads():
+        while piece := self.client_reads() or self._next_turn():
             read += piece
         return bytes(read)
+
+    def _next_turn(self) -> bytes:
+        self._clock.advance(0)
+        return self.client_reads()
 
     def client_half_closes(self) -> None:
         """The client will send no more, but reads on."""

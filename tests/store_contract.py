@@ -1,8 +1,9 @@
-"""What every store promises, as tests: a new store is a test class of five lines.
+"""What every store promises, as tests: a new store is a test class of some lines.
 
 Here live the contract of :class:`IMailStore` and :class:`IMailbox`, and that of
 :class:`IDelivery` for stores that take mail.  A test class mixes one of them
-into ``SynchronousTestCase`` and says how a store with given messages is made::
+into ``SynchronousTestCase`` and says how a store with given messages is made
+(and, as ``take_away`` and ``arrive`` tell, how messages vanish and come while it is open)::
 
     class MyStoreTests(StoreContract, SynchronousTestCase):
         def store(self, messages: Sequence[bytes]) -> IMailStore:

@@ -14,6 +14,7 @@ from unittest import SkipTest
 
 from twisted.internet.defer import Deferred, execute
 from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
 
 __all__ = [
     "Threads",
@@ -108,6 +109,12 @@ def tmpfs(options: str) -> Iterator[Path]:
 def make_read_only(root: Path) -> None:
     """Let nobody write to a file system of ``tmpfs`` any more."""
     subprocess.run(["mount", "-o", "remount,ro", root], check=True)
+
+
+def restrict(test: SynchronousTestCase, path: Path, mode: int) -> None:
+    """Give a file or folder these permissions until the end of a test, which must be able to remove it."""
+    test.addCleanup(path.chmod, 0o700)
+    path.chmod(mode)
 
 
 @contextmanager

@@ -221,7 +221,7 @@ class DeliverTests(CommandTests):
             (("{M}", f"--accounts={self.root}", "ann"), "directory"),
             (("{M}", f"--accounts={self.root}/bad-quota", "ann"), "'lots' is no quota"),
             (("{M}", f"--accounts={self.root}/knows-bob", "bob"), "bob has no mailbox here"),
-            (("--maildir=relative\0/{user}", "ann"), "null byte"),
+            (("--maildir=relative\0/{user}", "ann"), "embedded null"),
         ):
             with self.subTest(arguments=arguments):
                 outcome = self.run_command("deliver", *arguments, stdin=MESSAGE)

@@ -226,6 +226,24 @@ class MaildirDeliveryTests(SynchronousTestCase):
         delivery = MaildirDelivery(self.maildirs.locate, execute, self.maildirs.clock, host="a/b:c")
         self.assertTrue(delivery.new_name().endswith(r".a\057b\072c"))
 
+    def test_swept_by_another(self) -> None:
+        """What another process sweeps a moment before, or what cannot be removed, keeps no mail out."""
+        tmp = self.root / "ann" / "tmp"
+        for name in ("1.M2P3Q4.mx", "1.M2P3Q5.mx"):
+            (tmp / name).write_bytes(b"")
+            os.utime(tmp / name, (1, 1))
+        (tmp / "1.M2P3Q6.mx").mkdir()
+        os.utime(tmp / "1.M2P3Q6.mx", (1, 1))
+        unlink = os.unlink
+
+        def faster(path: str) -> None:
+            unlink(path)
+            unlink(path)
+
+        self.patch(os, "unlink", faster)
+        self.deliver()
+        self.assertEqual([f.name for f in self.maildirs.files("ann", "tmp")], ["1.M2P3Q6.mx"])
+
     def test_stale_files(self) -> None:
         """Own files in tmp/ are removed after 36 hours; young ones and other programs' are not."""
         now = self.maildirs.clock.seconds()

@@ -84,12 +84,16 @@ class FakeTurns:
             self.postponed.append(call)
         return self.crowded
 
-    def end(self) -> None:
-        """All have been heard."""
-        self.crowded = False
+    def heard(self) -> None:
+        """All have been heard, and are being answered."""
         postponed, self.postponed = self.postponed, []
         for call in postponed:
             call()
+
+    def end(self) -> None:
+        """All have been answered."""
+        self.crowded = False
+        self.heard()
 
 
 class LinesInTurnTests(SynchronousTestCase):
@@ -117,6 +121,17 @@ class LinesInTurnTests(SynchronousTestCase):
         self.turns.end()
         self.observer({"line": "four\n"})
         self.assertEqual(["one\ntwo\nthree\n", "four\n"], self.out.pieces)
+
+    def test_answers(self) -> None:
+        """Lines about who is heard and about who is answered leave together."""
+        self.turns.crowded = True
+        self.observer({"line": "one\n"})
+        self.turns.postpone(lambda: self.observer({"line": "two\n"}))
+        self.observer({"line": "three\n"})
+        self.turns.heard()
+        self.assertEqual([], self.out.pieces)
+        self.turns.end()
+        self.assertEqual(["one\nthree\ntwo\n"], self.out.pieces)
 
     def test_turn_without_end(self) -> None:
         """Should a turn never come to its end, the next line brings those with it that waited."""

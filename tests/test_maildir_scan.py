@@ -23,7 +23,7 @@ from pop3toy.stores.maildir_folders import PATIENCE, locate_all, look
 from pop3toy.stores.maildir_scan import Snapshot, Uncounted, scan
 
 from .corpus import awkward_messages, fill_maildir, make_maildir
-from .store_world import unprivileged, watched_descriptors
+from .store_world import restrict, unprivileged, watched_descriptors
 
 TICK = 2.0
 
@@ -168,7 +168,7 @@ class ListingTests(Scanned):
     def test_unreadable_folder(self) -> None:
         """A folder that may not be read is trouble that says what is missing, not an empty one."""
         self.put("new/1.a")
-        (self.maildir / "new").chmod(0o300)
+        restrict(self, self.maildir / "new", 0o300)
         with watched_descriptors(), unprivileged():
             self.assertIn("needs to read", self.assertRaises(StoreTrouble, self.scan).detail)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -143,5 +145,28 @@ class ListingTests(SynchronousTestCase):
     def test_rendered_once(self) -> None:
         """A listing is made once for each kind."""
         listing = Listing(ENTRIES)
-        self.assertIs(listing.rendered(scan_listing), listing.rendered(scan_listing))
-        self.assertNotEqual(listing.rendered(scan_listing), listing.rendered(unique_id_listing))
+        first = {render: list(listing.rendered(render)) for render in (scan_listing, unique_id_listing)}
+        self.assertNotEqual(first[scan_listing], first[unique_id_listing])
+        for render, blocks in first.items():
+            again = listing.rendered(render)
+            self.assertIs(again, listing.rendered(render))
+            self.assertEqual(list(again), blocks)
+
+    def test_rendered_piece_by_piece(self) -> None:
+        """A block is made when it is asked for; a listing that nobody read to its end is not remembered."""
+        made = []
+
+        def render(entries: Iterable[tuple[int, tuple[bytes, int]]]) -> Iterator[bytes]:
+            for number, _ in entries:
+                made.append(number)
+                yield b"%d" % number
+
+        listing = Listing(ENTRIES)
+        blocks = iter(listing.rendered(render))
+        self.assertEqual(made, [])
+        next(blocks)
+        self.assertEqual(made, [1])
+        self.assertEqual(len(list(listing.rendered(render))), len(ENTRIES))
+        self.assertEqual(made, [1, *range(1, len(ENTRIES) + 1)])
+        self.assertEqual(len(list(listing.rendered(render))), len(ENTRIES))
+        self.assertEqual(len(made), 1 + len(ENTRIES))

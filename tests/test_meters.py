@@ -49,11 +49,20 @@ class LogMeterTests(SynchronousTestCase):
 
     def test_names_forge_nothing(self) -> None:
         """A name that a stranger chose writes no line of its own, no field of its own format, no escape."""
-        self.meter.login_failed(self.record(), "x\nlogin: rip={rip}\x1b[2J' user='root", "USER", "AUTH")
+        self.meter.login_failed(self.record(), "x\nlogin\trip={rip}\x1b[2J'\tuser='root", "USER", "AUTH")
         line = self.line()
         self.assertEqual(len(line.splitlines()), 1)
         self.assertTrue(line.isprintable())
         self.assertIn("{rip}", line)
+
+    def test_password_behind_the_name(self) -> None:
+        """What stands behind a claimed name may be a password, and is not written."""
+        for claimed, shown in (
+            ("ann hunter2", "ann ****"), ("ann:hunter2", "ann ****"), ("\0ann\0hunter2", " ****"),
+        ):  # fmt: skip
+            self.meter.login_failed(self.record(), claimed, "USER", "AUTH")
+            self.assertIn(f" user={shown!r} mechanism=USER ", self.line())
+            self.events.clear()
 
     def test_end(self) -> None:
         """What a session did, and how it ended; a stranger's end is no news."""

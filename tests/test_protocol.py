@@ -601,6 +601,95 @@ def phase(name: str) -> Callable[[Callable[[LostTests], None]], Callable[[LostTe
     return remember
 
 
+class TurnTests(SynchronousTestCase):
+    """A client that takes all as fast as it comes leaves the others their turn."""
+
+    def serve(self, mailbox: Any) -> None:
+        self.clock = Clock()
+        self.protocol, self.transport, _ = connect(FakeAuthenticator(mailbox), self.clock)
+        self.protocol.dataReceived(LOGIN)
+        self.transport.clear()
+
+    def turn(self) -> None:
+        """What is due now, without what that makes due, as a reactor does it."""
+        for call in self.clock.getDelayedCalls():
+            if call.getTime() <= self.clock.seconds():
+                self.clock.calls.remove(call)
+                call.called = 1
+                call.func(*call.args, **call.kw)
+
+    def turns(self, most: int) -> list[int]:
+        """Turn after turn until nothing comes any more; how many octets each brought."""
+        amounts = [len(self.transport.value())]
+        while amounts[-1]:
+            self.assertLess(len(amounts), most)
+            before = len(self.transport.value())
+            self.turn()
+            amounts.append(len(self.transport.value()) - before)
+        return amounts[:-1]
+
+    def test_body(self) -> None:
+        """Of a large message a turn brings a bounded part, and the next ones bring the rest."""
+        body = EndlessBody((b"A" * 76 + b"\n") * (limits.CHUNK // 77), 50)
+        self.serve(ScriptedMailbox({b"one": lambda: body}))
+        self.protocol.dataReceived(b"RETR 1\r\nNOOP\r\n")
+        amounts = self.turns(20)
+        self.assertLess(max(amounts), limits.TURN + 2 * limits.CHUNK)
+        self.assertGreater(len(amounts), 4)
+        self.assertTrue(self.transport.value().endswith(b"\r\n.\r\n+OK\r\n"))
+        self.assertEqual((body.pulls, body.done, len(body.closed)), (50, True, 1))
+
+    def test_late_body(self) -> None:
+        """The same if its chunks have to be waited for."""
+        chunks: list[Any] = [Deferred() for _ in range(30)]
+        self.serve(ScriptedMailbox({b"one": list(chunks)}))
+        self.protocol.dataReceived(b"RETR 1\r\nNOOP\r\n")
+        for chunk in chunks:
+            chunk.callback(b"A" * limits.CHUNK)
+            self.turn()
+        self.turns(5)
+        self.assertTrue(self.transport.value().endswith(b"\r\n.\r\n+OK\r\n"))
+        self.assertEqual(self.transport.value().count(b"A"), 30 * limits.CHUNK)
+
+    def test_commands(self) -> None:
+        """Of thousands of commands in one piece a turn answers some dozens, in order, and none is lost."""
+        self.serve(ScriptedMailbox({b"one": MESSAGE}))
+        commands = b"NOOP\r\nSTAT\r\n" * 3_000
+        self.protocol.dataReceived(commands)
+        self.protocol.dataReceived(b"QUIT\r\n")
+        answers = b"+OK\r\n+OK 1 24\r\n"
+        amounts = self.turns(6_000)
+        self.assertLess(max(amounts), len(answers) * limits.TURN // limits.REPLY)
+        self.assertEqual(self.transport.value(), answers * 3_000 + b"+OK bye\r\n")
+        self.assertTrue(self.transport.disconnecting)
+
+    def test_input_meanwhile(self) -> None:
+        """A client whose commands wait for their turn is not read from when there are too many."""
+        self.serve(ScriptedMailbox({b"one": MESSAGE}))
+        self.protocol.dataReceived(b"NOOP\r\n" * 10_000)
+        self.protocol.dataReceived(b"NOOP\r\n" * 2_000)
+        self.assertEqual(self.transport.producerState, "paused")
+        self.turns(6_000)
+        self.assertEqual(self.transport.producerState, "producing")
+        self.assertEqual(self.transport.value(), b"+OK\r\n" * 12_000)
+
+    def test_few(self) -> None:
+        """Who fetches twenty messages with all commands in one piece needs no second turn."""
+        self.serve(ScriptedMailbox({b"%d" % n: MESSAGE for n in range(20)}))
+        fetch = b"".join(b"RETR %d\r\n" % n for n in range(1, 21))
+        self.protocol.dataReceived(b"STAT\r\nLIST\r\nUIDL\r\n" + fetch + b"QUIT\r\n")
+        self.assertTrue(self.transport.value().endswith(b"\r\n.\r\n+OK bye\r\n"))
+
+    def test_lost_meanwhile(self) -> None:
+        """If the connection is lost before the next turn, nothing is left of it."""
+        body = EndlessBody(b"A" * limits.CHUNK, 50)
+        self.serve(ScriptedMailbox({b"one": lambda: body}))
+        self.protocol.dataReceived(b"RETR 1\r\n")
+        self.protocol.connectionLost(Failure(ConnectionLost()))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(body.closed, [None])
+
+
 class PendingInputTests(SynchronousTestCase):
     """What a client may send ahead is bounded, however the answers come."""
 
@@ -729,6 +818,15 @@ class LostTests(SynchronousTestCase):
                 self._all_is_let_go(name)
                 self.assertEqual(self.meter.ends[0].ended, "dropped")
                 self.assertEqual(self.tape.lines[-1], "[1] -- closed (dropped)")
+
+    def test_store_in_trouble_behind_the_end(self) -> None:
+        """What a store could not read for a client that is gone concerns nobody; a bug is written down."""
+        for trouble, logged in ((StoreTrouble(detail="a disk fell out"), 0), (ValueError("a bug"), 1)):
+            self.setUp()
+            PHASES["while a chunk is on its way"](self)
+            self.socket.vanish()
+            self.chunk.errback(trouble)
+            self.assertEqual(len(self.flushLoggedErrors()), logged)
 
     def test_shut_down(self) -> None:
         """The end of the server in any phase removes nothing and lets go of everything, in bounded time."""

@@ -87,6 +87,8 @@ class Peer(Protocol):
     :param does: done for each octets that it hears.
     """
 
+    logs_by_itself = True
+
     def __init__(self, name: int, events: list[Any], does: Callable[[Peer], object]) -> None:
         self.name = name
         self.heard = b""
@@ -306,6 +308,22 @@ class TurnTests(SocketCase):
         self.assertFalse(self.turns.postpone(self.fail))
         self.turn()
 
+    def test_others_connections(self) -> None:
+        """A protocol of another program is called with its prefix for the log; ours without."""
+        said: list[Any] = []
+
+        def does(peer: Peer) -> None:
+            system = context.get(ILogContext)["system"]
+            said.append((type(peer).__name__, system.partition(",")[0] if "Other" in system else "none"))
+
+        class OtherPeer(Peer):
+            logs_by_itself = False
+
+        for client, _, _ in (self.peer(does), self.peer(does, kind=OtherPeer)):
+            client.sendall(b"x")
+        self.called_until(lambda: len(said) == 2)
+        self.assertEqual(sorted(said), [("OtherPeer", "OtherPeer"), ("Peer", "none")])
+
     def test_crowd(self) -> None:
         """So many are heard in one go, the rest in the next."""
         peers = [self.peer(self.answers_later) for _ in range(CROWD + 6)]
@@ -447,11 +465,12 @@ class TroubleTests(SocketCase):
         def dies(peer: Peer) -> None:
             self.turns.postpone(sys.exit)
 
-        peers = [self.peer(dies) for _ in range(2)]
+        peers = [self.peer(dies), self.peer(self.answers_later), self.peer(self.answers_later)]
         for client, _, _ in peers:
             client.sendall(b"x")
         self.wait(*(transport for _, transport, _ in peers))
         self.assertRaises(SystemExit, self.reactor.doIteration, 0)
+        self.assertEqual(sorted(self.named("answered")), [2, 3])
         self.assertFalse(self.turns.postpone(self.fail))
 
     def test_number_taken_over(self) -> None:

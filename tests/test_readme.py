@@ -198,8 +198,8 @@ class ExampleTests(SynchronousTestCase):
         home.mkdir()
         # Twisted's log tells the port; the program itself is as README.rst has it, but for the port's number.
         prelude = "import sys; from twisted.python import log; log.startLogging(sys.stdout)\n"
-        text = prelude + "\n".join(block.lines).replace("tcp:2590", "tcp:0") + "\n"
-        self.assertIn("tcp:0", text)
+        text = prelude + "\n".join(block.lines).replace("TCP(2590,", "TCP(0,") + "\n"
+        self.assertIn("TCP(0,", text)
         program = home / "program.py"
         program.write_text(text)
         words = home / "words"

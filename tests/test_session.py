@@ -384,6 +384,17 @@ class ExchangeTests(SessionCase):
         self.assertEqual(self.shown(reply), "-ERR line too long, authentication cancelled")
         self.assertIsNone(self.session.exchange)
 
+    def test_too_long_after_a_refusal(self) -> None:
+        """A line that is too long, behind a challenge that said why it failed, counts as any other line."""
+        refusal = AuthenticationFailed("the token was not accepted")
+        for count in range(1, limits.FAILED_LOGINS + 1):
+            self.authenticator.steps = [Challenge(b"{}", refusal)]
+            self.say(b"AUTH PLAIN QQ==")
+            reply = self.session.obey(self.session.too_long())
+            self.assertEqual(self.shown(reply), "-ERR [AUTH] the token was not accepted")
+            self.assertEqual((self.session.failed_logins, self.session.exchange), (count, None))
+        self.assertIs(self.session.state, State.CLOSED)
+
     def test_refused(self) -> None:
         """A refusal ends the exchange, is answered with its code and counted under the claimed name."""
         late: Deferred[Any] = Deferred()
@@ -616,6 +627,31 @@ class SecretTests(SessionCase):
         self.assertTrue(lines[1].startswith("session 7, user 'bobbb"))
         self.assertLess(len(lines[1]), 500)
         self.assertEqual(lines[2], "session 7, user 'ann': some deleted messages not removed: disk full")
+
+    def test_password_behind_the_name(self) -> None:
+        """What stands behind a name that is not let in may be a password: neither meter nor log has it."""
+        for step, lines in (
+            (None, (b"USER ann hunter2", b"PASS x")),
+            (None, (b"USER ann:hunter2", b"PASS x")),
+            ("\0ann\0hunter2", (b"AUTH LOGIN",)),
+            ("ann hunter2", (b"AUTH LOGIN",)),
+        ):
+            self.setUp()
+            self.authenticator.offered = ["LOGIN"]
+            trouble = StoreTrouble(detail="a disk fell out")
+            if step is None:
+                self.authenticator.trouble = trouble
+            else:
+                late: Deferred[Any] = Deferred()
+                self.authenticator.steps = [late]
+            with capturedLogs() as logs:
+                self.say(*lines)
+                if step is not None:
+                    self.authenticator.exchanges[0].user = step
+                    late.errback(trouble)
+            self.assertEqual(len(self.meter.failures), 1)
+            self.assertEqual(len(logs), 1)
+            self.assertNotIn("hunter2", repr(self.meter.failures) + formatEvent(logs[0]))
 
     def test_no_client_octets(self) -> None:
         """No answer to a mistake repeats what the client sent."""

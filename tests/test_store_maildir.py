@@ -35,7 +35,15 @@ from pop3toy.wire import octets
 
 from .corpus import make_maildir, wire_form
 from .store_contract import DeliveryContract, StoreContract
-from .store_world import Threads, make_read_only, open_descriptors, tmpfs, unprivileged, watched_descriptors
+from .store_world import (
+    Threads,
+    make_read_only,
+    open_descriptors,
+    restrict,
+    tmpfs,
+    unprivileged,
+    watched_descriptors,
+)
 
 #: Seconds after which another process that does not answer is a failed test.
 PATIENCE = 30.0
@@ -271,9 +279,9 @@ class OpenTests(Maildirs):
         """A missing, half-made or unreadable Maildir is trouble; the detail says what to do."""
         make_maildir(self.root / "half")
         (self.root / "half" / "new").rmdir()
-        make_maildir(self.root / "closed").chmod(0)
+        restrict(self, make_maildir(self.root / "closed"), 0)
         make_maildir(self.root / "shut")
-        (self.root / "shut" / "cur").chmod(0)
+        restrict(self, self.root / "shut" / "cur", 0)
         (self.root / "file").write_bytes(b"")
         (self.root / "link").symlink_to("/tmp")
         (self.root / "empty").mkdir()
@@ -402,7 +410,8 @@ class SnapshotTests(Maildirs):
         store = self.new_store()
         # Not TICK itself: these seconds are floats, good for some tenths of a microsecond.
         for now_after_change in (0.0, 0.5, TICK - 0.001):
-            self.now = max(folder.stat().st_ctime for folder in self.maildir.iterdir()) + now_after_change
+            changed = max((self.maildir / name).stat().st_ctime for name in ("new", "cur"))
+            self.now = changed + now_after_change
             before = self.session(store)
             # As if what follows happened in the same tick: a snapshot of such an age is not believed.
             listed = self.listings()
@@ -965,7 +974,7 @@ class RemoveTests(Maildirs):
         self.put("new/4.kept,W=5")
         mailbox = self.open()
         (self.maildir / "new").chmod(0o777)
-        (self.maildir / "cur").chmod(0o555)
+        restrict(self, self.maildir / "cur", 0o555)
         with unprivileged():
             trouble = self.fails(mailbox, [b"1.a,W=5", b"2.b,W=5", b"3.c,W=5"])
         self.assertEqual(["cur/2.b,W=5:2,S", "new/4.kept,W=5"], self.names())
@@ -981,6 +990,14 @@ class RemoveTests(Maildirs):
         (self.root / "away" / "cur").rmdir()
         (self.root / "away" / "new").rename(self.root / "new")
         self.fails(mailbox, uids)
+
+    def test_how_many_were_removed(self) -> None:
+        """If all is gone before the removal, none is said to have been removed."""
+        uids = self.fill(10)
+        mailbox = self.open()
+        for folder in ("new", "cur"):
+            (self.maildir / folder).rename(self.root / folder)
+        self.assertEqual(getattr(self.fails(mailbox, uids), "removed", None), 0)
 
     def test_a_folder_in_its_place(self) -> None:
         """A folder that has the name of a marked message is not removed."""

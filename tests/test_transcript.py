@@ -43,6 +43,7 @@ class MaskTests(SynchronousTestCase):
             b"USER ann hunter2": "USER ann ****",
             b"USER ann:hunter2": "USER ann ****",
             b"user ann:hun ter:2": "USER ann ****",
+            b"APOP ann hunter2 " + b"a" * 32: "APOP ann **** ****",
             b"pass hunter2 with spaces": "PASS ****",
             b"APOP ann " + DIGEST: "APOP ann ****",
             b"AUTH PLAIN AGFubgBodW50ZXIy": "AUTH PLAIN ****",

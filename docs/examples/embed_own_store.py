@@ -8,7 +8,6 @@ import sys
 from email.message import EmailMessage
 
 from twisted.cred.portal import Portal
-from twisted.internet.endpoints import TCP4ServerEndpoint
 from zope.interface import implementer
 
 from pop3toy import Entry, IMailbox, IMailStore, MailboxRealm, POP3Factory, PortalAuthenticator
@@ -80,7 +79,6 @@ def make_factory(clock):
 if __name__ == "__main__":
     from twisted.internet import reactor
 
-    TCP4ServerEndpoint(reactor, int((sys.argv[1:] or ["2590"])[0]), interface="127.0.0.1").listen(
-        make_factory(reactor)
-    )
+    port = int((sys.argv[1:] or ["2590"])[0])
+    reactor.listenTCP(port, make_factory(reactor), interface="127.0.0.1")
     reactor.run()

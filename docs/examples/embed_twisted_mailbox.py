@@ -9,7 +9,6 @@ from io import BytesIO
 
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.cred.portal import IRealm, Portal
-from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.mail import pop3
 from zope.interface import implementer
 
@@ -73,7 +72,6 @@ def make_factory(clock):
 if __name__ == "__main__":
     from twisted.internet import reactor
 
-    TCP4ServerEndpoint(reactor, int((sys.argv[1:] or ["2590"])[0]), interface="127.0.0.1").listen(
-        make_factory(reactor)
-    )
+    port = int((sys.argv[1:] or ["2590"])[0])
+    reactor.listenTCP(port, make_factory(reactor), interface="127.0.0.1")
     reactor.run()

@@ -53,7 +53,7 @@ def maildir_delivery(paths: MaildirPaths, accounts: Any = None) -> MaildirDelive
     type=click.Path(path_type=Path),
     metavar="FILE",
     show_envvar=True,
-    help="The accounts file, for quotas.",
+    help="The accounts file, for quotas, and for who may have a Maildir made.",
 )
 @click.option("-c", "--create", is_flag=True, help="Make the user's Maildir if it is missing.")
 @click.option(
@@ -83,6 +83,8 @@ def deliver(pattern: str, accounts: Path | None, create: bool, sender: str | Non
     known: Any = {}
     try:
         known = list_users(accounts).by_name if accounts is not None else {}
+        # With a list of those there are nobody else gets one, however the name was misspelled.
+        create = create and (accounts is None or user in known)
         delivery = maildir_delivery(MaildirPaths(pattern, create=create), known)
         incoming = result_of(delivery.begin(user))
         _copy(source, incoming, sender)

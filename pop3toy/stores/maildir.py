@@ -295,7 +295,7 @@ class _Maildir:
             try:
                 found = [now for path in missing if (now := self._look_again(path)) is not None]
             except StoreTrouble as error:
-                failed.append(error.detail)
+                failed += [error.detail] * len(missing)
                 break
             # The others are gone, which is all that was wanted.
             missing = self._unlink(found, touched, failed)

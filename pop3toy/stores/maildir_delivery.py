@@ -23,6 +23,7 @@ from typing import Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from ..errors import StoreTrouble
@@ -30,11 +31,14 @@ from ..interfaces import Incoming, ISharedDelivery, MaybeDeferred, SharedIncomin
 from ..threads import RunInThread
 from ..wire import uid_is_valid
 from .directory_syncs import DirectorySyncs, fsync_directory
+from .maildir_paths import explained
 from .maildir_spool import Spool
 from .spool_file import Target, fit_in, trouble
 from .turns import Turns
 
 __all__ = ["MaildirDelivery"]
+
+log = Logger()
 
 #: Seconds after which an abandoned file in tmp/ may be removed; the Maildir
 #: convention says 36 hours.
@@ -137,8 +141,17 @@ class MaildirDelivery:
         self._swept[maildir] = now
         with os.scandir(os.path.join(maildir, "tmp")) as files:
             for file in files:
-                if self._own.fullmatch(file.name) and now - file.stat().st_mtime > STALE:
-                    os.unlink(file.path)
+                if not self._own.fullmatch(file.name):
+                    continue
+                try:
+                    if now - file.stat(follow_symlinks=False).st_mtime > STALE:
+                        os.unlink(file.path)
+                except FileNotFoundError:
+                    # Another process swept it a moment before.
+                    continue
+                except OSError as error:
+                    # No reason to refuse mail.
+                    log.warn("{path!r} cannot be removed: {why}", path=file.path, why=explained(error))
 
 
 class _Incoming:
