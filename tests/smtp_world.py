@@ -46,8 +46,11 @@ class Client:
         )
 
     def send(self, data: bytes) -> list[str]:
-        """Send octets and return the answers."""
+        """Send octets and return the answers, turn after turn."""
         self.protocol.dataReceived(data)
+        clock = getattr(self.protocol, "clock", None)
+        if isinstance(clock, Clock):
+            clock.advance(0)
         return self.answers()
 
     def answers(self) -> list[str]:

@@ -107,6 +107,8 @@ class DirectTests(SynchronousTestCase):
         self.assertGreater(waiting, 0)
         self.write(b"end")
         self.assertEqual(unsent(self.transport), waiting + 3)
+        self.transport.doWrite()
+        self.assertLess(unsent(self.transport), waiting + 3)
         self.client.setblocking(False)
         while len(got) < len(big) + 3:
             self.transport.doWrite()

@@ -198,6 +198,30 @@ class ConversationTests(SynchronousTestCase):
         self.client.drop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_turns(self) -> None:
+        """Of commands by the thousand a turn answers some dozens; the client is not read from meanwhile."""
+        self.client.protocol.dataReceived(b"NOOP\r\n" * 1000 + b"QUIT\r\n")
+        self.assertEqual(self.client.answers(), ["250 2.0.0 ok"] * limits.COMMANDS_IN_TURN)
+        self.assertEqual(self.client.transport.producerState, "paused")
+        self.clock.advance(0)
+        self.assertEqual(self.client.answers()[:-1], ["250 2.0.0 ok"] * (1000 - limits.COMMANDS_IN_TURN))
+        self.assertTrue(self.client.closed)
+
+    def test_lost_between_turns(self) -> None:
+        """If the connection is lost before the next turn, nothing is left of it."""
+        self.client.protocol.dataReceived(b"NOOP\r\n" * 1000)
+        self.client.drop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_end_between_turns(self) -> None:
+        """A server that shuts down need not wait for the next turn."""
+        self.client.protocol.dataReceived(b"NOOP\r\n" * 1000)
+        self.client.protocol.end()
+        self.assertEqual(self.client.answers()[-1][:3], "421")
+        self.assertTrue(self.client.closed)
+        self.clock.advance(0)
+        self.assertEqual(self.client.answers(), [])
+
     def test_least_limits(self) -> None:
         """What RFC 5321 section 4.5.3 asks for at least: octets of a line, recipients, minutes."""
         self.assertEqual(self.client.say("NOOP ".ljust(510, "x")), ["250 2.0.0 ok"])

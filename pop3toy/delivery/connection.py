@@ -83,6 +83,8 @@ class Connection(Replies):
         # Between the connection and the first octets that came through TLS.
         self._shaking_hands = False
         self._advancing = False
+        # A client that sends commands by the thousand leaves the others their turn.
+        self._rest: IDelayedCall | None = None
         # Why it ends as soon as nothing is pending.
         self._ending: str | None = None
         # The client will send no more.
@@ -189,8 +191,9 @@ class Connection(Replies):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """It is over: nothing that is not at its end is delivered."""
         self.closing = True
-        if self._linger is not None and self._linger.active():
-            self._linger.cancel()
+        for call in (self._linger, self._rest):
+            if call is not None and call.active():
+                call.cancel()
         self.abandon()
         super().connectionLost(reason)
         if self._visit is not None:
@@ -221,8 +224,14 @@ class Connection(Replies):
         if self._advancing:
             return
         self._advancing = True
+        left = limits.COMMANDS_IN_TURN
         try:
-            while not (self._busy or self._choked or self.closing):
+            while not (self._busy or self._choked or self._rest is not None or self.closing):
+                if left == 0:
+                    self._rest = self.clock.callLater(0, self._rested)
+                    self.transport.pauseProducing()
+                    return
+                left -= 1
                 try:
                     if not self._begin_next():
                         if self._input_over:
@@ -232,6 +241,11 @@ class Connection(Replies):
                     self._broken(Failure())
         finally:
             self._advancing = False
+
+    def _rested(self) -> None:
+        self._rest = None
+        self._read_on()
+        self._advance()
 
     def _begin_next(self) -> bool:
         if self.in_text:
@@ -294,7 +308,7 @@ class Connection(Replies):
         """The connection is lost (IPushProducer); ``connectionLost`` says so as well."""
 
     def _read_on(self) -> None:
-        if not (self.closing or self._busy or self._choked):
+        if not (self.closing or self._busy or self._choked or self._rest is not None):
             self.transport.resumeProducing()
 
     def prove_useful(self) -> None:

@@ -31,6 +31,12 @@ MESSAGE: Final = 50 * 1024 * 1024
 #: Recipients of one message.  RFC 5321 section 4.5.3.1.8: at least 100.
 RECIPIENTS: Final = 100
 
+# -- turns ---------------------------------------------------------------------
+
+#: Commands of one client that are answered before others have their turn: a
+#: millisecond or two.  Nobody needs more for a message but for a list of recipients.
+COMMANDS_IN_TURN: Final = 50
+
 # -- patience ------------------------------------------------------------------
 
 #: Bad commands on one connection, unknown recipients among them, after which it
