@@ -146,7 +146,7 @@ class Outflow:
     def _rested(self) -> None:
         self._rest = None
         self._until_rest = limits.TURN
-        if not (self.choked or self._pulling):
+        if not self._pulling:
             self._pump_on()
 
     def stream(self, stream: Stream) -> None:
@@ -214,8 +214,6 @@ class Outflow:
             self._pump_on()
 
     def _pump_on(self) -> None:
-        if self._rest is not None:
-            return
         if self._stream is not None and not self.choked:
             self._pump()
         if self._stream is None:

@@ -230,6 +230,17 @@ class DeliverTests(CommandTests):
                 self.assertIn(says, outcome.err)
         self.assertEqual(len(self.files()), 1)
 
+    def test_nobody(self) -> None:
+        """Where there is a list of users nobody else gets a Maildir made; the mail goes back."""
+        accounts = self.root / "knows-bob"
+        accounts.write_text("bob:{PLAIN}x\n")
+        options = ("--create", f"--maildir={self.pattern}", f"--accounts={accounts}")
+        outcome = self.run_command("deliver", *options, "bobb", stdin=MESSAGE)
+        self.assertEqual((outcome.status, outcome.err.count("\n")), (os.EX_NOUSER, 1))
+        self.assertIn("bobb has no mailbox here", outcome.err)
+        self.assertFalse((self.root / "mail" / "bobb").exists())
+        self.assertEqual(self.run_command("deliver", *options, "bob", stdin=MESSAGE).status, os.EX_OK)
+
     def test_unforeseen(self) -> None:
         """A bug is one line and another try, for a mail server would return the mail."""
 

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, execute, maybeDeferred
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -241,8 +242,10 @@ class MaildirDeliveryTests(SynchronousTestCase):
             unlink(path)
 
         self.patch(os, "unlink", faster)
-        self.deliver()
+        with capturedLogs() as logs:
+            self.deliver()
         self.assertEqual([f.name for f in self.maildirs.files("ann", "tmp")], ["1.M2P3Q6.mx"])
+        self.assertEqual([event["path"] for event in logs], [str(tmp / "1.M2P3Q6.mx")])
 
     def test_stale_files(self) -> None:
         """Own files in tmp/ are removed after 36 hours; young ones and other programs' are not."""

@@ -22,7 +22,7 @@ from pop3toy import MailboxRealm, POP3Factory, limits
 from pop3toy.errors import MessageGone, StoreTrouble
 from pop3toy.interfaces import Challenge
 from pop3toy.session import State
-from pop3toy.stores.memory import MemoryStore
+from pop3toy.stores.memory import BytesBody, MemoryStore
 from pop3toy.transcript import MemoryTranscript
 
 from .pop3_world import CountingMeter, EndlessBody, FakeAuthenticator, FakeSocket, ScriptedMailbox, connect
@@ -662,6 +662,26 @@ class TurnTests(SynchronousTestCase):
         self.assertLess(max(amounts), len(answers) * limits.TURN // limits.REPLY)
         self.assertEqual(self.transport.value(), answers * 3_000 + b"+OK bye\r\n")
         self.assertTrue(self.transport.disconnecting)
+
+    def test_late_answers(self) -> None:
+        """The same for answers that have to be waited for: behind the last one of a turn nothing is begun."""
+        opened: list[Deferred[Any]] = []
+
+        def read() -> Deferred[Any]:
+            opened.append(Deferred())
+            return opened[-1]
+
+        self.serve(ScriptedMailbox({b"one": read}))
+        self.protocol.dataReceived(b"RETR 1\r\n" * 200)
+        for rests in range(2):
+            answered = len(opened) - 1
+            while len(opened) > answered:
+                answered = len(opened)
+                opened[-1].callback(BytesBody(MESSAGE))
+            self.assertEqual(self.transport.value().count(b"+OK"), answered)
+            self.assertLess(answered, (rests + 1) * (limits.TURN // limits.REPLY + 2))
+            self.turn()
+            self.assertEqual(len(opened), answered + 1)
 
     def test_input_meanwhile(self) -> None:
         """A client whose commands wait for their turn is not read from when there are too many."""
