@@ -146,8 +146,7 @@ class Outflow:
     def _rested(self) -> None:
         self._rest = None
         self._until_rest = limits.TURN
-        if not self._pulling:
-            self._pump_on()
+        self._pump_on()
 
     def stream(self, stream: Stream) -> None:
         """Send a reply piece by piece; perhaps all of it at once."""

@@ -252,7 +252,7 @@ class MailboxTests(CommandTests):
         self.assertEqual(done.status, os.EX_DATAERR)
         for words in (
             "its name says 3 octets on the disk", "its name says 4 octets in POP3", "the same message as",
-            "one unique-id for two messages", "2.dir: not a file", "3.link: not a file",
+            "the other takes its unique-id", "2.dir: not a file", "3.link: not a file",
             "4.stale: left there",
         ):  # fmt: skip
             self.assertIn(words, done.out)

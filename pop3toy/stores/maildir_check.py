@@ -60,7 +60,7 @@ def _check_name(file: os.DirEntry[str], where: str, bases: dict[str, str]) -> It
         return
     first = bases.setdefault(base_name(file.name), where)
     if first != where:
-        yield f"{where}: has the same name as {first}, so one unique-id for two messages"
+        yield f"{where}: has the same name as {first}; when one is gone the other takes its unique-id"
     size = file.stat(follow_symlinks=False).st_size
     for letter, said in _SAID.findall(base_name(file.name)):
         if letter == "S" and int(said) != size:
