@@ -55,6 +55,18 @@ class UserTests(CommandTests):
         runner.invoke(pop3toy, ["user", "del", "-a", str(self.accounts), "ann"], input="n\n")
         self.assertIn("ann", list_users(self.accounts).by_name)
 
+    def test_nobody_to_ask(self) -> None:
+        """Without a terminal it asks nothing, and one line says what to do."""
+        main = "from pop3toy.cli import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", main, "user", "add", "-a", self.accounts, "ann"],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, start_new_session=True,
+            env={**os.environ, "PYTHONPATH": os.getcwd()},
+        )  # fmt: skip
+        self.assertEqual((done.returncode, done.stdout), (os.EX_DATAERR, ""))
+        self.assertRegex(done.stderr, r"\AError: there is no terminal .* --stdin .*\n\Z")
+        self.assertFalse(self.accounts.exists())
+
     def test_options_of_the_server(self) -> None:
         """Who takes this command for the server is told where that is."""
         for arguments in (("--port", "2590"), ("serve",)):

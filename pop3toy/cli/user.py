@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,13 +118,23 @@ def list_(accounts: Path) -> int:
 
 def _password(from_stdin: bool) -> str:
     if not from_stdin:
-        password: str = click.prompt("Password", hide_input=True, confirmation_prompt="The same again")
-        return password
+        return _asked()
     line = sys.stdin.buffer.readline()
     try:
         return line.removesuffix(b"\n").decode("utf-8")
     except UnicodeDecodeError:
         raise ValueError("the password is not UTF-8") from None
+
+
+def _asked() -> str:
+    with warnings.catch_warnings():
+        # Python would ask all the same, and show what is typed.
+        warnings.simplefilter("error", getpass.GetPassWarning)
+        try:
+            answer: str = click.prompt("Password", hide_input=True, confirmation_prompt="The same again")
+        except getpass.GetPassWarning:
+            raise ValueError("there is no terminal to ask for the password; --stdin reads it") from None
+    return answer
 
 
 def _must_have_line(accounts: Path, name: str) -> None:
