@@ -8,13 +8,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from .realserver import environment, wait_until
+from .realserver import environment, twistd, wait_until
 from .strictclient import StrictClient
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
@@ -59,7 +60,11 @@ class Examples(SynchronousTestCase):
         """Start an example as its text says, and connect to it."""
         port = free_port()
         arguments = [sys.executable, str(EXAMPLES / name), str(port)]
-        program = subprocess.Popen(arguments, env=environment(Path(self.mktemp())))
+        return self.started(arguments, port, env=environment(Path(self.mktemp())))
+
+    def started(self, arguments: list[str], port: int, **how: Any) -> StrictClient:
+        """Start a program and connect to it as soon as it listens."""
+        self.program = program = subprocess.Popen(arguments, **how)
 
         def end() -> None:
             program.kill()
@@ -108,6 +113,37 @@ class OwnStoreTests(Examples):
         with self.as_program(self.NAME) as client:
             client.login(b"ann", b"secret")
             self.assertEqual(2, client.stat().messages)
+
+
+class MaildirsTests(Examples):
+    """A part of another application, by ``twistd -y``."""
+
+    NAME = "maildirs.tac"
+
+    def test_program(self) -> None:
+        """Mail that lies in the Maildir is fetched; the log has the login, its end, and no trouble."""
+        home = Path(self.mktemp()).absolute()
+        home.mkdir()
+        port = free_port()
+        log = home / "log"
+        environ = {**environment(home), "POP3_PORT": str(port)}
+        command = twistd("-n", f"--logfile={log}", "-y", str(EXAMPLES / self.NAME))
+        with self.started(command, port, cwd=home, env=environ) as client:
+            client.login(b"bob", b"secret too")
+            self.assertEqual(0, client.stat().messages)
+            client.quit()
+        (home / "mail" / "bob" / "new" / "1.mail").write_bytes(b"Subject: hello\n\nBob!\n")
+        with StrictClient(port) as client:
+            client.login(b"bob", b"secret too")
+            self.assertEqual(1, client.stat().messages)
+            client.quit()
+        self.assertTrue((home / "mail" / "bob" / "cur").is_dir())
+        wait_until(lambda: log.read_text().count("] end: ") == 2, "two sessions in the log")
+        self.assertEqual(log.read_text().count("] login: "), 2)
+        self.program.terminate()
+        self.program.wait(PATIENCE)
+        self.assertIn("Server Shut Down", log.read_text())
+        self.assertNotIn("Traceback", log.read_text())
 
 
 class TwistedMailboxTests(Examples):
