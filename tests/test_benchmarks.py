@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import io
+import json
 import os
 import re
 import shutil
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from benchmarks import __main__ as command_line
-from benchmarks import native
+from benchmarks import deliveries, native
 from benchmarks.datasets import DataSet, World, octet_count, wire_form
 from benchmarks.load import Job, LoadGenerator, Result
 from benchmarks.measure import Sample
@@ -25,7 +27,7 @@ from benchmarks.messages import message
 from benchmarks.processes import Server, cpu_seconds, memory_octets, tree
 from benchmarks.report import as_text
 from benchmarks.rounds import Outcome
-from benchmarks.senders import Letter, compare
+from benchmarks.senders import Letter, Refused, compare
 from benchmarks.workloads import WORKLOADS
 
 TINY = DataSet("tiny", users=3, messages=4, octets=5_000)
@@ -312,6 +314,15 @@ class OutcomeTests(SynchronousTestCase):
         self.assertIn("fast, login: 1 wrong", text)
         self.assertNotIn("all right", text)
 
+    def test_a_round_without_sessions(self) -> None:
+        """A round in which no session came about has no latency, and so is not the fastest."""
+        result = Result(sessions=0, failures=3)
+        self.assertEqual((result.latency(0.5), result.latency(0.99)), (None, None))
+        outcome = Outcome(
+            samples={"login": {"one": [Sample(0, 3, p50=result.latency(0.5)), Sample(9, 0, p50=0.2)]}}
+        )
+        self.assertEqual(outcome.median("login", "one", "p50"), 0.2)
+
 
 class DeliveredTests(SynchronousTestCase):
     """What came of mail that was sent."""
@@ -347,6 +358,23 @@ class DeliveredTests(SynchronousTestCase):
         """A message that nobody sent is found."""
         texts = [letter.text for letter in self.letters]
         self.assertEqual(self.compared(*texts, b"Subject: x\n\n"), ["a message that nobody sent"])
+
+    def test_a_taker_that_refuses(self) -> None:
+        """One that takes no mail is a fault of its own, and ends nothing."""
+
+        def refuses(*_: object) -> None:
+            raise Refused("421 go away")
+
+        class Taker:
+            def version(self) -> str:
+                return "one of these days"
+
+        self.patch(deliveries, "_measure", refuses)
+        self.patch(deliveries, "TAKERS", {"one": Taker()})
+        told = Path(self.mktemp())
+        self.patch(sys, "stdout", io.StringIO())
+        self.assertEqual(deliveries.run(Path(), ["one"], [deliveries.Row(1, 1)], 1, told), 1)
+        self.assertEqual(json.loads(told.read_text())["wrong"], ["one: 421 go away"])
 
 
 def need_compiler() -> None:
