@@ -63,7 +63,7 @@ class LogMeter:
 
     def login_failed(self, record: SessionRecord, user: str, mechanism: str, why: str) -> None:
         """See :class:`IMeter`."""
-        # Perhaps a password as well, of a user whom a typing error does not log in.
+        # A session has done this already; what an SMTP client claims comes as it is.
         claimed = name_alone(user.encode("utf-8", "replace")).decode("utf-8")
         text = f"login failed: {_who(record, claimed, mechanism)} reason={why}"
         self.log.warn("{text}", text=text, record=record)
