@@ -441,7 +441,7 @@ class CommandTests(SynchronousTestCase):
             (("--quick", "--workloads", "10k"), "none of these workloads"),
             (("--chart", "x.txt"), "neither with .svg nor with .png"),
             (("--keep-dir", "/dev/null"), "/dev/null: "),
-            (("--keep-dir", f"{self.mktemp()}/{'long' * 20}"), "too long a path for Unix sockets"),
+            (("--keep-dir", str(Path(self.mktemp(), "long" * 20).absolute())), "too long a path"),
             (("--quick", "--workloads", "login", "--peers", "dovecot-lmtp"), "nobody took part"),
         ):
             done = self.run_command(*arguments)
