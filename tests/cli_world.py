@@ -65,6 +65,11 @@ class CommandTests(SynchronousTestCase):
         """Deliver a message."""
         return self.run_command("deliver", "{M}", "--create", *options, user, stdin=message)
 
+    def import_(self, user: str, *sources: str | Path) -> Outcome:
+        """Import into the mailbox of an account, which is made."""
+        self.accounts.write_text(f"{user}:{{PLAIN}}x\n")
+        return self.run_command("mailbox", "import", "{M}", "{A}", "--create", user, *map(str, sources))
+
     def files(self, user: str = "ann") -> list[Path]:
         """The user's messages."""
         return sorted((self.root / "mail" / user / "new").iterdir())

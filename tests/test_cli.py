@@ -5,18 +5,24 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import maybeDeferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.auth.admin import list_users
+from pop3toy.cli import deliver
+from pop3toy.cli.mbox import with_line_feeds
+from pop3toy.delivery import limits
 from pop3toy.delivery.quota import parse_quota, quota_of
 from pop3toy.errors import StoreTrouble
 from tests.cli_world import MESSAGE, CliRunner, CommandTests, Outcome, pop3toy, run
+from tests.test_message_start import BOM, DATED, HEADER, STARTS
 
 
 class UserTests(CommandTests):
@@ -54,6 +60,37 @@ class UserTests(CommandTests):
         self.assertEqual(list_users(self.accounts).by_name["ann"].password.secret, b"same")
         runner.invoke(pop3toy, ["user", "del", "-a", str(self.accounts), "ann"], input="n\n")
         self.assertIn("ann", list_users(self.accounts).by_name)
+
+    def test_quota(self) -> None:
+        """A user's quota is set, changed and shown, and all else about the user stays."""
+        self.accounts.write_text(
+            "\ufeffann:{PLAIN}x:1000:1000::/home:/sh:quota=1M quota=2M allow_nets=::1,10.0.0.0/8:nologin:\n"
+            "bob:{PLAIN}y"
+        )
+        for name, size, shown in (
+            ("ann", None, "1M"), ("bob", None, "none"), ("ann", "500M", "500M"), ("bob", "2 GiB", "2GiB"),
+            ("ann", "none", "none"),
+        ):  # fmt: skip
+            more = [] if size is None else [size]
+            self.assertEqual(self.run_command("user", "quota", "{A}", name, *more).status, 0)
+            self.assertEqual(self.run_command("user", "quota", "{A}", name).out, f"{shown}\n")
+        self.assertEqual(
+            self.accounts.read_text(),
+            "\ufeffann:{PLAIN}x:1000:1000::/home:/sh:quota=none quota=2M allow_nets=::1,10.0.0.0/8:nologin:\n"
+            "bob:{PLAIN}y:quota=2GiB",
+        )
+        for arguments, status, words in (
+            (("nobody", "1M"), os.EX_NOUSER, "no user nobody"), (("nobody",), os.EX_NOUSER, "no user nobody"),
+            (("ann", "lots"), os.EX_USAGE, "500M"),
+        ):  # fmt: skip
+            outcome = self.run_command("user", "quota", "{A}", *arguments)
+            self.assertEqual(outcome.status, status)
+            self.assertIn(words, outcome.err)
+        self.accounts.write_text("ann:{NOPE}x\n")
+        outcome = self.run_command("user", "quota", "{A}", "ann", "1M")
+        self.assertEqual(outcome.status, os.EX_DATAERR)
+        self.assertIn("mended with an editor", outcome.err)
+        self.assertEqual(self.accounts.read_text(), "ann:{NOPE}x\n")
 
     def test_nobody_to_ask(self) -> None:
         """Without a terminal it asks nothing, and one line says what to do."""
@@ -159,6 +196,20 @@ class UserTests(CommandTests):
         }  # fmt: skip
         completed = CliRunner().invoke(pop3toy, env=environment, prog_name="pop3toy")
         self.assertEqual(completed.output, "plain,ann\n")
+        # The file that is named comes before the environment's.
+        (self.root / "others").write_text("amy:{PLAIN}x\n")
+        words = f"pop3toy user passwd --accounts {self.root}/others a"
+        environment |= {"COMP_WORDS": words, "COMP_CWORD": "5"}
+        completed = CliRunner().invoke(pop3toy, env=environment, prog_name="pop3toy")
+        self.assertEqual(completed.output, "plain,amy\n")
+        # Where nothing is named nothing is completed, and nothing goes wrong.
+        environment |= {
+            "COMP_WORDS": "pop3toy user passwd a",
+            "COMP_CWORD": "3",
+            "POP3TOY_ACCOUNTS": "/missing",
+        }
+        completed = CliRunner().invoke(pop3toy, env=environment, prog_name="pop3toy")
+        self.assertEqual((completed.exit_code, completed.output.strip()), (0, ""))
         for shell in ("bash", "zsh", "fish"):
             self.assertIn("_POP3TOY_COMPLETE", self.run_command("completion", shell).out)
 
@@ -207,7 +258,7 @@ class DeliverTests(CommandTests):
             (("../ann",), MESSAGE, os.EX_NOUSER),
             # Full now, and too small for ever.
             (("{A}", "ann"), MESSAGE, os.EX_TEMPFAIL),
-            (("{A}", "ann"), MESSAGE + b"x" * 200_000, os.EX_CANTCREAT),
+            (("{A}", "ann"), MESSAGE + b"x" * 200_000, os.EX_UNAVAILABLE),
             (("ann",), b"", os.EX_DATAERR),
             (("ann",), b"From a@b Mon Jan  1 00:00:00 2024\n", os.EX_DATAERR),
             ((), MESSAGE, os.EX_USAGE),
@@ -220,6 +271,19 @@ class DeliverTests(CommandTests):
                     self.assertRegex(outcome.err, r"\AError: .*\n\Z")
         self.assertEqual(len(self.files()), 1)
         self.assertEqual(list((self.root / "mail" / "ann" / "tmp").iterdir()), [])
+
+    def test_what_mail_servers_make_of_it(self) -> None:
+        """The statuses are those of operating.rst, and all mail servers do the same with each."""
+        # Postfix's global/sys_exits.c, Exim's temp_errors, OpenSMTPD's smtpd.c, sendmail's sysexits.c.
+        tried_again = {"Postfix": {71, 75}, "Exim": {73, 75}, "OpenSMTPD": {71, 75}, "sendmail": {71, 74, 75}}
+        manual = Path(__file__).parents[1].joinpath("docs", "operating.rst").read_text(encoding="utf-8")
+        table = dict(re.findall(r"^(\d+) .* (done|goes back|tried again later)$", manual, re.MULTILINE))
+        source = Path(deliver.__file__).read_text(encoding="utf-8")
+        given = {str(getattr(os, name)) for name in re.findall(r"os\.(EX_\w+)", source)}
+        self.assertEqual(set(table), given | {str(os.EX_USAGE)})
+        for status, fate in table.items():
+            for server, temporary in tried_again.items():
+                self.assertEqual(int(status) in temporary, fate == "tried again later", (status, server))
 
     def test_what_an_administrator_has_to_mend(self) -> None:
         """What is wrong on the administrator's side returns no mail: try again later, one line says why."""
@@ -257,7 +321,7 @@ class DeliverTests(CommandTests):
         """A bug is one line and another try, for a mail server would return the mail."""
 
         class Broken(io.BytesIO):
-            def readline(self, size: int | None = -1, /) -> bytes:
+            def read(self, size: int | None = -1, /) -> bytes:
                 raise RuntimeError("out\nof order")
 
         self.patch(sys, "stdin", io.TextIOWrapper(Broken()))
@@ -313,6 +377,55 @@ class DeliverTests(CommandTests):
             env={**os.environ, "PYTHONPATH": os.getcwd()},
         )  # fmt: skip
         self.assertEqual(done.returncode, os.EX_TEMPFAIL)
+
+
+class StartTests(CommandTests):
+    """``pop3toy deliver``: what stands before a message."""
+
+    def test_starts(self) -> None:
+        """Marks, separators and a second Return-Path go, with CRLF and with LF."""
+        ours = b"Return-Path: <eve@example.org>\n"
+        for text, stored in STARTS:
+            # Without its CR the end of such a line is a CRLF.
+            for ending in (b"\r\n", b"\n") if b"\r\r\n" not in text else (b"\r\n",):
+                with self.subTest(text=text, ending=ending):
+                    sent = text.replace(b"\r\n", ending)
+                    self.assertEqual(self.deliver(sent, "ann", "-f", "eve@example.org").status, 0)
+                    self.assertEqual(self.files()[-1].read_bytes(), ours + with_line_feeds(stored))
+
+    def test_without_a_sender(self) -> None:
+        """Where nothing is put before it a message loses marks and separators alone."""
+        for text, stored in (
+            (BOM + HEADER, HEADER), (b">From x\n" + HEADER, HEADER), (b"From \n" + HEADER, HEADER),
+            (b"Just text\n", b"Just text\n"), (b"From now on we meet.\n", b"From now on we meet.\n"),
+            (b"Return-Path: <old@example.org>\n" + HEADER, b"Return-Path: <old@example.org>\n" + HEADER),
+        ):  # fmt: skip
+            self.assertEqual(self.deliver(text).status, 0)
+            self.assertEqual(self.files()[-1].read_bytes(), stored.replace(b"\r\n", b"\n"))
+
+    def test_one_return_path(self) -> None:
+        """A separator's sender gives way to a Return-Path; one that is given takes its place."""
+        old = b"Return-Path: <old@example.org>\n"
+        self.deliver(DATED + old + HEADER)
+        self.assertEqual(self.files()[-1].read_bytes(), old + HEADER.replace(b"\r\n", b"\n"))
+        self.deliver(old + HEADER, "ann", "-f", "<>")
+        self.assertEqual(self.files()[-1].read_bytes(), b"Return-Path: <>\n" + HEADER.replace(b"\r\n", b"\n"))
+        # A sender that cannot be written takes nothing's place.
+        self.deliver(old + HEADER, "ann", "-f", "a\nb@x.org")
+        self.assertEqual(self.files()[-1].read_bytes(), old + HEADER.replace(b"\r\n", b"\n"))
+
+    def test_longest_sender(self) -> None:
+        """A sender of as many octets as an address may have is written, a longer one is not."""
+        for octets in (limits.PATH, limits.PATH + 1):
+            sender = "x" * (octets - len("@example.org")) + "@example.org"
+            self.deliver(HEADER, "ann", "-f", sender)
+            there = f"Return-Path: <{sender}>\n".encode() in self.files()[-1].read_bytes()
+            self.assertEqual(there, octets == limits.PATH)
+
+    def test_nothing_but_a_separator(self) -> None:
+        """A separator alone is no message."""
+        for text in (b"", BOM, DATED, BOM + DATED):
+            self.assertEqual(self.deliver(text).status, os.EX_DATAERR)
 
 
 class QuotaTests(SynchronousTestCase):

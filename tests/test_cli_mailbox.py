@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import mailbox
 import os
+import pty
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 from email.message import EmailMessage
 from pathlib import Path
@@ -46,6 +49,59 @@ class MailboxTests(CommandTests):
         self.assertEqual(everybody[:3], ["ann", "2", "messages"])
         self.assertEqual(self.run_command("mailbox", "list", "{M}", "nobody").status, os.EX_NOUSER)
 
+    def test_how_full(self) -> None:
+        """With the accounts, mailboxes are listed with how much of its quota each uses."""
+        for user in ("ann", "bob", "cat", "dan", "eve"):
+            self.deliver(b"x" * 150, user)
+        self.accounts.write_text(
+            "ann:{PLAIN}x:quota=1K\nbob:{PLAIN}x:quota=0\ncat:{PLAIN}x:quota=none\ndan:{PLAIN}x:quota=lots\n"
+        )
+        done = self.run_command("mailbox", "list", "{M}", "{A}")
+        self.assertEqual(done.status, 0, done.err)
+        self.assertEqual([line.split(" octets")[1] for line in done.out.splitlines()], [
+            ", 14% of 1K used", ", 100% of 0 used", "",
+            ", 'lots' is no quota; say for example 500M, 2G or none", "",
+        ])  # fmt: skip
+        for user, last in (("ann", "1 messages, 14% of 1K used"), ("eve", " " * 16 + " : ")):
+            one = self.run_command("mailbox", "list", "{M}", "{A}", user)
+            self.assertEqual(one.out.splitlines()[-1], last)
+        self.assertNotIn("%", self.run_command("mailbox", "list", "{M}").out)
+
+    def test_no_folder(self) -> None:
+        """Where there is no folder for Maildirs every command says so, as a mistake on the command line."""
+        (self.root / "a.eml").write_bytes(b"a: b\n\n")
+        for command, *more in (
+            ("list",), ("show", "ann", "1"), ("check",), ("export", "ann", "-"),
+            ("import", "ann", f"{self.root}/a.eml"),
+        ):  # fmt: skip
+            done = self.run_command("mailbox", command, f"--maildir={self.root}/missing/{{user}}", *more)
+            self.assertEqual(done.status, os.EX_USAGE, command)
+            self.assertIn(f"there is no folder {self.root}/missing", done.err)
+
+    def test_descriptors(self) -> None:
+        """No command leaves a file or folder open, whether it succeeds or not."""
+        self.deliver()
+        self.deliver(b"x", "bob")
+        shutil.rmtree(self.root / "mail" / "bob" / "new")
+        self.accounts.write_text("ann:{PLAIN}x\n")
+        (self.root / "f.eml").write_bytes(b"a: b\n\n")
+        os.mkfifo(self.root / "mail" / "ann" / "new" / "fifo")
+        commands = (
+            ("mailbox", "list", "{M}"), ("mailbox", "show", "{M}", "ann", "1"), ("mailbox", "check", "{M}"),
+            ("mailbox", "export", "{M}", "ann", "-"), ("mailbox", "list", "{M}", "bob"),
+            ("mailbox", "import", "{M}", "ann", str(self.root / "f.eml"), str(self.root / "mail" / "ann")),
+            ("mailbox", "import", "{M}", "ann", str(self.root / "mail" / "ann" / "new" / "fifo")),
+            ("user", "passwd", "{A}", "--stdin", "--scheme=PLAIN", "ann"),
+            ("user", "quota", "{A}", "ann", "1M"),
+            ("deliver", "{M}", "ann"),
+        )  # fmt: skip
+        for _ in range(2):
+            # What is loaded, or opened once for all, is so from the first time on.
+            before = len(os.listdir("/proc/self/fd"))
+            for command in commands:
+                self.run_command(*command, stdin=b"x\n")
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+
     def test_show(self) -> None:
         """A message is shown by number and by unique-id, whole or its header."""
         self.deliver()
@@ -54,6 +110,21 @@ class MailboxTests(CommandTests):
         header = self.run_command("mailbox", "show", "{M}", "-H", "ann", "1").out
         self.assertTrue(header.endswith("Message-ID: <1@x>\n"))
         self.assertEqual(self.run_command("mailbox", "show", "{M}", "ann", "2").status, os.EX_USAGE)
+
+    def test_show_on_a_terminal(self) -> None:
+        """On a terminal what could steer it is shown escaped; line ends and tabs are as they were."""
+        self.deliver("Subject: \x1b[31mré\x07d\x9b\n\n\tx\ry\n".encode() + b"\xff\n")
+        master, slave = pty.openpty()
+        self.addCleanup(os.close, master)
+        done = subprocess.run(
+            [sys.executable, "-c", "from pop3toy.cli import main; main()", "mailbox", "show", "ann", "1"],
+            stdout=slave, stderr=subprocess.PIPE, check=False,
+            env={**os.environ, "PYTHONPATH": os.getcwd(), "PYTHONUTF8": "1", "POP3TOY_MAILDIR": self.pattern},
+        )  # fmt: skip
+        os.close(slave)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        shown = os.read(master, 4096).decode().replace("\r\n", "\n")
+        self.assertEqual(shown, "Subject: \\x1b[31mré\\x07d\\x9b\n\n\tx\\ry\n\\xff\n")
 
     def sources(self) -> list[Path]:
         """The same two messages as mbox, Maildir, MH, eml folder and eml files."""
@@ -84,7 +155,7 @@ class MailboxTests(CommandTests):
         *folders, single = self.sources()
         for number, source in enumerate(folders):
             user = f"user{number}"
-            done = self.run_command("mailbox", "import", "{M}", "--create", user, str(source))
+            done = self.import_(user, source)
             self.assertEqual(
                 (done.status, done.out), (0, "2 imported, 0 known already, 0 not readable\n"), done.err
             )
@@ -123,7 +194,7 @@ class MailboxTests(CommandTests):
         single = self.root / "single.eml"
         single.write_bytes(b"\xef\xbb\xbfSubject: four\n\nx\n")
         sources = [str(self.root / "empty"), str(folder), str(bom), str(single)]
-        done = self.run_command("mailbox", "import", "{M}", "-c", "ann", *sources)
+        done = self.import_("ann", *sources)
         self.assertEqual(done.status, 0, done.err)
         self.assertEqual(done.out, "4 imported, 0 known already, 0 not readable\n")
         self.assertIn("left out, name them: dir.eml", done.err)
@@ -135,7 +206,7 @@ class MailboxTests(CommandTests):
         box = mailbox.Maildir(self.root / "md")
         box.add(b"Subject: in\n\n")
         box.add_folder("Sent").add(b"Subject: out\n\n")
-        done = self.run_command("mailbox", "import", "{M}", "-c", "ann", str(self.root / "md"))
+        done = self.import_("ann", self.root / "md")
         self.assertIn("left out, name them: Sent", done.err)
         self.assertEqual(len(self.files()), 1)
         self.run_command("mailbox", "import", "{M}", "ann", str(self.root / "md" / ".Sent"))
@@ -145,7 +216,7 @@ class MailboxTests(CommandTests):
         """What is called an mbox and begins like none is refused: its beginning would be lost."""
         path = self.root / "letter"
         path.write_bytes(b"Subject: x\n\nFrom a@b Mon Jan  1 00:00:00 2024\ny: z\n")
-        done = self.run_command("mailbox", "import", "{M}", "-c", "-F", "mbox", "ann", str(path))
+        done = self.import_("ann", "-F", "mbox", path)
         self.assertEqual(done.status, os.EX_USAGE)
 
     def test_round_trip(self) -> None:
@@ -161,7 +232,7 @@ class MailboxTests(CommandTests):
                 self.run_command("mailbox", "export", "{M}", "-F", kind, "ann", destination).status,
                 os.EX_IOERR,
             )
-            self.run_command("mailbox", "import", "{M}", "--create", kind, destination)
+            self.import_(kind, destination)
             again = [file.read_bytes() for file in self.files(kind)]
             if kind == "mbox":
                 messages[2] += b"\n"
@@ -270,6 +341,13 @@ class MailboxTests(CommandTests):
         shutil.rmtree(maildir / "new")
         self.assertIn("new/: no such file", "".join(check_maildir(maildir, read=False, now=0.0)))
 
+    def test_check_of_nobody(self) -> None:
+        """A user without a mailbox is no problem of a mailbox, and has a status of its own."""
+        self.deliver()
+        done = self.run_command("mailbox", "check", "{M}", "ann", "nobody")
+        self.assertEqual(done.status, os.EX_NOUSER)
+        self.assertIn("nobody has no mailbox here", done.err)
+
     def test_check_goes_on(self) -> None:
         """A folder that is no user's is told, and those behind it are checked."""
         os.makedirs(os.fsencode(self.root) + b"/mail/\xc3d/cur")
@@ -322,7 +400,48 @@ class MboxTests(SynchronousTestCase):
                 self.assertEqual(self.messages(text), [b"a: b\n", b"c: d\n"])
                 text = text.replace(b"\n", b"\r\n")
                 self.assertEqual(self.messages(text), [b"a: b\r\n", b"c: d\r\n"])
-        # At the start of the file nothing else can be meant.
+
+    def test_separators_of_all_kinds(self) -> None:
+        """Where a header follows, behind an empty line every line From is a separator."""
+        for line in (
+            "From ", "From - Sat Apr 12 2025 15:59:28", "From a@b", "From - Sat, 12 Apr 2025 15:59:28 +0200",
+            "From a@b Sat, 12 Apr 2025 15:59:28 +0200", "From a@b 12 Apr 2025 15:59",
+            "From a@b Sat Apr 12 15:59:28 GMT-0700 2025", "From a@b Sat Apr 12 15:59:28 2025 GMT-0700",
+            "From whoever, whenever",
+        ):  # fmt: skip
+            for quoted in ("", ">From b@c Mon Jan  1 00:00:00 2024\n", ">From c\n"):
+                with self.subTest(line=line, quoted=quoted):
+                    text = (
+                        f"{line}\n{quoted}a: b\n\nFrom here on: nothing\nat all\n\n{line}\n{quoted}c: d\n\n"
+                    )
+                    messages = [b"a: b\n\nFrom here on: nothing\nat all\n", b"c: d\n"]
+                    self.assertEqual(self.messages(text.encode()), messages)
+                    crlf = [message.replace(b"\n", b"\r\n") for message in messages]
+                    self.assertEqual(self.messages(text.replace("\n", "\r\n").encode()), crlf)
+
+    def test_without_an_empty_line(self) -> None:
+        """Without an empty line before it a separator has a sender and a date, and a header behind it."""
+        for line, is_one in (
+            ("From a@b Mon Jan  1 00:00:00 2024", True), ("From a@b Sat, 12 Apr 2025 15:59:28 +0200", True),
+            ("From - Sat Apr 12 2025 15:59:28", True), ("From a@b", False), ("From ", False),
+            ("From Mon Jan  1 00:00:00 2024", False),
+        ):  # fmt: skip
+            for ending in ("\n", "\r\n"):
+                with self.subTest(line=line, ending=ending):
+                    text = f"{line}\na: b\n\nx\n{line}\nc: d\n\ny\n".replace("\n", ending).encode()
+                    self.assertEqual(len(self.messages(text)), 2 if is_one else 1)
+                    # No header comes next.
+                    text = f"{line}\na: b\n\nx\n{line}\nhttp://x\n".replace("\n", ending).encode()
+                    self.assertEqual(len(self.messages(text)), 1)
+
+    def test_content_length_before_any_separator(self) -> None:
+        """Behind a true Content-Length any separator will do, and the body is not looked into."""
+        body = b"x\n\nFrom \na: b\n"
+        message = b"Content-Length: %d\n\n" % len(body) + body
+        self.assertEqual(self.messages((b"From \n" + message + b"\n") * 2), [message] * 2)
+
+    def test_first_line(self) -> None:
+        """At the start of the file nothing else but a separator can be meant."""
         self.assertEqual(self.messages(b"From nobody\na: b\n"), [b"a: b\n"])
 
     def test_crlf(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .edit import edit_file
-from .passwd_file import Accounts, check_name, names, parse, with_account, without_account
+from .passwd_file import Accounts, check_name, names, parse, with_account, with_setting, without_account
 from .schemes import MADE, make
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "has_line",
     "list_users",
     "set_password",
+    "set_setting",
 ]
 
 
@@ -77,6 +78,24 @@ def set_password(path: str | Path, name: str, password: str, *, scheme: str | No
         account = parse(text).by_name.get(name)
         old = account.password.scheme if account is not None else ""
         return with_account(text, name, _stored(password, scheme or (old if old in MADE else "ARGON2ID")))
+
+    _must_be_there(path)
+    edit_file(path, change)
+
+
+def set_setting(path: str | Path, name: str, key: str, value: str) -> None:
+    """Change or add a setting of a user, ``quota`` for example; all else about the user stays.
+
+    :raises NoSuchAccount: if there is no such user.
+    :raises ValueError: for a setting that cannot be, or if the line of the user is not understood.
+    :raises OSError: if the file cannot be read or written.
+    """
+
+    def change(text: bytes) -> bytes:
+        try:
+            return with_setting(text, name, key, value)
+        except KeyError:
+            raise NoSuchAccount(f"there is no user {name}") from None
 
     _must_be_there(path)
     edit_file(path, change)

@@ -31,6 +31,7 @@ __all__ = [
     "parse",
     "with_account",
     "with_password_renewed",
+    "with_setting",
     "without_account",
 ]
 
@@ -224,6 +225,38 @@ def with_account(text: bytes, name: str, password: bytes, settings: Mapping[str,
     extra = b"".join(b":" + _setting(key, value) for key, value in (settings or {}).items())
     lines.append(name.encode("utf-8") + b":" + password + extra + b"\n")
     return b"".join(lines)
+
+
+def with_setting(text: bytes, name: str, key: str, value: str) -> bytes:
+    """The text with one setting of this user changed, or added; all else stays as it is.
+
+    :raises KeyError: if there is no such user.
+    :raises ValueError: if it cannot be written, or the line is not understood.
+    """
+    lines = text.splitlines(keepends=True)
+    for number, line in _lines(text):
+        if _name(line) == name.encode("utf-8"):
+            fields = _after_password(line)
+            inner = fields.rstrip(b":")
+            # Words, each behind what parts it from the one before.
+            words = re.split(b"(%b)" % _NEXT_SETTING.pattern, inner, flags=_NEXT_SETTING.flags)
+            setting, end = _setting(key, value), fields[len(inner) :]
+            for at in range(0, len(words), 2):
+                if words[at].lower().startswith(key.encode() + b"="):
+                    # The first one counts.
+                    words[at] = setting
+                    break
+            else:
+                end += b":" + setting
+            changed = line[: len(line) - len(fields)] + b"".join(words) + end
+            try:
+                _account(changed)
+            except ValueError as error:
+                raise ValueError(f"the line of {name} has to be mended with an editor: {error}") from None
+            # The byte order mark of the first line is no part of what _lines() gives.
+            lines[number - 1] = lines[number - 1].replace(line, changed, 1)
+            return b"".join(lines)
+    raise KeyError(name)
 
 
 def with_password_renewed(text: bytes, account: Account, password: bytes) -> bytes:

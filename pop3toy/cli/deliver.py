@@ -1,8 +1,9 @@
 """``pop3toy deliver``: one message from standard input, for ``.forward``, procmail and cron.
 
-The exit status tells the mail server what to do (sysexits.h).  It returns the mail to
-its sender for every status but 75, so whatever is the administrator's to mend is 75:
-accounts that cannot be read, a disk that is gone, a bug.
+The exit status tells the mail server what to do (sysexits.h).  Of those that are
+given here each mail server tries again for 75 and returns the mail to its sender for the
+others; Exim, for one, would try a 73 again for days.  So whatever is the administrator's to
+mend is 75: accounts that cannot be read, a disk that is gone, a bug.
 """
 
 from __future__ import annotations
@@ -18,19 +19,17 @@ import click
 from ..auth.admin import list_users
 from ..delivery import limits
 from ..delivery.envelope import Address, parse_address
+from ..delivery.message_start import take_off, with_headers, without_return_path
 from ..delivery.quota import quota_of
-from ..delivery.trace import begins_with_header, return_path
+from ..delivery.trace import return_path
 from ..errors import NoSuchMailbox, OverQuota, StoreTrouble
 from ..interfaces import Incoming
 from ..stores.maildir_delivery import MaildirDelivery
 from ..stores.maildir_paths import MaildirPaths
 from ..threads import run_now
-from .mbox import sender_of
-from .options import Failed, complete_user, maildir_option, put, result_of
+from .options import Failed, accounts_file_option, complete_user, maildir_option, put, result_of
 
 __all__ = ["deliver", "maildir_delivery"]
-
-_CHUNK = 64 * 1024
 
 
 def maildir_delivery(paths: MaildirPaths, accounts: Any = None) -> MaildirDelivery:
@@ -46,15 +45,7 @@ def maildir_delivery(paths: MaildirPaths, accounts: Any = None) -> MaildirDelive
 
 @click.command()
 @maildir_option
-@click.option(
-    "-a",
-    "--accounts",
-    envvar="POP3TOY_ACCOUNTS",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    show_envvar=True,
-    help="The accounts file, for quotas, and for who may have a Maildir made.",
-)
+@accounts_file_option("for quotas, and for who may have a Maildir made")
 @click.option("-c", "--create", is_flag=True, help="Make the user's Maildir if it is missing.")
 @click.option(
     "-f",
@@ -70,7 +61,7 @@ def deliver(pattern: str, accounts: Path | None, create: bool, sender: str | Non
 
     It is safe on the disk when the command ends with exit status 0. Otherwise
     nothing of it is left, and the status is one of sysexits.h: 67 there is no
-    such mailbox, 73 the message is larger than the mailbox may ever be, 65
+    such mailbox, 69 the message is larger than the mailbox may ever be, 65
     there is no message, 75 try again later: the mailbox is full, or something
     is wrong here.
 
@@ -95,7 +86,7 @@ def deliver(pattern: str, accounts: Path | None, create: bool, sender: str | Non
         raise Failed(_told(f"{user} has no mailbox here", error), status) from None
     except OverQuota as error:
         if error.holds is not None and source.octets_in_all() > error.holds:
-            what, status = f"the message is larger than the mailbox of {user}", os.EX_CANTCREAT
+            what, status = f"the message is larger than the mailbox of {user}", os.EX_UNAVAILABLE
         else:
             what, status = f"the mailbox of {user} is full", os.EX_TEMPFAIL
         raise Failed(_told(what, error), status) from None
@@ -120,13 +111,11 @@ class _Source:
         self._file: BinaryIO = sys.stdin.buffer
         self._octets = 0
 
-    def line(self) -> bytes:
-        """The next line, or a large piece of it."""
-        return self._counted(self._file.readline(_CHUNK))
-
     def chunk(self) -> bytes:
-        """The next octets."""
-        return self._counted(self._file.read(_CHUNK))
+        """The next octets, as many as a header may have unless they end before."""
+        data = self._file.read(limits.HEADER)
+        self._octets += len(data)
+        return data
 
     def octets_in_all(self) -> int:
         """How many there are; reads them all."""
@@ -134,28 +123,20 @@ class _Source:
             pass
         return self._octets
 
-    def _counted(self, data: bytes) -> bytes:
-        self._octets += len(data)
-        return data
-
 
 def _copy(source: _Source, incoming: Incoming, sender: str | None) -> None:
-    line = source.line()
-    # An mbox separator, which local delivery agents put first (RFC 4155).
-    told = sender_of(line)
-    if told is not None:
-        sender = sender or told.decode("utf-8", "replace")
-        line = source.line()
-    if not line:
+    # A mailbox file's separator, which local delivery agents put first, names the sender.
+    told, start = take_off(source.chunk())
+    if not start:
         raise Failed("there is no message on standard input", os.EX_DATAERR)
-    header = _return_path(sender) if sender else b""
-    if header:
-        put(incoming, header)
-        if not begins_with_header(line.rstrip(b"\n")):
-            put(incoming, b"\n")
-    while line:
-        put(incoming, line)
-        line = source.chunk()
+    header = b""
+    if sender:
+        header = _return_path(sender)
+    elif told and without_return_path(start) == start:
+        header = _return_path(told.decode("utf-8", "replace"))
+    put(incoming, with_headers(header, start) if header else start)
+    while chunk := source.chunk():
+        put(incoming, chunk)
 
 
 def _return_path(sender: str) -> bytes:

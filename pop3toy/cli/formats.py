@@ -1,24 +1,35 @@
 """Mail in files: mbox, Maildir, MH and eml, found out and read.
 
-Maildir and MH are read through the standard library's ``mailbox``, mbox by ``mbox.py``.
-What lives here knows no command and no store.
+The files may be a user's, who can exchange them for something else meanwhile, and are read
+with the administrator's rights: so only regular files are, and no link within a folder is
+followed.  What lives here knows no command and no store; mbox is in ``mbox.py``.
 """
 
 from __future__ import annotations
 
 import codecs
-import mailbox
+import errno
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from ..delivery.message_start import header_follows, take_off
 from .mbox import Mbox
 
-__all__ = ["FORMATS", "Source", "UnknownFormat", "open_source"]
+__all__ = ["FORMATS", "Source", "UnknownFormat", "is_expunged", "open_source"]
 
 FORMATS = ("mbox", "maildir", "mh", "eml")
+
+# A FIFO is opened without waiting for its other end, to be refused then.
+_FILE: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_HEADER_END = re.compile(rb"\n\r*\n")
+_EXPUNGED = re.compile(rb"^x-mozilla-status:[ \t]*([0-9a-f]{1,4})\b", re.IGNORECASE | re.MULTILINE)
 
 
 class UnknownFormat(ValueError):
@@ -34,6 +45,10 @@ class Source(NamedTuple):
     messages: Callable[[], Iterator[tuple[str, bytes | OSError]]]
     #: Folders within it that are not looked into.
     folders: Sequence[str] = ()
+    #: What lies among the messages and is none: links, FIFOs, names with a dot.
+    left_out: Sequence[str] = ()
+    #: Lines like an mbox's separators that were kept as text, in the messages read so far.
+    kept_as_text: Callable[[], int] = lambda: 0
 
 
 def open_source(path: Path, kind: str | None = None) -> Source:
@@ -43,40 +58,51 @@ def open_source(path: Path, kind: str | None = None) -> Source:
     :raises UnknownFormat: if it is none of these.
     :raises OSError: if it cannot be read.
     """
-    found = _kind_of(path) if kind in (None, "mbox") else kind
+    found = _kind_of(path) if kind is None or kind == "mbox" else kind
     if kind == "mbox" and found != kind:
         # What stands before the first separator would be lost.
         raise UnknownFormat(f"{path} does not begin like an mbox")
-    kind = found
-    if kind == "eml":
-        named = sorted(file for file in path.iterdir() if _is_eml(file.name)) if path.is_dir() else [path]
-        files = [file for file in named if not file.is_dir()]
-        folders = [file.name for file in named if file.is_dir()]
-        return Source(kind, len(files), lambda: ((file.name, _octets(file)) for file in files), folders)
-    if kind == "mbox":
-        mbox = Mbox(path)
-        return Source(kind, len(mbox), lambda: ((str(n), message) for n, message in enumerate(mbox, 1)))
-    box: mailbox.Maildir | mailbox.MH
-    box = mailbox.Maildir(path, create=False) if kind == "maildir" else mailbox.MH(path, create=False)
-    return Source(kind, len(box), lambda: _messages(box), sorted(box.list_folders()))
+    if found == "mbox":
+        mbox = Mbox(path, _opener)
+        return Source(
+            found,
+            len(mbox),
+            lambda: ((str(number), message) for number, message in enumerate(mbox, 1)),
+            kept_as_text=lambda: mbox.kept_as_text,
+        )
+    if found == "eml" and not path.is_dir():
+        return Source(found, 1, lambda: iter([(path.name, _octets(path, _opener))]))
+    with _folder(path) as folder:
+        files, folders, left_out = _LOOKS[found](folder)
+    return Source(found, len(files), lambda: _messages(path, files), sorted(folders), sorted(left_out))
+
+
+def is_expunged(message: bytes) -> bool:
+    """Whether its owner has deleted it, and Thunderbird has not taken it out of the file yet."""
+    end = _HEADER_END.search(message)
+    told = _EXPUNGED.search(message, 0, end.start() + 1 if end else len(message))
+    return told is not None and bool(int(told[1], 16) & 0x0008)
 
 
 def _kind_of(path: Path) -> str:
     if path.is_dir():
-        if (path / "cur").is_dir() and (path / "new").is_dir():
+        with _folder(path) as folder:
+            names = os.listdir(folder)
+        if "cur" in names and "new" in names:
             return "maildir"
-        names = os.listdir(path)
-        if ".mh_sequences" in names or any(name.isdigit() for name in names):
+        if ".mh_sequences" in names or any(_is_mh(name) for name in names):
             return "mh"
         if any(_is_eml(name) for name in names):
             return "eml"
         raise UnknownFormat(f"{path} is no Maildir, no MH folder, and holds no .eml files")
-    with path.open("rb") as file:
+    if not path.is_file():
+        raise UnknownFormat(f"{path} is neither a regular file nor a folder")
+    with open(path, "rb", opener=_opener) as file:
         beginning = file.read(1000).removeprefix(codecs.BOM_UTF8)
     # An mbox from which everything was removed is empty.
     if not beginning or beginning.startswith(b"From "):
         return "mbox"
-    if re.match(rb"[!-9;-~]+[ \t]*:", beginning):
+    if header_follows(beginning):
         return "eml"
     raise UnknownFormat(f"{path} is no mbox, and does not begin like a message")
 
@@ -85,23 +111,143 @@ def _is_eml(name: str) -> bool:
     return name.lower().endswith(".eml")
 
 
-def _messages(box: mailbox.Maildir | mailbox.MH) -> Iterator[tuple[str, bytes | OSError]]:
-    # By key: in the order of MH's numbers, of the Maildir's times.
-    for key in sorted(box.keys(), key=_order):
+def _is_mh(name: str) -> bool:
+    return name.isascii() and name.isdigit()
+
+
+class _Found(NamedTuple):
+    """What lies in a folder; names are paths within it."""
+
+    files: list[str]
+    folders: list[str]
+    left_out: list[str]
+
+
+def _look(folder: int, wanted: Callable[[str], bool]) -> _Found:
+    """What has a message's name, be it a message or not, and all folders."""
+    found = _Found([], [], [])
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                found.folders.append(entry.name)
+            elif wanted(entry.name):
+                is_message = not entry.name.startswith(".") and entry.is_file(follow_symlinks=False)
+                (found.files if is_message else found.left_out).append(entry.name)
+    return found
+
+
+def _look_at_eml(folder: int) -> _Found:
+    files, folders, left_out = _look(folder, _is_eml)
+    return _Found(sorted(files), list(filter(_is_eml, folders)), left_out)
+
+
+def _look_at_mh(folder: int) -> _Found:
+    files, folders, left_out = _look(folder, _is_mh)
+    return _Found(sorted(files, key=int), folders, left_out)
+
+
+def _look_at_maildir(folder: int) -> _Found:
+    # Maildir++: the folders of a Maildir have a dot.
+    folders = [name[1:] for name in _look(folder, lambda name: False).folders if name.startswith(".")]
+    files, left_out = [], []
+    for part in ("new", "cur"):
         try:
-            yield str(key), box.get_bytes(key)
-        except (OSError, KeyError) as error:
-            yield str(key), error if isinstance(error, OSError) else OSError(f"{key} has vanished")
+            deeper = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+        except NotADirectoryError:
+            # What O_NOFOLLOW says of a link to a folder, too: that is no part of this Maildir.
+            left_out.append(part)
+            continue
+        try:
+            found = _look(deeper, lambda name: True)
+        finally:
+            os.close(deeper)
+        files += [f"{part}/{name}" for name in found.files]
+        left_out += [f"{part}/{name}" for name in found.left_out + found.folders]
+    # By the times at which they came.
+    return _Found(sorted(files, key=_order), folders, left_out)
 
 
-def _order(key: str) -> tuple[int, str]:
-    number = re.match(r"\d+", str(key))
-    return int(number[0]) if number else 0, str(key)
+_LOOKS: Final = {"eml": _look_at_eml, "mh": _look_at_mh, "maildir": _look_at_maildir}
 
 
-def _octets(file: Path) -> bytes | OSError:
+def _order(path: str) -> tuple[int, str]:
+    name = os.path.basename(path)
+    number = re.match(r"\d+", name)
+    return int(number[0]) if number else 0, name
+
+
+def _messages(path: Path, files: Sequence[str]) -> Iterator[tuple[str, bytes | OSError]]:
+    with _folder(path) as folder:
+        opener = partial(_open_within, folder)
+        for file in files:
+            octets = _octets(file, opener)
+            if isinstance(octets, FileNotFoundError) and (renamed := _find_again(folder, file)):
+                octets = _octets(renamed, opener)
+            yield file, octets
+
+
+def _find_again(folder: int, file: str) -> str | None:
+    """Where a Maildir's message is that a mail program has read, or marked, in the meantime."""
+    base = os.path.basename(file).partition(":")[0]
+    candidates = _look_at_maildir(folder).files if "/" in file else []
+    return next((name for name in candidates if os.path.basename(name).partition(":")[0] == base), None)
+
+
+def _octets(path: str | Path, opener: Callable[[str, int], int]) -> bytes | OSError:
     try:
-        # Some programs put a byte order mark before the first header.
-        return file.read_bytes().removeprefix(codecs.BOM_UTF8)
+        with open(path, "rb", opener=opener) as file:
+            return take_off(file.read())[1]
     except OSError as error:
         return error
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[int]:
+    folder = _open_named(path, _FOLDER)
+    try:
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def _opener(path: str, flags: int) -> int:
+    """Open a file that the administrator has named."""
+    return _if_regular(_open_named(path, flags | _FILE), path)
+
+
+def _open_named(path: str | Path, flags: int) -> int:
+    """Open what the administrator has named, which may be a link.
+
+    But one that a user has made leads to the user's own files only, or another's mail
+    could be imported through it.
+    """
+    try:
+        return os.open(path, flags | os.O_NOFOLLOW)
+    except OSError:
+        link = os.lstat(path)
+        if not stat.S_ISLNK(link.st_mode):
+            raise
+    opened = os.open(path, flags)
+    if link.st_uid not in (0, os.geteuid(), os.fstat(opened).st_uid):
+        os.close(opened)
+        raise PermissionError(errno.EPERM, "a link to somebody else's files is not followed", str(path))
+    return opened
+
+
+def _open_within(folder: int, path: str, flags: int) -> int:
+    """Open a file in a folder, or in a folder within that; no link is followed."""
+    part, _, name = path.rpartition("/")
+    if not part:
+        return _if_regular(os.open(name, flags | _FILE | os.O_NOFOLLOW, dir_fd=folder), path)
+    deeper = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+    try:
+        return _open_within(deeper, name, flags)
+    finally:
+        os.close(deeper)
+
+
+def _if_regular(opened: int, path: str) -> int:
+    if not stat.S_ISREG(os.fstat(opened).st_mode):
+        os.close(opened)
+        raise OSError(errno.EINVAL, "no regular file", path)
+    return opened

@@ -18,11 +18,23 @@ from typing import NamedTuple
 
 import click
 
+from ..auth.admin import list_users
+from ..auth.passwd_file import Account
+from ..delivery.quota import parse_quota
 from ..errors import NoSuchMailbox, Refusal
 from ..stores.maildir_check import check_maildir
 from ..stores.maildir_paths import MaildirPaths
 from ..stores.maildir_scan import scan
-from .options import Failed, complete_user, maildir_option, maildir_paths, no_mailbox, printable
+from ..stores.maildir_usage import octets_used
+from .options import (
+    Failed,
+    accounts_file_option,
+    complete_user,
+    maildir_option,
+    maildir_paths,
+    no_mailbox,
+    printable,
+)
 
 __all__ = ["StoredMessage", "mailbox", "stored_messages"]
 
@@ -62,32 +74,53 @@ def stored_messages(paths: MaildirPaths, user: str) -> Sequence[StoredMessage]:
 
 @mailbox.command(name="list")
 @maildir_option
+@accounts_file_option("for quotas: how full mailboxes are")
 @click.argument("user", required=False, shell_complete=complete_user)
-def list_(pattern: str, user: str | None) -> int:
+def list_(pattern: str, accounts: Path | None, user: str | None) -> int:
     """List the messages of USER, or all mailboxes.
 
     Each message with the number that POP3 gives it now, its unique-id and its
-    size in octets.
+    size in octets; each mailbox with its sums and, with --accounts, how full
+    it is if its user has a quota.
     """
     paths = maildir_paths(pattern)
-    if user is None:
-        unreadable = 0
-        for name in _users(pattern):
-            try:
-                entries = stored_messages(paths, name)
-            except (Refusal, Failed) as error:
-                why = str(error) if isinstance(error, Failed) else f"{name}: {_why(error)}"
-                click.echo(printable(why), err=True)
-                unreadable += 1
-                continue
-            octets = sum(entry.octets for entry in entries)
-            click.echo(f"{printable(name):20} {len(entries):7} messages {octets:13,} octets")
-        return os.EX_DATAERR if unreadable else os.EX_OK
-    for message in stored_messages(paths, user):
-        header = _header(message.path)
-        click.echo(f"{message.number:5} {message.octets:10} {message.uid}")
-        click.echo(f"{'':16} {header.get('From', '')}: {header.get('Subject', '')}")
-    return os.EX_OK
+    known = list_users(accounts).by_name if accounts is not None else {}
+    status = os.EX_OK
+    for name in _users(pattern) if user is None else [user]:
+        try:
+            messages = stored_messages(paths, name)
+            full = _how_full(paths, name, known.get(name))
+        except (Refusal, Failed) as error:
+            if user is not None:
+                raise
+            why = str(error) if isinstance(error, Failed) else f"{name}: {_why(error)}"
+            click.echo(printable(why), err=True)
+            status = os.EX_DATAERR
+            continue
+        if user is None:
+            octets = sum(message.octets for message in messages)
+            click.echo(f"{printable(name):20} {len(messages):7} messages {octets:13,} octets{full}")
+            continue
+        for message in messages:
+            header = _header(message.path)
+            click.echo(f"{message.number:5} {message.octets:10} {message.uid}")
+            click.echo(f"{'':16} {header.get('From', '')}: {header.get('Subject', '')}")
+        if full:
+            click.echo(f"{len(messages)} messages{full}")
+    return status
+
+
+def _how_full(paths: MaildirPaths, user: str, account: Account | None) -> str:
+    """How much of the quota is used, as a delivery counts it: octets on the disk."""
+    quota = account.settings.get("quota") if account is not None else None
+    try:
+        most = parse_quota(quota) if quota is not None else None
+    except ValueError as error:
+        return f", {error}"
+    if most is None:
+        return ""
+    used = octets_used(paths.locate(user))
+    return f", {100 * used // most if most else 100}% of {quota} used"
 
 
 @mailbox.command()

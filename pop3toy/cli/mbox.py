@@ -2,68 +2,74 @@
 
 The standard library's reader takes every line that begins with ``From `` for a
 separator, also within a message whose writer did not quote it, and drops it.  Here a
-separator stands at the start of the file or behind an empty line, and ends in a date;
-or it stands where a Content-Length header says that the message ends.
+separator stands
+
+- at the start of the file;
+- behind an empty line, if it has a date, or if a header field comes next;
+- without one, if it has a sender and a date, and a header field comes next;
+- where a Content-Length header says that the message ends.
 """
 
 from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from email.parser import BytesHeaderParser
 from email.utils import getaddresses, parsedate_to_datetime
 from pathlib import Path
 from time import asctime, gmtime
 from typing import BinaryIO
 
-__all__ = ["Mbox", "sender_of", "separator", "write_mbox"]
+from ..delivery.message_start import header_follows, sender_of, take_off
+
+__all__ = ["Mbox", "separator", "with_line_feeds", "write_mbox"]
 
 # An mbox quotes lines that look like its separators; mboxrd, and only it, can be
 # read back exactly (RFC 4155 leaves it open; qmail's mbox(5) describes it).
 _TO_QUOTE = re.compile(rb"^(>*From )", re.MULTILINE)
 _QUOTED = re.compile(rb"^>(>*From )", re.MULTILINE)
 _UNQUOTED = re.compile(rb"^From ", re.MULTILINE)
+#: Octets of a line that are looked at to see whether it is a header field.
+_LOOK = 1000
 
-#: As asctime() writes it, with a time zone before or behind the year if somebody likes.
-_DATE = (
-    rb"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) +(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) +\d{1,2}"
-    rb" +\d{1,2}:\d\d(?::\d\d)?(?: +[A-Za-z0-9+-]{1,6})? +\d{4}(?: +[A-Za-z0-9+() -]{1,20})?"
-)
-_SEPARATOR = re.compile(rb"From (?:(?P<sender>[^\r\n]*?\S) +)?" + _DATE + rb"\s*")
-#: RFC 5322 section 2.1.1; a longer line is none.
-_LONGEST = 998
 _CONTENT_LENGTH = re.compile(rb"content-length:\s*(\d{1,12})\s*", re.IGNORECASE)
-_EMPTY = (b"\n", b"\r\n")
+# A CR before a CRLF is data (see stores/maildir_spool.py); as CR LF it would be lost.
+_CRLF_ALONE = re.compile(rb"(?<!\r)\r\n")
 
 
-def sender_of(line: bytes) -> bytes | None:
-    """The sender that a separator names, perhaps ``b""``; ``None`` if the line is none."""
-    match = _SEPARATOR.fullmatch(line) if len(line) <= _LONGEST else None
-    return None if match is None else match["sender"] or b""
+def with_line_feeds(message: bytes) -> bytes:
+    """The message with LF for CRLF; it is the same message."""
+    return _CRLF_ALONE.sub(b"\n", message)
 
 
 class Mbox:
     """The messages of a file, in its order.
 
+    :param opener: as :func:`open` has it.
     :raises OSError: if it cannot be read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, opener: Callable[[str, int], int] | None = None) -> None:
         self._path = path
-        with path.open("rb") as file:
+        self._opener = opener
+        #: Lines that begin like a separator and are text, in the messages that were read so far.
+        self.kept_as_text = 0
+        with open(path, "rb", opener=opener) as file:
             self._places = list(_places(file))
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __iter__(self) -> Iterator[bytes]:
-        with self._path.open("rb") as file:
+        with open(self._path, "rb", opener=self._opener) as file:
             for start, end in self._places:
                 file.seek(start)
-                message = file.read(end - start)
+                _, message = take_off(file.read(end - start))
                 # Whoever leaves one such line as it is has quoted none.
-                yield message if _UNQUOTED.search(message) else _QUOTED.sub(rb"\1", message)
+                unquoted = len(_UNQUOTED.findall(message))
+                self.kept_as_text += unquoted
+                yield message if unquoted else _QUOTED.sub(rb"\1", message)
 
 
 def _places(file: BinaryIO) -> Iterator[tuple[int, int]]:
@@ -77,11 +83,11 @@ def _places(file: BinaryIO) -> Iterator[tuple[int, int]]:
     while line := file.readline():
         # Some editors put a byte order mark before the first line.
         first = start is None and line.removeprefix(codecs.BOM_UTF8 if not at else b"").startswith(b"From ")
-        if empty is not None and (first or sender_of(line) is not None):
+        if first or (start != at and _separates(file, line, behind_empty=empty is not None)):
             if start is not None:
-                yield start, empty
+                yield start, at if empty is None else empty
             start, empty, in_header, length = at + len(line), None, True, 0
-        elif line not in _EMPTY:
+        elif not _is_empty(line):
             empty = None
             if in_header and (told := _CONTENT_LENGTH.fullmatch(line)):
                 length = int(told[1])
@@ -97,15 +103,36 @@ def _places(file: BinaryIO) -> Iterator[tuple[int, int]]:
         yield start, at if empty is None else empty
 
 
+def _is_empty(line: bytes) -> bool:
+    return not line.strip(b"\r\n")
+
+
+def _separates(file: BinaryIO, line: bytes, *, behind_empty: bool) -> bool:
+    """Whether a line of a file that stands behind it is a separator."""
+    # "From :" is a header field, in the form of RFC 822.
+    if not line.startswith(b"From ") or header_follows(line):
+        return False
+    sender = sender_of(line)
+    if behind_empty and sender is not None:
+        return True
+    if not (behind_empty or sender):
+        return False
+    here = file.tell()
+    follows = file.readline(_LOOK) + file.readline(_LOOK)
+    file.seek(here)
+    return header_follows(follows)
+
+
 def _is_end(file: BinaryIO, end: int) -> bool:
     """Whether a message can end here: a line does, and a separator or nothing follows."""
     here = file.tell()
     file.seek(end - 1)
     before, line = file.read(1), file.readline()
-    if line in _EMPTY:
+    if line and _is_empty(line):
         line = file.readline()
+    ended = before == b"\n" and (not line or _separates(file, line, behind_empty=True))
     file.seek(here)
-    return before == b"\n" and (not line or sender_of(line) is not None)
+    return ended
 
 
 def separator(message: bytes, fallback: float) -> bytes:
@@ -126,6 +153,9 @@ def separator(message: bytes, fallback: float) -> bytes:
 
 def write_mbox(file: BinaryIO, message: bytes, fallback: float) -> None:
     """Add a message to an mbox, in the form mboxrd."""
-    message = message.replace(b"\r\n", b"\n")
+    message = with_line_feeds(message)
     end = b"" if message.endswith(b"\n") or not message else b"\n"
+    if message.endswith(b"\r"):
+        # As CR LF the CR would be lost.
+        end = b"\r\n"
     file.write(separator(message, fallback) + _TO_QUOTE.sub(rb">\1", message) + end + b"\n")

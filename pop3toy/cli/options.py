@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from ..stores.maildir_paths import MaildirPaths
 
 __all__ = [
     "Failed",
+    "accounts_file_option",
     "accounts_option",
     "complete_user",
     "maildir_option",
@@ -29,6 +31,7 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 accounts_option = click.option(
     "-a",
@@ -40,6 +43,23 @@ accounts_option = click.option(
     show_envvar=True,
     help="The accounts file, as twistd pop3toy --accounts has it.",
 )
+
+
+def accounts_file_option(use: str) -> Callable[[_F], _F]:
+    """The accounts file, for a command that can do without.
+
+    :param use: what it is for.
+    """
+    return click.option(
+        "-a",
+        "--accounts",
+        envvar="POP3TOY_ACCOUNTS",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        show_envvar=True,
+        help=f"The accounts file, {use}.",
+    )
+
 
 maildir_option = click.option(
     "-m",

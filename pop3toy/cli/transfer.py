@@ -15,14 +15,26 @@ from typing import BinaryIO
 
 import click
 
+from ..auth.admin import list_users
+from ..delivery.message_start import take_off
 from ..errors import NoSuchMailbox
 from ..stores.maildir_delivery import MaildirDelivery
 from ..stores.maildir_paths import MaildirPaths
 from .deliver import maildir_delivery
-from .formats import FORMATS, Source, UnknownFormat, open_source
+from .formats import FORMATS, Source, UnknownFormat, is_expunged, open_source
 from .mailbox import StoredMessage, stored_messages
-from .mbox import write_mbox
-from .options import complete_user, maildir_option, maildir_paths, no_mailbox, printable, put, result_of
+from .mbox import with_line_feeds, write_mbox
+from .options import (
+    Failed,
+    accounts_file_option,
+    complete_user,
+    maildir_option,
+    maildir_paths,
+    no_mailbox,
+    printable,
+    put,
+    result_of,
+)
 
 __all__ = ["export", "import_"]
 
@@ -31,19 +43,31 @@ _user_argument = click.argument("user", shell_complete=complete_user)
 
 @click.command(name="import")
 @maildir_option
-@click.option("-c", "--create", is_flag=True, help="Make the user's Maildir if it is missing.")
+@accounts_file_option("for --create: who exists")
+@click.option(
+    "-c", "--create", is_flag=True, help="Make the user's Maildir if it is missing; needs --accounts."
+)
 @click.option("-F", "--format", "kind", type=click.Choice(FORMATS), help="Found out if not given.")
 @click.option("-s", "--skip-known", is_flag=True, help="Leave out what is in the mailbox already.")
 @_user_argument
 @click.argument("sources", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 def import_(
-    pattern: str, create: bool, kind: str | None, skip_known: bool, user: str, sources: tuple[Path, ...]
+    pattern: str,
+    accounts: Path | None,
+    create: bool,
+    kind: str | None,
+    skip_known: bool,
+    user: str,
+    sources: tuple[Path, ...],
 ) -> int:
     """Put mail from mbox, Maildir, MH and eml files into a mailbox.
 
     Each message is delivered like any other: it is whole or not there, and a
     mail program that is fetching is not disturbed. When this was interrupted,
     --skip-known goes on where it ended.
+
+    What its owner has deleted in Thunderbird is left out, also if it is in the
+    file still. Links and what is no regular file are left out, and told.
     """
     try:
         opened = [(path, open_source(path, kind)) for path in sources]
@@ -51,31 +75,46 @@ def import_(
         raise click.BadParameter(str(error), param_hint="SOURCES") from None
     for path, source in opened:
         if source.folders:
-            names = printable(", ".join(source.folders))
-            click.echo(f"{path}: the folders within it are left out, name them: {names}", err=True)
-    delivery = maildir_delivery(maildir_paths(pattern, create=create))
+            _tell(f"{path}: the folders within it are left out, name them: {', '.join(source.folders)}")
+        if source.left_out:
+            _tell(f"{path}: left out, for they are no messages: {', '.join(source.left_out)}")
+    # Nobody gets a mailbox because a name was mistyped.
+    known_account = create and accounts is not None and user in list_users(accounts).by_name
+    delivery = maildir_delivery(maildir_paths(pattern, create=known_account))
     try:
         result_of(delivery.begin(user)).abort()
     except NoSuchMailbox as error:
+        if create:
+            raise _no_account(user, accounts) from None
         raise no_mailbox(user, error) from None
     known = set()
     if skip_known:
         stored = map(_read, stored_messages(maildir_paths(pattern), user))
         known = {_digest(found[0]) for found in stored if found is not None}
     total = sum(source.total for _, source in opened)
-    imported = skipped = failed = 0
+    imported = skipped = failed = expunged = 0
     with click.progressbar(length=total, label=f"Importing for {user}", file=sys.stderr) as bar:
         for name, message in _messages(opened):
             bar.update(1)
             if isinstance(message, OSError):
-                click.echo(f"\n{name}: {message.strerror or message}", err=True)
+                # The progress bar leaves its line open.
+                click.echo(f"\n{printable(name)}: {message.strerror or message}", err=True)
                 failed += 1
+            elif is_expunged(message):
+                expunged += 1
             elif known and _digest(message) in known:
                 skipped += 1
             else:
                 _deliver(delivery, user, message)
                 imported += 1
-    click.echo(f"{imported} imported, {skipped} known already, {failed} not readable")
+    counts = f"{imported} imported, {skipped} known already, {failed} not readable"
+    if expunged:
+        counts += f", {expunged} deleted by their owner and left out"
+    if left_out := sum(len(source.left_out) for _, source in opened):
+        counts += f", {left_out} left out that are no messages"
+    click.echo(counts)
+    if kept := sum(source.kept_as_text() for _, source in opened):
+        _tell(f"kept as text: {kept} line{'s'[: kept != 1]} that looked like the separators of an mbox")
     return os.EX_DATAERR if failed else os.EX_OK
 
 
@@ -188,6 +227,21 @@ def _messages(opened: Sequence[tuple[Path, Source]]) -> Iterator[tuple[str, byte
             yield f"{path}: {name}", message
 
 
+def _no_account(user: str, accounts: Path | None) -> Failed:
+    if accounts is None:
+        why = (
+            f"{user} has no mailbox here, and --create makes one only for an account in the file --accounts;"
+            " for an account kept elsewhere make the folder first, with new, cur and tmp in it"
+        )
+    else:
+        why = f"there is no account {user} in {accounts}, and no mailbox was made"
+    return Failed(why, os.EX_NOUSER)
+
+
+def _tell(text: str) -> None:
+    click.echo(printable(text), err=True)
+
+
 def _deliver(delivery: MaildirDelivery, user: str, message: bytes) -> None:
     incoming = result_of(delivery.begin(user))
     try:
@@ -198,5 +252,5 @@ def _deliver(delivery: MaildirDelivery, user: str, message: bytes) -> None:
 
 
 def _digest(message: bytes) -> bytes:
-    """The same for a message with LF and with CRLF line ends."""
-    return hashlib.sha256(message.replace(b"\r\n", b"\n")).digest()
+    """The same for a message with LF and with CRLF line ends, and whatever stood before it in a file."""
+    return hashlib.sha256(with_line_feeds(take_off(message)[1])).digest()

@@ -42,7 +42,7 @@ _name_argument = click.argument("name", shell_complete=complete_user)
 
 @click.group()
 def user() -> None:
-    """Users: add, passwd, del, list.
+    """Users: add, passwd, quota, del, list.
 
     They are kept in the accounts file, one line for each. The server reads it
     again by itself when it changes.
@@ -63,11 +63,7 @@ def add(accounts: Path, scheme: str, from_stdin: bool, quota: str | None, name: 
     """
     settings = {}
     if quota is not None:
-        try:
-            parse_quota(quota)
-        except ValueError as error:
-            raise click.BadParameter(str(error), param_hint="--quota") from None
-        settings["quota"] = quota
+        settings["quota"] = _quota(quota, "--quota")
     with _mistakes():
         admin.add_user(accounts, name, _password(from_stdin), scheme=scheme, settings=settings)
     click.echo(f"User {name} is in {accounts}.")
@@ -85,6 +81,26 @@ def passwd(accounts: Path, scheme: str | None, from_stdin: bool, name: str) -> N
         _must_have_line(accounts, name)
         admin.set_password(accounts, name, _password(from_stdin), scheme=scheme)
     click.echo(f"User {name} has a new password.")
+
+
+@user.command(name="quota")
+@accounts_option
+@_name_argument
+@click.argument("size", required=False)
+def quota_(accounts: Path, name: str, size: str | None) -> None:
+    """Say how much mail a user may keep: 500M, 2G, or none for no limit.
+
+    Without SIZE it is shown. pop3toy mailbox list shows how full mailboxes are.
+    """
+    with _mistakes():
+        if size is not None:
+            size = _quota(size, "SIZE")
+            admin.set_setting(accounts, name, "quota", size)
+            click.echo(f"User {name} has the quota {size}.")
+        else:
+            _must_have_line(accounts, name)
+            account = admin.list_users(accounts).by_name.get(name)
+            click.echo("none" if account is None else account.settings.get("quota", "none"))
 
 
 @user.command(name="del")
@@ -114,6 +130,15 @@ def list_(accounts: Path) -> int:
     for problem in found.problems:
         click.echo(f"{accounts}: {problem}", err=True)
     return os.EX_DATAERR if found.problems else os.EX_OK
+
+
+def _quota(text: str, where: str) -> str:
+    """A quota as the accounts file has it, without blanks."""
+    try:
+        parse_quota(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=where) from None
+    return "".join(text.split())
 
 
 def _password(from_stdin: bool) -> str:

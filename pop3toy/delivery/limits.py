@@ -53,9 +53,9 @@ IDLE: Final = 300
 
 # -- load ----------------------------------------------------------------------
 
-#: Octets in the beginning of a message in which its first line must end to be
-#: looked at; RFC 5322 section 2.1.1: a line is at most 998 octets long.
-FIRST_LINE: Final = 1000
+#: Octets in the beginning of a message in which its header must end to be looked at as
+#: a whole; so many are held in memory for each message that is coming.
+HEADER: Final = 64 * 1024
 
 #: Seconds that a closed connection may take to read its last lines.
 LINGER: Final = 30.0

@@ -8,10 +8,7 @@ from email.utils import formatdate
 
 from .envelope import Address
 
-__all__ = ["begins_with_header", "original_to", "received", "return_path"]
-
-# RFC 5322 section 2.2: a field name is printable ASCII without a colon.
-_FIELD = re.compile(rb"[!-9;-~]+[ \t]*:")
+__all__ = ["original_to", "received", "return_path"]
 
 
 def return_path(sender: Address | None) -> bytes:
@@ -49,12 +46,3 @@ def received(
         + for_whom.encode()
         + f";\r\n\t{formatdate(seconds, localtime=True)}\r\n".encode()
     )
-
-
-def begins_with_header(first_line: bytes) -> bool:
-    """Whether a message begins with a header field or the empty line behind none.
-
-    A message that begins with its body (people on telnet write such) needs an
-    empty line before it, or it would be read as a part of our headers.
-    """
-    return first_line in (b"", b"\r") or _FIELD.match(first_line) is not None

@@ -12,9 +12,9 @@ from twisted.logger import Logger
 
 from ..errors import OverQuota, StoreFull, StoreTrouble
 from ..interfaces import Incoming, MaybeDeferred, SharedIncoming
-from . import limits, trace
 from .envelope import Address, Sender
 from .framing import MessageText
+from .message_start import HeldStart
 
 __all__ = ["Answer", "Message", "Transaction", "answer_to", "log_trouble"]
 
@@ -55,9 +55,7 @@ class Message:
         self._refused: Answer | None = None
         self._trouble: StoreTrouble | None = None
         self._only_one = False
-        # Waits until the first line has been seen.
-        self._header = header
-        self._start = b""
+        self._start = HeldStart(header)
 
     @property
     def given_up(self) -> bool:
@@ -91,14 +89,8 @@ class Message:
 
     def take(self, text: bytes) -> MaybeDeferred[None]:
         """Hand text on to the store."""
-        if self._header:
-            self._start += text
-            line, newline, _ = self._start.partition(b"\n")
-            if not newline and len(line) < limits.FIRST_LINE and not self.text.finished:
-                return None
-            blank = b"" if trace.begins_with_header(line) else b"\r\n"
-            text, self._header, self._start = self._header + blank + self._start, b"", b""
-        return self.incoming.write(text)
+        text = self._start.feed(text, last=self.text.finished)
+        return self.incoming.write(text) if text else None
 
 
 def answer_to(error: StoreTrouble, octets: int) -> Answer:

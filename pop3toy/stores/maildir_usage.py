@@ -29,7 +29,7 @@ from ..errors import OverQuota, StoreTrouble
 from .maildir_folders import Stamp, look, open_folder
 from .maildir_notes import read_note, remove_note, write_note
 
-__all__ = ["FILE_NAME", "Usage"]
+__all__ = ["FILE_NAME", "Usage", "octets_used"]
 
 log = Logger()
 
@@ -135,7 +135,7 @@ class Usage:
 
     def _count(self) -> _Note:
         before = look(self._maildir)
-        octets = _octets_used(self._path)
+        octets = octets_used(self._path)
         at_rest = self._now() - before.changed / 1e9 > TICK
         known = self._load()
         note = _Note(
@@ -182,8 +182,8 @@ def _lock(folder: int) -> bool:
     return False
 
 
-def _octets_used(maildir: str) -> int:
-    """Octets of all messages of a Maildir, from their names where those say it."""
+def octets_used(maildir: str) -> int:
+    """Octets of all messages of a Maildir on the disk, from their names where those say it.  Blocks."""
     total = 0
     for part in ("new", "cur"):
         with os.scandir(os.path.join(maildir, part)) as files:
