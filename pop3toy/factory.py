@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import ServerFactory
 
 from . import limits
+from .clock import steady
 from .interfaces import Authenticator, Gatekeeper, IMeter, ITranscript, Turns
 from .meters import SilentMeter
 from .protocol import POP3Protocol
@@ -24,7 +25,8 @@ __all__ = ["POP3Factory"]
 class POP3Factory(ServerFactory):
     """Makes a :class:`POP3Protocol` for each connection.
 
-    :param reactor: the clock of all timers (``IReactorTime``).
+    :param reactor: the clock of all timers (``IReactorTime``); they do not mind that the time
+        of day is set.
     :param authenticator: decides who may come in and opens the maildrop; see
         :class:`pop3toy.auth.authenticator.PortalAuthenticator` for one over a
         ``twisted.cred`` portal.
@@ -55,7 +57,7 @@ class POP3Factory(ServerFactory):
             raise TypeError(
                 "a portal needs an authenticator: POP3Factory(reactor, PortalAuthenticator(portal))"
             )
-        self.clock = reactor
+        self.clock: IReactorTime = steady(reactor)
         self.authenticator = authenticator
         self.transcript = transcript
         self.meter: IMeter = meter if meter is not None else SilentMeter()

@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer, providedBy
 
 from .channel import peer_name
+from .clock import steady
 from .proxy_header import BadHeader, Header, parse_header
 
 __all__ = ["PATIENCE", "ProxiedEndpoint"]
@@ -130,7 +131,7 @@ class ProxiedEndpoint:
 
     def __init__(self, endpoint: IStreamServerEndpoint, clock: IReactorTime) -> None:
         self._endpoint = endpoint
-        self._clock = clock
+        self._clock: IReactorTime = steady(clock)
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """See ``IStreamServerEndpoint``."""

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
+from .clock import steady
 from .transcript import WriterTranscript
 
 __all__ = [
@@ -176,7 +177,7 @@ class ReloadService(Service):
         self._reloadables = reloadables
         self._interval = interval
         self._watch = LoopingCall(self._look)
-        self._watch.clock = reactor
+        self._watch.clock = steady(reactor)
         self._handler_before: Any = None
         self._listening = False
 

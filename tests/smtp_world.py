@@ -190,7 +190,8 @@ def world(
     clock.advance(NOW)
     delivery = delivery or MemoryStore(dict.fromkeys(users, ()))
     recipients = recipients or Recipients(find_in(*users), domains=("example.org", "localhost"))
-    return make(delivery, recipients, clock, *args, host="mx.example.org", **options), delivery, clock
+    options = {"host": "mx.example.org", "wall": clock.seconds} | options
+    return make(delivery, recipients, clock, *args, **options), delivery, clock
 
 
 __all__ = ["NOW", "Accounts", "Client", "Incoming", "NoSuchMailbox", "Slow", "find_in", "world"]

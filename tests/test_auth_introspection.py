@@ -60,7 +60,7 @@ class IntrospectionCase(SynchronousTestCase):
 
     def checker(self, **options: object) -> Introspection:
         return Introspection(
-            self.http, "https://auth.example/introspect", self.clock, wall=lambda: NOW, **options
+            self.http, "https://auth.example/introspect", self.clock, **{"wall": lambda: NOW, **options}
         )
 
     def owner(self, checker: Introspection, token: str = "t0ken") -> object:
@@ -182,6 +182,21 @@ class CacheTests(IntrospectionCase):
         self.clock.advance(10)
         self.owner(checker)
         self.assertEqual(2, len(self.endpoint.questions))
+
+    def test_clock_set(self) -> None:
+        """The end of a token is a date, and how long it is remembered is not: each by its own clock."""
+        self.endpoint.answer = {"active": True, "username": "ann", "exp": NOW + 7200}
+        wall = NOW
+        checker = self.checker(remembered=60, wall=lambda: wall)
+        self.owner(checker)
+        for wall, questions in ((NOW - 3600, 1), (NOW + 900, 1), (NOW + 7200, 2)):
+            self.owner(checker)
+            self.assertEqual(questions, len(self.endpoint.questions), wall - NOW)
+        wall = NOW - 3600
+        self.owner(checker)
+        self.clock.advance(60)
+        self.owner(checker)
+        self.assertEqual(4, len(self.endpoint.questions))
 
     def test_bad_answers(self) -> None:
         """A bad answer is not remembered."""

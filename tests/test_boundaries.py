@@ -252,7 +252,7 @@ class RoomTests(SynchronousTestCase):
 
     def test_stores(self) -> None:
         """A store knows octets, listings and threads; it never sees a command, a session or a secret."""
-        self.allow("stores", "wire", "maildrop", "threads")
+        self.allow("stores", "clock", "wire", "maildrop", "threads")
 
     def test_stores_know_no_numbers(self) -> None:
         """Of the maildrop a store knows the listing that it hands over, not the marks and numbers."""
@@ -264,15 +264,15 @@ class RoomTests(SynchronousTestCase):
 
     def test_auth(self) -> None:
         """Who comes in is decided without knowing a session, a store or a wire."""
-        self.allow("auth", "threads")
+        self.allow("auth", "clock", "threads")
 
     def test_workers(self) -> None:
         """What starts processes and hands sockets on does not know what they serve."""
-        self.allow("workers")
+        self.allow("workers", "clock", "unix_sockets")
 
     def test_delivery(self) -> None:
         """Delivery knows no POP3: of the river just what a transcript masks by, and base64."""
-        self.allow("delivery", "channel", "commands", "threads", "wire")
+        self.allow("delivery", "channel", "clock", "commands", "threads", "wire")
         for name in modules():
             if within(name, "delivery"):
                 taken = {one.name for one in imports(name) if one.room in RIVER}

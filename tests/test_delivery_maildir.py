@@ -40,7 +40,9 @@ class Maildirs:
         for user in users:
             for part in ("cur", "new", "tmp"):
                 (root / user / part).mkdir(parents=True)
-        self.delivery = MaildirDelivery(self.locate, execute, self.clock, host="mx", **options)
+        self.delivery = MaildirDelivery(
+            self.locate, execute, self.clock, host="mx", wall=self.clock.seconds, **options
+        )
 
     def locate(self, user: str) -> str:
         """The Maildir of a user."""
@@ -172,7 +174,9 @@ class MaildirDeliveryTests(SynchronousTestCase):
                 done, work, args = jobs.pop(0)
                 done.callback(work(*args))
 
-        delivery = MaildirDelivery(self.maildirs.locate, later, self.maildirs.clock)
+        delivery = MaildirDelivery(
+            self.maildirs.locate, later, self.maildirs.clock, wall=self.maildirs.clock.seconds
+        )
         begun = delivery.begin("ann")
         run()
         incoming = self.successResultOf(begun)
@@ -216,7 +220,9 @@ class MaildirDeliveryTests(SynchronousTestCase):
         """The Maildir store lists the message under the uid and with the octets that were told."""
         for host in ("mx", "a-host-name-that-is-so-long.that-the-whole-name-is-no-unique-id.example.org"):
             maildirs = Maildirs(self.root / host, "ann")
-            maildirs.delivery = MaildirDelivery(maildirs.locate, execute, maildirs.clock, host=host)
+            maildirs.delivery = MaildirDelivery(
+                maildirs.locate, execute, maildirs.clock, host=host, wall=maildirs.clock.seconds
+            )
             uid = self.deliver(b"Subject: x\r\n\r\n.\r\n", maildirs=maildirs)
             store = MaildirStore(MaildirPaths(str(maildirs.root / "{user}")), execute)
             mailbox: Any = self.successResultOf(maybeDeferred(store.open, "ann"))

@@ -185,7 +185,7 @@ class AliasFileTests(SynchronousTestCase):
 
     def aliases(self) -> AliasFile:
         """The aliases of the file."""
-        return AliasFile(str(self.path), ours, self.in_thread, self.clock)
+        return AliasFile(str(self.path), ours, self.in_thread, self.clock, wall=self.clock.seconds)
 
     def after_a_while(self, aliases: AliasFile) -> Any:
         """What they are when it is time for another look."""

@@ -36,7 +36,12 @@ class UsageCase(SynchronousTestCase):
         self.clock.advance(1_700_000_000)
         self.servers = [
             MaildirDelivery(
-                lambda user: str(self.root / user), execute, self.clock, quota=lambda user: QUOTA, host=host
+                lambda user: str(self.root / user),
+                execute,
+                self.clock,
+                quota=lambda user: QUOTA,
+                host=host,
+                wall=self.clock.seconds,
             )
             for host in ("one", "two")
         ]

@@ -1026,6 +1026,8 @@ class IdleTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
+        # A clock has been running for a while when a server starts.
+        self.clock.advance(1_000)
         self.chunk: Deferred[bytes] = Deferred()
         self.mailbox = ScriptedMailbox({b"one": MESSAGE, b"two": [self.chunk]})
         self.authenticator = FakeAuthenticator(self.mailbox)

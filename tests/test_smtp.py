@@ -11,13 +11,11 @@ from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IHalfCloseableProtocol, ITLSTransport
 from twisted.logger import LogEvent, globalLogPublisher
-from twisted.mail.smtp import ESMTP
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides
 
 from pop3toy.auth.crowd import Crowd, CrowdLimits
 from pop3toy.delivery import limits
-from pop3toy.delivery.connection import Connection
 from pop3toy.delivery.factory import smtp_factory
 from pop3toy.delivery.recipients import Recipients
 from pop3toy.errors import OverQuota, StoreFull, StoreTrouble
@@ -276,17 +274,6 @@ class ConversationTests(SynchronousTestCase):
         self.client.protocol.resumeProducing()
         self.assertEqual(len(self.client.answers()), 2)
         self.assertEqual(self.client.transport.producerState, "producing")
-
-    def test_twisted_names(self) -> None:
-        """What is taken from Twisted's server, or replaced in it, has the names that we think it has."""
-        for name in (
-            "callLater", "connectionLost", "connectionMade", "dataReceived", "ext_STARTTLS", "extensions",
-            "greeting", "listExtensions", "resetTimeout", "sendCode", "setTimeout", "timeoutConnection",
-        ):  # fmt: skip
-            self.assertTrue(callable(getattr(ESMTP, name)), name)
-        self.assertTrue(issubclass(Connection, ESMTP))
-        for name in ("authenticated", "canStartTLS", "startedTLS", "ctx", "host", "timeout"):
-            self.assertTrue(hasattr(ESMTP(), name), name)
 
 
 class AnyInputTests(SynchronousTestCase):
@@ -713,7 +700,7 @@ class _TLSTransport:
         directlyProvides(client.transport, ITLSTransport)
         self.contexts: list[object] = []
         client.transport.startTLS = self.contexts.append  # type: ignore[attr-defined]
-        client.protocol.canStartTLS = True  # type: ignore[attr-defined]
+        client.protocol.can_start_tls = True  # type: ignore[attr-defined]
 
 
 class StartTLSTests(SynchronousTestCase):

@@ -57,7 +57,7 @@ class SubmissionTests(SynchronousTestCase):
         """A login before STARTTLS counts no more behind it."""
         directlyProvides(self.client.transport, ITLSTransport)
         self.client.transport.startTLS = lambda context: None  # type: ignore[attr-defined]
-        self.client.protocol.canStartTLS = True  # type: ignore[attr-defined]
+        self.client.protocol.can_start_tls = True  # type: ignore[attr-defined]
         self.client.say("AUTH PLAIN " + plain("ann", "nna"), "STARTTLS")
         self.client.say("EHLO x")
         self.assertEqual(self.client.say("MAIL FROM:<ann@example.org>")[0][:3], "530")

@@ -201,6 +201,17 @@ class OneLineTests(StartCase):
         end = self.assertRaises(SystemExit, options.parseOptions, [])
         self.assertIn("twistd --logfile /nowhere/at/all/twistd.log: there is no folder", str(end.code))
 
+    def test_pid_file_left_behind(self) -> None:
+        """A pid file with the process's own number is a dead server's, as in a container; others stay."""
+        for number, stays in ((os.getpid(), False), (os.getppid(), True), ("nonsense", True)):
+            path = self.folder / "twistd.pid"
+            path.write_text(str(number))
+            options = Options()
+            parent: Any = {"pidfile": str(path), "nodaemon": True}
+            options.parent = parent
+            options.parseOptions([])
+            self.assertEqual(stays, path.exists(), number)
+
     def test_bad_checker(self) -> None:
         """A way to authenticate that does not exist is named."""
         self.assert_refused(f"--maildir={self.folder}/mail/{{user}}", "--auth=nonsense:x", says="nonsense")

@@ -182,7 +182,9 @@ class MaildirDeliveryContractTests(DeliveryContract, Maildirs):
         self.clock = Clock()
         self.clock.advance(1_700_000_000)
         locate = MaildirPaths(f"{self.root}/{{user}}").locate
-        return self.new_store(), MaildirDelivery(locate, run_now, self.clock, host="mail")
+        return self.new_store(), MaildirDelivery(
+            locate, run_now, self.clock, host="mail", wall=self.clock.seconds
+        )
 
     def begin(self, delivery: MaildirDelivery) -> Any:
         # Deliveries some milliseconds apart: their order is in the name alone.

@@ -28,6 +28,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel
 from twisted.python.failure import Failure
+from twisted.trial.runner import TestLoader
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from pop3toy.transcript import _pieces
@@ -356,6 +357,9 @@ class WorkerSideTests(SynchronousTestCase):
         reactor.advance(1)
         self.assertEqual(["one", "two"], self.texts())
         log(events[0])
+        reactor.advance(1)
+        self.assertEqual(["one"], self.texts(), "a line that is alone goes up too")
+        log(events[0])
         log({**events[0], "log_level": LogLevel.warn, "log_time": 2.5})
         self.assertEqual(["one", "one"], self.texts())
         log({"log_format": "", "log_level": LogLevel.critical, "log_failure": Failure(ValueError("oh"))})
@@ -472,6 +476,17 @@ def pids(log: str) -> dict[int, int]:
     return {int(n): int(pid) for n, pid in re.findall(r"worker (\d+) serves \(process (\d+)\)", log)}
 
 
+class OrderTests(SynchronousTestCase):
+    """In which order these tests run."""
+
+    def test_processes_last(self) -> None:
+        """What needs no process comes first: a mistake of the supervisor's shows in a second."""
+        found = [list(suite) for suite in TestLoader().loadModule(sys.modules[__name__])]
+        real = [isinstance(tests[0], RealCase) for tests in found if tests]
+        self.assertEqual(sorted(real), real)
+        self.assertEqual({False, True}, set(real))
+
+
 class RealCase(SynchronousTestCase):
     """Servers with workers, in processes of their own, with mail of ann's and bob's."""
 
@@ -510,7 +525,7 @@ class RealCase(SynchronousTestCase):
             return client
 
 
-class RealWorkersTests(RealCase):
+class WorkersServeTests(RealCase):
     """``twistd -n pop3toy --workers``."""
 
     def test_serve_and_stop(self) -> None:
@@ -723,7 +738,7 @@ class RealWorkersTests(RealCase):
         self.assertEqual(2, len({line.split()[0] for line in server.words.splitlines()}))
 
 
-class StartTests(RealCase):
+class WorkersStartTests(RealCase):
     """How a start goes wrong, and as a daemon."""
 
     def run_twistd(

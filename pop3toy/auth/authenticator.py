@@ -16,7 +16,7 @@ from twisted.cred.credentials import ICredentials, IUsernameHashedPassword, IUse
 from twisted.cred.error import LoginDenied, UnauthorizedLogin, UnhandledCredentials
 from twisted.cred.portal import Portal
 from twisted.internet.defer import maybeDeferred
-from twisted.mail.pop3 import IMailbox as ITwistedMailbox
+from twisted.mail.interfaces import IMailboxPOP3 as ITwistedMailbox
 from twisted.python.failure import Failure
 
 from ..errors import AuthenticationFailed, BadCommand

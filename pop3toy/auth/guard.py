@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
 
+from ..clock import steady
 from ..errors import InUse, LoginDelay, StoreTrouble
 from ..interfaces import MaybeDeferred
 from .counts import Counts, OwnTally, Recent, own_counts
@@ -90,7 +91,7 @@ class Guard:
         self, clock: IReactorTime, limits: GuardLimits | None = None, counts: Counts | None = None
     ) -> None:
         self.limits = limits = limits if limits is not None else GuardLimits()
-        self._clock = clock
+        self._clock = clock = steady(clock)
         self._counts = counts = counts if counts is not None else own_counts(limits.remembered)
         self._addresses = _Failures(clock, counts.address_failures, limits.forgotten_after)
         self._users = _Failures(clock, counts.user_failures, limits.forgotten_after)

@@ -20,6 +20,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from ..clock import steady
 from ..errors import StoreTrouble
 from ..interfaces import MaybeDeferred
 from .oauth import ITokenChecker
@@ -101,7 +102,7 @@ class Introspection:
             raise ValueError("an introspection endpoint is an https: address (http: only on this machine)")
         self._http = http
         self._url = url
-        self._clock = clock
+        self._clock: IReactorTime = steady(clock)
         self._credentials = credentials
         self._claim = claim
         self._scope = scope
@@ -112,13 +113,13 @@ class Introspection:
         self._wall = wall
         self._asking = 0
         self._key = secrets.token_bytes(32)
-        self._known: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
+        self._known: OrderedDict[bytes, tuple[str, float, float]] = OrderedDict()
 
     def owner(self, token: str) -> MaybeDeferred[str | None]:
         """The user that the token was given to; see :class:`~pop3toy.auth.oauth.ITokenChecker`."""
         digest = blake2b(token.encode("utf-8"), key=self._key, digest_size=32).digest()
-        name, until = self._known.get(digest, (None, 0.0))
-        if name is not None and until > self._clock.seconds():
+        name, until, expires = self._known.get(digest, (None, 0.0, 0.0))
+        if name is not None and until > self._clock.seconds() and expires > self._wall():
             return name
         self._known.pop(digest, None)
         if self._asking >= self._most:
@@ -156,7 +157,7 @@ class Introspection:
         seconds = min(expires - self._wall(), self._remembered)
         if seconds <= 0 or not self._is_for_us(answer):
             return None
-        self._known[digest] = user, self._clock.seconds() + seconds
+        self._known[digest] = user, self._clock.seconds() + seconds, expires
         if len(self._known) > 100 * self._most:
             self._known.popitem(last=False)
         return user

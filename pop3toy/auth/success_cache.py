@@ -11,6 +11,8 @@ from hashlib import blake2b
 
 from twisted.internet.interfaces import IReactorTime
 
+from ..clock import steady
+
 __all__ = ["SuccessCache"]
 
 
@@ -25,7 +27,7 @@ class SuccessCache:
     """
 
     def __init__(self, clock: IReactorTime, *, seconds: float = 600.0, most: int = 10_000) -> None:
-        self._clock = clock
+        self._clock: IReactorTime = steady(clock)
         self._seconds = seconds
         self._most = most
         self._key = secrets.token_bytes(32)

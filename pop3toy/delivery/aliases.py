@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Collection, Mapping
 from typing import TypeAlias
 
@@ -10,6 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ..clock import steady
 from ..errors import StoreTrouble
 from ..interfaces import MaybeDeferred
 from ..threads import RunInThread
@@ -99,7 +101,8 @@ class AliasFile:
     A file that has become unusable is told in the log, and the aliases stay as
     they were: a slip in an editor must not bounce mail.
 
-    :param clock: whose ``seconds()`` are the time of day, as files have it.
+    :param clock: tells when it is time to look at it.
+    :param wall: the file system's idea of now, in seconds.
     :param at_once: whether it must be usable now; else mail waits until it is.
     :raises BadAliases: if it is unusable in the first place, and must be.
     :raises OSError: if it cannot be read in the first place, and must be.
@@ -113,12 +116,14 @@ class AliasFile:
         clock: IReactorTime,
         *,
         at_once: bool = True,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._path = path
         self._ours = ours
         self._run_in_thread = run_in_thread
-        self._clock = clock
-        self._looked = clock.seconds()
+        self._clock: IReactorTime = steady(clock)
+        self._wall = wall
+        self._looked = self._clock.seconds()
         self._looking = False
         # What is wrong with it, as the log has it.
         self._told = ""
@@ -138,7 +143,7 @@ class AliasFile:
         """
         now = self._clock.seconds()
         known = self._aliases is not None
-        if self._looking or (known and abs(now - self._looked) < limits.ALIAS_LOOK):
+        if self._looking or (known and now - self._looked < limits.ALIAS_LOOK):
             return self._known()
         self._looked, self._looking = now, True
         return self._run_in_thread(self._read, self._signature).addCallbacks(self._seen, self._unusable)
@@ -182,7 +187,7 @@ class AliasFile:
             except UnicodeDecodeError:
                 raise BadAliases("it is not UTF-8") from None
         # It may change again within the same tick of the file system's clock.
-        settled = abs(self._clock.seconds() - status.st_mtime) > limits.UNSETTLED
+        settled = abs(self._wall() - status.st_mtime) > limits.UNSETTLED
         return _signature(status) if settled else None, aliases
 
 

@@ -1,7 +1,7 @@
 """One SMTP connection as octets: its beginning, its end, and what comes in, in order.
 
-On :class:`twisted.mail.smtp.ESMTP`, which gives the greeting, the list of extensions,
-STARTTLS and timeouts.  What is done differently here, and why:
+Not on :class:`twisted.mail.smtp.ESMTP`: importing that installs a reactor, and what is
+needed of it is a greeting, a timeout and STARTTLS.  What is done differently, and why:
 
 - Octets are cut by ``framing.py``: Twisted's receiver cannot pause between two
   lines, and knows no line of a message longer than 16 KiB.
@@ -24,9 +24,11 @@ from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
     IPushProducer,
     IReactorTime,
+    ITLSTransport,
 )
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
+from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -44,7 +46,7 @@ log = Logger()
 
 
 @implementer(IPushProducer, IHalfCloseableProtocol)
-class Connection(Replies):
+class Connection(Replies, TimeoutMixin):
     """A connection that waits where it must.
 
     :param number: under which transcript and log know it.
@@ -69,9 +71,14 @@ class Connection(Replies):
         gatekeeper: Gatekeeper | None,
         lost: Callable[[Connection], None],
     ) -> None:
-        super().__init__(number, tls=tls, transcript=transcript)
-        self.host = host
-        self.timeout = idle
+        super().__init__(number, transcript=transcript)
+        self.host = host.encode("ascii")
+        self._idle = idle
+        self._tls = tls
+        #: Whether STARTTLS can begin here, and whether TLS is on, by that or from the first octet.
+        self.can_start_tls = self.started_tls = False
+        #: Whether the client has logged in.
+        self.authenticated = False
         self.clock = clock
         self.lines = CommandLines()
         self._gatekeeper = gatekeeper
@@ -93,6 +100,10 @@ class Connection(Replies):
         self._linger: IDelayedCall | None = None
 
     # -- for smtp.py ---------------------------------------------------------------
+
+    def greeting(self) -> bytes:
+        """What stands behind 220 (RFC 5321 section 4.2)."""
+        raise NotImplementedError
 
     @property
     def line_limit(self) -> int:
@@ -133,7 +144,7 @@ class Connection(Replies):
     def connectionMade(self) -> None:
         """Greet."""
         # Behind an endpoint that speaks TLS from the start.
-        self.startedTLS = self._shaking_hands = speaks_tls(self.transport)
+        self.started_tls = self._shaking_hands = speaks_tls(self.transport)
         set_no_delay = getattr(self.transport, "setTcpNoDelay", None)
         if set_no_delay is not None:
             # Otherwise a small reply can wait 40 ms for the client's delayed ACK.
@@ -149,7 +160,14 @@ class Connection(Replies):
                 self.reply(421, "4.7.0", error.text)
                 self.close("limit")
                 return
-        super().connectionMade()
+        self.can_start_tls = self._tls is not None and ITLSTransport.providedBy(self.transport)
+        self.sendCode(220, self.greeting())
+        self.setTimeout(self._idle)
+
+    def start_tls(self) -> None:
+        """Begin with TLS at once (RFC 3207); :attr:`can_start_tls` said that it can be."""
+        self.transport.startTLS(self._tls)
+        self.started_tls = True
 
     def timeoutConnection(self) -> None:
         """RFC 5321 section 4.5.3.2.7."""
@@ -195,7 +213,7 @@ class Connection(Replies):
             if call is not None and call.active():
                 call.cancel()
         self.abandon()
-        super().connectionLost(reason)
+        self.setTimeout(None)
         if self._visit is not None:
             self._visit.left()
         if self.transcript is not None:
@@ -283,7 +301,7 @@ class Connection(Replies):
         if self._ending is not None:
             self._say_goodbye(self._ending)
             return
-        self.setTimeout(self.timeout)
+        self.setTimeout(self._idle)
         self._read_on()
         self._advance()
 

@@ -6,12 +6,14 @@ What must not live here: octets and order (``connection.py``), mail (``smtp.py``
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
 
+from ..clock import steady
 from ..commands import Command, Malformed
 from ..interfaces import Gatekeeper, IDelivery, ITranscript
 from . import limits
@@ -49,6 +51,8 @@ class Settings:
     recipients_limit: int = limits.RECIPIENTS
     smtputf8: bool = True
     idle: int = limits.IDLE
+    #: The time of day, for Received headers.
+    wall: Callable[[], float] = time.time
     #: Write the recipients of a message into it: for a mail trap, where one user
     #: gets what is for everybody.
     original_to: bool = False
@@ -66,7 +70,7 @@ class Dialogue(Connection):
         super().__init__(
             number,
             settings.host,
-            settings.clock,
+            steady(settings.clock),
             idle=settings.idle,
             tls=settings.tls,
             transcript=settings.transcript,
@@ -97,7 +101,7 @@ class Dialogue(Connection):
 
     def greeting(self) -> bytes:
         """What stands behind 220 (RFC 5321 section 4.2)."""
-        return bytes(self.host) + b" ESMTP pop3toy"
+        return self.host + b" ESMTP pop3toy"
 
     def command_received(self, line: bytes, *, crlf: bool) -> None:
         """See :class:`Connection`."""
@@ -126,7 +130,15 @@ class Dialogue(Connection):
     def do_EHLO(self, rest: bytes) -> None:
         """RFC 5321 section 4.1.1.1: what we can do."""
         if self.hello(rest, extended=True):
-            self.sendCode(250, self.host + b"\n" + self.listExtensions())
+            self.sendCode(250, b"\n".join([self.host, *self._announced()]))
+
+    def _announced(self) -> list[bytes]:
+        """The extensions, a line each; one that needs arguments and has none is left out."""
+        return [
+            b" ".join([name, *(arguments or ())])
+            for name, arguments in self.extensions().items()
+            if arguments is None or arguments
+        ]
 
     def hello(self, rest: bytes, *, extended: bool) -> bool:
         """Begin anew (RFC 5321 section 4.1.4); false if the client does not say who it is."""
@@ -148,7 +160,7 @@ class Dialogue(Connection):
         }
         if self.settings.smtputf8:
             offered[b"SMTPUTF8"] = None
-        if self.canStartTLS and not self.startedTLS:
+        if self.can_start_tls and not self.started_tls:
             offered[b"STARTTLS"] = None
         return offered
 
@@ -179,14 +191,19 @@ class Dialogue(Connection):
 
     def do_STARTTLS(self, rest: bytes) -> None:
         """RFC 3207: from here on TLS, and what was said before does not count."""
-        if self.canStartTLS and not self.startedTLS:
+        if self.started_tls:
+            self.reply(503, "5.5.1", "TLS already negotiated")
+        elif not self.can_start_tls:
+            self.reply(454, "4.7.0", "TLS not available")
+        else:
             # What was sent behind it in clear text may be somebody else's; RFC 3207
             # section 5 knows the attack, and Twisted would carry out the commands.
             discarded = self.lines.take()
             if discarded:
                 self.note(f"{len(discarded)} octets behind STARTTLS thrown away")
             self.forget()
-        self.ext_STARTTLS(rest)
+            self.sendCode(220, b"Begin TLS negotiation now")
+            self.start_tls()
 
     def forget(self) -> None:
         """Know nothing of the client any more."""

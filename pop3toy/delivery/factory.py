@@ -7,6 +7,7 @@ uses, and what other programs may.
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator
 
 from twisted.internet.defer import Deferred, succeed
@@ -85,6 +86,7 @@ def smtp_factory(
     largest_message: int = limits.MESSAGE,
     smtputf8: bool = True,
     original_to: bool = False,
+    wall: Callable[[], float] = time.time,
 ) -> DeliveryFactory:
     """An SMTP port: takes mail from anybody, for our own users (RFC 5321).
 
@@ -99,6 +101,7 @@ def smtp_factory(
     :param largest_message: in octets.
     :param smtputf8: whether the store and who reads from it can bear UTF-8 in headers.
     :param original_to: write the recipients of a message into it, for a mail trap.
+    :param wall: the time of day in seconds, for Received headers.
     """
     settings = Settings(
         delivery,
@@ -111,6 +114,7 @@ def smtp_factory(
         largest_message=largest_message,
         smtputf8=smtputf8,
         original_to=original_to,
+        wall=wall,
     )
     return DeliveryFactory(SMTPServer, settings, numbers=numbers)
 
@@ -130,6 +134,7 @@ def submission_factory(
     largest_message: int = limits.MESSAGE,
     smtputf8: bool = True,
     original_to: bool = False,
+    wall: Callable[[], float] = time.time,
 ) -> DeliveryFactory:
     """A submission port: takes mail from users who log in, for our own users (RFC 6409).
 
@@ -150,6 +155,7 @@ def submission_factory(
         largest_message=largest_message,
         smtputf8=smtputf8,
         original_to=original_to,
+        wall=wall,
     )
     return DeliveryFactory(
         lambda settings, number, lost: SubmissionServer(settings, number, lost, authenticator, meter),
@@ -170,6 +176,7 @@ def lmtp_factory(
     largest_message: int = limits.MESSAGE,
     smtputf8: bool = True,
     original_to: bool = False,
+    wall: Callable[[], float] = time.time,
 ) -> DeliveryFactory:
     """An LMTP port for a mail server that hands over mail, such as Postfix or Exim (RFC 2033).
 
@@ -186,5 +193,6 @@ def lmtp_factory(
         largest_message=largest_message,
         smtputf8=smtputf8,
         original_to=original_to,
+        wall=wall,
     )
     return DeliveryFactory(LMTPServer, settings, numbers=numbers)

@@ -1,8 +1,4 @@
-"""LMTP (RFC 2033): SMTP for a mail server that hands over mail, one reply for each recipient.
-
-Twisted has no LMTP.  Because ``smtp.py`` ends a message itself and not in Twisted's
-private ``_messageHandled``, nothing here leans on a private name of Twisted's.
-"""
+"""LMTP (RFC 2033): SMTP for a mail server that hands over mail, one reply for each recipient."""
 
 from __future__ import annotations
 
@@ -33,7 +29,7 @@ class LMTPServer(SMTPServer):
 
     def greeting(self) -> bytes:
         """What stands behind 220."""
-        return bytes(self.host) + b" LMTP pop3toy"
+        return self.host + b" LMTP pop3toy"
 
     def unknown(self, code: int, enhanced: str, text: str) -> None:
         """Refuse a recipient; a mail server that has many unknown ones is not guessing."""

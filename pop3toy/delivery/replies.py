@@ -5,33 +5,26 @@ What must not live here: what comes in, and when (``connection.py``).
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
-from twisted.mail.smtp import ESMTP
+from twisted.internet.protocol import Protocol
 
 from ..interfaces import ITranscript
 from . import limits
 
 __all__ = ["Replies"]
 
-#: Replies that Twisted writes itself get their enhanced status code here.
-_TWISTED_CODES = {503: b"5.5.1", 454: b"4.7.0"}
-_ENHANCED = re.compile(rb"[245]\.\d")
 
-
-class Replies(ESMTP):
+class Replies(Protocol):
     """The outgoing half of a connection.
 
     :param number: under which transcript and log know it.
-    :param tls: a context factory for STARTTLS, or ``None``.
     """
 
     #: ITransport, IConsumer, IPushProducer and abortConnection in one.
     transport: Any
 
-    def __init__(self, number: int, *, tls: object | None, transcript: ITranscript | None) -> None:
-        super().__init__(contextFactory=tls)
+    def __init__(self, number: int, *, transcript: ITranscript | None) -> None:
         self.number = number
         #: Nothing more is said.
         self.closing = False
@@ -51,8 +44,6 @@ class Replies(ESMTP):
         """Write a reply, perhaps of several lines, in one piece."""
         if self.closing:
             return
-        if code in _TWISTED_CODES and not _ENHANCED.match(message):
-            message = b"%b %b" % (_TWISTED_CODES[code], message)
         lines = message.splitlines() or [b""]
         data = b"".join(b"%d-%b\r\n" % (code, line) for line in lines[:-1]) + b"%d %b\r\n" % (code, lines[-1])
         if self.transcript is not None:

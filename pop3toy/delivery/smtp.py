@@ -194,7 +194,7 @@ class SMTPServer(Dialogue):
             # RFC 6531 section 4.3 drops the E.
             protocol = f"UTF8{protocol.removeprefix('E')}"
         # RFC 3848: S for TLS, A for an authenticated sender.
-        protocol += "S" * self.startedTLS + "A" * self.authenticated
+        protocol += "S" * self.started_tls + "A" * self.authenticated
         several = len(recipients) > 1
         header = trace.return_path(transaction.sender.address)
         if several and self.settings.original_to:
@@ -207,7 +207,7 @@ class SMTPServer(Dialogue):
             ident=ident,
             # Otherwise they would learn of one another.
             recipient=None if several else recipients[0],
-            seconds=self.clock.seconds(),
+            seconds=self.settings.wall(),
         )
 
     @property

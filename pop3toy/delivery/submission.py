@@ -180,7 +180,7 @@ class SubmissionServer(SMTPServer):
     def extensions(self) -> dict[bytes, list[bytes] | None]:
         """See :class:`SMTPServer`."""
         offered = super().extensions()
-        # Twisted leaves out an AUTH with nothing behind it.
+        # With nothing behind it, it is left out.
         offered[b"AUTH"] = [name.encode("ascii") for name in self._mechanisms()]
         return offered
 

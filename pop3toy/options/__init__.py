@@ -246,12 +246,29 @@ class Options(AuthOptions, TLSOptions, MailInOptions):
                     f"no permission to write {name} into {folder}: start elsewhere, or say where it goes,"
                     f" twistd --{option} FILE pop3toy"
                 )
+            if option == "pidfile":
+                _forget_own_number(path)
 
     @property
     def twistd(self) -> dict[str, Any]:
         """The options of twistd itself, those before our name."""
         parent: Any = self.parent
         return parent or {}
+
+
+def _forget_own_number(path: str) -> None:
+    """Remove a pid file with this process's own number, left behind by one that was killed.
+
+    twistd would take it for another server that runs; as process 1 of a container it always would.
+    """
+    try:
+        with open(path, encoding="ascii") as file:
+            ours = file.read().strip() == str(os.getpid())
+        if ours:
+            os.unlink(path)
+    except (OSError, ValueError):
+        # twistd says what is wrong with it.
+        pass
 
 
 def _cores() -> int:

@@ -17,7 +17,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from twisted.mail.pop3 import IMailbox as ITwistedMailbox
+from twisted.mail.interfaces import IMailboxPOP3 as ITwistedMailbox
 from twisted.python.components import registerAdapter
 from zope.interface import implementer
 

@@ -18,6 +18,7 @@ import itertools
 import os
 import re
 import socket
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -26,6 +27,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from ..clock import steady
 from ..errors import StoreTrouble
 from ..interfaces import Incoming, ISharedDelivery, MaybeDeferred, SharedIncoming
 from ..threads import RunInThread
@@ -57,9 +59,10 @@ class MaildirDelivery:
         thread, so it may look at the disk.
     :param run_in_thread: ``run_in_thread(callable, *args)`` gives a Deferred.
         The more threads it has, the more fsyncs the file system can join.
-    :param clock: for the names of messages; ``seconds()`` is the time of day.
+    :param clock: tells when it is time to look at a ``tmp/`` again.
     :param quota: how many octets a user's Maildir may hold, or ``None``.
     :param host: this host's name as it appears in the names of messages.
+    :param wall: the time of day, for the names of messages and the age of files.
     """
 
     def __init__(
@@ -70,10 +73,12 @@ class MaildirDelivery:
         *,
         quota: Callable[[str], MaybeDeferred[int | None]] = lambda user: None,
         host: str | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._locate = locate
         self._quota = quota
-        self._clock = clock
+        self._clock: IReactorTime = steady(clock)
+        self._wall = wall
         self._host = _escaped(socket.gethostname() if host is None else host)
         self._own = re.compile(rf"\d+\.M\d+P\d+Q\d+\.{re.escape(self._host)}")
         self._count = itertools.count(1)
@@ -95,7 +100,7 @@ class MaildirDelivery:
         used = 0
         if quota is not None:
             async with self._turns.at([maildir]):
-                used = await self._run_in_thread(fit_in, maildir, octets, quota, self._clock.seconds)
+                used = await self._run_in_thread(fit_in, maildir, octets, quota, self._wall)
         return _Incoming(self, Target(maildir, quota, used))
 
     def share(self, incomings: Sequence[Incoming]) -> SharedIncoming:
@@ -108,12 +113,12 @@ class MaildirDelivery:
 
     def spool(self, targets: Sequence[Target]) -> Spool:
         """An empty message on its way to these Maildirs."""
-        now, run_in_thread = self._clock.seconds, self._run_in_thread
+        now, run_in_thread = self._wall, self._run_in_thread
         return Spool(targets, self.new_name, self._turns, now, run_in_thread, self._directories)
 
     def new_name(self) -> str:
         """A name that no message on this host or another ever had."""
-        seconds, fraction = divmod(self._clock.seconds(), 1)
+        seconds, fraction = divmod(self._wall(), 1)
         micros, count = int(fraction * 1_000_000), next(self._count)
         # Six digits: names of one second sort in the order of delivery.
         return f"{int(seconds)}.M{micros:06}P{os.getpid()}Q{count}.{self._host}"
@@ -144,7 +149,7 @@ class MaildirDelivery:
                 if not self._own.fullmatch(file.name):
                     continue
                 try:
-                    if now - file.stat(follow_symlinks=False).st_mtime > STALE:
+                    if self._wall() - file.stat(follow_symlinks=False).st_mtime > STALE:
                         os.unlink(file.path)
                 except FileNotFoundError:
                     # Another process swept it a moment before.

@@ -18,6 +18,7 @@ from twisted.application.service import IService
 from twisted.logger import Logger
 
 from ..channel import is_loopback
+from ..clock import use_monotonic_time
 from ..factory import POP3Factory
 from ..interfaces import IDelivery, IMailStore
 from ..log_lines import set_observer
@@ -53,11 +54,16 @@ def makeService(options: Options, reactor: Any = None) -> IService:
 
     :param options: parsed options.
     :param reactor: the global one if not given.
+
+    Where ``twistd pop3toy`` runs, the reactor is told to measure durations by a clock that
+    nobody sets; in another program it is left as it is.
     """
     if reactor is None:
         from twisted.internet import reactor as installed
 
         reactor = installed
+        if options.parent is not None:
+            use_monotonic_time(reactor)
     if options["workers"] is not None:
         from .supervised import supervised
 

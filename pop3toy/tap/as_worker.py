@@ -15,6 +15,7 @@ from ..auth.counts import Heads
 from ..auth.crowd import Crowd
 from ..auth.neighbours import Neighbours
 from ..auth.shared_counts import Crowds, SharedCounts
+from ..clock import use_monotonic_time
 from ..options import Options
 from ..reactor_turns import turns_of
 from ..workers.sockets import Inheritance
@@ -122,6 +123,8 @@ def main() -> None:
     from twisted.internet import reactor
 
     run: Any = reactor
+    # What workers share tells when something happened, so all of them have one clock.
+    use_monotonic_time(run)
     observer = LogToSupervisor(reports, reactor)
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     try:

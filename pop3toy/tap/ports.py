@@ -15,7 +15,8 @@ from twisted.logger import Logger
 from ..options import Options
 from ..proxied import ProxiedEndpoint
 from ..service import CannotStart, ListeningService
-from ..workers.sockets import Inheritance, stand_in
+from ..unix_sockets import UnixListening, unnamed_socket
+from ..workers.sockets import Inheritance, OpenedForOthers, stand_in
 
 __all__ = ["Ports", "give_up", "refuse_to_start"]
 
@@ -46,9 +47,12 @@ class Ports:
 
     def __init__(self, options: Options, reactor: Any, server: MultiService) -> None:
         self._options = options
-        self._reactor = reactor
         self._server = server
         self._inherits = isinstance(reactor, Inheritance)
+        # Whoever opens sockets for others listens so already.
+        self._reactor: Any = (
+            reactor if self._inherits or isinstance(reactor, OpenedForOthers) else UnixListening(reactor)
+        )
 
     def listen(
         self,
@@ -119,7 +123,8 @@ class Ports:
         if kind == "systemd" and self._inherits:
             # The variables that systemd sets are for the process that it has started.
             return stand_in(self._reactor, BACKLOG)
-        endpoint: IStreamServerEndpoint = serverFromString(self._reactor, description)
+        if (endpoint := unnamed_socket(self._reactor, description)) is None:
+            endpoint = serverFromString(self._reactor, description)
         return endpoint
 
 

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from twisted.internet.error import ProcessDone
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
+from ..clock import steady
 from .talk import COUNTS, REPORTS, SOCKETS, Brief, Lines, Report, Word, read, write
 
 __all__ = ["Launch", "Told", "WorkerProcess"]
@@ -72,6 +74,7 @@ class WorkerProcess(ProcessProtocol):
         self.refusal: str | None = None
         self._told = told
         self._reactor = reactor
+        self._clock: IReactorTime = steady(reactor)
         self._launch = launch
         self._publish = publish
         self._served_since: float | None = None
@@ -100,7 +103,7 @@ class WorkerProcess(ProcessProtocol):
         """Seconds since it serves; 0 if it does not."""
         if self._served_since is None:
             return 0.0
-        return float(max(self._reactor.seconds() - self._served_since, 0.001))
+        return float(max(self._clock.seconds() - self._served_since, 0.001))
 
     def connectionMade(self) -> None:
         """It runs; tell it what to do."""
@@ -147,7 +150,7 @@ class WorkerProcess(ProcessProtocol):
                     }
                 )
             case [Report.READY]:
-                self._served_since = self._reactor.seconds()
+                self._served_since = self._clock.seconds()
                 self._told.serves(self)
             case [Report.REFUSED, str(why)]:
                 self.refusal = why

@@ -5,7 +5,7 @@ reactor.  So both sides get a reactor with other ways of listening: the
 supervisor's opens and does not accept, a worker's takes the next socket that it
 has inherited.  Both run through the same options, hence in the same order.
 
-This is the one file that knows how Twisted's ports adopt a socket.
+This file and ``unix_sockets.py`` know how Twisted's ports adopt a socket.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import socket
 from collections.abc import Iterable
 from typing import Any
 
-from twisted.internet import unix
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.interfaces import ILoggingContext, IStreamServerEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.tcp import Port
 from zope.interface import implementer
+
+from ..unix_sockets import AdoptedUnixPort, UnixListening
 
 __all__ = ["Inheritance", "OpenedForOthers", "stand_in"]
 
@@ -48,7 +49,7 @@ class OpenedForOthers:
     """
 
     def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
+        self._reactor = UnixListening(reactor)
         self._ports: list[Any] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -148,9 +149,6 @@ class _InTurns:
     would be lost with the worker that the system has chosen for them.
     """
 
-    # Twisted would shut a Unix socket down, for all who listen on it, when one closes it.
-    _shouldShutdown = False
-
     @property
     def numberAccepts(self) -> int:
         return ACCEPTS
@@ -164,13 +162,8 @@ class _TCPPort(_InTurns, Port):
     """A TCP port."""
 
 
-class _UnixPort(_InTurns, unix.Port):
-    """A Unix socket whose file is somebody else's: neither its mode is set nor is it removed."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # To Twisted a name that begins so is in no file system.
-        self._bindPath = b"\0" + self._bindPath
+class _UnixPort(_InTurns, AdoptedUnixPort):
+    """A Unix socket; its file is the supervisor's, or systemd's."""
 
 
 def stand_in(reactor: Inheritance, backlog: int) -> IStreamServerEndpoint:

@@ -10,9 +10,10 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from ..clock import steady
 from .process import Launch, WorkerProcess
 from .talk import Word
 
@@ -69,6 +70,7 @@ class Supervisor(Service):
         unattended: Callable[[bool], object],
     ) -> None:
         self._reactor = reactor
+        self._clock: IReactorTime = steady(reactor)
         self._launch = launch
         self._ended = ended
         self._publish = publish
@@ -106,7 +108,7 @@ class Supervisor(Service):
         self._stopped = stopped
         for worker in list(self._running.values()):
             worker.stop()
-        killing = self._reactor.callLater(self._grace, self._kill)
+        killing = self._clock.callLater(self._grace, self._kill)
 
         def all_gone(_: None) -> None:
             if killing.active():
@@ -179,7 +181,7 @@ class Supervisor(Service):
             return
         self._serving.discard(number)
         if self._anyone_served and not self._serving and self._alarm is None and not self._turning_away:
-            self._alarm = self._reactor.callLater(PATIENCE, self._nobody_serves)
+            self._alarm = self._clock.callLater(PATIENCE, self._nobody_serves)
         seconds = worker.served()
         if seconds >= STEADY:
             self._deaths[number] = 0
@@ -189,7 +191,7 @@ class Supervisor(Service):
         log.error(
             "worker {number} {how}; it is started again {again}", number=number + 1, how=how, again=again
         )
-        self._pauses[number] = self._reactor.callLater(pause, self._start, number)
+        self._pauses[number] = self._clock.callLater(pause, self._start, number)
         if not self._anyone_served and all(self._deaths.values()):
             for call in self._pauses.values():
                 call.cancel()

@@ -1,0 +1,165 @@
+"""Unix sockets: those that somebody else has opened, and those that a server that died has left behind.
+
+Twisted sets the mode of an adopted Unix socket to 0666 and removes it in the end, though
+it is systemd's; and it takes a socket for somebody's as long as any process has the number
+of the one that opened it, which as process 1 of a container is always so.
+
+This file and ``workers/sockets.py`` know how Twisted's ports adopt a socket.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import unix
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IStreamServerEndpoint
+
+__all__ = ["AdoptedUnixPort", "UnixListening", "unnamed_socket"]
+
+#: The first descriptor that systemd hands over (sd_listen_fds(3)).
+_FIRST = 3
+_BY_INDEX = re.compile(r"systemd:(?:domain=)?(INET6?|UNIX):(?:index=)?(\d+)")
+
+
+class AdoptedUnixPort(unix.Port):
+    """A listening Unix socket whose file is somebody else's: its mode is not set, and it is not removed."""
+
+    # Twisted would shut the socket down, for all who have it, when one closes it.
+    _shouldShutdown = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # To Twisted a name that begins so is in no file system.
+        self._bindPath = b"\0" + self._bindPath
+
+
+class UnixListening:
+    """A reactor that listens on Unix sockets as their owners expect it.
+
+    :param reactor: what does all the rest.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def listenUNIX(self, address: str, factory: Any, *args: Any, **kwargs: Any) -> Any:
+        """See :class:`twisted.internet.interfaces.IReactorUNIX`.
+
+        A socket at which nobody answers is taken over.
+
+        :raises CannotListenError: if somebody answers, among other reasons.
+        """
+        with _alone_in(os.path.dirname(address) or ".") as alone:
+            if alone:
+                try:
+                    _remove_dead(address)
+                except OSError as error:
+                    raise CannotListenError(None, address, error) from error
+            return self._reactor.listenUNIX(address, factory, *args, **kwargs)
+
+    def adoptStreamPort(self, descriptor: int, family: int, factory: Any) -> Any:
+        """See :class:`twisted.internet.interfaces.IReactorSocket`; a Unix socket's file is left alone."""
+        if family != socket.AF_UNIX:
+            return self._reactor.adoptStreamPort(descriptor, family, factory)
+        port = AdoptedUnixPort._fromListeningDescriptor(self._reactor, descriptor, factory)
+        port.startListening()
+        return port
+
+
+@contextmanager
+def _alone_in(folder: str) -> Iterator[bool]:
+    """Keep another server from looking and opening at the same moment; whether that was possible."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        # Whoever listens there will say what is wrong, if it matters.
+        yield False
+        return
+    try:
+        try:
+            # Given back when this process ends, however that happens.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
+def _remove_dead(path: str) -> None:
+    """Remove a socket at which nobody answers, and Twisted's lock beside it.
+
+    :raises OSError: if somebody answers, or it cannot be told or removed.
+    """
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            # Somebody's file: binding to it says that the name is taken.
+            return
+    except FileNotFoundError:
+        pass
+    else:
+        if _answers(path):
+            raise OSError(errno.EADDRINUSE, "a server answers there already")
+        os.unlink(path)
+    lock = f"{path}.lock"
+    if os.path.islink(lock):
+        os.unlink(lock)
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except BlockingIOError:
+            # More than one wait for an answer already.
+            return True
+        except ConnectionRefusedError:
+            return False
+    return True
+
+
+def unnamed_socket(reactor: Any, description: str) -> IStreamServerEndpoint | None:
+    """The endpoint of ``systemd:domain=DOMAIN:index=N`` where sockets were handed over without names.
+
+    Names are optional (sd_listen_fds(3)); Twisted knows none of the sockets then.
+    """
+    found = _BY_INDEX.fullmatch(description)
+    if found is None or int(found[2]) >= _unnamed_sockets():
+        return None
+    family = getattr(socket, f"AF_{found[1]}")
+    endpoint: IStreamServerEndpoint = AdoptedStreamServerEndpoint(reactor, _FIRST + int(found[2]), family)
+    return endpoint
+
+
+@cache
+def _unnamed_sockets() -> int:
+    """How many sockets without names this process has got.
+
+    Twisted has taken the variables from the environment when it was imported, so this looks at
+    those with which the process was started; once, because later it may be somebody else's.
+    """
+    try:
+        pairs = Path("/proc/self/environ").read_bytes().split(b"\0")
+    except OSError:
+        return 0
+    began = dict(pair.split(b"=", 1) for pair in pairs if b"=" in pair)
+    for_us = began.get(b"LISTEN_PID") == str(os.getpid()).encode() and not began.get(b"LISTEN_FDNAMES")
+    count = began.get(b"LISTEN_FDS", b"")
+    return int(count) if for_us and count.isdigit() else 0

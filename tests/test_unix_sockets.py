@@ -1,0 +1,260 @@
+"""Unix sockets: systemd's stay as they are, and one at which nobody answers any more is taken over."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+from unittest import SkipTest
+
+from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import Factory
+from twisted.trial.unittest import SynchronousTestCase
+
+from pop3toy.unix_sockets import UnixListening
+
+from .corpus import awkward_messages, fill_maildir
+from .realserver import DEADLINE, RealServer, ServerDied, environment, maildir_options, twistd, wait_until
+
+
+def talk(wire: socket.socket) -> bytes:
+    """All that a server says to somebody who says QUIT."""
+    with wire:
+        wire.settimeout(DEADLINE)
+        wire.sendall(b"QUIT\r\n")
+        said = b""
+        while data := wire.recv(1000):
+            said += data
+        return said
+
+
+def knock(path: str) -> bytes:
+    """What a server at this socket says."""
+    wire = socket.socket(socket.AF_UNIX)
+    wire.connect(path)
+    return talk(wire)
+
+
+class Case(SynchronousTestCase):
+    """Servers with a Maildir, and a folder for sockets, whose names may not be long."""
+
+    def setUp(self) -> None:
+        short = tempfile.TemporaryDirectory()
+        self.addCleanup(short.cleanup)
+        self.path = f"{short.name}/s"
+        self.folder = Path(self.mktemp()).absolute()
+        fill_maildir(self.folder / "mail" / "ann", awkward_messages(large=False)[:2])
+        (self.folder / "home").mkdir()
+
+    def start(self, *options: str, workers: int = 0, **more: Any) -> RealServer:
+        """A server."""
+        several = [f"--workers={workers}"] if workers else []
+        server = RealServer(
+            *maildir_options(self.folder / "mail"), *several, *options, folder=self.folder / "home", **more
+        )
+        self.addCleanup(server.terminate)
+        wait_until(lambda: server.log.count(" serves (process ") == workers, "all workers serve")
+        return server
+
+    @property
+    def file(self) -> tuple[int, int, int, str]:
+        """Which file it is, whose, and who may connect."""
+        status = os.lstat(self.path)
+        return status.st_ino, status.st_uid, status.st_gid, stat.filemode(status.st_mode)
+
+
+class HandedOverTests(Case):
+    """``systemd:domain=UNIX:index=0``."""
+
+    # As systemd does it: descriptors from 3 on, and the number of the process that they are for.
+    named = 'exec 3<&"$1"; shift; LISTEN_FDS=1 LISTEN_FDNAMES=a LISTEN_PID=$$ exec "$@"'
+    unnamed = 'exec 3<&"$1"; shift; unset LISTEN_FDNAMES; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"'
+
+    def handed_over(self, theirs: socket.socket, script: str) -> dict[str, Any]:
+        """How a server is started that gets this socket."""
+        number = theirs.fileno()
+        return {"launcher": ["bash", "-c", script, "systemd", str(number)], "inherited": [number]}
+
+    def test_left_alone(self) -> None:
+        """Mode, owner and path are as they were while it serves and when it has ended, and others connect."""
+        for workers in (0, 2):
+            for option in ("--lmtp", "--smtp", "--listen"):
+                with self.subTest(workers=workers, option=option), socket.socket(socket.AF_UNIX) as theirs:
+                    theirs.bind(self.path)
+                    os.chmod(self.path, 0o640)
+                    theirs.listen()
+                    before = self.file
+                    server = self.start(
+                        f"{option}=systemd:domain=UNIX:index=0",
+                        "--listen=tcp:0:interface=127.0.0.1",
+                        workers=workers,
+                        **self.handed_over(theirs, self.named),
+                    )
+                    self.assertIn(knock(self.path)[:3], (b"+OK", b"220"))
+                    self.assertEqual(before, self.file)
+                    self.assertTrue(server.terminate())
+                    self.assertEqual(before, self.file)
+                    # systemd has it still, and starts the next server for whoever comes.
+                    with socket.socket(socket.AF_UNIX) as client:
+                        client.connect(self.path)
+                os.unlink(self.path)
+
+    def test_without_names(self) -> None:
+        """LISTEN_FDNAMES may be missing; an index that is not there is one line, as it is with names."""
+        for workers in (0, 2):
+            with self.subTest(workers=workers), socket.create_server(("127.0.0.1", 0)) as theirs:
+                how = self.handed_over(theirs, self.unnamed)
+                server = self.start("--listen=systemd:domain=INET:index=0", workers=workers, **how)
+                wire = socket.create_connection(theirs.getsockname())
+                self.assertEqual(2, talk(wire).count(b"+OK"))
+                self.assertTrue(server.terminate())
+                with self.assertRaises(ServerDied) as raised:
+                    self.start("--listen=systemd:domain=INET:index=1", workers=workers, **how)
+                self.assertIn("systemd has handed over no such socket", str(raised.exception))
+
+    def test_systemd_socket_activate(self) -> None:
+        """systemd's own program hands over a Unix socket and one of TCP, with names and without."""
+        if shutil.which("systemd-socket-activate") is None:
+            raise SkipTest("systemd-socket-activate is not installed (Debian package systemd)")
+        for more in ([], ["--fdname=pop3"]):
+            with self.subTest(more=more):
+                log = self.folder / "home" / "log"
+                log.unlink(missing_ok=True)
+                process = subprocess.Popen(
+                    [
+                        "systemd-socket-activate",
+                        # It passes next to nothing on.
+                        *(f"-E{name}={value}" for name, value in environment(self.folder / "home").items()),
+                        *more,
+                        f"--listen={self.path}",
+                        *twistd("-n", "--pidfile=", f"--logfile={log}", "pop3toy"),
+                        *maildir_options(self.folder / "mail"),
+                        "--listen=systemd:domain=UNIX:index=0",
+                    ],
+                    cwd=self.folder / "home",
+                    env=environment(self.folder / "home"),
+                    stderr=subprocess.DEVNULL,
+                )
+                try:
+                    wait_until(lambda: os.path.exists(self.path), "it listens")
+                    before = self.file
+                    self.assertEqual(2, knock(self.path).count(b"+OK"))
+                    self.assertEqual(before, self.file)
+                finally:
+                    process.terminate()
+                    process.wait(DEADLINE)
+                self.assertTrue(os.path.exists(self.path))
+                os.unlink(self.path)
+
+
+class LeftBehindTests(Case):
+    """``unix:PATH`` where a server was killed."""
+
+    def abandon(self) -> None:
+        """Leave what a killed server leaves, whose number some other process has now."""
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(self.path)
+            dead.listen()
+        os.symlink("1", f"{self.path}.lock")
+
+    def test_taken_over(self) -> None:
+        """A socket at which nobody answers is taken over, whoever has the old number, and goes in the end."""
+        for workers in (0, 2):
+            for option in ("--listen", "--lmtp", "--smtp"):
+                with self.subTest(workers=workers, option=option):
+                    self.abandon()
+                    server = self.start(
+                        f"{option}=unix:{self.path}:mode=600",
+                        "--listen=tcp:0:interface=127.0.0.1",
+                        workers=workers,
+                    )
+                    self.assertIn(knock(self.path)[:3], (b"+OK", b"220"))
+                    self.assertEqual("srw-------", self.file[-1])
+                    self.assertTrue(server.terminate())
+                    self.assertFalse(os.path.lexists(self.path))
+                    self.assertFalse(os.path.lexists(f"{self.path}.lock"))
+
+    def test_killed(self) -> None:
+        """The next server serves where one was killed."""
+        options = ["--listen=tcp:0:interface=127.0.0.1", f"--listen=unix:{self.path}"]
+        first = self.start(*options)
+        first.kill()
+        self.assertTrue(os.path.exists(self.path))
+        (self.folder / "home" / "server.pid").unlink()
+        server = self.start(*options)
+        self.assertEqual(2, knock(self.path).count(b"+OK"))
+        self.assertTrue(server.terminate())
+
+    def test_answered(self) -> None:
+        """A socket at which somebody answers, or is too busy to, is his: one line, and he goes on."""
+        for busy in (False, True):
+            with self.subTest(busy=busy), socket.socket(socket.AF_UNIX) as alive:
+                alive.bind(self.path)
+                alive.listen(0)
+                first = socket.socket(socket.AF_UNIX)
+                self.addCleanup(first.close)
+                if busy:
+                    first.connect(self.path)
+                with self.assertRaises(ServerDied) as raised:
+                    self.start(f"--listen=unix:{self.path}", "--listen=tcp:0:interface=127.0.0.1")
+                says = f"pop3toy: cannot listen on unix:{self.path}: a server answers there already\n"
+                self.assertIn(says, str(raised.exception))
+                self.assertIn("exit status 1", str(raised.exception))
+                self.assertNotIn("Traceback", str(raised.exception))
+                self.assertTrue(os.path.exists(self.path))
+            os.unlink(self.path)
+
+    def test_stopped_server(self) -> None:
+        """A server that is only stopped for a while keeps its socket."""
+        options = ["--listen=tcp:0:interface=127.0.0.1", f"--listen=unix:{self.path}"]
+        first = self.start(*options)
+        (self.folder / "home" / "server.pid").unlink()
+        os.kill(first.process.pid, signal.SIGSTOP)
+        try:
+            log = first.log
+            with self.assertRaises(ServerDied) as raised:
+                RealServer(*maildir_options(self.folder / "mail"), *options)
+            self.assertIn("a server answers there already", str(raised.exception))
+            self.assertEqual(log, first.log)
+        finally:
+            os.kill(first.process.pid, signal.SIGCONT)
+        self.assertEqual(2, knock(self.path).count(b"+OK"))
+
+    def test_no_socket(self) -> None:
+        """A file of another kind is never removed, and what is missing or closed is a reason in the log."""
+        Path(self.path).write_text("somebody's")
+        reasons = {
+            self.path: "address already in use",
+            f"{self.path}.d/s": "no such file or directory",
+        }
+        for path, reason in reasons.items():
+            with self.assertRaises(ServerDied) as raised:
+                self.start(f"--listen=unix:{path}", "--listen=tcp:0:interface=127.0.0.1")
+            self.assertIn(f"cannot listen on unix:{path}: {reason}\n", str(raised.exception))
+        self.assertEqual("somebody's", Path(self.path).read_text())
+
+    def test_two_at_once(self) -> None:
+        """Of two servers that find a dead socket at the same moment one takes it and one is refused."""
+        from twisted.internet import reactor
+
+        listening = UnixListening(reactor)
+        self.abandon()
+
+        class Reactor:
+            """Looks what another one can do while this one is opening its socket."""
+
+            def listenUNIX(inner, address: str, *args: Any, **kwargs: Any) -> Any:
+                self.assertFalse(os.path.lexists(address))
+                with socket.socket(socket.AF_UNIX) as other:
+                    other.bind(address)
+                    # Bound and not listening yet: as dead as it looks, it is not removed.
+                    self.assertRaises(CannotListenError, listening.listenUNIX, address, Factory(), wantPID=1)
+                    self.assertTrue(os.path.exists(address))
+
+        UnixListening(Reactor()).listenUNIX(self.path, Factory())
