@@ -99,6 +99,9 @@ class StrangersTests(SynchronousTestCase):
             reader.quit()
             replies = self.replies(server, "ann@localhost", "ANN@localhost", "eve@localhost", "lost+found")
             self.assertEqual(replies, [b"250 2.1.5", b"250 2.1.5", b"550 5.1.1", b"550 5.1.1"])
+            # What cannot be the name of a folder is nobody's.
+            never = ["a" * 246, "a" * 256, "a" * 256 + "@localhost", "a" * 800, ".ann", '"a/b"']
+            self.assertEqual(self.replies(server, *never), [b"550 5.1.1"] * len(never))
             wait_until(lambda: "mail for postmaster is refused" in server.log, "a word about postmaster")
         self.assertEqual(sorted(path.name for path in self.mail.iterdir()), ["ann", "lost+found"])
 
