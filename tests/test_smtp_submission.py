@@ -183,8 +183,8 @@ class SubmissionTests(SynchronousTestCase):
         domains = [
             "example.org", "EXAMPLE.ORG.", "localhost", "Localhost.", "[127.0.0.1]", "[127.1.2.3]",
             "127.0.0.1", "[IPv6:::1]", "[ipv6:0:0:0:0:0:0:0:1]", "[IPv6:::ffff:127.0.0.1]", "[0.0.0.0]",
-            f"[{own}]", own, "mx.example.org", "MX.example.org.", "\uff45xample.org", "example。org", "exam\u00adple.org",
-            "example\u2024org",
+            f"[{own}]", own, "mx.example.org", "MX.example.org.", "\uff45xample.org",
+            "example。org", "exam\u00adple.org", "example\u2024org",
         ]  # fmt: skip
         for domain in domains:
             client = Client(self.factory, LOCAL)

@@ -92,11 +92,21 @@ class AnyOf:
         return decoy_verifier(b"", user, hash_name)
 
     def spelled(self, user: str) -> MaybeDeferred[str | None]:
-        """The exact name if one of them has it, else as the first spells it that has it in another case."""
-        return _all(
-            [partial(source.spelled, user) for source in self._sources],
-            lambda found: user if user in found else next((name for name in found if name is not None), None),
-        )
+        """The exact name if one of them has it, else as they spell it, if they do so in one way alone."""
+        if len(self._sources) == 1:
+            # As with most servers, at each login.
+            only: MaybeDeferred[str | None] = self._sources[0].spelled(user)
+            return only
+
+        def verdict(found: list[str | None]) -> str | None:
+            names = set(found) - {None}
+            return user if user in names else names.pop() if len(names) == 1 else None
+
+        return _all([partial(source.spelled, user) for source in self._sources], verdict)
+
+    def has_addresses(self) -> bool:
+        """Whether some user's name is a mail address."""
+        return any(source.has_addresses() for source in self._sources)
 
     def admits(self, user: str, channel: Channel | None) -> MaybeDeferred[bool]:
         """Whether none of them keeps the user out."""
