@@ -176,7 +176,7 @@ class AccountsFile:
 
     def spelled(self, user: str) -> MaybeDeferred[str | None]:
         """See :class:`IAccountSource`."""
-        return self._file.use(lambda accounts: accounts.names.find(user))
+        return self._file.use(_spelled, user)
 
     def spelled_at_start(self, user: str) -> str | None:
         """The same, as the file said when it was last read."""
@@ -225,6 +225,10 @@ class AccountsFile:
             path=str(self._file.path),
             why=why.getErrorMessage(),
         )
+
+
+def _spelled(accounts: Accounts, user: str) -> str | None:
+    return accounts.names.find(user)
 
 
 def _judge(stored: StoredPassword, decoys: Sequence[StoredPassword], password: bytes) -> bool:
