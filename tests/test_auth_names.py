@@ -33,7 +33,7 @@ from pop3toy.auth.sources import IAccountSource
 from pop3toy.auth.strcred import of_auth_option
 from pop3toy.auth.workers import Workers
 from pop3toy.delivery.submission import SenderRealm
-from pop3toy.errors import AuthenticationFailed, InUse, LoginDelay
+from pop3toy.errors import AuthenticationFailed, InUse, LoginDelay, StoreTrouble
 from pop3toy.interfaces import Channel, Login, TLSFacts
 
 from .auth_world import LOOPBACK, FakeStore, FakeThreads, session
@@ -319,6 +319,17 @@ class EveryMechanismTests(NamesCase):
             except AuthenticationFailed:
                 pass
         self.assertEqual([b"Bob", b"bob@example.org", b"bob", b"Ann@Example.org"], foreign.asked)
+
+    def test_source_in_trouble(self) -> None:
+        """While one source cannot say whom it knows, names of others are taken as they are written there."""
+        for kind in (self.accounts_file, self.password_file):
+            away = kind("carl")
+            path = away._file.path if kind == self.accounts_file else Path(away._path)
+            path.unlink()
+            auth = self.authenticator(self.memory("ann"), away)
+            PLAIN["USER"](auth, "ann", PASSWORD).logout()
+            for claimed in ("Ann", "ann@example.org", "carl", "bob"):
+                self.assertRaises(StoreTrouble, PLAIN["USER"], auth, claimed, PASSWORD)
 
     def test_without_domains(self) -> None:
         """Where no domains are given a name with a domain is another name."""
