@@ -200,10 +200,11 @@ def parse(line: bytes) -> Command | Malformed:
 
 
 def _parse(line: bytes) -> Command | Malformed:
-    if _CONTROL.search(line):
-        return _VOID
     word, space, rest = line.partition(b" ")
     row = _SYNTAX.get(word.upper())
+    # A password may hold a tab: who has one that does logs in with it everywhere else.
+    if _CONTROL.search(rest.replace(b"\t", b"") if row is not None and row[0] == "PASS" else line):
+        return _VOID
     if len(line) + 2 > limits.COMMAND_LINE and (row is None or row[0] != "AUTH"):
         return TOO_LONG if row is None else TOO_LONG._replace(keyword=row[0])
     if row is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import sys
 from unittest.mock import patch
 from urllib.parse import parse_qs
@@ -113,6 +114,16 @@ class AnswerTests(IntrospectionCase):
             {"username": 7},
             {"exp": NOW},
             {"exp": "tomorrow"},
+            {"exp": math.nan},
+            {"exp": math.inf},
+            {"exp": -math.inf},
+            {"exp": 10**400},
+            {"exp": True},
+            {"exp": [NOW + 60]},
+            {"exp": None},
+            {"username": "an\ud800n"},
+            {"username": "ann\n"},
+            {"username": "ann\0"},
             {"scope": "others"},
             {"scope": None},
             {"aud": "somebody else"},
@@ -138,13 +149,15 @@ class AnswerTests(IntrospectionCase):
             (200, b"<html>"),
             (200, b"\xff"),
             (200, b"[1]"),
+            (200, b"[" * 60_000),
+            (200, b'{"active": true, "username": "ann", "exp": ' + b"9" * 5000 + b"}"),
             (200, json.dumps({"active": True, "username": "ann"}).encode() + b" " * 70_000),
         ):
             self.endpoint.status, self.endpoint.answer = status, answer
             trouble = self.owner(self.checker())
             self.assertIsInstance(trouble, StoreTrouble, (status, answer))
             self.assertNotIn("t0ken", trouble.text + trouble.detail)
-        self.assertEqual(8, len(self.endpoint.questions))
+        self.assertEqual(10, len(self.endpoint.questions))
 
     def test_timeout(self) -> None:
         """A server that is silent is given up after its time."""

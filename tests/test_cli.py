@@ -222,6 +222,13 @@ class DeliverTests(CommandTests):
         self.assertEqual(self.deliver(), Outcome(0, "", ""))
         self.assertEqual(self.files()[0].read_bytes(), MESSAGE)
 
+    def test_other_spelling(self) -> None:
+        """A name that is in the accounts in another case is that user's."""
+        self.accounts.write_text("ann:{PLAIN}x\n")
+        outcome = self.deliver(MESSAGE, "ANN", "--accounts", str(self.accounts), "--create")
+        self.assertEqual(outcome, Outcome(0, "", ""))
+        self.assertEqual(len(self.files()), 1)
+
     def test_sender(self) -> None:
         """The sender of the envelope becomes a Return-Path, from an option or from the "From " line."""
         for options, stdin, header in (

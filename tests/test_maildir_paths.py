@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -156,11 +157,47 @@ class PathsTests(SynchronousTestCase):
         self.assertEqual(before, self.everything())
 
     def test_too_long(self) -> None:
-        """A name longer than a file system takes is refused, made or not."""
-        for user in ("a" * 256, "ü" * 200, "a" * 5000):
+        """A name longer than a file system takes is nobody's, made or not, wherever it stands in the path."""
+        for pattern, user in (
+            ("{user}/Maildir", "a" * 256),
+            ("{user}", "ü" * 128),
+            ("mail-{user}.d/x", "a" * 250),
+            ("{user}/{user}", "a" * 5000),
+        ):
             for create in (False, True):
-                self.assertRaises(StoreTrouble, self.paths(create=create).open, user)
+                paths = self.paths(pattern, create=create)
+                for method in (paths.open, paths.locate):
+                    self.assertRaises(NoSuchMailbox, method, user)
         self.assertEqual([str(self.tree)], self.everything())
+
+    def test_file_system_refuses(self) -> None:
+        """A name that this file system cannot have is nobody's; other errors are trouble."""
+
+        def fail(path: str, *args: object, **kwargs: object) -> int:
+            raise OSError(number, os.strerror(number))
+
+        for number, kind in (
+            (errno.ENAMETOOLONG, NoSuchMailbox),
+            (errno.EILSEQ, NoSuchMailbox),
+            (errno.EINVAL, NoSuchMailbox),
+            (errno.EIO, StoreTrouble),
+        ):
+            with self.subTest(error=errno.errorcode[number]):
+                patched = self.patch(os, "open", fail)
+                try:
+                    self.assertIs(kind, type(self.assertRaises(StoreTrouble, self.paths().open, "zoë")))
+                finally:
+                    patched.restore()
+
+    def test_locale_without_the_letters(self) -> None:
+        """A name that the locale's encoding cannot write is nobody's, and no bug."""
+
+        def encode(name: str) -> bytes:
+            return name.encode("ascii", "surrogateescape")
+
+        make_maildir(self.tree / "name-of-zoë" / "Maildir")
+        self.patch(os, "fsencode", encode)
+        self.assertRaises(NoSuchMailbox, self.paths().open, "name-of-zoë")
 
     @given(st.text(max_size=12) | st.text("./\0a", max_size=6))
     def test_never_outside(self, user: str) -> None:

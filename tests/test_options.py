@@ -285,6 +285,10 @@ class RefusedTests(OptionsCase):
             "--domain=example.org",
         )
         self.assertTrue(parsed("--smtp-port=0").wants_mail)
+        served = (f"--maildir={self.pattern}", "--user=ann:x")
+        self.assertEqual(["localhost"], parsed(*served).mail_domains)
+        alone = parsed(*served, "--domain=example.org")
+        self.assertEqual((["example.org"], False), (alone.mail_domains, alone.wants_mail))
 
     def test_lmtp_socket(self) -> None:
         """Not everybody on the machine may deliver through a Unix socket unless somebody says so."""

@@ -16,6 +16,7 @@ from zope.interface import directlyProvides
 
 from pop3toy.auth.crowd import Crowd, CrowdLimits
 from pop3toy.delivery import limits
+from pop3toy.delivery.envelope import parse_address
 from pop3toy.delivery.factory import smtp_factory
 from pop3toy.delivery.recipients import Recipients
 from pop3toy.errors import OverQuota, StoreFull, StoreTrouble
@@ -344,6 +345,21 @@ class EnvelopeTests(SynchronousTestCase):
         ):  # fmt: skip
             with self.subTest(argument=argument):
                 self.assertEqual(self.mail(argument)[:9], answer)
+
+    def test_malformed_domains(self) -> None:
+        """A domain with an empty label, and an address literal that is none, are refused, not guessed at."""
+        for domain in (
+            "example..org", ".example.org", "example.org..", ".", "..", "[300.1.1.1]", "[127.1]", "[::1]",
+            "[IPv6:::1::]", "[IPv6:127.0.0.1]", "[x:y]", "[]", "[127.0.0.1", "example。。org",
+            "\u200b.example.org", "example.org.\u200b", "example\u2024.org",
+        ):  # fmt: skip
+            with self.subTest(domain=domain):
+                self.client = Client(self.factory)
+                self.client.say("EHLO x")
+                self.assertEqual(self.mail(f"FROM:<a@{domain}> SMTPUTF8")[:9], "501 5.1.7")
+                self.client.say("RSET", "MAIL FROM:<> SMTPUTF8")
+                self.assertEqual(self.client.say(f"RCPT TO:<ann@{domain}>")[-1][:9], "501 5.1.3")
+                self.assertRaises(ValueError, parse_address, f"ann@{domain}")
 
     def test_utf8_where_it_is_not_offered(self) -> None:
         """Where the store cannot bear UTF-8, SMTPUTF8 is neither offered nor taken."""

@@ -177,6 +177,29 @@ class SubmissionTests(SynchronousTestCase):
                 self.client.say("RSET")
                 self.assertEqual(self.client.say(f"MAIL FROM:<{sender}>")[0][:3], answer)
 
+    def test_spellings_of_here(self) -> None:
+        """However this host is spelled, an address at it is its user's and nobody else's."""
+        own = self.client.transport.getHost().host
+        domains = [
+            "example.org", "EXAMPLE.ORG.", "localhost", "Localhost.", "[127.0.0.1]", "[127.1.2.3]",
+            "127.0.0.1", "[IPv6:::1]", "[ipv6:0:0:0:0:0:0:0:1]", "[IPv6:::ffff:127.0.0.1]", "[0.0.0.0]",
+            f"[{own}]", own, "mx.example.org", "MX.example.org.", "\uff45xample.org",
+            "example。org", "exam\u00adple.org", "example\u2024org",
+        ]  # fmt: skip
+        for domain in domains:
+            client = Client(self.factory, LOCAL)
+            client.say("EHLO x", "AUTH PLAIN " + plain("ann", "nna"))
+            for user, answer in (("ann", "250"), ("Ann+x", "250"), ("bob", "553"), ("nobody", "553")):
+                with self.subTest(sender=f"{user}@{domain}"):
+                    client.say("RSET")
+                    said = client.say(f"MAIL FROM:<{user}@{domain}> SMTPUTF8")
+                    self.assertEqual(said[0][:3], answer)
+        self.client.say("AUTH PLAIN " + plain("ann", "nna"))
+        for domain in ("[192.0.2.99]", "[IPv6:2001:db8::1]", "mx.elsewhere.example", "1.2.3.4"):
+            with self.subTest(domain=domain):
+                self.client.say("RSET")
+                self.assertEqual(self.client.say(f"MAIL FROM:<bob@{domain}>")[0][:3], "250")
+
     def test_no_relaying(self) -> None:
         """A login makes no relay of this server."""
         self.client.say("AUTH PLAIN " + plain("ann", "nna"), "MAIL FROM:<ann@example.org>")

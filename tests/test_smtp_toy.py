@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import poplib
+import re
 import smtplib
 import socket
 import ssl
@@ -99,6 +100,9 @@ class StrangersTests(SynchronousTestCase):
             reader.quit()
             replies = self.replies(server, "ann@localhost", "ANN@localhost", "eve@localhost", "lost+found")
             self.assertEqual(replies, [b"250 2.1.5", b"250 2.1.5", b"550 5.1.1", b"550 5.1.1"])
+            # What cannot be the name of a folder is nobody's.
+            never = ["a" * 246, "a" * 256, "a" * 256 + "@localhost", "a" * 800, ".ann", '"a/b"']
+            self.assertEqual(self.replies(server, *never), [b"550 5.1.1"] * len(never))
             wait_until(lambda: "mail for postmaster is refused" in server.log, "a word about postmaster")
         self.assertEqual(sorted(path.name for path in self.mail.iterdir()), ["ann", "lost+found"])
 
@@ -136,6 +140,33 @@ class StrangersTests(SynchronousTestCase):
             )
             wait_until(lambda: "'zed', is no user" in server.log, "a word about the user")
         self.assertTrue((self.mail / "Zed").is_dir())
+
+
+class NamesTests(SynchronousTestCase):
+    """What people type for their user's name, and the log's word for them."""
+
+    def test_names(self) -> None:
+        """One mailbox and one name in the log, however it is typed; by POP3 alone, and with submission."""
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            (root / "mail").mkdir()
+            add_user(root / "accounts", "ann", "with\ttab", scheme="PLAIN")
+            options = [f"--accounts={root}/accounts", f"--maildir={root}/mail/{{user}}", "--create"]
+            with RealServer(*options, "--domain=friends.example") as server:
+                for count, typed in enumerate(("Ann", "ANN@Friends.Example"), 1):
+                    client = poplib.POP3(LOOPBACK, server.port, timeout=30)
+                    client.user(typed)
+                    client.pass_("with\ttab")
+                    client.quit()
+                    ended = "end: session=[0-9]+ rip=127.0.0.1 user='ann' mechanism=USER tls=none ended=quit"
+                    wait_until(lambda: len(re.findall(ended, server.log)) == count, ended)  # noqa: B023
+            options += ["--submission-port=0", "--domain=friends.example"]
+            with RealServer(*options) as server:
+                with smtplib.SMTP(LOOPBACK, port_for(server, "submission"), timeout=30) as sender:
+                    sender.login("Ann@friends.example", "with\ttab")
+                    sender.sendmail("ann@FRIENDS.example", ["Ann@friends.example"], TEXT)
+                self.assertEqual(fetch_last(server, "ANN", "with\ttab"), (1, TEXT))
+            self.assertEqual(["ann"], [path.name for path in (root / "mail").iterdir()])
 
 
 class FriendsTests(SynchronousTestCase):

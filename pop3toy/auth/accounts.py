@@ -24,6 +24,7 @@ from zope.interface import implementer
 
 from ..errors import StoreTrouble
 from ..interfaces import Channel, MaybeDeferred
+from .credentials import account_name
 from .edit import edit_file
 from .passwd_file import Account, Accounts, with_password_renewed
 from .schemes import StoredPassword, make
@@ -89,7 +90,7 @@ class AccountsFile:
         return self._file.use(self._check_digest, credentials)
 
     def _check_digest(self, accounts: Accounts, credentials: Any) -> Any:
-        account = accounts.by_name.get(_text(credentials.username))
+        account = accounts.by_name.get(account_name(credentials))
         secret = account.password.secret if account is not None else None
         matches = credentials.checkPassword(self._key if secret is None else secret)
         if secret is None or account is None or matches is not True:
@@ -97,7 +98,7 @@ class AccountsFile:
         return self._let_in(account, credentials)
 
     def _check_password(self, accounts: Accounts, credentials: Any) -> Any:
-        account = accounts.by_name.get(_text(credentials.username))
+        account = accounts.by_name.get(account_name(credentials))
         password: bytes = credentials.password
         if account is None:
             return self._refuse_after(accounts.decoys, password)
@@ -175,11 +176,15 @@ class AccountsFile:
 
     def spelled(self, user: str) -> MaybeDeferred[str | None]:
         """See :class:`IAccountSource`."""
-        return self._file.use(lambda accounts: accounts.spelled(user))
+        return self._file.use(_spelled, user)
 
     def spelled_at_start(self, user: str) -> str | None:
         """The same, as the file said when it was last read."""
-        return self._file.accounts.spelled(user)
+        return self._file.accounts.names.find(user)
+
+    def has_addresses(self) -> bool:
+        """Whether some user's name is a mail address, as the file said when it was last read."""
+        return self._file.accounts.names.has_addresses
 
     def find(self, user: str) -> MaybeDeferred[Account | None]:
         """A user's account, with its settings, or ``None``."""
@@ -222,9 +227,8 @@ class AccountsFile:
         )
 
 
-def _text(user: bytes) -> str:
-    # Octets that are not UTF-8 become a name that nobody has.
-    return user.decode("utf-8", "surrogateescape")
+def _spelled(accounts: Accounts, user: str) -> str | None:
+    return accounts.names.find(user)
 
 
 def _judge(stored: StoredPassword, decoys: Sequence[StoredPassword], password: bytes) -> bool:

@@ -22,11 +22,12 @@ from twisted.python.failure import Failure
 from ..errors import AuthenticationFailed, BadCommand
 from ..interfaces import Channel, Exchange, IMailbox, Login, MaybeDeferred, SessionRecord, is_deferred
 from .chain import AnyOf
-from .credentials import ApopDigest, ClearPassword
+from .credentials import ApopDigest, ClearPassword, Named
 from .door import Door, ProvenIdentityChecker, Visitor
 from .guard import Attempt, Guard, unguarded
 from .later import at_hand, then
 from .mechanisms import MECHANISMS
+from .names import LoginNames
 from .sasl import Circumstances, Dialogue, Proof
 from .strcred import repair_checkers
 
@@ -54,6 +55,8 @@ class PortalAuthenticator:
     :param certificates: the verified name in a client's certificate is a user
         (EXTERNAL).
     :param tokens: an :class:`~pop3toy.auth.oauth.ITokenChecker`.
+    :param domains: mail domains of the users: ``ann@example.org`` is the account
+        ``ann`` then, if no account is called by the whole address.
     :param nonce: a fresh random word each time, for challenges.
     """
 
@@ -67,14 +70,16 @@ class PortalAuthenticator:
         mechanisms: Collection[str] | None = None,
         certificates: bool = False,
         tokens: object = None,
+        domains: Collection[str] = (),
         nonce: Callable[[], str] = _random_nonce,
     ) -> None:
         repair_checkers(portal)
         self._accounts = AnyOf(dict.fromkeys(portal.checkers.values()))
         portal.registerChecker(ProvenIdentityChecker(self._accounts))
+        self._names = LoginNames(self._accounts.spelled, self._accounts.has_addresses, domains)
         # The same checkers, and a door before the realm.
         self._guard = guard = guard if guard is not None else unguarded()
-        self._door = Door(portal, guard, masters, self._may_exist)
+        self._door = Door(portal, guard, masters, self._may_exist, self._names)
         self._checkers = portal.checkers
         self._allow_cleartext = allow_cleartext
         self._only = None if mechanisms is None else frozenset(name.upper() for name in mechanisms)
@@ -132,7 +137,8 @@ class PortalAuthenticator:
         def enter(proof: Proof, attempt: Attempt) -> MaybeDeferred[Login]:
             return self._enter(proof.credentials, Visitor(record, attempt, proof.act_as), name)
 
-        return Dialogue(MECHANISMS[name](here), self._guard.attempt(record.channel.host), enter)
+        attempt = self._guard.attempt(record.channel.host, key=self._names.key)
+        return Dialogue(MECHANISMS[name](here), attempt, enter)
 
     def _may_exist(self, user: str) -> MaybeDeferred[bool]:
         # Tokens and certificates speak of users whom nobody here needs to know.
@@ -152,6 +158,7 @@ class PortalAuthenticator:
             clear_text=self._private(channel),
             credentials=self._checkers,
             accounts=self._accounts,
+            names=self._names,
             nonce=self._nonce,
             wanted=self._wanted,
             tokens=self._tokens,
@@ -161,10 +168,10 @@ class PortalAuthenticator:
     def _begin(
         self, credentials: ICredentials, user: bytes, record: SessionRecord, mechanism: str
     ) -> MaybeDeferred[Login]:
-        attempt = self._guard.attempt(record.channel.host, user.decode("utf-8", "replace"))
+        attempt = self._guard.attempt(record.channel.host, user.decode("utf-8", "replace"), self._names.key)
         return self._enter(credentials, Visitor(record, attempt), mechanism)
 
-    def _enter(self, credentials: ICredentials, visitor: Visitor, mechanism: str) -> MaybeDeferred[Login]:
+    def _enter(self, credentials: Any, visitor: Visitor, mechanism: str) -> MaybeDeferred[Login]:
         def failed(why: Failure) -> Failure:
             return _failed(why, visitor.attempt)
 
@@ -172,9 +179,16 @@ class PortalAuthenticator:
             opening = self._door.requestAvatar(avatar_id, visitor, IMailbox, ITwistedMailbox)
             return then(opening, lambda admission: _login(admission, visitor, mechanism))
 
+        def named(account: str | None) -> Any:
+            credentials.account = account
+            return then(self._identify(credentials), admitted)
+
         def go_on(_: None) -> MaybeDeferred[Login]:
             try:
-                login = then(self._identify(credentials), admitted)
+                if isinstance(credentials, Named) and credentials.account is None:
+                    login = then(self._names.account(credentials.claimed), named)
+                else:
+                    login = then(self._identify(credentials), admitted)
             except BaseException:
                 # As a Deferred does; the attempt must not stay under way for ever.
                 failed(Failure()).raiseException()

@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from ..errors import StoreTrouble
 from ..interfaces import Channel, MaybeDeferred
 from .later import then
 from .sources import IAccountSource, decoy_verifier
@@ -92,15 +93,46 @@ class AnyOf:
         return decoy_verifier(b"", user, hash_name)
 
     def spelled(self, user: str) -> MaybeDeferred[str | None]:
-        """The exact name if one of them has it, else as the first spells it that has it in another case."""
-        return _all(
-            [partial(source.spelled, user) for source in self._sources],
-            lambda found: user if user in found else next((name for name in found if name is not None), None),
-        )
+        """The exact name if one of them has it, else as they spell it, if they do so in one way alone.
+
+        :raises pop3toy.errors.StoreTrouble: (or fails with) if one of them is in trouble and
+            no other has the exact name.
+        """
+        if len(self._sources) == 1:
+            # As with most servers, at each login.
+            only: MaybeDeferred[str | None] = self._sources[0].spelled(user)
+            return only
+
+        def verdict(found: list[str | StoreTrouble | None]) -> str | None:
+            names = {answer for answer in found if isinstance(answer, str)}
+            if user in names:
+                return user
+            for answer in found:
+                if isinstance(answer, StoreTrouble):
+                    raise answer
+            return names.pop() if len(names) == 1 else None
+
+        return _all([partial(_spelled, source, user) for source in self._sources], verdict)
+
+    def has_addresses(self) -> bool:
+        """Whether some user's name is a mail address."""
+        return any(source.has_addresses() for source in self._sources)
 
     def admits(self, user: str, channel: Channel | None) -> MaybeDeferred[bool]:
         """Whether none of them keeps the user out."""
         return _all([partial(source.admits, user, channel) for source in self._sources], all)
+
+
+def _spelled(source: Any, user: str) -> MaybeDeferred[str | StoreTrouble | None]:
+    """What a source says, its trouble being an answer like others: the user may be another's."""
+    try:
+        answer = source.spelled(user)
+    except StoreTrouble as trouble:
+        return trouble
+    if isinstance(answer, Deferred):
+        answer.addErrback(lambda why: why.trap(StoreTrouble) and why.value)
+    spelled: MaybeDeferred[str | StoreTrouble | None] = answer
+    return spelled
 
 
 def _takes(checker: Any) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ from zope.interface import implementer
 
 from ..errors import BadCommand
 from ..interfaces import Challenge, Channel
-from .credentials import octets
+from .credentials import Named, octets
 from .sasl import Circumstances, Proof, text
 
 __all__ = ["CramDigest", "CramMD5", "shared_secrets"]
@@ -22,7 +22,7 @@ def shared_secrets(here: Circumstances) -> bool:
 
 
 @implementer(IUsernameHashedPassword)
-class CramDigest:
+class CramDigest(Named):
     """The digest of a challenge under the shared secret."""
 
     def __init__(self, username: bytes, digest: bytes, challenge: bytes, channel: Channel) -> None:

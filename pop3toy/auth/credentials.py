@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from typing import Any
 
 from twisted.cred.credentials import IUsernameHashedPassword, UsernamePassword
 from zope.interface import implementer
 
 from ..interfaces import Channel
 
-__all__ = ["ApopDigest", "ClearPassword", "octets"]
+__all__ = ["ApopDigest", "ClearPassword", "Named", "account_name", "octets"]
 
 
 def octets(secret: bytes | str) -> bytes:
@@ -23,7 +24,26 @@ def octets(secret: bytes | str) -> bytes:
     return secret.encode("utf-8", "surrogateescape") if isinstance(secret, str) else secret
 
 
-class ClearPassword(UsernamePassword):
+class Named:
+    """Credentials of somebody with a name."""
+
+    username: bytes
+    #: The account's name, once that is known; ``None`` if it is not known, or nobody's.
+    account: str | None = None
+
+    @property
+    def claimed(self) -> str:
+        """The name as the client sent it; octets that are not UTF-8 make one that nobody has."""
+        return self.username.decode("utf-8", "surrogateescape")
+
+
+def account_name(credentials: Any) -> str:
+    """Whom credentials of any kind speak of: the account's name, else the name as the client sent it."""
+    account: str | None = getattr(credentials, "account", None)
+    return account if account is not None else credentials.username.decode("utf-8", "surrogateescape")
+
+
+class ClearPassword(Named, UsernamePassword):
     """A password in clear text, from USER and PASS, PLAIN or LOGIN.
 
     :param channel: where it came from, for accounts that are tied to networks.
@@ -39,7 +59,7 @@ class ClearPassword(UsernamePassword):
 
 
 @implementer(IUsernameHashedPassword)
-class ApopDigest:
+class ApopDigest(Named):
     """APOP's digest: the MD5 of timestamp and shared secret in hex (RFC 1939 section 7)."""
 
     def __init__(

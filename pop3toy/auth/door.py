@@ -22,8 +22,10 @@ from zope.interface.interface import InterfaceClass
 from ..errors import AuthenticationFailed
 from ..interfaces import Channel, MaybeDeferred, SessionRecord, is_deferred
 from .chain import AnyOf
+from .credentials import Named
 from .guard import Attempt, Guard
 from .later import then
+from .names import LoginNames
 from .realm import user_name
 
 __all__ = ["Door", "IProvenIdentity", "ProvenIdentity", "ProvenIdentityChecker", "Visitor"]
@@ -37,12 +39,21 @@ class IProvenIdentity(ICredentials):
 
 
 @implementer(IProvenIdentity)
-class ProvenIdentity:
-    """What such a mechanism brings to the checkers."""
+class ProvenIdentity(Named):
+    """What such a mechanism brings to the checkers.
 
-    def __init__(self, user: str, channel: Channel) -> None:
+    :param account: the account's name, if the mechanism has looked for it already.
+    """
+
+    def __init__(self, user: str, channel: Channel, account: str | None = None) -> None:
         self.user = user
         self.channel = channel
+        self.account = account
+
+    @property
+    def claimed(self) -> str:
+        """The name that was proven."""
+        return self.user
 
 
 @implementer(ICredentialsChecker)
@@ -63,13 +74,14 @@ class ProvenIdentityChecker:
         :raises twisted.cred.error.UnauthorizedLogin: (or fails with) if the
             account may not be used from there.
         """
+        user: str = credentials.user if credentials.account is None else credentials.account
 
         def decide(admitted: bool) -> bytes:
             if not admitted:
                 raise UnauthorizedLogin
-            return credentials.user.encode("utf-8")  # type: ignore[no-any-return]
+            return user.encode("utf-8")
 
-        return then(self._accounts.admits(credentials.user, credentials.channel), decide)
+        return then(self._accounts.admits(user, credentials.channel), decide)
 
 
 @dataclass
@@ -94,6 +106,7 @@ class Door:
     :param portal: a Portal, whose realm opens the maildrops.
     :param masters: who may open the maildrops of others.
     :param exists: whether there can be such a user, as far as anybody can tell.
+    :param names: says which account is asked for.
     """
 
     def __init__(
@@ -102,10 +115,12 @@ class Door:
         guard: Guard,
         masters: Collection[str],
         exists: Callable[[str], MaybeDeferred[bool]],
+        names: LoginNames,
     ) -> None:
         self._portal = portal
         self._guard = guard
         self._exists = exists
+        self._names = names
         self._masters = frozenset(masters)
 
     def requestAvatar(self, avatarId: object, mind: Any, *interfaces: InterfaceClass) -> Any:
@@ -122,11 +137,24 @@ class Door:
             visitor.attempt.succeeded()
             return self._portal.realm.requestAvatar(avatarId, mind, *interfaces)
         visitor.user = user = user_name(avatarId)
-        if not visitor.act_as or visitor.act_as == user:
+        act_as = visitor.act_as
+        if not act_as or act_as == user:
             return self._enter(avatarId, visitor, interfaces)
-        if user not in self._masters:
+
+        def named(account: str | None) -> Any:
+            if account == user or (account is None and self._names.key(act_as) == self._names.key(user)):
+                # Himself, in another spelling.
+                return self._enter(avatarId, visitor, interfaces)
+            return self._enter_another(avatarId, account or act_as, visitor, interfaces)
+
+        return then(self._names.account(act_as), named)
+
+    def _enter_another(
+        self, avatarId: object, user: str, visitor: Visitor, interfaces: Sequence[InterfaceClass]
+    ) -> Any:
+        if visitor.user not in self._masters:
             raise AuthenticationFailed(detail="only a master user may ask for another's maildrop")
-        visitor.user = user = visitor.act_as
+        visitor.user = user
         another = user.encode("utf-8") if isinstance(avatarId, bytes) else user
 
         def found(there: bool) -> Any:

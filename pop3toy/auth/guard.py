@@ -8,6 +8,7 @@ are kept is ``counts``.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from twisted.internet.defer import Deferred
@@ -18,6 +19,7 @@ from ..clock import steady
 from ..errors import InUse, LoginDelay, StoreTrouble
 from ..interfaces import MaybeDeferred
 from .counts import Counts, OwnTally, Recent, own_counts
+from .names import folded
 from .origins import NOWHERE, Networks, is_local, network
 
 __all__ = ["Attempt", "Guard", "GuardLimits", "unguarded", "without_penalties"]
@@ -98,13 +100,14 @@ class Guard:
 
     # -- attempts ----------------------------------------------------------------------
 
-    def attempt(self, host: str, user: str | None = None) -> Attempt:
+    def attempt(self, host: str, user: str | None = None, key: Callable[[str], str] = folded) -> Attempt:
         """Somebody begins to log in.
 
         :param host: the client's address in text.
         :param user: the claimed name, if it is known already.
+        :param key: one word for all spellings of a name.
         """
-        return Attempt(self, _EVERYBODY if host in self.limits.trusted else network(host), user)
+        return Attempt(self, _EVERYBODY if host in self.limits.trusted else network(host), user, key)
 
     def penalty(self, address: str, user: str | None) -> float:
         """Seconds that an attempt has to wait now.
@@ -224,13 +227,15 @@ class Attempt:
     """One login, from the first word of it to its end.
 
     :param address: see :func:`network`.
+    :param key: one word for all spellings of a name: else each spelling would be tried anew.
     """
 
-    def __init__(self, guard: Guard, address: str, user: str | None) -> None:
+    def __init__(self, guard: Guard, address: str, user: str | None, key: Callable[[str], str]) -> None:
         #: The claimed name, as soon as it is known.
         self.user = user
         self._guard = guard
         self._address = address
+        self._key = key
         self._waited = 0.0
         self._under_way = False
         self._over = False
@@ -276,7 +281,7 @@ class Attempt:
 
     def _short_user(self) -> str | None:
         # What a client claims can be 12,288 octets long (RFC 5034 section 4).
-        return self.user[:200] if self.user is not None else None
+        return self._key(self.user)[:200] if self.user is not None else None
 
     def _end(self) -> bool:
         self.rest()

@@ -7,6 +7,7 @@ answers for a short while.  What SASL does with them is in ``oauth``.
 from __future__ import annotations
 
 import json
+import math
 import secrets
 import time
 from collections import OrderedDict
@@ -143,24 +144,36 @@ class Introspection:
     def _judge(self, body: bytes, digest: bytes) -> str | None:
         try:
             answer = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
+            # The latter for thousands of brackets.
             raise _unavailable("the answer is not JSON") from None
         if not isinstance(answer, dict):
             raise _unavailable("the answer is not a JSON object")
         # RFC 7662 section 2.2: nothing but "active" need be there.
         if answer.get("active") is not True:
             return None
-        expires = answer.get("exp", self._wall() + self._remembered)
+        seconds = self._seconds_left(answer)
         user = answer.get(self._claim)
-        if not isinstance(user, str) or not user or not isinstance(expires, int | float):
+        # What cannot be printed (a lone surrogate, which JSON can hold) is nobody's name.
+        if not isinstance(user, str) or not user.isprintable() or not user:
             return None
-        seconds = min(expires - self._wall(), self._remembered)
-        if seconds <= 0 or not self._is_for_us(answer):
+        if not seconds > 0 or not self._is_for_us(answer):
             return None
         self._known[digest] = user, self._clock.seconds() + seconds, expires
         if len(self._known) > 100 * self._most:
             self._known.popitem(last=False)
         return user
+
+    def _seconds_left(self, answer: dict[str, Any]) -> float:
+        """How long the answer counts; 0 if its time is none, such as NaN, which Python's JSON knows."""
+        expires = answer.get("exp", self._wall() + self._remembered)
+        try:
+            if not isinstance(expires, int | float) or not math.isfinite(expires):
+                return 0.0
+        except OverflowError:
+            # An integer of hundreds of digits.
+            return 0.0
+        return min(expires - self._wall(), self._remembered)
 
     def _is_for_us(self, answer: dict[str, Any]) -> bool:
         scopes, audience = answer.get("scope"), answer.get("aud")

@@ -16,7 +16,8 @@ from twisted.cred.error import UnauthorizedLogin
 from zope.interface import implementer
 
 from ..interfaces import Channel, is_deferred
-from .credentials import octets
+from .credentials import account_name, octets
+from .names import NameIndex
 from .sources import IAccountSource, decoy_verifier
 from .verifier import Verifier, derive
 
@@ -46,8 +47,7 @@ class MemoryAccounts:
 
     def __init__(self, passwords: Mapping[str, str] | Mapping[bytes, bytes]) -> None:
         self._secrets = {octets(user): octets(secret) for user, secret in passwords.items()}
-        names = [name.decode("utf-8", "surrogateescape") for name in self._secrets]
-        self._folded = {name.casefold(): name for name in reversed(names)}
+        self._names = NameIndex({name.decode("utf-8", "surrogateescape") for name in self._secrets})
         self._key = secrets.token_bytes(32)
 
     def requestAvatarId(self, credentials: IUsernameHashedPassword) -> Any:
@@ -56,7 +56,7 @@ class MemoryAccounts:
         :raises twisted.cred.error.UnauthorizedLogin: (or fails with) after the
             same work whether there is such a user or not.
         """
-        user = credentials.username
+        user = octets(account_name(credentials))
         secret = self._secrets.get(user)
         matches = credentials.checkPassword(self._key if secret is None else secret)
         if is_deferred(matches):
@@ -89,7 +89,11 @@ class MemoryAccounts:
 
     def spelled(self, user: str) -> str | None:
         """See :class:`IAccountSource`."""
-        return user if octets(user) in self._secrets else self._folded.get(user.casefold())
+        return self._names.find(user)
+
+    def has_addresses(self) -> bool:
+        """Whether some user's name is a mail address."""
+        return self._names.has_addresses
 
     def admits(self, user: str, channel: Channel | None) -> bool:
         """Everybody, from everywhere."""

@@ -19,6 +19,7 @@ from functools import cached_property
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
 
+from .names import NameIndex
 from .schemes import MissingLibrary, StoredPassword
 from .schemes import parse as parse_password
 
@@ -113,13 +114,10 @@ class Accounts:
         examples = {a.password.cost: a.password for a in self.by_name.values()}
         return tuple(examples[kind] for kind, _ in kinds.most_common(_MOST_DECOYS))
 
-    def spelled(self, name: str) -> str | None:
-        """The user of exactly this name, else the first whose name differs by case alone, else ``None``."""
-        return name if name in self.by_name else self._folded.get(name.casefold())
-
     @cached_property
-    def _folded(self) -> Mapping[str, str]:
-        return {name.casefold(): name for name in reversed(tuple(self.by_name))}
+    def names(self) -> NameIndex:
+        """Finds a user's name, however it is spelled."""
+        return NameIndex(self.by_name)
 
     @cached_property
     def recoverable(self) -> bool:

@@ -21,6 +21,7 @@ from ..interfaces import Challenge, Channel, Login, MaybeDeferred
 from .chain import AnyOf
 from .guard import Attempt
 from .later import then
+from .names import LoginNames
 
 __all__ = ["Circumstances", "Dialogue", "Mechanism", "Proof", "text"]
 
@@ -35,6 +36,8 @@ class Circumstances:
     #: The kinds of credentials that the Portal takes.
     credentials: Collection[Any]
     accounts: AnyOf
+    #: Which account a claimed name means.
+    names: LoginNames = field(repr=False)
     #: A fresh random word.
     nonce: Callable[[], str] = field(repr=False)
     #: Whether a mechanism of this name may be offered at all.

@@ -56,6 +56,7 @@ class _Scram:
         self._nonce = b""
         self._server_first = b""
         self._known = False
+        self._account: str | None = None
         self._verifier: Verifier
 
     @classmethod
@@ -77,6 +78,13 @@ class _Scram:
         self._nonce = found["nonce"] + self._here.nonce().encode("ascii")
         self._act_as = _name(found["act_as"]) if found["act_as"] else None
         self.user = user = _name(found["user"])
+        return then(self._here.names.account(user), self._named)
+
+    def _named(self, account: str | None) -> MaybeDeferred[Challenge | Proof]:
+        # The client signs the name as it was sent; salt and keys are the account's.
+        self._account = account
+        user = self.user if account is None else account
+        assert user is not None
         return then(self._here.accounts.verifier(user, self.hash_name), self._challenge)
 
     def _bind(self, flag: bytes, binding: bytes | None) -> None:
@@ -98,7 +106,8 @@ class _Scram:
         self._known = verifier is not None
         if verifier is None:
             assert self.user is not None
-            verifier = self._here.accounts.decoy(self.user, self.hash_name)
+            # All spellings of an account's name get its salt, so those of nobody's get one, too.
+            verifier = self._here.accounts.decoy(self._here.names.decoy(self.user), self.hash_name)
         self._verifier = verifier
         salt = base64.b64encode(verifier.salt)
         self._server_first = b"r=%b,s=%b,i=%d" % (self._nonce, salt, verifier.iterations)
@@ -130,7 +139,8 @@ class _Scram:
         if message:
             raise BadCommand("this SCRAM response must be empty")
         assert self.user is not None
-        return Proof(ProvenIdentity(self.user, self._here.channel), self.user, self._act_as)
+        identity = ProvenIdentity(self.user, self._here.channel, self._account)
+        return Proof(identity, self.user, self._act_as)
 
 
 class ScramSHA1(_Scram):

@@ -19,7 +19,7 @@ __all__ = ["IAccountSource", "decoy_verifier"]
 class IAccountSource(Interface):
     """Somebody who keeps accounts.
 
-    Every method but the first two may raise or fail with
+    Every method of a user may raise or fail with
     :class:`~pop3toy.errors.StoreTrouble` when the accounts cannot be read.
     """
 
@@ -41,9 +41,13 @@ class IAccountSource(Interface):
     def spelled(user: str) -> MaybeDeferred[str | None]:
         """The user's name as the accounts have it, or ``None`` if there is no such user.
 
-        Exactly as it was asked for if that is somebody's name, else whatever
-        the case: for addresses, never for logins.
+        Exactly as it was asked for if that is somebody's name, else however it
+        is spelled where that is one user's alone (:class:`~pop3toy.auth.names.NameIndex`):
+        for addresses and for logins.  Takes the same time either way.
         """
+
+    def has_addresses() -> bool:
+        """Whether some user's name is a mail address, as far as is known without a look."""
 
     def admits(user: str, channel: Channel | None) -> MaybeDeferred[bool]:
         """Whether nothing but a password keeps the user from coming in here.

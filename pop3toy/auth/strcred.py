@@ -21,12 +21,17 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from ..errors import StoreTrouble
+from ..interfaces import Channel
+from .credentials import account_name, octets
 from .memory import MemoryAccounts
+from .names import NameIndex
+from .sources import IAccountSource, decoy_verifier
+from .verifier import Verifier
 
 __all__ = ["PasswordFile", "of_auth_option", "repair_checkers", "repaired"]
 
 
-@implementer(ICredentialsChecker)
+@implementer(ICredentialsChecker, IAccountSource)
 class PasswordFile:
     """A checker for lines ``name:password``; the password may hold more colons.
 
@@ -45,7 +50,7 @@ class PasswordFile:
         :raises twisted.cred.error.UnauthorizedLogin: (or fails with) if not.
         :raises pop3toy.errors.StoreTrouble: if the file cannot be read.
         """
-        user: bytes = credentials.username
+        user = octets(account_name(credentials))
         secret = self._find(user)
         matches = credentials.checkPassword(self._key if secret is None else secret)
 
@@ -56,19 +61,52 @@ class PasswordFile:
 
         return matches.addCallback(decide) if isinstance(matches, Deferred) else decide(matches)
 
+    def recoverable(self) -> bool:
+        """True: the file keeps passwords as they are."""
+        return True
+
+    def scram_hashes(self) -> frozenset[str]:
+        """None: a verifier would have to be made at each login, in the reactor's thread."""
+        return frozenset()
+
+    def verifier(self, user: str, hash_name: str) -> None:
+        """None."""
+
+    def decoy(self, user: str, hash_name: str) -> Verifier:
+        """What SCRAM shows of a user that does not exist."""
+        return decoy_verifier(self._key, user, hash_name)
+
+    def spelled(self, user: str) -> str | None:
+        """See :class:`~pop3toy.auth.sources.IAccountSource`."""
+        return self._names().find(user)
+
+    def has_addresses(self) -> bool:
+        """Whether some user's name is a mail address."""
+        return self._names().has_addresses
+
+    def admits(self, user: str, channel: Channel | None) -> bool:
+        """Everybody, from everywhere."""
+        return True
+
+    def _names(self) -> NameIndex:
+        lines = (line.rstrip().partition(b":") for line in self._lines())
+        return NameIndex({name.decode("utf-8", "surrogateescape") for name, colon, _ in lines if colon})
+
     def _find(self, user: bytes) -> bytes | None:
-        try:
-            with open(self._path, "rb") as file:
-                lines = file.read().splitlines()
-        except OSError as error:
-            raise StoreTrouble(
-                "logins are not possible at the moment", detail=f"--auth file:{self._path}: {error.strerror}"
-            ) from error
-        for line in lines:
+        for line in self._lines():
             name, colon, password = line.rstrip().partition(b":")
             if colon and name == user:
                 return password
         return None
+
+    def _lines(self) -> list[bytes]:
+        try:
+            with open(self._path, "rb") as file:
+                return file.read().splitlines()
+        except OSError as error:
+            raise StoreTrouble(
+                "logins are not possible at the moment", detail=f"--auth file:{self._path}: {error.strerror}"
+            ) from error
 
 
 def of_auth_option(checker: ICredentialsChecker) -> ICredentialsChecker:

@@ -130,6 +130,8 @@ class WatchedFile:
         if after.st_mode & stat.S_IROTH:
             exposed = Problem(0, "everybody on this machine can read it: chmod 600")
             accounts = replace(accounts, problems=(exposed, *accounts.problems))
+        # Made in this thread: it takes a while if there are a hundred thousand.
+        accounts.names  # noqa: B018
         return _signature(after) if settled else None, accounts
 
     def _take(self, reading: _Reading) -> Accounts:

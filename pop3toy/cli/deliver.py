@@ -73,7 +73,10 @@ def deliver(pattern: str, accounts: Path | None, create: bool, sender: str | Non
     incoming: Incoming | None = None
     known: Any = {}
     try:
-        known = list_users(accounts).by_name if accounts is not None else {}
+        if accounts is not None:
+            found = list_users(accounts)
+            # As a sender has written it, perhaps.
+            known, user = found.by_name, found.names.find(user) or user
         # With a list of those there are nobody else gets one, however the name was misspelled.
         create = create and (accounts is None or user in known)
         delivery = maildir_delivery(MaildirPaths(pattern, create=create), known)

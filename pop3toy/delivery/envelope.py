@@ -6,12 +6,24 @@ Pure syntax.  Whether an address is ours, and whose it is, says ``recipients.py`
 from __future__ import annotations
 
 import re
+import stringprep
 from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
+from ..addresses import folded
 from . import limits
 
-__all__ = ["Address", "BadEnvelope", "Sender", "folded", "mail_from", "parse_address", "rcpt_to"]
+__all__ = [
+    "Address",
+    "BadEnvelope",
+    "Sender",
+    "folded",
+    "ip_literal",
+    "mail_from",
+    "parse_address",
+    "rcpt_to",
+]
 
 
 class BadEnvelope(ValueError):
@@ -54,6 +66,8 @@ _MAILBOX = rf"(?P<local>{_LOCAL})(?:@(?P<domain>{_DOMAIN}))?"
 # A source route is to be accepted and ignored: RFC 5321 appendix C.
 _PATH = rf"(?:@[^:>\s]*:)?{_MAILBOX}"
 _ADDRESS = re.compile(_MAILBOX)
+# RFC 3490 section 3.1: what separates labels.
+_DOT = re.compile("[.\u3002\uff0e\uff61]")
 # Without the angle brackets too, and with a space behind the colon: people on
 # telnet write so, and it cannot mean anything else.
 _ARGUMENT = re.compile(
@@ -69,18 +83,38 @@ def parse_address(text: str) -> Address:
     :raises ValueError: if it is neither.
     """
     match = _ADDRESS.fullmatch(text)
-    if match is None:
+    if match is None or not _is_domain(match["domain"] or ""):
         raise ValueError("not a mail address")
     return Address(_unquoted(match["local"]), match["domain"] or "", text)
 
 
-def folded(domain: str) -> str:
-    """One spelling for a domain: lower case, IDNA's ASCII form, no final dot."""
-    domain = domain.rstrip(".").lower()
+def ip_literal(domain: str) -> IPv4Address | IPv6Address | None:
+    """The address that a domain such as ``[192.0.2.1]`` or ``[IPv6:::1]`` is (RFC 5321 section 4.1.3)."""
+    if not domain.startswith("["):
+        return None
+    tag, colon, address = domain[1:-1].partition(":")
     try:
-        return domain.encode("idna").decode("ascii")
-    except UnicodeError:
-        return domain
+        if not colon:
+            return IPv4Address(tag)
+        found = IPv6Address(address) if tag.lower() == "ipv6" else None
+    except ValueError:
+        return None
+    return (found.ipv4_mapped or found) if found is not None else None
+
+
+def _is_domain(domain: str) -> bool:
+    """Whether it can be one, or there is none: no label is empty, but for one behind a final dot."""
+    if domain.startswith("["):
+        return ip_literal(domain) is not None
+    *labels, last = _DOT.split(domain)
+    if not labels and not domain:
+        return True
+    if last or not labels:
+        labels.append(last)
+    # Characters that IDNA maps to nothing make no label (RFC 3454 table B.1), and some become dots.
+    return all(not all(map(stringprep.in_table_b1, label)) for label in labels) and (
+        domain.isascii() or "" not in folded(domain).split(".")
+    )
 
 
 def mail_from(argument: bytes, *, utf8: bool, largest: int) -> Sender:
@@ -135,7 +169,7 @@ def _parsed(argument: bytes, keyword: bytes, enhanced: str) -> tuple[Address | N
         match = _ARGUMENT.fullmatch(argument[len(keyword) :].decode("utf-8"))
     except UnicodeDecodeError:
         match = None
-    if match is None:
+    if match is None or not _is_domain(match["domain"] or match["at"] or ""):
         raise BadEnvelope(501, enhanced, "that is not a mail address")
     parameters = {}
     for word in (match["parameters"] or "").split():

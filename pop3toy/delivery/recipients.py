@@ -5,16 +5,18 @@ Knows no SMTP and no store.  Who is a user says ``find``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from ipaddress import ip_address
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from ..addresses import folded
 from ..errors import NoSuchMailbox, StoreTrouble
 from ..interfaces import MaybeDeferred
 from . import limits
 from .aliases import Aliases
-from .envelope import Address, folded, parse_address
+from .envelope import Address, ip_literal, parse_address
 
 __all__ = ["NotOurs", "Recipients"]
 
@@ -49,14 +51,25 @@ class Recipients:
     ) -> None:
         self._find = find
         self._first_domain = domains[0]
-        self._domains = frozenset(folded(domain) for domain in domains)
+        self._domains = frozenset(_spelled(domain) for domain in domains)
         self._aliases = aliases
         self._catch_all = catch_all
         self._any_domain = any_domain
 
     def ours(self, address: Address) -> bool:
         """Whether mail for this address is taken at all."""
-        return self._any_domain or not address.domain or folded(address.domain) in self._domains
+        return self._any_domain or not address.domain or _spelled(address.domain) in self._domains
+
+    def at_home(self, address: Address, here: Collection[str]) -> Address:
+        """The address in our first domain if its own is another name of this host, else as it is.
+
+        :param here: this host's names and IP addresses, beside ``localhost`` and the loopback addresses.
+        """
+        domain = _spelled(address.domain)
+        names = {"localhost", *map(_spelled, here)}
+        if self.ours(address) or not (domain in names or _is_own(domain)):
+            return address
+        return self.in_full(address._replace(domain="", written=address.local))
 
     def in_full(self, address: Address) -> Address:
         """The address with its domain, for headers: RFC 5322 knows none without."""
@@ -132,3 +145,18 @@ class Recipients:
                 log.error("alias {alias!r} names {target!r}, who is no user", alias=alias, target=target)
             users += found
         return users
+
+
+def _spelled(domain: str) -> str:
+    """One spelling for a domain, which may be an IP address, with or without brackets."""
+    literal = ip_literal(domain)
+    return str(literal) if literal is not None else folded(domain)
+
+
+def _is_own(address: str) -> bool:
+    """Whether it is an IP address that means this host wherever it is said."""
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        return False
+    return ip.is_loopback or ip.is_unspecified

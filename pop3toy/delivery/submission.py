@@ -240,15 +240,23 @@ class SubmissionServer(SMTPServer):
         if self._login.user is None:
             return 530, "5.7.0", "AUTH comes first"
         recipients = self.settings.recipients
+        if sender.address is None:
+            return None
+        address = recipients.at_home(sender.address, self._names_of_this_host())
         # An address elsewhere may well be the user's own, and nothing here knows it.
-        if sender.address is not None and recipients.ours(sender.address):
+        if recipients.ours(address):
             try:
-                users: Sequence[str] = await recipients.resolve(sender.address)
+                users: Sequence[str] = await recipients.resolve(address)
             except NoSuchMailbox:
                 users = ()
             if self._login.user not in users:
                 return 553, "5.7.1", "this address is not yours"
         return None
+
+    def _names_of_this_host(self) -> list[str]:
+        # A Unix socket has no address.
+        own = getattr(self.transport.getHost(), "host", None)
+        return [self.settings.host, own] if isinstance(own, str) else [self.settings.host]
 
 
 @implementer(IMailbox)

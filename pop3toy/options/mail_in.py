@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from twisted.python import usage
 
@@ -68,7 +69,9 @@ class MailInOptions(usage.Options):
         self["lmtp"].append(endpoint)
 
     def opt_domain(self, domain: str) -> None:
-        """A domain whose mail is for the users here (default localhost). May be given several times."""
+        """A domain of the users here (default localhost): its mail is for them, and it may stand behind a
+        user's name at login, as in ann@example.org for ann. May be given several times.
+        """
         self["domain"].append(domain)
 
     def check_mail_in(self) -> None:
@@ -89,12 +92,17 @@ class MailInOptions(usage.Options):
                     raise usage.UsageError(f"--{name}: {value!r} is no name such as mail.example.org")
         existing_file(self, "aliases")
         whole_number(self, "max-message-size", 1000, 10**12)
-        for name in ("aliases", "catch-all", "domain", "max-message-size", "hostname"):
+        for name in ("aliases", "catch-all", "max-message-size", "hostname"):
             if self[name] and not self.wants_mail:
                 raise usage.UsageError(f"--{name} needs --smtp-port, --smtp, --submission-port or --lmtp")
         for name in ("aliases", "catch-all", "domain"):
             if self[name] and self["maildir"] is None:
                 raise usage.UsageError(f"--{name} needs --maildir: the toy takes mail for anybody")
+
+    @property
+    def mail_domains(self) -> Sequence[str]:
+        """The domains of the users, at least one; an address without a domain is in the first."""
+        return self["domain"] or ["localhost"]
 
     @property
     def wants_mail(self) -> bool:

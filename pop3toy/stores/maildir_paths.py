@@ -31,6 +31,10 @@ _ADVICE = {
     errno.EROFS: "the file system is mounted read-only",
     errno.EIO: "the disk does not answer; look at the kernel's log",
 }
+#: What a file system says of a name that it cannot have: no user of this name has mail here.
+_NO_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
+#: Octets of a name in a folder; no file system of Linux takes more.
+_LONGEST = 255
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -44,8 +48,23 @@ def explained(error: OSError) -> str:
 def _relative(pattern: tuple[str, ...], user: str) -> tuple[str, ...]:
     # A leading dot would name a Maildir++ sub-folder or a hidden file.
     if not user or user.startswith(".") or "/" in user or "\0" in user or not user.isprintable():
-        raise NoSuchMailbox(detail="a user name that cannot be part of a path was refused")
-    return tuple(part.replace(_PLACEHOLDER, user) for part in pattern)
+        raise _no_name()
+    parts = tuple(part.replace(_PLACEHOLDER, user) for part in pattern)
+    try:
+        if any(len(os.fsencode(part)) > _LONGEST for part in parts):
+            raise _no_name()
+    except UnicodeEncodeError:
+        # The locale's encoding has not all letters.
+        raise _no_name() from None
+    return parts
+
+
+def _no_name() -> NoSuchMailbox:
+    return NoSuchMailbox(detail="a user name that cannot be part of a path was refused")
+
+
+def _trouble(error: OSError, what: str) -> StoreTrouble:
+    return _no_name() if error.errno in _NO_NAME else StoreTrouble(detail=f"{what}: {explained(error)}")
 
 
 class MaildirPaths:
@@ -104,12 +123,12 @@ class MaildirPaths:
                 advice = "make it (with new, cur and tmp in it) or start with --create"
                 raise NoSuchMailbox(detail=f"no Maildir at {self.path(user)!r}; {advice}") from None
         except OSError as error:
-            raise StoreTrouble(detail=f"Maildir {self.path(user)!r}: {explained(error)}") from error
+            raise _trouble(error, f"Maildir {self.path(user)!r}") from error
         try:
             self._make(user)
             return self._descend(parts)
         except OSError as error:
-            raise StoreTrouble(detail=f"making Maildir {self.path(user)!r}: {explained(error)}") from error
+            raise _trouble(error, f"making Maildir {self.path(user)!r}") from error
 
     def _descend(self, parts: Sequence[str]) -> int:
         """Open part by part, so that no link on the way is followed without a look at it."""

@@ -107,6 +107,7 @@ class Access:
             mechanisms=options["mechanisms"],
             certificates=options["client-ca"] is not None,
             tokens=self._tokens,
+            domains=options.mail_domains,
         )
 
     def _accounts_file(self) -> AccountsFile:

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ..auth.names import NameIndex, folded
 from ..delivery.aliases import AliasFile, BadAliases
 from ..delivery.envelope import parse_address
 from ..delivery.recipients import Recipients
@@ -54,7 +55,7 @@ def recipients_of_users(
         find = _or_maildir(find, MaildirPaths(options["maildir"]), threads.run)
     elif at_once and catch_all is not None and not _is_known(catch_all, options, access):
         refuse_to_start(f"--catch-all {catch_all}: there is no such user")
-    domains = options["domain"] or ["localhost"]
+    domains = options.mail_domains
     plain = Recipients(find, domains=domains, catch_all=catch_all)
     if options["aliases"] is None:
         return plain
@@ -67,9 +68,9 @@ def recipients_of_users(
 
 def _is_known(user: str, options: Options, access: Access) -> bool:
     """Whether there is this user now, as far as that can be said before anything runs."""
-    given = [name.casefold() for name, _ in options["user"]]
+    given = NameIndex({name for name, _ in options["user"]})
     file = access.file
-    return user.casefold() in given or (file is not None and file.spelled_at_start(user) is not None)
+    return given.find(user) is not None or (file is not None and file.spelled_at_start(user) is not None)
 
 
 def _or_maildir(find: _Find, paths: MaildirPaths, run_in_thread: RunInThread) -> _Find:
@@ -79,7 +80,7 @@ def _or_maildir(find: _Find, paths: MaildirPaths, run_in_thread: RunInThread) ->
     """
 
     def look(name: str) -> str | None:
-        for spelling in dict.fromkeys((name, name.lower())):
+        for spelling in dict.fromkeys((name, folded(name))):
             try:
                 maildir = paths.locate(spelling)
             except NoSuchMailbox:

@@ -1,0 +1,119 @@
+"""Which account is meant by the name that a client claims.
+
+The one place that says when two names are the same user's: for every mechanism,
+for addresses, and for whatever is counted by user.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Collection
+
+from ..addresses import folded as folded_domain
+from ..interfaces import MaybeDeferred
+from .later import then
+
+__all__ = ["LoginNames", "NameIndex", "folded"]
+
+#: Characters of a name that are looked at: no account and no address has more, and
+#: normalizing thousands of combining characters would take 20 milliseconds.
+_LONGEST = 1000
+
+
+def folded(name: str) -> str:
+    """One spelling for all that differ by case or by Unicode form alone (NFC, NFD, full width)."""
+    if name.isascii():
+        return name.lower()
+    if len(name) > _LONGEST:
+        return name
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+
+
+class NameIndex:
+    """Finds names: as they are written, else however they are spelled, where one name alone is.
+
+    :param names: all there are; looked at once, and kept.
+    """
+
+    def __init__(self, names: Collection[str]) -> None:
+        self._names = names
+        # Those that are written otherwise than :func:`folded` writes them; few, as a rule.
+        self._others: dict[str, tuple[str, ...]] = {}
+        #: Whether some are mail addresses.
+        self.has_addresses = False
+        for name in names:
+            self.has_addresses |= "@" in name
+            if (key := folded(name)) != name:
+                self._others[key] = (*self._others.get(key, ()), name)
+
+    def find(self, name: str) -> str | None:
+        """The name as it stands in the index, or ``None``."""
+        if name in self._names:
+            return name
+        key = folded(name)
+        found = self._others.get(key, ())
+        if key in self._names:
+            found = (*found, key)
+        return found[0] if len(found) == 1 else None
+
+
+class LoginNames:
+    """Says which account a claimed name means.
+
+    :param spelled: finds the account of a name in whatever case, such as
+        :meth:`pop3toy.auth.chain.AnyOf.spelled`.
+    :param has_addresses: whether some accounts are named by mail addresses.
+    :param domains: mail domains of the users: behind an account's name, ``@`` and
+        one of these may stand.
+    """
+
+    def __init__(
+        self,
+        spelled: Callable[[str], MaybeDeferred[str | None]],
+        has_addresses: Callable[[], bool],
+        domains: Collection[str] = (),
+    ) -> None:
+        self._spelled = spelled
+        self._has_addresses = has_addresses
+        self._domains = frozenset(map(folded_domain, domains))
+
+    def account(self, claimed: str) -> MaybeDeferred[str | None]:
+        """The account's name; ``None`` if there is none of which that can be said.
+
+        As deliveries find a user: the whole address first, then what stands before
+        the domain.  All are asked for, so that it takes the same time for everybody.
+
+        :raises pop3toy.errors.StoreTrouble: (or fails with) if the accounts cannot be read.
+        """
+        local, domain = self._split(claimed)
+        if not domain:
+            return self._spelled(claimed)
+
+        def found_claimed(first: str | None) -> MaybeDeferred[str | None]:
+            return then(self._spelled(f"{local}@{domain}"), lambda second: found_full(first or second))
+
+        def found_full(full: str | None) -> MaybeDeferred[str | None]:
+            return then(self._spelled(local), lambda alone: full or alone)
+
+        return then(self._spelled(claimed), found_claimed)
+
+    def key(self, claimed: str) -> str:
+        """One word for all spellings of a name, to count by; of no meaning beyond that."""
+        return folded(self._split(claimed[:_LONGEST])[0])
+
+    def decoy(self, claimed: str) -> str:
+        """One word for all spellings that would mean the same account, if there were one.
+
+        With accounts that are named by addresses, a local part alone means another.
+        """
+        local, domain = self._split(claimed)
+        return folded(f"{local}@{domain}" if domain and self._has_addresses() else local)
+
+    def _split(self, claimed: str) -> tuple[str, str]:
+        """The local part and the folded domain, if it is one of ours; else the whole and nothing."""
+        if "@" in claimed and self._domains:
+            local, _, domain = claimed.rpartition("@")
+            # RFC 1035 section 2.3.4 has 255 octets for a domain.
+            if local and len(domain) <= 255 and (domain := folded_domain(domain)) in self._domains:
+                return local, domain
+        return claimed, ""
