@@ -152,7 +152,8 @@ class Introspection:
         # RFC 7662 section 2.2: nothing but "active" need be there.
         if answer.get("active") is not True:
             return None
-        seconds = self._seconds_left(answer)
+        expires = self._expiry(answer)
+        seconds = min(expires - self._wall(), self._remembered)
         user = answer.get(self._claim)
         # What cannot be printed (a lone surrogate, which JSON can hold) is nobody's name.
         if not isinstance(user, str) or not user.isprintable() or not user:
@@ -164,8 +165,8 @@ class Introspection:
             self._known.popitem(last=False)
         return user
 
-    def _seconds_left(self, answer: dict[str, Any]) -> float:
-        """How long the answer counts; 0 if its time is none, such as NaN, which Python's JSON knows."""
+    def _expiry(self, answer: dict[str, Any]) -> float:
+        """Until which time of day the answer counts; 0 if it says none, such as NaN, which Python's JSON knows."""
         expires = answer.get("exp", self._wall() + self._remembered)
         try:
             if not isinstance(expires, int | float) or not math.isfinite(expires):
@@ -173,7 +174,7 @@ class Introspection:
         except OverflowError:
             # An integer of hundreds of digits.
             return 0.0
-        return min(expires - self._wall(), self._remembered)
+        return expires
 
     def _is_for_us(self, answer: dict[str, Any]) -> bool:
         scopes, audience = answer.get("scope"), answer.get("aud")
