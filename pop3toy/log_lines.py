@@ -23,6 +23,7 @@ from twisted.python.threadable import isInIOThread
 from zope.interface import implementer
 
 from .interfaces import Turns
+from .printable import printable
 
 __all__ = ["FastLines", "LinesInTurn", "set_observer"]
 
@@ -89,6 +90,9 @@ class LinesInTurn:
         text = self._line(event)
         if not text:
             return
+        if not text[:-1].isprintable():
+            # Tracebacks have lines.  All else that steers a terminal may be some stranger's doing.
+            text = printable(text, keep="\n\t")
         if self._turns is None or not isInIOThread():
             # Only the reactor's own thread has turns; what another has to say does not wait.
             self._put(text)
