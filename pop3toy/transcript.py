@@ -20,14 +20,17 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TextIO
 
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from . import limits
 from .commands import Command, Malformed, Public, Response, mechanism_alone, name_alone
 from .interfaces import ITranscript
-from .printable import printable
+from .printable import encodable, printable
 
 __all__ = ["MemoryTranscript", "WriterTranscript", "shown"]
+
+log = Logger()
 
 _MASK = "****"
 #: A reply that is a SASL challenge (RFC 5034 section 4, RFC 4954 section 4).  With what SCRAM says
@@ -227,6 +230,8 @@ class WriterTranscript(_Transcript):
         self._lines: deque[str] = deque()
         self._lost = 0
         self._stopping = False
+        # Nothing is written any more.
+        self._over = False
         self._something = threading.Condition()
         self._thread: threading.Thread | None = None
 
@@ -249,6 +254,8 @@ class WriterTranscript(_Transcript):
 
     def _write(self, line: str) -> None:
         with self._something:
+            if self._over:
+                return
             if len(self._lines) >= limits.TRANSCRIPT_BACKLOG:
                 self._lost += 1
                 return
@@ -260,10 +267,20 @@ class WriterTranscript(_Transcript):
 
     def _run(self) -> None:
         try:
-            stream = self._open_stream()
-        except OSError as error:
-            sys.__stderr__ and print(f"pop3toy: no transcript: {error.strerror}", file=sys.__stderr__)
-            return
+            self._write_all(self._open_stream())
+        except Exception as error:
+            # The terminal is gone, or the disk is full; the server is not.
+            why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            log.error("the conversation is not written down any more: {why}", why=why)
+        with self._something:
+            self._over = True
+            self._lines.clear()
+
+    def _write_all(self, stream: TextIO) -> None:
+        """Write until there is nothing more.
+
+        :raises OSError: or ValueError, if it cannot be written.
+        """
         while True:
             with self._something:
                 while not self._lines and not self._stopping:
@@ -275,13 +292,10 @@ class WriterTranscript(_Transcript):
                 batch.append(f"-- {lost} lines lost, the reader of this transcript is too slow")
             if not batch:
                 return
-            try:
-                for piece in _pieces(batch):
-                    stream.write(piece)
-                    stream.flush()
-            except (OSError, ValueError):
-                # The terminal is gone; the server is not.
-                return
+            for piece in _pieces(batch):
+                # A terminal of another alphabet: mail is written in all of them.
+                stream.write(encodable(piece, stream.encoding))
+                stream.flush()
 
     def stop(self, patience: float = 1.0) -> None:
         """Write what is left; waits at most ``patience`` seconds for a slow reader."""

@@ -299,6 +299,23 @@ class DeliverTests(CommandTests):
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"", b""))
         self.assertEqual(self.files()[0].read_bytes(), MESSAGE)
 
+    def test_terminal_of_another_alphabet(self) -> None:
+        """Subjects with characters that the terminal has not are listed, with these escaped."""
+        subject = "Subject: =?utf-8?q?=C3=BC_=E2=82=AC?=\nFrom: a@example.org\n\nx\n"
+        self.deliver(subject.encode(), "ann", "--create")
+        command = [sys.executable, "-c", "from pop3toy.cli import main; main()"]
+        for encoding, shown in (
+            ("iso-8859-1", "ü \\u20ac"),
+            ("iso-8859-15", "ü €"),
+            ("koi8-r", "\\xfc \\u20ac"),
+        ):
+            done = subprocess.run(
+                [*command, "mailbox", "list", "-m", self.pattern, "ann"], capture_output=True, check=False,
+                env={**os.environ, "PYTHONPATH": os.getcwd(), "PYTHONIOENCODING": encoding},
+            )  # fmt: skip
+            self.assertEqual((done.returncode, done.stderr), (0, b""))
+            self.assertIn(f"a@example.org: {shown}", done.stdout.decode(encoding))
+
     def test_without_click(self) -> None:
         """Without click there is one line that says what to install."""
         hidden = "import sys; sys.modules['click'] = None; from pop3toy.cli import main; main()"
