@@ -16,7 +16,7 @@ ROOT = Path(pop3toy.__file__).parent
 #: The rooms that know no transport, no reactor, no clock, no store and no checker.
 RIVER = {"commands", "session", "authorization", "transaction", "capabilities", "maildrop", "wire"}
 #: What every room may know.
-GROUND = {"errors", "interfaces", "limits", "printable", "_version"}
+GROUND = {"errors", "installation", "interfaces", "limits", "printable", "_version"}
 
 
 class Import(NamedTuple):
@@ -176,7 +176,7 @@ class GroundTests(SynchronousTestCase):
     def test_ports(self) -> None:
         """The interfaces import the errors and the limits, which import no room."""
         self.assertEqual({one.room for one in imports("interfaces") if one.ours}, {"errors", "limits"})
-        for name in ("errors", "limits", "printable", "_version"):
+        for name in ("errors", "installation", "limits", "printable", "_version"):
             self.assertEqual([one for one in imports(name) if one.ours], [], name)
 
 

@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3toy.auth.admin import list_users
 from pop3toy.delivery.quota import parse_quota, quota_of
 from pop3toy.errors import StoreTrouble
+from pop3toy.installation import install_hint
 from tests.cli_world import MESSAGE, CliRunner, CommandTests, Outcome, pop3toy, run
 
 
@@ -324,7 +325,7 @@ class DeliverTests(CommandTests):
             env={**os.environ, "PYTHONPATH": os.getcwd()},
         )  # fmt: skip
         self.assertEqual(done.returncode, os.EX_UNAVAILABLE)
-        self.assertEqual(done.stderr, "pop3toy: the command line needs click: pip install 'pop3toy[cli]'\n")
+        self.assertEqual(done.stderr, f"pop3toy: the command line needs click: {install_hint('cli')}\n")
         done = subprocess.run(
             [sys.executable, "-c", hidden, "deliver", "ann"], capture_output=True, text=True, check=False,
             env={**os.environ, "PYTHONPATH": os.getcwd()},

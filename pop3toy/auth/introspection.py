@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ..errors import StoreTrouble
+from ..installation import install_hint
 from ..interfaces import MaybeDeferred
 from .oauth import ITokenChecker
 from .schemes import MissingLibrary
@@ -46,7 +47,7 @@ def treq_client(reactor: Any) -> HTTPClient:
     try:
         from treq.client import HTTPClient as TreqClient
     except ImportError:
-        raise MissingLibrary("asking about tokens needs treq: pip install 'pop3toy[oauth]'") from None
+        raise MissingLibrary(f"asking about tokens needs treq: {install_hint('oauth')}") from None
     from twisted.web.client import Agent, HTTPConnectionPool, _HTTP11ClientFactory
 
     class Quiet(_HTTP11ClientFactory):

@@ -12,6 +12,7 @@ from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, s
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.logger import Logger
 
+from ..installation import install_hint
 from ..options import Options
 from ..proxied import ProxiedEndpoint
 from ..service import CannotStart, ListeningService
@@ -127,7 +128,7 @@ def _misread(description: str, error: Exception) -> str:
     """What is wrong with an endpoint's description; endpoint parsers raise whatever comes to them."""
     kind, colon, _ = description.partition(":")
     if isinstance(error, ImportError):
-        return "this endpoint needs more than is installed: pip install 'pop3toy[tls]'"
+        return f"this endpoint needs more than is installed: {install_hint('tls')}"
     if kind == "systemd":
         return (
             "systemd has handed over no such socket; it does for a service that it starts with a .socket unit"
