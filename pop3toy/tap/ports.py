@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from twisted.application.service import MultiService
@@ -58,11 +59,13 @@ class Ports:
         what: str,
         *,
         tls: Any = None,
+        next_step: Callable[[Any], str] | None = None,
     ) -> None:
         """Listen when the server starts; when it stops, let the sessions of the factory end.
 
         :param factory: of the protocol; with a ``drain``.
         :param what: what is spoken there, for the log.
+        :param next_step: says what people may do next, given the address of a port; said of the first.
         :param tls: a context factory, for TLS from the first octet on (RFC 8314 section 3).
         """
         listening: IProtocolFactory = factory
@@ -70,6 +73,8 @@ class Ports:
             from twisted.protocols.tls import TLSMemoryBIOFactory
 
             listening = TLSMemoryBIOFactory(tls, False, factory)
+
+        steps = [next_step] if next_step is not None else []
 
         def ready(name: str, port: IListeningPort) -> None:
             if self._inherits:
@@ -81,6 +86,8 @@ class Ports:
             self._reactor.callWhenRunning(
                 log.info, "pop3toy listens for {what} on {name}", what=what, name=name
             )
+            if steps:
+                self._reactor.callWhenRunning(log.info, "{text}", text=steps.pop()(port.getHost()))
 
         def failed(why: CannotStart) -> None:
             if self._inherits:
