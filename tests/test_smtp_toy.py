@@ -87,6 +87,11 @@ class FirstWordsTests(SynchronousTestCase):
             self.assertIn(f"type nc -CU {folder}/s and then USER user, PASS pass", server.log)
             self.assertEqual(server.log.count("next, "), 1)
 
+    def test_no_telnet(self) -> None:
+        """Where telnet does not get through, nobody is told to try it."""
+        with RealServer("--listen=haproxy:tcp:0:interface=127.0.0.1") as server:
+            self.assertNotIn("next, ", server.log)
+
     def test_real_mail(self) -> None:
         """A server of real mail has Twisted's lines in its log, and no advice."""
         with tempfile.TemporaryDirectory() as folder, RealServer(*maildir_options(Path(folder))) as server:
