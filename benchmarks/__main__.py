@@ -145,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--most-connections", type=_positive, help="curves: the most sessions (default 10000, quick 100)")
     add("--json", type=_new_file, metavar="FILE", help="write all figures")
-    add("--chart", type=_picture, metavar="FILE", help="draw them; .svg or .png (needs pop3toy[bench])")
+    add("--chart", type=_picture, metavar="FILE", help="draw them; .svg or .png (needs matplotlib)")
     add("--keep-dir", type=_kept, metavar="DIR", help="make the mail here, keep it, and use it again")
     return parser
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.rounds import Outcome
 from benchmarks.workloads import Workload
+from pop3toy.installation import install_hint
 
 _COLOURS = ("#8a8a8a", "#1668b8", "#5aa9e6", "#d98b2b", "#3b8a4a")
 
@@ -20,7 +21,7 @@ def _pyplot() -> Any:
     try:
         import matplotlib
     except ImportError:
-        raise NoChart("a chart needs matplotlib: pip install 'pop3toy[bench]'") from None
+        raise NoChart(f"a chart needs matplotlib: {install_hint('bench')}") from None
     matplotlib.use("Agg")
     # Text stays text, and the same figures give the same file.
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "pop3toy", "font.size": 9})

@@ -16,13 +16,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from twisted.logger import FileLogObserver, ILogObserver, LogEvent, formatTime
+from twisted.logger import FileLogObserver, ILogObserver, LogEvent, LogLevel, formatTime
 from twisted.python.components import Componentized
 from twisted.python.runtime import platformType
 from twisted.python.threadable import isInIOThread
 from zope.interface import implementer
 
 from .interfaces import Turns
+from .printable import printable
 
 __all__ = ["FastLines", "LinesInTurn", "set_observer"]
 
@@ -89,6 +90,9 @@ class LinesInTurn:
         text = self._line(event)
         if not text:
             return
+        if not text[:-1].isprintable():
+            # Tracebacks have lines.  All else that steers a terminal may be some stranger's doing.
+            text = printable(text, keep="\n\t")
         if self._turns is None or not isInIOThread():
             # Only the reactor's own thread has turns; what another has to say does not wait.
             self._put(text)
@@ -113,7 +117,27 @@ class LinesInTurn:
         self._out.flush()
 
 
-def set_observer(application: Componentized, twistd: Mapping[str, Any], turns: Turns | None = None) -> None:
+def _quiet(
+    line: Callable[[LogEvent], str | None], starting: Callable[[], bool]
+) -> Callable[[LogEvent], str | None]:
+    """Makes lines, but none of what others than pop3toy say while it starts, unless they warn."""
+
+    def of(event: LogEvent) -> str | None:
+        ours = str(event.get("log_namespace", "")).startswith("pop3toy")
+        if not ours and event.get("log_level", LogLevel.info) <= LogLevel.info and starting():
+            return None
+        return line(event)
+
+    return of
+
+
+def set_observer(
+    application: Componentized,
+    twistd: Mapping[str, Any],
+    turns: Turns | None = None,
+    *,
+    starting: Callable[[], bool] | None = None,
+) -> None:
     """Give an application the observer that twistd would make for it, with :class:`FastLines`.
 
     twistd asks an application for one, and makes its own where there is none; ``--logger``
@@ -121,6 +145,7 @@ def set_observer(application: Componentized, twistd: Mapping[str, Any], turns: T
 
     :param twistd: the options of twistd itself; empty where it runs something else, whose log that is.
     :param turns: whose turns the server has.
+    :param starting: as long as it says so, Twisted's own lines are left out; ``None`` leaves none out.
     """
     if not twistd or platformType != "posix" or application.getComponent(ILogObserver, None) is not None:
         return
@@ -132,4 +157,7 @@ def set_observer(application: Componentized, twistd: Mapping[str, Any], turns: T
     made = UnixAppLogger(twistd)._getLogObserver()
     out = getattr(made, "_outFile", None)
     if type(made) is FileLogObserver and out is not None:
-        application.setComponent(ILogObserver, LinesInTurn(out, FastLines(made.formatEvent), turns))
+        line: Callable[[LogEvent], str | None] = FastLines(made.formatEvent)
+        if starting is not None:
+            line = _quiet(line, starting)
+        application.setComponent(ILogObserver, LinesInTurn(out, line, turns))

@@ -14,6 +14,7 @@ from zope.interface import implementer
 
 from .commands import name_alone
 from .interfaces import Channel, IMeter, SessionRecord
+from .printable import printable
 
 __all__ = ["LogMeter", "SilentMeter"]
 
@@ -59,13 +60,14 @@ class LogMeter:
 
     def turned_away(self, channel: Channel, why: str) -> None:
         """See :class:`IMeter`."""
-        self.log.warn("{text}", text=f"connection refused: rip={channel.host} reason={why}", channel=channel)
+        text = f"connection refused: rip={_field(channel.host)} reason={printable(why)}"
+        self.log.warn("{text}", text=text, channel=channel)
 
     def login_failed(self, record: SessionRecord, user: str, mechanism: str, why: str) -> None:
         """See :class:`IMeter`."""
         # A session has done this already; what an SMTP client claims comes as it is.
         claimed = name_alone(user.encode("utf-8", "replace")).decode("utf-8")
-        text = f"login failed: {_who(record, claimed, mechanism)} reason={why}"
+        text = f"login failed: {_who(record, claimed, mechanism)} reason={printable(why)}"
         self.log.warn("{text}", text=text, record=record)
 
     def logged_in(self, record: SessionRecord) -> None:
@@ -99,10 +101,21 @@ class LogMeter:
         )
 
 
+def _field(text: str | None) -> str:
+    """A value that ends at a blank: what a client may have had a say in writes no field and no line."""
+    text = str(text)
+    # The usual case, in half the time.
+    if text.isprintable() and " " not in text:
+        return text
+    return printable(text).replace(" ", "\\x20")
+
+
 def _who(record: SessionRecord, user: str | None, mechanism: str | None) -> str:
-    # repr: a name chosen by a stranger must not be able to write a line of its own.
     channel = record.channel
     tls = channel.tls.version if channel.tls is not None else "none"
     # And what one claims can be 12,288 octets long (RFC 5034 section 4).
     claimed = user[:NAME] if user is not None else None
-    return f"session={record.number} rip={channel.host} user={claimed!r} mechanism={mechanism} tls={tls}"
+    return (
+        f"session={record.number} rip={_field(channel.host)} user={claimed!r}"
+        f" mechanism={_field(mechanism)} tls={tls}"
+    )

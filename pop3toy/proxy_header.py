@@ -64,6 +64,9 @@ def _version_1(octets: bytes) -> Header | None:
     if family not in _TEXTS or len(fields) != 4:
         raise BadHeader("the line of the PROXY header is malformed")
     parse, kind = _TEXTS[family]
+    if b"%" in line:
+        # Python reads a scope-id of whatever octets behind an IPv6 address; the header has none.
+        raise BadHeader("an address in the PROXY header is malformed")
     try:
         hosts = [str(parse(field.decode("ascii"))) for field in fields[:2]]
     except ValueError:

@@ -12,22 +12,30 @@ whole: it may be a password typed at the wrong moment.
 
 from __future__ import annotations
 
+import re
 import select
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import TextIO
+from typing import Any, TextIO
 
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from . import limits
-from .commands import Command, Malformed, Response, name_alone
+from .commands import Command, Malformed, Public, Response, mechanism_alone, name_alone
 from .interfaces import ITranscript
+from .printable import encodable, printable
 
 __all__ = ["MemoryTranscript", "WriterTranscript", "shown"]
 
+log = Logger()
+
 _MASK = "****"
+#: A reply that is a SASL challenge (RFC 5034 section 4, RFC 4954 section 4).  With what SCRAM says
+#: there, passwords can be tried out by whoever reads it.
+_CHALLENGE = re.compile(rb"\A(\+ |334 )[^\r\n]+")
 
 
 def _printable(data: bytes, cut: int = 0) -> str:
@@ -35,12 +43,8 @@ def _printable(data: bytes, cut: int = 0) -> str:
 
     :param cut: how many octets of the line are missing already.
     """
-    text = data.decode("utf-8", "backslashreplace")
-    if not text.isprintable():
-        # A tab stays: folded header lines begin with one.
-        text = "".join(
-            c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text
-        )
+    # A tab stays: folded header lines begin with one.
+    text = printable(data.decode("utf-8", "backslashreplace"), keep="\t")
     if len(text) > limits.TRANSCRIPT_COLUMNS:
         rest = len(text) - limits.TRANSCRIPT_COLUMNS + cut
         text = f"{text[: limits.TRANSCRIPT_COLUMNS]} ... ({rest} more)"
@@ -60,23 +64,28 @@ def shown(line: bytes, parsed: object, *, masked: bool) -> str:
         return "*" if parsed.line == b"*" else _MASK
     if isinstance(parsed, Malformed):
         return f"{parsed.keyword or ''} {_MASK}".lstrip() + f" ({len(line)} octets, {parsed.reason})"
+    if isinstance(parsed, Public):
+        return _printable(parsed.text)
     if isinstance(parsed, Command):
-        if parsed.keyword == "USER":
-            alone = name_alone(_argument(parsed, 0))
-            return _printable(line) if alone == parsed.args[0] else f"USER {_printable(alone)}"
-        if parsed.keyword == "PASS":
-            return f"PASS {_MASK}"
-        if parsed.keyword == "APOP":
-            return f"APOP {_printable(name_alone(_argument(parsed, 0)))} {_MASK}"
-        if parsed.keyword == "AUTH" and len(parsed.args) > 1:
-            return f"AUTH {_printable(_argument(parsed, 0))} {_MASK}"
-        return _printable(line)
+        if not parsed.args or all(isinstance(argument, int) for argument in parsed.args):
+            return _printable(line)
+        rest = _PUBLIC.get(parsed.keyword, _nothing)(parsed.args)
+        # As it came, where that says the same.
+        as_it_came = line[len(parsed.keyword) :].strip(b" ") == rest
+        return _printable(line) if as_it_came else f"{parsed.keyword} {_printable(rest)}"
     return _MASK
 
 
-def _argument(command: Command, index: int) -> bytes:
-    argument = command.args[index]
-    return argument if isinstance(argument, bytes) else b"%d" % argument
+def _nothing(args: tuple[Any, ...]) -> bytes:
+    return _MASK.encode("ascii")
+
+
+#: What may be shown of the arguments that are no numbers; of those of other commands nothing is.
+_PUBLIC: dict[str, Callable[[tuple[Any, ...]], bytes]] = {
+    "APOP": lambda args: name_alone(args[0]) + b" ****",
+    "AUTH": lambda args: mechanism_alone(b" ".join(args)),
+    "USER": lambda args: name_alone(args[0]),
+}
 
 
 def _pieces(lines: Iterable[str]) -> Iterator[str]:
@@ -133,6 +142,8 @@ class _Transcript:
 
     def sent(self, number: int, data: bytes, last: bool) -> None:
         """See :class:`ITranscript`."""
+        if self.masked and (number, "S") not in self._unfinished:
+            data = _CHALLENGE.sub(rb"\1****", data)
         self._many(number, "S", data, last)
 
     def message(self, number: int, data: bytes, last: bool) -> None:
@@ -176,7 +187,8 @@ class _Transcript:
 
     def note(self, number: int, text: str) -> None:
         """See :class:`ITranscript`."""
-        self._write(f"[{number}] -- {text}")
+        # An address can be what a proxy's client made of it.
+        self._write(f"[{number}] -- {printable(text)}")
 
     def closed(self, number: int, why: str) -> None:
         """See :class:`ITranscript`."""
@@ -218,6 +230,8 @@ class WriterTranscript(_Transcript):
         self._lines: deque[str] = deque()
         self._lost = 0
         self._stopping = False
+        # Nothing is written any more.
+        self._over = False
         self._something = threading.Condition()
         self._thread: threading.Thread | None = None
 
@@ -240,6 +254,8 @@ class WriterTranscript(_Transcript):
 
     def _write(self, line: str) -> None:
         with self._something:
+            if self._over:
+                return
             if len(self._lines) >= limits.TRANSCRIPT_BACKLOG:
                 self._lost += 1
                 return
@@ -251,10 +267,20 @@ class WriterTranscript(_Transcript):
 
     def _run(self) -> None:
         try:
-            stream = self._open_stream()
-        except OSError as error:
-            sys.__stderr__ and print(f"pop3toy: no transcript: {error.strerror}", file=sys.__stderr__)
-            return
+            self._write_all(self._open_stream())
+        except Exception as error:
+            # The terminal is gone, or the disk is full; the server is not.
+            why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            log.error("the conversation is not written down any more: {why}", why=why)
+        with self._something:
+            self._over = True
+            self._lines.clear()
+
+    def _write_all(self, stream: TextIO) -> None:
+        """Write until there is nothing more.
+
+        :raises OSError: or ValueError, if it cannot be written.
+        """
         while True:
             with self._something:
                 while not self._lines and not self._stopping:
@@ -266,13 +292,10 @@ class WriterTranscript(_Transcript):
                 batch.append(f"-- {lost} lines lost, the reader of this transcript is too slow")
             if not batch:
                 return
-            try:
-                for piece in _pieces(batch):
-                    stream.write(piece)
-                    stream.flush()
-            except (OSError, ValueError):
-                # The terminal is gone; the server is not.
-                return
+            for piece in _pieces(batch):
+                # A terminal of another alphabet: mail is written in all of them.
+                stream.write(encodable(piece, stream.encoding))
+                stream.flush()
 
     def stop(self, patience: float = 1.0) -> None:
         """Write what is left; waits at most ``patience`` seconds for a slow reader."""

@@ -12,12 +12,14 @@ from typing import NamedTuple
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from pop3toy.installation import install_hint
+
 try:
     from click.testing import CliRunner
 
     from pop3toy.cli.group import pop3toy, run
 except ImportError:
-    raise SkipTest("click is not installed: pip install 'pop3toy[cli]'") from None
+    raise SkipTest(f"click is not installed: {install_hint('cli')}") from None
 
 __all__ = ["MESSAGE", "CliRunner", "CommandTests", "Outcome", "pop3toy", "run"]
 

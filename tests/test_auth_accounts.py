@@ -24,6 +24,7 @@ from pop3toy.auth.sources import IAccountSource
 from pop3toy.auth.success_cache import SuccessCache
 from pop3toy.auth.workers import Workers
 from pop3toy.errors import StoreTrouble
+from pop3toy.installation import install_hint
 from pop3toy.interfaces import Channel
 from pop3toy.threads import WorkerThreads
 
@@ -423,7 +424,7 @@ class RereadTests(AccountsCase):
         self.write(b"ann:{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=1$vafWpc9FFTS8G9E$WIwHJ4p7jWzAcI5XNVjg\n")
         with patch.dict(sys.modules, {"argon2": None}), self.assertRaises(MissingLibrary) as caught:
             self.checker()
-        self.assertIn("pip install 'pop3toy[accounts]'", str(caught.exception))
+        self.assertIn(install_hint("accounts"), str(caught.exception))
         self.assertIn("line 1", str(caught.exception))
 
     def test_exposed(self) -> None:

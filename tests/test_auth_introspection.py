@@ -21,6 +21,7 @@ from pop3toy.auth.introspection import Introspection, treq_client
 from pop3toy.auth.oauth import ITokenChecker
 from pop3toy.auth.schemes import MissingLibrary
 from pop3toy.errors import StoreTrouble
+from pop3toy.installation import install_hint
 
 NOW = 1_800_000_000.0
 
@@ -97,7 +98,7 @@ class QuestionTests(IntrospectionCase):
         """Without treq there is a word on what to install."""
         with patch.dict(sys.modules, {"treq.client": None}), self.assertRaises(MissingLibrary) as caught:
             treq_client(self.clock)
-        self.assertIn("pop3toy[oauth]", str(caught.exception))
+        self.assertIn(install_hint("oauth"), str(caught.exception))
 
 
 class AnswerTests(IntrospectionCase):

@@ -21,6 +21,7 @@ from pop3toy.cli.mbox import with_line_feeds
 from pop3toy.delivery import limits
 from pop3toy.delivery.quota import parse_quota, quota_of
 from pop3toy.errors import StoreTrouble
+from pop3toy.installation import install_hint
 from tests.cli_world import MESSAGE, CliRunner, CommandTests, Outcome, pop3toy, run
 from tests.test_message_start import BOM, DATED, HEADER, STARTS
 
@@ -370,6 +371,23 @@ class DeliverTests(CommandTests):
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"", b""))
         self.assertEqual(self.files()[0].read_bytes(), MESSAGE)
 
+    def test_terminal_of_another_alphabet(self) -> None:
+        """Subjects with characters that the terminal has not are listed, with these escaped."""
+        subject = "Subject: =?utf-8?q?=C3=BC_=E2=82=AC?=\nFrom: a@example.org\n\nx\n"
+        self.deliver(subject.encode(), "ann", "--create")
+        command = [sys.executable, "-c", "from pop3toy.cli import main; main()"]
+        for encoding, shown in (
+            ("iso-8859-1", "ü \\u20ac"),
+            ("iso-8859-15", "ü €"),
+            ("koi8-r", "\\xfc \\u20ac"),
+        ):
+            done = subprocess.run(
+                [*command, "mailbox", "list", "-m", self.pattern, "ann"], capture_output=True, check=False,
+                env={**os.environ, "PYTHONPATH": os.getcwd(), "PYTHONIOENCODING": encoding},
+            )  # fmt: skip
+            self.assertEqual((done.returncode, done.stderr), (0, b""))
+            self.assertIn(f"a@example.org: {shown}", done.stdout.decode(encoding))
+
     def test_without_click(self) -> None:
         """Without click there is one line that says what to install."""
         hidden = "import sys; sys.modules['click'] = None; from pop3toy.cli import main; main()"
@@ -378,7 +396,7 @@ class DeliverTests(CommandTests):
             env={**os.environ, "PYTHONPATH": os.getcwd()},
         )  # fmt: skip
         self.assertEqual(done.returncode, os.EX_UNAVAILABLE)
-        self.assertEqual(done.stderr, "pop3toy: the command line needs click: pip install 'pop3toy[cli]'\n")
+        self.assertEqual(done.stderr, f"pop3toy: the command line needs click: {install_hint('cli')}\n")
         done = subprocess.run(
             [sys.executable, "-c", hidden, "deliver", "ann"], capture_output=True, text=True, check=False,
             env={**os.environ, "PYTHONPATH": os.getcwd()},

@@ -122,6 +122,10 @@ class HeaderTests(SynchronousTestCase):
             b"PROXY TCP4 192.0.2.7 abc_reason=AUTH 1 2\r\n",
             b"PROXY TCP4 2001:db8::1 192.0.2.8 1 2\r\n",
             b"PROXY TCP6 192.0.2.7 2001:db8::1 1 2\r\n",
+            # Python would take any octets for the scope-id of an address.
+            b"PROXY TCP6 fe80::1%x\x1b[31m\nAUTH 2001:db8::1 1 2\r\n",
+            b"PROXY TCP6 fe80::1%eth0 2001:db8::1 1 2\r\n",
+            b"PROXY TCP6 2001:db8::1 fe80::1%\t 1 2\r\n",
             b"PROXY TCP4 192.0.2.7 192.0.2.8 1 65536\r\n",
             b"PROXY TCP4 192.0.2.7 192.0.2.8 -1 2\r\n",
             b"PROXY TCP4 " + b"1" * 200,

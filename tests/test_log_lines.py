@@ -200,6 +200,30 @@ class ObserverTests(SynchronousTestCase):
         )
         self.assertTrue(out.getvalue().endswith(" [a] x\n"))
 
+    def test_quiet_start(self) -> None:
+        """Where that is wanted, what others say while the server starts is left out, but for warnings."""
+        path = Path(self.mktemp())
+        starting = True
+        application = Application("pop3toy")
+        OrderedService(
+            lambda one: set_observer(one, {"nodaemon": True, "logfile": str(path)}, starting=lambda: starting)
+        ).setServiceParent(application)
+        observer: Any = application.getComponent(ILogObserver)
+
+        def say(text: str, **more: Any) -> None:
+            observer(
+                {"log_format": "{text}", "text": text, "log_time": 1.5, "log_level": LogLevel.info, **more}
+            )
+
+        say("one", log_namespace="twisted.application")
+        say("two", log_system="-", log_namespace="log_legacy")
+        say("three", log_namespace="twisted.x", log_level=LogLevel.warn)
+        say("four", log_namespace="pop3toy.tap")
+        starting = False
+        say("five", log_namespace="twisted.application")
+        said = [line.rpartition(" ")[2] for line in path.read_text().splitlines()]
+        self.assertEqual(said, ["three", "four", "five"])
+
     def test_others_are_left_alone(self) -> None:
         """``--logger`` and ``--syslog`` are twistd's business."""
         self.assertIsNone(self.observer(logger=object()))

@@ -49,7 +49,8 @@ class LogMeterTests(SynchronousTestCase):
 
     def test_names_forge_nothing(self) -> None:
         """A name that a stranger chose writes no line of its own, no field of its own format, no escape."""
-        self.meter.login_failed(self.record(), "x\nlogin\trip={rip}\x1b[2J'\tuser='root", "USER", "AUTH")
+        claimed = "x{rip}'\u2028\u202e\x9b2J\nlogin\x1b[2J'\tuser='root"
+        self.meter.login_failed(self.record(), claimed, "USER", "AUTH")
         line = self.line()
         self.assertEqual(len(line.splitlines()), 1)
         self.assertTrue(line.isprintable())

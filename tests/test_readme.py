@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from pop3toy.installation import install_hint
+
 from .realserver import DEADLINE, RealServer, environment, twistd, wait_until
 from .strictclient import StrictClient
 
@@ -307,7 +309,7 @@ class LinkTests(SynchronousTestCase):
         try:
             from docutils.core import publish_doctree
         except ImportError:
-            raise SkipTest("docutils is not installed (pip install 'pop3toy[dev]')") from None
+            raise SkipTest(f"docutils is not installed ({install_hint('test')})") from None
         for page in self._pages():
             complaints = Path(self.mktemp())
             with complaints.open("w", encoding="utf-8") as stream:

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3toy.auth.admin import add_user
 from pop3toy.self_signed import self_signed
 from tests.mailserver import LOOPBACK, port_for
-from tests.realserver import RealServer, wait_until
+from tests.realserver import RealServer, maildir_options, wait_until
 from tests.test_smtp_real import without_trace
 
 TEXT = b"Subject: caught\r\n\r\nin the trap\r\n"
@@ -47,6 +47,58 @@ class ToyTests(SynchronousTestCase):
             ):  # fmt: skip
                 # Python 3.13 writes MAIL in capitals.
                 wait_until(lambda line=line: line.lower() in server.words.lower(), line)  # type: ignore[misc]
+
+
+class FirstWordsTests(SynchronousTestCase):
+    """What somebody sees who has just started the server."""
+
+    def test_toy(self) -> None:
+        """The toy says where it listens and what to type next, and Twisted says nothing before that."""
+        with RealServer() as server:
+            wait_until(lambda: "next, " in server.log, "the line with the next step")
+            first, second = server.log.splitlines()
+            self.assertTrue(
+                first.endswith(f"(user `user`, password `pass`) on 127.0.0.1:{server.port}"), first
+            )
+            self.assertTrue(
+                second.endswith(
+                    f" next, in another terminal, type telnet 127.0.0.1 {server.port}"
+                    " and then USER user, PASS pass, LIST, RETR 1, QUIT; Ctrl-C here ends the server"
+                ),
+                second,
+            )
+            self.assertTrue(server.terminate(), "Twisted's last words are there")
+
+    def test_toy_with_accounts(self) -> None:
+        """A password that somebody has chosen is not written."""
+        with RealServer("--user=ann:hunter2", "--interface=0.0.0.0") as server:
+            wait_until(lambda: "next, " in server.log, "the line with the next step")
+            self.assertIn(
+                f"type telnet 127.0.0.1 {server.port} and then USER ann, PASS ..., LIST", server.log
+            )
+            self.assertNotIn("hunter2", server.log)
+
+    def test_unix_socket(self) -> None:
+        """On a Unix socket it is netcat."""
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            RealServer(f"--listen=unix:{folder}/s", "--listen=tcp:0:interface=127.0.0.1") as server,
+        ):
+            wait_until(lambda: "next, " in server.log, "the line with the next step")
+            self.assertIn(f"type nc -CU {folder}/s and then USER user, PASS pass", server.log)
+            self.assertEqual(server.log.count("next, "), 1)
+
+    def test_no_telnet(self) -> None:
+        """Where telnet does not get through, nobody is told to try it."""
+        with RealServer("--listen=haproxy:tcp:0:interface=127.0.0.1") as server:
+            self.assertNotIn("next, ", server.log)
+
+    def test_real_mail(self) -> None:
+        """A server of real mail has Twisted's lines in its log, and no advice."""
+        with tempfile.TemporaryDirectory() as folder, RealServer(*maildir_options(Path(folder))) as server:
+            self.assertIn("starting up.", server.log)
+            self.assertIn("reactor class: ", server.log)
+            self.assertNotIn("next, ", server.log)
 
 
 class UnixSocketTests(SynchronousTestCase):

@@ -6,10 +6,12 @@ import io
 import os
 import stat
 import threading
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -19,6 +21,8 @@ from pop3toy.interfaces import Challenge, ITranscript
 from pop3toy.transcript import MemoryTranscript, WriterTranscript, shown
 
 from .pop3_world import FakeAuthenticator, ScriptedMailbox, connect
+from .realserver import RealServer, wait_until
+from .strictclient import StrictClient
 
 DIGEST = b"c4c9334bac560ecc979e58001b3e22fb"
 
@@ -362,6 +366,89 @@ class WriterTests(SynchronousTestCase):
         self.assertLessEqual(len(tape._lines), limits.TRANSCRIPT_BACKLOG)
         tape.stop()
 
+    def test_another_alphabet(self) -> None:
+        """Characters that a terminal has not are escaped, and the conversation goes on behind them."""
+        for encoding, text in (
+            ("iso-8859-1", "J\xfcrgen: 5 \\u20ac, \\u017c, \\U0001f600"),
+            ("ascii", "J\\xfcrgen: 5 \\u20ac, \\u017c, \\U0001f600"),
+            ("cp1252", "J\xfcrgen: 5 \u20ac, \\u017c, \\U0001f600"),
+            ("utf-8", "J\xfcrgen: 5 \u20ac, \u017c, \U0001f600"),
+        ):
+            octets = io.BytesIO()
+            stream = io.TextIOWrapper(octets, encoding)
+            tape = WriterTranscript(lambda stream=stream: stream)  # type: ignore[misc]
+            tape.sent(1, "J\xfcrgen: 5 \u20ac, \u017c, \U0001f600\r\n".encode(), True)
+            tape.note(1, "next")
+            tape.stop(patience=60.0)
+            self.assertEqual(octets.getvalue().decode(encoding), f"[1] S: {text}\n[1] -- next\n")
+
+    def test_cannot_be_written(self) -> None:
+        """What cannot be opened, or written any more, is told once in the log, and costs no memory then."""
+
+        class Full(io.StringIO):
+            def flush(self) -> None:
+                raise OSError(28, "No space left on device")
+
+        def missing() -> Any:
+            raise FileNotFoundError(2, "No such file or directory")
+
+        gone = io.StringIO()
+        gone.close()
+        for open_stream, why in (
+            (Full, "No space left on device"),
+            (missing, "No such file or directory"),
+            (lambda: gone, "I/O operation on closed file"),
+        ):
+            with capturedLogs() as events:
+                tape = WriterTranscript(open_stream)
+                tape.note(0, "first")
+                assert tape._thread is not None
+                tape._thread.join()
+                for number in range(3):
+                    tape.note(number, "x")
+                tape.stop()
+            self.assertEqual(
+                [formatEvent(event) for event in events],
+                [f"the conversation is not written down any more: {why}"],
+            )
+            self.assertEqual(len(tape._lines), 0)
+
+    def test_the_thread_ends(self) -> None:
+        """When it is stopped, the thread that waits for lines ends at once."""
+
+        class Waits(threading.Condition):
+            waiting = threading.Event()
+
+            def wait(self, timeout: float | None = None) -> bool:
+                self.waiting.set()
+                return super().wait(timeout)
+
+        tape = WriterTranscript(io.StringIO)
+        tape._something = Waits()
+        tape.note(1, "x")
+        thread = tape._thread
+        assert thread is not None
+        Waits.waiting.wait()
+        tape.stop(patience=10.0)
+        self.assertFalse(thread.is_alive())
+
     def test_interface(self) -> None:
         """It is what the factory asks for."""
         verifyObject(ITranscript, WriterTranscript(io.StringIO))
+
+
+class TerminalTests(SynchronousTestCase):
+    """The server as a user starts it, on a terminal of another alphabet."""
+
+    def test_euro(self) -> None:
+        """A message with a euro sign stops nothing: the conversation is shown to its end."""
+        message = Path(self.mktemp()).absolute()
+        message.write_bytes("Subject: x\n\n5 \u20ac for J\xfcrgen\n".encode())
+        launcher = ("env", "PYTHONIOENCODING=iso-8859-1")
+        with RealServer("--message", str(message), launcher=launcher) as server:
+            with StrictClient(server.port) as client:
+                client.login(b"user", b"pass")
+                client.retr(1)
+                client.quit()
+            wait_until(lambda: "-- closed (quit)" in server.words, "the end of the conversation")
+            self.assertIn("S: 5 \\u20ac for J\ufffdrgen\n", server.words)

@@ -23,6 +23,7 @@ from zope.interface import implementer
 
 from ..clock import steady
 from ..errors import StoreTrouble
+from ..installation import install_hint
 from ..interfaces import MaybeDeferred
 from .oauth import ITokenChecker
 from .schemes import MissingLibrary
@@ -48,7 +49,7 @@ def treq_client(reactor: Any) -> HTTPClient:
     try:
         from treq.client import HTTPClient as TreqClient
     except ImportError:
-        raise MissingLibrary("asking about tokens needs treq: pip install 'pop3toy[oauth]'") from None
+        raise MissingLibrary(f"asking about tokens needs treq: {install_hint('oauth')}") from None
     from twisted.web.client import Agent, HTTPConnectionPool, _HTTP11ClientFactory
 
     class Quiet(_HTTP11ClientFactory):
@@ -166,7 +167,7 @@ class Introspection:
         return user
 
     def _expiry(self, answer: dict[str, Any]) -> float:
-        """Until which time of day the answer counts; 0 if it says none, such as NaN, which Python's JSON knows."""
+        """Until which time of day the answer counts; 0 for NaN, which JSON has in Python, and its like."""
         expires = answer.get("exp", self._wall() + self._remembered)
         try:
             if not isinstance(expires, int | float) or not math.isfinite(expires):

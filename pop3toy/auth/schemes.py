@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from ..installation import install_hint
 from .verifier import ITERATIONS, Verifier, derive
 
 __all__ = ["MADE", "MissingLibrary", "StoredPassword", "make", "parse"]
@@ -145,9 +146,7 @@ def _library(name: str) -> Any:
         return import_module(name)
     except ImportError:
         package = {"argon2": "argon2-cffi", _LIBPASS: "libpass"}.get(name, name)
-        raise MissingLibrary(
-            f"this password scheme needs {package}: pip install 'pop3toy[accounts]'"
-        ) from None
+        raise MissingLibrary(f"this password scheme needs {package}: {install_hint('accounts')}") from None
 
 
 def _hasher() -> Any:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import sys
 
+from ..installation import install_hint
+
 __all__ = ["main"]
 
 
@@ -17,7 +19,7 @@ def main() -> None:
     try:
         import click  # noqa: F401
     except ImportError:
-        print("pop3toy: the command line needs click: pip install 'pop3toy[cli]'", file=sys.stderr)
+        print(f"pop3toy: the command line needs click: {install_hint('cli')}", file=sys.stderr)
         # A mail server keeps what is to be delivered until click is there.
         sys.exit(os.EX_TEMPFAIL if "deliver" in sys.argv[1:2] else os.EX_UNAVAILABLE)
     from .group import run

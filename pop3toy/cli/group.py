@@ -6,7 +6,9 @@ What each command does is in ``user``, ``deliver``, ``mailbox`` and
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 from collections.abc import Sequence
 
 import click
@@ -73,6 +75,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     :param arguments: the process's own if not given.
     :return: the exit status: 0, or one of sysexits.h, which mail servers know.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Mail is written in all alphabets; what the terminal has not is shown escaped.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         result = pop3toy.main(args=arguments, prog_name="pop3toy", standalone_mode=False)
     except click.UsageError as error:

@@ -14,10 +14,11 @@ from typing import Final
 from twisted.internet.interfaces import IReactorTime
 
 from ..clock import steady
-from ..commands import Command, Malformed
+from ..commands import Malformed, Public, mechanism_alone, name_alone
 from ..interfaces import Gatekeeper, IDelivery, ITranscript
 from . import limits
 from .connection import Connection
+from .envelope import path_alone
 from .recipients import Recipients
 
 __all__ = ["Dialogue", "Settings"]
@@ -31,6 +32,34 @@ _NOT_IMPLEMENTED: Final = frozenset(
 )
 #: RFC 5321 section 4.1.1: 501 if something stands behind them.
 _ALONE: Final = frozenset((b"DATA", b"QUIT", b"RSET", b"STARTTLS"))
+#: RFC 5321 section 4.1.3; one of IPv6 has colons.
+_ADDRESS_LITERAL: Final = re.compile(rb"\[[0-9A-Za-z.:]*\](?=\s|$)")
+
+
+def _host_alone(rest: bytes) -> bytes:
+    literal = _ADDRESS_LITERAL.match(rest)
+    if literal is None:
+        return name_alone(rest)
+    return literal[0] + (b" ****" if rest[literal.end() :].strip() else b"")
+
+
+#: What may be shown of what stands behind a verb.  Of all other verbs nothing is: passwords
+#: are typed everywhere, and too early.
+_PUBLIC: Final[dict[bytes, Callable[[bytes], bytes]]] = {
+    b"AUTH": mechanism_alone,
+    b"EHLO": _host_alone,
+    b"HELO": _host_alone,
+    b"LHLO": _host_alone,
+    b"MAIL": path_alone,
+    b"RCPT": path_alone,
+    b"VRFY": name_alone,
+}
+
+
+def _public(verb: bytes, argument: bytes) -> Public:
+    """What a transcript that hides secrets shows of a command."""
+    shown = _PUBLIC.get(verb, lambda _: b"****")(argument) if argument else b""
+    return Public(b"%b %b" % (verb, shown) if shown else verb)
 
 
 @dataclass(frozen=True)
@@ -115,7 +144,8 @@ class Dialogue(Connection):
             else:
                 self.error(500, "5.5.2", "command not understood; HELP lists them")
             return
-        self.heard(line, Command(verb.decode("ascii"), tuple(rest.split(b" ", 1))))
+        if self.transcript is not None:
+            self.heard(line, _public(verb, argument))
         self.line_was_crlf = crlf
         if argument and verb in _ALONE:
             self.error(501, "5.5.4", f"{verb.decode('ascii')} takes no argument")

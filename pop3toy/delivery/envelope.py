@@ -22,6 +22,7 @@ __all__ = [
     "ip_literal",
     "mail_from",
     "parse_address",
+    "path_alone",
     "rcpt_to",
 ]
 
@@ -75,6 +76,8 @@ _ARGUMENT = re.compile(
     r"(?:\s+(?P<parameters>.*))?",
     re.DOTALL,
 )
+# RFC 1870, 6152, 6531: the parameters that hold a number or nothing.
+_PUBLIC_PARAMETER = re.compile(r"SIZE=[0-9]{1,20}|BODY=(?:7BIT|8BITMIME)|SMTPUTF8", re.IGNORECASE)
 
 
 def parse_address(text: str) -> Address:
@@ -160,6 +163,21 @@ def rcpt_to(argument: bytes, *, utf8: bool) -> Address:
         raise BadEnvelope(555, "5.5.4", "RCPT parameter not recognized")
     _allowed(address, utf8)
     return address
+
+
+def path_alone(argument: bytes) -> bytes:
+    """What a transcript may show of what follows MAIL or RCPT.
+
+    Paths, and parameters that are known and hold no secret; everything else may be one.
+    """
+    keyword, colon, rest = argument.partition(b":")
+    match = _ARGUMENT.fullmatch(rest.decode("utf-8", "replace"))
+    if keyword.upper() not in (b"FROM", b"TO") or not colon or match is None:
+        return b"****"
+    words = (match["parameters"] or "").split()
+    shown = [word if _PUBLIC_PARAMETER.fullmatch(word) else "****" for word in words]
+    path = match.string[: match.start("parameters")] if words else match.string
+    return b"%b:%b" % (keyword, " ".join([path.rstrip(), *shown]).encode())
 
 
 def _parsed(argument: bytes, keyword: bytes, enhanced: str) -> tuple[Address | None, Mapping[str, str]]:

@@ -57,7 +57,7 @@ def quota_of(
         try:
             return default if text is None else parse_quota(text)
         except ValueError as error:
-            raise StoreTrouble(detail=f"the account of {user}: {error}") from None
+            raise StoreTrouble(detail=f"the account of {user!r}: {error}") from None
 
     def quota(user: str) -> MaybeDeferred[int | None]:
         account = find(user)

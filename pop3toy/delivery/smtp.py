@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from ..channel import channel_of
 from ..errors import NoSuchMailbox, StoreTrouble
 from ..interfaces import Incoming, MaybeDeferred
+from ..printable import printable
 from . import trace
 from .connection import Connection
 from .dialogue import Dialogue, Settings
@@ -275,7 +276,7 @@ class SMTPServer(Dialogue):
                 ident=message.ident,
                 octets=message.text.octets,
                 sender=message.transaction.sender.address and message.transaction.sender.address.written,
-                users=", ".join(reached),
+                users=printable(", ".join(reached)),
             )
             self.prove_useful()
         self.message_done(message, results)

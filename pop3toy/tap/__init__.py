@@ -6,15 +6,17 @@ with workers is put together by ``supervised``, and each worker by ``as_worker``
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IService
+from twisted.internet.address import UNIXAddress
 from twisted.logger import Logger
 
 from ..channel import is_loopback
@@ -77,13 +79,17 @@ def assemble(options: Options, reactor: Any, premises: Premises) -> OrderedServi
     Its parts are started in the order in which they are added here, and
     stopped in the other.
     """
-    server = OrderedService(partial(set_observer, twistd=options.twistd, turns=premises.turns))
+    toy = options.maildirs is None
+    # Newcomers have two lines to read, and they are not Twisted's.
+    starting = _until_it_runs(reactor) if toy else None
+    server = OrderedService(
+        partial(set_observer, twistd=options.twistd, turns=premises.turns, starting=starting)
+    )
     ProcessTuning().setServiceParent(server)
     StopSignals(reactor).setServiceParent(server)
     if premises.turns is not None:
         premises.turns.setServiceParent(server)
     ports = Ports(options, premises.listening, server)
-    toy = options.maildirs is None
     accounts = dict(options["user"])
     if toy and not accounts:
         accounts = {hello.USER: hello.PASSWORD}
@@ -107,7 +113,10 @@ def assemble(options: Options, reactor: Any, premises: Premises) -> OrderedServi
     hint = f" (user `{hello.USER}`, password `{hello.PASSWORD}`)" if toy and not options["user"] else ""
     _warn_of_nobody(options, tls)
     plain = [ports.described("listen", one) for one in options["listen"]] or [ports.tcp(options["port"])]
-    ports.listen(plain, factory, f"POP3{hint}")
+    # With telnet nobody gets through TLS, or past the header of a proxy.
+    talkable = not options["listen"] or options["listen"][0].startswith(("tcp:", "tcp6:", "unix:"))
+    next_step = partial(_next_step, options, accounts) if toy and talkable else None
+    ports.listen(plain, factory, f"POP3{hint}", next_step=next_step)
     encrypted = [ports.described("tls-listen", one) for one in options["tls-listen"]]
     if options["tls-port"] is not None:
         encrypted.append(ports.tcp(options["tls-port"]))
@@ -130,6 +139,27 @@ def assemble(options: Options, reactor: Any, premises: Premises) -> OrderedServi
             tls=tls,
         )
     return server
+
+
+def _next_step(options: Options, accounts: dict[str, str], address: Any) -> str:
+    """What somebody who has just started the toy may type, and what ends it."""
+    if isinstance(address, UNIXAddress):
+        client = f"nc -CU {os.fsdecode(address.name or b'')}"
+    else:
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
+        client = f"telnet {host} {address.port}"
+    user, password = next(iter(accounts.items()))
+    known = password if not options["user"] else "..."
+    end = "; Ctrl-C here ends the server" if options.twistd.get("nodaemon") else ""
+    typed = f"USER {user}, PASS {known}, LIST, RETR 1, QUIT"
+    return f"next, in another terminal, type {client} and then {typed}{end}"
+
+
+def _until_it_runs(reactor: Any) -> Callable[[], bool]:
+    """True as long as the reactor has not begun to run."""
+    begun: list[bool] = []
+    reactor.callWhenRunning(begun.append, True)
+    return lambda: not begun
 
 
 def _warn_of_nobody(options: Options, tls: Any) -> None:

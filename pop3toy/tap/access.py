@@ -23,6 +23,7 @@ from ..auth.realm import MailboxRealm
 from ..auth.schemes import MissingLibrary
 from ..auth.strcred import of_auth_option
 from ..auth.workers import Workers
+from ..installation import install_hint
 from ..interfaces import IMailStore
 from ..options import Options
 from ..threads import WorkerThreads
@@ -187,7 +188,7 @@ def server_tls(options: Options) -> ServerTLS | None:
         from ..certificates import ServerTLS
         from ..self_signed import self_signed
     except ImportError:
-        refuse_to_start("TLS needs more than is installed: pip install 'pop3toy[tls]'")
+        refuse_to_start(f"TLS needs more than is installed: {install_hint('tls')}")
     data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
     kept = os.path.join(data, "pop3toy")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from twisted.application.service import MultiService
@@ -12,6 +13,7 @@ from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, s
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.logger import Logger
 
+from ..installation import install_hint
 from ..options import Options
 from ..proxied import ProxiedEndpoint
 from ..service import CannotStart, ListeningService
@@ -61,11 +63,13 @@ class Ports:
         what: str,
         *,
         tls: Any = None,
+        next_step: Callable[[Any], str] | None = None,
     ) -> None:
         """Listen when the server starts; when it stops, let the sessions of the factory end.
 
         :param factory: of the protocol; with a ``drain``.
         :param what: what is spoken there, for the log.
+        :param next_step: says what people may do next, given the address of a port; said of the first.
         :param tls: a context factory, for TLS from the first octet on (RFC 8314 section 3).
         """
         listening: IProtocolFactory = factory
@@ -73,6 +77,8 @@ class Ports:
             from twisted.protocols.tls import TLSMemoryBIOFactory
 
             listening = TLSMemoryBIOFactory(tls, False, factory)
+
+        steps = [next_step] if next_step is not None else []
 
         def ready(name: str, port: IListeningPort) -> None:
             if self._inherits:
@@ -84,6 +90,8 @@ class Ports:
             self._reactor.callWhenRunning(
                 log.info, "pop3toy listens for {what} on {name}", what=what, name=name
             )
+            if steps:
+                self._reactor.callWhenRunning(log.info, "{text}", text=steps.pop()(port.getHost()))
 
         def failed(why: CannotStart) -> None:
             if self._inherits:
@@ -132,7 +140,7 @@ def _misread(description: str, error: Exception) -> str:
     """What is wrong with an endpoint's description; endpoint parsers raise whatever comes to them."""
     kind, colon, _ = description.partition(":")
     if isinstance(error, ImportError):
-        return "this endpoint needs more than is installed: pip install 'pop3toy[tls]'"
+        return f"this endpoint needs more than is installed: {install_hint('tls')}"
     if kind == "systemd":
         return (
             "systemd has handed over no such socket; it does for a service that it starts with a .socket unit"
