@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
 
 from ..commands import Command, Malformed
 from ..interfaces import Gatekeeper, IDelivery, ITranscript
@@ -90,6 +92,12 @@ class Dialogue(Connection):
             b"STARTTLS": self.do_STARTTLS,
             b"VRFY": self.do_VRFY,
         }
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """It is over."""
+        super().connectionLost(reason)
+        # They know this object.
+        self.commands = {}
 
     def reset(self) -> None:
         """Forget the message that was begun (RFC 5321 section 4.1.1.5)."""
