@@ -100,9 +100,12 @@ def assemble(options: Options, reactor: Any, premises: Premises) -> OrderedServi
     )
     hint = f" (user `{hello.USER}`, password `{hello.PASSWORD}`)" if toy and not options["user"] else ""
     _warn_of_nobody(options, tls)
-    plain = [ports.described("listen", one) for one in options["listen"]] or [ports.tcp(options["port"])]
+    crowd = premises.readers
+    plain = [ports.described("listen", one, crowd) for one in options["listen"]] or [
+        ports.tcp(options["port"])
+    ]
     ports.listen(plain, factory, f"POP3{hint}")
-    encrypted = [ports.described("tls-listen", one) for one in options["tls-listen"]]
+    encrypted = [ports.described("tls-listen", one, crowd) for one in options["tls-listen"]]
     if options["tls-port"] is not None:
         encrypted.append(ports.tcp(options["tls-port"]))
     if encrypted:
