@@ -30,6 +30,7 @@ from .certificate_files import (
     look,
     read_files,
 )
+from .half_close import HalfCloseableConnection
 
 __all__ = ["GivenTLS", "ServerTLS"]
 
@@ -68,7 +69,7 @@ class GivenTLS:
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """See Twisted: the server's side of one new connection."""
-        return SSL.Connection(self._default, None)
+        return HalfCloseableConnection(self._default, tlsProtocol)
 
     def use(self, material: Material) -> None:
         """From now on these.

@@ -15,13 +15,18 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet import tcp, unix
+from twisted.internet.error import ConnectionAborted
 from twisted.internet.main import CONNECTION_DONE
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 
-__all__ = ["close", "unsent", "writer_of"]
+from .channel import speaks_tls
+
+__all__ = ["abort", "close", "forget_tls", "pause_until_sent", "takes_octets", "unsent", "writer_of"]
 
 _PLAIN = (tcp.Server, unix.Server)
 
@@ -34,7 +39,7 @@ def writer_of(transport: Any) -> Callable[[bytes], None]:
     """
     write: Callable[[bytes], None] = transport.write
     if not _known(transport):
-        return write
+        return _tls_writer(transport) if speaks_tls(transport) else write
     send = transport.getHandle().send
 
     def write_at_once(data: bytes) -> None:
@@ -52,6 +57,26 @@ def writer_of(transport: Any) -> Callable[[bytes], None]:
             write(data[sent:])
 
     return write_at_once
+
+
+def _tls_writer(transport: Any) -> Callable[[bytes], None]:
+    """Encrypts at once.
+
+    Twisted keeps small writes back until the reactor's next turn; what the peer's
+    ``close_notify`` overtakes meanwhile is lost, and nobody is told.
+    """
+    from twisted.protocols.tls import TLSMemoryBIOProtocol
+
+    layer = transport
+    while layer is not None:
+        # After startTLS the transport's protocol is the one that speaks TLS.
+        for tls in (layer, getattr(layer, "protocol", None)):
+            if isinstance(tls, TLSMemoryBIOProtocol):
+                return partial(TLSMemoryBIOProtocol.write, tls)
+        # Past a wrapper that only passes things on, and no other.
+        layer = layer.transport if getattr(type(layer), "write", None) is ProtocolWrapper.write else None
+    write: Callable[[bytes], None] = transport.write
+    return write
 
 
 def close(transport: Any, last: bytes = b"") -> bool:
@@ -76,7 +101,7 @@ def close(transport: Any, last: bytes = b"") -> bool:
             transport.connectionLost(_DONE)
             return True
     if last:
-        transport.write(last)
+        writer_of(transport)(last)
     transport.loseConnection()
     return False
 
@@ -101,9 +126,75 @@ def unsent(transport: Any) -> int | None:
     Looked at twice, it tells a client that reads slowly from one that does not
     read at all.  Under TLS it counts what is encrypted already.
     """
-    while transport is not None and not hasattr(transport, "dataBuffer"):
-        transport = getattr(transport, "transport", None)
-    if transport is None:
+    lowest = _lowest(transport)
+    if not hasattr(lowest, "dataBuffer"):
         return None
-    octets: int = len(transport.dataBuffer) - transport.offset
-    return octets + sum(map(len, getattr(transport, "_tempDataBuffer", ())))
+    octets: int = len(lowest.dataBuffer) - lowest.offset
+    return octets + sum(map(len, getattr(lowest, "_tempDataBuffer", ())))
+
+
+def pause_until_sent(transport: Any) -> bool:
+    """If anything is not sent, pause the producer until all is, however little it is.
+
+    :return: whether it was paused; not if all is sent, or the transport cannot tell.
+    """
+    lowest = _lowest(transport)
+    if not unsent(lowest) or not hasattr(lowest, "producerPaused"):
+        return False
+    producer = lowest.producer
+    if producer is None:
+        return False
+    # What the transport itself does when more than its ``bufferSize`` waits.
+    lowest.producerPaused = True
+    producer.pauseProducing()
+    return True
+
+
+def takes_octets(transport: Any) -> bool:
+    """Whether what is written now will be sent.
+
+    Not if somebody has closed the transport, or a layer beneath: Twisted's TLS does so at
+    the peer's ``close_notify``, and what is written then vanishes.
+    """
+    while transport is not None:
+        if getattr(transport, "disconnecting", False):
+            return False
+        transport = getattr(transport, "transport", None)
+    return True
+
+
+def abort(transport: Any) -> None:
+    """End a connection now; what is not sent will not be.
+
+    ``abortConnection`` is TCP's and TLS's (``ITCPTransport``); standard input and output have none.
+    """
+    if hasattr(transport, "abortConnection"):
+        transport.abortConnection()
+    elif hasattr(transport, "connectionLost") and not getattr(transport, "disconnected", False):
+        transport.connectionLost(Failure(ConnectionAborted()))
+    else:
+        transport.loseConnection()
+
+
+def forget_tls(transport: Any) -> None:
+    """Break the cycles that Twisted's TLS makes, when the connection is lost.
+
+    All that belongs to it, 50 kB, would stay until the garbage collector comes.
+    """
+    if not speaks_tls(transport):
+        return
+    forget = getattr(transport.getHandle(), "forget", None)
+    if forget is not None:
+        forget()
+    # After startTLS it has methods of the layer that it belongs to.
+    lowest = _lowest(transport)
+    for name in ("getHandle", "getPeerCertificate"):
+        vars(lowest).pop(name, None)
+
+
+def _lowest(transport: Any) -> Any:
+    """What is beneath all layers (TLS, a proxy's header), and has the buffer."""
+    # The halves of Twisted's StandardIO are transports of their own.
+    while beneath := getattr(transport, "transport", None) or getattr(transport, "_writer", None):
+        transport = beneath
+    return transport

@@ -66,7 +66,7 @@ class POP3Factory(ServerFactory):
         self.turns = turns
         self._numbers = numbers if numbers is not None else itertools.count(1)
         self._connections: dict[POP3Protocol, None] = {}
-        self._when_empty: Deferred[None] | None = None
+        self._when_empty: list[Deferred[None]] = []
         self._stop_at = 0.0
         #: The server is stopping; whoever comes now, by a port that is still open, is turned away.
         self.draining = False
@@ -87,9 +87,13 @@ class POP3Factory(ServerFactory):
     def disconnected(self, protocol: POP3Protocol) -> None:
         """A protocol has lost its transport."""
         self._connections.pop(protocol, None)
-        if not self._connections and self._when_empty is not None:
-            when_empty, self._when_empty = self._when_empty, None
-            when_empty.callback(None)
+        self._tell_if_empty()
+
+    def _tell_if_empty(self) -> None:
+        if not self._connections:
+            when_empty, self._when_empty = self._when_empty, []
+            for waiting in when_empty:
+                waiting.callback(None)
 
     def drain(self) -> Deferred[None]:
         """Let the sessions end, for a bounded time (``limits.SHUTDOWN_GRACE``).
@@ -99,11 +103,13 @@ class POP3Factory(ServerFactory):
 
         :return: a Deferred that fires when no connection is left.
         """
-        self.draining = True
         done: Deferred[None] = Deferred()
-        self._when_empty = done
-        self._stop_at = self.clock.seconds() + limits.SHUTDOWN_GRACE
-        self._drain_on()
+        self._when_empty.append(done)
+        if not self.draining:
+            self.draining = True
+            self._stop_at = self.clock.seconds() + limits.SHUTDOWN_GRACE
+        if len(self._when_empty) == 1:
+            self._drain_on()
         return done
 
     def _drain_on(self) -> None:
@@ -112,10 +118,6 @@ class POP3Factory(ServerFactory):
             idle = not protocol.logged_in or protocol.silence() >= limits.SHUTDOWN_SILENCE
             if late or (idle and not protocol.ending):
                 protocol.hang_up("shutdown")
-        if self._when_empty is None:
-            return
-        if not self._connections:
-            when_empty, self._when_empty = self._when_empty, None
-            when_empty.callback(None)
-        else:
+        self._tell_if_empty()
+        if self._when_empty:
             self.clock.callLater(limits.SHUTDOWN_SILENCE / 4, self._drain_on)

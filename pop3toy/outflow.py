@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from . import limits
-from .direct import writer_of
+from .direct import pause_until_sent, takes_octets, writer_of
 from .errors import Refusal
-from .interfaces import ITranscript, SessionRecord, is_deferred
+from .interfaces import ITranscript, MaybeDeferred, SessionRecord, is_deferred
 from .wire import Stream
 
 __all__ = ["Outflow"]
@@ -34,11 +35,18 @@ class Owner(Protocol):
     def outflow_ready(self) -> None:
         """The next line may be answered."""
 
+    def outflow_lost(self) -> None:
+        """The transport takes nothing any more."""
+
     def outflow_broke(self, why: Failure, began: bool) -> None:
         """A stream failed; ``began`` if some of it is out already."""
 
     def bug(self, why: Failure) -> None:
         """Something failed that should not."""
+
+
+def _nowhere(data: bytes) -> None:
+    """Where octets go when the connection is lost."""
 
 
 class _Gone:
@@ -50,7 +58,7 @@ class _Gone:
     def outflow_full(self) -> None:
         """Nothing waits."""
 
-    outflow_ready = outflow_full
+    outflow_ready = outflow_lost = outflow_full
 
     def outflow_broke(self, why: Failure, began: bool) -> None:
         """Nothing was going out."""
@@ -76,6 +84,7 @@ class Outflow:
         self._record = record
         self._clock = clock
         self._tape = tape
+        self._transport: Any = None
         self._write: Callable[[bytes], None]
         self._gathered: list[bytes] = []
         self._gathered_octets = 0
@@ -87,6 +96,7 @@ class Outflow:
         # one that sent CAPA 10,000 times kept everybody waiting for 0.2 s, again and again.
         self._rest: IDelayedCall | None = None
         self._until_rest: int = limits.TURN
+        self._until_sent: Deferred[bool] | None = None
         #: The transport has enough to send.
         self.choked = False
         #: When octets went out last, in the clock's seconds.
@@ -96,6 +106,11 @@ class Outflow:
     def streaming(self) -> bool:
         """Whether a reply is out in part."""
         return self._stream is not None
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits for the client to take what was said; see :meth:`handed_over`."""
+        return self._until_sent is not None
 
     @property
     def full(self) -> bool:
@@ -109,6 +124,7 @@ class Outflow:
 
     def rewire(self, transport: Any) -> None:
         """Look at the transport again, which has changed its nature (TLS)."""
+        self._transport = transport
         self._write = writer_of(transport)
 
     # -- replies ---------------------------------------------------------------------
@@ -143,6 +159,24 @@ class Outflow:
         self.moved = self._clock.seconds()
         return data
 
+    def handed_over(self) -> MaybeDeferred[bool]:
+        """Whether the kernel has all that was said; false if the connection ended before.
+
+        A Deferred while something waits in the transport.
+        """
+        self.flush()
+        if not takes_octets(self._transport):
+            return False
+        if not (self.choked or pause_until_sent(self._transport)):
+            return True
+        self._until_sent = Deferred()
+        return self._until_sent
+
+    def _tell_handed_over(self, yes: bool) -> None:
+        waiting, self._until_sent = self._until_sent, None
+        if waiting is not None:
+            waiting.callback(yes)
+
     def _rested(self) -> None:
         self._rest = None
         self._until_rest = limits.TURN
@@ -161,12 +195,14 @@ class Outflow:
         self.stop()
 
     def abandon(self) -> None:
-        """The connection is lost: forget everything, the owner included."""
+        """The connection is lost: forget everything, owner and transport included, which know this object."""
         self._owner = _Gone(self._record)
+        self._transport, self._write = None, _nowhere
         if self._rest is not None:
             self._rest.cancel()
             self._rest = None
         self.drop()
+        self._tell_handed_over(False)
 
     def stop(self) -> None:
         """Let go of the stream; what was gathered can still leave."""
@@ -213,6 +249,9 @@ class Outflow:
             self._pump_on()
 
     def _pump_on(self) -> None:
+        if not takes_octets(self._transport):
+            self._owner.outflow_lost()
+            return
         if self._stream is not None and not self.choked:
             self._pump()
         if self._stream is None:
@@ -239,6 +278,7 @@ class Outflow:
         """The transport has sent what it had: go on with the body or the next line."""
         self.choked = False
         self.moved = self._clock.seconds()
+        self._tell_handed_over(takes_octets(self._transport))
         if not self._pulling:
             self._pump_on()
 

@@ -25,7 +25,7 @@ from zope.interface import implementer
 
 from . import limits
 from .channel import channel_of, peer_name, prepare
-from .direct import close, unsent
+from .direct import abort, close, forget_tls, takes_octets, unsent
 from .errors import Refusal, StoreTrouble
 from .interfaces import Channel, SessionRecord, Visit, is_deferred
 from .outflow import Outflow
@@ -65,10 +65,14 @@ class POP3Protocol(LineReceiver):
         self._clock = factory.clock
         self._record = SessionRecord(number, Channel("unknown", local=False))
         self._tape = factory.transcript
-        self.session = Session(
-            factory.authenticator, self._record, factory.meter, offer_stls=factory.tls_context is not None
-        )
         self._outflow = Outflow(self, self._record, self._clock, self._tape)
+        self.session = Session(
+            factory.authenticator,
+            self._record,
+            factory.meter,
+            offer_stls=factory.tls_context is not None,
+            handed_over=self._outflow.handed_over,
+        )
         self._pending_input = 0
         self._reading_paused = False
         self._waiting = False
@@ -96,6 +100,8 @@ class POP3Protocol(LineReceiver):
         self._handshaking = self._record.channel.tls is not None
         self._if_it_lasts = prepare(transport)
         self._outflow.attach(transport)
+        if self.session.offer_stls:
+            self.session.offer_stls = interfaces.ITLSTransport.providedBy(transport)
         self.factory.connected(self)
         if self._tape is not None:
             self._tape.opened(self._record.number, peer_name(transport))
@@ -147,14 +153,20 @@ class POP3Protocol(LineReceiver):
         # once, and the garbage collector, which took 7 % of a login, has nothing to do.
         self._visit = None
         self._if_it_lasts = None
+        if self._handshaking or record.channel.tls is not None:
+            forget_tls(self.transport)
 
     def readConnectionLost(self) -> None:
         """The client will send no more (``printf ... | nc -N``): answer what it has sent, then close."""
         self._end_of_input = True
+        # Over TLS something could still come; it would count for nothing.
+        self._transport().pauseProducing()
         self._close_if_all_is_said()
 
     def writeConnectionLost(self) -> None:
-        """Never happens: this side never closes just its half."""
+        """The client reads no more, as only a pipe can tell: nothing more is carried out."""
+        self._outflow.choked = True
+        self.hang_up("dropped")
 
     def hang_up(self, how: str) -> None:
         """End the connection without a word (RFC 1939 section 3, on autologout)."""
@@ -164,13 +176,14 @@ class POP3Protocol(LineReceiver):
         if self._outflow.choked or self._closing:
             # It does not read; there is no waiting for it.
             self._closing = self.paused = True
-            self._transport().abortConnection()
+            abort(self._transport())
         else:
             self._close()
 
     def silence(self) -> float:
         """Seconds since the last octet either way; 0 while the server itself is busy."""
-        busy = self._waiting or (self._outflow.streaming and not self._outflow.choked)
+        outflow = self._outflow
+        busy = (self._waiting and not outflow.awaited) or (outflow.streaming and not outflow.choked)
         # What is answered after the end is answered to nobody.
         if busy and self.session.state is not State.CLOSED:
             return 0.0
@@ -311,7 +324,7 @@ class POP3Protocol(LineReceiver):
 
     def _answered(self, reply: Reply) -> None:
         self._waiting = False
-        if self._closing:
+        if self._is_over():
             # Too late; but a body that was opened must be closed.
             encoded = encode(reply)
             if not isinstance(encoded, bytes):
@@ -344,7 +357,7 @@ class POP3Protocol(LineReceiver):
     def _go_on(self) -> None:
         """Take up the lines again that had to wait."""
         outflow = self._outflow
-        self.paused = self._waiting or outflow.full or self._closing
+        self.paused = self._is_over() or self._waiting or outflow.full
         if self.paused:
             outflow.flush()
             return
@@ -360,7 +373,8 @@ class POP3Protocol(LineReceiver):
             self._pending_input = 0
             if self._reading_paused:
                 self._reading_paused = False
-                self._transport().resumeProducing()
+                if not self._end_of_input:
+                    self._transport().resumeProducing()
         outflow.flush()
         self._close_if_all_is_said()
 
@@ -372,6 +386,21 @@ class POP3Protocol(LineReceiver):
         """There is room again."""
         if not self._closing and not self._waiting:
             self._go_on()
+
+    def outflow_lost(self) -> None:
+        """Nothing that is said now arrives."""
+        self._is_over()
+
+    def _is_over(self) -> bool:
+        """Whether nothing more is carried out, because the answer could not be sent.
+
+        A transport that was closed by others does not tell: a TLS layer may have taken the
+        peer's ``close_notify`` for the end of both directions.
+        """
+        if not self._closing and not takes_octets(self._transport()):
+            self._outflow.drop()
+            self._close()
+        return self._closing
 
     def outflow_broke(self, why: Failure, began: bool) -> None:
         """A store failed in the middle of a reply.

@@ -14,6 +14,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IDelayedCall,
+    IHalfCloseableProtocol,
     IListeningPort,
     IProtocol,
     IProtocolFactory,
@@ -28,6 +29,9 @@ from zope.interface import directlyProvides, implementer, providedBy
 
 from .channel import peer_name
 from .clock import steady
+from .direct import abort
+from .errors import Refusal
+from .interfaces import Gatekeeper, Visit
 from .proxy_header import BadHeader, Header, parse_header
 
 __all__ = ["PATIENCE", "ProxiedEndpoint"]
@@ -38,6 +42,7 @@ log = Logger()
 PATIENCE = 10.0
 
 
+@implementer(IHalfCloseableProtocol)
 class _Proxied(ProtocolWrapper):
     """One connection from the proxy: a transport for the protocol behind it."""
 
@@ -49,6 +54,7 @@ class _Proxied(ProtocolWrapper):
         self._begin = b""
         self._header: Header | None = None
         self._timer: IDelayedCall | None = None
+        self._visit: Visit | None = None
 
     def makeConnection(self, transport: Any) -> None:
         """Wait for the header, but not for ever."""
@@ -57,10 +63,29 @@ class _Proxied(ProtocolWrapper):
         Protocol.makeConnection(self, transport)
         self.factory.registerProtocol(self)
         self._timer = self.factory.clock.callLater(PATIENCE, self._too_late)
+        if self.factory.gatekeeper is not None:
+            try:
+                # The proxy stands for many: no limit by address holds for it, as for a Unix socket.
+                self._visit = self.factory.gatekeeper.arrive("unix", self.let_go)
+            except Refusal as why:
+                self._send_away(why.text)
+
+    @property
+    def header_is_there(self) -> bool:
+        """Whether the protocol behind knows of the connection."""
+        return self._header is not None
+
+    def let_go(self) -> None:
+        """End the connection: the header did not come in time, or nobody waits for it any more."""
+        abort(self.transport)
 
     def _too_late(self) -> None:
         self._timer = None
-        self.abortConnection()
+        self.let_go()
+
+    def _send_away(self, why: str) -> None:
+        log.warn("{proxy} is sent away: {why}", proxy=peer_name(self.transport), why=why)
+        self.loseConnection()
 
     def dataReceived(self, data: bytes) -> None:
         """The header, and then whatever is behind it."""
@@ -71,14 +96,13 @@ class _Proxied(ProtocolWrapper):
             try:
                 self._header = parse_header(self._begin)
             except BadHeader as why:
-                log.warn("{proxy} is sent away: {why}", proxy=peer_name(self.transport), why=str(why))
-                self.loseConnection()
+                self._send_away(str(why))
             if self._header is not None:
                 self._go_on(self._header.rest)
 
     def _go_on(self, rest: bytes) -> None:
         self._begin = b""
-        self._stop_timer()
+        self._waited_for()
         # A transport as far as the one below is one.
         transport: Any = self
         self.wrappedProtocol.makeConnection(transport)
@@ -97,25 +121,46 @@ class _Proxied(ProtocolWrapper):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone."""
-        self._stop_timer()
+        self._waited_for()
         if self._header is not None:
             super().connectionLost(reason)
         else:
             self.factory.unregisterProtocol(self)
 
-    def _stop_timer(self) -> None:
+    def readConnectionLost(self) -> None:
+        """The client sends no more; whoever cannot go on so, as TLS, is ended as by TCP."""
+        if self._header is not None and IHalfCloseableProtocol.providedBy(self.wrappedProtocol):
+            IHalfCloseableProtocol(self.wrappedProtocol).readConnectionLost()
+        else:
+            self.let_go()
+
+    def writeConnectionLost(self) -> None:
+        """Never happens: no socket tells."""
+
+    def _waited_for(self) -> None:
+        """The header is there, or will not come."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._visit is not None:
+            self._visit.left()
+            self._visit = None
 
 
 class _ProxiedFactory(WrappingFactory[_Proxied]):
     protocol = _Proxied
     noisy = False
 
-    def __init__(self, factory: IProtocolFactory, clock: IReactorTime) -> None:
+    def __init__(self, factory: IProtocolFactory, clock: IReactorTime, gatekeeper: Gatekeeper | None) -> None:
         super().__init__(factory)
         self.clock = clock
+        self.gatekeeper = gatekeeper
+
+    def stopFactory(self) -> None:
+        """Nobody listens any more: who has not said whom he speaks for is not waited for."""
+        for connection in list(self.protocols):
+            if not connection.header_is_there:
+                connection.let_go()
 
 
 @implementer(IStreamServerEndpoint)
@@ -127,15 +172,19 @@ class ProxiedEndpoint:
 
     :param endpoint: where the proxy connects.
     :param clock: for the patience with which the header is waited for.
+    :param gatekeeper: counts the connections whose header has not come; ``None`` lets all in.
     """
 
-    def __init__(self, endpoint: IStreamServerEndpoint, clock: IReactorTime) -> None:
+    def __init__(
+        self, endpoint: IStreamServerEndpoint, clock: IReactorTime, gatekeeper: Gatekeeper | None = None
+    ) -> None:
         self._endpoint = endpoint
         self._clock: IReactorTime = steady(clock)
+        self._gatekeeper = gatekeeper
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """See ``IStreamServerEndpoint``."""
         listening: Deferred[IListeningPort] = self._endpoint.listen(
-            _ProxiedFactory(protocolFactory, self._clock)
+            _ProxiedFactory(protocolFactory, self._clock, self._gatekeeper)
         )
         return listening

@@ -70,10 +70,18 @@ class Session:
     :param record: what is written down about this session, kept up to date.
     :param meter: is told of logins.
     :param offer_stls: whether TLS can be started on this connection.
+    :param handed_over: asks the writer whether the kernel has all that was said; false if the
+        connection takes nothing any more.
     """
 
     def __init__(
-        self, authenticator: Authenticator, record: SessionRecord, meter: IMeter, *, offer_stls: bool = False
+        self,
+        authenticator: Authenticator,
+        record: SessionRecord,
+        meter: IMeter,
+        *,
+        offer_stls: bool = False,
+        handed_over: Callable[[], MaybeDeferred[bool]] = lambda: True,
     ) -> None:
         self.authenticator: Authenticator = authenticator
         self.record = record
@@ -91,6 +99,9 @@ class Session:
         #: Who is in, and the maildrop, in TRANSACTION.
         self.login: Login | None = None
         self.maildrop = _NOTHING
+        self.handed_over: Callable[[], MaybeDeferred[bool]] = handed_over
+        #: Whether a message was asked for in this session.
+        self.fetched = False
         self.failed_logins = 0
         self._bad_in_a_row = 0
         # Whom the last failed authentication was about, for the log.

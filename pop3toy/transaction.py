@@ -51,6 +51,7 @@ def retr(session: Session, command: Command) -> MaybeDeferred[Reply]:
 
 def _whole(session: Session, octets: int, body: MessageBody) -> Reply:
     session.record.retrieved += 1
+    session.fetched = True
     return Message(f"{octets} octets", body)
 
 
@@ -60,6 +61,7 @@ def top(session: Session, command: Command) -> MaybeDeferred[Reply]:
     entry = session.maildrop.entry(number)
 
     def reply(body: MessageBody) -> Reply:
+        session.fetched = True
         return Message("top of message follows", body, lines)
 
     body = _mailbox(session).read(entry.uid)
@@ -94,10 +96,23 @@ def quit_(session: Session, command: Command) -> MaybeDeferred[Reply]:
     RFC 1939 section 6: on an error "the POP3 server [...] in no case may
     remove any messages not marked as deleted".  The lock is given back before
     the answer leaves, so that the client's next session finds it free.
+
+    A client may send RETR, DELE and QUIT at once.  So what was fetched is with the kernel
+    before anything is removed; if the connection ends before, nothing is.
     """
     doomed = session.maildrop.doomed()
     if not doomed:
         return Status(True, "bye", after=session.farewell("quit"))
+    handed_over = session.handed_over() if session.fetched else True
+    if is_deferred(handed_over):
+        return handed_over.addCallback(lambda yes: _update(session, doomed, yes))
+    return _update(session, doomed, handed_over)
+
+
+def _update(session: Session, doomed: list[bytes], handed_over: bool) -> MaybeDeferred[Reply]:
+    if not handed_over or session.login is None:
+        trouble = "what was fetched did not reach you, nothing was removed"
+        return Status(False, trouble, "SYS/TEMP", session.farewell(session.record.ended))
     session.begin_update()
     try:
         removal = _mailbox(session).remove(doomed)

@@ -62,7 +62,7 @@ class FakeSocket:
         self._keep = keep
         self.protocol: POP3Protocol | None = None
         self.producer: Any = None
-        self.producer_paused = False
+        self.producerPaused = False
         self.reading = True
         self.connected = True
         self.disconnecting = False
@@ -98,8 +98,8 @@ class FakeSocket:
         if self._keep:
             self.got += data
         if not self.unsent:
-            if self.producer is not None and self.producer_paused:
-                self.producer_paused = False
+            if self.producer is not None and self.producerPaused:
+                self.producerPaused = False
                 self.producer.resumeProducing()
             elif self.disconnecting:
                 self.vanish(ConnectionDone())
@@ -140,7 +140,7 @@ class FakeSocket:
         self.unsent += data
         self.most_unsent = max(self.most_unsent, len(self.unsent))
         if self.producer is not None and len(self.unsent) > self.bufferSize:
-            self.producer_paused = True
+            self.producerPaused = True
             self.producer.pauseProducing()
 
     def writeSequence(self, pieces: Iterable[bytes]) -> None:

@@ -272,7 +272,7 @@ class RoomTests(SynchronousTestCase):
 
     def test_delivery(self) -> None:
         """Delivery knows no POP3: of the river just what a transcript masks by, and base64."""
-        self.allow("delivery", "channel", "clock", "commands", "threads", "wire")
+        self.allow("delivery", "channel", "clock", "commands", "direct", "threads", "wire")
         for name in modules():
             if within(name, "delivery"):
                 taken = {one.name for one in imports(name) if one.room in RIVER}

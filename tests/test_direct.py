@@ -10,15 +10,16 @@ from typing import Any
 from twisted.internet import tcp
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.error import ConnectionDone
-from twisted.internet.protocol import Protocol
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy import POP3Factory, limits
 from pop3toy.auth.crowd import Crowd, CrowdLimits
-from pop3toy.direct import close, unsent, writer_of
+from pop3toy.direct import close, pause_until_sent, takes_octets, unsent, writer_of
 
 from .pop3_world import CountingMeter, FakeAuthenticator, ScriptedMailbox
 
@@ -37,6 +38,22 @@ class _Reactor:
             self.writers.remove(writer)
 
     addReader = removeReader = lambda self, reader: None
+
+
+class _Producer:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def pauseProducing(self) -> None:
+        self.told.append("pause")
+
+    def resumeProducing(self) -> None:
+        self.told.append("resume")
+
+    def stopProducing(self) -> None:
+        """Nothing is made."""
 
 
 class DirectTests(SynchronousTestCase):
@@ -118,6 +135,33 @@ class DirectTests(SynchronousTestCase):
                 pass
         self.assertEqual(bytes(got), big + b"end")
 
+    def test_paused_until_sent(self) -> None:
+        """While an octet waits, a producer is paused that asked for it, and resumed when all is sent."""
+        producer = _Producer()
+        self.transport.registerProducer(producer, True)
+        self.assertFalse(pause_until_sent(self.transport))
+        self.transport.write(b"x")
+        self.assertEqual(producer.told, [])
+        self.assertTrue(pause_until_sent(self.transport))
+        self.assertEqual(producer.told, ["pause"])
+        self.transport.doWrite()
+        self.assertEqual(producer.told, ["pause", "resume"])
+        self.assertFalse(pause_until_sent(self.transport))
+        self.transport.write(b"y")
+        self.transport.unregisterProducer()
+        self.assertFalse(pause_until_sent(self.transport))
+        self.assertFalse(pause_until_sent(StringTransport()))
+
+    def test_takes_octets(self) -> None:
+        """Not when it, or what is beneath it, was closed."""
+        wrapper = ProtocolWrapper(WrappingFactory(Factory()), Protocol())
+        wrapper.makeConnection(self.transport)
+        self.assertTrue(takes_octets(self.transport))
+        self.assertTrue(takes_octets(wrapper))
+        self.transport.loseConnection()
+        self.assertFalse(takes_octets(self.transport))
+        self.assertFalse(takes_octets(wrapper))
+
     def test_client_gone(self) -> None:
         """An error is left to the reactor, which ends the connection for it."""
         self.client.close()
@@ -171,7 +215,7 @@ class DirectTests(SynchronousTestCase):
 
     def test_twisted_still_buffers_so(self) -> None:
         """Twisted's transports have the buffers that are looked at; without them all is slower, but right."""
-        for name in ("dataBuffer", "_tempDataBuffer", "offset"):
+        for name in ("dataBuffer", "_tempDataBuffer", "offset", "producer", "producerPaused"):
             self.assertTrue(hasattr(FileDescriptor(self.reactor), name), name)
 
 

@@ -11,16 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy.proxied import PATIENCE, ProxiedEndpoint
+from pop3toy import POP3Factory
+from pop3toy.auth.crowd import Crowd, CrowdLimits
+from pop3toy.delivery.factory import lmtp_factory, smtp_factory, submission_factory
+from pop3toy.proxied import PATIENCE, ProxiedEndpoint, _ProxiedFactory
 from pop3toy.proxy_header import BadHeader, Header, parse_header
+from pop3toy.stores.memory import MemoryStore
+from pop3toy.tap.recipients import recipients_of_all
 
 from .corpus import awkward_messages, fill_maildir
+from .pop3_world import FakeAuthenticator, FakeSocket
 from .realserver import RealServer, maildir_options, wait_until
 from .tls_world import Authority, Wire, log_port, trusting
 
@@ -191,6 +198,106 @@ class HeaderTests(SynchronousTestCase):
         self.assertTrue(silent.disconnected)
         self.reactor.advance(3600)
         self.assertFalse(served.disconnected)
+
+    def test_counted(self) -> None:
+        """A connection without a header is one of the strangers, whatever its address, until it has one."""
+        crowd = Crowd(CrowdLimits(connections=3, strangers=3, per_address=1, per_local_address=1))
+        endpoint = serverFromString(self.reactor, "tcp:111:interface=127.0.0.1")
+        factory = Factory.forProtocol(lambda: Speaker(self.made))  # type: ignore[arg-type]
+        self.successResultOf(ProxiedEndpoint(endpoint, self.reactor, crowd).listen(factory))
+        self.wrapper = self.reactor.tcpServers[1][1]
+        silent = [self.connect() for _ in range(3)]
+        self.assertEqual((crowd.connections, crowd.strangers), (3, 3))
+        # The oldest makes room for one more.
+        fourth, late = self.connect()
+        self.assertEqual([transport.disconnected for _, transport in silent], [True, False, False])
+        silent[1][0].dataReceived(v1(STRANGER))
+        self.assertEqual(crowd.strangers, 2)
+        silent[2][0].connectionLost(None)  # type: ignore[arg-type]
+        self.assertEqual(crowd.strangers, 1)
+        self.reactor.advance(PATIENCE)
+        self.assertTrue(late.disconnected)
+        fourth.connectionLost(None)  # type: ignore[arg-type]
+        self.assertEqual((crowd.connections, crowd.strangers), (0, 0))
+        self.assertFalse(silent[1][1].disconnected)
+
+    def test_one_too_many(self) -> None:
+        """Where there is no room, one without a header is sent away at once, and the log says so."""
+        crowd = Crowd(CrowdLimits(connections=1))
+        crowd.arrive("unix", lambda: None).logged_in()
+        endpoint = serverFromString(self.reactor, "tcp:111:interface=127.0.0.1")
+        self.successResultOf(ProxiedEndpoint(endpoint, self.reactor, crowd).listen(Factory()))
+        self.wrapper = self.reactor.tcpServers[1][1]
+        self.wrapper.wrappedFactory.protocol = Protocol
+        with capturedLogs() as events:
+            _, transport = self.connect()
+        self.assertTrue(transport.disconnecting)
+        self.assertEqual(
+            [formatEvent(event) for event in events],
+            ["127.0.0.1:40000 is sent away: too many connections"],
+        )
+
+    def test_stop(self) -> None:
+        """When nobody listens any more, who has sent no header goes at once, others stay."""
+        self.wrapper.doStart()
+        _, silent = self.connect()
+        protocol, served = self.connect()
+        protocol.dataReceived(v1(STRANGER))
+        begun, late = self.connect()
+        begun.dataReceived(v1(STRANGER)[:9])
+        self.wrapper.doStop()
+        self.assertEqual([one.disconnected for one in (silent, served, late)], [True, False, True])
+
+    def test_half_closed(self) -> None:
+        """A protocol that can bear it is told that its input has ended; with others the connection ends."""
+        for begin in (b"", v1(STRANGER)):
+            protocol, transport = self.connect()
+            protocol.dataReceived(begin)
+            IHalfCloseableProtocol(protocol).readConnectionLost()
+            self.assertTrue(transport.disconnected)
+        clock = Clock()
+        authenticator = FakeAuthenticator(later=True)
+        wrapper = _ProxiedFactory(POP3Factory(clock, authenticator), clock, None)
+        socket = FakeSocket(clock)
+        socket.connect(wrapper.buildProtocol(None))  # type: ignore[arg-type]
+        socket.client_sends(v1(STRANGER) + b"USER ann\r\nPASS pass\r\nSTAT\r\n")
+        socket.client_half_closes()
+        authenticator.let_in()
+        self.assertTrue(socket.client_reads_all().endswith(b"+OK 0 0\r\n"))
+        self.assertIsNotNone(socket.lost)
+
+    def test_health_checks(self) -> None:
+        """Connections that never sent a header are forgotten by the factory behind, which can be drained."""
+        clock = Clock()
+        pop3 = POP3Factory(clock, FakeAuthenticator())
+        store = MemoryStore({})
+        recipients = recipients_of_all("ann")
+        for factory in (
+            pop3,
+            smtp_factory(store, recipients, clock),
+            lmtp_factory(store, recipients, clock),
+            submission_factory(store, recipients, clock, FakeAuthenticator()),
+        ):
+            wrapper = _ProxiedFactory(factory, clock, None)
+            wrapper.doStart()
+            sockets = [FakeSocket(clock) for _ in range(20)]
+            for socket in sockets:
+                socket.connect(wrapper.buildProtocol(None))  # type: ignore[arg-type]
+            for socket in sockets[:10]:
+                socket.vanish()
+            # Drained while some wait for their header, which comes then: they are sent away.
+            drained = [factory.drain(), factory.drain()]
+            late = sockets[-1]
+            late.client_sends(v1(STRANGER))
+            self.assertRegex(late.client_reads_all(), rb"\A(-ERR \[SYS/TEMP\]|421 ).*\r\n\Z")
+            drained.append(factory.drain())
+            wrapper.doStop()
+            clock.pump([0.25] * 8)
+            for done in drained:
+                self.successResultOf(done)
+            self.assertTrue(all(socket.lost for socket in sockets))
+            self.assertEqual(wrapper.protocols, {})
+        self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_lost(self) -> None:
         """A connection lost before the header was there leaves no timer; later its protocol is told."""

@@ -19,7 +19,7 @@ from twisted.internet import tcp
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IHalfCloseableProtocol, IListeningPort, IReadDescriptor
+from twisted.internet.interfaces import IHalfCloseableProtocol, IListeningPort, IReadDescriptor, ITLSTransport
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactor
@@ -859,6 +859,7 @@ class Turns:
         self.crowded = True
 
 
+@implementer(ITLSTransport)
 class SecretTransport(WriteCounter):
     """A transport that begins TLS when told, and knows what was written before."""
 

@@ -524,6 +524,48 @@ class UpdateTests(SessionCase):
         self.assertEqual(self.say(b"QUIT"), Status(True, "bye", after=After.CLOSE))
         self.assertEqual((self.mailbox.removed, self.mailbox.released), ([], 1))
 
+    def test_not_handed_over(self) -> None:
+        """What was fetched and did not leave is not removed, nor is anything else; the lock is free."""
+        for later in (False, True):
+            for fetched in (b"RETR 1", b"TOP 2 0"):
+                answer: Any = Deferred() if later else False
+                self.session.handed_over = lambda answer=answer: answer
+                reply = self.say(fetched, b"DELE 1", b"DELE 2", b"QUIT")
+                if later:
+                    self.assertNoResult(reply)
+                    self.assertEqual(self.mailbox.released, 0)
+                    answer.callback(False)
+                    reply = self.successResultOf(reply)
+                self.assertEqual((reply.ok, reply.code, reply.after), (False, "SYS/TEMP", After.CLOSE))
+                self.assertEqual((self.mailbox.removed, self.mailbox.released), ([], 1))
+                self.assertEqual(self.record.ended, "dropped")
+                self.assertIs(self.session.state, State.CLOSED)
+                self.setUp()
+
+    def test_handed_over(self) -> None:
+        """The removal begins when what was fetched has left; without RETR or TOP it is not asked for."""
+        asked: list[Deferred[bool]] = []
+        self.session.handed_over = lambda: asked.append(Deferred()) or asked[-1]
+        reply = self.say(b"RETR 1", b"DELE 1", b"QUIT")
+        self.assertEqual(self.mailbox.removed, [])
+        asked[0].callback(True)
+        self.assertEqual(self.successResultOf(reply).text, "bye, 1 message removed")
+        self.assertEqual(self.mailbox.removed, [[b"one"]])
+        self.setUp()
+        self.session.handed_over = lambda: asked.append(Deferred()) or asked[-1]
+        self.assertEqual(self.say(b"DELE 1", b"QUIT").text, "bye, 1 message removed")
+        self.assertEqual(len(asked), 1)
+
+    def test_gone_before_it_was_handed_over(self) -> None:
+        """A client that goes while its QUIT waits has removed nothing, whatever is said later."""
+        answer: Deferred[bool] = Deferred()
+        self.session.handed_over = lambda: answer
+        reply = self.say(b"RETR 1", b"DELE 1", b"QUIT")
+        self.session.lost()
+        answer.callback(True)
+        self.assertFalse(self.successResultOf(reply).ok)
+        self.assertEqual((self.mailbox.removed, self.mailbox.released), ([], 1))
+
     def test_the_lock_is_free_before_the_answer(self) -> None:
         """While the removal runs the lock is held; it is free when the answer is there."""
         self.mailbox.removal = removal = Deferred[None]()

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.address import IPv4Address
+from twisted.internet.interfaces import ITLSTransport
 from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import alsoProvides
 
 from pop3toy.auth.admin import add_user
 from pop3toy.auth.guard import Guard
@@ -62,6 +64,8 @@ class TapCase(SynchronousTestCase):
         [factory] = [server[1] for server in self.reactor.tcpServers if server[0] == port]
         protocol = factory.buildProtocol(peer)
         transport = StringTransport(peerAddress=peer, lenient=True)
+        # As a socket's; it is not begun here.
+        alsoProvides(transport, ITLSTransport)
         protocol.makeConnection(transport)
         protocol.dataReceived(b"".join(line + b"\r\n" for line in lines))
         said: bytes = transport.value()

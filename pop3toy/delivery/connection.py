@@ -34,6 +34,7 @@ from zope.interface import implementer
 
 from ..channel import channel_of, peer_name, speaks_tls
 from ..commands import Malformed
+from ..direct import abort, forget_tls, takes_octets
 from ..errors import Refusal
 from ..interfaces import Gatekeeper, ITranscript, Visit
 from . import limits
@@ -84,6 +85,8 @@ class Connection(Replies, TimeoutMixin):
         self._gatekeeper = gatekeeper
         self._visit: Visit | None = None
         self._lost = lost
+        #: Called when it has its transport.
+        self.made: Callable[[Connection], None] | None = None
         # Why nothing is begun: a reply is pending, or replies pile up unread.
         self._busy = False
         self._choked = False
@@ -152,6 +155,10 @@ class Connection(Replies, TimeoutMixin):
         if self.transcript is not None:
             self.transcript.opened(self.number, f"{peer_name(self.transport)}, {self.name}")
         self.transport.registerProducer(self, True)
+        if self.made is not None:
+            self.made(self)
+        if self.closing:
+            return
         if self._gatekeeper is not None:
             try:
                 self._visit = self._gatekeeper.arrive(channel_of(self.transport).host, self.turn_out)
@@ -201,13 +208,17 @@ class Connection(Replies, TimeoutMixin):
         self.setTimeout(None)
         # TLS waits for its producers before it says goodbye.
         self.transport.unregisterProducer()
-        # Whoever closes has to read: the peer's close_notify comes that way.
-        self.transport.resumeProducing()
+        if not self._input_over:
+            # Whoever closes has to read: the peer's close_notify comes that way.
+            self.transport.resumeProducing()
         self.transport.loseConnection()
-        self._linger = self.clock.callLater(limits.LINGER, self.transport.abortConnection)
+        self._linger = self.clock.callLater(limits.LINGER, abort, self.transport)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """It is over: nothing that is not at its end is delivered."""
+        if not self.closing:
+            # What knows this protocol does not know it any more: all is freed at once.
+            self.transport.unregisterProducer()
         self.closing = True
         for call in (self._linger, self._rest):
             if call is not None and call.active():
@@ -219,14 +230,19 @@ class Connection(Replies, TimeoutMixin):
         if self.transcript is not None:
             self.transcript.closed(self.number, self._why)
         self._lost(self)
+        forget_tls(self.transport)
 
     def readConnectionLost(self) -> None:
         """The client will send no more (``printf ... | nc -N``): answer what it has sent, then close."""
         self._input_over = True
+        # Over TLS something could still come; it would count for nothing.
+        self.transport.pauseProducing()
         self._advance()
 
     def writeConnectionLost(self) -> None:
-        """Never happens: this side never closes just its half."""
+        """The client reads no more, as only a pipe can tell: nothing more is carried out."""
+        self.close("dropped")
+        abort(self.transport)
 
     # -- in ----------------------------------------------------------------------------
 
@@ -240,6 +256,11 @@ class Connection(Replies, TimeoutMixin):
     def _advance(self) -> None:
         """Begin what can be begun."""
         if self._advancing:
+            return
+        if not (self.closing or takes_octets(self.transport)):
+            # A TLS layer has taken the client's close_notify for the end of both directions:
+            # what cannot be acknowledged is not carried out.
+            self.close("dropped")
             return
         self._advancing = True
         left = limits.COMMANDS_IN_TURN
@@ -326,7 +347,7 @@ class Connection(Replies, TimeoutMixin):
         """The connection is lost (IPushProducer); ``connectionLost`` says so as well."""
 
     def _read_on(self) -> None:
-        if not (self.closing or self._busy or self._choked or self._rest is not None):
+        if not (self.closing or self._busy or self._choked or self._input_over or self._rest is not None):
             self.transport.resumeProducing()
 
     def prove_useful(self) -> None:

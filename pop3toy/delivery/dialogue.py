@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
 
 from ..clock import steady
 from ..commands import Malformed, Public, mechanism_alone, name_alone
@@ -123,6 +125,12 @@ class Dialogue(Connection):
             b"STARTTLS": self.do_STARTTLS,
             b"VRFY": self.do_VRFY,
         }
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """It is over."""
+        super().connectionLost(reason)
+        # They know this object.
+        self.commands = {}
 
     def reset(self) -> None:
         """Forget the message that was begun (RFC 5321 section 4.1.1.5)."""

@@ -47,30 +47,41 @@ class DeliveryFactory(ServerFactory):
         self._settings = settings
         self._numbers = itertools.count(1) if numbers is None else numbers
         self._open: set[Connection] = set()
-        self._when_empty: Deferred[None] | None = None
+        self._when_empty: list[Deferred[None]] = []
+        self._draining = False
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         """See :class:`twisted.internet.interfaces.IProtocolFactory`."""
         connection = self._make(self._settings, next(self._numbers), self._lost)
-        self._open.add(connection)
+        # Behind a proxy it may never hear of a connection.
+        connection.made = self._made
         return connection
+
+    def _made(self, connection: Connection) -> None:
+        self._open.add(connection)
+        if self._draining:
+            connection.end()
 
     def _lost(self, connection: Connection) -> None:
         self._open.discard(connection)
-        if not self._open and self._when_empty is not None:
-            self._when_empty.callback(None)
+        if not self._open:
+            when_empty, self._when_empty = self._when_empty, []
+            for waiting in when_empty:
+                waiting.callback(None)
 
     def drain(self) -> Deferred[None]:
         """End all connections: what is being made durable is finished and acknowledged.
 
         :return: fires when the last one is gone.
         """
+        self._draining = True
         if not self._open:
             return succeed(None)
-        self._when_empty = Deferred()
+        done: Deferred[None] = Deferred()
+        self._when_empty.append(done)
         for connection in list(self._open):
             connection.end()
-        return self._when_empty
+        return done
 
 
 def smtp_factory(

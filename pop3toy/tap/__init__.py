@@ -112,12 +112,15 @@ def assemble(options: Options, reactor: Any, premises: Premises) -> OrderedServi
     )
     hint = f" (user `{hello.USER}`, password `{hello.PASSWORD}`)" if toy and not options["user"] else ""
     _warn_of_nobody(options, tls)
-    plain = [ports.described("listen", one) for one in options["listen"]] or [ports.tcp(options["port"])]
+    crowd = premises.readers
+    plain = [ports.described("listen", one, crowd) for one in options["listen"]] or [
+        ports.tcp(options["port"])
+    ]
     # With telnet nobody gets through TLS, or past the header of a proxy.
     talkable = not options["listen"] or options["listen"][0].startswith(("tcp:", "tcp6:", "unix:"))
     next_step = partial(_next_step, options, accounts) if toy and talkable else None
     ports.listen(plain, factory, f"POP3{hint}", next_step=next_step)
-    encrypted = [ports.described("tls-listen", one) for one in options["tls-listen"]]
+    encrypted = [ports.described("tls-listen", one, crowd) for one in options["tls-listen"]]
     if options["tls-port"] is not None:
         encrypted.append(ports.tcp(options["tls-port"]))
     if encrypted:

@@ -11,7 +11,7 @@ from ..delivery.factory import lmtp_factory, smtp_factory, submission_factory
 from ..delivery.quota import quota_of
 from ..delivery.recipients import Recipients
 from ..delivery.submission import SenderRealm
-from ..interfaces import IDelivery, ITranscript
+from ..interfaces import Gatekeeper, IDelivery, ITranscript
 from ..meters import LogMeter
 from ..options import Options
 from ..stores.maildir_delivery import MaildirDelivery
@@ -59,12 +59,14 @@ def listen_for_mail(
     if options["max-message-size"] is not None:
         shared["largest_message"] = options["max-message-size"]
 
-    def endpoints(port: str, described: str) -> list[tuple[str, IStreamServerEndpoint]]:
+    def endpoints(
+        port: str, described: str, crowd: Gatekeeper | None = None
+    ) -> list[tuple[str, IStreamServerEndpoint]]:
         found = [ports.tcp(options[port])] if port and options[port] is not None else []
-        return found + [ports.described(described, one) for one in options[described]]
+        return found + [ports.described(described, one, crowd) for one in options[described]]
 
     crowd = premises.bringers
-    if smtp := endpoints("smtp-port", "smtp"):
+    if smtp := endpoints("smtp-port", "smtp", crowd):
         taking = smtp_factory(delivery, recipients, reactor, tls=tls, gatekeeper=crowd, **shared)
         ports.listen(smtp, taking, "SMTP")
     plain, encrypted = options["submission-port"], options["submission-tls-port"]

@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStrea
 from twisted.logger import Logger
 
 from ..installation import install_hint
+from ..interfaces import Gatekeeper
 from ..options import Options
 from ..proxied import ProxiedEndpoint
 from ..service import CannotStart, ListeningService
@@ -108,8 +109,13 @@ class Ports:
             return f"[{host}]:{port}", TCP6ServerEndpoint(self._reactor, port, BACKLOG, host)
         return f"{host}:{port}", TCP4ServerEndpoint(self._reactor, port, BACKLOG, host)
 
-    def described(self, option: str, description: str) -> tuple[str, IStreamServerEndpoint]:
-        """An endpoint from its description; one that cannot be read ends the start."""
+    def described(
+        self, option: str, description: str, gatekeeper: Gatekeeper | None = None
+    ) -> tuple[str, IStreamServerEndpoint]:
+        """An endpoint from its description; one that cannot be read ends the start.
+
+        :param gatekeeper: counts connections of whom a proxy has not told the client's address.
+        """
         # Twisted's own haproxy: would have us greet before the client's address is known.
         kind, _, behind = description.partition(":")
         proxied = kind == "haproxy"
@@ -121,7 +127,7 @@ class Ports:
                 f"--{option} {description}: {_misread(behind if proxied else description, error)}"
             )
         if proxied:
-            endpoint = ProxiedEndpoint(endpoint, self._reactor)
+            endpoint = ProxiedEndpoint(endpoint, self._reactor, gatekeeper)
         return description, endpoint
 
     def _endpoint(self, description: str) -> IStreamServerEndpoint:
