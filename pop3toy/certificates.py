@@ -139,9 +139,10 @@ class GivenTLS:
         if context is not None:
             connection.set_context(context)
 
-    def _select(self, connection: Any, offered: list[bytes]) -> bytes:
+    def _select(self, connection: SSL.Connection, offered: list[bytes]) -> bytes:
         # RFC 7301 section 3.2: no common protocol is a fatal alert.  It keeps a
         # browser that was led here (by the ALPACA attack) from talking on.
+        assert isinstance(connection, _Connection)
         for name in connection.alpn:
             if name in offered:
                 return name

@@ -197,16 +197,19 @@ class POP3Protocol(LineReceiver):
             self._if_it_lasts = None
         if self._closing:
             patience = limits.LINGER
-        elif self.session.exchange is not None:
-            patience = limits.IDLE_WITHIN_AUTH
         elif self.session.state is State.AUTHORIZATION:
-            patience = limits.IDLE_BEFORE_LOGIN
+            # Nobody needs to look anything up for a handshake.
+            knows = self.session.speaks_pop3 and not self._handshaking
+            patience = limits.IDLE_WITHIN_AUTH if knows else limits.IDLE_BEFORE_LOGIN
         else:
             patience = limits.IDLE
         left = patience - self.silence()
-        # A stranger who asks for CAPA now and then is cut as well.
+        # A stranger who asks for CAPA now and then is cut as well, but not who is looking for
+        # the password that he was asked for in time.
         if self.session.state is State.AUTHORIZATION and not self._waiting:
-            left = min(left, limits.STRANGER - (self._clock.seconds() - self._began))
+            asked_in_time = self._outflow.moved - self._began < limits.STRANGER
+            if not (self.session.asks_for_secret and asked_in_time):
+                left = min(left, limits.STRANGER - (self._clock.seconds() - self._began))
         if left <= 0 and self.session.state is not State.AUTHORIZATION and self._still_reads():
             left = limits.LINGER
         if left > 0:

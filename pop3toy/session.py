@@ -36,6 +36,10 @@ __all__ = ["Session", "State"]
 
 log = Logger()
 
+#: PASS comes "immediately after a successful USER command" (RFC 1939 section 7); some
+#: clients ask for CAPA in between.
+_BEHIND_USER = ("PASS", "CAPA")
+
 #: The maildrop of whoever is not in.
 _NOTHING = Maildrop(())
 
@@ -92,6 +96,8 @@ class Session:
         self.login: Login | None = None
         self.maildrop = _NOTHING
         self.failed_logins = 0
+        #: Whether the client has shown that it speaks POP3.
+        self.speaks_pop3 = False
         self._bad_in_a_row = 0
         # Whom the last failed authentication was about, for the log.
         self._claimed = ""
@@ -119,6 +125,8 @@ class Session:
 
     def obey(self, parsed: Parsed) -> MaybeDeferred[Reply]:
         """Carry out one line and answer it.  Never raises, never fails."""
+        if self.user is not None and getattr(parsed, "keyword", None) not in _BEHIND_USER:
+            self.user = None
         try:
             if isinstance(parsed, Command):
                 handler = TABLES[self.state].get(parsed.keyword)
@@ -137,7 +145,13 @@ class Session:
             return answer.addCallbacks(self._went_well, self.refused)
         return self._went_well(answer)
 
+    @property
+    def asks_for_secret(self) -> bool:
+        """Whether USER or AUTH has begun a login, so that a password or the like comes next."""
+        return self.user is not None or self.exchange is not None
+
     def _went_well(self, reply: Reply) -> Reply:
+        self.speaks_pop3 = True
         # A challenge is no success yet: AUTH and "*" for ever is no way to stay.
         if self.exchange is None:
             self._bad_in_a_row = 0
@@ -164,16 +178,18 @@ class Session:
                 text=error.text,
                 detail=error.detail,
             )
-        after = After.GO_ON
+        text, after = error.text, After.GO_ON
         if isinstance(error, BadCommand):
             self._bad_in_a_row += 1
             if self._bad_in_a_row >= self._patience():
-                after = self.farewell("limit")
-        elif isinstance(error, AuthenticationFailed):
+                text, after = f"{text}; too many bad commands, goodbye", self.farewell("limit")
+        else:
+            self.speaks_pop3 = True
+        if isinstance(error, AuthenticationFailed):
             self.failed_logins += 1
             if self.failed_logins >= limits.FAILED_LOGINS:
-                after = self.farewell("limit")
-        return Status(False, error.text, error.code, after)
+                text, after = f"{text}; too many failed logins, goodbye", self.farewell("limit")
+        return Status(False, text, error.code, after)
 
     def not_let_in(self, user: str, mechanism: str, failure: Failure) -> None:
         """An authentication failed; ``user`` is what the client claimed."""

@@ -93,7 +93,13 @@ class SubmissionTests(SynchronousTestCase):
             answers = self.client.say("AUTH PLAIN " + plain("ann", "no"))
             self.assertEqual(answers, ["535 5.7.8 invalid user name or password"])
         answers = self.client.say("AUTH PLAIN " + plain("ann", "no"))
-        self.assertEqual(answers[1], "421 4.7.0 too many failed logins")
+        self.assertEqual(
+            answers,
+            [
+                "535 5.7.8 invalid user name or password; too many failed logins, goodbye",
+                "421 4.7.0 too many failed logins",
+            ],
+        )
         self.assertTrue(self.client.closed)
 
     def test_told(self) -> None:
