@@ -151,7 +151,13 @@ class POP3Protocol(LineReceiver):
     def readConnectionLost(self) -> None:
         """The client will send no more (``printf ... | nc -N``): answer what it has sent, then close."""
         self._end_of_input = True
+        self._see_whether_all_is_begun()
         self._close_if_all_is_said()
+
+    def _see_whether_all_is_begun(self) -> None:
+        """A client that will send no more has no use of a login with nothing behind it."""
+        if self._end_of_input and self._waiting and self.delimiter not in self._buffer:
+            self.session.client_left()
 
     def writeConnectionLost(self) -> None:
         """Never happens: this side never closes just its half."""
@@ -309,6 +315,7 @@ class POP3Protocol(LineReceiver):
             # What was answered before must not wait for what is not.
             self._outflow.flush()
             answer.addCallback(self._answered).addErrback(self.bug)
+            self._see_whether_all_is_begun()
         else:
             self._reply(answer)
 

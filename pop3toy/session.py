@@ -231,6 +231,8 @@ class Session:
     def begin_update(self) -> None:
         """QUIT: from here on the session finishes even if the client goes away."""
         self.state = State.UPDATE
+        if self.login is not None:
+            self.login.ending()
 
     def farewell(self, how: str) -> After:
         """The session ends with the reply that is being made."""
@@ -248,9 +250,12 @@ class Session:
     def _log_out(self, login: Login) -> None:
         """The realm is somebody else's: its mistakes must not keep a session from ending."""
         try:
-            login.logout()
+            leaving = login.logout()
         except Exception:
             self.log_bug(Failure())
+        else:
+            if is_deferred(leaving):
+                leaving.addErrback(self.log_bug)
 
     def restart(self, channel: Channel) -> None:
         """TLS is on: forget all that was learned before (RFC 2595 section 4)."""
@@ -259,12 +264,21 @@ class Session:
         self.offer_stls = False
         self._bad_in_a_row = 0
 
+    def client_left(self) -> None:
+        """The client has gone, or will send nothing more and all that it sent is being carried out."""
+        record = self.record
+        record.client_left = True
+        leaves, record.when_client_leaves = record.when_client_leaves, None
+        if leaves is not None:
+            leaves()
+
     def lost(self) -> None:
         """The connection is gone.  What UPDATE has begun it finishes and then releases."""
         self._gone = True
         if self.exchange is not None:
             self.exchange.cancel()
             self.exchange = None
+        self.client_left()
         if self.state is not State.UPDATE:
             self.release()
             self.state = State.CLOSED

@@ -571,6 +571,17 @@ class UpdateTests(SessionCase):
         self.assertEqual(self.say(b"QUIT"), Status(True, "bye", after=After.CLOSE))
         self.assertEqual((self.mailbox.removed, self.mailbox.released), ([], 1))
 
+    def test_tells_that_it_ends(self) -> None:
+        """Others are told that the session is ending when it enters UPDATE, and not before."""
+        told: list[State] = []
+        assert self.session.login is not None
+        self.session.login = self.session.login._replace(ending=lambda: told.append(self.session.state))
+        self.mailbox.removal = Deferred()
+        self.say(b"DELE 1")
+        self.assertEqual(told, [])
+        self.say(b"QUIT")
+        self.assertEqual(told, [State.UPDATE])
+
     def test_the_lock_is_free_before_the_answer(self) -> None:
         """While the removal runs the lock is held; it is free when the answer is there."""
         self.mailbox.removal = removal = Deferred[None]()
