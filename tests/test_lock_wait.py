@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from twisted.cred.checkers import AllowAnonymousAccess
-from twisted.cred.portal import Portal
+from twisted.cred.portal import IRealm, Portal
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
+from twisted.mail.pop3 import IMailbox as ITwistedMailbox
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from pop3toy import MailboxRealm, POP3Factory, PortalAuthenticator, limits
 from pop3toy.auth.counts import Counts, own_counts
@@ -100,11 +102,13 @@ class QueueTests(QueueCase):
         """Whoever came first is the first, each as soon as the one before has ended."""
         queue = self.queue()
         self.lock.held = True
-        waiting = [self.waits(queue, name) for name in "abcd"]
+        records = [session() for _ in "abcd"]
+        waiting = [self.waits(queue, name, record) for name, record in zip("abcd", records, strict=True)]
         for at in range(4):
             self.free(queue)
             self.assertEqual(self.lock.order, list("abcd"[: at + 1]))
             self.assertEqual(self.successResultOf(waiting[at]), "abcd"[at])
+            self.assertIsNone(records[at].when_client_leaves, "there is nothing to give up any more")
             self.clock.pump([INTERVAL] * 3)
 
     def test_nobody_goes_before(self) -> None:
@@ -145,7 +149,7 @@ class QueueTests(QueueCase):
         queue = self.queue()
 
         def attempt() -> None:
-            raise InUse("locked by the archive")
+            raise InUse(f"locked by session {self.clock.seconds():.0f}")
 
         self.lock.held = True
         first = queue.open("ann", attempt, session())
@@ -154,7 +158,7 @@ class QueueTests(QueueCase):
         self.clock.pump([INTERVAL] * 79)
         self.assertNoResult(first)
         self.clock.pump([INTERVAL] * 2)
-        self.assertEqual(self.failureResultOf(first, InUse).value.text, "locked by the archive")
+        self.assertEqual(self.failureResultOf(first, InUse).value.text, "locked by session 5")
         self.clock.pump([INTERVAL] * 18)
         self.assertNoResult(second)
         self.clock.pump([INTERVAL] * 2)
@@ -210,6 +214,16 @@ class QueueTests(QueueCase):
             for _ in range(2):
                 self.free(queue)
             self.assertEqual(self.lock.order, [str(at) for at in range(3) if at != leaves])
+
+    def test_last_client_leaves(self) -> None:
+        """When nobody waits any more, nothing is left to be done."""
+        queue = self.queue()
+        self.lock.held = True
+        record = session()
+        waiting = self.waits(queue, record=record)
+        record.when_client_leaves()
+        self.failureResultOf(waiting, InUse)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_client_has_left(self) -> None:
         """Who is gone already does not begin to wait."""
@@ -483,6 +497,32 @@ class LoginTests(SynchronousTestCase):
         self.successResultOf(waiting).logout()
         self.assertEqual((self.counts.sessions.total, self.counts.ending.total), (0, 0))
 
+    def test_ending(self) -> None:
+        """A session ends once, however often it says so, also with a mailbox of Twisted's."""
+
+        @implementer(ITwistedMailbox)
+        class Empty:
+            def listMessages(self) -> list[int]:
+                return []
+
+        @implementer(IRealm)
+        class Foreign:
+            def requestAvatar(self, *args: object) -> Any:
+                return ITwistedMailbox, Empty(), lambda: None
+
+        for realm in (MailboxRealm(self.store), Foreign()):
+            portal = Portal(realm, [MemoryAccounts({"ann": "x"})])
+            auth = PortalAuthenticator(portal, guard=Guard(self.clock, counts=self.counts))
+            opening = auth.password(b"ann", b"x", session())
+            login = self.successResultOf(opening) if isinstance(opening, Deferred) else opening
+            self.assertEqual(self.counts.ending.total, 0)
+            login.ending()
+            login.ending()
+            self.assertEqual(self.counts.ending.count("ann"), 1)
+            login.logout()
+            login.ending()
+            self.assertEqual((self.counts.ending.total, self.counts.sessions.total), (0, 0))
+
     def test_without_a_guard(self) -> None:
         """An authenticator that was given no guard has no clock to wait on, and refuses at once."""
         auth = PortalAuthenticator(Portal(MailboxRealm(self.store), [MemoryAccounts({"ann": "x"})]))
@@ -654,6 +694,17 @@ class WaitTests(SynchronousTestCase):
         first.vanish()
         self.nothing_left()
 
+    def test_closed_long_before(self) -> None:
+        """Nor whether there was more to do before it."""
+        first = self.connect(LOGIN)
+        second = self.connect(b"USER ann\r\nPASS wrong\r\n" * 4 + LOGIN)
+        second.client_half_closes()
+        self.clock.pump([1.0] * 3)
+        self.assertEqual(self.heard(second).splitlines()[-1] + b"\r\n", IN_USE)
+        self.assertIsNotNone(second.lost)
+        first.vanish()
+        self.nothing_left()
+
     def test_patience(self) -> None:
         """While it waits for us a client is not timed out, and has its own time afterwards."""
         self.store.removal = removal = Deferred()
@@ -686,13 +737,15 @@ class WaitTests(SynchronousTestCase):
 
     def test_logout_that_fails_late(self) -> None:
         """A realm whose logout fails late is logged, and keeps nobody from anything."""
+        late: Deferred[None] = Deferred()
         client = self.connect(LOGIN)
         login = client.protocol.session.login  # type: ignore[union-attr]
         client.protocol.session.login = login._replace(  # type: ignore[union-attr]
-            logout=lambda: (login.logout(), fail(ZeroDivisionError()))[1]  # type: ignore[union-attr]
+            logout=lambda: (login.logout(), late)[1]  # type: ignore[union-attr]
         )
         client.client_sends(b"QUIT\r\n")
         self.assertEqual(self.heard(client), WELCOME + b"+OK bye\r\n")
+        late.errback(ZeroDivisionError())
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.nothing_left()
 

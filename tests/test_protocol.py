@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy import MailboxRealm, POP3Factory, limits
-from pop3toy.errors import MessageGone, StoreTrouble
+from pop3toy.errors import AuthenticationFailed, MessageGone, StoreTrouble
 from pop3toy.interfaces import Challenge
 from pop3toy.session import State
 from pop3toy.stores.memory import BytesBody, MemoryStore
@@ -1151,10 +1151,13 @@ class IdleTests(SynchronousTestCase):
             (b"NOOP\r\n", 60),
             (b"FOO\r\n", 60),
             (b"PASS pass\r\n", 60),
+            (b"AUTH PLAIN AA==\r\n", 180),
+            (b"AUTH PLAIN !\r\n", 60),
             (b"GET / HTTP/1.1\r\n\r\n", 60),
             (b"x" * 20_000 + b"\r\n", 60),
         ):
             self.setUp()
+            self.authenticator.steps = [AuthenticationFailed()]
             self.send(said)
             self.clock.pump([1.0] * (seconds - 1))
             self.assertIsNone(self.ended(), said)

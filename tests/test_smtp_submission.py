@@ -138,6 +138,23 @@ class SubmissionTests(SynchronousTestCase):
             self.assertEqual(client.say(answer)[0][:3], code)
             self.assertEqual(len(failures), number)
 
+    def test_in_at_last(self) -> None:
+        """Who gets in after bad tokens that it did not ask about is not sent away."""
+
+        class NobodysTokens:
+            def owner(self, token: str) -> None:
+                return None
+
+        portal = Portal(SenderRealm(), [InMemoryUsernamePasswordDatabaseDontUse(ann=b"nna")])
+        factory, _, _ = world(submission_factory, PortalAuthenticator(portal, tokens=NobodysTokens()))
+        client = Client(factory, LOCAL)
+        client.say("EHLO x")
+        token = b64encode(b"user=ann\1auth=Bearer guess\1\1").decode()
+        for _ in range(limits.FAILED_LOGINS):
+            client.say(f"AUTH XOAUTH2 {token}", "*")
+        self.assertEqual(client.say("AUTH PLAIN " + plain("ann", "nna")), ["235 2.7.0 welcome"])
+        self.assertFalse(client.closed)
+
     def test_bad_exchanges(self) -> None:
         """What is no proper exchange is refused, and the session goes on."""
         for lines, answer in (

@@ -656,6 +656,7 @@ class AlpnTests(ServedCase):
                 for one in own:
                     self.assertEqual(self.agreed(what, [one], name), one, what)
                     self.assertEqual(self.agreed(what, ["http/1.1", one], name), one, what)
+                self.assertEqual(self.agreed(what, own[::-1], name), own[0], what)
                 for offered in (others, ["imap"], ["h2", "http/1.1"]):
                     with self.assertRaises(ssl.SSLError, msg=f"{what} {offered}") as raised:
                         self.agreed(what, offered, name)
