@@ -254,7 +254,7 @@ class Session:
         except Exception:
             self.log_bug(Failure())
         else:
-            if is_deferred(leaving):
+            if leaving is not None and is_deferred(leaving):
                 leaving.addErrback(self.log_bug)
 
     def restart(self, channel: Channel) -> None:

@@ -96,6 +96,8 @@ class _Stay:
     :param logout: gives the maildrop back.
     """
 
+    __slots__ = ("_ending", "_guard", "_logout", "_over", "_user")
+
     def __init__(self, guard: Guard, user: str, logout: Callable[[], object]) -> None:
         self._guard = guard
         self._user = user
@@ -117,7 +119,7 @@ class _Stay:
         except BaseException:
             self._left(None)
             raise
-        if is_deferred(released):
+        if released is not None and is_deferred(released):
             self.ending()
             self._over = True
             return released.addBoth(self._left)
