@@ -8,7 +8,7 @@ files themselves are read in ``certificate_files``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -32,12 +32,14 @@ from .certificate_files import (
 )
 from .half_close import HalfCloseableConnection
 
-__all__ = ["GivenTLS", "ServerTLS"]
+__all__ = ["ALPN_POP3", "ALPN_SMTP", "GivenTLS", "ServerTLS"]
 
 log = Logger()
 
-#: The name of POP3 in ALPN (IANA registry "TLS ALPN Protocol IDs", RFC 2595).
-ALPN = b"pop3"
+#: What clients may call POP3 in ALPN (IANA registry "TLS ALPN Protocol IDs", RFC 2595).
+ALPN_POP3 = (b"pop3",)
+#: The same for SMTP and submission.  No name is registered; these are the ones that Exim takes.
+ALPN_SMTP = (b"smtp", b"esmtp")
 #: For TLS 1.2, forward secret and authenticated whatever the key is (RFC 9325
 #: section 4.2); those of TLS 1.3 are all so.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -52,15 +54,13 @@ class _Loaded(NamedTuple):
 class GivenTLS:
     """What STLS and implicit TLS are made with, from certificates that somebody else has read.
 
-    TLS 1.2 at least, forward secrecy, ALPN ``pop3``, certificates by SNI (RFC
-    6066 section 3).
+    TLS 1.2 at least, forward secrecy, ALPN ``pop3`` (for other ports see :meth:`speaking`),
+    certificates by SNI (RFC 6066 section 3).
 
-    :param alpn: the protocol that clients may ask for by ALPN, if they do.
     :raises BadCertificate: if one of them cannot be used.
     """
 
-    def __init__(self, material: Material, *, alpn: bytes = ALPN) -> None:
-        self._alpn = alpn
+    def __init__(self, material: Material) -> None:
         self._default: SSL.Context
         self._by_name: dict[str, SSL.Context] = {}
         #: What new connections are made with.
@@ -69,7 +69,19 @@ class GivenTLS:
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """See Twisted: the server's side of one new connection."""
-        return HalfCloseableConnection(self._default, tlsProtocol)
+        return self.connection(tlsProtocol, ALPN_POP3)
+
+    def speaking(self, alpn: Sequence[bytes]) -> IOpenSSLServerConnectionCreator:
+        """The same certificates for ports where another protocol is spoken.
+
+        :param alpn: the names that a client may offer for it in ALPN (RFC 7301), preferred first.
+        """
+        speaking: IOpenSSLServerConnectionCreator = _Speaking(self, tuple(alpn))
+        return speaking
+
+    def connection(self, tls: TLSMemoryBIOProtocol, alpn: Sequence[bytes]) -> SSL.Connection:
+        """The server's side of one new connection on which one of these may be agreed on."""
+        return HalfCloseableConnection(self._default, tls, alpn)
 
     def use(self, material: Material) -> None:
         """From now on these.
@@ -114,7 +126,8 @@ class GivenTLS:
 
     def _choose(self, connection: SSL.Connection) -> None:
         """SNI: the certificate for the name that the client asks for."""
-        name = (connection.get_servername() or b"").decode("ascii", "replace").lower()
+        # RFC 6066 section 3: "without a trailing dot"; some clients send it as it was typed.
+        name = _host_name((connection.get_servername() or b"").decode("ascii", "replace"))
         context = self._by_name.get(name) or self._by_name.get(f"*.{name.partition('.')[2]}")
         if context is not None:
             connection.set_context(context)
@@ -122,9 +135,23 @@ class GivenTLS:
     def _select(self, connection: SSL.Connection, offered: list[bytes]) -> bytes:
         # RFC 7301 section 3.2: no common protocol is a fatal alert.  It keeps a
         # browser that was led here (by the ALPACA attack) from talking on.
-        if self._alpn not in offered:
-            raise SSL.Error([("pop3toy", "ALPN", "the client does not want to speak POP3")])
-        return self._alpn
+        assert isinstance(connection, HalfCloseableConnection)
+        for name in connection.alpn:
+            if name in offered:
+                return name
+        raise SSL.Error([("pop3toy", "ALPN", "the client wants to speak another protocol")])
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class _Speaking:
+    """The certificates of a :class:`GivenTLS` with other names in ALPN."""
+
+    def __init__(self, tls: GivenTLS, alpn: Sequence[bytes]) -> None:
+        self._tls = tls
+        self._alpn = alpn
+
+    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        return self._tls.connection(tlsProtocol, self._alpn)
 
 
 class ServerTLS(GivenTLS):
@@ -134,7 +161,6 @@ class ServerTLS(GivenTLS):
     :param client_authorities: a PEM file of the authorities whose client
         certificates are verified; a client need not show one.
     :param now: the time, against which certificates are held.
-    :param alpn: the protocol that clients may ask for by ALPN, if they do.
     :raises BadCertificate: if one of the files cannot be used.
     """
 
@@ -144,13 +170,12 @@ class ServerTLS(GivenTLS):
         *,
         client_authorities: str | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        alpn: bytes = ALPN,
     ) -> None:
         self._find = find
         self._client_authorities = client_authorities
         self._now = now
         self._signature: object = None
-        super().__init__(self._read(), alpn=alpn)
+        super().__init__(self._read())
 
     def reload(self) -> None:
         """Read all files again; if one cannot be used, say so and keep what is in use."""
@@ -199,5 +224,10 @@ def _names(certificate: x509.Certificate) -> tuple[str, ...]:
         alternative = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         common = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-        return tuple(str(one.value).lower() for one in common)
-    return tuple(name.lower() for name in alternative.get_values_for_type(x509.DNSName))
+        return tuple(_host_name(str(one.value)) for one in common)
+    return tuple(map(_host_name, alternative.get_values_for_type(x509.DNSName)))
+
+
+def _host_name(name: str) -> str:
+    """One form for one name; ``mail.example.org.`` is ``mail.example.org``."""
+    return name.lower().removesuffix(".")

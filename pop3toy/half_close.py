@@ -10,6 +10,7 @@ answered; then ``loseConnection`` sends our ``close_notify``.
 from __future__ import annotations
 
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 from OpenSSL import SSL
@@ -23,10 +24,12 @@ class HalfCloseableConnection(SSL.Connection):
     """The server's side of one TLS connection.
 
     :param tls: the protocol that Twisted speaks TLS with; the protocol within it is told.
+    :param alpn: the names of what is spoken there, of which a client may agree on one (RFC 7301).
     """
 
-    def __init__(self, context: SSL.Context, tls: TLSMemoryBIOProtocol) -> None:
+    def __init__(self, context: SSL.Context, tls: TLSMemoryBIOProtocol, alpn: Sequence[bytes]) -> None:
         super().__init__(context, None)
+        self.alpn = alpn
         # Twisted forgets this object when the connection is lost, so it is no cycle then.
         self._tls = tls
         self._input_over = False

@@ -15,7 +15,7 @@ is at hand is given at once, because a Deferred costs more than most answers.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -140,8 +140,12 @@ class IMailbox(Interface):
             them could be removed.
         """
 
-    def release() -> None:
-        """Give the lock back.  Removes nothing.  May be called twice."""
+    def release() -> MaybeDeferred[None]:
+        """Give the lock back.  Removes nothing.  May be called twice.
+
+        :return: a Deferred that fires when the lock is free, if something that is
+            under way has to end before.
+        """
 
 
 class IMailStore(Interface):
@@ -262,10 +266,13 @@ class Login(NamedTuple):
 
     user: str
     mailbox: IMailbox
-    #: Gives the mailbox back (twisted.cred's logout).
+    #: Gives the mailbox back (twisted.cred's logout); may return a Deferred of its end.
     logout: Callable[[], object]
     #: ``USER``, ``APOP`` or the SASL mechanism's name.
     mechanism: str
+    #: Tells that the session is ending, and the mailbox free as soon as that is done: others
+    #: wait for it.
+    ending: Callable[[], object] = lambda: None
 
 
 @dataclass(slots=True)
@@ -287,6 +294,10 @@ class SessionRecord:
     #: How it ended: ``quit``, ``dropped`` (by the client), ``timeout``, ``limit``,
     #: ``shutdown``, ``store`` (it failed in the middle of a message) or ``bug``.
     ended: str = "dropped"
+    #: Whether the client has gone, or can do nothing more with an answer than read it.
+    client_left: bool = False
+    #: Called when that comes, by whoever keeps the client waiting only as long as it is there.
+    when_client_leaves: Callable[[], object] | None = field(default=None, repr=False)
 
 
 class Challenge(NamedTuple):

@@ -40,13 +40,15 @@ FAILED_LOGINS: Final = 5
 #: Seconds of silence after which a session ends.  RFC 1939 section 3: "such a
 #: timer MUST be of at least 10 minutes' duration".
 IDLE: Final = 600.0
-#: The same before login.  RFC 1939 speaks of an autologout timer, for somebody
-#: who is logged in; a stranger gets a minute.
+#: The same for a client that has said nothing valid yet.  RFC 1939 speaks of an
+#: autologout timer, for somebody who is logged in; such a stranger gets a minute.
 IDLE_BEFORE_LOGIN: Final = 60.0
-#: The same within AUTH: Thunderbird begins it, and only then asks its user for
-#: the password, who has to find it.  Dovecot waits for three minutes, too.
+#: The same between one that speaks POP3 and its login: mail programs begin with
+#: USER or AUTH, and only then ask for the password, which their user has to find.
+#: Dovecot waits for three minutes, too.
 IDLE_WITHIN_AUTH: Final = 180.0
-#: Seconds in all that a stranger may stay, whatever he sends.
+#: Seconds in all that a stranger may stay, whatever he sends; who has been asked
+#: for a password before that has the time for it to the end.
 STRANGER: Final = 300.0
 
 #: Seconds of silence after which the kernel asks whether a client is still

@@ -161,7 +161,13 @@ class POP3Protocol(LineReceiver):
         self._end_of_input = True
         # Over TLS something could still come; it would count for nothing.
         self._transport().pauseProducing()
+        self._see_whether_all_is_begun()
         self._close_if_all_is_said()
+
+    def _see_whether_all_is_begun(self) -> None:
+        """A client that will send no more has no use of a login with nothing behind it."""
+        if self._end_of_input and self._waiting and self.delimiter not in self._buffer:
+            self.session.client_left()
 
     def writeConnectionLost(self) -> None:
         """The client reads no more, as only a pipe can tell: nothing more is carried out."""
@@ -210,16 +216,19 @@ class POP3Protocol(LineReceiver):
             self._if_it_lasts = None
         if self._closing:
             patience = limits.LINGER
-        elif self.session.exchange is not None:
-            patience = limits.IDLE_WITHIN_AUTH
         elif self.session.state is State.AUTHORIZATION:
-            patience = limits.IDLE_BEFORE_LOGIN
+            # Nobody needs to look anything up for a handshake.
+            knows = self.session.speaks_pop3 and not self._handshaking
+            patience = limits.IDLE_WITHIN_AUTH if knows else limits.IDLE_BEFORE_LOGIN
         else:
             patience = limits.IDLE
         left = patience - self.silence()
-        # A stranger who asks for CAPA now and then is cut as well.
+        # A stranger who asks for CAPA now and then is cut as well, but not who is looking for
+        # the password that he was asked for in time.
         if self.session.state is State.AUTHORIZATION and not self._waiting:
-            left = min(left, limits.STRANGER - (self._clock.seconds() - self._began))
+            asked_in_time = self._outflow.moved - self._began < limits.STRANGER
+            if not (self.session.asks_for_secret and asked_in_time):
+                left = min(left, limits.STRANGER - (self._clock.seconds() - self._began))
         if left <= 0 and self.session.state is not State.AUTHORIZATION and self._still_reads():
             left = limits.LINGER
         if left > 0:
@@ -319,6 +328,7 @@ class POP3Protocol(LineReceiver):
             # What was answered before must not wait for what is not.
             self._outflow.flush()
             answer.addCallback(self._answered).addErrback(self.bug)
+            self._see_whether_all_is_begun()
         else:
             self._reply(answer)
 

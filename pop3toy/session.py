@@ -36,6 +36,10 @@ __all__ = ["Session", "State"]
 
 log = Logger()
 
+#: PASS comes "immediately after a successful USER command" (RFC 1939 section 7); some
+#: clients ask for CAPA in between.
+_BEHIND_USER = ("PASS", "CAPA")
+
 #: The maildrop of whoever is not in.
 _NOTHING = Maildrop(())
 
@@ -103,6 +107,8 @@ class Session:
         #: Whether a message was asked for in this session.
         self.fetched = False
         self.failed_logins = 0
+        #: Whether the client has shown that it speaks POP3.
+        self.speaks_pop3 = False
         self._bad_in_a_row = 0
         # Whom the last failed authentication was about, for the log.
         self._claimed = ""
@@ -130,6 +136,8 @@ class Session:
 
     def obey(self, parsed: Parsed) -> MaybeDeferred[Reply]:
         """Carry out one line and answer it.  Never raises, never fails."""
+        if self.user is not None and getattr(parsed, "keyword", None) not in _BEHIND_USER:
+            self.user = None
         try:
             if isinstance(parsed, Command):
                 handler = TABLES[self.state].get(parsed.keyword)
@@ -148,7 +156,13 @@ class Session:
             return answer.addCallbacks(self._went_well, self.refused)
         return self._went_well(answer)
 
+    @property
+    def asks_for_secret(self) -> bool:
+        """Whether USER or AUTH has begun a login, so that a password or the like comes next."""
+        return self.user is not None or self.exchange is not None
+
     def _went_well(self, reply: Reply) -> Reply:
+        self.speaks_pop3 = True
         # A challenge is no success yet: AUTH and "*" for ever is no way to stay.
         if self.exchange is None:
             self._bad_in_a_row = 0
@@ -175,16 +189,18 @@ class Session:
                 text=error.text,
                 detail=error.detail,
             )
-        after = After.GO_ON
+        text, after = error.text, After.GO_ON
         if isinstance(error, BadCommand):
             self._bad_in_a_row += 1
             if self._bad_in_a_row >= self._patience():
-                after = self.farewell("limit")
-        elif isinstance(error, AuthenticationFailed):
+                text, after = f"{text}; too many bad commands, goodbye", self.farewell("limit")
+        else:
+            self.speaks_pop3 = True
+        if isinstance(error, AuthenticationFailed):
             self.failed_logins += 1
             if self.failed_logins >= limits.FAILED_LOGINS:
-                after = self.farewell("limit")
-        return Status(False, error.text, error.code, after)
+                text, after = f"{text}; too many failed logins, goodbye", self.farewell("limit")
+        return Status(False, text, error.code, after)
 
     def not_let_in(self, user: str, mechanism: str, failure: Failure) -> None:
         """An authentication failed; ``user`` is what the client claimed."""
@@ -226,6 +242,8 @@ class Session:
     def begin_update(self) -> None:
         """QUIT: from here on the session finishes even if the client goes away."""
         self.state = State.UPDATE
+        if self.login is not None:
+            self.login.ending()
 
     def farewell(self, how: str) -> After:
         """The session ends with the reply that is being made."""
@@ -243,9 +261,12 @@ class Session:
     def _log_out(self, login: Login) -> None:
         """The realm is somebody else's: its mistakes must not keep a session from ending."""
         try:
-            login.logout()
+            leaving = login.logout()
         except Exception:
             self.log_bug(Failure())
+        else:
+            if leaving is not None and is_deferred(leaving):
+                leaving.addErrback(self.log_bug)
 
     def restart(self, channel: Channel) -> None:
         """TLS is on: forget all that was learned before (RFC 2595 section 4)."""
@@ -254,12 +275,21 @@ class Session:
         self.offer_stls = False
         self._bad_in_a_row = 0
 
+    def client_left(self) -> None:
+        """The client has gone, or will send nothing more and all that it sent is being carried out."""
+        record = self.record
+        record.client_left = True
+        leaves, record.when_client_leaves = record.when_client_leaves, None
+        if leaves is not None:
+            leaves()
+
     def lost(self) -> None:
         """The connection is gone.  What UPDATE has begun it finishes and then releases."""
         self._gone = True
         if self.exchange is not None:
             self.exchange.cancel()
             self.exchange = None
+        self.client_left()
         if self.state is not State.UPDATE:
             self.release()
             self.state = State.CLOSED

@@ -335,6 +335,15 @@ class AnonymousMailboxTests(SynchronousTestCase):
         self.visit()
         self.assertEqual(["demo", "demo"], self.store.opened)
 
+    def test_given_back_later(self) -> None:
+        """The last one who leaves is told when the maildrop is free, if that takes a while."""
+        _, mailbox, leave_first = self.visit()
+        _, _, leave_second = self.visit()
+        slow: Deferred[None] = Deferred()
+        mailbox._mailbox.release = lambda: slow
+        self.assertIsNone(leave_first())
+        self.assertIs(leave_second(), slow)
+
     def test_read_only(self) -> None:
         """Nothing can be removed; removing nothing is fine."""
         _, mailbox, _ = self.visit()

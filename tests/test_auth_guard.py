@@ -265,7 +265,8 @@ class SessionLimitTests(SynchronousTestCase):
         self.clock = Clock()
 
     def authenticator(self, **limits: object) -> PortalAuthenticator:
-        self.guard = Guard(self.clock, GuardLimits(**limits))
+        # That a lock is waited for is tested elsewhere.
+        self.guard = Guard(self.clock, GuardLimits(lock_wait=0, **limits))
         self.store = FakeStore()
         portal = Portal(MailboxRealm(self.store), [MemoryAccounts({"ann": "x", "bob": "x"})])
         return PortalAuthenticator(portal, guard=self.guard)

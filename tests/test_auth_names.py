@@ -373,7 +373,7 @@ class LimitTests(NamesCase):
 
     def test_sessions(self) -> None:
         """Sessions in different spellings are sessions of one user."""
-        auth = self.guarded(sessions_per_user=1)
+        auth = self.guarded(sessions_per_user=1, lock_wait=0)
         PLAIN["USER"](auth, "Ann", PASSWORD)
         for mechanism, login in (PLAIN | DIGESTS | SCRAM).items():
             self.assertRaises(InUse, login, auth, "ANN@example.org", PASSWORD)

@@ -201,13 +201,17 @@ class FolderTests(FilesCase):
         self.assertRaises(BadCertificate, files_in_folder, str(self.folder / "nowhere"))
 
     def test_chosen_by_name(self) -> None:
-        """The name decides; the exact one goes before the wildcard, the first is for all others."""
+        """The name decides; the exact one goes before the wildcard, the first is for all others.
+
+        A dot at the end of a name makes no difference.
+        """
         pairs = {
             name: self.authority.issue(*names)
             for name, names in {
                 "a": ["first.example"],
                 "b": ["*.example.org"],
                 "c": ["mail.example.org", "Pop.Example.NET"],
+                "d": ["rooted.example."],
             }.items()
         }
         paths = [str(pair.write(self.folder / f"{name}.pem")) for name, pair in pairs.items()]
@@ -218,6 +222,10 @@ class FolderTests(FilesCase):
             ("other.example.org", "b"),
             ("example.org", "a"),
             ("POP.example.net", "c"),
+            ("Mail.example.org.", "c"),
+            ("other.example.org.", "b"),
+            ("rooted.example", "d"),
+            ("rooted.example.", "d"),
             ("x", "a"),
             (None, "a"),
         ):

@@ -236,6 +236,7 @@ class RefusedTests(OptionsCase):
         """Every option that is a number says its bounds."""
         for option, bounds in {
             "login-delay": "0 to 86400",
+            "lock-wait": "0 to 60",
             "max-connections": "1 to 1000000",
             "max-per-address": "1 to 1000000",
             "max-per-user": "1 to 1000000",

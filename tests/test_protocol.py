@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy import MailboxRealm, POP3Factory, limits
-from pop3toy.errors import MessageGone, StoreTrouble
+from pop3toy.errors import AuthenticationFailed, MessageGone, StoreTrouble
 from pop3toy.interfaces import Challenge
 from pop3toy.session import State
 from pop3toy.stores.memory import BytesBody, MemoryStore
@@ -128,7 +128,10 @@ class InputTests(SynchronousTestCase):
         transport.clear()
         for _ in range(30):
             protocol.dataReceived(b"z" * 20_000 + b"\r\n")
-        self.assertEqual(transport.value(), b"-ERR line too long\r\n" * limits.BAD_COMMANDS_BEFORE_LOGIN)
+        refused = b"-ERR line too long\r\n" * (limits.BAD_COMMANDS_BEFORE_LOGIN - 1)
+        self.assertEqual(
+            transport.value(), refused + b"-ERR line too long; too many bad commands, goodbye\r\n"
+        )
         self.assertTrue(transport.disconnecting)
 
     def test_sasl_line(self) -> None:
@@ -1101,6 +1104,67 @@ class IdleTests(SynchronousTestCase):
         self.assertIsNone(self.ended())
         self.clock.pump([1.0])
         self.assertEqual(self.ended(), "timeout")
+
+    def test_after_user(self) -> None:
+        """Behind USER there are three minutes to look for the password, counted anew."""
+        self.clock.advance(59)
+        self.send(b"USER ann\r\n")
+        self.clock.pump([1.0] * 179)
+        # An octet now and then does not make it longer.
+        self.send(b"P")
+        self.assertIsNone(self.ended())
+        self.clock.advance(1)
+        self.assertEqual(self.ended(), "timeout")
+
+    def test_after_a_failed_login(self) -> None:
+        """So there are after a failed login: each USER counts anew, as long as a stranger may stay."""
+        for _ in range(2):
+            self.send(b"USER ann\r\n")
+            self.clock.advance(110)
+            self.send(b"PASS wrong\r\n")
+            self.clock.advance(39)
+        self.assertIsNone(self.ended())
+        # 298 seconds since it began.
+        self.send(b"USER ann\r\n")
+        self.clock.pump([1.0] * 179)
+        self.assertIsNone(self.ended())
+        self.send(b"PASS pass\r\n")
+        self.clock.pump([60.0] * 9)
+        self.assertIsNone(self.ended(), "it is logged in")
+
+    def test_bound_for_strangers(self) -> None:
+        """Who begins a login again and again is sent away when five minutes and a last search are over."""
+        for login, pause in ((b"USER ann\r\n", 1), (b"USER ann\r\n", 99), (b"AUTH PLAIN\r\n*\r\n", 60)):
+            self.setUp()
+            self.authenticator.steps = [Challenge(b"")] * 500
+            for second in range(480):
+                if second % pause == 0 and self.ended() is None:
+                    self.send(login)
+                self.clock.advance(1)
+            self.assertEqual(self.ended(), "timeout")
+
+    def test_what_is_valid(self) -> None:
+        """Any valid command gives three minutes; a bad one none."""
+        for said, seconds in (
+            (b"CAPA\r\n", 180),
+            (b"AUTH\r\n", 180),
+            (b"USER ann\r\n", 180),
+            (b"USER ann\r\nNOOP\r\n", 180),
+            (b"NOOP\r\n", 60),
+            (b"FOO\r\n", 60),
+            (b"PASS pass\r\n", 60),
+            (b"AUTH PLAIN AA==\r\n", 180),
+            (b"AUTH PLAIN !\r\n", 60),
+            (b"GET / HTTP/1.1\r\n\r\n", 60),
+            (b"x" * 20_000 + b"\r\n", 60),
+        ):
+            self.setUp()
+            self.authenticator.steps = [AuthenticationFailed()]
+            self.send(said)
+            self.clock.pump([1.0] * (seconds - 1))
+            self.assertIsNone(self.ended(), said)
+            self.clock.advance(1)
+            self.assertEqual(self.ended(), "timeout", said)
 
     def test_commands_before_login(self) -> None:
         """A stranger who asks for CAPA now and then is sent away after five minutes."""

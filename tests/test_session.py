@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, cast
 
+from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
@@ -237,11 +238,28 @@ class LoginTests(SessionCase):
         self.come_in()
 
     def test_user_survives_a_question(self) -> None:
-        """CAPA and a typing error between USER and PASS do no harm."""
+        """CAPA between USER and PASS does no harm, nor does a PASS that does not parse."""
         self.assertEqual(
-            self.shown(self.say(b"USER ann", b"CAPA", b"FOO", b"PASS pass")),
+            self.shown(self.say(b"USER ann", b"CAPA", b"PASS", b"PASS pass")),
             "+OK maildrop has 2 messages (32 octets)",
         )
+
+    def test_pass_directly_behind_user(self) -> None:
+        """Behind any other line than CAPA between USER and PASS a new USER is needed."""
+        for line in (*LINES, b"FOO", b"", b"\0", b"AUTH LOGIN", b"USER", b"DELE x", b"x" * 300):
+            if line in (b"CAPA", b"USER ann", b"PASS pass", b"APOP ann " + DIGEST, b"QUIT"):
+                continue
+            self.setUp()
+            self.authenticator.steps = [AuthenticationFailed()]
+            reply = self.say(b"USER ann", line, b"PASS pass")
+            self.assertEqual(self.shown(reply), "-ERR send USER first", line)
+            self.come_in()
+
+    def test_too_long_behind_user(self) -> None:
+        """So it is behind a line of which too much came to keep it."""
+        self.say(b"USER ann")
+        self.session.obey(self.session.too_long())
+        self.assertEqual(self.shown(self.say(b"PASS pass")), "-ERR send USER first")
 
     def test_another_way_in_forgets_user(self) -> None:
         """APOP and AUTH begin anew: a USER before them is forgotten."""
@@ -261,8 +279,37 @@ class LoginTests(SessionCase):
         replies = [self.say(b"USER ann", b"PASS wrong") for _ in range(limits.FAILED_LOGINS)]
         self.assertEqual([reply.after for reply in replies[:-1]], [After.GO_ON] * (limits.FAILED_LOGINS - 1))
         self.assertIs(replies[-1].after, After.CLOSE)
+        self.assertEqual(
+            [self.shown(reply) for reply in replies[-2:]],
+            [
+                "-ERR [AUTH] invalid user name or password",
+                "-ERR [AUTH] invalid user name or password; too many failed logins, goodbye",
+            ],
+        )
         self.assertEqual(self.record.ended, "limit")
         self.assertIs(self.session.state, State.CLOSED)
+
+    def test_last_failure_says_so(self) -> None:
+        """The failed login that ends the connection says so, whichever way in it was, at once or late."""
+        farewell = "-ERR [AUTH] invalid user name or password; too many failed logins, goodbye"
+        late = defer.fail(AuthenticationFailed())
+        refusing = Challenge(b"{}", AuthenticationFailed())
+        for line, steps in (
+            (b"PASS wrong", []),
+            (b"APOP ann " + b"1" * 32, []),
+            (b"AUTH PLAIN AA==", [AuthenticationFailed()]),
+            (b"AUTH PLAIN AA==", [late]),
+            (b"AA==", [refusing]),
+            (b"*", [refusing]),
+        ):
+            self.setUp()
+            for _ in range(limits.FAILED_LOGINS - 1):
+                self.say(b"USER ann", b"PASS wrong")
+            self.authenticator.steps = steps
+            reply = self.say(b"AUTH PLAIN" if steps == [refusing] else b"USER ann", line)
+            reply = self.successResultOf(reply) if isinstance(reply, Deferred) else reply
+            self.assertEqual(self.shown(reply), farewell, line)
+            self.assertIs(reply.after, After.CLOSE)
 
     def test_trouble_is_no_failed_login(self) -> None:
         """A store in trouble does not use up the client's patience."""
@@ -391,7 +438,7 @@ class ExchangeTests(SessionCase):
             self.authenticator.steps = [Challenge(b"{}", refusal)]
             self.say(b"AUTH PLAIN QQ==")
             reply = self.session.obey(self.session.too_long())
-            self.assertEqual(self.shown(reply), "-ERR [AUTH] the token was not accepted")
+            self.assertTrue(self.shown(reply).startswith("-ERR [AUTH] the token was not accepted"))
             self.assertEqual((self.session.failed_logins, self.session.exchange), (count, None))
         self.assertIs(self.session.state, State.CLOSED)
 
@@ -566,6 +613,17 @@ class UpdateTests(SessionCase):
         self.assertFalse(self.successResultOf(reply).ok)
         self.assertEqual((self.mailbox.removed, self.mailbox.released), ([], 1))
 
+    def test_tells_that_it_ends(self) -> None:
+        """Others are told that the session is ending when it enters UPDATE, and not before."""
+        told: list[State] = []
+        assert self.session.login is not None
+        self.session.login = self.session.login._replace(ending=lambda: told.append(self.session.state))
+        self.mailbox.removal = Deferred()
+        self.say(b"DELE 1")
+        self.assertEqual(told, [])
+        self.say(b"QUIT")
+        self.assertEqual(told, [State.UPDATE])
+
     def test_the_lock_is_free_before_the_answer(self) -> None:
         """While the removal runs the lock is held; it is free when the answer is there."""
         self.mailbox.removal = removal = Deferred[None]()
@@ -596,11 +654,16 @@ class PatienceTests(SessionCase):
     """RFC 1939 leaves it open how often a client may be wrong; here it is counted in a row."""
 
     def wrong(self, line: bytes, times: int) -> list[After]:
-        return [self.say(line).after for _ in range(times)]
+        replies = [self.say(line) for _ in range(times)]
+        self.texts = [self.shown(reply) for reply in replies]
+        return [reply.after for reply in replies]
 
     def test_before_login(self) -> None:
         """Ten bad commands in a row end the session of a stranger."""
         answers = self.wrong(b"FOO", 10)
+        self.assertEqual(
+            self.texts[-2:], ["-ERR unknown command", "-ERR unknown command; too many bad commands, goodbye"]
+        )
         self.assertEqual(answers, [After.GO_ON] * 9 + [After.CLOSE])
         self.assertEqual(self.record.ended, "limit")
 
@@ -609,6 +672,13 @@ class PatienceTests(SessionCase):
         self.come_in()
         self.say(b"DELE 1")
         self.assertEqual(self.wrong(b"RETR 9", 20), [After.GO_ON] * 19 + [After.CLOSE])
+        self.assertEqual(
+            self.texts[-2:],
+            [
+                "-ERR no such message, only 2 in maildrop",
+                "-ERR no such message, only 2 in maildrop; too many bad commands, goodbye",
+            ],
+        )
         self.assertEqual((self.mailbox.released, self.mailbox.removed), (1, []))
 
     def test_in_a_row(self) -> None:

@@ -170,7 +170,14 @@ class ConversationTests(SynchronousTestCase):
         """A client that makes one mistake after another is sent away."""
         answers = self.client.say(*["BURP"] * 50)
         self.assertEqual(len(answers), limits.ERRORS + 1)
-        self.assertEqual(answers[-1], "421 4.7.0 too many errors")
+        self.assertEqual(
+            answers[-3:],
+            [
+                "500 5.5.2 command not understood; HELP lists them",
+                "500 5.5.2 command not understood; HELP lists them; too many errors, goodbye",
+                "421 4.7.0 too many errors",
+            ],
+        )
         self.assertTrue(self.client.closed)
         self.assertEqual(self.client.say("NOOP"), [])
 
@@ -183,7 +190,10 @@ class ConversationTests(SynchronousTestCase):
     def test_guessing_names(self) -> None:
         """Trying one name after another counts as mistakes."""
         guesses = [f"RCPT TO:<user{n}@localhost>" for n in range(limits.ERRORS)]
-        self.assertEqual(self.client.say(*ENVELOPE, *guesses)[-1], "421 4.7.0 too many errors")
+        self.assertEqual(
+            self.client.say(*ENVELOPE, *guesses)[-2:],
+            ["550 5.1.1 no such user here; too many errors, goodbye", "421 4.7.0 too many errors"],
+        )
 
     def test_silence(self) -> None:
         """A silent client is told that time is up; one that speaks is not."""

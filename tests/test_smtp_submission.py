@@ -93,7 +93,13 @@ class SubmissionTests(SynchronousTestCase):
             answers = self.client.say("AUTH PLAIN " + plain("ann", "no"))
             self.assertEqual(answers, ["535 5.7.8 invalid user name or password"])
         answers = self.client.say("AUTH PLAIN " + plain("ann", "no"))
-        self.assertEqual(answers[1], "421 4.7.0 too many failed logins")
+        self.assertEqual(
+            answers,
+            [
+                "535 5.7.8 invalid user name or password; too many failed logins, goodbye",
+                "421 4.7.0 too many failed logins",
+            ],
+        )
         self.assertTrue(self.client.closed)
 
     def test_told(self) -> None:
@@ -131,6 +137,23 @@ class SubmissionTests(SynchronousTestCase):
             self.assertEqual(failures, ["ann XOAUTH2 AUTH"] * number)
             self.assertEqual(client.say(answer)[0][:3], code)
             self.assertEqual(len(failures), number)
+
+    def test_in_at_last(self) -> None:
+        """Who gets in after bad tokens that it did not ask about is not sent away."""
+
+        class NobodysTokens:
+            def owner(self, token: str) -> None:
+                return None
+
+        portal = Portal(SenderRealm(), [InMemoryUsernamePasswordDatabaseDontUse(ann=b"nna")])
+        factory, _, _ = world(submission_factory, PortalAuthenticator(portal, tokens=NobodysTokens()))
+        client = Client(factory, LOCAL)
+        client.say("EHLO x")
+        token = b64encode(b"user=ann\1auth=Bearer guess\1\1").decode()
+        for _ in range(limits.FAILED_LOGINS):
+            client.say(f"AUTH XOAUTH2 {token}", "*")
+        self.assertEqual(client.say("AUTH PLAIN " + plain("ann", "nna")), ["235 2.7.0 welcome"])
+        self.assertFalse(client.closed)
 
     def test_bad_exchanges(self) -> None:
         """What is no proper exchange is refused, and the session goes on."""

@@ -1012,14 +1012,18 @@ class RemoveTests(Maildirs):
         self.assertEqual(["new/1.a,W=5"], self.names())
 
     def test_released_while_removing(self) -> None:
-        """A session that ends while it removes keeps the lock until that is finished."""
+        """A session that ends while it removes keeps the lock until that is finished, and tells then."""
         uids = self.fill(3)
         with watched_descriptors():
             mailbox = self.open()
             removal = mailbox.remove(uids)
-            mailbox.release()
+            leaving: Any = mailbox.release()
+            self.assertNoResult(leaving)
+            self.assertIsNone(mailbox.release(), "once is enough")
             self.assertRaises(InUse, self.open)
+            leaving.addCallback(lambda _: self.open().release())
             self.threads.run()
+            self.successResultOf(leaving)
             self.successResultOf(removal)
             self.assertEqual([], self.names())
             self.open().release()

@@ -180,7 +180,7 @@ class CombinationTests(TapCase):
         self.successResultOf(service.stopService())
 
     def test_sessions_of_one_user(self) -> None:
-        """``--max-per-user`` reaches whoever counts, and 10 is the default."""
+        """``--max-per-user`` (default 10) and ``--lock-wait`` (default 5) reach whoever counts."""
         made: list[Any] = []
 
         def guard(clock: Any, limits: Any, counts: Any) -> Guard:
@@ -191,6 +191,9 @@ class CombinationTests(TapCase):
         for options, most in (((), 10), (("--max-per-user=3",), 3)):
             makeService(parsed("--transcript=off", *options), _Reactor())
             self.assertEqual(made[-1].sessions_per_user, most)
+        for options, seconds in (((), 5), (("--lock-wait=0",), 0), (("--lock-wait=30",), 30)):
+            makeService(parsed("--transcript=off", *options), _Reactor())
+            self.assertEqual(made[-1].lock_wait, seconds)
 
     def test_limits(self) -> None:
         """``--max-connections`` and ``--max-per-address`` reach whoever counts."""

@@ -604,6 +604,67 @@ class NameTests(ServedCase):
                 self.wire(self.tls_port).starttls(context, name)
 
 
+class AlpnTests(ServedCase):
+    """Each port agrees on its own protocol, whichever certificate the client asks for."""
+
+    options = (
+        "--certificates={folder}/names",
+        "--smtp-port=0",
+        "--submission-port=0",
+        "--submission-tls-port=0",
+    )
+    #: By what is spoken on a port: how TLS is begun there; ``None`` is from the first octet on.
+    ports: ClassVar[dict[str, bytes | None]] = {
+        "POP3": b"STLS",
+        "POP3 over TLS": None,
+        "SMTP": b"STARTTLS",
+        "submission": b"STARTTLS",
+        "submission over TLS": None,
+    }
+
+    @classmethod
+    def prepare(cls, folder: Path, authority: Authority) -> None:
+        (folder / "names").mkdir()
+        authority.issue("localhost").write(folder / "names" / "a.pem")
+        authority.issue("mail.example.net").write(folder / "names" / "b.pem")
+
+    def agreed(self, what: str, offered: list[str], name: str) -> str | None:
+        """What a client that offers these protocols agrees on with a port."""
+        context = trusting(self.authority)
+        if offered:
+            context.set_alpn_protocols(offered)
+        begin = self.ports[what]
+        with self.wire(log_port(self.server, what)) as wire:
+            if begin is not None:
+                wire.line()
+                if what != "POP3":
+                    wire.ask(b"HELO client.example")
+                self.assertTrue(wire.ask(begin).startswith((b"+OK", b"220")))
+            wire.starttls(context, name)
+            if begin is None:
+                self.assertTrue(wire.line().startswith((b"+OK", b"220")))
+            return wire.tls.selected_alpn_protocol()
+
+    def test_each_port(self) -> None:
+        """POP3's ports agree on ``pop3``; those of SMTP, which has no registered name, on what Exim takes."""
+        for what in self.ports:
+            own, others = (
+                (["pop3"], ["smtp", "esmtp"]) if what.startswith("POP3") else (["smtp", "esmtp"], ["pop3"])
+            )
+            for name in ("localhost", "mail.example.net"):
+                self.assertIsNone(self.agreed(what, [], name), what)
+                for one in own:
+                    self.assertEqual(self.agreed(what, [one], name), one, what)
+                    self.assertEqual(self.agreed(what, ["http/1.1", one], name), one, what)
+                self.assertEqual(self.agreed(what, own[::-1], name), own[0], what)
+                for offered in (others, ["imap"], ["h2", "http/1.1"]):
+                    with self.assertRaises(ssl.SSLError, msg=f"{what} {offered}") as raised:
+                        self.agreed(what, offered, name)
+                    self.assertIn(
+                        "alert no application protocol", str(raised.exception).replace("_", " ").lower()
+                    )
+
+
 class ReloadTests(ServedCase):
     """Certificates come and go; sessions stay."""
 

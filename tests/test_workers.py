@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import re
+import select
 import shutil
 import signal
 import socket
@@ -548,7 +549,7 @@ class WorkersServeTests(RealCase):
 
     def test_locks(self) -> None:
         """A maildrop that is open at one worker is locked at the other, and free when that one is killed."""
-        server = self.start()
+        server = self.start("--lock-wait=0")
         self.client(server, 1).login()
         with self.assertRaises(Refused) as caught:
             self.client(server, 2).login()
@@ -557,6 +558,21 @@ class WorkersServeTests(RealCase):
         os.kill(pids(server.log)[1], signal.SIGKILL)
         wait_until(lambda: len(re.findall("worker 1 serves", server.log)) == 2, "it is started again")
         self.client(server, 1).login()
+
+    def test_locks_are_waited_for(self) -> None:
+        """A login at one worker waits for a session at the other, and is let in soon after its end."""
+        server = self.start("--lock-wait=60")
+        for here, there in ((1, 2), (2, 1), (1, 1)):
+            first, second = self.client(server, here), self.client(server, there)
+            first.login()
+            second.command(b"USER ann")
+            second.send(b"PASS secret\r\n")
+            self.assertEqual([], select.select([second.socket], [], [], 0.2)[0], "it waits")
+            began = time.monotonic()
+            first.quit()
+            second.status()
+            self.assertLess(time.monotonic() - began, 10)
+            second.quit()
 
     def test_limits(self) -> None:
         """Connections of one address count together; those of a worker that is killed are given back."""

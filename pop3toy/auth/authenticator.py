@@ -45,8 +45,8 @@ class PortalAuthenticator:
         :class:`twisted.mail.pop3.IMailbox`; its checkers, which are all
         registered by now, decide what is offered.  A checker for identities
         that a mechanism has proven is added.
-    :param guard: keeps penalties, sessions per user and LOGIN-DELAY; without
-        one there are none.
+    :param guard: keeps penalties, sessions per user and LOGIN-DELAY, and has logins wait
+        for a locked maildrop; without one there is none of that.
     :param allow_cleartext: take passwords and tokens from a network without TLS too.
     :param masters: users who may open others' maildrops with PLAIN's, SCRAM's
         or a token's authorization identity.
@@ -217,7 +217,7 @@ def _login(
 ) -> MaybeDeferred[Login]:
     _, avatar, logout = admission
     if IMailbox.providedBy(avatar):
-        return Login(visitor.user, avatar, logout, mechanism)
+        return Login(visitor.user, avatar, logout, mechanism, visitor.ending)
 
     def failed(why: Failure) -> Failure:
         logout()
@@ -226,7 +226,7 @@ def _login(
     # Only other programs' realms need it.
     adapter = import_module("pop3toy.stores.adapter")
     opening = maybeDeferred(adapter.adapted if ITwistedMailbox.providedBy(avatar) else IMailbox, avatar)
-    opening.addCallback(lambda mailbox: Login(visitor.user, mailbox, logout, mechanism))
+    opening.addCallback(lambda mailbox: Login(visitor.user, mailbox, logout, mechanism, visitor.ending))
     return opening.addErrback(failed)
 
 

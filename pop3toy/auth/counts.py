@@ -63,6 +63,9 @@ class Counts:
     under_way: Tally
     #: Open maildrops by user.
     sessions: Tally
+    #: Logins that wait for a maildrop, by user; and sessions that are ending, by user.
+    waiting: Tally
+    ending: Tally
     #: Failed logins.
     address_failures: Recent
     user_failures: Recent
@@ -135,6 +138,7 @@ def own_counts(remembered: int = 20_000) -> Counts:
 
 
 def make_counts(tally: Callable[[], Tally], recent: Callable[[], Recent]) -> Counts:
-    """Six of one kind and four of the other, made in the order in which they are named."""
+    """Eight of one kind and four of the other, made in the order in which they are named."""
     readers, bringers = Heads(tally(), tally()), Heads(tally(), tally())
-    return Counts(readers, bringers, tally(), tally(), recent(), recent(), recent(), recent())
+    tallies = (tally(), tally(), tally(), tally())
+    return Counts(readers, bringers, *tallies, recent(), recent(), recent(), recent())

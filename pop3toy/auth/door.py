@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from twisted.cred.checkers import ANONYMOUS, ICredentialsChecker
@@ -97,6 +98,52 @@ class Visitor:
     act_as: str | None = None
     #: Whose maildrop was opened.
     user: str = ""
+    #: Tells that the session with it is ending.
+    ending: Callable[[], object] = lambda: None
+
+
+class _Stay:
+    """A session of a user, from the opened maildrop to the one that is free again.
+
+    :param logout: gives the maildrop back.
+    """
+
+    __slots__ = ("_ending", "_guard", "_logout", "_over", "_user")
+
+    def __init__(self, guard: Guard, user: str, logout: Callable[[], object]) -> None:
+        self._guard = guard
+        self._user = user
+        self._logout = logout
+        self._ending = self._over = False
+
+    def ending(self) -> None:
+        """What is begun now is the end of it."""
+        if not (self._ending or self._over):
+            self._ending = True
+            self._guard.lock_queue.ending(self._user)
+
+    def leave(self) -> object:
+        """Give the maildrop back, once; a Deferred if that takes a while."""
+        if self._over:
+            return None
+        try:
+            released = self._logout()
+        except BaseException:
+            self._left(None)
+            raise
+        if released is not None and is_deferred(released):
+            self.ending()
+            self._over = True
+            return released.addBoth(self._left)
+        return self._left(None)
+
+    def _left(self, outcome: object) -> object:
+        self._over = True
+        self._guard.left(self._user)
+        if self._ending:
+            self._guard.lock_queue.ended(self._user)
+        self._guard.lock_queue.released(self._user)
+        return outcome
 
 
 @implementer(IRealm)
@@ -119,6 +166,7 @@ class Door:
     ) -> None:
         self._portal = portal
         self._guard = guard
+        self._queue = guard.lock_queue
         self._exists = exists
         self._names = names
         self._masters = frozenset(masters)
@@ -128,14 +176,16 @@ class Door:
 
         :param mind: a :class:`Visitor`.
         :raises pop3toy.errors.AuthenticationFailed: if it is somebody else's, or nobody's.
-        :raises pop3toy.errors.InUse: if the user has too many sessions.
+        :raises pop3toy.errors.InUse: (or fails with) if the user has too many sessions, or the
+            maildrop is locked, when that was waited for.
         :raises pop3toy.errors.LoginDelay: if the last login is too recent.
         """
         visitor: Visitor = mind
         if avatarId == ANONYMOUS:
             visitor.user = "anonymous"
             visitor.attempt.succeeded()
-            return self._portal.realm.requestAvatar(avatarId, mind, *interfaces)
+            open_demo = partial(self._portal.realm.requestAvatar, avatarId, mind, *interfaces)
+            return self._queue.open(visitor.user, open_demo, visitor.record)
         visitor.user = user = user_name(avatarId)
         act_as = visitor.act_as
         if not act_as or act_as == user:
@@ -166,9 +216,13 @@ class Door:
         return then(self._exists(user), found)
 
     def _enter(self, avatarId: object, visitor: Visitor, interfaces: Sequence[InterfaceClass]) -> Any:
-        user = visitor.user
         # The verdict is there; opening the maildrop may take a while yet.
         visitor.attempt.succeeded()
+        attempt = partial(self._open, avatarId, visitor, interfaces)
+        return self._queue.open(visitor.user, attempt, visitor.record)
+
+    def _open(self, avatarId: object, visitor: Visitor, interfaces: Sequence[InterfaceClass]) -> Any:
+        user = visitor.user
         self._guard.enter(user)
         try:
             opening: Any = self._portal.realm.requestAvatar(avatarId, visitor, *interfaces)
@@ -177,11 +231,12 @@ class Door:
             raise
         if is_deferred(opening):
             return opening.addCallbacks(
-                self._opened, self._not_opened, callbackArgs=(user,), errbackArgs=(user,)
+                self._opened, self._not_opened, callbackArgs=(visitor,), errbackArgs=(user,)
             )
-        return self._opened(opening, user)
+        return self._opened(opening, visitor)
 
-    def _opened(self, admission: Any, user: str) -> Any:
+    def _opened(self, admission: Any, visitor: Visitor) -> Any:
+        user = visitor.user
         try:
             interface, avatar, logout = admission
         except BaseException:
@@ -189,16 +244,9 @@ class Door:
             self._guard.left(user)
             raise
         self._guard.opened(user)
-        inside = True
-
-        def leave() -> None:
-            nonlocal inside
-            if inside:
-                inside = False
-                self._guard.left(user)
-                logout()
-
-        return interface, avatar, leave
+        stay = _Stay(self._guard, user, logout)
+        visitor.ending = stay.ending
+        return interface, avatar, stay.leave
 
     def _not_opened(self, why: Failure, user: str) -> Failure:
         self._guard.left(user)

@@ -19,6 +19,7 @@ from ..clock import steady
 from ..errors import InUse, LoginDelay, StoreTrouble
 from ..interfaces import MaybeDeferred
 from .counts import Counts, OwnTally, Recent, own_counts
+from .lock_queue import LockQueue
 from .names import folded
 from .origins import NOWHERE, Networks, is_local, network
 
@@ -62,6 +63,14 @@ class GuardLimits:
     sessions_per_user: int = 10
     #: Seconds between two logins of a user (RFC 2449 section 6.5); 0 is none.
     login_delay: int = 0
+    #: Seconds that a login waits for a maildrop that another session holds: most
+    #: sessions are over in one, and people begin to wonder after five.  0 waits for
+    #: none but those that are ending.
+    lock_wait: float = 5.0
+    #: Logins of one user that wait at once, and of all: as many devices as a person
+    #: may have, and no more tries than take a twentieth of a core.
+    waits_per_user: int = 10
+    waits: int = 256
     #: Addresses, users and pairs of both that are remembered: some 10 MB.
     remembered: int = 20_000
 
@@ -97,6 +106,10 @@ class Guard:
         self._counts = counts = counts if counts is not None else own_counts(limits.remembered)
         self._addresses = _Failures(clock, counts.address_failures, limits.forgotten_after)
         self._users = _Failures(clock, counts.user_failures, limits.forgotten_after)
+        #: Where logins wait for a maildrop that is locked.
+        self.lock_queue = LockQueue(
+            clock, limits.lock_wait, limits.waits_per_user, limits.waits, counts.waiting, counts.ending
+        )
 
     # -- attempts ----------------------------------------------------------------------
 
@@ -208,7 +221,8 @@ class Guard:
 
 def unguarded() -> Guard:
     """A guard that never keeps anybody waiting, and so needs no real clock."""
-    return Guard(Clock(), without_penalties(GuardLimits(sessions_per_user=sys.maxsize, remembered=0)))
+    limits = GuardLimits(sessions_per_user=sys.maxsize, waits=0, remembered=0)
+    return Guard(Clock(), without_penalties(limits))
 
 
 def without_penalties(limits: GuardLimits) -> GuardLimits:

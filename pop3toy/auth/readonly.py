@@ -70,11 +70,13 @@ class SharedMailbox:
         self._visitors += 1
         return ReadOnlyMailbox(self._mailbox, self._left)
 
-    def _left(self) -> None:
+    def _left(self) -> MaybeDeferred[None]:
         self._visitors -= 1
-        if not self._visitors:
-            mailbox, self._mailbox = self._mailbox, None
-            mailbox.release()
+        if self._visitors:
+            return None
+        mailbox, self._mailbox = self._mailbox, None
+        released: MaybeDeferred[None] = mailbox.release()
+        return released
 
 
 @implementer(IMailbox)
@@ -102,8 +104,8 @@ class ReadOnlyMailbox:
             raise Refusal("this maildrop is read-only")
         return None
 
-    def release(self) -> None:
+    def release(self) -> MaybeDeferred[None]:
         """Leave; the last visitor gives the maildrop back."""
         left, self._left = self._left, None
-        if left is not None:
-            left()
+        released: MaybeDeferred[None] = left() if left is not None else None
+        return released

@@ -38,7 +38,7 @@ _Hashed = tuple[int, int, int]
 #: Typed loosely: a memoryview of floats takes floats, whatever its stub says.
 _Floats = Any
 _SECRET = 32
-_TALLIES = 6
+_TALLIES = 8
 _RECENTS = 4
 #: Entries of a bucket, and buckets: 32,768 entries are what a process remembers alone, and half as much
 #: again, because buckets do not fill evenly.  Some 3 MB a column, if all of it is used.
@@ -56,7 +56,7 @@ def _slots(connections: int) -> int:
     Eight for each possible connection: that both counters of an address are
     used by others as well happens to one address in sixty when the server is
     full, and then it takes their connections for its own.  A million at the
-    most, which is 32 MB a column.
+    most, which is 64 MB a column.
     """
     return 1 << min((8 * max(connections, 128) - 1).bit_length(), 20)
 

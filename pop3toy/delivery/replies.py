@@ -52,9 +52,10 @@ class Replies(Protocol):
 
     def error(self, code: int, enhanced: str, text: str) -> None:
         """A reply to a mistake of the client's; too many of them end the connection."""
-        self.reply(code, enhanced, text)
         self.errors += 1
-        if self.errors >= limits.ERRORS:
+        last = self.errors >= limits.ERRORS
+        self.reply(code, enhanced, f"{text}; too many errors, goodbye" if last else text)
+        if last:
             self.reply(421, "4.7.0", "too many errors")
             self.close("limit")
 

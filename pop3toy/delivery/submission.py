@@ -230,8 +230,10 @@ class SubmissionServer(SMTPServer):
         if answer[0] == 501:
             self.error(*answer)
             return
-        self.reply(*answer)
-        if self._login.failures >= limits.FAILED_LOGINS:
+        code, enhanced, text = answer
+        last = code == 535 and self._login.failures >= limits.FAILED_LOGINS
+        self.reply(code, enhanced, f"{text}; too many failed logins, goodbye" if last else text)
+        if last:
             self.reply(421, "4.7.0", "too many failed logins")
             self.close("limit")
 

@@ -29,6 +29,13 @@ class AuthOptions(usage.Options, strcred.AuthOptionMixin):
             " It is read again when it changes.",
         ],
         ["login-delay", None, None, "Seconds that a user has to wait between two logins; announced in CAPA."],
+        [
+            "lock-wait",
+            None,
+            None,
+            "Seconds that a login waits for a mailbox that another session has open, before it is refused"
+            " with [IN-USE] (default 5; 0 refuses at once, unless that session is just ending).",
+        ],
         ["max-connections", None, None, "Connections at once, in all (default 4096)."],
         [
             "max-per-address",
@@ -133,6 +140,8 @@ class AuthOptions(usage.Options, strcred.AuthOptionMixin):
                 existing_path("auth", path)
         existing_file(self, "accounts")
         whole_number(self, "login-delay", 0, 86400)
+        # Clients give up after a minute or so.
+        whole_number(self, "lock-wait", 0, 60)
         whole_number(self, "max-connections", 1, 1_000_000)
         whole_number(self, "max-per-address", 1, 1_000_000)
         whole_number(self, "max-per-user", 1, 1_000_000)

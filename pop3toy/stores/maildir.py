@@ -194,6 +194,8 @@ class _Maildir:
         # What still runs in a thread and needs the descriptors.
         self._busy = 0
         self._released = False
+        # Fires when the lock is free, if somebody waits for that.
+        self._unlocked: Deferred[None] | None = None
 
     # -- reading -----------------------------------------------------------------
 
@@ -331,10 +333,15 @@ class _Maildir:
 
     # -- the end -----------------------------------------------------------------
 
-    def release(self) -> None:
-        if not self._released:
-            self._released = True
-            self._let_go_if_idle()
+    def release(self) -> MaybeDeferred[None]:
+        if self._released:
+            return None
+        self._released = True
+        if self._busy:
+            self._unlocked = Deferred()
+            return self._unlocked
+        self._let_go_if_idle()
+        return None
 
     def _in_thread(self, function: Callable[..., _T], *args: object) -> Deferred[_T]:
         self._busy += 1
@@ -357,7 +364,10 @@ class _Maildir:
             self._in_thread(maildir_sizes.save, self._fd, dict(self._snapshot.measured)).addErrback(
                 lambda why: log.failure("remembering the sizes of {user!r}", why, user=self._user)
             )
-            return
-        for fd in (*self._folders.values(), self._fd):
-            os.close(fd)
-        self._folders.clear()
+        else:
+            for fd in (*self._folders.values(), self._fd):
+                os.close(fd)
+            self._folders.clear()
+        unlocked, self._unlocked = self._unlocked, None
+        if unlocked is not None:
+            unlocked.callback(None)

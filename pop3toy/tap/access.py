@@ -64,10 +64,11 @@ class Access:
         self._reactor = reactor
         self._server = server
         self._at_once = at_once
-        sessions = options["max-per-user"] or GuardLimits().sessions_per_user
+        default = GuardLimits()
         limits = GuardLimits(
             login_delay=options["login-delay"] or 0,
-            sessions_per_user=sessions,
+            lock_wait=default.lock_wait if options["lock-wait"] is None else options["lock-wait"],
+            sessions_per_user=options["max-per-user"] or default.sessions_per_user,
             trusted=Networks.of(options["trusted"]),
         )
         if options.maildirs is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IStreamServerEndpoint
 
@@ -21,6 +21,9 @@ from .access import Access
 from .ports import Ports
 from .premises import Premises
 from .recipients import look_for_postmaster
+
+if TYPE_CHECKING:
+    from ..certificates import GivenTLS
 
 __all__ = ["listen_for_mail", "maildir_delivery"]
 
@@ -47,9 +50,10 @@ def listen_for_mail(
     *,
     transcript: ITranscript | None,
     premises: Premises,
-    tls: object | None,
+    tls: GivenTLS | None,
 ) -> None:
     """Open the ports that the options ask for."""
+    encrypting = _speaking_smtp(tls) if tls is not None else None
     shared: dict[str, Any] = {
         "host": options["hostname"] or socket.getfqdn(),
         "transcript": transcript,
@@ -67,20 +71,34 @@ def listen_for_mail(
 
     crowd = premises.bringers
     if smtp := endpoints("smtp-port", "smtp", crowd):
-        taking = smtp_factory(delivery, recipients, reactor, tls=tls, gatekeeper=crowd, **shared)
+        taking = smtp_factory(delivery, recipients, reactor, tls=encrypting, gatekeeper=crowd, **shared)
         ports.listen(smtp, taking, "SMTP")
     plain, encrypted = options["submission-port"], options["submission-tls-port"]
     if plain is not None or encrypted is not None:
         senders = access.for_senders(SenderRealm())
         sending = submission_factory(
-            delivery, recipients, reactor, senders, tls=tls, gatekeeper=crowd, meter=LogMeter(), **shared
+            delivery,
+            recipients,
+            reactor,
+            senders,
+            tls=encrypting,
+            gatekeeper=crowd,
+            meter=LogMeter(),
+            **shared,
         )
         if plain is not None:
             ports.listen([ports.tcp(plain)], sending, "submission")
         if encrypted is not None:
-            ports.listen([ports.tcp(encrypted)], sending, "submission over TLS", tls=tls)
+            ports.listen([ports.tcp(encrypted)], sending, "submission over TLS", tls=encrypting)
     # Whoever may connect here is a mail server that is trusted, and brings much.
     if lmtp := endpoints("", "lmtp"):
         ports.listen(lmtp, lmtp_factory(delivery, recipients, reactor, **shared), "LMTP")
     # Who there is may have to be asked in a thread, and those begin with the server.
     reactor.callWhenRunning(look_for_postmaster, recipients)
+
+
+def _speaking_smtp(tls: GivenTLS) -> object:
+    # What TLS needs is there if there is TLS.
+    from ..certificates import ALPN_SMTP
+
+    return tls.speaking(ALPN_SMTP)
