@@ -37,13 +37,13 @@ def wire_form(stored: bytes) -> bytes:
 
     LF and CRLF both end a line and become CRLF; a CR anywhere else is data; the
     last line gets its CRLF if it has none; a message without any empty line
-    gets one at its end, which closes its headers.
+    (CRs aside) gets one at its end, which closes its headers.
     """
     *ended, rest = stored.split(b"\n")
     lines = [line.removesuffix(b"\r") for line in ended]
     if rest:
         lines.append(rest)
-    if b"" not in lines:
+    if all(line.strip(b"\r") for line in lines):
         lines.append(b"")
     return b"".join(line + b"\r\n" for line in lines)
 
@@ -204,6 +204,9 @@ def awkward_messages(*, large: bool = True) -> list[Awkward]:
         Awkward("headers-only-crlf", _header("headers-only-crlf").replace(b"\n", b"\r\n")),
         Awkward("headers-only-cr-at-the-end", _header("headers-only-cr")[:-1] + b"\r"),
         Awkward("no-colon-anywhere", b"just a line\nand one more\n"),
+        Awkward(
+            "line-ends-doubled", _header("line-ends-doubled").replace(b"\n", b"\r\r\n") + b"\r\r\nbody\r\r\n"
+        ),
         Awkward("empty-file", b""),
         Awkward("one-lf", b"\n"),
         Awkward("one-crlf", b"\r\n"),

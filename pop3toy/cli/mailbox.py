@@ -103,7 +103,7 @@ def show(pattern: str, headers: bool, user: str, message: str) -> None:
     """
     data = _find(stored_messages(maildir_paths(pattern), user), message).path.read_bytes()
     if headers:
-        data = re.split(rb"\r?\n\r?\n", data, maxsplit=1)[0] + b"\n"
+        data = re.split(rb"\n\r*+\n", data, maxsplit=1)[0] + b"\n"
     if sys.stdout.isatty():
         text = data.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
         click.echo("".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text), nl=False)
@@ -157,7 +157,7 @@ def _header(path: Path) -> dict[str, str]:
     """Some headers as text, safe for a terminal."""
     try:
         with path.open("rb") as file:
-            parsed = BytesHeaderParser().parsebytes(re.split(rb"\r?\n\r?\n", file.read(65536), maxsplit=1)[0])
+            parsed = BytesHeaderParser().parsebytes(re.split(rb"\n\r*+\n", file.read(65536), maxsplit=1)[0])
     except OSError:
         return {}
     return {name: _text(str(parsed[name])) for name in ("From", "Subject") if name in parsed}

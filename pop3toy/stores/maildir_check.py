@@ -75,7 +75,7 @@ def _check_content(
     wire, whole, body = Encoder(), hashlib.sha256(), hashlib.sha256()
     with open(file.path, "rb") as message:
         start = message.read(_HEADER)
-        end = re.search(rb"\r?\n\r?\n", start)
+        end = re.search(rb"\n\r*+\n", start)
         header = start[: end.start()] if end else start
         body.update(start[end.end() :] if end else b"")
         chunk = start
