@@ -34,11 +34,13 @@ from pop3toy.threads import run_now
 from pop3toy.wire import octets
 
 from .corpus import make_maildir, wire_form
+from .exchanging import exchanging
 from .store_contract import DeliveryContract, StoreContract
 from .store_world import (
     Threads,
     make_read_only,
     open_descriptors,
+    outcome,
     restrict,
     tmpfs,
     unprivileged,
@@ -355,6 +357,81 @@ class OpenTests(Maildirs):
                     self.threads.wait(mailbox.remove([b"%d.a" % number, b"%d.b,W=99" % number]))
                 mailbox.release()
                 self.threads.run()
+
+
+@skipIf(os.geteuid() != 0, "only root can give files away")
+class HostileOwnerTests(Maildirs):
+    """A user with a shell, and a server that may read everybody's mail."""
+
+    LOGINS = 4000
+
+    def setUp(self) -> None:
+        super().setUp()
+        shutil.rmtree(self.maildir)
+        (self.root / "ann").mkdir()
+        for user, owner in (("ann", 12345), ("bob", 54321)):
+            maildir = make_maildir(self.root / user / ("Maildir" if user == "bob" else "x/Maildir"))
+            (maildir / "new" / f"1.{user},W=5").write_bytes(b"x\n\n")
+            for path in (self.root / user, *(self.root / user).rglob("*")):
+                os.lchown(path, owner, -1)
+
+    def link(self, path: str, target: str) -> Path:
+        """A link that ann has made."""
+        (self.root / path).symlink_to(target)
+        os.lchown(self.root / path, 12345, -1)
+        return self.root / path
+
+    def logins(self) -> dict[str, int]:
+        """Of many logins of ann, how many saw what."""
+        paths = MaildirPaths(f"{self.root}/{{user}}/Maildir")
+        store = MaildirStore(paths, run_now, wall_clock=lambda: 0.0)
+        seen: dict[str, int] = {}
+        found = ""
+        with watched_descriptors():
+            for _ in range(self.LOGINS):
+                mailbox = None
+                try:
+                    mailbox = outcome(store.open("ann"))
+                    found = mailbox.entries[0].uid.decode().partition(",")[0]
+                    mailbox.read(mailbox.entries[0].uid).close(None)
+                except StoreTrouble:
+                    found = found if mailbox is not None else "trouble"
+                if mailbox is not None:
+                    mailbox.release()
+                seen[found] = seen.get(found, 0) + 1
+        return seen
+
+    def test_exchanged_above(self) -> None:
+        """A folder on the way that is exchanged for a link to another's home shows nothing of his."""
+        self.link("ann/Maildir", "x/Maildir")
+        other = self.link("ann/y", "../bob")
+        with exchanging(self.root / "ann" / "x", other):
+            seen = self.logins()
+        self.assertEqual({"1.ann", "trouble"}, set(seen), seen)
+
+    def test_exchanged_itself(self) -> None:
+        """So does a Maildir that is exchanged for a link itself."""
+        (self.root / "ann" / "x" / "Maildir").rename(self.root / "ann" / "Maildir")
+        other = self.link("ann/y", "../bob/Maildir")
+        with exchanging(self.root / "ann" / "Maildir", other):
+            seen = self.logins()
+        self.assertEqual({"1.ann", "trouble"}, set(seen), seen)
+
+    def test_link_exchanged(self) -> None:
+        """So does a link that is exchanged for another."""
+        self.link("ann/Maildir", "x/Maildir")
+        other = self.link("ann/y", "../bob/Maildir")
+        with exchanging(self.root / "ann" / "Maildir", other):
+            seen = self.logins()
+        self.assertEqual({"1.ann", "trouble"}, set(seen), seen)
+
+    def test_folder_exchanged(self) -> None:
+        """So does new/ that is exchanged for a link to another's."""
+        (self.root / "ann" / "x" / "Maildir").rename(self.root / "ann" / "Maildir")
+        other = self.link("ann/y", "../bob/Maildir/new")
+        with exchanging(self.root / "ann" / "Maildir" / "new", other):
+            seen = self.logins()
+        self.assertLessEqual(set(seen), {"1.ann", "trouble"}, seen)
 
 
 def look_weight(maildir: Path) -> int:
