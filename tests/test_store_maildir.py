@@ -183,8 +183,8 @@ class MaildirDeliveryContractTests(DeliveryContract, Maildirs):
     def delivery(self) -> tuple[MaildirStore, MaildirDelivery]:
         self.clock = Clock()
         self.clock.advance(1_700_000_000)
-        locate = MaildirPaths(f"{self.root}/{{user}}").locate
-        return self.new_store(), MaildirDelivery(locate, run_now, self.clock, host="mail")
+        paths = MaildirPaths(f"{self.root}/{{user}}")
+        return self.new_store(), MaildirDelivery(paths, run_now, self.clock, host="mail")
 
     def begin(self, delivery: MaildirDelivery) -> Any:
         # Deliveries some milliseconds apart: their order is in the name alone.

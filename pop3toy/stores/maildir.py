@@ -104,21 +104,16 @@ class MaildirStore:
             scanning = self._scan_in_thread(self._scan, fd, snapshot, True)
         except BaseException as error:
             os.close(fd)
-            self._say_where(user, error)
+            self._paths.say_where(user, error)
             raise
 
         def failed(why: Failure) -> Failure:
             os.close(fd)
             assert why.value is not None
-            self._say_where(user, why.value)
+            self._paths.say_where(user, why.value)
             return why
 
         return scanning.addCallbacks(lambda taken: self._mailbox(user, fd, taken), failed)
-
-    def _say_where(self, user: str, error: BaseException) -> None:
-        """Who finds it knows a descriptor only; the administrator wants a path."""
-        if isinstance(error, StoreTrouble) and error.detail:
-            error.detail = f"Maildir {self._paths.path(user)!r}: {error.detail}"
 
     def _scan(self, fd: int, before: Snapshot | None, may_wait: bool) -> Snapshot:
         """Read the Maildir, and remember what had to be counted.  Runs in a thread if it may wait.

@@ -10,7 +10,8 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 
 from ..errors import NoSuchMailbox, StoreTrouble
@@ -103,6 +104,27 @@ class MaildirPaths:
             return self._descend(parts)
         except OSError as error:
             raise StoreTrouble(detail=f"making Maildir {self.path(user)!r}: {explained(error)}") from error
+
+    @contextmanager
+    def opened(self, user: str) -> Iterator[int]:
+        """The directory of a user's Maildir, open during the block; trouble within it is told with its path.
+
+        :raises pop3toy.errors.NoSuchMailbox: if there is none.
+        :raises pop3toy.errors.StoreTrouble: if it cannot be reached.
+        """
+        maildir = self.open(user)
+        try:
+            yield maildir
+        except StoreTrouble as error:
+            self.say_where(user, error)
+            raise
+        finally:
+            os.close(maildir)
+
+    def say_where(self, user: str, error: BaseException) -> None:
+        """Who finds trouble knows a descriptor only; the administrator wants a path."""
+        if isinstance(error, StoreTrouble) and error.detail:
+            error.detail = f"Maildir {self.path(user)!r}: {error.detail}"
 
     def _descend(self, parts: Sequence[str]) -> int:
         """Open part by part, so that no link on the way is followed without a look at it."""

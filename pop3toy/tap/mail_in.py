@@ -32,7 +32,7 @@ def maildir_delivery(
     # A Deferred of an account is one of something with settings, but Deferreds are invariant.
     find: Any = access.file.find if access.file is not None else lambda user: None
     delivery: IDelivery = MaildirDelivery(
-        paths.locate, run_in_thread, reactor, quota=quota_of(find), host=host
+        paths, run_in_thread, reactor, quota=quota_of(find), host=host
     )
     return delivery
 
