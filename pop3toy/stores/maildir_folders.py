@@ -271,10 +271,14 @@ def _list_doubles(maildir: int) -> tuple[dict[str, str], dict[str, list[str]], s
 
 def _identity(maildir: int, path: str) -> tuple[int, int] | None:
     """What tells two files of one base name apart whatever they are called: time of writing, inode."""
+    part, _, name = path.partition("/")
+    folder = open_or_refuse(maildir, part)
     try:
-        status = os.stat(path, dir_fd=maildir, follow_symlinks=False)
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return None
+    finally:
+        os.close(folder)
     return status.st_mtime_ns, status.st_ino
 
 
