@@ -472,7 +472,7 @@ class DoublesTests(Scanned):
         young = young.rename(self.maildir / "cur" / "1.a:2,")
         self.assertEqual(list(before), list(self.scan().listing))
         young.rename(self.maildir / "cur" / "1.a:2,T")
-        snapshot = self.scan({b"1.a": 99})
+        snapshot = self.scan({b"1.a": self.counted(99, "cur/1.a:2,T")})
         self.assertEqual(list(before), list(snapshot.listing))
         # Its unique-id is the other's when one is gone, whose octets these are not.
         self.assertEqual({}, snapshot.measured)
@@ -546,6 +546,7 @@ class ChangingTests(Scanned):
         """In a Maildir that changes during every listing, what was there a moment ago is not given up."""
         self.put("cur/1.a:2,")
         self.put("cur/2.b,W=5")
+        measured = {b"1.a": self.counted(5, "cur/1.a:2,")}
 
         def hide() -> None:
             # As readdir does that overlooks a file which gets another place in the folder.
@@ -562,7 +563,7 @@ class ChangingTests(Scanned):
         for number in range(PATIENCE + PATIENCE % 2):
             changes += [nothing, hide] if number % 2 else [show if number else nothing, nothing]
         with self.between_listings(*changes):
-            snapshot = self.scan({b"1.a": 5})
+            snapshot = self.scan(measured)
         self.assertEqual([b"1.a", b"2.b,W=5"], [entry.uid for entry in snapshot.listing])
         self.assertFalse(snapshot.trusted)
 
