@@ -370,6 +370,14 @@ class MailboxTests(CommandTests):
             self.assertTrue(file.is_symlink(), words)
             self.assertNotIn("secret", done.out)
 
+    def test_check_of_what_has_no_end(self) -> None:
+        """A file that is larger than any message is told of, and not read."""
+        self.deliver()
+        with (self.root / "mail" / "ann" / "cur" / "1.big").open("wb") as file:
+            file.truncate(8 * 1024**4)
+        (found,) = self.check(self.root / "mail" / "ann")
+        self.assertEqual(found, f"cur/1.big: it has {8 * 1024**4} octets, and was not read")
+
     def test_check_without_a_header(self) -> None:
         """What has no end of a header costs no more than to read it."""
         self.deliver(b"x" * 100)

@@ -159,7 +159,7 @@ class Options(AuthOptions, TLSOptions, MailInOptions):
             self._without_maildir()
         else:
             self._with_maildir(self["maildir"])
-        whole_number(self, "max-listed-size", 0, 10**15)
+        whole_number(self, "max-listed-size", 0, 10**14)
         self._transcript()
         self._workers()
         self._files_of_twistd()

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from ..errors import StoreTrouble
 from ..wire import Encoder
 from .filebody import OPEN_FLAGS
+from .maildir_count import MAX_LISTED_SIZE
 from .maildir_folders import open_or_refuse
 from .maildir_names import base_name
 
@@ -54,7 +55,9 @@ def check_maildir(maildir: int, *, read: bool, now: float) -> Iterator[str]:
                         yield f"{where}: not a file"
                     else:
                         yield from _check_name(where, status.st_size, bases)
-                        if read:
+                        if read and status.st_size > MAX_LISTED_SIZE:
+                            yield f"{where}: it has {status.st_size} octets, and was not read"
+                        elif read:
                             yield from _check_content(folder, name, where, contents)
                 except FileNotFoundError:
                     # Fetched and removed meanwhile.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Final, Self
 
@@ -30,6 +30,9 @@ log = Logger()
 #: Octets of a file beyond which it is listed by its size on the disk: some seconds of
 #: reading, and more than any mail server takes.
 MAX_LISTED_SIZE: Final = 2 * 1024**3
+
+# Some milliseconds.
+_LOOKED_AT_IN_TURN: Final = 1000
 
 
 class Counter:
@@ -56,16 +59,35 @@ class Counter:
         for folder in self._folders.values():
             os.close(folder)
 
-    def is_still(self, counted: Counted, path: str) -> bool:
-        """Whether what was counted is true of the file that has this path now, as far as one has it.
+    def still_true(
+        self, known: dict[bytes, Counted], files: Iterable[tuple[bytes, str]]
+    ) -> dict[bytes, Counted]:
+        """What of that which was counted is true of the files that have these paths now.
 
         What was renamed a moment ago is not taken for another message.
 
-        :param path: such as ``cur/1700000000.M1P1.host:2,S``.
+        :param files: unique-ids that are known, and paths such as ``cur/1700000000.M1P1.host:2,S``.
         :raises pop3toy.errors.StoreTrouble: if nobody wants to know any more.
         """
-        status = self._status(path)
-        return status is None or counted.is_of(status)
+        # Of 100,000 messages each call more would be felt.
+        new, cur = self._folder("new"), self._folder("cur")
+        true = {}
+        for number, (uid, path) in enumerate(files):
+            if not number % _LOOKED_AT_IN_TURN:
+                self._go_on()
+            counted = known[uid]
+            try:
+                status = os.stat(path[4:], dir_fd=new if path[0] == "n" else cur, follow_symlinks=False)
+            except FileNotFoundError:
+                true[uid] = counted
+                continue
+            if (
+                counted.inode == status.st_ino
+                and counted.size == status.st_size
+                and counted.modified == status.st_mtime_ns
+            ):
+                true[uid] = counted
+        return true
 
     def count(self, path: str) -> Counted | None:
         """The octets of a message, by reading it; ``None`` if it has vanished.
@@ -130,10 +152,13 @@ class Counter:
     def _place(self, path: str) -> tuple[int, str]:
         self._go_on()
         part, _, name = path.partition("/")
+        return self._folder(part), name
+
+    def _folder(self, part: str) -> int:
         folder = self._folders.get(part)
         if folder is None:
             folder = self._folders[part] = open_or_refuse(self._maildir, part)
-        return folder, name
+        return folder
 
     def _go_on(self) -> None:
         if not self._wanted():

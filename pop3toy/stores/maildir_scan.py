@@ -176,7 +176,7 @@ def _still_true(
     listed = [(uid, path) for uid, path in zip(uids, paths, strict=True) if uid in known]
     if len(listed) > LOOKED_AT_ONCE and not may_read:
         raise Uncounted
-    return {uid: known[uid] for uid, path in listed if counter.is_still(known[uid], path)}
+    return counter.still_true(known, listed)
 
 
 def _with_known(

@@ -43,10 +43,6 @@ class Counted(NamedTuple):
         """What was counted of a file."""
         return cls(octets, status.st_ino, status.st_size, status.st_mtime_ns)
 
-    def is_of(self, status: os.stat_result) -> bool:
-        """Whether it is true of this file."""
-        return self[1:] == (status.st_ino, status.st_size, status.st_mtime_ns)
-
 
 def size(maildir: int) -> int:
     """Octets of the file; 0 if there is none: a hint how long reading it takes."""
