@@ -149,6 +149,7 @@ class Options(AuthOptions, TLSOptions, MailInOptions):
         :raises twisted.python.usage.UsageError: if something does not.
         """
         port_number(self, "port")
+        whole_number(self, "max-listed-size", 0, 10**14)
         if not self["interface"]:
             # To the system it means every network, and to whoever left it out it does not.
             raise usage.UsageError("--interface is an address; 0.0.0.0 or :: is every network")
@@ -159,7 +160,6 @@ class Options(AuthOptions, TLSOptions, MailInOptions):
             self._without_maildir()
         else:
             self._with_maildir(self["maildir"])
-        whole_number(self, "max-listed-size", 0, 10**14)
         self._transcript()
         self._workers()
         self._files_of_twistd()
