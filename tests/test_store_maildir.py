@@ -898,7 +898,9 @@ class GivenUpTests(Maildirs):
         """What is larger than the store may count is listed by its size, and counted when it is fetched."""
         self.put("new/1.a", b"x\n" * 1000)
         store = self.new_store(max_listed_size=1999)
-        mailbox = self.open(store)
+        with capturedLogs() as logs:
+            mailbox = self.open(store)
+        self.assertEqual([f"Maildir '{self.maildir}'"], [event["where"] for event in logs])
         self.assertEqual(2000, mailbox.entries.octets)
         self.retrieve(mailbox, b"1.a")
         mailbox.release()

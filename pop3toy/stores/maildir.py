@@ -110,7 +110,7 @@ class MaildirStore:
                 return self._mailbox(user, fd, snapshot)
             if stamp.weight + maildir_sizes.size(fd) <= SMALL:
                 try:
-                    return self._mailbox(user, fd, self._scan(fd, snapshot, may_wait=False))
+                    return self._mailbox(user, fd, self._scan(user, fd, snapshot, may_wait=False))
                 except Uncounted:
                     pass
             if user in self._scanned:
@@ -150,7 +150,7 @@ class MaildirStore:
                 log.failure("scanning a Maildir of {user!r}, which nobody waits for", why, user=user)
 
         opening: Deferred[IMailbox] = Deferred(give_up)
-        scanning = self._scan_in_thread(self._scan, fd, before, True, wanted)
+        scanning = self._scan_in_thread(self._scan, user, fd, before, True, wanted)
         self._scanned.add(user)
 
         def over(result: Snapshot | Failure) -> Snapshot | Failure:
@@ -161,7 +161,12 @@ class MaildirStore:
         return opening
 
     def _scan(
-        self, fd: int, before: Snapshot | None, may_wait: bool, wanted: Callable[[], bool] = lambda: True
+        self,
+        user: str,
+        fd: int,
+        before: Snapshot | None,
+        may_wait: bool,
+        wanted: Callable[[], bool] = lambda: True,
     ) -> Snapshot:
         """Read the Maildir, and remember what had to be counted.  Runs in a thread if it may wait.
 
@@ -181,6 +186,7 @@ class MaildirStore:
             may_read=may_wait,
             max_listed_size=self._max_listed_size,
             wanted=wanted,
+            where=f"Maildir {self._paths.path(user)!r}",
         )
         if not snapshot.measured.items() <= remembered.items():
             if not may_wait:

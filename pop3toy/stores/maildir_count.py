@@ -41,9 +41,11 @@ class Counter:
     :param maildir: the open directory.
     :param max_listed_size: octets of the largest file that is read.
     :param wanted: whether anybody waits for the result yet.
+    :param where: what the log calls the Maildir.
     """
 
-    def __init__(self, maildir: int, max_listed_size: int, wanted: Callable[[], bool]) -> None:
+    def __init__(self, maildir: int, max_listed_size: int, wanted: Callable[[], bool], where: str) -> None:
+        self.where = where
         self._maildir = maildir
         self._max_listed_size = max_listed_size
         self._wanted = wanted
@@ -107,9 +109,10 @@ class Counter:
                 return None
             if status.st_size > self._max_listed_size:
                 log.warn(
-                    "message {path!r} of a Maildir has {size} octets, more than --max-listed-size: it is"
+                    "message {path!r} of {where} has {size} octets, more than --max-listed-size: it is"
                     " listed with them, uncounted",
                     path=path,
+                    where=self.where,
                     size=status.st_size,
                 )
                 return Counted.of(status.st_size, status)

@@ -86,6 +86,7 @@ def scan(
     may_read: bool,
     max_listed_size: int = MAX_LISTED_SIZE,
     wanted: Callable[[], bool] = lambda: True,
+    where: str = "a Maildir",
 ) -> Snapshot:
     """Take a snapshot.
 
@@ -98,10 +99,11 @@ def scan(
     :param may_read: count the octets of messages whose names do not tell them.
     :param max_listed_size: octets of a file beyond which it is not read, but listed by its size.
     :param wanted: asked again and again, from this thread; where it says no the scan ends.
+    :param where: what the log calls it.
     :raises Uncounted: if that is necessary and not allowed.
     :raises pop3toy.errors.StoreTrouble: if the Maildir cannot be read, or is not wanted any more.
     """
-    with Counter(maildir, max_listed_size, wanted) as counter:
+    with Counter(maildir, max_listed_size, wanted, where) as counter:
         return _scan(maildir, recall, counter, now=now, tick=tick, may_read=may_read)
 
 
@@ -142,7 +144,8 @@ def _scan(
                 # it is listed, and RETR of it is refused.
                 counted = counter.size_on_disk(paths[at])
                 guessed.add(uids[at])
-                log.warn("message {path!r} of a Maildir: {why}", path=paths[at], why=explained(error))
+                place, why = counter.where, explained(error)
+                log.warn("message {path!r} of {where}: {why}", path=paths[at], where=place, why=why)
             if counted is not None:
                 known[uids[at]] = counted
         # What vanished while it was counted may have been renamed: look again.
