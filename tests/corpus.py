@@ -204,9 +204,6 @@ def awkward_messages(*, large: bool = True) -> list[Awkward]:
         Awkward("headers-only-crlf", _header("headers-only-crlf").replace(b"\n", b"\r\n")),
         Awkward("headers-only-cr-at-the-end", _header("headers-only-cr")[:-1] + b"\r"),
         Awkward("no-colon-anywhere", b"just a line\nand one more\n"),
-        Awkward(
-            "line-ends-doubled", _header("line-ends-doubled").replace(b"\n", b"\r\r\n") + b"\r\r\nbody\r\r\n"
-        ),
         Awkward("empty-file", b""),
         Awkward("one-lf", b"\n"),
         Awkward("one-crlf", b"\r\n"),
