@@ -162,6 +162,17 @@ class IMailStore(Interface):
         """
 
 
+class ICancellableStore(IMailStore):
+    """One whose work at opening a maildrop can be given up."""
+
+    def open(user: str) -> MaybeDeferred[object]:
+        """See :class:`IMailStore`.
+
+        A Deferred may be cancelled.  It fails then, at once; what was begun ends soon,
+        and leaves nothing locked.
+        """
+
+
 class Incoming(Protocol):
     """A message that is being delivered; nobody sees it before ``commit``."""
 
@@ -291,6 +302,8 @@ class SessionRecord:
     removed: int = 0
     #: Seconds from connection to end.
     seconds: float = 0.0
+    #: Gives up the maildrop that is being opened, while it is: called when the connection is gone.
+    give_up_opening: Callable[[], object] | None = field(default=None, repr=False)
     #: How it ended: ``quit``, ``dropped`` (by the client), ``timeout``, ``limit``,
     #: ``shutdown``, ``store`` (it failed in the middle of a message) or ``bug``.
     ended: str = "dropped"

@@ -286,6 +286,8 @@ class Session:
     def lost(self) -> None:
         """The connection is gone.  What UPDATE has begun it finishes and then releases."""
         self._gone = True
+        if self.record.give_up_opening is not None:
+            self.record.give_up_opening()
         if self.exchange is not None:
             self.exchange.cancel()
             self.exchange = None

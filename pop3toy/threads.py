@@ -87,6 +87,10 @@ class WorkerThreads(Service):
         self._jobs.put((result, function, args))
         return result
 
+    def is_over(self) -> bool:
+        """Whether it was told to stop: what takes long asks from its thread, and ends then."""
+        return self._over
+
     def _wants_a_thread(self) -> bool:
         return len(self._threads) < min(self._busy, self._size)
 

@@ -196,8 +196,10 @@ class Encoder:
     The canonical form (what ``octets`` counts, RFC 1939 section 11): a bare LF
     and a CRLF are both a line end and become CRLF; a CR elsewhere is data; a
     missing last line end is added; and if no empty line ends the header, one is
-    added at the end, because some clients wait for it.  On the wire every line
-    that begins with a dot gets one dot more (RFC 1939 section 3).
+    added at the end, because some clients wait for it.  A line of nothing but
+    CRs is an empty one: programs that write CRLF for the LF of a CRLF leave
+    them.  On the wire every line that begins with a dot gets one dot more
+    (RFC 1939 section 3).
 
     :param body_lines: stop after so many lines of the body, as TOP asks
         (RFC 1939 section 7); ``None`` sends everything.
@@ -214,8 +216,8 @@ class Encoder:
         self._at_line_start = True
         # A CR at the end of a chunk waits here for its LF.
         self._held_cr = False
-        # The end of the header text seen, to find CRLF CRLF across an edge.
-        self._header_tail = CRLF
+        # Whether the line of the header that began in an earlier chunk is empty so far, CRs aside.
+        self._empty_so_far = True
 
     def feed(self, chunk: bytes) -> bytes:
         """The wire form of the next chunk; perhaps empty."""
@@ -240,7 +242,9 @@ class Encoder:
             return tail
         ending = b"" if self._at_line_start else CRLF
         if not self._in_body:
-            ending += CRLF
+            # Unless the last line is one of CRs alone.
+            if not (ending and self._empty_so_far):
+                ending += CRLF
             self._in_body = True
         if ending:
             self.octets += len(ending)
@@ -261,13 +265,13 @@ class Encoder:
 
     def _through_header(self, data: bytes) -> bytes:
         """Look for the empty line that ends the header (RFC 5322 section 2.1)."""
-        edge = self._header_tail + data[:3]
-        end = edge.find(b"\r\n\r\n") + 4 - len(self._header_tail)
-        if edge.find(b"\r\n\r\n") < 0:
-            end = data.find(b"\r\n\r\n") + 4
-            if end < 4:
-                self._header_tail = (edge + data[3:][-3:])[-3:]
-                return data
+        # The LF of the line before; without one the line was not empty in an earlier chunk.
+        text = b"\n" + data if self._empty_so_far else data
+        found = _empty_line(text)
+        if found is None:
+            self._empty_so_far = not text[text.rfind(b"\n") + 1 :].strip(b"\r") if b"\n" in text else False
+            return data
+        end = found.end() - (len(text) - len(data))
         self._in_body = True
         if self._lines_left is None:
             return data
@@ -296,6 +300,9 @@ class Encoder:
         return _stuffed(data, at_start)
 
 
+# An empty line in the canonical form, behind the line end of another: as many CRs as there are.
+_empty_line = re.compile(rb"\n\r++\n").search
+
 # Looks for its first octet with memchr: up to four times as fast as what bytes have.
 _dots_doubled = re.compile(rb"\n\.").sub
 
@@ -319,7 +326,7 @@ def _whole(message: bytes) -> tuple[bytes, int]:
     data = message.replace(b"\n", CRLF)
     if data and not data.endswith(CRLF):
         data += CRLF
-    if b"\r\n\r\n" not in data and not data.startswith(CRLF):
+    if b"\r\n\r\n" not in data and _empty_line(b"\n" + data) is None:
         data += CRLF
     return _stuffed(data, True), len(data)
 

@@ -37,13 +37,13 @@ def wire_form(stored: bytes) -> bytes:
 
     LF and CRLF both end a line and become CRLF; a CR anywhere else is data; the
     last line gets its CRLF if it has none; a message without any empty line
-    gets one at its end, which closes its headers.
+    (CRs aside) gets one at its end, which closes its headers.
     """
     *ended, rest = stored.split(b"\n")
     lines = [line.removesuffix(b"\r") for line in ended]
     if rest:
         lines.append(rest)
-    if b"" not in lines:
+    if all(line.strip(b"\r") for line in lines):
         lines.append(b"")
     return b"".join(line + b"\r\n" for line in lines)
 

@@ -44,7 +44,7 @@ class MailboxTests(CommandTests):
         self.assertEqual(done.status, os.EX_DATAERR)
         self.assertIn("\\xffd has no mailbox", done.err)
         self.assertIn("a\\nb has no mailbox", done.err)
-        self.assertIn("aaa: half-made", done.err)
+        self.assertRegex(done.err, "aaa: .*half-made")
         everybody = done.out.split()
         self.assertEqual(everybody[:3], ["ann", "2", "messages"])
         self.assertEqual(self.run_command("mailbox", "list", "{M}", "nobody").status, os.EX_NOUSER)
@@ -253,17 +253,17 @@ class MailboxTests(CommandTests):
         for number in range(4):
             self.deliver(b"Subject: %d\n\n" % number)
         gone, _, read, late = self.files()
-        opened = Path.open
+        opened = os.open
 
-        def open_(path: Path, *args: Any, **options: Any) -> Any:
-            if path == gone:
-                self.patch(Path, "open", opened)
+        def open_(path: Any, *args: Any, **options: Any) -> int:
+            if path == gone.name:
+                self.patch(os, "open", opened)
                 gone.unlink()
                 late.unlink()
                 read.rename(self.root / "mail" / "ann" / "cur" / f"{read.name}:2,S")
             return opened(path, *args, **options)
 
-        self.patch(Path, "open", open_)
+        self.patch(os, "open", open_)
         done = self.run_command("mailbox", "export", "{M}", "ann", str(self.root / "box"))
         self.assertEqual(done.status, 0, done.err)
         self.assertIn("2 exported, 2 were removed meanwhile", done.err)
@@ -339,7 +339,40 @@ class MailboxTests(CommandTests):
         self.assertNotIn("7.plain", done.out)
         self.assertIn("ann: cur/8.\\xff\\x1b[31m\\nx,S=1: its name says 1 octets on the disk", done.out)
         shutil.rmtree(maildir / "new")
-        self.assertIn("new/: no such file", "".join(check_maildir(maildir, read=False, now=0.0)))
+        self.assertIn(
+            "new/: half-made Maildir: it has no folder new/", "".join(self.check(maildir, read=False))
+        )
+        (maildir / "new").symlink_to(maildir / "cur")
+        self.assertIn("links are not followed", "".join(self.check(maildir, read=False)))
+
+    def check(self, maildir: Path, *, read: bool = True) -> list[str]:
+        """What is found wrong in a Maildir."""
+        fd = os.open(maildir, os.O_RDONLY)
+        try:
+            return list(check_maildir(fd, read=read, now=0.0))
+        finally:
+            os.close(fd)
+
+    def test_check_while_mail_is_fetched(self) -> None:
+        """A message that vanishes while the others are looked at is no problem, at whatever moment."""
+        self.deliver()
+        maildir = self.root / "mail" / "ann"
+        for function in ("stat", "open"):
+            gone = maildir / "cur" / "1.gone,S=9"
+            gone.write_bytes(MESSAGE)
+            real = getattr(os, function)
+
+            def vanishing(path: Any, *args: Any, real: Any = real, gone: Path = gone, **options: Any) -> Any:
+                if path == gone.name:
+                    gone.unlink()
+                return real(path, *args, **options)
+
+            self.patch(os, function, vanishing)
+            found = self.check(maildir)
+            self.patch(os, function, real)
+            self.assertFalse(gone.exists())
+            # Its size was looked at before it was opened.
+            self.assertEqual([f for f in found if "on the disk" not in f], [], function)
 
     def test_check_of_nobody(self) -> None:
         """A user without a mailbox is no problem of a mailbox, and has a status of its own."""
@@ -357,7 +390,71 @@ class MailboxTests(CommandTests):
         done = self.run_command("mailbox", "check", "{M}")
         self.assertEqual(done.status, os.EX_DATAERR)
         self.assertIn("\\xc3d: a user name that cannot", done.out)
-        self.assertIn("zoe: new/: no such file", done.out)
+        self.assertIn("zoe: new/: half-made", done.out)
+        self.assertIn(
+            "zed: cur/: cur in a Maildir is not a folder of its own (links are not followed)", done.out
+        )
+
+    def test_links_in_a_maildir(self) -> None:
+        """Whatever reads a Maildir or writes to it refuses one whose folder is a link, and says which."""
+        self.deliver()
+        elsewhere = self.root / "elsewhere"
+        mbox = self.root / "mbox"
+        self.assertEqual(self.run_command("mailbox", "export", "{M}", "ann", str(mbox)).status, 0)
+        for folder in ("new", "cur", "tmp"):
+            path = self.root / "mail" / "ann" / folder
+            path.rename(elsewhere)
+            path.symlink_to(elsewhere)
+            before = sorted(elsewhere.iterdir())
+            for words, status in (
+                (("deliver", "{M}", "ann"), os.EX_TEMPFAIL),
+                (("mailbox", "import", "{M}", "ann", str(mbox)), None),
+                (("mailbox", "export", "{M}", "ann", "-"), None),
+                (("mailbox", "list", "{M}", "ann"), None),
+                (("mailbox", "show", "{M}", "ann", "1"), None),
+                (("mailbox", "check", "{M}", "ann"), os.EX_DATAERR),
+            ):
+                done = self.run_command(*words, stdin=MESSAGE)
+                self.assertNotEqual(done.status, 0, words)
+                if status is not None:
+                    self.assertEqual(done.status, status, words)
+                refusal = f"{folder} in a Maildir is not a folder of its own (links are not followed)"
+                self.assertIn(refusal, done.out + done.err, words)
+                self.assertNotIn("hello", done.out)
+            self.assertEqual(sorted(elsewhere.iterdir()), before)
+            path.unlink()
+            elsewhere.rename(path)
+
+    def test_message_exchanged_for_a_link(self) -> None:
+        """A message that its owner exchanges for a link while all are exported is none of what is written."""
+        self.deliver()
+        (file,) = self.files()
+        secret = self.root / "secret"
+        secret.write_bytes(b"secret")
+        real = os.open
+
+        def exchanged(path: Any, *args: Any, **options: Any) -> int:
+            if path == file.name and not file.is_symlink():
+                file.unlink()
+                file.symlink_to(secret)
+            return real(path, *args, **options)
+
+        for words in (("export", "{M}", "ann", "-"), ("show", "{M}", "ann", "1"), ("list", "{M}", "ann")):
+            file.unlink()
+            file.write_bytes(MESSAGE)
+            self.patch(os, "open", exchanged)
+            done = self.run_command("mailbox", *words)
+            self.patch(os, "open", real)
+            self.assertTrue(file.is_symlink(), words)
+            self.assertNotIn("secret", done.out)
+
+    def test_check_of_what_has_no_end(self) -> None:
+        """A file that is larger than any message is told of, and not read."""
+        self.deliver()
+        with (self.root / "mail" / "ann" / "cur" / "1.big").open("wb") as file:
+            file.truncate(8 * 1024**4)
+        (found,) = self.check(self.root / "mail" / "ann")
+        self.assertEqual(found, f"cur/1.big: it has {8 * 1024**4} octets, and was not read")
 
     def test_check_without_a_header(self) -> None:
         """What has no end of a header costs no more than to read it."""
@@ -367,7 +464,7 @@ class MailboxTests(CommandTests):
             file.write(b"x" * (8 * 1024 * 1024))
         real = re.search
         self.patch(re, "search", lambda pattern, data: (searched.append(len(data)), real(pattern, data))[1])
-        self.assertEqual(list(check_maildir(self.root / "mail" / "ann", read=True, now=0.0)), [])
+        self.assertEqual(self.check(self.root / "mail" / "ann"), [])
         self.assertLess(sum(searched), 2 * 1024 * 1024)
 
 

@@ -257,6 +257,66 @@ run()
 """
 
 
+#: Starts the command line behind it where every chunk of a message takes long to read while it is counted.
+COUNTS_SLOWLY = """
+import os, sys, time
+
+pread = os.pread
+
+def slowly(*args):
+    os.write(1, b".")
+    time.sleep(0.01)
+    return pread(*args)
+
+os.pread = slowly
+os.lseek = lambda file, at, how: at
+sys.argv = ["twistd", *sys.argv[4:]]
+from twisted.scripts.twistd import run
+run()
+"""
+
+
+class CountingTests(CrashCase):
+    """Messages that take an hour to count."""
+
+    def counting(self) -> RealServer:
+        """A server whose next session asks it to count."""
+        self.fill([])
+        with (self.maildir / "new" / "1.endless").open("wb") as file:
+            # Octets and no holes, as far as a reader can tell.
+            file.write(b"x")
+            file.truncate(90 * 1024**3)
+        limit = f"--max-listed-size={10**14}"
+        launcher = [sys.executable, "-c", COUNTS_SLOWLY]
+        server = RealServer(*maildir_options(self.root), limit, launcher=launcher)
+        self.addCleanup(server.kill)
+        return server
+
+    def test_client_gone(self) -> None:
+        """Counting ends when the client goes, so that the next one is not kept out."""
+        server = self.counting()
+        with StrictClient(server.port) as client:
+            client.send(b"USER ann\r\nPASS secret\r\n")
+            wait_until(lambda: len(server.words) > 2, "it counts")
+        (self.maildir / "new" / "1.endless").unlink()
+        wait_until(lambda: self.logs_in(server), "the maildrop is free")
+
+    def logs_in(self, server: RealServer) -> bool:
+        """Whether ann may come in."""
+        with StrictClient(server.port) as client:
+            client.send(b"USER ann\r\nPASS secret\r\n")
+            client.line()
+            return client.line().startswith(b"+OK")
+
+    def test_sigterm(self) -> None:
+        """SIGTERM is obeyed although messages are being counted."""
+        server = self.counting()
+        with StrictClient(server.port) as client:
+            client.send(b"USER ann\r\nPASS secret\r\n")
+            wait_until(lambda: len(server.words) > 2, "it counts")
+            self.assertTrue(server.terminate())
+
+
 class StoppedTests(CrashCase):
     """SIGTERM."""
 

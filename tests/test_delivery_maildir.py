@@ -22,12 +22,15 @@ from zope.interface.verify import verifyObject
 
 from pop3toy.errors import NoSuchMailbox, OverQuota, StoreFull, StoreTrouble
 from pop3toy.interfaces import Entry, ISharedDelivery
-from pop3toy.stores.directory_syncs import DirectorySyncs
+from pop3toy.stores.directory_syncs import Directory, DirectorySyncs, fsync_names
 from pop3toy.stores.maildir import MaildirStore
-from pop3toy.stores.maildir_delivery import STALE, SWEEP, MaildirDelivery
+from pop3toy.stores.maildir_delivery import SWEEP, MaildirDelivery
 from pop3toy.stores.maildir_paths import MaildirPaths
 from pop3toy.stores.maildir_spool import SPILL
 from pop3toy.wire import octets
+
+from .exchanging import exchanging
+from .store_world import outcome, watched_descriptors
 
 
 class Maildirs:
@@ -35,20 +38,15 @@ class Maildirs:
 
     def __init__(self, root: Path, *users: str, **options: Any) -> None:
         self.root = root
+        self.paths = MaildirPaths(f"{root}/{{user}}")
         self.clock = Clock()
         self.clock.advance(1_700_000_000.25)
         for user in users:
             for part in ("cur", "new", "tmp"):
                 (root / user / part).mkdir(parents=True)
         self.delivery = MaildirDelivery(
-            self.locate, execute, self.clock, host="mx", wall=self.clock.seconds, **options
+            self.paths, execute, self.clock, host="mx", wall=self.clock.seconds, **options
         )
-
-    def locate(self, user: str) -> str:
-        """The Maildir of a user."""
-        if not (self.root / user).is_dir():
-            raise NoSuchMailbox
-        return str(self.root / user)
 
     def files(self, user: str, part: str = "new") -> list[Path]:
         """The files in one part of a user's Maildir."""
@@ -119,9 +117,9 @@ class MaildirDeliveryTests(SynchronousTestCase):
             log.append("fsync " + os.readlink(f"/proc/self/fd/{handle}").removeprefix(f"{self.root}/ann/"))
             real_fsync(handle)
 
-        def rename(old: str, new: str) -> None:
+        def rename(old: str, new: str, **folders: int) -> None:
             log.append("rename")
-            real_rename(old, new)
+            real_rename(old, new, **folders)
 
         incoming = self.successResultOf(self.maildirs.delivery.begin("ann"))
         self.patch(os, "fsync", fsync)
@@ -175,7 +173,7 @@ class MaildirDeliveryTests(SynchronousTestCase):
                 done.callback(work(*args))
 
         delivery = MaildirDelivery(
-            self.maildirs.locate, later, self.maildirs.clock, wall=self.maildirs.clock.seconds
+            self.maildirs.paths, later, self.maildirs.clock, wall=self.maildirs.clock.seconds
         )
         begun = delivery.begin("ann")
         run()
@@ -199,6 +197,94 @@ class MaildirDeliveryTests(SynchronousTestCase):
         self.successResultOf(incoming.commit())
         self.assertEqual(self.maildirs.files("ann")[0].stat().st_size, 100 * 65_536)
 
+    def test_links(self) -> None:
+        """What a session refuses a delivery refuses in the same words: folders that are links, or none."""
+        elsewhere = self.root / "elsewhere"
+        make: dict[str, Callable[[Path], object]] = {
+            "link": lambda path: path.symlink_to(elsewhere),
+            "file": lambda path: path.write_bytes(b""),
+        }
+        for quota in (None, 1000):
+            maildirs = Maildirs(self.root / str(quota), "ann", quota=lambda user, quota=quota: quota)
+            for part in ("new", "cur", "tmp"):
+                for kind, put in make.items():
+                    path = maildirs.root / "ann" / part
+                    store = MaildirStore(maildirs.paths, execute)
+                    incoming = self.successResultOf(maildirs.delivery.begin("ann"))
+                    path.rename(elsewhere)
+                    put(path)
+                    refused = self.assertRaises(StoreTrouble, lambda store=store: outcome(store.open("ann")))
+                    late = self.failureResultOf(_delivered(incoming), StoreTrouble).value
+                    early = self.failureResultOf(maildirs.delivery.begin("ann"), StoreTrouble).value
+                    self.assertEqual([refused.detail] * 2, [early.detail, late.detail], (part, kind))
+                    self.assertIn(f"{part} in a Maildir is not a folder of its own", refused.detail)
+                    self.assertIn(f"Maildir '{maildirs.root}/ann'", refused.detail)
+                    self.assertEqual(list(elsewhere.iterdir()), [])
+                    path.unlink()
+                    elsewhere.rename(path)
+                    self.successResultOf(maildirs.delivery.begin("ann"))
+
+    def test_exchanged(self) -> None:
+        """While a folder is exchanged for a link all the while, nothing gets or is swept elsewhere."""
+        elsewhere = self.root / "elsewhere"
+        elsewhere.mkdir()
+        old = elsewhere / "1.M2P3Q4.mx"
+        old.write_bytes(b"")
+        os.utime(old, (1, 1))
+        self.patch(os, "fsync", lambda handle: None)
+        for part in ("new", "tmp", "cur"):
+            link = self.root / f"link-to-{part}"
+            link.symlink_to(elsewhere)
+            done = refused = 0
+            with exchanging(self.root / "ann" / part, link):
+                for _ in range(1000):
+                    self.maildirs.clock.advance(SWEEP + 1)
+                    begun = self.maildirs.delivery.begin("ann")
+                    begun.addCallback(_delivered)
+                    found = outcome(begun.addErrback(lambda why: why.trap(StoreTrouble)))
+                    done += isinstance(found, bytes)
+                    refused += not isinstance(found, bytes)
+                    self.assertEqual([old], list(elsewhere.iterdir()), (part, done, refused))
+            if link.is_symlink():
+                link.unlink()
+            else:
+                # The folder itself has that name now.
+                (self.root / "ann" / part).unlink()
+                link.rename(self.root / "ann" / part)
+            self.assertGreater(min(done, refused), 0, part)
+            self.assertEqual(self.maildirs.files("ann", "tmp"), [])
+
+    def test_exchanged_file(self) -> None:
+        """Another file that the owner of tmp/ puts in the place of a message is delivered to nobody."""
+        for together in (True, False):
+            maildirs = Maildirs(self.root / str(together), "ann", "bob")
+            shared = maildirs.delivery.share([outcome(maildirs.delivery.begin(u)) for u in ("ann", "bob")])
+            outcome(shared.write(b"x" * SPILL))
+            (spool,) = maildirs.files("ann", "tmp")
+            spool.rename(self.root / "mine")
+            spool.write_bytes(b"another")
+            error = self.failureResultOf(shared.commit(together=together), StoreTrouble).value
+            self.assertIn("another file", error.detail)
+            for user in ("ann", "bob"):
+                self.assertEqual(maildirs.files(user), [])
+
+    def test_no_descriptors_left(self) -> None:
+        """However a delivery ends, no descriptor stays open."""
+        maildirs = Maildirs(self.root / "quota", "ann", "bob", quota={"bob": 5}.get)
+        outcome(_delivered(outcome(maildirs.delivery.begin("ann"))))
+        with watched_descriptors():
+            for size in (1, 6, SPILL):
+                for end in ("commit", "abort", "shared", "together"):
+                    incomings = [outcome(maildirs.delivery.begin(user)) for user in ("ann", "bob")]
+                    if end in ("commit", "abort"):
+                        outcome(incomings[0].write(b"x" * size))
+                        outcome(getattr(incomings[0], end)())
+                        continue
+                    shared = maildirs.delivery.share(incomings)
+                    outcome(shared.write(b"x" * size))
+                    commit = shared.commit(together=end == "together")
+                    outcome(commit.addErrback(lambda why: why.trap(OverQuota)))
+
     def test_no_such_user(self) -> None:
         """Who has no Maildir gets no delivery."""
         self.failureResultOf(self.maildirs.delivery.begin("nobody"), NoSuchMailbox)
@@ -221,7 +307,7 @@ class MaildirDeliveryTests(SynchronousTestCase):
         for host in ("mx", "a-host-name-that-is-so-long.that-the-whole-name-is-no-unique-id.example.org"):
             maildirs = Maildirs(self.root / host, "ann")
             maildirs.delivery = MaildirDelivery(
-                maildirs.locate, execute, maildirs.clock, host=host, wall=maildirs.clock.seconds
+                maildirs.paths, execute, maildirs.clock, host=host, wall=maildirs.clock.seconds
             )
             uid = self.deliver(b"Subject: x\r\n\r\n.\r\n", maildirs=maildirs)
             store = MaildirStore(MaildirPaths(str(maildirs.root / "{user}")), execute)
@@ -230,7 +316,7 @@ class MaildirDeliveryTests(SynchronousTestCase):
 
     def test_host_in_names(self) -> None:
         """A host name with a slash or a colon is escaped as the Maildir convention says."""
-        delivery = MaildirDelivery(self.maildirs.locate, execute, self.maildirs.clock, host="a/b:c")
+        delivery = MaildirDelivery(self.maildirs.paths, execute, self.maildirs.clock, host="a/b:c")
         self.assertTrue(delivery.new_name().endswith(r".a\057b\072c"))
 
     def test_swept_by_another(self) -> None:
@@ -243,9 +329,9 @@ class MaildirDeliveryTests(SynchronousTestCase):
         os.utime(tmp / "1.M2P3Q6.mx", (1, 1))
         unlink = os.unlink
 
-        def faster(path: str) -> None:
-            unlink(path)
-            unlink(path)
+        def faster(path: str, **folder: int) -> None:
+            unlink(path, **folder)
+            unlink(path, **folder)
 
         self.patch(os, "unlink", faster)
         with capturedLogs() as logs:
@@ -256,11 +342,8 @@ class MaildirDeliveryTests(SynchronousTestCase):
     def test_stale_files(self) -> None:
         """Own files in tmp/ are removed after 36 hours; young ones and other programs' are not."""
         now = self.maildirs.clock.seconds()
-        for name, age in (
-            ("1.M2P3Q4.mx", STALE + 1),
-            ("1.M2P3Q5.mx", STALE - 1),
-            ("1.M2P3Q4.other", STALE + 1),
-        ):
+        # 36 hours, as the Maildir convention has it.
+        for name, age in (("1.M2P3Q4.mx", 129_601), ("1.M2P3Q5.mx", 129_599), ("1.M2P3Q4.other", 129_601)):
             file = self.root / "ann" / "tmp" / name
             file.touch()
             os.utime(file, (now - age, now - age))
@@ -415,8 +498,11 @@ class OtherFileSystemTests(SynchronousTestCase):
 
     def test_across(self) -> None:
         """A message for Maildirs on two file systems is copied where it cannot be linked."""
-        maildirs = Maildirs(self.root, "small/ann", "bob", "small/cat")
-        users = ("small/ann", "bob", "small/cat")
+        maildirs = Maildirs(self.root, "bob")
+        Maildirs(self.root / "small", "ann", "cat")
+        users = ("ann", "bob", "cat")
+        for user in ("ann", "cat"):
+            (self.root / user).symlink_to(f"small/{user}")
         shared = maildirs.delivery.share([self.successResultOf(maildirs.delivery.begin(u)) for u in users])
         shared.write(b"hello\r\n")
         self.assertEqual(len(self.successResultOf(shared.commit(together=True))), 3)
@@ -430,20 +516,21 @@ class DirectorySyncTests(SynchronousTestCase):
 
     def test_shared(self) -> None:
         """Who asks while one runs waits for the next one, which serves everybody who waits."""
-        running: list[tuple[str, Deferred[None]]] = []
+        running: list[tuple[int, Deferred[None]]] = []
 
-        def start(work: object, directory: str) -> Deferred[None]:
-            running.append((directory, Deferred()))
+        def start(work: object, handle: int) -> Deferred[None]:
+            running.append((handle, Deferred()))
             return running[-1][1]
 
         syncs = DirectorySyncs(start)
-        first, second, third = (syncs.sync("a") for _ in range(3))
-        other = syncs.sync("b")
-        self.assertEqual([directory for directory, _ in running], ["a", "b"])
+        # The same directory, which each has opened.
+        first, second, third = (syncs.sync(Directory(handle, (1, 1))) for handle in (10, 11, 12))
+        other = syncs.sync(Directory(20, (1, 2)))
+        self.assertEqual([handle for handle, _ in running], [10, 20])
         running[0][1].callback(None)
         self.successResultOf(first)
         self.assertNoResult(second)
-        self.assertEqual([directory for directory, _ in running], ["a", "b", "a"])
+        self.assertEqual([handle for handle, _ in running], [10, 20, 11])
         running[2][1].errback(OSError(errno.EIO, "broken"))
         for waiting in (second, third):
             self.failureResultOf(waiting, OSError)
@@ -455,15 +542,20 @@ class DirectorySyncTests(SynchronousTestCase):
         with tempfile.TemporaryDirectory() as root:
             maildirs = Maildirs(Path(root), "ann")
             broken = MaildirDelivery(
-                maildirs.locate,
-                # The fsync of new/ is the only work with one argument that ends in it.
-                lambda work, *args: execute(_broken if str(args[0]).endswith("/new") else work, *args),
+                maildirs.paths,
+                lambda work, *args: execute(_broken if work is fsync_names else work, *args),
                 maildirs.clock,
             )
             incoming = self.successResultOf(broken.begin("ann"))
             incoming.write(b"x")
             self.failureResultOf(incoming.commit(), StoreTrouble)
             self.assertEqual(maildirs.files("ann"), [])
+
+
+def _delivered(incoming: Any) -> Deferred[bytes]:
+    """A small message, delivered."""
+    incoming.write(b"x")
+    return incoming.commit()  # type: ignore[no-any-return]
 
 
 def _broken(*args: object) -> None:

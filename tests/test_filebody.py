@@ -36,10 +36,15 @@ class FileBodyTests(SynchronousTestCase):
         self.threads = Threads()
         self.measured: list[int] = []
 
+    def told(self, octets: int, status: os.stat_result) -> None:
+        """What was counted, and of which file."""
+        self.assertEqual(self.path.stat().st_ino, status.st_ino)
+        self.measured.append(octets)
+
     def body(self, content: bytes) -> FileBody:
         """The body of a file with this content."""
         self.path.write_bytes(content)
-        return FileBody(os.open(self.path, OPEN_FLAGS), self.threads, -1, self.measured.append)
+        return FileBody(os.open(self.path, OPEN_FLAGS), self.threads, -1, self.told)
 
     def make_cold(self, count: int | None = None) -> None:
         """Let the kernel say of the next chunks (of all, without a count) that they are not in memory."""
@@ -226,7 +231,7 @@ class FileBodyTests(SynchronousTestCase):
         with watched_descriptors():
             for name in ("folder", "fifo"):
                 fd = os.open(self.root / name, OPEN_FLAGS)
-                self.assertRaises(MessageGone, FileBody, fd, self.threads, -1, self.measured.append)
+                self.assertRaises(MessageGone, FileBody, fd, self.threads, -1, self.told)
 
     # -- the end -----------------------------------------------------------------------
 
@@ -242,7 +247,7 @@ class FileBodyTests(SynchronousTestCase):
         """Nothing is told where as many octets went out as were announced."""
         for octets in (3, 4):
             self.path.write_bytes(b"a\n")
-            body = FileBody(os.open(self.path, OPEN_FLAGS), self.threads, 3, self.measured.append)
+            body = FileBody(os.open(self.path, OPEN_FLAGS), self.threads, 3, self.told)
             self.pull(body)
             body.close(octets)
         self.assertEqual([4], self.measured)
@@ -303,7 +308,7 @@ class FileBodyTests(SynchronousTestCase):
         """A message of 100 MB is read with the memory of a few chunks."""
         with self.path.open("wb") as file:
             file.truncate(100 * 1024 * 1024)
-        body = FileBody(os.open(self.path, OPEN_FLAGS), self.threads, -1, self.measured.append)
+        body = FileBody(os.open(self.path, OPEN_FLAGS), self.threads, -1, self.told)
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)
         octets = 0
@@ -324,7 +329,7 @@ class FileBodyTests(SynchronousTestCase):
                 with self.assertRaises(OSError):
                     while True:
                         fd = os.open(self.path, OPEN_FLAGS)
-                        bodies.append(FileBody(fd, self.threads, -1, self.measured.append))
+                        bodies.append(FileBody(fd, self.threads, -1, self.told))
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             for body in bodies:

@@ -87,7 +87,7 @@ class PathsTests(SynchronousTestCase):
             paths = self.paths(pattern)
             self.assertEqual(self.tree / place, self.opens(paths, "ann"))
             self.assertEqual(str(self.tree / place), paths.path("ann"))
-            self.assertEqual(str(self.tree / place), paths.locate("ann"))
+            self.assertEqual(str(self.tree / place), paths.path("ann"))
             shutil.rmtree(self.tree / place)
 
     def test_root(self) -> None:
@@ -151,7 +151,7 @@ class PathsTests(SynchronousTestCase):
             for create in (False, True):
                 paths = self.paths(create=create)
                 for user in BAD_NAMES:
-                    for method in (paths.open, paths.path, paths.locate):
+                    for method in (paths.open, paths.path):
                         refusal = self.assertRaises(NoSuchMailbox, method, user)
                         self.assertNotIn("/", refusal.text)
         self.assertEqual(before, self.everything())
@@ -166,8 +166,7 @@ class PathsTests(SynchronousTestCase):
         ):
             for create in (False, True):
                 paths = self.paths(pattern, create=create)
-                for method in (paths.open, paths.locate):
-                    self.assertRaises(NoSuchMailbox, method, user)
+                self.assertRaises(NoSuchMailbox, paths.open, user)
         self.assertEqual([str(self.tree)], self.everything())
 
     def test_file_system_refuses(self) -> None:
@@ -308,6 +307,42 @@ class PathsTests(SynchronousTestCase):
         trouble = self.assertRaises(StoreTrouble, self.paths().open, "ann")
         self.assertIn("belongs to neither", trouble.detail)
 
+    @skipIf(os.geteuid() != 0, "only root can give files away")
+    def test_every_link_on_the_way(self) -> None:
+        """A link of one's own is not followed through somebody else's, nor out of the tree and in again."""
+        bob = make_maildir(self.tree / "bob" / "Maildir")
+        os.chown(bob, 12345, -1)
+        for name, target, owner in (
+            ("ann", "step", 12345),
+            ("step", "bob", 54321),
+            ("eve", "../way", 12345),
+            ("tom", f"{self.root}/way", 12345),
+        ):
+            (self.tree / name).symlink_to(target)
+            os.lchown(self.tree / name, owner, -1)
+        (self.root / "way").symlink_to("tree/bob")
+        with watched_descriptors():
+            self.assertIn("'step'", self.assertRaises(StoreTrouble, self.paths().open, "ann").detail)
+            for user in ("eve", "tom"):
+                self.assertEqual(bob, self.opens(self.paths(), user))
+            os.lchown(self.root / "way", 54321, -1)
+            for user in ("eve", "tom"):
+                self.assertIn("'way'", self.assertRaises(StoreTrouble, self.paths().open, user).detail)
+
+    @skipIf(os.geteuid() != 0, "only root can give files away")
+    def test_not_made_behind_links_of_others(self) -> None:
+        """No Maildir is made where somebody else's link leads."""
+        bob = self.tree / "bob"
+        bob.mkdir()
+        os.chown(bob, 12345, -1)
+        (self.tree / "ann").symlink_to("bob")
+        os.lchown(self.tree / "ann", 54321, -1)
+        with watched_descriptors():
+            self.assertRaises(StoreTrouble, self.paths(create=True).open, "ann")
+            self.assertEqual([], os.listdir(bob))
+            os.lchown(self.tree / "ann", 0, -1)
+            self.assertEqual(bob / "Maildir", self.opens(self.paths(create=True), "ann"))
+
     def test_loops(self) -> None:
         """Links in a circle, and dangling ones inside, are trouble."""
         (self.tree / "ann").symlink_to("bob")
@@ -362,11 +397,11 @@ class PathsTests(SynchronousTestCase):
         maildir = self.tree / "ann" / "Maildir"
         rename = os.rename
 
-        def slow(source: str, target: str) -> None:
+        def slow(source: str, target: str, **folders: int) -> None:
             self.patch(os, "rename", rename)
             make_maildir(maildir)
             (maildir / "new" / "1.a").write_bytes(b"x")
-            rename(source, target)
+            rename(source, target, **folders)
 
         self.patch(os, "rename", slow)
         self.assertEqual(maildir, self.opens(self.paths(create=True), "ann"))

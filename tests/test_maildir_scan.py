@@ -15,12 +15,15 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
+from pop3toy import limits
 from pop3toy.errors import StoreTrouble
 from pop3toy.stores import maildir_scan
 from pop3toy.stores.maildir_folders import PATIENCE, locate_all, look
-from pop3toy.stores.maildir_scan import Snapshot, Uncounted, scan
+from pop3toy.stores.maildir_scan import LOOKED_AT_ONCE, Snapshot, Uncounted, scan
+from pop3toy.stores.maildir_sizes import Counted
 
 from .corpus import awkward_messages, fill_maildir, make_maildir
 from .store_world import restrict, unprivileged, watched_descriptors
@@ -47,7 +50,11 @@ class Scanned(SynchronousTestCase):
             os.utime(file, (written, written))
         return file
 
-    def scan(self, measured: dict[bytes, int] | None = None, **options: Any) -> Snapshot:
+    def counted(self, octets: int, path: str) -> Counted:
+        """So many octets, counted of the file that is there."""
+        return Counted.of(octets, (self.maildir / path).stat())
+
+    def scan(self, measured: dict[bytes, Counted] | None = None, **options: Any) -> Snapshot:
         """A snapshot."""
         arguments = {"now": 4e9, "tick": TICK, "may_read": True, **options}
         return scan(self.fd, lambda messages: dict(measured or {}), **arguments)
@@ -271,7 +278,7 @@ class OctetsTests(Scanned):
         self.put("new/1.a", b"Subject: x\n\nbody\n.\n")
         snapshot = self.scan()
         self.assertEqual((b"1.a", 23), snapshot.listing[0])
-        self.assertEqual({b"1.a": 23}, snapshot.measured)
+        self.assertEqual({b"1.a": self.counted(23, "new/1.a")}, snapshot.measured)
 
     def test_told(self) -> None:
         """Octets that a name tells are believed, unread and not remembered."""
@@ -290,9 +297,101 @@ class OctetsTests(Scanned):
         self.put("cur/1.a,W=1234")
         self.put("cur/2.b")
         self.put("cur/3.c,W=7")
-        snapshot = self.scan({b"1.a,W=1234": 5, b"2.b": 6, b"9.gone": 1}, may_read=False)
+        measured = {b"1.a,W=1234": self.counted(5, "cur/1.a,W=1234"), b"2.b": self.counted(6, "cur/2.b")}
+        snapshot = self.scan({**measured, b"9.gone": measured[b"2.b"]}, may_read=False)
         self.assertEqual([5, 6, 7], [entry.octets for entry in snapshot.listing])
-        self.assertEqual({b"1.a,W=1234": 5, b"2.b": 6}, snapshot.measured)
+        self.assertEqual(measured, snapshot.measured)
+
+    def test_another_file(self) -> None:
+        """What was measured of another file of the same name is not believed: a backup was put back."""
+        self.put("cur/1.a", b"a: b\n\n", written=5)
+        told = {b"1.a": self.counted(99, "cur/1.a")}
+        self.assertEqual(99, self.scan(told).listing[0].octets)
+        content = b"c: d\n\n"
+        for change in (
+            lambda: self.put("cur/1.a", content, written=6),
+            lambda: self.put("cur/1.a", content + b"x", written=5),
+            lambda: self.put("new/2.b", content, written=5).rename(self.maildir / "cur" / "1.a"),
+        ):
+            change()
+            snapshot = self.scan(told)
+            size = (self.maildir / "cur" / "1.a").stat().st_size
+            self.assertIn(snapshot.listing[0].octets, (size + 2, size + 4))
+            self.assertEqual(self.counted(snapshot.listing[0].octets, "cur/1.a"), snapshot.measured[b"1.a"])
+            self.put("cur/1.a", b"a: b\n\n", written=5)
+        named = {b"3.c,W=7": Counted(99, 0, 0, 0)}
+        self.put("cur/3.c,W=7")
+        self.assertEqual(7, self.scan(named).listing[1].octets)
+
+    def test_many_to_look_at(self) -> None:
+        """Whether what was measured is true is seen without a thread for some messages, not for many."""
+        measured = {}
+        for number in range(LOOKED_AT_ONCE):
+            self.put(f"cur/{number:04}.a")
+            measured[b"%04d.a" % number] = self.counted(7, f"cur/{number:04}.a")
+        self.assertEqual(LOOKED_AT_ONCE * 7, self.scan(measured, may_read=False).listing.octets)
+        self.put("cur/9999.a")
+        measured[b"9999.a"] = self.counted(7, "cur/9999.a")
+        self.assertRaises(Uncounted, self.scan, measured, may_read=False)
+
+    def test_larger_than_is_counted(self) -> None:
+        """What is larger than the limit is listed by its size on the disk, unread, and told in the log."""
+        for size, octets in ((8 * 1024**4, 8 * 1024**4), (1001, 1001), (1000, 1004)):
+            with self.put("new/1.a").open("wb") as file:
+                file.truncate(size)
+            with capturedLogs() as logs, watched_descriptors():
+                snapshot = self.scan(max_listed_size=1000)
+            self.assertEqual(octets, snapshot.listing[0].octets)
+            self.assertTrue(snapshot.trusted)
+            self.assertEqual([str(size) for event in logs], [str(event["size"]) for event in logs])
+            self.assertEqual(size > 1000, bool(logs))
+        with self.put("new/1.a").open("wb") as file:
+            file.truncate(2 * 1024**3 + 1)
+        with capturedLogs() as logs:
+            self.assertEqual(2 * 1024**3 + 1, self.scan().listing[0].octets)
+        self.assertEqual(1, len(logs))
+
+    def test_holes(self) -> None:
+        """Holes in a file are counted, and not read."""
+        content = b"a: b\r\n\r"
+        with self.put("new/1.a").open("wb") as file:
+            file.write(content)
+            file.seek(1024**3)
+            file.write(b"\nlast\n.")
+            file.seek(1536 * 1024**2)
+            file.write(b"\n")
+            file.truncate(2 * 1024**3)
+        read: list[int] = []
+        pread = os.pread
+        self.patch(os, "pread", lambda fd, most, at: (read.append(most), pread(fd, most, at))[1])
+        # Three LFs that become CRLF, the last line end, and the empty line that ends the header.
+        self.assertEqual(2 * 1024**3 + 3 + 2 + 2, self.scan().listing[0].octets)
+        self.assertLess(sum(read), 2 * 1024**2)
+
+    def test_grows_while_counted(self) -> None:
+        """Of a file that grows all the while no more is read than there was."""
+        file = self.put("new/1.a", b"x" * 10)
+        pread = os.pread
+
+        def growing(fd: int, most: int, at: int) -> bytes:
+            with file.open("ab") as more:
+                more.write(b"x" * 10)
+            return pread(fd, most, at)
+
+        self.patch(os, "pread", growing)
+        self.assertEqual(14, self.scan().listing[0].octets)
+
+    def test_not_wanted_any_more(self) -> None:
+        """A scan whose result nobody wants any more ends at the next chunk, or the next message."""
+        self.put("new/1.a", b"x" * (3 * limits.CHUNK))
+        self.put("new/2.b")
+        for asked in range(1, 6):
+            answers = iter([True] * asked)
+            with watched_descriptors():
+                self.assertRaises(
+                    StoreTrouble, self.scan, wanted=lambda answers=answers: next(answers, False)
+                )
+            self.assertIsNone(next(answers, None))
 
     def test_not_allowed_to_read(self) -> None:
         """A scan that may not read says so instead of guessing."""
@@ -355,6 +454,15 @@ class DoublesTests(Scanned):
                 (list(snapshot.listing), list(snapshot.paths)), (list(again.listing), list(again.paths))
             )
 
+    def test_three_names_of_two_files(self) -> None:
+        """Of three names of which two are one file there are two messages, one of them linked."""
+        first = self.put("new/1.a", b"one\n\n", written=1)
+        os.link(first, self.maildir / "cur" / "1.a:2,S")
+        self.put("cur/1.a:2,F", b"other\n\n", written=2)
+        snapshot = self.scan()
+        self.assertEqual([7, 9], [entry.octets for entry in snapshot.listing])
+        self.assertEqual(({"1.a"}, {"1.a"}), (snapshot.twins, snapshot.linked))
+
     def test_flags_change_nothing(self) -> None:
         """Whatever becomes of their flags, each of two keeps its unique-id; no octets are remembered."""
         old = self.put("cur/1.a:2,S", b"the older\n\n", written=1)
@@ -364,7 +472,7 @@ class DoublesTests(Scanned):
         young = young.rename(self.maildir / "cur" / "1.a:2,")
         self.assertEqual(list(before), list(self.scan().listing))
         young.rename(self.maildir / "cur" / "1.a:2,T")
-        snapshot = self.scan({b"1.a": 99})
+        snapshot = self.scan({b"1.a": self.counted(99, "cur/1.a:2,T")})
         self.assertEqual(list(before), list(snapshot.listing))
         # Its unique-id is the other's when one is gone, whose octets these are not.
         self.assertEqual({}, snapshot.measured)
@@ -438,6 +546,7 @@ class ChangingTests(Scanned):
         """In a Maildir that changes during every listing, what was there a moment ago is not given up."""
         self.put("cur/1.a:2,")
         self.put("cur/2.b,W=5")
+        measured = {b"1.a": self.counted(5, "cur/1.a:2,")}
 
         def hide() -> None:
             # As readdir does that overlooks a file which gets another place in the folder.
@@ -454,7 +563,7 @@ class ChangingTests(Scanned):
         for number in range(PATIENCE + PATIENCE % 2):
             changes += [nothing, hide] if number % 2 else [show if number else nothing, nothing]
         with self.between_listings(*changes):
-            snapshot = self.scan({b"1.a": 5})
+            snapshot = self.scan(measured)
         self.assertEqual([b"1.a", b"2.b,W=5"], [entry.uid for entry in snapshot.listing])
         self.assertFalse(snapshot.trusted)
 
@@ -492,6 +601,22 @@ class ChangingTests(Scanned):
         with self.before_counting(gone.unlink), watched_descriptors():
             self.assertEqual(["1.a"], self.uids())
 
+    def test_folder_replaced_while_counted(self) -> None:
+        """A folder that becomes a link between listing and counting is not followed."""
+        self.put("new/1.a")
+        elsewhere = self.root / "elsewhere"
+
+        def replace() -> None:
+            (self.maildir / "new").rename(elsewhere)
+            (self.maildir / "new").symlink_to(elsewhere)
+
+        def recall(messages: int) -> dict[bytes, Counted]:
+            replace()
+            return {}
+
+        with watched_descriptors():
+            self.assertRaises(StoreTrouble, scan, self.fd, recall, now=4e9, tick=TICK, may_read=True)
+
     def test_renamed_while_counted(self) -> None:
         """One that is renamed between listing and counting is found under its new name."""
         self.put("new/1.a")
@@ -521,7 +646,7 @@ class ChangingTests(Scanned):
         opening = os.open
 
         def spy(path: Any, *args: Any, **options: Any) -> int:
-            if "/" in os.fspath(path):
+            if path not in ("new", "cur"):
                 change = next(left, None)
                 if change is not None:
                     change()

@@ -15,11 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy.stores.maildir_sizes import FILE_NAME, load, save, size
+from pop3toy.stores.maildir_sizes import FILE_NAME, Counted, load, save, size
 
 from .store_world import make_read_only, tmpfs, watched_descriptors
 
-SIZES = {b"1700000000.M1P1.mail": 10, b"x" * 70: 0, b"!~,=:": 10**14}
+SIZES = {
+    b"1700000000.M1P1.mail": Counted(10, 1, 9, 1_700_000_000_000_000_000),
+    b"x" * 70: Counted(0, 0, 0, 0),
+    b"!~,=:": Counted(10**14, 2**64 - 1, 2**63 - 1, -(2**63)),
+}
+ONE = {b"a": Counted(1, 2, 3, 4)}
 
 
 class SizesTests(SynchronousTestCase):
@@ -47,8 +52,8 @@ class SizesTests(SynchronousTestCase):
     def test_replaced(self) -> None:
         """Saving again forgets what was there."""
         save(self.fd, SIZES)
-        save(self.fd, {b"a": 1})
-        self.assertEqual({b"a": 1}, load(self.fd, 9))
+        save(self.fd, ONE)
+        self.assertEqual(ONE, load(self.fd, 9))
 
     def test_missing(self) -> None:
         """No file, nothing known."""
@@ -85,7 +90,7 @@ class SizesTests(SynchronousTestCase):
         with tempfile.TemporaryDirectory() as root:
             fd = os.open(root, os.O_RDONLY)
             try:
-                for content in (garbage, b"pop3toy-sizes 1 00000000\n" + garbage):
+                for content in (garbage, b"pop3toy-sizes 2 00000000\n" + garbage):
                     (Path(root) / FILE_NAME).write_bytes(content)
                     self.assertEqual({}, load(fd, 9))
             finally:
@@ -93,13 +98,13 @@ class SizesTests(SynchronousTestCase):
 
     def test_sizes_that_are_none(self) -> None:
         """A whole file that somebody wrote by hand gives no octets that are no number."""
-        for line in (b"-5 a", b"1_0 a", b" 5 a", b"+5 a", b"5", b"5 ", b"x a", b"9" * 5000 + b" a"):
-            body = line + b"\n7 b\n"
+        for number in (b"-5", b"1_0", b" 5", b"+5", b"", b"x", b"9" * 5000):
+            body = number + b" 2 3 4 a\n7 2 3 4 b\n"
             checksum = b"%08x" % zlib.crc32(body)
-            self.file.write_bytes(b"pop3toy-sizes 1 " + checksum + b"\n" + body)
+            self.file.write_bytes(b"pop3toy-sizes 2 " + checksum + b"\n" + body)
             sizes = load(self.fd, 9)
-            self.assertEqual({b"b": 7}, {uid: octets for uid, octets in sizes.items() if uid == b"b"})
-            self.assertTrue(all(octets >= 0 and octets < 10**15 for octets in sizes.values()), sizes)
+            self.assertEqual(Counted(7, 2, 3, 4), sizes[b"b"])
+            self.assertTrue(all(0 <= counted.octets < 10**15 for counted in sizes.values()), sizes)
 
     def test_something_else_in_its_place(self) -> None:
         """A folder, FIFO, socket or link in its place is no cache, holds nobody up, and leaks nothing."""
@@ -126,12 +131,12 @@ class SizesTests(SynchronousTestCase):
             make()
             with watched_descriptors():
                 self.assertEqual({}, load(self.fd, 9))
-                save(self.fd, {b"a": 1})
+                save(self.fd, ONE)
             if self.file.is_dir():
                 self.assertEqual({}, load(self.fd, 9))
                 self.file.rmdir()
             else:
-                self.assertEqual({b"a": 1}, load(self.fd, 9))
+                self.assertEqual(ONE, load(self.fd, 9))
                 self.assertFalse(self.file.is_symlink())
                 self.file.unlink()
             self.assertEqual(set(), self.names() - {secret.name})
@@ -168,7 +173,7 @@ class SizesTests(SynchronousTestCase):
 
     def test_larger_than_the_messages_need(self) -> None:
         """How large a file may be depends on how many messages there are, and not on who wrote it."""
-        many = {b"%070d" % number: number for number in range(20_000)}
+        many = {b"%070d" % number: Counted(number, 2, 3, 4) for number in range(20_000)}
         save(self.fd, many)
         self.assertGreater(size(self.fd), 1024 * 1024)
         self.assertEqual({}, load(self.fd, 10))
@@ -185,9 +190,9 @@ class SizesTests(SynchronousTestCase):
             replace(*args, **options)  # type: ignore[arg-type]
 
         self.patch(os, "replace", spy)
-        save(self.fd, {b"a": 1})
+        save(self.fd, ONE)
         self.assertEqual([SIZES], seen)
-        self.assertEqual({b"a": 1}, load(self.fd, 9))
+        self.assertEqual(ONE, load(self.fd, 9))
 
     @skipIf(os.getuid() != 0, "needs root to mount a small file system")
     def test_full_disk(self) -> None:
@@ -197,7 +202,7 @@ class SizesTests(SynchronousTestCase):
             try:
                 save(fd, SIZES)
                 with watched_descriptors():
-                    save(fd, {b"%070d" % number: number for number in range(2000)})
+                    save(fd, {b"%070d" % number: Counted(number, 2, 3, 4) for number in range(2000)})
                 self.assertEqual(SIZES, load(fd, 9))
                 self.assertEqual([FILE_NAME], os.listdir(root))
             finally:
@@ -212,7 +217,7 @@ class SizesTests(SynchronousTestCase):
                 save(fd, SIZES)
                 make_read_only(root)
                 with watched_descriptors():
-                    save(fd, {b"a": 1})
+                    save(fd, ONE)
                 self.assertEqual(SIZES, load(fd, 9))
             finally:
                 os.close(fd)

@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.errors import OverQuota
 from pop3toy.stores.maildir_delivery import MaildirDelivery
+from pop3toy.stores.maildir_paths import MaildirPaths
 from pop3toy.stores.maildir_usage import FILE_NAME, RECOUNT, TICK, Usage
 
 QUOTA = 100
@@ -36,7 +37,7 @@ class UsageCase(SynchronousTestCase):
         self.clock.advance(1_700_000_000)
         self.servers = [
             MaildirDelivery(
-                lambda user: str(self.root / user),
+                MaildirPaths(f"{self.root}/{{user}}"),
                 execute,
                 self.clock,
                 quota=lambda user: QUOTA,
@@ -49,7 +50,7 @@ class UsageCase(SynchronousTestCase):
         real = os.scandir
 
         def scandir(path: Any) -> Any:
-            self.counts += str(path).endswith("/cur")
+            self.counts += os.readlink(f"/proc/self/fd/{path}").endswith("/cur")
             return real(path)
 
         self.patch(os, "scandir", scandir)
@@ -66,6 +67,12 @@ class UsageCase(SynchronousTestCase):
             self.successResultOf(waiting)
         self.successResultOf(outcome[0].commit())
         return True
+
+    def opened(self) -> int:
+        """The Maildir's directory."""
+        maildir = os.open(self.maildir, os.O_RDONLY)
+        self.addCleanup(os.close, maildir)
+        return maildir
 
     def files(self) -> list[Path]:
         """All messages."""
@@ -115,7 +122,7 @@ class UsageTests(UsageCase):
 
     def test_removed_in_the_same_tick(self) -> None:
         """What was removed in the very moment in which it was noted does not count."""
-        with Usage(str(self.maildir), self.clock.seconds) as usage:
+        with Usage(self.opened(), self.clock.seconds) as usage:
             usage.fit(90, QUOTA)
             # Delivered, and fetched before the stamp was taken.
             usage.add(90)
@@ -194,7 +201,7 @@ class UsageTests(UsageCase):
         folder = os.open(self.maildir / "new", os.O_RDONLY)
         self.addCleanup(os.close, folder)
         fcntl.flock(folder, fcntl.LOCK_EX)
-        with Usage(str(self.maildir), self.clock.seconds) as usage:
+        with Usage(self.opened(), self.clock.seconds) as usage:
             self.assertRaises(OverQuota, usage.fit, 41, QUOTA)
             self.assertEqual(usage.fit(40, QUOTA), 60)
             (self.maildir / "new" / "2.y,S=40").write_bytes(b"x" * 40)
@@ -222,7 +229,7 @@ class TurnsTests(SynchronousTestCase):
                 for folder in ("new", "cur", "tmp"):
                     Path(root, user, folder).mkdir(parents=True)
             delivery = MaildirDelivery(
-                lambda user: f"{root}/{user}", later, Clock(), quota=lambda user: QUOTA
+                MaildirPaths(f"{root}/{{user}}"), later, Clock(), quota=lambda user: QUOTA
             )
             anns = [delivery.begin("ann") for _ in range(5)]
             for _ in anns:

@@ -179,6 +179,7 @@ class RefusedTests(OptionsCase):
             f"--accounts={self.passwords}",
         )
         self.assertRefused("--create needs --maildir", "--create")
+        self.assertRefused("--max-listed-size needs --maildir", "--max-listed-size=1")
 
     def test_where_the_user_goes(self) -> None:
         """Several users need ``{user}`` in the path; one user does not."""
@@ -243,6 +244,7 @@ class RefusedTests(OptionsCase):
             "smtp-port": "0 to 65535",
             "submission-port": "0 to 65535",
             "max-message-size": "1000 to 1000000000000",
+            "max-listed-size": "0 to 100000000000000",
         }.items():
             for value in ("x", "-1", "", "9" * 20):
                 self.assertRefused(f"--{option} is a number from {bounds}", f"--{option}={value}")

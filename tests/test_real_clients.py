@@ -95,9 +95,11 @@ class StrictClientTests(ServedCase):
             client.login()
             for number, one in enumerate(stored, 1):
                 lines = one.message.wire.split(b"\r\n")
-                header = b"".join(line + b"\r\n" for line in lines[: lines.index(b"") + 1])
+                # CRs aside.
+                end = [line.strip(b"\r") for line in lines].index(b"")
+                header = b"".join(line + b"\r\n" for line in lines[: end + 1])
                 self.assertTrue(client.top(number, 0) == header, one.message.name)
-                first = b"".join(line + b"\r\n" for line in lines[: lines.index(b"") + 3])
+                first = b"".join(line + b"\r\n" for line in lines[: end + 3])
                 expected = first if len(first) < len(one.message.wire) else one.message.wire
                 self.assertTrue(client.top(number, 2) == expected, one.message.name)
             client.quit()

@@ -18,13 +18,19 @@ from pathlib import Path
 from typing import Any
 from unittest import skipIf
 
+from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
+from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy.errors import InUse, MessageGone, NoSuchMailbox, StoreTrouble
-from pop3toy.interfaces import Entry
+from pop3toy.auth.authenticator import PortalAuthenticator
+from pop3toy.auth.realm import MailboxRealm
+from pop3toy.errors import InUse, MessageGone, NoSuchMailbox, Refusal, StoreTrouble
+from pop3toy.interfaces import Channel, Entry, SessionRecord
+from pop3toy.meters import SilentMeter
+from pop3toy.session import Session
 from pop3toy.stores.maildir import SEARCHES, TICK, MaildirStore
 from pop3toy.stores.maildir_delivery import MaildirDelivery
 from pop3toy.stores.maildir_folders import look
@@ -34,11 +40,13 @@ from pop3toy.threads import run_now
 from pop3toy.wire import octets
 
 from .corpus import make_maildir, wire_form
+from .exchanging import exchanging
 from .store_contract import DeliveryContract, StoreContract
 from .store_world import (
     Threads,
     make_read_only,
     open_descriptors,
+    outcome,
     restrict,
     tmpfs,
     unprivileged,
@@ -181,9 +189,9 @@ class MaildirDeliveryContractTests(DeliveryContract, Maildirs):
     def delivery(self) -> tuple[MaildirStore, MaildirDelivery]:
         self.clock = Clock()
         self.clock.advance(1_700_000_000)
-        locate = MaildirPaths(f"{self.root}/{{user}}").locate
+        paths = MaildirPaths(f"{self.root}/{{user}}")
         return self.new_store(), MaildirDelivery(
-            locate, run_now, self.clock, host="mail", wall=self.clock.seconds
+            paths, run_now, self.clock, host="mail", wall=self.clock.seconds
         )
 
     def begin(self, delivery: MaildirDelivery) -> Any:
@@ -357,6 +365,81 @@ class OpenTests(Maildirs):
                     self.threads.wait(mailbox.remove([b"%d.a" % number, b"%d.b,W=99" % number]))
                 mailbox.release()
                 self.threads.run()
+
+
+@skipIf(os.geteuid() != 0, "only root can give files away")
+class HostileOwnerTests(Maildirs):
+    """A user with a shell, and a server that may read everybody's mail."""
+
+    LOGINS = 4000
+
+    def setUp(self) -> None:
+        super().setUp()
+        shutil.rmtree(self.maildir)
+        (self.root / "ann").mkdir()
+        for user, owner in (("ann", 12345), ("bob", 54321)):
+            maildir = make_maildir(self.root / user / ("Maildir" if user == "bob" else "x/Maildir"))
+            (maildir / "new" / f"1.{user},W=5").write_bytes(b"x\n\n")
+            for path in (self.root / user, *(self.root / user).rglob("*")):
+                os.lchown(path, owner, -1)
+
+    def link(self, path: str, target: str) -> Path:
+        """A link that ann has made."""
+        (self.root / path).symlink_to(target)
+        os.lchown(self.root / path, 12345, -1)
+        return self.root / path
+
+    def logins(self) -> dict[str, int]:
+        """Of many logins of ann, how many saw what."""
+        paths = MaildirPaths(f"{self.root}/{{user}}/Maildir")
+        store = MaildirStore(paths, run_now, wall_clock=lambda: 0.0)
+        seen: dict[str, int] = {}
+        found = ""
+        with watched_descriptors():
+            for _ in range(self.LOGINS):
+                mailbox = None
+                try:
+                    mailbox = outcome(store.open("ann"))
+                    found = mailbox.entries[0].uid.decode().partition(",")[0]
+                    mailbox.read(mailbox.entries[0].uid).close(None)
+                except StoreTrouble:
+                    found = found if mailbox is not None else "trouble"
+                if mailbox is not None:
+                    mailbox.release()
+                seen[found] = seen.get(found, 0) + 1
+        return seen
+
+    def test_exchanged_above(self) -> None:
+        """A folder on the way that is exchanged for a link to another's home shows nothing of his."""
+        self.link("ann/Maildir", "x/Maildir")
+        other = self.link("ann/y", "../bob")
+        with exchanging(self.root / "ann" / "x", other):
+            seen = self.logins()
+        self.assertEqual({"1.ann", "trouble"}, set(seen), seen)
+
+    def test_exchanged_itself(self) -> None:
+        """So does a Maildir that is exchanged for a link itself."""
+        (self.root / "ann" / "x" / "Maildir").rename(self.root / "ann" / "Maildir")
+        other = self.link("ann/y", "../bob/Maildir")
+        with exchanging(self.root / "ann" / "Maildir", other):
+            seen = self.logins()
+        self.assertEqual({"1.ann", "trouble"}, set(seen), seen)
+
+    def test_link_exchanged(self) -> None:
+        """So does a link that is exchanged for another."""
+        self.link("ann/Maildir", "x/Maildir")
+        other = self.link("ann/y", "../bob/Maildir")
+        with exchanging(self.root / "ann" / "Maildir", other):
+            seen = self.logins()
+        self.assertEqual({"1.ann", "trouble"}, set(seen), seen)
+
+    def test_folder_exchanged(self) -> None:
+        """So does new/ that is exchanged for a link to another's."""
+        (self.root / "ann" / "x" / "Maildir").rename(self.root / "ann" / "Maildir")
+        other = self.link("ann/y", "../bob/Maildir/new")
+        with exchanging(self.root / "ann" / "Maildir" / "new", other):
+            seen = self.logins()
+        self.assertLessEqual(set(seen), {"1.ann", "trouble"}, seen)
 
 
 def look_weight(maildir: Path) -> int:
@@ -695,6 +778,138 @@ class ThreadsTests(Maildirs):
         self.assertFalse((self.maildir / FILE_NAME).exists())
 
 
+class GivenUpTests(Maildirs):
+    """Scans that nobody waits for any more."""
+
+    def endless(self, path: str = "new/1.a") -> list[int]:
+        """A message that is never read to its end, unless its reader is stopped; the octets read of it."""
+        with self.put(path).open("wb") as file:
+            file.truncate(1024**3)
+        read: list[int] = []
+        self.patch(os, "lseek", lambda fd, at, how: at)
+
+        def pread(fd: int, most: int, at: int) -> bytes:
+            self.assertLess(len(read), 100, "it never ends")
+            read.append(most)
+            return bytes(most)
+
+        self.patch(os, "pread", pread)
+        return read
+
+    def test_before_it_begins(self) -> None:
+        """A scan that waits for its thread reads nothing when its session has gone."""
+        read = self.endless()
+        store = self.new_store()
+        with watched_descriptors():
+            opening: Any = store.open("ann")
+            opening.cancel()
+            self.assertEqual("", self.failureResultOf(opening, Refusal).value.code)
+            self.assertRaises(InUse, store.open, "ann")
+            self.threads.run()
+            opening = store.open("ann")
+            opening.cancel()
+            self.failureResultOf(opening, Refusal)
+            self.threads.run()
+        self.assertEqual([], read)
+
+    def test_while_it_runs(self) -> None:
+        """One that runs ends at the next chunk, and gives the lock back."""
+        read = self.endless()
+        store = self.new_store()
+        pread = os.pread
+
+        def leaving(fd: int, most: int, at: int) -> bytes:
+            if len(read) == 3:
+                opening.cancel()
+            return pread(fd, most, at)
+
+        self.patch(os, "pread", leaving)
+        with watched_descriptors():
+            opening: Any = store.open("ann")
+            self.threads.run()
+            self.failureResultOf(opening, Refusal)
+        self.assertEqual(4, len(read))
+        (self.maildir / "new" / "1.a").unlink()
+        self.open(store).release()
+
+    def test_when_it_was_done(self) -> None:
+        """What was counted for somebody who has left is known to the next, and nothing stays locked."""
+        self.put("new/1.a")
+        store = self.new_store()
+        save = os.replace
+
+        def late(*args: Any, **options: Any) -> None:
+            save(*args, **options)
+            opening.cancel()
+
+        self.patch(os, "replace", late)
+        with watched_descriptors():
+            opening: Any = store.open("ann")
+            self.threads.run()
+            self.failureResultOf(opening, Refusal)
+        self.assertNotIsInstance(store.open("ann"), Deferred)
+
+    def test_the_server_stops(self) -> None:
+        """A server that stops ends the scans that run."""
+        read = self.endless()
+        store = self.new_store(is_over=lambda: len(read) == 5)
+        with watched_descriptors():
+            for _ in range(2):
+                opening: Any = store.open("ann")
+                self.threads.run()
+                self.failureResultOf(opening, StoreTrouble)
+        self.assertEqual(5, len(read))
+
+    def test_one_for_each_user(self) -> None:
+        """Whoever puts another Maildir into the place of one that is being scanned gets no second thread."""
+        self.put("new/1.a")
+        store = self.new_store()
+        first: Any = store.open("ann")
+        for number in range(8):
+            self.maildir.rename(self.root / f"old-{number}")
+            make_maildir(self.maildir)
+            self.put("new/2.b")
+            self.assertRaises(InUse, store.open, "ann")
+        make_maildir(self.root / "bob")
+        (self.root / "bob" / "new" / "1.a").write_bytes(b"x")
+        second: Any = store.open("bob")
+        self.assertEqual(2, len(self.threads.jobs))
+        self.threads.run()
+        self.assertEqual([b"1.a"], [entry.uid for entry in self.successResultOf(first).entries])
+        self.successResultOf(second)
+        self.assertEqual([b"2.b"], [entry.uid for entry in self.open(store).entries])
+
+    def test_session_gone(self) -> None:
+        """A client that leaves while its maildrop is opened takes the scan with it, and no bug is logged."""
+        read = self.endless()
+        users = InMemoryUsernamePasswordDatabaseDontUse(ann=b"secret")
+        portal = Portal(MailboxRealm(self.new_store()), [users])
+        record = SessionRecord(1, Channel("127.0.0.1", local=True))
+        session = Session(PortalAuthenticator(portal), record, SilentMeter())
+        with capturedLogs() as logs, watched_descriptors():
+            session.obey(session.parse(b"USER ann"))
+            answer: Any = session.obey(session.parse(b"PASS secret"))
+            self.assertNoResult(answer)
+            session.lost()
+            self.assertFalse(self.successResultOf(answer).ok)
+            self.threads.run()
+        self.assertEqual(([], []), (read, logs))
+        self.assertIsNone(record.give_up_opening)
+
+    def test_largest(self) -> None:
+        """What is larger than the store may count is listed by its size, and counted when it is fetched."""
+        self.put("new/1.a", b"x\n" * 1000)
+        store = self.new_store(max_listed_size=1999)
+        with capturedLogs() as logs:
+            mailbox = self.open(store)
+        self.assertEqual([f"Maildir '{self.maildir}'"], [event["where"] for event in logs])
+        self.assertEqual(2000, mailbox.entries.octets)
+        self.retrieve(mailbox, b"1.a")
+        mailbox.release()
+        self.threads.run()
+        self.assertEqual(3002, self.open(store).entries.octets)
+
+
 class WrongSizeTests(Maildirs):
     """Names and caches that tell the wrong octets."""
 
@@ -715,6 +930,28 @@ class WrongSizeTests(Maildirs):
         mailbox.release()
         self.threads.run()
         return int(announced)
+
+    def test_another_file(self) -> None:
+        """Another file of the same name, as from a backup, is counted anew, by this process and the next."""
+        for same_process in (True, False):
+            self.put("cur/1.a:2,S", b"a: b\n\nold\n")
+            store = self.new_store()
+            mailbox = self.open(store)
+            self.assertEqual(13, mailbox.entries.octets)
+            mailbox.release()
+            (self.maildir / "cur" / "1.a:2,S").unlink()
+            self.put("cur/1.a:2,S", b"a: b\n\nfrom the backup\n")
+            mailbox = self.open(store if same_process else self.new_store())
+            self.assertEqual(25, mailbox.entries.octets)
+            mailbox.release()
+            (self.maildir / "cur" / "1.a:2,S").unlink()
+
+    def test_cache_of_before(self) -> None:
+        """A cache that was written before doubled line ends were known is not believed."""
+        self.put("cur/1.a:2,S", b"a: b\r\r\n\r\r\nbody\r\r\n")
+        body = b"20 1.a\n"
+        (self.maildir / FILE_NAME).write_bytes(b"pop3toy-sizes 1 %08x\n" % zlib.crc32(body) + body)
+        self.assertEqual(17, self.open().entries.octets)
 
     def test_corrected(self) -> None:
         """A wrong W= stands for its session, is logged once, and right in the next, in any process."""

@@ -52,9 +52,14 @@ def canonical(stored: bytes) -> list[bytes]:
         line.clear()
     if line:
         lines.append(bytes(line))
-    if b"" not in lines:
+    if header_end(lines) is None:
         lines.append(b"")
     return lines
+
+
+def header_end(lines: Sequence[bytes]) -> int | None:
+    """Where the first line is that is empty, CRs aside."""
+    return next((at for at, line in enumerate(lines) if not line.strip(b"\r")), None)
 
 
 def joined(lines: Sequence[bytes]) -> bytes:
@@ -219,7 +224,9 @@ class TopTests(SynchronousTestCase):
     def top(message: bytes, count: int) -> list[bytes]:
         """What TOP must send, by the book."""
         lines = canonical(message)
-        return lines[: lines.index(b"") + 1 + count]
+        end = header_end(lines)
+        assert end is not None
+        return lines[: end + 1 + count]
 
     @settings(max_examples=400, deadline=None)
     @given(messages, st.integers(0, 12), st.lists(st.integers(0, 100), max_size=8))
@@ -275,6 +282,20 @@ class TopTests(SynchronousTestCase):
         ):
             self.assertEqual(sent(pieces, 0)[0], b"A: b\r\n\r\n.\r\n", pieces)
             self.assertEqual(sent(pieces, 1)[0], b"A: b\r\n\r\nc\r\n.\r\n", pieces)
+
+    def test_line_ends_that_were_doubled(self) -> None:
+        """Lines that end in CR CR LF: one that is empty but for a CR ends the header, nothing is added."""
+        message = b"Subject: twice\r\r\nFrom: a@example.org\r\r\n\r\r\nfirst\r\r\nsecond\r\r\nthird\r\r\n"
+        self.assertEqual(octets(message), 67)
+        for size in (1, 2, 3, 5, 100):
+            pieces = [message[at : at + size] for at in range(0, len(message), size)]
+            self.assertEqual(sent(pieces)[0], message + b".\r\n")
+            for count, length in ((0, 42), (1, 50), (2, 59), (3, 67), (4, 67)):
+                self.assertEqual(sent(pieces, count)[0], message[:length] + b".\r\n", (size, count))
+        for line, there in ((b"\r" * 70_000, True), (b"\r" * 70_000 + b".", False)):
+            pieces = [b"A: b\n", line, b"\nbody\n"]
+            self.assertEqual(sent(pieces, 0)[0].endswith(b"body\r\n\r\n.\r\n"), not there)
+            self.assertEqual(len(sent(pieces)[0]) - 3, octets(b"".join(pieces)))
 
 
 class EncoderTests(SynchronousTestCase):

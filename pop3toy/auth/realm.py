@@ -11,11 +11,12 @@ from typing import Any, TypeAlias
 
 from twisted.cred.checkers import ANONYMOUS
 from twisted.cred.portal import IRealm
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 from zope.interface.interface import InterfaceClass
 
 from ..errors import AuthenticationFailed
-from ..interfaces import IMailbox, IMailStore, is_deferred
+from ..interfaces import ICancellableStore, IMailbox, IMailStore, SessionRecord, is_deferred
 from .readonly import SharedMailbox
 
 __all__ = ["Admission", "MailboxRealm", "user_name"]
@@ -69,9 +70,23 @@ class MailboxRealm:
             opening = self._demo.open()
         else:
             opening = self._store.open(user_name(avatarId))
+            record = getattr(mind, "record", None)
+            if record is not None and is_deferred(opening) and ICancellableStore.providedBy(self._store):
+                _give_up_with(record, opening)
         if is_deferred(opening):
             return opening.addCallback(_admission)
         return _admission(opening)
+
+
+def _give_up_with(record: SessionRecord, opening: Deferred[Any]) -> None:
+    """Give up what is being opened when its session has gone."""
+
+    def opened(result: object) -> object:
+        record.give_up_opening = None
+        return result
+
+    record.give_up_opening = opening.cancel
+    opening.addBoth(opened)
 
 
 def _admission(mailbox: Any) -> Admission:

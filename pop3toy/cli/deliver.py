@@ -40,7 +40,7 @@ def maildir_delivery(paths: MaildirPaths, accounts: Any = None) -> MaildirDelive
     from twisted.internet import reactor
 
     # It is only asked for the time; nothing runs.
-    return MaildirDelivery(paths.locate, run_now, reactor, quota=quota_of((accounts or {}).get))
+    return MaildirDelivery(paths, run_now, reactor, quota=quota_of((accounts or {}).get))
 
 
 @click.command()

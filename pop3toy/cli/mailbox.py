@@ -10,19 +10,21 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from email.header import decode_header, make_header
 from email.parser import BytesHeaderParser
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import click
 
 from ..auth.admin import list_users
 from ..auth.passwd_file import Account
 from ..delivery.quota import parse_quota
-from ..errors import NoSuchMailbox, Refusal
+from ..errors import NoSuchMailbox, Refusal, StoreTrouble
+from ..stores.filebody import OPEN_FLAGS
 from ..stores.maildir_check import check_maildir
+from ..stores.maildir_folders import open_or_refuse
 from ..stores.maildir_paths import MaildirPaths
 from ..stores.maildir_scan import scan
 from ..stores.maildir_usage import octets_used
@@ -52,22 +54,35 @@ class StoredMessage(NamedTuple):
     number: int
     uid: str
     octets: int
-    path: Path
+    #: Where it is, such as ``new/NAME``.
+    path: str
+    paths: MaildirPaths
+    user: str
+
+    def open(self) -> BinaryIO:
+        """The message's file.
+
+        :raises OSError: if it is not there any more, or cannot be read.
+        :raises pop3toy.errors.StoreTrouble: if the Maildir cannot be.
+        """
+        folder, _, name = self.path.partition("/")
+        with self.paths.opened(self.user) as maildir:
+            parent = open_or_refuse(maildir, folder)
+            try:
+                return open(os.open(name, OPEN_FLAGS, dir_fd=parent), "rb")
+            finally:
+                os.close(parent)
 
 
 def stored_messages(paths: MaildirPaths, user: str) -> Sequence[StoredMessage]:
     """The messages of a user, in the order in which POP3 would list them now."""
     try:
-        maildir = paths.open(user)
+        with paths.opened(user) as maildir:
+            snapshot = scan(maildir, lambda messages: {}, now=time.time(), tick=1.0, may_read=True)
     except NoSuchMailbox as error:
         raise no_mailbox(user, error) from None
-    try:
-        snapshot = scan(maildir, lambda messages: {}, now=time.time(), tick=1.0, may_read=True)
-    finally:
-        os.close(maildir)
-    folder = Path(paths.path(user))
     return [
-        StoredMessage(number, entry.uid.decode("ascii"), entry.octets, folder / path)
+        StoredMessage(number, entry.uid.decode("ascii"), entry.octets, path, paths, user)
         for number, (entry, path) in enumerate(zip(snapshot.listing, snapshot.paths, strict=True), 1)
     ]
 
@@ -102,7 +117,7 @@ def list_(pattern: str, accounts: Path | None, user: str | None) -> int:
             click.echo(f"{printable(name):20} {len(messages):7} messages {octets:13,} octets{full}")
             continue
         for message in messages:
-            header = _header(message.path)
+            header = _header(message)
             click.echo(f"{message.number:5} {message.octets:10} {message.uid}")
             click.echo(f"{'':16} {header.get('From', '')}: {header.get('Subject', '')}")
         if full:
@@ -119,7 +134,8 @@ def _how_full(paths: MaildirPaths, user: str, account: Account | None) -> str:
         return f", {error}"
     if most is None:
         return ""
-    used = octets_used(paths.locate(user))
+    with paths.opened(user) as maildir:
+        used = octets_used(maildir)
     return f", {100 * used // most if most else 100}% of {quota} used"
 
 
@@ -134,9 +150,10 @@ def show(pattern: str, headers: bool, user: str, message: str) -> None:
     What could steer a terminal is shown escaped, unless the output goes to a
     file or another program.
     """
-    data = _find(stored_messages(maildir_paths(pattern), user), message).path.read_bytes()
+    with _find(stored_messages(maildir_paths(pattern), user), message).open() as file:
+        data = file.read()
     if headers:
-        data = re.split(rb"\r?\n\r?\n", data, maxsplit=1)[0] + b"\n"
+        data = re.split(rb"\n\r*+\n", data, maxsplit=1)[0] + b"\n"
     if sys.stdout.isatty():
         text = data.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
         click.echo("".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text), nl=False)
@@ -159,20 +176,24 @@ def check(pattern: str, quick: bool, users: tuple[str, ...]) -> int:
     found = 0
     for name in users or _users(pattern):
         try:
-            maildir = paths.locate(name)
+            for problem in _problems(paths, name, read=not quick):
+                click.echo(printable(f"{name}: {problem}"))
+                found += 1
         except NoSuchMailbox as error:
             if users:
                 raise no_mailbox(name, error) from None
-            problems: Iterable[str] = [_why(error)]
+            click.echo(printable(f"{name}: {_why(error)}"))
+            found += 1
         except Refusal as error:
-            problems = [_why(error)]
-        else:
-            problems = check_maildir(maildir, read=not quick, now=time.time())
-        for problem in problems:
-            click.echo(printable(f"{name}: {problem}"))
+            click.echo(printable(f"{name}: {_why(error)}"))
             found += 1
     click.echo(f"{found} problem{'s'[: found != 1]}" if found else "Nothing wrong", err=True)
     return os.EX_DATAERR if found else os.EX_OK
+
+
+def _problems(paths: MaildirPaths, user: str, *, read: bool) -> Iterator[str]:
+    with paths.opened(user) as maildir:
+        yield from check_maildir(maildir, read=read, now=time.time())
 
 
 def _find(entries: Sequence[StoredMessage], wanted: str) -> StoredMessage:
@@ -186,12 +207,12 @@ def _why(error: Refusal) -> str:
     return error.detail or error.text
 
 
-def _header(path: Path) -> dict[str, str]:
+def _header(message: StoredMessage) -> dict[str, str]:
     """Some headers as text, safe for a terminal."""
     try:
-        with path.open("rb") as file:
-            parsed = BytesHeaderParser().parsebytes(re.split(rb"\r?\n\r?\n", file.read(65536), maxsplit=1)[0])
-    except OSError:
+        with message.open() as file:
+            parsed = BytesHeaderParser().parsebytes(re.split(rb"\n\r*+\n", file.read(65536), maxsplit=1)[0])
+    except (OSError, StoreTrouble):
         return {}
     return {name: _text(str(parsed[name])) for name in ("From", "Subject") if name in parsed}
 
@@ -217,6 +238,6 @@ def _users(pattern: str) -> list[str]:
     for name in sorted(os.listdir(root)):
         if name.startswith(beginning) and name.endswith(ending) and not name.startswith("."):
             user = name[len(beginning) : len(name) - len(ending)]
-            if os.path.isdir(os.path.join(pattern.replace("{user}", user), "cur")):
+            if os.path.lexists(os.path.join(pattern.replace("{user}", user), "cur")):
                 users.append(user)
     return users

@@ -179,7 +179,7 @@ def _read(message: StoredMessage | None) -> tuple[bytes, float] | None:
     if message is None:
         return None
     try:
-        with message.path.open("rb") as file:
+        with message.open() as file:
             return file.read(), os.fstat(file.fileno()).st_mtime
     except FileNotFoundError:
         return None

@@ -50,6 +50,13 @@ class Options(AuthOptions, TLSOptions, MailInOptions):
             " '/srv/mail/{user}' or '/home/{user}/Maildir'.",
         ],
         [
+            "max-listed-size",
+            None,
+            None,
+            "The octets that a message's file may have to be counted when its name does not tell its size"
+            " (default 2147483648); a larger one is listed by its size on the disk, and logged.",
+        ],
+        [
             "transcript",
             None,
             None,
@@ -142,6 +149,7 @@ class Options(AuthOptions, TLSOptions, MailInOptions):
         :raises twisted.python.usage.UsageError: if something does not.
         """
         port_number(self, "port")
+        whole_number(self, "max-listed-size", 0, 10**14)
         if not self["interface"]:
             # To the system it means every network, and to whoever left it out it does not.
             raise usage.UsageError("--interface is an address; 0.0.0.0 or :: is every network")
@@ -167,6 +175,8 @@ class Options(AuthOptions, TLSOptions, MailInOptions):
             raise usage.UsageError("--accounts needs --maildir: the built-in message is for --user accounts")
         if self["create"]:
             raise usage.UsageError("--create needs --maildir")
+        if self["max-listed-size"] is not None:
+            raise usage.UsageError("--max-listed-size needs --maildir")
         for at, path in enumerate(self["message"]):
             self["message"][at] = existing_path("message", path)
 

@@ -7,13 +7,27 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from twisted.internet.defer import Deferred
 
 from ..threads import RunInThread
 
-__all__ = ["DirectorySyncs", "fsync_directory", "fsync_names"]
+__all__ = ["Directory", "DirectorySyncs", "fsync_names"]
+
+
+class Directory(NamedTuple):
+    """A directory that is open; who has it closes it."""
+
+    handle: int
+    #: Device and inode: the same for all who opened it.
+    identity: tuple[int, int]
+
+    @classmethod
+    def of(cls, handle: int) -> Self:
+        """The directory of a descriptor."""
+        status = os.fstat(handle)
+        return cls(handle, (status.st_dev, status.st_ino))
 
 
 class DirectorySyncs:
@@ -25,41 +39,35 @@ class DirectorySyncs:
 
     def __init__(self, run_in_thread: RunInThread) -> None:
         self._run_in_thread = run_in_thread
-        self._waiting: dict[str, list[Deferred[None]]] = {}
-        self._running: set[str] = set()
+        self._waiting: dict[tuple[int, int], list[tuple[Deferred[None], int]]] = {}
+        self._running: set[tuple[int, int]] = set()
 
-    def sync(self, directory: str) -> Deferred[None]:
-        """Fires when every name that is in the directory now is durable."""
+    def sync(self, directory: Directory) -> Deferred[None]:
+        """Fires when every name that is in the directory now is durable; it stays open until then."""
         waiting: Deferred[None] = Deferred()
-        self._waiting.setdefault(directory, []).append(waiting)
-        if directory not in self._running:
-            self._start(directory)
+        self._waiting.setdefault(directory.identity, []).append((waiting, directory.handle))
+        if directory.identity not in self._running:
+            self._start(directory.identity)
         return waiting
 
-    def _start(self, directory: str) -> None:
-        self._running.add(directory)
-        waiting = self._waiting.pop(directory)
-        self._run_in_thread(fsync_directory, directory).addBoth(self._done, directory, waiting)
+    def _start(self, identity: tuple[int, int]) -> None:
+        self._running.add(identity)
+        waiting = self._waiting.pop(identity)
+        # All wait, so any of their descriptors is open.
+        self._run_in_thread(fsync_names, waiting[0][1]).addBoth(self._done, identity, waiting)
 
-    def _done(self, result: Any, directory: str, waiting: list[Deferred[None]]) -> None:
-        self._running.discard(directory)
-        if directory in self._waiting:
-            self._start(directory)
-        for each in waiting:
+    def _done(
+        self, result: Any, identity: tuple[int, int], waiting: list[tuple[Deferred[None], int]]
+    ) -> None:
+        self._running.discard(identity)
+        if identity in self._waiting:
+            self._start(identity)
+        for each, _ in waiting:
             each.callback(result)
 
 
-def fsync_directory(directory: str) -> None:
-    """Make the names in a directory durable.  Blocks."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fsync_names(handle)
-    finally:
-        os.close(handle)
-
-
 def fsync_names(directory: int) -> None:
-    """The same for a directory that is open."""
+    """Make the names in an open directory durable.  Blocks."""
     try:
         os.fsync(directory)
     except OSError as error:

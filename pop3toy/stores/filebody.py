@@ -37,7 +37,8 @@ class FileBody:
     :param fd: an open file descriptor, which is now ours to close.
     :param run_in_thread: where cold chunks are read.
     :param announced: the octets of the wire form that a listing has told.
-    :param measured: is told the octets of the wire form when all went out and they were others.
+    :param measured: is told the octets of the wire form when all went out and they were others,
+        and what fstat said of the file.
     :raises pop3toy.errors.MessageGone: if it is no regular file; ``fd`` is
         closed then.
     """
@@ -51,11 +52,16 @@ class FileBody:
         "_reading",
         "_run_in_thread",
         "_size",
+        "_status",
         "done",
     )
 
     def __init__(
-        self, fd: int, run_in_thread: RunInThread, announced: int, measured: Callable[[int], None]
+        self,
+        fd: int,
+        run_in_thread: RunInThread,
+        announced: int,
+        measured: Callable[[int, os.stat_result], None],
     ) -> None:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
@@ -66,6 +72,7 @@ class FileBody:
         self._run_in_thread = run_in_thread
         self._announced = announced
         self._measured = measured
+        self._status = status
         self._size = status.st_size
         self._at = 0
         self._reading = False
@@ -118,7 +125,7 @@ class FileBody:
         if not self._reading:
             os.close(self._fd)
         if octets is not None and octets != self._announced:
-            self._measured(octets)
+            self._measured(octets, self._status)
 
 
 def _unreadable(error: OSError) -> StoreTrouble:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -24,16 +25,18 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ..errors import InUse, MessageGone, StoreTrouble
-from ..interfaces import IMailbox, IMailStore, MaybeDeferred, MessageBody
+from ..errors import InUse, MessageGone, Refusal, StoreTrouble
+from ..interfaces import ICancellableStore, IMailbox, MaybeDeferred, MessageBody
 from ..threads import RunInThread
 from . import maildir_sizes
 from .directory_syncs import fsync_names
 from .filebody import OPEN_FLAGS, FileBody
+from .maildir_count import MAX_LISTED_SIZE
 from .maildir_folders import Stamp, locate_all, look, open_folder
 from .maildir_names import base_name
 from .maildir_paths import MaildirPaths, explained
 from .maildir_scan import Snapshot, Uncounted, scan
+from .maildir_sizes import Counted
 
 __all__ = ["MaildirStore"]
 
@@ -58,7 +61,7 @@ KEPT_MESSAGES = 500_000
 SEARCHES = 5
 
 
-@implementer(IMailStore)
+@implementer(ICancellableStore)
 class MaildirStore:
     """The Maildirs of all users.
 
@@ -69,6 +72,9 @@ class MaildirStore:
     :param wall_clock: seconds since the epoch, to be compared with file times.
     :param kept_messages: of how many messages snapshots are kept between sessions; a larger
         mailbox is kept alone, until another is opened.
+    :param max_listed_size: octets of a message's file beyond which it is not counted, but listed
+        by its size.
+    :param is_over: whether the server is stopping, and all scans with it; asked from their threads.
     """
 
     def __init__(
@@ -79,16 +85,22 @@ class MaildirStore:
         scan_in_thread: RunInThread | None = None,
         wall_clock: Callable[[], float] = time.time,
         kept_messages: int = KEPT_MESSAGES,
+        max_listed_size: int = MAX_LISTED_SIZE,
+        is_over: Callable[[], bool] = lambda: False,
     ) -> None:
         self._paths = paths
         self._run_in_thread = run_in_thread
         self._scan_in_thread = run_in_thread if scan_in_thread is None else scan_in_thread
         self._wall_clock = wall_clock
         self._room = kept_messages
+        self._max_listed_size = max_listed_size
+        self._is_over = is_over
+        # Whose Maildir is being scanned in a thread.
+        self._scanned: set[str] = set()
         self._kept: OrderedDict[str, Snapshot] = OrderedDict()
 
     def open(self, user: str) -> MaybeDeferred[IMailbox]:
-        """See :class:`IMailStore`."""
+        """See :class:`ICancellableStore`."""
         fd = self._paths.open(user)
         try:
             _lock(fd)
@@ -98,40 +110,84 @@ class MaildirStore:
                 return self._mailbox(user, fd, snapshot)
             if stamp.weight + maildir_sizes.size(fd) <= SMALL:
                 try:
-                    return self._mailbox(user, fd, self._scan(fd, snapshot, may_wait=False))
+                    return self._mailbox(user, fd, self._scan(user, fd, snapshot, may_wait=False))
                 except Uncounted:
                     pass
-            scanning = self._scan_in_thread(self._scan, fd, snapshot, True)
+            if user in self._scanned:
+                # Of another folder that had this name: whoever moves them about waits for the first.
+                raise InUse
+            return self._scan_later(user, fd, snapshot)
         except BaseException as error:
             os.close(fd)
-            self._say_where(user, error)
+            self._paths.say_where(user, error)
             raise
 
-        def failed(why: Failure) -> Failure:
+    def _scan_later(self, user: str, fd: int, before: Snapshot | None) -> Deferred[IMailbox]:
+        """Scan in a thread, as long as the result is wanted and the server is there."""
+        given_up = threading.Event()
+
+        def give_up(opening: Deferred[IMailbox]) -> None:
+            given_up.set()
+            opening.errback(Refusal("the client has gone"))
+
+        def wanted() -> bool:
+            return not (given_up.is_set() or self._is_over())
+
+        def scanned(snapshot: Snapshot) -> None:
+            if given_up.is_set():
+                self._keep(user, snapshot)
+                os.close(fd)
+            else:
+                opening.callback(self._mailbox(user, fd, snapshot))
+
+        def failed(why: Failure) -> None:
             os.close(fd)
-            assert why.value is not None
-            self._say_where(user, why.value)
-            return why
+            if not given_up.is_set():
+                assert why.value is not None
+                self._paths.say_where(user, why.value)
+                opening.errback(why)
+            elif why.check(StoreTrouble) is None:
+                log.failure("scanning a Maildir of {user!r}, which nobody waits for", why, user=user)
 
-        return scanning.addCallbacks(lambda taken: self._mailbox(user, fd, taken), failed)
+        opening: Deferred[IMailbox] = Deferred(give_up)
+        scanning = self._scan_in_thread(self._scan, user, fd, before, True, wanted)
+        self._scanned.add(user)
 
-    def _say_where(self, user: str, error: BaseException) -> None:
-        """Who finds it knows a descriptor only; the administrator wants a path."""
-        if isinstance(error, StoreTrouble) and error.detail:
-            error.detail = f"Maildir {self._paths.path(user)!r}: {error.detail}"
+        def over(result: Snapshot | Failure) -> Snapshot | Failure:
+            self._scanned.discard(user)
+            return result
 
-    def _scan(self, fd: int, before: Snapshot | None, may_wait: bool) -> Snapshot:
+        scanning.addBoth(over).addCallbacks(scanned, failed)
+        return opening
+
+    def _scan(
+        self,
+        user: str,
+        fd: int,
+        before: Snapshot | None,
+        may_wait: bool,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> Snapshot:
         """Read the Maildir, and remember what had to be counted.  Runs in a thread if it may wait.
 
         :raises Uncounted: if it has to read messages or to write, and may not wait.
         """
-        remembered: dict[bytes, int] = {}
+        remembered: dict[bytes, Counted] = {}
 
-        def recall(messages: int) -> dict[bytes, int]:
+        def recall(messages: int) -> dict[bytes, Counted]:
             remembered.update(maildir_sizes.load(fd, messages))
             return {**remembered, **before.measured} if before is not None else dict(remembered)
 
-        snapshot = scan(fd, recall, now=self._wall_clock(), tick=TICK, may_read=may_wait)
+        snapshot = scan(
+            fd,
+            recall,
+            now=self._wall_clock(),
+            tick=TICK,
+            may_read=may_wait,
+            max_listed_size=self._max_listed_size,
+            wanted=wanted,
+            where=f"Maildir {self._paths.path(user)!r}",
+        )
         if not snapshot.measured.items() <= remembered.items():
             if not may_wait:
                 raise Uncounted
@@ -255,11 +311,12 @@ class _Maildir:
             self._moved, self._moved_stamp = locate_all(self._fd), stamp
         return self._moved.get(base)
 
-    def _measured(self, at: int, octets: int) -> None:
+    def _measured(self, at: int, octets: int, status: os.stat_result) -> None:
         """What went out was counted; if it was announced wrongly, know better next time."""
         snapshot = self._snapshot
         uid, announced = snapshot.listing[at]
-        if snapshot.measured.get(uid) == octets:
+        counted = Counted.of(octets, status)
+        if snapshot.measured.get(uid) == counted:
             return
         log.warn(
             "a message of {user!r} has {octets} octets where its name or the size cache says {announced};"
@@ -271,7 +328,7 @@ class _Maildir:
         if base_name(snapshot.paths[at]) in snapshot.twins:
             # Its unique-id can be the other's tomorrow.
             return
-        snapshot.measured[uid] = octets
+        snapshot.measured[uid] = counted
         snapshot.trusted = False
         self._corrected = True
 

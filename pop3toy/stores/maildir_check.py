@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterator
-from pathlib import Path
 
+from ..errors import StoreTrouble
 from ..wire import Encoder
+from .filebody import OPEN_FLAGS
+from .maildir_count import MAX_LISTED_SIZE
+from .maildir_folders import open_or_refuse
 from .maildir_names import base_name
 
 __all__ = ["check_maildir"]
@@ -22,60 +26,67 @@ _CHUNK = 256 * 1024
 _HEADER = 1024 * 1024
 
 
-def check_maildir(maildir: str | Path, *, read: bool, now: float) -> Iterator[str]:
+def check_maildir(maildir: int, *, read: bool, now: float) -> Iterator[str]:
     """Each problem, as a sentence that begins with the file that has it.
 
+    :param maildir: the open directory, which stays open until all are told.
     :param read: read every message, to compare sizes and to find doubles.
     :param now: the time of day, in seconds.
     """
-    root = Path(maildir)
     bases: dict[str, str] = {}
     contents: dict[tuple[bytes, bytes], str] = {}
-    for folder in ("new", "cur", "tmp"):
+    for part in ("new", "cur", "tmp"):
         try:
-            files = sorted(os.scandir(root / folder), key=lambda file: file.name)
-        except OSError as error:
-            yield f"{folder}/: {_why(error)}"
+            folder = open_or_refuse(maildir, part)
+        except StoreTrouble as error:
+            yield f"{part}/: {error.detail}"
             continue
-        for file in files:
-            where = f"{folder}/{file.name}"
-            try:
-                if folder == "tmp":
-                    if now - file.stat(follow_symlinks=False).st_mtime > _STALE:
-                        yield f"{where}: left there by a delivery that did not end; it can be removed"
-                elif not file.name.startswith("."):
-                    yield from _check_name(file, where, bases)
-                    if read:
-                        yield from _check_content(file, where, contents)
-            except FileNotFoundError:
-                # Fetched and removed meanwhile.
-                continue
-            except OSError as error:
-                yield f"{where}: {_why(error)}"
+        try:
+            for name in sorted(os.listdir(folder)):
+                where = f"{part}/{name}"
+                try:
+                    status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                    if part == "tmp":
+                        if now - status.st_mtime > _STALE:
+                            yield f"{where}: left there by a delivery that did not end; it can be removed"
+                    elif name.startswith("."):
+                        continue
+                    elif not stat.S_ISREG(status.st_mode):
+                        yield f"{where}: not a file"
+                    else:
+                        yield from _check_name(where, status.st_size, bases)
+                        if read and status.st_size > MAX_LISTED_SIZE:
+                            yield f"{where}: it has {status.st_size} octets, and was not read"
+                        elif read:
+                            yield from _check_content(folder, name, where, contents)
+                except FileNotFoundError:
+                    # Fetched and removed meanwhile.
+                    continue
+                except OSError as error:
+                    yield f"{where}: {_why(error)}"
+        except OSError as error:
+            yield f"{part}/: {_why(error)}"
+        finally:
+            os.close(folder)
 
 
-def _check_name(file: os.DirEntry[str], where: str, bases: dict[str, str]) -> Iterator[str]:
-    if not file.is_file(follow_symlinks=False):
-        yield f"{where}: not a file"
-        return
-    first = bases.setdefault(base_name(file.name), where)
+def _check_name(where: str, size: int, bases: dict[str, str]) -> Iterator[str]:
+    base = base_name(where)
+    first = bases.setdefault(base, where)
     if first != where:
         yield f"{where}: has the same name as {first}; when one is gone the other takes its unique-id"
-    size = file.stat(follow_symlinks=False).st_size
-    for letter, said in _SAID.findall(base_name(file.name)):
+    for letter, said in _SAID.findall(base):
         if letter == "S" and int(said) != size:
             yield f"{where}: its name says {said} octets on the disk, it has {size}"
 
 
 def _check_content(
-    file: os.DirEntry[str], where: str, contents: dict[tuple[bytes, bytes], str]
+    folder: int, name: str, where: str, contents: dict[tuple[bytes, bytes], str]
 ) -> Iterator[str]:
-    if not file.is_file(follow_symlinks=False):
-        return
     wire, whole, body = Encoder(), hashlib.sha256(), hashlib.sha256()
-    with open(file.path, "rb") as message:
+    with open(os.open(name, OPEN_FLAGS, dir_fd=folder), "rb") as message:
         start = message.read(_HEADER)
-        end = re.search(rb"\r?\n\r?\n", start)
+        end = re.search(rb"\n\r*+\n", start)
         header = start[: end.start()] if end else start
         body.update(start[end.end() :] if end else b"")
         chunk = start
@@ -85,7 +96,7 @@ def _check_content(
             if chunk := message.read(_CHUNK):
                 body.update(chunk)
     wire.finish()
-    for letter, said in _SAID.findall(base_name(file.name)):
+    for letter, said in _SAID.findall(base_name(name)):
         if letter == "W" and int(said) != wire.octets:
             yield f"{where}: its name says {said} octets in POP3, it has {wire.octets}"
     ident = _MESSAGE_ID.search(header)

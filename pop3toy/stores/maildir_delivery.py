@@ -32,10 +32,11 @@ from ..errors import StoreTrouble
 from ..interfaces import Incoming, ISharedDelivery, MaybeDeferred, SharedIncoming
 from ..threads import RunInThread
 from ..wire import uid_is_valid
-from .directory_syncs import DirectorySyncs, fsync_directory
-from .maildir_paths import explained
+from .directory_syncs import DirectorySyncs, fsync_names
+from .maildir_folders import open_or_refuse
+from .maildir_paths import MaildirPaths, explained
 from .maildir_spool import Spool
-from .spool_file import Target, fit_in, trouble
+from .spool_file import Target, fit_in
 from .turns import Turns
 
 __all__ = ["MaildirDelivery"]
@@ -54,9 +55,7 @@ SWEEP: Final = 3600.0
 class MaildirDelivery:
     """Delivers into the Maildirs of users.
 
-    :param locate: the Maildir of a user, which exists with its ``cur``, ``new``
-        and ``tmp``; raises :class:`~pop3toy.errors.NoSuchMailbox`.  Called in a
-        thread, so it may look at the disk.
+    :param paths: where they are; opened in a thread.
     :param run_in_thread: ``run_in_thread(callable, *args)`` gives a Deferred.
         The more threads it has, the more fsyncs the file system can join.
     :param clock: tells when it is time to look at a ``tmp/`` again.
@@ -67,7 +66,7 @@ class MaildirDelivery:
 
     def __init__(
         self,
-        locate: Callable[[str], str],
+        paths: MaildirPaths,
         run_in_thread: RunInThread,
         clock: IReactorTime,
         *,
@@ -75,7 +74,7 @@ class MaildirDelivery:
         host: str | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._locate = locate
+        self._paths = paths
         self._quota = quota
         self._clock: IReactorTime = steady(clock)
         self._wall = wall
@@ -96,12 +95,13 @@ class MaildirDelivery:
         quota = self._quota(user)
         if isinstance(quota, Deferred):
             quota = await quota
-        maildir = await self._run_in_thread(self._look, user)
-        used = 0
+        target = Target(self._paths, user, quota, 0)
+        await self._run_in_thread(self._look, target)
         if quota is not None:
-            async with self._turns.at([maildir]):
-                used = await self._run_in_thread(fit_in, maildir, octets, quota, self._wall)
-        return _Incoming(self, Target(maildir, quota, used))
+            async with self._turns.at([target.path]):
+                used = await self._run_in_thread(fit_in, target, octets, quota, self._wall)
+            target = target._replace(used=used)
+        return _Incoming(self, target)
 
     def share(self, incomings: Sequence[Incoming]) -> SharedIncoming:
         """See :class:`ISharedDelivery`: one file, and a hard link for each further user."""
@@ -125,38 +125,44 @@ class MaildirDelivery:
 
     # -- what follows runs in a thread ---------------------------------------------
 
-    def _look(self, user: str) -> str:
-        maildir = self._locate(user)
-        try:
-            if maildir not in self._created:
+    def _look(self, target: Target) -> None:
+        with target.opened() as maildir:
+            if target.path not in self._created:
                 # It may be minutes old, and nobody has written its name to disk yet.
-                for directory in (os.path.join(maildir, "new"), maildir, os.path.dirname(maildir) or "."):
-                    fsync_directory(directory)
-                self._created.add(maildir)
-            self._sweep(maildir)
-        except OSError as error:
-            raise trouble(error) from error
-        return maildir
+                for folder in ("new", ".", ".."):
+                    directory = open_or_refuse(maildir, folder)
+                    try:
+                        fsync_names(directory)
+                    finally:
+                        os.close(directory)
+                self._created.add(target.path)
+            # Here already: a message that cannot be written is refused before it comes.
+            tmp = open_or_refuse(maildir, "tmp")
+            try:
+                self._sweep(target.path, tmp)
+            finally:
+                os.close(tmp)
 
-    def _sweep(self, maildir: str) -> None:
+    def _sweep(self, path: str, tmp: int) -> None:
         """Remove what a server that was killed left in tmp/; other programs' files are theirs."""
         now = self._clock.seconds()
-        if now - self._swept.get(maildir, -SWEEP) < SWEEP:
+        if now - self._swept.get(path, -SWEEP) < SWEEP:
             return
-        self._swept[maildir] = now
-        with os.scandir(os.path.join(maildir, "tmp")) as files:
+        self._swept[path] = now
+        with os.scandir(tmp) as files:
             for file in files:
                 if not self._own.fullmatch(file.name):
                     continue
                 try:
                     if self._wall() - file.stat(follow_symlinks=False).st_mtime > STALE:
-                        os.unlink(file.path)
+                        os.unlink(file.name, dir_fd=tmp)
                 except FileNotFoundError:
                     # Another process swept it a moment before.
                     continue
                 except OSError as error:
                     # No reason to refuse mail.
-                    log.warn("{path!r} cannot be removed: {why}", path=file.path, why=explained(error))
+                    where = os.path.join(path, "tmp", file.name)
+                    log.warn("{path!r} cannot be removed: {why}", path=where, why=explained(error))
 
 
 class _Incoming:

@@ -8,6 +8,7 @@ told here.  What the files hold and what their names mean is told elsewhere
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from bisect import bisect_left
@@ -28,6 +29,7 @@ __all__ = [
     "locate_all",
     "look",
     "open_folder",
+    "open_or_refuse",
 ]
 
 #: The folders that hold messages.  ``new`` is read first: a message that another
@@ -64,6 +66,12 @@ def look(maildir: int) -> Stamp:
         leads elsewhere.
     """
     new, cur = _folder_status(maildir, "new"), _folder_status(maildir, "cur")
+    try:
+        # Nothing is read there; but what deliveries refuse is refused here, too.
+        _folder_status(maildir, "tmp")
+    except NoFolder:
+        # As in a copy made by a program that leaves out what is empty.
+        pass
     return Stamp(
         new.st_ino,
         new.st_mtime_ns,
@@ -78,22 +86,43 @@ def look(maildir: int) -> Stamp:
 def _folder_status(maildir: int, folder: str) -> os.stat_result:
     try:
         status = os.stat(folder, dir_fd=maildir, follow_symlinks=False)
-    except FileNotFoundError:
-        raise StoreTrouble(
-            detail=f"half-made Maildir: it has no folder {folder}/; make new, cur and tmp"
-        ) from None
     except OSError as error:
-        raise StoreTrouble(detail=f"folder {folder}/ of a Maildir: {explained(error)}") from error
+        raise _refused(folder, error) from error
     if not stat.S_ISDIR(status.st_mode):
-        raise StoreTrouble(
-            detail=f"{folder} in a Maildir is not a folder of its own (links are not followed);"
-            " put a folder in its place"
-        )
+        raise _refused(folder, NotADirectoryError())
     return status
 
 
+class NoFolder(StoreTrouble):
+    """A Maildir has not all of its folders."""
+
+
+def _refused(folder: str, error: OSError) -> StoreTrouble:
+    """What is said of ``new``, ``cur`` or ``tmp`` that cannot be used, whoever wanted to."""
+    if isinstance(error, FileNotFoundError):
+        return NoFolder(detail=f"half-made Maildir: it has no folder {folder}/; make new, cur and tmp")
+    # ENOTDIR is what O_NOFOLLOW says of a link to a folder, too.
+    if isinstance(error, NotADirectoryError) or error.errno == errno.ELOOP:
+        return StoreTrouble(
+            detail=f"{folder} in a Maildir is not a folder of its own (links are not followed);"
+            " put a folder in its place"
+        )
+    return StoreTrouble(detail=f"folder {folder}/ of a Maildir: {explained(error)}")
+
+
+def open_or_refuse(maildir: int, folder: str) -> int:
+    """Open ``new``, ``cur`` or ``tmp``; never through a link.
+
+    :raises pop3toy.errors.StoreTrouble: if it is none, or cannot be opened.
+    """
+    try:
+        return open_folder(maildir, folder)
+    except OSError as error:
+        raise _refused(folder, error) from error
+
+
 def open_folder(maildir: int, folder: str) -> int:
-    """Open ``new`` or ``cur``; never through a link.
+    """The same, for who tells errors apart.
 
     :raises OSError: as ``os.open`` does.
     """
@@ -105,15 +134,14 @@ def _file_names(maildir: int, folder: str) -> list[str]:
 
     :raises pop3toy.errors.StoreTrouble: if it cannot be read.
     """
+    fd = open_or_refuse(maildir, folder)
     try:
-        fd = open_folder(maildir, folder)
-        try:
-            with os.scandir(fd) as found:
-                names = [item.name for item in found if item.is_file(follow_symlinks=False)]
-        finally:
-            os.close(fd)
+        with os.scandir(fd) as found:
+            names = [item.name for item in found if item.is_file(follow_symlinks=False)]
     except OSError as error:
-        raise StoreTrouble(detail=f"folder {folder}/ of a Maildir: {explained(error)}") from error
+        raise _refused(folder, error) from error
+    finally:
+        os.close(fd)
     names.sort()
     # The slash, which no name holds, comes next to the dot.
     del names[bisect_left(names, ".") : bisect_left(names, "/")]
@@ -243,10 +271,14 @@ def _list_doubles(maildir: int) -> tuple[dict[str, str], dict[str, list[str]], s
 
 def _identity(maildir: int, path: str) -> tuple[int, int] | None:
     """What tells two files of one base name apart whatever they are called: time of writing, inode."""
+    part, _, name = path.partition("/")
+    folder = open_or_refuse(maildir, part)
     try:
-        status = os.stat(path, dir_fd=maildir, follow_symlinks=False)
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return None
+    finally:
+        os.close(folder)
     return status.st_mtime_ns, status.st_ino
 
 

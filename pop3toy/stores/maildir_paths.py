@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import shutil
-import stat
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 
 from ..errors import NoSuchMailbox, StoreTrouble
+from . import links
 
 __all__ = ["MaildirPaths", "explained"]
 
@@ -92,18 +93,11 @@ class MaildirPaths:
         """
         return os.path.join(self.root, *_relative(self._parts, user))
 
-    def locate(self, user: str) -> str:
-        """The path of a user's Maildir, which exists and does not lead out of the tree.
-
-        :raises pop3toy.errors.NoSuchMailbox: if there is none.
-        :raises pop3toy.errors.StoreTrouble: if it cannot be reached, or the folder
-            above all Maildirs is not there.
-        """
-        os.close(self.open(user))
-        return self.path(user)
-
     def open(self, user: str) -> int:
         """Open the directory of a user's Maildir; the caller closes the descriptor.
+
+        Whoever reads, delivers, counts or checks works below it: what its owner puts in the
+        place of the Maildir meanwhile, or of a folder above it, is not what was looked at here.
 
         :raises pop3toy.errors.NoSuchMailbox: if there is none, or the name
             cannot be part of a path.
@@ -125,10 +119,31 @@ class MaildirPaths:
         except OSError as error:
             raise _trouble(error, f"Maildir {self.path(user)!r}") from error
         try:
-            self._make(user)
+            self._make(parts)
             return self._descend(parts)
         except OSError as error:
             raise _trouble(error, f"making Maildir {self.path(user)!r}") from error
+
+    @contextmanager
+    def opened(self, user: str) -> Iterator[int]:
+        """The directory of a user's Maildir, open during the block; trouble within it is told with its path.
+
+        :raises pop3toy.errors.NoSuchMailbox: if there is none.
+        :raises pop3toy.errors.StoreTrouble: if it cannot be reached.
+        """
+        maildir = self.open(user)
+        try:
+            yield maildir
+        except StoreTrouble as error:
+            self.say_where(user, error)
+            raise
+        finally:
+            os.close(maildir)
+
+    def say_where(self, user: str, error: BaseException) -> None:
+        """Who finds trouble knows a descriptor only; the administrator wants a path."""
+        if isinstance(error, StoreTrouble) and error.detail:
+            error.detail = f"Maildir {self.path(user)!r}: {error.detail}"
 
     def _descend(self, parts: Sequence[str]) -> int:
         """Open part by part, so that no link on the way is followed without a look at it."""
@@ -155,44 +170,51 @@ class MaildirPaths:
                 os.close(fd)
 
     def _through_link(self, parts: Sequence[str]) -> int:
-        root = os.path.realpath(self.root)
-        path = os.path.realpath(os.path.join(root, *parts))
-        if os.path.commonpath([root, path]) != root:
-            raise StoreTrouble(
-                detail=f"a symbolic link leads out of {self.root!r} and was not followed: move the Maildir"
-                " there, or name where it is with --maildir"
-            )
-        self._trust_links(parts, os.stat(path).st_uid)
-        return os.open(path, _DIRECTORY)
-
-    def _trust_links(self, parts: Sequence[str], owner: int) -> None:
-        """A link is followed if the administrator made it, or who owns what it leads to.
-
-        Otherwise a user with a shell could have another's mail served by a
-        link to it.  Apache has the same rule (SymLinksIfOwnerMatch).
-        """
-        path = self.root
-        for part in parts:
-            path = os.path.join(path, part)
-            status = os.lstat(path)
-            if stat.S_ISLNK(status.st_mode) and status.st_uid not in (0, os.geteuid(), owner):
+        with links.Path(self.root) as path:
+            try:
+                return path.open(parts)
+            except links.LeadsOut:
                 raise StoreTrouble(
-                    detail=f"the symbolic link {path!r} belongs to neither root, nor this server's user, nor"
-                    " the owner of what it leads to; it was not followed"
-                )
+                    detail=f"a symbolic link leads out of {self.root!r} and was not followed: move the"
+                    " Maildir there, or name where it is with --maildir"
+                ) from None
+            except links.NotTrusted as error:
+                raise StoreTrouble(
+                    detail=f"the symbolic link {str(error)!r} belongs to neither root, nor this server's"
+                    " user, nor the owner of what it leads to; it was not followed"
+                ) from None
 
-    def _make(self, user: str) -> None:
-        """Make a whole Maildir in one step: it is never seen half-made."""
-        path = self.path(user)
-        parent = os.path.dirname(path)
-        os.makedirs(parent, mode=0o700, exist_ok=True)
-        staging = tempfile.mkdtemp(prefix=".new-", dir=parent)
+    def _make(self, parts: Sequence[str]) -> None:
+        """Make a Maildir and the folders above it, each in what was opened: no link is followed unseen."""
+        parent = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for depth, part in enumerate(parts[:-1], 1):
+                try:
+                    os.mkdir(part, 0o700, dir_fd=parent)
+                except FileExistsError:
+                    pass
+                deeper = self._descend(parts[:depth])
+                os.close(parent)
+                parent = deeper
+            _make_maildir(parent, parts[-1])
+        finally:
+            os.close(parent)
+
+
+def _make_maildir(parent: int, name: str) -> None:
+    """Make a whole Maildir in one step: it is never seen half-made."""
+    staging = f".new-{secrets.token_hex(8)}"
+    os.mkdir(staging, 0o700, dir_fd=parent)
+    try:
+        made = os.open(staging, _DIRECTORY, dir_fd=parent)
         try:
             for folder in ("tmp", "new", "cur"):
-                os.mkdir(os.path.join(staging, folder), 0o700)
-            os.rename(staging, path)
-        except OSError:
-            shutil.rmtree(staging, ignore_errors=True)
-            # Somebody else made it at the same moment.
-            if not os.path.isdir(path):
-                raise
+                os.mkdir(folder, 0o700, dir_fd=made)
+        finally:
+            os.close(made)
+        os.rename(staging, name, src_dir_fd=parent, dst_dir_fd=parent)
+    except OSError as error:
+        shutil.rmtree(staging, ignore_errors=True, dir_fd=parent)
+        # Somebody else made it at the same moment.
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise

@@ -2,24 +2,23 @@
 
 Plain functions over a directory's file descriptor; they may wait for the disk,
 so the store calls them in a thread unless the directory is small.  Which files
-there are is found by ``maildir_folders``, what names mean by ``maildir_names``;
-names of messages are never changed.
+there are is found by ``maildir_folders``, what names mean by ``maildir_names``,
+octets by ``maildir_count``; names of messages are never changed.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from twisted.logger import Logger
 
-from .. import limits
 from ..maildrop import Listing
-from ..wire import Encoder
+from .maildir_count import MAX_LISTED_SIZE, Counter
 from .maildir_folders import PATIENCE, Files, Stamp, list_by_name, list_files
 from .maildir_names import BaseNames
 from .maildir_paths import explained
+from .maildir_sizes import Counted
 
 __all__ = ["Snapshot", "Uncounted", "scan"]
 
@@ -40,7 +39,7 @@ class Snapshot:
         self,
         listing: Listing,
         paths: Sequence[str],
-        measured: dict[bytes, int],
+        measured: dict[bytes, Counted],
         twins: frozenset[str],
         linked: frozenset[str],
         stamp: Stamp,
@@ -71,57 +70,82 @@ class Snapshot:
 
 
 class Uncounted(Exception):
-    """A message would have to be read to know its octets."""
+    """A message would have to be read, or many be looked at, to know their octets."""
+
+
+#: Messages of which it is seen without a thread whether what was counted is still true.
+LOOKED_AT_ONCE = 50
 
 
 def scan(
     maildir: int,
-    recall: Callable[[int], dict[bytes, int]],
+    recall: Callable[[int], dict[bytes, Counted]],
+    *,
+    now: float,
+    tick: float,
+    may_read: bool,
+    max_listed_size: int = MAX_LISTED_SIZE,
+    wanted: Callable[[], bool] = lambda: True,
+    where: str = "a Maildir",
+) -> Snapshot:
+    """Take a snapshot.
+
+    :param maildir: the open directory.
+    :param recall: called with the number of messages, it gives what was counted before, by
+        unique-id.
+    :param now: seconds since the epoch.
+    :param tick: seconds within which two changes may leave the same time on a
+        directory.
+    :param may_read: count the octets of messages whose names do not tell them.
+    :param max_listed_size: octets of a file beyond which it is not read, but listed by its size.
+    :param wanted: asked again and again, from this thread; where it says no the scan ends.
+    :param where: what the log calls it.
+    :raises Uncounted: if that is necessary and not allowed.
+    :raises pop3toy.errors.StoreTrouble: if the Maildir cannot be read, or is not wanted any more.
+    """
+    with Counter(maildir, max_listed_size, wanted, where) as counter:
+        return _scan(maildir, recall, counter, now=now, tick=tick, may_read=may_read)
+
+
+def _scan(
+    maildir: int,
+    recall: Callable[[int], dict[bytes, Counted]],
+    counter: Counter,
     *,
     now: float,
     tick: float,
     may_read: bool,
 ) -> Snapshot:
-    """Take a snapshot.
-
-    :param maildir: the open directory.
-    :param recall: called with the number of messages, it gives the octets that are known from
-        before, by unique-id.
-    :param now: seconds since the epoch.
-    :param tick: seconds within which two changes may leave the same time on a
-        directory.
-    :param may_read: count the octets of messages whose names do not tell them.
-    :raises Uncounted: if that is necessary and not allowed.
-    :raises pop3toy.errors.StoreTrouble: if the Maildir cannot be read.
-    """
-    known: dict[bytes, int] = {}
+    known: dict[bytes, Counted] = {}
+    guessed: set[bytes] = set()
     for turn in range(PATIENCE):
         files = _listed(maildir)
         bases, paths = files.bases, files.paths
         uids = bases.unique_ids()
         octets = bases.wire_sizes()
         if turn == 0:
-            known = recall(len(uids))
+            known = _still_true(recall(len(uids)), uids, paths, counter, may_read)
         # When one of two is gone the other has its unique-id, hence these are not remembered.
         twins: set[bytes] = set()
         if files.twins:
             twins = {uid for uid, base in zip(uids, bases.ordered, strict=True) if base in files.twins}
-            known = {uid: told for uid, told in known.items() if uid not in twins}
-        if known or None in octets:
-            octets = [known.get(uid, told) for uid, told in zip(uids, octets, strict=True)]
+            known = {uid: counted for uid, counted in known.items() if uid not in twins}
+        if known:
+            octets = _with_known(uids, octets, known)
         uncounted = [at for at, told in enumerate(octets) if told is None] if None in octets else []
         if uncounted and not may_read:
             raise Uncounted
-        guessed: set[bytes] = set()
+        guessed.clear()
         for at in uncounted:
             try:
-                counted = _count_octets(maildir, paths[at])
+                counted = counter.count(paths[at])
             except OSError as error:
                 # One message that cannot be read must not take the others hostage:
                 # it is listed, and RETR of it is refused.
-                counted = _size_on_disk(maildir, paths[at])
+                counted = counter.size_on_disk(paths[at])
                 guessed.add(uids[at])
-                log.warn("message {path!r} of a Maildir: {why}", path=paths[at], why=explained(error))
+                place, why = counter.where, explained(error)
+                log.warn("message {path!r} of {where}: {why}", path=paths[at], where=place, why=why)
             if counted is not None:
                 known[uids[at]] = counted
         # What vanished while it was counted may have been renamed: look again.
@@ -129,7 +153,7 @@ def scan(
         if not vanished:
             break
     if uncounted:
-        octets = [known.get(uid, told) for uid, told in zip(uids, octets, strict=True)]
+        octets = _with_known(uids, octets, known)
     if vanished:
         there = [at for at, told in enumerate(octets) if told is not None]
         uids, paths = [uids[at] for at in there], [paths[at] for at in there]
@@ -144,6 +168,24 @@ def scan(
         files.stamp,
         trusted=files.steady and not vanished and not guessed and now - files.stamp.changed / 1e9 > tick,
     )
+
+
+def _still_true(
+    known: dict[bytes, Counted], uids: Sequence[bytes], paths: Sequence[str], counter: Counter, may_read: bool
+) -> dict[bytes, Counted]:
+    """What is true of the files that have these names now: somebody may have put back older ones."""
+    if not known:
+        return {}
+    listed = [(uid, path) for uid, path in zip(uids, paths, strict=True) if uid in known]
+    if len(listed) > LOOKED_AT_ONCE and not may_read:
+        raise Uncounted
+    return counter.still_true(known, listed)
+
+
+def _with_known(
+    uids: Sequence[bytes], octets: Sequence[int | None], known: dict[bytes, Counted]
+) -> list[int | None]:
+    return [known[uid].octets if uid in known else told for uid, told in zip(uids, octets, strict=True)]
 
 
 class _Listed(NamedTuple):
@@ -187,30 +229,3 @@ def _paths(bases: list[str], files: Files) -> list[str]:
         return list(map(files.paths.__getitem__, bases))
     twins = {base: iter(doubles) for base, doubles in files.twins.items()}
     return [next(twins[base]) if base in twins else files.paths[base] for base in bases]
-
-
-def _count_octets(maildir: int, path: str) -> int | None:
-    """The octets of a message in wire form, by reading it; ``None`` if it has vanished.
-
-    :raises OSError: if it cannot be read.
-    """
-    encoder = Encoder()
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        fd = os.open(path, flags, dir_fd=maildir)
-    except FileNotFoundError:
-        return None
-    try:
-        while chunk := os.read(fd, limits.CHUNK):
-            encoder.feed(chunk)
-    finally:
-        os.close(fd)
-    encoder.finish()
-    return encoder.octets
-
-
-def _size_on_disk(maildir: int, path: str) -> int | None:
-    try:
-        return os.stat(path, dir_fd=maildir, follow_symlinks=False).st_size
-    except FileNotFoundError:
-        return None

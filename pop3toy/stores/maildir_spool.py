@@ -20,7 +20,7 @@ from ..interfaces import MaybeDeferred
 from ..threads import RunInThread
 from ..wire import Encoder
 from .directory_syncs import DirectorySyncs
-from .spool_file import SpoolFile, Target, fit_in, take_back, trouble
+from .spool_file import Named, SpoolFile, Target, fit_in, take_back, trouble
 from .turns import Turns
 
 __all__ = ["Spool"]
@@ -60,7 +60,7 @@ class Spool:
         self._directories = directories
         #: Those that have a quota, and what is left of it; what does not fit into the
         #: largest one fits nowhere.
-        self._quotas = [(target.maildir, target.quota) for target in targets if target.quota is not None]
+        self._quotas = [(target, target.quota) for target in targets if target.quota is not None]
         self._limited = len(self._quotas) == len(targets)
         self._room = max((target.quota or 0) - target.used for target in targets)
         self._pending: list[bytes] = []
@@ -103,10 +103,10 @@ class Spool:
     async def _look_for_room(self) -> None:
         """There was too little when it began; somebody may have removed mail since."""
         refused: OverQuota | None = None
-        for maildir, quota in self._quotas:
+        for target, quota in self._quotas:
             try:
-                async with self._turns.at([maildir]):
-                    used = await self._in_thread(fit_in, maildir, self._size, quota, self._now)
+                async with self._turns.at([target.path]):
+                    used = await self._in_thread(fit_in, target, self._size, quota, self._now)
                 self._room = max(self._room, quota - used)
             except OverQuota as error:
                 refused = error
@@ -125,44 +125,50 @@ class Spool:
         self._add(self._held)
         self._wire.finish()
         names = await self._named(together)
+        there = [named for named in names if isinstance(named, Named)]
+        try:
+            return await self._made_durable(names, there, together)
+        finally:
+            for named in there:
+                os.close(named.folder.handle)
+
+    async def _made_durable(
+        self, names: Sequence[Named | StoreTrouble], there: Sequence[Named], together: bool
+    ) -> list[str | StoreTrouble]:
         # All at once: the fsyncs of several directories run in several threads.
-        syncs = [
-            self._directories.sync(os.path.join(target.maildir, "new"))
-            for target, name in zip(self._targets, names, strict=True)
-            if isinstance(name, str)
-        ]
-        results = list(names)
-        for number, name in enumerate(names):
-            if isinstance(name, str):
-                try:
-                    await syncs.pop(0)
-                except OSError as error:
-                    # Visible, but perhaps gone after a crash: nobody may be told that it is there.
-                    results[number] = trouble(error)
-                    await self._run_in_thread(take_back, [self._targets[number].path(name)])
+        syncs = [self._directories.sync(named.folder) for named in there]
+        lost = {}
+        for named, sync in zip(there, syncs, strict=True):
+            try:
+                await sync
+            except (OSError, StoreTrouble) as error:
+                # Visible, but perhaps gone after a crash: nobody may be told that it is there.
+                lost[named.name] = trouble(error) if isinstance(error, OSError) else error
+        results = [lost.get(named.name, named.name) if isinstance(named, Named) else named for named in names]
         refused = [result for result in results if isinstance(result, StoreTrouble)]
-        if refused and (together or len(refused) == len(results)):
-            there = zip(self._targets, results, strict=True)
-            paths = [target.path(name) for target, name in there if isinstance(name, str)]
-            await self._run_in_thread(take_back, paths)
+        none = bool(refused) and (together or len(refused) == len(results))
+        back = [named for named in there if none or named.name in lost]
+        if back:
+            await self._run_in_thread(take_back, back)
+        if none:
             raise refused[0]
         return results
 
-    async def _named(self, together: bool) -> list[str | StoreTrouble]:
-        names: list[str | StoreTrouble]
+    async def _named(self, together: bool) -> list[Named | StoreTrouble]:
+        names: list[Named | StoreTrouble]
         how = (f",S={self._size},W={self._wire.octets}", self._size, together)
         if not self._quotas:
             names = await self._in_thread(self._at_once, self._gathered(), *how)
             return names
         # Its octets need not wait for others' turns, only its names do.
         await self._in_thread(self._file.make_durable, self._gathered())
-        async with self._turns.at([maildir for maildir, _ in self._quotas]):
+        async with self._turns.at([target.path for target, _ in self._quotas]):
             names = await self._in_thread(self._file.give_names, *how)
         return names
 
     def _at_once(
         self, pieces: Sequence[bytes], ending: str, octets: int, together: bool
-    ) -> list[str | StoreTrouble]:
+    ) -> list[Named | StoreTrouble]:
         """In a thread: one trip to it where nobody has to wait for a turn."""
         self._file.make_durable(pieces)
         return self._file.give_names(ending, octets, together)

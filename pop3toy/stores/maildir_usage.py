@@ -26,7 +26,7 @@ from typing import Final, NamedTuple, Self
 from twisted.logger import Logger
 
 from ..errors import OverQuota, StoreTrouble
-from .maildir_folders import Stamp, look, open_folder
+from .maildir_folders import FOLDERS, Stamp, look, open_or_refuse
 from .maildir_notes import read_note, remove_note, write_note
 
 __all__ = ["FILE_NAME", "Usage", "octets_used"]
@@ -68,31 +68,26 @@ class Usage:
     A context manager.  Blocks; and of one process only one at a time may be at the
     same Maildir, or they keep each other waiting.
 
+    :param maildir: its open directory, which stays open.
     :param now: the time of day, in seconds.
     """
 
-    def __init__(self, maildir: str, now: Callable[[], float]) -> None:
-        self._path = maildir
+    def __init__(self, maildir: int, now: Callable[[], float]) -> None:
+        self._maildir = maildir
         self._now = now
         self._octets = 0
 
     def __enter__(self) -> Self:
-        self._maildir = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            note = self._load()
-            self._counts_before = note.counts if note is not None else 0
-            self._lock = open_folder(self._maildir, "new")
-            self._locked = _lock(self._lock)
-        except BaseException:
-            os.close(self._maildir)
-            raise
+        note = self._load()
+        self._counts_before = note.counts if note is not None else 0
+        self._lock = open_or_refuse(self._maildir, "new")
+        self._locked = _lock(self._lock)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.close(self._lock)
-        os.close(self._maildir)
 
     def fit(self, octets: int, quota: int) -> int:
         """See whether so many more may be added.
@@ -119,7 +114,8 @@ class Usage:
                 # Somebody else may be writing as well: then let it be counted.
                 remove_note(self._maildir, FILE_NAME)
         except (OSError, StoreTrouble) as error:
-            log.warn("{maildir}: what it holds cannot be noted: {why}", maildir=self._path, why=error)
+            why = getattr(error, "detail", "") or str(error)
+            log.warn("what a Maildir holds cannot be noted: {why}", why=why)
 
     def _current(self) -> _Note:
         note = self._load() if self._locked else None
@@ -135,7 +131,7 @@ class Usage:
 
     def _count(self) -> _Note:
         before = look(self._maildir)
-        octets = octets_used(self._path)
+        octets = octets_used(self._maildir)
         at_rest = self._now() - before.changed / 1e9 > TICK
         known = self._load()
         note = _Note(
@@ -182,19 +178,26 @@ def _lock(folder: int) -> bool:
     return False
 
 
-def octets_used(maildir: str) -> int:
-    """Octets of all messages of a Maildir on the disk, from their names where those say it.  Blocks."""
+def octets_used(maildir: int) -> int:
+    """Octets of all messages of a Maildir on the disk, from their names where those say it.  Blocks.
+
+    :param maildir: a descriptor of it.
+    """
     total = 0
-    for part in ("new", "cur"):
-        with os.scandir(os.path.join(maildir, part)) as files:
-            for file in files:
-                told = _SIZE_IN_NAME.search(file.name)
-                if told:
-                    total += int(told[1])
-                elif not file.name.startswith("."):
-                    try:
-                        total += file.stat().st_size
-                    except FileNotFoundError:
-                        # Read and removed meanwhile.
-                        continue
+    for part in FOLDERS:
+        folder = open_or_refuse(maildir, part)
+        try:
+            with os.scandir(folder) as files:
+                for file in files:
+                    told = _SIZE_IN_NAME.search(file.name)
+                    if told:
+                        total += int(told[1])
+                    elif not file.name.startswith("."):
+                        try:
+                            total += file.stat(follow_symlinks=False).st_size
+                        except FileNotFoundError:
+                            # Read and removed meanwhile.
+                            continue
+        finally:
+            os.close(folder)
     return total

@@ -1,7 +1,8 @@
 """The file of a message that comes in: its octets in ``tmp/``, and its names in ``new/``.
 
 Everything here blocks, and is for one thread at a time.  When it is called, and for
-whom, says ``maildir_spool.py``.
+whom, says ``maildir_spool.py``.  The owner of a Maildir can rename what is in it: all
+is done below descriptors, and what has got its name is compared with what was written.
 """
 
 from __future__ import annotations
@@ -9,31 +10,61 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from twisted.logger import Logger
 
 from ..errors import OverQuota, StoreFull, StoreTrouble
+from .directory_syncs import Directory
+from .maildir_folders import look, open_or_refuse
+from .maildir_paths import MaildirPaths
 from .maildir_usage import Usage
 
-__all__ = ["SpoolFile", "Target", "fit_in", "take_back", "trouble"]
+__all__ = ["Named", "SpoolFile", "Target", "fit_in", "take_back", "trouble"]
 
 log = Logger()
+
+# Read as well: for a Maildir on another file system.
+_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Target(NamedTuple):
     """One Maildir that a message is on its way to."""
 
-    maildir: str
+    paths: MaildirPaths
+    user: str
     #: Octets that it may hold, or ``None``.
     quota: int | None
     #: Octets that it held when the delivery began; 0 without a quota.
     used: int
 
-    def path(self, name: str) -> str:
-        """Where a message of this name lies."""
-        return os.path.join(self.maildir, "new", name)
+    @property
+    def path(self) -> str:
+        """The Maildir's path, to tell it from others; never opened by it."""
+        return self.paths.path(self.user)
+
+    @contextmanager
+    def opened(self) -> Iterator[int]:
+        """The Maildir's directory during the block, if a session would read it, too.
+
+        :raises pop3toy.errors.StoreTrouble: if not, and for any error of the file system.
+        """
+        with self.paths.opened(self.user) as maildir:
+            try:
+                look(maildir)
+                yield maildir
+            except OSError as error:
+                raise trouble(error) from error
+
+
+class Named(NamedTuple):
+    """A message that is in ``new/``."""
+
+    name: str
+    #: That ``new/``, open: who has this closes it.
+    folder: Directory
 
 
 class SpoolFile:
@@ -49,26 +80,29 @@ class SpoolFile:
         self._targets = targets
         self._new_name = new_name
         self._now = now
-        self._path = ""
+        # That tmp/, and what the file is called there, while it is.
+        self._folder: int | None = None
         self._name = ""
+        self._in_tmp = False
         self._file: int | None = None
 
     @property
     def exists(self) -> bool:
         """Whether there is something to discard."""
-        return self._file is not None
+        return self._folder is not None
 
     def append(self, pieces: Sequence[bytes]) -> None:
         """Add octets; makes the file at the first call.
 
         :raises pop3toy.errors.StoreTrouble: if it cannot be written.
         """
-        try:
-            if self._file is None:
+        if self._file is None:
+            with self._targets[0].opened() as maildir:
+                self._folder = open_or_refuse(maildir, "tmp")
                 self._name = self._new_name()
-                path = os.path.join(self._targets[0].maildir, "tmp", self._name)
-                self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-                self._path = path
+                self._file = os.open(self._name, _NEW_FILE, 0o600, dir_fd=self._folder)
+                self._in_tmp = True
+        try:
             for data in pieces:
                 view = memoryview(data)
                 while view:
@@ -92,109 +126,126 @@ class SpoolFile:
             self.discard()
             raise
 
-    def give_names(self, ending: str, octets: int, together: bool) -> list[str | StoreTrouble]:
+    def give_names(self, ending: str, octets: int, together: bool) -> list[Named | StoreTrouble]:
         """Make the message visible; its octets have to be durable.
 
         :param ending: what all names end with.
         :param octets: the size of the file.
         :param together: if one Maildir cannot have it, none gets it.
-        :return: for each target the file's name, or why it is not there.
+        :return: for each target where it is, or why it is not there.
         :raises pop3toy.errors.StoreTrouble: if one cannot have it, and all stand together.
         """
-        names: list[str | StoreTrouble] = []
+        names: list[Named | StoreTrouble] = []
         try:
             for target in self._targets:
                 # A name of its own for each: one unique-id in two Maildirs would be a
                 # trap for whoever moves a message from one to the other.
                 name = (self._new_name() if names else self._name) + ending
                 try:
-                    self._put(name, target, octets, last=len(names) == len(self._targets) - 1)
-                    names.append(name)
-                except (OSError, StoreTrouble) as error:
-                    why = trouble(error) if isinstance(error, OSError) else error
+                    names.append(self._put(name, target, octets, last=len(names) == len(self._targets) - 1))
+                except StoreTrouble as error:
                     if together:
-                        take_back(
-                            [
-                                t.path(n)
-                                for t, n in zip(self._targets, names, strict=False)
-                                if isinstance(n, str)
-                            ]
-                        )
-                        raise why from error
-                    names.append(why)
+                        there = [named for named in names if isinstance(named, Named)]
+                        take_back(there)
+                        for named in there:
+                            os.close(named.folder.handle)
+                        raise
+                    names.append(error)
             return names
         finally:
             self.discard()
 
-    def _put(self, name: str, target: Target, octets: int, *, last: bool) -> None:
-        if target.quota is None:
-            self._link(target.path(name), target, last=last)
-            return
-        with Usage(target.maildir, self._now) as usage:
-            usage.fit(octets, target.quota)
-            self._link(target.path(name), target, last=last)
-            usage.add(octets)
+    def _put(self, name: str, target: Target, octets: int, *, last: bool) -> Named:
+        with target.opened() as maildir:
+            folder = open_or_refuse(maildir, "new")
+            try:
+                if target.quota is None:
+                    self._link(name, folder, maildir, last=last)
+                else:
+                    with Usage(maildir, self._now) as usage:
+                        usage.fit(octets, target.quota)
+                        self._link(name, folder, maildir, last=last)
+                        usage.add(octets)
+                return Named(name, Directory.of(folder))
+            except BaseException:
+                os.close(folder)
+                raise
 
-    def _link(self, path: str, target: Target, *, last: bool) -> None:
+    def _link(self, name: str, folder: int, maildir: int, *, last: bool) -> None:
+        assert self._file is not None
         try:
             if last:
-                os.rename(self._path, path)
-                self._path = ""
+                os.rename(self._name, name, src_dir_fd=self._folder, dst_dir_fd=folder)
+                self._in_tmp = False
             else:
-                os.link(self._path, path)
+                os.link(self._name, name, src_dir_fd=self._folder, dst_dir_fd=folder, follow_symlinks=False)
         except OSError as error:
             if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS):
                 raise
-            self._copy(path, target)
+            self._copy(name, folder, maildir)
+        else:
+            placed, written = os.stat(name, dir_fd=folder, follow_symlinks=False), os.fstat(self._file)
+            if not os.path.samestat(placed, written):
+                os.unlink(name, dir_fd=folder)
+                raise StoreTrouble(detail="somebody has put another file in the place of a new message")
 
-    def _copy(self, path: str, target: Target) -> None:
+    def _copy(self, name: str, folder: int, maildir: int) -> None:
         """For a Maildir on another file system, or on one without hard links."""
-        own = os.path.join(target.maildir, "tmp", self._new_name())
+        assert self._file is not None
+        tmp = open_or_refuse(maildir, "tmp")
         try:
-            with open(self._path, "rb") as source, open(own, "xb", opener=_private) as copy:
-                shutil.copyfileobj(source, copy)
-                copy.flush()
-                os.fsync(copy.fileno())
-            os.rename(own, path)
-        except BaseException:
-            take_back([own])
-            raise
+            own = self._new_name()
+            try:
+                os.lseek(self._file, 0, os.SEEK_SET)
+                with (
+                    open(self._file, "rb", closefd=False) as source,
+                    open(os.open(own, _NEW_FILE, 0o600, dir_fd=tmp), "wb") as copy,
+                ):
+                    shutil.copyfileobj(source, copy)
+                    copy.flush()
+                    os.fsync(copy.fileno())
+                os.rename(own, name, src_dir_fd=tmp, dst_dir_fd=folder)
+            except BaseException:
+                _remove(own, tmp)
+                raise
+        finally:
+            os.close(tmp)
 
     def discard(self) -> None:
         """Leave nothing in ``tmp/``."""
         file, self._file = self._file, None
         if file is not None:
             os.close(file)
-        path, self._path = self._path, ""
-        if path:
-            take_back([path])
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            if self._in_tmp:
+                self._in_tmp = False
+                _remove(self._name, folder)
+            os.close(folder)
 
 
-def fit_in(maildir: str, octets: int, quota: int, now: Callable[[], float]) -> int:
+def fit_in(target: Target, octets: int, quota: int, now: Callable[[], float]) -> int:
     """What a Maildir holds, if so much more may be added.
 
     :raises pop3toy.errors.OverQuota: if not.
     :raises pop3toy.errors.StoreTrouble: if nobody can say.
     """
+    with target.opened() as maildir, Usage(maildir, now) as usage:
+        return usage.fit(octets, quota)
+
+
+def take_back(messages: Sequence[Named]) -> None:
+    """Remove messages, as far as they are there; what stays is told in the log."""
+    for message in messages:
+        _remove(message.name, message.folder.handle)
+
+
+def _remove(name: str, folder: int) -> None:
     try:
-        with Usage(maildir, now) as usage:
-            return usage.fit(octets, quota)
+        os.unlink(name, dir_fd=folder)
     except OSError as error:
-        raise trouble(error) from error
-
-
-def take_back(paths: Sequence[str]) -> None:
-    """Remove files, as far as they are there; what stays is told in the log."""
-    for path in paths:
-        try:
-            os.unlink(path)
-        except OSError as error:
-            if error.errno != errno.ENOENT:
-                log.error("cannot remove {path}: {why}", path=path, why=error.strerror)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+        if error.errno != errno.ENOENT:
+            log.error("cannot remove {name}: {why}", name=name, why=error.strerror)
 
 
 def trouble(error: OSError) -> StoreTrouble:

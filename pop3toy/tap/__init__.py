@@ -31,6 +31,7 @@ from ..reactor_turns import turns_of
 from ..service import OrderedService, ReloadService, TranscriptService
 from ..stores import hello
 from ..stores.maildir import MaildirStore
+from ..stores.maildir_count import MAX_LISTED_SIZE
 from ..threads import WorkerThreads
 from ..transcript import WriterTranscript
 from .access import Access, server_tls
@@ -219,6 +220,13 @@ def _stores(
     writing = WorkerThreads(reactor, name="delivery", size=DELIVERY_THREADS)
     for threads in (reading, scanning, writing):
         threads.setServiceParent(server)
-    store: Any = MaildirStore(options.maildirs, reading.run, scan_in_thread=scanning.run)
+    largest = options["max-listed-size"]
+    store: Any = MaildirStore(
+        options.maildirs,
+        reading.run,
+        scan_in_thread=scanning.run,
+        max_listed_size=MAX_LISTED_SIZE if largest is None else largest,
+        is_over=scanning.is_over,
+    )
     delivery = maildir_delivery(options.maildirs, writing.run, reactor, access, socket.gethostname())
     return store, delivery

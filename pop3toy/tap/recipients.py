@@ -82,12 +82,12 @@ def _or_maildir(find: _Find, paths: MaildirPaths, run_in_thread: RunInThread) ->
     def look(name: str) -> str | None:
         for spelling in dict.fromkeys((name, folded(name))):
             try:
-                maildir = paths.locate(spelling)
+                with paths.opened(spelling) as maildir:
+                    # Other folders may be there as well, such as lost+found.
+                    if not {"new", "cur"}.isdisjoint(os.listdir(maildir)):
+                        return spelling
             except NoSuchMailbox:
                 continue
-            # Other folders may be there as well, such as lost+found.
-            if any(os.path.isdir(os.path.join(maildir, folder)) for folder in ("new", "cur")):
-                return spelling
         return None
 
     def find_or_look(name: str) -> MaybeDeferred[str | None]:

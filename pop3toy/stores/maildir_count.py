@@ -1,0 +1,179 @@
+"""The octets of messages in wire form, counted by reading their files.
+
+Who owns a Maildir can put anything there: files of many TB that take no room on the
+disk, files that grow while they are read, links and FIFOs under the name of a message
+that was one a moment ago.  No more is read than fstat told, nor what is no file.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Final, Self
+
+from twisted.logger import Logger
+
+from .. import limits
+from ..errors import StoreTrouble
+from ..wire import Encoder
+from .filebody import OPEN_FLAGS
+from .maildir_folders import open_or_refuse
+from .maildir_sizes import Counted
+
+__all__ = ["MAX_LISTED_SIZE", "Counter"]
+
+log = Logger()
+
+#: Octets of a file beyond which it is listed by its size on the disk: some seconds of
+#: reading, and more than any mail server takes.
+MAX_LISTED_SIZE: Final = 2 * 1024**3
+
+# Some milliseconds.
+_LOOKED_AT_IN_TURN: Final = 1000
+
+
+class Counter:
+    """Counts messages of one Maildir.  A context manager; blocks.
+
+    :param maildir: the open directory.
+    :param max_listed_size: octets of the largest file that is read.
+    :param wanted: whether anybody waits for the result yet.
+    :param where: what the log calls the Maildir.
+    """
+
+    def __init__(self, maildir: int, max_listed_size: int, wanted: Callable[[], bool], where: str) -> None:
+        self.where = where
+        self._maildir = maildir
+        self._max_listed_size = max_listed_size
+        self._wanted = wanted
+        # Opened once: one that is replaced by a link meanwhile leads nowhere.
+        self._folders: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for folder in self._folders.values():
+            os.close(folder)
+
+    def still_true(
+        self, known: dict[bytes, Counted], files: Iterable[tuple[bytes, str]]
+    ) -> dict[bytes, Counted]:
+        """What of that which was counted is true of the files that have these paths now.
+
+        What was renamed a moment ago is not taken for another message.
+
+        :param files: unique-ids that are known, and paths such as ``cur/1700000000.M1P1.host:2,S``.
+        :raises pop3toy.errors.StoreTrouble: if nobody wants to know any more.
+        """
+        # Of 100,000 messages each call more would be felt.
+        new, cur = self._folder("new"), self._folder("cur")
+        true = {}
+        for number, (uid, path) in enumerate(files):
+            if not number % _LOOKED_AT_IN_TURN:
+                self._go_on()
+            counted = known[uid]
+            try:
+                status = os.stat(path[4:], dir_fd=new if path[0] == "n" else cur, follow_symlinks=False)
+            except FileNotFoundError:
+                true[uid] = counted
+                continue
+            if (
+                counted.inode == status.st_ino
+                and counted.size == status.st_size
+                and counted.modified == status.st_mtime_ns
+            ):
+                true[uid] = counted
+        return true
+
+    def count(self, path: str) -> Counted | None:
+        """The octets of a message, by reading it; ``None`` if it has vanished.
+
+        :raises OSError: if it cannot be read.
+        :raises pop3toy.errors.StoreTrouble: if nobody wants to know any more.
+        """
+        folder, name = self._place(path)
+        try:
+            file = os.open(name, OPEN_FLAGS, dir_fd=folder)
+        except FileNotFoundError:
+            return None
+        try:
+            status = os.fstat(file)
+            if not stat.S_ISREG(status.st_mode):
+                # Something else has its name now.
+                return None
+            if status.st_size > self._max_listed_size:
+                log.warn(
+                    "message {path!r} of {where} has {size} octets, more than --max-listed-size: it is"
+                    " listed with them, uncounted",
+                    path=path,
+                    where=self.where,
+                    size=status.st_size,
+                )
+                return Counted.of(status.st_size, status)
+            return Counted.of(self._octets(file, status), status)
+        finally:
+            os.close(file)
+
+    def size_on_disk(self, path: str) -> Counted | None:
+        """The octets of its file, unread; ``None`` if it has vanished."""
+        status = self._status(path)
+        return Counted.of(status.st_size, status) if status is not None else None
+
+    def _octets(self, file: int, status: os.stat_result) -> int:
+        encoder = Encoder()
+        at, size = 0, status.st_size
+        has_holes = status.st_blocks * 512 < size
+        while at < size:
+            self._go_on()
+            if has_holes and (data := _next_data(file, at, size)) > at:
+                # One NUL for all of them: it is the state that matters, and the number.
+                encoder.feed(b"\0")
+                encoder.octets += data - at - 1
+                at = data
+                continue
+            chunk = os.pread(file, min(limits.CHUNK, size - at), at)
+            if not chunk:
+                break
+            encoder.feed(chunk)
+            at += len(chunk)
+        encoder.finish()
+        return encoder.octets
+
+    def _status(self, path: str) -> os.stat_result | None:
+        folder, name = self._place(path)
+        try:
+            return os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def _place(self, path: str) -> tuple[int, str]:
+        self._go_on()
+        part, _, name = path.partition("/")
+        return self._folder(part), name
+
+    def _folder(self, part: str) -> int:
+        folder = self._folders.get(part)
+        if folder is None:
+            folder = self._folders[part] = open_or_refuse(self._maildir, part)
+        return folder
+
+    def _go_on(self) -> None:
+        if not self._wanted():
+            raise StoreTrouble
+
+
+def _next_data(file: int, at: int, size: int) -> int:
+    """Where a file goes on behind a hole, if there is one here (Linux, macOS, FreeBSD)."""
+    try:
+        return min(os.lseek(file, at, os.SEEK_DATA), size)
+    except OSError as error:
+        # ENXIO: nothing comes but the end.
+        return size if error.errno == errno.ENXIO else at
+    except AttributeError:
+        return at
