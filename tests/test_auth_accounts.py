@@ -448,12 +448,16 @@ class ScramSourceTests(AccountsCase):
         return self.successResultOf(result) if isinstance(result, Deferred) else result
 
     def test_kept(self) -> None:
-        """A verifier that is kept is used as it is, without a thread."""
+        """A verifier that is kept is used as it is; only the first right proof of it costs a thread."""
         self.write(self.SCRAM + b"ann:%s\n" % pbkdf2(b"one"))
         self.assertEqual(16, len(self.verifier("emil").salt))
+        self.assertEqual(["_read"], self.threads.names)
+        for _ in range(2):
+            empty = self.verifier("emil").is_empty()
+            self.assertIs(False, self.successResultOf(empty) if isinstance(empty, Deferred) else empty)
+        self.assertEqual(["_read", "fits"], self.threads.names)
         self.assertIsNone(self.verifier("emil", "sha1"))
         self.assertIsNone(self.verifier("ann"))
-        self.assertNotIn("derive", self.threads.names)
         self.assertEqual((False, {"sha256"}), (self.accounts.recoverable(), self.accounts.scram_hashes()))
 
     def test_made(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,8 @@ class AccountsFile:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._cache = SuccessCache(clock)
+        #: For which users it was found that what is kept for SCRAM is not the empty password's.
+        self._not_empty = SuccessCache(clock, seconds=86400.0)
         self._file = WatchedFile(path, workers, wall=wall, changed=self._cache.clear, at_once=at_once)
         self._workers = workers
         self._renew = renew
@@ -89,7 +92,7 @@ class AccountsFile:
         return self._file.use(self._check_digest, credentials)
 
     def _check_digest(self, accounts: Accounts, credentials: Any) -> Any:
-        account = accounts.by_name.get(_text(credentials.username))
+        account = _admitted(accounts, credentials)
         secret = account.password.secret if account is not None else None
         matches = credentials.checkPassword(self._key if secret is None else secret)
         if secret is None or account is None or matches is not True:
@@ -97,7 +100,7 @@ class AccountsFile:
         return self._let_in(account, credentials)
 
     def _check_password(self, accounts: Accounts, credentials: Any) -> Any:
-        account = accounts.by_name.get(_text(credentials.username))
+        account = _admitted(accounts, credentials)
         password: bytes = credentials.password
         if account is None:
             return self._refuse_after(accounts.decoys, password)
@@ -125,9 +128,6 @@ class AccountsFile:
         return self._workers.run(_spend_time, decoys, password).addCallback(_refuse)
 
     def _let_in(self, account: Account, credentials: Any) -> bytes:
-        channel: Channel | None = getattr(credentials, "channel", None)
-        if not account.admits(channel.host if channel is not None else None):
-            raise UnauthorizedLogin
         if self._renew and IUsernamePassword.providedBy(credentials):
             self._consider_renewal(account, credentials.password)
         return account.name.encode("utf-8")
@@ -157,15 +157,28 @@ class AccountsFile:
 
     def _verifier(self, accounts: Accounts, user: str, hash_name: str) -> MaybeDeferred[Verifier | None]:
         account = accounts.by_name.get(user)
+        secret = account.password.secret if account is not None else None
         kept = account.password.verifier(hash_name) if account is not None else None
+        if kept is not None:
+            kept = replace(kept, is_empty=partial(self._is_empty, user, kept, hash_name))
         if not accounts.recoverable:
             return kept
         # Some verifiers must be made from passwords.  So that nobody sees
         # whose, the work is done for every user.
-        secret = account.password.secret if account is not None else None
         decoy = self.decoy(user, hash_name)
         made = self._workers.run(derive, secret or self._key, hash_name, decoy.salt, decoy.iterations)
         return made.addCallback(lambda verifier: verifier if secret is not None else kept)
+
+    def _is_empty(self, user: str, kept: Verifier, hash_name: str) -> MaybeDeferred[bool]:
+        if self._not_empty.has(user, kept.stored_key, b""):
+            return False
+
+        def found(empty: bool) -> bool:
+            if not empty:
+                self._not_empty.add(user, kept.stored_key, b"")
+            return empty
+
+        return self._workers.run(kept.fits, b"", hash_name).addCallback(found)
 
     def decoy(self, user: str, hash_name: str) -> Verifier:
         """What SCRAM shows of a user that does not exist."""
@@ -188,10 +201,7 @@ class AccountsFile:
     def admits(self, user: str, channel: Channel | None) -> MaybeDeferred[bool]:
         """Whether the user's ``nologin`` and ``allow_nets`` let it in from here."""
         return self._file.use(
-            lambda accounts: (
-                (account := accounts.by_name.get(user)) is None
-                or account.admits(channel.host if channel is not None else None)
-            )
+            lambda accounts: (account := accounts.by_name.get(user)) is None or _admits(account, channel)
         )
 
     # -- renewal ---------------------------------------------------------------------------
@@ -227,6 +237,22 @@ def _text(user: bytes) -> str:
     return user.decode("utf-8", "surrogateescape")
 
 
+def _admits(account: Account, channel: Channel | None) -> bool:
+    return account.admits(channel.host if channel is not None else None)
+
+
+def _admitted(accounts: Accounts, credentials: Any) -> Account | None:
+    """Whose credentials these are to be; ``None``, as for a user who is not there, if the account is barred.
+
+    Asked before anything is computed: the work that follows must not tell of
+    an account that may not log in whether the password is right.
+    """
+    account = accounts.by_name.get(_text(credentials.username))
+    if account is None or not _admits(account, getattr(credentials, "channel", None)):
+        return None
+    return account
+
+
 def _judge(stored: StoredPassword, decoys: Sequence[StoredPassword], password: bytes) -> bool:
     """In a thread: whether it fits; if not, the decoys take their time too."""
     if stored.verify(password):
@@ -236,8 +262,11 @@ def _judge(stored: StoredPassword, decoys: Sequence[StoredPassword], password: b
 
 
 def _spend_time(passwords: Sequence[StoredPassword], password: bytes) -> None:
+    # The decoy may be the very account that is barred: even its own password
+    # must be a wrong one here, because a failure takes a little longer.
+    wrong = bytes(octet ^ 1 for octet in password[:1]) + password[1:]
     for decoy in passwords:
-        decoy.verify(password)
+        decoy.verify(wrong)
 
 
 def _refuse(_: None) -> bytes:

@@ -34,7 +34,7 @@ class CramDigest:
     def checkPassword(self, password: bytes | str) -> bool:
         """Whether the client knew this secret."""
         expected = hmac.new(octets(password), self._challenge, "md5").hexdigest()
-        return hmac.compare_digest(self._digest, expected.encode("ascii"))
+        return hmac.compare_digest(self._digest, expected.encode("ascii")) and bool(password)
 
 
 class CramMD5:

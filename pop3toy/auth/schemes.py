@@ -47,8 +47,11 @@ class StoredPassword:
     encoded: bytes = field(repr=False)
 
     def verify(self, password: bytes) -> bool:
-        """Whether this is the password.  Never raises for a client's octets."""
-        return _SCHEMES[self.scheme].verify(self.encoded, password)
+        """Whether this is the password.  Never raises for a client's octets.
+
+        The empty password fits nothing, whatever was hashed.
+        """
+        return bool(password) and _SCHEMES[self.scheme].verify(self.encoded, password)
 
     @property
     def cheap(self) -> bool:

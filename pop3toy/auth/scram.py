@@ -77,7 +77,14 @@ class _Scram:
         self._nonce = found["nonce"] + self._here.nonce().encode("ascii")
         self._act_as = _name(found["act_as"]) if found["act_as"] else None
         self.user = user = _name(found["user"])
-        return then(self._here.accounts.verifier(user, self.hash_name), self._challenge)
+        return then(self._here.accounts.admits(user, self._here.channel), self._admitted)
+
+    def _admitted(self, admitted: bool) -> MaybeDeferred[Challenge | Proof]:
+        # A barred account goes the way of a user who is not there, with all
+        # its work: its proof is never judged.
+        assert self.user is not None
+        verifier = self._here.accounts.verifier(self.user, self.hash_name)
+        return then(verifier, lambda found: self._challenge(found if admitted else None))
 
     def _bind(self, flag: bytes, binding: bytes | None) -> None:
         """Find the octets to which the client says it has bound the conversation (RFC 5802 section 6)."""
@@ -95,17 +102,16 @@ class _Scram:
             raise AuthenticationFailed("the list of mechanisms was tampered with")
 
     def _challenge(self, verifier: Verifier | None) -> Challenge:
+        assert self.user is not None
+        decoy = self._here.accounts.decoy(self.user, self.hash_name)
         self._known = verifier is not None
-        if verifier is None:
-            assert self.user is not None
-            verifier = self._here.accounts.decoy(self.user, self.hash_name)
-        self._verifier = verifier
+        self._verifier = verifier = decoy if verifier is None else verifier
         salt = base64.b64encode(verifier.salt)
         self._server_first = b"r=%b,s=%b,i=%d" % (self._nonce, salt, verifier.iterations)
         self._next = self._client_final
         return Challenge(self._server_first)
 
-    def _client_final(self, message: bytes) -> Challenge:
+    def _client_final(self, message: bytes) -> MaybeDeferred[Challenge | Proof]:
         found = _CLIENT_FINAL.fullmatch(message)
         if found is None:
             raise BadCommand("this is not a SCRAM client-final message")
@@ -120,6 +126,11 @@ class _Scram:
         proven = hmac.compare_digest(stored_key, self._verifier.stored_key) and len(proof) == len(signature)
         if not (bound and same_nonce and proven and self._known):
             raise AuthenticationFailed
+        return then(self._verifier.is_empty(), lambda empty: self._proven(empty, signed))
+
+    def _proven(self, empty: bool, signed: bytes) -> Challenge:
+        if empty:
+            raise AuthenticationFailed(detail="what is kept is the verifier of an empty password")
         verdict = hmac.digest(self._verifier.server_key, signed, self.hash_name)
         self._next = self._end
         # POP3 sends no data with success (RFC 5034 section 4), so the server's

@@ -67,7 +67,7 @@ class PasswordFile:
         for line in lines:
             name, colon, password = line.rstrip().partition(b":")
             if colon and name == user:
-                return password
+                return password or None
         return None
 
 
