@@ -7,6 +7,7 @@ in the reactor's thread and the others.  All hashes are computed by such.
 from __future__ import annotations
 
 import base64
+import gc
 import hashlib
 import hmac
 import random
@@ -193,11 +194,14 @@ class BarredTests(WorldCase):
                 called[f"{module}.{getattr(argument, '__qualname__', argument)}"] += 1
 
         self.threads.calls.clear()
+        # Collecting calls functions of C as well.
+        gc.disable()
         sys.setprofile(note)
         try:
             outcome = self.log_in(mechanism, user, password)
         finally:
             sys.setprofile(None)
+            gc.enable()
         return outcome, called
 
     def compare(self, scheme: str, bar: bytes, others: dict[str, str] | None = None) -> None:

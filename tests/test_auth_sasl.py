@@ -89,6 +89,9 @@ class VerifierSource:
     def admits(self, user: str, channel: object) -> object:
         return succeed(user != "barred")
 
+    def in_doubt(self) -> bool:
+        return False
+
 
 class SaslCase(SynchronousTestCase):
     """An authenticator, and dialogues with it."""

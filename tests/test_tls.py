@@ -471,9 +471,8 @@ class ChannelBindingTests(ServedCase):
         """The hash is the one of the certificate's own signature."""
         pair = self.authority.issue("localhost", hashed=hashes.SHA384())
         pem = pair.write(self.folder / "sha384.pem")
-        with RealServer(
-            *maildir_options(self.folder / "mail"), "--tls-port=0", f"--certificate={pem}", "--channel-binding"
-        ) as other:
+        options = ("--tls-port=0", f"--certificate={pem}", "--channel-binding")
+        with RealServer(*maildir_options(self.folder / "mail"), *options) as other:
             wire = OpenSSLWire(log_port(other, "POP3 over TLS"))
             self.addCleanup(wire.close)
             wire.secure(SSL.TLS1_2_VERSION).line()

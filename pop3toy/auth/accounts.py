@@ -17,7 +17,7 @@ from typing import Any
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -31,7 +31,7 @@ from .schemes import StoredPassword, make
 from .sources import IAccountSource, decoy_verifier
 from .success_cache import SuccessCache
 from .verifier import ITERATIONS, Verifier, derive
-from .watched import WatchedFile
+from .watched import WatchedFile, not_now
 from .workers import Workers
 
 __all__ = ["AccountsFile"]
@@ -85,11 +85,25 @@ class AccountsFile:
         :raises twisted.cred.error.UnauthorizedLogin: (or fails with) for bad
             credentials.
         :raises pop3toy.errors.StoreTrouble: (or fails with) if the file cannot
-            be read, or too many logins wait.
+            be read, is just being written, or too many logins wait.
         """
-        if IUsernamePassword.providedBy(credentials):
-            return self._file.use(self._check_password, credentials)
-        return self._file.use(self._check_digest, credentials)
+        return self._file.use(self._check, credentials)
+
+    def _check(self, accounts: Accounts, credentials: Any) -> Any:
+        password = IUsernamePassword.providedBy(credentials)
+        check = self._check_password if password else self._check_digest
+        if not self._file.in_doubt:
+            return check(accounts, credentials)
+        sure = self._file.sure_of(_text(credentials.username))
+
+        def judged(outcome: Any) -> Any:
+            # With the same work for all, nobody is refused, and only those come
+            # in whose line is as it was: it may lack what bars them.
+            if not sure or (isinstance(outcome, Failure) and outcome.check(UnauthorizedLogin)):
+                raise not_now("the accounts file is being written")
+            return outcome
+
+        return maybeDeferred(check, accounts, credentials).addBoth(judged)
 
     def _check_digest(self, accounts: Accounts, credentials: Any) -> Any:
         account = _admitted(accounts, credentials)
@@ -137,19 +151,19 @@ class AccountsFile:
     @property
     def users(self) -> int:
         """How many users there are."""
-        return len(self._file.accounts.by_name)
+        return len(self._file.certain.by_name)
 
     def left_out(self, *, also_others: bool) -> dict[str, int]:
         """See :meth:`~pop3toy.auth.passwd_file.Accounts.left_out`."""
-        return self._file.accounts.left_out(also_others=also_others)
+        return self._file.certain.left_out(also_others=also_others)
 
     def recoverable(self) -> bool:
         """Whether some user's password is kept in clear text."""
-        return self._file.accounts.recoverable
+        return self._file.certain.recoverable
 
     def scram_hashes(self) -> frozenset[str]:
         """The hashes with which SCRAM can work for some user."""
-        return self._file.accounts.scram_hashes
+        return self._file.certain.scram_hashes
 
     def verifier(self, user: str, hash_name: str) -> MaybeDeferred[Verifier | None]:
         """What SCRAM needs to check a user; ``None`` if the user cannot use SCRAM."""
@@ -182,13 +196,20 @@ class AccountsFile:
 
     def decoy(self, user: str, hash_name: str) -> Verifier:
         """What SCRAM shows of a user that does not exist."""
-        accounts = self._file.accounts
+        accounts = self._file.certain
         iterations, salt_length = accounts.scram_example(hash_name) or (ITERATIONS, 16)
         return decoy_verifier(accounts.decoy_key or self._key, user, hash_name, iterations, salt_length)
 
     def spelled(self, user: str) -> MaybeDeferred[str | None]:
         """See :class:`IAccountSource`."""
-        return self._file.use(lambda accounts: accounts.spelled(user))
+
+        def look(accounts: Accounts) -> str | None:
+            found = accounts.spelled(user)
+            if found is None:
+                self._be_sure()
+            return found
+
+        return self._file.use(look)
 
     def spelled_at_start(self, user: str) -> str | None:
         """The same, as the file said when it was last read."""
@@ -196,13 +217,30 @@ class AccountsFile:
 
     def find(self, user: str) -> MaybeDeferred[Account | None]:
         """A user's account, with its settings, or ``None``."""
-        return self._file.use(lambda accounts: accounts.by_name.get(user))
+
+        def look(accounts: Accounts) -> Account | None:
+            if not self._file.sure_of(user):
+                self._be_sure()
+            return accounts.by_name.get(user)
+
+        return self._file.use(look)
+
+    def in_doubt(self) -> bool:
+        """See :class:`IAccountSource`."""
+        return self._file.in_doubt
+
+    def _be_sure(self) -> None:
+        if self._file.in_doubt:
+            raise not_now("the accounts file is being written")
 
     def admits(self, user: str, channel: Channel | None) -> MaybeDeferred[bool]:
         """Whether the user's ``nologin`` and ``allow_nets`` let it in from here."""
-        return self._file.use(
-            lambda accounts: (account := accounts.by_name.get(user)) is None or _admits(account, channel)
-        )
+
+        def look(accounts: Accounts) -> bool:
+            account = accounts.by_name.get(user)
+            return self._file.sure_of(user) and (account is None or _admits(account, channel))
+
+        return self._file.use(look)
 
     # -- renewal ---------------------------------------------------------------------------
 

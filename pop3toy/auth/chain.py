@@ -21,6 +21,7 @@ from .later import then
 from .sources import IAccountSource, decoy_verifier
 from .strcred import repaired
 from .verifier import Verifier
+from .watched import not_now
 
 __all__ = ["AnyOf"]
 
@@ -101,6 +102,18 @@ class AnyOf:
     def admits(self, user: str, channel: Channel | None) -> MaybeDeferred[bool]:
         """Whether none of them keeps the user out."""
         return _all([partial(source.admits, user, channel) for source in self._sources], all)
+
+    def in_doubt(self) -> bool:
+        """Whether one of them is."""
+        return any(source.in_doubt() for source in self._sources)
+
+    def be_sure(self) -> None:
+        """Go on to refuse somebody only if nothing is in doubt.
+
+        :raises pop3toy.errors.StoreTrouble: otherwise, which counts as no guess.
+        """
+        if self.in_doubt():
+            raise not_now("the accounts are being written")
 
 
 def _takes(checker: Any) -> tuple[Any, ...]:

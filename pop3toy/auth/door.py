@@ -66,6 +66,7 @@ class ProvenIdentityChecker:
 
         def decide(admitted: bool) -> bytes:
             if not admitted:
+                self._accounts.be_sure()
                 raise UnauthorizedLogin
             return credentials.user.encode("utf-8")  # type: ignore[no-any-return]
 

@@ -61,7 +61,11 @@ class _Bearer:
         act_as, self.user = self.user, owner
         admits = self._here.accounts.admits(owner, self._here.channel)
         proof = Proof(ProvenIdentity(owner, self._here.channel), owner, act_as)
-        return then(admits, lambda admitted: proof if admitted else self._refused())
+        return then(admits, lambda admitted: proof if admitted else self._barred())
+
+    def _barred(self) -> Challenge:
+        self._here.accounts.be_sure()
+        return self._refused()
 
     def _refused(self) -> Challenge:
         # RFC 7628 section 3.2.3: the reason as JSON, then the client's

@@ -125,6 +125,7 @@ class _Scram:
         stored_key = hashlib.new(self.hash_name, client_key).digest()
         proven = hmac.compare_digest(stored_key, self._verifier.stored_key) and len(proof) == len(signature)
         if not (bound and same_nonce and proven and self._known):
+            self._here.accounts.be_sure()
             raise AuthenticationFailed
         return then(self._verifier.is_empty(), lambda empty: self._proven(empty, signed))
 

@@ -51,6 +51,9 @@ class IAccountSource(Interface):
         True for a user who is not known.
         """
 
+    def in_doubt() -> bool:
+        """Whether the accounts are just being written, so that no refusal by them is certain."""
+
 
 def decoy_verifier(
     key: bytes, user: str, hash_name: str, iterations: int = ITERATIONS, salt_length: int = 16
