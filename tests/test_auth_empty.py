@@ -7,6 +7,7 @@ from pathlib import Path
 from twisted.cred.checkers import ICredentialsChecker, InMemoryUsernamePasswordDatabaseDontUse
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.portal import Portal
+from twisted.cred.strcred import makeChecker
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
@@ -80,10 +81,11 @@ class EmptyPasswordTests(WorldCase):
         """``ann:`` in the file of ``--auth file:`` is a user without a password."""
         path = Path(self.mktemp())
         path.write_bytes(b"ann:\nbob:two\nann:later\n")
-        self.checker(PasswordFile(str(path)))
-        self.nobody(b"", b"later")
-        for mechanism in ("USER", "APOP", "PLAIN", "LOGIN", "CRAM-MD5"):
-            self.assertEqual("bob", self.log_in(mechanism, b"bob", b"two"))
+        for checker in (PasswordFile(str(path)), makeChecker(f"file:{path}")):
+            self.checker(checker)
+            self.nobody(b"", b"later")
+            for mechanism in ("USER", "APOP", "PLAIN", "LOGIN", "CRAM-MD5"):
+                self.assertEqual("bob", self.log_in(mechanism, b"bob", b"two"))
 
     def test_memory(self) -> None:
         """So it is in a program's dict, text or octets, of ours and of Twisted's checker."""

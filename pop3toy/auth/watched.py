@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..errors import StoreTrouble
+from ..file_changes import UNSETTLED, being_written
 from ..interfaces import MaybeDeferred
 from .passwd_file import Accounts, Problem, parse
 from .schemes import MissingLibrary
@@ -28,9 +29,6 @@ __all__ = ["WatchedFile", "not_now"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-#: A file that changed less than this many seconds before it was read may
-#: change again within the same tick of the file system's clock, unseen.
-_UNSETTLED = 2.0
 #: Lines that are told when they are not understood any more; of a file that is
 #: another one altogether the first few say enough.
 _TOLD = 10
@@ -147,16 +145,14 @@ class WatchedFile:
             text = file.read()
             after = os.fstat(file.fileno())
         accounts = parse(text)
-        fresh = abs(self._wall() - after.st_mtime) <= _UNSETTLED
-        settled = not fresh and _signature(before) == _signature(after)
-        # Writing sets both times; what comes after the last write, such as the
-        # renaming by which whole files are put in place, sets but the second.
-        being_written = fresh and after.st_ctime_ns <= after.st_mtime_ns
+        now = self._wall()
+        settled = abs(now - after.st_mtime) > UNSETTLED and _signature(before) == _signature(after)
         if after.st_mode & stat.S_IROTH:
             exposed = Problem(0, "everybody on this machine can read it: chmod 600")
             accounts = replace(accounts, problems=(exposed, *accounts.problems))
         whole_lines = text.endswith((b"\n", b"\r"))
-        return _Reading(_signature(after) if settled else None, accounts, being_written, whole_lines)
+        written = being_written(after, now)
+        return _Reading(_signature(after) if settled else None, accounts, written, whole_lines)
 
     def _take(self, reading: _Reading) -> Accounts:
         before = self.accounts
