@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -18,9 +20,11 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
+from pop3toy.auth import hmac_md5
 from pop3toy.auth.accounts import AccountsFile
 from pop3toy.auth.admin import add_user, set_password
 from pop3toy.auth.authenticator import PortalAuthenticator
+from pop3toy.auth.cram import CramDigest
 from pop3toy.auth.credentials import ApopDigest, ClearPassword
 from pop3toy.auth.guard import Guard
 from pop3toy.auth.passwd_file import parse
@@ -151,6 +155,37 @@ class CheckTests(AccountsCase):
             except UnauthorizedLogin:
                 outcome = False
             self.assertEqual(expected, outcome)
+
+    def test_cram_md5(self) -> None:
+        """Where a password is kept for CRAM-MD5, it is checked, with the same work for all; APOP cannot."""
+        self.write(self.TEXT + b"emil:{CRAM-MD5}%b\n" % hmac_md5.contexts(b"four").hex().encode())
+        self.login(b"bob", b"two")
+        self.assertEqual((True, True), (self.accounts.cram_md5(), self.accounts.recoverable()))
+        for user, secret, expected in (
+            (b"emil", b"four", b"emil"),
+            (b"emil", b"five", False),
+            (b"bob", b"two", b"bob"),
+            (b"ann", b"one", False),
+            (b"nobody", b"x", False),
+        ):
+            digest = hmac.digest(secret, b"<a@b>", "md5").hex().encode()
+            checked: list[bytes] = []
+
+            class Counted(CramDigest):
+                def check_contexts(self, kept: bytes, checked: list[bytes] = checked) -> bool:
+                    checked.append(kept)
+                    return super().check_contexts(kept)
+
+            try:
+                outcome = self.accounts.requestAvatarId(Counted(user, digest, b"<a@b>", LOOPBACK))
+            except UnauthorizedLogin:
+                outcome = False
+            self.assertEqual((expected, 1), (outcome, len(checked)), user)
+        apop = ApopDigest(b"emil", hashlib.md5(b"<a@b>four").hexdigest().encode(), "<a@b>")
+        self.assertRaises(UnauthorizedLogin, self.accounts.requestAvatarId, apop)
+        self.write(b"ann:%b\n" % pbkdf2(b"one"))
+        self.login(b"ann", b"one")
+        self.assertFalse(self.accounts.cram_md5())
 
     def test_networks(self) -> None:
         """An account that is tied to a network is refused from elsewhere, like a wrong password."""

@@ -93,6 +93,15 @@ class ParseTests(SynchronousTestCase):
             accounts = parse(text)
             self.assertEqual((recoverable, hashes), (accounts.recoverable, set(accounts.scram_hashes)))
 
+    def test_cram_md5(self) -> None:
+        """What is kept for CRAM-MD5 makes that mechanism possible and no other."""
+        kept = b"ann:{HMAC-MD5}%b\n" % (b"0" * 64)
+        accounts = parse(kept)
+        self.assertEqual((True, False), (accounts.cram_contexts, accounts.recoverable))
+        self.assertFalse(parse(b"ann:{PLAIN}x").cram_contexts)
+        both = parse(kept + b"bob:{PLAIN}x\n").left_out(also_others=False)
+        self.assertEqual({"APOP": 1, "SCRAM-SHA-1": 1, "SCRAM-SHA-256": 1}, both)
+
     def test_spelled(self) -> None:
         """A name is found exactly as it is written first, then in any case; the earlier line counts."""
         accounts = parse(b"Zed:{PLAIN}x\nzED:{PLAIN}x\neve@Example.org:{PLAIN}x\n")

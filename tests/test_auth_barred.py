@@ -7,6 +7,7 @@ in the reactor's thread and the others.  All hashes are computed by such.
 from __future__ import annotations
 
 import base64
+import ctypes
 import gc
 import hashlib
 import hmac
@@ -26,7 +27,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy.auth import schemes
+from pop3toy.auth import hmac_md5, libcrypt, schemes
 from pop3toy.auth.accounts import AccountsFile
 from pop3toy.auth.authenticator import PortalAuthenticator
 from pop3toy.auth.chain import AnyOf
@@ -68,6 +69,12 @@ def _argon2(kind: Type) -> Callable[[bytes], bytes]:
     return lambda password: hash_secret(password, b"saltsalt", 1, 8, 1, 16, kind)
 
 
+def _yescrypt(password: bytes) -> bytes:
+    memory = ctypes.create_string_buffer(32_768)
+    made: bytes = libcrypt._library().crypt_rn(password, b"$y$j75$abcdefghijklmnop$", memory, 32_768)
+    return made
+
+
 #: Every scheme, with little to compute.
 STORED: dict[str, Callable[[bytes], bytes]] = {
     "ARGON2ID": _argon2(Type.ID),
@@ -77,6 +84,9 @@ STORED: dict[str, Callable[[bytes], bytes]] = {
     "SHA256-CRYPT": lambda p: passlib.sha256_crypt.using(rounds=1000, salt="ab").hash(p).encode(),
     "MD5-CRYPT": lambda p: passlib.md5_crypt.using(salt="ab").hash(p).encode(),
     "APR1-CRYPT": lambda p: passlib.apr_md5_crypt.using(salt="ab").hash(p).encode(),
+    "DES-CRYPT": lambda p: passlib.des_crypt.using(salt="ab").hash(p).encode(),
+    "YESCRYPT": _yescrypt,
+    "CRAM-MD5": lambda p: hmac_md5.contexts(p).hex().encode(),
     "PBKDF2": lambda p: b"$1$salt$2$" + hashlib.pbkdf2_hmac("sha1", p, b"salt", 2).hex().encode(),
     "PLAIN": lambda password: password,
     "SHA": _digest("sha1"),
@@ -90,6 +100,8 @@ STORED: dict[str, Callable[[bytes], bytes]] = {
     "SCRAM-SHA-1": _scram("sha1"),
     "SCRAM-SHA-256": _scram("sha256"),
 }
+if not libcrypt.yescrypt_works():
+    del STORED["YESCRYPT"]
 MECHANISMS = (
     "USER", "APOP", "PLAIN", "LOGIN", "CRAM-MD5",
     "SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS",
@@ -237,7 +249,7 @@ class BarredTests(WorldCase):
 
     def test_every_scheme_and_mechanism(self) -> None:
         """The right password of a barred account costs what a wrong one costs, and one of nobody."""
-        self.assertEqual(set(schemes._SCHEMES), set(STORED))
+        self.assertEqual(set(schemes._SCHEMES), set(STORED) | {"YESCRYPT"})
         for scheme in STORED:
             for bar in (b"nologin", b"allow_nets=127.0.0.0/8"):
                 self.compare(scheme, bar)
@@ -256,6 +268,8 @@ class BarredTests(WorldCase):
             able = {"USER", "PLAIN", "LOGIN"}
             if scheme == "PLAIN":
                 able = set(MECHANISMS)
+            elif scheme == "CRAM-MD5":
+                able.add(scheme)
             elif scheme.startswith("SCRAM"):
                 able |= {scheme, f"{scheme}-PLUS"}
             self.assertEqual(able, came_in, scheme)

@@ -92,6 +92,9 @@ class VerifierSource:
     def in_doubt(self) -> bool:
         return False
 
+    def cram_md5(self) -> bool:
+        return False
+
 
 class SaslCase(SynchronousTestCase):
     """An authenticator, and dialogues with it."""

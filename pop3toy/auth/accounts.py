@@ -25,6 +25,7 @@ from zope.interface import implementer
 
 from ..errors import StoreTrouble
 from ..interfaces import Channel, MaybeDeferred
+from .cram import CramDigest
 from .edit import edit_file
 from .passwd_file import Account, Accounts, with_password_renewed
 from .schemes import StoredPassword, make
@@ -108,8 +109,15 @@ class AccountsFile:
     def _check_digest(self, accounts: Accounts, credentials: Any) -> Any:
         account = _admitted(accounts, credentials)
         secret = account.password.secret if account is not None else None
-        matches = credentials.checkPassword(self._key if secret is None else secret)
-        if secret is None or account is None or matches is not True:
+        matches = (
+            credentials.checkPassword(self._key if secret is None else secret) is True and secret is not None
+        )
+        if accounts.cram_contexts and isinstance(credentials, CramDigest):
+            # Done for every user too.
+            kept = account.password.cram_md5 if account is not None else None
+            fits = credentials.check_contexts(self._key if kept is None else kept)
+            matches = matches or (fits and kept is not None)
+        if account is None or not matches:
             raise UnauthorizedLogin
         return self._let_in(account, credentials)
 
@@ -160,6 +168,10 @@ class AccountsFile:
     def recoverable(self) -> bool:
         """Whether some user's password is kept in clear text."""
         return self._file.certain.recoverable
+
+    def cram_md5(self) -> bool:
+        """Whether CRAM-MD5 can work for some user."""
+        return self._file.certain.recoverable or self._file.certain.cram_contexts
 
     def scram_hashes(self) -> frozenset[str]:
         """The hashes with which SCRAM can work for some user."""

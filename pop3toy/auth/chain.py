@@ -73,6 +73,10 @@ class AnyOf:
             for checker in self._checkers
         )
 
+    def cram_md5(self) -> bool:
+        """Whether CRAM-MD5 can work for some user of one of them, as far as they say."""
+        return self.recoverable() or any(source.cram_md5() for source in self._sources)
+
     def scram_hashes(self) -> frozenset[str]:
         """The hashes with which SCRAM can work for some user of one of them."""
         return frozenset().union(*(source.scram_hashes() for source in self._sources))

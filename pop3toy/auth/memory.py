@@ -73,6 +73,10 @@ class MemoryAccounts:
         """Whether there is any account with a password."""
         return any(self._secrets.values())
 
+    def cram_md5(self) -> bool:
+        """The same."""
+        return self.recoverable()
+
     def scram_hashes(self) -> frozenset[str]:
         """Both, if there is any account."""
         return frozenset(("sha1", "sha256") if self.recoverable() else ())

@@ -19,12 +19,15 @@ __all__ = ["IAccountSource", "decoy_verifier"]
 class IAccountSource(Interface):
     """Somebody who keeps accounts.
 
-    Every method but the first two may raise or fail with
+    Every method but the first three may raise or fail with
     :class:`~pop3toy.errors.StoreTrouble` when the accounts cannot be read.
     """
 
     def recoverable() -> bool:
         """Whether some user's password is known, so that APOP and CRAM-MD5 can work."""
+
+    def cram_md5() -> bool:
+        """Whether CRAM-MD5 can work for some user."""
 
     def scram_hashes() -> frozenset[str]:
         """The hashes (``sha1``, ``sha256``) with which SCRAM can work for some user."""
