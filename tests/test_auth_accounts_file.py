@@ -245,6 +245,17 @@ class EditTests(SynchronousTestCase):
             edit_file(self.path, lambda text: "not octets")
         self.assertEqual((b"old", before), (self.path.read_bytes(), os.listdir(self.path.parent)))
 
+    def test_descriptors(self) -> None:
+        """Every file and folder that was opened is closed again, whether it goes well or not."""
+        edit_file(self.path, lambda text: b"1")
+        before = os.listdir("/proc/self/fd")
+        for number in range(3):
+            edit_file(self.path, lambda text: text)
+            edit_file(self.path, lambda text, number=number: b"new %d" % number)
+            with self.assertRaises(TypeError):
+                edit_file(self.path, lambda text: "not octets")
+        self.assertEqual(before, os.listdir("/proc/self/fd"))
+
     def test_processes(self) -> None:
         """Four processes that add users to one file at once lose none."""
         context = multiprocessing.get_context("fork")

@@ -301,7 +301,8 @@ class VerifierTests(SynchronousTestCase):
             ("\u2168", "IX"),
         ):
             self.assertEqual(expected, saslprep(given_))
-        for prohibited in ("\u0007", "\u0627\u0031"):
+        # The last two begin and end with a letter that is written from the right (section 2.4).
+        for prohibited in ("\u0007", "\u0627\u0031", "\u0627a\u0628", "\u0627\u0628a\u0628"):
             with self.assertRaises(ValueError):
                 saslprep(prohibited)
 
