@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ClassVar
 from unittest.mock import patch
 
 from twisted.cred.error import UnauthorizedLogin
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.cred.portal import Portal
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
+from pop3toy.auth import hmac_md5
 from pop3toy.auth.accounts import AccountsFile
 from pop3toy.auth.admin import add_user, set_password
+from pop3toy.auth.authenticator import PortalAuthenticator
+from pop3toy.auth.cram import CramDigest
 from pop3toy.auth.credentials import ApopDigest, ClearPassword
+from pop3toy.auth.guard import Guard
 from pop3toy.auth.passwd_file import parse
+from pop3toy.auth.realm import MailboxRealm
 from pop3toy.auth.schemes import MissingLibrary, StoredPassword
 from pop3toy.auth.sources import IAccountSource
 from pop3toy.auth.success_cache import SuccessCache
+from pop3toy.auth.verifier import derive
 from pop3toy.auth.workers import Workers
-from pop3toy.errors import StoreTrouble
+from pop3toy.errors import AuthenticationFailed, StoreTrouble
 from pop3toy.installation import install_hint
-from pop3toy.interfaces import Channel
+from pop3toy.interfaces import Challenge, Channel, TLSFacts
 from pop3toy.threads import WorkerThreads
 
-from .auth_world import LOOPBACK, NETWORK, FakeThreads
+from .auth_world import LOOPBACK, NETWORK, FakeStore, FakeThreads, session
 
 
 def pbkdf2(password: bytes, rounds: int = 2) -> bytes:
@@ -39,6 +50,13 @@ def pbkdf2(password: bytes, rounds: int = 2) -> bytes:
         rounds,
         hashlib.pbkdf2_hmac("sha1", password, b"salt", rounds).hex().encode(),
     )
+
+
+def scram(password: bytes) -> bytes:
+    """A verifier, made fast for tests."""
+    made = derive(password, "sha256", b"0123456789abcdef", 1)
+    keys = (base64.b64encode(part) for part in (made.salt, made.stored_key, made.server_key))
+    return b"{SCRAM-SHA-256}1," + b",".join(keys)
 
 
 class AccountsCase(SynchronousTestCase):
@@ -138,6 +156,37 @@ class CheckTests(AccountsCase):
             except UnauthorizedLogin:
                 outcome = False
             self.assertEqual(expected, outcome)
+
+    def test_cram_md5(self) -> None:
+        """Where a password is kept for CRAM-MD5, it is checked, with the same work for all; APOP cannot."""
+        self.write(self.TEXT + b"emil:{CRAM-MD5}%b\n" % hmac_md5.contexts(b"four").hex().encode())
+        self.login(b"bob", b"two")
+        self.assertEqual((True, True), (self.accounts.cram_md5(), self.accounts.recoverable()))
+        for user, secret, expected in (
+            (b"emil", b"four", b"emil"),
+            (b"emil", b"five", False),
+            (b"bob", b"two", b"bob"),
+            (b"ann", b"one", False),
+            (b"nobody", b"x", False),
+        ):
+            digest = hmac.digest(secret, b"<a@b>", "md5").hex().encode()
+            checked: list[bytes] = []
+
+            class Counted(CramDigest):
+                def check_contexts(self, kept: bytes, checked: list[bytes] = checked) -> bool:
+                    checked.append(kept)
+                    return super().check_contexts(kept)
+
+            try:
+                outcome = self.accounts.requestAvatarId(Counted(user, digest, b"<a@b>", LOOPBACK))
+            except UnauthorizedLogin:
+                outcome = False
+            self.assertEqual((expected, 1), (outcome, len(checked)), user)
+        apop = ApopDigest(b"emil", hashlib.md5(b"<a@b>four").hexdigest().encode(), "<a@b>")
+        self.assertRaises(UnauthorizedLogin, self.accounts.requestAvatarId, apop)
+        self.write(b"ann:%b\n" % pbkdf2(b"one"))
+        self.login(b"ann", b"one")
+        self.assertFalse(self.accounts.cram_md5())
 
     def test_networks(self) -> None:
         """An account that is tied to a network is refused from elsewhere, like a wrong password."""
@@ -319,11 +368,11 @@ class RereadTests(AccountsCase):
 
     def test_same_size_and_time(self) -> None:
         """A change that leaves size and time of the file as they were is seen."""
-        self.write(b"carl:{PLAIN}three\n")
+        self.write(self.TEXT + b"carl:{PLAIN}three\n")
         self.now = self.path.stat().st_mtime + 1
         status = self.path.stat()
         self.assertEqual(b"carl", self.login(b"carl", b"three"))
-        self.path.write_bytes(b"carl:{PLAIN}other\n")
+        self.path.write_bytes(self.TEXT + b"carl:{PLAIN}other\n")
         os.utime(self.path, ns=(status.st_atime_ns, status.st_mtime_ns))
         self.assertEqual(b"carl", self.login(b"carl", b"other"))
 
@@ -436,6 +485,128 @@ class RereadTests(AccountsCase):
         self.assertEqual(line, f"accounts file {self.path}: everybody on this machine can read it: chmod 600")
 
 
+class BeingWrittenTests(AccountsCase):
+    """A file that somebody truncates and writes in place, seen at every octet of the writing."""
+
+    TEXT = b"ann:%s:quota=1M\nbob:{PLAIN}two\ncarl:{PLAIN}three:nologin\nemil:%s\n" % (
+        pbkdf2(b"one"),
+        scram(b"four"),
+    )
+    PASSWORDS: ClassVar = {"ann": b"one", "bob": b"two", "carl": b"three", "emil": b"four"}
+
+    def cut(self, octets: int) -> None:
+        """So much of it has been written, just now."""
+        self.path.write_bytes(self.TEXT[:octets])
+        self.now = self.path.stat().st_mtime + 0.5
+
+    def settle(self) -> None:
+        """Nobody has written for a while."""
+        self.now = self.path.stat().st_mtime + 2.5
+
+    def said(self, question: Callable[..., object], *arguments: object) -> object:
+        """The answer, or the type of the refusal."""
+        answer = maybeDeferred(question, *arguments)
+        answer.addErrback(lambda why: why.trap(StoreTrouble, UnauthorizedLogin, AuthenticationFailed))
+        return self.successResultOf(answer)
+
+    def outcome(self, user: str, password: bytes) -> object:
+        return self.said(self.accounts.requestAvatarId, ClearPassword(user.encode(), password, LOOPBACK))
+
+    def test_nobody_is_refused(self) -> None:
+        """Nobody's password is called wrong, nobody comes in who may not, and then all is as before."""
+        for octets in range(len(self.TEXT)):
+            self.cut(octets)
+            for user, password in self.PASSWORDS.items():
+                outcome = self.outcome(user, password)
+                self.assertIn(outcome, (user.encode(), StoreTrouble), (octets, user))
+                self.assertFalse(user == "carl" and outcome == b"carl", octets)
+                self.assertIs(StoreTrouble, self.outcome(user, b"wrong"), (octets, user))
+            # Nobody sees who was there.
+            self.assertIs(StoreTrouble, self.outcome("nobody", b"x"), octets)
+            self.cut(len(self.TEXT))
+            self.settle()
+            for user, password in self.PASSWORDS.items():
+                expected = UnauthorizedLogin if user == "carl" else user.encode()
+                self.assertEqual(expected, self.outcome(user, password), (octets, user))
+
+    def test_who_is_there_comes_in(self) -> None:
+        """Whose line is written already comes in meanwhile."""
+        self.cut(self.TEXT.index(b"carl") + 3)
+        self.assertEqual(
+            [b"ann", b"bob"], [self.outcome(user, self.PASSWORDS[user]) for user in ("ann", "bob")]
+        )
+
+    def test_announced(self) -> None:
+        """What is announced stays, so that clients try the same again."""
+        before = self.accounts.recoverable(), self.accounts.scram_hashes(), self.accounts.decoy("x", "sha256")
+        self.cut(10)
+        self.outcome("bob", b"two")
+        after = self.accounts.recoverable(), self.accounts.scram_hashes(), self.accounts.decoy("x", "sha256")
+        self.assertEqual(before, after)
+
+    def test_deliveries(self) -> None:
+        """No recipient is unknown and no quota other than it was: mail waits."""
+
+        for octets in range(1, len(self.TEXT)):
+            self.cut(octets)
+            for user in self.PASSWORDS:
+                self.assertIn(self.said(self.accounts.spelled, user), (user, StoreTrouble), octets)
+                found = self.said(self.accounts.find, user)
+                quota = "1M" if user == "ann" else None
+                self.assertTrue(found is StoreTrouble or found.settings.get("quota") == quota, (octets, user))
+                self.assertIsNot(True, self.said(self.accounts.admits, "carl", LOOPBACK), octets)
+            self.cut(len(self.TEXT))
+            self.settle()
+            self.assertIsNone(self.said(self.accounts.spelled, "nobody"))
+
+    def test_every_mechanism(self) -> None:
+        """By no mechanism is it a guess, nor a refusal that a client would believe."""
+        guard = Guard(Clock())
+        portal = Portal(MailboxRealm(FakeStore()), [self.accounts])
+        authenticator = PortalAuthenticator(portal, guard=guard, certificates=True)
+        self.cut(self.TEXT.index(b"bob"))
+        self.assertIs(StoreTrouble, self.outcome("bob", b"two"))
+        shown = Channel("127.0.0.1", local=True, tls=TLSFacts("TLSv1.3", "x", client_name="bob"))
+        for mechanism, responses in (
+            ("PLAIN", [b"\0bob\0two"]),
+            ("LOGIN", [b"bob", b"two"]),
+            ("CRAM-MD5", [None, b"bob " + b"0" * 32]),
+            ("SCRAM-SHA-256", [b"n,,n=bob,r=c", b"c=biws,r=%b,p=AAAA"]),
+            ("EXTERNAL", [b""]),
+        ):
+            exchange = authenticator.begin(mechanism, session(shown))
+            said: object = Challenge(b"r=")
+            for response in responses:
+                if said is StoreTrouble:
+                    # At the name already: nobody can tell whose it is.
+                    break
+                assert isinstance(said, Challenge)
+                nonce = said.data.partition(b",")[0][2:]
+                said = self.said(exchange.respond, response and response.replace(b"%b", nonce))
+            self.assertIs(StoreTrouble, said, mechanism)
+        self.assertEqual((0, 0), (guard._addresses.count("127.0.0.1"), guard._users.count("bob")))
+
+    def test_replaced(self) -> None:
+        """A file that was put in place whole is believed at once: who was removed is refused."""
+        other = self.path.with_name("other")
+        other.write_bytes(self.TEXT.replace(b"bob:{PLAIN}two\n", b""))
+        written = other.stat().st_mtime_ns
+        while other.stat().st_ctime_ns <= written:
+            # The file system's clock has not gone on since the text was written.
+            other.chmod(0o600)
+        other.rename(self.path)
+        self.now = self.path.stat().st_mtime + 0.5
+        self.assertIs(UnauthorizedLogin, self.outcome("bob", b"two"))
+        self.assertEqual(b"ann", self.outcome("ann", b"one"))
+
+    def test_settled(self) -> None:
+        """What nobody has written to for two seconds is believed, though it is less than before."""
+        self.cut(self.TEXT.index(b"bob"))
+        self.assertIs(StoreTrouble, self.outcome("bob", b"two"))
+        self.settle()
+        self.assertIs(UnauthorizedLogin, self.outcome("bob", b"two"))
+
+
 class ScramSourceTests(AccountsCase):
     """What SCRAM asks."""
 
@@ -449,12 +620,16 @@ class ScramSourceTests(AccountsCase):
         return self.successResultOf(result) if isinstance(result, Deferred) else result
 
     def test_kept(self) -> None:
-        """A verifier that is kept is used as it is, without a thread."""
+        """A verifier that is kept is used as it is; only the first right proof of it costs a thread."""
         self.write(self.SCRAM + b"ann:%s\n" % pbkdf2(b"one"))
         self.assertEqual(16, len(self.verifier("emil").salt))
+        self.assertEqual(["_read"], self.threads.names)
+        for _ in range(2):
+            empty = self.verifier("emil").is_empty()
+            self.assertIs(False, self.successResultOf(empty) if isinstance(empty, Deferred) else empty)
+        self.assertEqual(["_read", "fits"], self.threads.names)
         self.assertIsNone(self.verifier("emil", "sha1"))
         self.assertIsNone(self.verifier("ann"))
-        self.assertNotIn("derive", self.threads.names)
         self.assertEqual((False, {"sha256"}), (self.accounts.recoverable(), self.accounts.scram_hashes()))
 
     def test_made(self) -> None:

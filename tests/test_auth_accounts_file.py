@@ -93,6 +93,15 @@ class ParseTests(SynchronousTestCase):
             accounts = parse(text)
             self.assertEqual((recoverable, hashes), (accounts.recoverable, set(accounts.scram_hashes)))
 
+    def test_cram_md5(self) -> None:
+        """What is kept for CRAM-MD5 makes that mechanism possible and no other."""
+        kept = b"ann:{HMAC-MD5}%b\n" % (b"0" * 64)
+        accounts = parse(kept)
+        self.assertEqual((True, False), (accounts.cram_contexts, accounts.recoverable))
+        self.assertFalse(parse(b"ann:{PLAIN}x").cram_contexts)
+        both = parse(kept + b"bob:{PLAIN}x\n").left_out(also_others=False)
+        self.assertEqual({"APOP": 1, "SCRAM-SHA-1": 1, "SCRAM-SHA-256": 1}, both)
+
     def test_spelled(self) -> None:
         """A name is found exactly as it is written first, then in any case where that is one alone."""
         accounts = parse(b"Zed:{PLAIN}x\nzED:{PLAIN}x\neve@Example.org:{PLAIN}x\n")
@@ -235,6 +244,17 @@ class EditTests(SynchronousTestCase):
         with self.assertRaises(TypeError):
             edit_file(self.path, lambda text: "not octets")
         self.assertEqual((b"old", before), (self.path.read_bytes(), os.listdir(self.path.parent)))
+
+    def test_descriptors(self) -> None:
+        """Every file and folder that was opened is closed again, whether it goes well or not."""
+        edit_file(self.path, lambda text: b"1")
+        before = os.listdir("/proc/self/fd")
+        for number in range(3):
+            edit_file(self.path, lambda text: text)
+            edit_file(self.path, lambda text, number=number: b"new %d" % number)
+            with self.assertRaises(TypeError):
+                edit_file(self.path, lambda text: "not octets")
+        self.assertEqual(before, os.listdir("/proc/self/fd"))
 
     def test_processes(self) -> None:
         """Four processes that add users to one file at once lose none."""

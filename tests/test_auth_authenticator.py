@@ -25,7 +25,7 @@ from pop3toy.auth import MailboxRealm, MemoryAccounts, PortalAuthenticator
 from pop3toy.auth.credentials import ClearPassword
 from pop3toy.auth.guard import Guard, GuardLimits
 from pop3toy.auth.memory import split_account
-from pop3toy.auth.strcred import of_auth_option
+from pop3toy.auth.strcred import PasswordFile, of_auth_option
 from pop3toy.errors import AuthenticationFailed, BadCommand, InUse, Refusal, StoreTrouble
 from pop3toy.interfaces import IMailbox, IMailStore, Login
 
@@ -220,6 +220,25 @@ class StrcredTests(SynchronousTestCase):
         self.assertIn(f"--auth file:{path}: No such file", caught.exception.detail)
         away.rename(path)
         self.assertEqual("bob", auth.password(b"bob", b"b:c", session()).user)
+
+    def test_file_being_written(self) -> None:
+        """A file that is just being written in place calls nobody's password wrong that it had before."""
+        path, now = Path(self.mktemp()), 0.0
+        text = b"ann:secret\nbob:hush\n"
+        path.write_bytes(text)
+        auth = authenticator(PasswordFile(str(path), wall=lambda: now))
+        auth.password(b"bob", b"hush", session()).logout()
+        for octets in range(len(text)):
+            path.write_bytes(text[:octets])
+            now = path.stat().st_mtime + 1
+            for user, password in [(b"bob", b"hush"), (b"bob", b"h"), (b"carl", b"x")]:
+                with self.assertRaises(StoreTrouble):
+                    auth.password(user, password, session())
+        now += 2
+        with self.assertRaises(AuthenticationFailed):
+            auth.password(b"carl", b"x", session())
+        path.write_bytes(text)
+        auth.password(b"bob", b"hush", session()).logout()
 
     def test_others_are_left_alone(self) -> None:
         """A checker of another kind is the one that is asked."""

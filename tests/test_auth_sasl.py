@@ -49,14 +49,14 @@ BOUND = Channel(
 
 @implementer(ITokenChecker)
 class FakeTokens:
-    """Knows two tokens: one at once, one later."""
+    """Knows a few tokens, one of them later."""
 
     def owner(self, token: str) -> object:
         if token == "trouble":
             raise StoreTrouble
         if token == "later":
             return succeed("ann")
-        return "ann" if token == "good" else None
+        return {"good": "ann", "barred": "barred"}.get(token)
 
 
 @implementer(ICredentialsChecker, IAccountSource)
@@ -89,6 +89,12 @@ class VerifierSource:
     def admits(self, user: str, channel: object) -> object:
         return succeed(user != "barred")
 
+    def in_doubt(self) -> bool:
+        return False
+
+    def cram_md5(self) -> bool:
+        return False
+
 
 class SaslCase(SynchronousTestCase):
     """An authenticator, and dialogues with it."""
@@ -102,7 +108,7 @@ class SaslCase(SynchronousTestCase):
         portal = Portal(realm)
         for checker in checkers:
             portal.registerChecker(checker, *(checker.credentialInterfaces or [ITokenChecker]))
-        return PortalAuthenticator(portal, **options)
+        return PortalAuthenticator(portal, **{"channel_binding": True, **options})
 
     def result(self, outcome: object) -> object:
         return self.successResultOf(outcome) if isinstance(outcome, Deferred) else outcome
@@ -142,10 +148,13 @@ class OfferTests(SaslCase):
         self.assertEqual(EVERY, list(auth.mechanisms(BOUND)))
 
     def test_default(self) -> None:
-        """Tokens, certificates and visitors are for who asks for them."""
-        self.assertEqual(
-            [*ALL_SCRAM, "CRAM-MD5", "PLAIN", "LOGIN"], list(self.authenticator().mechanisms(BOUND))
-        )
+        """Tokens, certificates, visitors and channel binding are for who asks for them."""
+        portal = Portal(MailboxRealm(self.store), [MemoryAccounts({"ann": "x"})])
+        usual = ["SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN"]
+        self.assertEqual(usual, list(PortalAuthenticator(portal).mechanisms(BOUND)))
+        named = PortalAuthenticator(portal, mechanisms=ALL_SCRAM)
+        self.assertEqual(usual[:2], list(named.mechanisms(BOUND)))
+        self.assertRaises(BadCommand, named.begin, "SCRAM-SHA-256-PLUS", session(BOUND))
 
     def test_sources(self) -> None:
         """A source that knows only some kinds of secrets makes only those mechanisms."""
@@ -463,8 +472,10 @@ class ScramTests(SaslCase):
     def test_bindings_not_offered(self) -> None:
         """Where -PLUS is not offered, who could bind says so and comes in (RFC 5802 section 6)."""
         client = Client("sha256", b"ann", "sécret".encode(), b"y,,")
-        exchange = self.begin(mechanisms=["USER", "SCRAM-SHA-256"])
-        self.assertEqual("ann", self.run_client(exchange, client).user)
+        for options in ({"mechanisms": ["USER", "SCRAM-SHA-256"]}, {"channel_binding": False}):
+            login = self.run_client(self.begin(**options), client)
+            self.assertEqual("ann", login.user)
+            login.logout()
         # What is offered under another name is no word about this one.
         other = self.begin(mechanisms=["SCRAM-SHA-256", "SCRAM-SHA-1-PLUS"])
         self.assertIsInstance(self.result(other.respond(client.first())), Challenge)
@@ -522,13 +533,12 @@ class ScramTests(SaslCase):
         self.assertEqual("ann", self.run_client(self.begin(masters=["root"]), client).user)
 
     def test_barred(self) -> None:
-        """An account that is barred does not come in with a right proof either."""
+        """An account that is barred is not told that its proof is right."""
         verifiers = {("barred", "sha256"): derive(b"x", "sha256", b"salt")}
         exchange = self.authenticator(VerifierSource(verifiers)).begin("SCRAM-SHA-256", session())
         client = Client("sha256", b"barred", b"x")
         challenge = self.result(exchange.respond(client.first()))
-        self.result(exchange.respond(client.final(challenge.data)))
-        self.refused(exchange, b"")
+        self.refused(exchange, client.final(challenge.data))
 
     def test_malformed_first(self) -> None:
         """What is no client-first message is a mistake; so is an extension that must be understood."""
@@ -618,6 +628,20 @@ class TokenTests(SaslCase):
             login = self.begin(mechanism, masters=["ann"]).respond(response)
             self.assertEqual("bob", login.user)
             login.logout()
+
+    def test_barred(self) -> None:
+        """To an account that is barred a good token is a bad one: the same reason, the same refusal."""
+        for mechanism, form in (
+            ("OAUTHBEARER", b"n,,\1auth=Bearer %b\1\1"),
+            ("XOAUTH2", b"user=\1auth=Bearer %b\1\1"),
+        ):
+            reasons = []
+            for token in (b"barred", b"bad"):
+                auth = self.authenticator(VerifierSource({}), tokens=FakeTokens())
+                exchange = auth.begin(mechanism, session(TLS))
+                reasons.append(self.result(exchange.respond(form % token)).data)
+                self.refused(exchange, b"\1")
+            self.assertEqual(reasons[0], reasons[1])
 
     def test_trouble(self) -> None:
         """If nobody can say whether a token is good, that is no bad credential."""

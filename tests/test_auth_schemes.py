@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hmac
+from concurrent.futures import ThreadPoolExecutor
 from unittest import SkipTest
 
 from hypothesis import given
@@ -11,6 +13,8 @@ from passlib.utils import saslprep as other_saslprep
 from scramp import ScramMechanism
 from twisted.trial.unittest import SynchronousTestCase
 
+from pop3toy.auth import hmac_md5, libcrypt
+from pop3toy.auth.passwd_file import parse as parse_file
 from pop3toy.auth.schemes import MADE, make, parse
 from pop3toy.auth.verifier import derive, saslprep
 
@@ -38,6 +42,11 @@ DOVECOT = """\
 {PBKDF2}$1$g50naBRPgh2/C7gA$5000$59edc5e00872e7362e6b6028177ec5ed800fa55e
 {SCRAM-SHA-1}4096,BL2/Neo7llYf1uNtEP087w==,miFdysTTHZLCt6NQnGTGn3brlyc=,ODli1/JnCzySoevtC/gZlBx3A3I=
 {SCRAM-SHA-256}4096,QmhIDAkNFOGYNCNkqAU7WA==,pPPaXNKZY+gvQIQ9iLDzjB57GZGSk+jOGZITsnZvODg=,UH5zXtzUgS1lYuKjWIQVP8YOCCgBuYoWhIwOfaMF/Cs=
+{CRAM-MD5}dc9902eb4484390511fc1755eb07ce73cdd357f7593885cac17be244d50cd12d
+{HMAC-MD5}dc9902eb4484390511fc1755eb07ce73cdd357f7593885cac17be244d50cd12d
+{MD5}$1$S073e6Un$oz2jSXM6ALm.Lv/xPHvpr.
+{MD5}a312811e774b2a7f748c3eac0c884f6a
+{MD5}oxKBHndLKn90jD6sDIhPag==
 {CRYPT}$2y$05$CXJJ/F7sYY.qtREjix3XD.GK28DsPgI4D7QP9KOxigGFRUJ540qT.
 {SSHA.HEX}494676e71aa9226359bef416b0293297eee72fe647f6d5e3
 {PLAIN.B64}c8OpY3JldCAx
@@ -49,6 +58,12 @@ $1$FbN4doH9$QD.mwb0B2oWVYSnnEZgwm1
 $5$FknTo8PYT4vZs1VA$Ou7DsK1CPs7s46sIqnh3Mr89.jPTdbPFgVfnsKSSemC
 $6$f9rl.uuF1FQNGjv7$z9dEnVHyVTZBUibtmDvcvRXhJvl2rrtc5JXGCpoSojxR2cyD/FOWKePtmiC0gqrYQxhfyZ2EZfpjlMIT.6HMp1
 $apr1$tNQxtbkU$kOWzUMh5oK1ZQgla0yAik0
+""".splitlines()
+
+# Made by crypt(3) of libxcrypt 4.4; the second with the least to compute.
+YESCRYPT = """\
+$y$j9T$abcdefghijklmnop$Bwh9Nd0Nrx34H/nxGPlQMjkzOYHbfeu4ukB69sWrYA.
+$y$j75$abcdefghijklmnop$sv.IuyAp9eTey/4mwA5RLCj0cyrFiLzNM2px3faHjY8
 """.splitlines()
 
 # The verifier of the user "user" with the password "pencil" in the conversation of RFC 7677 section 3.
@@ -106,6 +121,73 @@ class VerifyTests(SynchronousTestCase):
             self.assertNotIn(line.partition("}")[2][-6:], repr(parse(line.encode())))
 
 
+class DesTests(SynchronousTestCase):
+    """Traditional crypt(3), which looks at eight octets of a password, and at seven bits of each."""
+
+    def test_right(self) -> None:
+        """What Dovecot's doveadm and crypt(3) made is checked, with and without the scheme's own name."""
+        for text in ("{DES-CRYPT}qxg9vRKu1sez2", "{CRYPT}qxg9vRKu1sez2"):
+            stored = parse(text.encode())
+            self.assertEqual(("DES-CRYPT", True), (stored.scheme, stored.outdated))
+            self.assertTrue(stored.verify(PASSWORD))
+            for wrong in (b"", PASSWORD[:7], b"s" + PASSWORD, b"\xff\xfe", b"a\0b", b"x" * 5000):
+                self.assertFalse(stored.verify(wrong), wrong)
+
+    def test_never_bare(self) -> None:
+        """Thirteen characters without a scheme could be anything."""
+        self.assertRaises(ValueError, parse, b"qxg9vRKu1sez2")
+
+
+class YescryptTests(SynchronousTestCase):
+    """yescrypt, the usual hash of Linux."""
+
+    def test_right(self) -> None:
+        """It is checked by the system's libcrypt, in several threads at once too."""
+        if not libcrypt.yescrypt_works():
+            raise SkipTest("the system's libcrypt has no yescrypt")
+        for line in YESCRYPT:
+            for text in (line, "{CRYPT}" + line):
+                self.assertEqual("YESCRYPT", parse(text.encode()).scheme)
+            stored = parse(line.encode())
+            self.assertEqual((False, True), (stored.cheap, stored.outdated))
+            attempts = [PASSWORD, PASSWORD[:-1], b"\xff\xfe", PASSWORD + b"\0", b"x" * 5000] * 4
+            with ThreadPoolExecutor(4) as pool:
+                found = list(pool.map(stored.verify, attempts))
+            self.assertEqual([True, False, False, False, False] * 4, found)
+        first, second = (parse(line.encode()).cost for line in YESCRYPT)
+        self.assertNotEqual(first, second)
+
+    def test_missing(self) -> None:
+        """Where the system's library cannot, the line's problem names it, and others are none the worse."""
+        self.patch(libcrypt, "_NAMES", ("libthat-is-not-there.so.1", "libc.so.6"))
+        for cached in (libcrypt._library, libcrypt.yescrypt_works):
+            cached.cache_clear()
+            self.addCleanup(cached.cache_clear)
+        found = parse_file(b"ann:%b\nbob:{PLAIN}x\n" % YESCRYPT[0].encode())
+        self.assertEqual({"bob"}, set(found.by_name))
+        [problem] = found.problems
+        self.assertRegex(str(problem), r"line 1: .*yescrypt.*libxcrypt")
+        self.assertFalse(problem.missing_library)
+
+
+class HmacMD5Tests(SynchronousTestCase):
+    """MD5 that begins in the middle."""
+
+    @given(st.binary(max_size=150), st.binary(max_size=300))
+    def test_like_hmac(self, password: bytes, text: bytes) -> None:
+        """A digest from what is kept is the one from the password."""
+        made = hmac_md5.digest(hmac_md5.contexts(password), text)
+        self.assertEqual(hmac.digest(password, text, "md5"), made)
+
+    def test_dovecot(self) -> None:
+        """What is kept is what Dovecot keeps, also of a password that is longer than MD5's block."""
+        for password, kept in (
+            (PASSWORD, "dc9902eb4484390511fc1755eb07ce73cdd357f7593885cac17be244d50cd12d"),
+            (b"x" * 100, "52197db948d0932512a61b183e7d05b04e94d60a3bb0d00f92d3df52a5d275ca"),
+        ):
+            self.assertEqual(kept, hmac_md5.contexts(password).hex())
+
+
 class ParseTests(SynchronousTestCase):
     """What is not understood is said, without repeating it."""
 
@@ -127,6 +209,9 @@ class ParseTests(SynchronousTestCase):
             "{SCRAM-SHA-256}4096,a,b,c",
             "{PLAIN}",
             "$y$j9T$hunter2",
+            "{CRAM-MD5}hunter2",
+            "{DES-CRYPT}hunter2",
+            "{MD5}hunter2",
             "{CRYPT}hunter2",
         ):
             with self.assertRaises(ValueError) as caught:
@@ -170,6 +255,7 @@ class MakeTests(SynchronousTestCase):
         self.assertEqual(dict.fromkeys(MADE, False), fresh)
         self.assertTrue(parse(DOVECOT[0].encode()).outdated)
         self.assertTrue(parse(DOVECOT[6].encode()).outdated)
+        self.assertFalse(parse(b"{CRAM-MD5}" + b"0" * 64).outdated)
 
     def test_not_made(self) -> None:
         """An old scheme is not made any more."""
@@ -215,7 +301,8 @@ class VerifierTests(SynchronousTestCase):
             ("\u2168", "IX"),
         ):
             self.assertEqual(expected, saslprep(given_))
-        for prohibited in ("\u0007", "\u0627\u0031"):
+        # The last two begin and end with a letter that is written from the right (section 2.4).
+        for prohibited in ("\u0007", "\u0627\u0031", "\u0627a\u0628", "\u0627\u0628a\u0628"):
             with self.assertRaises(ValueError):
                 saslprep(prohibited)
 

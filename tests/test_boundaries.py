@@ -264,7 +264,7 @@ class RoomTests(SynchronousTestCase):
 
     def test_auth(self) -> None:
         """Who comes in is decided without knowing a session, a store or a wire."""
-        self.allow("auth", "clock", "threads")
+        self.allow("auth", "clock", "file_changes", "threads")
 
     def test_workers(self) -> None:
         """What starts processes and hands sockets on does not know what they serve."""
@@ -272,7 +272,7 @@ class RoomTests(SynchronousTestCase):
 
     def test_delivery(self) -> None:
         """Delivery knows no POP3: of the river just what a transcript masks by, and base64."""
-        self.allow("delivery", "channel", "clock", "commands", "direct", "threads", "wire")
+        self.allow("delivery", "channel", "clock", "commands", "direct", "file_changes", "threads", "wire")
         for name in modules():
             if within(name, "delivery"):
                 taken = {one.name for one in imports(name) if one.room in RIVER}

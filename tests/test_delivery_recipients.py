@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -205,6 +206,20 @@ class AliasFileTests(SynchronousTestCase):
             self.assertEqual(self.after_a_while(aliases), {"a": ("bob", "ann")})
         os.unlink(self.path)
         self.assertEqual(self.after_a_while(aliases), {"a": ("bob", "ann")})
+
+    def test_being_written(self) -> None:
+        """A file into which somebody has just written is believed two seconds later: it may be half there."""
+        self.clock.advance(time.time() - NOW)
+        text = "a: ann\nb: bob, ann\n"
+        self.path.write_text(text)
+        aliases = self.aliases()
+        for octets in range(len(text)):
+            self.path.write_text(text[:octets])
+            self.clock.advance(self.path.stat().st_mtime - self.clock.seconds())
+            self.assertEqual(self.after_a_while(aliases), {"a": ("ann",), "b": ("bob", "ann")}, octets)
+        self.path.write_text("a: ann\n")
+        self.clock.advance(2.5)
+        self.assertEqual(self.after_a_while(aliases), {"a": ("ann",)})
         self.path.write_text("a: cat\n")
         self.assertEqual(self.after_a_while(aliases), {"a": ("cat",)})
 

@@ -370,10 +370,13 @@ class ServiceTests(OptionsCase):
             "ANONYMOUS": "--anonymous",
             "SCRAM-SHA-256-PLUS": "a certificate",
         }.items():
-            said = self.refused(*served, f"--mechanisms={mechanisms}")
+            served_so = [*served, "--channel-binding"] if "PLUS" in mechanisms else served
+            said = self.refused(*served_so, f"--mechanisms={mechanisms}")
             self.assertIn(f"--mechanisms: nobody can log in without {needed}", said)
-            parsed(*served, f"--mechanisms={mechanisms},PLAIN")
-        parsed(*served, "--mechanisms=SCRAM-SHA-256-PLUS", "--self-signed")
+            parsed(*served_so, f"--mechanisms={mechanisms},PLAIN")
+        parsed(*served, "--mechanisms=SCRAM-SHA-256-PLUS", "--channel-binding", "--self-signed")
+        said = self.refused(*served, "--mechanisms=SCRAM-SHA-1-PLUS,PLAIN", "--self-signed")
+        self.assertIn("--mechanisms: SCRAM-SHA-1-PLUS needs --channel-binding", said)
 
     def test_names_of_domains(self) -> None:
         """What cannot be a domain or a host is refused, an address book's whole line for instance."""

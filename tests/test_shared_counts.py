@@ -13,7 +13,7 @@ from pop3toy.auth.counts import Counts, own_counts
 from pop3toy.auth.crowd import Crowd, CrowdLimits
 from pop3toy.auth.guard import Guard, GuardLimits
 from pop3toy.auth.neighbours import Neighbours
-from pop3toy.auth.shared_counts import Crowds, SharedCounts
+from pop3toy.auth.shared_counts import _SECRET, Crowds, SharedCounts
 from pop3toy.errors import InUse, LoginDelay, StoreTrouble
 
 EVIL, GOOD = "198.51.100.66", "192.0.2.7"
@@ -196,6 +196,31 @@ class SeveralTests(SharedCase):
         # One in sixty may share both of its counters with others.
         self.assertLess(wrong, 60)
         self.assertEqual(1000, self.third.readers.connections.total)
+
+    def test_areas_apart(self) -> None:
+        """No octet belongs to two things: what fills one of them to its edges is in no other."""
+        secret = bytes(self.memory._memory[:_SECRET])
+        numbers = [self.memory.numbers(worker) for worker in range(3)]
+        given = [next(each) for each in numbers]
+        for worker in range(3):
+            for whose in Crowds:
+                self.memory.oldest_stranger(worker, whose, 10.0 * worker + whose)
+        areas: list[memoryview] = []
+        for counts in (self.first, self.second, self.third):
+            heads = (counts.readers, counts.bringers)
+            tallies = [tally for each in heads for tally in (each.connections, each.strangers)]
+            areas.extend(tally._own for tally in (*tallies, counts.under_way, counts.sessions))
+            for recent in (counts.address_failures, counts.user_failures, counts.friends, counts.logins):
+                areas.extend(recent._own)
+        self.assertEqual(3 * (6 + 4 * 3), len(areas))
+        for mark, area in enumerate(areas, 1):
+            area.cast("B")[:] = bytes([mark]) * area.nbytes
+        for mark, area in enumerate(areas, 1):
+            self.assertEqual(bytes([mark]) * area.nbytes, bytes(area.cast("B")), mark)
+        self.assertEqual(secret, bytes(self.memory._memory[:_SECRET]))
+        for whose in Crowds:
+            self.assertEqual([10.0 * w + whose for w in range(3)], self.memory.oldest_strangers(whose))
+        self.assertEqual([number + 3 for number in given], [next(each) for each in numbers])
 
     def test_keyed(self) -> None:
         """Where a key is counted cannot be known beforehand."""

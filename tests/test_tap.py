@@ -324,7 +324,9 @@ class MixedAccountsTests(TapCase):
         self.user("ann", "PLAIN")
         self.user("bob", "ARGON2ID")
         self.assertEqual(self.warnings(f"--accounts={self.accounts}", "--mechanisms=USER,PLAIN,LOGIN"), [])
-        [said] = self.warnings(f"--accounts={self.accounts}", "--mechanisms=USER,SCRAM-SHA-256-PLUS")
+        [said] = self.warnings(
+            f"--accounts={self.accounts}", "--mechanisms=USER,SCRAM-SHA-256-PLUS", "--channel-binding"
+        )
         self.assertIn("can use SCRAM-SHA-256 (not for 1 of 2), announced", said)
 
     def test_users_on_the_command_line(self) -> None:

@@ -374,6 +374,8 @@ class HandshakeTests(ServedCase):
 class ChannelBindingTests(ServedCase):
     """SCRAM-*-PLUS: the password is proven for this TLS connection and no other."""
 
+    options = ("--certificate={folder}/localhost.pem", "--channel-binding")
+
     def scram(self, wire: Wire, mechanism: str, kind: str, bound: bytes) -> bytes:
         """The last line of an exchange bound in this way; RFC 5802 section 3 by hand."""
         hashed = "sha256" if "256" in mechanism else "sha1"
@@ -469,9 +471,8 @@ class ChannelBindingTests(ServedCase):
         """The hash is the one of the certificate's own signature."""
         pair = self.authority.issue("localhost", hashed=hashes.SHA384())
         pem = pair.write(self.folder / "sha384.pem")
-        with RealServer(
-            *maildir_options(self.folder / "mail"), "--tls-port=0", f"--certificate={pem}"
-        ) as other:
+        options = ("--tls-port=0", f"--certificate={pem}", "--channel-binding")
+        with RealServer(*maildir_options(self.folder / "mail"), *options) as other:
             wire = OpenSSLWire(log_port(other, "POP3 over TLS"))
             self.addCleanup(wire.close)
             wire.secure(SSL.TLS1_2_VERSION).line()

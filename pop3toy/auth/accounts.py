@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -24,6 +25,7 @@ from zope.interface import implementer
 
 from ..errors import StoreTrouble
 from ..interfaces import Channel, MaybeDeferred
+from .cram import CramDigest
 from .credentials import account_name
 from .edit import edit_file
 from .passwd_file import Account, Accounts, with_password_renewed
@@ -31,7 +33,7 @@ from .schemes import StoredPassword, make
 from .sources import IAccountSource, decoy_verifier
 from .success_cache import SuccessCache
 from .verifier import ITERATIONS, Verifier, derive
-from .watched import WatchedFile
+from .watched import WatchedFile, not_now
 from .workers import Workers
 
 __all__ = ["AccountsFile"]
@@ -69,6 +71,8 @@ class AccountsFile:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._cache = SuccessCache(clock)
+        #: For which users it was found that what is kept for SCRAM is not the empty password's.
+        self._not_empty = SuccessCache(clock, seconds=86400.0)
         self._file = WatchedFile(path, workers, wall=wall, changed=self._cache.clear, at_once=at_once)
         self._workers = workers
         self._renew = renew
@@ -83,22 +87,43 @@ class AccountsFile:
         :raises twisted.cred.error.UnauthorizedLogin: (or fails with) for bad
             credentials.
         :raises pop3toy.errors.StoreTrouble: (or fails with) if the file cannot
-            be read, or too many logins wait.
+            be read, is just being written, or too many logins wait.
         """
-        if IUsernamePassword.providedBy(credentials):
-            return self._file.use(self._check_password, credentials)
-        return self._file.use(self._check_digest, credentials)
+        return self._file.use(self._check, credentials)
+
+    def _check(self, accounts: Accounts, credentials: Any) -> Any:
+        password = IUsernamePassword.providedBy(credentials)
+        check = self._check_password if password else self._check_digest
+        if not self._file.in_doubt:
+            return check(accounts, credentials)
+        sure = self._file.sure_of(account_name(credentials))
+
+        def judged(outcome: Any) -> Any:
+            # With the same work for all, nobody is refused, and only those come
+            # in whose line is as it was: it may lack what bars them.
+            if not sure or (isinstance(outcome, Failure) and outcome.check(UnauthorizedLogin)):
+                raise not_now("the accounts file is being written")
+            return outcome
+
+        return maybeDeferred(check, accounts, credentials).addBoth(judged)
 
     def _check_digest(self, accounts: Accounts, credentials: Any) -> Any:
-        account = accounts.by_name.get(account_name(credentials))
+        account = _admitted(accounts, credentials)
         secret = account.password.secret if account is not None else None
-        matches = credentials.checkPassword(self._key if secret is None else secret)
-        if secret is None or account is None or matches is not True:
+        matches = (
+            credentials.checkPassword(self._key if secret is None else secret) is True and secret is not None
+        )
+        if accounts.cram_contexts and isinstance(credentials, CramDigest):
+            # Done for every user too.
+            kept = account.password.cram_md5 if account is not None else None
+            fits = credentials.check_contexts(self._key if kept is None else kept)
+            matches = matches or (fits and kept is not None)
+        if account is None or not matches:
             raise UnauthorizedLogin
         return self._let_in(account, credentials)
 
     def _check_password(self, accounts: Accounts, credentials: Any) -> Any:
-        account = accounts.by_name.get(account_name(credentials))
+        account = _admitted(accounts, credentials)
         password: bytes = credentials.password
         if account is None:
             return self._refuse_after(accounts.decoys, password)
@@ -126,9 +151,6 @@ class AccountsFile:
         return self._workers.run(_spend_time, decoys, password).addCallback(_refuse)
 
     def _let_in(self, account: Account, credentials: Any) -> bytes:
-        channel: Channel | None = getattr(credentials, "channel", None)
-        if not account.admits(channel.host if channel is not None else None):
-            raise UnauthorizedLogin
         if self._renew and IUsernamePassword.providedBy(credentials):
             self._consider_renewal(account, credentials.password)
         return account.name.encode("utf-8")
@@ -138,19 +160,23 @@ class AccountsFile:
     @property
     def users(self) -> int:
         """How many users there are."""
-        return len(self._file.accounts.by_name)
+        return len(self._file.certain.by_name)
 
     def left_out(self, *, also_others: bool) -> dict[str, int]:
         """See :meth:`~pop3toy.auth.passwd_file.Accounts.left_out`."""
-        return self._file.accounts.left_out(also_others=also_others)
+        return self._file.certain.left_out(also_others=also_others)
 
     def recoverable(self) -> bool:
         """Whether some user's password is kept in clear text."""
-        return self._file.accounts.recoverable
+        return self._file.certain.recoverable
+
+    def cram_md5(self) -> bool:
+        """Whether CRAM-MD5 can work for some user."""
+        return self._file.certain.recoverable or self._file.certain.cram_contexts
 
     def scram_hashes(self) -> frozenset[str]:
         """The hashes with which SCRAM can work for some user."""
-        return self._file.accounts.scram_hashes
+        return self._file.certain.scram_hashes
 
     def verifier(self, user: str, hash_name: str) -> MaybeDeferred[Verifier | None]:
         """What SCRAM needs to check a user; ``None`` if the user cannot use SCRAM."""
@@ -158,25 +184,45 @@ class AccountsFile:
 
     def _verifier(self, accounts: Accounts, user: str, hash_name: str) -> MaybeDeferred[Verifier | None]:
         account = accounts.by_name.get(user)
+        secret = account.password.secret if account is not None else None
         kept = account.password.verifier(hash_name) if account is not None else None
+        if kept is not None:
+            kept = replace(kept, is_empty=partial(self._is_empty, user, kept, hash_name))
         if not accounts.recoverable:
             return kept
         # Some verifiers must be made from passwords.  So that nobody sees
         # whose, the work is done for every user.
-        secret = account.password.secret if account is not None else None
         decoy = self.decoy(user, hash_name)
         made = self._workers.run(derive, secret or self._key, hash_name, decoy.salt, decoy.iterations)
         return made.addCallback(lambda verifier: verifier if secret is not None else kept)
 
+    def _is_empty(self, user: str, kept: Verifier, hash_name: str) -> MaybeDeferred[bool]:
+        if self._not_empty.has(user, kept.stored_key, b""):
+            return False
+
+        def found(empty: bool) -> bool:
+            if not empty:
+                self._not_empty.add(user, kept.stored_key, b"")
+            return empty
+
+        return self._workers.run(kept.fits, b"", hash_name).addCallback(found)
+
     def decoy(self, user: str, hash_name: str) -> Verifier:
         """What SCRAM shows of a user that does not exist."""
-        accounts = self._file.accounts
+        accounts = self._file.certain
         iterations, salt_length = accounts.scram_example(hash_name) or (ITERATIONS, 16)
         return decoy_verifier(accounts.decoy_key or self._key, user, hash_name, iterations, salt_length)
 
     def spelled(self, user: str) -> MaybeDeferred[str | None]:
         """See :class:`IAccountSource`."""
-        return self._file.use(_spelled, user)
+
+        def look(accounts: Accounts) -> str | None:
+            found = accounts.names.find(user)
+            if found is None:
+                self._be_sure()
+            return found
+
+        return self._file.use(look)
 
     def spelled_at_start(self, user: str) -> str | None:
         """The same, as the file said when it was last read."""
@@ -188,16 +234,30 @@ class AccountsFile:
 
     def find(self, user: str) -> MaybeDeferred[Account | None]:
         """A user's account, with its settings, or ``None``."""
-        return self._file.use(lambda accounts: accounts.by_name.get(user))
+
+        def look(accounts: Accounts) -> Account | None:
+            if not self._file.sure_of(user):
+                self._be_sure()
+            return accounts.by_name.get(user)
+
+        return self._file.use(look)
+
+    def in_doubt(self) -> bool:
+        """See :class:`IAccountSource`."""
+        return self._file.in_doubt
+
+    def _be_sure(self) -> None:
+        if self._file.in_doubt:
+            raise not_now("the accounts file is being written")
 
     def admits(self, user: str, channel: Channel | None) -> MaybeDeferred[bool]:
         """Whether the user's ``nologin`` and ``allow_nets`` let it in from here."""
-        return self._file.use(
-            lambda accounts: (
-                (account := accounts.by_name.get(user)) is None
-                or account.admits(channel.host if channel is not None else None)
-            )
-        )
+
+        def look(accounts: Accounts) -> bool:
+            account = accounts.by_name.get(user)
+            return self._file.sure_of(user) and (account is None or _admits(account, channel))
+
+        return self._file.use(look)
 
     # -- renewal ---------------------------------------------------------------------------
 
@@ -227,8 +287,20 @@ class AccountsFile:
         )
 
 
-def _spelled(accounts: Accounts, user: str) -> str | None:
-    return accounts.names.find(user)
+def _admits(account: Account, channel: Channel | None) -> bool:
+    return account.admits(channel.host if channel is not None else None)
+
+
+def _admitted(accounts: Accounts, credentials: Any) -> Account | None:
+    """Whose credentials these are to be; ``None``, as for a user who is not there, if the account is barred.
+
+    Asked before anything is computed: the work that follows must not tell of
+    an account that may not log in whether the password is right.
+    """
+    account = accounts.by_name.get(account_name(credentials))
+    if account is None or not _admits(account, getattr(credentials, "channel", None)):
+        return None
+    return account
 
 
 def _judge(stored: StoredPassword, decoys: Sequence[StoredPassword], password: bytes) -> bool:
@@ -240,8 +312,11 @@ def _judge(stored: StoredPassword, decoys: Sequence[StoredPassword], password: b
 
 
 def _spend_time(passwords: Sequence[StoredPassword], password: bytes) -> None:
+    # The decoy may be the very account that is barred: even its own password
+    # must be a wrong one here, because a failure takes a little longer.
+    wrong = bytes(octet ^ 1 for octet in password[:1]) + password[1:]
     for decoy in passwords:
-        decoy.verify(password)
+        decoy.verify(wrong)
 
 
 def _refuse(_: None) -> bytes:

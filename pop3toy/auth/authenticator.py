@@ -54,6 +54,9 @@ class PortalAuthenticator:
         ``None`` for all that can work.
     :param certificates: the verified name in a client's certificate is a user
         (EXTERNAL).
+    :param channel_binding: offer SCRAM's ``-PLUS`` mechanisms over TLS.  Clients
+        of GNU SASL such as neomutt choose them, have no channel binding, and
+        then cannot log in at all.
     :param tokens: an :class:`~pop3toy.auth.oauth.ITokenChecker`.
     :param domains: mail domains of the users: ``ann@example.org`` is the account
         ``ann`` then, if no account is called by the whole address.
@@ -69,6 +72,7 @@ class PortalAuthenticator:
         masters: Collection[str] = (),
         mechanisms: Collection[str] | None = None,
         certificates: bool = False,
+        channel_binding: bool = False,
         tokens: object = None,
         domains: Collection[str] = (),
         nonce: Callable[[], str] = _random_nonce,
@@ -84,6 +88,7 @@ class PortalAuthenticator:
         self._allow_cleartext = allow_cleartext
         self._only = None if mechanisms is None else frozenset(name.upper() for name in mechanisms)
         self._certificates = certificates
+        self._channel_binding = channel_binding
         self._tokens = tokens
         self._nonce = nonce
 
@@ -150,6 +155,8 @@ class PortalAuthenticator:
         return channel.private or self._allow_cleartext
 
     def _wanted(self, name: str) -> bool:
+        if name.endswith("-PLUS") and not self._channel_binding:
+            return False
         return self._only is None or name in self._only
 
     def _circumstances(self, channel: Channel) -> Circumstances:
@@ -202,6 +209,9 @@ class PortalAuthenticator:
         With the realm's turn behind it this is ``Portal.login``, without four Deferreds for
         what is at hand.
         """
+        if isinstance(credentials, ClearPassword) and not credentials.password:
+            # Others' checkers may look at the password themselves.
+            raise UnauthorizedLogin
         for interface, checker in self._checkers.items():
             if interface.providedBy(credentials):
                 found = checker.requestAvatarId(credentials)

@@ -22,6 +22,7 @@ from .later import then
 from .sources import IAccountSource, decoy_verifier
 from .strcred import repaired
 from .verifier import Verifier
+from .watched import not_now
 
 __all__ = ["AnyOf"]
 
@@ -73,6 +74,10 @@ class AnyOf:
             for checker in self._checkers
         )
 
+    def cram_md5(self) -> bool:
+        """Whether CRAM-MD5 can work for some user of one of them, as far as they say."""
+        return self.recoverable() or any(source.cram_md5() for source in self._sources)
+
     def scram_hashes(self) -> frozenset[str]:
         """The hashes with which SCRAM can work for some user of one of them."""
         return frozenset().union(*(source.scram_hashes() for source in self._sources))
@@ -121,6 +126,18 @@ class AnyOf:
     def admits(self, user: str, channel: Channel | None) -> MaybeDeferred[bool]:
         """Whether none of them keeps the user out."""
         return _all([partial(source.admits, user, channel) for source in self._sources], all)
+
+    def in_doubt(self) -> bool:
+        """Whether one of them is."""
+        return any(source.in_doubt() for source in self._sources)
+
+    def be_sure(self) -> None:
+        """Go on to refuse somebody only if nothing is in doubt.
+
+        :raises pop3toy.errors.StoreTrouble: otherwise, which counts as no guess.
+        """
+        if self.in_doubt():
+            raise not_now("the accounts are being written")
 
 
 def _spelled(source: Any, user: str) -> MaybeDeferred[str | StoreTrouble | None]:

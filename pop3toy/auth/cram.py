@@ -1,4 +1,4 @@
-"""CRAM-MD5 (RFC 2195): a keyed digest of a challenge; needs a recoverable password."""
+"""CRAM-MD5 (RFC 2195): a keyed digest of a challenge; needs a recoverable password, or one kept for it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from zope.interface import implementer
 
 from ..errors import BadCommand
 from ..interfaces import Challenge, Channel
+from . import hmac_md5
 from .credentials import Named, octets
 from .sasl import Circumstances, Proof, text
 
-__all__ = ["CramDigest", "CramMD5", "shared_secrets"]
+__all__ = ["CramDigest", "CramMD5"]
 
-
-def shared_secrets(here: Circumstances) -> bool:
-    """Whether APOP and CRAM-MD5 can work for somebody."""
-    return IUsernameHashedPassword in here.credentials and here.accounts.recoverable()
+#: What is kept of an empty password, which nobody has.
+_EMPTY = hmac_md5.contexts(b"")
 
 
 @implementer(IUsernameHashedPassword)
@@ -34,7 +33,12 @@ class CramDigest(Named):
     def checkPassword(self, password: bytes | str) -> bool:
         """Whether the client knew this secret."""
         expected = hmac.new(octets(password), self._challenge, "md5").hexdigest()
-        return hmac.compare_digest(self._digest, expected.encode("ascii"))
+        return hmac.compare_digest(self._digest, expected.encode("ascii")) and bool(password)
+
+    def check_contexts(self, kept: bytes) -> bool:
+        """The same where no more of the secret is kept than :func:`.hmac_md5.contexts` gives."""
+        expected = hmac_md5.digest(kept, self._challenge).hex()
+        return hmac.compare_digest(self._digest, expected.encode("ascii")) and kept != _EMPTY
 
 
 class CramMD5:
@@ -51,8 +55,8 @@ class CramMD5:
 
     @classmethod
     def offered(cls, here: Circumstances) -> bool:
-        """Where some password is recoverable."""
-        return shared_secrets(here)
+        """Where some password is recoverable, or kept for it."""
+        return IUsernameHashedPassword in here.credentials and here.accounts.cram_md5()
 
     def step(self, response: bytes | None) -> Challenge | Proof:
         """First the challenge; then the name, which may hold blanks, and the digest."""

@@ -2,7 +2,8 @@
 
 Each comparison takes the same time however much of a secret was guessed, and
 takes a stored password as bytes or as text, because checkers keep both.  No
-secret appears in a ``repr``.
+secret appears in a ``repr``.  Nobody's password is empty: an account that is
+stored with an empty one is an account without a password, and nothing fits it.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class ClearPassword(Named, UsernamePassword):
 
     def checkPassword(self, password: bytes | str) -> bool:
         """Whether it is this password."""
-        return hmac.compare_digest(self.password, octets(password))
+        return hmac.compare_digest(self.password, octets(password)) and bool(password)
 
 
 @implementer(IUsernameHashedPassword)
@@ -73,4 +74,4 @@ class ApopDigest(Named):
     def checkPassword(self, password: bytes | str) -> bool:
         """Whether the client knew this secret."""
         expected = hashlib.md5(self._timestamp + octets(password), usedforsecurity=False).hexdigest()
-        return hmac.compare_digest(self._digest, expected.encode("ascii"))
+        return hmac.compare_digest(self._digest, expected.encode("ascii")) and bool(password)

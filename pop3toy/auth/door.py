@@ -79,6 +79,7 @@ class ProvenIdentityChecker:
 
         def decide(admitted: bool) -> bytes:
             if not admitted:
+                self._accounts.be_sure()
                 raise UnauthorizedLogin
             return user.encode("utf-8")
 

@@ -40,7 +40,8 @@ def split_account(text: str) -> tuple[str, str]:
 class MemoryAccounts:
     """A checker for users whose passwords are known.
 
-    :param passwords: user to password; text is kept as UTF-8.
+    :param passwords: user to password; text is kept as UTF-8.  A user whose
+        password is empty cannot log in.
     """
 
     credentialInterfaces = (IUsernamePassword, IUsernameHashedPassword)
@@ -57,28 +58,32 @@ class MemoryAccounts:
             same work whether there is such a user or not.
         """
         user = octets(account_name(credentials))
-        secret = self._secrets.get(user)
+        secret = self._secrets.get(user) or None
         matches = credentials.checkPassword(self._key if secret is None else secret)
         if is_deferred(matches):
             return matches.addCallback(self._decide, user)
         return self._decide(matches, user)
 
     def _decide(self, matches: object, user: bytes) -> bytes:
-        if matches is True and user in self._secrets:
+        if matches is True and self._secrets.get(user):
             return user
         raise UnauthorizedLogin
 
     def recoverable(self) -> bool:
-        """Whether there is any account."""
-        return bool(self._secrets)
+        """Whether there is any account with a password."""
+        return any(self._secrets.values())
+
+    def cram_md5(self) -> bool:
+        """The same."""
+        return self.recoverable()
 
     def scram_hashes(self) -> frozenset[str]:
         """Both, if there is any account."""
-        return frozenset(("sha1", "sha256") if self._secrets else ())
+        return frozenset(("sha1", "sha256") if self.recoverable() else ())
 
     def verifier(self, user: str, hash_name: str) -> Verifier | None:
         """What SCRAM needs, made anew each time (a millisecond or two) for known and unknown alike."""
-        secret = self._secrets.get(octets(user))
+        secret = self._secrets.get(octets(user)) or None
         decoy = self.decoy(user, hash_name)
         made = derive(self._key if secret is None else secret, hash_name, decoy.salt, decoy.iterations)
         return None if secret is None else made
@@ -98,3 +103,7 @@ class MemoryAccounts:
     def admits(self, user: str, channel: Channel | None) -> bool:
         """Everybody, from everywhere."""
         return True
+
+    def in_doubt(self) -> bool:
+        """Never."""
+        return False

@@ -55,14 +55,23 @@ class _Bearer:
         self.user, token = self.read(response or b"")
         return then(self._here.tokens.owner(token), self._judged)
 
-    def _judged(self, owner: str | None) -> Challenge | Proof:
+    def _judged(self, owner: str | None) -> MaybeDeferred[Challenge | Proof]:
         if owner is None:
-            # RFC 7628 section 3.2.3: the reason as JSON, then the client's
-            # dummy response, and then only the failure.
-            refusal = AuthenticationFailed("the token was not accepted")
-            return Challenge(json.dumps(self.refusal()).encode("ascii"), refusal)
+            return self._refused()
         act_as, self.user = self.user, owner
-        return Proof(ProvenIdentity(owner, self._here.channel), owner, act_as)
+        admits = self._here.accounts.admits(owner, self._here.channel)
+        proof = Proof(ProvenIdentity(owner, self._here.channel), owner, act_as)
+        return then(admits, lambda admitted: proof if admitted else self._barred())
+
+    def _barred(self) -> Challenge:
+        self._here.accounts.be_sure()
+        return self._refused()
+
+    def _refused(self) -> Challenge:
+        # RFC 7628 section 3.2.3: the reason as JSON, then the client's
+        # dummy response, and then only the failure.
+        refusal = AuthenticationFailed("the token was not accepted")
+        return Challenge(json.dumps(self.refusal()).encode("ascii"), refusal)
 
     def read(self, response: bytes) -> tuple[str | None, str]:
         """The user whose maildrop is asked for, and the token."""

@@ -125,6 +125,11 @@ class Accounts:
         return any(account.password.secret is not None for account in self.by_name.values())
 
     @cached_property
+    def cram_contexts(self) -> bool:
+        """Whether some password is kept for CRAM-MD5 alone."""
+        return any(account.password.cram_md5 is not None for account in self.by_name.values())
+
+    @cached_property
     def scram_hashes(self) -> frozenset[str]:
         """The hashes for which SCRAM can work for somebody (``sha1``, ``sha256``)."""
         both = ("sha1", "sha256")
@@ -140,7 +145,7 @@ class Accounts:
         """
         passwords = [account.password for account in self.by_name.values()]
         secret = sum(password.secret is None for password in passwords)
-        found = {"APOP": secret, "CRAM-MD5": secret}
+        found = {"APOP": secret, "CRAM-MD5": secret - sum(p.cram_md5 is not None for p in passwords)}
         for name, hash_name in (("SCRAM-SHA-1", "sha1"), ("SCRAM-SHA-256", "sha256")):
             found[name] = sum(p.secret is None and p.verifier(hash_name) is None for p in passwords)
         most = len(passwords) if also_others else len(passwords) - 1

@@ -1,8 +1,8 @@
 """How a stored password is written and checked: ``{SCHEME}hash``, as Dovecot writes it.
 
-One row for each scheme.  The hashing is done by argon2-cffi, bcrypt, libpass
-and :mod:`hashlib`; none of it belongs into the reactor's thread unless the
-scheme is ``cheap``.  Files and users are not known here.
+One row for each scheme.  The hashing is done by argon2-cffi, bcrypt, libpass,
+the system's libcrypt and :mod:`hashlib`; none of it belongs into the reactor's
+thread unless the scheme is ``cheap``.  Files and users are not known here.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 from ..installation import install_hint
+from . import hmac_md5, libcrypt
 from .verifier import ITERATIONS, Verifier, derive
 
 __all__ = ["MADE", "MissingLibrary", "StoredPassword", "make", "parse"]
@@ -48,8 +49,11 @@ class StoredPassword:
     encoded: bytes = field(repr=False)
 
     def verify(self, password: bytes) -> bool:
-        """Whether this is the password.  Never raises for a client's octets."""
-        return _SCHEMES[self.scheme].verify(self.encoded, password)
+        """Whether this is the password.  Never raises for a client's octets.
+
+        The empty password fits nothing, whatever was hashed.
+        """
+        return bool(password) and _SCHEMES[self.scheme].verify(self.encoded, password)
 
     @property
     def cheap(self) -> bool:
@@ -67,6 +71,11 @@ class StoredPassword:
         """The password itself, where it is recoverable (for APOP and CRAM-MD5)."""
         return self.encoded if self.scheme == "PLAIN" else None
 
+    @property
+    def cram_md5(self) -> bytes | None:
+        """What is kept for CRAM-MD5 alone (see :mod:`~pop3toy.auth.hmac_md5`)."""
+        return binascii.unhexlify(self.encoded) if self.scheme == "CRAM-MD5" else None
+
     def verifier(self, hash_name: str) -> Verifier | None:
         """What is kept for SCRAM with this hash (``sha1``, ``sha256``), if this is such a verifier."""
         return _verifier(self.encoded) if _SCRAM.get(self.scheme) == hash_name else None
@@ -75,9 +84,9 @@ class StoredPassword:
     def outdated(self) -> bool:
         """Whether a hash of today's making would be better.
 
-        What is kept for the sake of a mechanism (PLAIN, SCRAM) is not outdated.
+        What is kept for the sake of a mechanism (PLAIN, SCRAM, CRAM-MD5) is not outdated.
         """
-        if self.scheme == "PLAIN" or self.scheme in _SCRAM:
+        if self.scheme in ("PLAIN", "CRAM-MD5") or self.scheme in _SCRAM:
             return False
         return self.scheme != "ARGON2ID" or bool(_hasher().check_needs_rehash(self.encoded.decode("ascii")))
 
@@ -100,6 +109,11 @@ def parse(text: bytes) -> StoredPassword:
     name = _ALIASES.get(name, name)
     if name == "CRYPT":
         name = next((scheme for prefix, scheme in _PREFIXES if encoded.startswith(prefix)), name)
+        if re.fullmatch(_DES_CRYPT.encode("ascii"), encoded) is not None:
+            name = "DES-CRYPT"
+    elif name == "MD5":
+        # Dovecot looks too, which of the two it is.
+        name = "MD5-CRYPT" if encoded.startswith(b"$1$") else "PLAIN-MD5"
     if name not in _SCHEMES:
         raise ValueError(f"the password scheme {name} is not known")
     scheme = _SCHEMES[name]
@@ -113,6 +127,8 @@ def parse(text: bytes) -> StoredPassword:
         _verifier(encoded)
     if scheme.package:
         _library(scheme.package)
+    if name == "YESCRYPT" and not libcrypt.yescrypt_works():
+        raise ValueError("a yescrypt hash ($y$) is checked by libxcrypt, which this system does not have")
     return StoredPassword(name, encoded)
 
 
@@ -203,6 +219,10 @@ def _digest_in_base64(name: str, encoded: bytes, encoding: str) -> bytes:
     return base64.b64encode(raw)
 
 
+def _cram_md5(stored: bytes, password: bytes) -> bool:
+    return hmac.compare_digest(hmac_md5.contexts(password), binascii.unhexlify(stored))
+
+
 def _pbkdf2(stored: bytes, password: bytes) -> bool:
     # Dovecot's: $1$salt$rounds$hex, with HMAC-SHA-1.
     _, _, salt, rounds, digest = stored.split(b"$")
@@ -247,6 +267,8 @@ _DIGESTS = {
 }
 _ARGON2 = r"\$(v=\d+\$m=\d+,t=\d+,p=\d+)\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+"
 _CRYPT = r"[^$:\s]*\$[./A-Za-z0-9]"
+#: A salt of two characters, and no sign in front.
+_DES_CRYPT = r"[./A-Za-z0-9]{13}"
 _SCHEMES: dict[str, _Scheme] = {
     "ARGON2ID": _Scheme(rf"\$argon2id{_ARGON2}", _argon2, package="argon2"),
     "ARGON2I": _Scheme(rf"\$argon2i{_ARGON2}", _argon2, package="argon2"),
@@ -259,6 +281,9 @@ _SCHEMES: dict[str, _Scheme] = {
     ),
     "MD5-CRYPT": _Scheme(rf"\$1\${_CRYPT}{{22}}", _libpass("md5_crypt"), package=_LIBPASS),
     "APR1-CRYPT": _Scheme(rf"\$apr1\${_CRYPT}{{22}}", _libpass("apr_md5_crypt"), package=_LIBPASS),
+    "DES-CRYPT": _Scheme(_DES_CRYPT, _libpass("des_crypt"), package=_LIBPASS),
+    "YESCRYPT": _Scheme(rf"\$y\$([./A-Za-z0-9]+)\${_CRYPT}{{43}}", libcrypt.verify),
+    "CRAM-MD5": _Scheme("[0-9a-fA-F]{64}", _cram_md5),
     "PBKDF2": _Scheme(rf"\$1\$[^$]*\${_COUNT}\$[0-9a-fA-F]{{40}}", _pbkdf2),
     "PLAIN": _Scheme(r".+", hmac.compare_digest, cheap=True),
 }
@@ -273,6 +298,7 @@ _ALIASES = {
     "CLEAR": "PLAIN",
     "CLEARTEXT": "PLAIN",
     "BCRYPT": "BLF-CRYPT",
+    "HMAC-MD5": "CRAM-MD5",
 }
 #: What crypt(3), htpasswd and RFC 5803 put in front, and whose it is.
 _PREFIXES = (
@@ -283,6 +309,7 @@ _PREFIXES = (
     (b"$5$", "SHA256-CRYPT"),
     (b"$1$", "MD5-CRYPT"),
     (b"$apr1$", "APR1-CRYPT"),
+    (b"$y$", "YESCRYPT"),
     (b"SCRAM-SHA-256$", "SCRAM-SHA-256"),
     (b"SCRAM-SHA-1$", "SCRAM-SHA-1"),
 )

@@ -85,7 +85,14 @@ class _Scram:
         self._account = account
         user = self.user if account is None else account
         assert user is not None
-        return then(self._here.accounts.verifier(user, self.hash_name), self._challenge)
+        admits = self._here.accounts.admits(user, self._here.channel)
+        return then(admits, lambda admitted: self._admitted(user, admitted))
+
+    def _admitted(self, user: str, admitted: bool) -> MaybeDeferred[Challenge | Proof]:
+        # A barred account goes the way of a user who is not there, with all
+        # its work: its proof is never judged.
+        verifier = self._here.accounts.verifier(user, self.hash_name)
+        return then(verifier, lambda found: self._challenge(found if admitted else None))
 
     def _bind(self, flag: bytes, binding: bytes | None) -> None:
         """Find the octets to which the client says it has bound the conversation (RFC 5802 section 6)."""
@@ -103,18 +110,17 @@ class _Scram:
             raise AuthenticationFailed("the list of mechanisms was tampered with")
 
     def _challenge(self, verifier: Verifier | None) -> Challenge:
+        assert self.user is not None
+        # All spellings of an account's name get its salt, so those of nobody's get one, too.
+        decoy = self._here.accounts.decoy(self._here.names.decoy(self.user), self.hash_name)
         self._known = verifier is not None
-        if verifier is None:
-            assert self.user is not None
-            # All spellings of an account's name get its salt, so those of nobody's get one, too.
-            verifier = self._here.accounts.decoy(self._here.names.decoy(self.user), self.hash_name)
-        self._verifier = verifier
+        self._verifier = verifier = decoy if verifier is None else verifier
         salt = base64.b64encode(verifier.salt)
         self._server_first = b"r=%b,s=%b,i=%d" % (self._nonce, salt, verifier.iterations)
         self._next = self._client_final
         return Challenge(self._server_first)
 
-    def _client_final(self, message: bytes) -> Challenge:
+    def _client_final(self, message: bytes) -> MaybeDeferred[Challenge | Proof]:
         found = _CLIENT_FINAL.fullmatch(message)
         if found is None:
             raise BadCommand("this is not a SCRAM client-final message")
@@ -128,7 +134,13 @@ class _Scram:
         stored_key = hashlib.new(self.hash_name, client_key).digest()
         proven = hmac.compare_digest(stored_key, self._verifier.stored_key) and len(proof) == len(signature)
         if not (bound and same_nonce and proven and self._known):
+            self._here.accounts.be_sure()
             raise AuthenticationFailed
+        return then(self._verifier.is_empty(), lambda empty: self._proven(empty, signed))
+
+    def _proven(self, empty: bool, signed: bytes) -> Challenge:
+        if empty:
+            raise AuthenticationFailed(detail="what is kept is the verifier of an empty password")
         verdict = hmac.digest(self._verifier.server_key, signed, self.hash_name)
         self._next = self._end
         # POP3 sends no data with success (RFC 5034 section 4), so the server's

@@ -26,6 +26,9 @@ class IAccountSource(Interface):
     def recoverable() -> bool:
         """Whether some user's password is known, so that APOP and CRAM-MD5 can work."""
 
+    def cram_md5() -> bool:
+        """Whether CRAM-MD5 can work for some user."""
+
     def scram_hashes() -> frozenset[str]:
         """The hashes (``sha1``, ``sha256``) with which SCRAM can work for some user."""
 
@@ -54,6 +57,9 @@ class IAccountSource(Interface):
 
         True for a user who is not known.
         """
+
+    def in_doubt() -> bool:
+        """Whether the accounts are just being written, so that no refusal by them is certain."""
 
 
 def decoy_verifier(

@@ -9,8 +9,10 @@ at its colon, and call every password wrong when the file cannot be read.
 
 from __future__ import annotations
 
+import os
 import secrets
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.cred.checkers import FilePasswordDB, ICredentialsChecker, InMemoryUsernamePasswordDatabaseDontUse
@@ -20,13 +22,14 @@ from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from ..errors import StoreTrouble
+from ..file_changes import being_written
 from ..interfaces import Channel
 from .credentials import account_name, octets
 from .memory import MemoryAccounts
 from .names import NameIndex
 from .sources import IAccountSource, decoy_verifier
 from .verifier import Verifier
+from .watched import not_now
 
 __all__ = ["PasswordFile", "of_auth_option", "repair_checkers", "repaired"]
 
@@ -36,25 +39,34 @@ class PasswordFile:
     """A checker for lines ``name:password``; the password may hold more colons.
 
     The file is read at each login, as Twisted's ``FilePasswordDB`` does.
+
+    :param wall: the file system's idea of now, in seconds.
     """
 
     credentialInterfaces = (IUsernamePassword, IUsernameHashedPassword)
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, wall: Callable[[], float] = time.time) -> None:
         self._path = path
+        self._wall = wall
+        #: Who was there when it was last read and not just being written.
+        self._known: set[bytes] = set()
         self._key = secrets.token_bytes(32)
 
     def requestAvatarId(self, credentials: Any) -> Any:
         """The user's name, if the credentials fit.
 
         :raises twisted.cred.error.UnauthorizedLogin: (or fails with) if not.
-        :raises pop3toy.errors.StoreTrouble: if the file cannot be read.
+        :raises pop3toy.errors.StoreTrouble: (or fails with) if the file cannot
+            be read, or may be half written.
         """
         user = octets(account_name(credentials))
-        secret = self._find(user)
+        passwords, in_doubt = self._read()
+        secret = passwords.get(user) or None
         matches = credentials.checkPassword(self._key if secret is None else secret)
 
         def decide(fits: object) -> bytes:
+            if in_doubt:
+                raise not_now(f"--auth file:{self._path} is being written")
             if fits is True and secret is not None:
                 return user
             raise UnauthorizedLogin
@@ -63,6 +75,10 @@ class PasswordFile:
 
     def recoverable(self) -> bool:
         """True: the file keeps passwords as they are."""
+        return True
+
+    def cram_md5(self) -> bool:
+        """True: the same."""
         return True
 
     def scram_hashes(self) -> frozenset[str]:
@@ -78,35 +94,46 @@ class PasswordFile:
 
     def spelled(self, user: str) -> str | None:
         """See :class:`~pop3toy.auth.sources.IAccountSource`."""
-        return self._names().find(user)
+        passwords, in_doubt = self._read()
+        found = _names(passwords).find(user)
+        if found is None and in_doubt:
+            raise not_now(f"--auth file:{self._path} is being written")
+        return found
 
     def has_addresses(self) -> bool:
         """Whether some user's name is a mail address."""
-        return self._names().has_addresses
+        return _names(self._read()[0]).has_addresses
 
     def admits(self, user: str, channel: Channel | None) -> bool:
         """Everybody, from everywhere."""
         return True
 
-    def _names(self) -> NameIndex:
-        lines = (line.rstrip().partition(b":") for line in self._lines())
-        return NameIndex({name.decode("utf-8", "surrogateescape") for name, colon, _ in lines if colon})
+    def in_doubt(self) -> bool:
+        """Whether the file is just being written."""
+        return self._read()[1]
 
-    def _find(self, user: bytes) -> bytes | None:
-        for line in self._lines():
-            name, colon, password = line.rstrip().partition(b":")
-            if colon and name == user:
-                return password
-        return None
-
-    def _lines(self) -> list[bytes]:
+    def _read(self) -> tuple[dict[bytes, bytes], bool]:
+        """The passwords, and whether some may be missing that were there before."""
         try:
             with open(self._path, "rb") as file:
-                return file.read().splitlines()
+                text = file.read()
+                status = os.fstat(file.fileno())
         except OSError as error:
-            raise StoreTrouble(
-                "logins are not possible at the moment", detail=f"--auth file:{self._path}: {error.strerror}"
-            ) from error
+            raise not_now(f"--auth file:{self._path}: {error.strerror}") from error
+        passwords: dict[bytes, bytes] = {}
+        for line in text.splitlines():
+            name, colon, password = line.rstrip().partition(b":")
+            if colon:
+                passwords.setdefault(name, password)
+        whole = text.endswith((b"\n", b"\r")) and self._known <= passwords.keys()
+        in_doubt = bool(self._known) and not whole and being_written(status, self._wall())
+        if not in_doubt:
+            self._known = set(passwords)
+        return passwords, in_doubt
+
+
+def _names(passwords: Mapping[bytes, bytes]) -> NameIndex:
+    return NameIndex({name.decode("utf-8", "surrogateescape") for name in passwords})
 
 
 def of_auth_option(checker: ICredentialsChecker) -> ICredentialsChecker:

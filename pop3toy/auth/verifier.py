@@ -10,7 +10,10 @@ import hashlib
 import hmac
 import stringprep
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from ..interfaces import MaybeDeferred
 
 __all__ = ["ITERATIONS", "Verifier", "derive", "saslprep"]
 
@@ -39,6 +42,9 @@ class Verifier:
     iterations: int
     stored_key: bytes = field(repr=False)
     server_key: bytes = field(repr=False)
+    #: Finds out whether it is the empty password's, which nobody may use; asked
+    #: when a proof was right, so that others cannot see by the time who is there.
+    is_empty: Callable[[], MaybeDeferred[bool]] = field(default=lambda: False, repr=False, compare=False)
 
     def fits(self, password: bytes, hash_name: str) -> bool:
         """Whether a password in clear text is the one that this was made from."""
@@ -51,11 +57,12 @@ def derive(password: bytes, hash_name: str, salt: bytes, iterations: int = ITERA
 
     Costs a millisecond and more: not for the reactor's thread.
 
-    :param password: UTF-8; octets that SASLprep cannot take are used as they are.
+    :param password: UTF-8; octets that SASLprep cannot take, or of which it
+        leaves nothing, are used as they are.
     :param hash_name: as :mod:`hashlib` writes it: ``sha1``, ``sha256``.
     """
     try:
-        password = saslprep(password.decode("utf-8")).encode("utf-8")
+        password = saslprep(password.decode("utf-8")).encode("utf-8") or password
     except ValueError:
         pass
     salted = hashlib.pbkdf2_hmac(hash_name, password, salt, iterations)

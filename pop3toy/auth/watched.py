@@ -12,30 +12,39 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..errors import StoreTrouble
+from ..file_changes import UNSETTLED, being_written
 from ..interfaces import MaybeDeferred
 from .passwd_file import Accounts, Problem, parse
 from .schemes import MissingLibrary
 from .workers import Workers
 
-__all__ = ["WatchedFile"]
+__all__ = ["WatchedFile", "not_now"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-#: A file that changed less than this many seconds before it was read may
-#: change again within the same tick of the file system's clock, unseen.
-_UNSETTLED = 2.0
 #: Lines that are told when they are not understood any more; of a file that is
 #: another one altogether the first few say enough.
 _TOLD = 10
 _Signature = tuple[int, ...]
-_Reading = tuple[_Signature | None, Accounts]
+
+
+class _Reading(NamedTuple):
+    """What was read."""
+
+    #: Of a file that cannot change any more unseen.
+    signature: _Signature | None
+    accounts: Accounts
+    #: Whether somebody has written into it a moment ago and may not have done.
+    being_written: bool = False
+    #: Whether the last line has an end.
+    whole_lines: bool = True
 
 
 class WatchedFile:
@@ -63,6 +72,11 @@ class WatchedFile:
         self.path = Path(path)
         #: What the file said when it was last read and had users.
         self.accounts = Accounts({})
+        #: Whether it is just being written in place, and has lost users or ends
+        #: within a line: it may say half the truth.
+        self.in_doubt = False
+        #: What it said when it was last not in doubt.
+        self.certain = self.accounts
         #: Whether it had users, and has none now: an accident, as it looks.
         self._emptied = False
         self._problems: tuple[Problem, ...] = ()
@@ -99,10 +113,14 @@ class WatchedFile:
         """
         if self._waiting is None and self._unchanged():
             if self._emptied:
-                raise _not_now()
+                raise not_now()
             return function(self.accounts, *args, **kwargs)
         waiting: Deferred[Any] = self._reading().addCallback(function, *args, **kwargs)
         return cast("Deferred[_T]", waiting)
+
+    def sure_of(self, user: str) -> bool:
+        """Whether what is said of the user now can be relied on."""
+        return not self.in_doubt or self.certain.by_name.get(user) == self.accounts.by_name.get(user)
 
     def _unchanged(self) -> bool:
         try:
@@ -124,19 +142,29 @@ class WatchedFile:
     def _read(self) -> _Reading:
         with open(self.path, "rb") as file:
             before = os.fstat(file.fileno())
-            accounts = parse(file.read())
+            text = file.read()
             after = os.fstat(file.fileno())
-        settled = abs(self._wall() - after.st_mtime) > _UNSETTLED and _signature(before) == _signature(after)
+        accounts = parse(text)
+        now = self._wall()
+        settled = abs(now - after.st_mtime) > UNSETTLED and _signature(before) == _signature(after)
         if after.st_mode & stat.S_IROTH:
             exposed = Problem(0, "everybody on this machine can read it: chmod 600")
             accounts = replace(accounts, problems=(exposed, *accounts.problems))
         # Made in this thread: it takes a while if there are a hundred thousand.
         accounts.names  # noqa: B018
-        return _signature(after) if settled else None, accounts
+        whole_lines = text.endswith((b"\n", b"\r"))
+        written = being_written(after, now)
+        return _Reading(_signature(after) if settled else None, accounts, written, whole_lines)
 
     def _take(self, reading: _Reading) -> Accounts:
         before = self.accounts
-        self._signature, accounts = reading
+        self._signature, accounts = reading.signature, reading.accounts
+        known = self.certain.by_name.keys()
+        self.in_doubt = (
+            bool(known)
+            and reading.being_written
+            and not (reading.whole_lines and known <= accounts.by_name.keys())
+        )
         self._tell_problems(accounts.problems)
         emptied_before, self._emptied = self._emptied, bool(before.by_name) and not accounts.by_name
         if self._emptied:
@@ -150,6 +178,8 @@ class WatchedFile:
         elif accounts != before:
             self.accounts = accounts
             self._changed()
+        if not self.in_doubt:
+            self.certain = self.accounts
         return self.accounts
 
     def _tell_problems(self, problems: tuple[Problem, ...]) -> None:
@@ -168,7 +198,7 @@ class WatchedFile:
         waiting, self._waiting = self._waiting or [], None
         for turn in waiting:
             if self._emptied:
-                turn.errback(_not_now())
+                turn.errback(not_now())
             else:
                 turn.callback(accounts)
 
@@ -179,10 +209,11 @@ class WatchedFile:
         if why.check(OSError) is None:
             self._log.failure("accounts file {path}: a bug", why, path=str(self.path))
         for turn in waiting:
-            turn.errback(_not_now(detail))
+            turn.errback(not_now(detail))
 
 
-def _not_now(detail: str = "") -> StoreTrouble:
+def not_now(detail: str = "") -> StoreTrouble:
+    """What is said when nobody can tell who is right."""
     # A client that is told that its password is wrong forgets it.
     return StoreTrouble("logins are not possible at the moment", detail=detail)
 

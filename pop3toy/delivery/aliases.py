@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 
 from ..clock import steady
 from ..errors import StoreTrouble
+from ..file_changes import UNSETTLED, being_written
 from ..interfaces import MaybeDeferred
 from ..threads import RunInThread
 from . import limits
@@ -182,12 +183,15 @@ class AliasFile:
             return before, self._aliases
         with open(self._path, encoding="utf-8") as file:
             status = os.fstat(file.fileno())
+            if self._aliases is not None and being_written(status, self._wall()):
+                # It may be half there: an alias that is missing would bounce mail.
+                return None, self._aliases
             try:
                 aliases = parse_aliases(file.read(), self._ours)
             except UnicodeDecodeError:
                 raise BadAliases("it is not UTF-8") from None
         # It may change again within the same tick of the file system's clock.
-        settled = abs(self._wall() - status.st_mtime) > limits.UNSETTLED
+        settled = abs(self._wall() - status.st_mtime) > UNSETTLED
         return _signature(status) if settled else None, aliases
 
 

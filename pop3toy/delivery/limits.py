@@ -64,9 +64,5 @@ LINGER: Final = 30.0
 #: does not wait so long, and a flood of mail does not become a flood of looks.
 ALIAS_LOOK: Final = 1.0
 
-#: Seconds behind a change of a file within which another may leave the same time
-#: on it; FAT and some network file systems count in twos.
-UNSETTLED: Final = 2.0
-
 #: Names that an alias may lead through before it counts as a circle.
 ALIAS_DEPTH: Final = 10

@@ -81,6 +81,12 @@ class AuthOptions(usage.Options, strcred.AuthOptionMixin):
     optFlags = [
         ["allow-cleartext", None, "Take passwords without TLS from a network, where others can listen, too."],
         [
+            "channel-binding",
+            None,
+            "Offer SCRAM's -PLUS mechanisms over TLS too. neomutt and other clients of GNU SASL choose them"
+            " and then cannot log in.",
+        ],
+        [
             "renew-hashes",
             None,
             "Replace an outdated password hash in the accounts file when its user logs in.",
@@ -151,6 +157,9 @@ class AuthOptions(usage.Options, strcred.AuthOptionMixin):
             if not self["mechanisms"] or not self["mechanisms"] <= known:
                 # With a slip in it nobody could log in, and nobody would know why.
                 raise usage.UsageError(f"--mechanisms: there are {', '.join(sorted(known))}")
+            bound = sorted(name for name in self["mechanisms"] if name.endswith("-PLUS"))
+            if bound and not self["channel-binding"]:
+                raise usage.UsageError(f"--mechanisms: {bound[0]} needs --channel-binding")
             self._can_work(self["mechanisms"])
         for what in ("audience", "scope", "claim"):
             if self[f"introspection-{what}"] is not None and self["introspection"] is None:

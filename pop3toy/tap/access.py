@@ -108,6 +108,7 @@ class Access:
             masters=options["master"],
             mechanisms=options["mechanisms"],
             certificates=options["client-ca"] is not None,
+            channel_binding=bool(options["channel-binding"]),
             tokens=self._tokens,
             domains=options.mail_domains,
         )
