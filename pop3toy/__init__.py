@@ -19,9 +19,9 @@ from __future__ import annotations
 from ._version import __version__
 from .auth.authenticator import PortalAuthenticator
 from .auth.realm import MailboxRealm
-from .factory import POP3Factory
 from .interfaces import Entry, IDelivery, IMailbox, IMailStore, IMeter, ITranscript, MessageBody
-from .protocol import POP3Protocol
+from .pop3.factory import POP3Factory
+from .pop3.protocol import POP3Protocol
 
 __all__ = [
     "Entry",

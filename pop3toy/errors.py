@@ -1,7 +1,7 @@
 """Refusals: the errors that know their own answer on the wire.
 
 A store, a checker or a command handler raises one of these; exactly one place
-(:meth:`pop3toy.session.Session.refused`) turns it into ``-ERR [CODE] text``.
+(:meth:`pop3toy.pop3.session.Session.refused`) turns it into ``-ERR [CODE] text``.
 Whatever else is raised is a bug: it is logged in full and answered with
 ``[SYS/TEMP]`` and no detail, so no exception's text reaches a client by
 accident.

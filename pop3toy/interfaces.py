@@ -442,7 +442,7 @@ class ITranscript(Interface):
     def received(number: int, line: bytes, command: object) -> None:
         """The client sent a line (without its line end).
 
-        :param command: what :func:`pop3toy.commands.parse` made of it; secrets
+        :param command: what :func:`pop3toy.pop3.commands.parse` made of it; secrets
             are masked because of what it is, never by a pattern.
         """
 

@@ -19,7 +19,7 @@ from . import limits
 from .direct import pause_until_sent, takes_octets, writer_of
 from .errors import Refusal
 from .interfaces import ITranscript, MaybeDeferred, SessionRecord, is_deferred
-from .wire import Stream
+from .pop3.replies import Stream
 
 __all__ = ["Outflow"]
 

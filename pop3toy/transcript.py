@@ -24,8 +24,8 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from . import limits
-from .commands import Command, Malformed, Public, Response, mechanism_alone, name_alone
 from .interfaces import ITranscript
+from .pop3.commands import Command, Malformed, Public, Response, mechanism_alone, name_alone
 from .printable import encodable, printable
 
 __all__ = ["MemoryTranscript", "WriterTranscript", "shown"]
@@ -55,7 +55,7 @@ def shown(line: bytes, parsed: object, *, masked: bool) -> str:
     """How a client's line is shown.
 
     :param line: the line without its line end.
-    :param parsed: what :func:`pop3toy.commands.parse` made of it.
+    :param parsed: what :func:`pop3toy.pop3.commands.parse` made of it.
     :param masked: whether secrets are hidden.
     """
     if not masked:

@@ -34,7 +34,7 @@ from pop3toy.interfaces import (
     SessionRecord,
 )
 from pop3toy.meters import SilentMeter
-from pop3toy.wire import octets
+from pop3toy.pop3.replies import octets
 
 T = TypeVar("T")
 

@@ -348,9 +348,9 @@ class WordTests(SynchronousTestCase):
 
     def test_the_reader_of_imports_reads(self) -> None:
         """This file's own eyes: known imports are seen, relative, within functions and for types."""
-        self.assertIn(Import("pop3toy.commands", "", True, False), imports("session"))
-        self.assertIn(Import("pop3toy.session", "Session", True, True), imports("transaction"))
-        self.assertIn(Import("pop3toy.maildrop", "Listing", True, False), imports("stores.memory"))
+        self.assertIn(Import("pop3toy.pop3.commands", "", True, False), imports("session"))
+        self.assertIn(Import("pop3toy.pop3.session", "Session", True, True), imports("transaction"))
+        self.assertIn(Import("pop3toy.pop3.maildrop", "Listing", True, False), imports("stores.memory"))
         self.assertTrue([one for one in imports("cli.deliver") if one.name == "reactor" and not one.at_once])
         self.assertIn(Import("pop3toy.auth.realm", "MailboxRealm", True, False), imports(""))
         self.assertGreater(len(modules()), 40)

@@ -22,12 +22,12 @@ from zope.interface.verify import verifyObject
 
 from pop3toy.errors import NoSuchMailbox, OverQuota, StoreFull, StoreTrouble
 from pop3toy.interfaces import Entry, ISharedDelivery
+from pop3toy.pop3.replies import octets
 from pop3toy.stores.directory_syncs import Directory, DirectorySyncs, fsync_names
 from pop3toy.stores.maildir import MaildirStore
 from pop3toy.stores.maildir_delivery import SWEEP, MaildirDelivery
 from pop3toy.stores.maildir_paths import MaildirPaths
 from pop3toy.stores.maildir_spool import SPILL
-from pop3toy.wire import octets
 
 from .exchanging import exchanging
 from .store_world import outcome, watched_descriptors

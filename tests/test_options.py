@@ -17,8 +17,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 import pop3toy
-from pop3toy.factory import POP3Factory
 from pop3toy.options import Options
+from pop3toy.pop3.factory import POP3Factory
 from pop3toy.tap import makeService
 
 LOOPBACK = IPv4Address("TCP", "127.0.0.1", 50110)

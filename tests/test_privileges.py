@@ -47,7 +47,7 @@ class DroppedTests(SynchronousTestCase):
         self.addCleanup(shutil.rmtree, self.folder)
         self.folder.chmod(0o755)
         # Modules that are loaded when they are needed must be in reach as well.
-        command = [sys.executable, "-c", "import pop3toy.protocol, argon2"]
+        command = [sys.executable, "-c", "import pop3toy.pop3.protocol, argon2"]
         run_as = [
             "setpriv",
             f"--reuid={self.nobody.pw_uid}",

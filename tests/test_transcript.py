@@ -15,9 +15,10 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from pop3toy import commands, limits
-from pop3toy.commands import Response
+from pop3toy import limits
 from pop3toy.interfaces import Challenge, ITranscript
+from pop3toy.pop3 import commands
+from pop3toy.pop3.commands import Response
 from pop3toy.transcript import MemoryTranscript, WriterTranscript, shown
 
 from .pop3_world import FakeAuthenticator, ScriptedMailbox, connect

@@ -13,8 +13,8 @@ from zope.interface import implementer
 from pop3toy import Entry, IMailbox, IMailStore, MailboxRealm, POP3Factory, PortalAuthenticator
 from pop3toy.auth.memory import MemoryAccounts
 from pop3toy.errors import InUse, MessageGone
+from pop3toy.pop3.replies import octets
 from pop3toy.stores.memory import BytesBody
-from pop3toy.wire import octets
 
 
 @implementer(IMailStore)

@@ -33,10 +33,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ..channel import channel_of, peer_name, speaks_tls
-from ..commands import Malformed
 from ..direct import abort, forget_tls, takes_octets
 from ..errors import Refusal
 from ..interfaces import Gatekeeper, ITranscript, Visit
+from ..pop3.commands import Malformed
 from . import limits
 from .framing import CommandLines
 from .replies import Replies

@@ -16,8 +16,8 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
 from ..clock import steady
-from ..commands import Malformed, Public, mechanism_alone, name_alone
 from ..interfaces import Gatekeeper, IDelivery, ITranscript
+from ..pop3.commands import Malformed, Public, mechanism_alone, name_alone
 from . import limits
 from .connection import Connection
 from .envelope import path_alone

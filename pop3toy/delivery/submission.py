@@ -18,7 +18,6 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from ..channel import channel_of
-from ..commands import Response
 from ..errors import AuthenticationFailed, BadCommand, MessageGone, NoSuchMailbox, Refusal
 from ..interfaces import (
     Authenticator,
@@ -31,7 +30,8 @@ from ..interfaces import (
     MessageBody,
     SessionRecord,
 )
-from ..wire import decode_base64
+from ..pop3.commands import Response
+from ..pop3.replies import decode_base64
 from . import limits
 from .connection import Connection
 from .dialogue import Settings

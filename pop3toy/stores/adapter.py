@@ -24,7 +24,7 @@ from zope.interface import implementer
 from .. import limits
 from ..errors import MessageGone, StoreTrouble
 from ..interfaces import Entry, IMailbox, MaybeDeferred, MessageBody
-from ..wire import Encoder, uid_is_valid
+from ..pop3.replies import Encoder, uid_is_valid
 
 __all__ = ["TwistedMailbox", "adapted"]
 

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator
 
 from ..errors import StoreTrouble
-from ..wire import Encoder
+from ..pop3.replies import Encoder
 from .filebody import OPEN_FLAGS
 from .maildir_count import MAX_LISTED_SIZE
 from .maildir_folders import open_or_refuse

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 
 from .. import limits
 from ..errors import StoreTrouble
-from ..wire import Encoder
+from ..pop3.replies import Encoder
 from .filebody import OPEN_FLAGS
 from .maildir_folders import open_or_refuse
 from .maildir_sizes import Counted

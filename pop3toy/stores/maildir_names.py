@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 from .. import limits
-from ..wire import uid_is_valid
+from ..pop3.replies import uid_is_valid
 
 __all__ = ["BaseNames", "base_name"]
 

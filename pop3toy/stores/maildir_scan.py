@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from twisted.logger import Logger
 
-from ..maildrop import Listing
+from ..pop3.maildrop import Listing
 from .maildir_count import MAX_LISTED_SIZE, Counter
 from .maildir_folders import PATIENCE, Files, Stamp, list_by_name, list_files
 from .maildir_names import BaseNames

@@ -21,11 +21,11 @@ from twisted.logger import Logger
 
 from ..channel import is_loopback
 from ..clock import use_monotonic_time
-from ..factory import POP3Factory
 from ..interfaces import IDelivery, IMailStore
 from ..log_lines import set_observer
 from ..meters import LogMeter, SilentMeter
 from ..options import Options
+from ..pop3.factory import POP3Factory
 from ..process import ProcessTuning, StopSignals
 from ..reactor_turns import turns_of
 from ..service import OrderedService, ReloadService, TranscriptService

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, cast
 
 from twisted.python.failure import Failure
 
+from ..errors import Refusal, StoreTrouble
+from ..interfaces import IMailbox, MaybeDeferred, MessageBody, is_deferred
 from . import capabilities
 from .commands import Command
-from .errors import Refusal, StoreTrouble
-from .interfaces import IMailbox, MaybeDeferred, MessageBody, is_deferred
-from .wire import Lines, Message, Reply, Status, scan_listing, unique_id_listing
+from .replies import Lines, Message, Reply, Status, scan_listing, unique_id_listing
 
 if TYPE_CHECKING:
     from .session import Session

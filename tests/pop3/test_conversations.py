@@ -40,7 +40,7 @@ from pop3toy.auth.memory import MemoryAccounts
 from pop3toy.interfaces import Channel, IMailbox
 from pop3toy.stores.memory import MemoryStore
 
-from .pop3_world import FakeSocket, LateStore
+from ..pop3_world import FakeSocket, LateStore
 
 SCRIPTS = sorted((Path(__file__).parent / "conversations").glob("*.txt"))
 #: What ``...`` stands for: text, but no response code.

@@ -23,14 +23,14 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from . import limits
-from .channel import channel_of, peer_name, prepare
-from .direct import abort, close, forget_tls, takes_octets, unsent
-from .errors import Refusal, StoreTrouble
-from .interfaces import Channel, SessionRecord, Visit, is_deferred
-from .outflow import Outflow
+from .. import limits
+from ..channel import channel_of, peer_name, prepare
+from ..direct import abort, close, forget_tls, takes_octets, unsent
+from ..errors import Refusal, StoreTrouble
+from ..interfaces import Channel, SessionRecord, Visit, is_deferred
+from ..outflow import Outflow
+from .replies import After, Reply, Status, encode
 from .session import Session, State
-from .wire import After, Reply, Status, encode
 
 if TYPE_CHECKING:
     from .factory import POP3Factory

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy import commands, limits
+from pop3toy import limits
 from pop3toy.errors import (
     AuthenticationFailed,
     BadCommand,
@@ -21,10 +21,11 @@ from pop3toy.errors import (
     StoreTrouble,
 )
 from pop3toy.interfaces import Challenge, Channel, SessionRecord, TLSFacts
-from pop3toy.session import TABLES, Session, State
-from pop3toy.wire import After, Lines, Message, Status, encode
+from pop3toy.pop3 import commands
+from pop3toy.pop3.replies import After, Lines, Message, Status, encode
+from pop3toy.pop3.session import TABLES, Session, State
 
-from .pop3_world import CountingMeter, FakeAuthenticator, ScriptedMailbox
+from ..pop3_world import CountingMeter, FakeAuthenticator, ScriptedMailbox
 
 LOOPBACK = Channel("127.0.0.1", local=True)
 DIGEST = b"0" * 32

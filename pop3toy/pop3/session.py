@@ -16,10 +16,9 @@ from typing import TypeAlias
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from . import authorization, commands, limits, transaction
-from .commands import Command, Parsed, Response
-from .errors import AuthenticationFailed, BadCommand, Refusal, StoreTrouble
-from .interfaces import (
+from .. import limits
+from ..errors import AuthenticationFailed, BadCommand, Refusal, StoreTrouble
+from ..interfaces import (
     Authenticator,
     Channel,
     Exchange,
@@ -29,8 +28,10 @@ from .interfaces import (
     SessionRecord,
     is_deferred,
 )
+from . import authorization, commands, transaction
+from .commands import Command, Parsed, Response
 from .maildrop import Maildrop
-from .wire import After, Reply, Status
+from .replies import After, Reply, Status
 
 __all__ = ["Session", "State"]
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy import limits
-from pop3toy.commands import KEYWORDS, TOO_LONG, Command, Malformed, _parsed_before, parse
+from pop3toy.pop3.commands import KEYWORDS, TOO_LONG, Command, Malformed, _parsed_before, parse
 
 DIGEST = b"c4c9334bac560ecc979e58001b3e22fb"
 

@@ -7,13 +7,14 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy import __version__, commands
+from pop3toy import __version__
 from pop3toy.auth.mechanisms import MECHANISMS
 from pop3toy.interfaces import Channel, SessionRecord, TLSFacts
-from pop3toy.session import Session
-from pop3toy.wire import Lines
+from pop3toy.pop3 import commands
+from pop3toy.pop3.replies import Lines
+from pop3toy.pop3.session import Session
 
-from .pop3_world import FakeAuthenticator, ScriptedMailbox, connect
+from ..pop3_world import FakeAuthenticator, ScriptedMailbox, connect
 
 TLS = Channel("192.0.2.1", False, TLSFacts("TLSv1.3", "x"))
 

@@ -18,9 +18,9 @@ from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple, Protocol, TypeAlias, cast
 
-from . import limits
-from .errors import StoreTrouble
-from .interfaces import Challenge, MaybeDeferred, MessageBody, is_deferred
+from .. import limits
+from ..errors import StoreTrouble
+from ..interfaces import Challenge, MaybeDeferred, MessageBody, is_deferred
 
 __all__ = [
     "After",

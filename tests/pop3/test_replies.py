@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy import limits
 from pop3toy.interfaces import Challenge, Entry
-from pop3toy.wire import (
+from pop3toy.pop3.replies import (
     After,
     Encoder,
     Lines,
@@ -27,7 +27,7 @@ from pop3toy.wire import (
     unique_id_listing,
 )
 
-from .pop3_world import ScriptedBody
+from ..pop3_world import ScriptedBody
 
 #: Messages in which everything that matters happens often.
 messages = st.lists(

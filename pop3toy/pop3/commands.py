@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
-from . import limits
+from .. import limits
 
 __all__ = [
     "KEYWORDS",

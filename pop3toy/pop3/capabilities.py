@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ._version import __version__
-from .wire import Lines, Reply
+from .._version import __version__
+from .replies import Lines, Reply
 
 if TYPE_CHECKING:
     from .commands import Command

@@ -13,10 +13,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import ServerFactory
 
-from . import limits
-from .clock import steady
-from .interfaces import Authenticator, Gatekeeper, IMeter, ITranscript, Turns
-from .meters import SilentMeter
+from .. import limits
+from ..clock import steady
+from ..interfaces import Authenticator, Gatekeeper, IMeter, ITranscript, Turns
+from ..meters import SilentMeter
 from .protocol import POP3Protocol
 
 __all__ = ["POP3Factory"]

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import overload
 
-from .errors import NoSuchMessage
-from .interfaces import Entry
+from ..errors import NoSuchMessage
+from ..interfaces import Entry
 
 __all__ = ["Listing", "Maildrop"]
 

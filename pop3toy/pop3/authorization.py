@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, cast
 
 from twisted.python.failure import Failure
 
+from ..errors import BadCommand, Refusal
+from ..interfaces import Challenge, Login, MaybeDeferred, is_deferred
 from . import capabilities
 from .commands import Command, Response
-from .errors import BadCommand, Refusal
-from .interfaces import Challenge, Login, MaybeDeferred, is_deferred
-from .wire import After, Lines, Reply, Status, decode_base64
+from .replies import After, Lines, Reply, Status, decode_base64
 
 if TYPE_CHECKING:
     from .session import Session
