@@ -46,7 +46,7 @@ class Threads:
         self.jobs: list[tuple[Deferred[Any], Callable[..., Any], tuple[Any, ...]]] = []
 
     def __call__(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
-        """See :class:`pop3toy.threads.RunInThread`."""
+        """See :class:`pop3toy.net.threads.RunInThread`."""
         result: Deferred[Any] = Deferred()
         self.jobs.append((result, function, args))
         return result

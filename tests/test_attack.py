@@ -292,9 +292,9 @@ class SlowTests(SynchronousTestCase):
         """Who begins TLS and does not go on is cut after a minute, however little of it was said."""
         from twisted.protocols.tls import TLSMemoryBIOFactory
 
-        from pop3toy.certificate_files import CertificateFiles
-        from pop3toy.certificates import ServerTLS
-        from pop3toy.self_signed import self_signed
+        from pop3toy.net.tls.certificate_files import CertificateFiles
+        from pop3toy.net.tls.contexts import ServerTLS
+        from pop3toy.net.tls.self_signed import self_signed
 
         files: CertificateFiles = self_signed(self.mktemp())
         house = House()
@@ -344,8 +344,8 @@ class HandshakeTests(TestCase):
     def setUp(self) -> None:
         from twisted.internet import reactor
 
-        from pop3toy.certificates import ServerTLS
-        from pop3toy.self_signed import self_signed
+        from pop3toy.net.tls.contexts import ServerTLS
+        from pop3toy.net.tls.self_signed import self_signed
 
         files = self_signed(self.mktemp())
         self.house = House()

@@ -37,7 +37,7 @@ from pop3toy.auth.workers import Workers
 from pop3toy.errors import AuthenticationFailed, StoreTrouble
 from pop3toy.installation import install_hint
 from pop3toy.interfaces import Challenge, Channel, TLSFacts
-from pop3toy.threads import WorkerThreads
+from pop3toy.net.threads import WorkerThreads
 
 from .auth_world import LOOPBACK, NETWORK, FakeStore, FakeThreads, session
 

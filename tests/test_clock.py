@@ -24,7 +24,7 @@ from pop3toy.delivery import limits as delivery_limits
 from pop3toy.delivery.aliases import AliasFile
 from pop3toy.delivery.factory import smtp_factory
 from pop3toy.errors import LoginDelay
-from pop3toy.proxied import PATIENCE, ProxiedEndpoint
+from pop3toy.net.proxied import PATIENCE, ProxiedEndpoint
 from pop3toy.service import ReloadService
 
 from .pop3_world import FakeAuthenticator, FakeSocket, ScriptedMailbox

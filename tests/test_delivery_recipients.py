@@ -18,7 +18,7 @@ from pop3toy.delivery.aliases import AliasFile, BadAliases, parse_aliases
 from pop3toy.delivery.envelope import Address, parse_address
 from pop3toy.delivery.recipients import NotOurs, Recipients
 from pop3toy.errors import NoSuchMailbox
-from pop3toy.threads import run_now
+from pop3toy.net.threads import run_now
 from tests.smtp_world import NOW, find_in
 
 

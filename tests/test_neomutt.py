@@ -10,8 +10,8 @@ from twisted.trial.unittest import SkipTest
 
 from .corpus import awkward_messages
 from .mailclients import MailClient
+from .net.test_tls import ServedCase
 from .realserver import wait_until
-from .test_tls import ServedCase
 
 
 class NeoMutt(MailClient):

@@ -13,7 +13,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.auth.admin import add_user
-from pop3toy.self_signed import self_signed
+from pop3toy.net.tls.self_signed import self_signed
 from tests.mailserver import LOOPBACK, port_for
 from tests.realserver import RealServer, maildir_options, wait_until
 from tests.test_smtp_real import without_trace

@@ -30,6 +30,7 @@ from pop3toy.auth.realm import MailboxRealm
 from pop3toy.errors import InUse, MessageGone, NoSuchMailbox, Refusal, StoreTrouble
 from pop3toy.interfaces import Channel, Entry, SessionRecord
 from pop3toy.meters import SilentMeter
+from pop3toy.net.threads import run_now
 from pop3toy.pop3.replies import octets
 from pop3toy.pop3.session import Session
 from pop3toy.stores.maildir import SEARCHES, TICK, MaildirStore
@@ -37,7 +38,6 @@ from pop3toy.stores.maildir_delivery import MaildirDelivery
 from pop3toy.stores.maildir_folders import look
 from pop3toy.stores.maildir_paths import MaildirPaths
 from pop3toy.stores.maildir_sizes import FILE_NAME
-from pop3toy.threads import run_now
 
 from .corpus import make_maildir, wire_form
 from .exchanging import exchanging

@@ -15,8 +15,8 @@ from twisted.internet.task import Clock
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
-from pop3toy.certificates import ServerTLS
-from pop3toy.proxied import _ProxiedFactory
+from pop3toy.net.proxied import _ProxiedFactory
+from pop3toy.net.tls.contexts import ServerTLS
 
 from .pop3_world import FakeSocket
 

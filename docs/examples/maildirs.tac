@@ -17,11 +17,11 @@ from pop3toy.auth.crowd import Crowd
 from pop3toy.auth.guard import Guard
 from pop3toy.auth.memory import MemoryAccounts
 from pop3toy.meters import LogMeter
-from pop3toy.reactor_turns import turns_of
+from pop3toy.net.fast.reply_batcher import turns_of
 from pop3toy.service import ListeningService, OrderedService
 from pop3toy.stores.maildir import MaildirStore
 from pop3toy.stores.maildir_paths import MaildirPaths
-from pop3toy.threads import WorkerThreads
+from pop3toy.net.threads import WorkerThreads
 
 
 def pop3_over_maildirs(reactor, checkers, pattern, port):

@@ -22,8 +22,8 @@ from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from ..file_changes import being_written
 from ..interfaces import Channel
+from ..net.watched_file import being_written
 from .credentials import account_name, octets
 from .memory import MemoryAccounts
 from .names import NameIndex

@@ -19,8 +19,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..errors import StoreTrouble
-from ..file_changes import UNSETTLED, being_written
 from ..interfaces import MaybeDeferred
+from ..net.watched_file import UNSETTLED, being_written
 from .passwd_file import Accounts, Problem, parse
 from .schemes import MissingLibrary
 from .workers import Workers

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred
 
 from ..errors import StoreTrouble
-from ..threads import RunInThread
+from ..net.threads import RunInThread
 
 __all__ = ["Workers"]
 

@@ -13,9 +13,9 @@ from twisted.python.failure import Failure
 
 from ..clock import steady
 from ..errors import StoreTrouble
-from ..file_changes import UNSETTLED, being_written
 from ..interfaces import MaybeDeferred
-from ..threads import RunInThread
+from ..net.threads import RunInThread
+from ..net.watched_file import UNSETTLED, being_written
 from . import limits
 from .envelope import Address, folded, parse_address
 

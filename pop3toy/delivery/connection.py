@@ -32,10 +32,10 @@ from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ..channel import channel_of, peer_name, speaks_tls
-from ..direct import abort, forget_tls, takes_octets
 from ..errors import Refusal
 from ..interfaces import Gatekeeper, ITranscript, Visit
+from ..net.fast.immediate_write import abort, forget_tls, takes_octets
+from ..net.transport import channel_of, peer_name, speaks_tls
 from ..pop3.commands import Malformed
 from . import limits
 from .framing import CommandLines

@@ -17,9 +17,9 @@ from typing import ClassVar
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from ..channel import channel_of
 from ..errors import NoSuchMailbox, StoreTrouble
 from ..interfaces import Incoming, MaybeDeferred
+from ..net.transport import channel_of
 from ..printable import printable
 from . import trace
 from .connection import Connection

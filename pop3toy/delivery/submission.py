@@ -17,7 +17,6 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from ..channel import channel_of
 from ..errors import AuthenticationFailed, BadCommand, MessageGone, NoSuchMailbox, Refusal
 from ..interfaces import (
     Authenticator,
@@ -30,6 +29,7 @@ from ..interfaces import (
     MessageBody,
     SessionRecord,
 )
+from ..net.transport import channel_of
 from ..pop3.commands import Response
 from ..pop3.replies import decode_base64
 from . import limits

@@ -35,7 +35,7 @@ class POP3Factory(ServerFactory):
     :param gatekeeper: counts connections and turns some away; ``None`` lets all in.
     :param tls_context: offers STLS with this context factory.
     :param numbers: session numbers, shared with others who write to one transcript.
-    :param turns: the :class:`pop3toy.reactor_turns.ReactorTurns` of the reactor, if it has turns.
+    :param turns: the :class:`pop3toy.net.fast.reply_batcher.ReactorTurns` of the reactor, if it has turns.
     """
 
     protocol = POP3Protocol  # type: ignore[assignment]

@@ -24,11 +24,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from .. import limits
-from ..channel import channel_of, peer_name, prepare
-from ..direct import abort, close, forget_tls, takes_octets, unsent
 from ..errors import Refusal, StoreTrouble
 from ..interfaces import Channel, SessionRecord, Visit, is_deferred
-from ..outflow import Outflow
+from ..net.fast.immediate_write import abort, close, forget_tls, takes_octets, unsent
+from ..net.transport import channel_of, peer_name, prepare
+from ..net.writer import Outflow
 from .replies import After, Reply, Status, encode
 from .session import Session, State
 

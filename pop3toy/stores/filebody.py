@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from .. import limits
 from ..errors import MessageGone, StoreTrouble
 from ..interfaces import MaybeDeferred
-from ..threads import RunInThread
+from ..net.threads import RunInThread
 
 __all__ = ["FileBody"]
 

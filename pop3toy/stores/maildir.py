@@ -27,7 +27,7 @@ from zope.interface import implementer
 
 from ..errors import InUse, MessageGone, Refusal, StoreTrouble
 from ..interfaces import ICancellableStore, IMailbox, MaybeDeferred, MessageBody
-from ..threads import RunInThread
+from ..net.threads import RunInThread
 from . import maildir_sizes
 from .directory_syncs import fsync_names
 from .filebody import OPEN_FLAGS, FileBody

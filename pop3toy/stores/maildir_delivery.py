@@ -30,8 +30,8 @@ from zope.interface import implementer
 from ..clock import steady
 from ..errors import StoreTrouble
 from ..interfaces import Incoming, ISharedDelivery, MaybeDeferred, SharedIncoming
+from ..net.threads import RunInThread
 from ..pop3.replies import uid_is_valid
-from ..threads import RunInThread
 from .directory_syncs import DirectorySyncs, fsync_names
 from .maildir_folders import open_or_refuse
 from .maildir_paths import MaildirPaths, explained

@@ -19,20 +19,20 @@ from twisted.application.service import IService
 from twisted.internet.address import UNIXAddress
 from twisted.logger import Logger
 
-from ..channel import is_loopback
 from ..clock import use_monotonic_time
 from ..interfaces import IDelivery, IMailStore
 from ..log_lines import set_observer
 from ..meters import LogMeter, SilentMeter
+from ..net.fast.reply_batcher import turns_of
+from ..net.threads import WorkerThreads
+from ..net.transport import is_loopback
 from ..options import Options
 from ..pop3.factory import POP3Factory
 from ..process import ProcessTuning, StopSignals
-from ..reactor_turns import turns_of
 from ..service import OrderedService, ReloadService, TranscriptService
 from ..stores import hello
 from ..stores.maildir import MaildirStore
 from ..stores.maildir_count import MAX_LISTED_SIZE
-from ..threads import WorkerThreads
 from ..transcript import WriterTranscript
 from .access import Access, server_tls
 from .mail_in import listen_for_mail, maildir_delivery

@@ -25,12 +25,12 @@ from ..auth.strcred import of_auth_option
 from ..auth.workers import Workers
 from ..installation import install_hint
 from ..interfaces import IMailStore
+from ..net.threads import WorkerThreads
 from ..options import Options
-from ..threads import WorkerThreads
 from .ports import refuse_to_start
 
 if TYPE_CHECKING:
-    from ..certificates import ServerTLS
+    from ..net.tls.contexts import ServerTLS
 
 __all__ = ["Access", "crowd_limits", "server_tls"]
 
@@ -186,9 +186,9 @@ def server_tls(options: Options) -> ServerTLS | None:
     if not options.wants_tls:
         return None
     try:
-        from ..certificate_files import BadCertificate, CertificateFiles, files_in_folder
-        from ..certificates import ServerTLS
-        from ..self_signed import self_signed
+        from ..net.tls.certificate_files import BadCertificate, CertificateFiles, files_in_folder
+        from ..net.tls.contexts import ServerTLS
+        from ..net.tls.self_signed import self_signed
     except ImportError:
         refuse_to_start(f"TLS needs more than is installed: {install_hint('tls')}")
     data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")

@@ -16,8 +16,8 @@ from ..auth.crowd import Crowd
 from ..auth.neighbours import Neighbours
 from ..auth.shared_counts import Crowds, SharedCounts
 from ..clock import use_monotonic_time
+from ..net.fast.reply_batcher import turns_of
 from ..options import Options
-from ..reactor_turns import turns_of
 from ..workers.sockets import Inheritance
 from ..workers.talk import COUNTS, REPORTS, SOCKETS, Brief, Report, Word
 from ..workers.worker import Lifeline, LogToSupervisor, Reports, read_line, read_octets
@@ -26,7 +26,7 @@ from .access import crowd_limits
 from .premises import Premises
 
 if TYPE_CHECKING:
-    from ..certificates import GivenTLS
+    from ..net.tls.contexts import GivenTLS
 
 __all__ = ["main"]
 
@@ -56,8 +56,8 @@ def _tls(material: str) -> tuple[GivenTLS | None, Callable[[str], object]]:
     """TLS with what the supervisor has read, and what is done with what it reads later."""
     if not material:
         return None, lambda later: None
-    from ..certificate_files import Material
-    from ..certificates import GivenTLS
+    from ..net.tls.certificate_files import Material
+    from ..net.tls.contexts import GivenTLS
 
     tls = GivenTLS(Material.load(material))
     return tls, lambda later: tls.use(Material.load(later))

@@ -13,17 +13,17 @@ from ..delivery.recipients import Recipients
 from ..delivery.submission import SenderRealm
 from ..interfaces import Gatekeeper, IDelivery, ITranscript
 from ..meters import LogMeter
+from ..net.threads import RunInThread
 from ..options import Options
 from ..stores.maildir_delivery import MaildirDelivery
 from ..stores.maildir_paths import MaildirPaths
-from ..threads import RunInThread
 from .access import Access
 from .ports import Ports
 from .premises import Premises
 from .recipients import look_for_postmaster
 
 if TYPE_CHECKING:
-    from ..certificates import GivenTLS
+    from ..net.tls.contexts import GivenTLS
 
 __all__ = ["listen_for_mail", "maildir_delivery"]
 
@@ -97,6 +97,6 @@ def listen_for_mail(
 
 def _speaking_smtp(tls: GivenTLS) -> object:
     # What TLS needs is there if there is TLS.
-    from ..certificates import ALPN_SMTP
+    from ..net.tls.contexts import ALPN_SMTP
 
     return tls.speaking(ALPN_SMTP)

@@ -15,10 +15,10 @@ from twisted.logger import Logger
 
 from ..installation import install_hint
 from ..interfaces import Gatekeeper
+from ..net.proxied import ProxiedEndpoint
+from ..net.unix_sockets import UnixListening, unnamed_socket
 from ..options import Options
-from ..proxied import ProxiedEndpoint
 from ..service import CannotStart, ListeningService
-from ..unix_sockets import UnixListening, unnamed_socket
 from ..workers.sockets import Inheritance, OpenedForOthers, stand_in
 
 __all__ = ["Ports", "give_up", "refuse_to_start"]

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..auth.counts import Counts, own_counts
 from ..auth.crowd import Crowd
+from ..net.fast.reply_batcher import ReactorTurns
 from ..options import Options
-from ..reactor_turns import ReactorTurns
 from ..service import Reloadable
 from .access import crowd_limits
 
 if TYPE_CHECKING:
-    from ..certificates import GivenTLS, ServerTLS
+    from ..net.tls.contexts import GivenTLS, ServerTLS
 
 __all__ = ["Premises", "alone"]
 

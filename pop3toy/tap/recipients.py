@@ -17,9 +17,9 @@ from ..delivery.envelope import parse_address
 from ..delivery.recipients import Recipients
 from ..errors import NoSuchMailbox, StoreTrouble
 from ..interfaces import MaybeDeferred
+from ..net.threads import RunInThread, WorkerThreads
 from ..options import Options
 from ..stores.maildir_paths import MaildirPaths
-from ..threads import RunInThread, WorkerThreads
 from .access import Access
 from .ports import refuse_to_start
 

@@ -35,7 +35,7 @@ from .ports import give_up
 from .premises import alone
 
 if TYPE_CHECKING:
-    from ..certificates import ServerTLS
+    from ..net.tls.contexts import ServerTLS
 
 __all__ = ["supervised"]
 

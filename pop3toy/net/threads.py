@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
 
-from .errors import StoreTrouble
+from ..errors import StoreTrouble
 
 __all__ = ["RunInThread", "WorkerThreads", "run_now"]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from OpenSSL import SSL
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from .realserver import DEADLINE, RealServer, maildir_options, wait_until
-from .tls_world import Authority, OpenSSLWire, log_port
+from ..realserver import DEADLINE, RealServer, maildir_options, wait_until
+from ..tls_world import Authority, OpenSSLWire, log_port
 
 #: Larger than what the kernel and the server's own buffers take without being read.
 MESSAGE = b"Subject: large\r\n\r\n" + (b"x" * 98 + b"\r\n") * 6000

@@ -13,8 +13,8 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import ISSLTransport
 from twisted.protocols.policies import ProtocolWrapper
 
-from . import limits
-from .interfaces import Channel, TLSFacts
+from .. import limits
+from ..interfaces import Channel, TLSFacts
 
 __all__ = ["channel_of", "is_loopback", "peer_name", "prepare", "speaks_tls"]
 

@@ -17,9 +17,9 @@ from urllib.parse import parse_qs
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from .corpus import awkward_messages, fill_maildir
-from .realserver import DEADLINE, RealServer, environment, wait_until
-from .tls_world import Authority, log_port
+from ..corpus import awkward_messages, fill_maildir
+from ..realserver import DEADLINE, RealServer, environment, wait_until
+from ..tls_world import Authority, log_port
 
 PASSWORD = "Tr0ub4dor-and-3"
 TOKEN = "ya29.a-token-that-nobody-may-see"

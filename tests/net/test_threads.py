@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.errors import StoreTrouble
-from pop3toy.threads import WorkerThreads, run_now
+from pop3toy.net.threads import WorkerThreads, run_now
 
 #: Seconds after which a thread that does not answer is a failed test.
 PATIENCE = 30.0

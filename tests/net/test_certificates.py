@@ -12,10 +12,10 @@ from OpenSSL import SSL
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy.certificate_files import BadCertificate, CertificateFiles, Material, files_in_folder
-from pop3toy.certificates import GivenTLS, ServerTLS
+from pop3toy.net.tls.certificate_files import BadCertificate, CertificateFiles, Material, files_in_folder
+from pop3toy.net.tls.contexts import GivenTLS, ServerTLS
 
-from .tls_world import Authority, Pair
+from ..tls_world import Authority, Pair
 
 HOUR = timedelta(hours=1)
 

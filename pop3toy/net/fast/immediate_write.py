@@ -24,7 +24,7 @@ from twisted.internet.main import CONNECTION_DONE
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 
-from .channel import speaks_tls
+from ..transport import speaks_tls
 
 __all__ = ["abort", "close", "forget_tls", "pause_until_sent", "takes_octets", "unsent", "writer_of"]
 

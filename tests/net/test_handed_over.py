@@ -18,15 +18,15 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy import POP3Factory, limits
-from pop3toy.certificates import ServerTLS
 from pop3toy.delivery.factory import smtp_factory
-from pop3toy.self_signed import self_signed
+from pop3toy.net.tls.contexts import ServerTLS
+from pop3toy.net.tls.self_signed import self_signed
 from pop3toy.stores.memory import MemoryStore
 from pop3toy.tap.recipients import recipients_of_all
 
-from .pop3_world import CountingMeter, FakeAuthenticator, FakeSocket, ScriptedMailbox
-from .smtp_world import Slow
-from .tls_memory import SecurableSocket, TLSClient, TwistedsOwn
+from ..pop3_world import CountingMeter, FakeAuthenticator, FakeSocket, ScriptedMailbox
+from ..smtp_world import Slow
+from ..tls_memory import SecurableSocket, TLSClient, TwistedsOwn
 
 COMMANDS = [b"USER ann\r\n", b"PASS pass\r\n", b"RETR 1\r\n", b"DELE 1\r\n", b"QUIT\r\n"]
 SMALL = b"A: b\r\n\r\n" + b"x" * 70 + b"\r\n"

@@ -21,15 +21,15 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3toy import POP3Factory
 from pop3toy.auth.crowd import Crowd, CrowdLimits
 from pop3toy.delivery.factory import lmtp_factory, smtp_factory, submission_factory
-from pop3toy.proxied import PATIENCE, ProxiedEndpoint, _ProxiedFactory
-from pop3toy.proxy_header import BadHeader, Header, parse_header
+from pop3toy.net.proxied import PATIENCE, ProxiedEndpoint, _ProxiedFactory
+from pop3toy.net.proxy_header import BadHeader, Header, parse_header
 from pop3toy.stores.memory import MemoryStore
 from pop3toy.tap.recipients import recipients_of_all
 
-from .corpus import awkward_messages, fill_maildir
-from .pop3_world import FakeAuthenticator, FakeSocket
-from .realserver import RealServer, maildir_options, wait_until
-from .tls_world import Authority, Wire, log_port, trusting
+from ..corpus import awkward_messages, fill_maildir
+from ..pop3_world import FakeAuthenticator, FakeSocket
+from ..realserver import RealServer, maildir_options, wait_until
+from ..tls_world import Authority, Wire, log_port, trusting
 
 #: RFC 5737 and RFC 3849: addresses for documentation, which nobody has.
 STRANGER, STRANGER_6 = "192.0.2.7", "2001:db8:1:2::7"

@@ -33,15 +33,15 @@ from zope.interface import implementer
 
 from pop3toy import POP3Factory, POP3Protocol, limits
 from pop3toy.auth.crowd import Crowd, CrowdLimits
-from pop3toy.certificate_files import CertificateFiles
-from pop3toy.certificates import ServerTLS
-from pop3toy.direct import close
 from pop3toy.errors import AuthenticationFailed
 from pop3toy.interfaces import Login, MaybeDeferred, SessionRecord
-from pop3toy.reactor_turns import CROWD, ReactorTurns, turns_of
+from pop3toy.net.fast.immediate_write import close
+from pop3toy.net.fast.reply_batcher import CROWD, ReactorTurns, turns_of
+from pop3toy.net.tls.certificate_files import CertificateFiles
+from pop3toy.net.tls.contexts import ServerTLS
 from pop3toy.tap import makeService
 
-from .pop3_world import (
+from ..pop3_world import (
     LOOPBACK,
     CountingMeter,
     FakeAuthenticator,
@@ -50,9 +50,9 @@ from .pop3_world import (
     WriteCounter,
     connect,
 )
-from .realserver import DEADLINE
-from .test_options import parsed
-from .tls_world import Authority, Wire, trusting
+from ..realserver import DEADLINE
+from ..test_options import parsed
+from ..tls_world import Authority, Wire, trusting
 
 GREETING = b"+OK pop3toy ready\r\n"
 LOGIN = b"USER ann\r\nPASS pass\r\n"

@@ -27,12 +27,12 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer, providedBy
 
-from .channel import peer_name
-from .clock import steady
-from .direct import abort
-from .errors import Refusal
-from .interfaces import Gatekeeper, Visit
+from ..clock import steady
+from ..errors import Refusal
+from ..interfaces import Gatekeeper, Visit
+from .fast.immediate_write import abort
 from .proxy_header import BadHeader, Header, parse_header
+from .transport import peer_name
 
 __all__ = ["PATIENCE", "ProxiedEndpoint"]
 

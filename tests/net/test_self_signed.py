@@ -10,10 +10,10 @@ from pathlib import Path
 from cryptography import x509
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy.certificates import ServerTLS
-from pop3toy.self_signed import VALID, self_signed
+from pop3toy.net.tls.contexts import ServerTLS
+from pop3toy.net.tls.self_signed import VALID, self_signed
 
-from .store_world import unprivileged
+from ..store_world import unprivileged
 
 
 class SelfSignedTests(SynchronousTestCase):

@@ -19,9 +19,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy import POP3Factory, limits
 from pop3toy.auth.crowd import Crowd, CrowdLimits
-from pop3toy.direct import close, pause_until_sent, takes_octets, unsent, writer_of
+from pop3toy.net.fast.immediate_write import close, pause_until_sent, takes_octets, unsent, writer_of
 
-from .pop3_world import CountingMeter, FakeAuthenticator, ScriptedMailbox
+from ..pop3_world import CountingMeter, FakeAuthenticator, ScriptedMailbox
 
 
 class _Reactor:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from OpenSSL import SSL
 
-from .realserver import DEADLINE
+from ..realserver import DEADLINE
+from ..tls_world import Authority, trusting
 from .test_tls import ServedCase
-from .tls_world import Authority, trusting
 
 
 def asked_for_a_certificate(case: ServedCase) -> bool:

@@ -17,10 +17,10 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy.unix_sockets import UnixListening
+from pop3toy.net.unix_sockets import UnixListening
 
-from .corpus import awkward_messages, fill_maildir
-from .realserver import DEADLINE, RealServer, ServerDied, environment, maildir_options, twistd, wait_until
+from ..corpus import awkward_messages, fill_maildir
+from ..realserver import DEADLINE, RealServer, ServerDied, environment, maildir_options, twistd, wait_until
 
 
 def talk(wire: socket.socket) -> bytes:

@@ -12,8 +12,8 @@ from twisted.internet.testing import StringTransport
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy.channel import _keep_alive, channel_of, is_loopback, peer_name, prepare
 from pop3toy.interfaces import Channel, TLSFacts
+from pop3toy.net.transport import _keep_alive, channel_of, is_loopback, peer_name, prepare
 
 
 def connected(peer: object) -> StringTransport:

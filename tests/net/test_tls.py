@@ -25,9 +25,9 @@ from OpenSSL import SSL
 from scramp import ScramClient
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from .corpus import awkward_messages, fill_maildir, stuffed
-from .realserver import DEADLINE, RealServer, maildir_options, wait_until
-from .tls_world import Authority, OpenSSLWire, Wire, log_port, trusting
+from ..corpus import awkward_messages, fill_maildir, stuffed
+from ..realserver import DEADLINE, RealServer, maildir_options, wait_until
+from ..tls_world import Authority, OpenSSLWire, Wire, log_port, trusting
 
 STLS = b"+OK begin TLS negotiation"
 

@@ -15,11 +15,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from . import limits
-from .direct import pause_until_sent, takes_octets, writer_of
-from .errors import Refusal
-from .interfaces import ITranscript, MaybeDeferred, SessionRecord, is_deferred
-from .pop3.replies import Stream
+from .. import limits
+from ..errors import Refusal
+from ..interfaces import ITranscript, MaybeDeferred, SessionRecord, is_deferred
+from ..pop3.replies import Stream
+from .fast.immediate_write import pause_until_sent, takes_octets, writer_of
 
 __all__ = ["Outflow"]
 
