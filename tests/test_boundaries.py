@@ -212,7 +212,7 @@ class EdgeTests(SynchronousTestCase):
         for name, tree in modules().items():
             named = {text for text in strings(tree) if text.startswith("pop3toy.stores.")}
             self.assertLessEqual(
-                named, {"pop3toy.stores.adapter"} if name == "auth.authenticator" else set(), name
+                named, {"pop3toy.auth.twisted_mailbox"} if name == "auth.authenticator" else set(), name
             )
 
     def test_reactor(self) -> None:

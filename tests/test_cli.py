@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from twisted.internet.defer import maybeDeferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy.auth.admin import list_users
+from pop3toy.auth.accounts.admin import list_users
 from pop3toy.cli import deliver
 from pop3toy.cli.mbox import with_line_feeds
 from pop3toy.delivery import limits

@@ -17,8 +17,8 @@ from zope.interface.verify import verifyObject
 
 import pop3toy
 from pop3toy import POP3Factory, limits
-from pop3toy.auth.guard import Guard, GuardLimits
-from pop3toy.auth.success_cache import SuccessCache
+from pop3toy.auth.accounts.success_cache import SuccessCache
+from pop3toy.auth.throttle.login_throttle import Guard, GuardLimits
 from pop3toy.clock import LOOK, STEP, SteadyClock, steady, use_monotonic_time
 from pop3toy.delivery import limits as delivery_limits
 from pop3toy.delivery.aliases import AliasFile

@@ -21,10 +21,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import pop3toy
 from pop3toy import POP3Factory
+from pop3toy.auth.accounts.memory import MemoryAccounts
 from pop3toy.auth.authenticator import PortalAuthenticator
-from pop3toy.auth.mechanisms import MECHANISMS
-from pop3toy.auth.memory import MemoryAccounts
 from pop3toy.auth.realm import MailboxRealm
+from pop3toy.auth.sasl.mechanisms import MECHANISMS
 from pop3toy.delivery.factory import lmtp_factory, smtp_factory, submission_factory
 from pop3toy.delivery.recipients import Recipients
 from pop3toy.delivery.submission import SenderRealm

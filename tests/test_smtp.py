@@ -14,7 +14,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides
 
-from pop3toy.auth.crowd import Crowd, CrowdLimits
+from pop3toy.auth.throttle.connection_limiter import Crowd, CrowdLimits
 from pop3toy.delivery import limits
 from pop3toy.delivery.envelope import parse_address
 from pop3toy.delivery.factory import smtp_factory

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy.auth.admin import add_user
+from pop3toy.auth.accounts.admin import add_user
 from pop3toy.net.tls.self_signed import self_signed
 from tests.mailserver import LOOPBACK, port_for
 from tests.realserver import RealServer, maildir_options, wait_until

@@ -15,8 +15,8 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides
 
-from pop3toy.auth.admin import add_user
-from pop3toy.auth.guard import Guard
+from pop3toy.auth.accounts.admin import add_user
+from pop3toy.auth.throttle.login_throttle import Guard
 from pop3toy.service import ReloadService
 from pop3toy.tap import access, makeService
 

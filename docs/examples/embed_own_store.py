@@ -11,7 +11,7 @@ from twisted.cred.portal import Portal
 from zope.interface import implementer
 
 from pop3toy import Entry, IMailbox, IMailStore, MailboxRealm, POP3Factory, PortalAuthenticator
-from pop3toy.auth.memory import MemoryAccounts
+from pop3toy.auth.accounts.memory import MemoryAccounts
 from pop3toy.errors import InUse, MessageGone
 from pop3toy.pop3.replies import octets
 from pop3toy.stores.memory import BytesBody

@@ -13,9 +13,9 @@ from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ServerEndpoint
 
 from pop3toy import MailboxRealm, POP3Factory, PortalAuthenticator
-from pop3toy.auth.crowd import Crowd
-from pop3toy.auth.guard import Guard
-from pop3toy.auth.memory import MemoryAccounts
+from pop3toy.auth.throttle.connection_limiter import Crowd
+from pop3toy.auth.throttle.login_throttle import Guard
+from pop3toy.auth.accounts.memory import MemoryAccounts
 from pop3toy.meters import LogMeter
 from pop3toy.net.fast.reply_batcher import turns_of
 from pop3toy.service import ListeningService, OrderedService

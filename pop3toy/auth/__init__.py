@@ -2,13 +2,13 @@
 
 twisted.cred is the seam: a Portal whose realm opens the mailbox
 (:mod:`~pop3toy.auth.realm`) and whose checkers know the users
-(:mod:`~pop3toy.auth.memory`, :mod:`~pop3toy.auth.accounts`, or anybody's
+(:mod:`~pop3toy.auth.accounts.memory`, :mod:`~pop3toy.auth.accounts.accounts_file`, or anybody's
 ``ICredentialsChecker``).  :mod:`~pop3toy.auth.authenticator` asks it on behalf
 of a session.
 """
 
+from .accounts.memory import MemoryAccounts
 from .authenticator import PortalAuthenticator
-from .memory import MemoryAccounts
 from .realm import MailboxRealm
 
 __all__ = ["MailboxRealm", "MemoryAccounts", "PortalAuthenticator"]

@@ -23,13 +23,13 @@ from ..errors import AuthenticationFailed, BadCommand
 from ..interfaces import Channel, Exchange, IMailbox, Login, MaybeDeferred, SessionRecord, is_deferred
 from .chain import AnyOf
 from .credentials import ApopDigest, ClearPassword, Named
-from .door import Door, ProvenIdentityChecker, Visitor
-from .guard import Attempt, Guard, unguarded
 from .later import at_hand, then
-from .mechanisms import MECHANISMS
+from .login import Door, ProvenIdentityChecker, Visitor
 from .names import LoginNames
-from .sasl import Circumstances, Dialogue, Proof
+from .sasl.exchange import Circumstances, Dialogue, Proof
+from .sasl.mechanisms import MECHANISMS
 from .strcred import repair_checkers
+from .throttle.login_throttle import Attempt, Guard, unguarded
 
 __all__ = ["PortalAuthenticator"]
 
@@ -57,7 +57,7 @@ class PortalAuthenticator:
     :param channel_binding: offer SCRAM's ``-PLUS`` mechanisms over TLS.  Clients
         of GNU SASL such as neomutt choose them, have no channel binding, and
         then cannot log in at all.
-    :param tokens: an :class:`~pop3toy.auth.oauth.ITokenChecker`.
+    :param tokens: an :class:`~pop3toy.auth.sasl.oauth.ITokenChecker`.
     :param domains: mail domains of the users: ``ann@example.org`` is the account
         ``ann`` then, if no account is called by the whole address.
     :param nonce: a fresh random word each time, for challenges.
@@ -234,7 +234,7 @@ def _login(
         return why
 
     # Only other programs' realms need it.
-    adapter = import_module("pop3toy.stores.adapter")
+    adapter = import_module("pop3toy.auth.twisted_mailbox")
     opening = maybeDeferred(adapter.adapted if ITwistedMailbox.providedBy(avatar) else IMailbox, avatar)
     opening.addCallback(lambda mailbox: Login(visitor.user, mailbox, logout, mechanism, visitor.ending))
     return opening.addErrback(failed)

@@ -18,11 +18,11 @@ from zope.interface import implementer
 
 from ..errors import StoreTrouble
 from ..interfaces import Channel, MaybeDeferred
+from .accounts.verifier import Verifier
+from .accounts.watched import not_now
 from .later import then
 from .sources import IAccountSource, decoy_verifier
 from .strcred import repaired
-from .verifier import Verifier
-from .watched import not_now
 
 __all__ = ["AnyOf"]
 

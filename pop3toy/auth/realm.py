@@ -17,7 +17,7 @@ from zope.interface.interface import InterfaceClass
 
 from ..errors import AuthenticationFailed
 from ..interfaces import ICancellableStore, IMailbox, IMailStore, SessionRecord, is_deferred
-from .readonly import SharedMailbox
+from .read_only import SharedMailbox
 
 __all__ = ["Admission", "MailboxRealm", "user_name"]
 

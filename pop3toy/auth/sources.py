@@ -11,7 +11,7 @@ import hmac
 from zope.interface import Interface
 
 from ..interfaces import Channel, MaybeDeferred
-from .verifier import ITERATIONS, Verifier
+from .accounts.verifier import ITERATIONS, Verifier
 
 __all__ = ["IAccountSource", "decoy_verifier"]
 

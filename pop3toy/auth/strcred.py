@@ -24,12 +24,12 @@ from zope.interface import implementer
 
 from ..interfaces import Channel
 from ..net.watched_file import being_written
+from .accounts.memory import MemoryAccounts
+from .accounts.verifier import Verifier
+from .accounts.watched import not_now
 from .credentials import account_name, octets
-from .memory import MemoryAccounts
 from .names import NameIndex
 from .sources import IAccountSource, decoy_verifier
-from .verifier import Verifier
-from .watched import not_now
 
 __all__ = ["PasswordFile", "of_auth_option", "repair_checkers", "repaired"]
 

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from ..auth.admin import list_users
+from ..auth.accounts.admin import list_users
 from ..delivery import limits
 from ..delivery.envelope import Address, parse_address
 from ..delivery.message_start import take_off, with_headers, without_return_path

@@ -18,8 +18,8 @@ from typing import BinaryIO, NamedTuple
 
 import click
 
-from ..auth.admin import list_users
-from ..auth.passwd_file import Account
+from ..auth.accounts.admin import list_users
+from ..auth.accounts.passwd_file import Account
 from ..delivery.quota import parse_quota
 from ..errors import NoSuchMailbox, Refusal, StoreTrouble
 from ..stores.filebody import OPEN_FLAGS

@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from ..auth.admin import list_users
+from ..auth.accounts.admin import list_users
 from ..errors import NoSuchMailbox
 from ..interfaces import Incoming
 from ..stores.maildir_paths import MaildirPaths

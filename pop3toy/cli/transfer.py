@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import click
 
-from ..auth.admin import list_users
+from ..auth.accounts.admin import list_users
 from ..delivery.message_start import take_off
 from ..errors import NoSuchMailbox
 from ..stores.maildir_delivery import MaildirDelivery

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 import click
 
-from ..auth import admin
-from ..auth.schemes import MADE
+from ..auth.accounts import admin
+from ..auth.accounts.schemes import MADE
 from ..delivery.quota import parse_quota
 from .options import Failed, accounts_option, complete_user
 

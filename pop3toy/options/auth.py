@@ -8,9 +8,9 @@ from twisted.cred import strcred
 from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
 from twisted.python import usage
 
-from ..auth.mechanisms import MECHANISMS
-from ..auth.memory import split_account
-from ..auth.origins import Networks
+from ..auth.accounts.memory import split_account
+from ..auth.sasl.mechanisms import MECHANISMS
+from ..auth.throttle.origins import Networks
 from .checks import existing_file, existing_path, whole_number
 
 __all__ = ["AuthOptions"]

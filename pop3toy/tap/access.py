@@ -10,19 +10,19 @@ from twisted.cred.checkers import AllowAnonymousAccess
 from twisted.cred.portal import IRealm, Portal
 from twisted.logger import Logger
 
-from ..auth.accounts import AccountsFile
+from ..auth.accounts.accounts_file import AccountsFile
+from ..auth.accounts.hashing_queue import Workers
+from ..auth.accounts.memory import MemoryAccounts
+from ..auth.accounts.schemes import MissingLibrary
 from ..auth.authenticator import PortalAuthenticator
 from ..auth.chain import AnyOf
-from ..auth.counts import Counts
-from ..auth.crowd import CrowdLimits
-from ..auth.guard import Guard, GuardLimits, without_penalties
-from ..auth.introspection import Introspection, treq_client
-from ..auth.memory import MemoryAccounts
-from ..auth.origins import Networks
 from ..auth.realm import MailboxRealm
-from ..auth.schemes import MissingLibrary
+from ..auth.sasl.introspection import Introspection, treq_client
 from ..auth.strcred import of_auth_option
-from ..auth.workers import Workers
+from ..auth.throttle.connection_limiter import CrowdLimits
+from ..auth.throttle.counts import Counts
+from ..auth.throttle.login_throttle import Guard, GuardLimits, without_penalties
+from ..auth.throttle.origins import Networks
 from ..installation import install_hint
 from ..interfaces import IMailStore
 from ..net.threads import WorkerThreads

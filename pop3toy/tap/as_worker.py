@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger, globalLogBeginner
 
-from ..auth.counts import Heads
-from ..auth.crowd import Crowd
-from ..auth.neighbours import Neighbours
-from ..auth.shared_counts import Crowds, SharedCounts
+from ..auth.throttle.connection_limiter import Crowd
+from ..auth.throttle.counts import Heads
+from ..auth.throttle.peer_workers import Neighbours
+from ..auth.throttle.shared_counts import Crowds, SharedCounts
 from ..clock import use_monotonic_time
 from ..net.fast.reply_batcher import turns_of
 from ..options import Options

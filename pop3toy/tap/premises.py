@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..auth.counts import Counts, own_counts
-from ..auth.crowd import Crowd
+from ..auth.throttle.connection_limiter import Crowd
+from ..auth.throttle.counts import Counts, own_counts
 from ..net.fast.reply_batcher import ReactorTurns
 from ..options import Options
 from ..service import Reloadable

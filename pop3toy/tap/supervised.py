@@ -20,7 +20,7 @@ from twisted.application.service import IService, Service
 from twisted.logger import Logger, globalLogPublisher
 
 from .. import limits
-from ..auth.shared_counts import SharedCounts
+from ..auth.throttle.shared_counts import SharedCounts
 from ..log_lines import set_observer
 from ..options import Options
 from ..process import StopSignals

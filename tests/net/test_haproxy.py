@@ -19,7 +19,7 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy import POP3Factory
-from pop3toy.auth.crowd import Crowd, CrowdLimits
+from pop3toy.auth.throttle.connection_limiter import Crowd, CrowdLimits
 from pop3toy.delivery.factory import lmtp_factory, smtp_factory, submission_factory
 from pop3toy.net.proxied import PATIENCE, ProxiedEndpoint, _ProxiedFactory
 from pop3toy.net.proxy_header import BadHeader, Header, parse_header

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy import POP3Factory, limits
-from pop3toy.auth.crowd import Crowd, CrowdLimits
+from pop3toy.auth.throttle.connection_limiter import Crowd, CrowdLimits
 from pop3toy.net.fast.immediate_write import close, pause_until_sent, takes_octets, unsent, writer_of
 
 from ..pop3_world import CountingMeter, FakeAuthenticator, ScriptedMailbox

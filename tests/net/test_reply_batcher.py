@@ -32,7 +32,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
 from pop3toy import POP3Factory, POP3Protocol, limits
-from pop3toy.auth.crowd import Crowd, CrowdLimits
+from pop3toy.auth.throttle.connection_limiter import Crowd, CrowdLimits
 from pop3toy.errors import AuthenticationFailed
 from pop3toy.interfaces import Login, MaybeDeferred, SessionRecord
 from pop3toy.net.fast.immediate_write import close

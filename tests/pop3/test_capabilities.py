@@ -8,7 +8,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy import __version__
-from pop3toy.auth.mechanisms import MECHANISMS
+from pop3toy.auth.sasl.mechanisms import MECHANISMS
 from pop3toy.interfaces import Channel, SessionRecord, TLSFacts
 from pop3toy.pop3 import commands
 from pop3toy.pop3.replies import Lines

@@ -36,7 +36,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy import MailboxRealm, POP3Factory, PortalAuthenticator
-from pop3toy.auth.memory import MemoryAccounts
+from pop3toy.auth.accounts.memory import MemoryAccounts
 from pop3toy.interfaces import Channel, IMailbox
 from pop3toy.stores.memory import MemoryStore
 

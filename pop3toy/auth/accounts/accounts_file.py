@@ -1,0 +1,329 @@
+"""The checker of an accounts file: slow hashes in threads, a failure equally long for everybody.
+
+What the file means is in ``passwd_file``, when it is read again in
+``watched``, what a hash means in ``schemes``.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
+from twisted.cred.error import UnauthorizedLogin
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ...errors import StoreTrouble
+from ...interfaces import Channel, MaybeDeferred
+from ..credentials import account_name
+from ..sasl.cram import CramDigest
+from ..sources import IAccountSource, decoy_verifier
+from .edit import edit_file
+from .hashing_queue import Workers
+from .passwd_file import Account, Accounts, with_password_renewed
+from .schemes import StoredPassword, make
+from .success_cache import SuccessCache
+from .verifier import ITERATIONS, Verifier, derive
+from .watched import WatchedFile, not_now
+
+__all__ = ["AccountsFile"]
+
+
+@implementer(ICredentialsChecker, IAccountSource)
+class AccountsFile:
+    """A twisted.cred checker for the users of an accounts file.
+
+    Reads the file at once, and again in a thread when a login finds it changed.
+
+    :param path: the file (see :mod:`~pop3toy.auth.accounts.passwd_file`).
+    :param workers: where slow checks are done.
+    :param clock: tells how long a success is remembered.
+    :param renew: write a better hash into the file when a user with an
+        outdated one logs in.
+    :param at_once: whether the file must be readable now; else that is a
+        trouble that may pass, as it is later on.
+    :param wall: the file system's idea of now, in seconds.
+    :raises OSError: if the file cannot be read, and must be.
+    :raises MissingLibrary: if it holds hashes whose library is not installed, then too.
+    """
+
+    credentialInterfaces = (IUsernamePassword, IUsernameHashedPassword)
+    _log = Logger()
+
+    def __init__(
+        self,
+        path: str | Path,
+        workers: Workers,
+        clock: IReactorTime,
+        *,
+        renew: bool = False,
+        at_once: bool = True,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._cache = SuccessCache(clock)
+        #: For which users it was found that what is kept for SCRAM is not the empty password's.
+        self._not_empty = SuccessCache(clock, seconds=86400.0)
+        self._file = WatchedFile(path, workers, wall=wall, changed=self._cache.clear, at_once=at_once)
+        self._workers = workers
+        self._renew = renew
+        self._key = secrets.token_bytes(32)
+        self._renewing: set[str] = set()
+
+    # -- twisted.cred ------------------------------------------------------------------
+
+    def requestAvatarId(self, credentials: Any) -> Any:
+        """The user's name in UTF-8, if the credentials fit; at once or as a Deferred.
+
+        :raises twisted.cred.error.UnauthorizedLogin: (or fails with) for bad
+            credentials.
+        :raises pop3toy.errors.StoreTrouble: (or fails with) if the file cannot
+            be read, is just being written, or too many logins wait.
+        """
+        return self._file.use(self._check, credentials)
+
+    def _check(self, accounts: Accounts, credentials: Any) -> Any:
+        password = IUsernamePassword.providedBy(credentials)
+        check = self._check_password if password else self._check_digest
+        if not self._file.in_doubt:
+            return check(accounts, credentials)
+        sure = self._file.sure_of(account_name(credentials))
+
+        def judged(outcome: Any) -> Any:
+            # With the same work for all, nobody is refused, and only those come
+            # in whose line is as it was: it may lack what bars them.
+            if not sure or (isinstance(outcome, Failure) and outcome.check(UnauthorizedLogin)):
+                raise not_now("the accounts file is being written")
+            return outcome
+
+        return maybeDeferred(check, accounts, credentials).addBoth(judged)
+
+    def _check_digest(self, accounts: Accounts, credentials: Any) -> Any:
+        account = _admitted(accounts, credentials)
+        secret = account.password.secret if account is not None else None
+        matches = (
+            credentials.checkPassword(self._key if secret is None else secret) is True and secret is not None
+        )
+        if accounts.cram_contexts and isinstance(credentials, CramDigest):
+            # Done for every user too.
+            kept = account.password.cram_md5 if account is not None else None
+            fits = credentials.check_contexts(self._key if kept is None else kept)
+            matches = matches or (fits and kept is not None)
+        if account is None or not matches:
+            raise UnauthorizedLogin
+        return self._let_in(account, credentials)
+
+    def _check_password(self, accounts: Accounts, credentials: Any) -> Any:
+        account = _admitted(accounts, credentials)
+        password: bytes = credentials.password
+        if account is None:
+            return self._refuse_after(accounts.decoys, password)
+        stored = account.password
+        fits = stored.verify if stored.cheap else partial(self._cache.has, account.name, stored.encoded)
+        if fits(password):
+            return self._let_in(account, credentials)
+        if stored.cheap:
+            return self._refuse_after(accounts.decoys, password)
+        # One's own password takes the place of the decoy of its kind.
+        decoys = [decoy for decoy in accounts.decoys if decoy.cost != stored.cost]
+        judging = self._workers.run(_judge, stored, decoys, password)
+        return judging.addCallback(self._judged, accounts, account, credentials)
+
+    def _judged(self, fits: bool, accounts: Accounts, account: Account, credentials: Any) -> bytes:
+        if not fits:
+            raise UnauthorizedLogin
+        if accounts is self._file.accounts:
+            self._cache.add(account.name, account.password.encoded, credentials.password)
+        return self._let_in(account, credentials)
+
+    def _refuse_after(self, decoys: Sequence[StoredPassword], password: bytes) -> Deferred[bytes]:
+        if not decoys:
+            raise UnauthorizedLogin
+        return self._workers.run(_spend_time, decoys, password).addCallback(_refuse)
+
+    def _let_in(self, account: Account, credentials: Any) -> bytes:
+        if self._renew and IUsernamePassword.providedBy(credentials):
+            self._consider_renewal(account, credentials.password)
+        return account.name.encode("utf-8")
+
+    # -- what SCRAM and deliveries ask ---------------------------------------------------
+
+    @property
+    def users(self) -> int:
+        """How many users there are."""
+        return len(self._file.certain.by_name)
+
+    def left_out(self, *, also_others: bool) -> dict[str, int]:
+        """See :meth:`~pop3toy.auth.accounts.passwd_file.Accounts.left_out`."""
+        return self._file.certain.left_out(also_others=also_others)
+
+    def recoverable(self) -> bool:
+        """Whether some user's password is kept in clear text."""
+        return self._file.certain.recoverable
+
+    def cram_md5(self) -> bool:
+        """Whether CRAM-MD5 can work for some user."""
+        return self._file.certain.recoverable or self._file.certain.cram_contexts
+
+    def scram_hashes(self) -> frozenset[str]:
+        """The hashes with which SCRAM can work for some user."""
+        return self._file.certain.scram_hashes
+
+    def verifier(self, user: str, hash_name: str) -> MaybeDeferred[Verifier | None]:
+        """What SCRAM needs to check a user; ``None`` if the user cannot use SCRAM."""
+        return self._file.use(self._verifier, user, hash_name)
+
+    def _verifier(self, accounts: Accounts, user: str, hash_name: str) -> MaybeDeferred[Verifier | None]:
+        account = accounts.by_name.get(user)
+        secret = account.password.secret if account is not None else None
+        kept = account.password.verifier(hash_name) if account is not None else None
+        if kept is not None:
+            kept = replace(kept, is_empty=partial(self._is_empty, user, kept, hash_name))
+        if not accounts.recoverable:
+            return kept
+        # Some verifiers must be made from passwords.  So that nobody sees
+        # whose, the work is done for every user.
+        decoy = self.decoy(user, hash_name)
+        made = self._workers.run(derive, secret or self._key, hash_name, decoy.salt, decoy.iterations)
+        return made.addCallback(lambda verifier: verifier if secret is not None else kept)
+
+    def _is_empty(self, user: str, kept: Verifier, hash_name: str) -> MaybeDeferred[bool]:
+        if self._not_empty.has(user, kept.stored_key, b""):
+            return False
+
+        def found(empty: bool) -> bool:
+            if not empty:
+                self._not_empty.add(user, kept.stored_key, b"")
+            return empty
+
+        return self._workers.run(kept.fits, b"", hash_name).addCallback(found)
+
+    def decoy(self, user: str, hash_name: str) -> Verifier:
+        """What SCRAM shows of a user that does not exist."""
+        accounts = self._file.certain
+        iterations, salt_length = accounts.scram_example(hash_name) or (ITERATIONS, 16)
+        return decoy_verifier(accounts.decoy_key or self._key, user, hash_name, iterations, salt_length)
+
+    def spelled(self, user: str) -> MaybeDeferred[str | None]:
+        """See :class:`IAccountSource`."""
+
+        def look(accounts: Accounts) -> str | None:
+            found = accounts.names.find(user)
+            if found is None:
+                self._be_sure()
+            return found
+
+        return self._file.use(look)
+
+    def spelled_at_start(self, user: str) -> str | None:
+        """The same, as the file said when it was last read."""
+        return self._file.accounts.names.find(user)
+
+    def has_addresses(self) -> bool:
+        """Whether some user's name is a mail address, as the file said when it was last read."""
+        return self._file.accounts.names.has_addresses
+
+    def find(self, user: str) -> MaybeDeferred[Account | None]:
+        """A user's account, with its settings, or ``None``."""
+
+        def look(accounts: Accounts) -> Account | None:
+            if not self._file.sure_of(user):
+                self._be_sure()
+            return accounts.by_name.get(user)
+
+        return self._file.use(look)
+
+    def in_doubt(self) -> bool:
+        """See :class:`IAccountSource`."""
+        return self._file.in_doubt
+
+    def _be_sure(self) -> None:
+        if self._file.in_doubt:
+            raise not_now("the accounts file is being written")
+
+    def admits(self, user: str, channel: Channel | None) -> MaybeDeferred[bool]:
+        """Whether the user's ``nologin`` and ``allow_nets`` let it in from here."""
+
+        def look(accounts: Accounts) -> bool:
+            account = accounts.by_name.get(user)
+            return self._file.sure_of(user) and (account is None or _admits(account, channel))
+
+        return self._file.use(look)
+
+    # -- renewal ---------------------------------------------------------------------------
+
+    def _consider_renewal(self, account: Account, password: bytes) -> None:
+        if account.name in self._renewing or not account.password.outdated:
+            return
+        try:
+            renewing = self._workers.run(_renew, self._file.path, account, password)
+        except StoreTrouble:
+            # Too busy: the next login will do.
+            return
+        self._renewing.add(account.name)
+        renewing.addCallbacks(self._renewed, self._not_renewed, callbackArgs=(account.name,))
+
+    def _renewed(self, _: None, name: str) -> None:
+        self._renewing.discard(name)
+        self._log.info(
+            "accounts file {path}: password hash of {user} renewed", path=str(self._file.path), user=name
+        )
+
+    def _not_renewed(self, why: Failure) -> None:
+        # The name stays in the set: once is enough to be told.
+        self._log.warn(
+            "accounts file {path}: a password hash could not be renewed: {why}",
+            path=str(self._file.path),
+            why=why.getErrorMessage(),
+        )
+
+
+def _admits(account: Account, channel: Channel | None) -> bool:
+    return account.admits(channel.host if channel is not None else None)
+
+
+def _admitted(accounts: Accounts, credentials: Any) -> Account | None:
+    """Whose credentials these are to be; ``None``, as for a user who is not there, if the account is barred.
+
+    Asked before anything is computed: the work that follows must not tell of
+    an account that may not log in whether the password is right.
+    """
+    account = accounts.by_name.get(account_name(credentials))
+    if account is None or not _admits(account, getattr(credentials, "channel", None)):
+        return None
+    return account
+
+
+def _judge(stored: StoredPassword, decoys: Sequence[StoredPassword], password: bytes) -> bool:
+    """In a thread: whether it fits; if not, the decoys take their time too."""
+    if stored.verify(password):
+        return True
+    _spend_time(decoys, password)
+    return False
+
+
+def _spend_time(passwords: Sequence[StoredPassword], password: bytes) -> None:
+    # The decoy may be the very account that is barred: even its own password
+    # must be a wrong one here, because a failure takes a little longer.
+    wrong = bytes(octet ^ 1 for octet in password[:1]) + password[1:]
+    for decoy in passwords:
+        decoy.verify(wrong)
+
+
+def _refuse(_: None) -> bytes:
+    raise UnauthorizedLogin
+
+
+def _renew(path: Path, account: Account, password: bytes) -> None:
+    """In a thread: write a new hash, unless somebody has changed the password meanwhile."""
+    made = make(password)
+    edit_file(path, lambda text: with_password_renewed(text, account, made))

@@ -1,0 +1,109 @@
+"""Accounts given on the command line or by a program: names and their passwords, in memory.
+
+The passwords are recoverable, so every mechanism can work with them.  For a
+few users and for trying things; :mod:`~pop3toy.auth.accounts.accounts_file` is for the rest.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
+from twisted.cred.error import UnauthorizedLogin
+from zope.interface import implementer
+
+from ...interfaces import Channel, is_deferred
+from ..credentials import account_name, octets
+from ..names import NameIndex
+from ..sources import IAccountSource, decoy_verifier
+from .verifier import Verifier, derive
+
+__all__ = ["MemoryAccounts", "split_account"]
+
+
+def split_account(text: str) -> tuple[str, str]:
+    """``NAME:PASSWORD`` as name and password; the password may hold more colons.
+
+    :raises ValueError: if either is missing; the text, which may hold a
+        secret, is not repeated.
+    """
+    name, colon, password = text.partition(":")
+    if not name or not colon or not password:
+        raise ValueError("an account is written NAME:PASSWORD")
+    return name, password
+
+
+@implementer(ICredentialsChecker, IAccountSource)
+class MemoryAccounts:
+    """A checker for users whose passwords are known.
+
+    :param passwords: user to password; text is kept as UTF-8.  A user whose
+        password is empty cannot log in.
+    """
+
+    credentialInterfaces = (IUsernamePassword, IUsernameHashedPassword)
+
+    def __init__(self, passwords: Mapping[str, str] | Mapping[bytes, bytes]) -> None:
+        self._secrets = {octets(user): octets(secret) for user, secret in passwords.items()}
+        self._names = NameIndex({name.decode("utf-8", "surrogateescape") for name in self._secrets})
+        self._key = secrets.token_bytes(32)
+
+    def requestAvatarId(self, credentials: IUsernameHashedPassword) -> Any:
+        """The user's name in UTF-8, if the credentials fit.
+
+        :raises twisted.cred.error.UnauthorizedLogin: (or fails with) after the
+            same work whether there is such a user or not.
+        """
+        user = octets(account_name(credentials))
+        secret = self._secrets.get(user) or None
+        matches = credentials.checkPassword(self._key if secret is None else secret)
+        if is_deferred(matches):
+            return matches.addCallback(self._decide, user)
+        return self._decide(matches, user)
+
+    def _decide(self, matches: object, user: bytes) -> bytes:
+        if matches is True and self._secrets.get(user):
+            return user
+        raise UnauthorizedLogin
+
+    def recoverable(self) -> bool:
+        """Whether there is any account with a password."""
+        return any(self._secrets.values())
+
+    def cram_md5(self) -> bool:
+        """The same."""
+        return self.recoverable()
+
+    def scram_hashes(self) -> frozenset[str]:
+        """Both, if there is any account."""
+        return frozenset(("sha1", "sha256") if self.recoverable() else ())
+
+    def verifier(self, user: str, hash_name: str) -> Verifier | None:
+        """What SCRAM needs, made anew each time (a millisecond or two) for known and unknown alike."""
+        secret = self._secrets.get(octets(user)) or None
+        decoy = self.decoy(user, hash_name)
+        made = derive(self._key if secret is None else secret, hash_name, decoy.salt, decoy.iterations)
+        return None if secret is None else made
+
+    def decoy(self, user: str, hash_name: str) -> Verifier:
+        """What SCRAM shows of a user that does not exist."""
+        return decoy_verifier(self._key, user, hash_name)
+
+    def spelled(self, user: str) -> str | None:
+        """See :class:`IAccountSource`."""
+        return self._names.find(user)
+
+    def has_addresses(self) -> bool:
+        """Whether some user's name is a mail address."""
+        return self._names.has_addresses
+
+    def admits(self, user: str, channel: Channel | None) -> bool:
+        """Everybody, from everywhere."""
+        return True
+
+    def in_doubt(self) -> bool:
+        """Never."""
+        return False

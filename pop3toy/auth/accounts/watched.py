@@ -1,0 +1,222 @@
+"""An accounts file as it says now: read again when it has changed, in a thread.
+
+Knows when to read and whom to tell what is wrong with it; what the text means
+is in ``passwd_file``, and passwords are checked in ``accounts``.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ...errors import StoreTrouble
+from ...interfaces import MaybeDeferred
+from ...net.watched_file import UNSETTLED, being_written
+from .hashing_queue import Workers
+from .passwd_file import Accounts, Problem, parse
+from .schemes import MissingLibrary
+
+__all__ = ["WatchedFile", "not_now"]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+#: Lines that are told when they are not understood any more; of a file that is
+#: another one altogether the first few say enough.
+_TOLD = 10
+_Signature = tuple[int, ...]
+
+
+class _Reading(NamedTuple):
+    """What was read."""
+
+    #: Of a file that cannot change any more unseen.
+    signature: _Signature | None
+    accounts: Accounts
+    #: Whether somebody has written into it a moment ago and may not have done.
+    being_written: bool = False
+    #: Whether the last line has an end.
+    whole_lines: bool = True
+
+
+class WatchedFile:
+    """Reads the file at once, and again when it is asked for after a change.
+
+    :param wall: the file system's idea of now, in seconds.
+    :param changed: called when the accounts are other ones than before.
+    :param at_once: whether it must be readable now; else that is a trouble that
+        may pass, as it is later on.
+    :raises OSError: if the file cannot be read now and must be.
+    :raises MissingLibrary: if it holds hashes whose library is not installed, then too.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        path: str | Path,
+        workers: Workers,
+        *,
+        wall: Callable[[], float] = time.time,
+        changed: Callable[[], None] = lambda: None,
+        at_once: bool = True,
+    ) -> None:
+        self.path = Path(path)
+        #: What the file said when it was last read and had users.
+        self.accounts = Accounts({})
+        #: Whether it is just being written in place, and has lost users or ends
+        #: within a line: it may say half the truth.
+        self.in_doubt = False
+        #: What it said when it was last not in doubt.
+        self.certain = self.accounts
+        #: Whether it had users, and has none now: an accident, as it looks.
+        self._emptied = False
+        self._problems: tuple[Problem, ...] = ()
+        self._workers = workers
+        self._wall = wall
+        self._changed = changed
+        self._signature: _Signature | None = None
+        self._waiting: list[Deferred[Accounts]] | None = None
+        try:
+            found = self._take(self._read())
+        except OSError as error:
+            if at_once:
+                raise
+            found = self.accounts
+            self._log.error(
+                "accounts file {path}: {why}; logins are put off until it can be read",
+                path=str(self.path),
+                why=error.strerror,
+            )
+        for problem in found.problems:
+            if problem.missing_library and at_once:
+                raise MissingLibrary(f"{self.path}: {problem}")
+
+    def use(
+        self,
+        function: Callable[Concatenate[Accounts, _P], MaybeDeferred[_T]],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> MaybeDeferred[_T]:
+        """Call with the accounts as the file says now: at once if it has not changed.
+
+        :raises pop3toy.errors.StoreTrouble: (or fails with) if it cannot be
+            read, or has lost its users.
+        """
+        if self._waiting is None and self._unchanged():
+            if self._emptied:
+                raise not_now()
+            return function(self.accounts, *args, **kwargs)
+        waiting: Deferred[Any] = self._reading().addCallback(function, *args, **kwargs)
+        return cast("Deferred[_T]", waiting)
+
+    def sure_of(self, user: str) -> bool:
+        """Whether what is said of the user now can be relied on."""
+        return not self.in_doubt or self.certain.by_name.get(user) == self.accounts.by_name.get(user)
+
+    def _unchanged(self) -> bool:
+        try:
+            return _signature(os.stat(self.path)) == self._signature
+        except OSError:
+            # Reading it says so properly.
+            return False
+
+    def _reading(self) -> Deferred[Accounts]:
+        turn: Deferred[Accounts] = Deferred()
+        if self._waiting is not None:
+            self._waiting.append(turn)
+            return turn
+        reading = self._workers.run(self._read)
+        self._waiting = [turn]
+        reading.addCallback(self._take).addCallbacks(self._reread, self._unreadable)
+        return turn
+
+    def _read(self) -> _Reading:
+        with open(self.path, "rb") as file:
+            before = os.fstat(file.fileno())
+            text = file.read()
+            after = os.fstat(file.fileno())
+        accounts = parse(text)
+        now = self._wall()
+        settled = abs(now - after.st_mtime) > UNSETTLED and _signature(before) == _signature(after)
+        if after.st_mode & stat.S_IROTH:
+            exposed = Problem(0, "everybody on this machine can read it: chmod 600")
+            accounts = replace(accounts, problems=(exposed, *accounts.problems))
+        # Made in this thread: it takes a while if there are a hundred thousand.
+        accounts.names  # noqa: B018
+        whole_lines = text.endswith((b"\n", b"\r"))
+        written = being_written(after, now)
+        return _Reading(_signature(after) if settled else None, accounts, written, whole_lines)
+
+    def _take(self, reading: _Reading) -> Accounts:
+        before = self.accounts
+        self._signature, accounts = reading.signature, reading.accounts
+        known = self.certain.by_name.keys()
+        self.in_doubt = (
+            bool(known)
+            and reading.being_written
+            and not (reading.whole_lines and known <= accounts.by_name.keys())
+        )
+        self._tell_problems(accounts.problems)
+        emptied_before, self._emptied = self._emptied, bool(before.by_name) and not accounts.by_name
+        if self._emptied:
+            if not emptied_before:
+                self._log.error(
+                    "accounts file {path}: there were {count} users in it, and now there is none; logins"
+                    " are put off until there is one. Put the old file back, or restart if this is meant",
+                    path=str(self.path),
+                    count=len(before.by_name),
+                )
+        elif accounts != before:
+            self.accounts = accounts
+            self._changed()
+        if not self.in_doubt:
+            self.certain = self.accounts
+        return self.accounts
+
+    def _tell_problems(self, problems: tuple[Problem, ...]) -> None:
+        new = [problem for problem in problems if problem not in self._problems]
+        self._problems = problems
+        for problem in new[:_TOLD]:
+            self._log.warn("accounts file {path}: {problem}", path=str(self.path), problem=str(problem))
+        if len(new) > _TOLD:
+            self._log.warn(
+                "accounts file {path}: {count} more lines are not understood; `pop3toy user list` shows them",
+                path=str(self.path),
+                count=len(new) - _TOLD,
+            )
+
+    def _reread(self, accounts: Accounts) -> None:
+        waiting, self._waiting = self._waiting or [], None
+        for turn in waiting:
+            if self._emptied:
+                turn.errback(not_now())
+            else:
+                turn.callback(accounts)
+
+    def _unreadable(self, why: Failure) -> None:
+        waiting, self._waiting = self._waiting or [], None
+        self._signature = None
+        detail = f"accounts file {self.path}: {why.getErrorMessage()}"
+        if why.check(OSError) is None:
+            self._log.failure("accounts file {path}: a bug", why, path=str(self.path))
+        for turn in waiting:
+            turn.errback(not_now(detail))
+
+
+def not_now(detail: str = "") -> StoreTrouble:
+    """What is said when nobody can tell who is right."""
+    # A client that is told that its password is wrong forgets it.
+    return StoreTrouble("logins are not possible at the moment", detail=detail)
+
+
+def _signature(status: os.stat_result) -> _Signature:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

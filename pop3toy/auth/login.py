@@ -1,0 +1,254 @@
+"""Between a proven identity and the realm: for whom the maildrop is opened, and whether it may be now.
+
+The door is the realm that logins come to; the Portal's own is behind it.  Every
+way to log in comes through here, so nothing that must hold for all of them
+stands elsewhere: master users, accounts that are barred, sessions of a user, LOGIN-DELAY.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from twisted.cred.checkers import ANONYMOUS, ICredentialsChecker
+from twisted.cred.credentials import ICredentials
+from twisted.cred.error import UnauthorizedLogin
+from twisted.cred.portal import IRealm
+from twisted.python.failure import Failure
+from zope.interface import Attribute, implementer
+from zope.interface.interface import InterfaceClass
+
+from ..errors import AuthenticationFailed
+from ..interfaces import Channel, MaybeDeferred, SessionRecord, is_deferred
+from .chain import AnyOf
+from .credentials import Named
+from .later import then
+from .names import LoginNames
+from .realm import user_name
+from .throttle.login_throttle import Attempt, Guard
+
+__all__ = ["Door", "IProvenIdentity", "ProvenIdentity", "ProvenIdentityChecker", "Visitor"]
+
+
+class IProvenIdentity(ICredentials):
+    """Somebody whose identity a mechanism has proven by itself: SCRAM, a token, a certificate."""
+
+    user: str = Attribute("The user's name.")
+    channel: Channel = Attribute("The connection.")
+
+
+@implementer(IProvenIdentity)
+class ProvenIdentity(Named):
+    """What such a mechanism brings to the checkers.
+
+    :param account: the account's name, if the mechanism has looked for it already.
+    """
+
+    def __init__(self, user: str, channel: Channel, account: str | None = None) -> None:
+        self.user = user
+        self.channel = channel
+        self.account = account
+
+    @property
+    def claimed(self) -> str:
+        """The name that was proven."""
+        return self.user
+
+
+@implementer(ICredentialsChecker)
+class ProvenIdentityChecker:
+    """Lets in whom a mechanism has proven, unless the account is barred.
+
+    :param accounts: what is known of the users.
+    """
+
+    credentialInterfaces = (IProvenIdentity,)
+
+    def __init__(self, accounts: AnyOf) -> None:
+        self._accounts = accounts
+
+    def requestAvatarId(self, credentials: Any) -> Any:
+        """The user's name, at once or as a Deferred.
+
+        :raises twisted.cred.error.UnauthorizedLogin: (or fails with) if the
+            account may not be used from there.
+        """
+        user: str = credentials.user if credentials.account is None else credentials.account
+
+        def decide(admitted: bool) -> bytes:
+            if not admitted:
+                self._accounts.be_sure()
+                raise UnauthorizedLogin
+            return user.encode("utf-8")
+
+        return then(self._accounts.admits(user, credentials.channel), decide)
+
+
+@dataclass
+class Visitor:
+    """The mind that goes to the realm with the credentials.
+
+    Realms see it as their ``mind``.
+    """
+
+    record: SessionRecord
+    attempt: Attempt
+    #: Whose maildrop he asks for, if not his own (RFC 4616's authorization identity).
+    act_as: str | None = None
+    #: Whose maildrop was opened.
+    user: str = ""
+    #: Tells that the session with it is ending.
+    ending: Callable[[], object] = lambda: None
+
+
+class _Stay:
+    """A session of a user, from the opened maildrop to the one that is free again.
+
+    :param logout: gives the maildrop back.
+    """
+
+    __slots__ = ("_ending", "_guard", "_logout", "_over", "_user")
+
+    def __init__(self, guard: Guard, user: str, logout: Callable[[], object]) -> None:
+        self._guard = guard
+        self._user = user
+        self._logout = logout
+        self._ending = self._over = False
+
+    def ending(self) -> None:
+        """What is begun now is the end of it."""
+        if not (self._ending or self._over):
+            self._ending = True
+            self._guard.lock_queue.ending(self._user)
+
+    def leave(self) -> object:
+        """Give the maildrop back, once; a Deferred if that takes a while."""
+        if self._over:
+            return None
+        try:
+            released = self._logout()
+        except BaseException:
+            self._left(None)
+            raise
+        if released is not None and is_deferred(released):
+            self.ending()
+            self._over = True
+            return released.addBoth(self._left)
+        return self._left(None)
+
+    def _left(self, outcome: object) -> object:
+        self._over = True
+        self._guard.left(self._user)
+        if self._ending:
+            self._guard.lock_queue.ended(self._user)
+        self._guard.lock_queue.released(self._user)
+        return outcome
+
+
+@implementer(IRealm)
+class Door:
+    """A realm before a portal's realm.
+
+    :param portal: a Portal, whose realm opens the maildrops.
+    :param masters: who may open the maildrops of others.
+    :param exists: whether there can be such a user, as far as anybody can tell.
+    :param names: says which account is asked for.
+    """
+
+    def __init__(
+        self,
+        portal: Any,
+        guard: Guard,
+        masters: Collection[str],
+        exists: Callable[[str], MaybeDeferred[bool]],
+        names: LoginNames,
+    ) -> None:
+        self._portal = portal
+        self._guard = guard
+        self._queue = guard.lock_queue
+        self._exists = exists
+        self._names = names
+        self._masters = frozenset(masters)
+
+    def requestAvatar(self, avatarId: object, mind: Any, *interfaces: InterfaceClass) -> Any:
+        """Ask the realm for the maildrop, if it may be opened now.
+
+        :param mind: a :class:`Visitor`.
+        :raises pop3toy.errors.AuthenticationFailed: if it is somebody else's, or nobody's.
+        :raises pop3toy.errors.InUse: (or fails with) if the user has too many sessions, or the
+            maildrop is locked, when that was waited for.
+        :raises pop3toy.errors.LoginDelay: if the last login is too recent.
+        """
+        visitor: Visitor = mind
+        if avatarId == ANONYMOUS:
+            visitor.user = "anonymous"
+            visitor.attempt.succeeded()
+            open_demo = partial(self._portal.realm.requestAvatar, avatarId, mind, *interfaces)
+            return self._queue.open(visitor.user, open_demo, visitor.record)
+        visitor.user = user = user_name(avatarId)
+        act_as = visitor.act_as
+        if not act_as or act_as == user:
+            return self._enter(avatarId, visitor, interfaces)
+
+        def named(account: str | None) -> Any:
+            if account == user or (account is None and self._names.key(act_as) == self._names.key(user)):
+                # Himself, in another spelling.
+                return self._enter(avatarId, visitor, interfaces)
+            return self._enter_another(avatarId, account or act_as, visitor, interfaces)
+
+        return then(self._names.account(act_as), named)
+
+    def _enter_another(
+        self, avatarId: object, user: str, visitor: Visitor, interfaces: Sequence[InterfaceClass]
+    ) -> Any:
+        if visitor.user not in self._masters:
+            raise AuthenticationFailed(detail="only a master user may ask for another's maildrop")
+        visitor.user = user
+        another = user.encode("utf-8") if isinstance(avatarId, bytes) else user
+
+        def found(there: bool) -> Any:
+            if not there:
+                # A store might make a maildrop for whomever it is asked.
+                raise AuthenticationFailed(detail="a master user asks for a maildrop of nobody's")
+            return self._enter(another, visitor, interfaces)
+
+        return then(self._exists(user), found)
+
+    def _enter(self, avatarId: object, visitor: Visitor, interfaces: Sequence[InterfaceClass]) -> Any:
+        # The verdict is there; opening the maildrop may take a while yet.
+        visitor.attempt.succeeded()
+        attempt = partial(self._open, avatarId, visitor, interfaces)
+        return self._queue.open(visitor.user, attempt, visitor.record)
+
+    def _open(self, avatarId: object, visitor: Visitor, interfaces: Sequence[InterfaceClass]) -> Any:
+        user = visitor.user
+        self._guard.enter(user)
+        try:
+            opening: Any = self._portal.realm.requestAvatar(avatarId, visitor, *interfaces)
+        except BaseException:
+            self._guard.left(user)
+            raise
+        if is_deferred(opening):
+            return opening.addCallbacks(
+                self._opened, self._not_opened, callbackArgs=(visitor,), errbackArgs=(user,)
+            )
+        return self._opened(opening, visitor)
+
+    def _opened(self, admission: Any, visitor: Visitor) -> Any:
+        user = visitor.user
+        try:
+            interface, avatar, logout = admission
+        except BaseException:
+            # A realm of somebody else's; its user must not count as inside for ever.
+            self._guard.left(user)
+            raise
+        self._guard.opened(user)
+        stay = _Stay(self._guard, user, logout)
+        visitor.ending = stay.ending
+        return interface, avatar, stay.leave
+
+    def _not_opened(self, why: Failure, user: str) -> Failure:
+        self._guard.left(user)
+        return why

@@ -1,0 +1,33 @@
+"""ANONYMOUS (RFC 4505): a visitor to a read-only maildrop, if there is one for visitors."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from twisted.cred.credentials import Anonymous, IAnonymous
+
+from ...errors import BadCommand
+from .exchange import Circumstances, Proof
+
+__all__ = ["AnonymousMechanism"]
+
+
+class AnonymousMechanism:
+    """The client may say who it is; nobody believes it or keeps it."""
+
+    name: ClassVar[str] = "ANONYMOUS"
+    client_first: ClassVar[bool] = True
+
+    def __init__(self, here: Circumstances) -> None:
+        self.user: str | None = None
+
+    @classmethod
+    def offered(cls, here: Circumstances) -> bool:
+        """Where the Portal takes visitors."""
+        return IAnonymous in here.credentials
+
+    def step(self, response: bytes | None) -> Proof:
+        """Trace information of 1 to 255 characters, or nothing (RFC 4505 section 2)."""
+        if len(response or b"") > 1020:
+            raise BadCommand("the trace information is too long")
+        return Proof(Anonymous(), "anonymous")

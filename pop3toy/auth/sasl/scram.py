@@ -1,0 +1,214 @@
+"""SCRAM-SHA-1 and SCRAM-SHA-256, with and without channel binding (RFC 5802, 7677, 9266).
+
+The server's side of the conversation.  Own code, because no library for
+Python does it with ``tls-exporter``, the only binding that TLS 1.3 defines;
+scramp speaks the client's part in the tests.  Verifiers are made and kept elsewhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+from collections.abc import Callable
+from typing import ClassVar
+
+from ...errors import AuthenticationFailed, BadCommand
+from ...interfaces import Challenge, MaybeDeferred, TLSFacts
+from ..accounts.verifier import Verifier, saslprep
+from ..later import then
+from ..login import ProvenIdentity
+from .exchange import Circumstances, Proof, text
+
+__all__ = ["ScramSHA1", "ScramSHA1Plus", "ScramSHA256", "ScramSHA256Plus"]
+
+#: RFC 5802 section 7: gs2-cbind-flag "," [ "a=" saslname ] "," then
+#: username "," nonce and extensions, none of which is known.
+_CLIENT_FIRST = re.compile(
+    rb"((?P<flag>[ny]|p=(?P<binding>[A-Za-z0-9.-]+)),(?:a=(?P<act_as>[^,\0]+))?,)"
+    rb"(?P<bare>n=(?P<user>[^,\0]+),r=(?P<nonce>[\x21-\x2b\x2d-\x7e]+)(?:,[A-Za-z]=[^,\0]+)*)"
+)
+_CLIENT_FINAL = re.compile(
+    rb"(?P<signed>c=(?P<binding>[A-Za-z0-9+/=]+),r=(?P<nonce>[\x21-\x2b\x2d-\x7e]+)(?:,[A-Za-z]=[^,\0]+)*)"
+    rb",p=(?P<proof>[A-Za-z0-9+/=]+)"
+)
+
+
+class _Scram:
+    """One conversation: client-first, server-first, client-final, server-final, and an empty end."""
+
+    name: ClassVar[str]
+    hash_name: ClassVar[str]
+    plus: ClassVar[bool] = False
+    client_first: ClassVar[bool] = True
+
+    def __init__(self, here: Circumstances) -> None:
+        self.user: str | None = None
+        self._here = here
+        self._next: Callable[[bytes], MaybeDeferred[Challenge | Proof]] = self._client_first
+        self._act_as: str | None = None
+        # Set in this order while the conversation goes on.
+        self._header = b""
+        self._bound = b""
+        self._bare = b""
+        self._nonce = b""
+        self._server_first = b""
+        self._known = False
+        self._account: str | None = None
+        self._verifier: Verifier
+
+    @classmethod
+    def offered(cls, here: Circumstances) -> bool:
+        """Where some account has a verifier for this hash, and a channel binding if it needs one."""
+        return cls.hash_name in here.accounts.scram_hashes() and (not cls.plus or bool(_bindings(here)))
+
+    def step(self, response: bytes | None) -> MaybeDeferred[Challenge | Proof]:
+        """Take the next message; see :class:`~pop3toy.auth.sasl.exchange.Mechanism`."""
+        return self._next(response or b"")
+
+    def _client_first(self, message: bytes) -> MaybeDeferred[Challenge | Proof]:
+        found = _CLIENT_FIRST.fullmatch(message)
+        if found is None:
+            # An "m=" is refused here as well: a mandatory extension that nobody knows.
+            raise BadCommand("this is not a SCRAM client-first message")
+        self._bind(found["flag"], found["binding"])
+        self._header, self._bare = found[1], found["bare"]
+        self._nonce = found["nonce"] + self._here.nonce().encode("ascii")
+        self._act_as = _name(found["act_as"]) if found["act_as"] else None
+        self.user = user = _name(found["user"])
+        return then(self._here.names.account(user), self._named)
+
+    def _named(self, account: str | None) -> MaybeDeferred[Challenge | Proof]:
+        # The client signs the name as it was sent; salt and keys are the account's.
+        self._account = account
+        user = self.user if account is None else account
+        assert user is not None
+        admits = self._here.accounts.admits(user, self._here.channel)
+        return then(admits, lambda admitted: self._admitted(user, admitted))
+
+    def _admitted(self, user: str, admitted: bool) -> MaybeDeferred[Challenge | Proof]:
+        # A barred account goes the way of a user who is not there, with all
+        # its work: its proof is never judged.
+        verifier = self._here.accounts.verifier(user, self.hash_name)
+        return then(verifier, lambda found: self._challenge(found if admitted else None))
+
+    def _bind(self, flag: bytes, binding: bytes | None) -> None:
+        """Find the octets to which the client says it has bound the conversation (RFC 5802 section 6)."""
+        bindings = _bindings(self._here)
+        if binding is not None:
+            make = bindings.get(binding.decode("ascii")) if self.plus else None
+            if make is None:
+                raise AuthenticationFailed("this channel binding is not supported here")
+            self._bound = make()
+        elif self.plus:
+            raise AuthenticationFailed("this mechanism needs a channel binding")
+        elif flag == b"y" and bindings and self._here.wanted(f"{self.name}-PLUS"):
+            # The client could bind and believes that the server cannot, but it
+            # was told so: somebody has taken -PLUS out of the list on the way.
+            raise AuthenticationFailed("the list of mechanisms was tampered with")
+
+    def _challenge(self, verifier: Verifier | None) -> Challenge:
+        assert self.user is not None
+        # All spellings of an account's name get its salt, so those of nobody's get one, too.
+        decoy = self._here.accounts.decoy(self._here.names.decoy(self.user), self.hash_name)
+        self._known = verifier is not None
+        self._verifier = verifier = decoy if verifier is None else verifier
+        salt = base64.b64encode(verifier.salt)
+        self._server_first = b"r=%b,s=%b,i=%d" % (self._nonce, salt, verifier.iterations)
+        self._next = self._client_final
+        return Challenge(self._server_first)
+
+    def _client_final(self, message: bytes) -> MaybeDeferred[Challenge | Proof]:
+        found = _CLIENT_FINAL.fullmatch(message)
+        if found is None:
+            raise BadCommand("this is not a SCRAM client-final message")
+        bound = hmac.compare_digest(_decoded(found["binding"]), self._header + self._bound)
+        same_nonce = hmac.compare_digest(found["nonce"], self._nonce)
+        signed = b",".join((self._bare, self._server_first, found["signed"]))
+        signature = hmac.digest(self._verifier.stored_key, signed, self.hash_name)
+        proof = _decoded(found["proof"])
+        # Of another length it is certainly wrong, and shortened here.
+        client_key = bytes(a ^ b for a, b in zip(proof, signature, strict=False))
+        stored_key = hashlib.new(self.hash_name, client_key).digest()
+        proven = hmac.compare_digest(stored_key, self._verifier.stored_key) and len(proof) == len(signature)
+        if not (bound and same_nonce and proven and self._known):
+            self._here.accounts.be_sure()
+            raise AuthenticationFailed
+        return then(self._verifier.is_empty(), lambda empty: self._proven(empty, signed))
+
+    def _proven(self, empty: bool, signed: bytes) -> Challenge:
+        if empty:
+            raise AuthenticationFailed(detail="what is kept is the verifier of an empty password")
+        verdict = hmac.digest(self._verifier.server_key, signed, self.hash_name)
+        self._next = self._end
+        # POP3 sends no data with success (RFC 5034 section 4), so the server's
+        # proof is a challenge, which the client answers with nothing.
+        return Challenge(b"v=" + base64.b64encode(verdict))
+
+    def _end(self, message: bytes) -> Proof:
+        if message:
+            raise BadCommand("this SCRAM response must be empty")
+        assert self.user is not None
+        identity = ProvenIdentity(self.user, self._here.channel, self._account)
+        return Proof(identity, self.user, self._act_as)
+
+
+class ScramSHA1(_Scram):
+    """RFC 5802."""
+
+    name: ClassVar[str] = "SCRAM-SHA-1"
+    hash_name: ClassVar[str] = "sha1"
+
+
+class ScramSHA1Plus(ScramSHA1):
+    """RFC 5802, bound to the TLS connection."""
+
+    name: ClassVar[str] = "SCRAM-SHA-1-PLUS"
+    plus: ClassVar[bool] = True
+
+
+class ScramSHA256(_Scram):
+    """RFC 7677."""
+
+    name: ClassVar[str] = "SCRAM-SHA-256"
+    hash_name: ClassVar[str] = "sha256"
+
+
+class ScramSHA256Plus(ScramSHA256):
+    """RFC 7677, bound to the TLS connection."""
+
+    name: ClassVar[str] = "SCRAM-SHA-256-PLUS"
+    plus: ClassVar[bool] = True
+
+
+def _bindings(here: Circumstances) -> dict[str, Callable[[], bytes]]:
+    """The channel bindings that this connection has, by their registered names."""
+    tls: TLSFacts | None = here.channel.tls
+    bindings: dict[str, Callable[[], bytes]] = {}
+    if tls is not None and tls.exporter is not None:
+        exporter = tls.exporter
+        # RFC 9266 section 4.2: this label, an empty context, 32 octets.
+        bindings["tls-exporter"] = lambda: exporter(b"EXPORTER-Channel-Binding", b"", 32)
+    if tls is not None and tls.server_end_point is not None:
+        end_point = tls.server_end_point
+        bindings["tls-server-end-point"] = lambda: end_point
+    return bindings
+
+
+def _name(escaped: bytes) -> str:
+    """A saslname: ``=2C`` is a comma, ``=3D`` is ``=`` (RFC 5802 section 5.1)."""
+    if re.search(rb"=(?!2C|3D)", escaped):
+        raise BadCommand("the user name is not escaped as SCRAM asks")
+    try:
+        return saslprep(text(escaped.replace(b"=2C", b",").replace(b"=3D", b"=")))
+    except ValueError:
+        raise BadCommand("the user name holds what SASLprep prohibits") from None
+
+
+def _decoded(encoded: bytes) -> bytes:
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except binascii.Error:
+        raise BadCommand("this is not base64 inside of SCRAM") from None

@@ -1,0 +1,205 @@
+"""Logins that wait for a maildrop which another session has open (RFC 2449 section 8.1.2).
+
+A store tells at once that a maildrop is locked, and a mail program that hears of it puts up
+a dialogue, although the other session is mostly over in a moment.  So the login is tried
+again, for a bounded time: at once when a session of the user ends in this process, and at
+short intervals, because another process may have the lock.
+
+For each user the logins of a process come in their order.  Where several processes have
+logins waiting for the same user, all of them keep to the intervals, so that none of them is
+always the first.
+
+A lock whose session is ending (it removes messages, or its client has gone) is waited for to
+its end, however long that takes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
+
+from ...clock import steady
+from ...errors import InUse
+from ...interfaces import MaybeDeferred, SessionRecord, is_deferred
+from .counts import Tally
+
+__all__ = ["LockQueue"]
+
+_T = TypeVar("_T")
+
+#: Seconds between two tries.  A try is an open, a lock and a close: 20 microseconds.
+INTERVAL = 0.05
+
+
+@dataclass(eq=False, slots=True)
+class _Waiter:
+    """One login that waits."""
+
+    attempt: Callable[[], MaybeDeferred[Any]]
+    record: SessionRecord
+    #: Until when, in the clock's seconds.
+    until: float
+    #: What it is told in the end if the lock does not become free.
+    refusal: InUse
+    done: Deferred[Any] = field(default_factory=Deferred)
+
+
+class _Line:
+    """The logins of one user that wait in this process, in their order."""
+
+    def __init__(self) -> None:
+        self.waiters: deque[_Waiter] = deque()
+        #: Whether one that was the first is being tried now, and the store has not answered yet.
+        self.trying = False
+        self.call: IDelayedCall | None = None
+
+
+class LockQueue:
+    """Opens maildrops, and waits for those that are locked.
+
+    :param seconds: how long a login waits; 0 waits for sessions that are ending alone.
+    :param per_user: logins of one user that may wait at once.
+    :param most: logins that may wait at once in all.
+    :param waiting: logins that wait, by user, in all processes.
+    :param ending: sessions that are ending, by user, in all processes.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, seconds: float, per_user: int, most: int, waiting: Tally, ending: Tally
+    ) -> None:
+        self._clock: IReactorTime = steady(clock)
+        self._seconds = seconds
+        self._per_user = per_user
+        self._most = most
+        self._waiting = waiting
+        self._ending = ending
+        self._lines: dict[str, _Line] = {}
+
+    def open(
+        self, user: str, attempt: Callable[[], MaybeDeferred[_T]], record: SessionRecord
+    ) -> MaybeDeferred[_T]:
+        """What the attempt gives, now or when the maildrop is not locked any more.
+
+        :param attempt: opens the maildrop; called again as long as it raises (or fails
+            with) :class:`~pop3toy.errors.InUse`.
+        :param record: of the session that wants it; given up when its client has gone.
+        :raises pop3toy.errors.InUse: (or fails with) when the time is over, or at once if it
+            may not wait.
+        """
+        if self._waiting.total and self._waiting.count(user) and self._may_wait(user, record):
+            # Not before those who came first.
+            return self._wait(user, attempt, record, InUse())
+        try:
+            opening = attempt()
+        except InUse as refusal:
+            return self._in_use(user, attempt, record, refusal)
+        if is_deferred(opening):
+
+            def failed(why: Failure) -> Any:
+                if isinstance(why.value, InUse):
+                    return self._in_use(user, attempt, record, why.value)
+                return why
+
+            opening.addErrback(failed)
+        return opening
+
+    def ending(self, user: str) -> None:
+        """A session of the user is ending; :meth:`ended` must follow."""
+        self._ending.add(user)
+
+    def ended(self, user: str) -> None:
+        """It has ended."""
+        self._ending.remove(user)
+
+    def released(self, user: str) -> None:
+        """A maildrop of the user was given back in this process."""
+        line = self._lines.get(user)
+        if line is not None and self._waiting.count(user) <= len(line.waiters):
+            self._look_in(user, line, 0)
+
+    def _may_wait(self, user: str, record: SessionRecord) -> bool:
+        return bool(
+            not record.client_left
+            and (self._seconds or self._ending.count(user))
+            and self._waiting.total < self._most
+            and self._waiting.count(user) < self._per_user
+        )
+
+    def _in_use(
+        self, user: str, attempt: Callable[[], MaybeDeferred[_T]], record: SessionRecord, refusal: InUse
+    ) -> MaybeDeferred[_T]:
+        if not self._may_wait(user, record):
+            raise refusal
+        return self._wait(user, attempt, record, refusal)
+
+    def _wait(
+        self, user: str, attempt: Callable[[], MaybeDeferred[_T]], record: SessionRecord, refusal: InUse
+    ) -> Deferred[_T]:
+        waiter = _Waiter(attempt, record, self._clock.seconds() + self._seconds, refusal)
+        line = self._lines.setdefault(user, _Line())
+        line.waiters.append(waiter)
+        self._waiting.add(user)
+        record.when_client_leaves = partial(self._give_up, user, line, waiter)
+        self._look_in(user, line, INTERVAL)
+        return waiter.done
+
+    def _look_in(self, user: str, line: _Line, seconds: float) -> None:
+        """Have a look in so many seconds, or sooner if that is to be anyway."""
+        if line.call is None:
+            line.call = self._clock.callLater(seconds, self._look, user, line)
+        elif not seconds:
+            line.call.reset(0)
+
+    def _look(self, user: str, line: _Line) -> None:
+        line.call = None
+        if line.waiters and not line.trying:
+            first = line.waiters.popleft()
+            line.trying = True
+            maybeDeferred(first.attempt).addBoth(self._tried, user, line, first)
+        if not self._ending.count(user):
+            now = self._clock.seconds()
+            while line.waiters and line.waiters[0].until <= now:
+                late = line.waiters.popleft()
+                self._answer(user, late, Failure(late.refusal))
+        self._go_on(user, line)
+
+    def _tried(self, outcome: Any, user: str, line: _Line, waiter: _Waiter) -> None:
+        line.trying = False
+        if (
+            isinstance(outcome, Failure)
+            and isinstance(outcome.value, InUse)
+            and not waiter.record.client_left
+        ):
+            waiter.refusal = outcome.value
+            line.waiters.appendleft(waiter)
+        else:
+            self._answer(user, waiter, outcome)
+        self._go_on(user, line)
+
+    def _go_on(self, user: str, line: _Line) -> None:
+        if line.waiters:
+            self._look_in(user, line, INTERVAL)
+        elif not line.trying:
+            if line.call is not None:
+                line.call.cancel()
+                line.call = None
+            self._lines.pop(user, None)
+
+    def _give_up(self, user: str, line: _Line, waiter: _Waiter) -> None:
+        """The client has gone; what is being tried is answered when it has been."""
+        if waiter in line.waiters:
+            line.waiters.remove(waiter)
+            self._answer(user, waiter, Failure(waiter.refusal))
+            self._go_on(user, line)
+
+    def _answer(self, user: str, waiter: _Waiter, outcome: Any) -> None:
+        self._waiting.remove(user)
+        waiter.record.when_client_leaves = None
+        waiter.done.callback(outcome)

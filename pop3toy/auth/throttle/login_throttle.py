@@ -1,0 +1,313 @@
+"""Who has to wait before trying again, and who is in too often: bookkeeping about logins.
+
+Counts and nothing else: no password, no mailbox, no connection.  A penalty is a
+Deferred on the clock that was passed in and holds no thread.  Where the counts
+are kept is ``counts``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import Clock
+
+from ...clock import steady
+from ...errors import InUse, LoginDelay, StoreTrouble
+from ...interfaces import MaybeDeferred
+from ..names import folded
+from .counts import Counts, OwnTally, Recent, own_counts
+from .lock_queue import LockQueue
+from .origins import NOWHERE, Networks, is_local, network
+
+__all__ = ["Attempt", "Guard", "GuardLimits", "unguarded", "without_penalties"]
+
+
+#: Unix sockets have no address: behind one is a proxy or a webmail for everybody.
+_EVERYBODY = "unix"
+
+
+@dataclass(frozen=True, slots=True)
+class GuardLimits:
+    """The numbers, each with its reason."""
+
+    #: Failures of an address that cost nothing: a person mistypes, twice.
+    free_failures: int = 3
+    #: Seconds that the next one waits; doubled by each further one, up to the
+    #: 15 seconds at which Dovecot stops too: clients give up after 30.
+    first_penalty: float = 1.0
+    most_penalty: float = 15.0
+    #: The same from loopback: whoever guesses there is slowed too, but whoever
+    #: tries a mail client on this machine does not wait for long.
+    local_most_penalty: float = 4.0
+    #: The same for a user who is attacked from many addresses: later and less,
+    #: because it is the user who suffers.
+    user_free_failures: int = 10
+    user_most_penalty: float = 4.0
+    #: Seconds without a failure after which an address or user starts anew.
+    forgotten_after: float = 900.0
+    #: Attempts of one address that may wait or be checked at once: an office's
+    #: clients after a restart, but a small part of what the queue of checks
+    #: holds.  For loopback, where programs serve many, only while it has to wait.
+    attempts_per_address: int = 32
+    #: The same while another address has to wait: with penalties of 15 seconds
+    #: it is one guess in two seconds.
+    attempts_under_penalty: int = 8
+    #: Addresses that speak for many, such as a webmail's: not counted as one.
+    trusted: Networks = NOWHERE
+    #: Sessions of one user at once, as Dovecot's mail_max_userip_connections.
+    #: Maildrops are exclusive, so this is for stores that are not.
+    sessions_per_user: int = 10
+    #: Seconds between two logins of a user (RFC 2449 section 6.5); 0 is none.
+    login_delay: int = 0
+    #: Seconds that a login waits for a maildrop that another session holds: most
+    #: sessions are over in one, and people begin to wonder after five.  0 waits for
+    #: none but those that are ending.
+    lock_wait: float = 5.0
+    #: Logins of one user that wait at once, and of all: as many devices as a person
+    #: may have, and no more tries than take a twentieth of a core.
+    waits_per_user: int = 10
+    waits: int = 256
+    #: Addresses, users and pairs of both that are remembered: some 10 MB.
+    remembered: int = 20_000
+
+
+class _Failures:
+    """Failures by key, forgotten after a while without one."""
+
+    def __init__(self, clock: IReactorTime, kept: Recent, forgotten_after: float) -> None:
+        self._clock = clock
+        self._kept = kept
+        self._forgotten_after = forgotten_after
+
+    def count(self, key: str) -> int:
+        failures, since = self._kept.get(key)
+        return failures if failures and self._clock.seconds() - since < self._forgotten_after else 0
+
+    def add(self, key: str) -> None:
+        self._kept.put(key, self.count(key) + 1, self._clock.seconds())
+
+
+class Guard:
+    """What is remembered about logins.
+
+    :param clock: tells the time and lets penalties pass.
+    :param counts: where it remembers; of its own if not given.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, limits: GuardLimits | None = None, counts: Counts | None = None
+    ) -> None:
+        self.limits = limits = limits if limits is not None else GuardLimits()
+        self._clock = clock = steady(clock)
+        self._counts = counts = counts if counts is not None else own_counts(limits.remembered)
+        self._addresses = _Failures(clock, counts.address_failures, limits.forgotten_after)
+        self._users = _Failures(clock, counts.user_failures, limits.forgotten_after)
+        #: Where logins wait for a maildrop that is locked.
+        self.lock_queue = LockQueue(
+            clock, limits.lock_wait, limits.waits_per_user, limits.waits, counts.waiting, counts.ending
+        )
+
+    # -- attempts ----------------------------------------------------------------------
+
+    def attempt(self, host: str, user: str | None = None, key: Callable[[str], str] = folded) -> Attempt:
+        """Somebody begins to log in.
+
+        :param host: the client's address in text.
+        :param user: the claimed name, if it is known already.
+        :param key: one word for all spellings of a name.
+        """
+        return Attempt(self, _EVERYBODY if host in self.limits.trusted else network(host), user, key)
+
+    def penalty(self, address: str, user: str | None) -> float:
+        """Seconds that an attempt has to wait now.
+
+        Who came in from the same address before does not wait for others'
+        failures, unless he fails himself.
+        """
+        if user is not None and self._counts.friends.get(_both(address, user))[0]:
+            return 0.0
+        limits = self.limits
+        failures = self._addresses.count(address) - limits.free_failures
+        most = limits.local_most_penalty if is_local(address) else limits.most_penalty
+        seconds = 0.0 if failures < 0 else _doubled(limits.first_penalty, failures, most)
+        if user is not None:
+            failures = self._users.count(user) - limits.user_free_failures
+            if failures >= 0:
+                seconds = max(seconds, _doubled(limits.first_penalty, failures, limits.user_most_penalty))
+        return seconds
+
+    def take_turn(self, address: str) -> None:
+        """One more attempt of this address is under way.
+
+        :raises pop3toy.errors.StoreTrouble: if there are too many already.
+        """
+        under_way = self._counts.under_way.count(address)
+        if under_way >= self._most_under_way(address):
+            raise StoreTrouble("too many logins from your address at the moment, try later")
+        self._counts.under_way.add(address)
+
+    def _most_under_way(self, address: str) -> int:
+        limits = self.limits
+        if address == _EVERYBODY:
+            return sys.maxsize
+        wary = self._addresses.count(address) >= limits.free_failures
+        if is_local(address):
+            return limits.attempts_per_address if wary else sys.maxsize
+        return limits.attempts_under_penalty if wary else limits.attempts_per_address
+
+    def give_turn_back(self, address: str) -> None:
+        """One attempt of this address is not under way any more."""
+        self._counts.under_way.remove(address)
+
+    def sleep(self, seconds: float) -> Deferred[None]:
+        """A penalty."""
+        over: Deferred[None] = Deferred()
+        self._clock.callLater(seconds, over.callback, None)
+        return over
+
+    def failed(self, address: str, user: str | None) -> None:
+        """A password was wrong."""
+        if address != _EVERYBODY:
+            self._addresses.add(address)
+        if user is None:
+            return
+        self._users.add(user)
+        friend = _both(address, user)
+        patience, _ = self._counts.friends.get(friend)
+        if patience:
+            self._counts.friends.put(friend, patience - 1, self._clock.seconds())
+
+    def succeeded(self, address: str, user: str) -> None:
+        """A password was right."""
+        self._counts.friends.put(_both(address, user), self.limits.free_failures, self._clock.seconds())
+
+    def for_senders(self) -> Guard:
+        """A guard that shares these penalties, but counts no sessions and keeps no LOGIN-DELAY.
+
+        Those are about maildrops; a password is guessed at whichever port is open.
+        """
+        limits = replace(self.limits, login_delay=0, sessions_per_user=sys.maxsize)
+        return Guard(self._clock, limits, replace(self._counts, sessions=OwnTally()))
+
+    # -- sessions -----------------------------------------------------------------------
+
+    def enter(self, user: str) -> None:
+        """A user who is who he claims to be wants in; :meth:`left` must follow.
+
+        :raises pop3toy.errors.InUse: if he is in too often.
+        :raises pop3toy.errors.LoginDelay: if he was in too recently.
+        """
+        if self.limits.login_delay:
+            known, last = self._counts.logins.get(user)
+            if known and self._clock.seconds() - last < self.limits.login_delay:
+                raise LoginDelay
+        if self._counts.sessions.count(user) >= self.limits.sessions_per_user:
+            raise InUse("too many sessions, the maildrop is locked by others of yours")
+        self._counts.sessions.add(user)
+
+    def opened(self, user: str) -> None:
+        """His maildrop is open: the delay until the next login begins."""
+        if self.limits.login_delay:
+            self._counts.logins.put(user, 1, self._clock.seconds())
+
+    def left(self, user: str) -> None:
+        """One session of a user is over, or did not come about."""
+        self._counts.sessions.remove(user)
+
+
+def unguarded() -> Guard:
+    """A guard that never keeps anybody waiting, and so needs no real clock."""
+    limits = GuardLimits(sessions_per_user=sys.maxsize, waits=0, remembered=0)
+    return Guard(Clock(), without_penalties(limits))
+
+
+def without_penalties(limits: GuardLimits) -> GuardLimits:
+    """The limits, but nobody waits for having failed."""
+    never = sys.maxsize
+    return replace(
+        limits,
+        free_failures=never,
+        user_free_failures=never,
+        attempts_per_address=never,
+        attempts_under_penalty=never,
+    )
+
+
+class Attempt:
+    """One login, from the first word of it to its end.
+
+    :param address: see :func:`network`.
+    :param key: one word for all spellings of a name: else each spelling would be tried anew.
+    """
+
+    def __init__(self, guard: Guard, address: str, user: str | None, key: Callable[[str], str]) -> None:
+        #: The claimed name, as soon as it is known.
+        self.user = user
+        self._guard = guard
+        self._address = address
+        self._key = key
+        self._waited = 0.0
+        self._under_way = False
+        self._over = False
+
+    def start(self) -> MaybeDeferred[None]:
+        """Wait for one's turn: ``None`` if there is nothing to wait for.
+
+        To be called before any secret is looked at, and again when the user
+        becomes known; what was waited already counts.
+
+        :raises pop3toy.errors.StoreTrouble: at once, if too many attempts of
+            the address are under way.
+        """
+        if not self._under_way:
+            self._guard.take_turn(self._address)
+            self._under_way = True
+        remaining = self._guard.penalty(self._address, self._short_user()) - self._waited
+        if remaining <= 0:
+            return None
+        self._waited += remaining
+        return self._guard.sleep(remaining)
+
+    def rest(self) -> None:
+        """It is the client's turn now; :meth:`start` comes before the next step."""
+        if self._under_way:
+            self._under_way = False
+            self._guard.give_turn_back(self._address)
+
+    def failed(self) -> None:
+        """The credentials were bad.  The first end counts."""
+        if self._end():
+            self._guard.failed(self._address, self._short_user())
+
+    def succeeded(self) -> None:
+        """The credentials were good.  The first end counts."""
+        user = self._short_user()
+        if self._end() and user is not None:
+            self._guard.succeeded(self._address, user)
+
+    def dropped(self) -> None:
+        """It ended without a verdict.  The first end counts."""
+        self._end()
+
+    def _short_user(self) -> str | None:
+        # What a client claims can be 12,288 octets long (RFC 5034 section 4).
+        return self._key(self.user)[:200] if self.user is not None else None
+
+    def _end(self) -> bool:
+        self.rest()
+        first, self._over = not self._over, True
+        return first
+
+
+def _doubled(first: float, times: int, most: float) -> float:
+    # 2.0 ** 1024 is too large for a float.
+    return min(first * 2.0 ** min(times, 60), most)
+
+
+def _both(address: str, user: str) -> str:
+    # No address has a blank in it.
+    return f"{address} {user}"

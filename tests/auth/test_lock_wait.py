@@ -1,0 +1,817 @@
+"""Waiting for a maildrop that another session has open: in turn, for a bounded time, and over processes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from twisted.cred.checkers import AllowAnonymousAccess
+from twisted.cred.portal import IRealm, Portal
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.task import Clock
+from twisted.mail.pop3 import IMailbox as ITwistedMailbox
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from pop3toy import MailboxRealm, POP3Factory, PortalAuthenticator, limits
+from pop3toy.auth.accounts.memory import MemoryAccounts
+from pop3toy.auth.throttle.counts import Counts, own_counts
+from pop3toy.auth.throttle.lock_queue import INTERVAL, LockQueue
+from pop3toy.auth.throttle.login_throttle import Guard, GuardLimits
+from pop3toy.auth.throttle.shared_counts import SharedCounts
+from pop3toy.errors import InUse, LoginDelay, Refusal, StoreTrouble
+from pop3toy.interfaces import Login, SessionRecord
+from pop3toy.stores.memory import MemoryStore
+
+from ..auth_world import FakeStore, session
+from ..corpus import awkward_messages, fill_maildir
+from ..pop3_world import CountingMeter, FakeSocket
+from ..realserver import RealServer, maildir_options, wait_until
+from ..strictclient import Refused, StrictClient
+
+LOGIN = b"USER ann\r\nPASS secret\r\n"
+IN_USE = b"-ERR [IN-USE] maildrop is locked by another session\r\n"
+WELCOME = b"+OK maildrop has 1 message (30 octets)\r\n"
+
+
+class Lock:
+    """What is opened: one at a time."""
+
+    def __init__(self) -> None:
+        self.held = False
+        self.tries = 0
+        self.order: list[str] = []
+
+    def taker(self, name: str) -> Callable[[], str]:
+        """An attempt of somebody's."""
+
+        def attempt() -> str:
+            self.tries += 1
+            if self.held:
+                raise InUse
+            self.held = True
+            self.order.append(name)
+            return name
+
+        return attempt
+
+
+class QueueCase(SynchronousTestCase):
+    """Queues of some processes that count together, and a lock."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.lock = Lock()
+        self.counts = own_counts()
+
+    def queue(self, seconds: float = 5, counts: Counts | None = None, most: int = 256) -> LockQueue:
+        """A queue of one process."""
+        counts = counts or self.counts
+        return LockQueue(self.clock, seconds, 10, most, counts.waiting, counts.ending)
+
+    def waits(self, queue: LockQueue, name: str = "x", record: SessionRecord | None = None) -> Deferred[str]:
+        """A login that has to wait."""
+        opening = queue.open("ann", self.lock.taker(name), record or session())
+        assert isinstance(opening, Deferred)
+        self.assertNoResult(opening)
+        return opening
+
+    def free(self, *queues: LockQueue) -> None:
+        """The session ends; the queue of its process, if there is one here, is told."""
+        self.lock.held = False
+        for queue in queues:
+            queue.released("ann")
+        self.clock.advance(0)
+
+
+class QueueTests(QueueCase):
+    """One process."""
+
+    def tearDown(self) -> None:
+        self.assertEqual((self.counts.waiting.total, self.counts.ending.total), (0, 0))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_free(self) -> None:
+        """What is not locked is opened at once, without a Deferred."""
+        self.assertEqual(self.queue().open("ann", self.lock.taker("x"), session()), "x")
+
+    def test_in_turn(self) -> None:
+        """Whoever came first is the first, each as soon as the one before has ended."""
+        queue = self.queue()
+        self.lock.held = True
+        records = [session() for _ in "abcd"]
+        waiting = [self.waits(queue, name, record) for name, record in zip("abcd", records, strict=True)]
+        for at in range(4):
+            self.free(queue)
+            self.assertEqual(self.lock.order, list("abcd"[: at + 1]))
+            self.assertEqual(self.successResultOf(waiting[at]), "abcd"[at])
+            self.assertIsNone(records[at].when_client_leaves, "there is nothing to give up any more")
+            self.clock.pump([INTERVAL] * 3)
+
+    def test_nobody_goes_before(self) -> None:
+        """Who comes while others wait does not find the lock free before they do."""
+        queue = self.queue()
+        self.lock.held = True
+        first = self.waits(queue, "first")
+        self.lock.held = False
+        second = self.waits(queue, "second")
+        self.clock.advance(INTERVAL)
+        self.assertEqual(self.successResultOf(first), "first")
+        self.free(queue)
+        self.assertEqual(self.successResultOf(second), "second")
+
+    def test_nobody_tells(self) -> None:
+        """A lock that another program gives back is found soon."""
+        self.lock.held = True
+        waiting = self.waits(self.queue())
+        self.clock.advance(1)
+        self.lock.held = False
+        self.clock.advance(INTERVAL)
+        self.assertEqual(self.successResultOf(waiting), "x")
+
+    def test_few_tries(self) -> None:
+        """However many wait for one user, one of them tries."""
+        queue = self.queue()
+        self.lock.held = True
+        waiting = [self.waits(queue) for _ in range(10)]
+        before = self.lock.tries
+        self.clock.pump([INTERVAL] * 10)
+        self.assertEqual(self.lock.tries - before, 10)
+        self.clock.pump([INTERVAL] * 100)
+        for one in waiting:
+            self.failureResultOf(one, InUse)
+
+    def test_time_is_over(self) -> None:
+        """Each is refused after its own five seconds, with what the store said."""
+        queue = self.queue()
+
+        def attempt() -> None:
+            raise InUse(f"locked by session {self.clock.seconds():.0f}")
+
+        self.lock.held = True
+        first = queue.open("ann", attempt, session())
+        self.clock.pump([INTERVAL] * 20)
+        second = self.waits(queue)
+        self.clock.pump([INTERVAL] * 79)
+        self.assertNoResult(first)
+        self.clock.pump([INTERVAL] * 2)
+        self.assertEqual(self.failureResultOf(first, InUse).value.text, "locked by session 5")
+        self.clock.pump([INTERVAL] * 18)
+        self.assertNoResult(second)
+        self.clock.pump([INTERVAL] * 2)
+        self.failureResultOf(second, InUse)
+
+    def test_off(self) -> None:
+        """With 0 seconds nobody waits."""
+        self.lock.held = True
+        with self.assertRaises(InUse):
+            self.queue(0).open("ann", self.lock.taker("x"), session())
+        self.assertEqual(self.lock.tries, 1)
+
+    def test_many_of_one_user(self) -> None:
+        """An eleventh login of one user is refused at once; another user's waits."""
+        queue = self.queue()
+        self.lock.held = True
+        records = [session() for _ in range(10)]
+        waiting = [self.waits(queue, record=record) for record in records]
+        with self.assertRaises(InUse):
+            queue.open("ann", self.lock.taker("x"), session())
+        other = queue.open("bob", self.lock.taker("bob"), session())
+        records[4].when_client_leaves()
+        self.failureResultOf(waiting.pop(4), InUse)
+        waiting.append(self.waits(queue))
+        self.clock.advance(6)
+        for one in (*waiting, other):
+            self.failureResultOf(one, InUse)
+
+    def test_many_of_all(self) -> None:
+        """So many wait in all, and no more."""
+        queue = self.queue(most=3)
+        self.lock.held = True
+        waiting = [queue.open(f"user{n}", self.lock.taker("x"), session()) for n in range(3)]
+        with self.assertRaises(InUse):
+            queue.open("ann", self.lock.taker("x"), session())
+        self.lock.held = False
+        self.assertEqual(queue.open("bob", self.lock.taker("bob"), session()), "bob", "nobody waits for his")
+        self.clock.advance(6)
+        for one in waiting:
+            self.failureResultOf(one, InUse)
+
+    def test_client_leaves(self) -> None:
+        """A client that has gone is not waited for, wherever it stands, and nothing is opened for it."""
+        for leaves in range(3):
+            queue = self.queue()
+            self.lock = Lock()
+            self.lock.held = True
+            records = [session() for _ in range(3)]
+            waiting = [self.waits(queue, str(at), record) for at, record in enumerate(records)]
+            records[leaves].client_left = True
+            records[leaves].when_client_leaves()
+            self.failureResultOf(waiting[leaves], InUse)
+            for _ in range(2):
+                self.free(queue)
+            self.assertEqual(self.lock.order, [str(at) for at in range(3) if at != leaves])
+
+    def test_last_client_leaves(self) -> None:
+        """When nobody waits any more, nothing is left to be done."""
+        queue = self.queue()
+        self.lock.held = True
+        record = session()
+        waiting = self.waits(queue, record=record)
+        record.when_client_leaves()
+        self.failureResultOf(waiting, InUse)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_client_has_left(self) -> None:
+        """Who is gone already does not begin to wait."""
+        self.lock.held = True
+        record = session()
+        record.client_left = True
+        with self.assertRaises(InUse):
+            self.queue().open("ann", self.lock.taker("x"), record)
+
+    def test_ending(self) -> None:
+        """A session that is ending is waited for to its end, also where nobody else is."""
+        for seconds in (5, 0):
+            queue = self.queue(seconds)
+            self.lock = Lock()
+            self.lock.held = True
+            queue.ending("ann")
+            waiting = [self.waits(queue, name) for name in "ab"]
+            self.clock.pump([1.0] * 60)
+            queue.ended("ann")
+            self.free(queue)
+            self.assertEqual(self.successResultOf(waiting[0]), "a")
+            self.clock.pump([INTERVAL] * 2)
+            # The second waited for that session, not for the first.
+            self.failureResultOf(waiting[1], InUse)
+
+    def test_ending_with_its_process(self) -> None:
+        """The time begins for nobody anew when a session that was ending did not end well."""
+        queue = self.queue()
+        self.lock.held = True
+        queue.ending("ann")
+        waiting = self.waits(queue)
+        self.clock.pump([1.0] * 60)
+        queue.ended("ann")
+        self.clock.advance(INTERVAL)
+        self.failureResultOf(waiting, InUse)
+
+    def test_other_refusals(self) -> None:
+        """Any other answer of a later try is the answer."""
+        queue = self.queue()
+        for trouble in (LoginDelay(), StoreTrouble(), ZeroDivisionError()):
+            answers: list[Any] = [InUse(), InUse(), trouble]
+
+            def attempt(answers: list[Any] = answers) -> Deferred[str]:
+                return fail(answers.pop(0))
+
+            waiting = queue.open("ann", attempt, session())
+            self.assertNoResult(waiting)
+            self.clock.pump([INTERVAL] * 2)
+            self.failureResultOf(waiting, type(trouble))
+
+    def test_failed_at_once(self) -> None:
+        """What is no lock is not waited for, early or late."""
+        queue = self.queue()
+        self.assertRaises(StoreTrouble, queue.open, "ann", lambda: self._raise(StoreTrouble()), session())
+        self.failureResultOf(queue.open("ann", lambda: fail(StoreTrouble()), session()), StoreTrouble)
+
+    def _raise(self, error: Exception) -> None:
+        raise error
+
+    def test_slow_store(self) -> None:
+        """While the store opens it for the first, the others are refused in time, and none is tried."""
+        queue = self.queue()
+        answers: list[Deferred[str]] = [fail(InUse()), Deferred()]
+        slow = answers[1]
+        record = session()
+        first = queue.open("ann", lambda: answers.pop(0), record)
+        self.lock.held = True
+        second = self.waits(queue)
+        self.clock.advance(INTERVAL)
+        self.assertEqual(answers, [])
+        self.clock.pump([INTERVAL] * 110)
+        self.failureResultOf(second, InUse)
+        self.assertEqual(self.lock.tries, 0)
+        self.assertNoResult(first)
+        record.when_client_leaves()
+        self.assertNoResult(first)
+        slow.callback("opened for it")
+        self.assertEqual(self.successResultOf(first), "opened for it", "and so somebody can give it back")
+
+    def test_slow_store_and_gone(self) -> None:
+        """Who has gone while the store was asked is not put back into the queue."""
+        queue = self.queue()
+        answers: list[Deferred[str]] = [fail(InUse()), Deferred()]
+        slow = answers[1]
+        record = session()
+        first = queue.open("ann", lambda: answers.pop(0), record)
+        self.clock.advance(INTERVAL)
+        record.client_left = True
+        slow.errback(InUse())
+        self.failureResultOf(first, InUse)
+
+
+class ProcessesTests(QueueCase):
+    """Several processes."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        shared = SharedCounts.create(2, 1000)
+        self.addCleanup(os.close, shared.descriptor)
+        self.shared = shared
+        self.here, self.there = (self.queue(counts=shared.of(worker)) for worker in range(2))
+
+    def test_bound(self) -> None:
+        """The logins of all processes are counted together; those of one that died are not."""
+        self.lock.held = True
+        for queue in (self.here, self.there) * 5:
+            self.waits(queue)
+        with self.assertRaises(InUse):
+            self.here.open("ann", self.lock.taker("x"), session())
+        self.shared.clear(1)
+        self.waits(self.here)
+
+    def test_ending(self) -> None:
+        """A session that is ending in one process is waited for in the other."""
+        self.lock.held = True
+        self.here.ending("ann")
+        waiting = self.waits(self.there)
+        self.clock.pump([1.0] * 60)
+        self.here.ended("ann")
+        self.free(self.here)
+        self.clock.advance(INTERVAL)
+        self.assertEqual(self.successResultOf(waiting), "x")
+
+    def test_ending_in_one_that_dies(self) -> None:
+        """If that process dies, its session has ended."""
+        self.lock.held = True
+        self.here.ending("ann")
+        waiting = self.waits(self.there)
+        self.clock.pump([1.0] * 60)
+        self.shared.clear(0)
+        self.lock.held = False
+        self.clock.advance(INTERVAL)
+        self.assertEqual(self.successResultOf(waiting), "x")
+
+    def test_nobody_goes_before(self) -> None:
+        """Who comes to a process while another one's logins wait waits as well."""
+        self.lock.held = True
+        first = self.waits(self.there, "there")
+        self.lock.held = False
+        self.clock.advance(INTERVAL / 2)
+        second = self.waits(self.here, "here")
+        self.clock.advance(INTERVAL / 2)
+        self.assertEqual(self.successResultOf(first), "there")
+        self.clock.advance(INTERVAL)
+        self.assertNoResult(second)
+
+    def test_equal_chances(self) -> None:
+        """The process whose session ends has no more of the turns than the other."""
+        self.lock.held = True
+        for _ in range(5):
+            self.waits(self.here, "here")
+        self.clock.advance(INTERVAL / 2)
+        for _ in range(5):
+            self.waits(self.there, "there")
+        while len(self.lock.order) < 6:
+            # All sessions end here; without the intervals this process would always be the first.
+            self.free(self.here)
+            self.clock.advance(0.7 * INTERVAL)
+        self.assertGreaterEqual(min(map(self.lock.order.count, ("here", "there"))), 2, self.lock.order)
+
+
+class LoginTests(SynchronousTestCase):
+    """Every way to log in, and what is counted meanwhile."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.counts = own_counts()
+        self.store = FakeStore()
+
+    def authenticator(self, **options: Any) -> PortalAuthenticator:
+        """One over a store with a lock."""
+        portal = Portal(
+            MailboxRealm(self.store, anonymous="demo"),
+            [MemoryAccounts({"ann": "x", "demo": "x", "root": "x"})],
+        )
+        portal.registerChecker(AllowAnonymousAccess())
+        guard = Guard(self.clock, GuardLimits(**options), self.counts)
+        return PortalAuthenticator(portal, guard=guard, masters=("root",))
+
+    def test_every_way(self) -> None:
+        """A password, SASL, a master user and an anonymous visitor wait for the maildrop that they want."""
+        auth = self.authenticator()
+
+        def sasl(mechanism: str, response: bytes) -> Any:
+            return auth.begin(mechanism, session()).respond(response)
+
+        for user, log_in in (
+            ("ann", lambda: auth.password(b"ann", b"x", session())),
+            ("ann", lambda: sasl("PLAIN", b"\0ann\0x")),
+            ("ann", lambda: sasl("PLAIN", b"ann\0root\0x")),
+            ("demo", lambda: sasl("ANONYMOUS", b"")),
+        ):
+            holder = auth.password(user.encode(), b"x", session())
+            assert isinstance(holder, Login)
+            waiting = log_in()
+            self.assertNoResult(waiting)
+            self.clock.advance(1)
+            holder.logout()
+            self.clock.advance(INTERVAL)
+            login = self.successResultOf(waiting)
+            self.assertIn(user, self.store.open_now)
+            login.logout()
+            self.assertEqual(self.store.open_now, set())
+
+    def test_counts(self) -> None:
+        """A login that waits is no session, no attempt under way and no failure."""
+        auth = self.authenticator(sessions_per_user=2)
+        holder = auth.password(b"ann", b"x", session())
+        waiting = [auth.password(b"ann", b"x", session()) for _ in range(5)]
+        self.assertEqual(self.counts.sessions.count("ann"), 1)
+        self.assertEqual(self.counts.under_way.total, 0)
+        self.clock.pump([1.0] * 6)
+        for one in waiting:
+            self.failureResultOf(one, InUse)
+        self.assertEqual(self.counts.sessions.count("ann"), 1)
+        self.assertEqual(self.counts.address_failures.get("127.0.0.1")[0], 0)
+        self.assertEqual(self.counts.user_failures.get("ann")[0], 0)
+        holder.logout()
+        self.assertEqual(self.counts.sessions.total, 0)
+        self.assertEqual((self.counts.waiting.total, self.counts.ending.total), (0, 0))
+
+    def test_too_many_sessions(self) -> None:
+        """Where a store lets several in, the limit of a user's sessions is waited for as well."""
+        self.store.open_now = _Shared()
+        auth = self.authenticator(sessions_per_user=1)
+        holder = auth.password(b"ann", b"x", session())
+        waiting = auth.password(b"ann", b"x", session())
+        holder.logout()
+        self.clock.advance(0)
+        self.successResultOf(waiting).logout()
+        self.assertEqual(self.counts.sessions.total, 0)
+
+    def test_login_delay(self) -> None:
+        """LOGIN-DELAY is said at once, and when the lock is free; it begins with the opening."""
+        auth = self.authenticator(login_delay=3)
+        holder = auth.password(b"ann", b"x", session())
+        self.assertRaises(LoginDelay, auth.password, b"ann", b"x", session())
+        self.clock.advance(3)
+        first, second = (auth.password(b"ann", b"x", session()) for _ in range(2))
+        self.clock.advance(2)
+        holder.logout()
+        self.clock.advance(0)
+        self.successResultOf(first).logout()
+        self.clock.advance(INTERVAL)
+        self.failureResultOf(second, LoginDelay)
+
+    def test_wrong_password(self) -> None:
+        """Who has the wrong password does not wait, and learns of no lock."""
+        auth = self.authenticator()
+        auth.password(b"ann", b"x", session())
+        self.assertRaises(Refusal, auth.password, b"ann", b"wrong", session())
+        self.assertEqual(self.counts.waiting.total, 0)
+
+    def test_slow_release(self) -> None:
+        """A maildrop that takes a while to be given back counts as a session that is ending until it is."""
+        auth = self.authenticator(lock_wait=0)
+        login = auth.password(b"ann", b"x", session())
+        slow: Deferred[None] = Deferred()
+        give_back = login.logout
+        door_stay: Any = give_back.__self__  # type: ignore[attr-defined]
+        release, door_stay._logout = door_stay._logout, lambda: slow.addCallback(lambda _: release())
+        leaving = login.logout()
+        self.assertIsNone(login.logout(), "once is enough")
+        self.assertEqual(self.counts.sessions.count("ann"), 1)
+        waiting = auth.password(b"ann", b"x", session())
+        self.clock.pump([1.0] * 60)
+        self.assertNoResult(waiting)
+        slow.callback(None)
+        self.successResultOf(leaving)
+        self.clock.advance(0)
+        self.successResultOf(waiting).logout()
+        self.assertEqual((self.counts.sessions.total, self.counts.ending.total), (0, 0))
+
+    def test_ending(self) -> None:
+        """A session ends once, however often it says so, also with a mailbox of Twisted's."""
+
+        @implementer(ITwistedMailbox)
+        class Empty:
+            def listMessages(self) -> list[int]:
+                return []
+
+        @implementer(IRealm)
+        class Foreign:
+            def requestAvatar(self, *args: object) -> Any:
+                return ITwistedMailbox, Empty(), lambda: None
+
+        for realm in (MailboxRealm(self.store), Foreign()):
+            portal = Portal(realm, [MemoryAccounts({"ann": "x"})])
+            auth = PortalAuthenticator(portal, guard=Guard(self.clock, counts=self.counts))
+            opening = auth.password(b"ann", b"x", session())
+            login = self.successResultOf(opening) if isinstance(opening, Deferred) else opening
+            self.assertEqual(self.counts.ending.total, 0)
+            login.ending()
+            login.ending()
+            self.assertEqual(self.counts.ending.count("ann"), 1)
+            login.logout()
+            login.ending()
+            self.assertEqual((self.counts.ending.total, self.counts.sessions.total), (0, 0))
+
+    def test_without_a_guard(self) -> None:
+        """An authenticator that was given no guard has no clock to wait on, and refuses at once."""
+        auth = PortalAuthenticator(Portal(MailboxRealm(self.store), [MemoryAccounts({"ann": "x"})]))
+        login = auth.password(b"ann", b"x", session())
+        login.ending()
+        self.assertRaises(InUse, auth.password, b"ann", b"x", session())
+        login.logout()
+        self.assertIsInstance(auth.password(b"ann", b"x", session()), Login)
+
+
+class _Shared(set[str]):
+    def __contains__(self, user: object) -> bool:
+        return False
+
+
+class SlowRemoval(MemoryStore):
+    """A store whose removals end when the test says so."""
+
+    removal: Deferred[None] | None = None
+
+    def open(self, user: str) -> Any:
+        mailbox: Any = super().open(user)
+        remove = mailbox.remove
+
+        def slowly(uids: Sequence[bytes]) -> Any:
+            return self.removal.addCallback(lambda _: remove(uids)) if self.removal else remove(uids)
+
+        mailbox.remove = slowly
+        return mailbox
+
+
+class WaitTests(SynchronousTestCase):
+    """Whole connections."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.store = SlowRemoval({"ann": [b"Subject: hello\r\n\r\n" + b"x" * 10 + b"\r\n"]})
+        self.counts = own_counts()
+        self.meter = CountingMeter()
+        self.serve()
+
+    def serve(self, **options: Any) -> None:
+        """A server with these limits."""
+        authenticator = PortalAuthenticator(
+            Portal(MailboxRealm(self.store), [MemoryAccounts({"ann": "secret"})]),
+            guard=Guard(self.clock, GuardLimits(**options), self.counts),
+        )
+        self.factory = POP3Factory(self.clock, authenticator, meter=self.meter)
+
+    def connect(self, said: bytes = b"") -> FakeSocket:
+        """A client that says this, and has read what was answered."""
+        client = FakeSocket(self.clock)
+        client.connect(self.factory.buildProtocol(None))
+        client.client_reads_all()
+        client.got.clear()
+        if said:
+            client.client_sends(said)
+        return client
+
+    def heard(self, client: FakeSocket) -> bytes:
+        """What a client hears now."""
+        client.client_reads_all()
+        said = bytes(client.got)
+        client.got.clear()
+        return said.removeprefix(b"+OK send PASS\r\n")
+
+    def nothing_left(self) -> None:
+        """Nobody holds anything any more."""
+        self.clock.advance(limits.LINGER)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(
+            (self.counts.waiting.total, self.counts.sessions.total, self.counts.ending.total), (0, 0, 0)
+        )
+        self.store.open("ann").release()
+
+    def test_two_devices(self) -> None:
+        """The second of two devices gets in as soon as the first is out, with what it pipelined."""
+        first = self.connect(LOGIN)
+        second = self.connect(LOGIN + b"STAT\r\n")
+        self.clock.advance(2)
+        self.assertEqual(self.heard(second), b"")
+        first.client_sends(b"QUIT\r\n")
+        self.assertEqual(self.heard(first), WELCOME + b"+OK bye\r\n")
+        self.assertEqual(self.heard(second), WELCOME + b"+OK 1 30\r\n")
+        second.client_sends(b"QUIT\r\n")
+        self.heard(second)
+        self.nothing_left()
+
+    def test_refused_in_the_end(self) -> None:
+        """After five seconds it is ``[IN-USE]`` with the word lock; the client may try again."""
+        first, second = self.connect(LOGIN), self.connect(LOGIN)
+        self.clock.pump([INTERVAL] * 99)
+        self.assertEqual(self.heard(second), b"")
+        self.clock.pump([INTERVAL] * 2)
+        self.assertEqual(self.heard(second), IN_USE)
+        self.assertIn(b"lock", IN_USE)
+        self.assertEqual(self.meter.failures, [("ann", "USER", "IN-USE")])
+        first.vanish()
+        second.client_sends(LOGIN)
+        self.assertEqual(self.heard(second), WELCOME)
+
+    def test_hasty_quit(self) -> None:
+        """A client that says DELE and QUIT and has gone is waited for until its messages are removed."""
+        for seconds in (5, 0):
+            self.setUp()
+            self.serve(lock_wait=seconds)
+            self.store.removal = removal = Deferred()
+            hasty = self.connect(LOGIN + b"DELE 1\r\nQUIT\r\n")
+            hasty.vanish()
+            self.store.removal = None
+            second = self.connect(LOGIN)
+            self.clock.pump([1.0] * 60)
+            self.assertEqual(self.heard(second), b"")
+            removal.callback(None)
+            self.assertEqual(self.heard(second), b"+OK maildrop has 0 messages (0 octets)\r\n")
+            second.vanish()
+            self.nothing_left()
+
+    def test_vanishes(self) -> None:
+        """A client that vanishes gives up its place; the next one gets in, and nothing is left."""
+        first, second, third = (self.connect(LOGIN) for _ in range(3))
+        second.vanish()
+        self.assertEqual(self.counts.waiting.total, 1)
+        first.vanish()
+        self.assertEqual(self.heard(third), WELCOME)
+        third.vanish()
+        self.nothing_left()
+
+    def test_vanishes_within_sasl(self) -> None:
+        """So does one that logs in with AUTH."""
+        first, second = self.connect(LOGIN), self.connect(b"AUTH PLAIN AGFubgBzZWNyZXQ=\r\n")
+        self.assertEqual(self.counts.waiting.total, 1)
+        second.vanish()
+        self.assertEqual(self.counts.waiting.total, 0)
+        first.vanish()
+        self.nothing_left()
+
+    def test_will_say_nothing_more(self) -> None:
+        """Who has closed its side with nothing behind the login has no use of it, and is refused at once."""
+        first = self.connect(LOGIN)
+        for said in (LOGIN, LOGIN + b"STA"):
+            second = self.connect(said)
+            second.client_half_closes()
+            self.assertEqual(self.heard(second), IN_USE)
+            self.assertIsNotNone(second.lost)
+        first.vanish()
+        self.nothing_left()
+
+    def test_has_said_all(self) -> None:
+        """Who has closed its side with commands behind the login waits, and gets their answers."""
+        first = self.connect(LOGIN)
+        second = self.connect(LOGIN + b"STAT\r\nQUIT\r\n")
+        second.client_half_closes()
+        self.assertEqual(self.heard(second), b"")
+        first.vanish()
+        self.assertEqual(self.heard(second), WELCOME + b"+OK 1 30\r\n+OK bye\r\n")
+        self.nothing_left()
+
+    def test_closed_before(self) -> None:
+        """It makes no difference whether its end came before the lock was looked at."""
+        first = self.connect(LOGIN)
+        second = self.connect(b"USER ann\r\nPASS wrong\r\n" * 3 + LOGIN)
+        # A penalty.
+        self.assertEqual(self.counts.waiting.total, 0)
+        second.client_half_closes()
+        self.clock.advance(1)
+        self.assertEqual(self.heard(second).splitlines()[-1] + b"\r\n", IN_USE)
+        self.assertIsNotNone(second.lost)
+        first.vanish()
+        self.nothing_left()
+
+    def test_closed_long_before(self) -> None:
+        """Nor whether there was more to do before it."""
+        first = self.connect(LOGIN)
+        second = self.connect(b"USER ann\r\nPASS wrong\r\n" * 4 + LOGIN)
+        second.client_half_closes()
+        self.clock.pump([1.0] * 3)
+        self.assertEqual(self.heard(second).splitlines()[-1] + b"\r\n", IN_USE)
+        self.assertIsNotNone(second.lost)
+        first.vanish()
+        self.nothing_left()
+
+    def test_patience(self) -> None:
+        """While it waits for us a client is not timed out, and has its own time afterwards."""
+        self.store.removal = removal = Deferred()
+        first = self.connect(LOGIN + b"DELE 1\r\nQUIT\r\n")
+        second = self.connect(LOGIN)
+        self.clock.pump([10.0] * 100)
+        self.assertIsNone(second.lost)
+        self.store.removal = None
+        removal.callback(None)
+        self.heard(first)
+        self.assertEqual(self.heard(second), b"+OK maildrop has 0 messages (0 octets)\r\n")
+        self.clock.pump([10.0] * 59)
+        self.assertIsNone(second.lost)
+
+    def test_sent_away(self) -> None:
+        """A stranger who has to make room, and one that waits when the server stops, gives up its place."""
+        first = self.connect(LOGIN)
+        for send_away in (
+            lambda protocol: protocol.hang_up("limit"),
+            lambda protocol: self.factory.drain(),
+        ):
+            second = self.connect(LOGIN)
+            self.assertEqual(self.counts.waiting.total, 1)
+            send_away(second.protocol)
+            self.assertEqual(self.counts.waiting.total, 0)
+            self.heard(second)
+            self.assertIsNotNone(second.lost)
+        first.vanish()
+        self.nothing_left()
+
+    def test_logout_that_fails_late(self) -> None:
+        """A realm whose logout fails late is logged, and keeps nobody from anything."""
+        late: Deferred[None] = Deferred()
+        client = self.connect(LOGIN)
+        login = client.protocol.session.login  # type: ignore[union-attr]
+        client.protocol.session.login = login._replace(  # type: ignore[union-attr]
+            logout=lambda: (login.logout(), late)[1]  # type: ignore[union-attr]
+        )
+        client.client_sends(b"QUIT\r\n")
+        self.assertEqual(self.heard(client), WELCOME + b"+OK bye\r\n")
+        late.errback(ZeroDivisionError())
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.nothing_left()
+
+
+class HastyTests(SynchronousTestCase):
+    """Real clients, one of which does not wait for the answer to its QUIT."""
+
+    def setUp(self) -> None:
+        self.root = Path(self.mktemp()).absolute()
+        fill_maildir(self.root / "ann", awkward_messages(large=False)[:30])
+
+    def served(self, *options: str) -> RealServer:
+        """A server of the Maildir."""
+        server = RealServer(*maildir_options(self.root), *options)
+        self.addCleanup(server.terminate)
+        return server
+
+    def quit_and_log_in(self, server: RealServer) -> None:
+        """Twenty times: one deletes a message, says QUIT and is gone; the next logs in at once."""
+        with StrictClient(server.port) as first:
+            first.login()
+            messages = first.stat().messages
+            first.quit()
+        for number in range(1, 21):
+            hasty = StrictClient(server.port)
+            hasty.login()
+            hasty.send(b"DELE 1\r\nQUIT\r\n")
+            hasty.close()
+            with StrictClient(server.port) as second:
+                second.login()
+                self.assertEqual(second.stat().messages, messages - number)
+                second.quit()
+
+    def test_one_process(self) -> None:
+        """All of twenty logins succeed."""
+        self.quit_and_log_in(self.served())
+
+    def test_workers(self) -> None:
+        """So they do with workers, whichever of them has the one and the other."""
+        server = self.served("--workers=2")
+        wait_until(lambda: server.log.count(" serves (process") == 2, "all workers serve")
+        self.quit_and_log_in(server)
+
+    def test_many_devices(self) -> None:
+        """Ten clients that poll at the same moment all get in, with workers and without."""
+        for options in ((), ("--workers=2",)):
+            server = self.served(*options)
+            clients = [StrictClient(server.port) for _ in range(10)]
+            for client in clients:
+                client.send(LOGIN + b"STAT\r\nQUIT\r\n")
+            for client in clients:
+                answers = [client.status() for _ in range(4)]
+                self.assertEqual(len(answers), 4)
+                client.close()
+            server.terminate()
+
+    def test_refused(self) -> None:
+        """``--lock-wait`` says how long it is waited; 0 is not at all."""
+        for seconds in (0, 1):
+            server = self.served(f"--lock-wait={seconds}")
+            with StrictClient(server.port) as first, StrictClient(server.port) as second:
+                first.login()
+                second.command(b"USER ann")
+                began = time.monotonic()
+                refusal = self.assertRaises(Refused, second.command, b"PASS secret")
+                self.assertGreaterEqual(time.monotonic() - began, seconds)
+                self.assertEqual(refusal.code, b"IN-USE")
+                self.assertIn(b"lock", refusal.text)
+            server.terminate()
