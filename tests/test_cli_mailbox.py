@@ -21,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.cli.formats import open_source
 from pop3toy.cli.mbox import Mbox, write_mbox
-from pop3toy.stores.maildir_check import check_maildir
+from pop3toy.stores.maildir.check import check_maildir
 from tests.cli_world import MESSAGE, CommandTests
 
 

@@ -19,8 +19,8 @@ from pop3toy.auth.accounts.memory import MemoryAccounts
 from pop3toy.meters import LogMeter
 from pop3toy.net.fast.reply_batcher import turns_of
 from pop3toy.service import ListeningService, OrderedService
-from pop3toy.stores.maildir import MaildirStore
-from pop3toy.stores.maildir_paths import MaildirPaths
+from pop3toy.stores.maildir.store import MaildirStore
+from pop3toy.stores.maildir.paths import MaildirPaths
 from pop3toy.net.threads import WorkerThreads
 
 

@@ -25,8 +25,8 @@ from ..delivery.trace import return_path
 from ..errors import NoSuchMailbox, OverQuota, StoreTrouble
 from ..interfaces import Incoming
 from ..net.threads import run_now
-from ..stores.maildir_delivery import MaildirDelivery
-from ..stores.maildir_paths import MaildirPaths
+from ..stores.maildir.incoming.delivery import MaildirDelivery
+from ..stores.maildir.paths import MaildirPaths
 from .options import Failed, accounts_file_option, complete_user, maildir_option, put, result_of
 
 __all__ = ["deliver", "maildir_delivery"]

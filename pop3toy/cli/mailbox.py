@@ -22,12 +22,12 @@ from ..auth.accounts.admin import list_users
 from ..auth.accounts.passwd_file import Account
 from ..delivery.quota import parse_quota
 from ..errors import NoSuchMailbox, Refusal, StoreTrouble
-from ..stores.filebody import OPEN_FLAGS
-from ..stores.maildir_check import check_maildir
-from ..stores.maildir_folders import open_or_refuse
-from ..stores.maildir_paths import MaildirPaths
-from ..stores.maildir_scan import scan
-from ..stores.maildir_usage import octets_used
+from ..stores.maildir.body import OPEN_FLAGS
+from ..stores.maildir.check import check_maildir
+from ..stores.maildir.folders import open_or_refuse
+from ..stores.maildir.incoming.usage import octets_used
+from ..stores.maildir.paths import MaildirPaths
+from ..stores.maildir.scan import scan
 from .options import (
     Failed,
     accounts_file_option,

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from ..auth.accounts.admin import list_users
 from ..errors import NoSuchMailbox
 from ..interfaces import Incoming
-from ..stores.maildir_paths import MaildirPaths
+from ..stores.maildir.paths import MaildirPaths
 
 __all__ = [
     "Failed",

@@ -18,8 +18,8 @@ import click
 from ..auth.accounts.admin import list_users
 from ..delivery.message_start import take_off
 from ..errors import NoSuchMailbox
-from ..stores.maildir_delivery import MaildirDelivery
-from ..stores.maildir_paths import MaildirPaths
+from ..stores.maildir.incoming.delivery import MaildirDelivery
+from ..stores.maildir.paths import MaildirPaths
 from .deliver import maildir_delivery
 from .formats import FORMATS, Source, UnknownFormat, is_expunged, open_source
 from .mailbox import StoredMessage, stored_messages

@@ -13,7 +13,7 @@ from typing import Any
 
 from twisted.python import usage
 
-from ..stores.maildir_paths import MaildirPaths
+from ..stores.maildir.paths import MaildirPaths
 from .auth import AuthOptions
 from .checks import existing_path, may, port_number, whole_number, why_unusable
 from .mail_in import MailInOptions

@@ -31,8 +31,8 @@ from ..pop3.factory import POP3Factory
 from ..process import ProcessTuning, StopSignals
 from ..service import OrderedService, ReloadService, TranscriptService
 from ..stores import hello
-from ..stores.maildir import MaildirStore
-from ..stores.maildir_count import MAX_LISTED_SIZE
+from ..stores.maildir.count import MAX_LISTED_SIZE
+from ..stores.maildir.store import MaildirStore
 from ..transcript import WriterTranscript
 from .access import Access, server_tls
 from .mail_in import listen_for_mail, maildir_delivery

@@ -15,8 +15,8 @@ from ..interfaces import Gatekeeper, IDelivery, ITranscript
 from ..meters import LogMeter
 from ..net.threads import RunInThread
 from ..options import Options
-from ..stores.maildir_delivery import MaildirDelivery
-from ..stores.maildir_paths import MaildirPaths
+from ..stores.maildir.incoming.delivery import MaildirDelivery
+from ..stores.maildir.paths import MaildirPaths
 from .access import Access
 from .ports import Ports
 from .premises import Premises

@@ -19,7 +19,7 @@ from ..errors import NoSuchMailbox, StoreTrouble
 from ..interfaces import MaybeDeferred
 from ..net.threads import RunInThread, WorkerThreads
 from ..options import Options
-from ..stores.maildir_paths import MaildirPaths
+from ..stores.maildir.paths import MaildirPaths
 from .access import Access
 from .ports import refuse_to_start
 

@@ -25,9 +25,9 @@ from typing import Final, NamedTuple, Self
 
 from twisted.logger import Logger
 
-from ..errors import OverQuota, StoreTrouble
-from .maildir_folders import FOLDERS, Stamp, look, open_or_refuse
-from .maildir_notes import read_note, remove_note, write_note
+from ....errors import OverQuota, StoreTrouble
+from ..cache_file import read_note, remove_note, write_note
+from ..folders import FOLDERS, Stamp, look, open_or_refuse
 
 __all__ = ["FILE_NAME", "Usage", "octets_used"]
 

@@ -12,8 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3toy.stores.hello import PASSWORD, USER, hello_message, hello_store
 from pop3toy.stores.memory import MemoryStore
 
-from .corpus import wire_form
-from .store_contract import DeliveryContract, StoreContract
+from ..corpus import wire_form
+from ..store_contract import DeliveryContract, StoreContract
 
 START = 1_700_000_000.25
 

@@ -8,12 +8,12 @@ import re
 import stat
 from collections.abc import Iterator
 
-from ..errors import StoreTrouble
-from ..pop3.replies import Encoder
-from .filebody import OPEN_FLAGS
-from .maildir_count import MAX_LISTED_SIZE
-from .maildir_folders import open_or_refuse
-from .maildir_names import base_name
+from ...errors import StoreTrouble
+from ...pop3.replies import Encoder
+from .body import OPEN_FLAGS
+from .count import MAX_LISTED_SIZE
+from .folders import open_or_refuse
+from .names import base_name
 
 __all__ = ["check_maildir"]
 

@@ -15,9 +15,9 @@ from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from typing import NamedTuple, overload
 
-from ..errors import StoreTrouble
-from .maildir_names import base_name
-from .maildir_paths import explained
+from ...errors import StoreTrouble
+from .names import base_name
+from .paths import explained
 
 __all__ = [
     "PATIENCE",

@@ -17,9 +17,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.errors import OverQuota
-from pop3toy.stores.maildir_delivery import MaildirDelivery
-from pop3toy.stores.maildir_paths import MaildirPaths
-from pop3toy.stores.maildir_usage import FILE_NAME, RECOUNT, TICK, Usage
+from pop3toy.stores.maildir.incoming.delivery import MaildirDelivery
+from pop3toy.stores.maildir.incoming.usage import FILE_NAME, RECOUNT, TICK, Usage
+from pop3toy.stores.maildir.paths import MaildirPaths
 
 QUOTA = 100
 

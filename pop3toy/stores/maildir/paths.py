@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 
-from ..errors import NoSuchMailbox, StoreTrouble
+from ...errors import NoSuchMailbox, StoreTrouble
 from . import links
 
 __all__ = ["MaildirPaths", "explained"]

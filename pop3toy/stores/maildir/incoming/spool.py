@@ -15,13 +15,13 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from ..errors import OverQuota, StoreTrouble
-from ..interfaces import MaybeDeferred
-from ..net.threads import RunInThread
-from ..pop3.replies import Encoder
-from .directory_syncs import DirectorySyncs
+from ....errors import OverQuota, StoreTrouble
+from ....interfaces import MaybeDeferred
+from ....net.threads import RunInThread
+from ....pop3.replies import Encoder
+from ..directory_syncs import DirectorySyncs
+from .keyed_locks import Turns
 from .spool_file import Named, SpoolFile, Target, fit_in, take_back, trouble
-from .turns import Turns
 
 __all__ = ["Spool"]
 

@@ -23,14 +23,14 @@ from zope.interface.verify import verifyObject
 from pop3toy.errors import NoSuchMailbox, OverQuota, StoreFull, StoreTrouble
 from pop3toy.interfaces import Entry, ISharedDelivery
 from pop3toy.pop3.replies import octets
-from pop3toy.stores.directory_syncs import Directory, DirectorySyncs, fsync_names
-from pop3toy.stores.maildir import MaildirStore
-from pop3toy.stores.maildir_delivery import SWEEP, MaildirDelivery
-from pop3toy.stores.maildir_paths import MaildirPaths
-from pop3toy.stores.maildir_spool import SPILL
+from pop3toy.stores.maildir.directory_syncs import Directory, DirectorySyncs, fsync_names
+from pop3toy.stores.maildir.incoming.delivery import SWEEP, MaildirDelivery
+from pop3toy.stores.maildir.incoming.spool import SPILL
+from pop3toy.stores.maildir.paths import MaildirPaths
+from pop3toy.stores.maildir.store import MaildirStore
 
-from .exchanging import exchanging
-from .store_world import outcome, watched_descriptors
+from ..exchanging import exchanging
+from ..store_world import outcome, watched_descriptors
 
 
 class Maildirs:

@@ -16,12 +16,12 @@ from typing import Final, Self
 
 from twisted.logger import Logger
 
-from .. import limits
-from ..errors import StoreTrouble
-from ..pop3.replies import Encoder
-from .filebody import OPEN_FLAGS
-from .maildir_folders import open_or_refuse
-from .maildir_sizes import Counted
+from ... import limits
+from ...errors import StoreTrouble
+from ...pop3.replies import Encoder
+from .body import OPEN_FLAGS
+from .folders import open_or_refuse
+from .sizes import Counted
 
 __all__ = ["MAX_LISTED_SIZE", "Counter"]
 

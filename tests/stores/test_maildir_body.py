@@ -18,10 +18,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy import limits
 from pop3toy.errors import MessageGone, StoreTrouble
-from pop3toy.stores import filebody
-from pop3toy.stores.filebody import OPEN_FLAGS, FileBody
+from pop3toy.stores.maildir import body as filebody
+from pop3toy.stores.maildir.body import OPEN_FLAGS, FileBody
 
-from .store_world import Threads, watched_descriptors
+from ..store_world import Threads, watched_descriptors
 
 CAN_ASK = hasattr(os, "RWF_NOWAIT")
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 
 from twisted.internet.defer import Deferred
 
-from ..net.threads import RunInThread
+from ...net.threads import RunInThread
 
 __all__ = ["Directory", "DirectorySyncs", "fsync_names"]
 

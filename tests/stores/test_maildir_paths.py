@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.errors import NoSuchMailbox, StoreTrouble
-from pop3toy.stores.maildir_paths import MaildirPaths
+from pop3toy.stores.maildir.paths import MaildirPaths
 
-from .corpus import make_maildir
-from .store_world import make_read_only, tmpfs, unprivileged, watched_descriptors
+from ..corpus import make_maildir
+from ..store_world import make_read_only, tmpfs, unprivileged, watched_descriptors
 
 #: Names that would lead elsewhere, or are no names.
 BAD_NAMES = [

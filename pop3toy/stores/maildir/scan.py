@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 from twisted.logger import Logger
 
-from ..pop3.maildrop import Listing
-from .maildir_count import MAX_LISTED_SIZE, Counter
-from .maildir_folders import PATIENCE, Files, Stamp, list_by_name, list_files
-from .maildir_names import BaseNames
-from .maildir_paths import explained
-from .maildir_sizes import Counted
+from ...pop3.maildrop import Listing
+from .count import MAX_LISTED_SIZE, Counter
+from .folders import PATIENCE, Files, Stamp, list_by_name, list_files
+from .names import BaseNames
+from .paths import explained
+from .sizes import Counted
 
 __all__ = ["Snapshot", "Uncounted", "scan"]
 

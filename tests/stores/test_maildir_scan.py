@@ -20,13 +20,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy import limits
 from pop3toy.errors import StoreTrouble
-from pop3toy.stores import maildir_scan
-from pop3toy.stores.maildir_folders import PATIENCE, locate_all, look
-from pop3toy.stores.maildir_scan import LOOKED_AT_ONCE, Snapshot, Uncounted, scan
-from pop3toy.stores.maildir_sizes import Counted
+from pop3toy.stores.maildir import scan as maildir_scan
+from pop3toy.stores.maildir.folders import PATIENCE, locate_all, look
+from pop3toy.stores.maildir.scan import LOOKED_AT_ONCE, Snapshot, Uncounted, scan
+from pop3toy.stores.maildir.sizes import Counted
 
-from .corpus import awkward_messages, fill_maildir, make_maildir
-from .store_world import restrict, unprivileged, watched_descriptors
+from ..corpus import awkward_messages, fill_maildir, make_maildir
+from ..store_world import restrict, unprivileged, watched_descriptors
 
 TICK = 2.0
 

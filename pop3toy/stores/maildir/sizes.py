@@ -10,7 +10,7 @@ import os
 import re
 from typing import NamedTuple, Self
 
-from .maildir_notes import read_note, write_note
+from .cache_file import read_note, write_note
 
 __all__ = ["FILE_NAME", "Counted", "load", "save", "size"]
 

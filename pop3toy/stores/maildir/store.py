@@ -25,18 +25,18 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ..errors import InUse, MessageGone, Refusal, StoreTrouble
-from ..interfaces import ICancellableStore, IMailbox, MaybeDeferred, MessageBody
-from ..net.threads import RunInThread
-from . import maildir_sizes
+from ...errors import InUse, MessageGone, Refusal, StoreTrouble
+from ...interfaces import ICancellableStore, IMailbox, MaybeDeferred, MessageBody
+from ...net.threads import RunInThread
+from . import sizes as maildir_sizes
+from .body import OPEN_FLAGS, FileBody
+from .count import MAX_LISTED_SIZE
 from .directory_syncs import fsync_names
-from .filebody import OPEN_FLAGS, FileBody
-from .maildir_count import MAX_LISTED_SIZE
-from .maildir_folders import Stamp, locate_all, look, open_folder
-from .maildir_names import base_name
-from .maildir_paths import MaildirPaths, explained
-from .maildir_scan import Snapshot, Uncounted, scan
-from .maildir_sizes import Counted
+from .folders import Stamp, locate_all, look, open_folder
+from .names import base_name
+from .paths import MaildirPaths, explained
+from .scan import Snapshot, Uncounted, scan
+from .sizes import Counted
 
 __all__ = ["MaildirStore"]
 

@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 from twisted.logger import Logger
 
-from ..errors import OverQuota, StoreFull, StoreTrouble
-from .directory_syncs import Directory
-from .maildir_folders import look, open_or_refuse
-from .maildir_paths import MaildirPaths
-from .maildir_usage import Usage
+from ....errors import OverQuota, StoreFull, StoreTrouble
+from ..directory_syncs import Directory
+from ..folders import look, open_or_refuse
+from ..paths import MaildirPaths
+from .usage import Usage
 
 __all__ = ["Named", "SpoolFile", "Target", "fit_in", "take_back", "trouble"]
 

@@ -14,10 +14,10 @@ from collections.abc import Callable
 
 from twisted.python.failure import Failure
 
-from .. import limits
-from ..errors import MessageGone, StoreTrouble
-from ..interfaces import MaybeDeferred
-from ..net.threads import RunInThread
+from ... import limits
+from ...errors import MessageGone, StoreTrouble
+from ...interfaces import MaybeDeferred
+from ...net.threads import RunInThread
 
 __all__ = ["FileBody"]
 

@@ -33,16 +33,16 @@ from pop3toy.meters import SilentMeter
 from pop3toy.net.threads import run_now
 from pop3toy.pop3.replies import octets
 from pop3toy.pop3.session import Session
-from pop3toy.stores.maildir import SEARCHES, TICK, MaildirStore
-from pop3toy.stores.maildir_delivery import MaildirDelivery
-from pop3toy.stores.maildir_folders import look
-from pop3toy.stores.maildir_paths import MaildirPaths
-from pop3toy.stores.maildir_sizes import FILE_NAME
+from pop3toy.stores.maildir.folders import look
+from pop3toy.stores.maildir.incoming.delivery import MaildirDelivery
+from pop3toy.stores.maildir.paths import MaildirPaths
+from pop3toy.stores.maildir.sizes import FILE_NAME
+from pop3toy.stores.maildir.store import SEARCHES, TICK, MaildirStore
 
-from .corpus import make_maildir, wire_form
-from .exchanging import exchanging
-from .store_contract import DeliveryContract, StoreContract
-from .store_world import (
+from ..corpus import make_maildir, wire_form
+from ..exchanging import exchanging
+from ..store_contract import DeliveryContract, StoreContract
+from ..store_world import (
     Threads,
     make_read_only,
     open_descriptors,

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3toy.errors import NoSuchMailbox
 from pop3toy.stores.memory import BytesBody, MemoryStore
 
-from .store_contract import DeliveryContract, StoreContract
+from ..store_contract import DeliveryContract, StoreContract
 
 
 class MemoryStoreContractTests(StoreContract, SynchronousTestCase):

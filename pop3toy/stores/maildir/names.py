@@ -14,8 +14,8 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
-from .. import limits
-from ..pop3.replies import uid_is_valid
+from ... import limits
+from ...pop3.replies import uid_is_valid
 
 __all__ = ["BaseNames", "base_name"]
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy.stores.maildir_names import BaseNames, base_name
+from pop3toy.stores.maildir.names import BaseNames, base_name
 
 #: Names as delivery programs make them, and as only a test does.
 ORDINARY = st.builds(

@@ -27,17 +27,17 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from ..clock import steady
-from ..errors import StoreTrouble
-from ..interfaces import Incoming, ISharedDelivery, MaybeDeferred, SharedIncoming
-from ..net.threads import RunInThread
-from ..pop3.replies import uid_is_valid
-from .directory_syncs import DirectorySyncs, fsync_names
-from .maildir_folders import open_or_refuse
-from .maildir_paths import MaildirPaths, explained
-from .maildir_spool import Spool
+from ....clock import steady
+from ....errors import StoreTrouble
+from ....interfaces import Incoming, ISharedDelivery, MaybeDeferred, SharedIncoming
+from ....net.threads import RunInThread
+from ....pop3.replies import uid_is_valid
+from ..directory_syncs import DirectorySyncs, fsync_names
+from ..folders import open_or_refuse
+from ..paths import MaildirPaths, explained
+from .keyed_locks import Turns
+from .spool import Spool
 from .spool_file import Target, fit_in
-from .turns import Turns
 
 __all__ = ["MaildirDelivery"]
 

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy.stores.maildir_sizes import FILE_NAME, Counted, load, save, size
+from pop3toy.stores.maildir.sizes import FILE_NAME, Counted, load, save, size
 
-from .store_world import make_read_only, tmpfs, watched_descriptors
+from ..store_world import make_read_only, tmpfs, watched_descriptors
 
 SIZES = {
     b"1700000000.M1P1.mail": Counted(10, 1, 9, 1_700_000_000_000_000_000),
