@@ -7,8 +7,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.delivery import limits
 from pop3toy.delivery.factory import lmtp_factory
-from pop3toy.delivery.recipients import Recipients
 from pop3toy.errors import NoSuchMailbox, OverQuota, StoreTrouble
+from pop3toy.routing.recipients import Recipients
 from tests.smtp_world import Client, Slow, find_in, world
 
 ENVELOPE = ("LHLO postfix", "MAIL FROM:<eve@elsewhere.example>")

@@ -15,11 +15,11 @@ from zope.interface.verify import verifyObject
 from pop3toy.auth.authenticator import PortalAuthenticator
 from pop3toy.delivery import limits
 from pop3toy.delivery.factory import submission_factory
-from pop3toy.delivery.recipients import Recipients
 from pop3toy.delivery.submission import SenderRealm
 from pop3toy.errors import BadCommand, StoreTrouble
 from pop3toy.interfaces import IMailbox, SessionRecord
 from pop3toy.meters import SilentMeter
+from pop3toy.routing.recipients import Recipients
 from pop3toy.transcript import MemoryTranscript
 from tests.smtp_world import Accounts, Client, find_in, world
 

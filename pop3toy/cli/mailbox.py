@@ -20,8 +20,8 @@ import click
 
 from ..auth.accounts.admin import list_users
 from ..auth.accounts.passwd_file import Account
-from ..delivery.quota import parse_quota
 from ..errors import NoSuchMailbox, Refusal, StoreTrouble
+from ..routing.quota import parse_quota
 from ..stores.maildir.body import OPEN_FLAGS
 from ..stores.maildir.check import check_maildir
 from ..stores.maildir.folders import open_or_refuse

@@ -15,7 +15,7 @@ import click
 
 from ..auth.accounts import admin
 from ..auth.accounts.schemes import MADE
-from ..delivery.quota import parse_quota
+from ..routing.quota import parse_quota
 from .options import Failed, accounts_option, complete_user
 
 __all__ = ["user"]

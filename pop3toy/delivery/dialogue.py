@@ -18,10 +18,10 @@ from twisted.python.failure import Failure
 from ..clock import steady
 from ..interfaces import Gatekeeper, IDelivery, ITranscript
 from ..pop3.commands import Malformed, Public, mechanism_alone, name_alone
+from ..routing.recipients import Recipients
 from . import limits
 from .connection import Connection
 from .envelope import path_alone
-from .recipients import Recipients
 
 __all__ = ["Dialogue", "Settings"]
 

@@ -15,11 +15,11 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Protocol, ServerFactory
 
 from ..interfaces import Authenticator, Gatekeeper, IDelivery, IMeter, ITranscript
+from ..routing.recipients import Recipients
 from . import limits
 from .connection import Connection
 from .dialogue import Settings
 from .lmtp import LMTPServer
-from .recipients import Recipients
 from .smtp import SMTPServer
 from .submission import SubmissionServer
 

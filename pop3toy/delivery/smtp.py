@@ -21,12 +21,12 @@ from ..errors import NoSuchMailbox, StoreTrouble
 from ..interfaces import Incoming, MaybeDeferred
 from ..net.transport import channel_of
 from ..printable import printable
+from ..routing.fanout import fan_out
+from ..routing.recipients import NotOurs
 from . import trace
 from .connection import Connection
 from .dialogue import Dialogue, Settings
 from .envelope import Address, BadEnvelope, Sender, mail_from, rcpt_to
-from .fanout import fan_out
-from .recipients import NotOurs
 from .transaction import Answer, Message, Transaction, answer_to, log_trouble
 
 __all__ = ["SMTPServer"]

@@ -12,11 +12,11 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from ..addresses import folded
+from ..delivery import limits
+from ..delivery.envelope import Address, ip_literal, parse_address
 from ..errors import NoSuchMailbox, StoreTrouble
 from ..interfaces import MaybeDeferred
-from . import limits
 from .aliases import Aliases
-from .envelope import Address, ip_literal, parse_address
 
 __all__ = ["NotOurs", "Recipients"]
 
