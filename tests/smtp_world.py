@@ -13,10 +13,10 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pop3toy.delivery.factory import DeliveryFactory
 from pop3toy.errors import AuthenticationFailed, NoSuchMailbox
 from pop3toy.interfaces import Challenge, Channel, IDelivery, Incoming, Login, SessionRecord
 from pop3toy.routing.recipients import Recipients
+from pop3toy.smtp.factory import DeliveryFactory
 from pop3toy.stores.memory import MemoryStore
 
 #: What each test's clock says at first.

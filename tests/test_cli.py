@@ -18,10 +18,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3toy.auth.accounts.admin import list_users
 from pop3toy.cli import deliver
 from pop3toy.cli.mbox import with_line_feeds
-from pop3toy.delivery import limits
 from pop3toy.errors import StoreTrouble
 from pop3toy.installation import install_hint
 from pop3toy.routing.quota import parse_quota, quota_of
+from pop3toy.smtp import limits
 from tests.cli_world import MESSAGE, CliRunner, CommandTests, Outcome, pop3toy, run
 from tests.test_message_start import BOM, DATED, HEADER, STARTS
 

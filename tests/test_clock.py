@@ -20,12 +20,12 @@ from pop3toy import POP3Factory, limits
 from pop3toy.auth.accounts.success_cache import SuccessCache
 from pop3toy.auth.throttle.login_throttle import Guard, GuardLimits
 from pop3toy.clock import LOOK, STEP, SteadyClock, steady, use_monotonic_time
-from pop3toy.delivery import limits as delivery_limits
-from pop3toy.delivery.factory import smtp_factory
 from pop3toy.errors import LoginDelay
 from pop3toy.net.proxied import PATIENCE, ProxiedEndpoint
 from pop3toy.routing.aliases import AliasFile
 from pop3toy.service import ReloadService
+from pop3toy.smtp import limits as delivery_limits
+from pop3toy.smtp.factory import smtp_factory
 
 from .pop3_world import FakeAuthenticator, FakeSocket, ScriptedMailbox
 from .smtp_world import Client, world

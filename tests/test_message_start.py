@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy.delivery import limits
-from pop3toy.delivery.factory import lmtp_factory, smtp_factory, submission_factory
-from pop3toy.delivery.message_start import HeldStart, sender_of
+from pop3toy.mail.message_start import HeldStart, sender_of
+from pop3toy.smtp import limits
+from pop3toy.smtp.factory import lmtp_factory, smtp_factory, submission_factory
+from tests.smtp.test_submission import plain
 from tests.smtp_world import Accounts, Client, world
-from tests.test_smtp_submission import plain
 
 HEADER = b"Subject: s\r\n\r\nbody\r\n"
 DATED = b"From a@example.org Mon Apr 17 12:00:00 2023\r\n"

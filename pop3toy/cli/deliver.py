@@ -17,14 +17,14 @@ from typing import Any, BinaryIO
 import click
 
 from ..auth.accounts.admin import list_users
-from ..delivery import limits
-from ..delivery.envelope import Address, parse_address
-from ..delivery.message_start import take_off, with_headers, without_return_path
-from ..delivery.trace import return_path
 from ..errors import NoSuchMailbox, OverQuota, StoreTrouble
 from ..interfaces import Incoming
+from ..mail.message_start import take_off, with_headers, without_return_path
 from ..net.threads import run_now
 from ..routing.quota import quota_of
+from ..smtp import limits
+from ..smtp.envelope import Address, parse_address
+from ..smtp.trace import return_path
 from ..stores.maildir.incoming.delivery import MaildirDelivery
 from ..stores.maildir.paths import MaildirPaths
 from .options import Failed, accounts_file_option, complete_user, maildir_option, put, result_of

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from ..delivery.message_start import header_follows, take_off
+from ..mail.message_start import header_follows, take_off
 from .mbox import Mbox
 
 __all__ = ["FORMATS", "Source", "UnknownFormat", "is_expunged", "open_source"]

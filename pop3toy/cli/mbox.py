@@ -21,7 +21,7 @@ from pathlib import Path
 from time import asctime, gmtime
 from typing import BinaryIO
 
-from ..delivery.message_start import header_follows, sender_of, take_off
+from ..mail.message_start import header_follows, sender_of, take_off
 
 __all__ = ["Mbox", "separator", "with_line_feeds", "write_mbox"]
 

@@ -16,8 +16,8 @@ from typing import BinaryIO
 import click
 
 from ..auth.accounts.admin import list_users
-from ..delivery.message_start import take_off
 from ..errors import NoSuchMailbox
+from ..mail.message_start import take_off
 from ..stores.maildir.incoming.delivery import MaildirDelivery
 from ..stores.maildir.paths import MaildirPaths
 from .deliver import maildir_delivery

@@ -12,12 +12,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..clock import steady
-from ..delivery import limits
-from ..delivery.envelope import Address, folded, parse_address
 from ..errors import StoreTrouble
 from ..interfaces import MaybeDeferred
 from ..net.threads import RunInThread
 from ..net.watched_file import UNSETTLED, being_written
+from ..smtp import limits
+from ..smtp.envelope import Address, folded, parse_address
 
 __all__ = ["AliasFile", "Aliases", "BadAliases", "parse_aliases"]
 

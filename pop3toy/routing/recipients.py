@@ -12,10 +12,10 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from ..addresses import folded
-from ..delivery import limits
-from ..delivery.envelope import Address, ip_literal, parse_address
 from ..errors import NoSuchMailbox, StoreTrouble
 from ..interfaces import MaybeDeferred
+from ..smtp import limits
+from ..smtp.envelope import Address, ip_literal, parse_address
 from .aliases import Aliases
 
 __all__ = ["NotOurs", "Recipients"]

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IStreamServerEndpoint
 
-from ..delivery.factory import lmtp_factory, smtp_factory, submission_factory
-from ..delivery.submission import SenderRealm
 from ..interfaces import Gatekeeper, IDelivery, ITranscript
 from ..meters import LogMeter
 from ..net.threads import RunInThread
 from ..options import Options
 from ..routing.quota import quota_of
 from ..routing.recipients import Recipients
+from ..smtp.factory import lmtp_factory, smtp_factory, submission_factory
+from ..smtp.submission import SenderRealm
 from ..stores.maildir.incoming.delivery import MaildirDelivery
 from ..stores.maildir.paths import MaildirPaths
 from .access import Access

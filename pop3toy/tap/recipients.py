@@ -12,13 +12,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..auth.names import NameIndex, folded
-from ..delivery.envelope import parse_address
 from ..errors import NoSuchMailbox, StoreTrouble
 from ..interfaces import MaybeDeferred
 from ..net.threads import RunInThread, WorkerThreads
 from ..options import Options
 from ..routing.aliases import AliasFile, BadAliases
 from ..routing.recipients import Recipients
+from ..smtp.envelope import parse_address
 from ..stores.maildir.paths import MaildirPaths
 from .access import Access
 from .ports import refuse_to_start

@@ -32,9 +32,9 @@ from pop3toy.auth.sasl.oauth import ITokenChecker
 from pop3toy.auth.sources import IAccountSource
 from pop3toy.auth.strcred import of_auth_option
 from pop3toy.auth.throttle.login_throttle import Guard, GuardLimits
-from pop3toy.delivery.submission import SenderRealm
 from pop3toy.errors import AuthenticationFailed, InUse, LoginDelay, StoreTrouble
 from pop3toy.interfaces import Channel, Login, TLSFacts
+from pop3toy.smtp.submission import SenderRealm
 
 from ..auth_world import LOOPBACK, FakeStore, FakeThreads, session
 from .test_accounts import pbkdf2

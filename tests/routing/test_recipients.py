@@ -13,12 +13,12 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy.delivery import limits
-from pop3toy.delivery.envelope import Address, parse_address
 from pop3toy.errors import NoSuchMailbox
 from pop3toy.net.threads import run_now
 from pop3toy.routing.aliases import AliasFile, BadAliases, parse_aliases
 from pop3toy.routing.recipients import NotOurs, Recipients
+from pop3toy.smtp import limits
+from pop3toy.smtp.envelope import Address, parse_address
 from tests.smtp_world import NOW, find_in
 
 

@@ -11,7 +11,7 @@ from collections import Counter
 
 from tests.mailserver import LOOPBACK
 from tests.realserver import wait_until
-from tests.test_smtp_real import ServerTests
+from tests.smtp.test_smtp_real import ServerTests
 
 #: Messages of the load test: about half a minute on two cores.
 LOAD = int(os.environ.get("POP3TOY_DELIVERIES", "10000"))

@@ -34,8 +34,8 @@ from ..pop3.commands import Response
 from ..pop3.replies import decode_base64
 from . import limits
 from .connection import Connection
-from .dialogue import Settings
 from .envelope import Sender
+from .session import Settings
 from .smtp import SMTPServer
 from .transaction import Answer
 

@@ -18,8 +18,8 @@ from ..interfaces import Authenticator, Gatekeeper, IDelivery, IMeter, ITranscri
 from ..routing.recipients import Recipients
 from . import limits
 from .connection import Connection
-from .dialogue import Settings
 from .lmtp import LMTPServer
+from .session import Settings
 from .smtp import SMTPServer
 from .submission import SubmissionServer
 
@@ -149,7 +149,7 @@ def submission_factory(
 ) -> DeliveryFactory:
     """A submission port: takes mail from users who log in, for our own users (RFC 6409).
 
-    :param authenticator: over a portal with :class:`~pop3toy.delivery.submission.SenderRealm`,
+    :param authenticator: over a portal with :class:`~pop3toy.smtp.submission.SenderRealm`,
         which opens no maildrop.
     :param meter: is told of failed logins.
 

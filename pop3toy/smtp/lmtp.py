@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from ..errors import StoreTrouble
 from .connection import Connection
-from .dialogue import Settings
+from .session import Settings
 from .smtp import SMTPServer
 from .transaction import Message, answer_to, log_trouble
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 import re
 
-from . import limits
+from ..smtp import limits
 
 __all__ = ["HeldStart", "header_follows", "sender_of", "take_off", "with_headers", "without_return_path"]
 

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SkipTest
 
 from tests.mailserver import LOOPBACK, MailServer
 from tests.realserver import wait_until
-from tests.test_smtp_real import MESSAGE, ServerTests, without_trace
+from tests.smtp.test_smtp_real import MESSAGE, ServerTests, without_trace
 
 #: Postfix breaks lines that are longer than SMTP allows.
 LETTER = MESSAGE.replace(b"z" * 2000, b"z" * 900)

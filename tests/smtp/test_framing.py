@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy.delivery.framing import CommandLines, MessageText
+from pop3toy.smtp.framing import CommandLines, MessageText
 
 pieces = st.lists(
     st.sampled_from([b"\r", b"\n", b".", b"\r\n", b"\r\n.", b"a", b"\r\n.\r\n", b"\n.\r\n", b"\r\n.\n"]),

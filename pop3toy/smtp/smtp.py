@@ -25,8 +25,8 @@ from ..routing.fanout import fan_out
 from ..routing.recipients import NotOurs
 from . import trace
 from .connection import Connection
-from .dialogue import Dialogue, Settings
 from .envelope import Address, BadEnvelope, Sender, mail_from, rcpt_to
+from .session import Dialogue, Settings
 from .transaction import Answer, Message, Transaction, answer_to, log_trouble
 
 __all__ = ["SMTPServer"]

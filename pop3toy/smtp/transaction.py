@@ -12,9 +12,9 @@ from twisted.logger import Logger
 
 from ..errors import OverQuota, StoreFull, StoreTrouble
 from ..interfaces import Incoming, MaybeDeferred, SharedIncoming
+from ..mail.message_start import HeldStart
 from .envelope import Address, Sender
 from .framing import MessageText
-from .message_start import HeldStart
 
 __all__ = ["Answer", "Message", "Transaction", "answer_to", "log_trouble"]
 

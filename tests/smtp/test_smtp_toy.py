@@ -16,7 +16,7 @@ from pop3toy.auth.accounts.admin import add_user
 from pop3toy.net.tls.self_signed import self_signed
 from tests.mailserver import LOOPBACK, port_for
 from tests.realserver import RealServer, maildir_options, wait_until
-from tests.test_smtp_real import without_trace
+from tests.smtp.test_smtp_real import without_trace
 
 TEXT = b"Subject: caught\r\n\r\nin the trap\r\n"
 

@@ -15,11 +15,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides
 
 from pop3toy.auth.throttle.connection_limiter import Crowd, CrowdLimits
-from pop3toy.delivery import limits
-from pop3toy.delivery.envelope import parse_address
-from pop3toy.delivery.factory import smtp_factory
 from pop3toy.errors import OverQuota, StoreFull, StoreTrouble
 from pop3toy.routing.recipients import Recipients
+from pop3toy.smtp import limits
+from pop3toy.smtp.envelope import parse_address
+from pop3toy.smtp.factory import smtp_factory
 from pop3toy.stores.memory import MemoryStore
 from pop3toy.transcript import MemoryTranscript
 from tests.smtp_world import Client, Slow, find_in, world

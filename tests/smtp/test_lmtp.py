@@ -5,10 +5,10 @@ from __future__ import annotations
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy.delivery import limits
-from pop3toy.delivery.factory import lmtp_factory
 from pop3toy.errors import NoSuchMailbox, OverQuota, StoreTrouble
 from pop3toy.routing.recipients import Recipients
+from pop3toy.smtp import limits
+from pop3toy.smtp.factory import lmtp_factory
 from tests.smtp_world import Client, Slow, find_in, world
 
 ENVELOPE = ("LHLO postfix", "MAIL FROM:<eve@elsewhere.example>")
