@@ -23,7 +23,7 @@ from pop3toy.installation import install_hint
 from pop3toy.routing.quota import parse_quota, quota_of
 from pop3toy.smtp import limits
 from tests.cli_world import MESSAGE, CliRunner, CommandTests, Outcome, pop3toy, run
-from tests.test_message_start import BOM, DATED, HEADER, STARTS
+from tests.mail.test_message_start import BOM, DATED, HEADER, STARTS
 
 
 class UserTests(CommandTests):
