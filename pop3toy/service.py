@@ -19,7 +19,7 @@ from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
 from .clock import steady
-from .transcript import WriterTranscript
+from .observe.transcript import WriterTranscript
 
 __all__ = [
     "CannotStart",

@@ -33,7 +33,7 @@ from pop3toy.interfaces import (
     MaybeDeferred,
     SessionRecord,
 )
-from pop3toy.meters import SilentMeter
+from pop3toy.observe.session_log import SilentMeter
 from pop3toy.pop3.replies import octets
 
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 import pop3toy
 from pop3toy.interfaces import Channel, SessionRecord, TLSFacts
-from pop3toy.meters import LogMeter
+from pop3toy.observe.session_log import LogMeter
 
 from .realserver import DEADLINE
 

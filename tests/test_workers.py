@@ -32,7 +32,7 @@ from twisted.python.failure import Failure
 from twisted.trial.runner import TestLoader
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from pop3toy.transcript import _pieces
+from pop3toy.observe.transcript import _pieces
 from pop3toy.workers.process import Launch
 from pop3toy.workers.sockets import Inheritance, OpenedForOthers
 from pop3toy.workers.supervisor import PATIENCE, Supervisor, pause_before
@@ -286,12 +286,14 @@ class SupervisorTests(SynchronousTestCase):
     def test_log(self) -> None:
         """A worker's log lines are put together and keep their time, level and origin."""
         first, _ = self.reactor.started
-        lines = write([Report.LOG, "warn", "pop3toy.meters#warn", 12.5, "login {failed}\nreally"])
+        lines = write(
+            [Report.LOG, "warn", "pop3toy.observe.session_log#warn", 12.5, "login {failed}\nreally"]
+        )
         for octet in lines:
             first.protocol.childDataReceived(REPORTS, bytes([octet]))
         [event] = self.events
         self.assertEqual(
-            (LogLevel.warn, "pop3toy.meters#warn", 12.5, "login {failed}\nreally"),
+            (LogLevel.warn, "pop3toy.observe.session_log#warn", 12.5, "login {failed}\nreally"),
             (event["log_level"], event["log_system"], event["log_time"], event["text"]),
         )
 

@@ -16,7 +16,7 @@ from pop3toy import MailboxRealm, POP3Factory, PortalAuthenticator
 from pop3toy.auth.throttle.connection_limiter import Crowd
 from pop3toy.auth.throttle.login_throttle import Guard
 from pop3toy.auth.accounts.memory import MemoryAccounts
-from pop3toy.meters import LogMeter
+from pop3toy.observe.session_log import LogMeter
 from pop3toy.net.fast.reply_batcher import turns_of
 from pop3toy.service import ListeningService, OrderedService
 from pop3toy.stores.maildir.store import MaildirStore

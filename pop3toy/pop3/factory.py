@@ -16,7 +16,7 @@ from twisted.internet.protocol import ServerFactory
 from .. import limits
 from ..clock import steady
 from ..interfaces import Authenticator, Gatekeeper, IMeter, ITranscript, Turns
-from ..meters import SilentMeter
+from ..observe.session_log import SilentMeter
 from .protocol import POP3Protocol
 
 __all__ = ["POP3Factory"]

@@ -22,10 +22,11 @@ from twisted.logger import Logger
 from ..clock import use_monotonic_time
 from ..interfaces import IDelivery, IMailStore
 from ..log_lines import set_observer
-from ..meters import LogMeter, SilentMeter
 from ..net.fast.reply_batcher import turns_of
 from ..net.threads import WorkerThreads
 from ..net.transport import is_loopback
+from ..observe.session_log import LogMeter, SilentMeter
+from ..observe.transcript import WriterTranscript
 from ..options import Options
 from ..pop3.factory import POP3Factory
 from ..process import ProcessTuning, StopSignals
@@ -33,7 +34,6 @@ from ..service import OrderedService, ReloadService, TranscriptService
 from ..stores import hello
 from ..stores.maildir.count import MAX_LISTED_SIZE
 from ..stores.maildir.store import MaildirStore
-from ..transcript import WriterTranscript
 from .access import Access, server_tls
 from .mail_in import listen_for_mail, maildir_delivery
 from .ports import Ports, refuse_to_start

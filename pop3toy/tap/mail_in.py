@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.interfaces import IStreamServerEndpoint
 
 from ..interfaces import Gatekeeper, IDelivery, ITranscript
-from ..meters import LogMeter
 from ..net.threads import RunInThread
+from ..observe.session_log import LogMeter
 from ..options import Options
 from ..routing.quota import quota_of
 from ..routing.recipients import Recipients

@@ -25,7 +25,7 @@ from pop3toy.auth.accounts.memory import MemoryAccounts
 from pop3toy.auth.throttle.connection_limiter import Crowd, CrowdLimits
 from pop3toy.auth.throttle.login_throttle import Guard, GuardLimits
 from pop3toy.limits import SASL_LINE
-from pop3toy.meters import LogMeter
+from pop3toy.observe.session_log import LogMeter
 from pop3toy.stores.memory import MemoryStore
 
 EVIL, GOOD = "198.51.100.66", "192.0.2.7"

@@ -25,7 +25,7 @@ from pop3toy.auth.accounts.hashing_queue import Workers
 from pop3toy.auth.accounts.schemes import make
 from pop3toy.auth.sasl.oauth import ITokenChecker
 from pop3toy.auth.throttle.login_throttle import Guard, GuardLimits
-from pop3toy.meters import LogMeter
+from pop3toy.observe.session_log import LogMeter
 from pop3toy.stores.memory import MemoryStore
 
 from ..auth_world import FakeThreads

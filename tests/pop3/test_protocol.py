@@ -21,9 +21,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3toy import MailboxRealm, POP3Factory, limits
 from pop3toy.errors import AuthenticationFailed, MessageGone, StoreTrouble
 from pop3toy.interfaces import Challenge
+from pop3toy.observe.transcript import MemoryTranscript
 from pop3toy.pop3.session import State
 from pop3toy.stores.memory import BytesBody, MemoryStore
-from pop3toy.transcript import MemoryTranscript
 
 from ..pop3_world import CountingMeter, EndlessBody, FakeAuthenticator, FakeSocket, ScriptedMailbox, connect
 

@@ -16,12 +16,12 @@ from zope.interface import directlyProvides
 
 from pop3toy.auth.throttle.connection_limiter import Crowd, CrowdLimits
 from pop3toy.errors import OverQuota, StoreFull, StoreTrouble
+from pop3toy.observe.transcript import MemoryTranscript
 from pop3toy.routing.recipients import Recipients
 from pop3toy.smtp import limits
 from pop3toy.smtp.envelope import parse_address
 from pop3toy.smtp.factory import smtp_factory
 from pop3toy.stores.memory import MemoryStore
-from pop3toy.transcript import MemoryTranscript
 from tests.smtp_world import Client, Slow, find_in, world
 
 ENVELOPE = ("EHLO client.example", "MAIL FROM:<eve@elsewhere.example>", "RCPT TO:<ann@example.org>")

@@ -15,12 +15,12 @@ from zope.interface.verify import verifyObject
 from pop3toy.auth.authenticator import PortalAuthenticator
 from pop3toy.errors import BadCommand, StoreTrouble
 from pop3toy.interfaces import IMailbox, SessionRecord
-from pop3toy.meters import SilentMeter
+from pop3toy.observe.session_log import SilentMeter
+from pop3toy.observe.transcript import MemoryTranscript
 from pop3toy.routing.recipients import Recipients
 from pop3toy.smtp import limits
 from pop3toy.smtp.factory import submission_factory
 from pop3toy.smtp.submission import SenderRealm
-from pop3toy.transcript import MemoryTranscript
 from tests.smtp_world import Accounts, Client, find_in, world
 
 LOCAL = IPv4Address("TCP", "127.0.0.1", 4711)

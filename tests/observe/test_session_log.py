@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from pop3toy.interfaces import Channel, IMeter, SessionRecord, TLSFacts
-from pop3toy.meters import LogMeter, SilentMeter
+from pop3toy.observe.session_log import LogMeter, SilentMeter
 
 
 class LogMeterTests(SynchronousTestCase):
@@ -18,7 +18,7 @@ class LogMeterTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.events: list[Any] = []
         self.meter = LogMeter()
-        self.meter.log = Logger("pop3toy.meters", observer=LogPublisher(self.events.append))
+        self.meter.log = Logger("pop3toy.observe.session_log", observer=LogPublisher(self.events.append))
 
     def line(self) -> str:
         """The one line that was written."""

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from twisted.logger import Logger, LogLevel
 from zope.interface import implementer
 
-from .interfaces import Channel, IMeter, SessionRecord
-from .pop3.commands import name_alone
-from .printable import printable
+from ..interfaces import Channel, IMeter, SessionRecord
+from ..pop3.commands import name_alone
+from ..printable import printable
 
 __all__ = ["LogMeter", "SilentMeter"]
 

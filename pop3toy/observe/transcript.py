@@ -23,10 +23,10 @@ from typing import Any, TextIO
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from . import limits
-from .interfaces import ITranscript
-from .pop3.commands import Command, Malformed, Public, Response, mechanism_alone, name_alone
-from .printable import encodable, printable
+from .. import limits
+from ..interfaces import ITranscript
+from ..pop3.commands import Command, Malformed, Public, Response, mechanism_alone, name_alone
+from ..printable import encodable, printable
 
 __all__ = ["MemoryTranscript", "WriterTranscript", "shown"]
 

@@ -17,13 +17,13 @@ from zope.interface.verify import verifyObject
 
 from pop3toy import limits
 from pop3toy.interfaces import Challenge, ITranscript
+from pop3toy.observe.transcript import MemoryTranscript, WriterTranscript, shown
 from pop3toy.pop3 import commands
 from pop3toy.pop3.commands import Response
-from pop3toy.transcript import MemoryTranscript, WriterTranscript, shown
 
-from .pop3_world import FakeAuthenticator, ScriptedMailbox, connect
-from .realserver import RealServer, wait_until
-from .strictclient import StrictClient
+from ..pop3_world import FakeAuthenticator, ScriptedMailbox, connect
+from ..realserver import RealServer, wait_until
+from ..strictclient import StrictClient
 
 DIGEST = b"c4c9334bac560ecc979e58001b3e22fb"
 
