@@ -23,7 +23,7 @@ from pop3toy.clock import LOOK, STEP, SteadyClock, steady, use_monotonic_time
 from pop3toy.errors import LoginDelay
 from pop3toy.net.proxied import PATIENCE, ProxiedEndpoint
 from pop3toy.routing.aliases import AliasFile
-from pop3toy.service import ReloadService
+from pop3toy.run.service import ReloadService
 from pop3toy.smtp import limits as delivery_limits
 from pop3toy.smtp.factory import smtp_factory
 

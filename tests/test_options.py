@@ -19,7 +19,7 @@ from zope.interface import implementer
 import pop3toy
 from pop3toy.options import Options
 from pop3toy.pop3.factory import POP3Factory
-from pop3toy.tap import makeService
+from pop3toy.run.assembly import makeService
 
 LOOPBACK = IPv4Address("TCP", "127.0.0.1", 50110)
 STRANGER = IPv4Address("TCP", "192.0.2.7", 50110)

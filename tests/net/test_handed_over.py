@@ -20,9 +20,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3toy import POP3Factory, limits
 from pop3toy.net.tls.contexts import ServerTLS
 from pop3toy.net.tls.self_signed import self_signed
+from pop3toy.run.recipients import recipients_of_all
 from pop3toy.smtp.factory import smtp_factory
 from pop3toy.stores.memory import MemoryStore
-from pop3toy.tap.recipients import recipients_of_all
 
 from ..pop3_world import CountingMeter, FakeAuthenticator, FakeSocket, ScriptedMailbox
 from ..smtp_world import Slow

@@ -22,9 +22,9 @@ from pop3toy import POP3Factory
 from pop3toy.auth.throttle.connection_limiter import Crowd, CrowdLimits
 from pop3toy.net.proxied import PATIENCE, ProxiedEndpoint, _ProxiedFactory
 from pop3toy.net.proxy_header import BadHeader, Header, parse_header
+from pop3toy.run.recipients import recipients_of_all
 from pop3toy.smtp.factory import lmtp_factory, smtp_factory, submission_factory
 from pop3toy.stores.memory import MemoryStore
-from pop3toy.tap.recipients import recipients_of_all
 
 from ..corpus import awkward_messages, fill_maildir
 from ..pop3_world import FakeAuthenticator, FakeSocket

@@ -17,8 +17,8 @@ from twisted.python import threadable
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy.log_lines import FastLines, LinesInTurn, set_observer
-from pop3toy.service import OrderedService
+from pop3toy.run.log_lines import FastLines, LinesInTurn, set_observer
+from pop3toy.run.service import OrderedService
 
 TEXTS = st.text(st.sampled_from("ab {}\n\t'é\x00"), max_size=12)
 EVENTS: Any = st.fixed_dictionaries(
@@ -218,7 +218,7 @@ class ObserverTests(SynchronousTestCase):
         say("one", log_namespace="twisted.application")
         say("two", log_system="-", log_namespace="log_legacy")
         say("three", log_namespace="twisted.x", log_level=LogLevel.warn)
-        say("four", log_namespace="pop3toy.tap")
+        say("four", log_namespace="pop3toy.run.assembly")
         starting = False
         say("five", log_namespace="twisted.application")
         said = [line.rpartition(" ")[2] for line in path.read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""``python -m pop3toy.tap.as_worker``: one worker; the supervisor starts it and nobody else."""
+"""``python -m pop3toy.run.as_worker``: one worker; the supervisor starts it and nobody else."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ..auth.throttle.shared_counts import Crowds, SharedCounts
 from ..clock import use_monotonic_time
 from ..net.fast.reply_batcher import turns_of
 from ..options import Options
-from ..workers.sockets import Inheritance
-from ..workers.talk import COUNTS, REPORTS, SOCKETS, Brief, Report, Word
-from ..workers.worker import Lifeline, LogToSupervisor, Reports, read_line, read_octets
-from . import assemble
 from .access import crowd_limits
-from .premises import Premises
+from .assembly import assemble
+from .process_context import Premises
+from .workers.sockets import Inheritance
+from .workers.talk import COUNTS, REPORTS, SOCKETS, Brief, Report, Word
+from .workers.worker import Lifeline, LogToSupervisor, Reports, read_line, read_octets
 
 if TYPE_CHECKING:
     from ..net.tls.contexts import GivenTLS

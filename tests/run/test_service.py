@@ -12,8 +12,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy.process import StopSignals
-from pop3toy.service import OrderedService, ReloadService
+from pop3toy.run.process import StopSignals
+from pop3toy.run.service import OrderedService, ReloadService
 
 
 class Part(Service):

@@ -18,8 +18,8 @@ from twisted.logger import Logger
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
-from .clock import steady
-from .observe.transcript import WriterTranscript
+from ..clock import steady
+from ..observe.transcript import WriterTranscript
 
 __all__ = [
     "CannotStart",

@@ -11,8 +11,8 @@ from ..auth.throttle.connection_limiter import Crowd
 from ..auth.throttle.counts import Counts, own_counts
 from ..net.fast.reply_batcher import ReactorTurns
 from ..options import Options
-from ..service import Reloadable
 from .access import crowd_limits
+from .service import Reloadable
 
 if TYPE_CHECKING:
     from ..net.tls.contexts import GivenTLS, ServerTLS

@@ -18,8 +18,8 @@ from ..interfaces import Gatekeeper
 from ..net.proxied import ProxiedEndpoint
 from ..net.unix_sockets import UnixListening, unnamed_socket
 from ..options import Options
-from ..service import CannotStart, ListeningService
-from ..workers.sockets import Inheritance, OpenedForOthers, stand_in
+from .service import CannotStart, ListeningService
+from .workers.sockets import Inheritance, OpenedForOthers, stand_in
 
 __all__ = ["Ports", "give_up", "refuse_to_start"]
 

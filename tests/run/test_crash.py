@@ -11,9 +11,9 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from .corpus import Awkward, awkward_messages, fill_maildir
-from .realserver import RealServer, maildir_options, wait_until
-from .strictclient import Refused, StrictClient
+from ..corpus import Awkward, awkward_messages, fill_maildir
+from ..realserver import RealServer, maildir_options, wait_until
+from ..strictclient import Refused, StrictClient
 
 #: Messages in the Maildir of which many are removed, and how many of three are.
 MANY = 9_000

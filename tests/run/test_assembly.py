@@ -17,12 +17,13 @@ from zope.interface import alsoProvides
 
 from pop3toy.auth.accounts.admin import add_user
 from pop3toy.auth.throttle.login_throttle import Guard
-from pop3toy.service import ReloadService
-from pop3toy.tap import access, makeService
+from pop3toy.run import access
+from pop3toy.run.assembly import makeService
+from pop3toy.run.service import ReloadService
 
-from .test_options import _Reactor, parsed
+from ..test_options import _Reactor, parsed
+from ..tls_world import Authority
 from .test_start_errors import StartCase
-from .tls_world import Authority
 
 LOOPBACK = IPv4Address("TCP", "127.0.0.1", 50110)
 STRANGER = IPv4Address("TCP", "192.0.2.7", 50110)

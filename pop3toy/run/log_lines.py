@@ -22,8 +22,8 @@ from twisted.python.runtime import platformType
 from twisted.python.threadable import isInIOThread
 from zope.interface import implementer
 
-from .interfaces import Turns
-from .printable import printable
+from ..interfaces import Turns
+from ..printable import printable
 
 __all__ = ["FastLines", "LinesInTurn", "set_observer"]
 

@@ -15,9 +15,9 @@ from unittest import skipIf
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from .corpus import awkward_messages, fill_maildir
-from .realserver import DEADLINE, RealServer, environment, maildir_options, wait_until
-from .strictclient import Refused, StrictClient
+from ..corpus import awkward_messages, fill_maildir
+from ..realserver import DEADLINE, RealServer, environment, maildir_options, wait_until
+from ..strictclient import Refused, StrictClient
 
 _FOUND = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 without_faketime = skipIf(not _FOUND, "Debian's faketime is not installed")

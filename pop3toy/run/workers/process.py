@@ -16,7 +16,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from ..clock import steady
+from ...clock import steady
 from .talk import COUNTS, REPORTS, SOCKETS, Brief, Lines, Report, Word, read, write
 
 __all__ = ["Launch", "Told", "WorkerProcess"]

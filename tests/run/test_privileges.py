@@ -17,9 +17,9 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 import pop3toy
 
-from .corpus import awkward_messages, fill_maildir
-from .realserver import DEADLINE, RealServer, environment, maildir_options, wait_until
-from .tls_world import Authority, Wire, log_port, trusting
+from ..corpus import awkward_messages, fill_maildir
+from ..realserver import DEADLINE, RealServer, environment, maildir_options, wait_until
+from ..tls_world import Authority, Wire, log_port, trusting
 
 DOCS = Path(pop3toy.__file__).parent.parent / "docs"
 
@@ -166,7 +166,7 @@ class SocketActivationTests(SynchronousTestCase):
 
     def test_no_socket(self) -> None:
         """Without systemd it is one line and no start."""
-        from .realserver import ServerDied
+        from ..realserver import ServerDied
 
         folder = Path(self.mktemp()).absolute()
         fill_maildir(folder / "mail" / "ann", [])

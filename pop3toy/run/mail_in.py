@@ -19,7 +19,7 @@ from ..stores.maildir.incoming.delivery import MaildirDelivery
 from ..stores.maildir.paths import MaildirPaths
 from .access import Access
 from .ports import Ports
-from .premises import Premises
+from .process_context import Premises
 from .recipients import look_for_postmaster
 
 if TYPE_CHECKING:

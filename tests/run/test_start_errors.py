@@ -13,10 +13,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.options import Options
 
-from .corpus import awkward_messages, fill_maildir
-from .realserver import DEADLINE, RealServer, environment, twistd, wait_until
-from .store_world import unprivileged
-from .strictclient import StrictClient
+from ..corpus import awkward_messages, fill_maildir
+from ..realserver import DEADLINE, RealServer, environment, twistd, wait_until
+from ..store_world import unprivileged
+from ..strictclient import StrictClient
 
 
 class StartCase(SynchronousTestCase):

@@ -10,12 +10,12 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 import pop3toy
-from pop3toy.tap.as_worker import _options
-from pop3toy.workers.talk import Brief
+from pop3toy.run.as_worker import _options
+from pop3toy.run.workers.talk import Brief
 
-from .corpus import awkward_messages, fill_maildir
-from .realserver import DEADLINE, RealServer, environment, maildir_options, wait_until
-from .strictclient import StrictClient
+from ..corpus import awkward_messages, fill_maildir
+from ..realserver import DEADLINE, RealServer, environment, maildir_options, wait_until
+from ..strictclient import StrictClient
 
 ROOT = Path(pop3toy.__file__).parent
 #: What ``--reactor`` says, and the class that it means.

@@ -21,18 +21,18 @@ from twisted.logger import Logger, globalLogPublisher
 
 from .. import limits
 from ..auth.throttle.shared_counts import SharedCounts
-from ..log_lines import set_observer
 from ..options import Options
-from ..process import StopSignals
-from ..service import CannotStart, ListeningService, OrderedService, ReloadService
-from ..workers.process import Launch
-from ..workers.sockets import OpenedForOthers
-from ..workers.supervisor import Supervisor
-from ..workers.talk import Brief, Word
-from . import assemble
 from .access import crowd_limits, server_tls
+from .assembly import assemble
+from .log_lines import set_observer
 from .ports import give_up
-from .premises import alone
+from .process import StopSignals
+from .process_context import alone
+from .service import CannotStart, ListeningService, OrderedService, ReloadService
+from .workers.process import Launch
+from .workers.sockets import OpenedForOthers
+from .workers.supervisor import Supervisor
+from .workers.talk import Brief, Word
 
 if TYPE_CHECKING:
     from ..net.tls.contexts import ServerTLS
@@ -65,7 +65,7 @@ def supervised(options: Options, reactor: Any) -> IService:
 
     launch = Launch(
         # -P: the folder in which the server happens to be is no place for modules.
-        command=[sys.executable, "-P", "-m", "pop3toy.tap.as_worker"],
+        command=[sys.executable, "-P", "-m", "pop3toy.run.as_worker"],
         environment=_environment(options.folder),
         brief=brief,
         sockets=lambda: sockets.descriptors,
@@ -104,12 +104,12 @@ class _HandedOn:
         self._handed_on = tls.in_use
 
     def reload(self) -> None:
-        """See :class:`~pop3toy.service.Reloadable`."""
+        """See :class:`~pop3toy.run.service.Reloadable`."""
         self._tls.reload()
         self._hand_on()
 
     def reload_if_changed(self) -> None:
-        """See :class:`~pop3toy.service.Reloadable`."""
+        """See :class:`~pop3toy.run.service.Reloadable`."""
         self._tls.reload_if_changed()
         self._hand_on()
 

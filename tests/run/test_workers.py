@@ -33,16 +33,16 @@ from twisted.trial.runner import TestLoader
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from pop3toy.observe.transcript import _pieces
-from pop3toy.workers.process import Launch
-from pop3toy.workers.sockets import Inheritance, OpenedForOthers
-from pop3toy.workers.supervisor import PATIENCE, Supervisor, pause_before
-from pop3toy.workers.talk import COUNTS, REPORTS, SOCKETS, Brief, Lines, Report, Word, read, write
-from pop3toy.workers.worker import Lifeline, LogToSupervisor, Reports, read_line, read_octets
+from pop3toy.run.workers.process import Launch
+from pop3toy.run.workers.sockets import Inheritance, OpenedForOthers
+from pop3toy.run.workers.supervisor import PATIENCE, Supervisor, pause_before
+from pop3toy.run.workers.talk import COUNTS, REPORTS, SOCKETS, Brief, Lines, Report, Word, read, write
+from pop3toy.run.workers.worker import Lifeline, LogToSupervisor, Reports, read_line, read_octets
 
-from .corpus import awkward_messages, fill_maildir
-from .realserver import DEADLINE, RealServer, environment, maildir_options, twistd, wait_until
-from .strictclient import Refused, StrictClient
-from .tls_world import Authority, Wire, log_port, trusting
+from ..corpus import awkward_messages, fill_maildir
+from ..realserver import DEADLINE, RealServer, environment, maildir_options, twistd, wait_until
+from ..strictclient import Refused, StrictClient
+from ..tls_world import Authority, Wire, log_port, trusting
 
 
 class FakeProcess:
@@ -804,7 +804,7 @@ class WorkersStartTests(RealCase):
         modules.mkdir()
         # Python reads it at every start.
         (modules / "sitecustomize.py").write_text(
-            "import os, sys\nif 'pop3toy.tap.as_worker' in sys.orig_argv:\n    os._exit(3)\n"
+            "import os, sys\nif 'pop3toy.run.as_worker' in sys.orig_argv:\n    os._exit(3)\n"
         )
         found = environment(self.home)
         found["PYTHONPATH"] = os.pathsep.join([str(modules), found["PYTHONPATH"]])
@@ -825,7 +825,7 @@ class WorkersStartTests(RealCase):
             "    while 'doIteration' not in vars(sys.modules.get('twisted.internet.reactor', sys)):\n"
             "        time.sleep(0.05)\n"
             f"    open({str(self.folder)!r} + f'/turns.{{os.getpid()}}', 'w').close()\n"
-            "if 'pop3toy.tap.as_worker' in sys.orig_argv:\n"
+            "if 'pop3toy.run.as_worker' in sys.orig_argv:\n"
             "    threading.Thread(target=look, daemon=True).start()\n"
         )
         found = environment(self.home)
@@ -900,7 +900,7 @@ class WorkersStartTests(RealCase):
         for python in (sys.executable, "/usr/bin/python3"):
             try:
                 subprocess.run(
-                    [python, "-c", "import pop3toy.tap.as_worker"],
+                    [python, "-c", "import pop3toy.run.as_worker"],
                     cwd="/",
                     env=found,
                     user=user.pw_uid,

@@ -20,7 +20,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.tcp import Port
 from zope.interface import implementer
 
-from ..net.unix_sockets import AdoptedUnixPort, UnixListening
+from ...net.unix_sockets import AdoptedUnixPort, UnixListening
 
 __all__ = ["Inheritance", "OpenedForOthers", "stand_in"]
 

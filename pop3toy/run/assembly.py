@@ -21,7 +21,6 @@ from twisted.logger import Logger
 
 from ..clock import use_monotonic_time
 from ..interfaces import IDelivery, IMailStore
-from ..log_lines import set_observer
 from ..net.fast.reply_batcher import turns_of
 from ..net.threads import WorkerThreads
 from ..net.transport import is_loopback
@@ -29,16 +28,17 @@ from ..observe.session_log import LogMeter, SilentMeter
 from ..observe.transcript import WriterTranscript
 from ..options import Options
 from ..pop3.factory import POP3Factory
-from ..process import ProcessTuning, StopSignals
-from ..service import OrderedService, ReloadService, TranscriptService
 from ..stores import hello
 from ..stores.maildir.count import MAX_LISTED_SIZE
 from ..stores.maildir.store import MaildirStore
 from .access import Access, server_tls
+from .log_lines import set_observer
 from .mail_in import listen_for_mail, maildir_delivery
 from .ports import Ports, refuse_to_start
-from .premises import Premises, alone
+from .process import ProcessTuning, StopSignals
+from .process_context import Premises, alone
 from .recipients import recipients_of_all, recipients_of_users
+from .service import OrderedService, ReloadService, TranscriptService
 
 __all__ = ["Options", "makeService"]
 

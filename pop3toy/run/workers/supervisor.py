@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from ..clock import steady
+from ...clock import steady
 from .process import Launch, WorkerProcess
 from .talk import Word
 
