@@ -23,10 +23,10 @@ from ..auth.throttle.connection_limiter import CrowdLimits
 from ..auth.throttle.counts import Counts
 from ..auth.throttle.login_throttle import Guard, GuardLimits, without_penalties
 from ..auth.throttle.origins import Networks
+from ..config.cmdline import Options
 from ..installation import install_hint
 from ..interfaces import IMailStore
 from ..net.threads import WorkerThreads
-from ..options import Options
 from .ports import refuse_to_start
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from ..auth.throttle.counts import Heads
 from ..auth.throttle.peer_workers import Neighbours
 from ..auth.throttle.shared_counts import Crowds, SharedCounts
 from ..clock import use_monotonic_time
+from ..config.cmdline import Options
 from ..net.fast.reply_batcher import turns_of
-from ..options import Options
 from .access import crowd_limits
 from .assembly import assemble
 from .process_context import Premises

@@ -20,13 +20,13 @@ from twisted.internet.address import UNIXAddress
 from twisted.logger import Logger
 
 from ..clock import use_monotonic_time
+from ..config.cmdline import Options
 from ..interfaces import IDelivery, IMailStore
 from ..net.fast.reply_batcher import turns_of
 from ..net.threads import WorkerThreads
 from ..net.transport import is_loopback
 from ..observe.session_log import LogMeter, SilentMeter
 from ..observe.transcript import WriterTranscript
-from ..options import Options
 from ..pop3.factory import POP3Factory
 from ..stores import hello
 from ..stores.maildir.count import MAX_LISTED_SIZE

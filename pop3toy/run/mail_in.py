@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IStreamServerEndpoint
 
+from ..config.cmdline import Options
 from ..interfaces import Gatekeeper, IDelivery, ITranscript
 from ..net.threads import RunInThread
 from ..observe.session_log import LogMeter
-from ..options import Options
 from ..routing.quota import quota_of
 from ..routing.recipients import Recipients
 from ..smtp.factory import lmtp_factory, smtp_factory, submission_factory

@@ -13,11 +13,11 @@ from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, s
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.logger import Logger
 
+from ..config.cmdline import Options
 from ..installation import install_hint
 from ..interfaces import Gatekeeper
 from ..net.proxied import ProxiedEndpoint
 from ..net.unix_sockets import UnixListening, unnamed_socket
-from ..options import Options
 from .service import CannotStart, ListeningService
 from .workers.sockets import Inheritance, OpenedForOthers, stand_in
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..auth.throttle.connection_limiter import Crowd
 from ..auth.throttle.counts import Counts, own_counts
+from ..config.cmdline import Options
 from ..net.fast.reply_batcher import ReactorTurns
-from ..options import Options
 from .access import crowd_limits
 from .service import Reloadable
 

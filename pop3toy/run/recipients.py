@@ -12,10 +12,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..auth.names import NameIndex, folded
+from ..config.cmdline import Options
 from ..errors import NoSuchMailbox, StoreTrouble
 from ..interfaces import MaybeDeferred
 from ..net.threads import RunInThread, WorkerThreads
-from ..options import Options
 from ..routing.aliases import AliasFile, BadAliases
 from ..routing.recipients import Recipients
 from ..smtp.envelope import parse_address

@@ -21,7 +21,7 @@ from twisted.logger import Logger, globalLogPublisher
 
 from .. import limits
 from ..auth.throttle.shared_counts import SharedCounts
-from ..options import Options
+from ..config.cmdline import Options
 from .access import crowd_limits, server_tls
 from .assembly import assemble
 from .log_lines import set_observer

@@ -41,6 +41,7 @@ from pop3toy.net.tls.certificate_files import CertificateFiles
 from pop3toy.net.tls.contexts import ServerTLS
 from pop3toy.run.assembly import makeService
 
+from ..config.test_cmdline import parsed
 from ..pop3_world import (
     LOOPBACK,
     CountingMeter,
@@ -51,7 +52,6 @@ from ..pop3_world import (
     connect,
 )
 from ..realserver import DEADLINE
-from ..test_options import parsed
 from ..tls_world import Authority, Wire, trusting
 
 GREETING = b"+OK pop3toy ready\r\n"

@@ -21,7 +21,7 @@ from pop3toy.run import access
 from pop3toy.run.assembly import makeService
 from pop3toy.run.service import ReloadService
 
-from ..test_options import _Reactor, parsed
+from ..config.test_cmdline import _Reactor, parsed
 from ..tls_world import Authority
 from .test_start_errors import StartCase
 

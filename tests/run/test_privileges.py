@@ -204,7 +204,7 @@ class UnitTests(SynchronousTestCase):
         self.assertTrue(program.endswith("/twistd"))
         from twisted.python.usage import UsageError
 
-        from pop3toy.options import Options
+        from pop3toy.config.cmdline import Options
 
         options = Options()
         folder = Path(self.mktemp())

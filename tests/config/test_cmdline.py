@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 import pop3toy
-from pop3toy.options import Options
+from pop3toy.config.cmdline import Options
 from pop3toy.pop3.factory import POP3Factory
 from pop3toy.run.assembly import makeService
 

@@ -1,0 +1,1 @@
+"""TODO pop3toy/config."""
