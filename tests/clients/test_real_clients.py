@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from .corpus import Awkward, Stored, awkward_messages, fill_maildir, make_maildir, stuffed
+from ..corpus import Awkward, Stored, awkward_messages, fill_maildir, make_maildir, stuffed
+from ..realserver import RealServer, maildir_options, wait_until
+from ..strictclient import StrictClient
 from .mailclients import (
     CClient,
     Curl,
@@ -26,8 +28,6 @@ from .mailclients import (
     Poplib,
     TwistedClient,
 )
-from .realserver import RealServer, maildir_options, wait_until
-from .strictclient import StrictClient
 
 
 class ServedCase(SynchronousTestCase):

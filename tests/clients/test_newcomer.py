@@ -7,10 +7,10 @@ import subprocess
 
 from twisted.trial.unittest import SkipTest
 
+from ..realserver import DEADLINE, RealServer, environment
+from ..smtp.test_smtp_toy import port_for
+from ..test_readme import readme
 from .newcomer import Newcomer
-from .realserver import DEADLINE, RealServer, environment
-from .smtp.test_smtp_toy import port_for
-from .test_readme import readme
 from .test_thunderbird import ThunderbirdCase
 
 #: What Thunderbird asks before it makes an account that it has not tested.

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from .realserver import DEADLINE, environment, wait_until
+from ..realserver import DEADLINE, environment, wait_until
 
 __all__ = ["DialogOpen", "Preferences", "ThunderbirdProcess", "missing"]
 

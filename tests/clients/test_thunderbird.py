@@ -6,8 +6,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from .corpus import awkward_messages, fill_maildir
-from .realserver import RealServer, maildir_options, wait_until
+from ..corpus import awkward_messages, fill_maildir
+from ..realserver import RealServer, maildir_options, wait_until
 from .thunderbird import ENCRYPTED_PASSWORD, Thunderbird
 from .thunderbird_process import missing
 

@@ -4,7 +4,7 @@ Here lives what has Debian's Thunderbird fetch mail, delete mail and take a
 picture of itself, on a profile with one POP3 account of 127.0.0.1.  Nothing
 here knows anything of the server.
 
-``python -m tests.thunderbird PORT PICTURE`` has it fetch the toy's message and
+``python -m tests.clients.thunderbird PORT PICTURE`` has it fetch the toy's message and
 takes the picture that the README shows.
 """
 

@@ -22,8 +22,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from .corpus import make_maildir
-from .realserver import DEADLINE, environment
+from ..corpus import make_maildir
+from ..realserver import DEADLINE, environment
 
 __all__ = [
     "CClient",

@@ -8,10 +8,10 @@ from typing import ClassVar
 
 from twisted.trial.unittest import SkipTest
 
-from .corpus import awkward_messages
+from ..corpus import awkward_messages
+from ..net.test_tls import ServedCase
+from ..realserver import wait_until
 from .mailclients import MailClient
-from .net.test_tls import ServedCase
-from .realserver import wait_until
 
 
 class NeoMutt(MailClient):

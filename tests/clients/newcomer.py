@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .realserver import wait_until
+from ..realserver import wait_until
 from .thunderbird_process import DialogOpen, ThunderbirdProcess
 
 __all__ = ["Newcomer"]
