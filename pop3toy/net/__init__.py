@@ -1,1 +1,6 @@
-"""TODO pop3toy/net."""
+"""What knows sockets, and no protocol that is spoken over them.
+
+``transport`` tells what is known of a connection, ``writer`` sends within bounds, ``proxied`` and ``proxy_header``
+are the PROXY protocol, ``threads`` runs what may wait; ``tls`` has certificates, ``fast`` what is there for speed
+alone.  Start with ``writer``.
+"""

@@ -1,6 +1,6 @@
-"""Where mail is kept: one file for each kind of store.
+"""Where mail is kept, behind the interfaces ``IMailStore``, ``IDelivery`` and ``IStoreAdmin``.
 
-A store lists ``(uid, octets)`` once, when a maildrop is opened, and then reads
-and removes by uid; it never sees a message number.  ``tests/store_contract.py``
-says what every one of them must do.
+``registry`` lists the kinds of store, to which a new one is added; ``memory`` is the simplest, ``hello`` the toy's
+(``toy`` is what may be said of it), ``maildir`` the one for real mail.  A store never sees a message number, a command
+or a secret.  Start with ``memory``.
 """

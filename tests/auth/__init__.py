@@ -1,1 +1,1 @@
-"""TODO tests/auth."""
+"""Who may come in: sources, mechanisms, limits, attackers."""

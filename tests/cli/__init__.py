@@ -1,1 +1,1 @@
-"""TODO tests/cli."""
+"""The ``pop3toy`` command."""

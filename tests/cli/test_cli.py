@@ -284,7 +284,7 @@ class DeliverTests(CommandTests):
         """The statuses are those of operating.rst, and all mail servers do the same with each."""
         # Postfix's global/sys_exits.c, Exim's temp_errors, OpenSMTPD's smtpd.c, sendmail's sysexits.c.
         tried_again = {"Postfix": {71, 75}, "Exim": {73, 75}, "OpenSMTPD": {71, 75}, "sendmail": {71, 74, 75}}
-        manual = Path(__file__).parents[1].joinpath("docs", "operating.rst").read_text(encoding="utf-8")
+        manual = Path(__file__).parents[2].joinpath("docs", "operating.rst").read_text(encoding="utf-8")
         table = dict(re.findall(r"^(\d+) .* (done|goes back|tried again later)$", manual, re.MULTILINE))
         source = Path(deliver.__file__).read_text(encoding="utf-8")
         given = {str(getattr(os, name)) for name in re.findall(r"os\.(EX_\w+)", source)}

@@ -1,1 +1,1 @@
-"""TODO tests/clients."""
+"""Real mail programs against a real server."""

@@ -1,1 +1,1 @@
-"""TODO tests/config."""
+"""Settings, command line, file."""

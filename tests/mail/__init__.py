@@ -1,1 +1,1 @@
-"""TODO tests/mail."""
+"""Octets, listings, unique-ids."""

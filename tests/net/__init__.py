@@ -1,1 +1,1 @@
-"""TODO tests/net."""
+"""Sockets, TLS, the PROXY protocol, threads, and what is there for speed."""

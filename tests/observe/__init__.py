@@ -1,1 +1,1 @@
-"""TODO tests/observe."""
+"""Session log and transcript."""

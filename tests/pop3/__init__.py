@@ -1,1 +1,1 @@
-"""TODO tests/pop3."""
+"""POP3: commands, states, replies, the protocol over a transport, and conversations as scripts."""

@@ -42,7 +42,7 @@ from pop3toy.stores.memory import MemoryStore
 
 from ..pop3_world import FakeSocket, LateStore
 
-SCRIPTS = sorted((Path(__file__).parent / "conversations").glob("*.txt"))
+SCRIPTS = sorted((Path(__file__).parents[1] / "conversations").glob("*.txt"))
 #: What ``...`` stands for: text, but no response code.
 _FREE = r"(?!\[)[\x20-\x7e]*[\x21-\x7e]"
 

@@ -1,1 +1,1 @@
-"""TODO tests/routing."""
+"""Whose mail it is."""

@@ -1,1 +1,1 @@
-"""TODO tests/run."""
+"""Servers as they are put together, started, stopped and killed."""

@@ -1,1 +1,1 @@
-"""TODO tests/smtp."""
+"""Mail that comes in: SMTP, submission, LMTP."""

@@ -67,7 +67,7 @@ def page() -> str:
 
     :raises SkipTest: where the tests run without the checkout around them.
     """
-    path = Path(__file__).parent.parent / "docs" / "operating.rst"
+    path = Path(__file__).parents[2] / "docs" / "operating.rst"
     if not path.exists():
         raise SkipTest("there is no docs/operating.rst beside the tests")
     return path.read_text("utf-8").partition("\nFrom Postfix\n")[2].partition("\nWithout Postfix\n")[0]

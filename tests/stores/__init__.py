@@ -1,1 +1,1 @@
-"""TODO tests/stores."""
+"""Stores: each keeps the contract in ``tests/store_contract.py``; Maildirs in detail."""

@@ -28,7 +28,7 @@ from zope.interface import implementer
 from ...errors import InUse, MessageGone, Refusal, StoreTrouble
 from ...interfaces import ICancellableStore, IMailbox, MaybeDeferred, MessageBody
 from ...net.threads import RunInThread
-from . import sizes as maildir_sizes
+from . import sizes
 from .body import OPEN_FLAGS, FileBody
 from .count import MAX_LISTED_SIZE
 from .directory_syncs import fsync_names
@@ -108,7 +108,7 @@ class MaildirStore:
             stamp = look(fd)
             if snapshot is not None and snapshot.trusted and snapshot.stamp == stamp:
                 return self._mailbox(user, fd, snapshot)
-            if stamp.weight + maildir_sizes.size(fd) <= SMALL:
+            if stamp.weight + sizes.size(fd) <= SMALL:
                 try:
                     return self._mailbox(user, fd, self._scan(user, fd, snapshot, may_wait=False))
                 except Uncounted:
@@ -175,7 +175,7 @@ class MaildirStore:
         remembered: dict[bytes, Counted] = {}
 
         def recall(messages: int) -> dict[bytes, Counted]:
-            remembered.update(maildir_sizes.load(fd, messages))
+            remembered.update(sizes.load(fd, messages))
             return {**remembered, **before.measured} if before is not None else dict(remembered)
 
         snapshot = scan(
@@ -191,7 +191,7 @@ class MaildirStore:
         if not snapshot.measured.items() <= remembered.items():
             if not may_wait:
                 raise Uncounted
-            maildir_sizes.save(fd, snapshot.measured)
+            sizes.save(fd, snapshot.measured)
         return snapshot
 
     def _mailbox(self, user: str, fd: int, snapshot: Snapshot) -> IMailbox:
@@ -418,7 +418,7 @@ class _Maildir:
             self._corrected = False
             # The next session need not wait for this.
             fcntl.flock(self._fd, fcntl.LOCK_UN)
-            self._in_thread(maildir_sizes.save, self._fd, dict(self._snapshot.measured)).addErrback(
+            self._in_thread(sizes.save, self._fd, dict(self._snapshot.measured)).addErrback(
                 lambda why: log.failure("remembering the sizes of {user!r}", why, user=self._user)
             )
         else:
