@@ -46,6 +46,7 @@ __all__ = [
     "MessageBody",
     "SessionRecord",
     "SharedIncoming",
+    "Stream",
     "TLSFacts",
     "Turns",
     "Visit",
@@ -108,6 +109,20 @@ class MessageBody(Protocol):
         :param octets: how many octets the whole message had in wire form
             (before dot-stuffing) when all of it went out, else ``None``.
         """
+
+
+class Stream(Protocol):
+    """A reply that is pulled piece by piece."""
+
+    @property
+    def done(self) -> bool:
+        """True as soon as the last piece has been handed out."""
+
+    def pull(self) -> MaybeDeferred[bytes]:
+        """The next piece.  Raises, or fails, with what the store raised."""
+
+    def close(self) -> None:
+        """Let go of what it reads from, whole or not."""
 
 
 class IMailbox(Interface):

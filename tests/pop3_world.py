@@ -33,8 +33,8 @@ from pop3toy.interfaces import (
     MaybeDeferred,
     SessionRecord,
 )
-from pop3toy.observe.session_log import SilentMeter
-from pop3toy.pop3.replies import octets
+from pop3toy.mail.octets import octets
+from pop3toy.pop3.factory import SilentMeter
 
 T = TypeVar("T")
 

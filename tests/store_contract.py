@@ -27,7 +27,7 @@ from zope.interface.verify import verifyObject
 from pop3toy import limits
 from pop3toy.errors import InUse, MessageGone, NoSuchMailbox, Refusal, StoreTrouble
 from pop3toy.interfaces import Entry, IDelivery, IMailbox, IMailStore
-from pop3toy.pop3.replies import Encoder
+from pop3toy.mail.octets import Encoder
 
 from .corpus import awkward_messages, wire_form
 from .store_world import outcome

@@ -13,7 +13,7 @@ from zope.interface import implementer
 from pop3toy import Entry, IMailbox, IMailStore, MailboxRealm, POP3Factory, PortalAuthenticator
 from pop3toy.auth.accounts.memory import MemoryAccounts
 from pop3toy.errors import InUse, MessageGone
-from pop3toy.pop3.replies import octets
+from pop3toy.mail.octets import octets
 from pop3toy.stores.memory import BytesBody
 
 

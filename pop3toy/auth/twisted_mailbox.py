@@ -24,7 +24,8 @@ from zope.interface import implementer
 from .. import limits
 from ..errors import MessageGone, StoreTrouble
 from ..interfaces import Entry, IMailbox, MaybeDeferred, MessageBody
-from ..pop3.replies import Encoder, uid_is_valid
+from ..mail.octets import Encoder
+from ..mail.unique_ids import unique_id_is_valid
 
 __all__ = ["TwistedMailbox", "adapted"]
 
@@ -95,7 +96,7 @@ class TwistedMailbox:
         raw = given.encode("utf-8", "surrogateescape") if isinstance(given, str) else bytes(given)
         uid = raw
         copy = 0
-        while uid.lower() in self._folded or not uid_is_valid(uid):
+        while uid.lower() in self._folded or not unique_id_is_valid(uid):
             uid = hashlib.sha256(raw + b"/%d" % copy).hexdigest()[:32].encode("ascii")
             copy += 1
         self._folded.add(uid.lower())

@@ -17,8 +17,7 @@ from zope.interface import implementer
 
 from .. import limits
 from ..errors import Refusal
-from ..interfaces import ITranscript, MaybeDeferred, SessionRecord, is_deferred
-from ..pop3.replies import Stream
+from ..interfaces import ITranscript, MaybeDeferred, SessionRecord, Stream, is_deferred
 from .fast.immediate_write import pause_until_sent, takes_octets, writer_of
 
 __all__ = ["Outflow"]

@@ -16,30 +16,10 @@ from ..interfaces import Channel, IMeter, SessionRecord
 from ..pop3.commands import name_alone
 from ..printable import printable
 
-__all__ = ["LogMeter", "SilentMeter"]
+__all__ = ["LogMeter"]
 
 #: Characters of a user's name that a line shows; no real one has more.
 NAME = 200
-
-
-@implementer(IMeter)
-class SilentMeter:
-    """Counts nothing."""
-
-    def connected(self, record: SessionRecord) -> None:
-        """See :class:`IMeter`."""
-
-    def turned_away(self, channel: Channel, why: str) -> None:
-        """See :class:`IMeter`."""
-
-    def login_failed(self, record: SessionRecord, user: str, mechanism: str, why: str) -> None:
-        """See :class:`IMeter`."""
-
-    def logged_in(self, record: SessionRecord) -> None:
-        """See :class:`IMeter`."""
-
-    def ended(self, record: SessionRecord) -> None:
-        """See :class:`IMeter`."""
 
 
 @implementer(IMeter)

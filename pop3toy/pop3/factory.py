@@ -12,14 +12,34 @@ from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import ServerFactory
+from zope.interface import implementer
 
 from .. import limits
 from ..clock import steady
-from ..interfaces import Authenticator, Gatekeeper, IMeter, ITranscript, Turns
-from ..observe.session_log import SilentMeter
+from ..interfaces import Authenticator, Channel, Gatekeeper, IMeter, ITranscript, SessionRecord, Turns
 from .protocol import POP3Protocol
 
 __all__ = ["POP3Factory"]
+
+
+@implementer(IMeter)
+class SilentMeter:
+    """Counts nothing."""
+
+    def connected(self, record: SessionRecord) -> None:
+        """See :class:`IMeter`."""
+
+    def turned_away(self, channel: Channel, why: str) -> None:
+        """See :class:`IMeter`."""
+
+    def login_failed(self, record: SessionRecord, user: str, mechanism: str, why: str) -> None:
+        """See :class:`IMeter`."""
+
+    def logged_in(self, record: SessionRecord) -> None:
+        """See :class:`IMeter`."""
+
+    def ended(self, record: SessionRecord) -> None:
+        """See :class:`IMeter`."""
 
 
 class POP3Factory(ServerFactory):

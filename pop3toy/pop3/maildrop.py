@@ -7,85 +7,13 @@ here reads, removes or writes anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import overload
+from collections.abc import Iterable, Sequence
 
 from ..errors import NoSuchMessage
 from ..interfaces import Entry
+from ..mail.listing import Listing, Render
 
-__all__ = ["Listing", "Maildrop"]
-
-_Render = Callable[[Iterable[tuple[int, tuple[bytes, int]]]], Iterator[bytes]]
-
-
-class Listing(Sequence[Entry]):
-    """An immutable list of entries that remembers its sum and its rendered listings.
-
-    A store that keeps the snapshot of an unchanged mailbox between sessions
-    gives the same ``Listing`` again, and STAT, LIST and UIDL cost nothing.
-
-    It is kept in two columns, which a store with many messages has already: an
-    entry is made when somebody looks at it.
-    """
-
-    __slots__ = ("_rendered", "each", "octets", "uids")
-
-    def __init__(self, entries: Iterable[Entry]) -> None:
-        uids, each = tuple(zip(*entries, strict=True))[:2] or ((), ())
-        self._fill(uids, each)
-
-    def _fill(self, uids: Sequence[bytes], each: Sequence[int]) -> None:
-        #: The unique-ids of the messages.
-        self.uids = uids
-        #: Their octets.
-        self.each = each
-        #: The sum of the octets of all messages.
-        self.octets = sum(each)
-        self._rendered: dict[_Render, tuple[bytes, ...]] = {}
-
-    @classmethod
-    def of_columns(cls, uids: Sequence[bytes], octets: Sequence[int]) -> Listing:
-        """The listing of messages with these unique-ids and octets; neither is changed any more.
-
-        :raises ValueError: if there are more of one than of the other.
-        """
-        if len(uids) != len(octets):
-            raise ValueError("each message has one unique-id and one number of octets")
-        listing = cls.__new__(cls)
-        listing._fill(uids, octets)
-        return listing
-
-    @classmethod
-    def of(cls, entries: Sequence[Entry]) -> Listing:
-        """The listing of any sequence; a ``Listing`` is its own."""
-        return entries if isinstance(entries, Listing) else cls(entries)
-
-    def __len__(self) -> int:
-        return len(self.uids)
-
-    @overload
-    def __getitem__(self, index: int) -> Entry: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Entry]: ...
-    def __getitem__(self, index: int | slice) -> Entry | Sequence[Entry]:
-        if isinstance(index, slice):
-            return tuple(map(Entry, self.uids[index], self.each[index]))
-        return Entry(self.uids[index], self.each[index])
-
-    def __iter__(self) -> Iterator[Entry]:
-        return map(Entry, self.uids, self.each)
-
-    def rendered(self, render: _Render) -> Iterable[bytes]:
-        """The blocks that ``render`` makes of all entries, made once, each when it is first asked for."""
-        blocks = self._rendered.get(render)
-        return blocks if blocks is not None else self._render(render)
-
-    def _render(self, render: _Render) -> Iterator[bytes]:
-        blocks = []
-        for block in render(enumerate(zip(self.uids, self.each, strict=True), 1)):
-            blocks.append(block)
-            yield block
-        self._rendered[render] = tuple(blocks)
+__all__ = ["Maildrop"]
 
 
 class Maildrop:
@@ -145,7 +73,7 @@ class Maildrop:
         """The unique-ids of the marked messages: what UPDATE removes."""
         return [self._listing.uids[number - 1] for number in self._marked]
 
-    def listing(self, render: _Render) -> Iterable[bytes]:
+    def listing(self, render: Render) -> Iterable[bytes]:
         """What ``render`` makes of the messages that are not marked, in blocks."""
         if not self._marked:
             return self._listing.rendered(render)

@@ -25,9 +25,9 @@ from ..interfaces import IDelivery, IMailStore
 from ..net.fast.reply_batcher import turns_of
 from ..net.threads import WorkerThreads
 from ..net.transport import is_loopback
-from ..observe.session_log import LogMeter, SilentMeter
+from ..observe.session_log import LogMeter
 from ..observe.transcript import WriterTranscript
-from ..pop3.factory import POP3Factory
+from ..pop3.factory import POP3Factory, SilentMeter
 from ..stores import hello
 from ..stores.maildir.count import MAX_LISTED_SIZE
 from ..stores.maildir.store import MaildirStore

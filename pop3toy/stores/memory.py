@@ -15,8 +15,8 @@ from zope.interface import implementer
 from .. import limits
 from ..errors import InUse, MessageGone, NoSuchMailbox
 from ..interfaces import Entry, IDelivery, IMailbox, IMailStore, Incoming, MessageBody
-from ..pop3.maildrop import Listing
-from ..pop3.replies import octets
+from ..mail.listing import Listing
+from ..mail.octets import octets
 
 __all__ = ["BytesBody", "MemoryStore"]
 

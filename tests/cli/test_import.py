@@ -10,7 +10,7 @@ from typing import Any
 from twisted.trial.unittest import SkipTest
 
 from pop3toy.cli.formats import open_source
-from pop3toy.pop3.replies import octets
+from pop3toy.mail.octets import octets
 from tests.cli_world import CommandTests
 
 

@@ -9,7 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from pop3toy.interfaces import Channel, IMeter, SessionRecord, TLSFacts
-from pop3toy.observe.session_log import LogMeter, SilentMeter
+from pop3toy.observe.session_log import LogMeter
+from pop3toy.pop3.factory import SilentMeter
 
 
 class LogMeterTests(SynchronousTestCase):

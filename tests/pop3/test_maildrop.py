@@ -10,7 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.errors import BadCommand, NoSuchMessage
 from pop3toy.interfaces import Entry
-from pop3toy.pop3.maildrop import Listing, Maildrop
+from pop3toy.mail.listing import Listing
+from pop3toy.pop3.maildrop import Maildrop
 from pop3toy.pop3.replies import scan_listing, unique_id_listing
 
 ENTRIES = [Entry(b"a", 120), Entry(b"b", 200), Entry(b"c", 7)]

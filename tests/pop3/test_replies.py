@@ -11,19 +11,17 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy import limits
-from pop3toy.interfaces import Challenge, Entry
+from pop3toy.interfaces import Challenge, Entry, Stream
+from pop3toy.mail.octets import Encoder, octets
+from pop3toy.mail.unique_ids import unique_id_is_valid
 from pop3toy.pop3.replies import (
     After,
-    Encoder,
     Lines,
     Message,
     Status,
-    Stream,
     decode_base64,
     encode,
-    octets,
     scan_listing,
-    uid_is_valid,
     unique_id_listing,
 )
 
@@ -425,6 +423,6 @@ class ListingTests(SynchronousTestCase):
     def test_uid(self) -> None:
         """RFC 1939 section 7: one to 70 octets of 0x21 to 0x7E."""
         for uid in (b"!", b"~", b"x" * 70, bytes(range(0x21, 0x67))):
-            self.assertTrue(uid_is_valid(uid), uid)
+            self.assertTrue(unique_id_is_valid(uid), uid)
         for uid in (b"", b"x" * 71, b"a b", b"a\n", b"\x7f", b"\x20", b"\xe4"):
-            self.assertFalse(uid_is_valid(uid), uid)
+            self.assertFalse(unique_id_is_valid(uid), uid)

@@ -15,8 +15,8 @@ from zope.interface.verify import verifyObject
 from pop3toy.auth.authenticator import PortalAuthenticator
 from pop3toy.errors import BadCommand, StoreTrouble
 from pop3toy.interfaces import IMailbox, SessionRecord
-from pop3toy.observe.session_log import SilentMeter
 from pop3toy.observe.transcript import MemoryTranscript
+from pop3toy.pop3.factory import SilentMeter
 from pop3toy.routing.recipients import Recipients
 from pop3toy.smtp import limits
 from pop3toy.smtp.factory import submission_factory

@@ -29,9 +29,9 @@ from pop3toy.auth.authenticator import PortalAuthenticator
 from pop3toy.auth.realm import MailboxRealm
 from pop3toy.errors import InUse, MessageGone, NoSuchMailbox, Refusal, StoreTrouble
 from pop3toy.interfaces import Channel, Entry, SessionRecord
+from pop3toy.mail.octets import octets
 from pop3toy.net.threads import run_now
-from pop3toy.observe.session_log import SilentMeter
-from pop3toy.pop3.replies import octets
+from pop3toy.pop3.factory import SilentMeter
 from pop3toy.pop3.session import Session
 from pop3toy.stores.maildir.folders import look
 from pop3toy.stores.maildir.incoming.delivery import MaildirDelivery

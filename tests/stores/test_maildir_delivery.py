@@ -22,7 +22,7 @@ from zope.interface.verify import verifyObject
 
 from pop3toy.errors import NoSuchMailbox, OverQuota, StoreFull, StoreTrouble
 from pop3toy.interfaces import Entry, ISharedDelivery
-from pop3toy.pop3.replies import octets
+from pop3toy.mail.octets import octets
 from pop3toy.stores.maildir.directory_syncs import Directory, DirectorySyncs, fsync_names
 from pop3toy.stores.maildir.incoming.delivery import SWEEP, MaildirDelivery
 from pop3toy.stores.maildir.incoming.spool import SPILL

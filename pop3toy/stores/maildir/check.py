@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator
 
 from ...errors import StoreTrouble
-from ...pop3.replies import Encoder
+from ...mail.octets import Encoder
 from .body import OPEN_FLAGS
 from .count import MAX_LISTED_SIZE
 from .folders import open_or_refuse

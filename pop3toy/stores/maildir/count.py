@@ -18,7 +18,7 @@ from twisted.logger import Logger
 
 from ... import limits
 from ...errors import StoreTrouble
-from ...pop3.replies import Encoder
+from ...mail.octets import Encoder
 from .body import OPEN_FLAGS
 from .folders import open_or_refuse
 from .sizes import Counted

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 from ... import limits
-from ...pop3.replies import uid_is_valid
+from ...mail.unique_ids import unique_id_is_valid
 
 __all__ = ["BaseNames", "base_name"]
 
@@ -97,7 +97,7 @@ class BaseNames:
             uid = os.fsencode(base)
             folded = uid.lower()
             copy = 0
-            while folded in taken or not uid_is_valid(uid):
+            while folded in taken or not unique_id_is_valid(uid):
                 seed = os.fsencode(base) + (b"/%d" % copy if copy else b"")
                 uid = folded = hashlib.sha256(seed).hexdigest()[:32].encode("ascii")
                 copy += 1

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from twisted.logger import Logger
 
-from ...pop3.maildrop import Listing
+from ...mail.listing import Listing
 from .count import MAX_LISTED_SIZE, Counter
 from .folders import PATIENCE, Files, Stamp, list_by_name, list_files
 from .names import BaseNames

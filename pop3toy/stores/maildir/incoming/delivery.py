@@ -30,8 +30,8 @@ from zope.interface import implementer
 from ....clock import steady
 from ....errors import StoreTrouble
 from ....interfaces import Incoming, ISharedDelivery, MaybeDeferred, SharedIncoming
+from ....mail.unique_ids import unique_id_is_valid
 from ....net.threads import RunInThread
-from ....pop3.replies import uid_is_valid
 from ..directory_syncs import DirectorySyncs, fsync_names
 from ..folders import open_or_refuse
 from ..paths import MaildirPaths, explained
@@ -216,7 +216,7 @@ class _Shared:
 def _uid(name: str) -> bytes:
     """The unique-id that ``maildir_scan`` gives to a file of this name."""
     uid = name.encode("ascii")
-    return uid if uid_is_valid(uid) else hashlib.sha256(uid).hexdigest()[:32].encode("ascii")
+    return uid if unique_id_is_valid(uid) else hashlib.sha256(uid).hexdigest()[:32].encode("ascii")
 
 
 def _escaped(host: str) -> str:

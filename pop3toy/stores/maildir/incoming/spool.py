@@ -17,8 +17,8 @@ from twisted.logger import Logger
 
 from ....errors import OverQuota, StoreTrouble
 from ....interfaces import MaybeDeferred
+from ....mail.octets import Encoder
 from ....net.threads import RunInThread
-from ....pop3.replies import Encoder
 from ..directory_syncs import DirectorySyncs
 from .keyed_locks import Turns
 from .spool_file import Named, SpoolFile, Target, fit_in, take_back, trouble
