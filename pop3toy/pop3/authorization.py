@@ -6,7 +6,7 @@ What each command means; who is let in is decided in ``auth/``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from twisted.python.failure import Failure
 
@@ -15,9 +15,7 @@ from ..interfaces import Challenge, Login, MaybeDeferred, is_deferred
 from . import capabilities
 from .commands import Command, Response
 from .replies import After, Lines, Reply, Status, decode_base64
-
-if TYPE_CHECKING:
-    from .session import Session
+from .session import Session
 
 
 def user(session: Session, command: Command) -> Reply:

@@ -7,14 +7,11 @@ capability is one row.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from .._version import __version__
+from .commands import Command
 from .replies import Lines, Reply
-
-if TYPE_CHECKING:
-    from .commands import Command
-    from .session import Session
+from .session import Session
 
 
 def _sasl(session: Session) -> str | None:

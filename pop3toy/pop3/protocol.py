@@ -13,7 +13,7 @@ that grows beyond ``limits.PENDING_INPUT`` the transport stops reading.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from twisted.internet import interfaces
 from twisted.internet.defer import Deferred
@@ -25,15 +25,23 @@ from zope.interface import implementer
 
 from .. import limits
 from ..errors import Refusal, StoreTrouble
-from ..interfaces import Channel, SessionRecord, Visit, is_deferred
+from ..interfaces import (
+    Authenticator,
+    Channel,
+    Gatekeeper,
+    IMeter,
+    ITranscript,
+    SessionRecord,
+    Turns,
+    Visit,
+    is_deferred,
+)
 from ..net.fast.immediate_write import abort, close, forget_tls, takes_octets, unsent
 from ..net.transport import channel_of, peer_name, prepare
 from ..net.writer import Outflow
+from .dispatch import handle
 from .replies import After, Reply, Status, encode
 from .session import Session, State
-
-if TYPE_CHECKING:
-    from .factory import POP3Factory
 
 __all__ = ["POP3Protocol"]
 
@@ -43,6 +51,26 @@ _LOGGED_IN = (State.TRANSACTION, State.UPDATE)
 _GO_ON = After.GO_ON
 
 log = Logger()
+
+
+class ConnectionFactory(Protocol):
+    """What connections share: :class:`~pop3toy.pop3.factory.POP3Factory`, of whose parameters these are."""
+
+    clock: interfaces.IReactorTime
+    authenticator: Authenticator
+    transcript: ITranscript | None
+    meter: IMeter
+    gatekeeper: Gatekeeper | None
+    tls_context: object | None
+    turns: Turns | None
+    #: The server is stopping.
+    draining: bool
+
+    def connected(self, protocol: POP3Protocol) -> None:
+        """A protocol has its transport."""
+
+    def disconnected(self, protocol: POP3Protocol) -> None:
+        """A protocol has lost its transport."""
 
 
 @implementer(interfaces.IHalfCloseableProtocol)
@@ -58,9 +86,9 @@ class POP3Protocol(LineReceiver):
     #: Nothing it says needs the prefix that Twisted puts before log lines of old; see ``reactor_turns``.
     logs_by_itself = True
 
-    factory: POP3Factory
+    factory: ConnectionFactory
 
-    def __init__(self, factory: POP3Factory, number: int) -> None:
+    def __init__(self, factory: ConnectionFactory, number: int) -> None:
         self.factory = factory
         self._clock = factory.clock
         self._record = SessionRecord(number, Channel("unknown", local=False))
@@ -299,7 +327,7 @@ class POP3Protocol(LineReceiver):
         parsed = self.session.parse(line)
         if self._tape is not None:
             self._tape.received(self._record.number, line, parsed)
-        self._await(self.session.obey(parsed))
+        self._await(handle(self.session, parsed))
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """Too much of one line: answer once and throw the rest of it away."""
@@ -307,7 +335,7 @@ class POP3Protocol(LineReceiver):
         if self._tape is not None:
             self._tape.received(self._record.number, line[: limits.COMMAND_LINE], parsed)
         self.setRawMode()
-        self._await(self.session.obey(parsed))
+        self._await(handle(self.session, parsed))
         # LineReceiver gives up its buffer and its loop here; put the one back
         # and let _scan take up the other.
         super().dataReceived(line)

@@ -1,17 +1,15 @@
-"""One session: the states of RFC 1939 and which command means what in which.
+"""One session: the states of RFC 1939, what is known in each, and how an error becomes ``-ERR``.
 
 A session is pure: it takes parsed lines and gives replies (or Deferreds of
 them) and knows no transport, no reactor and no clock.  What the commands do
 stands in ``authorization`` and ``transaction``, named after the RFC's chapters;
-their rows make the tables here.  A command that is in no row of a state does
-not exist there.
+which command there is in which state, and how a line is carried out, in ``dispatch``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import TypeAlias
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -28,18 +26,14 @@ from ..interfaces import (
     SessionRecord,
     is_deferred,
 )
-from . import authorization, commands, transaction
-from .commands import Command, Parsed, Response
+from . import commands
+from .commands import Parsed, Response
 from .maildrop import Maildrop
 from .replies import After, Reply, Status
 
 __all__ = ["Session", "State"]
 
 log = Logger()
-
-#: PASS comes "immediately after a successful USER command" (RFC 1939 section 7); some
-#: clients ask for CAPA in between.
-_BEHIND_USER = ("PASS", "CAPA")
 
 #: The maildrop of whoever is not in.
 _NOTHING = Maildrop(())
@@ -55,17 +49,6 @@ class State(Enum):
 
     # Each command looks one up in a table; Enum's own is a call of Python's.
     __hash__ = object.__hash__
-
-
-Handler: TypeAlias = "Callable[[Session, Command], MaybeDeferred[Reply]]"
-
-#: What each command does in each state.
-TABLES: dict[State, dict[str, Handler]] = {
-    State.AUTHORIZATION: authorization.COMMANDS,
-    State.TRANSACTION: transaction.COMMANDS,
-    State.UPDATE: {},
-    State.CLOSED: {},
-}
 
 
 class Session:
@@ -135,46 +118,18 @@ class Session:
         """What stands for a line of which too much came to keep it."""
         return commands.TOO_LONG
 
-    def obey(self, parsed: Parsed) -> MaybeDeferred[Reply]:
-        """Carry out one line and answer it.  Never raises, never fails."""
-        if self.user is not None and getattr(parsed, "keyword", None) not in _BEHIND_USER:
-            self.user = None
-        try:
-            if isinstance(parsed, Command):
-                handler = TABLES[self.state].get(parsed.keyword)
-                if handler is None:
-                    raise self._out_of_place(parsed)
-                answer = handler(self, parsed)
-            elif isinstance(parsed, Response):
-                answer = authorization.respond(self, parsed)
-            elif self.exchange is not None:
-                raise authorization.interrupted(self)
-            else:
-                raise BadCommand(parsed.reason)
-        except Exception:
-            return self.refused(Failure())
-        if is_deferred(answer):
-            return answer.addCallbacks(self._went_well, self.refused)
-        return self._went_well(answer)
-
     @property
     def asks_for_secret(self) -> bool:
         """Whether USER or AUTH has begun a login, so that a password or the like comes next."""
         return self.user is not None or self.exchange is not None
 
-    def _went_well(self, reply: Reply) -> Reply:
+    def went_well(self, reply: Reply) -> Reply:
+        """A line was carried out: mistakes before it are forgotten."""
         self.speaks_pop3 = True
         # A challenge is no success yet: AUTH and "*" for ever is no way to stay.
         if self.exchange is None:
             self._bad_in_a_row = 0
         return reply
-
-    def _out_of_place(self, command: Command) -> BadCommand:
-        if self.state is State.AUTHORIZATION:
-            return BadCommand(f"{command.keyword} is for after login")
-        if self.state is State.TRANSACTION:
-            return BadCommand(f"{command.keyword} is for before login")
-        return BadCommand("the session is over")
 
     def refused(self, failure: Failure) -> Reply:
         """The one place that turns an error into ``-ERR``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from twisted.python.failure import Failure
 
@@ -12,9 +12,7 @@ from ..interfaces import IMailbox, MaybeDeferred, MessageBody, is_deferred
 from . import capabilities
 from .commands import Command
 from .replies import Lines, Message, Reply, Status, scan_listing, unique_id_listing
-
-if TYPE_CHECKING:
-    from .session import Session
+from .session import Session
 
 
 def stat(session: Session, command: Command) -> Reply:

@@ -11,6 +11,7 @@ from pop3toy import __version__
 from pop3toy.auth.sasl.mechanisms import MECHANISMS
 from pop3toy.interfaces import Channel, SessionRecord, TLSFacts
 from pop3toy.pop3 import commands
+from pop3toy.pop3.dispatch import handle
 from pop3toy.pop3.replies import Lines
 from pop3toy.pop3.session import Session
 
@@ -34,7 +35,7 @@ class CapaTests(SynchronousTestCase):
             **arguments,
         )
         for line in (*first, b"CAPA"):
-            reply = session.obey(commands.parse(line))
+            reply = handle(session, commands.parse(line))
         assert isinstance(reply, Lines)
         return b"".join(reply.blocks).decode().splitlines()
 
@@ -87,7 +88,7 @@ class CapaTests(SynchronousTestCase):
             offer_stls=True,
         )
         session.restart(TLS)
-        reply = session.obey(commands.parse(b"CAPA"))
+        reply = handle(session, commands.parse(b"CAPA"))
         assert isinstance(reply, Lines)
         self.assertNotIn(b"STLS", b"".join(reply.blocks))
 

@@ -22,8 +22,9 @@ from pop3toy.errors import (
 )
 from pop3toy.interfaces import Challenge, Channel, SessionRecord, TLSFacts
 from pop3toy.pop3 import commands
+from pop3toy.pop3.dispatch import TABLES, handle
 from pop3toy.pop3.replies import After, Lines, Message, Status, encode
-from pop3toy.pop3.session import TABLES, Session, State
+from pop3toy.pop3.session import Session, State
 
 from ..pop3_world import CountingMeter, FakeAuthenticator, ScriptedMailbox
 
@@ -70,7 +71,7 @@ class SessionCase(SynchronousTestCase):
         """The reply to the last of these lines."""
         reply: Any = None
         for line in lines:
-            reply = self.session.obey(self.session.parse(line))
+            reply = handle(self.session, self.session.parse(line))
         return reply
 
     def come_in(self) -> None:
@@ -259,7 +260,7 @@ class LoginTests(SessionCase):
     def test_too_long_behind_user(self) -> None:
         """So it is behind a line of which too much came to keep it."""
         self.say(b"USER ann")
-        self.session.obey(self.session.too_long())
+        handle(self.session, self.session.too_long())
         self.assertEqual(self.shown(self.say(b"PASS pass")), "-ERR send USER first")
 
     def test_another_way_in_forgets_user(self) -> None:
@@ -330,7 +331,7 @@ class LoginTests(SessionCase):
         """Without a timestamp in the greeting there is no APOP."""
         session = Session(FakeAuthenticator(self.mailbox), SessionRecord(1, LOOPBACK), self.meter)
         session.greet()
-        reply = session.obey(session.parse(b"APOP ann " + DIGEST))
+        reply = handle(session, session.parse(b"APOP ann " + DIGEST))
         self.assertEqual(self.shown(reply), "-ERR APOP is not available here")
 
     def test_record(self) -> None:
@@ -428,7 +429,7 @@ class ExchangeTests(SessionCase):
         """A response that is too long ends the exchange."""
         self.authenticator.steps = [Challenge(b"")]
         self.say(b"AUTH PLAIN")
-        reply = self.session.obey(self.session.too_long())
+        reply = handle(self.session, self.session.too_long())
         self.assertEqual(self.shown(reply), "-ERR line too long, authentication cancelled")
         self.assertIsNone(self.session.exchange)
 
@@ -438,7 +439,7 @@ class ExchangeTests(SessionCase):
         for count in range(1, limits.FAILED_LOGINS + 1):
             self.authenticator.steps = [Challenge(b"{}", refusal)]
             self.say(b"AUTH PLAIN QQ==")
-            reply = self.session.obey(self.session.too_long())
+            reply = handle(self.session, self.session.too_long())
             self.assertTrue(self.shown(reply).startswith("-ERR [AUTH] the token was not accepted"))
             self.assertEqual((self.session.failed_logins, self.session.exchange), (count, None))
         self.assertIs(self.session.state, State.CLOSED)

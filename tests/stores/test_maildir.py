@@ -31,6 +31,7 @@ from pop3toy.errors import InUse, MessageGone, NoSuchMailbox, Refusal, StoreTrou
 from pop3toy.interfaces import Channel, Entry, SessionRecord
 from pop3toy.mail.octets import octets
 from pop3toy.net.threads import run_now
+from pop3toy.pop3.dispatch import handle
 from pop3toy.pop3.factory import SilentMeter
 from pop3toy.pop3.session import Session
 from pop3toy.stores.maildir.folders import look
@@ -887,8 +888,8 @@ class GivenUpTests(Maildirs):
         record = SessionRecord(1, Channel("127.0.0.1", local=True))
         session = Session(PortalAuthenticator(portal), record, SilentMeter())
         with capturedLogs() as logs, watched_descriptors():
-            session.obey(session.parse(b"USER ann"))
-            answer: Any = session.obey(session.parse(b"PASS secret"))
+            handle(session, session.parse(b"USER ann"))
+            answer: Any = handle(session, session.parse(b"PASS secret"))
             self.assertNoResult(answer)
             session.lost()
             self.assertFalse(self.successResultOf(answer).ok)

@@ -1,0 +1,66 @@
+"""Which command means what in which state, and how one line is carried out (RFC 1939 section 3).
+
+A command that is in no row of a state does not exist there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from twisted.python.failure import Failure
+
+from ..errors import BadCommand
+from ..interfaces import MaybeDeferred, is_deferred
+from . import authorization, transaction
+from .commands import Command, Parsed, Response
+from .replies import Reply
+from .session import Session, State
+
+__all__ = ["TABLES", "handle"]
+
+Handler: TypeAlias = "Callable[[Session, Command], MaybeDeferred[Reply]]"
+
+#: What each command does in each state.
+TABLES: dict[State, dict[str, Handler]] = {
+    State.AUTHORIZATION: authorization.COMMANDS,
+    State.TRANSACTION: transaction.COMMANDS,
+    State.UPDATE: {},
+    State.CLOSED: {},
+}
+
+
+#: PASS comes "immediately after a successful USER command" (RFC 1939 section 7); some
+#: clients ask for CAPA in between.
+_BEHIND_USER = ("PASS", "CAPA")
+
+
+def handle(session: Session, parsed: Parsed) -> MaybeDeferred[Reply]:
+    """Carry out one line and answer it.  Never raises, never fails."""
+    if session.user is not None and getattr(parsed, "keyword", None) not in _BEHIND_USER:
+        session.user = None
+    try:
+        if isinstance(parsed, Command):
+            handler = TABLES[session.state].get(parsed.keyword)
+            if handler is None:
+                raise _out_of_place(session.state, parsed)
+            answer = handler(session, parsed)
+        elif isinstance(parsed, Response):
+            answer = authorization.respond(session, parsed)
+        elif session.exchange is not None:
+            raise authorization.interrupted(session)
+        else:
+            raise BadCommand(parsed.reason)
+    except Exception:
+        return session.refused(Failure())
+    if is_deferred(answer):
+        return answer.addCallbacks(session.went_well, session.refused)
+    return session.went_well(answer)
+
+
+def _out_of_place(state: State, command: Command) -> BadCommand:
+    if state is State.AUTHORIZATION:
+        return BadCommand(f"{command.keyword} is for after login")
+    if state is State.TRANSACTION:
+        return BadCommand(f"{command.keyword} is for before login")
+    return BadCommand("the session is over")
