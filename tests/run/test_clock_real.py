@@ -29,7 +29,7 @@ from twisted.cred.portal import Portal
 from twisted.internet import reactor
 from pop3toy import MailboxRealm, POP3Factory, PortalAuthenticator
 from pop3toy.auth import MemoryAccounts
-from pop3toy.auth.guard import Guard
+from pop3toy.auth.throttle.login_throttle import Guard
 from pop3toy.stores.memory import MemoryStore
 
 portal = Portal(MailboxRealm(MemoryStore({"ann": [b"x"]})), [MemoryAccounts({"ann": "secret"})])

@@ -1287,8 +1287,8 @@ import os, sys, threading
 from twisted.internet.defer import Deferred
 from pop3toy.errors import InUse
 from pop3toy.stores.maildir import MaildirStore
-from pop3toy.stores.maildir_paths import MaildirPaths
-from pop3toy.threads import run_now
+from pop3toy.stores.maildir.paths import MaildirPaths
+from pop3toy.net.threads import run_now
 
 root, how = sys.argv[1:]
 try:
