@@ -17,6 +17,8 @@ from typing import ClassVar
 __all__ = [
     "AuthenticationFailed",
     "BadCommand",
+    "BadSetting",
+    "CannotStart",
     "InUse",
     "LoginDelay",
     "MessageGone",
@@ -126,3 +128,20 @@ class StoreFull(StoreTrouble):
     """A delivery does not fit on the disk: nobody's fault, and it may pass."""
 
     sentence = "no room left in the store"
+
+
+class CannotStart(Exception):
+    """The server cannot start; its text is the one line that says why and what to do."""
+
+
+class BadSetting(CannotStart):
+    """An option has a value that cannot be, or lacks another one that it needs.
+
+    :param option: its name, as in ``login-delay``.
+    :param text: what is wrong, to be read behind the name: `` is a number from 0 to 86400``.
+    """
+
+    def __init__(self, option: str, text: str) -> None:
+        super().__init__(f"--{option}{text}")
+        self.option = option
+        self.text = text

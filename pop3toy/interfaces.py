@@ -14,8 +14,8 @@ is at hand is given at once, because a Deferred costs more than most answers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -39,6 +39,7 @@ __all__ = [
     "IMailbox",
     "IMeter",
     "ISharedDelivery",
+    "IStoreAdmin",
     "ITranscript",
     "Incoming",
     "Login",
@@ -46,9 +47,10 @@ __all__ = [
     "MessageBody",
     "SessionRecord",
     "SharedIncoming",
-    "Stream",
+    "StoredMessage",
     "TLSFacts",
     "Turns",
+    "Usage",
     "Visit",
     "is_deferred",
 ]
@@ -251,6 +253,66 @@ class ISharedDelivery(IDelivery):
         """Join deliveries that ``begin`` has just given, into which nothing was written yet.
 
         They belong to the result from then on.
+        """
+
+
+class StoredMessage(NamedTuple):
+    """One message as an administrator sees it."""
+
+    #: Its unique-id, and its octets as LIST tells them.
+    uid: bytes
+    octets: int
+    #: Where it is, for people: a file's path, an object's key.
+    where: str
+
+
+class Usage(NamedTuple):
+    """How full a mailbox is."""
+
+    messages: int
+    #: What counts against a quota; for Maildirs the sizes of the files.
+    octets: int
+
+
+class IStoreAdmin(Interface):
+    """What the ``pop3toy`` command asks of any store.
+
+    The methods wait for the disk or the network: call them in a thread, or where nothing else runs.
+    All but ``exists`` and ``users`` raise :class:`pop3toy.errors.NoSuchMailbox` for a user without a
+    mailbox, and :class:`pop3toy.errors.StoreTrouble` for one that cannot be read.
+    """
+
+    def users() -> Sequence[str]:
+        """Who has a mailbox, in alphabetical order.
+
+        :raises pop3toy.errors.StoreTrouble: if that cannot be told.
+        """
+
+    def exists(user: str) -> bool:
+        """Whether a user has a mailbox; none is made."""
+
+    def list(user: str) -> Sequence[StoredMessage]:
+        """The messages, in the order in which POP3 would list them now.  Takes no lock."""
+
+    def read(user: str, uid: bytes) -> bytes:
+        """A message as it is kept, with any line ends.
+
+        :raises pop3toy.errors.MessageGone: if there is none with this unique-id.
+        """
+
+    def check(user: str, *, read: bool = True) -> Iterable[str]:
+        """What is wrong in a mailbox, a sentence each; nothing is changed.
+
+        :param read: whether the messages are read as well.
+        """
+
+    def usage(user: str) -> Usage:
+        """How full a mailbox is."""
+
+    def remove(user: str) -> None:
+        """Remove a mailbox with all that is in it.
+
+        :raises pop3toy.errors.InUse: if a session holds it.
         """
 
 

@@ -16,6 +16,7 @@ from click.shell_completion import get_completion_class
 
 from .. import __version__
 from ..errors import Refusal
+from .config import config
 from .deliver import deliver
 from .mailbox import mailbox
 from .options import Failed, printable
@@ -64,6 +65,7 @@ def completion(shell: str) -> None:
 
 mailbox.add_command(import_)
 mailbox.add_command(export)
+pop3toy.add_command(config)
 pop3toy.add_command(user)
 pop3toy.add_command(deliver)
 pop3toy.add_command(mailbox)

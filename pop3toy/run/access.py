@@ -1,13 +1,16 @@
-"""Who may come in, put together from the options: checkers, portal, guard, tokens, TLS."""
+"""Who may come in, put together from the settings: checkers, portal, throttle, tokens."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.cred.checkers import AllowAnonymousAccess
+from twisted.cred.checkers import AllowAnonymousAccess, ICredentialsChecker
+from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
 from twisted.cred.portal import IRealm, Portal
+from twisted.cred.strcred import InvalidAuthType, makeChecker
 from twisted.logger import Logger
 
 from ..auth.accounts.accounts_file import AccountsFile
@@ -19,20 +22,16 @@ from ..auth.chain import AnyOf
 from ..auth.realm import MailboxRealm
 from ..auth.sasl.introspection import Introspection, treq_client
 from ..auth.strcred import of_auth_option
-from ..auth.throttle.connection_limiter import CrowdLimits
 from ..auth.throttle.counts import Counts
 from ..auth.throttle.login_throttle import Guard, GuardLimits, without_penalties
 from ..auth.throttle.origins import Networks
-from ..config.cmdline import Options
-from ..installation import install_hint
+from ..config.settings import Settings
+from ..errors import BadSetting
 from ..interfaces import IMailStore
 from ..net.threads import WorkerThreads
-from .ports import refuse_to_start
+from ..stores import hello
 
-if TYPE_CHECKING:
-    from ..net.tls.contexts import ServerTLS
-
-__all__ = ["Access", "crowd_limits", "server_tls"]
+__all__ = ["Access"]
 
 log = Logger()
 
@@ -40,56 +39,65 @@ log = Logger()
 #: but two at least, so that one slow hash does not hold up all others.
 PASSWORD_THREADS = max(2, (os.cpu_count() or 2) // 2)
 
+#: What a checker has to take to be of use here.
+_SUPPORTED = {IUsernamePassword, IUsernameHashedPassword}
+
 
 class Access:
     """The accounts of one server, and authenticators over them.
 
-    :param accounts: names and passwords from the command line.
+    :param settings: a server's.
     :param server: whose parts the threads become.
     :param counts: where logins are counted.
-    :param at_once: whether an accounts file that cannot be read ends the start.
+    :param checkers: of ``twisted.cred``, besides those that the settings name.
+    :param strict: whether an accounts file that cannot be read ends the start.
+    :raises pop3toy.errors.CannotStart: if something that the settings name cannot be used.
     """
 
     def __init__(
         self,
-        options: Options,
+        settings: Settings,
         reactor: Any,
         server: MultiService,
-        accounts: dict[str, str],
         counts: Counts,
         *,
-        at_once: bool = True,
+        checkers: Sequence[ICredentialsChecker] = (),
+        strict: bool = True,
     ) -> None:
-        self._options = options
+        self._settings = settings
         self._reactor = reactor
         self._server = server
-        self._at_once = at_once
-        default = GuardLimits()
+        self._strict = strict
         limits = GuardLimits(
-            login_delay=options["login-delay"] or 0,
-            lock_wait=default.lock_wait if options["lock-wait"] is None else options["lock-wait"],
-            sessions_per_user=options["max-per-user"] or default.sessions_per_user,
-            trusted=Networks.of(options["trusted"]),
+            login_delay=settings.limits.login_delay,
+            sessions_per_user=settings.limits.max_per_user or GuardLimits().sessions_per_user,
+            trusted=Networks.of(settings.limits.trusted),
         )
-        if options.maildirs is None:
+        #: Names and passwords that the settings hold, the toy's public account among them.
+        self.users = dict(settings.users)
+        if settings.is_toy:
             # The toy has no mail to guard, and is there for trying wrong passwords too.
             limits = without_penalties(limits)
+            self.users = self.users or {hello.USER: hello.PASSWORD}
         self._guard = Guard(reactor, limits, counts)
-        checkers: list[Any] = [MemoryAccounts(accounts)] if accounts else []
+        asked: list[Any] = [MemoryAccounts(self.users)] if self.users else []
         #: The accounts file, if there is one; it knows quotas.
-        self.file = self._accounts_file() if options["accounts"] is not None else None
+        self.file = self._accounts_file(settings.accounts) if settings.accounts is not None else None
         if self.file is not None:
-            checkers.append(self.file)
-        checkers += map(of_auth_option, options["credCheckers"])
+            asked.append(self.file)
+        asked += [_checker(description) for description in settings.auth]
+        asked += checkers
         # A Portal takes one checker for each kind of credentials.
-        self._checker = checkers[0] if len(checkers) == 1 else AnyOf(checkers)
+        self._checker = asked[0] if len(asked) == 1 else AnyOf(asked)
         #: Who exists, as far as the checkers can tell.
-        self.sources = AnyOf(checkers)
-        self._tokens = self._introspection() if options["introspection"] is not None else None
+        self.sources = AnyOf(asked)
+        #: Whether all checkers can tell.
+        self.sources_know_all = not (settings.auth or checkers)
+        self._tokens = self._introspection(settings.introspection) if settings.introspection else None
 
     def for_maildrops(self, store: IMailStore) -> PortalAuthenticator:
         """Who comes in gets his maildrop."""
-        anonymous = self._options["anonymous"]
+        anonymous = self._settings.anonymous
         portal = Portal(MailboxRealm(store, anonymous=anonymous), [self._checker])
         if anonymous is not None:
             portal.registerChecker(AllowAnonymousAccess())
@@ -100,36 +108,36 @@ class Access:
         return self._authenticator(Portal(realm, [self._checker]), self._guard.for_senders())
 
     def _authenticator(self, portal: Portal, guard: Guard) -> PortalAuthenticator:
-        options = self._options
+        settings = self._settings
         return PortalAuthenticator(
             portal,
             guard=guard,
-            allow_cleartext=bool(options["allow-cleartext"]),
-            masters=options["master"],
-            mechanisms=options["mechanisms"],
-            certificates=options["client-ca"] is not None,
-            channel_binding=bool(options["channel-binding"]),
+            allow_cleartext=settings.allow_cleartext,
+            masters=settings.masters,
+            mechanisms=frozenset(settings.mechanisms) if settings.mechanisms is not None else None,
+            certificates=settings.tls.client_ca is not None,
             tokens=self._tokens,
             domains=options.mail_domains,
         )
 
-    def _accounts_file(self) -> AccountsFile:
+    def _accounts_file(self, path: str) -> AccountsFile:
         # A pool of its own: a flood of logins must not stop those who are in.
         threads = WorkerThreads(self._reactor, name="passwords", size=PASSWORD_THREADS)
         threads.setServiceParent(self._server)
-        path, renew = self._options["accounts"], bool(self._options["renew-hashes"])
         try:
             workers = Workers(threads.run)
-            file = AccountsFile(path, workers, self._reactor, renew=renew, at_once=self._at_once)
-            self._warn_of_mixture(file)
-            return file
+            renew = self._settings.renew_hashes
+            file = AccountsFile(path, workers, self._reactor, renew=renew, at_once=self._strict)
         except (OSError, MissingLibrary) as error:
-            refuse_to_start(f"--accounts {path}: {getattr(error, 'strerror', None) or error}")
+            why = getattr(error, "strerror", None) or error
+            raise BadSetting("accounts", f" {path}: {why}") from error
+        self._warn_of_mixture(file)
+        return file
 
     def _warn_of_mixture(self, file: AccountsFile) -> None:
         """Say who cannot use what is announced for the sake of others."""
-        wanted = self._options["mechanisms"]
-        left_out = file.left_out(also_others=bool(self._options["user"]))
+        wanted = self._settings.mechanisms
+        left_out = file.left_out(also_others=bool(self._settings.users))
         mixed = [
             f"{name} (not for {count} of {file.users})"
             for name, count in left_out.items()
@@ -140,14 +148,13 @@ class Access:
                 "accounts file {path}: not every user can use {mixed}, announced because some can. Mail"
                 " programs that take the best that is announced fail for the others: keep all passwords in"
                 " one scheme, or name what all can use with --mechanisms",
-                path=self._options["accounts"],
+                path=self._settings.accounts,
                 mixed=", ".join(mixed),
             )
 
-    def _introspection(self) -> Introspection:
-        options = self._options
-        audience, scope = options["introspection-audience"], options["introspection-scope"]
-        if audience is None and scope is None:
+    def _introspection(self, url: str) -> Introspection:
+        settings = self._settings
+        if settings.introspection_audience is None and settings.introspection_scope is None:
             log.warn(
                 "--introspection without --introspection-audience or --introspection-scope: a token that its"
                 " owner gave to any other service opens his mailbox to that service too"
@@ -156,61 +163,28 @@ class Access:
         try:
             return Introspection(
                 treq_client(self._reactor),
-                options["introspection"],
+                url,
                 self._reactor,
                 credentials=(client, secret) if client and secret else None,
-                claim=options["introspection-claim"] or "username",
-                scope=scope,
-                audience=audience,
+                claim=settings.introspection_claim or "username",
+                scope=settings.introspection_scope,
+                audience=settings.introspection_audience,
             )
         except (MissingLibrary, ValueError) as error:
-            refuse_to_start(f"--introspection: {error}")
+            raise BadSetting("introspection", f": {error}") from error
 
 
-def crowd_limits(options: Options) -> CrowdLimits:
-    """How many connections there may be."""
-    default = CrowdLimits()
-    most = options["max-connections"] or default.connections
-    return CrowdLimits(
-        connections=most,
-        strangers=min(default.strangers, most),
-        per_address=options["max-per-address"] or default.per_address,
-        # Who gives a number means it for everybody.
-        per_local_address=options["max-per-address"] or default.per_local_address,
-        trusted=Networks.of(options["trusted"]),
-    )
-
-
-def server_tls(options: Options) -> ServerTLS | None:
-    """What STLS, STARTTLS and implicit TLS are made with; certificates that are no good end the start."""
-    if not options.wants_tls:
-        return None
+def _checker(description: str) -> ICredentialsChecker:
+    """The checker that ``--auth`` describes."""
+    kind, _, arguments = description.partition(":")
     try:
-        from ..net.tls.certificate_files import BadCertificate, CertificateFiles, files_in_folder
-        from ..net.tls.contexts import ServerTLS
-        from ..net.tls.self_signed import self_signed
-    except ImportError:
-        refuse_to_start(f"TLS needs more than is installed: {install_hint('tls')}")
-    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
-    kept = os.path.join(data, "pop3toy")
-
-    def find() -> list[CertificateFiles]:
-        if options["self-signed"]:
-            try:
-                return [self_signed(kept)]
-            except OSError as error:
-                raise BadCertificate(f"{kept}: {error.strerror}") from error
-        if options["certificates"]:
-            return files_in_folder(options["certificates"])
-        return [CertificateFiles(options["certificate"], options["key"] or options["certificate"])]
-
-    try:
-        tls = ServerTLS(find, client_authorities=options["client-ca"])
-    except BadCertificate as why:
-        refuse_to_start(str(why))
-    if options["self-signed"]:
-        log.info(
-            "TLS with a certificate for localhost that this server made: {path}; for trying only",
-            path=self_signed(kept).certificate,
-        )
-    return tls
+        checker = of_auth_option(makeChecker(description))
+    except Exception as error:
+        # Checkers raise whatever comes to them, and what stands behind the colon may be a secret.
+        why = str(error)
+        if isinstance(error, InvalidAuthType) or not why or (arguments and arguments in why):
+            why = "there is no such checker, or it cannot use this; --help-auth tells more"
+        raise BadSetting("auth", f" {kind}: {why}") from None
+    if not set(checker.credentialInterfaces) & _SUPPORTED:
+        raise BadSetting("auth", f" {kind}: this checker takes no names and passwords")
+    return checker

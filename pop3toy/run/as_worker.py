@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -15,12 +14,11 @@ from ..auth.throttle.connection_limiter import Crowd
 from ..auth.throttle.counts import Heads
 from ..auth.throttle.peer_workers import Neighbours
 from ..auth.throttle.shared_counts import Crowds, SharedCounts
-from ..clock import use_monotonic_time
-from ..config.cmdline import Options
+from ..config.settings import Settings
+from ..errors import CannotStart
 from ..net.fast.reply_batcher import turns_of
-from .access import crowd_limits
 from .assembly import assemble
-from .process_context import Premises
+from .process_context import ProcessContext, connection_limits
 from .workers.sockets import Inheritance
 from .workers.talk import COUNTS, REPORTS, SOCKETS, Brief, Report, Word
 from .workers.worker import Lifeline, LogToSupervisor, Reports, read_line, read_octets
@@ -35,23 +33,6 @@ log = Logger()
 _FEWER = {Crowds.READERS: Word.FEWER_READERS, Crowds.BRINGERS: Word.FEWER_BRINGERS}
 
 
-def _options(brief: Brief) -> Options:
-    """What the command line says; it may name files relative to where it was given."""
-    here = os.getcwd()
-    try:
-        os.chdir(brief.folder)
-    except OSError:
-        # Then they are named in full, or the worker says which one it does not find.
-        pass
-    options = Options()
-    options.checked = True
-    try:
-        options.parseOptions(brief.arguments)
-    finally:
-        os.chdir(here)
-    return options
-
-
 def _tls(material: str) -> tuple[GivenTLS | None, Callable[[str], object]]:
     """TLS with what the supervisor has read, and what is done with what it reads later."""
     if not material:
@@ -64,8 +45,8 @@ def _tls(material: str) -> tuple[GivenTLS | None, Callable[[str], object]]:
 
 
 def _serve(brief: Brief, reports: Reports, reactor: Any) -> None:
-    options = _options(brief)
-    limits = crowd_limits(options)
+    settings = Settings.from_json(brief.settings)
+    limits = connection_limits(settings)
     shared = SharedCounts(COUNTS, brief.workers, limits.connections)
     counts = shared.of(brief.number)
 
@@ -80,8 +61,25 @@ def _serve(brief: Brief, reports: Reports, reactor: Any) -> None:
     listening = Inheritance(reactor, range(SOCKETS, SOCKETS + brief.sockets))
     numbers = shared.numbers(brief.number)
     tls, renew = _tls(brief.material)
-    premises = Premises(listening, counts, readers, bringers, numbers, tls, turns_of(reactor), at_once=False)
-    server = assemble(options, reactor, premises)
+
+    def cannot_listen(why: CannotStart) -> None:
+        raise why
+
+    context = ProcessContext(
+        listening,
+        counts,
+        readers,
+        bringers,
+        numbers,
+        tls,
+        cannot_listen,
+        brief.host,
+        turns_of(reactor),
+        strict=False,
+        owned=True,
+        inherits=True,
+    )
+    server = assemble(settings, reactor, context)
     stopping = False
 
     def stop() -> None:
@@ -129,8 +127,8 @@ def main() -> None:
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     try:
         _serve(brief, reports, reactor)
-    except SystemExit as end:
-        reports.send(Report.REFUSED, str(end.code).removeprefix("pop3toy: "))
+    except CannotStart as why:
+        reports.send(Report.REFUSED, str(why))
         sys.exit(1)
     except Exception as error:
         log.failure("a worker cannot start")

@@ -1,232 +1,274 @@
-"""Puts the server together: the only room that knows all others.
+"""From settings to a running server: the one place that knows all parts.
 
-``twistd pop3toy`` finds :class:`Options` and :func:`makeService` here.  A server
-with workers is put together by ``supervised``, and each worker by ``as_worker``.
+:func:`server` is for other programs; ``tap`` and worker processes call
+:func:`assemble` with a context of their own.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.application.service import IService
-from twisted.internet.address import UNIXAddress
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
-from ..clock import use_monotonic_time
-from ..config.cmdline import Options
-from ..interfaces import IDelivery, IMailStore
-from ..net.fast.reply_batcher import turns_of
-from ..net.threads import WorkerThreads
+from ..config.settings import Settings
+from ..errors import CannotStart
+from ..interfaces import IDelivery, IMailStore, IMeter, ITranscript
+from ..net.threads import RunInThread, WorkerThreads
 from ..net.transport import is_loopback
 from ..observe.session_log import LogMeter
 from ..observe.transcript import WriterTranscript
-from ..pop3.factory import POP3Factory, SilentMeter
+from ..pop3.factory import POP3Factory
+from ..routing.quota import quota_of
+from ..smtp import limits as smtp_limits
+from ..smtp.factory import lmtp_factory, smtp_factory, submission_factory
+from ..smtp.submission import SenderRealm
 from ..stores import hello
-from ..stores.maildir.count import MAX_LISTED_SIZE
-from ..stores.maildir.store import MaildirStore
-from .access import Access, server_tls
+from ..stores.registry import OpenStore, StoreContext, kind_of
+from .access import Access
 from .log_lines import set_observer
-from .mail_in import listen_for_mail, maildir_delivery
-from .ports import Ports, refuse_to_start
+from .ports import Port, endpoint_of, name_of, ports_of
 from .process import ProcessTuning, StopSignals
-from .process_context import Premises, alone
-from .recipients import recipients_of_all, recipients_of_users
-from .service import OrderedService, ReloadService, TranscriptService
+from .process_context import ProcessContext, single_process
+from .recipients import look_for_postmaster, recipients_of_all, recipients_of_users
+from .service import ListeningService, OrderedService, ReloadService, TranscriptService
+from .tls import server_tls
 
-__all__ = ["Options", "makeService"]
+__all__ = ["assemble", "listen", "server"]
 
 log = Logger()
 
 #: An endpoint that listens to more than this machine.
 _PUBLIC = re.compile(r"tcp6?:(?!.*interface=(?:127\.|localhost|\\:\\:1))")
 
-#: Threads that write mail: the more there are, the more fsyncs the file system
-#: can join into one.
-DELIVERY_THREADS = 16
+
+@dataclass(frozen=True)
+class _OwnStore:
+    """In the place of a store's settings, where another program brings the store."""
+
+    for_each_user: ClassVar[bool] = True
 
 
-def makeService(options: Options, reactor: Any = None) -> IService:
-    """The whole server as one service.
+def server(
+    reactor: Any,
+    settings: Settings,
+    *,
+    store: IMailStore | None = None,
+    checkers: Sequence[ICredentialsChecker] = (),
+    observers: Sequence[ITranscript | IMeter] = (),
+) -> IService:
+    """A whole server as a service for another program: limits, penalties and log as the command has them.
 
-    :param options: parsed options.
-    :param reactor: the global one if not given.
+    Nothing of the process is changed, and no port is open before the service is started.  It is started and
+    stopped like any other: give it a parent, or call ``startService`` and ``stopService`` (a Deferred, which
+    fires when the last session has ended).
 
-    Where ``twistd pop3toy`` runs, the reactor is told to measure durations by a clock that
-    nobody sets; in another program it is left as it is.
+    :param reactor: opens ports, tells the time and runs the threads' results.
+    :param settings: what the command's options would say.
+    :param store: where mail is, in place of what the settings say; if it is an
+        :class:`~pop3toy.interfaces.IDelivery` too, mail can come in.
+    :param checkers: of ``twisted.cred``, besides the accounts of the settings.
+    :param observers: a transcript or meters, besides those of the settings.
+    :raises pop3toy.errors.CannotStart: here, with what is wrong with the settings and the files that they
+        name; ``startService`` raises it if a port cannot be opened.
     """
-    if reactor is None:
-        from twisted.internet import reactor as installed
+    if store is not None:
+        settings = replace(settings, store=_OwnStore())
+    settings.check_whole(other_checkers=bool(checkers))
 
-        reactor = installed
-        if options.parent is not None:
-            use_monotonic_time(reactor)
-    if options["workers"] is not None:
-        from .supervised import supervised
+    def cannot_listen(why: CannotStart) -> None:
+        raise why
 
-        return supervised(options, reactor)
-    return assemble(options, reactor, alone(options, reactor, server_tls(options), turns=turns_of(reactor)))
+    context = single_process(settings, reactor, server_tls(settings.tls), cannot_listen)
+    return assemble(settings, reactor, context, store=store, checkers=checkers, observers=observers)
 
 
-def assemble(options: Options, reactor: Any, premises: Premises) -> OrderedService:
+def assemble(
+    settings: Settings,
+    reactor: Any,
+    context: ProcessContext,
+    *,
+    store: IMailStore | None = None,
+    checkers: Sequence[ICredentialsChecker] = (),
+    observers: Sequence[ITranscript | IMeter] = (),
+    twistd: Mapping[str, Any] | None = None,
+) -> OrderedService:
     """The server of one process.
 
     Its parts are started in the order in which they are added here, and
     stopped in the other.
+
+    :param twistd: the options of twistd itself, whose log lines are made faster.
     """
-    toy = options.maildirs is None
-    # Newcomers have two lines to read, and they are not Twisted's.
-    starting = _until_it_runs(reactor) if toy else None
-    server = OrderedService(
-        partial(set_observer, twistd=options.twistd, turns=premises.turns, starting=starting)
-    )
-    ProcessTuning().setServiceParent(server)
-    StopSignals(reactor).setServiceParent(server)
-    if premises.turns is not None:
-        premises.turns.setServiceParent(server)
-    ports = Ports(options, premises.listening, server)
-    accounts = dict(options["user"])
-    if toy and not accounts:
-        accounts = {hello.USER: hello.PASSWORD}
-    transcript = _transcript(options, server)
-    access = Access(options, reactor, server, accounts, premises.counts, at_once=premises.at_once)
-    store, delivery = _stores(options, reactor, server, access, accounts)
-    tls = premises.tls
-    if not toy or tls is not None:
+    parts = OrderedService(partial(set_observer, twistd=twistd or {}, turns=context.turns))
+    if context.owned:
+        ProcessTuning().setServiceParent(parts)
+        StopSignals(reactor).setServiceParent(parts)
+    if context.turns is not None:
+        context.turns.setServiceParent(parts)
+    transcript, meter = _observers(settings, parts, observers)
+    access = Access(settings, reactor, parts, context.counts, checkers=checkers, strict=context.strict)
+    opened = _open(settings, reactor, parts, access, context) if store is None else _given(settings, store)
+    if not settings.is_toy or context.tls is not None:
         # Also with nothing to read again: SIGHUP must not end a server that others rely on.
-        ReloadService(reactor, premises.reloads).setServiceParent(server)
-    factory = POP3Factory(
-        reactor,
-        access.for_maildrops(store),
-        transcript=transcript,
-        meter=SilentMeter() if toy else LogMeter(),
-        gatekeeper=premises.readers,
-        tls_context=tls,
-        numbers=premises.numbers,
-        turns=premises.turns,
-    )
-    hint = f" (user `{hello.USER}`, password `{hello.PASSWORD}`)" if toy and not options["user"] else ""
-    _warn_of_nobody(options, tls)
-    crowd = premises.readers
-    plain = [ports.described("listen", one, crowd) for one in options["listen"]] or [
-        ports.tcp(options["port"])
-    ]
-    # With telnet nobody gets through TLS, or past the header of a proxy.
-    talkable = not options["listen"] or options["listen"][0].startswith(("tcp:", "tcp6:", "unix:"))
-    next_step = partial(_next_step, options, accounts) if toy and talkable else None
-    ports.listen(plain, factory, f"POP3{hint}", next_step=next_step)
-    encrypted = [ports.described("tls-listen", one, crowd) for one in options["tls-listen"]]
-    if options["tls-port"] is not None:
-        encrypted.append(ports.tcp(options["tls-port"]))
-    if encrypted:
-        ports.listen(encrypted, factory, "POP3 over TLS", tls=tls)
-    if options.wants_mail:
-        if options.maildirs is None:
-            recipients = recipients_of_all(next(iter(accounts)))
-        else:
-            recipients = recipients_of_users(options, reactor, server, access, at_once=premises.at_once)
-        listen_for_mail(
-            options,
+        ReloadService(reactor, context.reloads, signals=context.owned).setServiceParent(parts)
+    factories: dict[str, Any] = {
+        "POP3": POP3Factory(
             reactor,
-            ports,
-            access,
-            delivery,
-            recipients,
+            access.for_maildrops(opened.store),
             transcript=transcript,
-            premises=premises,
-            tls=tls,
+            meter=meter,
+            gatekeeper=context.pop3_connections,
+            tls_context=context.tls,
+            numbers=context.numbers,
+            turns=context.turns,
         )
-    return server
-
-
-def _next_step(options: Options, accounts: dict[str, str], address: Any) -> str:
-    """What somebody who has just started the toy may type, and what ends it."""
-    if isinstance(address, UNIXAddress):
-        client = f"nc -CU {os.fsdecode(address.name or b'')}"
-    else:
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
-        client = f"telnet {host} {address.port}"
-    user, password = next(iter(accounts.items()))
-    known = password if not options["user"] else "..."
-    end = "; Ctrl-C here ends the server" if options.twistd.get("nodaemon") else ""
-    typed = f"USER {user}, PASS {known}, LIST, RETR 1, QUIT"
-    return f"next, in another terminal, type {client} and then {typed}{end}"
-
-
-def _until_it_runs(reactor: Any) -> Callable[[], bool]:
-    """True as long as the reactor has not begun to run."""
-    begun: list[bool] = []
-    reactor.callWhenRunning(begun.append, True)
-    return lambda: not begun
-
-
-def _warn_of_nobody(options: Options, tls: Any) -> None:
-    """Say that nobody on the network can log in, though the port is open to it."""
-    if options["listen"]:
-        public = any(_PUBLIC.match(one) for one in options["listen"])
-    else:
-        public = not is_loopback(options["interface"])
-    if public and tls is None and not options["allow-cleartext"]:
-        log.warn(
-            "only clients on this machine can log in with a password: from a network that takes TLS; give a"
-            " certificate with --certificate (--self-signed to try it), or --allow-cleartext"
+    }
+    if settings.wants_mail:
+        if settings.is_toy:
+            recipients = recipients_of_all(next(iter(access.users)))
+        else:
+            recipients = recipients_of_users(settings, reactor, parts, access, strict=context.strict)
+        factories |= _mail_factories(
+            settings, reactor, access, opened.delivery, recipients, context, transcript
         )
+        # Who there is may have to be asked in a thread, and those begin with the server.
+        reactor.callWhenRunning(look_for_postmaster, recipients)
+    _warn_of_nobody(settings, context.tls)
+    for port in ports_of(settings):
+        listen(port, settings, reactor, context, factories[port.protocol]).setServiceParent(parts)
+    return parts
 
 
-def _transcript(options: Options, server: OrderedService) -> WriterTranscript | None:
-    where = options["transcript"]
+def listen(
+    port: Port, settings: Settings, reactor: Any, context: ProcessContext, factory: Any
+) -> ListeningService:
+    """A service that listens on a port, and lets the sessions of its factory end when it stops.
+
+    :raises pop3toy.errors.BadSetting: for an endpoint that cannot be read.
+    """
+    listening = factory
+    if port.tls and context.tls is not None:
+        from twisted.protocols.tls import TLSMemoryBIOFactory
+
+        listening = TLSMemoryBIOFactory(context.tls, False, factory)
+    public = settings.is_toy and not settings.users and port.protocol == "POP3" and not port.tls
+    hint = f" (user `{hello.USER}`, password `{hello.PASSWORD}`)" if public else ""
+
+    def ready(name: str, opened: IListeningPort) -> None:
+        if not context.inherits:
+            # Said when the reactor runs: whoever waits for this line may end the server with a signal then.
+            name = name_of(opened, name)
+            reactor.callWhenRunning(
+                log.info, "pop3toy listens for {what} on {name}", what=port.spoken + hint, name=name
+            )
+
+    endpoint = endpoint_of(port, settings, context.listening, inherits=context.inherits)
+    return ListeningService([endpoint], listening, ready=ready, failed=context.cannot_listen, drained=factory)
+
+
+def _observers(
+    settings: Settings, parts: OrderedService, given: Sequence[ITranscript | IMeter]
+) -> tuple[ITranscript | None, IMeter]:
+    """Who writes the conversation down, and who is told of logins and ends."""
+    transcripts: list[Any] = [one for one in given if ITranscript.providedBy(one)]
+    meters: list[Any] = [one for one in given if IMeter.providedBy(one)]
+    if len(transcripts) > 1 or len(meters) > 1 or len(transcripts) + len(meters) < len(given):
+        raise TypeError("observers are one ITranscript and one IMeter at the most")
+    meter: IMeter = meters[0] if meters else SilentMeter() if settings.is_toy else LogMeter()
+    if transcripts:
+        return transcripts[0], meter
+    where = settings.transcript_to
     if where == "off":
-        return None
+        return None, meter
     # Only the built-in account, which everybody knows, is shown with its password.
-    masked = options.maildirs is not None or bool(options["user"])
-    if where == "-" and not options.twistd.get("nodaemon", True):
-        log.warn(
-            "nobody will see the conversation: a daemon has no terminal; use twistd -n, or --transcript FILE"
-        )
+    masked = not settings.is_toy or bool(settings.users)
     if where == "-":
         transcript = WriterTranscript.to_terminal(masked=masked)
     else:
         transcript = WriterTranscript.to_file(where, masked=masked)
-    TranscriptService(transcript).setServiceParent(server)
-    return transcript
+    TranscriptService(transcript).setServiceParent(parts)
+    return transcript, meter
 
 
-def _messages(paths: Sequence[str]) -> list[bytes] | None:
-    """The toy's own messages, if there are any."""
-    messages = []
-    for path in paths:
-        try:
-            messages.append(Path(path).read_bytes())
-        except OSError as error:
-            refuse_to_start(f"--message {path}: {error.strerror}")
-    return messages or None
+def _open(
+    settings: Settings, reactor: Any, parts: OrderedService, access: Access, context: ProcessContext
+) -> OpenStore:
+    """The store that the settings say."""
 
+    def threads(name: str, size: int) -> RunInThread:
+        pool = WorkerThreads(reactor, name=name, **({"size": size} if size else {}))
+        pool.setServiceParent(parts)
+        return pool.run
 
-def _stores(
-    options: Options, reactor: Any, server: OrderedService, access: Access, accounts: dict[str, str]
-) -> tuple[IMailStore, IDelivery]:
-    """Where mail is read and where it is written."""
-    if options.maildirs is None:
-        toy: Any = hello.hello_store(time.time(), accounts, _messages(options["message"]))
-        return toy, toy
-    reading = WorkerThreads(reactor)
-    scanning = WorkerThreads(reactor, name="scans")
-    writing = WorkerThreads(reactor, name="delivery", size=DELIVERY_THREADS)
-    for threads in (reading, scanning, writing):
-        threads.setServiceParent(server)
-    largest = options["max-listed-size"]
-    store: Any = MaildirStore(
-        options.maildirs,
-        reading.run,
-        scan_in_thread=scanning.run,
-        max_listed_size=MAX_LISTED_SIZE if largest is None else largest,
-        is_over=scanning.is_over,
+    # A Deferred of an account is one of something with settings, but Deferreds are invariant.
+    find: Any = access.file.find if access.file is not None else lambda user: None
+    return kind_of(settings.store).open(
+        settings.store,
+        StoreContext(
+            clock=reactor,
+            now=time.time,
+            threads=threads,
+            quota=quota_of(find),
+            users=list(access.users),
+            host=context.host,
+        ),
     )
-    delivery = maildir_delivery(options.maildirs, writing.run, reactor, access, socket.gethostname())
-    return store, delivery
+
+
+def _given(settings: Settings, store: Any) -> OpenStore:
+    if settings.wants_mail and not IDelivery.providedBy(store):
+        raise CannotStart(
+            "this store takes no mail: it is no IDelivery, and the settings open ports for mail"
+        )
+    return OpenStore(store, store)
+
+
+def _mail_factories(
+    settings: Settings,
+    reactor: Any,
+    access: Access,
+    delivery: IDelivery,
+    recipients: Any,
+    context: ProcessContext,
+    transcript: ITranscript | None,
+) -> dict[str, Any]:
+    """Factories for SMTP, submission and LMTP."""
+    shared: dict[str, Any] = {
+        "host": settings.hostname or context.host,
+        "transcript": transcript,
+        "numbers": context.numbers,
+        "original_to": settings.is_toy,
+        "largest_message": settings.limits.max_message_size or smtp_limits.MESSAGE,
+    }
+    limited: dict[str, Any] = {"tls": context.tls, "gatekeeper": context.smtp_connections}
+    return {
+        "SMTP": smtp_factory(delivery, recipients, reactor, **limited, **shared),
+        "submission": submission_factory(
+            delivery, recipients, reactor, access.for_senders(SenderRealm()),
+            meter=LogMeter(), **limited, **shared,
+        ),
+        # Whoever may connect here is a mail server that is trusted, and brings much.
+        "LMTP": lmtp_factory(delivery, recipients, reactor, **shared),
+    }  # fmt: skip
+
+
+def _warn_of_nobody(settings: Settings, tls: object | None) -> None:
+    """Say that nobody on the network can log in, though the port is open to it."""
+    if settings.listen:
+        public = any(_PUBLIC.match(one) for one in settings.listen)
+    else:
+        public = not is_loopback(settings.interface)
+    if public and tls is None and not settings.allow_cleartext:
+        log.warn(
+            "only clients on this machine can log in with a password: from a network that takes TLS; give a"
+            " certificate with --certificate (--self-signed to try it), or --allow-cleartext"
+        )

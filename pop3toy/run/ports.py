@@ -1,29 +1,21 @@
-"""Where the server listens, and how it ends when it cannot."""
+"""Where a server listens: which ports its settings ask for, and the endpoints that open them."""
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable
-from typing import Any, NoReturn
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
-from twisted.application.service import MultiService
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
-from twisted.logger import Logger
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 
-from ..config.cmdline import Options
-from ..installation import install_hint
-from ..interfaces import Gatekeeper
+from ..config.settings import Settings
+from ..errors import BadSetting
 from ..net.proxied import ProxiedEndpoint
-from ..net.unix_sockets import UnixListening, unnamed_socket
-from .service import CannotStart, ListeningService
-from .workers.sockets import Inheritance, OpenedForOthers, stand_in
+from .workers.sockets import stand_in
 
-__all__ = ["Ports", "give_up", "refuse_to_start"]
-
-log = Logger()
+__all__ = ["Port", "endpoint_of", "name_of", "ports_of"]
 
 #: Connections that the kernel may hold while the reactor is busy; Twisted's 50
 #: is short when a hundred mail programs poll at the full hour.
@@ -33,113 +25,81 @@ BACKLOG = 1024
 SOCKETS = ("tcp", "tcp6", "ssl", "unix", "systemd")
 
 
+@dataclass(frozen=True)
+class Port:
+    """One place to listen."""
+
+    #: What is spoken there: ``POP3``, ``SMTP``, ``submission`` or ``LMTP``.
+    protocol: str
+    #: The option that asks for it.
+    option: str
+    #: A TCP port's number, or the description of a Twisted endpoint.
+    where: int | str
+    #: TLS from the first octet on (RFC 8314 section 3).
+    tls: bool = False
+
+    @property
+    def spoken(self) -> str:
+        """What is spoken there, for people."""
+        return f"{self.protocol} over TLS" if self.tls else self.protocol
+
+
+def ports_of(settings: Settings) -> Iterator[Port]:
+    """Where the settings say to listen, always in the same order: workers inherit sockets in it."""
+    if settings.listen:
+        yield from (Port("POP3", "listen", one) for one in settings.listen)
+    else:
+        yield Port("POP3", "port", settings.port)
+    yield from (Port("POP3", "tls-listen", one, tls=True) for one in settings.tls_listen)
+    if settings.tls_port is not None:
+        yield Port("POP3", "tls-port", settings.tls_port, tls=True)
+    if settings.smtp_port is not None:
+        yield Port("SMTP", "smtp-port", settings.smtp_port)
+    yield from (Port("SMTP", "smtp", one) for one in settings.smtp)
+    if settings.submission_port is not None:
+        yield Port("submission", "submission-port", settings.submission_port)
+    if settings.submission_tls_port is not None:
+        yield Port("submission", "submission-tls-port", settings.submission_tls_port, tls=True)
+    yield from (Port("LMTP", "lmtp", one) for one in settings.lmtp)
+
+
+def endpoint_of(
+    port: Port, settings: Settings, reactor: Any, *, inherits: bool = False
+) -> tuple[str, IStreamServerEndpoint]:
+    """The endpoint of a port, and its name for people.
+
+    :param reactor: opens it.
+    :param inherits: whether the reactor takes sockets that another process has opened.
+    :raises pop3toy.errors.BadSetting: for a description that cannot be read.
+    """
+    if isinstance(port.where, int):
+        host = settings.interface
+        kind, name = (TCP6ServerEndpoint, f"[{host}]") if ":" in host else (TCP4ServerEndpoint, host)
+        return f"{name}:{port.where}", kind(reactor, port.where, BACKLOG, host)
+    # Twisted's own haproxy: would have us greet before the client's address is known.
+    kind_of_endpoint, _, behind = port.where.partition(":")
+    proxied = kind_of_endpoint == "haproxy"
+    description = behind if proxied else port.where
+    try:
+        endpoint = _described(description, settings, reactor, inherits)
+    except Exception as error:
+        raise BadSetting(port.option, f" {port.where}: {_misread(description, error)}") from error
+    return port.where, ProxiedEndpoint(endpoint, reactor) if proxied else endpoint
+
+
 class _NotForWorkers(ValueError):
     """A kind of endpoint that several processes cannot share."""
 
 
-def refuse_to_start(why: str) -> NoReturn:
-    """End before anything was started: one line, exit status 1."""
-    sys.exit(f"pop3toy: {why}")
-
-
-class Ports:
-    """Opens the ports of one server.
-
-    :param server: whose parts the listening services become.
-    """
-
-    def __init__(self, options: Options, reactor: Any, server: MultiService) -> None:
-        self._options = options
-        self._server = server
-        self._inherits = isinstance(reactor, Inheritance)
-        # Whoever opens sockets for others listens so already.
-        self._reactor: Any = (
-            reactor if self._inherits or isinstance(reactor, OpenedForOthers) else UnixListening(reactor)
-        )
-
-    def listen(
-        self,
-        endpoints: list[tuple[str, IStreamServerEndpoint]],
-        factory: Any,
-        what: str,
-        *,
-        tls: Any = None,
-        next_step: Callable[[Any], str] | None = None,
-    ) -> None:
-        """Listen when the server starts; when it stops, let the sessions of the factory end.
-
-        :param factory: of the protocol; with a ``drain``.
-        :param what: what is spoken there, for the log.
-        :param next_step: says what people may do next, given the address of a port; said of the first.
-        :param tls: a context factory, for TLS from the first octet on (RFC 8314 section 3).
-        """
-        listening: IProtocolFactory = factory
-        if tls is not None:
-            from twisted.protocols.tls import TLSMemoryBIOFactory
-
-            listening = TLSMemoryBIOFactory(tls, False, factory)
-
-        steps = [next_step] if next_step is not None else []
-
-        def ready(name: str, port: IListeningPort) -> None:
-            if self._inherits:
-                # The supervisor has said so.
-                return
-            # Said when the reactor runs: whoever waits for this line may end the
-            # server with a signal then.
-            name = _name_of(port, name)
-            self._reactor.callWhenRunning(
-                log.info, "pop3toy listens for {what} on {name}", what=what, name=name
-            )
-            if steps:
-                self._reactor.callWhenRunning(log.info, "{text}", text=steps.pop()(port.getHost()))
-
-        def failed(why: CannotStart) -> None:
-            if self._inherits:
-                refuse_to_start(str(why))
-            give_up(self._options, why)
-
-        service = ListeningService(endpoints, listening, ready=ready, failed=failed, drained=factory)
-        service.setServiceParent(self._server)
-
-    def tcp(self, port: int) -> tuple[str, IStreamServerEndpoint]:
-        """A TCP port on the address that ``--interface`` says."""
-        host = self._options["interface"]
-        if ":" in host:
-            return f"[{host}]:{port}", TCP6ServerEndpoint(self._reactor, port, BACKLOG, host)
-        return f"{host}:{port}", TCP4ServerEndpoint(self._reactor, port, BACKLOG, host)
-
-    def described(
-        self, option: str, description: str, gatekeeper: Gatekeeper | None = None
-    ) -> tuple[str, IStreamServerEndpoint]:
-        """An endpoint from its description; one that cannot be read ends the start.
-
-        :param gatekeeper: counts connections of whom a proxy has not told the client's address.
-        """
-        # Twisted's own haproxy: would have us greet before the client's address is known.
-        kind, _, behind = description.partition(":")
-        proxied = kind == "haproxy"
-        endpoint: IStreamServerEndpoint
-        try:
-            endpoint = self._endpoint(behind if proxied else description)
-        except Exception as error:
-            refuse_to_start(
-                f"--{option} {description}: {_misread(behind if proxied else description, error)}"
-            )
-        if proxied:
-            endpoint = ProxiedEndpoint(endpoint, self._reactor, gatekeeper)
-        return description, endpoint
-
-    def _endpoint(self, description: str) -> IStreamServerEndpoint:
-        kind = description.partition(":")[0]
-        if self._options["workers"] is not None and kind not in SOCKETS:
-            raise _NotForWorkers(f"with --workers there are {', '.join(SOCKETS)}")
-        if kind == "systemd" and self._inherits:
-            # The variables that systemd sets are for the process that it has started.
-            return stand_in(self._reactor, BACKLOG)
-        if (endpoint := unnamed_socket(self._reactor, description)) is None:
-            endpoint = serverFromString(self._reactor, description)
-        return endpoint
+def _described(description: str, settings: Settings, reactor: Any, inherits: bool) -> IStreamServerEndpoint:
+    kind = description.partition(":")[0]
+    if settings.workers is not None and kind not in SOCKETS:
+        raise _NotForWorkers(f"with --workers there are {', '.join(SOCKETS)}")
+    if kind == "systemd" and inherits:
+        # The variables that systemd sets are for the process that it has started.
+        return stand_in(reactor, BACKLOG)
+    endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
+    return endpoint
 
 
 def _misread(description: str, error: Exception) -> str:
@@ -160,35 +120,9 @@ def _misread(description: str, error: Exception) -> str:
     return f"this endpoint cannot be read{why}; one that can is tcp:2590:interface=127.0.0.1"
 
 
-def _name_of(port: IListeningPort, name: str) -> str:
+def name_of(port: IListeningPort, name: str) -> str:
     """A listening port for people; with the real number where 0 was asked for."""
     address = port.getHost()
     if isinstance(address, IPv6Address):
         return f"[{address.host}]:{address.port}"
     return f"{address.host}:{address.port}" if isinstance(address, IPv4Address) else name
-
-
-def give_up(options: Options, why: CannotStart) -> NoReturn:
-    """End the process with one line and exit status 1, and leave nothing behind.
-
-    twistd would print a traceback for an exception, and forget its pid file
-    for a SystemExit; so both are done here.
-    """
-    twistd = options.twistd
-    if twistd.get("logfile") or twistd.get("syslog") or not twistd.get("nodaemon"):
-        # Else the log is on the terminal, and it would stand there twice.
-        log.critical("{why}", why=str(why))
-    print(f"pop3toy: {why}", file=sys.__stderr__, flush=True)
-    pid_file = twistd.get("pidfile")
-    if pid_file:
-        try:
-            os.unlink(pid_file)
-        except OSError:
-            pass
-    pipe = twistd.get("statusPipe")
-    if pipe is not None:
-        # The process that waits for the daemon prints this and exits with 1; then somebody may
-        # try again at once.
-        os.write(pipe, f"1 {why}".encode("ascii", "replace")[:100])
-        os.close(pipe)
-    raise SystemExit(1)

@@ -1,39 +1,45 @@
-"""What a process gives the server that it runs: where to listen, where to count."""
+"""What a process gives the server that it runs: where to listen, where to count, what it may do to itself."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+import socket
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..auth.throttle.connection_limiter import Crowd
+from ..auth.throttle.connection_limiter import Crowd, CrowdLimits
 from ..auth.throttle.counts import Counts, own_counts
-from ..config.cmdline import Options
+from ..auth.throttle.origins import Networks
+from ..config.settings import Settings
+from ..errors import CannotStart
 from ..net.fast.reply_batcher import ReactorTurns
-from .access import crowd_limits
 from .service import Reloadable
 
 if TYPE_CHECKING:
     from ..net.tls.contexts import GivenTLS, ServerTLS
 
-__all__ = ["Premises", "alone"]
+__all__ = ["ProcessContext", "connection_limits", "single_process"]
 
 
 @dataclass(frozen=True)
-class Premises:
-    """What differs between a process that is alone and one of several."""
+class ProcessContext:
+    """What differs between a process of its own, one of several, and one that embeds the server."""
 
     #: The reactor as far as listening goes.
     listening: Any
     counts: Counts
-    #: Who reads mail, and who brings it: a flood of mail must not keep readers out.
-    readers: Crowd
-    bringers: Crowd
+    #: POP3 connections, and SMTP's: a flood of mail must not keep readers out.
+    pop3_connections: Crowd
+    smtp_connections: Crowd
     #: Session numbers: everybody who writes to one transcript counts together.
     numbers: Iterator[int]
     #: What TLS is made with, if there is TLS.
     tls: GivenTLS | None
+    #: Is called with what keeps a port from being opened; a command ends with it.
+    cannot_listen: Callable[[CannotStart], object]
+    #: This host's name, where the settings give none.
+    host: str
     #: The turns of its reactor, if it has any.
     turns: ReactorTurns | None = None
     #: What is read again when it changes.
@@ -41,17 +47,53 @@ class Premises:
     #: Whether a file that cannot be used ends the start.  Not that of a worker:
     #: its supervisor has told so when it started, and an accident that comes
     #: later must not keep a worker that died from being started again.
-    at_once: bool = True
+    strict: bool = True
+    #: Whether the process is there for this server alone: then its garbage collector, open files and
+    #: signals are set as the server needs them.
+    owned: bool = False
+    #: Whether it is one of several, whose sockets the supervisor has opened and told of.
+    inherits: bool = False
 
 
-def alone(
-    options: Options, listening: Any, tls: ServerTLS | None, *, turns: ReactorTurns | None = None
-) -> Premises:
-    """A process that shares nothing.
+def connection_limits(settings: Settings) -> CrowdLimits:
+    """How many connections there may be."""
+    limits, default = settings.limits, CrowdLimits()
+    most = limits.max_connections or default.connections
+    return CrowdLimits(
+        connections=most,
+        strangers=min(default.strangers, most),
+        per_address=limits.max_per_address or default.per_address,
+        # Who gives a number means it for everybody.
+        per_local_address=limits.max_per_address or default.per_local_address,
+        trusted=Networks.of(limits.trusted),
+    )
 
-    :param tls: what its TLS is made with.
+
+def single_process(
+    settings: Settings,
+    reactor: Any,
+    tls: ServerTLS | None,
+    cannot_listen: Callable[[CannotStart], object],
+    *,
+    host: str | None = None,
+    turns: ReactorTurns | None = None,
+    owned: bool = False,
+) -> ProcessContext:
+    """A process that shares nothing with others.
+
+    :param host: this host's full name; asking for it may wait for the network, hence the short one otherwise.
     """
-    counts, limits = own_counts(), crowd_limits(options)
-    readers, bringers = Crowd(limits, counts.readers), Crowd(limits, counts.bringers)
-    reloads = [tls] if tls is not None else []
-    return Premises(listening, counts, readers, bringers, itertools.count(1), tls, turns, reloads)
+    counts, limits = own_counts(), connection_limits(settings)
+    return ProcessContext(
+        reactor,
+        counts,
+        Crowd(limits, counts.readers),
+        Crowd(limits, counts.bringers),
+        itertools.count(1),
+        tls,
+        cannot_listen,
+        host or socket.gethostname(),
+        turns,
+        [tls] if tls is not None else [],
+        owned=owned,
+    )

@@ -1,8 +1,7 @@
-"""Whose mail is taken, put together from the options: domains, accounts, Maildirs, aliases, catch-all."""
+"""Whose mail is taken, put together from the settings: domains, accounts, Maildirs, aliases, catch-all."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -11,17 +10,15 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ..auth.names import NameIndex, folded
-from ..config.cmdline import Options
-from ..errors import NoSuchMailbox, StoreTrouble
-from ..interfaces import MaybeDeferred
+from ..config.settings import Settings
+from ..errors import BadSetting, NoSuchMailbox, StoreTrouble
+from ..interfaces import IStoreAdmin, MaybeDeferred
 from ..net.threads import RunInThread, WorkerThreads
 from ..routing.aliases import AliasFile, BadAliases
 from ..routing.recipients import Recipients
 from ..smtp.envelope import parse_address
-from ..stores.maildir.paths import MaildirPaths
+from ..stores.registry import kind_of
 from .access import Access
-from .ports import refuse_to_start
 
 log = Logger()
 
@@ -40,55 +37,47 @@ def recipients_of_all(user: str) -> Recipients:
 
 
 def recipients_of_users(
-    options: Options, reactor: Any, server: MultiService, access: Access, *, at_once: bool = True
+    settings: Settings, reactor: Any, server: MultiService, access: Access, *, strict: bool = True
 ) -> Recipients:
-    """The users of the accounts, or, where a checker cannot tell who they are, of the Maildirs.
+    """The users of the accounts, or, where a checker cannot tell who they are, those with a mailbox.
 
     :param server: whose parts the threads become that look for them.
-    :param at_once: whether an alias file that cannot be used ends the start.
+    :param strict: whether an alias file that cannot be used ends the start.
+    :raises pop3toy.errors.BadSetting: if something that the settings name cannot be used.
     """
     threads = WorkerThreads(reactor, name="names", size=NAME_THREADS)
     threads.setServiceParent(server)
     find: _Find = access.sources.spelled
-    catch_all = options["catch-all"]
-    if options["credCheckers"]:
-        find = _or_maildir(find, MaildirPaths(options["maildir"]), threads.run)
-    elif at_once and catch_all is not None and not _is_known(catch_all, options, access):
-        refuse_to_start(f"--catch-all {catch_all}: there is no such user")
-    domains = options.mail_domains
+    catch_all = settings.catch_all
+    administer = kind_of(settings.store).admin
+    if not access.sources_know_all and administer is not None:
+        find = _or_mailbox(find, administer(settings.store), threads.run)
+    elif strict and catch_all is not None and access.sources_know_all and not _is_known(catch_all, access):
+        raise BadSetting("catch-all", f" {catch_all}: there is no such user")
+    domains = settings.domains or ("localhost",)
     plain = Recipients(find, domains=domains, catch_all=catch_all)
-    if options["aliases"] is None:
+    if settings.aliases is None:
         return plain
     try:
-        aliases = AliasFile(options["aliases"], plain.ours, threads.run, reactor, at_once=at_once)
+        aliases = AliasFile(settings.aliases, plain.ours, threads.run, reactor, at_once=strict)
     except (BadAliases, OSError) as error:
-        refuse_to_start(f"--aliases {options['aliases']}: {getattr(error, 'strerror', None) or error}")
+        why = getattr(error, "strerror", None) or error
+        raise BadSetting("aliases", f" {settings.aliases}: {why}") from error
     return Recipients(find, domains=domains, aliases=aliases, catch_all=catch_all)
 
 
-def _is_known(user: str, options: Options, access: Access) -> bool:
+def _is_known(user: str, access: Access) -> bool:
     """Whether there is this user now, as far as that can be said before anything runs."""
-    given = NameIndex({name for name, _ in options["user"]})
+    given = [name.casefold() for name in access.users]
     file = access.file
     return given.find(user) is not None or (file is not None and file.spelled_at_start(user) is not None)
 
 
-def _or_maildir(find: _Find, paths: MaildirPaths, run_in_thread: RunInThread) -> _Find:
-    """Whom the accounts do not know may have a Maildir.
-
-    :param paths: which make none: strangers would, for every name they can think of.
-    """
+def _or_mailbox(find: _Find, mailboxes: IStoreAdmin, run_in_thread: RunInThread) -> _Find:
+    """Whom the accounts do not know may have a mailbox."""
 
     def look(name: str) -> str | None:
-        for spelling in dict.fromkeys((name, folded(name))):
-            try:
-                with paths.opened(spelling) as maildir:
-                    # Other folders may be there as well, such as lost+found.
-                    if not {"new", "cur"}.isdisjoint(os.listdir(maildir)):
-                        return spelling
-            except NoSuchMailbox:
-                continue
-        return None
+        return next((one for one in dict.fromkeys((name, name.lower())) if mailboxes.exists(one)), None)
 
     def find_or_look(name: str) -> MaybeDeferred[str | None]:
         def unless_known(user: str | None) -> MaybeDeferred[str | None]:

@@ -1,6 +1,6 @@
 """Services: what is started, what is stopped, and in which order.
 
-Nothing here knows what the parts are for; ``tap`` puts them together.
+Nothing here knows what the parts are for; ``assembly`` puts them together.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from twisted.logger import Logger
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
-from ..clock import steady
+from ..errors import CannotStart
 from ..observe.transcript import WriterTranscript
 
 __all__ = [
-    "CannotStart",
     "Drainable",
     "ListeningService",
     "OrderedService",
@@ -32,10 +31,6 @@ __all__ = [
 ]
 
 log = Logger()
-
-
-class CannotStart(Exception):
-    """The server cannot start; its text is the one line that says why and what to do."""
 
 
 class Drainable(Protocol):
@@ -93,7 +88,7 @@ class ListeningService(Service):
         factory: IProtocolFactory,
         *,
         ready: Callable[[str, IListeningPort], None],
-        failed: Callable[[CannotStart], None],
+        failed: Callable[[CannotStart], object],
         drained: Drainable | None = None,
     ) -> None:
         self._endpoints = endpoints
@@ -170,10 +165,19 @@ class ReloadService(Service):
     :param reactor: whose signals and timers are used.
     :param reloadables: what is read again.
     :param interval: seconds between two looks.
+    :param signals: whether SIGHUP is ours.
     """
 
-    def __init__(self, reactor: Any, reloadables: Sequence[Reloadable], *, interval: float = 30.0) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        reloadables: Sequence[Reloadable],
+        *,
+        interval: float = 30.0,
+        signals: bool = True,
+    ) -> None:
         self._reactor = reactor
+        self._signals = signals
         self._reloadables = reloadables
         self._interval = interval
         self._watch = LoopingCall(self._look)
@@ -196,11 +200,12 @@ class ReloadService(Service):
         """Give SIGHUP back."""
         super().stopService()
         self._watch.stop()
-        self._listening = False
-        signal.signal(signal.SIGHUP, self._handler_before)
+        if self._listening:
+            self._listening = False
+            signal.signal(signal.SIGHUP, self._handler_before)
 
     def _listen(self) -> None:
-        if not self._listening:
+        if self._signals and not self._listening:
             self._listening = True
             self._handler_before = signal.signal(signal.SIGHUP, self._hang_up)
 

@@ -1,34 +1,35 @@
 """A server with workers: what the process does that twistd starts.
 
-It puts the same server together as each worker does, so that every mistake is
-told before anything runs, opens its ports, and serves nobody itself.  It reads
-the certificates for all workers: what was good once is what a worker gets that
-is started again, whatever has become of the files, and root may have been able
-to read what the workers' user is not.
+It looks for mistakes before anything runs, opens the ports, and serves nobody
+itself.  It reads the certificates for all workers: what was good once is what a
+worker gets that is started again, whatever has become of the files, and root may
+have been able to read what the workers' user is not.
 """
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import IService, Service
-from twisted.logger import Logger, globalLogPublisher
+from twisted.internet.protocol import Factory
+from twisted.logger import globalLogPublisher
 
 from .. import limits
 from ..auth.throttle.shared_counts import SharedCounts
-from ..config.cmdline import Options
-from .access import crowd_limits, server_tls
-from .assembly import assemble
+from ..config.settings import Settings
+from ..errors import CannotStart
+from .assembly import listen
+from .checks import check_sources
 from .log_lines import set_observer
-from .ports import give_up
+from .ports import ports_of
 from .process import StopSignals
-from .process_context import alone
-from .service import CannotStart, ListeningService, OrderedService, ReloadService
+from .process_context import connection_limits, single_process
+from .service import OrderedService, ReloadService
+from .tls import server_tls
 from .workers.process import Launch
 from .workers.sockets import OpenedForOthers
 from .workers.supervisor import Supervisor
@@ -39,34 +40,50 @@ if TYPE_CHECKING:
 
 __all__ = ["supervised"]
 
-log = Logger()
-
 #: Seconds that workers may take to stop behind what their sessions may take.
 MARGIN = 10.0
 
 
-def supervised(options: Options, reactor: Any) -> IService:
-    """The supervisor, which has the ports and runs the workers."""
-    workers = options["workers"]
+def supervised(
+    settings: Settings,
+    reactor: Any,
+    *,
+    host: str,
+    cannot_start: Callable[[CannotStart], object],
+    cannot_go_on: Callable[[str], object],
+    twistd: Mapping[str, Any],
+) -> IService:
+    """The supervisor, which has the ports and runs the workers.
+
+    :param host: this host's full name.
+    :param cannot_start: is told why, when twistd starts the service already; does not return.
+    :param cannot_go_on: is told why, when no worker can be started any more.
+    :param twistd: twistd's own options.
+    :raises pop3toy.errors.CannotStart: for a mistake that is seen at once.
+    """
+    workers = settings.workers
+    assert workers is not None, "the settings ask for workers"
     sockets = OpenedForOthers(reactor)
-    counts = SharedCounts.create(workers, crowd_limits(options).connections)
-    tls = server_tls(options)
+    counts = SharedCounts.create(workers, connection_limits(settings).connections)
+    tls = server_tls(settings.tls)
+    check_sources(settings, reactor)
+    folder = os.getcwd()
 
     def brief(number: int) -> Brief:
         return Brief(
             number=number,
             workers=workers,
             sockets=len(sockets.descriptors),
-            arguments=options.arguments,
-            folder=options.folder,
-            reactor=options.twistd.get("reactor"),
+            host=host,
+            reactor=twistd.get("reactor"),
+            settings=settings.to_json(),
             material=tls.in_use.dump() if tls is not None else "",
         )
 
     launch = Launch(
         # -P: the folder in which the server happens to be is no place for modules.
         command=[sys.executable, "-P", "-m", "pop3toy.run.as_worker"],
-        environment=_environment(options.folder),
+        environment=_environment(folder),
         brief=brief,
         sockets=lambda: sockets.descriptors,
         counts=counts.descriptor,
@@ -78,21 +95,24 @@ def supervised(options: Options, reactor: Any) -> IService:
         grace=limits.SHUTDOWN_GRACE + MARGIN,
         ended=counts.clear,
         publish=globalLogPublisher,
-        hopeless=lambda why: _end(reactor, why),
+        hopeless=cannot_go_on,
         unattended=sockets.turn_away,
     )
-    server = OrderedService(partial(set_observer, twistd=options.twistd))
-    _Rehearsal(options, reactor, tls).setServiceParent(server)
+    server = OrderedService(partial(set_observer, twistd=twistd))
+    _AsWorkersUser(settings, reactor, cannot_start).setServiceParent(server)
     StopSignals(reactor).setServiceParent(server)
     # Stopped before it, so that nobody is accepted whom no worker will serve.
     supervisor.setServiceParent(server)
     certificates = [_HandedOn(tls, supervisor)] if tls is not None else []
     ReloadService(reactor, certificates).setServiceParent(server)
-    for service in list(assemble(options, reactor, alone(options, sockets, tls))):
-        if isinstance(service, ListeningService):
-            service.disownServiceParent()
-            service.setServiceParent(server)
+    context = single_process(settings, sockets, tls, cannot_start, host=host)
+    for port in ports_of(settings):
+        listen(port, settings, reactor, context, _Nobody()).setServiceParent(server)
     return server
+
+
+class _Nobody(Factory):
+    """What the supervisor's ports are opened with; ``sockets`` puts a factory of its own in its place."""
 
 
 class _HandedOn:
@@ -119,44 +139,33 @@ class _HandedOn:
             self._supervisor.tell_all(Word.MATERIAL, self._handed_on.dump())
 
 
-class _Rehearsal(Service):
-    """Puts the server together once more as the user that twistd has become.
+class _AsWorkersUser(Service):
+    """Looks once more, as the user that twistd has become: what only root may read, workers cannot."""
 
-    What only root may read was read before; workers cannot.
-    """
-
-    def __init__(self, options: Options, reactor: Any, tls: ServerTLS | None) -> None:
-        self._options = options
+    def __init__(
+        self, settings: Settings, reactor: Any, cannot_start: Callable[[CannotStart], object]
+    ) -> None:
+        self._settings = settings
         self._reactor = reactor
-        self._tls = tls
+        self._cannot_start = cannot_start
         self._user = os.geteuid()
 
     def startService(self) -> None:
-        """End with one line if it cannot be done."""
+        """End with one line if something cannot be read."""
         super().startService()
         if os.geteuid() == self._user:
             return
-        # A Python in root's home, say: no worker could be started.
-        for needed, how in ((sys.executable, os.X_OK), (__file__, os.R_OK)):
-            if not os.access(needed, how):
-                give_up(self._options, CannotStart(f"as the user of the workers: no permission for {needed}"))
         try:
-            assemble(self._options, self._reactor, alone(self._options, self._reactor, self._tls))
-        except SystemExit as end:
-            why = str(end.code).removeprefix("pop3toy: ")
-            give_up(self._options, CannotStart(f"as the user of the workers: {why}"))
+            # A Python in root's home, say: no worker could be started.
+            for needed, how in ((sys.executable, os.X_OK), (__file__, os.R_OK)):
+                if not os.access(needed, how):
+                    raise CannotStart(f"no permission for {needed}")
+            check_sources(self._settings, self._reactor)
+        except CannotStart as why:
+            self._cannot_start(CannotStart(f"as the user of the workers: {why}"))
 
 
 def _environment(folder: str) -> dict[str, str]:
     """The environment in which a process finds the modules that this one has found."""
     here = [os.path.join(folder, entry) for entry in sys.path]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(here)}
-
-
-def _end(reactor: Any, why: str, at_exit: Callable[..., Any] = atexit.register) -> None:
-    """End with one line and status 1 when twistd runs already."""
-    log.critical("{why}", why=why)
-    print(f"pop3toy: {why}", file=sys.__stderr__, flush=True)
-    # twistd removes its pid file and closes its log, and then ends with status 0.
-    at_exit(os._exit, 1)
-    reactor.stop()

@@ -17,9 +17,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 import pop3toy
-from pop3toy.config.cmdline import Options
+from pop3toy.config.settings import OPTIONS
 from pop3toy.pop3.factory import POP3Factory
-from pop3toy.run.assembly import makeService
+from pop3toy.stores.registry import Maildirs
+from pop3toy.tap import Options, makeService
 
 LOOPBACK = IPv4Address("TCP", "127.0.0.1", 50110)
 STRANGER = IPv4Address("TCP", "192.0.2.7", 50110)
@@ -65,51 +66,50 @@ class DefaultTests(OptionsCase):
 
     def test_toy(self) -> None:
         """The toy listens on loopback, port 2590, and shows its conversations."""
-        options = parsed()
-        self.assertEqual((options["port"], options["interface"]), (2590, "127.0.0.1"))
-        self.assertEqual((options["transcript"], options["user"], options["listen"]), ("-", [], []))
-        self.assertIsNone(options.maildirs)
-        self.assertFalse(options.wants_tls)
-        self.assertFalse(options.wants_mail)
+        settings = parsed().settings
+        self.assertEqual((settings.port, settings.interface), (2590, "127.0.0.1"))
+        self.assertEqual((settings.transcript_to, settings.users, settings.listen), ("-", (), ()))
+        self.assertTrue(settings.is_toy)
+        self.assertFalse(settings.tls.wanted)
+        self.assertFalse(settings.wants_mail)
 
     def test_real_mail(self) -> None:
         """With real mail no conversation is written down."""
-        options = parsed("--maildir", self.pattern, "--user=ann:secret")
-        self.assertEqual(options["transcript"], "off")
-        assert options.maildirs is not None
-        self.assertEqual(options.maildirs.path("ann"), str(self.mail / "ann"))
+        settings = parsed("--maildir", self.pattern, "--user=ann:secret").settings
+        self.assertEqual(settings.transcript_to, "off")
+        self.assertEqual(settings.store, Maildirs(self.pattern))
 
     def test_short_names(self) -> None:
         """The options that people type have a letter."""
         options = parsed("-p", "2591", "-i", "::1", "-m", self.pattern, "-u", "ann:secret", "-u", "bob:x")
-        self.assertEqual((options["port"], options["interface"]), (2591, "::1"))
-        self.assertEqual(options["user"], [("ann", "secret"), ("bob", "x")])
+        self.assertEqual((options.settings.port, options.settings.interface), (2591, "::1"))
+        self.assertEqual(options.settings.users, (("ann", "secret"), ("bob", "x")))
 
     def test_two_command_lines(self) -> None:
         """What one command line gathers is not in the next one."""
         parsed("--user=ann:secret", "--listen=tcp:1")
-        self.assertEqual((parsed()["user"], parsed()["listen"]), ([], []))
+        self.assertEqual((parsed().settings.users, parsed().settings.listen), ((), ()))
 
     def test_transcript(self) -> None:
         """A transcript's file is absolute: twistd may change to another folder; ``-`` and ``off`` stay."""
         where = os.path.relpath(self.folder / "transcript.txt")
-        self.assertEqual(parsed(f"--transcript={where}")["transcript"], str(self.folder / "transcript.txt"))
-        self.assertEqual(parsed("--transcript=-")["transcript"], "-")
-        self.assertEqual(parsed("--transcript=off")["transcript"], "off")
+        self.assertEqual(
+            parsed(f"--transcript={where}").settings.transcript_to, str(self.folder / "transcript.txt")
+        )
+        self.assertEqual(parsed("--transcript=-").settings.transcript_to, "-")
+        self.assertEqual(parsed("--transcript=off").settings.transcript_to, "off")
 
     def test_password_with_colons(self) -> None:
         """Only the first colon of ``--user`` separates."""
-        self.assertEqual(parsed("--user=ann:a:b: c")["user"], [("ann", "a:b: c")])
+        self.assertEqual(parsed("--user=ann:a:b: c").settings.users, (("ann", "a:b: c"),))
 
     def test_help(self) -> None:
         """The help names every option and says something about each."""
-        text = Options().getUsage(width=1000)
-        for line in text.splitlines():
-            if line.lstrip().startswith("--") and not line.lstrip().startswith(("--version", "--help")):
-                words = line.split(None, 1)
-                self.assertEqual(len(words), 2, f"no help for {line}")
-        for option in ("port", "interface", "listen", "maildir", "create", "user", "auth", "transcript"):
-            self.assertIn(f"--{option}", text)
+        text = Options().getUsage(width=80)
+        for name, option in OPTIONS.items():
+            self.assertRegex(text, rf"\n  (-., )?--{name}( [A-Z:]+)?\n {{8}}\S")
+            self.assertIn(" ".join(option.help.split()), " ".join(text.split()).replace("- ", "-"))
+        self.assertEqual([line for line in text.splitlines() if len(line) > 80], [])
 
     def test_version(self) -> None:
         """``--version`` says pop3toy's own, with status 0."""
@@ -126,7 +126,7 @@ class RefusedTests(OptionsCase):
         for port in ("abc", "", "-1", "65536", "25.9", "1e3", "0x19", "²", " 25"):
             self.assertRefused("--port is a number from 0 to 65535", f"--port={port}")
         for port in ("0", "65535", "02590"):
-            self.assertEqual(parsed(f"--port={port}")["port"], int(port))
+            self.assertEqual(parsed(f"--port={port}").settings.port, int(port))
 
     def test_empty(self) -> None:
         """A variable that is not set does not turn a mail server into a toy."""
@@ -140,8 +140,8 @@ class RefusedTests(OptionsCase):
         """A mechanism that does not exist is not offered in silence, nor is none at all."""
         for wrong in ("PLIAN", "USER,PLIAN", "", ","):
             self.assertIn("--mechanisms: there are ANONYMOUS, APOP, ", self.refused(f"--mechanisms={wrong}"))
-        options = parsed("--mechanisms=user, scram-sha-256")
-        self.assertEqual(options["mechanisms"], {"USER", "SCRAM-SHA-256"})
+        settings = parsed("--mechanisms=user, scram-sha-256").settings
+        self.assertEqual(settings.mechanisms, ("USER", "SCRAM-SHA-256"))
 
     def test_workers(self) -> None:
         """Workers are a number, or as many as there are cores; the toy's message is in one process."""
@@ -151,9 +151,11 @@ class RefusedTests(OptionsCase):
         self.assertRefused(
             "--workers needs --maildir: the built-in message is in one process alone", "--workers=2"
         )
-        self.assertEqual(parsed(*real)["workers"], None)
-        self.assertEqual(parsed("-w", "3", *real)["workers"], 3)
-        self.assertEqual(parsed("--workers=auto", *real)["workers"], min(len(os.sched_getaffinity(0)), 64))
+        self.assertEqual(parsed(*real).settings.workers, None)
+        self.assertEqual(parsed("-w", "3", *real).settings.workers, 3)
+        self.assertEqual(
+            parsed("--workers=auto", *real).settings.workers, min(len(os.sched_getaffinity(0)), 64)
+        )
 
     def test_accounts_on_the_command_line(self) -> None:
         """``--user`` has a name and a password; the text, which may be a secret, is not repeated."""
@@ -190,9 +192,7 @@ class RefusedTests(OptionsCase):
         self.assertRefused(needs, one, "-u", "ann:a", f"--auth=file:{self.passwords}")
         self.assertRefused(needs, one, f"--accounts={self.passwords}")
         self.assertRefused(needs, f"--maildir={self.mail}/{{usr}}", "-u", "ann:a")
-        options = parsed(one, "-u", "ann:a")
-        assert options.maildirs is not None
-        self.assertEqual(options.maildirs.path("ann"), str(self.mail / "ann"))
+        self.assertEqual(parsed(one, "-u", "ann:a").settings.store, Maildirs(f"{self.mail}/ann"))
 
     def test_folder(self) -> None:
         """The folder above the users has to be there."""
@@ -216,14 +216,17 @@ class RefusedTests(OptionsCase):
 
     def test_transcript(self) -> None:
         """A transcript that cannot be written is found at start, not at the first conversation."""
-        for where in (f"{self.folder}/nowhere/t", str(self.folder), "", f"{self.passwords}/t"):
+        self.assertRefused("--transcript is empty", "--transcript=")
+        for where in (f"{self.folder}/nowhere/t", str(self.folder), f"{self.passwords}/t"):
             self.assertRefused(
                 f"--transcript: cannot write to {os.path.abspath(where)}", f"--transcript={where}"
             )
 
     def test_checkers(self) -> None:
         """``--auth`` with a way that does not exist, or a file that does not, is refused."""
-        self.assertIn("nonsense", self.refused(f"--maildir={self.pattern}", "--auth=nonsense:x"))
+        nonsense = parsed(f"--maildir={self.pattern}", "--auth=nonsense:x")
+        end = self.assertRaises(SystemExit, makeService, nonsense, MemoryReactorClock())
+        self.assertIn("pop3toy: --auth nonsense: there is no such checker", str(end.code))
         self.assertIn("/nowhere", self.refused(f"--maildir={self.pattern}", "--auth=file:/nowhere"))
         parsed(f"--maildir={self.pattern}", f"--auth=file:{self.passwords}")
         parsed(f"--maildir={self.pattern}", "--auth=memory:ann:secret")
@@ -259,7 +262,7 @@ class RefusedTests(OptionsCase):
     def test_trusted(self) -> None:
         """``--trusted`` takes addresses and networks, and nothing else."""
         options = parsed("--trusted=192.0.2.7", "--trusted=2001:db8::/64")
-        self.assertEqual(options["trusted"], ["192.0.2.7", "2001:db8::/64"])
+        self.assertEqual(options.settings.limits.trusted, ("192.0.2.7", "2001:db8::/64"))
         for wrong in ("webmail.example", "192.0.2.7/24", ""):
             self.assertRefused(
                 f"--trusted: {wrong} is no address and no network such as 192.0.2.0/24", f"--trusted={wrong}"
@@ -275,7 +278,7 @@ class RefusedTests(OptionsCase):
             "--certificate and --self-signed do not go together", "--certificate=c", "--self-signed"
         )
         self.assertRefused("--tls-port is a number from 0 to 65535", "--self-signed", "--tls-port=x")
-        self.assertTrue(parsed("--self-signed", "--tls-port=0").wants_tls)
+        self.assertTrue(parsed("--self-signed", "--tls-port=0").settings.tls.wanted)
 
     def test_mail_in(self) -> None:
         """What belongs to mail that comes in needs a way for it."""
@@ -287,11 +290,7 @@ class RefusedTests(OptionsCase):
             "--smtp-port=0",
             "--domain=example.org",
         )
-        self.assertTrue(parsed("--smtp-port=0").wants_mail)
-        served = (f"--maildir={self.pattern}", "--user=ann:x")
-        self.assertEqual(["localhost"], parsed(*served).mail_domains)
-        alone = parsed(*served, "--domain=example.org")
-        self.assertEqual((["example.org"], False), (alone.mail_domains, alone.wants_mail))
+        self.assertTrue(parsed("--smtp-port=0").settings.wants_mail)
 
     def test_lmtp_socket(self) -> None:
         """Not everybody on the machine may deliver through a Unix socket unless somebody says so."""
@@ -300,7 +299,7 @@ class RefusedTests(OptionsCase):
             ("unix:/run/s:mode=666", "unix:/run/s:mode=666"),
             ("tcp:2400:interface=127.0.0.1", "tcp:2400:interface=127.0.0.1"),
         ):
-            self.assertEqual(parsed(f"--lmtp={given}")["lmtp"], [meant])
+            self.assertEqual(parsed(f"--lmtp={given}").settings.lmtp, (meant,))
 
 
 @implementer(IReactorFromThreads)
@@ -413,7 +412,7 @@ class ServiceTests(OptionsCase):
             f"--message: there is no file {self.folder}/2.eml", f"--message={self.folder}/2.eml"
         )
         self.assertRefused(
-            "--message is for the built-in mailbox; a Maildir has messages of its own",
+            "--message is for the built-in mailbox, which --maildir replaces",
             f"--maildir={self.pattern}", "--user=ann:secret", f"--message={paths[0]}",
         )  # fmt: skip
 
@@ -436,7 +435,8 @@ class ServiceTests(OptionsCase):
 
     def test_bad_endpoint(self) -> None:
         """An endpoint that cannot be read ends the start with one line."""
-        for endpoint in ("nonsense:1", "tcp:abc", "unix", ""):
+        self.assertRefused("--listen is empty", "--listen=")
+        for endpoint in ("nonsense:1", "tcp:abc", "unix"):
             end = self.assertRaises(SystemExit, makeService, parsed(f"--listen={endpoint}"), self.reactor)
             self.assertTrue(str(end.code).startswith(f"pop3toy: --listen {endpoint}: "), end.code)
             self.assertEqual(len(str(end.code).splitlines()), 1)

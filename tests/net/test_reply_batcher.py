@@ -39,7 +39,7 @@ from pop3toy.net.fast.immediate_write import close
 from pop3toy.net.fast.reply_batcher import CROWD, ReactorTurns, turns_of
 from pop3toy.net.tls.certificate_files import CertificateFiles
 from pop3toy.net.tls.contexts import ServerTLS
-from pop3toy.run.assembly import makeService
+from pop3toy.tap import makeService
 
 from ..config.test_cmdline import parsed
 from ..pop3_world import (

@@ -18,8 +18,8 @@ from zope.interface import alsoProvides
 from pop3toy.auth.accounts.admin import add_user
 from pop3toy.auth.throttle.login_throttle import Guard
 from pop3toy.run import access
-from pop3toy.run.assembly import makeService
 from pop3toy.run.service import ReloadService
+from pop3toy.tap import makeService
 
 from ..config.test_cmdline import _Reactor, parsed
 from ..tls_world import Authority

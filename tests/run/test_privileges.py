@@ -204,7 +204,7 @@ class UnitTests(SynchronousTestCase):
         self.assertTrue(program.endswith("/twistd"))
         from twisted.python.usage import UsageError
 
-        from pop3toy.config.cmdline import Options
+        from pop3toy.tap import Options
 
         options = Options()
         folder = Path(self.mktemp())
@@ -216,7 +216,7 @@ class UnitTests(SynchronousTestCase):
             options.parseOptions(ours.split())
         except (UsageError, SystemExit) as error:
             self.fail(str(error))
-        self.assertEqual(len(options["listen"]), 1)
-        self.assertEqual(len(options["tls-listen"]), 1)
+        self.assertEqual(len(options.settings.listen), 1)
+        self.assertEqual(len(options.settings.tls_listen), 1)
         sockets = (DOCS / "systemd" / "pop3toy.socket").read_text()
         self.assertEqual(sockets.count("\nListenStream="), 2)

@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy.config.cmdline import Options
+from pop3toy.tap import Options
 
 from ..corpus import awkward_messages, fill_maildir
 from ..realserver import DEADLINE, RealServer, environment, twistd, wait_until
@@ -166,7 +166,7 @@ class OneLineTests(StartCase):
             "unix": example,
             "2590": example,
             "127.0.0.1:2590": example,
-            "": "--listen",
+            "": "--listen is empty",
             "systemd:domain=INET:index=0": "systemd has handed over no such socket",
             "tcp:99999:interface=127.0.0.1": "a port is a number from 0 to 65535",
         }.items():

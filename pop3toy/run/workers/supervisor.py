@@ -66,7 +66,7 @@ class Supervisor(Service):
         grace: float,
         ended: Callable[[int], None],
         publish: Callable[[dict[str, Any]], None],
-        hopeless: Callable[[str], None],
+        hopeless: Callable[[str], object],
         unattended: Callable[[bool], object],
     ) -> None:
         self._reactor = reactor

@@ -9,7 +9,7 @@ Up, on :data:`REPORTS`: lists that begin with a :class:`Report`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -54,11 +54,12 @@ class Brief:
     workers: int
     #: Listening sockets that it has from :data:`SOCKETS` on.
     sockets: int
-    #: The command line, and the folder in which it was given.
-    arguments: Sequence[str]
-    folder: str
+    #: This host's full name.
+    host: str
     #: The reactor's name, if one was asked for.
     reactor: str | None = None
+    #: What the server is told, as JSON; holds passwords.
+    settings: str = field(default="", repr=False)
     #: What it serves with and may not be able to read for itself.  A secret:
     #: never on a disk, on a command line or in an environment.
     material: str = field(default="", repr=False)
@@ -82,7 +83,7 @@ class Brief:
 
 def write(value: object) -> bytes:
     """One line."""
-    # Options come from the command line, where any octets may be.
+    # Settings come from a command line, where any octets may be.
     return json.dumps(value).encode("ascii") + b"\n"
 
 

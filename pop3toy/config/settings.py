@@ -1,0 +1,536 @@
+"""What a server is told: one frozen value, made by a command line, a file or another program alike.
+
+Every check that needs no file is here, once.  What has to look at files is in
+``run.checks``.  Nothing here is live: no checker, no reactor, only text and
+numbers, which travel to worker processes as JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ..auth.sasl.names import MECHANISM_NAMES
+from ..auth.throttle.origins import Networks
+from ..errors import BadSetting, CannotStart
+from ..option import ENDPOINT, FLAG, PATH, TEXT, Kind, Option, check, number, option, options_of
+from ..stores.registry import STORES, Toy
+
+__all__ = ["OPTIONS", "TABLES", "TLS", "Limits", "Settings", "settings_of"]
+
+#: The tables of a file, which are the groups of the help, and what each is about.
+TABLES: Mapping[str, str] = {
+    "pop3": "POP3: where mail programs connect, and what is shown of it",
+    "store": "Where mail is kept",
+    "tls": "TLS",
+    "accounts": "Who may log in",
+    "mail": "Mail that comes in: SMTP, submission, LMTP",
+    "limits": "Limits",
+    "workers": "Several processes",
+}
+
+#: Each has memory of its own and looks at the counts of all others.
+MOST_WORKERS = 64
+
+# -- what may be said -----------------------------------------------------------
+
+_PORT = number(0, 65535)
+# Labels of letters, digits and hyphens, and any script's (RFC 5890); or an address (RFC 5321 section 4.1.3).
+_DOMAIN = re.compile(r"[\w-]+(?:\.[\w-]+)*\.?|\[[0-9A-Za-z.:]+\]")
+
+
+def _interface(text: str) -> str:
+    if not text:
+        # To the system it means every network, and to whoever left it out it does not.
+        raise ValueError(" is an address; 0.0.0.0 or :: is every network")
+    return text
+
+
+def _account(text: str) -> tuple[str, str]:
+    name, colon, password = text.partition(":")
+    if not name or not colon or not password:
+        # The text may be a secret, and is not repeated.
+        raise ValueError(": an account is written NAME:PASSWORD")
+    return name, password
+
+
+def _network(text: str) -> str:
+    try:
+        Networks.of([text])
+    except ValueError:
+        raise ValueError(f": {text} is no address and no network such as 192.0.2.0/24") from None
+    return text
+
+
+def _mechanisms(text: str) -> tuple[str, ...]:
+    names = tuple(text.upper().replace(",", " ").split())
+    known = {"USER", "APOP", *MECHANISM_NAMES}
+    if not names or not set(names) <= known:
+        # With a slip in it nobody could log in, and nobody would know why.
+        raise ValueError(f": there are {', '.join(sorted(known))}")
+    return names
+
+
+def _domain(text: str) -> str:
+    if not _DOMAIN.fullmatch(text):
+        raise ValueError(f": {text!r} is no name such as mail.example.org")
+    return text
+
+
+def _lmtp(text: str) -> str:
+    # Twisted would let everybody on this machine deliver mail.
+    return f"{text}:mode=660" if text.startswith("unix:") and ":mode=" not in text else text
+
+
+def _workers(text: str) -> int:
+    if text == "auto":
+        # Where the system cannot tell which cores may be used, all that there are.
+        allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+        return min(len(allowed(0)), MOST_WORKERS)
+    try:
+        workers: int = number(1, MOST_WORKERS).parse(text)
+    except ValueError as why:
+        raise ValueError(f"{why}, or auto") from None
+    return workers
+
+
+# -- the settings ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TLS:
+    """Certificates.  With none of them there is no TLS.
+
+    :raises pop3toy.errors.BadSetting: for what cannot be, or does not go together.
+    """
+
+    table: ClassVar[str] = "tls"
+
+    certificate: str | None = option("A certificate with its chain (PEM) for STLS and --tls-port.", kind=PATH)
+    key: str | None = option(
+        "The certificate's private key (PEM), if that is not in the same file.", kind=PATH
+    )
+    certificates: str | None = option(
+        "A folder of certificates, chosen by the name that the client asks for (SNI): NAME.pem,"
+        " NAME.crt with NAME.key, or NAME/fullchain.pem with NAME/privkey.pem.",
+        kind=PATH,
+    )
+    self_signed: bool = option(
+        "Make a certificate for localhost, keep it, and use it: for trying TLS.", False, kind=FLAG
+    )
+    client_ca: str | None = option(
+        "The authorities (PEM) whose client certificates are taken for AUTH EXTERNAL: the mail address or"
+        " common name in one is the user.",
+        kind=PATH,
+    )
+
+    def __post_init__(self) -> None:
+        """Check the values, and what goes together."""
+        check(self)
+        given = [one for one in ("certificate", "certificates", "self-signed") if self._has(one)]
+        if len(given) > 1:
+            raise BadSetting(given[0], f" and --{given[1]} do not go together")
+        if self.client_ca is not None and not given:
+            raise BadSetting("client-ca", _NEEDS_CERTIFICATE)
+        if self.key is not None and self.certificate is None:
+            raise BadSetting("key", _NEEDS_CERTIFICATE)
+
+    def _has(self, name: str) -> bool:
+        return bool(getattr(self, name.replace("-", "_")))
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is a certificate, and so STLS and STARTTLS."""
+        return bool(self.certificate or self.certificates or self.self_signed)
+
+
+_NEEDS_CERTIFICATE = " needs --certificate, or --self-signed to try it"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much at once, and how often.  ``None`` is the default that the help tells.
+
+    :raises pop3toy.errors.BadSetting: for a value that cannot be.
+    """
+
+    table: ClassVar[str] = "limits"
+
+    login_delay: int = option(
+        "Seconds that a user has to wait between two logins; announced in CAPA.", 0, kind=number(0, 86400)
+    )
+    max_connections: int | None = option(
+        "Connections at once, in all (default 4096).", kind=number(1, 1_000_000)
+    )
+    max_per_address: int | None = option(
+        "Connections at once from one address or IPv6 /64 (default 64, and any number from loopback).",
+        kind=number(1, 1_000_000),
+    )
+    max_per_user: int | None = option("Sessions of one user at once (default 10).", kind=number(1, 1_000_000))
+    max_message_size: int | None = option(
+        "The octets that a message may have (default 52428800).", kind=number(1000, 10**12)
+    )
+    trusted: tuple[str, ...] = option(
+        "An address or network that speaks for many, such as a webmail's or a fetching service's: 192.0.2.7,"
+        " 2001:db8::/64. Its connections and failed logins are not counted as one client's; the users' are.",
+        kind=Kind(_network, "NETWORK"),
+        many=True,
+    )
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check(self)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that a server is told; each field is the option of its name.
+
+    Passwords of ``users`` do not show in the repr.
+
+    :raises pop3toy.errors.BadSetting: for what cannot be, or does not go together.
+    """
+
+    port: int = option(
+        "The TCP port where mail programs connect. 0 takes any free one.",
+        2590,
+        kind=_PORT,
+        table="pop3",
+        short="p",
+    )
+    interface: str = option(
+        "The address to listen on: 127.0.0.1 is this machine only, 0.0.0.0 or :: is every network.",
+        "127.0.0.1",
+        kind=Kind(_interface, "ADDRESS"),
+        table="pop3",
+        short="i",
+    )
+    listen: tuple[str, ...] = option(
+        "Where to listen, as a Twisted endpoint, instead of --port and --interface: tcp:2590, tcp6:2590,"
+        " unix:/run/pop3toy.sock, systemd:domain=INET:index=0, haproxy:tcp:2590.",
+        kind=ENDPOINT,
+        table="pop3",
+        many=True,
+    )
+    tls_port: int | None = option(
+        "The TCP port for TLS from the first octet on (pop3s), such as 2995; needs a certificate.",
+        kind=_PORT,
+        table="pop3",
+    )
+    tls_listen: tuple[str, ...] = option(
+        "Where to listen with TLS from the first octet on, as a Twisted endpoint; see --listen.",
+        kind=ENDPOINT,
+        table="pop3",
+        many=True,
+    )
+    transcript: str | None = option(
+        "Where the conversations are written: '-' is the terminal (the toy's default), a file's name, or"
+        " 'off' (the default with --maildir). Passwords are masked, except the toy's own.",
+        kind=Kind(TEXT.parse, "FILE", path=lambda text: text not in ("-", "off")),
+        table="pop3",
+    )
+    #: The kind of store, with what is said of it.
+    store: Any = dataclasses.field(default_factory=Toy)
+    tls: TLS = dataclasses.field(default_factory=TLS)
+    accounts: str | None = option(
+        "A file of users and hashed passwords, as `pop3toy user add` writes it, or Dovecot's passwd-file."
+        " It is read again when it changes.",
+        kind=PATH,
+        table="accounts",
+        short="a",
+    )
+    users: tuple[tuple[str, str], ...] = option(
+        "An account as NAME:PASSWORD. Other people on this machine can see it in the list of processes; use"
+        " --accounts or --auth for anything but a try.",
+        name="user",
+        kind=Kind(_account, "NAME:PASSWORD"),
+        table="accounts",
+        many=True,
+        short="u",
+        secret=True,
+    )
+    auth: tuple[str, ...] = option(
+        "Ask a checker of twisted.cred, written as TYPE:ARGUMENTS; see --help-auth.",
+        kind=Kind(TEXT.parse, "CHECKER"),
+        table="accounts",
+        many=True,
+        secret=True,
+    )
+    masters: tuple[str, ...] = option(
+        "A user who may open the mailboxes of others, with an authorization identity (AUTH PLAIN).",
+        name="master",
+        kind=Kind(TEXT.parse, "NAME"),
+        table="accounts",
+        many=True,
+    )
+    anonymous: str | None = option(
+        "Whose mailbox AUTH ANONYMOUS may read, but not change: one that is there for visitors, because its"
+        " owner cannot open it while they read. Off by default.",
+        kind=Kind(TEXT.parse, "NAME"),
+        table="accounts",
+    )
+    mechanisms: tuple[str, ...] | None = option(
+        "Offer none but these, as in USER,APOP,SCRAM-SHA-256 (default: all that work).",
+        kind=Kind(_mechanisms, "NAMES"),
+        table="accounts",
+    )
+    allow_cleartext: bool = option(
+        "Take passwords without TLS from a network, where others can listen, too.",
+        False,
+        kind=FLAG,
+        table="accounts",
+    )
+    renew_hashes: bool = option(
+        "Replace an outdated password hash in the accounts file when its user logs in.",
+        False,
+        kind=FLAG,
+        table="accounts",
+    )
+    introspection: str | None = option(
+        "The URL where OAuth tokens of OAUTHBEARER and XOAUTH2 are looked up (RFC 7662). Client id and"
+        " secret are taken from the environment: POP3TOY_OAUTH_CLIENT and POP3TOY_OAUTH_SECRET.",
+        kind=Kind(TEXT.parse, "URL"),
+        table="accounts",
+    )
+    introspection_audience: str | None = option(
+        "Take no token but those that are meant for this server: this has to be one of their audiences.",
+        table="accounts",
+    )
+    introspection_scope: str | None = option(
+        "Take no token but those with this scope, such as mail.", table="accounts"
+    )
+    introspection_claim: str | None = option(
+        "Where the endpoint's answer has the user's name: username (the default), sub, email.",
+        table="accounts",
+    )
+    smtp_port: int | None = option(
+        "Take mail by SMTP on this TCP port, such as 2525. Without --maildir, mail for anybody lands in"
+        " the built-in mailbox: a trap for trying things.",
+        kind=_PORT,
+        table="mail",
+    )
+    smtp: tuple[str, ...] = option(
+        "Take mail by SMTP at this Twisted endpoint.", kind=ENDPOINT, table="mail", many=True
+    )
+    submission_port: int | None = option(
+        "Take mail from users who log in, on this TCP port, such as 2587.", kind=_PORT, table="mail"
+    )
+    submission_tls_port: int | None = option(
+        "The same with TLS from the first octet on, such as 2465; needs a certificate.",
+        kind=_PORT,
+        table="mail",
+    )
+    lmtp: tuple[str, ...] = option(
+        "Take mail by LMTP at this Twisted endpoint, as in unix:/run/pop3toy/lmtp.sock:mode=660 (660 is what"
+        " it is if you leave it out), from a mail server such as Postfix.",
+        kind=Kind(_lmtp, "ENDPOINT"),
+        table="mail",
+        many=True,
+    )
+    domains: tuple[str, ...] = option(
+        "A domain whose mail is for the users here (default localhost).",
+        name="domain",
+        kind=Kind(_domain, "NAME"),
+        table="mail",
+        many=True,
+    )
+    aliases: str | None = option(
+        "A file of other names for users: lines `name: user, user`. It is read again when it changes.",
+        kind=PATH,
+        table="mail",
+    )
+    catch_all: str | None = option(
+        "The user who gets the mail that nobody else gets.", kind=Kind(TEXT.parse, "NAME"), table="mail"
+    )
+    hostname: str | None = option(
+        "This server's name, as SMTP says it (default: what the system says).",
+        kind=Kind(_domain, "NAME"),
+        table="mail",
+    )
+    limits: Limits = dataclasses.field(default_factory=Limits)
+    workers: int | None = option(
+        "Serve with this many processes on the same ports, or `auto` for one on each core; one that dies"
+        " is started again. Limits hold for all of them together. Default: one process, not watched.",
+        kind=Kind(_workers, "NUMBER", (int, str)),
+        table="workers",
+        short="w",
+    )
+
+    def __post_init__(self) -> None:
+        """Check the values, and what goes together."""
+        check(self)
+        self._check_accounts()
+        self._check_ports()
+        self._check_mail()
+
+    # -- what goes together --------------------------------------------------------
+
+    def _check_accounts(self) -> None:
+        names = [name for name, _ in self.users]
+        if len(set(names)) < len(names):
+            raise BadSetting("user", ": the same name is given twice")
+        for what in ("audience", "scope", "claim"):
+            if getattr(self, f"introspection_{what}") is not None and self.introspection is None:
+                raise BadSetting(f"introspection-{what}", " needs --introspection")
+        if self.renew_hashes and self.accounts is None:
+            raise BadSetting("renew-hashes", " needs --accounts")
+        if self.mechanisms is not None:
+            self._check_mechanisms(self.mechanisms)
+
+    def _check_mechanisms(self, mechanisms: tuple[str, ...]) -> None:
+        """Somebody can log in with one of these."""
+        certificate = "a certificate (--certificate, or --self-signed to try it)"
+        needs: dict[str, tuple[str, object]] = {
+            "EXTERNAL": ("--client-ca", self.tls.client_ca),
+            "OAUTHBEARER": ("--introspection", self.introspection),
+            "XOAUTH2": ("--introspection", self.introspection),
+            "ANONYMOUS": ("--anonymous", self.anonymous),
+            "SCRAM-SHA-1-PLUS": (certificate, self.tls.wanted),
+            "SCRAM-SHA-256-PLUS": (certificate, self.tls.wanted),
+        }
+        missing = [needs[name][0] for name in sorted(mechanisms) if name in needs and not needs[name][1]]
+        if len(missing) == len(mechanisms):
+            raise BadSetting("mechanisms", f": nobody can log in without {missing[0]}")
+
+    def _check_ports(self) -> None:
+        needing_tls = ("tls_port", "tls_listen", "submission_tls_port")
+        for field in needing_tls:
+            if getattr(self, field) not in (None, ()) and not self.tls.wanted:
+                raise BadSetting(field.replace("_", "-"), _NEEDS_CERTIFICATE)
+
+    def _check_mail(self) -> None:
+        for name, value in (
+            ("aliases", self.aliases),
+            ("catch-all", self.catch_all),
+            ("domain", self.domains),
+            ("max-message-size", self.limits.max_message_size),
+            ("hostname", self.hostname),
+        ):
+            if value and not self.wants_mail:
+                raise BadSetting(name, " needs --smtp-port, --smtp, --submission-port or --lmtp")
+
+    def _check_toy(self) -> None:
+        for name, value in (("auth", self.auth), ("accounts", self.accounts)):
+            if value:
+                raise BadSetting(name, " needs --maildir: the built-in message is for --user accounts")
+        for name, value in (
+            ("aliases", self.aliases),
+            ("catch-all", self.catch_all),
+            ("domain", self.domains),
+        ):
+            if value:
+                raise BadSetting(name, " needs --maildir: the toy takes mail for anybody")
+        if self.workers is not None:
+            raise BadSetting("workers", " needs --maildir: the built-in message is in one process alone")
+
+    def check_whole(self, *, other_checkers: bool = False) -> None:
+        """Check that accounts and store fit: somebody can log in, and into a mailbox of their own.
+
+        :param other_checkers: whether there are checkers besides those that the settings name.
+        :raises pop3toy.errors.CannotStart: if nobody can.
+        """
+        if self.is_toy:
+            self._check_toy()
+            return
+        sources = (self.users, self.accounts, self.auth, self.introspection, self.tls.client_ca)
+        if not any(sources) and self.anonymous is None and not other_checkers:
+            raise CannotStart(
+                "who may log in? Give --accounts FILE, --user NAME:PASSWORD, or --auth (see --help-auth)"
+            )
+        one_user = len(self.users) == 1 and not (self.auth or self.accounts or other_checkers)
+        if not self.store.for_each_user and not one_user:
+            raise BadSetting("maildir", " needs {user} in its path, where the user's name goes")
+
+    # -- what follows ----------------------------------------------------------------
+
+    @property
+    def is_toy(self) -> bool:
+        """Whether the mail is the built-in message, and the conversations are there to be seen."""
+        return isinstance(self.store, Toy)
+
+    @property
+    def wants_mail(self) -> bool:
+        """Whether mail comes in at all."""
+        ports = (self.smtp_port, self.submission_port, self.submission_tls_port)
+        return any(port is not None for port in ports) or bool(self.smtp or self.lmtp)
+
+    @property
+    def transcript_to(self) -> str:
+        """Where conversations are written: ``-``, ``off`` or a file."""
+        return self.transcript or ("-" if self.is_toy else "off")
+
+    # -- to other processes ------------------------------------------------------------
+
+    def to_json(self) -> str:
+        """For a worker process; holds passwords."""
+        store = [type(self.store).__name__, dataclasses.asdict(self.store)]
+        return json.dumps({**dataclasses.asdict(self), "store": store})
+
+    @classmethod
+    def from_json(cls, text: str) -> Settings:
+        """What :meth:`to_json` was called on."""
+        values = {name: _tuples(value) for name, value in json.loads(text).items()}
+        kind, store = values.pop("store")
+        types = {one.settings.__name__: one.settings for one in STORES}
+        return cls(
+            **{
+                **values,
+                "store": types[kind](**store),
+                "tls": TLS(**values["tls"]),
+                "limits": Limits(**values["limits"]),
+            }
+        )
+
+
+def _tuples(value: Any) -> Any:
+    """JSON has lists where the settings have tuples."""
+    if isinstance(value, list):
+        return tuple(map(_tuples, value))
+    return {name: _tuples(one) for name, one in value.items()} if isinstance(value, dict) else value
+
+
+# -- from names to settings ---------------------------------------------------------
+
+_TYPES: tuple[type, ...] = (Settings, *(one.settings for one in STORES), TLS, Limits)
+
+#: All options by name, table by table.
+OPTIONS: Mapping[str, Option] = {
+    one.name: one
+    for table in TABLES
+    for settings in _TYPES
+    for one in options_of(settings)
+    if one.table == table
+}
+
+
+def settings_of(given: Mapping[str, Any]) -> Settings:
+    """The settings that these options make.
+
+    :param given: values by the options' names, as text, number, true or false, or a list of them.
+    :raises pop3toy.errors.BadSetting: for what cannot be, or does not go together.
+    """
+    by_type: dict[str, dict[str, Any]] = {settings.__name__: {} for settings in _TYPES}
+    for name, value in given.items():
+        one = OPTIONS[name]
+        by_type[one.owner][one.field] = value
+    store = _store(given, by_type)
+    return Settings(
+        **by_type["Settings"], store=store, tls=TLS(**by_type["TLS"]), limits=Limits(**by_type["Limits"])
+    )
+
+
+def _store(given: Mapping[str, Any], by_type: Mapping[str, dict[str, Any]]) -> Any:
+    """The store of the kind whose own option is given; of the first kind if none is."""
+    chosen = next((one for one in STORES if one.key in given), STORES[0])
+    for kind in STORES:
+        for one in options_of(kind.settings):
+            if kind is not chosen and one.name in given:
+                if chosen.key:
+                    raise BadSetting(one.name, f" is for {kind.what}, which --{chosen.key} replaces")
+                raise BadSetting(one.name, f" needs --{kind.key}")
+    return chosen.settings(**by_type[chosen.settings.__name__])

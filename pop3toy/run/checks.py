@@ -1,0 +1,136 @@
+"""What can be seen to be wrong before a server starts, by looking at the files that its settings name."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.application.service import MultiService
+
+from ..auth.throttle.counts import own_counts
+from ..config.settings import Settings
+from ..errors import BadSetting, CannotStart
+from ..stores.registry import Maildirs, Toy
+from .access import Access
+from .recipients import recipients_of_users
+
+__all__ = ["check_files", "check_files_of_twistd", "check_sources", "may"]
+
+
+def check_files(settings: Settings) -> None:
+    """See that what has to be there is there.
+
+    :raises pop3toy.errors.BadSetting: with the option that names what is not.
+    """
+    for option, path in (("accounts", settings.accounts), ("aliases", settings.aliases)):
+        if path is not None:
+            _readable_file(option, path)
+    for description in settings.auth:
+        kind, _, path = description.partition(":")
+        # Twisted warns of a missing password file and goes on, and nobody could log in.
+        if kind == "file":
+            _readable_file("auth", os.path.abspath(path))
+    if isinstance(settings.store, Toy):
+        for path in settings.store.messages:
+            _readable_file("message", path)
+    elif isinstance(settings.store, Maildirs):
+        _check_maildirs(settings.store)
+    _check_transcript(settings.transcript_to)
+
+
+def check_sources(settings: Settings, reactor: Any) -> None:
+    """See that accounts, checkers and aliases can be read and say what they should; nothing is started.
+
+    :raises pop3toy.errors.CannotStart: if not.
+    """
+    parts = MultiService()
+    access = Access(settings, reactor, parts, own_counts())
+    if settings.wants_mail and not settings.is_toy:
+        recipients_of_users(settings, reactor, parts, access)
+
+
+def check_files_of_twistd(twistd: Mapping[str, Any]) -> None:
+    """See that twistd can write its own files; it would end with a traceback.
+
+    :param twistd: its options.
+    :raises pop3toy.errors.CannotStart: if not.
+    """
+    for option in ("pidfile", "logfile"):
+        path = twistd.get(option)
+        if not path or path == "-":
+            continue
+        folder, name = os.path.split(os.path.abspath(path))
+        try:
+            os.stat(folder)
+        except FileNotFoundError:
+            raise CannotStart(f"twistd --{option} {path}: there is no folder {folder}") from None
+        except OSError:
+            # It may not be looked at; then it may not be written to either.
+            pass
+        if not may(folder, os.W_OK):
+            raise CannotStart(
+                f"no permission to write {name} into {folder}: start elsewhere, or say where it goes,"
+                f" twistd --{option} FILE pop3toy"
+            )
+
+
+def may(path: str, access: int) -> bool:
+    """Whether this process may read, write or enter a path, as the user that it is now.
+
+    :param access: as for ``os.access``.
+    """
+    return os.access(path, access, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _check_maildirs(settings: Maildirs) -> None:
+    from ..stores.maildir.paths import MaildirPaths
+
+    root = MaildirPaths(settings.path, create=settings.create).root
+    folder = root
+    if not settings.for_each_user and not settings.create:
+        folder = os.path.abspath(os.path.expanduser(settings.path))
+    if why := _why_unusable(folder, stat.S_ISDIR, "folder", os.X_OK, "enter"):
+        raise BadSetting("maildir", f": {why}")
+    if folder != root and not any(
+        os.path.isdir(os.path.join(folder, name)) for name in ("new", "cur", "tmp")
+    ):
+        raise BadSetting(
+            "maildir",
+            f": {folder} is no Maildir, which has new, cur and tmp in it; if each user has one"
+            " in it, {user} goes where the user's name does",
+        )
+
+
+def _check_transcript(where: str) -> None:
+    if where in ("-", "off"):
+        return
+    folder = os.path.dirname(where)
+    if os.path.isdir(where) or not os.path.isdir(folder):
+        raise BadSetting("transcript", f": cannot write to {where}")
+    if not may(where if os.path.exists(where) else folder, os.W_OK):
+        raise BadSetting("transcript", f": no permission to write {where}")
+
+
+def _readable_file(option: str, path: str) -> None:
+    if why := _why_unusable(path, stat.S_ISREG, "file", os.R_OK, "read"):
+        raise BadSetting(option, f": {why}")
+
+
+def _why_unusable(path: str, is_one: Callable[[int], bool], kind: str, access: int, verb: str) -> str | None:
+    """Why a path cannot be used, in words; ``None`` if it can.
+
+    :param is_one: tells by a mode whether it is of the kind that is wanted.
+    :param access: as for ``os.access``; ``verb`` says it in a word.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return f"there is no {kind} {path}"
+    except OSError as error:
+        # A folder above it may not be entered, for instance: then nobody knows whether it is there.
+        return f"{path}: {(error.strerror or str(error)).lower()}"
+    if not is_one(mode):
+        return f"{path} is no {kind}"
+    return None if may(path, access) else f"no permission to {verb} {path}"

@@ -1,0 +1,49 @@
+"""What an administrator says of a store of Maildirs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ...option import FLAG, REQUIRED, Kind, check, option
+
+__all__ = ["Maildirs"]
+
+
+def _pattern(text: str) -> str:
+    if not text:
+        raise ValueError(" is empty")
+    if "{" in text.replace("{user}", ""):
+        raise ValueError(" needs {user} in its path, where the user's name goes")
+    return text
+
+
+@dataclass(frozen=True)
+class Maildirs:
+    """Real mail, in a Maildir for each user.
+
+    :raises pop3toy.errors.BadSetting: for a value that cannot be.
+    """
+
+    table: ClassVar[str] = "store"
+
+    path: str = option(
+        "Serve the Maildirs at this path, with {user} where the user's name goes:"
+        " '/srv/mail/{user}' or '/home/{user}/Maildir'.",
+        REQUIRED,
+        name="maildir",
+        kind=Kind(_pattern, "PATH", path=lambda text: not text.startswith("~")),
+        short="m",
+    )
+    create: bool = option(
+        "Make a user's missing Maildir at the first login, instead of refusing.", False, kind=FLAG
+    )
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check(self)
+
+    @property
+    def for_each_user(self) -> bool:
+        """Whether each user has one; else all share it."""
+        return "{user}" in self.path

@@ -1,0 +1,127 @@
+"""``twistd pop3toy``: the command line, and what a process of our own ends with.
+
+twistd finds :class:`Options` and :func:`makeService` here.  Only this module and ``cli`` exit.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, NoReturn
+
+from twisted.application.service import IService
+from twisted.logger import Logger
+from twisted.python import usage
+
+from .config import cmdline
+from .errors import CannotStart
+from .net.fast.reply_batcher import turns_of
+from .run.assembly import assemble
+from .run.checks import check_files, check_files_of_twistd
+from .run.process_context import single_process
+from .run.supervised import supervised
+from .run.tls import server_tls
+
+__all__ = ["Options", "makeService"]
+
+log = Logger()
+
+
+class Options(cmdline.Options):
+    """The command line; a mistake in it is one line and exit status 1, where twistd would print the help."""
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """Read it, and look at the files that it names."""
+        try:
+            super().parseOptions(options)
+            check_files(self.settings)
+            if self.settings.workers is not None and self.twistd.get("chroot"):
+                raise CannotStart("--workers does not go with twistd's --chroot")
+            check_files_of_twistd(self.twistd)
+        except (usage.UsageError, CannotStart) as why:
+            sys.exit(f"pop3toy: {why} (twistd pop3toy --help tells more)")
+
+    @property
+    def twistd(self) -> Mapping[str, Any]:
+        """The options of twistd itself, those before our name."""
+        return self.parent or {}
+
+
+def makeService(options: Options, reactor: Any = None) -> IService:
+    """The whole server as one service.
+
+    :param options: parsed options.
+    :param reactor: the global one if not given.
+    """
+    if reactor is None:
+        from twisted.internet import reactor as installed
+
+        reactor = installed
+    settings, twistd = options.settings, options.twistd
+    if settings.transcript_to == "-" and not twistd.get("nodaemon", True):
+        log.warn(
+            "nobody will see the conversation: a daemon has no terminal; use twistd -n, or --transcript FILE"
+        )
+    # Asking for the full name may wait for the network.
+    host = socket.getfqdn() if settings.wants_mail and settings.hostname is None else socket.gethostname()
+    cannot_start = partial(_exit_in_twistd, twistd)
+    try:
+        if settings.workers is not None:
+            return supervised(
+                settings,
+                reactor,
+                host=host,
+                cannot_start=cannot_start,
+                cannot_go_on=partial(_end, reactor),
+                twistd=twistd,
+            )
+        context = single_process(
+            settings,
+            reactor,
+            server_tls(settings.tls),
+            cannot_start,
+            host=host,
+            turns=turns_of(reactor),
+            owned=True,
+        )
+        return assemble(settings, reactor, context, twistd=twistd)
+    except CannotStart as why:
+        sys.exit(f"pop3toy: {why}")
+
+
+def _exit_in_twistd(twistd: Mapping[str, Any], why: CannotStart) -> NoReturn:
+    """End the process with one line and exit status 1, when twistd starts the service already.
+
+    twistd would print a traceback for an exception, and forget its pid file
+    for a SystemExit; so both are done here.
+    """
+    if twistd.get("logfile") or twistd.get("syslog") or not twistd.get("nodaemon"):
+        # Else the log is on the terminal, and it would stand there twice.
+        log.critical("{why}", why=str(why))
+    print(f"pop3toy: {why}", file=sys.__stderr__, flush=True)
+    pid_file = twistd.get("pidfile")
+    if pid_file:
+        try:
+            os.unlink(pid_file)
+        except OSError:
+            pass
+    pipe = twistd.get("statusPipe")
+    if pipe is not None:
+        # The process that waits for the daemon prints this and exits with 1; then somebody may
+        # try again at once.
+        os.write(pipe, f"1 {why}".encode("ascii", "replace")[:100])
+        os.close(pipe)
+    raise SystemExit(1)
+
+
+def _end(reactor: Any, why: str) -> None:
+    """End with one line and status 1 when twistd runs already."""
+    log.critical("{why}", why=why)
+    print(f"pop3toy: {why}", file=sys.__stderr__, flush=True)
+    # twistd removes its pid file and closes its log, and then ends with status 0.
+    atexit.register(os._exit, 1)
+    reactor.stop()
