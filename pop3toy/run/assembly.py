@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from twisted.application.service import IService
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from ..config.settings import Settings
@@ -153,13 +154,14 @@ def listen(
 ) -> ListeningService:
     """A service that listens on a port, and lets the sessions of its factory end when it stops.
 
+    :param factory: of the protocol; ``None`` where other processes serve what is opened here.
     :raises pop3toy.errors.BadSetting: for an endpoint that cannot be read.
     """
-    listening = factory
+    listening = Factory() if factory is None else factory
     if port.tls and context.tls is not None:
         from twisted.protocols.tls import TLSMemoryBIOFactory
 
-        listening = TLSMemoryBIOFactory(context.tls, False, factory)
+        listening = TLSMemoryBIOFactory(context.tls, False, listening)
     public = settings.is_toy and not settings.users and port.protocol == "POP3" and not port.tls
     hint = f" (user `{hello.USER}`, password `{hello.PASSWORD}`)" if public else ""
 

@@ -15,7 +15,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import IService, Service
-from twisted.internet.protocol import Factory
 from twisted.logger import globalLogPublisher
 
 from .. import limits
@@ -107,12 +106,8 @@ def supervised(
     ReloadService(reactor, certificates).setServiceParent(server)
     context = single_process(settings, sockets, tls, cannot_start, host=host)
     for port in ports_of(settings):
-        listen(port, settings, reactor, context, _Nobody()).setServiceParent(server)
+        listen(port, settings, reactor, context, None).setServiceParent(server)
     return server
-
-
-class _Nobody(Factory):
-    """What the supervisor's ports are opened with; ``sockets`` puts a factory of its own in its place."""
 
 
 class _HandedOn:
