@@ -15,8 +15,8 @@ is at hand is given at once, because a Deferred costs more than most answers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
@@ -50,7 +50,6 @@ __all__ = [
     "StoredMessage",
     "TLSFacts",
     "Turns",
-    "Usage",
     "Visit",
     "is_deferred",
 ]
@@ -266,14 +265,6 @@ class StoredMessage(NamedTuple):
     where: str
 
 
-class Usage(NamedTuple):
-    """How full a mailbox is."""
-
-    messages: int
-    #: What counts against a quota; for Maildirs the sizes of the files.
-    octets: int
-
-
 class IStoreAdmin(Interface):
     """What the ``pop3toy`` command asks of any store.
 
@@ -294,10 +285,10 @@ class IStoreAdmin(Interface):
     def list(user: str) -> Sequence[StoredMessage]:
         """The messages, in the order in which POP3 would list them now.  Takes no lock."""
 
-    def read(user: str, uid: bytes) -> bytes:
-        """A message as it is kept, with any line ends.
+    def read(user: str, message: StoredMessage) -> BinaryIO:
+        """A message that was listed, open for reading, as it is kept, with any line ends.
 
-        :raises pop3toy.errors.MessageGone: if there is none with this unique-id.
+        :raises pop3toy.errors.MessageGone: if it is not there any more.
         """
 
     def check(user: str, *, read: bool = True) -> Iterable[str]:
@@ -306,8 +297,8 @@ class IStoreAdmin(Interface):
         :param read: whether the messages are read as well.
         """
 
-    def usage(user: str) -> Usage:
-        """How full a mailbox is."""
+    def usage(user: str) -> int:
+        """The octets that count against a quota."""
 
     def remove(user: str) -> None:
         """Remove a mailbox with all that is in it.

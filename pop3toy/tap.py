@@ -17,6 +17,7 @@ from twisted.application.service import IService
 from twisted.logger import Logger
 from twisted.python import usage
 
+from .clock import use_monotonic_time
 from .config import cmdline
 from .errors import CannotStart
 from .net.fast.reply_batcher import turns_of
@@ -56,11 +57,16 @@ def makeService(options: Options, reactor: Any = None) -> IService:
 
     :param options: parsed options.
     :param reactor: the global one if not given.
+
+    Where ``twistd pop3toy`` runs, the reactor is told to measure durations by a clock that
+    nobody sets; in another program it is left as it is.
     """
     if reactor is None:
         from twisted.internet import reactor as installed
 
         reactor = installed
+        if options.parent is not None:
+            use_monotonic_time(reactor)
     settings, twistd = options.settings, options.twistd
     if settings.transcript_to == "-" and not twistd.get("nodaemon", True):
         log.warn(

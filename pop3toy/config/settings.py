@@ -164,6 +164,13 @@ class Limits:
     login_delay: int = option(
         "Seconds that a user has to wait between two logins; announced in CAPA.", 0, kind=number(0, 86400)
     )
+    lock_wait: int = option(
+        "Seconds that a login waits for a mailbox that another session has open, before it is refused with"
+        " [IN-USE] (0 refuses at once, unless that session is just ending).",
+        5,
+        # Clients give up after a minute or so.
+        kind=number(0, 60),
+    )
     max_connections: int | None = option(
         "Connections at once, in all (default 4096).", kind=number(1, 1_000_000)
     )
@@ -285,6 +292,13 @@ class Settings:
         kind=FLAG,
         table="accounts",
     )
+    channel_binding: bool = option(
+        "Offer SCRAM's -PLUS mechanisms over TLS too. neomutt and other clients of GNU SASL choose them and"
+        " then cannot log in.",
+        False,
+        kind=FLAG,
+        table="accounts",
+    )
     renew_hashes: bool = option(
         "Replace an outdated password hash in the accounts file when its user logs in.",
         False,
@@ -333,7 +347,8 @@ class Settings:
         many=True,
     )
     domains: tuple[str, ...] = option(
-        "A domain whose mail is for the users here (default localhost).",
+        "A domain of the users here (default localhost): its mail is for them, and it may stand behind a"
+        " user's name at login, as in ann@example.org for ann.",
         name="domain",
         kind=Kind(_domain, "NAME"),
         table="mail",
@@ -384,6 +399,9 @@ class Settings:
 
     def _check_mechanisms(self, mechanisms: tuple[str, ...]) -> None:
         """Somebody can log in with one of these."""
+        bound = sorted(name for name in mechanisms if name.endswith("-PLUS"))
+        if bound and not self.channel_binding:
+            raise BadSetting("mechanisms", f": {bound[0]} needs --channel-binding")
         certificate = "a certificate (--certificate, or --self-signed to try it)"
         needs: dict[str, tuple[str, object]] = {
             "EXTERNAL": ("--client-ca", self.tls.client_ca),
@@ -407,7 +425,6 @@ class Settings:
         for name, value in (
             ("aliases", self.aliases),
             ("catch-all", self.catch_all),
-            ("domain", self.domains),
             ("max-message-size", self.limits.max_message_size),
             ("hostname", self.hostname),
         ):
@@ -458,6 +475,11 @@ class Settings:
         """Whether mail comes in at all."""
         ports = (self.smtp_port, self.submission_port, self.submission_tls_port)
         return any(port is not None for port in ports) or bool(self.smtp or self.lmtp)
+
+    @property
+    def mail_domains(self) -> tuple[str, ...]:
+        """The domains of the users, at least one; an address without a domain is in the first."""
+        return self.domains or ("localhost",)
 
     @property
     def transcript_to(self) -> str:

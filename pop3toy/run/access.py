@@ -70,6 +70,7 @@ class Access:
         self._strict = strict
         limits = GuardLimits(
             login_delay=settings.limits.login_delay,
+            lock_wait=settings.limits.lock_wait,
             sessions_per_user=settings.limits.max_per_user or GuardLimits().sessions_per_user,
             trusted=Networks.of(settings.limits.trusted),
         )
@@ -116,8 +117,9 @@ class Access:
             masters=settings.masters,
             mechanisms=frozenset(settings.mechanisms) if settings.mechanisms is not None else None,
             certificates=settings.tls.client_ca is not None,
+            channel_binding=settings.channel_binding,
             tokens=self._tokens,
-            domains=options.mail_domains,
+            domains=settings.mail_domains,
         )
 
     def _accounts_file(self, path: str) -> AccountsFile:

@@ -14,6 +14,7 @@ from ..auth.throttle.connection_limiter import Crowd
 from ..auth.throttle.counts import Heads
 from ..auth.throttle.peer_workers import Neighbours
 from ..auth.throttle.shared_counts import Crowds, SharedCounts
+from ..clock import use_monotonic_time
 from ..config.settings import Settings
 from ..errors import CannotStart
 from ..net.fast.reply_batcher import turns_of

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.application.service import IService
 from twisted.cred.checkers import ICredentialsChecker
+from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
@@ -23,11 +24,11 @@ from twisted.logger import Logger
 from ..config.settings import Settings
 from ..errors import CannotStart
 from ..interfaces import IDelivery, IMailStore, IMeter, ITranscript
-from ..net.threads import RunInThread, WorkerThreads
+from ..net.threads import WorkerThreads
 from ..net.transport import is_loopback
 from ..observe.session_log import LogMeter
 from ..observe.transcript import WriterTranscript
-from ..pop3.factory import POP3Factory
+from ..pop3.factory import POP3Factory, SilentMeter
 from ..routing.quota import quota_of
 from ..smtp import limits as smtp_limits
 from ..smtp.factory import lmtp_factory, smtp_factory, submission_factory
@@ -42,6 +43,9 @@ from .process_context import ProcessContext, single_process
 from .recipients import look_for_postmaster, recipients_of_all, recipients_of_users
 from .service import ListeningService, OrderedService, ReloadService, TranscriptService
 from .tls import server_tls
+
+if TYPE_CHECKING:
+    from ..net.tls.contexts import GivenTLS
 
 __all__ = ["assemble", "listen", "server"]
 
@@ -109,7 +113,9 @@ def assemble(
 
     :param twistd: the options of twistd itself, whose log lines are made faster.
     """
-    parts = OrderedService(partial(set_observer, twistd=twistd or {}, turns=context.turns))
+    # Newcomers have two lines to read, and they are not Twisted's.
+    starting = _until_it_runs(reactor) if settings.is_toy and context.owned else None
+    parts = OrderedService(partial(set_observer, twistd=twistd or {}, turns=context.turns, starting=starting))
     if context.owned:
         ProcessTuning().setServiceParent(parts)
         StopSignals(reactor).setServiceParent(parts)
@@ -144,24 +150,33 @@ def assemble(
         # Who there is may have to be asked in a thread, and those begin with the server.
         reactor.callWhenRunning(look_for_postmaster, recipients)
     _warn_of_nobody(settings, context.tls)
+    next_step = _next_step(settings, access.users, twistd or {}) if context.owned else None
     for port in ports_of(settings):
-        listen(port, settings, reactor, context, factories[port.protocol]).setServiceParent(parts)
+        factory = factories[port.protocol]
+        listen(port, settings, reactor, context, factory, next_step).setServiceParent(parts)
+        next_step = None
     return parts
 
 
 def listen(
-    port: Port, settings: Settings, reactor: Any, context: ProcessContext, factory: Any
+    port: Port,
+    settings: Settings,
+    reactor: Any,
+    context: ProcessContext,
+    factory: Any,
+    next_step: Callable[[Any], str] | None = None,
 ) -> ListeningService:
     """A service that listens on a port, and lets the sessions of its factory end when it stops.
 
     :param factory: of the protocol; ``None`` where other processes serve what is opened here.
+    :param next_step: says what people may do next, given the address of the port.
     :raises pop3toy.errors.BadSetting: for an endpoint that cannot be read.
     """
     listening = Factory() if factory is None else factory
     if port.tls and context.tls is not None:
         from twisted.protocols.tls import TLSMemoryBIOFactory
 
-        listening = TLSMemoryBIOFactory(context.tls, False, listening)
+        listening = TLSMemoryBIOFactory(_speaking(context.tls, port.protocol), False, listening)
     public = settings.is_toy and not settings.users and port.protocol == "POP3" and not port.tls
     hint = f" (user `{hello.USER}`, password `{hello.PASSWORD}`)" if public else ""
 
@@ -172,8 +187,12 @@ def listen(
             reactor.callWhenRunning(
                 log.info, "pop3toy listens for {what} on {name}", what=port.spoken + hint, name=name
             )
+            if next_step is not None:
+                reactor.callWhenRunning(log.info, "{text}", text=next_step(opened.getHost()))
 
-    endpoint = endpoint_of(port, settings, context.listening, inherits=context.inherits)
+    # Of LMTP's few clients nobody counts the connections.
+    counted = {"POP3": context.pop3_connections, "LMTP": None}.get(port.protocol, context.smtp_connections)
+    endpoint = endpoint_of(port, settings, context.listening, counted, inherits=context.inherits)
     return ListeningService([endpoint], listening, ready=ready, failed=context.cannot_listen, drained=factory)
 
 
@@ -206,10 +225,10 @@ def _open(
 ) -> OpenStore:
     """The store that the settings say."""
 
-    def threads(name: str, size: int) -> RunInThread:
+    def threads(name: str, size: int) -> WorkerThreads:
         pool = WorkerThreads(reactor, name=name, **({"size": size} if size else {}))
         pool.setServiceParent(parts)
-        return pool.run
+        return pool
 
     # A Deferred of an account is one of something with settings, but Deferreds are invariant.
     find: Any = access.file.find if access.file is not None else lambda user: None
@@ -251,7 +270,8 @@ def _mail_factories(
         "original_to": settings.is_toy,
         "largest_message": settings.limits.max_message_size or smtp_limits.MESSAGE,
     }
-    limited: dict[str, Any] = {"tls": context.tls, "gatekeeper": context.smtp_connections}
+    tls = _speaking(context.tls, "SMTP") if context.tls is not None else None
+    limited: dict[str, Any] = {"tls": tls, "gatekeeper": context.smtp_connections}
     return {
         "SMTP": smtp_factory(delivery, recipients, reactor, **limited, **shared),
         "submission": submission_factory(
@@ -261,6 +281,47 @@ def _mail_factories(
         # Whoever may connect here is a mail server that is trusted, and brings much.
         "LMTP": lmtp_factory(delivery, recipients, reactor, **shared),
     }  # fmt: skip
+
+
+def _speaking(tls: GivenTLS, protocol: str) -> Any:
+    """What TLS is made with where this is spoken: each port agrees by ALPN on its own."""
+    if protocol == "POP3":
+        return tls
+    # What TLS needs is there if there is TLS.
+    from ..net.tls.contexts import ALPN_SMTP
+
+    return tls.speaking(ALPN_SMTP)
+
+
+def _next_step(
+    settings: Settings, users: Mapping[str, str], twistd: Mapping[str, Any]
+) -> Callable[[Any], str] | None:
+    """Says what somebody who has just started the toy may type, and what ends it."""
+    # With telnet nobody gets through TLS, or past the header of a proxy.
+    talkable = not settings.listen or settings.listen[0].startswith(("tcp:", "tcp6:", "unix:"))
+    if not (settings.is_toy and talkable):
+        return None
+
+    def say(address: Any) -> str:
+        if isinstance(address, UNIXAddress):
+            client = f"nc -CU {os.fsdecode(address.name or b'')}"
+        else:
+            host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
+            client = f"telnet {host} {address.port}"
+        user, password = next(iter(users.items()))
+        known = "..." if settings.users else password
+        end = "; Ctrl-C here ends the server" if twistd.get("nodaemon") else ""
+        typed = f"USER {user}, PASS {known}, LIST, RETR 1, QUIT"
+        return f"next, in another terminal, type {client} and then {typed}{end}"
+
+    return say
+
+
+def _until_it_runs(reactor: Any) -> Callable[[], bool]:
+    """True as long as the reactor has not begun to run."""
+    begun: list[bool] = []
+    reactor.callWhenRunning(begun.append, True)
+    return lambda: not begun
 
 
 def _warn_of_nobody(settings: Settings, tls: object | None) -> None:

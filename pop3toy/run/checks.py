@@ -74,6 +74,23 @@ def check_files_of_twistd(twistd: Mapping[str, Any]) -> None:
                 f"no permission to write {name} into {folder}: start elsewhere, or say where it goes,"
                 f" twistd --{option} FILE pop3toy"
             )
+        if option == "pidfile":
+            _forget_own_number(path)
+
+
+def _forget_own_number(path: str) -> None:
+    """Remove a pid file with this process's own number, left behind by one that was killed.
+
+    twistd would take it for another server that runs; as process 1 of a container it always would.
+    """
+    try:
+        with open(path, encoding="ascii") as file:
+            ours = file.read().strip() == str(os.getpid())
+        if ours:
+            os.unlink(path)
+    except (OSError, ValueError):
+        # twistd says what is wrong with it.
+        pass
 
 
 def may(path: str, access: int) -> bool:

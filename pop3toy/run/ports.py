@@ -12,7 +12,10 @@ from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 
 from ..config.settings import Settings
 from ..errors import BadSetting
+from ..installation import install_hint
+from ..interfaces import Gatekeeper
 from ..net.proxied import ProxiedEndpoint
+from ..net.unix_sockets import unnamed_socket
 from .workers.sockets import stand_in
 
 __all__ = ["Port", "endpoint_of", "name_of", "ports_of"]
@@ -64,11 +67,17 @@ def ports_of(settings: Settings) -> Iterator[Port]:
 
 
 def endpoint_of(
-    port: Port, settings: Settings, reactor: Any, *, inherits: bool = False
+    port: Port,
+    settings: Settings,
+    reactor: Any,
+    gatekeeper: Gatekeeper | None = None,
+    *,
+    inherits: bool = False,
 ) -> tuple[str, IStreamServerEndpoint]:
     """The endpoint of a port, and its name for people.
 
     :param reactor: opens it.
+    :param gatekeeper: counts connections of whom a proxy has not told the client's address.
     :param inherits: whether the reactor takes sockets that another process has opened.
     :raises pop3toy.errors.BadSetting: for a description that cannot be read.
     """
@@ -84,7 +93,7 @@ def endpoint_of(
         endpoint = _described(description, settings, reactor, inherits)
     except Exception as error:
         raise BadSetting(port.option, f" {port.where}: {_misread(description, error)}") from error
-    return port.where, ProxiedEndpoint(endpoint, reactor) if proxied else endpoint
+    return port.where, ProxiedEndpoint(endpoint, reactor, gatekeeper) if proxied else endpoint
 
 
 class _NotForWorkers(ValueError):
@@ -98,8 +107,8 @@ def _described(description: str, settings: Settings, reactor: Any, inherits: boo
     if kind == "systemd" and inherits:
         # The variables that systemd sets are for the process that it has started.
         return stand_in(reactor, BACKLOG)
-    endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
-    return endpoint
+    endpoint: IStreamServerEndpoint | None = unnamed_socket(reactor, description)
+    return serverFromString(reactor, description) if endpoint is None else endpoint
 
 
 def _misread(description: str, error: Exception) -> str:

@@ -14,7 +14,9 @@ from ..auth.throttle.origins import Networks
 from ..config.settings import Settings
 from ..errors import CannotStart
 from ..net.fast.reply_batcher import ReactorTurns
+from ..net.unix_sockets import UnixListening
 from .service import Reloadable
+from .workers.sockets import OpenedForOthers
 
 if TYPE_CHECKING:
     from ..net.tls.contexts import GivenTLS, ServerTLS
@@ -85,7 +87,7 @@ def single_process(
     """
     counts, limits = own_counts(), connection_limits(settings)
     return ProcessContext(
-        reactor,
+        reactor if isinstance(reactor, OpenedForOthers) else UnixListening(reactor),
         counts,
         Crowd(limits, counts.readers),
         Crowd(limits, counts.bringers),

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ..auth.names import NameIndex, folded
 from ..config.settings import Settings
 from ..errors import BadSetting, NoSuchMailbox, StoreTrouble
 from ..interfaces import IStoreAdmin, MaybeDeferred
@@ -54,7 +55,7 @@ def recipients_of_users(
         find = _or_mailbox(find, administer(settings.store), threads.run)
     elif strict and catch_all is not None and access.sources_know_all and not _is_known(catch_all, access):
         raise BadSetting("catch-all", f" {catch_all}: there is no such user")
-    domains = settings.domains or ("localhost",)
+    domains = settings.mail_domains
     plain = Recipients(find, domains=domains, catch_all=catch_all)
     if settings.aliases is None:
         return plain
@@ -68,7 +69,7 @@ def recipients_of_users(
 
 def _is_known(user: str, access: Access) -> bool:
     """Whether there is this user now, as far as that can be said before anything runs."""
-    given = [name.casefold() for name in access.users]
+    given = NameIndex(access.users)
     file = access.file
     return given.find(user) is not None or (file is not None and file.spelled_at_start(user) is not None)
 
@@ -77,7 +78,7 @@ def _or_mailbox(find: _Find, mailboxes: IStoreAdmin, run_in_thread: RunInThread)
     """Whom the accounts do not know may have a mailbox."""
 
     def look(name: str) -> str | None:
-        return next((one for one in dict.fromkeys((name, name.lower())) if mailboxes.exists(one)), None)
+        return next((one for one in dict.fromkeys((name, folded(name))) if mailboxes.exists(one)), None)
 
     def find_or_look(name: str) -> MaybeDeferred[str | None]:
         def unless_known(user: str | None) -> MaybeDeferred[str | None]:

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
+from ..clock import steady
 from ..errors import CannotStart
 from ..observe.transcript import WriterTranscript
 

@@ -9,6 +9,7 @@ from twisted.logger import Logger
 
 from ..config.settings import TLS
 from ..errors import CannotStart
+from ..installation import install_hint
 
 if TYPE_CHECKING:
     from ..net.tls.contexts import ServerTLS
@@ -30,7 +31,7 @@ def server_tls(settings: TLS) -> ServerTLS | None:
         from ..net.tls.contexts import ServerTLS
         from ..net.tls.self_signed import self_signed
     except ImportError as error:
-        raise CannotStart("TLS needs more than is installed: pip install 'pop3toy[tls]'") from error
+        raise CannotStart(f"TLS needs more than is installed: {install_hint('tls')}") from error
     data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
     kept = os.path.join(data, "pop3toy")
 

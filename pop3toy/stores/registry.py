@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from ..errors import CannotStart
 from ..interfaces import IDelivery, IMailStore, IStoreAdmin, MaybeDeferred
-from ..net.threads import RunInThread
+from ..net.threads import WorkerThreads
 from .maildir.settings import Maildirs
 from .toy import Toy
 
@@ -34,7 +34,7 @@ class StoreContext:
     #: The time of day, in seconds since the epoch.
     now: Callable[[], float]
     #: ``threads(name, size)`` makes a pool that ends with the server; a size of 0 is its default.
-    threads: Callable[[str, int], RunInThread]
+    threads: Callable[[str, int], WorkerThreads]
     #: The octets that a user may keep; ``None`` for any number.
     quota: Callable[[str], MaybeDeferred[int | None]]
     #: The users that the settings name themselves.
@@ -81,16 +81,21 @@ def _open_toy(settings: Toy, context: StoreContext) -> OpenStore:
 
 
 def _open_maildirs(settings: Maildirs, context: StoreContext) -> OpenStore:
-    from .maildir.delivery import MaildirDelivery
+    from .maildir.incoming.delivery import MaildirDelivery
     from .maildir.paths import MaildirPaths
     from .maildir.store import MaildirStore
 
     paths = MaildirPaths(settings.path, create=settings.create)
-    store: Any = MaildirStore(paths, context.threads("disk", 0), scan_in_thread=context.threads("scans", 0))
-    writing = context.threads("delivery", DELIVERY_THREADS)
-    delivery: Any = MaildirDelivery(
-        paths.locate, writing, context.clock, quota=context.quota, host=context.host
+    scans = context.threads("scans", 0)
+    store: Any = MaildirStore(
+        paths,
+        context.threads("disk", 0).run,
+        scan_in_thread=scans.run,
+        max_listed_size=settings.max_listed_size,
+        is_over=scans.is_over,
     )
+    writing = context.threads("delivery", DELIVERY_THREADS).run
+    delivery: Any = MaildirDelivery(paths, writing, context.clock, quota=context.quota, host=context.host)
     return OpenStore(store, delivery)
 
 

@@ -249,8 +249,9 @@ class RefusedTests(OptionsCase):
             "max-message-size": "1000 to 1000000000000",
             "max-listed-size": "0 to 100000000000000",
         }.items():
+            real = () if option != "max-listed-size" else ("--maildir", self.pattern, "--user=ann:secret")
             for value in ("x", "-1", "", "9" * 20):
-                self.assertRefused(f"--{option} is a number from {bounds}", f"--{option}={value}")
+                self.assertRefused(f"--{option} is a number from {bounds}", f"--{option}={value}", *real)
 
     def test_introspection(self) -> None:
         """What a token must say belongs to an endpoint that is asked."""

@@ -186,7 +186,14 @@ class StrangersTests(SynchronousTestCase):
         options = [f"--accounts={accounts}", f"--maildir={self.mail}/{{user}}", "--create"]
         with RealServer(*options, "--smtp-port=0", "--catch-all=zed") as server:
             self.assertEqual(self.replies(server, "x@localhost"), [b"250 2.1.5"])
-            accounts.write_text("ann:{PLAIN}secret\n")
+            # Put in its place whole; one that is written there would be waited for.
+            other = self.root / "other"
+            other.write_text("ann:{PLAIN}secret\n")
+            written = other.stat().st_mtime_ns
+            while other.stat().st_ctime_ns <= written:
+                # The file system's clock has not gone on since.
+                other.chmod(0o600)
+            other.rename(accounts)
             self.assertEqual(
                 self.replies(server, "x@localhost", "ann@localhost"), [b"451 4.3.0", b"250 2.1.5"]
             )

@@ -5,17 +5,21 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import stat
 import time
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from typing import BinaryIO
 
 from zope.interface import implementer
 
-from ...errors import InUse, MessageGone, Refusal, StoreTrouble
-from ...interfaces import IStoreAdmin, StoredMessage, Usage
+from ...errors import InUse, MessageGone, NoSuchMailbox, StoreTrouble
+from ...interfaces import IStoreAdmin, StoredMessage
+from .body import OPEN_FLAGS
 from .check import check_maildir
+from .folders import open_or_refuse
+from .incoming.usage import octets_used
 from .paths import MaildirPaths
-from .scan import Snapshot, scan
+from .scan import scan
 from .settings import Maildirs
 
 __all__ = ["MaildirAdmin"]
@@ -26,9 +30,11 @@ class MaildirAdmin:
     """See :class:`~pop3toy.interfaces.IStoreAdmin`.
 
     :param settings: where the Maildirs are; none is ever made here.
+    :param now: the time of day, in seconds.
     """
 
-    def __init__(self, settings: Maildirs) -> None:
+    def __init__(self, settings: Maildirs, *, now: Callable[[], float] = time.time) -> None:
+        self._now = now
         self._pattern = os.path.abspath(os.path.expanduser(settings.path))
         self._paths = MaildirPaths(settings.path)
 
@@ -54,55 +60,58 @@ class MaildirAdmin:
     def exists(self, user: str) -> bool:
         """See :class:`~pop3toy.interfaces.IStoreAdmin`."""
         try:
-            maildir = self._paths.locate(user)
-        except Refusal:
+            with self._paths.opened(user) as maildir:
+                # Other folders may be there as well, such as lost+found.
+                return not {"new", "cur"}.isdisjoint(os.listdir(maildir))
+        except NoSuchMailbox:
             return False
-        # Other folders may be there as well, such as lost+found.
-        return any(os.path.isdir(os.path.join(maildir, folder)) for folder in ("new", "cur"))
 
     def list(self, user: str) -> Sequence[StoredMessage]:
-        """See :class:`~pop3toy.interfaces.IStoreAdmin`; where a message is is its file's path."""
-        snapshot, folder = self._scan(user), Path(self._paths.path(user))
+        """See :class:`~pop3toy.interfaces.IStoreAdmin`; messages are at ``new/NAME`` or ``cur/NAME``."""
+        with self._paths.opened(user) as maildir:
+            snapshot = scan(maildir, lambda messages: {}, now=self._now(), tick=1.0, may_read=True)
         return [
-            StoredMessage(entry.uid, entry.octets, str(folder / path))
+            StoredMessage(entry.uid, entry.octets, path)
             for entry, path in zip(snapshot.listing, snapshot.paths, strict=True)
         ]
 
-    def read(self, user: str, uid: bytes) -> bytes:
+    def read(self, user: str, message: StoredMessage) -> BinaryIO:
         """See :class:`~pop3toy.interfaces.IStoreAdmin`."""
-        for message in self.list(user):
-            if message.uid == uid:
-                try:
-                    return Path(message.where).read_bytes()
-                except FileNotFoundError:
-                    break
-        raise MessageGone
+        folder, _, name = message.where.partition("/")
+        with self._paths.opened(user) as maildir:
+            parent = open_or_refuse(maildir, folder)
+            try:
+                return open(os.open(name, OPEN_FLAGS, dir_fd=parent), "rb")
+            except FileNotFoundError:
+                raise MessageGone from None
+            except OSError as error:
+                raise StoreTrouble(detail=f"{message.where}: {error.strerror}") from error
+            finally:
+                os.close(parent)
 
-    def check(self, user: str, *, read: bool = True) -> Iterable[str]:
+    def check(self, user: str, *, read: bool = True) -> Iterator[str]:
         """See :class:`~pop3toy.interfaces.IStoreAdmin`."""
-        return check_maildir(self._paths.locate(user), read=read, now=time.time())
+        with self._paths.opened(user) as maildir:
+            yield from check_maildir(maildir, read=read, now=self._now())
 
-    def usage(self, user: str) -> Usage:
-        """See :class:`~pop3toy.interfaces.IStoreAdmin`."""
-        sizes = [os.stat(message.where).st_size for message in self.list(user)]
-        return Usage(len(sizes), sum(sizes))
+    def usage(self, user: str) -> int:
+        """See :class:`~pop3toy.interfaces.IStoreAdmin`: the octets of the files."""
+        with self._paths.opened(user) as maildir:
+            return octets_used(maildir)
 
     def remove(self, user: str) -> None:
         """See :class:`~pop3toy.interfaces.IStoreAdmin`."""
-        maildir = self._paths.open(user)
-        try:
-            fcntl.flock(maildir, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(self._paths.path(user))
-        except BlockingIOError:
-            raise InUse from None
-        except OSError as error:
-            raise StoreTrouble(detail=f"{error.filename}: {error.strerror}") from error
-        finally:
-            os.close(maildir)
-
-    def _scan(self, user: str) -> Snapshot:
-        maildir = self._paths.open(user)
-        try:
-            return scan(maildir, lambda messages: {}, now=time.time(), tick=1.0, may_read=True)
-        finally:
-            os.close(maildir)
+        with self._paths.opened(user) as maildir:
+            try:
+                fcntl.flock(maildir, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for name in os.listdir(maildir):
+                    # Below the descriptor, and through no link.
+                    if stat.S_ISDIR(os.stat(name, dir_fd=maildir, follow_symlinks=False).st_mode):
+                        shutil.rmtree(name, dir_fd=maildir)
+                    else:
+                        os.unlink(name, dir_fd=maildir)
+                os.rmdir(self._paths.path(user))
+            except BlockingIOError:
+                raise InUse from None
+            except OSError as error:
+                raise StoreTrouble(detail=f"{error.filename}: {error.strerror}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ...option import FLAG, REQUIRED, Kind, check, option
+from ...option import FLAG, REQUIRED, Kind, check, number, option
 
 __all__ = ["Maildirs"]
 
@@ -37,6 +37,13 @@ class Maildirs:
     )
     create: bool = option(
         "Make a user's missing Maildir at the first login, instead of refusing.", False, kind=FLAG
+    )
+
+    max_listed_size: int = option(
+        "The octets that a message's file may have to be counted when its name does not tell its size"
+        " (default 2147483648); a larger one is listed by its size on the disk, and logged.",
+        2 * 1024**3,
+        kind=number(0, 10**14),
     )
 
     def __post_init__(self) -> None:
