@@ -18,11 +18,11 @@ from zope.interface.verify import verifyObject
 import pop3toy
 from pop3toy import POP3Factory, limits
 from pop3toy.auth.accounts.success_cache import SuccessCache
-from pop3toy.auth.throttle.login_throttle import Guard, GuardLimits
+from pop3toy.auth.throttle.login_throttle import LoginLimits, LoginThrottle
 from pop3toy.clock import LOOK, STEP, SteadyClock, steady, use_monotonic_time
 from pop3toy.errors import LoginDelay
 from pop3toy.net.proxied import PATIENCE, ProxiedEndpoint
-from pop3toy.routing.aliases import AliasFile
+from pop3toy.routing.aliases import ALIAS_LOOK, AliasFile
 from pop3toy.run.service import ReloadService
 from pop3toy.smtp import limits as delivery_limits
 from pop3toy.smtp.factory import smtp_factory
@@ -276,7 +276,7 @@ class EverythingTests(SynchronousTestCase):
         """A penalty lasts as long as it should, and failures are forgotten when they should be."""
 
         def test(by: float) -> None:
-            guard = Guard(self.clock)
+            guard = LoginThrottle(self.clock)
             for _ in range(4):
                 guard.failed("192.0.2.7/32", None)
             sleeping = guard.sleep(2)
@@ -295,7 +295,7 @@ class EverythingTests(SynchronousTestCase):
         """The delay between two logins is what it should be."""
 
         def test(by: float) -> None:
-            guard = Guard(self.clock, GuardLimits(login_delay=2))
+            guard = LoginThrottle(self.clock, LoginLimits(login_delay=2))
             guard.opened("ann")
             self.reactor.set(by)
             self.assertRaises(LoginDelay, guard.enter, "ann")
@@ -357,7 +357,7 @@ class EverythingTests(SynchronousTestCase):
             self.reactor.set(by)
             aliases()
             self.assertEqual([], looked)
-            self.reactor.advance(delivery_limits.ALIAS_LOOK)
+            self.reactor.advance(ALIAS_LOOK)
             self.assertRaises(ValueError, aliases)
 
         self.each(test)

@@ -13,8 +13,8 @@ from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ServerEndpoint
 
 from pop3toy import MailboxRealm, POP3Factory, PortalAuthenticator
-from pop3toy.auth.throttle.connection_limiter import Crowd
-from pop3toy.auth.throttle.login_throttle import Guard
+from pop3toy.auth.throttle.connection_limiter import ConnectionLimiter
+from pop3toy.auth.throttle.login_throttle import LoginThrottle
 from pop3toy.auth.accounts.memory import MemoryAccounts
 from pop3toy.observe.session_log import LogMeter
 from pop3toy.net.fast.reply_batcher import turns_of
@@ -43,11 +43,11 @@ def pop3_over_maildirs(reactor, checkers, pattern, port):
     factory = POP3Factory(
         reactor,
         # Whoever guesses passwords has to wait; without a guard nobody has.
-        PortalAuthenticator(Portal(MailboxRealm(store), checkers), guard=Guard(reactor)),
+        PortalAuthenticator(Portal(MailboxRealm(store), checkers), guard=LoginThrottle(reactor)),
         # A line for each login and each end.
         meter=LogMeter(),
         # How many connections there may be.
-        gatekeeper=Crowd(),
+        gatekeeper=ConnectionLimiter(),
         turns=turns,
     )
 

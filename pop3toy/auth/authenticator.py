@@ -29,7 +29,7 @@ from .names import LoginNames
 from .sasl.exchange import Circumstances, Dialogue, Proof
 from .sasl.mechanisms import MECHANISMS
 from .strcred import repair_checkers
-from .throttle.login_throttle import Attempt, Guard, unguarded
+from .throttle.login_throttle import Attempt, LoginThrottle, unguarded
 
 __all__ = ["PortalAuthenticator"]
 
@@ -67,7 +67,7 @@ class PortalAuthenticator:
         self,
         portal: Portal,
         *,
-        guard: Guard | None = None,
+        guard: LoginThrottle | None = None,
         allow_cleartext: bool = False,
         masters: Collection[str] = (),
         mechanisms: Collection[str] | None = None,

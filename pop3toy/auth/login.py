@@ -27,7 +27,7 @@ from .credentials import Named
 from .later import then
 from .names import LoginNames
 from .realm import user_name
-from .throttle.login_throttle import Attempt, Guard
+from .throttle.login_throttle import Attempt, LoginThrottle
 
 __all__ = ["Door", "IProvenIdentity", "ProvenIdentity", "ProvenIdentityChecker", "Visitor"]
 
@@ -111,7 +111,7 @@ class _Stay:
 
     __slots__ = ("_ending", "_guard", "_logout", "_over", "_user")
 
-    def __init__(self, guard: Guard, user: str, logout: Callable[[], object]) -> None:
+    def __init__(self, guard: LoginThrottle, user: str, logout: Callable[[], object]) -> None:
         self._guard = guard
         self._user = user
         self._logout = logout
@@ -160,7 +160,7 @@ class Door:
     def __init__(
         self,
         portal: Any,
-        guard: Guard,
+        guard: LoginThrottle,
         masters: Collection[str],
         exists: Callable[[str], MaybeDeferred[bool]],
         names: LoginNames,

@@ -16,14 +16,14 @@ from typing import Any, BinaryIO
 
 import click
 
+from ..addresses import Address, parse_address
 from ..auth.accounts.admin import list_users
 from ..errors import NoSuchMailbox, OverQuota, StoreTrouble
 from ..interfaces import Incoming
-from ..mail.message_start import take_off, with_headers, without_return_path
+from ..mail.message_start import HEADER, take_off, with_headers, without_return_path
 from ..net.threads import run_now
 from ..routing.quota import quota_of
 from ..smtp import limits
-from ..smtp.envelope import Address, parse_address
 from ..smtp.trace import return_path
 from ..stores.maildir.incoming.delivery import MaildirDelivery
 from ..stores.maildir.paths import MaildirPaths
@@ -116,7 +116,7 @@ class _Source:
 
     def chunk(self) -> bytes:
         """The next octets, as many as a header may have unless they end before."""
-        data = self._file.read(limits.HEADER)
+        data = self._file.read(HEADER)
         self._octets += len(data)
         return data
 

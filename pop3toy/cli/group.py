@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import click
 from click.shell_completion import get_completion_class
 
-from .. import __version__
+from .._version import __version__
 from ..errors import Refusal
 from .config import config
 from .deliver import deliver

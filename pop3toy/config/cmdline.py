@@ -65,7 +65,7 @@ class Options(usage.Options, strcred.AuthOptionMixin):
 
     def opt_version(self) -> None:
         """Show the version and end."""
-        from .. import __version__
+        from .._version import __version__
 
         print(f"pop3toy {__version__}")
         raise SystemExit(0)

@@ -132,16 +132,18 @@ class TLS:
     def __post_init__(self) -> None:
         """Check the values, and what goes together."""
         check(self)
-        given = [one for one in ("certificate", "certificates", "self-signed") if self._has(one)]
+        kinds = (
+            ("certificate", self.certificate),
+            ("certificates", self.certificates),
+            ("self-signed", self.self_signed),
+        )
+        given = [name for name, value in kinds if value]
         if len(given) > 1:
             raise BadSetting(given[0], f" and --{given[1]} do not go together")
         if self.client_ca is not None and not given:
             raise BadSetting("client-ca", _NEEDS_CERTIFICATE)
         if self.key is not None and self.certificate is None:
             raise BadSetting("key", _NEEDS_CERTIFICATE)
-
-    def _has(self, name: str) -> bool:
-        return bool(getattr(self, name.replace("-", "_")))
 
     @property
     def wanted(self) -> bool:
@@ -389,9 +391,13 @@ class Settings:
         names = [name for name, _ in self.users]
         if len(set(names)) < len(names):
             raise BadSetting("user", ": the same name is given twice")
-        for what in ("audience", "scope", "claim"):
-            if getattr(self, f"introspection_{what}") is not None and self.introspection is None:
-                raise BadSetting(f"introspection-{what}", " needs --introspection")
+        for name, value in (
+            ("introspection-audience", self.introspection_audience),
+            ("introspection-scope", self.introspection_scope),
+            ("introspection-claim", self.introspection_claim),
+        ):
+            if value is not None and self.introspection is None:
+                raise BadSetting(name, " needs --introspection")
         if self.renew_hashes and self.accounts is None:
             raise BadSetting("renew-hashes", " needs --accounts")
         if self.mechanisms is not None:
@@ -416,10 +422,13 @@ class Settings:
             raise BadSetting("mechanisms", f": nobody can log in without {missing[0]}")
 
     def _check_ports(self) -> None:
-        needing_tls = ("tls_port", "tls_listen", "submission_tls_port")
-        for field in needing_tls:
-            if getattr(self, field) not in (None, ()) and not self.tls.wanted:
-                raise BadSetting(field.replace("_", "-"), _NEEDS_CERTIFICATE)
+        for name, value in (
+            ("tls-port", self.tls_port),
+            ("tls-listen", self.tls_listen or None),
+            ("submission-tls-port", self.submission_tls_port),
+        ):
+            if value is not None and not self.tls.wanted:
+                raise BadSetting(name, _NEEDS_CERTIFICATE)
 
     def _check_mail(self) -> None:
         for name, value in (

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import codecs
 import re
-
-from ..smtp import limits
+from typing import Final
 
 __all__ = ["HeldStart", "header_follows", "sender_of", "take_off", "with_headers", "without_return_path"]
+
+#: Octets in the beginning of a message in which its header must end to be looked at as
+#: a whole; so many are held in memory for each message that is coming.
+HEADER: Final = 64 * 1024
 
 # RFC 5322 section 2.2: a field name is printable ASCII without a colon.  What goes on
 # like a URL is the beginning of a text.
@@ -122,7 +125,7 @@ class HeldStart:
         searched = max(self._held.rfind(b"\n"), 0)
         self._held += text
         ended = _HEADER_END.search(self._held, searched) or _NO_HEADER.match(self._held)
-        if not ended and not last and len(self._held) < limits.HEADER:
+        if not ended and not last and len(self._held) < HEADER:
             return b""
         self._over = True
         held, self._held = self._held, b""

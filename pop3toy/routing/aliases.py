@@ -5,21 +5,24 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Mapping
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ..addresses import Address, folded, parse_address
 from ..clock import steady
 from ..errors import StoreTrouble
 from ..interfaces import MaybeDeferred
 from ..net.threads import RunInThread
 from ..net.watched_file import UNSETTLED, being_written
-from ..smtp import limits
-from ..smtp.envelope import Address, folded, parse_address
 
 __all__ = ["AliasFile", "Aliases", "BadAliases", "parse_aliases"]
+
+#: Seconds between two looks at the alias file: an administrator who has changed it
+#: does not wait so long, and a flood of mail does not become a flood of looks.
+ALIAS_LOOK: Final = 1.0
 
 log = Logger()
 
@@ -144,7 +147,7 @@ class AliasFile:
         """
         now = self._clock.seconds()
         known = self._aliases is not None
-        if self._looking or (known and now - self._looked < limits.ALIAS_LOOK):
+        if self._looking or (known and now - self._looked < ALIAS_LOOK):
             return self._known()
         self._looked, self._looking = now, True
         return self._run_in_thread(self._read, self._signature).addCallbacks(self._seen, self._unusable)

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from ipaddress import ip_address
+from typing import Final
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from ..addresses import folded
+from ..addresses import Address, folded, ip_literal, parse_address
 from ..errors import NoSuchMailbox, StoreTrouble
 from ..interfaces import MaybeDeferred
-from ..smtp import limits
-from ..smtp.envelope import Address, ip_literal, parse_address
 from .aliases import Aliases
 
 __all__ = ["NotOurs", "Recipients"]
+
+#: Names that an alias may lead through before it counts as a circle.
+ALIAS_DEPTH: Final = 10
 
 log = Logger()
 
@@ -123,7 +125,7 @@ class Recipients:
         in_full = f"{name}@{folded(domain)}"
         for alias in (in_full.lower(), name.lower()):
             # "ann: ann, bob" gives ann's mail to both: within itself an alias is the user.
-            if alias in aliases and alias not in through and len(through) < limits.ALIAS_DEPTH:
+            if alias in aliases and alias not in through and len(through) < ALIAS_DEPTH:
                 return await self._behind(alias, domain, aliases, through)
         # RFC 5321 section 2.4 leaves it to us whether the case of a local part counts.
         for spelling in (in_full, name):

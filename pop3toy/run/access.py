@@ -23,7 +23,7 @@ from ..auth.realm import MailboxRealm
 from ..auth.sasl.introspection import Introspection, treq_client
 from ..auth.strcred import of_auth_option
 from ..auth.throttle.counts import Counts
-from ..auth.throttle.login_throttle import Guard, GuardLimits, without_penalties
+from ..auth.throttle.login_throttle import LoginLimits, LoginThrottle, without_penalties
 from ..auth.throttle.origins import Networks
 from ..config.settings import Settings
 from ..errors import BadSetting
@@ -68,10 +68,10 @@ class Access:
         self._reactor = reactor
         self._server = server
         self._strict = strict
-        limits = GuardLimits(
+        limits = LoginLimits(
             login_delay=settings.limits.login_delay,
             lock_wait=settings.limits.lock_wait,
-            sessions_per_user=settings.limits.max_per_user or GuardLimits().sessions_per_user,
+            sessions_per_user=settings.limits.max_per_user or LoginLimits().sessions_per_user,
             trusted=Networks.of(settings.limits.trusted),
         )
         #: Names and passwords that the settings hold, the toy's public account among them.
@@ -80,7 +80,7 @@ class Access:
             # The toy has no mail to guard, and is there for trying wrong passwords too.
             limits = without_penalties(limits)
             self.users = self.users or {hello.USER: hello.PASSWORD}
-        self._guard = Guard(reactor, limits, counts)
+        self._guard = LoginThrottle(reactor, limits, counts)
         asked: list[Any] = [MemoryAccounts(self.users)] if self.users else []
         #: The accounts file, if there is one; it knows quotas.
         self.file = self._accounts_file(settings.accounts) if settings.accounts is not None else None
@@ -108,7 +108,7 @@ class Access:
         """Who comes in may send; no maildrop is opened."""
         return self._authenticator(Portal(realm, [self._checker]), self._guard.for_senders())
 
-    def _authenticator(self, portal: Portal, guard: Guard) -> PortalAuthenticator:
+    def _authenticator(self, portal: Portal, guard: LoginThrottle) -> PortalAuthenticator:
         settings = self._settings
         return PortalAuthenticator(
             portal,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger, globalLogBeginner
 
-from ..auth.throttle.connection_limiter import Crowd
+from ..auth.throttle.connection_limiter import ConnectionLimiter
 from ..auth.throttle.counts import Heads
 from ..auth.throttle.peer_workers import Neighbours
 from ..auth.throttle.shared_counts import Crowds, SharedCounts
@@ -51,11 +51,11 @@ def _serve(brief: Brief, reports: Reports, reactor: Any) -> None:
     shared = SharedCounts(COUNTS, brief.workers, limits.connections)
     counts = shared.of(brief.number)
 
-    def crowd(heads: Heads, whose: Crowds) -> Crowd:
+    def crowd(heads: Heads, whose: Crowds) -> ConnectionLimiter:
         def ask(other: int) -> None:
             reports.send(Report.TELL, other, _FEWER[whose])
 
-        return Crowd(limits, heads, Neighbours(shared, brief.number, whose, reactor.seconds, ask))
+        return ConnectionLimiter(limits, heads, Neighbours(shared, brief.number, whose, reactor.seconds, ask))
 
     readers = crowd(counts.readers, Crowds.READERS)
     bringers = crowd(counts.bringers, Crowds.BRINGERS)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..auth.throttle.connection_limiter import Crowd, CrowdLimits
+from ..auth.throttle.connection_limiter import ConnectionLimiter, ConnectionLimits
 from ..auth.throttle.counts import Counts, own_counts
 from ..auth.throttle.origins import Networks
 from ..config.settings import Settings
@@ -32,8 +32,8 @@ class ProcessContext:
     listening: Any
     counts: Counts
     #: POP3 connections, and SMTP's: a flood of mail must not keep readers out.
-    pop3_connections: Crowd
-    smtp_connections: Crowd
+    pop3_connections: ConnectionLimiter
+    smtp_connections: ConnectionLimiter
     #: Session numbers: everybody who writes to one transcript counts together.
     numbers: Iterator[int]
     #: What TLS is made with, if there is TLS.
@@ -57,11 +57,11 @@ class ProcessContext:
     inherits: bool = False
 
 
-def connection_limits(settings: Settings) -> CrowdLimits:
+def connection_limits(settings: Settings) -> ConnectionLimits:
     """How many connections there may be."""
-    limits, default = settings.limits, CrowdLimits()
+    limits, default = settings.limits, ConnectionLimits()
     most = limits.max_connections or default.connections
-    return CrowdLimits(
+    return ConnectionLimits(
         connections=most,
         strangers=min(default.strangers, most),
         per_address=limits.max_per_address or default.per_address,
@@ -89,8 +89,8 @@ def single_process(
     return ProcessContext(
         reactor if isinstance(reactor, OpenedForOthers) else UnixListening(reactor),
         counts,
-        Crowd(limits, counts.readers),
-        Crowd(limits, counts.bringers),
+        ConnectionLimiter(limits, counts.readers),
+        ConnectionLimiter(limits, counts.bringers),
         itertools.count(1),
         tls,
         cannot_listen,

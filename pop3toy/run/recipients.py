@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ..addresses import parse_address
 from ..auth.names import NameIndex, folded
 from ..config.settings import Settings
 from ..errors import BadSetting, NoSuchMailbox, StoreTrouble
@@ -17,7 +18,6 @@ from ..interfaces import IStoreAdmin, MaybeDeferred
 from ..net.threads import RunInThread, WorkerThreads
 from ..routing.aliases import AliasFile, BadAliases
 from ..routing.recipients import Recipients
-from ..smtp.envelope import parse_address
 from ..stores.registry import kind_of
 from .access import Access
 

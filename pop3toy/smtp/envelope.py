@@ -6,22 +6,16 @@ Pure syntax.  Whether an address is ours, and whose it is, says ``recipients.py`
 from __future__ import annotations
 
 import re
-import stringprep
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
-from ..addresses import folded
+from ..addresses import MAILBOX, Address, is_domain, unquoted
 from . import limits
 
 __all__ = [
-    "Address",
     "BadEnvelope",
     "Sender",
-    "folded",
-    "ip_literal",
     "mail_from",
-    "parse_address",
     "path_alone",
     "rcpt_to",
 ]
@@ -37,17 +31,6 @@ class BadEnvelope(ValueError):
         self.text = text
 
 
-class Address(NamedTuple):
-    """A mailbox, as text."""
-
-    #: The local part, without quotes.
-    local: str
-    #: The domain as it was written, perhaps ``[192.0.2.1]``; "" when none was given.
-    domain: str
-    #: The whole as it was written, for headers and logs.
-    written: str
-
-
 class Sender(NamedTuple):
     """What MAIL FROM said."""
 
@@ -59,16 +42,8 @@ class Sender(NamedTuple):
     utf8: bool = False
 
 
-# RFC 5321 section 4.1.2 and RFC 6531 section 3.3.  Dots may stand anywhere: there
-# are real senders with "a..b", and no mailbox of ours becomes another one by it.
-_LOCAL = r"""[A-Za-z0-9!#$%&'*+/=?^_`{|}~.\-\u0080-\U0010ffff]+|"(?:[^"\\\x00-\x1f\x7f]|\\[ -~])*\""""
-_DOMAIN = r"[A-Za-z0-9._\-\u0080-\U0010ffff]+|\[[A-Za-z0-9.:\-]+\]"
-_MAILBOX = rf"(?P<local>{_LOCAL})(?:@(?P<domain>{_DOMAIN}))?"
 # A source route is to be accepted and ignored: RFC 5321 appendix C.
-_PATH = rf"(?:@[^:>\s]*:)?{_MAILBOX}"
-_ADDRESS = re.compile(_MAILBOX)
-# RFC 3490 section 3.1: what separates labels.
-_DOT = re.compile("[.\u3002\uff0e\uff61]")
+_PATH = rf"(?:@[^:>\s]*:)?{MAILBOX}"
 # Without the angle brackets too, and with a space behind the colon: people on
 # telnet write so, and it cannot mean anything else.
 _ARGUMENT = re.compile(
@@ -78,46 +53,6 @@ _ARGUMENT = re.compile(
 )
 # RFC 1870, 6152, 6531: the parameters that hold a number or nothing.
 _PUBLIC_PARAMETER = re.compile(r"SIZE=[0-9]{1,20}|BODY=(?:7BIT|8BITMIME)|SMTPUTF8", re.IGNORECASE)
-
-
-def parse_address(text: str) -> Address:
-    """Read ``local@domain`` or ``local``.
-
-    :raises ValueError: if it is neither.
-    """
-    match = _ADDRESS.fullmatch(text)
-    if match is None or not _is_domain(match["domain"] or ""):
-        raise ValueError("not a mail address")
-    return Address(_unquoted(match["local"]), match["domain"] or "", text)
-
-
-def ip_literal(domain: str) -> IPv4Address | IPv6Address | None:
-    """The address that a domain such as ``[192.0.2.1]`` or ``[IPv6:::1]`` is (RFC 5321 section 4.1.3)."""
-    if not domain.startswith("["):
-        return None
-    tag, colon, address = domain[1:-1].partition(":")
-    try:
-        if not colon:
-            return IPv4Address(tag)
-        found = IPv6Address(address) if tag.lower() == "ipv6" else None
-    except ValueError:
-        return None
-    return (found.ipv4_mapped or found) if found is not None else None
-
-
-def _is_domain(domain: str) -> bool:
-    """Whether it can be one, or there is none: no label is empty, but for one behind a final dot."""
-    if domain.startswith("["):
-        return ip_literal(domain) is not None
-    *labels, last = _DOT.split(domain)
-    if not labels and not domain:
-        return True
-    if last or not labels:
-        labels.append(last)
-    # Characters that IDNA maps to nothing make no label (RFC 3454 table B.1), and some become dots.
-    return all(not all(map(stringprep.in_table_b1, label)) for label in labels) and (
-        domain.isascii() or "" not in folded(domain).split(".")
-    )
 
 
 def mail_from(argument: bytes, *, utf8: bool, largest: int) -> Sender:
@@ -187,7 +122,7 @@ def _parsed(argument: bytes, keyword: bytes, enhanced: str) -> tuple[Address | N
         match = _ARGUMENT.fullmatch(argument[len(keyword) :].decode("utf-8"))
     except UnicodeDecodeError:
         match = None
-    if match is None or not _is_domain(match["domain"] or match["at"] or ""):
+    if match is None or not is_domain(match["domain"] or match["at"] or ""):
         raise BadEnvelope(501, enhanced, "that is not a mail address")
     parameters = {}
     for word in (match["parameters"] or "").split():
@@ -201,13 +136,9 @@ def _parsed(argument: bytes, keyword: bytes, enhanced: str) -> tuple[Address | N
     local, domain = match["local"] or match["bare"], match["domain"] or match["at"] or ""
     if len(f"{local}@{domain}".encode()) > limits.PATH:
         raise BadEnvelope(501, enhanced, f"an address has at most {limits.PATH} octets")
-    return Address(_unquoted(local), domain, f"{local}@{domain}" if domain else local), parameters
+    return Address(unquoted(local), domain, f"{local}@{domain}" if domain else local), parameters
 
 
 def _allowed(address: Address, utf8: bool) -> None:
     if not utf8 and not address.written.isascii():
         raise BadEnvelope(553, "5.6.7", "an address in UTF-8 needs SMTPUTF8")
-
-
-def _unquoted(local: str) -> str:
-    return re.sub(r"\\(.)", r"\1", local[1:-1]) if local.startswith('"') else local

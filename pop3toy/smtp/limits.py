@@ -53,16 +53,6 @@ IDLE: Final = 300
 
 # -- load ----------------------------------------------------------------------
 
-#: Octets in the beginning of a message in which its header must end to be looked at as
-#: a whole; so many are held in memory for each message that is coming.
-HEADER: Final = 64 * 1024
 
 #: Seconds that a closed connection may take to read its last lines.
 LINGER: Final = 30.0
-
-#: Seconds between two looks at the alias file: an administrator who has changed it
-#: does not wait so long, and a flood of mail does not become a flood of looks.
-ALIAS_LOOK: Final = 1.0
-
-#: Names that an alias may lead through before it counts as a circle.
-ALIAS_DEPTH: Final = 10

@@ -17,6 +17,7 @@ from typing import ClassVar
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from ..addresses import Address
 from ..errors import NoSuchMailbox, StoreTrouble
 from ..interfaces import Incoming, MaybeDeferred
 from ..net.transport import channel_of
@@ -25,7 +26,7 @@ from ..routing.fanout import fan_out
 from ..routing.recipients import NotOurs
 from . import trace
 from .connection import Connection
-from .envelope import Address, BadEnvelope, Sender, mail_from, rcpt_to
+from .envelope import BadEnvelope, Sender, mail_from, rcpt_to
 from .session import Dialogue, Settings
 from .transaction import Answer, Message, Transaction, answer_to, log_trouble
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from email.utils import formatdate
 
-from .envelope import Address
+from ..addresses import Address
 
 __all__ = ["original_to", "received", "return_path"]
 

@@ -10,10 +10,11 @@ from typing import TypeAlias
 
 from twisted.logger import Logger
 
+from ..addresses import Address
 from ..errors import OverQuota, StoreFull, StoreTrouble
 from ..interfaces import Incoming, MaybeDeferred, SharedIncoming
 from ..mail.message_start import HeldStart
-from .envelope import Address, Sender
+from .envelope import Sender
 from .framing import MessageText
 
 __all__ = ["Answer", "Message", "Transaction", "answer_to", "log_trouble"]

@@ -33,7 +33,7 @@ from pop3toy.auth.credentials import ApopDigest, ClearPassword
 from pop3toy.auth.realm import MailboxRealm
 from pop3toy.auth.sasl.cram import CramDigest
 from pop3toy.auth.sources import IAccountSource
-from pop3toy.auth.throttle.login_throttle import Guard
+from pop3toy.auth.throttle.login_throttle import LoginThrottle
 from pop3toy.errors import AuthenticationFailed, StoreTrouble
 from pop3toy.installation import install_hint
 from pop3toy.interfaces import Challenge, Channel, TLSFacts
@@ -561,7 +561,7 @@ class BeingWrittenTests(AccountsCase):
 
     def test_every_mechanism(self) -> None:
         """By no mechanism is it a guess, nor a refusal that a client would believe."""
-        guard = Guard(Clock())
+        guard = LoginThrottle(Clock())
         portal = Portal(MailboxRealm(FakeStore()), [self.accounts])
         authenticator = PortalAuthenticator(portal, guard=guard, certificates=True)
         self.cut(self.TEXT.index(b"bob"))

@@ -22,8 +22,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from pop3toy import MailboxRealm, POP3Factory, POP3Protocol, PortalAuthenticator
 from pop3toy.auth.accounts.memory import MemoryAccounts
-from pop3toy.auth.throttle.connection_limiter import Crowd, CrowdLimits
-from pop3toy.auth.throttle.login_throttle import Guard, GuardLimits
+from pop3toy.auth.throttle.connection_limiter import ConnectionLimiter, ConnectionLimits
+from pop3toy.auth.throttle.login_throttle import LoginLimits, LoginThrottle
 from pop3toy.limits import SASL_LINE
 from pop3toy.observe.session_log import LogMeter
 from pop3toy.stores.memory import MemoryStore
@@ -80,15 +80,15 @@ class Client:
 class House:
     """A server with two users, that takes clear-text passwords from everywhere."""
 
-    def __init__(self, guard: GuardLimits | None = None, crowd: CrowdLimits | None = None) -> None:
+    def __init__(self, guard: LoginLimits | None = None, crowd: ConnectionLimits | None = None) -> None:
         self.clock = Clock()
         self.store = MemoryStore({user: [b"Subject: hello\n\nhello\n"] for user in PASSWORDS})
         authenticator = PortalAuthenticator(
             Portal(MailboxRealm(self.store), [MemoryAccounts(PASSWORDS)]),
-            guard=Guard(self.clock, guard),
+            guard=LoginThrottle(self.clock, guard),
             allow_cleartext=True,
         )
-        self.crowd = Crowd(crowd)
+        self.crowd = ConnectionLimiter(crowd)
         self.factory = POP3Factory(self.clock, authenticator, meter=LogMeter(), gatekeeper=self.crowd)
 
     def connect(self, host: str = GOOD) -> Client:
@@ -172,14 +172,14 @@ class FloodTests(SynchronousTestCase):
         self.assertTrue(user.log_in("ann").startswith(b"+OK maildrop has 1"))
         self.assertTrue(resident.ask(b"STAT").startswith(b"+OK 1 "))
         still_there = [one.open for one in strangers]
-        self.assertLessEqual(sum(still_there), CrowdLimits().strangers)
+        self.assertLessEqual(sum(still_there), ConnectionLimits().strangers)
         # Those had to go who were there longest.
         self.assertEqual(still_there, sorted(still_there))
         self.assertEqual(house.crowd.connections, sum(still_there) + 2)
 
     def test_full(self) -> None:
         """When all places are users', the next one is told at once, and costs no timer afterwards."""
-        house = House(crowd=CrowdLimits(connections=2, strangers=2))
+        house = House(crowd=ConnectionLimits(connections=2, strangers=2))
         for user in PASSWORDS:
             self.assertTrue(house.connect().log_in(user).startswith(b"+OK"))
         with capturedLogs() as events:
@@ -211,7 +211,7 @@ class FloodTests(SynchronousTestCase):
 
     def test_sessions_of_one_user(self) -> None:
         """So many sessions of a user, and no more, whatever the store would allow."""
-        house = House(guard=GuardLimits(sessions_per_user=1))
+        house = House(guard=LoginLimits(sessions_per_user=1))
         first, second, other = (house.connect() for _ in range(3))
         first.log_in()
         self.assertEqual(second.log_in(), b"", "it waits")
@@ -223,7 +223,7 @@ class FloodTests(SynchronousTestCase):
 
     def test_login_delay(self) -> None:
         """LOGIN-DELAY is announced before and after login, and enforced for each user by himself."""
-        house = House(guard=GuardLimits(login_delay=60))
+        house = House(guard=LoginLimits(login_delay=60))
         client = house.connect()
         self.assertIn(b"\r\nLOGIN-DELAY 60\r\n", client.ask(b"CAPA"))
         self.assertTrue(client.log_in().startswith(b"+OK"))

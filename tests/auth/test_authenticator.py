@@ -21,11 +21,12 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from pop3toy.auth import MailboxRealm, MemoryAccounts, PortalAuthenticator
-from pop3toy.auth.accounts.memory import split_account
+from pop3toy.auth.accounts.memory import MemoryAccounts, split_account
+from pop3toy.auth.authenticator import PortalAuthenticator
 from pop3toy.auth.credentials import ClearPassword
+from pop3toy.auth.realm import MailboxRealm
 from pop3toy.auth.strcred import PasswordFile, of_auth_option
-from pop3toy.auth.throttle.login_throttle import Guard, GuardLimits
+from pop3toy.auth.throttle.login_throttle import LoginLimits, LoginThrottle
 from pop3toy.errors import AuthenticationFailed, BadCommand, InUse, Refusal, StoreTrouble
 from pop3toy.interfaces import IMailbox, IMailStore, Login
 
@@ -287,7 +288,7 @@ class ForeignTests(SynchronousTestCase):
             def requestAvatarId(self, credentials: object) -> bytes:
                 raise Panic
 
-        guard = Guard(Clock(), GuardLimits(attempts_per_address=2))
+        guard = LoginThrottle(Clock(), LoginLimits(attempts_per_address=2))
         auth = PortalAuthenticator(Portal(MailboxRealm(FakeStore()), [Panicking()]), guard=guard)
         for _ in range(5):
             self.assertRaises(Panic, auth.password, b"ann", b"x", session(TLS))
@@ -300,7 +301,7 @@ class ForeignTests(SynchronousTestCase):
             def requestAvatar(self, *args: object) -> None:
                 return None
 
-        guard = Guard(Clock(), GuardLimits(sessions_per_user=1))
+        guard = LoginThrottle(Clock(), LoginLimits(sessions_per_user=1))
         portal = Portal(Nonsense(), [MemoryAccounts({"ann": "x"})])
         auth = PortalAuthenticator(portal, guard=guard)
         for _ in range(3):

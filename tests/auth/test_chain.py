@@ -16,10 +16,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from pop3toy.auth import MailboxRealm, MemoryAccounts, PortalAuthenticator
+from pop3toy.auth.accounts.memory import MemoryAccounts
+from pop3toy.auth.authenticator import PortalAuthenticator
 from pop3toy.auth.chain import AnyOf
 from pop3toy.auth.credentials import ApopDigest, ClearPassword
 from pop3toy.auth.login import Visitor
+from pop3toy.auth.realm import MailboxRealm
 from pop3toy.auth.sources import IAccountSource
 from pop3toy.errors import AuthenticationFailed, StoreTrouble
 from pop3toy.interfaces import IMailbox, MaybeDeferred

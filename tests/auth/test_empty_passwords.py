@@ -17,7 +17,7 @@ from pop3toy.auth.authenticator import PortalAuthenticator
 from pop3toy.auth.credentials import ApopDigest, ClearPassword
 from pop3toy.auth.realm import MailboxRealm
 from pop3toy.auth.strcred import PasswordFile
-from pop3toy.auth.throttle.login_throttle import Guard
+from pop3toy.auth.throttle.login_throttle import LoginThrottle
 from pop3toy.errors import AuthenticationFailed, BadCommand
 
 from ..auth_world import LOOPBACK
@@ -115,7 +115,7 @@ class EmptyPasswordTests(WorldCase):
 
     def test_counts(self) -> None:
         """It is a guess like others, and counts."""
-        guard = Guard(Clock())
+        guard = LoginThrottle(Clock())
         portal = Portal(MailboxRealm(self.store), [MemoryAccounts({"ann": ""})])
         self.authenticator = PortalAuthenticator(portal, guard=guard)
         for mechanism in ("USER", "LOGIN"):

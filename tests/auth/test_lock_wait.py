@@ -20,7 +20,7 @@ from pop3toy import MailboxRealm, POP3Factory, PortalAuthenticator, limits
 from pop3toy.auth.accounts.memory import MemoryAccounts
 from pop3toy.auth.throttle.counts import Counts, own_counts
 from pop3toy.auth.throttle.lock_queue import INTERVAL, LockQueue
-from pop3toy.auth.throttle.login_throttle import Guard, GuardLimits
+from pop3toy.auth.throttle.login_throttle import LoginLimits, LoginThrottle
 from pop3toy.auth.throttle.shared_counts import SharedCounts
 from pop3toy.errors import InUse, LoginDelay, Refusal, StoreTrouble
 from pop3toy.interfaces import Login, SessionRecord
@@ -400,7 +400,7 @@ class LoginTests(SynchronousTestCase):
             [MemoryAccounts({"ann": "x", "demo": "x", "root": "x"})],
         )
         portal.registerChecker(AllowAnonymousAccess())
-        guard = Guard(self.clock, GuardLimits(**options), self.counts)
+        guard = LoginThrottle(self.clock, LoginLimits(**options), self.counts)
         return PortalAuthenticator(portal, guard=guard, masters=("root",))
 
     def test_every_way(self) -> None:
@@ -512,7 +512,7 @@ class LoginTests(SynchronousTestCase):
 
         for realm in (MailboxRealm(self.store), Foreign()):
             portal = Portal(realm, [MemoryAccounts({"ann": "x"})])
-            auth = PortalAuthenticator(portal, guard=Guard(self.clock, counts=self.counts))
+            auth = PortalAuthenticator(portal, guard=LoginThrottle(self.clock, counts=self.counts))
             opening = auth.password(b"ann", b"x", session())
             login = self.successResultOf(opening) if isinstance(opening, Deferred) else opening
             self.assertEqual(self.counts.ending.total, 0)
@@ -568,7 +568,7 @@ class WaitTests(SynchronousTestCase):
         """A server with these limits."""
         authenticator = PortalAuthenticator(
             Portal(MailboxRealm(self.store), [MemoryAccounts({"ann": "secret"})]),
-            guard=Guard(self.clock, GuardLimits(**options), self.counts),
+            guard=LoginThrottle(self.clock, LoginLimits(**options), self.counts),
         )
         self.factory = POP3Factory(self.clock, authenticator, meter=self.meter)
 

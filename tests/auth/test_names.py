@@ -22,16 +22,18 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from pop3toy.auth import MailboxRealm, MemoryAccounts, PortalAuthenticator
 from pop3toy.auth.accounts.accounts_file import AccountsFile
 from pop3toy.auth.accounts.hashing_queue import Workers
+from pop3toy.auth.accounts.memory import MemoryAccounts
 from pop3toy.auth.accounts.schemes import make
+from pop3toy.auth.authenticator import PortalAuthenticator
 from pop3toy.auth.chain import AnyOf
 from pop3toy.auth.names import LoginNames, NameIndex, folded
+from pop3toy.auth.realm import MailboxRealm
 from pop3toy.auth.sasl.oauth import ITokenChecker
 from pop3toy.auth.sources import IAccountSource
 from pop3toy.auth.strcred import of_auth_option
-from pop3toy.auth.throttle.login_throttle import Guard, GuardLimits
+from pop3toy.auth.throttle.login_throttle import LoginLimits, LoginThrottle
 from pop3toy.errors import AuthenticationFailed, InUse, LoginDelay, StoreTrouble
 from pop3toy.interfaces import Channel, Login, TLSFacts
 from pop3toy.smtp.submission import SenderRealm
@@ -353,7 +355,7 @@ class LimitTests(NamesCase):
     """What is counted by user is counted by account."""
 
     def guarded(self, **limits: Any) -> PortalAuthenticator:
-        guard = Guard(self.clock, GuardLimits(**limits))
+        guard = LoginThrottle(self.clock, LoginLimits(**limits))
         return self.authenticator(self.memory(*USERS), guard=guard)
 
     def test_penalties(self) -> None:

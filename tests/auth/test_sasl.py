@@ -18,13 +18,15 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from pop3toy.auth import MailboxRealm, MemoryAccounts, PortalAuthenticator
+from pop3toy.auth.accounts.memory import MemoryAccounts
 from pop3toy.auth.accounts.verifier import Verifier, derive
+from pop3toy.auth.authenticator import PortalAuthenticator
 from pop3toy.auth.chain import AnyOf
+from pop3toy.auth.realm import MailboxRealm
 from pop3toy.auth.sasl.cram import CramDigest
 from pop3toy.auth.sasl.oauth import ITokenChecker
 from pop3toy.auth.sources import IAccountSource, decoy_verifier
-from pop3toy.auth.throttle.login_throttle import Guard
+from pop3toy.auth.throttle.login_throttle import LoginThrottle
 from pop3toy.errors import AuthenticationFailed, BadCommand, Refusal, StoreTrouble
 from pop3toy.interfaces import Challenge, Channel, Exchange, Login, TLSFacts
 
@@ -608,7 +610,7 @@ class TokenTests(SaslCase):
 
     def test_bad_token_counts_at_once(self) -> None:
         """It counts as soon as it is known to be bad: neither ``*`` nor going away makes a guess free."""
-        guard = Guard(Clock())
+        guard = LoginThrottle(Clock())
         for failures in range(1, 4):
             exchange = self.begin("OAUTHBEARER", guard=guard)
             exchange.respond(b"n,a=ann,\1auth=Bearer bad\1\1")

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy.auth.throttle.connection_limiter import Crowd, CrowdLimits
+from pop3toy.auth.throttle.connection_limiter import ConnectionLimiter, ConnectionLimits
 from pop3toy.auth.throttle.counts import Counts, own_counts
-from pop3toy.auth.throttle.login_throttle import Guard, GuardLimits
+from pop3toy.auth.throttle.login_throttle import LoginLimits, LoginThrottle
 from pop3toy.auth.throttle.peer_workers import Neighbours
 from pop3toy.auth.throttle.shared_counts import _SECRET, Crowds, SharedCounts
 from pop3toy.errors import InUse, LoginDelay, StoreTrouble
@@ -262,9 +262,11 @@ class GuardsTests(SharedCase):
         self.clock.advance(1_000_000)
         self.memory = self.shared()
 
-    def guards(self, **limits: int) -> list[Guard]:
+    def guards(self, **limits: int) -> list[LoginThrottle]:
         """One for each process."""
-        return [Guard(self.clock, GuardLimits(**limits), self.memory.of(worker)) for worker in range(3)]
+        return [
+            LoginThrottle(self.clock, LoginLimits(**limits), self.memory.of(worker)) for worker in range(3)
+        ]
 
     def test_penalty(self) -> None:
         """Failures at whichever process make the next attempt wait at all, as long as at one."""
@@ -336,9 +338,9 @@ class CrowdsTests(SharedCase):
         self.memory = self.shared()
         self.turned_out: list[str] = []
 
-    def crowds(self, **limits: int) -> list[Crowd]:
+    def crowds(self, **limits: int) -> list[ConnectionLimiter]:
         """One for each process."""
-        crowds: list[Crowd] = []
+        crowds: list[ConnectionLimiter] = []
 
         def ask(other: int) -> None:
             # At once, where processes send a word.
@@ -346,10 +348,12 @@ class CrowdsTests(SharedCase):
 
         for worker in range(3):
             neighbours = Neighbours(self.memory, worker, Crowds.READERS, self.clock.seconds, ask)
-            crowds.append(Crowd(CrowdLimits(**limits), self.memory.of(worker).readers, neighbours))
+            crowds.append(
+                ConnectionLimiter(ConnectionLimits(**limits), self.memory.of(worker).readers, neighbours)
+            )
         return crowds
 
-    def arrive(self, crowd: Crowd, host: str) -> object:
+    def arrive(self, crowd: ConnectionLimiter, host: str) -> object:
         """One more, a second later."""
         self.clock.advance(1)
         return crowd.arrive(host, lambda: self.turned_out.append(host))
@@ -394,7 +398,7 @@ class CrowdsTests(SharedCase):
         crowds = self.crowds(connections=1)
         reader = self.arrive(crowds[0], GOOD)
         bringers = Neighbours(self.memory, 1, Crowds.BRINGERS, self.clock.seconds, self.fail)
-        mail = Crowd(CrowdLimits(connections=1), self.memory.of(1).bringers, bringers)
+        mail = ConnectionLimiter(ConnectionLimits(connections=1), self.memory.of(1).bringers, bringers)
         for _ in range(3):
             self.arrive(mail, EVIL)
         self.assertEqual([EVIL, EVIL], self.turned_out)

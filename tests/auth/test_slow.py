@@ -24,7 +24,7 @@ from pop3toy.auth.accounts.accounts_file import AccountsFile
 from pop3toy.auth.accounts.hashing_queue import Workers
 from pop3toy.auth.accounts.schemes import make
 from pop3toy.auth.sasl.oauth import ITokenChecker
-from pop3toy.auth.throttle.login_throttle import Guard, GuardLimits
+from pop3toy.auth.throttle.login_throttle import LoginLimits, LoginThrottle
 from pop3toy.observe.session_log import LogMeter
 from pop3toy.stores.memory import MemoryStore
 
@@ -67,7 +67,7 @@ class SlowHouse:
     :param others: accounts besides ann's, which is argon2id.
     """
 
-    def __init__(self, path: str, *, others: bool = True, limits: GuardLimits | None = None) -> None:
+    def __init__(self, path: str, *, others: bool = True, limits: LoginLimits | None = None) -> None:
         lines = [b"ann:" + argon2(PASSWORDS["ann"]), b"bob:" + argon2(PASSWORDS["bob"])]
         if others:
             lines[1] = b"bob:" + make(PASSWORDS["bob"].encode(), "SCRAM-SHA-256")
@@ -80,7 +80,7 @@ class SlowHouse:
         self.tokens = LateTokens()
         self.store = MemoryStore({user: [b"Subject: hello\n\nhello\n"] for user in (*PASSWORDS, "demo")})
         self.late = LateStore(self.clock, self.store)
-        self.guard = Guard(self.clock, limits)
+        self.guard = LoginThrottle(self.clock, limits)
         later = Path(path).stat().st_mtime + 1000
         accounts = AccountsFile(path, self.workers, self.clock, wall=lambda: later)
         authenticator = PortalAuthenticator(

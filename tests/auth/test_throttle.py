@@ -13,10 +13,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy.auth import MailboxRealm, MemoryAccounts, PortalAuthenticator
-from pop3toy.auth.throttle.connection_limiter import Crowd, CrowdLimits
+from pop3toy.auth.accounts.memory import MemoryAccounts
+from pop3toy.auth.authenticator import PortalAuthenticator
+from pop3toy.auth.realm import MailboxRealm
+from pop3toy.auth.throttle.connection_limiter import ConnectionLimiter, ConnectionLimits
 from pop3toy.auth.throttle.counts import own_counts
-from pop3toy.auth.throttle.login_throttle import Guard, GuardLimits, without_penalties
+from pop3toy.auth.throttle.login_throttle import LoginLimits, LoginThrottle, without_penalties
 from pop3toy.auth.throttle.origins import Networks, is_local, network
 from pop3toy.errors import AuthenticationFailed, BadCommand, InUse, LoginDelay, StoreTrouble
 from pop3toy.interfaces import Channel, Login
@@ -31,7 +33,7 @@ class PenaltyTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.guard = Guard(self.clock)
+        self.guard = LoginThrottle(self.clock)
 
     def fail(self, host: str, user: str, times: int = 1) -> None:
         """So many failures, however long they had to wait."""
@@ -116,7 +118,7 @@ class PenaltyTests(SynchronousTestCase):
     def test_bounded_memory(self) -> None:
         """Whoever tries from many addresses fills no memory; the most recent are remembered."""
         counts = own_counts(10)
-        guard = Guard(self.clock, counts=counts)
+        guard = LoginThrottle(self.clock, counts=counts)
         for number in range(1000):
             guard.attempt(f"2001:db8:{number:x}::1", f"user{number}").failed()
             guard.attempt(f"2001:db8:{number:x}::1", f"user{number}").succeeded()
@@ -125,7 +127,7 @@ class PenaltyTests(SynchronousTestCase):
 
     def test_recent_are_remembered(self) -> None:
         """Whoever fails again and again is not forgotten because others fail once."""
-        guard = Guard(self.clock, GuardLimits(remembered=3))
+        guard = LoginThrottle(self.clock, LoginLimits(remembered=3))
         for number in range(10):
             guard.attempt(EVIL, None).failed()
             for other in range(2):
@@ -172,7 +174,7 @@ class PenaltyTests(SynchronousTestCase):
     def test_opening_is_no_attempt(self) -> None:
         """A maildrop that takes long to open keeps nobody else from logging in."""
         store = FakeStore(later=True)
-        guard = Guard(self.clock, GuardLimits(attempts_per_address=1, sessions_per_user=9))
+        guard = LoginThrottle(self.clock, LoginLimits(attempts_per_address=1, sessions_per_user=9))
         portal = Portal(MailboxRealm(store), [MemoryAccounts({f"user{n}": "x" for n in range(9)})])
         auth = PortalAuthenticator(portal, guard=guard)
         for number in range(9):
@@ -182,7 +184,7 @@ class PenaltyTests(SynchronousTestCase):
     def test_trusted(self) -> None:
         """A webmail's address speaks for many and is not blamed; its users are."""
         for trusted in (GOOD, "192.0.2.0/24"):
-            self.guard = Guard(self.clock, GuardLimits(trusted=Networks.of([trusted])))
+            self.guard = LoginThrottle(self.clock, LoginLimits(trusted=Networks.of([trusted])))
             self.fail(GOOD, "ann", 11)
             self.assertIsNone(self.guard.attempt(GOOD, "bob").start())
             self.assertIsNotNone(self.guard.attempt(GOOD, "ann").start())
@@ -194,7 +196,7 @@ class PenaltyTests(SynchronousTestCase):
     def test_loopback(self) -> None:
         """From loopback the wait grows as well, but to 4 seconds; any number logs in until one fails."""
         for host in ("127.0.0.1", "127.0.0.9", "::1", "::ffff:127.0.0.2"):
-            self.guard = Guard(self.clock)
+            self.guard = LoginThrottle(self.clock)
             waiting = [self.guard.attempt(host, f"user{number}") for number in range(500)]
             for attempt in waiting:
                 self.assertIsNone(attempt.start())
@@ -212,7 +214,7 @@ class PenaltyTests(SynchronousTestCase):
 
     def test_without_penalties(self) -> None:
         """A toy's guard keeps sessions and LOGIN-DELAY and lets nobody wait for a mistake."""
-        guard = self.guard = Guard(self.clock, without_penalties(GuardLimits(login_delay=60)))
+        guard = self.guard = LoginThrottle(self.clock, without_penalties(LoginLimits(login_delay=60)))
         self.fail(EVIL, "ann", 50)
         for _ in range(50):
             self.assertIsNone(guard.attempt(EVIL, "ann").start())
@@ -266,7 +268,7 @@ class SessionLimitTests(SynchronousTestCase):
 
     def authenticator(self, **limits: object) -> PortalAuthenticator:
         # That a lock is waited for is tested elsewhere.
-        self.guard = Guard(self.clock, GuardLimits(lock_wait=0, **limits))
+        self.guard = LoginThrottle(self.clock, LoginLimits(lock_wait=0, **limits))
         self.store = FakeStore()
         portal = Portal(MailboxRealm(self.store), [MemoryAccounts({"ann": "x", "bob": "x"})])
         return PortalAuthenticator(portal, guard=self.guard)
@@ -363,7 +365,7 @@ class AttackTests(SynchronousTestCase):
     def test_thousand_wrong_passwords(self) -> None:
         """A thousand wrong passwords from one address: few are checked, and ann elsewhere logs in at once."""
         clock = Clock()
-        guard = Guard(clock)
+        guard = LoginThrottle(clock)
         portal = Portal(MailboxRealm(FakeStore()), [MemoryAccounts({"ann": "x"})])
         auth = PortalAuthenticator(portal, guard=guard, allow_cleartext=True)
         evil, good = (Channel(host, local=False, tls=None) for host in (EVIL, GOOD))
@@ -389,7 +391,7 @@ class AttackTests(SynchronousTestCase):
         """Behind a penalty a right password is answered no sooner than a wrong one."""
         clock = Clock()
         auth = PortalAuthenticator(
-            Portal(MailboxRealm(FakeStore()), [MemoryAccounts({"ann": "x"})]), guard=Guard(clock)
+            Portal(MailboxRealm(FakeStore()), [MemoryAccounts({"ann": "x"})]), guard=LoginThrottle(clock)
         )
         for _ in range(3):
             with self.assertRaises(AuthenticationFailed):
@@ -404,7 +406,7 @@ class AttackTests(SynchronousTestCase):
 
     def test_gone_before_the_answer(self) -> None:
         """Who does not wait for the verdict is counted all the same."""
-        guard, checker = Guard(Clock(), GuardLimits(attempts_per_address=2)), SlowChecker()
+        guard, checker = LoginThrottle(Clock(), LoginLimits(attempts_per_address=2)), SlowChecker()
         auth = PortalAuthenticator(Portal(MailboxRealm(FakeStore()), [checker]), guard=guard)
         for _ in range(2):
             exchange = auth.begin("PLAIN", session(TLS))
@@ -421,7 +423,7 @@ class AttackTests(SynchronousTestCase):
     def test_gone_while_waiting(self) -> None:
         """Who goes away during his penalty is not checked any more."""
         clock, checker = Clock(), SlowChecker()
-        guard = Guard(clock)
+        guard = LoginThrottle(clock)
         auth = PortalAuthenticator(Portal(MailboxRealm(FakeStore()), [checker]), guard=guard)
         for _ in range(3):
             guard.attempt("127.0.0.1", "ann").failed()
@@ -435,7 +437,7 @@ class AttackTests(SynchronousTestCase):
 
     def test_what_counts(self) -> None:
         """Bad credentials count, however they are found to be bad; trouble and malformed responses do not."""
-        guard, store = Guard(Clock()), FakeStore()
+        guard, store = LoginThrottle(Clock()), FakeStore()
         auth = PortalAuthenticator(Portal(MailboxRealm(store), [MemoryAccounts({"ann": "x"})]), guard=guard)
         store.trouble = StoreTrouble()
         with self.assertRaises(StoreTrouble):
@@ -456,7 +458,7 @@ class AttackTests(SynchronousTestCase):
 
     def test_clients_turn(self) -> None:
         """An exchange in which it is the client's turn keeps nobody else from his."""
-        guard = Guard(Clock(), GuardLimits(attempts_per_address=1))
+        guard = LoginThrottle(Clock(), LoginLimits(attempts_per_address=1))
         portal = Portal(MailboxRealm(FakeStore()), [MemoryAccounts({"ann": "x"})])
         auth = PortalAuthenticator(portal, guard=guard)
         for _ in range(5):
@@ -480,13 +482,13 @@ class CrowdTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.turned_out: list[int] = []
 
-    def arrive(self, crowd: Crowd, number: int, host: str | None = None) -> object:
+    def arrive(self, crowd: ConnectionLimiter, number: int, host: str | None = None) -> object:
         host = host if host is not None else f"2001:db8:{number // 4:x}::1"
         return crowd.arrive(host, lambda: self.turned_out.append(number))
 
     def test_strangers_make_room(self) -> None:
         """2,000 idle strangers do not keep a user out: the oldest of them go."""
-        crowd = Crowd(CrowdLimits(strangers=100))
+        crowd = ConnectionLimiter(ConnectionLimits(strangers=100))
         for number in range(2000):
             self.arrive(crowd, number)
         self.assertEqual((100, 100), (crowd.connections, crowd.strangers))
@@ -500,7 +502,7 @@ class CrowdTests(SynchronousTestCase):
 
     def test_full_of_users(self) -> None:
         """When all places are taken by users, the next one is turned away; one who leaves makes room."""
-        crowd = Crowd(CrowdLimits(connections=3))
+        crowd = ConnectionLimiter(ConnectionLimits(connections=3))
         visits = [self.arrive(crowd, number) for number in range(3)]
         for visit in visits:
             visit.logged_in()
@@ -516,7 +518,7 @@ class CrowdTests(SynchronousTestCase):
     def test_per_address(self) -> None:
         """One address, or one IPv6 network, has only so many; a Unix socket has no such bound."""
         for hosts in (["192.0.2.7"] * 9, [f"2001:db8::{number:x}" for number in range(9)]):
-            crowd = Crowd(CrowdLimits(per_address=8))
+            crowd = ConnectionLimiter(ConnectionLimits(per_address=8))
             visits = [self.arrive(crowd, number, host) for number, host in enumerate(hosts[:8])]
             with self.assertRaises(StoreTrouble):
                 self.arrive(crowd, 9, hosts[8])
@@ -524,14 +526,14 @@ class CrowdTests(SynchronousTestCase):
             visits[0].logged_in()
             visits[0].left()
             self.arrive(crowd, 9, hosts[8])
-        crowd = Crowd(CrowdLimits(per_address=8, trusted=Networks.of(["198.51.100.0/24"])))
+        crowd = ConnectionLimiter(ConnectionLimits(per_address=8, trusted=Networks.of(["198.51.100.0/24"])))
         for number, host in enumerate(("unix", EVIL, "127.0.0.1", "::1") * 20):
             self.arrive(crowd, number, host)
         self.assertEqual(80, crowd.connections)
 
     def test_loopback(self) -> None:
         """From loopback any number comes, unless the administrator gives a number."""
-        crowd = Crowd(CrowdLimits(per_local_address=2))
+        crowd = ConnectionLimiter(ConnectionLimits(per_local_address=2))
         for number in range(2):
             self.arrive(crowd, number, "127.0.0.1")
         self.arrive(crowd, 2, "::1")
@@ -540,7 +542,7 @@ class CrowdTests(SynchronousTestCase):
 
     def test_who_is_turned_out_may_say_goodbye(self) -> None:
         """The connection that is closed reports its end, at once or later, without harm."""
-        crowd = Crowd(CrowdLimits(strangers=1))
+        crowd = ConnectionLimiter(ConnectionLimits(strangers=1))
         visit = crowd.arrive("192.0.2.1", lambda: visit.left())
         second = self.arrive(crowd, 2)
         visit.left()
@@ -554,7 +556,7 @@ class SenderTests(SynchronousTestCase):
 
     def test_penalties_are_shared(self) -> None:
         """A password that was guessed wrongly at one port costs time at the other."""
-        guard = Guard(Clock(), GuardLimits(free_failures=1, login_delay=60))
+        guard = LoginThrottle(Clock(), LoginLimits(free_failures=1, login_delay=60))
         senders = guard.for_senders()
         guard.attempt("192.0.2.1", "ann").failed()
         self.assertGreater(senders.penalty("192.0.2.1", "ann"), 0)
@@ -563,7 +565,7 @@ class SenderTests(SynchronousTestCase):
 
     def test_no_login_delay(self) -> None:
         """Sending twice in a row is no reason to wait, fetching twice is."""
-        guard = Guard(Clock(), GuardLimits(login_delay=60))
+        guard = LoginThrottle(Clock(), LoginLimits(login_delay=60))
         senders = guard.for_senders()
         for one in (senders, senders, guard):
             one.enter("ann")

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
 from twisted.trial.unittest import SynchronousTestCase
 
+from pop3toy.mail.message_start import HEADER as MOST
 from pop3toy.mail.message_start import HeldStart, sender_of
-from pop3toy.smtp import limits
 from pop3toy.smtp.factory import lmtp_factory, smtp_factory, submission_factory
 from tests.smtp.test_submission import plain
 from tests.smtp_world import Accounts, Client, world
@@ -89,14 +89,12 @@ class ProtocolTests(SynchronousTestCase):
         """A header without end goes on to the store when it has the size that is held back."""
         held = HeldStart(b"r: s\r\n")
         line = b"x: y\r\n"
-        many = line * (limits.HEADER // len(line))
+        many = line * (MOST // len(line))
         self.assertEqual(held.feed(many, last=False), b"")
         self.assertEqual(held.feed(line, last=False), b"r: s\r\n" + many + line)
         self.assertEqual(held.feed(b"z", last=False), b"z")
-        self.assertEqual(
-            HeldStart(b"r: s\r\n").feed(b"a" * limits.HEADER, last=False)[:10], b"r: s\r\n\r\naa"
-        )
-        self.assertEqual(HeldStart(b"r: s\r\n").feed(b"a" * (limits.HEADER - 1), last=False), b"")
+        self.assertEqual(HeldStart(b"r: s\r\n").feed(b"a" * MOST, last=False)[:10], b"r: s\r\n\r\naa")
+        self.assertEqual(HeldStart(b"r: s\r\n").feed(b"a" * (MOST - 1), last=False), b"")
 
     @given(
         st.lists(

@@ -19,7 +19,7 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy import POP3Factory
-from pop3toy.auth.throttle.connection_limiter import Crowd, CrowdLimits
+from pop3toy.auth.throttle.connection_limiter import ConnectionLimiter, ConnectionLimits
 from pop3toy.net.proxied import PATIENCE, ProxiedEndpoint, _ProxiedFactory
 from pop3toy.net.proxy_header import BadHeader, Header, parse_header
 from pop3toy.run.recipients import recipients_of_all
@@ -201,7 +201,9 @@ class HeaderTests(SynchronousTestCase):
 
     def test_counted(self) -> None:
         """A connection without a header is one of the strangers, whatever its address, until it has one."""
-        crowd = Crowd(CrowdLimits(connections=3, strangers=3, per_address=1, per_local_address=1))
+        crowd = ConnectionLimiter(
+            ConnectionLimits(connections=3, strangers=3, per_address=1, per_local_address=1)
+        )
         endpoint = serverFromString(self.reactor, "tcp:111:interface=127.0.0.1")
         factory = Factory.forProtocol(lambda: Speaker(self.made))  # type: ignore[arg-type]
         self.successResultOf(ProxiedEndpoint(endpoint, self.reactor, crowd).listen(factory))
@@ -223,7 +225,7 @@ class HeaderTests(SynchronousTestCase):
 
     def test_one_too_many(self) -> None:
         """Where there is no room, one without a header is sent away at once, and the log says so."""
-        crowd = Crowd(CrowdLimits(connections=1))
+        crowd = ConnectionLimiter(ConnectionLimits(connections=1))
         crowd.arrive("unix", lambda: None).logged_in()
         endpoint = serverFromString(self.reactor, "tcp:111:interface=127.0.0.1")
         self.successResultOf(ProxiedEndpoint(endpoint, self.reactor, crowd).listen(Factory()))

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy import POP3Factory, limits
-from pop3toy.auth.throttle.connection_limiter import Crowd, CrowdLimits
+from pop3toy.auth.throttle.connection_limiter import ConnectionLimiter, ConnectionLimits
 from pop3toy.net.fast.immediate_write import close, pause_until_sent, takes_octets, unsent, writer_of
 
 from ..pop3_world import CountingMeter, FakeAuthenticator, ScriptedMailbox
@@ -232,7 +232,7 @@ class SessionTests(SynchronousTestCase):
             self.clock,
             FakeAuthenticator(self.mailbox),
             meter=self.meter,
-            gatekeeper=Crowd(CrowdLimits(strangers=2)),
+            gatekeeper=ConnectionLimiter(ConnectionLimits(strangers=2)),
         )
 
     def connected(self) -> tuple[socket.socket, tcp.Server]:

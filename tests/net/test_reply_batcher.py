@@ -32,7 +32,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
 from pop3toy import POP3Factory, POP3Protocol, limits
-from pop3toy.auth.throttle.connection_limiter import Crowd, CrowdLimits
+from pop3toy.auth.throttle.connection_limiter import ConnectionLimiter, ConnectionLimits
 from pop3toy.errors import AuthenticationFailed
 from pop3toy.interfaces import Login, MaybeDeferred, SessionRecord
 from pop3toy.net.fast.immediate_write import close
@@ -799,7 +799,7 @@ class ListenTests(SocketCase):
 
     def test_making_room(self) -> None:
         """A stranger who has to make room, while ready, for one who comes in the same turn ends in order."""
-        self.factory.gatekeeper = Crowd(CrowdLimits(strangers=2))
+        self.factory.gatekeeper = ConnectionLimiter(ConnectionLimits(strangers=2))
         port: Any = self.listens("tcp:0:interface=127.0.0.1")
         address = port.getHost()
 
@@ -1038,7 +1038,9 @@ class ProtocolTests(SynchronousTestCase):
 
     def test_turned_away(self) -> None:
         """Who is turned away hears why at the turn's end; the meter is told of no end."""
-        protocol, transport, factory = self.connect(gatekeeper=Crowd(CrowdLimits(connections=0)))
+        protocol, transport, factory = self.connect(
+            gatekeeper=ConnectionLimiter(ConnectionLimits(connections=0))
+        )
         self.assertEqual((transport.writes, transport.disconnecting), ([], False))
         self.turns.end()
         [data] = transport.writes
@@ -1079,7 +1081,9 @@ class ProtocolTests(SynchronousTestCase):
 
     def test_lost_before_being_turned_away(self) -> None:
         """So does who would have been turned away."""
-        protocol, transport, factory = self.connect(gatekeeper=Crowd(CrowdLimits(connections=0)))
+        protocol, transport, factory = self.connect(
+            gatekeeper=ConnectionLimiter(ConnectionLimits(connections=0))
+        )
         self.lose(protocol)
         self.turns.end()
         self.assertEqual(transport.writes, [])

@@ -13,12 +13,11 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from pop3toy.addresses import Address, parse_address
 from pop3toy.errors import NoSuchMailbox
 from pop3toy.net.threads import run_now
-from pop3toy.routing.aliases import AliasFile, BadAliases, parse_aliases
+from pop3toy.routing.aliases import ALIAS_LOOK, AliasFile, BadAliases, parse_aliases
 from pop3toy.routing.recipients import NotOurs, Recipients
-from pop3toy.smtp import limits
-from pop3toy.smtp.envelope import Address, parse_address
 from tests.smtp_world import NOW, find_in
 
 
@@ -190,7 +189,7 @@ class AliasFileTests(SynchronousTestCase):
 
     def after_a_while(self, aliases: AliasFile) -> Any:
         """What they are when it is time for another look."""
-        self.clock.advance(limits.ALIAS_LOOK)
+        self.clock.advance(ALIAS_LOOK)
         result = aliases()
         return self.successResultOf(result) if isinstance(result, Deferred) else result
 
@@ -241,9 +240,9 @@ class AliasFileTests(SynchronousTestCase):
         aliases = AliasFile(
             str(self.path), ours, lambda *work: looking.append(Deferred()) or looking[-1], self.clock
         )
-        self.clock.advance(limits.ALIAS_LOOK)
+        self.clock.advance(ALIAS_LOOK)
         self.assertNoResult(aliases())
-        self.clock.advance(limits.ALIAS_LOOK)
+        self.clock.advance(ALIAS_LOOK)
         self.assertEqual(aliases(), {"a": ("ann",)})
         self.assertEqual(len(looking), 1)
 

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides
 
 from pop3toy.auth.accounts.admin import add_user
-from pop3toy.auth.throttle.login_throttle import Guard
+from pop3toy.auth.throttle.login_throttle import LoginThrottle
 from pop3toy.run import access
 from pop3toy.run.service import ReloadService
 from pop3toy.tap import makeService
@@ -184,11 +184,11 @@ class CombinationTests(TapCase):
         """``--max-per-user`` (default 10) and ``--lock-wait`` (default 5) reach whoever counts."""
         made: list[Any] = []
 
-        def guard(clock: Any, limits: Any, counts: Any) -> Guard:
+        def guard(clock: Any, limits: Any, counts: Any) -> LoginThrottle:
             made.append(limits)
-            return Guard(clock, limits, counts)
+            return LoginThrottle(clock, limits, counts)
 
-        self.patch(access, "Guard", guard)
+        self.patch(access, "LoginThrottle", guard)
         for options, most in (((), 10), (("--max-per-user=3",), 3)):
             makeService(parsed("--transcript=off", *options), _Reactor())
             self.assertEqual(made[-1].sessions_per_user, most)

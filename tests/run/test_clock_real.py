@@ -28,12 +28,12 @@ import sys
 from twisted.cred.portal import Portal
 from twisted.internet import reactor
 from pop3toy import MailboxRealm, POP3Factory, PortalAuthenticator
-from pop3toy.auth import MemoryAccounts
-from pop3toy.auth.throttle.login_throttle import Guard
+from pop3toy.auth.accounts.memory import MemoryAccounts
+from pop3toy.auth.throttle.login_throttle import LoginThrottle
 from pop3toy.stores.memory import MemoryStore
 
 portal = Portal(MailboxRealm(MemoryStore({"ann": [b"x"]})), [MemoryAccounts({"ann": "secret"})])
-factory = POP3Factory(reactor, PortalAuthenticator(portal, guard=Guard(reactor)))
+factory = POP3Factory(reactor, PortalAuthenticator(portal, guard=LoginThrottle(reactor)))
 port = reactor.listenTCP(0, factory, interface="127.0.0.1")
 before = reactor.seconds
 reactor.callWhenRunning(lambda: print(port.getHost().port, flush=True))

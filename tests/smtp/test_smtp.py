@@ -14,12 +14,12 @@ from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides
 
-from pop3toy.auth.throttle.connection_limiter import Crowd, CrowdLimits
+from pop3toy.addresses import parse_address
+from pop3toy.auth.throttle.connection_limiter import ConnectionLimiter, ConnectionLimits
 from pop3toy.errors import OverQuota, StoreFull, StoreTrouble
 from pop3toy.observe.transcript import MemoryTranscript
 from pop3toy.routing.recipients import Recipients
 from pop3toy.smtp import limits
-from pop3toy.smtp.envelope import parse_address
 from pop3toy.smtp.factory import smtp_factory
 from pop3toy.stores.memory import MemoryStore
 from tests.smtp_world import Client, Slow, find_in, world
@@ -768,7 +768,7 @@ class FactoryTests(SynchronousTestCase):
 
     def test_too_many(self) -> None:
         """A connection too many from one address hears 421 in place of the greeting."""
-        factory, _, _ = world(smtp_factory, gatekeeper=Crowd(CrowdLimits(per_address=2)))
+        factory, _, _ = world(smtp_factory, gatekeeper=ConnectionLimiter(ConnectionLimits(per_address=2)))
         first, _ = Client(factory), Client(factory)
         turned_away = Client(factory)
         self.assertEqual(turned_away.greeting, ["421 4.7.0 too many connections from your address"])
@@ -779,7 +779,7 @@ class FactoryTests(SynchronousTestCase):
 
     def test_making_room(self) -> None:
         """When there are too many in all, one that has brought nothing yet has to go."""
-        factory, _, _ = world(smtp_factory, gatekeeper=Crowd(CrowdLimits(connections=2)))
+        factory, _, _ = world(smtp_factory, gatekeeper=ConnectionLimiter(ConnectionLimits(connections=2)))
         useful, idle = Client(factory), Client(factory)
         useful.say(*ENVELOPE, "DATA", "a: b", ".")
         self.assertEqual(Client(factory).greeting[0][:3], "220")

@@ -17,11 +17,11 @@ from ...errors import StoreTrouble
 from .counts import Heads, own_counts
 from .origins import NOWHERE, Networks, is_local, network
 
-__all__ = ["Crowd", "CrowdLimits", "Neighbours", "Visit"]
+__all__ = ["ConnectionLimiter", "ConnectionLimits", "Neighbours", "Visit"]
 
 
 @dataclass(frozen=True, slots=True)
-class CrowdLimits:
+class ConnectionLimits:
     """The numbers, each with its reason."""
 
     #: Connections in all.  Each costs some 20 kB and a file descriptor, and
@@ -53,7 +53,7 @@ class Neighbours(Protocol):
         """Ask the one with the oldest stranger of all to send him away; false if that is this process."""
 
 
-class Crowd:
+class ConnectionLimiter:
     """Who is connected.
 
     :param heads: where it counts; of its own if not given.
@@ -62,11 +62,11 @@ class Crowd:
 
     def __init__(
         self,
-        limits: CrowdLimits | None = None,
+        limits: ConnectionLimits | None = None,
         heads: Heads | None = None,
         neighbours: Neighbours | None = None,
     ) -> None:
-        self.limits = limits if limits is not None else CrowdLimits()
+        self.limits = limits if limits is not None else ConnectionLimits()
         heads = heads if heads is not None else own_counts().readers
         self._connections, self._strangers = heads.connections, heads.strangers
         self._neighbours = neighbours
@@ -147,7 +147,9 @@ class Visit:
 
     __slots__ = ("_crowd", "_left", "address", "came", "turn_out")
 
-    def __init__(self, crowd: Crowd, address: str, turn_out: Callable[[], object], came: float) -> None:
+    def __init__(
+        self, crowd: ConnectionLimiter, address: str, turn_out: Callable[[], object], came: float
+    ) -> None:
         self.address = address
         self.turn_out = turn_out
         self.came = came

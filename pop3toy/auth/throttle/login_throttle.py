@@ -23,7 +23,7 @@ from .counts import Counts, OwnTally, Recent, own_counts
 from .lock_queue import LockQueue
 from .origins import NOWHERE, Networks, is_local, network
 
-__all__ = ["Attempt", "Guard", "GuardLimits", "unguarded", "without_penalties"]
+__all__ = ["Attempt", "LoginLimits", "LoginThrottle", "unguarded", "without_penalties"]
 
 
 #: Unix sockets have no address: behind one is a proxy or a webmail for everybody.
@@ -31,7 +31,7 @@ _EVERYBODY = "unix"
 
 
 @dataclass(frozen=True, slots=True)
-class GuardLimits:
+class LoginLimits:
     """The numbers, each with its reason."""
 
     #: Failures of an address that cost nothing: a person mistypes, twice.
@@ -91,7 +91,7 @@ class _Failures:
         self._kept.put(key, self.count(key) + 1, self._clock.seconds())
 
 
-class Guard:
+class LoginThrottle:
     """What is remembered about logins.
 
     :param clock: tells the time and lets penalties pass.
@@ -99,9 +99,9 @@ class Guard:
     """
 
     def __init__(
-        self, clock: IReactorTime, limits: GuardLimits | None = None, counts: Counts | None = None
+        self, clock: IReactorTime, limits: LoginLimits | None = None, counts: Counts | None = None
     ) -> None:
-        self.limits = limits = limits if limits is not None else GuardLimits()
+        self.limits = limits = limits if limits is not None else LoginLimits()
         self._clock = clock = steady(clock)
         self._counts = counts = counts if counts is not None else own_counts(limits.remembered)
         self._addresses = _Failures(clock, counts.address_failures, limits.forgotten_after)
@@ -185,13 +185,13 @@ class Guard:
         """A password was right."""
         self._counts.friends.put(_both(address, user), self.limits.free_failures, self._clock.seconds())
 
-    def for_senders(self) -> Guard:
+    def for_senders(self) -> LoginThrottle:
         """A guard that shares these penalties, but counts no sessions and keeps no LOGIN-DELAY.
 
         Those are about maildrops; a password is guessed at whichever port is open.
         """
         limits = replace(self.limits, login_delay=0, sessions_per_user=sys.maxsize)
-        return Guard(self._clock, limits, replace(self._counts, sessions=OwnTally()))
+        return LoginThrottle(self._clock, limits, replace(self._counts, sessions=OwnTally()))
 
     # -- sessions -----------------------------------------------------------------------
 
@@ -219,13 +219,13 @@ class Guard:
         self._counts.sessions.remove(user)
 
 
-def unguarded() -> Guard:
+def unguarded() -> LoginThrottle:
     """A guard that never keeps anybody waiting, and so needs no real clock."""
-    limits = GuardLimits(sessions_per_user=sys.maxsize, waits=0, remembered=0)
-    return Guard(Clock(), without_penalties(limits))
+    limits = LoginLimits(sessions_per_user=sys.maxsize, waits=0, remembered=0)
+    return LoginThrottle(Clock(), without_penalties(limits))
 
 
-def without_penalties(limits: GuardLimits) -> GuardLimits:
+def without_penalties(limits: LoginLimits) -> LoginLimits:
     """The limits, but nobody waits for having failed."""
     never = sys.maxsize
     return replace(
@@ -244,7 +244,9 @@ class Attempt:
     :param key: one word for all spellings of a name: else each spelling would be tried anew.
     """
 
-    def __init__(self, guard: Guard, address: str, user: str | None, key: Callable[[str], str]) -> None:
+    def __init__(
+        self, guard: LoginThrottle, address: str, user: str | None, key: Callable[[str], str]
+    ) -> None:
         #: The claimed name, as soon as it is known.
         self.user = user
         self._guard = guard
