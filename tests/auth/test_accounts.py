@@ -368,11 +368,11 @@ class RereadTests(AccountsCase):
 
     def test_same_size_and_time(self) -> None:
         """A change that leaves size and time of the file as they were is seen."""
-        self.write(self.TEXT + b"carl:{PLAIN}three\n")
+        self.write(b"carl:{PLAIN}three\n")
         self.now = self.path.stat().st_mtime + 1
         status = self.path.stat()
         self.assertEqual(b"carl", self.login(b"carl", b"three"))
-        self.path.write_bytes(self.TEXT + b"carl:{PLAIN}other\n")
+        self.path.write_bytes(b"carl:{PLAIN}other\n")
         os.utime(self.path, ns=(status.st_atime_ns, status.st_mtime_ns))
         self.assertEqual(b"carl", self.login(b"carl", b"other"))
 
@@ -535,6 +535,14 @@ class BeingWrittenTests(AccountsCase):
         self.assertEqual(
             [b"ann", b"bob"], [self.outcome(user, self.PASSWORDS[user]) for user in ("ann", "bob")]
         )
+
+    def test_new(self) -> None:
+        """A new user whose line has its end comes in as well, and gets mail."""
+        self.path.write_bytes(b"zoe:{PLAIN}five\nyves:{PLAIN}six\nann")
+        self.now = self.path.stat().st_mtime + 0.5
+        self.assertEqual([b"zoe", StoreTrouble], [self.outcome("zoe", b"five"), self.outcome("yves", b"six")])
+        self.assertEqual("zoe", self.said(self.accounts.find, "zoe").name)
+        self.assertEqual([StoreTrouble] * 2, [self.said(self.accounts.find, u) for u in ("yves", "bob")])
 
     def test_announced(self) -> None:
         """What is announced stays, so that clients try the same again."""

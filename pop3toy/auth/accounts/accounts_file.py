@@ -100,7 +100,7 @@ class AccountsFile:
 
         def judged(outcome: Any) -> Any:
             # With the same work for all, nobody is refused, and only those come
-            # in whose line is as it was: it may lack what bars them.
+            # in whose line is whole: else it may lack what bars them.
             if not sure or (isinstance(outcome, Failure) and outcome.check(UnauthorizedLogin)):
                 raise not_now("the accounts file is being written")
             return outcome
@@ -218,7 +218,7 @@ class AccountsFile:
 
         def look(accounts: Accounts) -> str | None:
             found = accounts.names.find(user)
-            if found is None:
+            if found is None and self._file.certain.names.find(user) is not None:
                 self._be_sure()
             return found
 

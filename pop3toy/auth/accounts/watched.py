@@ -75,6 +75,8 @@ class WatchedFile:
         #: Whether it is just being written in place, and has lost users or ends
         #: within a line: it may say half the truth.
         self.in_doubt = False
+        #: Whose line may have been read in part.
+        self._unfinished: str | None = None
         #: What it said when it was last not in doubt.
         self.certain = self.accounts
         #: Whether it had users, and has none now: an accident, as it looks.
@@ -120,7 +122,11 @@ class WatchedFile:
 
     def sure_of(self, user: str) -> bool:
         """Whether what is said of the user now can be relied on."""
-        return not self.in_doubt or self.certain.by_name.get(user) == self.accounts.by_name.get(user)
+        if not self.in_doubt:
+            return True
+        account = self.accounts.by_name.get(user)
+        # A line that has its end is whole; of the last one some settings may be missing.
+        return account == self.certain.by_name.get(user) or (account is not None and user != self._unfinished)
 
     def _unchanged(self) -> bool:
         try:
@@ -165,6 +171,7 @@ class WatchedFile:
             and reading.being_written
             and not (reading.whole_lines and known <= accounts.by_name.keys())
         )
+        self._unfinished = None if reading.whole_lines else next(reversed(list(accounts.by_name)), None)
         self._tell_problems(accounts.problems)
         emptied_before, self._emptied = self._emptied, bool(before.by_name) and not accounts.by_name
         if self._emptied:
