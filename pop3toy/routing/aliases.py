@@ -107,7 +107,7 @@ class AliasFile:
 
     :param clock: tells when it is time to look at it.
     :param wall: the file system's idea of now, in seconds.
-    :param at_once: whether it must be usable now; else mail waits until it is.
+    :param strict: whether it must be usable now; else mail waits until it is.
     :raises BadAliases: if it is unusable in the first place, and must be.
     :raises OSError: if it cannot be read in the first place, and must be.
     """
@@ -119,7 +119,7 @@ class AliasFile:
         run_in_thread: RunInThread,
         clock: IReactorTime,
         *,
-        at_once: bool = True,
+        strict: bool = True,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._path = path
@@ -136,7 +136,7 @@ class AliasFile:
         try:
             self._signature, self._aliases = self._read(None)
         except (OSError, BadAliases) as error:
-            if at_once:
+            if strict:
                 raise
             self._tell(str(error))
 

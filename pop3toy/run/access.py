@@ -129,7 +129,7 @@ class Access:
         try:
             workers = Workers(threads.run)
             renew = self._settings.renew_hashes
-            file = AccountsFile(path, workers, self._reactor, renew=renew, at_once=self._strict)
+            file = AccountsFile(path, workers, self._reactor, renew=renew, strict=self._strict)
         except (OSError, MissingLibrary) as error:
             why = getattr(error, "strerror", None) or error
             raise BadSetting("accounts", f" {path}: {why}") from error

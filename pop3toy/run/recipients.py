@@ -60,7 +60,7 @@ def recipients_of_users(
     if settings.aliases is None:
         return plain
     try:
-        aliases = AliasFile(settings.aliases, plain.ours, threads.run, reactor, at_once=strict)
+        aliases = AliasFile(settings.aliases, plain.ours, threads.run, reactor, strict=strict)
     except (BadAliases, OSError) as error:
         why = getattr(error, "strerror", None) or error
         raise BadSetting("aliases", f" {settings.aliases}: {why}") from error

@@ -455,7 +455,7 @@ class RereadTests(AccountsCase):
         text = self.path.read_bytes()
         self.path.unlink()
         with capturedLogs() as events:
-            self.accounts = self.checker(at_once=False)
+            self.accounts = self.checker(strict=False)
         [line] = [formatEvent(event) or "" for event in events]
         self.assertIn("No such file or directory; logins are put off until it can be read", line)
         self.trouble(b"bob", b"two")

@@ -50,7 +50,7 @@ class AccountsFile:
     :param clock: tells how long a success is remembered.
     :param renew: write a better hash into the file when a user with an
         outdated one logs in.
-    :param at_once: whether the file must be readable now; else that is a
+    :param strict: whether the file must be readable now; else that is a
         trouble that may pass, as it is later on.
     :param wall: the file system's idea of now, in seconds.
     :raises OSError: if the file cannot be read, and must be.
@@ -67,13 +67,13 @@ class AccountsFile:
         clock: IReactorTime,
         *,
         renew: bool = False,
-        at_once: bool = True,
+        strict: bool = True,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._cache = SuccessCache(clock)
         #: For which users it was found that what is kept for SCRAM is not the empty password's.
         self._not_empty = SuccessCache(clock, seconds=86400.0)
-        self._file = WatchedFile(path, workers, wall=wall, changed=self._cache.clear, at_once=at_once)
+        self._file = WatchedFile(path, workers, wall=wall, changed=self._cache.clear, strict=strict)
         self._workers = workers
         self._renew = renew
         self._key = secrets.token_bytes(32)

@@ -52,7 +52,7 @@ class WatchedFile:
 
     :param wall: the file system's idea of now, in seconds.
     :param changed: called when the accounts are other ones than before.
-    :param at_once: whether it must be readable now; else that is a trouble that
+    :param strict: whether it must be readable now; else that is a trouble that
         may pass, as it is later on.
     :raises OSError: if the file cannot be read now and must be.
     :raises MissingLibrary: if it holds hashes whose library is not installed, then too.
@@ -67,7 +67,7 @@ class WatchedFile:
         *,
         wall: Callable[[], float] = time.time,
         changed: Callable[[], None] = lambda: None,
-        at_once: bool = True,
+        strict: bool = True,
     ) -> None:
         self.path = Path(path)
         #: What the file said when it was last read and had users.
@@ -90,7 +90,7 @@ class WatchedFile:
         try:
             found = self._take(self._read())
         except OSError as error:
-            if at_once:
+            if strict:
                 raise
             found = self.accounts
             self._log.error(
@@ -99,7 +99,7 @@ class WatchedFile:
                 why=error.strerror,
             )
         for problem in found.problems:
-            if problem.missing_library and at_once:
+            if problem.missing_library and strict:
                 raise MissingLibrary(f"{self.path}: {problem}")
 
     def use(
