@@ -22,7 +22,7 @@ from twisted.plugin import getPlugins
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 import pop3toy
-from pop3toy.config.cmdline import Options
+from pop3toy.tap import Options
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PLUGIN = "twisted/plugins/pop3toy_plugin.py"

@@ -10,8 +10,6 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 import pop3toy
-from pop3toy.run.as_worker import _options
-from pop3toy.run.workers.talk import Brief
 
 from ..corpus import awkward_messages, fill_maildir
 from ..realserver import DEADLINE, RealServer, environment, maildir_options, wait_until
@@ -79,20 +77,6 @@ class ImportTests(SynchronousTestCase):
             "print(type(reactor).__name__)\n"
         )
         self.assertEqual("AsyncioSelectorReactor\n", self.run_python(program))
-
-
-class WorkerOptionsTests(SynchronousTestCase):
-    """What a worker makes of the command line."""
-
-    def test_folder(self) -> None:
-        """Names of files are relative to the folder of the command line, wherever the worker is."""
-        folder = Path(self.mktemp()).absolute()
-        fill_maildir(folder / "mail" / "ann", [])
-        arguments = [*maildir_options(Path("mail"), ["ann:secret"]), "--workers=1"]
-        here = os.getcwd()
-        options = _options(Brief(0, 1, 1, arguments, str(folder)))
-        self.assertEqual(str(folder / "mail"), options.maildirs.root)
-        self.assertEqual(here, os.getcwd())
 
 
 class WorkersTests(SynchronousTestCase):

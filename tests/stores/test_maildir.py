@@ -1286,7 +1286,7 @@ _OTHER = """
 import os, sys, threading
 from twisted.internet.defer import Deferred
 from pop3toy.errors import InUse
-from pop3toy.stores.maildir import MaildirStore
+from pop3toy.stores.maildir.store import MaildirStore
 from pop3toy.stores.maildir.paths import MaildirPaths
 from pop3toy.net.threads import run_now
 
