@@ -416,7 +416,7 @@ class SourceTests(SynchronousTestCase):
 
     #: Who is given a clock by somebody who has made it steady; and a worker's log, which
     #: lives in a process whose reactor has been told another time.
-    GIVEN = {"protocol", "outflow", "delivery/connection", "workers/worker", "clock"}
+    GIVEN = {"pop3/protocol", "net/writer", "smtp/connection", "run/workers/worker", "clock"}
 
     def test_every_clock(self) -> None:
         """Whoever asks a clock or schedules something has made it steady, or was given one that is."""
