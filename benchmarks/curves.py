@@ -50,8 +50,10 @@ class Curves:
     wrong: list[str] = field(default_factory=list)
 
     def _point(self, title: str, peer: Peer, x: float, y: float | None) -> None:
+        # A curve without points is there as well: what could not be measured shows as such.
+        points = self.lines.setdefault(title, {}).setdefault(peer.name, [])
         if y is not None:
-            self.lines.setdefault(title, {}).setdefault(peer.name, []).append((x, y))
+            points.append((x, y))
 
     def _sample(self, peer: Peer, workload: Workload) -> Sample:
         sample = self.bench.sample(peer, workload)
@@ -94,17 +96,20 @@ class Curves:
                 workload = Workload("octets", f"messages of {octets} octets", data.name, "LSRQ")
                 self._sample(peer, Workload("warm", workload.title, data.name, "LSRQ", fresh=True))
                 sample = self._sample(peer, workload)
-                if sample.octets_rate and sample.rate and sample.cpu:
-                    self._point(
-                        "MB a second over octets of a message", peer, octets, sample.octets_rate / 1e6
-                    )
-                    moved = sample.octets_rate / sample.rate
-                    self._point(
-                        "CPU seconds for a GB over octets of a message",
-                        peer,
-                        octets,
-                        sample.cpu / moved * 1e9,
-                    )
+                rate, cpu = sample.octets_rate, sample.cpu
+                moved = rate / sample.rate if rate and sample.rate else None
+                self._point(
+                    "MB a second over octets of a message",
+                    peer,
+                    octets,
+                    rate / 1e6 if rate and moved else None,
+                )
+                self._point(
+                    "CPU seconds for a GB over octets of a message",
+                    peer,
+                    octets,
+                    cpu / moved * 1e9 if moved and cpu is not None else None,
+                )
                 peer.stop()
             world.remove(data)
 
