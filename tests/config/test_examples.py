@@ -65,7 +65,7 @@ class StartTests(SynchronousTestCase):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.root = Path(folder.name)
-        for name in ("srv", "etc", "run", "server"):
+        for name in ("srv", "etc", "server"):
             (self.root / name).mkdir()
         for user in ("ann", "bob"):
             add_user(self.root / "etc" / "accounts", user, f"{user}'s secret", scheme="PLAIN")
@@ -74,9 +74,10 @@ class StartTests(SynchronousTestCase):
     def adapted(self, name: str) -> Path:
         """An example with other paths and ports; ``pop3toy config check`` finds nothing wrong with it."""
         text = (FOLDER / name).read_text()
-        for path, ours in (("/etc/pop3toy", "etc"), ("/srv/mail", "srv"), ("/run/pop3toy", "run")):
+        for path, ours in (("/etc/pop3toy", "etc"), ("/srv/mail", "srv")):
             text = text.replace(path, f"{self.root}/{ours}")
         text = re.sub(r"^((?:[a-z]+-)*port) = \d+$", r"\1 = 0", text, flags=re.MULTILINE)
+        text = re.sub(r'"(?:systemd|tcp):.*"', f'"tcp:0:interface={LOOPBACK}"', text)
         file = self.root / "etc" / "pop3toy.toml"
         file.write_text(text.replace('interface = "::"', f'interface = "{LOOPBACK}"'))
         done = subprocess.run(
@@ -88,6 +89,13 @@ class StartTests(SynchronousTestCase):
         )
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         return file
+
+    def certificate(self) -> ssl.SSLContext:
+        """Make a certificate for localhost where the files say; for clients that trust it."""
+        pem = Path(self_signed(str(self.root / "kept")).certificate).read_bytes()
+        for name in ("certificate.pem", "key.pem"):
+            (self.root / "etc" / name).write_bytes(pem)
+        return ssl.create_default_context(cafile=str(self.root / "etc" / "certificate.pem"))
 
     def started(self, name: str) -> RealServer:
         """The server that runs with it."""
@@ -112,24 +120,20 @@ class StartTests(SynchronousTestCase):
                 wait_until(lambda line=line: line in server.words, line)  # type: ignore[misc]
 
     def test_host(self) -> None:
-        """What the host's mail server hands over through the Unix socket is fetched over the loopback."""
+        """What the host's mail server hands over by LMTP is fetched over TLS."""
+        context = self.certificate()
         with self.started("host.toml") as server:
-            socket = self.root / "run" / "lmtp.sock"
-            wait_until(socket.exists, "the socket for LMTP")
-            with smtplib.LMTP(str(socket)) as sender:
-                for address in ("ann@mail.example.org", "bob@localhost"):
+            with smtplib.LMTP(LOOPBACK, port_for(server, "LMTP")) as sender:
+                for address in ("ann@example.org", "bob@example.org"):
                     sender.sendmail("me@here.example", [address], TEXT)
             for user in ("ann", "bob"):
-                client = poplib.POP3(LOOPBACK, server.port, timeout=DEADLINE)
-                self.assertEqual(self.fetched(client, user, f"{user}'s secret"), TEXT)
+                encrypted = poplib.POP3_SSL("localhost", port_for(server, "POP3 over TLS"), context=context)
+                self.assertEqual(self.fetched(encrypted, user, f"{user}'s secret"), TEXT)
+            self.assertIn("STLS", poplib.POP3(LOOPBACK, server.port, timeout=DEADLINE).capa())
 
     def test_friends(self) -> None:
         """One friend writes to another by submission, who fetches it over TLS; others bring mail by SMTP."""
-        kept = self_signed(str(self.root / "kept"))
-        pem = Path(kept.certificate).read_bytes()
-        for name in ("certificate.pem", "key.pem"):
-            (self.root / "etc" / name).write_bytes(pem)
-        context = ssl.create_default_context(cafile=str(self.root / "etc" / "certificate.pem"))
+        context = self.certificate()
         with self.started("friends.toml") as server:
             with smtplib.SMTP("localhost", port_for(server, "submission"), timeout=DEADLINE) as sender:
                 sender.starttls(context=context)
