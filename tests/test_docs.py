@@ -21,6 +21,8 @@ from zope.interface.interface import InterfaceClass
 import pop3toy
 from pop3toy.installation import install_hint
 
+from .test_boundaries import EXCEPTIONS, MAY, is_package, modules
+
 DOCS = Path(__file__).parent.parent / "docs"
 SOURCE = Path(pop3toy.__file__).parent
 
@@ -95,6 +97,54 @@ class PagesTests(SynchronousTestCase):
             for target in re.findall(r'(?:href|src)="([^"#:?]+)["#?]', page.read_text("utf-8")):
                 if not (page.parent / unquote(unescape(target))).exists():
                     missing.append(f"{page.name}: {target}")
+        self.assertEqual(missing, [])
+
+
+class DesignTests(SynchronousTestCase):
+    """``docs/DESIGN.rst`` shows the packages and the import rules as they are."""
+
+    def setUp(self) -> None:
+        self.page = (DOCS / "DESIGN.rst").read_text("utf-8")
+
+    def test_tree(self) -> None:
+        """Each package and each module at the root has its line, and every line is of one that exists."""
+        tree = self.page.partition("    pop3toy/\n")[2].partition("\n    twisted/")[0]
+        shown: list[str] = []
+        above: list[str] = []
+        for indent, name, slash in re.findall(r"^    ((?:  )+)([a-z_0-9]+)(/|\.py) ", tree, re.MULTILINE):
+            del above[len(indent) // 2 - 1 :]
+            shown.append(".".join([*above, name]))
+            if slash == "/":
+                above.append(name)
+        packages = {name for name in modules() if is_package(name)} | {
+            name for name in modules() if "." not in name
+        }
+        self.assertEqual(set(shown), packages - {"", "__main__"} | {"__init__"})
+
+    def test_who_may_import_whom(self) -> None:
+        """The table is the one that ``tests/test_boundaries.py`` keeps."""
+        rows = re.findall(r"^   \* - ``(.*)``\n     - (.*)$", self.page, re.MULTILINE)
+        table = {
+            name.replace("__init__", ""): set(re.findall("``(.*?)``", allowed)) for name, allowed in rows
+        }
+        self.assertEqual(table, MAY)
+        self.assertEqual(
+            set(re.findall(r"^- ``(.*?)`` imports ``(.*?)``", self.page, re.MULTILINE)), EXCEPTIONS
+        )
+
+
+class NamesTests(SynchronousTestCase):
+    """Pages name modules, and what is in them, as they are called."""
+
+    def test_modules(self) -> None:
+        """What begins with the name of a package or of a module at the root exists."""
+        tops = {name for name in modules() if name and "." not in name}
+        missing = []
+        for page in (*DOCS.glob("*.rst"), *DOCS.parent.glob("*.rst")):
+            for named in re.findall(r"``(?:pop3toy\.)?([a-z_]+(?:\.\w+)+)``", page.read_text("utf-8")):
+                other = named.endswith((".py", ".rst", ".toml", ".cfg", ".txt", ".example.org"))
+                if named.partition(".")[0] in tops and not other and not exists(f"pop3toy.{named}"):
+                    missing.append(f"{page.name}: {named}")
         self.assertEqual(missing, [])
 
 
