@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import poplib
 import re
+import shlex
 import smtplib
 import ssl
 import subprocess
@@ -56,6 +57,17 @@ class TextTests(SynchronousTestCase):
                 settings = settings_of(toml.read(str(file)))
                 settings.check_whole()
                 self.assertEqual(settings.is_toy, path.stem == "toy")
+
+    def test_without_systemd(self) -> None:
+        """The command of docs/operating.rst has the host's server open the same ports itself."""
+        manual = (FOLDER.parent.parent / "operating.rst").read_text()
+        [command] = re.findall(r"^    (sed .*) /etc/pop3toy/pop3toy.toml$", manual, re.MULTILINE)
+        file = Path(self.mktemp())
+        file.write_text((FOLDER / "host.toml").read_text())
+        subprocess.run([*shlex.split(command), str(file)], check=True, timeout=DEADLINE)
+        settings = settings_of(toml.read(str(file)))
+        self.assertEqual((settings.listen, settings.tls_listen), ((), ()))
+        self.assertEqual((settings.port, settings.tls_port, settings.interface), (110, 995, "::"))
 
 
 class StartTests(SynchronousTestCase):
