@@ -91,9 +91,11 @@ class PagesTests(SynchronousTestCase):
         self.assertNotIn(" object at 0x", text_of("api.html"))
 
     def test_links(self) -> None:
-        """Each link to another page or a file leads to something."""
+        """Each link to a page or a file leads to something; endpoints and mail addresses are none."""
         missing = []
         for page in built().rglob("*.html"):
+            schemes = set(re.findall(r'href="(\w+):', page.read_text("utf-8")))
+            self.assertLessEqual(schemes, {"http", "https"}, page.name)
             for target in re.findall(r'(?:href|src)="([^"#:?]+)["#?]', page.read_text("utf-8")):
                 if not (page.parent / unquote(unescape(target))).exists():
                     missing.append(f"{page.name}: {target}")

@@ -19,8 +19,11 @@ log = logging.getLogger(__name__)
 def resolve(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Correct the links of one page."""
     source = Path(app.srcdir).resolve()
-    for reference in doctree.findall(nodes.reference):
+    for reference in list(doctree.findall(nodes.reference)):
         target = reference.get("refuri", "")
+        if ":" in target and not target.startswith("http"):
+            # docutils takes tcp:2590 and ann@example.org for something to go to.
+            reference.replace_self(reference.children)
         if reference.get("internal") or not target or ":" in target or target.startswith("#"):
             continue
         path = (source / docname).parent.joinpath(target).resolve()

@@ -79,7 +79,7 @@ class PostfixCase(ServerTests):
     Of the page's text just the place of the socket, or the port's number, is another one.
     """
 
-    #: What the page says of ``lmtp`` in the file of options, and which of its groups of commands goes with it.
+    #: What the page says of ``lmtp`` in the file, and which of its groups of commands goes with it.
     endpoint = re.compile(r"``lmtp = \[\"(unix:\S+)\"\]``")
     commands = 1
 
