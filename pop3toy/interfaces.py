@@ -74,14 +74,14 @@ class Entry(NamedTuple):
     #: The unique-id: 1 to 70 octets of 0x21 to 0x7E (RFC 1939 section 7).
     uid: bytes
     #: Octets in wire form: CRLF line ends and a final CRLF, before
-    #: dot-stuffing (RFC 1939 section 11).  ``mail.octets`` defines the count.
+    #: dot-stuffing (RFC 1939 section 11).  ``wire.octets`` defines the count.
     octets: int
 
 
 class MessageBody(Protocol):
     """A message that is being read, pulled chunk by chunk; any line ends.
 
-    Chunks are the message as the store keeps it, with LF or CRLF; ``mail.octets``
+    Chunks are the message as the store keeps it, with LF or CRLF; ``wire``
     makes the wire form of it.
     """
 

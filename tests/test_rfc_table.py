@@ -18,7 +18,7 @@ RULES = [
     for number in part
 ]
 RFCS = (1939, 2449, 3206, 2595, 8314, 5034, 5321, 2033)
-_TEST = re.compile(r"``(tests(?:\.\w+)*\.test_\w+)\.(\w+)\.(test_\w+)``")
+_TEST = re.compile(r"``(tests(?:\.[a-z]\w+)?\.test_\w+)\.(\w+)\.(test_\w+)``")
 _SCRIPT = re.compile(r"``(tests/conversations/[\w-]+\.txt)``")
 
 
