@@ -138,7 +138,7 @@ class BadSetting(CannotStart):
     """An option has a value that cannot be, or lacks another one that it needs.
 
     :param option: its name, as in ``login-delay``.
-    :param text: what is wrong, to be read behind the name: `` is a number from 0 to 86400``.
+    :param text: what is wrong, to be read behind the name: ``" is a number from 0 to 86400"``.
     """
 
     def __init__(self, option: str, text: str) -> None:

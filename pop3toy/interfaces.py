@@ -1,4 +1,4 @@
-"""The ports of the house: what the rooms promise one another.
+"""The interfaces: what the packages promise one another.
 
 Five interfaces are zope interfaces because other people provide them
 (:class:`IMailStore`, :class:`IMailbox`, :class:`IDelivery`, :class:`ITranscript`,
@@ -6,7 +6,7 @@ Five interfaces are zope interfaces because other people provide them
 and protocols that travel through them stand here as well, so that a reader
 needs no other file to write a store.
 
-Nothing here imports a reactor, a transport or another room but ``errors`` and ``limits``.
+Nothing here imports a reactor, a transport or another module but ``errors`` and ``limits``.
 
 A result written as ``X or Deferred of X`` may be given at once or later: what
 is at hand is given at once, because a Deferred costs more than most answers.
@@ -384,7 +384,7 @@ class SessionRecord:
 class Challenge(NamedTuple):
     """What a SASL mechanism asks next (RFC 5034 section 4)."""
 
-    #: The raw octets; ``wire`` makes base64 of them.
+    #: The raw octets; the protocol makes base64 of them.
     data: bytes
     #: If it asks nothing but explains why the client is not let in: that.  The
     #: exchange has failed, whatever the client answers (RFC 7628 section 3.2.3).

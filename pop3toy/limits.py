@@ -1,6 +1,6 @@
 """Every number that bounds the protocol, with the sentence or precedent that is its reason.
 
-What guards against strangers (connections, penalties) is in ``auth/guard.py``;
+What guards against strangers (connections, penalties) is in ``auth/throttle``;
 what a store keeps for itself is beside the store.
 """
 

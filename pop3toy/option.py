@@ -40,8 +40,8 @@ class Kind:
     """What may be said for an option.
 
     ``parse`` makes a value of a text and raises :class:`ValueError` with what is wrong with it, to be read
-    behind the option's name: `` is a number from 0 to 65535`` or ``: there is no such domain``.  A value's
-    own text is parsed to the same value again.
+    behind the option's name: ``" is a number from 0 to 65535"`` or ``": there is no such domain"``.  A
+    value's own text is parsed to the same value again.
     """
 
     parse: Callable[[str], Any]

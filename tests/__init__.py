@@ -1,4 +1,4 @@
-"""One file for each room of the house; what several share stands beside them."""
+"""A folder for each package, a file for each subject; what several share stands beside them."""
 
 from hypothesis import settings
 

@@ -1,6 +1,6 @@
-"""Fakes for the tests of the river and the shore: a socket, a authenticator, mailboxes, bodies.
+"""Fakes for the tests of session and protocol: a socket, an authenticator, mailboxes, bodies.
 
-Each stands for a port of the house (``interfaces``) or for Twisted's side of a
+Each stands for one of the ``interfaces`` or for Twisted's side of a
 connection, and complains when the promise of that port is broken.
 """
 

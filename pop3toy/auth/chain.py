@@ -48,7 +48,7 @@ class AnyOf:
 
     @property
     def knows_all(self) -> bool:
-        """Whether nobody can come in whom :meth:`exists` does not know, visitors left aside."""
+        """Whether nobody can come in whom ``exists`` does not know, visitors left aside."""
         return bool(self._sources) and all(
             checker.knows_all
             if isinstance(checker, AnyOf)

@@ -34,7 +34,7 @@ _UNQUOTED = re.compile(rb"^From ", re.MULTILINE)
 _LOOK = 1000
 
 _CONTENT_LENGTH = re.compile(rb"content-length:\s*(\d{1,12})\s*", re.IGNORECASE)
-# A CR before a CRLF is data (see stores/maildir_spool.py); as CR LF it would be lost.
+# A CR before a CRLF is data (see stores/maildir/incoming/spool.py); as CR LF it would be lost.
 _CRLF_ALONE = re.compile(rb"(?<!\r)\r\n")
 
 

@@ -4,7 +4,7 @@ Twisted sets the mode of an adopted Unix socket to 0666 and removes it in the en
 it is systemd's; and it takes a socket for somebody's as long as any process has the number
 of the one that opened it, which as process 1 of a container is always so.
 
-This file and ``workers/sockets.py`` know how Twisted's ports adopt a socket.
+This file and ``run/workers/sockets.py`` know how Twisted's ports adopt a socket.
 """
 
 from __future__ import annotations

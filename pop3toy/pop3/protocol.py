@@ -1,11 +1,11 @@
-"""The shore: a LineReceiver between a transport and a session.
+"""A connection: a LineReceiver between a transport and a session.
 
 It translates and decides nothing.  Its business is order and patience: one
 command at a time, answers strictly in turn, input paused beyond a small bound,
-idle connections closed, TLS started.  The way out is in ``outflow``.
+idle connections closed, TLS started.  The way out is in ``net.writer``.
 
 How it waits.  Two things can hold the next line back: an answer that is not
-there yet (``_waiting``) and an outflow that is full.  While either is so,
+there yet (``_waiting``) and a writer that is full.  While either is so,
 ``LineReceiver.paused`` is true and lines stay in the receiver's buffer; when
 that grows beyond ``limits.PENDING_INPUT`` the transport stops reading.
 """
@@ -83,7 +83,8 @@ class POP3Protocol(LineReceiver):
     # The longest line of all; which line may be how long, commands.py knows.
     MAX_LENGTH = limits.SASL_LINE - 1
 
-    #: Nothing it says needs the prefix that Twisted puts before log lines of old; see ``reactor_turns``.
+    #: Nothing it says needs the prefix that Twisted puts before log lines of old; see
+    #: ``net.fast.reply_batcher``.
     logs_by_itself = True
 
     factory: ConnectionFactory

@@ -10,7 +10,7 @@ needed of it is a greeting, a timeout and STARTTLS.  What is done differently, a
 - A client that does not read its replies is not read from either.
 
 What must not live here: what is said (``replies.py``), and what a command means
-(``dialogue.py``, ``smtp.py``).
+(``session.py``, ``smtp.py``).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The envelope: MAIL FROM and RCPT TO, from octets to values (RFC 5321 section 4.1.2).
 
-Pure syntax.  Whether an address is ours, and whose it is, says ``recipients.py``.
+Pure syntax.  Whether an address is ours, and whose it is, says ``routing/recipients.py``.
 """
 
 from __future__ import annotations

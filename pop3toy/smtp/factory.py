@@ -1,6 +1,6 @@
 """Factories for SMTP, submission and LMTP ports: what connections share, and how they end.
 
-:func:`smtp_factory`, :func:`submission_factory` and :func:`lmtp_factory` are what ``tap``
+:func:`smtp_factory`, :func:`submission_factory` and :func:`lmtp_factory` are what ``run.assembly``
 uses, and what other programs may.
 """
 

@@ -60,7 +60,7 @@ class Replies(Protocol):
             self.close("limit")
 
     def heard(self, line: bytes, parsed: object) -> None:
-        """Tell the transcript of a line; it masks by what ``parsed`` is, a value of ``commands.py``."""
+        """Tell the transcript of a line; it masks by what ``parsed`` is, a value of ``pop3/commands.py``."""
         if self.transcript is not None:
             self.transcript.received(self.number, line, parsed)
 

@@ -4,8 +4,8 @@ Mail is taken from anybody, for users of this server and for nobody else.  ``250
 behind a message means that it is durable.
 
 What must not live here: octets and order (``connection.py``), the commands around
-messages (``dialogue.py``), what an address means (``recipients.py``), how a message
-reaches several users (``fanout.py``), who may send from anywhere (``submission.py``).
+messages (``session.py``), what an address means (``routing/recipients.py``), how a message
+reaches several users (``routing/fanout.py``), who may send from anywhere (``submission.py``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The shore: order, patience, back-pressure, and connections that end in the middle of things."""
+"""A connection: order, patience, back-pressure, and connections that end in the middle of things."""
 
 from __future__ import annotations
 

@@ -774,7 +774,7 @@ class SecretTests(SessionCase):
 
 
 class TLSTests(SessionCase):
-    """RFC 2595 section 4, as far as the river goes."""
+    """RFC 2595 section 4, as far as it is the session's."""
 
     def setUp(self) -> None:
         super().setUp()

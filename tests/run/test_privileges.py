@@ -197,7 +197,7 @@ class UnitTests(SynchronousTestCase):
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
 
     def test_options(self) -> None:
-        """The command line in the unit is one that the server understands, up to the first missing file."""
+        """The server understands the command line in the unit, and the file that goes with it."""
         unit = (DOCS / "systemd" / "pop3toy.service").read_text().replace("\\\n", " ")
         [command] = [line for line in unit.splitlines() if line.startswith("ExecStart=")]
         program, *words = command.removeprefix("ExecStart=").split()
@@ -210,8 +210,11 @@ class UnitTests(SynchronousTestCase):
         folder = Path(self.mktemp())
         folder.mkdir()
         (folder / "accounts").touch()
-        ours = " ".join(words[words.index("pop3toy") + 1 :])
-        ours = ours.replace("/etc/pop3toy", str(folder)).replace("/srv/mail", str(folder))
+        file = (DOCS / "examples" / "config" / "host.toml").read_text()
+        for path in ("/etc/pop3toy", "/srv/mail"):
+            file = file.replace(path, str(folder.absolute()))
+        (folder / "pop3toy.toml").write_text(file)
+        ours = " ".join(words[words.index("pop3toy") + 1 :]).replace("/etc/pop3toy", str(folder))
         try:
             options.parseOptions(ours.split())
         except (UsageError, SystemExit) as error:

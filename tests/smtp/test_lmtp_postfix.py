@@ -79,8 +79,8 @@ class PostfixCase(ServerTests):
     Of the page's text just the place of the socket, or the port's number, is another one.
     """
 
-    #: What the page says of ``--lmtp``, and which of its groups of commands goes with it.
-    endpoint = re.compile(r"``--lmtp (unix:\S+)``")
+    #: What the page says of ``lmtp`` in the file, and which of its groups of commands goes with it.
+    endpoint = re.compile(r"``lmtp = \[\"(unix:\S+)\"\]``")
     commands = 1
 
     def setUp(self) -> None:
@@ -182,7 +182,7 @@ class UnixTests(PostfixCase):
 class InetTests(PostfixCase):
     """Through a port of loopback."""
 
-    endpoint = re.compile(r"``--lmtp (tcp:\S+)``")
+    endpoint = re.compile(r"``lmtp = \[\"(tcp:\S+)\"\]``")
     commands = 0
 
     def setUp(self) -> None:

@@ -3,7 +3,7 @@
 ``name:{SCHEME}hash``, then fields in any number: Dovecot's (uid, gid, gecos,
 home, shell, extra) are tolerated, and ``key=value`` is a setting wherever it
 stands.  ``#`` begins a comment.  Pure: text in, accounts or text out; who reads
-and writes the file is in ``accounts`` and ``edit``.
+and writes the file is in ``accounts_file`` and ``edit``.
 """
 
 from __future__ import annotations

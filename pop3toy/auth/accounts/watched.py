@@ -1,7 +1,7 @@
 """An accounts file as it says now: read again when it has changed, in a thread.
 
 Knows when to read and whom to tell what is wrong with it; what the text means
-is in ``passwd_file``, and passwords are checked in ``accounts``.
+is in ``passwd_file``, and passwords are checked in ``accounts_file``.
 """
 
 from __future__ import annotations

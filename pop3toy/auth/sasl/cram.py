@@ -36,7 +36,7 @@ class CramDigest(Named):
         return hmac.compare_digest(self._digest, expected.encode("ascii")) and bool(password)
 
     def check_contexts(self, kept: bytes) -> bool:
-        """The same where no more of the secret is kept than :func:`.hmac_md5.contexts` gives."""
+        """The same where no more of the secret is kept than :func:`hmac_md5.contexts` gives."""
         expected = hmac_md5.digest(kept, self._challenge).hex()
         return hmac.compare_digest(self._digest, expected.encode("ascii")) and kept != _EMPTY
 

@@ -2,8 +2,8 @@
 
 Two kinds.  A :class:`Tally` is of what is there now; it must be exact, and its
 size is bounded by the number of connections.  A :class:`Recent` is of what
-happened; its size is bounded by forgetting.  Decides nothing: ``crowd`` and
-``guard`` do.  Where several processes share them is ``shared_counts``.
+happened; its size is bounded by forgetting.  Decides nothing: ``connection_limiter``
+and ``login_throttle`` do.  Where several processes share them is ``shared_counts``.
 """
 
 from __future__ import annotations

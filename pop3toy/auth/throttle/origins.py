@@ -1,6 +1,7 @@
 """Where clients come from: whom an address stands for, and which stand for many.
 
-Pure: text in, answers out.  What is counted by origin is in ``guard`` and ``crowd``.
+Pure: text in, answers out.  What is counted by origin is in ``login_throttle`` and
+``connection_limiter``.
 """
 
 from __future__ import annotations

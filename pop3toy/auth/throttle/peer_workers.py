@@ -1,6 +1,6 @@
 """The other processes of a server with workers: who of them has the oldest stranger, and asking for room.
 
-What they share is in ``shared_counts``; who has to go is decided in ``crowd``.
+What they share is in ``shared_counts``; who has to go is decided in ``connection_limiter``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Certificates and keys as files: where they are, what is in them, whether they can be used now.
 
-Knows PEM and dates and nothing of TLS; what is made of it is in ``certificates``.
+Knows PEM and dates and nothing of TLS; what is made of it is in ``contexts``.
 """
 
 from __future__ import annotations

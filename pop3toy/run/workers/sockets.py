@@ -3,9 +3,9 @@
 Endpoints know how to listen from their description; what they call for it is the
 reactor.  So both sides get a reactor with other ways of listening: the
 supervisor's opens and does not accept, a worker's takes the next socket that it
-has inherited.  Both run through the same options, hence in the same order.
+has inherited.  Both run through the same settings, hence in the same order.
 
-This file and ``unix_sockets.py`` know how Twisted's ports adopt a socket.
+This file and ``net/unix_sockets.py`` know how Twisted's ports adopt a socket.
 """
 
 from __future__ import annotations

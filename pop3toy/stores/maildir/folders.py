@@ -3,7 +3,7 @@
 Plain functions over a directory's file descriptor; they may wait for the disk.
 Other programs rename and remove files meanwhile, and that is most of what is
 told here.  What the files hold and what their names mean is told elsewhere
-(``maildir_scan``, ``maildir_names``).
+(``scan``, ``names``).
 """
 
 from __future__ import annotations

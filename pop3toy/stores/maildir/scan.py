@@ -2,8 +2,8 @@
 
 Plain functions over a directory's file descriptor; they may wait for the disk,
 so the store calls them in a thread unless the directory is small.  Which files
-there are is found by ``maildir_folders``, what names mean by ``maildir_names``,
-octets by ``maildir_count``; names of messages are never changed.
+there are is found by ``folders``, what names mean by ``names``, octets by
+``count``; names of messages are never changed.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def _with_known(
 
 
 class _Listed(NamedTuple):
-    """The files of a Maildir in delivery order; see :class:`~.maildir_folders.Files`."""
+    """The files of a Maildir in delivery order; see :class:`pop3toy.stores.maildir.folders.Files`."""
 
     bases: BaseNames
     paths: Sequence[str]

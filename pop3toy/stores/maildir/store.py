@@ -4,9 +4,8 @@ The lock is the kernel's (``flock`` on the Maildir's directory): exclusive among
 sessions and among processes of the host, left nowhere as a file, and gone with
 the process that held it.  The snapshot of a mailbox is kept between sessions and
 used again while both folders carry the same stamp.  Listing files is in
-``maildir_folders``, what their names mean in ``maildir_names``, counting octets in
-``maildir_scan``, remembering them in ``maildir_sizes``, reading bodies in
-``filebody``, user names in ``maildir_paths``.
+``folders``, what their names mean in ``names``, counting octets in ``scan``,
+remembering them in ``sizes``, reading bodies in ``body``, user names in ``paths``.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Delivery into Maildirs: a message is written, made durable, and only then visible.
 
 What lives here: whose Maildir, the quota, the names of messages, and what is left
-of a server that was killed.  What must not: octets and fsyncs (``maildir_spool.py``),
-how much is used already (``maildir_usage.py``), how a session reads a Maildir
-(``maildir.py``), and anything of SMTP.
+of a server that was killed.  What must not: octets and fsyncs (``spool.py``),
+how much is used already (``usage.py``), how a session reads a Maildir
+(``stores/maildir/store.py``), and anything of SMTP.
 
 The order, for each message: all octets into ``tmp/``, fsync of the file, its
 name in ``new/``, fsync of ``new/``.  After a crash at any moment there is either
@@ -88,7 +88,7 @@ class MaildirDelivery:
         self._turns = Turns()
 
     def begin(self, user: str, octets: int = 0) -> Deferred[Incoming]:
-        """See :class:`IDelivery`; what does not fit fails with ``OverQuota`` here already."""
+        """See :class:`~pop3toy.interfaces.IDelivery`; what does not fit fails with ``OverQuota`` here."""
         return Deferred.fromCoroutine(self._begin(user, octets))
 
     async def _begin(self, user: str, octets: int) -> Incoming:
@@ -214,7 +214,7 @@ class _Shared:
 
 
 def _uid(name: str) -> bytes:
-    """The unique-id that ``maildir_scan`` gives to a file of this name."""
+    """The unique-id that ``scan`` gives to a file of this name."""
     uid = name.encode("ascii")
     return uid if unique_id_is_valid(uid) else hashlib.sha256(uid).hexdigest()[:32].encode("ascii")
 

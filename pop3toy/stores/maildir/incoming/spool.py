@@ -2,7 +2,7 @@
 
 What lives here: when the disk is touched, who takes turns, the fsyncs of directories,
 and the conversion to the line ends of a Maildir.  What must not: files
-(``spool_file.py``), and who gets the message and why (``maildir_delivery.py``).
+(``spool_file.py``), and who gets the message and why (``delivery.py``).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The file of a message that comes in: its octets in ``tmp/``, and its names in ``new/``.
 
 Everything here blocks, and is for one thread at a time.  When it is called, and for
-whom, says ``maildir_spool.py``.  The owner of a Maildir can rename what is in it: all
+whom, says ``spool.py``.  The owner of a Maildir can rename what is in it: all
 is done below descriptors, and what has got its name is compared with what was written.
 """
 
