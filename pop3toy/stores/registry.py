@@ -30,7 +30,10 @@ DELIVERY_THREADS = 16
 
 @dataclass(frozen=True)
 class StoreContext:
-    """What a server, or a command, gives the store that it opens."""
+    """What a server, or a command, gives the store that it opens.
+
+    A command runs no reactor: its threads do their work at once, and so must what needs no thread.
+    """
 
     #: For timers and durations.
     clock: IReactorTime

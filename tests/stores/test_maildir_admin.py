@@ -152,7 +152,7 @@ class RemoveTests(Administered):
     PATTERN = "{user}/Maildir"
 
     def test_all_of_it(self) -> None:
-        """Further folders, notes, FIFOs and links go too; what a link leads to stays, and what is beside it."""
+        """Further folders, notes, FIFOs and links go too; what a link leads to and what is beside it stay."""
         self.deliver("ann")
         maildir = self.maildir("ann")
         make_maildir(maildir / ".Sent")
@@ -180,7 +180,7 @@ class RemoveTests(Administered):
         self.assertEqual(1, len(self.admin().list("ann")))
 
     def test_exchanged_above(self) -> None:
-        """A home that its owner exchanges for a link to another's, at whatever moment, costs no other's mail."""
+        """A home that its owner exchanges for a link to another's meanwhile costs no other's mail."""
         self.deliver("bob")
         for function in ("stat", "rename", "rmdir"):
             self.deliver("ann")

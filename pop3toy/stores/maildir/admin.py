@@ -143,8 +143,8 @@ class MaildirAdmin:
                         os.unlink(part, dir_fd=maildir)
                 os.rmdir(gone, dir_fd=parent)
             except OSError as error:
-                detail = f"it is gone, but not all of its folder, which is called {gone} now: {explained(error)}"
-                raise StoreTrouble(detail=detail) from error
+                left = f"it is gone, but not all of its folder, which is called {gone} now"
+                raise StoreTrouble(detail=f"{left}: {explained(error)}") from error
 
 
 def _arrival(path: str) -> float | None:
