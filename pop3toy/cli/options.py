@@ -203,7 +203,7 @@ def complete_user(
 ) -> list[CompletionItem]:
     """Complete a user's name from the accounts file, if it is known where that is."""
     path = context.params.get("accounts") or os.environ.get("POP3TOY_ACCOUNTS")
-    config = context.params.get("config") or os.environ.get("POP3TOY_CONFIG")
+    config = context.params.get("config")
     try:
         if path is None and config is not None:
             path = toml.read(str(config)).get("accounts")
