@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast, overload
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -38,6 +39,7 @@ __all__ = [
     "administration",
     "complete_user",
     "config_option",
+    "config_option_of_all",
     "delivery",
     "listed",
     "no_mailbox",
@@ -50,14 +52,24 @@ __all__ = [
 _T = TypeVar("_T")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
+
+def _before_the_command(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    """What stands before the command's name holds as well; it goes before the environment."""
+    if context.get_parameter_source("config") is ParameterSource.COMMANDLINE:
+        return path
+    return context.find_root().params.get("config") or path
+
+
+_CONFIG: dict[str, Any] = {
+    "type": click.Path(path_type=Path),
+    "metavar": "FILE",
+    "help": "The file of options, as twistd pop3toy --config has it: where accounts and mail are.",
+}
 config_option = click.option(
-    "--config",
-    envvar="POP3TOY_CONFIG",
-    show_envvar=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The file of options, as twistd pop3toy --config has it: where accounts and mail are.",
+    "--config", envvar="POP3TOY_CONFIG", show_envvar=True, callback=_before_the_command, **_CONFIG
 )
+#: The same before the commands' names.
+config_option_of_all = click.option("--config", **_CONFIG)
 
 #: Of each kind of store that can be administered, the option that says where it is.
 _STORES = [

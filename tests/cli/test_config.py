@@ -290,6 +290,20 @@ class CommandsTests(FileTests):
         self.patch(os, "environ", {**os.environ, "POP3TOY_MAILDIR": self.pattern})
         self.assertEqual(self.command("mailbox", "list", "ann").status, 0)
 
+    def test_where_it_is_said(self) -> None:
+        """The file is named behind a command or before it, or by the environment, in that order."""
+        self.write()
+        wrong = str(self.root / "missing.toml")
+        for before, behind, variable, status in (
+            (None, None, self.file, 0), (self.file, None, wrong, 0), (wrong, self.file, wrong, 0),
+            (self.file, wrong, self.file, os.EX_CONFIG), (None, self.file, wrong, 0),
+            (wrong, None, self.file, os.EX_CONFIG),
+        ):  # fmt: skip
+            self.patch(os, "environ", {**os.environ, "POP3TOY_CONFIG": str(variable)})
+            words = [f"--config={before}"] * bool(before) + ["user", "list"]
+            done = self.run_command(*words, *([f"--config={behind}"] * bool(behind)))
+            self.assertEqual(done.status, status, (before, behind, variable, done.err))
+
     def test_missing(self) -> None:
         """What neither the command line nor the file says is told with how to say it."""
         for words, option in ((("mailbox", "list"), "--maildir"), (("user", "list"), "--accounts")):
