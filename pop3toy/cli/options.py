@@ -124,7 +124,7 @@ def with_settings(
                     hint = f"--{why.option}"
                     raise click.BadParameter(why.text.lstrip(": "), param_hint=hint) from None
                 line = toml.located(why, str(config), in_file, given)
-                raise Failed(line, os.EX_CONFIG if status is None else status) from None
+                raise Failed(printable(line), os.EX_CONFIG if status is None else status) from None
 
         decorated: Any = run
         for option in reversed(options):

@@ -324,6 +324,7 @@ class CommandsTests(FileTests):
             ("[store]\nmaildir = 'm/{usr}'\n", "[store] maildir needs {user} in its path"),
             ("[store\n", "this is not TOML"), ("[limits]\nlogin-delay = -1\n", "[limits] login-delay is a"),
             ("", "[store] maildir is missing"),
+            ('[store]\n"a\\nb\\u001b" = 1\n', "[store] a\\nb\\x1b: there is no"),
         ):  # fmt: skip
             self.file.write_text(text)
             for words, status in (
