@@ -263,24 +263,31 @@ class StoredMessage(NamedTuple):
     octets: int
     #: Where it is, for people: a file's path, an object's key.
     where: str
+    #: When it came, in seconds since the epoch; ``None`` where the store does not know.
+    arrived: float | None = None
 
 
 class IStoreAdmin(Interface):
     """What the ``pop3toy`` command asks of any store.
 
     The methods wait for the disk or the network: call them in a thread, or where nothing else runs.
-    All but ``exists`` and ``users`` raise :class:`pop3toy.errors.NoSuchMailbox` for a user without a
-    mailbox, and :class:`pop3toy.errors.StoreTrouble` for one that cannot be read.
+    None makes a mailbox.  All but ``exists`` and ``users`` raise :class:`pop3toy.errors.NoSuchMailbox`
+    for a user without a mailbox, and :class:`pop3toy.errors.StoreTrouble` for one that cannot be read.
     """
 
     def users() -> Sequence[str]:
         """Who has a mailbox, in alphabetical order.
 
+        What cannot be opened is among them: the other methods say what is wrong with it.
+
         :raises pop3toy.errors.StoreTrouble: if that cannot be told.
         """
 
     def exists(user: str) -> bool:
-        """Whether a user has a mailbox; none is made."""
+        """Whether a user has a mailbox.
+
+        :raises pop3toy.errors.StoreTrouble: if that cannot be told.
+        """
 
     def list(user: str) -> Sequence[StoredMessage]:
         """The messages, in the order in which POP3 would list them now.  Takes no lock."""
@@ -303,7 +310,9 @@ class IStoreAdmin(Interface):
     def remove(user: str) -> None:
         """Remove a mailbox with all that is in it.
 
-        :raises pop3toy.errors.InUse: if a session holds it.
+        No session and no delivery finds half of it: a delivery that is under way fails.
+
+        :raises pop3toy.errors.InUse: if a session holds it; then nothing is removed.
         """
 
 

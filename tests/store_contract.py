@@ -1,7 +1,8 @@
 """What every store promises, as tests: a new store is a test class of some lines.
 
-Here live the contract of :class:`IMailStore` and :class:`IMailbox`, and that of
-:class:`IDelivery` for stores that take mail.  A test class mixes one of them
+Here live the contract of :class:`IMailStore` and :class:`IMailbox`, that of
+:class:`IDelivery` for stores that take mail, and that of :class:`IStoreAdmin` for
+those that the ``pop3toy`` command looks after.  A test class mixes one of them
 into ``SynchronousTestCase`` and says how a store with given messages is made
 (and, as ``take_away`` and ``arrive`` tell, how messages vanish and come while it is open)::
 
@@ -17,7 +18,7 @@ octets as the server does.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import maybeDeferred
@@ -26,13 +27,13 @@ from zope.interface.verify import verifyObject
 
 from pop3toy import limits
 from pop3toy.errors import InUse, MessageGone, NoSuchMailbox, Refusal, StoreTrouble
-from pop3toy.interfaces import Entry, IDelivery, IMailbox, IMailStore
+from pop3toy.interfaces import Entry, IDelivery, IMailbox, IMailStore, IStoreAdmin
 from pop3toy.mail.octets import Encoder
 
 from .corpus import awkward_messages, wire_form
 from .store_world import outcome
 
-__all__ = ["DeliveryContract", "StoreContract"]
+__all__ = ["AdminContract", "DeliveryContract", "StoreContract"]
 
 #: RFC 1939 section 7.
 VALID_UID = re.compile(rb"[\x21-\x7e]{1,70}")
@@ -50,6 +51,7 @@ class _Contract:
     failureResultOf: Any
     assertEqual: Any
     assertTrue: Any
+    assertFalse: Any
     assertIsInstance: Any
     assertIn: Any
     assertNotEqual: Any
@@ -493,3 +495,127 @@ class DeliveryContract(_Contract):
         store, delivery = self.delivery()
         self.fails(NoSuchMailbox, delivery.begin, "nobody")
         self.fails(StoreTrouble, store.open, "nobody")
+
+
+class AdminContract(_Contract):
+    """What holds for every store that the ``pop3toy`` command looks after."""
+
+    #: Names that no user has, and that may not lead anywhere else either.
+    NOBODY = ("nobody", "", "../ann", "ann/../ann", "/ann", "ann\0", ".", "..", "a" * 300, "ann\n")
+
+    def administered(self, mail: Mapping[str, Sequence[bytes]]) -> tuple[Any, Any, Any]:
+        """A store in which users have these messages, the delivery into it, and its :class:`IStoreAdmin`.
+
+        All three may be one object.
+        """
+        raise NotImplementedError
+
+    def read(self, admin: Any, message: Any) -> bytes:
+        """A message of ``USER`` in wire form, as it is kept."""
+        with admin.read(self.USER, message) as file:
+            return wire_form(file.read())
+
+    def test_provides_administration(self) -> None:
+        """What administers provides the port."""
+        _, _, admin = self.administered({self.USER: []})
+        self.assertTrue(verifyObject(IStoreAdmin, admin))
+
+    def test_users(self) -> None:
+        """Who has a mailbox is told in alphabetical order, and nobody else has one."""
+        _, _, admin = self.administered({"eve": [], "bob": [A], self.USER: []})
+        self.assertEqual(sorted(["eve", "bob", self.USER]), list(admin.users()))
+        for user in admin.users():
+            self.assertTrue(admin.exists(user))
+        for user in self.NOBODY:
+            self.assertFalse(admin.exists(user), user)
+
+    def test_nobody(self) -> None:
+        """Without a mailbox there is nothing to administer; asking makes none."""
+        _, _, admin = self.administered({self.USER: [A]})
+        (message,) = admin.list(self.USER)
+        for user in self.NOBODY:
+            self.assertRaises(NoSuchMailbox, admin.list, user)
+            self.assertRaises(NoSuchMailbox, admin.read, user, message)
+            self.assertRaises(NoSuchMailbox, lambda user=user: list(admin.check(user)))
+            self.assertRaises(NoSuchMailbox, admin.usage, user)
+            self.assertRaises(NoSuchMailbox, admin.remove, user)
+        self.assertEqual([self.USER], list(admin.users()))
+        self.assertEqual(1, len(admin.list(self.USER)))
+
+    def test_listed_as_in_a_session(self) -> None:
+        """The messages are those of a session, with its unique-ids and octets, also while one lasts."""
+        corpus = [one.stored for one in awkward_messages(large=False)]
+        store, _, admin = self.administered({self.USER: corpus})
+        listed = admin.list(self.USER)
+        mailbox = self.open(store)
+        entries = [(entry.uid, entry.octets) for entry in mailbox.entries]
+        self.assertEqual(entries, [(message.uid, message.octets) for message in listed])
+        self.assertEqual(listed, admin.list(self.USER))
+        self.assertEqual([wire_form(one) for one in corpus], [self.read(admin, one) for one in listed])
+
+    def test_read_what_is_gone(self) -> None:
+        """A message that a session has removed since it was listed is gone; the others are not."""
+        store, _, admin = self.administered({self.USER: [A, B]})
+        first, second = admin.list(self.USER)
+        mailbox = self.open(store)
+        self.wait(mailbox.remove([first.uid]))
+        mailbox.release()
+        self.assertRaises(MessageGone, admin.read, self.USER, first)
+        self.assertEqual(wire_form(B), self.read(admin, second))
+
+    def test_nothing_wrong(self) -> None:
+        """In a sound mailbox nothing is wrong, and it stays as it was."""
+        store, _, admin = self.administered({self.USER: [A, B, C]})
+        for read in (True, False):
+            self.assertEqual([], list(admin.check(self.USER, read=read)))
+        self.assertEqual([wire_form(one) for one in (A, B, C)], self.kept(store))
+
+    def test_usage(self) -> None:
+        """What is used is what the messages have as they are kept, and less when some are gone."""
+        store, delivery, admin = self.administered({self.USER: []})
+        self.assertEqual(0, admin.usage(self.USER))
+        for message in (A, B):
+            incoming = self.wait(delivery.begin(self.USER))
+            self.wait(incoming.write(message))
+            self.wait(incoming.commit())
+        kept = []
+        for message in admin.list(self.USER):
+            with admin.read(self.USER, message) as file:
+                kept.append(len(file.read()))
+        self.assertEqual(sum(kept), admin.usage(self.USER))
+        mailbox = self.open(store)
+        self.wait(mailbox.remove([mailbox.entries[0].uid]))
+        mailbox.release()
+        self.assertEqual(kept[1], admin.usage(self.USER))
+
+    def test_remove(self) -> None:
+        """A mailbox that is removed is gone with its mail; another's is as it was."""
+        store, delivery, admin = self.administered({self.USER: [A, B], "bob": [C]})
+        admin.remove(self.USER)
+        self.assertEqual(["bob"], list(admin.users()))
+        self.assertFalse(admin.exists(self.USER))
+        self.assertEqual("SYS/TEMP", self.fails(StoreTrouble, store.open, self.USER).code)
+        self.fails(NoSuchMailbox, delivery.begin, self.USER)
+        self.assertRaises(NoSuchMailbox, admin.remove, self.USER)
+        self.assertEqual(1, len(admin.list("bob")))
+
+    def test_remove_what_is_in_use(self) -> None:
+        """A mailbox that a session holds is not removed, and nothing of it is."""
+        store, _, admin = self.administered({self.USER: [A, B]})
+        mailbox = self.open(store)
+        self.assertRaises(InUse, admin.remove, self.USER)
+        self.assertEqual([wire_form(A), wire_form(B)], self.contents(mailbox))
+        mailbox.release()
+        self.assertEqual([wire_form(A), wire_form(B)], self.kept(store))
+        admin.remove(self.USER)
+        self.assertFalse(admin.exists(self.USER))
+
+    def test_remove_under_a_delivery(self) -> None:
+        """A delivery into a mailbox that is removed meanwhile fails, so that the sender keeps the mail."""
+        _, delivery, admin = self.administered({self.USER: []})
+        incoming = self.wait(delivery.begin(self.USER))
+        self.wait(incoming.write(A))
+        admin.remove(self.USER)
+        self.fails(StoreTrouble, incoming.commit)
+        incoming.abort()
+        self.assertFalse(admin.exists(self.USER))

@@ -11,41 +11,31 @@ from __future__ import annotations
 import os
 import re
 import sys
-from pathlib import Path
-from typing import Any, BinaryIO
+from collections.abc import Collection
+from typing import BinaryIO
 
 import click
 
 from ..addresses import Address, parse_address
-from ..auth.accounts.admin import list_users
+from ..auth.names import NameIndex
+from ..config.settings import Settings
 from ..errors import NoSuchMailbox, OverQuota, StoreTrouble
 from ..interfaces import Incoming
 from ..mail.message_start import HEADER, take_off, with_headers, without_return_path
-from ..net.threads import run_now
-from ..routing.quota import quota_of
 from ..smtp import limits
 from ..smtp.trace import return_path
-from ..stores.maildir.incoming.delivery import MaildirDelivery
-from ..stores.maildir.paths import MaildirPaths
-from .options import Failed, accounts_file_option, complete_user, maildir_option, put, result_of
+from .options import Failed, accounts_of, complete_user, delivery, listed, put, result_of, with_settings
 
-__all__ = ["deliver", "maildir_delivery"]
-
-
-def maildir_delivery(paths: MaildirPaths, accounts: Any = None) -> MaildirDelivery:
-    """A delivery that does its work at once.
-
-    :param accounts: users with their settings by name, for quotas.
-    """
-    from twisted.internet import reactor
-
-    # It is only asked for the time; nothing runs.
-    return MaildirDelivery(paths, run_now, reactor, quota=quota_of((accounts or {}).get))
+__all__ = ["deliver"]
 
 
 @click.command()
-@maildir_option
-@accounts_file_option("for quotas, and for who may have a Maildir made")
+@with_settings(
+    store=True,
+    accounts="for quotas, and for who may have a Maildir made",
+    # What the administrator has to mend is no reason to return mail.
+    status=os.EX_TEMPFAIL,
+)
 @click.option("-c", "--create", is_flag=True, help="Make the user's Maildir if it is missing.")
 @click.option(
     "-f",
@@ -56,7 +46,7 @@ def maildir_delivery(paths: MaildirPaths, accounts: Any = None) -> MaildirDelive
     help="The sender of the envelope, for the Return-Path header.",
 )
 @click.argument("user", shell_complete=complete_user)
-def deliver(pattern: str, accounts: Path | None, create: bool, sender: str | None, user: str) -> int:
+def deliver(settings: Settings, create: bool, sender: str | None, user: str) -> int:
     """Deliver one message, read from standard input, to USER.
 
     It is safe on the disk when the command ends with exit status 0. Otherwise
@@ -71,16 +61,16 @@ def deliver(pattern: str, accounts: Path | None, create: bool, sender: str | Non
     """
     source = _Source()
     incoming: Incoming | None = None
-    known: Any = {}
+    known: Collection[str] = ()
     try:
-        if accounts is not None:
-            found = list_users(accounts)
-            # As a sender has written it, perhaps.
-            known, user = found.by_name, found.names.find(user) or user
+        accounts = accounts_of(settings)
+        known = {*accounts, *(name for name, _ in settings.users)}
+        # As a sender has written it, perhaps.
+        user = NameIndex(known).find(user) or user
         # With a list of those there are nobody else gets one, however the name was misspelled.
-        create = create and (accounts is None or user in known)
-        delivery = maildir_delivery(MaildirPaths(pattern, create=create), known)
-        incoming = result_of(delivery.begin(user))
+        may_have = user in known if listed(settings) else create
+        make = may_have and (create or settings.store.create)
+        incoming = result_of(delivery(settings, create=make, accounts=accounts).begin(user))
         _copy(source, incoming, sender)
         result_of(incoming.commit())
     except NoSuchMailbox as error:

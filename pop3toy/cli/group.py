@@ -10,6 +10,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 from click.shell_completion import get_completion_class
@@ -19,7 +20,7 @@ from ..errors import Refusal
 from .config import config
 from .deliver import deliver
 from .mailbox import mailbox
-from .options import Failed, printable
+from .options import Failed, config_option_of_all, printable
 from .transfer import export, import_
 from .user import user
 
@@ -28,7 +29,8 @@ __all__ = ["pop3toy", "run"]
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, "-V", "--version", prog_name="pop3toy")
-def pop3toy() -> None:
+@config_option_of_all
+def pop3toy(config: Path | None) -> None:
     """Look after a pop3toy mail server: its users and their mail.
 
     The server itself is started with twistd; its options say where accounts and
@@ -38,6 +40,9 @@ def pop3toy() -> None:
       export POP3TOY_ACCOUNTS=/etc/pop3toy/accounts
       export POP3TOY_MAILDIR='/srv/mail/{user}'
       twistd -n pop3toy --accounts "$POP3TOY_ACCOUNTS" --maildir "$POP3TOY_MAILDIR"
+
+    A file of the server's options is read here, too: --config FILE, or
+    POP3TOY_CONFIG in the environment.
 
     A first user, and a first message:
 

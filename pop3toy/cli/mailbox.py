@@ -1,7 +1,6 @@
 """``pop3toy mailbox``: what is in a mailbox, and whether it is sound.
 
-Reads Maildirs without locking them: a mail program may be fetching meanwhile, and
-nothing here removes or renames anything.
+Nothing is locked but by ``remove``: a mail program may be fetching meanwhile.
 """
 
 from __future__ import annotations
@@ -9,102 +8,65 @@ from __future__ import annotations
 import os
 import re
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from email.header import decode_header, make_header
 from email.parser import BytesHeaderParser
-from pathlib import Path
-from typing import BinaryIO, NamedTuple
 
 import click
 
-from ..auth.accounts.admin import list_users
 from ..auth.accounts.passwd_file import Account
-from ..errors import NoSuchMailbox, Refusal, StoreTrouble
+from ..config.settings import Settings
+from ..errors import InUse, MessageGone, NoSuchMailbox, Refusal, StoreTrouble
+from ..interfaces import IStoreAdmin, StoredMessage
 from ..routing.quota import parse_quota
-from ..stores.maildir.body import OPEN_FLAGS
-from ..stores.maildir.check import check_maildir
-from ..stores.maildir.folders import open_or_refuse
-from ..stores.maildir.incoming.usage import octets_used
-from ..stores.maildir.paths import MaildirPaths
-from ..stores.maildir.scan import scan
 from .options import (
     Failed,
-    accounts_file_option,
+    accounts_of,
+    administration,
     complete_user,
-    maildir_option,
-    maildir_paths,
     no_mailbox,
     printable,
+    with_settings,
 )
 
-__all__ = ["StoredMessage", "mailbox", "stored_messages"]
+__all__ = ["mailbox", "messages_of"]
 
 _user_argument = click.argument("user", shell_complete=complete_user)
 
 
 @click.group()
 def mailbox() -> None:
-    """Mailboxes: list, show, import, export, check."""
+    """Mailboxes: list, show, import, export, check, remove."""
 
 
-class StoredMessage(NamedTuple):
-    """A message as POP3 would list it now."""
+def messages_of(admin: IStoreAdmin, user: str) -> Sequence[StoredMessage]:
+    """The messages of a user, in the order in which POP3 would list them now.
 
-    number: int
-    uid: str
-    octets: int
-    #: Where it is, such as ``new/NAME``.
-    path: str
-    paths: MaildirPaths
-    user: str
-
-    def open(self) -> BinaryIO:
-        """The message's file.
-
-        :raises OSError: if it is not there any more, or cannot be read.
-        :raises pop3toy.errors.StoreTrouble: if the Maildir cannot be.
-        """
-        folder, _, name = self.path.partition("/")
-        with self.paths.opened(self.user) as maildir:
-            parent = open_or_refuse(maildir, folder)
-            try:
-                return open(os.open(name, OPEN_FLAGS, dir_fd=parent), "rb")
-            finally:
-                os.close(parent)
-
-
-def stored_messages(paths: MaildirPaths, user: str) -> Sequence[StoredMessage]:
-    """The messages of a user, in the order in which POP3 would list them now."""
+    :raises Failed: if the user has no mailbox.
+    """
     try:
-        with paths.opened(user) as maildir:
-            snapshot = scan(maildir, lambda messages: {}, now=time.time(), tick=1.0, may_read=True)
+        return admin.list(user)
     except NoSuchMailbox as error:
         raise no_mailbox(user, error) from None
-    return [
-        StoredMessage(number, entry.uid.decode("ascii"), entry.octets, path, paths, user)
-        for number, (entry, path) in enumerate(zip(snapshot.listing, snapshot.paths, strict=True), 1)
-    ]
 
 
 @mailbox.command(name="list")
-@maildir_option
-@accounts_file_option("for quotas: how full mailboxes are")
+@with_settings(store=True, accounts="for quotas: how full mailboxes are")
 @click.argument("user", required=False, shell_complete=complete_user)
-def list_(pattern: str, accounts: Path | None, user: str | None) -> int:
+def list_(settings: Settings, user: str | None) -> int:
     """List the messages of USER, or all mailboxes.
 
     Each message with the number that POP3 gives it now, its unique-id and its
     size in octets; each mailbox with its sums and, with --accounts, how full
     it is if its user has a quota.
     """
-    paths = maildir_paths(pattern)
-    known = list_users(accounts).by_name if accounts is not None else {}
+    admin = administration(settings)
+    known = accounts_of(settings)
     status = os.EX_OK
-    for name in _users(pattern) if user is None else [user]:
+    for name in _users(admin, settings) if user is None else [user]:
         try:
-            messages = stored_messages(paths, name)
-            full = _how_full(paths, name, known.get(name))
+            messages = messages_of(admin, name)
+            full = _how_full(admin, name, known)
         except (Refusal, Failed) as error:
             if user is not None:
                 raise
@@ -116,17 +78,18 @@ def list_(pattern: str, accounts: Path | None, user: str | None) -> int:
             octets = sum(message.octets for message in messages)
             click.echo(f"{printable(name):20} {len(messages):7} messages {octets:13,} octets{full}")
             continue
-        for message in messages:
-            header = _header(message)
-            click.echo(f"{message.number:5} {message.octets:10} {message.uid}")
+        for number, message in enumerate(messages, 1):
+            header = _header(admin, name, message)
+            click.echo(f"{number:5} {message.octets:10} {message.uid.decode('ascii')}")
             click.echo(f"{'':16} {header.get('From', '')}: {header.get('Subject', '')}")
         if full:
             click.echo(f"{len(messages)} messages{full}")
     return status
 
 
-def _how_full(paths: MaildirPaths, user: str, account: Account | None) -> str:
-    """How much of the quota is used, as a delivery counts it: octets on the disk."""
+def _how_full(admin: IStoreAdmin, user: str, accounts: Mapping[str, Account]) -> str:
+    """How much of the quota is used, as a delivery counts it."""
+    account = accounts.get(user)
     quota = account.settings.get("quota") if account is not None else None
     try:
         most = parse_quota(quota) if quota is not None else None
@@ -134,23 +97,23 @@ def _how_full(paths: MaildirPaths, user: str, account: Account | None) -> str:
         return f", {error}"
     if most is None:
         return ""
-    with paths.opened(user) as maildir:
-        used = octets_used(maildir)
+    used = admin.usage(user)
     return f", {100 * used // most if most else 100}% of {quota} used"
 
 
 @mailbox.command()
-@maildir_option
+@with_settings(store=True)
 @click.option("-H", "--headers", is_flag=True, help="The header only.")
 @_user_argument
 @click.argument("message")
-def show(pattern: str, headers: bool, user: str, message: str) -> None:
+def show(settings: Settings, headers: bool, user: str, message: str) -> None:
     """Show a message, given by its number or its unique-id.
 
     What could steer a terminal is shown escaped, unless the output goes to a
     file or another program.
     """
-    with _find(stored_messages(maildir_paths(pattern), user), message).open() as file:
+    admin = administration(settings)
+    with admin.read(user, _find(messages_of(admin, user), message)) as file:
         data = file.read()
     if headers:
         data = re.split(rb"\n\r*+\n", data, maxsplit=1)[0] + b"\n"
@@ -162,21 +125,21 @@ def show(pattern: str, headers: bool, user: str, message: str) -> None:
 
 
 @mailbox.command()
-@maildir_option
+@with_settings(store=True)
 @click.option("-q", "--quick", is_flag=True, help="Look at names only, do not read the messages.")
 @click.argument("users", nargs=-1, shell_complete=complete_user)
-def check(pattern: str, quick: bool, users: tuple[str, ...]) -> int:
+def check(settings: Settings, quick: bool, users: tuple[str, ...]) -> int:
     """Look for what is wrong in the mailboxes of USERS, or in all.
 
     Wrong sizes in file names, messages that are there twice, files that cannot
     be read, folders that are missing. Nothing is changed. Exit status 65 if
     something was found.
     """
-    paths = maildir_paths(pattern)
+    admin = administration(settings)
     found = 0
-    for name in users or _users(pattern):
+    for name in users or _users(admin, settings):
         try:
-            for problem in _problems(paths, name, read=not quick):
+            for problem in admin.check(name, read=not quick):
                 click.echo(printable(f"{name}: {problem}"))
                 found += 1
         except NoSuchMailbox as error:
@@ -191,15 +154,43 @@ def check(pattern: str, quick: bool, users: tuple[str, ...]) -> int:
     return os.EX_DATAERR if found else os.EX_OK
 
 
-def _problems(paths: MaildirPaths, user: str, *, read: bool) -> Iterator[str]:
-    with paths.opened(user) as maildir:
-        yield from check_maildir(maildir, read=read, now=time.time())
+@mailbox.command()
+@with_settings(store=True)
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@_user_argument
+def remove(settings: Settings, yes: bool, user: str) -> None:
+    """Remove the mailbox of USER with all mail in it.
+
+    It is refused with exit status 75 while a session has the mailbox open. The
+    account stays: see pop3toy user del.
+    """
+    if not settings.store.for_each_user:
+        raise click.UsageError("all users share one mailbox, and it is not removed here")
+    admin = administration(settings)
+    if not yes:
+        click.confirm(f"Remove the mailbox of {printable(user)}, {_what_is_in(admin, user)}?", abort=True)
+    try:
+        admin.remove(user)
+    except NoSuchMailbox as error:
+        raise no_mailbox(user, error) from None
+    except InUse as error:
+        raise Failed(f"[{error.code}] {user}: {error.text}; nothing was removed", os.EX_TEMPFAIL) from None
+    click.echo(f"The mailbox of {user} is gone, with its mail.")
 
 
-def _find(entries: Sequence[StoredMessage], wanted: str) -> StoredMessage:
-    for entry in entries:
-        if wanted in (entry.uid, str(entry.number)):
-            return entry
+def _what_is_in(admin: IStoreAdmin, user: str) -> str:
+    try:
+        messages = messages_of(admin, user)
+    except StoreTrouble as error:
+        return f"which cannot be read ({printable(_why(error))})"
+    octets = sum(message.octets for message in messages)
+    return f"with {len(messages)} message{'s'[: len(messages) != 1]} ({octets:,} octets)"
+
+
+def _find(messages: Sequence[StoredMessage], wanted: str) -> StoredMessage:
+    for number, message in enumerate(messages, 1):
+        if wanted in (message.uid.decode("ascii"), str(number)):
+            return message
     raise click.BadParameter(f"there is no message {wanted}; mailbox list shows them", param_hint="MESSAGE")
 
 
@@ -207,12 +198,12 @@ def _why(error: Refusal) -> str:
     return error.detail or error.text
 
 
-def _header(message: StoredMessage) -> dict[str, str]:
+def _header(admin: IStoreAdmin, user: str, message: StoredMessage) -> dict[str, str]:
     """Some headers as text, safe for a terminal."""
     try:
-        with message.open() as file:
+        with admin.read(user, message) as file:
             parsed = BytesHeaderParser().parsebytes(re.split(rb"\n\r*+\n", file.read(65536), maxsplit=1)[0])
-    except (OSError, StoreTrouble):
+    except (OSError, MessageGone, StoreTrouble):
         return {}
     return {name: _text(str(parsed[name])) for name in ("From", "Subject") if name in parsed}
 
@@ -226,18 +217,8 @@ def _text(value: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in value)[:100]
 
 
-def _users(pattern: str) -> list[str]:
-    """The users who have a Maildir, by the pattern."""
-    pattern = os.path.abspath(os.path.expanduser(pattern))
-    before, placeholder, after = pattern.partition("{user}")
-    if not placeholder:
-        raise click.UsageError("all users share one Maildir: name one")
-    root, beginning = os.path.split(before)
-    ending = after.partition("/")[0]
-    users = []
-    for name in sorted(os.listdir(root)):
-        if name.startswith(beginning) and name.endswith(ending) and not name.startswith("."):
-            user = name[len(beginning) : len(name) - len(ending)]
-            if os.path.lexists(os.path.join(pattern.replace("{user}", user), "cur")):
-                users.append(user)
-    return users
+def _users(admin: IStoreAdmin, settings: Settings) -> Sequence[str]:
+    """Who has a mailbox."""
+    if not settings.store.for_each_user:
+        raise click.UsageError("all users share one mailbox: name one")
+    return admin.users()

@@ -1,87 +1,211 @@
-"""Options that several commands have, and how a Deferred is waited for where nothing runs."""
+"""Options that several commands have, and how a Deferred is waited for where nothing runs.
+
+A command is told where accounts and mail are as the server is: by options, and by the
+same file.  What the command line or a variable of the environment says wins.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast, overload
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from ..auth.accounts.admin import list_users
-from ..errors import NoSuchMailbox
-from ..interfaces import Incoming
-from ..stores.maildir.paths import MaildirPaths
+from ..auth.accounts.passwd_file import Account
+from ..config import toml
+from ..config.settings import Settings, merged, settings_of
+from ..errors import BadSetting, CannotStart, NoSuchMailbox
+from ..interfaces import IDelivery, Incoming, IStoreAdmin, MaybeDeferred, is_deferred
+from ..net.threads import NoThreads
+from ..option import options_of
+from ..routing.quota import Settled, quota_of
+from ..stores.registry import STORES, StoreContext, kind_of
 
 __all__ = [
     "Failed",
-    "accounts_file_option",
-    "accounts_option",
+    "accounts_of",
+    "administration",
     "complete_user",
-    "maildir_option",
-    "maildir_paths",
+    "config_option",
+    "config_option_of_all",
+    "delivery",
+    "listed",
     "no_mailbox",
     "printable",
     "put",
     "result_of",
+    "with_settings",
 ]
 
 _T = TypeVar("_T")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-accounts_option = click.option(
-    "-a",
-    "--accounts",
-    envvar="POP3TOY_ACCOUNTS",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    required=True,
-    show_envvar=True,
-    help="The accounts file, as twistd pop3toy --accounts has it.",
+
+def _before_the_command(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    """What stands before the command's name holds as well; it goes before the environment."""
+    if context.get_parameter_source("config") is ParameterSource.COMMANDLINE:
+        return path
+    return context.find_root().params.get("config") or path
+
+
+_CONFIG: dict[str, Any] = {
+    "type": click.Path(path_type=Path),
+    "metavar": "FILE",
+    "help": "The file of options, as twistd pop3toy --config has it: where accounts and mail are.",
+}
+config_option = click.option(
+    "--config", envvar="POP3TOY_CONFIG", show_envvar=True, callback=_before_the_command, **_CONFIG
 )
+#: The same before the commands' names.
+config_option_of_all = click.option("--config", **_CONFIG)
+
+#: Of each kind of store that can be administered, the option that says where it is.
+_STORES = [
+    one
+    for kind in STORES
+    if kind.admin is not None
+    for one in options_of(kind.settings)
+    if one.name == kind.key
+]
 
 
-def accounts_file_option(use: str) -> Callable[[_F], _F]:
-    """The accounts file, for a command that can do without.
+def with_settings(
+    *,
+    store: bool = False,
+    accounts: str | None = None,
+    must_have_accounts: bool = False,
+    status: int | None = None,
+) -> Callable[[_F], _F]:
+    """Give a command ``settings``, made of options for them and of the file.
 
-    :param use: what it is for.
+    :param store: whether it works on mailboxes, and hence needs a store that outlives the server.
+    :param accounts: what the accounts file is for, if it is for anything.
+    :param must_have_accounts: whether it can do nothing without.
+    :param status: the exit status if the settings cannot be; if not given, that of a mistake on the command
+        line, or in a file.
     """
+    options = [config_option]
+    if accounts is not None:
+        options.append(_accounts_option(accounts, folders=not must_have_accounts))
+    if store:
+        options += [_option_of(one) for one in _STORES]
+    names = [*(["accounts"] if accounts is not None else []), *(one.name for one in _STORES if store)]
+    needed = [(f"[{one.table}]", one.name) for one in _STORES]
+
+    def decorate(command: _F) -> _F:
+        @wraps(command)
+        def run(config: Path | None, **words: Any) -> Any:
+            found = {name: words.pop(name.replace("-", "_")) for name in names}
+            given = {name: str(value) for name, value in found.items() if value is not None}
+            in_file: Mapping[str, Any] = {}
+            try:
+                if config is not None:
+                    in_file = toml.read(str(config))
+                settings = settings_of(merged(in_file, given))
+                if store and kind_of(settings.store).admin is None:
+                    raise _missing(config, needed)
+                if must_have_accounts and settings.accounts is None:
+                    raise _missing(config, [("[accounts]", "accounts")])
+                return command(settings=settings, **words)
+            except CannotStart as why:
+                if status is None and isinstance(why, BadSetting) and why.option in given:
+                    hint = f"--{why.option}"
+                    raise click.BadParameter(why.text.lstrip(": "), param_hint=hint) from None
+                line = toml.located(why, str(config), in_file, given)
+                raise Failed(printable(line), os.EX_CONFIG if status is None else status) from None
+
+        decorated: Any = run
+        for option in reversed(options):
+            decorated = option(decorated)
+        return decorated  # type: ignore[no-any-return]
+
+    return decorate
+
+
+def _accounts_option(use: str, *, folders: bool) -> Callable[[_F], _F]:
     return click.option(
         "-a",
         "--accounts",
         envvar="POP3TOY_ACCOUNTS",
-        type=click.Path(path_type=Path),
+        type=click.Path(dir_okay=folders, path_type=Path),
         metavar="FILE",
         show_envvar=True,
         help=f"The accounts file, {use}.",
     )
 
 
-maildir_option = click.option(
-    "-m",
-    "--maildir",
-    "pattern",
-    envvar="POP3TOY_MAILDIR",
-    metavar="PATH",
-    required=True,
-    show_envvar=True,
-    help="Where the Maildirs are, with {user} for the user's name: '/srv/mail/{user}'.",
-)
+def _option_of(one: Any) -> Callable[[_F], _F]:
+    """An option of the server for a command."""
+    short = [f"-{one.short}"] if one.short else []
+    variable = f"POP3TOY_{one.name.replace('-', '_').upper()}"
+    return click.option(
+        *short, f"--{one.name}", envvar=variable, metavar=one.kind.metavar, show_envvar=True, help=one.help
+    )
 
 
-def maildir_paths(pattern: str, *, create: bool = False) -> MaildirPaths:
-    """The Maildirs of a pattern.
+def _missing(config: Path | None, needed: list[tuple[str, str]]) -> Exception:
+    """That neither the command line nor the file says one of these."""
+    if config is not None:
+        names = " or ".join(f"{table} {name}" for table, name in needed)
+        return CannotStart(f"{config}: {names} is missing, and no option is given for it")
+    context = click.get_current_context()
+    (parameter, *_) = [one for one in context.command.params if one.name == needed[0][1].replace("-", "_")]
+    return click.MissingParameter("A file for --config can say it, too.", ctx=context, param=parameter)
 
-    :raises click.ClickException: if the folder that they are in is not there.
+
+def accounts_of(settings: Settings) -> Mapping[str, Account]:
+    """The accounts of the file by name; none without one.
+
+    :raises OSError: if it cannot be read.
     """
-    paths = MaildirPaths(pattern, create=create)
-    if not Path(paths.root).is_dir():
-        raise click.BadParameter(f"there is no folder {paths.root}", param_hint="--maildir")
-    return paths
+    return {} if settings.accounts is None else list_users(settings.accounts).by_name
+
+
+def listed(settings: Settings) -> bool:
+    """Whether the settings say who the users are."""
+    return settings.accounts is not None or bool(settings.users)
+
+
+def administration(settings: Settings) -> IStoreAdmin:
+    """What administers the store of a command.
+
+    :raises pop3toy.errors.BadSetting: if its place cannot be used.
+    """
+    kind = kind_of(settings.store)
+    kind.check(settings.store)
+    assert kind.admin is not None, "with_settings sees to it"
+    return kind.admin(settings.store)
+
+
+def delivery(settings: Settings, *, create: bool, accounts: Mapping[str, Settled] | None = None) -> IDelivery:
+    """The way into the store of a command, whose work is done at once.
+
+    :param create: whether a missing mailbox is made.
+    :param accounts: users by name, for quotas.
+    """
+    from twisted.internet import reactor
+
+    store = replace(settings.store, create=create)
+    context = StoreContext(
+        # It is only asked for the time; nothing runs.
+        clock=cast(IReactorTime, reactor),
+        threads=lambda name, size: NoThreads(),
+        quota=quota_of((accounts or {}).get),
+        users=(),
+        host=socket.gethostname(),
+    )
+    return kind_of(store).open(store, context).delivery
 
 
 def complete_user(
@@ -89,9 +213,12 @@ def complete_user(
 ) -> list[CompletionItem]:
     """Complete a user's name from the accounts file, if it is known where that is."""
     path = context.params.get("accounts") or os.environ.get("POP3TOY_ACCOUNTS")
+    config = context.params.get("config")
     try:
+        if path is None and config is not None:
+            path = toml.read(str(config)).get("accounts")
         names = list_users(path).by_name if path is not None else ()
-    except OSError:
+    except (OSError, CannotStart):
         names = ()
     return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
 
@@ -118,18 +245,23 @@ def no_mailbox(user: str, error: NoSuchMailbox) -> Failed:
     return Failed(f"{user} has no mailbox here ({error.detail})", os.EX_NOUSER)
 
 
-def result_of(deferred: Deferred[_T]) -> _T:
-    """What a Deferred that has fired holds: no reactor runs here, and work is done at once.
+@overload
+def result_of(result: Deferred[_T]) -> _T: ...
+@overload
+def result_of(result: MaybeDeferred[_T]) -> _T: ...
+def result_of(result: Any) -> Any:
+    """What came at once, or what a Deferred that has fired holds: no reactor runs, and work is done at once.
 
     :raises Exception: what it failed with.
     """
+    if not is_deferred(result):
+        return result
     outcome: list[Any] = []
-    deferred.addBoth(outcome.append)
+    result.addBoth(outcome.append)
     assert outcome, "something waits for a reactor"
     if isinstance(outcome[0], Failure):
         outcome[0].raiseException()
-    value: _T = outcome[0]
-    return value
+    return outcome[0]
 
 
 def put(incoming: Incoming, octets: bytes) -> None:
@@ -137,6 +269,4 @@ def put(incoming: Incoming, octets: bytes) -> None:
 
     :raises pop3toy.errors.StoreTrouble: when it cannot be written.
     """
-    waiting = incoming.write(octets)
-    if waiting is not None:
-        result_of(waiting)
+    result_of(incoming.write(octets))

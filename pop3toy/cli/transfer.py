@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,25 +16,25 @@ from typing import BinaryIO
 
 import click
 
-from ..auth.accounts.admin import list_users
-from ..errors import NoSuchMailbox
+from ..config.settings import Settings
+from ..errors import MessageGone, NoSuchMailbox
+from ..interfaces import IDelivery, IStoreAdmin, StoredMessage
 from ..mail.message_start import take_off
-from ..stores.maildir.incoming.delivery import MaildirDelivery
-from ..stores.maildir.paths import MaildirPaths
-from .deliver import maildir_delivery
 from .formats import FORMATS, Source, UnknownFormat, is_expunged, open_source
-from .mailbox import StoredMessage, stored_messages
+from .mailbox import messages_of
 from .mbox import with_line_feeds, write_mbox
 from .options import (
     Failed,
-    accounts_file_option,
+    accounts_of,
+    administration,
     complete_user,
-    maildir_option,
-    maildir_paths,
+    delivery,
+    listed,
     no_mailbox,
     printable,
     put,
     result_of,
+    with_settings,
 )
 
 __all__ = ["export", "import_"]
@@ -42,8 +43,7 @@ _user_argument = click.argument("user", shell_complete=complete_user)
 
 
 @click.command(name="import")
-@maildir_option
-@accounts_file_option("for --create: who exists")
+@with_settings(store=True, accounts="for --create: who exists")
 @click.option(
     "-c", "--create", is_flag=True, help="Make the user's Maildir if it is missing; needs --accounts."
 )
@@ -52,8 +52,7 @@ _user_argument = click.argument("user", shell_complete=complete_user)
 @_user_argument
 @click.argument("sources", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 def import_(
-    pattern: str,
-    accounts: Path | None,
+    settings: Settings,
     create: bool,
     kind: str | None,
     skip_known: bool,
@@ -78,19 +77,22 @@ def import_(
             _tell(f"{path}: the folders within it are left out, name them: {', '.join(source.folders)}")
         if source.left_out:
             _tell(f"{path}: left out, for they are no messages: {', '.join(source.left_out)}")
+    admin = administration(settings)
     # Nobody gets a mailbox because a name was mistyped.
-    known_account = create and accounts is not None and user in list_users(accounts).by_name
-    delivery = maildir_delivery(maildir_paths(pattern, create=known_account))
+    make = (create or settings.store.create) and (
+        user in accounts_of(settings) or user in dict(settings.users)
+    )
+    into = delivery(settings, create=make)
     try:
-        result_of(delivery.begin(user)).abort()
+        result_of(into.begin(user)).abort()
     except NoSuchMailbox as error:
         if create:
-            raise _no_account(user, accounts) from None
+            raise _no_account(user, settings) from None
         raise no_mailbox(user, error) from None
     known = set()
     if skip_known:
-        stored = map(_read, stored_messages(maildir_paths(pattern), user))
-        known = {_digest(found[0]) for found in stored if found is not None}
+        stored = [_read(admin, user, message) for message in messages_of(admin, user)]
+        known = {_digest(data) for data in stored if data is not None}
     total = sum(source.total for _, source in opened)
     imported = skipped = failed = expunged = 0
     with click.progressbar(length=total, label=f"Importing for {user}", file=sys.stderr) as bar:
@@ -105,7 +107,7 @@ def import_(
             elif known and _digest(message) in known:
                 skipped += 1
             else:
-                _deliver(delivery, user, message)
+                _deliver(into, user, message)
                 imported += 1
     counts = f"{imported} imported, {skipped} known already, {failed} not readable"
     if expunged:
@@ -119,26 +121,26 @@ def import_(
 
 
 @click.command()
-@maildir_option
+@with_settings(store=True)
 @click.option("-F", "--format", "kind", type=click.Choice(["mbox", "eml"]), default="mbox", show_default=True)
 @_user_argument
 @click.argument("destination", type=click.Path(path_type=Path, allow_dash=True))
-def export(pattern: str, kind: str, user: str, destination: Path) -> None:
+def export(settings: Settings, kind: str, user: str, destination: Path) -> None:
     """Write all messages of a mailbox to DESTINATION, which must not exist yet.
 
     An mbox is one file ("-" is standard output); eml is a folder with a file
     for each message. It has its name when it is whole, and nobody but you may
     read it. Nothing is removed from the mailbox.
     """
-    mailbox = _Mailbox(maildir_paths(pattern), user)
+    mailbox = _Mailbox(administration(settings), user)
     if destination == Path("-"):
         _write_mbox(mailbox, sys.stdout.buffer)
     elif os.path.lexists(destination):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(destination))
     elif kind == "eml":
         with _new_folder(destination) as folder:
-            for message, data, _ in mailbox:
-                with open(folder / f"{message.number:06}.eml", "xb", opener=_private) as file:
+            for number, _, data in mailbox:
+                with open(folder / f"{number:06}.eml", "xb", opener=_private) as file:
                     file.write(data)
     else:
         with _new_file(destination) as file:
@@ -148,46 +150,47 @@ def export(pattern: str, kind: str, user: str, destination: Path) -> None:
 
 
 class _Mailbox:
-    """The messages of a user, each with its octets and the time of its file.
+    """The messages of a user, each with its number and its octets.
 
     Somebody may be fetching: what is marked as read in the meantime is found again
-    under its new name, and what is removed is left out and counted.
+    where it is now, and what is removed is left out and counted.
     """
 
-    def __init__(self, paths: MaildirPaths, user: str) -> None:
-        self._paths = paths
+    def __init__(self, admin: IStoreAdmin, user: str) -> None:
+        self._admin = admin
         self._user = user
-        self._messages = stored_messages(paths, user)
+        self._messages = messages_of(admin, user)
         self.total = len(self._messages)
         self.gone = 0
 
-    def __iter__(self) -> Iterator[tuple[StoredMessage, bytes, float]]:
+    def __iter__(self) -> Iterator[tuple[int, StoredMessage, bytes]]:
         now = {message.uid: message for message in self._messages}
         with click.progressbar(self._messages, label=f"Exporting {self._user}", file=sys.stderr) as bar:
-            for message in bar:
-                found = _read(now.get(message.uid))
-                if found is None and message.uid in now:
-                    now = {other.uid: other for other in stored_messages(self._paths, self._user)}
-                    found = _read(now.get(message.uid))
-                if found is None:
+            for number, message in enumerate(bar, 1):
+                data = self._read(now.get(message.uid))
+                if data is None and message.uid in now:
+                    now = {other.uid: other for other in messages_of(self._admin, self._user)}
+                    data = self._read(now.get(message.uid))
+                if data is None:
                     self.gone += 1
                 else:
-                    yield message, *found
+                    yield number, message, data
+
+    def _read(self, message: StoredMessage | None) -> bytes | None:
+        return None if message is None else _read(self._admin, self._user, message)
 
 
-def _read(message: StoredMessage | None) -> tuple[bytes, float] | None:
-    if message is None:
-        return None
+def _read(admin: IStoreAdmin, user: str, message: StoredMessage) -> bytes | None:
     try:
-        with message.open() as file:
-            return file.read(), os.fstat(file.fileno()).st_mtime
-    except FileNotFoundError:
+        with admin.read(user, message) as file:
+            return file.read()
+    except MessageGone:
         return None
 
 
 def _write_mbox(mailbox: _Mailbox, file: BinaryIO) -> None:
-    for _, data, modified in mailbox:
-        write_mbox(file, data, modified)
+    for _, message, data in mailbox:
+        write_mbox(file, data, time.time() if message.arrived is None else message.arrived)
 
 
 @contextmanager
@@ -227,14 +230,15 @@ def _messages(opened: Sequence[tuple[Path, Source]]) -> Iterator[tuple[str, byte
             yield f"{path}: {name}", message
 
 
-def _no_account(user: str, accounts: Path | None) -> Failed:
-    if accounts is None:
+def _no_account(user: str, settings: Settings) -> Failed:
+    if not listed(settings):
         why = (
             f"{user} has no mailbox here, and --create makes one only for an account in the file --accounts;"
             " for an account kept elsewhere make the folder first, with new, cur and tmp in it"
         )
     else:
-        why = f"there is no account {user} in {accounts}, and no mailbox was made"
+        where = settings.accounts or "the file of options"
+        why = f"there is no account {user} in {where}, and no mailbox was made"
     return Failed(why, os.EX_NOUSER)
 
 
@@ -242,8 +246,8 @@ def _tell(text: str) -> None:
     click.echo(printable(text), err=True)
 
 
-def _deliver(delivery: MaildirDelivery, user: str, message: bytes) -> None:
-    incoming = result_of(delivery.begin(user))
+def _deliver(into: IDelivery, user: str, message: bytes) -> None:
+    incoming = result_of(into.begin(user))
     try:
         put(incoming, message)
         result_of(incoming.commit())

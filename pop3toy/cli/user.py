@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,8 +16,9 @@ import click
 
 from ..auth.accounts import admin
 from ..auth.accounts.schemes import MADE
+from ..config.settings import Settings
 from ..routing.quota import parse_quota
-from .options import Failed, accounts_option, complete_user
+from .options import Failed, complete_user, with_settings
 
 __all__ = ["user"]
 
@@ -32,6 +34,20 @@ def _scheme_option(default: str | None, means: str) -> Callable[[FC], FC]:
         show_default=means,
         help="How the password is kept. PLAIN keeps it readable, which APOP and CRAM-MD5 need.",
     )
+
+
+def _with_accounts(command: FC) -> FC:
+    """Give a command ``accounts``, the path of the file."""
+
+    @wraps(command)
+    def run(settings: Settings, **words: Any) -> Any:
+        assert settings.accounts is not None, "with_settings sees to it"
+        return command(accounts=Path(settings.accounts), **words)
+
+    decorated: Any = with_settings(accounts="as twistd pop3toy --accounts has it", must_have_accounts=True)(
+        run
+    )
+    return decorated  # type: ignore[no-any-return]
 
 
 _stdin_option = click.option(
@@ -50,7 +66,7 @@ def user() -> None:
 
 
 @user.command()
-@accounts_option
+@_with_accounts
 @_scheme_option("ARGON2ID", "ARGON2ID")
 @_stdin_option
 @click.option("-q", "--quota", metavar="SIZE", help="How much mail the user may keep: 500M, 2G.")
@@ -70,7 +86,7 @@ def add(accounts: Path, scheme: str, from_stdin: bool, quota: str | None, name: 
 
 
 @user.command()
-@accounts_option
+@_with_accounts
 @_scheme_option(None, "as it is now, or ARGON2ID for what is not made any more")
 @_stdin_option
 @_name_argument
@@ -84,7 +100,7 @@ def passwd(accounts: Path, scheme: str | None, from_stdin: bool, name: str) -> N
 
 
 @user.command(name="quota")
-@accounts_option
+@_with_accounts
 @_name_argument
 @click.argument("size", required=False)
 def quota_(accounts: Path, name: str, size: str | None) -> None:
@@ -104,7 +120,7 @@ def quota_(accounts: Path, name: str, size: str | None) -> None:
 
 
 @user.command(name="del")
-@accounts_option
+@_with_accounts
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @_name_argument
 def delete(accounts: Path, yes: bool, name: str) -> None:
@@ -118,7 +134,7 @@ def delete(accounts: Path, yes: bool, name: str) -> None:
 
 
 @user.command(name="list")
-@accounts_option
+@_with_accounts
 def list_(accounts: Path) -> int:
     """List the users, and the lines of the file that are not understood."""
     with _mistakes():

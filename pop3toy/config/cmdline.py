@@ -18,7 +18,7 @@ from twisted.python import usage
 from ..errors import CannotStart
 from ..option import FLAG, Option
 from . import toml
-from .settings import OPTIONS, TABLES, Settings, settings_of
+from .settings import OPTIONS, TABLES, Settings, merged, settings_of
 
 __all__ = ["Options"]
 
@@ -87,7 +87,7 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         try:
             if self.file is not None:
                 self.in_file = toml.read(self.file)
-            self.settings = settings_of({**self.in_file, **self.given})
+            self.settings = settings_of(merged(self.in_file, self.given))
             self.settings.check_whole()
         except CannotStart as why:
             raise usage.UsageError(toml.located(why, self.file, self.in_file, self.given)) from None

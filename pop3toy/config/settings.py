@@ -19,9 +19,9 @@ from ..auth.sasl.names import MECHANISM_NAMES
 from ..auth.throttle.origins import Networks
 from ..errors import BadSetting, CannotStart
 from ..option import ENDPOINT, FLAG, PATH, TEXT, Kind, Option, check, number, option, options_of
-from ..stores.registry import STORES, Toy
+from ..stores.registry import STORES, Toy, kind_of
 
-__all__ = ["OPTIONS", "TABLES", "TLS", "Limits", "Settings", "settings_of"]
+__all__ = ["OPTIONS", "TABLES", "TLS", "Limits", "Settings", "merged", "settings_of"]
 
 #: The tables of a file, which are the groups of the help, and what each is about.
 TABLES: Mapping[str, str] = {
@@ -470,7 +470,8 @@ class Settings:
             )
         one_user = len(self.users) == 1 and not (self.auth or self.accounts or other_checkers)
         if not self.store.for_each_user and not one_user:
-            raise BadSetting("maildir", " needs {user} in its path, where the user's name goes")
+            # The option of its kind, whichever that is.
+            raise BadSetting(kind_of(self.store).key, " needs {user} in its path, where the user's name goes")
 
     # -- what follows ----------------------------------------------------------------
 
@@ -553,6 +554,18 @@ def settings_of(given: Mapping[str, Any]) -> Settings:
     return Settings(
         **by_type["Settings"], store=store, tls=TLS(**by_type["TLS"]), limits=Limits(**by_type["Limits"])
     )
+
+
+def merged(in_file: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file and a command line say together, by the options' names; the command line wins.
+
+    A store that it chooses takes the place of the file's, with whatever else the file says of that.
+    """
+    chosen = next((kind for kind in STORES if kind.key in given), None)
+    if chosen is not None:
+        replaced = {one.name for kind in STORES if kind is not chosen for one in options_of(kind.settings)}
+        in_file = {name: value for name, value in in_file.items() if name not in replaced}
+    return {**in_file, **given}
 
 
 def _store(given: Mapping[str, Any], by_type: Mapping[str, dict[str, Any]]) -> Any:

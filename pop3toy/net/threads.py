@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from ..errors import StoreTrouble
 
-__all__ = ["RunInThread", "WorkerThreads", "run_now"]
+__all__ = ["NoThreads", "RunInThread", "Threads", "WorkerThreads", "run_now"]
 
 _T = TypeVar("_T")
 _Job: TypeAlias = "tuple[Deferred[Any], Callable[..., Any], tuple[Any, ...]]"
@@ -30,6 +30,27 @@ class RunInThread(Protocol):
 def run_now(function: Callable[..., _T], *args: Any) -> Deferred[_T]:
     """A :class:`RunInThread` without a thread: for tests and command lines, which may wait."""
     return maybeDeferred(function, *args)
+
+
+class Threads(Protocol):
+    """What a pool of threads is to whoever has work for it."""
+
+    @property
+    def run(self) -> RunInThread:
+        """Runs a function in one of them."""
+
+    def is_over(self) -> bool:
+        """Whether it was told to stop: what takes long asks from its thread, and ends then."""
+
+
+class NoThreads:
+    """In the place of :class:`Threads` for a command, which may wait: all is done at once."""
+
+    run: RunInThread = staticmethod(run_now)
+
+    def is_over(self) -> bool:
+        """False."""
+        return False
 
 
 class WorkerThreads(Service):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -236,7 +235,6 @@ def _open(
         settings.store,
         StoreContext(
             clock=reactor,
-            now=time.time,
             threads=threads,
             quota=quota_of(find),
             users=list(access.users),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -12,11 +11,12 @@ from twisted.application.service import MultiService
 from ..auth.throttle.counts import own_counts
 from ..config.settings import Settings
 from ..errors import BadSetting, CannotStart
-from ..stores.registry import Maildirs, Toy
+from ..files import check_readable, may
+from ..stores.registry import kind_of
 from .access import Access
 from .recipients import recipients_of_users
 
-__all__ = ["check_files", "check_files_of_twistd", "check_sources", "may"]
+__all__ = ["check_files", "check_files_of_twistd", "check_sources"]
 
 
 def check_files(settings: Settings) -> None:
@@ -26,17 +26,13 @@ def check_files(settings: Settings) -> None:
     """
     for option, path in (("accounts", settings.accounts), ("aliases", settings.aliases)):
         if path is not None:
-            _readable_file(option, path)
+            check_readable(option, path)
     for description in settings.auth:
         kind, _, path = description.partition(":")
         # Twisted warns of a missing password file and goes on, and nobody could log in.
         if kind == "file":
-            _readable_file("auth", os.path.abspath(path))
-    if isinstance(settings.store, Toy):
-        for path in settings.store.messages:
-            _readable_file("message", path)
-    elif isinstance(settings.store, Maildirs):
-        _check_maildirs(settings.store)
+            check_readable("auth", os.path.abspath(path))
+    kind_of(settings.store).check(settings.store)
     _check_transcript(settings.transcript_to)
 
 
@@ -93,33 +89,6 @@ def _forget_own_number(path: str) -> None:
         pass
 
 
-def may(path: str, access: int) -> bool:
-    """Whether this process may read, write or enter a path, as the user that it is now.
-
-    :param access: as for ``os.access``.
-    """
-    return os.access(path, access, effective_ids=os.access in os.supports_effective_ids)
-
-
-def _check_maildirs(settings: Maildirs) -> None:
-    from ..stores.maildir.paths import MaildirPaths
-
-    root = MaildirPaths(settings.path, create=settings.create).root
-    folder = root
-    if not settings.for_each_user and not settings.create:
-        folder = os.path.abspath(os.path.expanduser(settings.path))
-    if why := _why_unusable(folder, stat.S_ISDIR, "folder", os.X_OK, "enter"):
-        raise BadSetting("maildir", f": {why}")
-    if folder != root and not any(
-        os.path.isdir(os.path.join(folder, name)) for name in ("new", "cur", "tmp")
-    ):
-        raise BadSetting(
-            "maildir",
-            f": {folder} is no Maildir, which has new, cur and tmp in it; if each user has one"
-            " in it, {user} goes where the user's name does",
-        )
-
-
 def _check_transcript(where: str) -> None:
     if where in ("-", "off"):
         return
@@ -128,26 +97,3 @@ def _check_transcript(where: str) -> None:
         raise BadSetting("transcript", f": cannot write to {where}")
     if not may(where if os.path.exists(where) else folder, os.W_OK):
         raise BadSetting("transcript", f": no permission to write {where}")
-
-
-def _readable_file(option: str, path: str) -> None:
-    if why := _why_unusable(path, stat.S_ISREG, "file", os.R_OK, "read"):
-        raise BadSetting(option, f": {why}")
-
-
-def _why_unusable(path: str, is_one: Callable[[int], bool], kind: str, access: int, verb: str) -> str | None:
-    """Why a path cannot be used, in words; ``None`` if it can.
-
-    :param is_one: tells by a mode whether it is of the kind that is wanted.
-    :param access: as for ``os.access``; ``verb`` says it in a word.
-    """
-    try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError:
-        return f"there is no {kind} {path}"
-    except OSError as error:
-        # A folder above it may not be entered, for instance: then nobody knows whether it is there.
-        return f"{path}: {(error.strerror or str(error)).lower()}"
-    if not is_one(mode):
-        return f"{path} is no {kind}"
-    return None if may(path, access) else f"no permission to {verb} {path}"

@@ -19,9 +19,10 @@ __all__ = ["server_tls"]
 log = Logger()
 
 
-def server_tls(settings: TLS) -> ServerTLS | None:
+def server_tls(settings: TLS, kept: str | None = None) -> ServerTLS | None:
     """The certificates for STLS, STARTTLS and implicit TLS; ``None`` without any.
 
+    :param kept: the folder where a self-signed one is kept, if it is not the user's own.
     :raises pop3toy.errors.CannotStart: for certificates that are no good, or without what TLS needs.
     """
     if not settings.wanted:
@@ -33,14 +34,14 @@ def server_tls(settings: TLS) -> ServerTLS | None:
     except ImportError as error:
         raise CannotStart(f"TLS needs more than is installed: {install_hint('tls')}") from error
     data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
-    kept = os.path.join(data, "pop3toy")
+    folder = kept or os.path.join(data, "pop3toy")
 
     def find() -> list[CertificateFiles]:
         if settings.self_signed:
             try:
-                return [self_signed(kept)]
+                return [self_signed(folder)]
             except OSError as error:
-                raise BadCertificate(f"{kept}: {error.strerror}") from error
+                raise BadCertificate(f"{folder}: {error.strerror}") from error
         if settings.certificates is not None:
             return files_in_folder(settings.certificates)
         assert settings.certificate is not None, "some certificate is wanted"
@@ -53,6 +54,6 @@ def server_tls(settings: TLS) -> ServerTLS | None:
     if settings.self_signed:
         log.info(
             "TLS with a certificate for localhost that this server made: {path}; for trying only",
-            path=self_signed(kept).certificate,
+            path=self_signed(folder).certificate,
         )
     return tls

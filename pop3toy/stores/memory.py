@@ -7,14 +7,24 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from io import BytesIO
+from typing import BinaryIO, NamedTuple
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, execute
 from zope.interface import implementer
 
 from .. import limits
 from ..errors import InUse, MessageGone, NoSuchMailbox
-from ..interfaces import Entry, IDelivery, IMailbox, IMailStore, Incoming, MessageBody
+from ..interfaces import (
+    Entry,
+    IDelivery,
+    IMailbox,
+    IMailStore,
+    Incoming,
+    IStoreAdmin,
+    MessageBody,
+    StoredMessage,
+)
 from ..mail.listing import Listing
 from ..mail.octets import octets
 
@@ -51,7 +61,7 @@ class _Stored(NamedTuple):
     octets: int
 
 
-@implementer(IMailStore, IDelivery)
+@implementer(IMailStore, IDelivery, IStoreAdmin)
 class MemoryStore:
     """Maildrops that live as long as the process.
 
@@ -92,21 +102,69 @@ class MemoryStore:
 
     def open(self, user: str) -> IMailbox:
         """See :class:`IMailStore`."""
-        if user not in self._mail:
-            if not self._create:
-                raise NoSuchMailbox(detail=f"there is no maildrop for {user!r} in memory")
-            self._mail[user] = {}
+        mail = self._mail_of(user, create=self._create)
         if user in self._locked:
             raise InUse
         self._locked.add(user)
-        mailbox: IMailbox = _MemoryMailbox(self._mail[user], lambda: self._locked.discard(user))
+        mailbox: IMailbox = _MemoryMailbox(mail, lambda: self._locked.discard(user))
         return mailbox
 
     def begin(self, user: str, octets: int = 0) -> Incoming:
         """See :class:`IDelivery`."""
-        if user not in self._mail and not self._create:
-            raise NoSuchMailbox(detail=f"there is no maildrop for {user!r} in memory")
-        return _MemoryIncoming(lambda message: self.add(user, message))
+
+        def keep(message: bytes) -> bytes:
+            # It may have been removed meanwhile.
+            self._mail_of(user, create=self._create)
+            return self.add(user, message)
+
+        if not self._create:
+            self._mail_of(user)
+        return _MemoryIncoming(keep)
+
+    def users(self) -> Sequence[str]:
+        """See :class:`IStoreAdmin`."""
+        return sorted(self._mail)
+
+    def exists(self, user: str) -> bool:
+        """See :class:`IStoreAdmin`."""
+        return user in self._mail
+
+    def list(self, user: str) -> Sequence[StoredMessage]:
+        """See :class:`IStoreAdmin`."""
+        return tuple(
+            StoredMessage(uid, stored.octets, f"memory, {uid.decode('ascii')}")
+            for uid, stored in self._mail_of(user).items()
+        )
+
+    def read(self, user: str, message: StoredMessage) -> BinaryIO:
+        """See :class:`IStoreAdmin`."""
+        stored = self._mail_of(user).get(message.uid)
+        if stored is None:
+            raise MessageGone
+        return BytesIO(stored.message)
+
+    def check(self, user: str, *, read: bool = True) -> Iterable[str]:
+        """See :class:`IStoreAdmin`; nothing can be wrong."""
+        self._mail_of(user)
+        return ()
+
+    def usage(self, user: str) -> int:
+        """See :class:`IStoreAdmin`: the octets of the messages as they are kept."""
+        return sum(len(stored.message) for stored in self._mail_of(user).values())
+
+    def remove(self, user: str) -> None:
+        """See :class:`IStoreAdmin`."""
+        self._mail_of(user)
+        if user in self._locked:
+            raise InUse
+        del self._mail[user]
+
+    def _mail_of(self, user: str, *, create: bool = False) -> dict[bytes, _Stored]:
+        if user not in self._mail:
+            if not create:
+                raise NoSuchMailbox(detail=f"there is no maildrop for {user!r} in memory")
+            self._mail[user] = {}
+        return self._mail[user]
 
 
 @implementer(IMailbox)
@@ -144,7 +202,7 @@ class _MemoryIncoming:
         keep, self._keep = self._keep, None
         if keep is None:
             raise RuntimeError("this delivery is over")
-        return succeed(keep(b"".join(self._chunks)))
+        return execute(keep, b"".join(self._chunks))
 
     def abort(self) -> None:
         self._keep = None

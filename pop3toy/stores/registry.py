@@ -6,6 +6,9 @@ read by whoever reads options, and need nothing else.
 
 from __future__ import annotations
 
+import os
+import stat
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +16,10 @@ from typing import Any, NamedTuple
 
 from twisted.internet.interfaces import IReactorTime
 
-from ..errors import CannotStart
+from ..errors import BadSetting, CannotStart
+from ..files import check_readable, why_unusable
 from ..interfaces import IDelivery, IMailStore, IStoreAdmin, MaybeDeferred
-from ..net.threads import WorkerThreads
+from ..net.threads import Threads
 from .maildir.settings import Maildirs
 from .toy import Toy
 
@@ -27,20 +31,23 @@ DELIVERY_THREADS = 16
 
 @dataclass(frozen=True)
 class StoreContext:
-    """What a server gives the store that it opens."""
+    """What a server, or a command, gives the store that it opens.
+
+    A command runs no reactor: its threads do their work at once, and so must what needs no thread.
+    """
 
     #: For timers and durations.
     clock: IReactorTime
-    #: The time of day, in seconds since the epoch.
-    now: Callable[[], float]
     #: ``threads(name, size)`` makes a pool that ends with the server; a size of 0 is its default.
-    threads: Callable[[str, int], WorkerThreads]
+    threads: Callable[[str, int], Threads]
     #: The octets that a user may keep; ``None`` for any number.
     quota: Callable[[str], MaybeDeferred[int | None]]
     #: The users that the settings name themselves.
     users: Sequence[str]
     #: This host's name, which may become part of a message's.
     host: str
+    #: The time of day, in seconds since the epoch.
+    wall: Callable[[], float] = time.time
 
 
 class OpenStore(NamedTuple):
@@ -55,7 +62,7 @@ class StoreKind:
     """A kind of store."""
 
     #: The dataclass whose fields are its options; it has ``for_each_user``, which says whether each user
-    #: has a mailbox of their own.
+    #: has a mailbox of their own, and, where there is ``admin``, ``create``: whether a missing one is made.
     settings: type
     #: The option that chooses it; the first kind is the one that nothing chooses.
     key: str
@@ -63,8 +70,11 @@ class StoreKind:
     what: str
     #: Makes it.  Raises :class:`~pop3toy.errors.CannotStart` where that is not possible.
     open: Callable[[Any, StoreContext], OpenStore]
-    #: The same for administration; ``None`` where nothing outlives the server.
+    #: Makes what administers it, and looks at nothing yet; ``None`` where nothing outlives the server.
     admin: Callable[[Any], IStoreAdmin] | None = None
+    #: Sees that the place which the settings name can be used, before a server starts or a command looks
+    #: for mailboxes.  Raises :class:`~pop3toy.errors.BadSetting` if not.
+    check: Callable[[Any], None] = lambda settings: None
 
 
 def _open_toy(settings: Toy, context: StoreContext) -> OpenStore:
@@ -76,7 +86,7 @@ def _open_toy(settings: Toy, context: StoreContext) -> OpenStore:
             messages.append(Path(path).read_bytes())
         except OSError as error:
             raise CannotStart(f"--message {path}: {error.strerror}") from error
-    store: Any = hello_store(context.now(), context.users, messages or None)
+    store: Any = hello_store(context.wall(), context.users, messages or None)
     return OpenStore(store, store)
 
 
@@ -106,9 +116,33 @@ def _administer_maildirs(settings: Maildirs) -> IStoreAdmin:
     return admin  # type: ignore[no-any-return]
 
 
+def _check_toy(settings: Toy) -> None:
+    for path in settings.messages:
+        check_readable("message", path)
+
+
+def _check_maildirs(settings: Maildirs) -> None:
+    from .maildir.paths import MaildirPaths
+
+    root = MaildirPaths(settings.path, create=settings.create).root
+    folder = root
+    if not settings.for_each_user and not settings.create:
+        folder = os.path.abspath(os.path.expanduser(settings.path))
+    if why := why_unusable(folder, stat.S_ISDIR, "folder", os.X_OK, "enter"):
+        raise BadSetting("maildir", f": {why}")
+    if folder != root and not any(
+        os.path.isdir(os.path.join(folder, name)) for name in ("new", "cur", "tmp")
+    ):
+        raise BadSetting(
+            "maildir",
+            f": {folder} is no Maildir, which has new, cur and tmp in it; if each user has one"
+            " in it, {user} goes where the user's name does",
+        )
+
+
 STORES: tuple[StoreKind, ...] = (
-    StoreKind(Toy, "", "the built-in mailbox", _open_toy),
-    StoreKind(Maildirs, "maildir", "Maildirs", _open_maildirs, _administer_maildirs),
+    StoreKind(Toy, "", "the built-in mailbox", _open_toy, check=_check_toy),
+    StoreKind(Maildirs, "maildir", "Maildirs", _open_maildirs, _administer_maildirs, _check_maildirs),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import mailbox
 import os
 import pty
@@ -22,7 +23,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3toy.cli.formats import open_source
 from pop3toy.cli.mbox import Mbox, write_mbox
 from pop3toy.stores.maildir.check import check_maildir
-from tests.cli_world import MESSAGE, CommandTests
+from tests.cli_world import MESSAGE, CliRunner, CommandTests, Outcome, pop3toy
 
 
 class MailboxTests(CommandTests):
@@ -71,7 +72,7 @@ class MailboxTests(CommandTests):
         """Where there is no folder for Maildirs every command says so, as a mistake on the command line."""
         (self.root / "a.eml").write_bytes(b"a: b\n\n")
         for command, *more in (
-            ("list",), ("show", "ann", "1"), ("check",), ("export", "ann", "-"),
+            ("list",), ("show", "ann", "1"), ("check",), ("export", "ann", "-"), ("remove", "-y", "ann"),
             ("import", "ann", f"{self.root}/a.eml"),
         ):  # fmt: skip
             done = self.run_command("mailbox", command, f"--maildir={self.root}/missing/{{user}}", *more)
@@ -93,7 +94,8 @@ class MailboxTests(CommandTests):
             ("mailbox", "import", "{M}", "ann", str(self.root / "mail" / "ann" / "new" / "fifo")),
             ("user", "passwd", "{A}", "--stdin", "--scheme=PLAIN", "ann"),
             ("user", "quota", "{A}", "ann", "1M"),
-            ("deliver", "{M}", "ann"),
+            ("deliver", "{M}", "ann"), ("mailbox", "remove", "{M}", "-y", "zoe"),
+            ("deliver", "{M}", "-c", "zoe"), ("mailbox", "remove", "{M}", "-y", "zoe"),
         )  # fmt: skip
         for _ in range(2):
             # What is loaded, or opened once for all, is so from the first time on.
@@ -447,6 +449,60 @@ class MailboxTests(CommandTests):
             self.patch(os, "open", real)
             self.assertTrue(file.is_symlink(), words)
             self.assertNotIn("secret", done.out)
+
+    def test_remove(self) -> None:
+        """A mailbox goes when that is confirmed, or without a question; others stay, and the account."""
+        self.accounts.write_text("ann:{PLAIN}x\n")
+        for user in ("ann", "bob"):
+            self.deliver(MESSAGE, user)
+        runner = CliRunner()
+        command = ["mailbox", "remove", "-m", self.pattern, "ann"]
+        asked = runner.invoke(pop3toy, command, input="n\n")
+        self.assertIn(f"Remove the mailbox of ann, with 1 message ({len(MESSAGE) + 5} octets)?", asked.output)
+        self.assertEqual(len(self.files("ann")), 1)
+        self.assertIn("is gone", runner.invoke(pop3toy, command, input="y\n").output)
+        self.assertEqual(os.listdir(self.root / "mail"), ["bob"])
+        self.assertEqual(self.accounts.read_text(), "ann:{PLAIN}x\n")
+        done = self.run_command("mailbox", "remove", "{M}", "--yes", "bob")
+        self.assertEqual(done, Outcome(0, "The mailbox of bob is gone, with its mail.\n", ""))
+        self.assertEqual(os.listdir(self.root / "mail"), [])
+        for options in ((), ("--yes",)):
+            done = self.run_command("mailbox", "remove", "{M}", *options, "bob")
+            self.assertEqual((done.status, done.out), (os.EX_NOUSER, ""))
+            self.assertIn("bob has no mailbox here", done.err)
+
+    def test_remove_what_is_in_use(self) -> None:
+        """While a session has a mailbox open it stays whole; the status is 75, and the line says why."""
+        self.deliver()
+        maildir = os.open(self.root / "mail" / "ann", os.O_RDONLY)
+        self.addCleanup(os.close, maildir)
+        # As a session holds it, in whatever process.
+        fcntl.flock(maildir, fcntl.LOCK_EX)
+        done = self.run_command("mailbox", "remove", "{M}", "--yes", "ann")
+        self.assertEqual((done.status, done.out), (os.EX_TEMPFAIL, ""))
+        self.assertRegex(done.err, r"\AError: \[IN-USE\] ann: .*locked.*\n\Z")
+        self.assertEqual(self.files()[0].read_bytes(), MESSAGE)
+
+    def test_remove_what_is_broken(self) -> None:
+        """What cannot be read can be removed, when the question that says so is answered."""
+        self.deliver()
+        shutil.rmtree(self.root / "mail" / "ann" / "new")
+        command = ["mailbox", "remove", "-m", self.pattern, "ann"]
+        asked = CliRunner().invoke(pop3toy, command, input="y\n")
+        self.assertIn("which cannot be read", asked.output)
+        self.assertIn("half-made", asked.output)
+        self.assertEqual(os.listdir(self.root / "mail"), [])
+
+    def test_shared(self) -> None:
+        """Where all users share one Maildir it is not removed as somebody's, nor listed as everybody's."""
+        self.deliver()
+        shared = f"--maildir={self.root}/mail/ann"
+        self.assertEqual(self.run_command("mailbox", "list", shared, "bob").status, 0)
+        for words in (("remove", "--yes", shared, "bob"), ("list", shared), ("check", shared)):
+            done = self.run_command("mailbox", *words)
+            self.assertEqual(done.status, os.EX_USAGE)
+            self.assertIn("all users share one mailbox", done.err)
+        self.assertEqual(len(self.files()), 1)
 
     def test_check_of_what_has_no_end(self) -> None:
         """A file that is larger than any message is told of, and not read."""

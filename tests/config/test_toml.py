@@ -91,6 +91,15 @@ class ReadTests(FileCase):
         settings = self.parsed(text)
         self.assertEqual((settings.port, settings.listen, settings.allow_cleartext), (1, ("tcp:1",), True))
 
+    def test_command_line_store_wins(self) -> None:
+        """A store that the command line chooses takes the place of the file's, with all that it says."""
+        settings = self.parsed('[store]\nmessage = ["x.eml"]\n', "--maildir=/x/{user}", "--user=ann:x")
+        self.assertEqual(settings.store, Maildirs("/x/{user}"))
+        settings = self.parsed(
+            '[store]\nmaildir = "/x/{user}"\ncreate = true\n', "--maildir=/y/{user}", "--user=ann:x"
+        )
+        self.assertEqual(settings.store, Maildirs("/y/{user}", create=True))
+
     def test_paths(self) -> None:
         """A relative path is taken from the file's folder; ``-``, ``off`` and a home are no such paths."""
         settings = self.parsed(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.errors import NoSuchMailbox
 from pop3toy.stores.memory import BytesBody, MemoryStore
 
-from ..store_contract import DeliveryContract, StoreContract
+from ..store_contract import AdminContract, DeliveryContract, StoreContract
 
 
 class MemoryStoreContractTests(StoreContract, SynchronousTestCase):
@@ -33,6 +34,14 @@ class MemoryDeliveryContractTests(DeliveryContract, SynchronousTestCase):
     def delivery(self) -> tuple[MemoryStore, MemoryStore]:
         store = MemoryStore({self.USER: []})
         return store, store
+
+
+class MemoryAdminContractTests(AdminContract, SynchronousTestCase):
+    """The contract of administration."""
+
+    def administered(self, mail: Mapping[str, Sequence[bytes]]) -> tuple[Any, Any, Any]:
+        store = MemoryStore(mail)
+        return store, store, store
 
 
 class MemoryStoreTests(SynchronousTestCase):

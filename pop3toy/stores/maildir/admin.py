@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
+import secrets
 import shutil
 import stat
 import time
@@ -18,11 +20,15 @@ from .body import OPEN_FLAGS
 from .check import check_maildir
 from .folders import open_or_refuse
 from .incoming.usage import octets_used
-from .paths import MaildirPaths
+from .names import base_name
+from .paths import MaildirPaths, explained
 from .scan import scan
 from .settings import Maildirs
 
 __all__ = ["MaildirAdmin"]
+
+# The delivery time that a file's name begins with, in seconds.
+_TIME = re.compile(r"[0-9]{9,10}(?=\.)")
 
 
 @implementer(IStoreAdmin)
@@ -30,16 +36,17 @@ class MaildirAdmin:
     """See :class:`~pop3toy.interfaces.IStoreAdmin`.
 
     :param settings: where the Maildirs are; none is ever made here.
-    :param now: the time of day, in seconds.
+    :param wall: the time of day, in seconds.
     """
 
-    def __init__(self, settings: Maildirs, *, now: Callable[[], float] = time.time) -> None:
-        self._now = now
+    def __init__(self, settings: Maildirs, *, wall: Callable[[], float] = time.time) -> None:
+        self._wall = wall
         self._pattern = os.path.abspath(os.path.expanduser(settings.path))
         self._paths = MaildirPaths(settings.path)
+        self._max_listed_size = settings.max_listed_size
 
     def users(self) -> Sequence[str]:
-        """See :class:`~pop3toy.interfaces.IStoreAdmin`."""
+        """See :class:`~pop3toy.interfaces.IStoreAdmin`; who has a folder with ``new`` or ``cur`` in it."""
         before, placeholder, after = self._pattern.partition("{user}")
         if not placeholder:
             raise StoreTrouble(detail="all users share one Maildir: name one")
@@ -48,20 +55,24 @@ class MaildirAdmin:
         try:
             names = sorted(os.listdir(root))
         except OSError as error:
-            raise StoreTrouble(detail=f"{root}: {error.strerror}") from error
-        return [
-            user
+            raise StoreTrouble(detail=f"{root}: {explained(error)}") from error
+        users = [
+            name[len(beginning) : len(name) - len(ending)]
             for name in names
             if name.startswith(beginning) and name.endswith(ending) and not name.startswith(".")
-            for user in [name[len(beginning) : len(name) - len(ending)]]
-            if self.exists(user)
         ]
+        # Nothing is opened: a link in one user's folder must not hide the others.
+        return [user for user in users if self._seems_to_be_there(user)]
+
+    def _seems_to_be_there(self, user: str) -> bool:
+        path = self._pattern.replace("{user}", user)
+        # Other folders may be there as well, such as lost+found.
+        return any(os.path.lexists(os.path.join(path, part)) for part in ("new", "cur"))
 
     def exists(self, user: str) -> bool:
         """See :class:`~pop3toy.interfaces.IStoreAdmin`."""
         try:
             with self._paths.opened(user) as maildir:
-                # Other folders may be there as well, such as lost+found.
                 return not {"new", "cur"}.isdisjoint(os.listdir(maildir))
         except NoSuchMailbox:
             return False
@@ -69,9 +80,16 @@ class MaildirAdmin:
     def list(self, user: str) -> Sequence[StoredMessage]:
         """See :class:`~pop3toy.interfaces.IStoreAdmin`; messages are at ``new/NAME`` or ``cur/NAME``."""
         with self._paths.opened(user) as maildir:
-            snapshot = scan(maildir, lambda messages: {}, now=self._now(), tick=1.0, may_read=True)
+            snapshot = scan(
+                maildir,
+                lambda messages: {},
+                now=self._wall(),
+                tick=1.0,
+                may_read=True,
+                max_listed_size=self._max_listed_size,
+            )
         return [
-            StoredMessage(entry.uid, entry.octets, path)
+            StoredMessage(entry.uid, entry.octets, path, _arrival(path))
             for entry, path in zip(snapshot.listing, snapshot.paths, strict=True)
         ]
 
@@ -85,14 +103,15 @@ class MaildirAdmin:
             except FileNotFoundError:
                 raise MessageGone from None
             except OSError as error:
-                raise StoreTrouble(detail=f"{message.where}: {error.strerror}") from error
+                raise StoreTrouble(detail=f"{message.where}: {explained(error)}") from error
             finally:
                 os.close(parent)
 
     def check(self, user: str, *, read: bool = True) -> Iterator[str]:
         """See :class:`~pop3toy.interfaces.IStoreAdmin`."""
         with self._paths.opened(user) as maildir:
-            yield from check_maildir(maildir, read=read, now=self._now())
+            size = self._max_listed_size
+            yield from check_maildir(maildir, read=read, now=self._wall(), max_listed_size=size)
 
     def usage(self, user: str) -> int:
         """See :class:`~pop3toy.interfaces.IStoreAdmin`: the octets of the files."""
@@ -101,17 +120,33 @@ class MaildirAdmin:
 
     def remove(self, user: str) -> None:
         """See :class:`~pop3toy.interfaces.IStoreAdmin`."""
-        with self._paths.opened(user) as maildir:
+        with self._paths.opened(user) as maildir, self._paths.parent(user) as (parent, name):
             try:
+                # The lock of a session; it goes with the descriptor.
                 fcntl.flock(maildir, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                for name in os.listdir(maildir):
-                    # Below the descriptor, and through no link.
-                    if stat.S_ISDIR(os.stat(name, dir_fd=maildir, follow_symlinks=False).st_mode):
-                        shutil.rmtree(name, dir_fd=maildir)
-                    else:
-                        os.unlink(name, dir_fd=maildir)
-                os.rmdir(self._paths.path(user))
+                here = os.stat(name, dir_fd=parent, follow_symlinks=False)
+                if not os.path.samestat(os.fstat(maildir), here):
+                    raise StoreTrouble(detail="a link leads to it: remove the link and the Maildir by hand")
+                # Out of the way in one step, then emptied: nobody finds half of it.
+                gone = f".removed-{secrets.token_hex(8)}"
+                os.rename(name, gone, src_dir_fd=parent, dst_dir_fd=parent)
             except BlockingIOError:
                 raise InUse from None
             except OSError as error:
-                raise StoreTrouble(detail=f"{error.filename}: {error.strerror}") from error
+                raise StoreTrouble(detail=f"removing it: {explained(error)}") from error
+            try:
+                # What was opened, whatever its owner puts into its place meanwhile.
+                for part in os.listdir(maildir):
+                    if stat.S_ISDIR(os.stat(part, dir_fd=maildir, follow_symlinks=False).st_mode):
+                        shutil.rmtree(part, dir_fd=maildir)
+                    else:
+                        os.unlink(part, dir_fd=maildir)
+                os.rmdir(gone, dir_fd=parent)
+            except OSError as error:
+                left = f"it is gone, but not all of its folder, which is called {gone} now"
+                raise StoreTrouble(detail=f"{left}: {explained(error)}") from error
+
+
+def _arrival(path: str) -> float | None:
+    told = _TIME.match(base_name(path))
+    return float(told[0]) if told else None

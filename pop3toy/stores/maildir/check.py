@@ -26,12 +26,15 @@ _CHUNK = 256 * 1024
 _HEADER = 1024 * 1024
 
 
-def check_maildir(maildir: int, *, read: bool, now: float) -> Iterator[str]:
+def check_maildir(
+    maildir: int, *, read: bool, now: float, max_listed_size: int = MAX_LISTED_SIZE
+) -> Iterator[str]:
     """Each problem, as a sentence that begins with the file that has it.
 
     :param maildir: the open directory, which stays open until all are told.
     :param read: read every message, to compare sizes and to find doubles.
     :param now: the time of day, in seconds.
+    :param max_listed_size: octets of a file beyond which it is not read.
     """
     bases: dict[str, str] = {}
     contents: dict[tuple[bytes, bytes], str] = {}
@@ -55,7 +58,7 @@ def check_maildir(maildir: int, *, read: bool, now: float) -> Iterator[str]:
                         yield f"{where}: not a file"
                     else:
                         yield from _check_name(where, status.st_size, bases)
-                        if read and status.st_size > MAX_LISTED_SIZE:
+                        if read and status.st_size > max_listed_size:
                             yield f"{where}: it has {status.st_size} octets, and was not read"
                         elif read:
                             yield from _check_content(folder, name, where, contents)

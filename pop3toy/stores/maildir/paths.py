@@ -125,6 +125,23 @@ class MaildirPaths:
             raise _trouble(error, f"making Maildir {self.path(user)!r}") from error
 
     @contextmanager
+    def parent(self, user: str) -> Iterator[tuple[int, str]]:
+        """The directory that a user's Maildir is in, open during the block, and the Maildir's name there.
+
+        :raises pop3toy.errors.NoSuchMailbox: if the name cannot be part of a path.
+        :raises pop3toy.errors.StoreTrouble: if it cannot be reached.
+        """
+        *above, name = _relative(self._parts, user)
+        try:
+            parent = self._descend(above)
+        except OSError as error:
+            raise _trouble(error, f"the folder of {self.path(user)!r}") from error
+        try:
+            yield parent, name
+        finally:
+            os.close(parent)
+
+    @contextmanager
     def opened(self, user: str) -> Iterator[int]:
         """The directory of a user's Maildir, open during the block; trouble within it is told with its path.
 

@@ -1,0 +1,46 @@
+"""Whether a file or folder that somebody has named can be used, and why not, in words."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+
+from .errors import BadSetting
+
+__all__ = ["check_readable", "may", "why_unusable"]
+
+
+def check_readable(option: str, path: str) -> None:
+    """See that an option names a file that can be read.
+
+    :raises pop3toy.errors.BadSetting: if not.
+    """
+    if why := why_unusable(path, stat.S_ISREG, "file", os.R_OK, "read"):
+        raise BadSetting(option, f": {why}")
+
+
+def may(path: str, access: int) -> bool:
+    """Whether this process may read, write or enter a path, as the user that it is now.
+
+    :param access: as for ``os.access``.
+    """
+    return os.access(path, access, effective_ids=os.access in os.supports_effective_ids)
+
+
+def why_unusable(path: str, is_one: Callable[[int], bool], kind: str, access: int, verb: str) -> str | None:
+    """Why a path cannot be used, in words; ``None`` if it can.
+
+    :param is_one: tells by a mode whether it is of the kind that is wanted.
+    :param access: as for ``os.access``; ``verb`` says it in a word.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return f"there is no {kind} {path}"
+    except OSError as error:
+        # A folder above it may not be entered, for instance: then nobody knows whether it is there.
+        return f"{path}: {(error.strerror or str(error)).lower()}"
+    if not is_one(mode):
+        return f"{path} is no {kind}"
+    return None if may(path, access) else f"no permission to {verb} {path}"

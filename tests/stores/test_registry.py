@@ -1,0 +1,146 @@
+"""A kind of store is one entry: with it, command line, file, help, server and commands know the store."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import fields
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from pop3toy.option import options_of
+from pop3toy.stores.registry import STORES, kind_of
+
+from ..realserver import RealServer, environment
+from ..strictclient import StrictClient
+
+#: A program that has one kind of store more, and runs as the command line behind it says.
+PROGRAM = """
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from pop3toy.files import check_readable
+from pop3toy.option import PATH, REQUIRED, option
+from pop3toy.stores import registry
+from pop3toy.stores.memory import MemoryStore
+
+
+@dataclass(frozen=True)
+class Tin:
+    table: ClassVar[str] = "store"
+    for_each_user: ClassVar[bool] = True
+    tin: str = option("Everybody has the message of this file.", REQUIRED, kind=PATH)
+    create: bool = False
+
+
+def store(tin, context=None):
+    made = MemoryStore(dict.fromkeys(["ann", "bob"], [Path(tin.tin).read_bytes()]), create=tin.create)
+    return registry.OpenStore(made, made) if context else made
+
+
+registry.STORES += (
+    registry.StoreKind(Tin, "tin", "tins", store, store, lambda tin: check_readable("tin", tin.tin)),
+)
+
+if sys.argv[1] == "pop3toy":
+    from pop3toy.cli.group import run
+
+    sys.exit(run(sys.argv[2:]))
+# What is behind it is Python with a program of its own.
+code, sys.argv[1:] = sys.argv[3], sys.argv[4:]
+exec(code)
+"""
+
+MESSAGE = b"Subject: tinned\n\nhello\n"
+
+
+class NewKindTests(SynchronousTestCase):
+    """A kind of store that comes with one entry."""
+
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.tin = self.folder / "tin"
+        self.tin.write_bytes(MESSAGE)
+        self.program = self.folder / "program.py"
+        self.program.write_text(PROGRAM)
+        self.file = self.folder / "pop3toy.toml"
+        self.file.write_text('[store]\ntin = "tin"\n[accounts]\nuser = ["ann:secret"]\n')
+
+    def run_program(self, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        """Run a command line with the new kind."""
+        return subprocess.run(
+            [sys.executable, self.program, *words],
+            input=stdin, capture_output=True, check=False, cwd=self.folder, env=environment(self.folder),
+        )  # fmt: skip
+
+    def test_served(self) -> None:
+        """The server serves it, by an option and by a file."""
+        for options in ([f"--tin={self.tin}", "--user=ann:secret"], [f"--config={self.file}"]):
+            launcher = (sys.executable, str(self.program))
+            with RealServer(*options, launcher=launcher) as server, StrictClient(server.port) as client:
+                client.login()
+                self.assertEqual(MESSAGE.replace(b"\n", b"\r\n"), client.retr(1))
+                client.quit()
+
+    def test_said(self) -> None:
+        """The help has its option, and what does not go together with another kind is told."""
+        code = "from twisted.scripts.twistd import run; run()"
+
+        def twistd(*words: str) -> subprocess.CompletedProcess[bytes]:
+            return self.run_program(sys.executable, "-c", code, "-n", "--pidfile=", "pop3toy", *words)
+
+        shown = b" ".join(twistd("--help").stdout.split())
+        self.assertIn(b"--tin PATH Everybody has the message of this file.", shown)
+        for words, says in (
+            (("--tin=tin", "--maildir=x/{user}"), b"is for tins, which --maildir replaces"),
+            (("--tin=missing", "--user=ann:x"), b"pop3toy: --tin: there is no file "),
+            (("--tin=tin",), b"who may log in?"),
+        ):
+            refused = twistd(*words)
+            self.assertEqual(refused.returncode, 1)
+            self.assertIn(says, refused.stderr)
+
+    def test_administered(self) -> None:
+        """The commands ask it as they ask any other, by its option, its variable and a file."""
+        for words in ([f"--tin={self.tin}"], [f"--config={self.file}"]):
+            for command, more, says in (
+                ("list", (), b"ann                        1 messages"), ("list", ("bob",), b": tinned"),
+                ("show", ("ann", "1"), MESSAGE), ("export", ("ann", "-"), b"\nhello\n"), ("check", (), b""),
+                ("remove", ("--yes", "bob"), b"is gone"),
+            ):  # fmt: skip
+                done = self.run_program("pop3toy", "mailbox", command, *words, *more)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertIn(says, done.stdout)
+            for user, options, status in (
+                ("ann", (), os.EX_OK), ("eve", (), os.EX_NOUSER), ("eve", ("--create",), os.EX_OK),
+            ):  # fmt: skip
+                if user == "eve" and words == [f"--config={self.file}"]:
+                    # The file says who there is.
+                    status = os.EX_NOUSER
+                done = self.run_program("pop3toy", "deliver", *words, *options, user, stdin=MESSAGE)
+                self.assertEqual(done.returncode, status, done.stderr)
+        self.assertEqual(self.run_program("pop3toy", "config", "check", str(self.file)).returncode, 0)
+        shown = self.run_program("pop3toy", "config", "show", f"--config={self.file}").stdout.decode()
+        self.assertIn(f'tin = "{self.tin}"  # {self.file}\n', shown)
+
+
+class EntryTests(SynchronousTestCase):
+    """The entries that there are."""
+
+    def test_promises(self) -> None:
+        """Each kind has what the registry says of it, and its settings find it."""
+        for kind in STORES:
+            self.assertTrue(hasattr(kind.settings, "for_each_user"), kind.what)
+            options = options_of(kind.settings)
+            if kind.key:
+                self.assertIn(kind.key, {one.name for one in options})
+            if kind.admin is not None:
+                self.assertIn("create", {field.name for field in fields(kind.settings)})
+        self.assertRaises(TypeError, kind_of, object())
