@@ -11,7 +11,7 @@ from typing import Any
 from twisted.cred.checkers import AllowAnonymousAccess
 from twisted.cred.portal import IRealm, Portal
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.mail.pop3 import IMailbox as ITwistedMailbox
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -314,6 +314,113 @@ class QueueTests(QueueCase):
         record.client_left = True
         slow.errback(InUse())
         self.failureResultOf(first, InUse)
+
+
+    def asks(
+        self, queue: LockQueue, takes: float, name: str = "x", record: SessionRecord | None = None
+    ) -> Deferred[str]:
+        """A login at a store that takes so many seconds to answer."""
+        take = self.lock.taker(name)
+        opening = queue.open("ann", lambda: deferLater(self.clock, takes, take), record or session())
+        assert isinstance(opening, Deferred)
+        return opening
+
+    def answered_at(self, opening: Deferred[str], step: float = INTERVAL / 4) -> float:
+        """The second at which a login is refused; the clock goes on until then."""
+        times: list[float] = []
+        opening.addBoth(lambda result: (times.append(self.clock.seconds()), result)[1])
+        while not times and self.clock.seconds() < 100:
+            self.clock.advance(step)
+        self.failureResultOf(opening, InUse)
+        return times[0]
+
+    def test_refused_later(self) -> None:
+        """A store that refuses after a while makes nobody wait longer: neither alone nor one after another."""
+        for takes in (0.001, 0.02, INTERVAL, 3 * INTERVAL):
+            with self.subTest(takes=takes):
+                queue = self.queue()
+                self.lock.held = True
+                began = self.clock.seconds()
+                first = self.asks(queue, takes)
+                self.clock.pump([INTERVAL] * 20)
+                second = self.asks(queue, takes)
+                self.assertApproximates(self.answered_at(first) - began, 5, 2 * INTERVAL + takes)
+                self.assertApproximates(self.answered_at(second) - began, 6, 2 * INTERVAL + takes)
+
+    def test_refused_later_than_the_wait(self) -> None:
+        """A store that needs longer for its refusal than the wait is asked once, alone and behind others."""
+        queue = self.queue(seconds=1)
+        self.lock.held = True
+        first = self.asks(queue, 8)
+        self.assertApproximates(self.answered_at(first), 8, INTERVAL)
+        self.assertEqual(self.lock.tries, 1)
+        # One that is told at once that it has to wait, and whose next try takes so long.
+        takes = iter([0.0, 8.0, 8.0])
+        take = self.lock.taker("x")
+        second = queue.open("ann", lambda: deferLater(self.clock, next(takes), take), session())
+        assert isinstance(second, Deferred)
+        self.clock.advance(0)
+        third = self.asks(queue, 0)
+        began = self.clock.seconds()
+        self.assertApproximates(self.answered_at(third) - began, 1, 2 * INTERVAL)
+        self.assertApproximates(self.answered_at(second) - began, 8, 2 * INTERVAL)
+
+    def test_opened_later_than_the_wait(self) -> None:
+        """What the store began to open in time is opened, also when the time is over meanwhile."""
+        queue = self.queue(seconds=1)
+        self.lock.held = True
+        takes = iter([0.0, 8.0])
+        take = self.lock.taker("x")
+        opening = queue.open("ann", lambda: deferLater(self.clock, next(takes), take), session())
+        self.clock.advance(0)
+        self.lock.held = False
+        self.clock.pump([INTERVAL] * 170)
+        self.assertEqual(self.successResultOf(opening), "x")  # type: ignore[arg-type]
+
+    def test_fails_late(self) -> None:
+        """Any other failure of the store is the answer, however late, and the next has its turn."""
+        queue = self.queue()
+        answers: list[Deferred[str]] = [fail(InUse()), Deferred()]
+        slow = answers[1]
+        first = queue.open("ann", lambda: answers.pop(0), session())
+        self.lock.held = True
+        self.clock.pump([INTERVAL] * 90)
+        second = self.waits(queue, "second")
+        self.clock.pump([INTERVAL] * 60)
+        self.lock.held = False
+        slow.errback(StoreTrouble())
+        self.failureResultOf(first, StoreTrouble)
+        self.clock.advance(INTERVAL)
+        self.assertEqual(self.successResultOf(second), "second")
+
+    def test_never_answered_and_gone(self) -> None:
+        """A try that the store never answers keeps nobody else out when its client has gone."""
+        queue = self.queue()
+        for ends in (None, "opened", InUse()):
+            self.lock = Lock()
+            answers: list[Deferred[str]] = [fail(InUse()), Deferred()]
+            never = answers[1]
+            record = session()
+            first = queue.open("ann", lambda answers=answers: answers.pop(0), record)
+            self.clock.advance(INTERVAL)
+            self.assertEqual(answers, [])
+            second = self.waits(queue, "second")
+            record.client_left = True
+            record.when_client_leaves()
+            self.assertNoResult(first)
+            self.clock.advance(INTERVAL)
+            self.assertEqual(self.successResultOf(second), "second")
+            self.assertEqual(self.counts.waiting.total, 0)
+            third = self.waits(queue, "third")
+            if isinstance(ends, InUse):
+                never.errback(ends)
+                self.failureResultOf(first, InUse)
+            elif ends:
+                never.callback(ends)
+                self.assertEqual(self.successResultOf(first), ends, "and so its session can give it back")
+            self.assertNoResult(third)
+            self.free(queue)
+            self.assertEqual(self.successResultOf(third), "third")
 
 
 class ProcessesTests(QueueCase):
