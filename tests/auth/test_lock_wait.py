@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -315,7 +316,6 @@ class QueueTests(QueueCase):
         slow.errback(InUse())
         self.failureResultOf(first, InUse)
 
-
     def asks(
         self, queue: LockQueue, takes: float, name: str = "x", record: SessionRecord | None = None
     ) -> Deferred[str]:
@@ -335,7 +335,7 @@ class QueueTests(QueueCase):
         return times[0]
 
     def test_refused_later(self) -> None:
-        """A store that refuses after a while makes nobody wait longer: neither alone nor one after another."""
+        """A store that refuses after a while makes nobody wait longer, alone or one after another."""
         for takes in (0.001, 0.02, INTERVAL, 3 * INTERVAL):
             with self.subTest(takes=takes):
                 queue = self.queue()
@@ -645,12 +645,24 @@ class _Shared(set[str]):
         return False
 
 
+class SocketWithNumber(FakeSocket):
+    """One with something that can be looked at beneath it."""
+
+    def __init__(self, clock: Clock, beneath: socket.socket) -> None:
+        super().__init__(clock)
+        self.fileno = beneath.fileno
+
+
 class SlowRemoval(MemoryStore):
-    """A store whose removals end when the test says so."""
+    """A store that opens and removes when the test says so."""
 
     removal: Deferred[None] | None = None
+    #: What opens the mailbox.
+    opening: Deferred[None] | None = None
 
     def open(self, user: str) -> Any:
+        if self.opening is not None:
+            return self.opening.addCallback(lambda _: self.open(user))
         mailbox: Any = super().open(user)
         remove = mailbox.remove
 
@@ -758,6 +770,51 @@ class WaitTests(SynchronousTestCase):
         third.vanish()
         self.nothing_left()
 
+    def test_vanishes_while_it_is_opened(self) -> None:
+        """So does one whose maildrop is being opened; what comes late is given back."""
+        first, second = self.connect(LOGIN), self.connect(LOGIN)
+        self.store.opening = opening = Deferred()
+        first.vanish()
+        self.clock.advance(0)
+        self.store.opening = None
+        second.vanish()
+        self.assertEqual(self.counts.waiting.total, 0)
+        third = self.connect(LOGIN)
+        self.assertEqual(self.heard(third), WELCOME)
+        third.vanish()
+        opening.callback(None)
+        self.nothing_left()
+
+    def test_hangs_up(self) -> None:
+        """So does one that hangs up when it is not read from: it has sent too much, or all that it will."""
+        first = self.connect(LOGIN)
+        too_much = b"NOOP\r\n" * (limits.PENDING_INPUT // 6 + 1)
+        for before, behind, half_closes in (
+            (b"", too_much, False),
+            (b"CAPA\r\n" * 20_000, b"", False),
+            (b"", b"STAT\r\nQUIT\r\n", True),
+        ):
+            with self.subTest(before=before[:6], behind=behind[:6]):
+                ours, theirs = socket.socketpair()
+                self.addCleanup(ours.close)
+                second = SocketWithNumber(self.clock, ours)
+                second.connect(self.factory.buildProtocol(None))
+                second.client_sends(before + LOGIN + behind)
+                while self.counts.waiting.total == 0:
+                    second.client_reads_all()
+                if half_closes:
+                    second.client_half_closes()
+                self.assertFalse(second.reading)
+                self.clock.pump([0.1] * 20)
+                self.assertEqual(self.counts.waiting.total, 1)
+                theirs.close()
+                self.clock.pump([0.1] * 5)
+                self.assertEqual(self.counts.waiting.total, 0)
+                self.clock.advance(limits.LINGER)
+                self.assertIsNotNone(second.lost)
+        first.vanish()
+        self.nothing_left()
+
     def test_vanishes_within_sasl(self) -> None:
         """So does one that logs in with AUTH."""
         first, second = self.connect(LOGIN), self.connect(b"AUTH PLAIN AGFubgBzZWNyZXQ=\r\n")
@@ -827,20 +884,26 @@ class WaitTests(SynchronousTestCase):
         self.assertIsNone(second.lost)
 
     def test_sent_away(self) -> None:
-        """A stranger who has to make room, and one that waits when the server stops, gives up its place."""
-        first = self.connect(LOGIN)
-        for send_away in (
-            lambda protocol: protocol.hang_up("limit"),
-            lambda protocol: self.factory.drain(),
+        """A login that waits is told when it has to make room or the server stops, and leaves its place."""
+        for send_away, said in (
+            (lambda protocol: protocol.hang_up("limit"), b"too many connections"),
+            (lambda protocol: self.factory.drain(), b"the server is stopping, try again later"),
         ):
-            second = self.connect(LOGIN)
-            self.assertEqual(self.counts.waiting.total, 1)
-            send_away(second.protocol)
-            self.assertEqual(self.counts.waiting.total, 0)
-            self.heard(second)
-            self.assertIsNotNone(second.lost)
-        first.vanish()
-        self.nothing_left()
+            for log_in in (LOGIN + b"STAT\r\n", b"AUTH PLAIN AGFubgBzZWNyZXQ=\r\n"):
+                self.setUp()
+                first = self.connect(LOGIN)
+                # One that was asked nothing is told nothing.
+                silent = self.connect(b"USER ann\r\n")
+                second = self.connect(log_in)
+                self.assertEqual(self.counts.waiting.total, 1)
+                send_away(second.protocol)
+                self.assertEqual(self.counts.waiting.total, 0)
+                self.assertEqual(self.heard(second), b"-ERR [SYS/TEMP] " + said + b"\r\n")
+                self.assertIsNotNone(second.lost)
+                send_away(silent.protocol)
+                self.assertEqual(self.heard(silent), b"")
+                first.vanish()
+                self.nothing_left()
 
     def test_logout_that_fails_late(self) -> None:
         """A realm whose logout fails late is logged, and keeps nobody from anything."""
@@ -908,6 +971,36 @@ class HastyTests(SynchronousTestCase):
                 self.assertEqual(len(answers), 4)
                 client.close()
             server.terminate()
+
+    def test_gone(self) -> None:
+        """Ten that have closed keep nobody out, however much they said before."""
+        server = self.served("--lock-wait=60")
+        with StrictClient(server.port) as first:
+            first.login()
+            for pipelined in (b"", b"STAT\r\nQUIT\r\n", b"NOOP\r\n" * 20_000):
+                ten = [StrictClient(server.port) for _ in range(10)]
+                for one in ten:
+                    one.send(LOGIN + pipelined)
+                for one in ten:
+                    # It is there, and not taken.
+                    one.socket.recv(1, socket.MSG_PEEK)
+                StrictClient(server.port).close()
+                for one in ten:
+                    one.close()
+
+                def waits() -> bool:
+                    with StrictClient(server.port) as one:
+                        one.command(b"USER ann")
+                        one.socket.settimeout(0.1)
+                        try:
+                            one.command(b"PASS secret")
+                        except Refused:
+                            return False
+                        except TimeoutError:
+                            return True
+                    raise AssertionError("not locked")
+
+                wait_until(waits, "there is room for another")
 
     def test_refused(self) -> None:
         """``--lock-wait`` says how long it is waited; 0 is not at all."""
