@@ -57,6 +57,10 @@ STRANGER: Final = 300.0
 #: that merely says nothing answers without knowing of it.
 KEEPALIVE: Final = (60, 15, 4)
 
+#: Seconds between two looks whether a client has hung up that waits for an answer and is not
+#: read from meanwhile.  It may have one of the few places in the queue for a locked maildrop.
+HUNG_UP: Final = 0.25
+
 #: Seconds that a closed connection may take to read its last lines.
 LINGER: Final = 30.0
 

@@ -119,33 +119,39 @@ class _Source:
 
 def _copy(source: _Source, incoming: Incoming, sender: str | None) -> None:
     # A mailbox file's separator, which local delivery agents put first, names the sender.
-    told, start = take_off(source.chunk())
+    first = source.chunk()
+    told, start = take_off(first)
     if not start:
         raise Failed("there is no message on standard input", os.EX_DATAERR)
     header = b""
     if sender:
         header = _return_path(sender)
     elif told and without_return_path(start) == start:
-        header = _return_path(told.decode("utf-8", "replace"))
-    put(incoming, with_headers(header, start) if header else start)
+        header = _return_path(told.decode("utf-8", "surrogateescape"))
+    put(incoming, with_headers(header, start, cut=len(first) == HEADER) if header else start)
     while chunk := source.chunk():
         put(incoming, chunk)
 
 
 def _return_path(sender: str) -> bytes:
-    # MAILER-DAEMON is how a separator writes the empty sender.
-    if sender in ("<>", "MAILER-DAEMON"):
+    # MAILER-DAEMON is how a separator writes the empty sender, and - one that the program did not know.
+    if sender.upper() in ("<>", "MAILER-DAEMON"):
         return return_path(None)
+    if sender == "-":
+        return b""
     address = _address(sender.removeprefix("<").removesuffix(">"))
     # Somebody's mail is not refused for a sender of a strange form.
     return return_path(address) if address is not None else b""
 
 
 def _address(text: str) -> Address | None:
-    """The address; with its local part in quotes if it needs them and has lost them on its way."""
+    """The address; with its local part in quotes if it needs them and has lost them on its way.
+
+    Words without a domain are no address that has lost its quotes.
+    """
     local, at, domain = text.rpartition("@")
-    local, domain = (local, domain) if at else (domain, "")
-    for written in (text, '"' + re.sub(r'(["\\])', r"\\\1", local) + f'"{at}{domain}'):
+    quoted = '"' + re.sub(r'(["\\])', r"\\\1", local) + f'"@{domain}'
+    for written in (text, quoted) if at else (text,):
         try:
             if len(written.encode()) <= limits.PATH:
                 return parse_address(written)

@@ -23,6 +23,8 @@ _FIELD = re.compile(rb"[!-9;-~]+[ \t]*:(?!//)")
 # A line that is empty but for CRs; at the very start there is no header.
 _HEADER_END = re.compile(rb"\n\r*\n")
 _NO_HEADER = re.compile(rb"\r*\n")
+# Where a field ends and another one has begun (RFC 5322 section 2.2.3: white space goes on with a field).
+_NEXT_FIELD = re.compile(rb"\n(?=[^ \t])")
 _RETURN_PATH = re.compile(
     rb"^return-path[ \t]*:[^\n]*(?:\n|\Z)(?:[ \t][^\n]*(?:\n|\Z))*", re.IGNORECASE | re.MULTILINE
 )
@@ -81,21 +83,31 @@ def take_off(start: bytes) -> tuple[bytes | None, bytes]:
         sender, start = found if sender is None else sender, rest
 
 
-def without_return_path(start: bytes) -> bytes:
+def without_return_path(start: bytes, *, cut: bool = False) -> bytes:
     """The start of a message without the Return-Path fields of its header.
 
     RFC 5321 section 4.4: exactly one should be there, and who delivers for good may
     remove those of before.
+
+    :param cut: whether more of the message follows.  Of a header that is longer than what is
+        here the last field stays: the rest of it would stay in any case.
     """
     end = _HEADER_END.search(start)
-    header = start[: end.start() + 1] if end else start
+    if end:
+        header = start[: end.start() + 1]
+    elif cut:
+        header = start[: max((found.end() for found in _NEXT_FIELD.finditer(start)), default=0)]
+    else:
+        header = start
     if b"return-path" not in header.lower() or not _FIELD.match(header):
         return start
     return _RETURN_PATH.sub(b"", header) + start[len(header) :]
 
 
-def with_headers(headers: bytes, start: bytes) -> bytes:
+def with_headers(headers: bytes, start: bytes, *, cut: bool = False) -> bytes:
     """The start of a message with these headers before it, the first of which is a Return-Path.
+
+    :param cut: whether more of the message follows.
 
     What begins with its body (people on telnet write such) gets an empty line before
     it, or it would be read as a part of the headers.
@@ -104,7 +116,7 @@ def with_headers(headers: bytes, start: bytes) -> bytes:
     first = start.partition(b"\n")[0]
     if first.strip(b"\r") and not _FIELD.match(first):
         return headers + b"\r\n" + start
-    return headers + without_return_path(start)
+    return headers + without_return_path(start, cut=cut)
 
 
 class HeldStart:
@@ -129,4 +141,4 @@ class HeldStart:
             return b""
         self._over = True
         held, self._held = self._held, b""
-        return with_headers(self._headers, held)
+        return with_headers(self._headers, held, cut=not last)

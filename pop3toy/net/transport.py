@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import select
 import socket
 from collections.abc import Callable
 from functools import lru_cache, partial
@@ -16,7 +17,7 @@ from twisted.protocols.policies import ProtocolWrapper
 from .. import limits
 from ..interfaces import Channel, TLSFacts
 
-__all__ = ["channel_of", "is_loopback", "peer_name", "prepare", "speaks_tls"]
+__all__ = ["channel_of", "hung_up", "is_loopback", "peer_name", "prepare", "speaks_tls"]
 
 _KEEPALIVE = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
 
@@ -66,15 +67,35 @@ def prepare(transport: Any) -> Callable[[], None] | None:
         return None
     # Otherwise a small reply can wait 40 ms for the client's delayed ACK.
     transport.setTcpNoDelay(True)
-    beneath = transport
-    while isinstance(beneath, ProtocolWrapper):
-        # TLS hides the socket.
-        beneath = beneath.transport
-    handle = beneath.getHandle()
+    handle = _beneath(transport).getHandle()
     if isinstance(handle, socket.socket):
         return partial(_keep_alive, handle)
     transport.setTcpKeepAlive(True)
     return None
+
+
+def _beneath(transport: Any) -> Any:
+    """What has the socket, which TLS hides."""
+    while isinstance(transport, ProtocolWrapper):
+        transport = transport.transport
+    return transport
+
+
+def hung_up(transport: Any) -> bool:
+    """Whether the peer has gone, for a transport that is paused: the reactor does not look at it.
+
+    A peer that has closed its side and may read on has not gone.  Over TCP one that closes
+    looks the same, unless it has left something unread or something is sent to it.
+    """
+    fileno = getattr(_beneath(transport), "fileno", None)
+    if fileno is None:
+        return False
+    if (number := fileno()) < 0:
+        return True
+    look = select.poll()
+    # Errors and the end of both directions are told in any case.
+    look.register(number, 0)
+    return bool(look.poll(0))
 
 
 def _keep_alive(handle: socket.socket) -> None:

@@ -1,8 +1,9 @@
 """Unix sockets: those that somebody else has opened, and those that a server that died has left behind.
 
 Twisted sets the mode of an adopted Unix socket to 0666 and removes it in the end, though
-it is systemd's; and it takes a socket for somebody's as long as any process has the number
-of the one that opened it, which as process 1 of a container is always so.
+it is systemd's.  It takes a socket for somebody's as long as any process has the number
+of the one that opened it, which as process 1 of a container is always so.  In the end it
+removes whatever stands where its own socket was, which may be another server's by then.
 
 This file and ``run/workers/sockets.py`` know how Twisted's ports adopt a socket.
 """
@@ -16,7 +17,7 @@ import re
 import socket
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,46 @@ class AdoptedUnixPort(unix.Port):
         self._bindPath = b"\0" + self._bindPath
 
 
+class _OwnUnixPort(unix.Port):
+    """A listening Unix socket that removes no other file in the end than the one it has made."""
+
+    _file: tuple[int, int] | None = None
+
+    def startListening(self) -> None:
+        """See :class:`twisted.internet.interfaces.IListeningPort`."""
+        try:
+            super().startListening()
+        except CannotListenError:
+            self._unlock()
+            raise
+        # No other file gets this number as long as the socket is bound, also if it is removed.
+        self._file = _which(self._bindPath)
+
+    def connectionLost(self, reason: Any) -> None:
+        """The socket is being closed."""
+        if self._file is not None and _which(self._bindPath) == self._file:
+            with suppress(OSError):
+                os.unlink(self._bindPath)
+            self._unlock()
+        # Otherwise the lock is another server's as well.  Twisted's own method would remove both.
+        super(unix.Port, self).connectionLost(reason)
+
+    def _unlock(self) -> None:
+        if self.lockFile is not None and self.lockFile.locked:
+            # It may have been removed, or be another program's by now.
+            with suppress(OSError, ValueError):
+                self.lockFile.unlock()
+
+
+def _which(path: bytes) -> tuple[int, int] | None:
+    """Which file it is, if there is one."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 class UnixListening:
     """A reactor that listens on Unix sockets as their owners expect it.
 
@@ -57,20 +98,24 @@ class UnixListening:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
 
-    def listenUNIX(self, address: str, factory: Any, *args: Any, **kwargs: Any) -> Any:
+    def listenUNIX(
+        self, address: str, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: int = 0
+    ) -> Any:
         """See :class:`twisted.internet.interfaces.IReactorUNIX`.
 
         A socket at which nobody answers is taken over.
 
         :raises CannotListenError: if somebody answers, among other reasons.
         """
-        with _alone_in(os.path.dirname(address) or ".") as alone:
+        with _alone_at(address) as alone:
             if alone:
                 try:
                     _remove_dead(address)
                 except OSError as error:
                     raise CannotListenError(None, address, error) from error
-            return self._reactor.listenUNIX(address, factory, *args, **kwargs)
+            port: Any = _OwnUnixPort(os.fsencode(address), factory, backlog, mode, self._reactor, wantPID)
+            port.startListening()
+            return port
 
     def adoptStreamPort(self, descriptor: int, family: int, factory: Any) -> Any:
         """See :class:`twisted.internet.interfaces.IReactorSocket`; a Unix socket's file is left alone."""
@@ -82,23 +127,30 @@ class UnixListening:
 
 
 @contextmanager
-def _alone_in(folder: str) -> Iterator[bool]:
-    """Keep another server from looking and opening at the same moment; whether that was possible."""
+def _alone_at(path: str) -> Iterator[bool]:
+    """Keep another server from looking and opening at the same moment; whether that was possible.
+
+    By a file of our own, which nobody else may open: a lock on the folder can be had by all who may read it.
+    """
+    name = f"{path}.starting"
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError:
         # Whoever listens there will say what is wrong, if it matters.
         yield False
         return
+    alone = False
     try:
-        try:
+        with suppress(OSError):
             # Given back when this process ends, however that happens.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-        else:
-            yield True
+            # One that had it before has removed it.
+            alone = os.path.samestat(os.fstat(descriptor), os.lstat(name))
+        yield alone
     finally:
+        if alone:
+            with suppress(OSError):
+                os.unlink(name)
         os.close(descriptor)
 
 

@@ -37,7 +37,7 @@ from ..interfaces import (
     is_deferred,
 )
 from ..net.fast.immediate_write import abort, close, forget_tls, takes_octets, unsent
-from ..net.transport import channel_of, peer_name, prepare
+from ..net.transport import channel_of, hung_up, peer_name, prepare
 from ..net.writer import Outflow
 from .dispatch import handle
 from .replies import After, Reply, Status, encode
@@ -49,6 +49,9 @@ __all__ = ["POP3Protocol"]
 _AUTHORIZATION = State.AUTHORIZATION
 _LOGGED_IN = (State.TRANSACTION, State.UPDATE)
 _GO_ON = After.GO_ON
+
+#: What a login that waits is told when its connection ends before that.
+_SAID = {"shutdown": "the server is stopping, try again later", "limit": "too many connections"}
 
 log = Logger()
 
@@ -197,6 +200,17 @@ class POP3Protocol(LineReceiver):
         """A client that will send no more has no use of a login with nothing behind it."""
         if self._end_of_input and self._waiting and self.delimiter not in self._buffer:
             self.session.client_left()
+        if self._unwatched and self._timer is not None:
+            self._timer.reset(limits.HUNG_UP)
+
+    @property
+    def _unwatched(self) -> bool:
+        """Whether the client waits, and the reactor would not notice that it hangs up.
+
+        What QUIT has begun is finished and written down anyway.
+        """
+        unread = self._reading_paused or self._end_of_input
+        return self._waiting and unread and self.session.state is not State.UPDATE
 
     def writeConnectionLost(self) -> None:
         """The client reads no more, as only a pipe can tell: nothing more is carried out."""
@@ -204,9 +218,13 @@ class POP3Protocol(LineReceiver):
         self.hang_up("dropped")
 
     def hang_up(self, how: str) -> None:
-        """End the connection without a word (RFC 1939 section 3, on autologout)."""
+        """End the connection without a word (RFC 1939 section 3); a login that waits gets one."""
         if not self._closing:
             self._record.ended = how
+            waits = self._waiting and self.session.state is _AUTHORIZATION and not self._outflow.choked
+            if waits and how in _SAID:
+                self._reply(Status(False, _SAID[how], StoreTrouble.code, After.CLOSE))
+                return
         self._outflow.drop()
         if self._outflow.choked or self._closing:
             # It does not read; there is no waiting for it.
@@ -243,6 +261,11 @@ class POP3Protocol(LineReceiver):
         if self._if_it_lasts is not None:
             self._if_it_lasts()
             self._if_it_lasts = None
+        unwatched = self._unwatched and not self._closing
+        if unwatched and hung_up(self._transport()):
+            self._timer = None
+            self.hang_up("dropped")
+            return
         if self._closing:
             patience = limits.LINGER
         elif self.session.state is State.AUTHORIZATION:
@@ -261,6 +284,8 @@ class POP3Protocol(LineReceiver):
         if left <= 0 and self.session.state is not State.AUTHORIZATION and self._still_reads():
             left = limits.LINGER
         if left > 0:
+            if unwatched:
+                left = min(left, limits.HUNG_UP)
             self._timer = self._clock.callLater(left, self._look_at_the_clock)
             return
         self._timer = None
@@ -305,6 +330,7 @@ class POP3Protocol(LineReceiver):
             if self._pending_input > limits.PENDING_INPUT and not self._reading_paused:
                 self._reading_paused = True
                 self._transport().pauseProducing()
+                self._see_whether_all_is_begun()
         else:
             self._pending_input = 0
         self._in_turn(self._outflow.flush)

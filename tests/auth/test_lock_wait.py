@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from twisted.cred.checkers import AllowAnonymousAccess
 from twisted.cred.portal import IRealm, Portal
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.mail.pop3 import IMailbox as ITwistedMailbox
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -315,6 +316,112 @@ class QueueTests(QueueCase):
         slow.errback(InUse())
         self.failureResultOf(first, InUse)
 
+    def asks(
+        self, queue: LockQueue, takes: float, name: str = "x", record: SessionRecord | None = None
+    ) -> Deferred[str]:
+        """A login at a store that takes so many seconds to answer."""
+        take = self.lock.taker(name)
+        opening = queue.open("ann", lambda: deferLater(self.clock, takes, take), record or session())
+        assert isinstance(opening, Deferred)
+        return opening
+
+    def answered_at(self, opening: Deferred[str], step: float = INTERVAL / 4) -> float:
+        """The second at which a login is refused; the clock goes on until then."""
+        times: list[float] = []
+        opening.addBoth(lambda result: (times.append(self.clock.seconds()), result)[1])
+        while not times and self.clock.seconds() < 100:
+            self.clock.advance(step)
+        self.failureResultOf(opening, InUse)
+        return times[0]
+
+    def test_refused_later(self) -> None:
+        """A store that refuses after a while makes nobody wait longer, alone or one after another."""
+        for takes in (0.001, 0.02, INTERVAL, 3 * INTERVAL):
+            with self.subTest(takes=takes):
+                queue = self.queue()
+                self.lock.held = True
+                began = self.clock.seconds()
+                first = self.asks(queue, takes)
+                self.clock.pump([INTERVAL] * 20)
+                second = self.asks(queue, takes)
+                self.assertApproximates(self.answered_at(first) - began, 5, 2 * INTERVAL + takes)
+                self.assertApproximates(self.answered_at(second) - began, 6, 2 * INTERVAL + takes)
+
+    def test_refused_later_than_the_wait(self) -> None:
+        """A store that needs longer for its refusal than the wait is asked once, alone and behind others."""
+        queue = self.queue(seconds=1)
+        self.lock.held = True
+        first = self.asks(queue, 8)
+        self.assertApproximates(self.answered_at(first), 8, INTERVAL)
+        self.assertEqual(self.lock.tries, 1)
+        # One that is told at once that it has to wait, and whose next try takes so long.
+        takes = iter([0.0, 8.0, 8.0])
+        take = self.lock.taker("x")
+        second = queue.open("ann", lambda: deferLater(self.clock, next(takes), take), session())
+        assert isinstance(second, Deferred)
+        self.clock.advance(0)
+        third = self.asks(queue, 0)
+        began = self.clock.seconds()
+        self.assertApproximates(self.answered_at(third) - began, 1, 2 * INTERVAL)
+        self.assertApproximates(self.answered_at(second) - began, 8, 2 * INTERVAL)
+
+    def test_opened_later_than_the_wait(self) -> None:
+        """What the store began to open in time is opened, also when the time is over meanwhile."""
+        queue = self.queue(seconds=1)
+        self.lock.held = True
+        takes = iter([0.0, 8.0])
+        take = self.lock.taker("x")
+        opening = queue.open("ann", lambda: deferLater(self.clock, next(takes), take), session())
+        self.clock.advance(0)
+        self.lock.held = False
+        self.clock.pump([INTERVAL] * 170)
+        self.assertEqual(self.successResultOf(opening), "x")  # type: ignore[arg-type]
+
+    def test_fails_late(self) -> None:
+        """Any other failure of the store is the answer, however late, and the next has its turn."""
+        queue = self.queue()
+        answers: list[Deferred[str]] = [fail(InUse()), Deferred()]
+        slow = answers[1]
+        first = queue.open("ann", lambda: answers.pop(0), session())
+        self.lock.held = True
+        self.clock.pump([INTERVAL] * 90)
+        second = self.waits(queue, "second")
+        self.clock.pump([INTERVAL] * 60)
+        self.lock.held = False
+        slow.errback(StoreTrouble())
+        self.failureResultOf(first, StoreTrouble)
+        self.clock.advance(INTERVAL)
+        self.assertEqual(self.successResultOf(second), "second")
+
+    def test_never_answered_and_gone(self) -> None:
+        """A try that the store never answers keeps nobody else out when its client has gone."""
+        queue = self.queue()
+        for ends in (None, "opened", InUse()):
+            self.lock = Lock()
+            answers: list[Deferred[str]] = [fail(InUse()), Deferred()]
+            never = answers[1]
+            record = session()
+            first = queue.open("ann", lambda answers=answers: answers.pop(0), record)
+            self.clock.advance(INTERVAL)
+            self.assertEqual(answers, [])
+            second = self.waits(queue, "second")
+            record.client_left = True
+            record.when_client_leaves()
+            self.assertNoResult(first)
+            self.clock.advance(INTERVAL)
+            self.assertEqual(self.successResultOf(second), "second")
+            self.assertEqual(self.counts.waiting.total, 0)
+            third = self.waits(queue, "third")
+            if isinstance(ends, InUse):
+                never.errback(ends)
+                self.failureResultOf(first, InUse)
+            elif ends:
+                never.callback(ends)
+                self.assertEqual(self.successResultOf(first), ends, "and so its session can give it back")
+            self.assertNoResult(third)
+            self.free(queue)
+            self.assertEqual(self.successResultOf(third), "third")
+
 
 class ProcessesTests(QueueCase):
     """Several processes."""
@@ -538,12 +645,24 @@ class _Shared(set[str]):
         return False
 
 
+class SocketWithNumber(FakeSocket):
+    """One with something that can be looked at beneath it."""
+
+    def __init__(self, clock: Clock, beneath: socket.socket) -> None:
+        super().__init__(clock)
+        self.fileno = beneath.fileno
+
+
 class SlowRemoval(MemoryStore):
-    """A store whose removals end when the test says so."""
+    """A store that opens and removes when the test says so."""
 
     removal: Deferred[None] | None = None
+    #: What opens the mailbox.
+    opening: Deferred[None] | None = None
 
     def open(self, user: str) -> Any:
+        if self.opening is not None:
+            return self.opening.addCallback(lambda _: self.open(user))
         mailbox: Any = super().open(user)
         remove = mailbox.remove
 
@@ -651,6 +770,51 @@ class WaitTests(SynchronousTestCase):
         third.vanish()
         self.nothing_left()
 
+    def test_vanishes_while_it_is_opened(self) -> None:
+        """So does one whose maildrop is being opened; what comes late is given back."""
+        first, second = self.connect(LOGIN), self.connect(LOGIN)
+        self.store.opening = opening = Deferred()
+        first.vanish()
+        self.clock.advance(0)
+        self.store.opening = None
+        second.vanish()
+        self.assertEqual(self.counts.waiting.total, 0)
+        third = self.connect(LOGIN)
+        self.assertEqual(self.heard(third), WELCOME)
+        third.vanish()
+        opening.callback(None)
+        self.nothing_left()
+
+    def test_hangs_up(self) -> None:
+        """So does one that hangs up when it is not read from: it has sent too much, or all that it will."""
+        first = self.connect(LOGIN)
+        too_much = b"NOOP\r\n" * (limits.PENDING_INPUT // 6 + 1)
+        for before, behind, half_closes in (
+            (b"", too_much, False),
+            (b"CAPA\r\n" * 20_000, b"", False),
+            (b"", b"STAT\r\nQUIT\r\n", True),
+        ):
+            with self.subTest(before=before[:6], behind=behind[:6]):
+                ours, theirs = socket.socketpair()
+                self.addCleanup(ours.close)
+                second = SocketWithNumber(self.clock, ours)
+                second.connect(self.factory.buildProtocol(None))
+                second.client_sends(before + LOGIN + behind)
+                while self.counts.waiting.total == 0:
+                    second.client_reads_all()
+                if half_closes:
+                    second.client_half_closes()
+                self.assertFalse(second.reading)
+                self.clock.pump([0.1] * 20)
+                self.assertEqual(self.counts.waiting.total, 1)
+                theirs.close()
+                self.clock.pump([0.1] * 5)
+                self.assertEqual(self.counts.waiting.total, 0)
+                self.clock.advance(limits.LINGER)
+                self.assertIsNotNone(second.lost)
+        first.vanish()
+        self.nothing_left()
+
     def test_vanishes_within_sasl(self) -> None:
         """So does one that logs in with AUTH."""
         first, second = self.connect(LOGIN), self.connect(b"AUTH PLAIN AGFubgBzZWNyZXQ=\r\n")
@@ -720,20 +884,26 @@ class WaitTests(SynchronousTestCase):
         self.assertIsNone(second.lost)
 
     def test_sent_away(self) -> None:
-        """A stranger who has to make room, and one that waits when the server stops, gives up its place."""
-        first = self.connect(LOGIN)
-        for send_away in (
-            lambda protocol: protocol.hang_up("limit"),
-            lambda protocol: self.factory.drain(),
+        """A login that waits is told when it has to make room or the server stops, and leaves its place."""
+        for send_away, said in (
+            (lambda protocol: protocol.hang_up("limit"), b"too many connections"),
+            (lambda protocol: self.factory.drain(), b"the server is stopping, try again later"),
         ):
-            second = self.connect(LOGIN)
-            self.assertEqual(self.counts.waiting.total, 1)
-            send_away(second.protocol)
-            self.assertEqual(self.counts.waiting.total, 0)
-            self.heard(second)
-            self.assertIsNotNone(second.lost)
-        first.vanish()
-        self.nothing_left()
+            for log_in in (LOGIN + b"STAT\r\n", b"AUTH PLAIN AGFubgBzZWNyZXQ=\r\n"):
+                self.setUp()
+                first = self.connect(LOGIN)
+                # One that was asked nothing is told nothing.
+                silent = self.connect(b"USER ann\r\n")
+                second = self.connect(log_in)
+                self.assertEqual(self.counts.waiting.total, 1)
+                send_away(second.protocol)
+                self.assertEqual(self.counts.waiting.total, 0)
+                self.assertEqual(self.heard(second), b"-ERR [SYS/TEMP] " + said + b"\r\n")
+                self.assertIsNotNone(second.lost)
+                send_away(silent.protocol)
+                self.assertEqual(self.heard(silent), b"")
+                first.vanish()
+                self.nothing_left()
 
     def test_logout_that_fails_late(self) -> None:
         """A realm whose logout fails late is logged, and keeps nobody from anything."""
@@ -801,6 +971,36 @@ class HastyTests(SynchronousTestCase):
                 self.assertEqual(len(answers), 4)
                 client.close()
             server.terminate()
+
+    def test_gone(self) -> None:
+        """Ten that have closed keep nobody out, however much they said before."""
+        server = self.served("--lock-wait=60")
+        with StrictClient(server.port) as first:
+            first.login()
+            for pipelined in (b"", b"STAT\r\nQUIT\r\n", b"NOOP\r\n" * 20_000):
+                ten = [StrictClient(server.port) for _ in range(10)]
+                for one in ten:
+                    one.send(LOGIN + pipelined)
+                for one in ten:
+                    # It is there, and not taken.
+                    one.socket.recv(1, socket.MSG_PEEK)
+                StrictClient(server.port).close()
+                for one in ten:
+                    one.close()
+
+                def waits() -> bool:
+                    with StrictClient(server.port) as one:
+                        one.command(b"USER ann")
+                        one.socket.settimeout(0.1)
+                        try:
+                            one.command(b"PASS secret")
+                        except Refused:
+                            return False
+                        except TimeoutError:
+                            return True
+                    raise AssertionError("not locked")
+
+                wait_until(waits, "there is room for another")
 
     def test_refused(self) -> None:
         """``--lock-wait`` says how long it is waited; 0 is not at all."""

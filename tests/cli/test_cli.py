@@ -23,7 +23,7 @@ from pop3toy.installation import install_hint
 from pop3toy.routing.quota import parse_quota, quota_of
 from pop3toy.smtp import limits
 from tests.cli_world import MESSAGE, CliRunner, CommandTests, Outcome, pop3toy, run
-from tests.mail.test_message_start import BOM, DATED, HEADER, STARTS
+from tests.mail.test_message_start import BOM, DATED, HEADER, MOST, STARTS
 
 
 class UserTests(CommandTests):
@@ -238,12 +238,21 @@ class DeliverTests(CommandTests):
             ((), b"From bob@example.org Mon Jan  1 00:00:00 2024\n", b"Return-Path: <bob@example.org>\r\n"),
             ((), b"From MAILER-DAEMON Mon Jan  1 00:00:00 2024\n", b"Return-Path: <>\r\n"),
             ((), b'From "john doe"@c.de Mon Jan  1 00:00:00 2024\n', b'Return-Path: <"john doe"@c.de>\r\n'),
-            ((), b"From - Mon Jan  1 00:00:00 2024\n", b"Return-Path: <->\r\n"),
+            ((), b"From mailer-daemon Mon Jan  1 00:00:00 2024\n", b"Return-Path: <>\r\n"),
+            ((), b"From root Mon Jan  1 00:00:00 2024\n", b"Return-Path: <root>\r\n"),
+            # Who is not known, or no address.
+            ((), b"From - Sat Apr 12 15:59:28 2025\n", b""),
+            ((), b"From - Sat Apr 12 2025 15:59:28\n", b""),
+            ((), b"From -\n", b""),
+            ((), b"From MAILER DAEMON Mon Jan  1 00:00:00 2024\n", b""),
+            ((), b"From ???@??? Mon Jan  1 00:00:00 2024\n", b""),
+            ((), b"From \xff@x.org Mon Jan  1 00:00:00 2024\n", b""),
+            (("--sender", "-"), b"", b""),
             (("--sender", "john doe@x.org"), b"", b'Return-Path: <"john doe"@x.org>\r\n'),
             (("--sender", "first,last@x.org"), b"", b'Return-Path: <"first,last"@x.org>\r\n'),
             (("--sender", "a@b@c"), b"", b'Return-Path: <"a@b"@c>\r\n'),
             (("--sender", 'a"b\\c@d'), b"", b'Return-Path: <"a\\"b\\\\c"@d>\r\n'),
-            (("--sender", "not an address"), b"", b'Return-Path: <"not an address">\r\n'),
+            (("--sender", "not an address"), b"", b""),
             (("--sender", "a\nb@x.org"), b"", b""),
             (("--sender", "\udcff@x.org"), b"", b""),
             (("--sender", "x" * 2000 + "@x.org"), b"", b""),
@@ -438,6 +447,15 @@ class StartTests(CommandTests):
         # A sender that cannot be written takes nothing's place.
         self.deliver(old + HEADER, "ann", "-f", "a\nb@x.org")
         self.assertEqual(self.files()[-1].read_bytes(), old + HEADER.replace(b"\r\n", b"\n"))
+
+    def test_long_header(self) -> None:
+        """A Return-Path that is cut where a long header is looked at no further is kept as a whole."""
+        old = b"Return-Path: <old@example.org>\n\t(folded)\n"
+        for at in range(len(old) + 2):
+            before = b"x: " + b"y" * (MOST - at - len(b"x: \n")) + b"\n"
+            self.deliver(before + old + HEADER, "ann", "-f", "<>")
+            stored = self.files()[-1].read_bytes().removeprefix(b"Return-Path: <>\n" + before)
+            self.assertIn(stored.removesuffix(HEADER.replace(b"\r\n", b"\n")), (b"", old))
 
     def test_longest_sender(self) -> None:
         """A sender of as many octets as an address may have is written, a longer one is not."""

@@ -56,7 +56,7 @@ STARTS = (
 )  # fmt: skip
 
 
-__all__ = ["BOM", "DATED", "HEADER", "STARTS"]
+__all__ = ["BOM", "DATED", "HEADER", "MOST", "STARTS"]
 
 
 class ProtocolTests(SynchronousTestCase):
@@ -95,6 +95,17 @@ class ProtocolTests(SynchronousTestCase):
         self.assertEqual(held.feed(b"z", last=False), b"z")
         self.assertEqual(HeldStart(b"r: s\r\n").feed(b"a" * MOST, last=False)[:10], b"r: s\r\n\r\naa")
         self.assertEqual(HeldStart(b"r: s\r\n").feed(b"a" * (MOST - 1), last=False), b"")
+
+    def test_cut_field(self) -> None:
+        """A Return-Path where so much of a long header ends goes as a whole or stays so."""
+        old, rest = b"Return-Path: <old@example.org>\r\n\t(folded)\r\n", b"a: b\r\n\r\nbody"
+        for at in range(len(old) + 2):
+            before = b"x: " + b"y" * (MOST - at - len(b"x: \r\n")) + b"\r\n"
+            text = before + old + rest
+            held = HeldStart(b"r: s\r\n")
+            made = held.feed(text[:MOST], last=False) + held.feed(text[MOST:], last=True)
+            gone = at == len(old) + 1
+            self.assertEqual(made, b"r: s\r\n" + before + (b"" if gone else old) + rest, at)
 
     @given(
         st.lists(

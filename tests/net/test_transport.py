@@ -13,12 +13,73 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.interfaces import Channel, TLSFacts
-from pop3toy.net.transport import _keep_alive, channel_of, is_loopback, peer_name, prepare
+from pop3toy.net.transport import _keep_alive, channel_of, hung_up, is_loopback, peer_name, prepare
 
 
 def connected(peer: object) -> StringTransport:
     """A transport of a client with this address."""
     return StringTransport(peerAddress=peer)
+
+
+class Numbered(StringTransport):
+    """A transport over a socket."""
+
+    def __init__(self, beneath: socket.socket) -> None:
+        super().__init__()
+        self.fileno = beneath.fileno
+
+
+class HungUpTests(SynchronousTestCase):
+    """Whether a peer has gone, told of a connection that nobody reads from."""
+
+    def pair(self, kind: str) -> tuple[socket.socket, socket.socket]:
+        """The server's side and the client's."""
+        if kind == "unix":
+            ours, theirs = socket.socketpair()
+        else:
+            with socket.create_server(("127.0.0.1", 0)) as listening:
+                theirs = socket.create_connection(listening.getsockname())
+                ours, _ = listening.accept()
+        self.addCleanup(ours.close)
+        self.addCleanup(theirs.close)
+        return ours, theirs
+
+    def test_hung_up(self) -> None:
+        """Gone is who has closed and is sent something; not who has half-closed."""
+        for kind in ("tcp", "unix"):
+            for wrapped in (False, True):
+                with self.subTest(kind=kind, wrapped=wrapped):
+                    ours, theirs = self.pair(kind)
+                    transport: Any = Numbered(ours)
+                    if wrapped:
+                        wrapper = ProtocolWrapper(WrappingFactory(Factory.forProtocol(Protocol)), Protocol())
+                        wrapper.makeConnection(transport)
+                        transport = wrapper
+                    self.assertFalse(hung_up(transport))
+                    theirs.sendall(b"x" * 100_000)
+                    self.assertFalse(hung_up(transport))
+                    theirs.shutdown(socket.SHUT_WR)
+                    self.assertFalse(hung_up(transport))
+                    theirs.close()
+                    if kind == "tcp":
+                        # It could be half-closed still; what is sent to it is refused.
+                        self.assertFalse(hung_up(transport))
+                        ours.sendall(b"+OK\r\n")
+                    self.assertTrue(hung_up(transport))
+                    ours.close()
+                    self.assertTrue(hung_up(transport))
+
+    def test_reset(self) -> None:
+        """A client that closes with an answer unread has gone."""
+        ours, theirs = self.pair("tcp")
+        ours.sendall(b"+OK\r\n")
+        theirs.recv(1, socket.MSG_PEEK)
+        theirs.close()
+        self.assertTrue(hung_up(Numbered(ours)))
+
+    def test_cannot_tell(self) -> None:
+        """Where there is nothing to look at, nobody has gone."""
+        self.assertFalse(hung_up(StringTransport()))
 
 
 class ChannelTests(SynchronousTestCase):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -238,6 +239,7 @@ class LeftBehindTests(Case):
                 self.start(f"--listen=unix:{path}", "--listen=tcp:0:interface=127.0.0.1")
             self.assertIn(f"cannot listen on unix:{path}: {reason}\n", str(raised.exception))
         self.assertEqual("somebody's", Path(self.path).read_text())
+        self.assertEqual(["s"], os.listdir(os.path.dirname(self.path)))
 
     def test_two_at_once(self) -> None:
         """Of two servers that find a dead socket at the same moment one takes it and one is refused."""
@@ -246,15 +248,72 @@ class LeftBehindTests(Case):
         listening = UnixListening(reactor)
         self.abandon()
 
-        class Reactor:
-            """Looks what another one can do while this one is opening its socket."""
+        class Opening(Factory):
+            """Looks what another one can do while its server is opening its socket."""
 
-            def listenUNIX(inner, address: str, *args: Any, **kwargs: Any) -> Any:
-                self.assertFalse(os.path.lexists(address))
+            def doStart(inner) -> None:
+                self.assertFalse(os.path.lexists(self.path))
                 with socket.socket(socket.AF_UNIX) as other:
-                    other.bind(address)
+                    other.bind(self.path)
                     # Bound and not listening yet: as dead as it looks, it is not removed.
-                    self.assertRaises(CannotListenError, listening.listenUNIX, address, Factory(), wantPID=1)
-                    self.assertTrue(os.path.exists(address))
+                    self.assertRaises(
+                        CannotListenError, listening.listenUNIX, self.path, Factory(), wantPID=1
+                    )
+                    self.assertTrue(os.path.exists(self.path))
 
-        UnixListening(Reactor()).listenUNIX(self.path, Factory())
+        self.assertRaises(CannotListenError, listening.listenUNIX, self.path, Opening())
+        # Neither of them has left anything else.
+        self.assertEqual(["s"], os.listdir(os.path.dirname(self.path)))
+
+    def test_folder_locked(self) -> None:
+        """Whoever can open the folder cannot keep a server from it."""
+        folder = os.path.dirname(self.path)
+        for how in (fcntl.LOCK_SH, fcntl.LOCK_EX):
+            self.abandon()
+            descriptor = os.open(folder, os.O_RDONLY)
+            self.addCleanup(os.close, descriptor)
+            fcntl.flock(descriptor, how)
+            server = self.start("--listen=tcp:0:interface=127.0.0.1", f"--listen=unix:{self.path}")
+            self.assertEqual(2, knock(self.path).count(b"+OK"))
+            self.assertEqual(["s", "s.lock"], sorted(os.listdir(folder)))
+            self.assertTrue(server.terminate())
+            self.assertEqual([], os.listdir(folder))
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+    def test_interrupted_start(self) -> None:
+        """What a server leaves that was killed at its start is in nobody's way."""
+        Path(f"{self.path}.starting").touch()
+        server = self.start("--listen=tcp:0:interface=127.0.0.1", f"--listen=unix:{self.path}")
+        self.assertEqual(["s", "s.lock"], sorted(os.listdir(os.path.dirname(self.path))))
+        self.assertTrue(server.terminate())
+
+    def test_another_servers_socket(self) -> None:
+        """A server that stops leaves another one's socket alone, which is where its own was."""
+        for workers in (0, 2):
+            with self.subTest(workers=workers):
+                options = ["--listen=tcp:0:interface=127.0.0.1", f"--listen=unix:{self.path}"]
+                first = self.start(*options, workers=workers)
+                (self.folder / "home" / "server.pid").unlink()
+                os.unlink(self.path)
+                # Not in the same folder, where the log is.
+                second = RealServer(*maildir_options(self.folder / "mail"), *options)
+                self.addCleanup(second.terminate)
+                before = self.file
+                self.assertTrue(first.terminate())
+                self.assertEqual(before, self.file)
+                self.assertTrue(os.path.islink(f"{self.path}.lock"))
+                self.assertEqual(2, knock(self.path).count(b"+OK"))
+                self.assertTrue(second.terminate())
+                self.assertEqual([], os.listdir(os.path.dirname(self.path)))
+
+    def test_removed(self) -> None:
+        """A server whose socket, or the lock beside it, was removed stops as any other."""
+        for gone in ([""], [".lock"], ["", ".lock"]):
+            with self.subTest(gone=gone):
+                server = self.start("--listen=tcp:0:interface=127.0.0.1", f"--listen=unix:{self.path}")
+                for end in gone:
+                    os.unlink(self.path + end)
+                server.terminate()
+                self.assertNotIn("Traceback", server.log)
+                self.assertFalse(os.path.exists(self.path))
+                (self.folder / "home" / "log").unlink(missing_ok=True)

@@ -11,6 +11,10 @@ always the first.
 
 A lock whose session is ending (it removes messages, or its client has gone) is waited for to
 its end, however long that takes.
+
+A store may answer a try at once or later.  A try that was begun in time is waited for, also
+when the time is over meanwhile: to refuse a maildrop that is just being opened would have the
+client come back and find it locked by its own last login.
 """
 
 from __future__ import annotations
@@ -42,6 +46,7 @@ INTERVAL = 0.05
 class _Waiter:
     """One login that waits."""
 
+    user: str
     attempt: Callable[[], MaybeDeferred[Any]]
     record: SessionRecord
     #: Until when, in the clock's seconds.
@@ -56,8 +61,8 @@ class _Line:
 
     def __init__(self) -> None:
         self.waiters: deque[_Waiter] = deque()
-        #: Whether one that was the first is being tried now, and the store has not answered yet.
-        self.trying = False
+        #: The one that was the first and is being tried, while the store has not answered yet.
+        self.tried: _Waiter | None = None
         self.call: IDelayedCall | None = None
 
 
@@ -93,18 +98,21 @@ class LockQueue:
         :raises pop3toy.errors.InUse: (or fails with) when the time is over, or at once if it
             may not wait.
         """
-        if self._waiting.total and self._waiting.count(user) and self._may_wait(user, record):
-            # Not before those who came first.
-            return self._wait(user, attempt, record, InUse())
+        if self._waiting.total and self._waiting.count(user):
+            until = self._until()
+            if self._may_wait(user, record, until):
+                # Not before those who came first.
+                return self._wait(_Waiter(user, attempt, record, until, InUse()))
         try:
             opening = attempt()
         except InUse as refusal:
-            return self._in_use(user, attempt, record, refusal)
+            return self._in_use(_Waiter(user, attempt, record, self._until(), refusal))
         if is_deferred(opening):
+            until = self._until()
 
             def failed(why: Failure) -> Any:
                 if isinstance(why.value, InUse):
-                    return self._in_use(user, attempt, record, why.value)
+                    return self._in_use(_Waiter(user, attempt, record, until, why.value))
                 return why
 
             opening.addErrback(failed)
@@ -124,29 +132,28 @@ class LockQueue:
         if line is not None and self._waiting.count(user) <= len(line.waiters):
             self._look_in(user, line, 0)
 
-    def _may_wait(self, user: str, record: SessionRecord) -> bool:
+    def _until(self) -> float:
+        return self._clock.seconds() + self._seconds
+
+    def _may_wait(self, user: str, record: SessionRecord, until: float) -> bool:
         return bool(
             not record.client_left
-            and (self._seconds or self._ending.count(user))
+            and (self._clock.seconds() < until or self._ending.count(user))
             and self._waiting.total < self._most
             and self._waiting.count(user) < self._per_user
         )
 
-    def _in_use(
-        self, user: str, attempt: Callable[[], MaybeDeferred[_T]], record: SessionRecord, refusal: InUse
-    ) -> MaybeDeferred[_T]:
-        if not self._may_wait(user, record):
-            raise refusal
-        return self._wait(user, attempt, record, refusal)
+    def _in_use(self, waiter: _Waiter) -> Deferred[Any]:
+        if not self._may_wait(waiter.user, waiter.record, waiter.until):
+            raise waiter.refusal
+        return self._wait(waiter)
 
-    def _wait(
-        self, user: str, attempt: Callable[[], MaybeDeferred[_T]], record: SessionRecord, refusal: InUse
-    ) -> Deferred[_T]:
-        waiter = _Waiter(attempt, record, self._clock.seconds() + self._seconds, refusal)
+    def _wait(self, waiter: _Waiter) -> Deferred[Any]:
+        user = waiter.user
         line = self._lines.setdefault(user, _Line())
         line.waiters.append(waiter)
         self._waiting.add(user)
-        record.when_client_leaves = partial(self._give_up, user, line, waiter)
+        waiter.record.when_client_leaves = partial(self._give_up, line, waiter)
         self._look_in(user, line, INTERVAL)
         return waiter.done
 
@@ -159,47 +166,56 @@ class LockQueue:
 
     def _look(self, user: str, line: _Line) -> None:
         line.call = None
-        if line.waiters and not line.trying:
-            first = line.waiters.popleft()
-            line.trying = True
-            maybeDeferred(first.attempt).addBoth(self._tried, user, line, first)
-        if not self._ending.count(user):
-            now = self._clock.seconds()
-            while line.waiters and line.waiters[0].until <= now:
-                late = line.waiters.popleft()
-                self._answer(user, late, Failure(late.refusal))
+        if line.waiters and line.tried is None:
+            first = line.tried = line.waiters.popleft()
+            maybeDeferred(first.attempt).addBoth(self._answered, line, first)
+        while line.waiters and self._is_late(line.waiters[0]):
+            late = line.waiters.popleft()
+            self._leave(late)
+            late.done.errback(late.refusal)
         self._go_on(user, line)
 
-    def _tried(self, outcome: Any, user: str, line: _Line, waiter: _Waiter) -> None:
-        line.trying = False
+    def _is_late(self, waiter: _Waiter) -> bool:
+        return waiter.until <= self._clock.seconds() and not self._ending.count(waiter.user)
+
+    def _answered(self, outcome: Any, line: _Line, waiter: _Waiter) -> None:
+        """The store has answered a try."""
+        if line.tried is not waiter:
+            # It was given up; a maildrop is given back by the session, which knows that it is over.
+            waiter.done.callback(outcome)
+            return
+        line.tried = None
         if (
             isinstance(outcome, Failure)
             and isinstance(outcome.value, InUse)
-            and not waiter.record.client_left
+            and not (waiter.record.client_left or self._is_late(waiter))
         ):
             waiter.refusal = outcome.value
             line.waiters.appendleft(waiter)
         else:
-            self._answer(user, waiter, outcome)
-        self._go_on(user, line)
+            self._leave(waiter)
+            waiter.done.callback(outcome)
+        self._go_on(waiter.user, line)
 
     def _go_on(self, user: str, line: _Line) -> None:
         if line.waiters:
             self._look_in(user, line, INTERVAL)
-        elif not line.trying:
+        elif line.tried is None:
             if line.call is not None:
                 line.call.cancel()
                 line.call = None
             self._lines.pop(user, None)
 
-    def _give_up(self, user: str, line: _Line, waiter: _Waiter) -> None:
-        """The client has gone; what is being tried is answered when it has been."""
-        if waiter in line.waiters:
+    def _give_up(self, line: _Line, waiter: _Waiter) -> None:
+        """The client has gone: its place is free, also while the store does not answer its try."""
+        self._leave(waiter)
+        if line.tried is waiter:
+            line.tried = None
+        else:
             line.waiters.remove(waiter)
-            self._answer(user, waiter, Failure(waiter.refusal))
-            self._go_on(user, line)
+            waiter.done.errback(waiter.refusal)
+        self._go_on(waiter.user, line)
 
-    def _answer(self, user: str, waiter: _Waiter, outcome: Any) -> None:
-        self._waiting.remove(user)
+    def _leave(self, waiter: _Waiter) -> None:
+        self._waiting.remove(waiter.user)
         waiter.record.when_client_leaves = None
-        waiter.done.callback(outcome)
