@@ -18,7 +18,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pop3toy import POP3Factory, POP3Protocol, limits
+from pop3toy import POP3Factory, limits
 from pop3toy.errors import AuthenticationFailed, BadCommand, MessageGone
 from pop3toy.interfaces import (
     Authenticator,
@@ -35,6 +35,7 @@ from pop3toy.interfaces import (
 )
 from pop3toy.mail.octets import octets
 from pop3toy.pop3.factory import SilentMeter
+from pop3toy.pop3.protocol import POP3Protocol
 
 T = TypeVar("T")
 

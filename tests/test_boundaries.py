@@ -255,6 +255,7 @@ class PackageTests(SynchronousTestCase):
                     allowed.add("stores.hello")
                 if name == "":
                     allowed |= {"stores.memory", "stores.maildir.store", "stores.maildir.body"}
+                    allowed |= {"stores.maildir.settings", "stores.toy"}
                 self.assertLessEqual(found, allowed, name)
 
     def test_named_in_strings(self) -> None:

@@ -20,12 +20,13 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from pop3toy import MailboxRealm, POP3Factory, POP3Protocol, PortalAuthenticator
+from pop3toy import MailboxRealm, POP3Factory, PortalAuthenticator
 from pop3toy.auth.accounts.memory import MemoryAccounts
 from pop3toy.auth.throttle.connection_limiter import ConnectionLimiter, ConnectionLimits
 from pop3toy.auth.throttle.login_throttle import LoginLimits, LoginThrottle
 from pop3toy.limits import SASL_LINE
 from pop3toy.observe.session_log import LogMeter
+from pop3toy.pop3.protocol import POP3Protocol
 from pop3toy.stores.memory import MemoryStore
 
 EVIL, GOOD = "198.51.100.66", "192.0.2.7"

@@ -31,7 +31,7 @@ from twisted.python.log import ILogContext
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
-from pop3toy import POP3Factory, POP3Protocol, limits
+from pop3toy import POP3Factory, limits
 from pop3toy.auth.throttle.connection_limiter import ConnectionLimiter, ConnectionLimits
 from pop3toy.errors import AuthenticationFailed
 from pop3toy.interfaces import Login, MaybeDeferred, SessionRecord
@@ -39,6 +39,7 @@ from pop3toy.net.fast.immediate_write import close
 from pop3toy.net.fast.reply_batcher import CROWD, ReactorTurns, turns_of
 from pop3toy.net.tls.certificate_files import CertificateFiles
 from pop3toy.net.tls.contexts import ServerTLS
+from pop3toy.pop3.protocol import POP3Protocol
 from pop3toy.tap import makeService
 
 from ..config.test_cmdline import parsed
