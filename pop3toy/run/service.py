@@ -92,7 +92,9 @@ class OrderedService(MultiService):
             for service in self:
                 getattr(service, step)()
         except Exception:
-            self.stopService()
+            Service.stopService(self)
+            # Nobody has connected yet: all ports are closed at once, none waits for another.
+            self._ended(gatherResults([self._stopped(service) for service in reversed(list(self))]))
             raise
 
     def stopService(self) -> Deferred[None]:
@@ -101,20 +103,33 @@ class OrderedService(MultiService):
         :return: a Deferred that fires when all have stopped; never fails.
         """
         Service.stopService(self)
+        if self._when_stopped:
+            done: Deferred[None] = Deferred()
+            self._when_stopped.append(done)
+            return done
+
+        async def one_after_another() -> None:
+            for service in reversed(list(self)):
+                await self._stopped(service)
+
+        return self._ended(Deferred.fromCoroutine(one_after_another()))
+
+    def _stopped(self, service: Any) -> Deferred[Any]:
+        stopping: Deferred[Any] = maybeDeferred(service.stopService)
+        return stopping.addErrback(lambda why: log.failure("while stopping", why))
+
+    def _ended(self, ending: Deferred[Any]) -> Deferred[None]:
+        """Whoever asks from now on is told when it has ended."""
         done: Deferred[None] = Deferred()
         self._when_stopped.append(done)
-        if len(self._when_stopped) == 1:
-            chain: Deferred[Any] = maybeDeferred(lambda: None)
-            for service in reversed(list(self)):
-                chain.addCallback(lambda _, part: part.stopService(), service)
-                chain.addErrback(lambda why: log.failure("while stopping", why))
-            chain.addCallback(self._stopped)
-        return done
 
-    def _stopped(self, _: object) -> None:
-        when_stopped, self._when_stopped = self._when_stopped, []
-        for waiting in when_stopped:
-            waiting.callback(None)
+        def tell(_: object) -> None:
+            when_stopped, self._when_stopped = self._when_stopped, []
+            for waiting in when_stopped:
+                waiting.callback(None)
+
+        ending.addCallback(tell)
+        return done
 
 
 class Listening(NamedTuple):
