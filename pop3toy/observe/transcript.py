@@ -202,11 +202,17 @@ class _Transcript:
 class MemoryTranscript(_Transcript):
     """Keeps the last lines in memory: for tests, and for programs that embed the server.
 
-    :param size: how many lines it keeps.
+    An :class:`~pop3toy.interfaces.ITranscript`.  Lines are text without a line end, such as
+    ``[1] C: USER ann``: the session's number, and ``C:`` for the client, ``S:`` for the server or
+    ``--`` for what is neither's.
+
+    :param masked: hide passwords, digests, SASL responses and messages that come in.
+    :param size: how many lines it keeps; the oldest go.
     """
 
     def __init__(self, *, masked: bool = True, size: int = 1000) -> None:
         super().__init__(masked=masked)
+        #: The last lines, oldest first.
         self.lines: deque[str] = deque(maxlen=size)
 
     def _write(self, line: str) -> None:
