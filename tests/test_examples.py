@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.address import IPv4Address
-from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from .realserver import environment, twistd, wait_until
@@ -36,13 +35,22 @@ class Examples(SynchronousTestCase):
     """Runs an example, on a fake connection and as a program."""
 
     def conversation(self, name: str) -> Callable[[str], list[str]]:
-        """Connect to the factory of an example; a function that sends a line and gives the reply's lines."""
-        factory = runpy.run_path(str(EXAMPLES / name))["make_factory"](Clock())
+        """Connect to the server of an example; a function that sends a line and gives the reply's lines."""
+        self.reactor = reactor = MemoryReactorClock()
+        made = runpy.run_path(str(EXAMPLES / name))
+        if "make_factory" in made:
+            factory = made["make_factory"](reactor)
+        else:
+            service = made["make_service"](reactor, 2590)
+            service.startService()
+            self.addCleanup(lambda: self.successResultOf(service.stopService()))
+            [(_, factory, _, _)] = reactor.tcpServers
 
         def connect() -> Callable[[str], list[str]]:
             transport = StringTransport(peerAddress=IPv4Address("TCP", "127.0.0.1", 40000))
             protocol = factory.buildProtocol(None)
             protocol.makeConnection(transport)
+            self.addCleanup(protocol.connectionLost)
             transport.clear()
 
             def say(line: str) -> list[str]:
@@ -58,7 +66,7 @@ class Examples(SynchronousTestCase):
 
     def as_program(self, name: str) -> StrictClient:
         """Start an example as its text says, and connect to it."""
-        port = free_port()
+        self.port = port = free_port()
         arguments = [sys.executable, str(EXAMPLES / name), str(port)]
         return self.started(arguments, port, env=environment(Path(self.mktemp())))
 
@@ -99,7 +107,10 @@ class OwnStoreTests(Examples):
         self.assertIn("Subject: Coffee is ready", say("RETR 1"))
         other = self.connect()
         other("USER ann")
-        self.assertIn("[IN-USE]", other("PASS secret")[0])
+        self.assertEqual([], other("PASS secret"))
+        # The lock is waited for.
+        self.reactor.advance(5)
+        self.assertIn("[IN-USE]", other("NOOP")[0])
         say("DELE 1")
         self.assertIn("+OK bye, 1 message removed", say("QUIT"))
         for user, password, count in (("ann", "secret", 1), ("bob", "secret too", 2)):
@@ -144,6 +155,30 @@ class MaildirsTests(Examples):
         self.program.wait(PATIENCE)
         self.assertIn("Server Shut Down", log.read_text())
         self.assertNotIn("Traceback", log.read_text())
+
+
+class AsyncioTests(Examples):
+    """Beside tasks of asyncio."""
+
+    NAME = "embed_beside_asyncio.py"
+
+    def test_program(self) -> None:
+        """A client is served, the program's own task goes on, and SIGTERM ends both in good order."""
+        with self.as_program(self.NAME) as client:
+            client.login(b"ann", b"secret")
+            seen = client.stat().messages
+            client.quit()
+
+        def more() -> bool:
+            with StrictClient(self.port) as again:
+                again.login(b"ann", b"secret")
+                found = again.stat().messages
+                again.quit()
+                return found > seen
+
+        wait_until(more, "the task has gone on", pause=0.2)
+        self.program.terminate()
+        self.assertEqual(self.program.wait(PATIENCE), 0)
 
 
 class TwistedMailboxTests(Examples):
