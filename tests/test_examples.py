@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import runpy
+import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.testing import MemoryReactorClock, StringTransport
@@ -64,10 +67,10 @@ class Examples(SynchronousTestCase):
         self.connect = connect
         return connect()
 
-    def as_program(self, name: str) -> StrictClient:
+    def as_program(self, name: str, *more: str) -> StrictClient:
         """Start an example as its text says, and connect to it."""
         self.port = port = free_port()
-        arguments = [sys.executable, str(EXAMPLES / name), str(port)]
+        arguments = [sys.executable, str(EXAMPLES / name), str(port), *more]
         return self.started(arguments, port, env=environment(Path(self.mktemp())))
 
     def started(self, arguments: list[str], port: int, **how: Any) -> StrictClient:
@@ -179,6 +182,54 @@ class AsyncioTests(Examples):
         wait_until(more, "the task has gone on", pause=0.2)
         self.program.terminate()
         self.assertEqual(self.program.wait(PATIENCE), 0)
+
+
+class ThreadTests(Examples):
+    """In a thread of a web program."""
+
+    NAME = "embed_in_a_thread.py"
+
+    def test_program(self) -> None:
+        """A visit of the page is a message, and Ctrl-C ends both in good order."""
+        web = free_port()
+        with self.as_program(self.NAME, str(web)) as client:
+            client.login(b"ann", b"secret")
+            self.assertEqual(0, client.stat().messages)
+            client.quit()
+        pages = []
+
+        def visited() -> bool:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{web}/", timeout=PATIENCE) as page:
+                    pages.append(page.read())
+            except URLError:
+                return False
+            return True
+
+        wait_until(visited, "the web server listens")
+        self.assertEqual(pages, [b"There is a message more.\n"])
+        with StrictClient(self.port) as client:
+            client.login(b"ann", b"secret")
+            self.assertEqual(1, client.stat().messages)
+            client.quit()
+        self.program.send_signal(signal.SIGINT)
+        self.assertEqual(self.program.wait(PATIENCE), 0)
+
+    def test_taken(self) -> None:
+        """A port that is taken is raised where the server was asked for, and the program ends."""
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            other.listen()
+            done = subprocess.run(
+                [sys.executable, str(EXAMPLES / self.NAME), str(other.getsockname()[1])],
+                env=environment(Path(self.mktemp())),
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+                check=False,
+            )
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("CannotStart: cannot listen on 127.0.0.1:", done.stderr.splitlines()[-1])
 
 
 class TwistedMailboxTests(Examples):
