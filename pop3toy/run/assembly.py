@@ -75,8 +75,8 @@ def server(
 
     It is started and stopped like any service: give it a parent (``setServiceParent``), or call
     ``startService`` and ``stopService``.  No port is open and no thread runs before it is started.
-    ``stopService`` gives a Deferred that fires when the last session has ended (within a minute); only
-    then it may be started again.  The reactor has to run for that.
+    ``stopService`` gives a Deferred that fires when the last session has ended; only then it may be
+    started again.  The reactor has to run for that.
 
     The service has an attribute ``listening``: a list of the ports that are open, each with
     ``protocol`` (``POP3``, ``SMTP``, ``submission``, ``LMTP``), ``tls`` and ``address``; POP3 comes
