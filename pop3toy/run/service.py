@@ -87,6 +87,9 @@ class OrderedService(MultiService):
     def _each(self, own: Callable[[Service], object], step: str) -> None:
         if self._when_stopped:
             raise CannotStart("the server is still stopping: start it when stopService's Deferred has fired")
+        if self.running:
+            # Somebody has started it, and given it a parent that starts as well.
+            return
         own(self)
         try:
             for service in self:

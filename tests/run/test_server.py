@@ -526,6 +526,19 @@ class ServeTests(Real):
         self.assertEqual(service.listening, [])
 
     @defer.inlineCallbacks
+    def test_started_twice(self) -> Any:
+        """A server that runs already is not disturbed by a parent that starts it once more."""
+        service = self.memory()
+        [before] = service.listening
+        parent = MultiService()
+        service.setServiceParent(parent)
+        parent.privilegedStartService()
+        parent.startService()
+        self.assertEqual(service.listening, [before])
+        self.assertEqual((yield self.visit(before.address.port)), 1)
+        yield parent.stopService()
+
+    @defer.inlineCallbacks
     def test_stop_lets_sessions_end(self) -> Any:
         """A stop ends a session that is silent, and fires when it is gone; the mailbox is free then."""
         service = self.memory()
