@@ -9,12 +9,15 @@ As a library: a whole server, as a service of your own program::
     from pop3toy import Maildirs, Settings, server
 
     settings = Settings(port=2590, store=Maildirs("/srv/mail/{user}"), users=(("ann", "secret"),))
-    server(reactor, settings).startService()
+    service = server(reactor, settings)
+    service.startService()
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.run()
 
 or its parts: :class:`POP3Factory` over a ``twisted.cred`` portal, over any :class:`IMailStore`.
+docs/embedding.rst tells more.
 
-What is named here is public: it stays, or is announced in NEWS.rst before it goes.
+What ``__all__`` names is public: it stays, or is announced in NEWS.rst before it goes.
 Everything else, modules and all that is in them, may move from one release to the next.
 Names are loaded when they are first used (PEP 562), so that importing this package
 loads neither TLS nor a store.
@@ -25,7 +28,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ._version import __version__
+from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from . import errors
@@ -98,7 +101,6 @@ __all__ = [
     "PortalAuthenticator",
     "Settings",
     "Toy",
-    "__version__",
     "errors",
     "octets",
     "server",

@@ -69,20 +69,21 @@ def is_deferred(result: _T | Deferred[Any]) -> TypeIs[Deferred[Any]]:
 
 
 class Entry(NamedTuple):
-    """One message as a listing knows it."""
+    """One message as a listing knows it: ``Entry(uid, octets)``."""
 
     #: The unique-id: 1 to 70 octets of 0x21 to 0x7E (RFC 1939 section 7).
     uid: bytes
     #: Octets in wire form: CRLF line ends and a final CRLF, before
-    #: dot-stuffing (RFC 1939 section 11).  ``wire.octets`` defines the count.
+    #: dot-stuffing (RFC 1939 section 11).  :func:`pop3toy.octets` counts them.
     octets: int
 
 
 class MessageBody(Protocol):
     """A message that is being read, pulled chunk by chunk; any line ends.
 
-    Chunks are the message as the store keeps it, with LF or CRLF; ``wire``
-    makes the wire form of it.
+    Chunks are the message as the store keeps it, with LF or CRLF; whoever pulls
+    them makes CRLF of all line ends, and stuffs dots (RFC 1939 section 3).
+    ``BytesBody`` and ``FileBody`` are two of them.
     """
 
     @property
@@ -142,6 +143,8 @@ class IMailbox(Interface):
     def read(uid: bytes) -> MaybeDeferred[MessageBody]:
         """Open a message for reading.
 
+        :param uid: of one of ``entries``.
+        :return: the body, or a Deferred of it.
         :raises pop3toy.errors.MessageGone: (or fails with) if it vanished.
         :raises pop3toy.errors.StoreTrouble: (or fails with) if the store
             cannot read it.
@@ -152,15 +155,17 @@ class IMailbox(Interface):
 
         Idempotent: a message that is gone already counts as removed.
 
+        :param uids: of some of ``entries``; those of the messages that QUIT removes.
+        :return: ``None``, or a Deferred of it.
         :raises pop3toy.errors.StoreTrouble: (or fails with) if not all of
             them could be removed.
         """
 
     def release() -> MaybeDeferred[None]:
-        """Give the lock back.  Removes nothing.  May be called twice.
+        """Give the lock back.  Removes nothing, raises nothing.  May be called twice.
 
-        :return: a Deferred that fires when the lock is free, if something that is
-            under way has to end before.
+        :return: ``None``, or a Deferred that fires when the lock is free, if something
+            that is under way has to end before.
         """
 
 
@@ -170,6 +175,7 @@ class IMailStore(Interface):
     def open(user: str) -> MaybeDeferred[object]:
         """Open and lock the maildrop of a user who has been authenticated.
 
+        :param user: the name as the accounts spell it; for a store it is still a stranger's word.
         :return: an :class:`IMailbox` (or a Deferred of one).
         :raises pop3toy.errors.InUse: (or fails with) at once when another
             session holds it.
@@ -197,6 +203,7 @@ class Incoming(Protocol):
 
         A Deferred asks the caller to wait before the next chunk.
 
+        :param chunk: the next octets of the message.
         :raises pop3toy.errors.StoreTrouble: (or fails with) when the store is
             full or broken.  The caller aborts then.
         """
@@ -218,8 +225,11 @@ class IDelivery(Interface):
     def begin(user: str, octets: int = 0) -> MaybeDeferred[Incoming]:
         """Start a delivery into a user's maildrop.
 
+        :param user: whose mail it is.
         :param octets: how large the message will be, as far as it was told; 0
             if it was not.
+        :return: an object with the methods ``write(chunk)``, ``commit()`` and ``abort()`` of
+            :class:`Incoming`, or a Deferred of one.
         :raises pop3toy.errors.NoSuchMailbox: (or fails with) if the store
             keeps no mailbox for the user and may not make one.
         :raises pop3toy.errors.StoreTrouble: (or fails with) if it cannot take
@@ -270,9 +280,10 @@ class StoredMessage(NamedTuple):
 class IStoreAdmin(Interface):
     """What the ``pop3toy`` command asks of any store.
 
-    The methods wait for the disk or the network: call them in a thread, or where nothing else runs.
-    None makes a mailbox.  All but ``exists`` and ``users`` raise :class:`pop3toy.errors.NoSuchMailbox`
-    for a user without a mailbox, and :class:`pop3toy.errors.StoreTrouble` for one that cannot be read.
+    The methods wait for the disk or the network, and return no Deferred: call them in a thread, or
+    where nothing else runs.  None makes a mailbox.  All but ``exists`` and ``users`` raise
+    :class:`pop3toy.errors.NoSuchMailbox` for a user without a mailbox, and
+    :class:`pop3toy.errors.StoreTrouble` for one that cannot be read.
     """
 
     def users() -> Sequence[str]:
@@ -286,32 +297,44 @@ class IStoreAdmin(Interface):
     def exists(user: str) -> bool:
         """Whether a user has a mailbox.
 
+        :param user: any text, such as the local part of an address.
         :raises pop3toy.errors.StoreTrouble: if that cannot be told.
         """
 
     def list(user: str) -> Sequence[StoredMessage]:
-        """The messages, in the order in which POP3 would list them now.  Takes no lock."""
+        """The messages, in the order in which POP3 would list them now.  Takes no lock.
+
+        :param user: whose.
+        :return: values with ``uid`` (bytes), ``octets`` and ``where``, the place for people.
+        """
 
     def read(user: str, message: StoredMessage) -> BinaryIO:
         """A message that was listed, open for reading, as it is kept, with any line ends.
 
+        :param user: whose.
+        :param message: what :meth:`list` told of it.
         :raises pop3toy.errors.MessageGone: if it is not there any more.
         """
 
     def check(user: str, *, read: bool = True) -> Iterable[str]:
         """What is wrong in a mailbox, a sentence each; nothing is changed.
 
+        :param user: whose.
         :param read: whether the messages are read as well.
         """
 
     def usage(user: str) -> int:
-        """The octets that count against a quota."""
+        """The octets that count against a quota.
+
+        :param user: whose.
+        """
 
     def remove(user: str) -> None:
         """Remove a mailbox with all that is in it.
 
         No session and no delivery finds half of it: a delivery that is under way fails.
 
+        :param user: whose.
         :raises pop3toy.errors.InUse: if a session holds it; then nothing is removed.
         """
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import runpy
+import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 from twisted.internet.address import IPv4Address
-from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from .realserver import environment, twistd, wait_until
@@ -36,13 +38,22 @@ class Examples(SynchronousTestCase):
     """Runs an example, on a fake connection and as a program."""
 
     def conversation(self, name: str) -> Callable[[str], list[str]]:
-        """Connect to the factory of an example; a function that sends a line and gives the reply's lines."""
-        factory = runpy.run_path(str(EXAMPLES / name))["make_factory"](Clock())
+        """Connect to the server of an example; a function that sends a line and gives the reply's lines."""
+        self.reactor = reactor = MemoryReactorClock()
+        made = runpy.run_path(str(EXAMPLES / name))
+        if "make_factory" in made:
+            factory = made["make_factory"](reactor)
+        else:
+            service = made["make_service"](reactor, 2590)
+            service.startService()
+            self.addCleanup(lambda: self.successResultOf(service.stopService()))
+            [(_, factory, _, _)] = reactor.tcpServers
 
         def connect() -> Callable[[str], list[str]]:
             transport = StringTransport(peerAddress=IPv4Address("TCP", "127.0.0.1", 40000))
             protocol = factory.buildProtocol(None)
             protocol.makeConnection(transport)
+            self.addCleanup(protocol.connectionLost)
             transport.clear()
 
             def say(line: str) -> list[str]:
@@ -56,10 +67,10 @@ class Examples(SynchronousTestCase):
         self.connect = connect
         return connect()
 
-    def as_program(self, name: str) -> StrictClient:
+    def as_program(self, name: str, *more: str) -> StrictClient:
         """Start an example as its text says, and connect to it."""
-        port = free_port()
-        arguments = [sys.executable, str(EXAMPLES / name), str(port)]
+        self.port = port = free_port()
+        arguments = [sys.executable, str(EXAMPLES / name), str(port), *more]
         return self.started(arguments, port, env=environment(Path(self.mktemp())))
 
     def started(self, arguments: list[str], port: int, **how: Any) -> StrictClient:
@@ -99,7 +110,10 @@ class OwnStoreTests(Examples):
         self.assertIn("Subject: Coffee is ready", say("RETR 1"))
         other = self.connect()
         other("USER ann")
-        self.assertIn("[IN-USE]", other("PASS secret")[0])
+        self.assertEqual([], other("PASS secret"))
+        # The lock is waited for.
+        self.reactor.advance(5)
+        self.assertIn("[IN-USE]", other("NOOP")[0])
         say("DELE 1")
         self.assertIn("+OK bye, 1 message removed", say("QUIT"))
         for user, password, count in (("ann", "secret", 1), ("bob", "secret too", 2)):
@@ -144,6 +158,78 @@ class MaildirsTests(Examples):
         self.program.wait(PATIENCE)
         self.assertIn("Server Shut Down", log.read_text())
         self.assertNotIn("Traceback", log.read_text())
+
+
+class AsyncioTests(Examples):
+    """Beside tasks of asyncio."""
+
+    NAME = "embed_beside_asyncio.py"
+
+    def test_program(self) -> None:
+        """A client is served, the program's own task goes on, and SIGTERM ends both in good order."""
+        with self.as_program(self.NAME) as client:
+            client.login(b"ann", b"secret")
+            seen = client.stat().messages
+            client.quit()
+
+        def more() -> bool:
+            with StrictClient(self.port) as again:
+                again.login(b"ann", b"secret")
+                found = again.stat().messages
+                again.quit()
+                return found > seen
+
+        wait_until(more, "the task has gone on", pause=0.2)
+        self.program.terminate()
+        self.assertEqual(self.program.wait(PATIENCE), 0)
+
+
+class ThreadTests(Examples):
+    """In a thread of a web program."""
+
+    NAME = "embed_in_a_thread.py"
+
+    def test_program(self) -> None:
+        """A visit of the page is a message, and Ctrl-C ends both in good order."""
+        web = free_port()
+        with self.as_program(self.NAME, str(web)) as client:
+            client.login(b"ann", b"secret")
+            self.assertEqual(0, client.stat().messages)
+            client.quit()
+        pages = []
+
+        def visited() -> bool:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{web}/", timeout=PATIENCE) as page:
+                    pages.append(page.read())
+            except URLError:
+                return False
+            return True
+
+        wait_until(visited, "the web server listens")
+        self.assertEqual(pages, [b"There is a message more.\n"])
+        with StrictClient(self.port) as client:
+            client.login(b"ann", b"secret")
+            self.assertEqual(1, client.stat().messages)
+            client.quit()
+        self.program.send_signal(signal.SIGINT)
+        self.assertEqual(self.program.wait(PATIENCE), 0)
+
+    def test_taken(self) -> None:
+        """A port that is taken is raised where the server was asked for, and the program ends."""
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            other.listen()
+            done = subprocess.run(
+                [sys.executable, str(EXAMPLES / self.NAME), str(other.getsockname()[1])],
+                env=environment(Path(self.mktemp())),
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+                check=False,
+            )
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("CannotStart: cannot listen on 127.0.0.1:", done.stderr.splitlines()[-1])
 
 
 class TwistedMailboxTests(Examples):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import poplib
 import re
 import shlex
 import shutil
+import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -194,40 +197,89 @@ class ConversationTests(SynchronousTestCase):
 
 
 class ExampleTests(SynchronousTestCase):
-    """The Python in README.rst."""
+    """The Python in README.rst that embeds a server, run as it stands there."""
 
-    def test_embedding(self) -> None:
-        """The program of a dozen lines serves the message that it holds."""
-        [block] = [b for b in literal_blocks() if any(line == "reactor.run()" for line in b.lines)]
-        home = Path(self.mktemp()).absolute()
-        home.mkdir()
-        # Twisted's log tells the port; the program itself is as README.rst has it, but for the port's number.
-        prelude = "import sys; from twisted.python import log; log.startLogging(sys.stdout)\n"
-        text = prelude + "\n".join(block.lines).replace("TCP(2590,", "TCP(0,") + "\n"
-        self.assertIn("TCP(0,", text)
+    def examples(self) -> list[list[str]]:
+        """The programs: one without TLS, one with it."""
+        return [block.lines for block in literal_blocks() if "reactor.run()" in block.lines]
+
+    def start(self, lines: list[str], *protocols: str) -> list[int]:
+        """Start a program with any free ports in the place of those it names; the ports it got.
+
+        :param protocols: what it says that it listens for.
+        """
+        self.home = home = Path(self.mktemp()).absolute()
+        (home / "mail").mkdir(parents=True)
+        # Twisted's log tells the ports.
+        prelude = "import sys; from twisted.python import log; log.startLogging(sys.stderr)\n"
+        text, count = re.subn(r"port=2\d\d\d\b", "port=0", "\n".join(lines) + "\n")
+        self.assertEqual(count, len(protocols))
         program = home / "program.py"
-        program.write_text(text)
-        words = home / "words"
-        with words.open("wb") as file:
-            process = subprocess.Popen(
-                [sys.executable, str(program)], cwd=home, env=environment(home), stdout=file, stderr=file
+        program.write_text(prelude + text)
+        self.words, self.told = home / "words", home / "log"
+        with self.words.open("wb") as out, self.told.open("wb") as log:
+            self.process = process = subprocess.Popen(
+                [sys.executable, str(program)], cwd=home, env=environment(home), stdout=out, stderr=log
             )
         self.addCleanup(process.wait, DEADLINE)
         self.addCleanup(process.kill)
-
-        ports: list[int] = []
+        ports: dict[str, int] = {}
 
         def listens() -> bool:
-            self.assertIs(process.poll(), None, words.read_text())
-            # What Twisted says itself.
-            ports.extend(map(int, re.findall(r" starting on (\d+)\n", words.read_text())))
-            return bool(ports)
+            self.assertIs(process.poll(), None, self.told.read_text())
+            found = re.findall(r"pop3toy listens for (.*) on \S*:(\d+)\n", self.told.read_text())
+            ports.update({what: int(port) for what, port in found})
+            return set(ports) == set(protocols)
 
         wait_until(listens, "the program listens")
-        with StrictClient(ports[0]) as client:
+        return [ports[one] for one in protocols]
+
+    def end(self) -> None:
+        """End it as Ctrl-C does: in good order, without a word of trouble."""
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(DEADLINE)
+        self.assertIn("Main loop terminated", self.told.read_text())
+        self.assertNotIn("Traceback", self.told.read_text())
+
+    def test_short(self) -> None:
+        """An example has 20 lines at the most, and one import from pop3toy."""
+        examples = self.examples()
+        self.assertEqual(len(examples), 2)
+        for lines in examples:
+            self.assertLessEqual(len(lines), 20)
+            self.assertEqual(len([line for line in lines if "pop3toy" in line]), 1)
+
+    def test_first(self) -> None:
+        """It serves the message that it holds, and prints the conversation."""
+        lines, _ = self.examples()
+        [port] = self.start(lines, "POP3")
+        with StrictClient(port) as client:
             client.login()
             self.assertEqual(client.retr(1), b"Subject: Hello\r\n\r\nHello Ann!\r\n")
             client.quit()
+        self.end()
+        said = self.words.read_text().splitlines()
+        for line in ("C: USER ann", "C: PASS ****", "S: +OK 30 octets", "S: Hello Ann!", "-- closed (quit)"):
+            self.assertIn(f"[1] {line}", said)
+
+    def test_second(self) -> None:
+        """It serves Maildirs, with STLS and with TLS from the first octet on."""
+        _, lines = self.examples()
+        clear, secure = self.start(lines, "POP3", "POP3 over TLS")
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        first = poplib.POP3("127.0.0.1", clear, timeout=DEADLINE)
+        first.stls(context)
+        second = poplib.POP3_SSL("127.0.0.1", secure, timeout=DEADLINE, context=context)
+        for client, expected in ((first, (0, 0)), (second, (1, 14))):
+            client.user("ann")
+            client.pass_("secret")
+            self.assertEqual(client.stat(), expected)
+            client.quit()
+            (self.home / "mail" / "ann" / "new" / "1.mail").write_bytes(b"Subject: x\n\n")
+        self.end()
+        self.assertEqual(self.told.read_text().count("] login: "), 2)
 
     def test_file_of_options(self) -> None:
         """The file in README.rst says what the command line above it says."""

@@ -4,39 +4,44 @@ Run it with ``python docs/examples/embed_own_store.py 2590`` and log in as
 ``ann`` with the password ``secret``.
 """
 
-import sys
-from email.message import EmailMessage
+from __future__ import annotations
 
-from twisted.cred.portal import Portal
+import sys
+from collections.abc import Sequence
+from email.message import EmailMessage
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.internet.defer import Deferred
+from twisted.internet.task import react
 from zope.interface import implementer
 
-from pop3toy import Entry, IMailbox, IMailStore, MailboxRealm, POP3Factory, PortalAuthenticator
-from pop3toy.auth.accounts.memory import MemoryAccounts
-from pop3toy.errors import InUse, MessageGone
-from pop3toy.mail.octets import octets
-from pop3toy.stores.memory import BytesBody
+from pop3toy import BytesBody, Entry, IMailbox, IMailStore, Settings, errors, octets, server
 
 
 @implementer(IMailStore)
 class Alerts:
     """All alerts of this program; each user sees them, and removes his own copy."""
 
-    def __init__(self):
-        self.alerts = {}  # unique-id: message
-        self.removed = {}  # user: unique-ids
-        self.users = set()  # whose maildrop is open
+    def __init__(self) -> None:
+        #: By unique-id.
+        self.alerts: dict[bytes, bytes] = {}
+        #: Unique-ids that a user has removed.
+        self.removed: dict[str, set[bytes]] = {}
+        #: Whose maildrop is open.
+        self.users: set[str] = set()
 
-    def alert(self, subject, text):
+    def alert(self, subject: str, text: str) -> None:
         """Something has happened."""
         message = EmailMessage()
         message["From"], message["Subject"] = "program@example.org", subject
         message.set_content(text)
         self.alerts[b"alert-%d" % len(self.alerts)] = message.as_bytes()
 
-    def open(self, user):
+    def open(self, user: str) -> IMailbox:
         """Open and lock a user's maildrop."""
         if user in self.users:
-            raise InUse
+            raise errors.InUse
         self.users.add(user)
         return Maildrop(self, user)
 
@@ -45,40 +50,44 @@ class Alerts:
 class Maildrop:
     """What one user has not removed yet, as it was when the session began."""
 
-    def __init__(self, store, user):
+    def __init__(self, store: Alerts, user: str) -> None:
         self.store, self.user = store, user
         self.removed = store.removed.setdefault(user, set())
         self.entries = [
             Entry(uid, octets(message)) for uid, message in store.alerts.items() if uid not in self.removed
         ]
 
-    def read(self, uid):
+    def read(self, uid: bytes) -> BytesBody:
         """A message, to be pulled chunk by chunk."""
         if uid in self.removed:
-            raise MessageGone
+            raise errors.MessageGone
         return BytesBody(self.store.alerts[uid])
 
-    def remove(self, uids):
+    def remove(self, uids: Sequence[bytes]) -> None:
         """What QUIT does with deleted messages."""
         self.removed.update(uids)
 
-    def release(self):
+    def release(self) -> None:
         """The session is over."""
         self.store.users.discard(self.user)
 
 
-def make_factory(clock):
-    """The server's factory; ``clock`` is the reactor of the program."""
+def make_service(reactor: Any, port: int) -> IService:
+    """The whole server; nothing is open before it is started."""
     store = Alerts()
     store.alert("Coffee is ready", "It is in the kitchen.\n")
     store.alert("Coffee is cold", "You have been slow.\n")
-    accounts = MemoryAccounts({"ann": "secret", "bob": "secret too"})
-    return POP3Factory(clock, PortalAuthenticator(Portal(MailboxRealm(store), [accounts])))
+    settings = Settings(port=port, users=(("ann", "secret"), ("bob", "secret too")))
+    return server(reactor, settings, store=store)
+
+
+def main(reactor: Any, port: str = "2590") -> Deferred[None]:
+    """Serve until Ctrl-C."""
+    service = make_service(reactor, int(port))
+    service.startService()
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    return Deferred()
 
 
 if __name__ == "__main__":
-    from twisted.internet import reactor
-
-    port = int((sys.argv[1:] or ["2590"])[0])
-    reactor.listenTCP(port, make_factory(reactor), interface="127.0.0.1")
-    reactor.run()
+    react(main, sys.argv[1:])

@@ -24,11 +24,11 @@ from ..interfaces import Channel, Exchange, IMailbox, Login, MaybeDeferred, Sess
 from .chain import AnyOf
 from .credentials import ApopDigest, ClearPassword, Named
 from .later import at_hand, then
-from .login import Door, ProvenIdentityChecker, Visitor
+from .login import Door, IProvenIdentity, ProvenIdentityChecker, Visitor
 from .names import LoginNames
 from .sasl.exchange import Circumstances, Dialogue, Proof
 from .sasl.mechanisms import MECHANISMS
-from .strcred import repair_checkers
+from .strcred import repaired_checkers
 from .throttle.login_throttle import Attempt, LoginThrottle, unguarded
 
 __all__ = ["PortalAuthenticator"]
@@ -77,14 +77,13 @@ class PortalAuthenticator:
         domains: Collection[str] = (),
         nonce: Callable[[], str] = _random_nonce,
     ) -> None:
-        repair_checkers(portal)
-        self._accounts = AnyOf(dict.fromkeys(portal.checkers.values()))
-        portal.registerChecker(ProvenIdentityChecker(self._accounts))
+        self._checkers = checkers = repaired_checkers(portal)
+        self._accounts = AnyOf(dict.fromkeys(checkers.values()))
+        checkers[IProvenIdentity] = ProvenIdentityChecker(self._accounts)
         self._names = LoginNames(self._accounts.spelled, self._accounts.has_addresses, domains)
-        # The same checkers, and a door before the realm.
+        # A door before the portal's realm.
         self._guard = guard = guard if guard is not None else unguarded()
         self._door = Door(portal, guard, masters, self._may_exist, self._names)
-        self._checkers = portal.checkers
         self._allow_cleartext = allow_cleartext
         self._only = None if mechanisms is None else frozenset(name.upper() for name in mechanisms)
         self._certificates = certificates

@@ -31,7 +31,7 @@ from .credentials import account_name, octets
 from .names import NameIndex
 from .sources import IAccountSource, decoy_verifier
 
-__all__ = ["PasswordFile", "of_auth_option", "repair_checkers", "repaired"]
+__all__ = ["PasswordFile", "of_auth_option", "repaired", "repaired_checkers"]
 
 
 @implementer(ICredentialsChecker, IAccountSource)
@@ -148,11 +148,13 @@ def repaired(checker: ICredentialsChecker) -> ICredentialsChecker:
     return checker
 
 
-def repair_checkers(portal: Portal) -> None:
-    """Put a checker that works in the place of each one that keeps users as text."""
+def repaired_checkers(portal: Portal) -> dict[Any, ICredentialsChecker]:
+    """The checkers of a portal by what they take, with one that works for each that keeps users as text.
+
+    The portal stays as it is: it is the caller's, who may use it for more than mail.
+    """
     substitutes = {id(checker): repaired(checker) for checker in portal.checkers.values()}
-    for interface, checker in list(portal.checkers.items()):
-        portal.registerChecker(substitutes[id(checker)], interface)
+    return {interface: substitutes[id(checker)] for interface, checker in portal.checkers.items()}
 
 
 def _has_text(users: Mapping[Any, Any]) -> bool:

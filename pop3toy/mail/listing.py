@@ -14,13 +14,15 @@ Render: TypeAlias = Callable[[Iterable[tuple[int, tuple[bytes, int]]]], Iterator
 
 
 class Listing(Sequence[Entry]):
-    """An immutable list of entries that remembers its sum and its rendered listings.
+    """An immutable sequence of :class:`~pop3toy.interfaces.Entry` that remembers its sum and its replies.
 
     A store that keeps the snapshot of an unchanged mailbox between sessions
     gives the same ``Listing`` again, and STAT, LIST and UIDL cost nothing.
 
     It is kept in two columns, which a store with many messages has already: an
     entry is made when somebody looks at it.
+
+    :param entries: in the order in which they are numbered; their unique-ids are not checked.
     """
 
     __slots__ = ("_rendered", "each", "octets", "uids")
@@ -42,6 +44,8 @@ class Listing(Sequence[Entry]):
     def of_columns(cls, uids: Sequence[bytes], octets: Sequence[int]) -> Listing:
         """The listing of messages with these unique-ids and octets; neither is changed any more.
 
+        :param uids: a unique-id for each message (RFC 1939 section 7).
+        :param octets: as :func:`pop3toy.octets` counts them, in the same order.
         :raises ValueError: if there are more of one than of the other.
         """
         if len(uids) != len(octets):
@@ -52,7 +56,10 @@ class Listing(Sequence[Entry]):
 
     @classmethod
     def of(cls, entries: Sequence[Entry]) -> Listing:
-        """The listing of any sequence; a ``Listing`` is its own."""
+        """The listing of any sequence; a ``Listing`` is its own.
+
+        :param entries: in the order in which they are numbered.
+        """
         return entries if isinstance(entries, Listing) else cls(entries)
 
     def __len__(self) -> int:
@@ -71,7 +78,10 @@ class Listing(Sequence[Entry]):
         return map(Entry, self.uids, self.each)
 
     def rendered(self, render: Render) -> Iterable[bytes]:
-        """The blocks that ``render`` makes of all entries, made once, each when it is first asked for."""
+        """The blocks that ``render`` makes of all entries, made once, each when it is first asked for.
+
+        :param render: makes blocks of bytes out of ``(number, (uid, octets))``, numbered from 1 on.
+        """
         blocks = self._rendered.get(render)
         return blocks if blocks is not None else self._render(render)
 

@@ -161,8 +161,10 @@ def octets(message: bytes) -> int:
     """Octets of a message in wire form before dot-stuffing: what LIST announces.
 
     CRLF line ends, a final CRLF, and an empty line behind a header that has
-    none; an empty message is 2 octets.  Stores that count while they read use
-    :class:`Encoder` chunk by chunk and get the same number.
+    none; an empty message is 2 octets (RFC 1939 section 11).  Stores that count
+    while they read use :class:`Encoder` chunk by chunk and get the same number.
+
+    :param message: the whole message, with LF or CRLF line ends.
     """
     encoder = Encoder()
     encoder.feed(message)

@@ -73,6 +73,7 @@ class WorkerThreads(Service):
         # Jobs of which no result is there yet.
         self._busy = 0
         self._over = False
+        self._when_idle: list[Deferred[None]] = []
 
     def startService(self) -> None:
         """Begin with the work that is there already."""
@@ -81,15 +82,29 @@ class WorkerThreads(Service):
         while self._wants_a_thread():
             self._start_a_thread()
 
-    def stopService(self) -> None:
-        """Finish what was begun; a removal is never left half-done."""
+    def stopService(self) -> Deferred[None]:
+        """Finish what was begun; a removal is never left half-done.
+
+        :return: a Deferred that fires when it is done; the reactor goes on meanwhile.
+        """
         super().stopService()
         self._over = True
+        done: Deferred[None] = Deferred()
+        self._when_idle.append(done)
+        self._end_if_idle()
+        return done
+
+    def _end_if_idle(self) -> None:
+        if self._busy and self._threads:
+            return
         for _ in self._threads:
-            # Each takes one of them, and what stands before them first.
             self._jobs.put(None)
         while self._threads:
+            # With nothing to do it ends at once.
             self._threads.pop().join()
+        when_idle, self._when_idle = self._when_idle, []
+        for waiting in when_idle:
+            waiting.callback(None)
 
     def run(self, function: Callable[..., _T], *args: Any) -> Deferred[_T]:
         """See :class:`RunInThread`; after the end of the service it fails with ``StoreTrouble``."""
@@ -136,3 +151,5 @@ class WorkerThreads(Service):
         self._busy -= 1
         # A failure is one for errbacks.
         result.callback(outcome)
+        if self._when_idle:
+            self._end_if_idle()

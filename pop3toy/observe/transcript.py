@@ -202,11 +202,17 @@ class _Transcript:
 class MemoryTranscript(_Transcript):
     """Keeps the last lines in memory: for tests, and for programs that embed the server.
 
-    :param size: how many lines it keeps.
+    An :class:`~pop3toy.interfaces.ITranscript`.  Lines are text without a line end, such as
+    ``[1] C: USER ann``: the session's number, and ``C:`` for the client, ``S:`` for the server or
+    ``--`` for what is neither's.
+
+    :param masked: hide passwords, digests, SASL responses and messages that come in.
+    :param size: how many lines it keeps; the oldest go.
     """
 
     def __init__(self, *, masked: bool = True, size: int = 1000) -> None:
         super().__init__(masked=masked)
+        #: The last lines, oldest first.
         self.lines: deque[str] = deque(maxlen=size)
 
     def _write(self, line: str) -> None:
@@ -272,9 +278,14 @@ class WriterTranscript(_Transcript):
             # The terminal is gone, or the disk is full; the server is not.
             why = (error.strerror if isinstance(error, OSError) else None) or str(error)
             log.error("the conversation is not written down any more: {why}", why=why)
-        with self._something:
-            self._over = True
-            self._lines.clear()
+            with self._something:
+                self._end()
+
+    def _end(self) -> None:
+        """The thread ends; called with the lock, so that :meth:`start` sees it end or go on."""
+        self._over = True
+        self._lines.clear()
+        self._thread = None
 
     def _write_all(self, stream: TextIO) -> None:
         """Write until there is nothing more.
@@ -288,20 +299,30 @@ class WriterTranscript(_Transcript):
                 batch = list(self._lines)
                 self._lines.clear()
                 lost, self._lost = self._lost, 0
-            if lost:
-                batch.append(f"-- {lost} lines lost, the reader of this transcript is too slow")
-            if not batch:
-                return
+                if lost:
+                    batch.append(f"-- {lost} lines lost, the reader of this transcript is too slow")
+                if not batch:
+                    self._end()
+                    return
             for piece in _pieces(batch):
                 # A terminal of another alphabet: mail is written in all of them.
                 stream.write(encodable(piece, stream.encoding))
                 stream.flush()
 
-    def stop(self, patience: float = 1.0) -> None:
-        """Write what is left; waits at most ``patience`` seconds for a slow reader."""
+    def start(self) -> None:
+        """Write on, after :meth:`stop`."""
+        with self._something:
+            self._stopping = self._over = False
+
+    def stop(self, patience: float = 1.0) -> bool:
+        """Write what is left; waits at most ``patience`` seconds for a slow reader.
+
+        :return: whether nothing is left.
+        """
         with self._something:
             self._stopping = True
             self._something.notify()
             thread = self._thread
         if thread is not None:
             thread.join(patience)
+        return thread is None or not thread.is_alive()

@@ -95,6 +95,10 @@ class POP3Factory(ServerFactory):
         """A protocol with the next session number."""
         return POP3Protocol(self, next(self._numbers))
 
+    def startFactory(self) -> None:
+        """A port was opened, maybe again: whoever comes is let in."""
+        self.draining = False
+
     @property
     def connections(self) -> int:
         """How many clients are connected now."""

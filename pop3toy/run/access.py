@@ -93,7 +93,7 @@ class Access:
         #: Who exists, as far as the checkers can tell.
         self.sources = AnyOf(asked)
         #: Whether all checkers can tell.
-        self.sources_know_all = not (settings.auth or checkers)
+        self.sources_know_all = not settings.auth and (not checkers or AnyOf(checkers).knows_all)
         self._tokens = self._introspection(settings.introspection) if settings.introspection else None
 
     def for_maildrops(self, store: IMailStore) -> PortalAuthenticator:

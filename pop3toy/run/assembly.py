@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from twisted.application.service import IService
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import IListeningPort
@@ -21,11 +20,12 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from ..config.settings import Settings
-from ..errors import CannotStart
-from ..interfaces import IDelivery, IMailStore, IMeter, ITranscript
+from ..errors import BadSetting, CannotStart
+from ..interfaces import IDelivery, IMailStore, IMeter, IStoreAdmin, ITranscript
 from ..net.threads import WorkerThreads
 from ..net.transport import is_loopback
 from ..observe.session_log import LogMeter
+from ..observe.several import all_of
 from ..observe.transcript import WriterTranscript
 from ..pop3.factory import POP3Factory, SilentMeter
 from ..routing.quota import quota_of
@@ -35,12 +35,13 @@ from ..smtp.submission import SenderRealm
 from ..stores import hello
 from ..stores.registry import OpenStore, StoreContext, kind_of
 from .access import Access
+from .checks import check_files
 from .log_lines import set_observer
 from .ports import Port, endpoint_of, name_of, ports_of
 from .process import ProcessTuning, StopSignals
 from .process_context import ProcessContext, single_process
 from .recipients import look_for_postmaster, recipients_of_all, recipients_of_users
-from .service import ListeningService, OrderedService, ReloadService, TranscriptService
+from .service import ListeningService, OrderedService, ReloadService, Server, TranscriptService
 from .tls import server_tls
 
 if TYPE_CHECKING:
@@ -68,31 +69,65 @@ def server(
     store: IMailStore | None = None,
     checkers: Sequence[ICredentialsChecker] = (),
     observers: Sequence[ITranscript | IMeter] = (),
-) -> IService:
+) -> Server:
     """A whole server as a service for another program: limits, penalties and log as the command has them.
 
-    Nothing of the process is changed, and no port is open before the service is started.  It is started and
-    stopped like any other: give it a parent, or call ``startService`` and ``stopService`` (a Deferred, which
-    fires when the last session has ended).
+    It is started and stopped like any service: give it a parent (``setServiceParent``), or call
+    ``startService`` and ``stopService``.  No port is open and no thread runs before it is started.
+    ``stopService`` gives a Deferred that fires when the last session has ended; only then it may be
+    started again.  The reactor has to run for that.
 
-    :param reactor: opens ports, tells the time and runs the threads' results.
-    :param settings: what the command's options would say.
-    :param store: where mail is, in place of what the settings say; if it is an
-        :class:`~pop3toy.interfaces.IDelivery` too, mail can come in.
+    The service has an attribute ``listening``: a list of the ports that are open, each with
+    ``protocol`` (``POP3``, ``SMTP``, ``submission``, ``LMTP``), ``tls`` and ``address``; POP3 comes
+    first.  So ``service.listening[0].address.port`` is the number that ``Settings(port=0)`` got.
+
+    Nothing of the process is changed: not its signals, garbage collector, limits and environment, nor
+    the reactor, nor ``store`` and ``checkers``.  Nothing blocks, but that certificates and the files of
+    accounts and aliases are read here.  (A host's name in place of an address to listen on is looked up
+    by the system; give an address.)  What changes later in these files is noticed within 30 seconds.
+
+    :param reactor: opens ports, tells the time (``IReactorTime``) and takes results from threads
+        (``IReactorFromThreads``).
+    :param settings: what the command's options would say.  ``workers`` is for the command alone.
+    :param store: where mail is, in place of what the settings say.  If it is an
+        :class:`~pop3toy.interfaces.IDelivery` too, mail can come in: for the users of the settings and
+        of checkers that can tell who there is, as ``MemoryAccounts``, and for whom it has a mailbox if
+        it is an :class:`~pop3toy.interfaces.IStoreAdmin`.
     :param checkers: of ``twisted.cred``, besides the accounts of the settings.
-    :param observers: a transcript or meters, besides those of the settings.
+    :param observers: each an :class:`~pop3toy.interfaces.ITranscript`, which is told all that is said,
+        or an :class:`~pop3toy.interfaces.IMeter`, which is told of logins and ends, or both; besides the
+        transcript of the settings and the log.
     :raises pop3toy.errors.CannotStart: here, with what is wrong with the settings and the files that they
-        name; ``startService`` raises it if a port cannot be opened.
+        name, in one sentence with the option of the command.  ``startService`` (and ``setServiceParent``
+        of a parent that runs) raises it if a port cannot be opened; what was opened before is closed in
+        the reactor's next turns, and it may be started again when ``stopService``'s Deferred has fired.
+    :raises TypeError: for a store, checker or observer that provides none of these interfaces.
     """
+    _check_provided(store, checkers, observers)
+    if settings.workers is not None:
+        raise BadSetting("workers", " is for twistd pop3toy: a service of another program is one process")
     if store is not None:
         settings = replace(settings, store=_OwnStore())
     settings.check_whole(other_checkers=bool(checkers))
+    check_files(settings, own_store=store is None)
 
     def cannot_listen(why: CannotStart) -> None:
         raise why
 
     context = single_process(settings, reactor, server_tls(settings.tls), cannot_listen)
     return assemble(settings, reactor, context, store=store, checkers=checkers, observers=observers)
+
+
+def _check_provided(store: object, checkers: Sequence[object], observers: Sequence[object]) -> None:
+    """Find the @implementer that was forgotten here, not at the first login."""
+    wanted: list[tuple[object, tuple[Any, ...]]] = [(one, (ICredentialsChecker,)) for one in checkers]
+    wanted += [(one, (ITranscript, IMeter)) for one in observers]
+    if store is not None:
+        wanted.append((store, (IMailStore,)))
+    for one, interfaces in wanted:
+        if not any(interface.providedBy(one) for interface in interfaces):
+            names = " nor ".join(interface.__name__ for interface in interfaces)
+            raise TypeError(f"{type(one).__name__} provides no {names}: is there an @implementer above it?")
 
 
 def assemble(
@@ -104,7 +139,7 @@ def assemble(
     checkers: Sequence[ICredentialsChecker] = (),
     observers: Sequence[ITranscript | IMeter] = (),
     twistd: Mapping[str, Any] | None = None,
-) -> OrderedService:
+) -> Server:
     """The server of one process.
 
     Its parts are started in the order in which they are added here, and
@@ -114,13 +149,13 @@ def assemble(
     """
     # Newcomers have two lines to read, and they are not Twisted's.
     starting = _until_it_runs(reactor) if settings.is_toy and context.owned else None
-    parts = OrderedService(partial(set_observer, twistd=twistd or {}, turns=context.turns, starting=starting))
+    parts = Server(partial(set_observer, twistd=twistd or {}, turns=context.turns, starting=starting))
     if context.owned:
         ProcessTuning().setServiceParent(parts)
         StopSignals(reactor).setServiceParent(parts)
     if context.turns is not None:
         context.turns.setServiceParent(parts)
-    transcript, meter = _observers(settings, parts, observers)
+    transcript, meter = _observers(settings, reactor, parts, observers, owned=context.owned)
     access = Access(settings, reactor, parts, context.counts, checkers=checkers, strict=context.strict)
     opened = _open(settings, reactor, parts, access, context) if store is None else _given(settings, store)
     if not settings.is_toy or context.tls is not None:
@@ -142,9 +177,19 @@ def assemble(
         if settings.is_toy:
             recipients = recipients_of_all(next(iter(access.users)))
         else:
-            recipients = recipients_of_users(settings, reactor, parts, access, strict=context.strict)
+            recipients = recipients_of_users(
+                settings, reactor, parts, access, strict=context.strict, admin=_admin(settings, store)
+            )
+        meters = [LogMeter(), *(one for one in observers if IMeter.providedBy(one))]
         factories |= _mail_factories(
-            settings, reactor, access, opened.delivery, recipients, context, transcript
+            settings,
+            reactor,
+            access,
+            opened.delivery,
+            recipients,
+            context,
+            transcript,
+            all_of(IMeter, meters),
         )
         # Who there is may have to be asked in a thread, and those begin with the server.
         reactor.callWhenRunning(look_for_postmaster, recipients)
@@ -192,31 +237,41 @@ def listen(
     # Of LMTP's few clients nobody counts the connections.
     counted = {"POP3": context.pop3_connections, "LMTP": None}.get(port.protocol, context.smtp_connections)
     endpoint = endpoint_of(port, settings, context.listening, counted, inherits=context.inherits)
-    return ListeningService([endpoint], listening, ready=ready, failed=context.cannot_listen, drained=factory)
+    return ListeningService(
+        [endpoint],
+        listening,
+        ready=ready,
+        failed=context.cannot_listen,
+        drained=factory,
+        protocol=port.protocol,
+        tls=port.tls,
+    )
 
 
 def _observers(
-    settings: Settings, parts: OrderedService, given: Sequence[ITranscript | IMeter]
+    settings: Settings,
+    reactor: Any,
+    parts: OrderedService,
+    given: Sequence[ITranscript | IMeter],
+    *,
+    owned: bool,
 ) -> tuple[ITranscript | None, IMeter]:
     """Who writes the conversation down, and who is told of logins and ends."""
     transcripts: list[Any] = [one for one in given if ITranscript.providedBy(one)]
     meters: list[Any] = [one for one in given if IMeter.providedBy(one)]
-    if len(transcripts) > 1 or len(meters) > 1 or len(transcripts) + len(meters) < len(given):
-        raise TypeError("observers are one ITranscript and one IMeter at the most")
-    meter: IMeter = meters[0] if meters else SilentMeter() if settings.is_toy else LogMeter()
-    if transcripts:
-        return transcripts[0], meter
+    if not settings.is_toy:
+        meters.insert(0, LogMeter())
     where = settings.transcript_to
-    if where == "off":
-        return None, meter
-    # Only the built-in account, which everybody knows, is shown with its password.
-    masked = not settings.is_toy or bool(settings.users)
-    if where == "-":
-        transcript = WriterTranscript.to_terminal(masked=masked)
-    else:
-        transcript = WriterTranscript.to_file(where, masked=masked)
-    TranscriptService(transcript).setServiceParent(parts)
-    return transcript, meter
+    if where != "off":
+        # Only the built-in account, which everybody knows, is shown with its password.
+        masked = not settings.is_toy or bool(settings.users)
+        if where == "-":
+            transcript = WriterTranscript.to_terminal(masked=masked)
+        else:
+            transcript = WriterTranscript.to_file(where, masked=masked)
+        TranscriptService(transcript, None if owned else reactor).setServiceParent(parts)
+        transcripts.insert(0, transcript)
+    return all_of(ITranscript, transcripts), all_of(IMeter, meters) or SilentMeter()
 
 
 def _open(
@@ -251,6 +306,15 @@ def _given(settings: Settings, store: Any) -> OpenStore:
     return OpenStore(store, store)
 
 
+def _admin(settings: Settings, store: object) -> IStoreAdmin | None:
+    """Whom to ask whether somebody has a mailbox."""
+    if store is None:
+        administer = kind_of(settings.store).admin
+        return administer(settings.store) if administer is not None else None
+    admin: Any = store
+    return admin if IStoreAdmin.providedBy(store) else None
+
+
 def _mail_factories(
     settings: Settings,
     reactor: Any,
@@ -259,6 +323,7 @@ def _mail_factories(
     recipients: Any,
     context: ProcessContext,
     transcript: ITranscript | None,
+    meter: IMeter,
 ) -> dict[str, Any]:
     """Factories for SMTP, submission and LMTP."""
     shared: dict[str, Any] = {
@@ -274,7 +339,7 @@ def _mail_factories(
         "SMTP": smtp_factory(delivery, recipients, reactor, **limited, **shared),
         "submission": submission_factory(
             delivery, recipients, reactor, access.for_senders(SenderRealm()),
-            meter=LogMeter(), **limited, **shared,
+            meter=meter, **limited, **shared,
         ),
         # Whoever may connect here is a mail server that is trusted, and brings much.
         "LMTP": lmtp_factory(delivery, recipients, reactor, **shared),

@@ -19,9 +19,10 @@ from .recipients import recipients_of_users
 __all__ = ["check_files", "check_files_of_twistd", "check_sources"]
 
 
-def check_files(settings: Settings) -> None:
+def check_files(settings: Settings, *, own_store: bool = True) -> None:
     """See that what has to be there is there.
 
+    :param own_store: whether the store is that of the settings.
     :raises pop3toy.errors.BadSetting: with the option that names what is not.
     """
     for option, path in (("accounts", settings.accounts), ("aliases", settings.aliases)):
@@ -32,7 +33,8 @@ def check_files(settings: Settings) -> None:
         # Twisted warns of a missing password file and goes on, and nobody could log in.
         if kind == "file":
             check_readable("auth", os.path.abspath(path))
-    kind_of(settings.store).check(settings.store)
+    if own_store:
+        kind_of(settings.store).check(settings.store)
     _check_transcript(settings.transcript_to)
 
 

@@ -18,7 +18,6 @@ from ..interfaces import IStoreAdmin, MaybeDeferred
 from ..net.threads import RunInThread, WorkerThreads
 from ..routing.aliases import AliasFile, BadAliases
 from ..routing.recipients import Recipients
-from ..stores.registry import kind_of
 from .access import Access
 
 log = Logger()
@@ -38,21 +37,27 @@ def recipients_of_all(user: str) -> Recipients:
 
 
 def recipients_of_users(
-    settings: Settings, reactor: Any, server: MultiService, access: Access, *, strict: bool = True
+    settings: Settings,
+    reactor: Any,
+    server: MultiService,
+    access: Access,
+    *,
+    strict: bool = True,
+    admin: IStoreAdmin | None = None,
 ) -> Recipients:
     """The users of the accounts, or, where a checker cannot tell who they are, those with a mailbox.
 
     :param server: whose parts the threads become that look for them.
     :param strict: whether an alias file that cannot be used ends the start.
+    :param admin: of the store, where it can tell who has a mailbox.
     :raises pop3toy.errors.BadSetting: if something that the settings name cannot be used.
     """
     threads = WorkerThreads(reactor, name="names", size=NAME_THREADS)
     threads.setServiceParent(server)
     find: _Find = access.sources.spelled
     catch_all = settings.catch_all
-    administer = kind_of(settings.store).admin
-    if not access.sources_know_all and administer is not None:
-        find = _or_mailbox(find, administer(settings.store), threads.run)
+    if not access.sources_know_all and admin is not None:
+        find = _or_mailbox(find, admin, threads.run)
     elif strict and catch_all is not None and access.sources_know_all and not _is_known(catch_all, access):
         raise BadSetting("catch-all", f" {catch_all}: there is no such user")
     domains = settings.mail_domains

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamServerEndpoint,
+)
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.components import Componentized
@@ -24,10 +29,12 @@ from ..observe.transcript import WriterTranscript
 
 __all__ = [
     "Drainable",
+    "Listening",
     "ListeningService",
     "OrderedService",
     "ReloadService",
     "Reloadable",
+    "Server",
     "TranscriptService",
 ]
 
@@ -45,7 +52,7 @@ class OrderedService(MultiService):
     """Starts its parts in order and stops them one after another, last first.
 
     ``MultiService`` stops all at once; here a thread pool has to outlive the
-    sessions that use it.
+    sessions that use it.  A part that cannot start has all others stopped again.
 
     :param prepare: is given the application that this becomes a part of, before it does.
     """
@@ -53,6 +60,8 @@ class OrderedService(MultiService):
     def __init__(self, prepare: Callable[[Componentized], object] | None = None) -> None:
         super().__init__()
         self._prepare = prepare
+        #: Fired when all parts have stopped; there are some while they stop.
+        self._when_stopped: list[Deferred[None]] = []
 
     def setServiceParent(self, parent: Any) -> None:
         """See :class:`twisted.application.service.IService`."""
@@ -60,14 +69,100 @@ class OrderedService(MultiService):
             self._prepare(parent)
         super().setServiceParent(parent)
 
+    def privilegedStartService(self) -> None:
+        """Open what may need privileges.
+
+        :raises pop3toy.errors.CannotStart: as :meth:`startService`.
+        """
+        self._each(Service.privilegedStartService, "privilegedStartService")
+
+    def startService(self) -> None:
+        """Start part by part.
+
+        :raises pop3toy.errors.CannotStart: if one of them cannot; all are stopped then, without
+            waiting for it, and :meth:`stopService` tells when that is done.
+        """
+        self._each(Service.startService, "startService")
+
+    def _each(self, own: Callable[[Service], object], step: str) -> None:
+        if self._when_stopped:
+            raise CannotStart("the server is still stopping: start it when stopService's Deferred has fired")
+        if self.running:
+            # Somebody has started it, and given it a parent that starts as well.
+            return
+        own(self)
+        try:
+            for service in self:
+                getattr(service, step)()
+        except Exception:
+            Service.stopService(self)
+            # Nobody has connected yet: all ports are closed at once, none waits for another.
+            self._ended(gatherResults([self._stopped(service) for service in reversed(list(self))]))
+            raise
+
     def stopService(self) -> Deferred[None]:
-        """Stop part by part; a part that fails is logged and does not keep the others."""
+        """Stop part by part; a part that fails is logged and does not keep the others.
+
+        :return: a Deferred that fires when all have stopped; never fails.
+        """
         Service.stopService(self)
-        chain: Deferred[Any] = maybeDeferred(lambda: None)
-        for service in reversed(list(self)):
-            chain.addCallback(lambda _, part: part.stopService(), service)
-            chain.addErrback(lambda why: log.failure("while stopping", why))
-        return chain.addCallback(lambda _: None)
+        if self._when_stopped:
+            done: Deferred[None] = Deferred()
+            self._when_stopped.append(done)
+            return done
+
+        async def one_after_another() -> None:
+            for service in reversed(list(self)):
+                await self._stopped(service)
+
+        return self._ended(Deferred.fromCoroutine(one_after_another()))
+
+    def _stopped(self, service: Any) -> Deferred[Any]:
+        stopping: Deferred[Any] = maybeDeferred(service.stopService)
+        return stopping.addErrback(lambda why: log.failure("while stopping", why))
+
+    def _ended(self, ending: Deferred[Any]) -> Deferred[None]:
+        """Whoever asks from now on is told when it has ended."""
+        done: Deferred[None] = Deferred()
+        self._when_stopped.append(done)
+
+        def tell(_: object) -> None:
+            when_stopped, self._when_stopped = self._when_stopped, []
+            for waiting in when_stopped:
+                waiting.callback(None)
+
+        ending.addCallback(tell)
+        return done
+
+
+class Listening(NamedTuple):
+    """A port that is open."""
+
+    #: What is spoken there: ``POP3``, ``SMTP``, ``submission`` or ``LMTP``.
+    protocol: str
+    #: Whether with TLS from the first octet on.
+    tls: bool
+    #: ``IPv4Address`` or ``IPv6Address`` with ``host`` and ``port``, ``UNIXAddress`` with ``name``
+    #: (:mod:`twisted.internet.address`).
+    address: Any
+
+
+class Server(OrderedService):
+    """A whole server: what :func:`pop3toy.server` returns."""
+
+    @property
+    def listening(self) -> Sequence[Listening]:
+        """The ports that are open now, with the real numbers where 0 was asked for.
+
+        POP3 comes first, then POP3 over TLS, SMTP, submission, LMTP.  Empty before the start and
+        after the stop; a server that is started again may have got other numbers.
+        """
+        return [
+            Listening(part.protocol, part.tls, port.getHost())
+            for part in self
+            if isinstance(part, ListeningService)
+            for port in part.ports
+        ]
 
 
 class ListeningService(Service):
@@ -81,6 +176,8 @@ class ListeningService(Service):
     :param ready: is told the name and the port of each endpoint that listens.
     :param failed: is called with a :class:`CannotStart` if one cannot be
         opened; it should not return.
+    :param protocol: what is spoken there.
+    :param tls: whether with TLS from the first octet on.
     """
 
     def __init__(
@@ -91,23 +188,33 @@ class ListeningService(Service):
         ready: Callable[[str, IListeningPort], None],
         failed: Callable[[CannotStart], object],
         drained: Drainable | None = None,
+        protocol: str = "",
+        tls: bool = False,
     ) -> None:
+        self.protocol = protocol
+        self.tls = tls
+        #: Those that are open.
+        self.ports: list[IListeningPort] = []
         self._endpoints = endpoints
         self._factory = factory
         self._ready = ready
         self._failed = failed
         self._drained = drained
         self._opened: list[Deferred[IListeningPort]] = []
+        # What keeps a port from being opened, while that is asked for.
         self._trouble: CannotStart | None = None
+        self._asked = False
 
     def privilegedStartService(self) -> None:
         """Open the ports."""
         for name, endpoint in self._endpoints:
-            opening: Deferred[Any] = endpoint.listen(self._factory)
+            self._asked, self._trouble = True, None
+            opening: Deferred[Any] = maybeDeferred(endpoint.listen, self._factory)
             opening.addCallbacks(
                 self._listening, self._not_listening, callbackArgs=(name,), errbackArgs=(name,)
             )
             self._opened.append(opening)
+            self._asked = False
             # Outside of the callback, where a SystemExit would get lost.
             if self._trouble is not None:
                 self._failed(self._trouble)
@@ -119,6 +226,7 @@ class ListeningService(Service):
             self.privilegedStartService()
 
     def _listening(self, port: IListeningPort, name: str) -> IListeningPort:
+        self.ports.append(port)
         self._ready(name, port)
         return port
 
@@ -134,13 +242,20 @@ class ListeningService(Service):
             log.failure("opening {name}", why, name=name)
             reason = str(error)
         self._trouble = CannotStart(f"cannot listen on {name}: {reason.lower()}")
+        if not self._asked:
+            # An endpoint that took its time, as one that asks another machine does.
+            log.critical("{why}", why=str(self._trouble))
 
     def stopService(self) -> Deferred[None]:
         """Take no more connections, then let the sessions end."""
         super().stopService()
         opened, self._opened = self._opened, []
+        self.ports.clear()
 
         def close(port: IListeningPort | None) -> object:
+            if port in self.ports:
+                # It was opened late.
+                self.ports.remove(port)
             return port.stopListening() if port is not None else None
 
         closing = gatherResults([maybeDeferred(lambda one: one.addCallback(close), one) for one in opened])
@@ -200,7 +315,8 @@ class ReloadService(Service):
     def stopService(self) -> None:
         """Give SIGHUP back."""
         super().stopService()
-        self._watch.stop()
+        if self._watch.running:
+            self._watch.stop()
         if self._listening:
             self._listening = False
             signal.signal(signal.SIGHUP, self._handler_before)
@@ -223,12 +339,37 @@ class ReloadService(Service):
 
 
 class TranscriptService(Service):
-    """Lets a transcript write its last lines before the process ends."""
+    """Lets a transcript write its last lines before the process, or the service, ends.
 
-    def __init__(self, transcript: WriterTranscript) -> None:
+    :param clock: with which it waits for a slow reader (``IReactorTime``), where others live on
+        the reactor's thread; ``None`` stops the thread.
+    """
+
+    def __init__(self, transcript: WriterTranscript, clock: IReactorTime | None = None) -> None:
         self._transcript = transcript
+        self._clock = clock
 
-    def stopService(self) -> None:
-        """Write what is left."""
+    def startService(self) -> None:
+        """Write, again if need be."""
+        super().startService()
+        self._transcript.start()
+
+    def stopService(self) -> Deferred[None]:
+        """Write what is left; for a second at the most.
+
+        :return: a Deferred that fires then.
+        """
         super().stopService()
-        self._transcript.stop()
+        done: Deferred[None] = Deferred()
+        if self._clock is None:
+            self._transcript.stop()
+            done.callback(None)
+        else:
+            self._wait(self._clock, done, 20)
+        return done
+
+    def _wait(self, clock: IReactorTime, done: Deferred[None], tries: int) -> None:
+        if self._transcript.stop(0.005) or not tries:
+            done.callback(None)
+        else:
+            clock.callLater(0.05, self._wait, clock, done, tries - 1)

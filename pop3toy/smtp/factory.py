@@ -50,6 +50,10 @@ class DeliveryFactory(ServerFactory):
         self._when_empty: list[Deferred[None]] = []
         self._draining = False
 
+    def startFactory(self) -> None:
+        """A port was opened, maybe again: whoever comes is let in."""
+        self._draining = False
+
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         """See :class:`twisted.internet.interfaces.IProtocolFactory`."""
         connection = self._make(self._settings, next(self._numbers), self._lost)

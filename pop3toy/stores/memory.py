@@ -36,7 +36,10 @@ def _new_uid() -> str:
 
 
 class BytesBody:
-    """A :class:`~pop3toy.interfaces.MessageBody` of octets that are at hand."""
+    """A :class:`~pop3toy.interfaces.MessageBody` of octets that are at hand: nothing waits, nothing fails.
+
+    :param message: the whole message, with LF or CRLF line ends, dots not stuffed.
+    """
 
     def __init__(self, message: bytes) -> None:
         self.done = False
@@ -44,14 +47,20 @@ class BytesBody:
         self._at = 0
 
     def pull(self, most: int = limits.CHUNK) -> bytes:
-        """The next chunk, at most so many octets."""
+        """The next chunk, at once: bytes, never a Deferred.
+
+        :param most: octets at the most.
+        """
         chunk = self._message[self._at : self._at + most]
         self._at += len(chunk)
         self.done = self._at >= len(self._message)
         return chunk
 
     def close(self, octets: int | None) -> None:
-        """Nothing to let go of."""
+        """Nothing to let go of.
+
+        :param octets: see :class:`~pop3toy.interfaces.MessageBody`.
+        """
 
 
 class _Stored(NamedTuple):
@@ -63,7 +72,9 @@ class _Stored(NamedTuple):
 
 @implementer(IMailStore, IDelivery, IStoreAdmin)
 class MemoryStore:
-    """Maildrops that live as long as the process.
+    """Maildrops that live as long as the process: an ``IMailStore`` and ``IDelivery`` that waits for nothing.
+
+    A maildrop is locked while a session has it open.
 
     :param mail: messages for each user, with any line ends, oldest first.
     :param create: make an empty maildrop for a user that has none, instead of
@@ -88,8 +99,10 @@ class MemoryStore:
                 self.add(user, message)
 
     def add(self, user: str, message: bytes) -> bytes:
-        """Put a message into a maildrop; an open session does not see it.
+        """Put a message into a maildrop, which is made if need be; an open session does not see it.
 
+        :param user: whose maildrop.
+        :param message: with LF or CRLF line ends.
         :return: its unique-id.
         """
         uid = self._new_uid().encode("ascii")
@@ -97,11 +110,19 @@ class MemoryStore:
         return uid
 
     def messages(self, user: str) -> Sequence[bytes]:
-        """The messages that are in a user's maildrop now."""
+        """The messages that are in a user's maildrop now, oldest first; none for an unknown user.
+
+        :param user: whose maildrop.
+        """
         return tuple([stored.message for stored in self._mail.get(user, {}).values()])
 
     def open(self, user: str) -> IMailbox:
-        """See :class:`IMailStore`."""
+        """See :class:`~pop3toy.interfaces.IMailStore`; answers at once.
+
+        :param user: whose maildrop.
+        :raises pop3toy.errors.NoSuchMailbox: if the user has none.
+        :raises pop3toy.errors.InUse: if a session has it open.
+        """
         mail = self._mail_of(user, create=self._create)
         if user in self._locked:
             raise InUse
@@ -110,7 +131,12 @@ class MemoryStore:
         return mailbox
 
     def begin(self, user: str, octets: int = 0) -> Incoming:
-        """See :class:`IDelivery`."""
+        """See :class:`~pop3toy.interfaces.IDelivery`; answers at once.
+
+        :param user: whose maildrop.
+        :param octets: does not matter here.
+        :raises pop3toy.errors.NoSuchMailbox: if the user has none.
+        """
 
         def keep(message: bytes) -> bytes:
             # It may have been removed meanwhile.

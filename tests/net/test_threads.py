@@ -106,7 +106,7 @@ class WorkerThreadsTests(SynchronousTestCase):
         self.assertLessEqual(len({self.successResultOf(result) for result in results}), 3)
 
     def test_stop_finishes_what_was_begun(self) -> None:
-        """Stopping waits for running work and for what still stands in the queue."""
+        """Stopping is over when running work and all that stands in the queue is done; nobody is held up."""
         threads = self.threads(size=1)
         gate, began = threading.Event(), threading.Event()
         done: list[int] = []
@@ -120,12 +120,28 @@ class WorkerThreadsTests(SynchronousTestCase):
         for number in range(1, 6):
             threads.run(done.append, number)
         self.assertTrue(began.wait(PATIENCE))
-        # The gate opens when the reactor's thread is inside stopService, or just before.
-        opener = threading.Timer(0, gate.set)
-        opener.start()
-        threads.stopService()
+        stopping = threads.stopService()
+        # The reactor's thread goes on: it was not asked to wait for the gate.
+        self.assertNoResult(stopping)
+        again = threads.stopService()
+        gate.set()
+        self.reactor.deliver(5)
+        self.assertNoResult(stopping)
+        self.reactor.deliver()
+        self.successResultOf(stopping)
+        self.successResultOf(again)
         self.assertEqual([0, 1, 2, 3, 4, 5], done)
-        opener.join()
+
+    def test_start_again(self) -> None:
+        """A pool that has stopped works again when it is started again."""
+        threads = self.threads()
+        threads.run(int)
+        self.reactor.deliver()
+        self.successResultOf(threads.stopService())
+        threads.startService()
+        result = threads.run(int)
+        self.reactor.deliver()
+        self.assertEqual(0, self.successResultOf(result))
 
     def test_after_the_end(self) -> None:
         """Work for a pool that has stopped is refused, and not forgotten without a word."""

@@ -54,11 +54,18 @@ class Neighbours(Protocol):
 
 
 class ConnectionLimiter:
-    """Who is connected.
+    """Who is connected: bounds the connections in all, of one address, and of clients not logged in.
 
+    Give it to a :class:`~pop3toy.pop3.factory.POP3Factory` as its ``gatekeeper``; several may share one.
+
+    :param limits: the numbers, ``ConnectionLimiter.Limits(connections=100)``; its defaults if not given.
     :param heads: where it counts; of its own if not given.
     :param neighbours: who else counts there.
     """
+
+    #: What may be limited: a frozen dataclass in which each number has a default, and a comment that
+    #: says what it is.
+    Limits = ConnectionLimits
 
     def __init__(
         self,

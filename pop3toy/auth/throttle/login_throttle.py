@@ -92,11 +92,20 @@ class _Failures:
 
 
 class LoginThrottle:
-    """What is remembered about logins.
+    """What is remembered about logins: makes whoever guesses wait, and bounds the sessions of a user.
 
-    :param clock: tells the time and lets penalties pass.
+    Give it to a :class:`~pop3toy.auth.authenticator.PortalAuthenticator` as its ``guard``; several may
+    share one.
+
+    :param clock: the reactor (``IReactorTime``): tells the time and lets penalties pass.
+    :param limits: seconds and numbers, ``LoginThrottle.Limits(lock_wait=0.0, login_delay=60)``; its
+        defaults if not given.
     :param counts: where it remembers; of its own if not given.
     """
+
+    #: What may be limited: a frozen dataclass in which each number has a default, and a comment that
+    #: says what it is.
+    Limits = LoginLimits
 
     def __init__(
         self, clock: IReactorTime, limits: LoginLimits | None = None, counts: Counts | None = None

@@ -32,13 +32,15 @@ OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class FileBody:
-    """A :class:`~pop3toy.interfaces.MessageBody` of an open regular file.
+    """A :class:`~pop3toy.interfaces.MessageBody` of an open regular file, with LF or CRLF line ends.
 
-    :param fd: an open file descriptor, which is now ours to close.
-    :param run_in_thread: where cold chunks are read.
+    :param fd: an open file descriptor, which is now ours to close.  It is read by position, from the
+        first octet to the size that the file has now.
+    :param run_in_thread: where chunks are read that are not in the page cache: ``run_in_thread(function,
+        *args)`` gives a Deferred, as :func:`twisted.internet.threads.deferToThread` does.
     :param announced: the octets of the wire form that a listing has told.
-    :param measured: is told the octets of the wire form when all went out and they were others,
-        and what fstat said of the file.
+    :param measured: is called with the octets of the wire form when all went out and they were others,
+        and with what fstat said of the file (``os.stat_result``).
     :raises pop3toy.errors.MessageGone: if it is no regular file; ``fd`` is
         closed then.
     """
@@ -60,8 +62,8 @@ class FileBody:
         self,
         fd: int,
         run_in_thread: RunInThread,
-        announced: int,
-        measured: Callable[[int, os.stat_result], None],
+        announced: int = 0,
+        measured: Callable[[int, os.stat_result], None] | None = None,
     ) -> None:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
@@ -79,7 +81,12 @@ class FileBody:
         self._closed = False
 
     def pull(self, most: int = limits.CHUNK) -> MaybeDeferred[bytes]:
-        """The next chunk; see :class:`~pop3toy.interfaces.MessageBody`."""
+        """The next chunk: bytes, or a Deferred of them if it has to be read in a thread.
+
+        :param most: octets at the most.
+        :raises pop3toy.errors.StoreTrouble: (or fails with) if it cannot be read, or the file became
+            shorter.
+        """
         wanted = min(most, limits.CHUNK, self._size - self._at)
         if wanted <= 0:
             self.done = True
@@ -120,11 +127,14 @@ class FileBody:
         return chunk
 
     def close(self, octets: int | None) -> None:
-        """Close the file, after the thread that still reads it."""
+        """Close the file, after the thread that still reads it.
+
+        :param octets: see :class:`~pop3toy.interfaces.MessageBody`.
+        """
         self._closed = True
         if not self._reading:
             os.close(self._fd)
-        if octets is not None and octets != self._announced:
+        if self._measured is not None and octets is not None and octets != self._announced:
             self._measured(octets, self._status)
 
 

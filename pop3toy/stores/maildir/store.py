@@ -35,6 +35,7 @@ from .folders import Stamp, locate_all, look, open_folder
 from .names import base_name
 from .paths import MaildirPaths, explained
 from .scan import Snapshot, Uncounted, scan
+from .settings import Maildirs
 from .sizes import Counted
 
 __all__ = ["MaildirStore"]
@@ -62,10 +63,11 @@ SEARCHES = 5
 
 @implementer(ICancellableStore)
 class MaildirStore:
-    """The Maildirs of all users.
+    """The Maildirs of all users, an :class:`~pop3toy.interfaces.IMailStore`.
 
-    :param paths: where they are.
-    :param run_in_thread: where cold messages are read and files removed.
+    :param paths: where they are: ``Maildirs("/srv/mail/{user}")``, whose ``max_listed_size`` holds then.
+    :param run_in_thread: where cold messages are read and files removed: ``run_in_thread(function,
+        *args)`` gives a Deferred, as :func:`twisted.internet.threads.deferToThread` does.
     :param scan_in_thread: where large directories are read and messages counted, which can take
         minutes at the first visit; nobody's QUIT should have to wait behind it.
     :param wall_clock: seconds since the epoch, to be compared with file times.
@@ -78,7 +80,7 @@ class MaildirStore:
 
     def __init__(
         self,
-        paths: MaildirPaths,
+        paths: MaildirPaths | Maildirs,
         run_in_thread: RunInThread,
         *,
         scan_in_thread: RunInThread | None = None,
@@ -87,6 +89,9 @@ class MaildirStore:
         max_listed_size: int = MAX_LISTED_SIZE,
         is_over: Callable[[], bool] = lambda: False,
     ) -> None:
+        if isinstance(paths, Maildirs):
+            max_listed_size = paths.max_listed_size
+            paths = MaildirPaths(paths.path, create=paths.create)
         self._paths = paths
         self._run_in_thread = run_in_thread
         self._scan_in_thread = run_in_thread if scan_in_thread is None else scan_in_thread
@@ -99,7 +104,14 @@ class MaildirStore:
         self._kept: OrderedDict[str, Snapshot] = OrderedDict()
 
     def open(self, user: str) -> MaybeDeferred[IMailbox]:
-        """See :class:`ICancellableStore`."""
+        """See :class:`~pop3toy.interfaces.IMailStore`; a Deferred of it may be cancelled.
+
+        :param user: whose Maildir.
+        :return: the mailbox, or a Deferred of it where counting takes a thread.
+        :raises pop3toy.errors.InUse: (or fails with) if another session or process has it locked.
+        :raises pop3toy.errors.NoSuchMailbox: (or fails with) if there is none and it may not be made.
+        :raises pop3toy.errors.StoreTrouble: (or fails with) if it cannot be read.
+        """
         fd = self._paths.open(user)
         try:
             _lock(fd)

@@ -1,0 +1,128 @@
+"""docs/embedding.rst: what it shows works as it stands there."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+import unittest
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+import pop3toy
+from pop3toy import MemoryAccounts, Settings, interfaces, server
+
+from .run.test_server import MemoryReactor
+
+PAGE = Path(__file__).parent.parent / "docs" / "embedding.rst"
+LOOPBACK = IPv4Address("TCP", "127.0.0.1", 50110)
+
+
+def blocks() -> list[str]:
+    """The literal blocks of the page."""
+    if importlib.util.find_spec("docutils") is None:
+        raise SkipTest("docutils is not installed")
+    if not PAGE.exists():
+        raise SkipTest("there are no docs beside the tests")
+    from docutils import nodes
+    from docutils.core import publish_doctree
+
+    tree = publish_doctree(PAGE.read_text("utf-8"), source_path=str(PAGE))
+    return [node.astext() for node in tree.findall(nodes.literal_block)]
+
+
+def with_words(words: str) -> dict[str, Any]:
+    """The names of the one block in which these words stand, after it has run."""
+    [block] = [one for one in blocks() if words in one]
+    names: dict[str, Any] = {"__name__": "shown"}
+    exec(compile(block, str(PAGE), "exec"), names)
+    return names
+
+
+def talk(factory: Any, *lines: bytes) -> bytes:
+    """All that a server says to a client of this machine that says these lines."""
+    transport = StringTransport(peerAddress=LOOPBACK)
+    protocol = factory.buildProtocol(LOOPBACK)
+    protocol.makeConnection(transport)
+    protocol.dataReceived(b"".join(line + b"\r\n" for line in lines))
+    protocol.connectionLost()
+    said: bytes = transport.value()
+    return said
+
+
+class BlockTests(SynchronousTestCase):
+    """The programs on the page."""
+
+    def test_names(self) -> None:
+        """Each is Python, and imports public names of pop3toy."""
+        self.assertGreater(len(blocks()), 5)
+        for block in blocks():
+            for node in ast.walk(ast.parse(block)):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pop3toy"):
+                    self.assertEqual(node.module, "pop3toy")
+                    self.assertLessEqual({alias.name for alias in node.names}, set(pop3toy.__all__))
+
+    def test_server(self) -> None:
+        """The service that it makes serves the message in it."""
+        reactor = MemoryReactor()
+        service = with_words("def mail_service")["mail_service"](reactor, 1)
+        service.startService()
+        self.addCleanup(lambda: self.successResultOf(service.stopService()))
+        [(_, factory, _, _)] = reactor.tcpServers
+        self.assertIn(b"+OK maildrop has 1 message", talk(factory, b"USER ann", b"PASS secret"))
+
+    def test_parts(self) -> None:
+        """So does the factory that it puts together."""
+        factory = with_words("def mail_factory")["mail_factory"](MemoryReactor())
+        self.assertIn(b"+OK maildrop has 0 messages", talk(factory, b"USER ann", b"PASS secret"))
+
+    def test_delivery(self) -> None:
+        """Its store takes mail, lists it, and refuses to remove it."""
+        store = with_words("class Lists")["Lists"]("ann")
+        reactor = MemoryReactor()
+        service = server(
+            reactor, Settings(port=1, smtp_port=2), store=store, checkers=[MemoryAccounts({"ann": "secret"})]
+        )
+        service.startService()
+        self.addCleanup(lambda: self.successResultOf(service.stopService()))
+        pop3, smtp = (one[1] for one in reactor.tcpServers)
+        letter = [
+            b"MAIL FROM:<me@example.org>",
+            b"RCPT TO:<ann@localhost>",
+            b"DATA",
+            b"Subject: x",
+            b"",
+            b"x",
+            b".",
+        ]
+        self.assertEqual(talk(smtp, b"HELO me", *letter).splitlines()[-1][:3], b"250")
+        said = talk(pop3, b"USER ann", b"PASS secret", b"RETR 1", b"DELE 1", b"QUIT")
+        self.assertIn(b"Subject: x\r\n\r\nx\r\n.\r\n-ERR", said)
+
+    def test_tests(self) -> None:
+        """Its tests pass, and fail where the peer is the one that StringTransport says by itself."""
+        names = with_words("class FetchTests")
+        for client, passes in ((names["CLIENT"], True), (StringTransport().getPeer(), False)):
+            names["CLIENT"] = client
+            result = unittest.TestResult()
+            for name in ("test_fetch", "test_deleted_at_quit"):
+                names["FetchTests"](name).run(result)
+            self.assertEqual((result.testsRun, result.wasSuccessful()), (2, passes), result)
+
+    def test_methods(self) -> None:
+        """Each method of the interfaces has its paragraph, with its parameters."""
+        text = " ".join(PAGE.read_text("utf-8").split())
+        for name in ("IMailStore", "IMailbox", "IDelivery", "IStoreAdmin"):
+            interface: Any = getattr(pop3toy, name)
+            for method in interface:
+                taken = list(getattr(interface[method], "positional", ()))
+                start = f"``{method}" + (f"({taken[0]}" if taken else "")
+                self.assertIn(start, text, f"{name}.{method}")
+        for name, function in inspect.getmembers(interfaces.Incoming, inspect.isfunction):
+            if not name.startswith("_"):
+                first = list(inspect.signature(function).parameters)[1:]
+                self.assertIn(f"``{name}({', '.join(first)})``", text)
