@@ -26,6 +26,7 @@ from twisted.internet import unix
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.posixbase import PosixReactorBase
 
 __all__ = ["AdoptedUnixPort", "UnixListening", "unnamed_socket"]
 
@@ -113,6 +114,9 @@ class UnixListening:
                     _remove_dead(address)
                 except OSError as error:
                     raise CannotListenError(None, address, error) from error
+            if not isinstance(self._reactor, PosixReactorBase):
+                # Not one of Twisted's own, with sockets of its own kind.
+                return self._reactor.listenUNIX(address, factory, backlog, mode, wantPID)
             port: Any = _OwnUnixPort(os.fsencode(address), factory, backlog, mode, self._reactor, wantPID)
             port.startListening()
             return port
