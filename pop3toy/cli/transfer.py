@@ -77,6 +77,8 @@ def import_(
             _tell(f"{path}: the folders within it are left out, name them: {', '.join(source.folders)}")
         if source.left_out:
             _tell(f"{path}: left out, for they are no messages: {', '.join(source.left_out)}")
+        if not source.total:
+            _tell(f"{path}: there are no messages in it (as {source.kind})")
     admin = administration(settings)
     # Nobody gets a mailbox because a name was mistyped.
     make = (create or settings.store.create) and (
@@ -94,7 +96,7 @@ def import_(
         stored = [_read(admin, user, message) for message in messages_of(admin, user)]
         known = {_digest(data) for data in stored if data is not None}
     total = sum(source.total for _, source in opened)
-    imported = skipped = failed = expunged = 0
+    imported = skipped = failed = expunged = empty = 0
     with click.progressbar(length=total, label=f"Importing for {user}", file=sys.stderr) as bar:
         for name, message in _messages(opened):
             bar.update(1)
@@ -102,6 +104,8 @@ def import_(
                 # The progress bar leaves its line open.
                 click.echo(f"\n{printable(name)}: {message.strerror or message}", err=True)
                 failed += 1
+            elif not message.strip():
+                empty += 1
             elif is_expunged(message):
                 expunged += 1
             elif known and _digest(message) in known:
@@ -112,6 +116,8 @@ def import_(
     counts = f"{imported} imported, {skipped} known already, {failed} not readable"
     if expunged:
         counts += f", {expunged} deleted by their owner and left out"
+    if empty:
+        counts += f", {empty} empty and left out"
     if left_out := sum(len(source.left_out) for _, source in opened):
         counts += f", {left_out} left out that are no messages"
     click.echo(counts)
