@@ -82,7 +82,8 @@ def deliver(settings: Settings, create: bool, sender: str | None, user: str) -> 
             what, status = f"the message is larger than the mailbox of {user}", os.EX_UNAVAILABLE
         else:
             what, status = f"the mailbox of {user} is full", os.EX_TEMPFAIL
-        raise Failed(_told(what, error), status) from None
+        # What a mail server returns to the sender tells nothing of paths.
+        raise Failed(_told(what, error) if error.holds is None else what, status) from None
     except StoreTrouble as error:
         raise Failed(_told(error.text, error), os.EX_TEMPFAIL) from None
     except OSError as error:
