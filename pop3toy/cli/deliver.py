@@ -74,6 +74,11 @@ def deliver(settings: Settings, create: bool, sender: str | None, user: str) -> 
         _copy(source, incoming, sender)
         result_of(incoming.commit())
     except NoSuchMailbox as error:
+        if listed(settings) and user not in known:
+            # And nothing to be made, with --create or without.
+            raise Failed(
+                f"there is no account {user}, and {user} has no mailbox here", os.EX_NOUSER
+            ) from None
         # Somebody who has an account has a mailbox as well, unless something is wrong.
         status = os.EX_TEMPFAIL if user in known else os.EX_NOUSER
         raise Failed(_told(f"{user} has no mailbox here", error), status) from None

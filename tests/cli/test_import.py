@@ -143,6 +143,23 @@ class ImportTests(CommandTests):
             self.assertEqual(list((self.root / "mail" / "ann" / "tmp").iterdir()), [])
         self.assertEqual(len(self.files()), 1)
 
+    def test_import_beyond_a_quota(self) -> None:
+        """An import asks no quota, and says in the end when the mailbox holds more than it."""
+        eml = self.root / "a.eml"
+        eml.write_bytes(b"Subject: x\n\n" + b"x" * 50)
+        self.deliver()
+        for quota in ("", "quota=1K", "quota=200", "quota=0", "quota=lots"):
+            self.accounts.write_text(f"ann:{{PLAIN}}x:{quota}\n")
+            used = sum(file.stat().st_size for file in self.files()) + len(eml.read_bytes())
+            done = self.run_command("mailbox", "import", "{M}", "{A}", "ann", str(eml))
+            self.assertEqual(done.status, 0, done.err)
+            self.assertEqual(
+                f"the mailbox of ann holds {used:,} octets now, more than its quota of" in done.err,
+                quota in ("quota=200", "quota=0"),
+                done.err,
+            )
+        self.assertEqual(len(self.files()), 6)
+
     def test_import_deleted(self) -> None:
         """What its owner has deleted in Thunderbird is left out and counted, from files of every kind."""
         folder = self.root / "eml"
