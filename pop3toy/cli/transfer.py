@@ -36,6 +36,7 @@ from .options import (
     printable,
     put,
     result_of,
+    user_meant,
     with_settings,
 )
 
@@ -85,6 +86,7 @@ def import_(
         if not source.total:
             _tell(f"{path}: there are no messages in it (as {source.kind})")
     admin = administration(settings)
+    user = user_meant(settings, admin, user)
     # Nobody gets a mailbox because a name was mistyped.
     accounts = accounts_of(settings)
     make = (create or settings.store.create) and (user in accounts or user in dict(settings.users))
@@ -158,7 +160,8 @@ def export(settings: Settings, kind: str, user: str, destination: Path) -> None:
     for each message. It has its name when it is whole, and nobody but you may
     read it. Nothing is removed from the mailbox.
     """
-    mailbox = _Mailbox(administration(settings), user)
+    admin = administration(settings)
+    mailbox = _Mailbox(admin, user_meant(settings, admin, user))
     if destination == Path("-"):
         _write_mbox(mailbox, sys.stdout.buffer)
     elif os.path.lexists(destination):

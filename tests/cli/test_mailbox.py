@@ -68,6 +68,28 @@ class MailboxTests(CommandTests):
             self.assertEqual(one.out.splitlines()[-1], last)
         self.assertNotIn("%", self.run_command("mailbox", "list", "{M}").out)
 
+    def test_names_in_another_case(self) -> None:
+        """Whose mailbox is meant is found as at login where the accounts are known; a mailbox goes first."""
+        config, box = self.root / "options.toml", self.root / "box"
+        config.write_text(f'[store]\nmaildir = "{self.pattern}"\n[accounts]\naccounts = "{self.accounts}"\n')
+        self.accounts.write_text("Bob:{PLAIN}x\nann:{PLAIN}x\nAnn:{PLAIN}x\n")
+        self.deliver(MESSAGE, "Bob")
+        eml = str(self.files("Bob")[0])
+        for words in (
+            ("list", "bob"), ("show", "BOB", "1"), ("check", "bob"), ("export", "bob", str(box)),
+            ("import", "bOB", eml), ("import", "--create", "bOB", eml), ("remove", "--yes", "bob"),
+        ):  # fmt: skip
+            done = self.run_command("mailbox", words[0], f"--config={config}", *words[1:])
+            self.assertEqual(done.status, 0, (words, done.err))
+        self.assertEqual(self.root.joinpath("mail", "Bob").exists(), False)
+        self.assertEqual(
+            self.run_command("mailbox", "list", f"--config={config}", "ANN").status, os.EX_NOUSER
+        )
+        for user in ("Bob", "bob"):
+            self.deliver(MESSAGE, user)
+        self.run_command("mailbox", "remove", f"--config={config}", "--yes", "bob")
+        self.assertEqual([path.name for path in self.root.joinpath("mail").iterdir()], ["Bob"])
+
     def test_no_folder(self) -> None:
         """Where there is no folder for Maildirs every command says so, as a mistake on the command line."""
         (self.root / "a.eml").write_bytes(b"a: b\n\n")
