@@ -74,6 +74,11 @@ def deliver(settings: Settings, create: bool, sender: str | None, user: str) -> 
         _copy(source, incoming, sender)
         result_of(incoming.commit())
     except NoSuchMailbox as error:
+        if listed(settings) and user not in known:
+            # And nothing to be made, with --create or without.
+            raise Failed(
+                f"there is no account {user}, and {user} has no mailbox here", os.EX_NOUSER
+            ) from None
         # Somebody who has an account has a mailbox as well, unless something is wrong.
         status = os.EX_TEMPFAIL if user in known else os.EX_NOUSER
         raise Failed(_told(f"{user} has no mailbox here", error), status) from None
@@ -82,7 +87,8 @@ def deliver(settings: Settings, create: bool, sender: str | None, user: str) -> 
             what, status = f"the message is larger than the mailbox of {user}", os.EX_UNAVAILABLE
         else:
             what, status = f"the mailbox of {user} is full", os.EX_TEMPFAIL
-        raise Failed(_told(what, error), status) from None
+        # What a mail server returns to the sender tells nothing of paths.
+        raise Failed(_told(what, error) if error.holds is None else what, status) from None
     except StoreTrouble as error:
         raise Failed(_told(error.text, error), os.EX_TEMPFAIL) from None
     except OSError as error:

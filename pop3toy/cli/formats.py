@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from ..mail.message_start import header_follows, take_off
+from ..mail.message_start import header_follows, may_separate, take_off
 from .mbox import Mbox
 
 __all__ = ["FORMATS", "Source", "UnknownFormat", "is_expunged", "open_source"]
@@ -98,13 +98,19 @@ def _kind_of(path: Path) -> str:
     if not path.is_file():
         raise UnknownFormat(f"{path} is neither a regular file nor a folder")
     with open(path, "rb", opener=_opener) as file:
-        beginning = file.read(1000).removeprefix(codecs.BOM_UTF8)
-    # An mbox from which everything was removed is empty.
-    if not beginning or beginning.startswith(b"From "):
+        beginning = _with_line_ends(file.read(1000).removeprefix(codecs.BOM_UTF8))
+    # An mbox from which everything was removed is empty; empty lines may stand before the first separator.
+    if not beginning or _begins_mbox(beginning.lstrip(b"\r\n")):
         return "mbox"
     if header_follows(beginning):
         return "eml"
     raise UnknownFormat(f"{path} is no mbox, and does not begin like a message")
+
+
+def _begins_mbox(text: bytes) -> bool:
+    """Whether a separator stands here, and no sentence, which would be lost."""
+    line, _, rest = text.partition(b"\n")
+    return line.startswith(b"From ") and (may_separate(line) or header_follows(rest))
 
 
 def _is_eml(name: str) -> bool:
@@ -193,10 +199,15 @@ def _find_again(folder: int, file: str) -> str | None:
     return next((name for name in candidates if os.path.basename(name).partition(":")[0] == base), None)
 
 
+def _with_line_ends(text: bytes) -> bytes:
+    """The text with LF for CR if all its lines end so, as on the Macs of before 2001."""
+    return text if b"\n" in text else text.replace(b"\r", b"\n")
+
+
 def _octets(path: str | Path, opener: Callable[[str, int], int]) -> bytes | OSError:
     try:
         with open(path, "rb", opener=opener) as file:
-            return take_off(file.read())[1]
+            return take_off(_with_line_ends(file.read()))[1]
     except OSError as error:
         return error
 

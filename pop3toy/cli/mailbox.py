@@ -26,6 +26,7 @@ from .options import (
     complete_user,
     no_mailbox,
     printable,
+    user_meant,
     with_settings,
 )
 
@@ -63,6 +64,7 @@ def list_(settings: Settings, user: str | None) -> int:
     admin = administration(settings)
     known = accounts_of(settings)
     status = os.EX_OK
+    user = user and user_meant(settings, admin, user)
     for name in _users(admin, settings) if user is None else [user]:
         try:
             messages = messages_of(admin, name)
@@ -113,6 +115,7 @@ def show(settings: Settings, headers: bool, user: str, message: str) -> None:
     file or another program.
     """
     admin = administration(settings)
+    user = user_meant(settings, admin, user)
     with admin.read(user, _find(messages_of(admin, user), message)) as file:
         data = file.read()
     if headers:
@@ -137,7 +140,7 @@ def check(settings: Settings, quick: bool, users: tuple[str, ...]) -> int:
     """
     admin = administration(settings)
     found = 0
-    for name in users or _users(admin, settings):
+    for name in [user_meant(settings, admin, user) for user in users] or _users(admin, settings):
         try:
             for problem in admin.check(name, read=not quick):
                 click.echo(printable(f"{name}: {problem}"))
@@ -167,6 +170,7 @@ def remove(settings: Settings, yes: bool, user: str) -> None:
     if not settings.store.for_each_user:
         raise click.UsageError("all users share one mailbox, and it is not removed here")
     admin = administration(settings)
+    user = user_meant(settings, admin, user)
     if not yes:
         click.confirm(f"Remove the mailbox of {printable(user)}, {_what_is_in(admin, user)}?", abort=True)
     try:

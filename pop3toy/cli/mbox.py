@@ -5,23 +5,30 @@ separator, also within a message whose writer did not quote it, and drops it.  H
 separator stands
 
 - at the start of the file;
-- behind an empty line, if it has a date, or if a header field comes next;
+- behind an empty line, if it is one with a date; or if a header field comes next and it says
+  nothing more, holds a date, is an address or one word, or is built like the file's first line;
 - without one, if it has a sender and a date, and a header field comes next;
 - where a Content-Length header says that the message ends.
+
+Lines end with LF or CRLF, or with CR as on the Macs of before 2001.
 """
 
 from __future__ import annotations
 
 import codecs
+import io
 import re
 from collections.abc import Callable, Iterator
 from email.parser import BytesHeaderParser
 from email.utils import getaddresses, parsedate_to_datetime
 from pathlib import Path
 from time import asctime, gmtime
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from ..mail.message_start import header_follows, sender_of, take_off
+from ..mail.message_start import form_of, header_follows, may_separate, sender_of, take_off
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 __all__ = ["Mbox", "separator", "with_line_feeds", "write_mbox"]
 
@@ -32,6 +39,8 @@ _QUOTED = re.compile(rb"^>(>*From )", re.MULTILINE)
 _UNQUOTED = re.compile(rb"^From ", re.MULTILINE)
 #: Octets of a line that are looked at to see whether it is a header field.
 _LOOK = 1000
+#: Octets at the start of a file that are looked at to see how its lines end.
+_START = 64 * 1024
 
 _CONTENT_LENGTH = re.compile(rb"content-length:\s*(\d{1,12})\s*", re.IGNORECASE)
 # A CR before a CRLF is data (see stores/maildir/incoming/spool.py); as CR LF it would be lost.
@@ -55,14 +64,21 @@ class Mbox:
         self._opener = opener
         #: Lines that begin like a separator and are text, in the messages that were read so far.
         self.kept_as_text = 0
-        with open(path, "rb", opener=opener) as file:
+        with self._open() as file:
             self._places = list(_places(file))
+
+    def _open(self) -> BinaryIO:
+        file = open(self._path, "rb", opener=self._opener)  # noqa: SIM115  # noqa: SIM115
+        # As long as the first line with something in it goes on, its ends are CRs.
+        start = file.read(_START).lstrip(b"\r\n").partition(b"\n")[0]
+        file.seek(0)
+        return io.BufferedReader(_EndsInCR(file)) if b"\r" in start.rstrip(b"\r") else file
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __iter__(self) -> Iterator[bytes]:
-        with open(self._path, "rb", opener=self._opener) as file:
+        with self._open() as file:
             for start, end in self._places:
                 file.seek(start)
                 _, message = take_off(file.read(end - start))
@@ -72,9 +88,37 @@ class Mbox:
                 yield message if unquoted else _QUOTED.sub(rb"\1", message)
 
 
+class _EndsInCR(io.RawIOBase):
+    """A file read with LF for each CR."""
+
+    def __init__(self, file: io.BufferedReader) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer)
+        data = self._file.read(len(view)).replace(b"\r", b"\n")
+        view[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
 def _places(file: BinaryIO) -> Iterator[tuple[int, int]]:
     """Where each message begins and ends, without separators and the empty lines before them."""
     start: int | None = None
+    # How the file's first separator is built, if it is none of the known ones.
+    form: bytes | None = None
     # Where the empty line before this one begins.
     empty: int | None = 0
     in_header = False
@@ -83,7 +127,9 @@ def _places(file: BinaryIO) -> Iterator[tuple[int, int]]:
     while line := file.readline():
         # Some editors put a byte order mark before the first line.
         first = start is None and line.removeprefix(codecs.BOM_UTF8 if not at else b"").startswith(b"From ")
-        if first or (start != at and _separates(file, line, behind_empty=empty is not None)):
+        if first or (start != at and _separates(file, line, form, behind_empty=empty is not None)):
+            if first:
+                form = None if may_separate(line) else form_of(line)
             if start is not None:
                 yield start, at if empty is None else empty
             start, empty, in_header, length = at + len(line), None, True, 0
@@ -91,7 +137,7 @@ def _places(file: BinaryIO) -> Iterator[tuple[int, int]]:
             empty = None
             if in_header and (told := _CONTENT_LENGTH.fullmatch(line)):
                 length = int(told[1])
-        elif in_header and length and _is_end(file, at + len(line) + length):
+        elif in_header and length and _is_end(file, at + len(line) + length, form):
             in_header = False
             at = empty = at + len(line) + length
             file.seek(at)
@@ -107,15 +153,19 @@ def _is_empty(line: bytes) -> bool:
     return not line.strip(b"\r\n")
 
 
-def _separates(file: BinaryIO, line: bytes, *, behind_empty: bool) -> bool:
-    """Whether a line of a file that stands behind it is a separator."""
+def _separates(file: BinaryIO, line: bytes, form: bytes | None, *, behind_empty: bool) -> bool:
+    """Whether a line of a file that stands behind it is a separator.
+
+    :param form: that of the file's first separator, if it is none of the known ones.
+    """
     # "From :" is a header field, in the form of RFC 822.
     if not line.startswith(b"From ") or header_follows(line):
         return False
     sender = sender_of(line)
     if behind_empty and sender is not None:
         return True
-    if not (behind_empty or sender):
+    known = may_separate(line) or (form is not None and form_of(line) == form)
+    if not (sender or (behind_empty and known)):
         return False
     here = file.tell()
     follows = file.readline(_LOOK) + file.readline(_LOOK)
@@ -123,14 +173,14 @@ def _separates(file: BinaryIO, line: bytes, *, behind_empty: bool) -> bool:
     return header_follows(follows)
 
 
-def _is_end(file: BinaryIO, end: int) -> bool:
+def _is_end(file: BinaryIO, end: int, form: bytes | None) -> bool:
     """Whether a message can end here: a line does, and a separator or nothing follows."""
     here = file.tell()
     file.seek(end - 1)
     before, line = file.read(1), file.readline()
     if line and _is_empty(line):
         line = file.readline()
-    ended = before == b"\n" and (not line or _separates(file, line, behind_empty=True))
+    ended = before == b"\n" and (not line or _separates(file, line, form, behind_empty=True))
     file.seek(here)
     return ended
 

@@ -23,9 +23,10 @@ from twisted.python.failure import Failure
 
 from ..auth.accounts.admin import list_users
 from ..auth.accounts.passwd_file import Account
+from ..auth.names import NameIndex
 from ..config import toml
 from ..config.settings import Settings, merged, settings_of
-from ..errors import BadSetting, CannotStart, NoSuchMailbox
+from ..errors import BadSetting, CannotStart, NoSuchMailbox, StoreTrouble
 from ..interfaces import IDelivery, Incoming, IStoreAdmin, MaybeDeferred, is_deferred
 from ..net.threads import NoThreads
 from ..option import options_of
@@ -45,6 +46,7 @@ __all__ = [
     "printable",
     "put",
     "result_of",
+    "user_meant",
     "with_settings",
 ]
 
@@ -170,6 +172,16 @@ def accounts_of(settings: Settings) -> Mapping[str, Account]:
     :raises OSError: if it cannot be read.
     """
     return {} if settings.accounts is None else list_users(settings.accounts).by_name
+
+
+def user_meant(settings: Settings, admin: IStoreAdmin, name: str) -> str:
+    """Whose mailbox is meant: as the name stands, or the account that logins and deliveries find by it."""
+    try:
+        exact = admin.exists(name)
+    except StoreTrouble:
+        # Whatever is done with it says what is wrong.
+        exact = True
+    return name if exact else NameIndex(accounts_of(settings)).find(name) or name
 
 
 def listed(settings: Settings) -> bool:

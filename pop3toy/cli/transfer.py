@@ -9,17 +9,19 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import click
 
+from ..auth.accounts.passwd_file import Account
 from ..config.settings import Settings
 from ..errors import MessageGone, NoSuchMailbox
 from ..interfaces import IDelivery, IStoreAdmin, StoredMessage
 from ..mail.message_start import take_off
+from ..routing.quota import parse_quota
 from .formats import FORMATS, Source, UnknownFormat, is_expunged, open_source
 from .mailbox import messages_of
 from .mbox import with_line_feeds, write_mbox
@@ -34,6 +36,7 @@ from .options import (
     printable,
     put,
     result_of,
+    user_meant,
     with_settings,
 )
 
@@ -43,7 +46,7 @@ _user_argument = click.argument("user", shell_complete=complete_user)
 
 
 @click.command(name="import")
-@with_settings(store=True, accounts="for --create: who exists")
+@with_settings(store=True, accounts="for --create: who exists; and for quotas")
 @click.option(
     "-c", "--create", is_flag=True, help="Make the user's Maildir if it is missing; needs --accounts."
 )
@@ -65,6 +68,9 @@ def import_(
     mail program that is fetching is not disturbed. When this was interrupted,
     --skip-known goes on where it ended.
 
+    No quota keeps anything out; with --accounts it is told if the mailbox holds
+    more than its quota in the end.
+
     What its owner has deleted in Thunderbird is left out, also if it is in the
     file still. Links and what is no regular file are left out, and told.
     """
@@ -77,11 +83,13 @@ def import_(
             _tell(f"{path}: the folders within it are left out, name them: {', '.join(source.folders)}")
         if source.left_out:
             _tell(f"{path}: left out, for they are no messages: {', '.join(source.left_out)}")
+        if not source.total:
+            _tell(f"{path}: there are no messages in it (as {source.kind})")
     admin = administration(settings)
+    user = user_meant(settings, admin, user)
     # Nobody gets a mailbox because a name was mistyped.
-    make = (create or settings.store.create) and (
-        user in accounts_of(settings) or user in dict(settings.users)
-    )
+    accounts = accounts_of(settings)
+    make = (create or settings.store.create) and (user in accounts or user in dict(settings.users))
     into = delivery(settings, create=make)
     try:
         result_of(into.begin(user)).abort()
@@ -94,7 +102,7 @@ def import_(
         stored = [_read(admin, user, message) for message in messages_of(admin, user)]
         known = {_digest(data) for data in stored if data is not None}
     total = sum(source.total for _, source in opened)
-    imported = skipped = failed = expunged = 0
+    imported = skipped = failed = expunged = empty = 0
     with click.progressbar(length=total, label=f"Importing for {user}", file=sys.stderr) as bar:
         for name, message in _messages(opened):
             bar.update(1)
@@ -102,6 +110,8 @@ def import_(
                 # The progress bar leaves its line open.
                 click.echo(f"\n{printable(name)}: {message.strerror or message}", err=True)
                 failed += 1
+            elif not message.strip():
+                empty += 1
             elif is_expunged(message):
                 expunged += 1
             elif known and _digest(message) in known:
@@ -112,12 +122,30 @@ def import_(
     counts = f"{imported} imported, {skipped} known already, {failed} not readable"
     if expunged:
         counts += f", {expunged} deleted by their owner and left out"
+    if empty:
+        counts += f", {empty} empty and left out"
     if left_out := sum(len(source.left_out) for _, source in opened):
         counts += f", {left_out} left out that are no messages"
     click.echo(counts)
     if kept := sum(source.kept_as_text() for _, source in opened):
         _tell(f"kept as text: {kept} line{'s'[: kept != 1]} that looked like the separators of an mbox")
+    if (quota := _quota(user, accounts)) is not None:
+        used = admin.usage(user)
+        if used > quota:
+            _tell(
+                f"the mailbox of {user} holds {used:,} octets now, more than its quota of {quota:,}:"
+                " an import does not ask for that, and new mail waits until there is room"
+            )
     return os.EX_DATAERR if failed else os.EX_OK
+
+
+def _quota(user: str, accounts: Mapping[str, Account]) -> int | None:
+    """How many octets a user may keep, as far as that is known."""
+    account = accounts.get(user)
+    try:
+        return parse_quota(account.settings.get("quota", "none")) if account is not None else None
+    except ValueError:
+        return None
 
 
 @click.command()
@@ -132,7 +160,8 @@ def export(settings: Settings, kind: str, user: str, destination: Path) -> None:
     for each message. It has its name when it is whole, and nobody but you may
     read it. Nothing is removed from the mailbox.
     """
-    mailbox = _Mailbox(administration(settings), user)
+    admin = administration(settings)
+    mailbox = _Mailbox(admin, user_meant(settings, admin, user))
     if destination == Path("-"):
         _write_mbox(mailbox, sys.stdout.buffer)
     elif os.path.lexists(destination):

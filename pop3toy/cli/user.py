@@ -82,7 +82,14 @@ def add(accounts: Path, scheme: str, from_stdin: bool, quota: str | None, name: 
         settings["quota"] = _quota(quota, "--quota")
     with _mistakes():
         admin.add_user(accounts, name, _password(from_stdin), scheme=scheme, settings=settings)
-    click.echo(f"User {name} is in {accounts}.")
+        others = admin.differing_in_case(accounts, name)
+    click.echo(f"User {name} is in {accounts}{_with_quota(quota)}.")
+    if others:
+        click.echo(
+            f"Warning: {' and '.join([*others, name])} differ in case alone. From now on each of them logs in"
+            " and gets mail by the name as it is written here, and other spellings are nobody's.",
+            err=True,
+        )
 
 
 @user.command()
@@ -94,7 +101,7 @@ def passwd(accounts: Path, scheme: str | None, from_stdin: bool, name: str) -> N
     """Give a user a new password; it is asked for."""
     with _mistakes():
         # Before somebody types a password for nobody.
-        _must_have_line(accounts, name)
+        name = _spelled(accounts, name)
         admin.set_password(accounts, name, _password(from_stdin), scheme=scheme)
     click.echo(f"User {name} has a new password.")
 
@@ -109,14 +116,14 @@ def quota_(accounts: Path, name: str, size: str | None) -> None:
     Without SIZE it is shown. pop3toy mailbox list shows how full mailboxes are.
     """
     with _mistakes():
+        name = _spelled(accounts, name)
         if size is not None:
             size = _quota(size, "SIZE")
             admin.set_setting(accounts, name, "quota", size)
-            click.echo(f"User {name} has the quota {size}.")
+            click.echo(f"User {name} has the quota {_in_octets(size)}.")
         else:
-            _must_have_line(accounts, name)
             account = admin.list_users(accounts).by_name.get(name)
-            click.echo("none" if account is None else account.settings.get("quota", "none"))
+            click.echo(_in_octets("none" if account is None else account.settings.get("quota", "none")))
 
 
 @user.command(name="del")
@@ -126,7 +133,7 @@ def quota_(accounts: Path, name: str, size: str | None) -> None:
 def delete(accounts: Path, yes: bool, name: str) -> None:
     """Remove a user. The mail stays where it is."""
     with _mistakes():
-        _must_have_line(accounts, name)
+        name = _spelled(accounts, name)
         if not yes:
             click.confirm(f"Remove user {name}?", abort=True)
         admin.delete_user(accounts, name)
@@ -157,6 +164,19 @@ def _quota(text: str, where: str) -> str:
     return "".join(text.split())
 
 
+def _in_octets(quota: str) -> str:
+    """A quota with what it comes to."""
+    try:
+        octets = parse_quota(quota)
+    except ValueError as error:
+        return f"{quota} ({error})"
+    return quota if octets is None else f"{quota} ({f'{octets:,} octets' if octets else 'no mail fits'})"
+
+
+def _with_quota(quota: str | None) -> str:
+    return "" if quota is None else f", with the quota {_in_octets(quota)}"
+
+
 def _password(from_stdin: bool) -> str:
     if not from_stdin:
         return _asked()
@@ -178,10 +198,13 @@ def _asked() -> str:
     return answer
 
 
-def _must_have_line(accounts: Path, name: str) -> None:
-    # Also one that is not understood: how else would it be mended or removed?
-    if not admin.has_line(accounts, name):
+def _spelled(accounts: Path, name: str) -> str:
+    """The name of the user that is meant, as at login."""
+    # Also one whose line is not understood: how else would it be mended or removed?
+    found = admin.spelled(accounts, name)
+    if found is None:
         raise admin.NoSuchAccount(f"there is no user {name}")
+    return found
 
 
 @contextmanager

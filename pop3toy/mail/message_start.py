@@ -11,7 +11,16 @@ import codecs
 import re
 from typing import Final
 
-__all__ = ["HeldStart", "header_follows", "sender_of", "take_off", "with_headers", "without_return_path"]
+__all__ = [
+    "HeldStart",
+    "form_of",
+    "header_follows",
+    "may_separate",
+    "sender_of",
+    "take_off",
+    "with_headers",
+    "without_return_path",
+]
 
 #: Octets in the beginning of a message in which its header must end to be looked at as
 #: a whole; so many are held in memory for each message that is coming.
@@ -41,8 +50,10 @@ _DATE = (
     rb"|(?:" + _DAY + rb", *)?\d{1,2} +" + _MONTH + rb" +\d{4} +" + _TIME + rb")(?: +" + _ZONE + rb")?"
 )  # fmt: skip
 _DATED = re.compile(rb"From (?:(?P<sender>[^\r\n]*?\S) +| *)" + _DATE + rb"(?: +remote from \S+)?\s*")
-#: Without a date: nothing, or one word.  Counts only where a header follows.
-_UNDATED = re.compile(rb"From +(?P<sender>(?:[^\s:]\S*)?)\s*")
+_HOLDS_DATE = re.compile(rb"From (?:.* )?" + _DATE)
+#: Without a date: nothing, or one word that ends like one.  Counts only where a header follows.
+_UNDATED = re.compile(rb"From +(?P<sender>(?:[^\s:]\S*(?<![:;,.!?]))?)\s*")
+_RUNS = re.compile(rb"([0-9]+)|([A-Za-z]+)")
 #: RFC 5322 section 2.1.1, without the line's end; a longer line is no separator.
 _LONGEST = 998
 
@@ -52,6 +63,17 @@ def sender_of(line: bytes) -> bytes | None:
     line = line.rstrip(b"\r\n")
     match = _DATED.fullmatch(line) if len(line) <= _LONGEST else None
     return None if match is None else match["sender"] or b""
+
+
+def may_separate(line: bytes) -> bool:
+    """Whether a line is a separator where a header follows: behind ``From`` nothing, one word, or a date."""
+    line = line.rstrip(b"\r\n")
+    return len(line) <= _LONGEST and bool(_HOLDS_DATE.match(line) or _UNDATED.fullmatch(line))
+
+
+def form_of(line: bytes) -> bytes:
+    """How a line ``From`` is built: the sender left out, ``0`` for any number, ``a`` for any letters."""
+    return _RUNS.sub(lambda run: b"0" if run[1] else b"a", b" ".join(line.split()[2:]))
 
 
 def header_follows(text: bytes) -> bool:

@@ -15,7 +15,9 @@ def being_written(status: os.stat_result, now: float) -> bool:
     """Whether somebody has written into a file a moment ago, and may not have done.
 
     Writing sets both of a file's times; what comes after the last write, such
-    as the renaming by which whole files are put in place, sets ``st_ctime`` alone.
+    as the renaming by which whole files are put in place, sets ``st_ctime`` alone.  A renaming
+    within the same tick of the file system's clock cannot be told from writing: such a file is
+    in doubt for :data:`UNSETTLED` seconds.
 
     :param now: the file system's time of day, in seconds.
     """

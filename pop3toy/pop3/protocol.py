@@ -118,6 +118,7 @@ class POP3Protocol(LineReceiver):
         self._turns = factory.turns
         self._visit: Visit | None = None
         self._turned_away = False
+        self._told_end = False
         self._known = False
         self._timer: interfaces.IDelayedCall | None = None
         self._if_it_lasts: Callable[[], None] | None = None
@@ -174,6 +175,21 @@ class POP3Protocol(LineReceiver):
         self.session.lost()
         if self._visit is not None:
             self._visit.left()
+        # What QUIT removes is known, and the server may stop, when UPDATE is over.
+        if self.session.state is not State.UPDATE:
+            self._tell_end()
+        # What knows this protocol is not known by it any more: all is freed at
+        # once, and the garbage collector, which took 7 % of a login, has nothing to do.
+        self._visit = None
+        self._if_it_lasts = None
+        if self._handshaking or self._record.channel.tls is not None:
+            forget_tls(self.transport)
+
+    def _tell_end(self) -> None:
+        """The session is over: write it down, once."""
+        if self._told_end:
+            return
+        self._told_end = True
         record = self._record
         record.seconds = self._clock.seconds() - self._began
         if self._tape is not None:
@@ -181,12 +197,6 @@ class POP3Protocol(LineReceiver):
         if not self._turned_away:
             self.factory.meter.ended(record)
         self.factory.disconnected(self)
-        # What knows this protocol is not known by it any more: all is freed at
-        # once, and the garbage collector, which took 7 % of a login, has nothing to do.
-        self._visit = None
-        self._if_it_lasts = None
-        if self._handshaking or record.channel.tls is not None:
-            forget_tls(self.transport)
 
     def readConnectionLost(self) -> None:
         """The client will send no more (``printf ... | nc -N``): answer what it has sent, then close."""
@@ -219,6 +229,10 @@ class POP3Protocol(LineReceiver):
 
     def hang_up(self, how: str) -> None:
         """End the connection without a word (RFC 1939 section 3); a login that waits gets one."""
+        if self._gone:
+            # UPDATE goes on, and is not waited for any longer.
+            self._tell_end()
+            return
         if not self._closing:
             self._record.ended = how
             waits = self._waiting and self.session.state is _AUTHORIZATION and not self._outflow.choked
@@ -394,6 +408,8 @@ class POP3Protocol(LineReceiver):
             encoded = encode(reply)
             if not isinstance(encoded, bytes):
                 encoded.close()
+            if self._gone:
+                self._tell_end()
             return
         self._reply(reply)
         self._go_on()

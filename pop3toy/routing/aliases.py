@@ -107,6 +107,7 @@ class AliasFile:
 
     :param clock: tells when it is time to look at it.
     :param wall: the file system's idea of now, in seconds.
+    :param changed: is told the aliases when they are other ones than before.
     :param strict: whether it must be usable now; else mail waits until it is.
     :raises BadAliases: if it is unusable in the first place, and must be.
     :raises OSError: if it cannot be read in the first place, and must be.
@@ -121,8 +122,10 @@ class AliasFile:
         *,
         strict: bool = True,
         wall: Callable[[], float] = time.time,
+        changed: Callable[[Aliases], object] = lambda aliases: None,
     ) -> None:
         self._path = path
+        self._changed = changed
         self._ours = ours
         self._run_in_thread = run_in_thread
         self._clock: IReactorTime = steady(clock)
@@ -152,6 +155,11 @@ class AliasFile:
         self._looked, self._looking = now, True
         return self._run_in_thread(self._read, self._signature).addCallbacks(self._seen, self._unusable)
 
+    @property
+    def known(self) -> Aliases:
+        """The aliases as they were last read; none if they never were."""
+        return self._aliases or {}
+
     def _known(self) -> Aliases:
         if self._aliases is None:
             raise StoreTrouble("aliases are not known at the moment")
@@ -164,6 +172,7 @@ class AliasFile:
         if aliases is not None and aliases != self._aliases:
             self._aliases = aliases
             log.info("aliases read again: {count}", count=len(aliases))
+            self._changed(aliases)
         return self._known()
 
     def _unusable(self, why: Failure) -> Aliases:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from ipaddress import ip_address
-from typing import Final
+from typing import Final, TypeAlias
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -23,6 +23,9 @@ __all__ = ["NotOurs", "Recipients"]
 ALIAS_DEPTH: Final = 10
 
 log = Logger()
+
+#: An alias, and a target of it that leads to no user.
+_DeadEnd: TypeAlias = tuple[str, str]
 
 
 class NotOurs(Exception):
@@ -85,19 +88,39 @@ class Recipients:
 
         :raises NotOurs: if it would have to be sent on: there is no relaying.
         :raises pop3toy.errors.NoSuchMailbox: if it is ours and nobody's.
-        :raises pop3toy.errors.StoreTrouble: if nobody can say so now.
+        :raises pop3toy.errors.StoreTrouble: if nobody can say so now, or if it is an alias that
+            leads to no user.
         """
         if not self.ours(address):
             raise NotOurs
         aliases = self._aliases()
         if isinstance(aliases, Deferred):
             aliases = await aliases
-        users = await self._users(self.in_full(address), aliases, ())
+        dead: list[_DeadEnd] = []
+        users = await self._users(self.in_full(address), aliases, (), dead)
+        for alias, target in dead:
+            log.error("alias {alias!r} names {target!r}, which leads to no user", alias=alias, target=target)
+        if dead and not users:
+            # A slip of the administrator's: it is no sender's fault, and nobody else's mail.
+            raise StoreTrouble(detail=f"the alias {dead[-1][0]!r} leads to no user")
         if not users and self._catch_all is not None:
             users = (await self._found(self._catch_all),)
         if not users:
             raise NoSuchMailbox
         return tuple(dict.fromkeys(users))
+
+    async def dead_ends(self, alias: str, aliases: Aliases) -> Sequence[str]:
+        """The targets of an alias that lead to no user, in a circle for example, whatever the domain.
+
+        :raises pop3toy.errors.StoreTrouble: if nobody can say so now.
+        """
+        dead = list(aliases[alias])
+        _, at, own_domain = alias.rpartition("@")
+        for domain in [own_domain] if at else self._domains:
+            found: list[_DeadEnd] = []
+            await self._behind(alias, domain, aliases, (), found)
+            dead = [target for target in dead if (alias, target) in found]
+        return dead
 
     async def _found(self, catch_all: str) -> str:
         user = await self._asked(catch_all)
@@ -110,23 +133,25 @@ class Recipients:
         user = self._find(name)
         return await user if isinstance(user, Deferred) else user
 
-    async def _users(self, address: Address, aliases: Aliases, through: tuple[str, ...]) -> tuple[str, ...]:
+    async def _users(
+        self, address: Address, aliases: Aliases, through: tuple[str, ...], dead: list[_DeadEnd]
+    ) -> tuple[str, ...]:
         # As it is written first: somebody may have a plus in the name.  Then
         # without "+detail" (RFC 5233 calls it subaddressing).
         for name in dict.fromkeys((address.local, address.local.partition("+")[0])):
-            users = await self._named(name, address.domain, aliases, through) if name else ()
+            users = await self._named(name, address.domain, aliases, through, dead) if name else ()
             if users:
                 return users
         return ()
 
     async def _named(
-        self, name: str, domain: str, aliases: Aliases, through: tuple[str, ...]
+        self, name: str, domain: str, aliases: Aliases, through: tuple[str, ...], dead: list[_DeadEnd]
     ) -> tuple[str, ...]:
         in_full = f"{name}@{folded(domain)}"
         for alias in (in_full.lower(), name.lower()):
             # "ann: ann, bob" gives ann's mail to both: within itself an alias is the user.
             if alias in aliases and alias not in through and len(through) < ALIAS_DEPTH:
-                return await self._behind(alias, domain, aliases, through)
+                return await self._behind(alias, domain, aliases, through, dead)
         # RFC 5321 section 2.4 leaves it to us whether the case of a local part counts.
         for spelling in (in_full, name):
             user = await self._asked(spelling)
@@ -135,16 +160,16 @@ class Recipients:
         return ()
 
     async def _behind(
-        self, alias: str, domain: str, aliases: Aliases, through: tuple[str, ...]
+        self, alias: str, domain: str, aliases: Aliases, through: tuple[str, ...], dead: list[_DeadEnd]
     ) -> tuple[str, ...]:
         users: tuple[str, ...] = ()
         for target in aliases[alias]:
             address = parse_address(target)
             if not address.domain:
                 address = address._replace(domain=domain)
-            found = await self._users(address, aliases, (*through, alias))
+            found = await self._users(address, aliases, (*through, alias), dead)
             if not found:
-                log.error("alias {alias!r} names {target!r}, who is no user", alias=alias, target=target)
+                dead.append((alias, target))
             users += found
         return users
 

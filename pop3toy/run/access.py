@@ -19,6 +19,7 @@ from ..auth.accounts.memory import MemoryAccounts
 from ..auth.accounts.schemes import MissingLibrary
 from ..auth.authenticator import PortalAuthenticator
 from ..auth.chain import AnyOf
+from ..auth.names import NameIndex
 from ..auth.realm import MailboxRealm
 from ..auth.sasl.introspection import Introspection, treq_client
 from ..auth.strcred import of_auth_option
@@ -26,10 +27,11 @@ from ..auth.throttle.counts import Counts
 from ..auth.throttle.login_throttle import LoginLimits, LoginThrottle, without_penalties
 from ..auth.throttle.origins import Networks
 from ..config.settings import Settings
-from ..errors import BadSetting
+from ..errors import BadSetting, StoreTrouble
 from ..interfaces import IMailStore
 from ..net.threads import WorkerThreads
 from ..stores import hello
+from ..stores.registry import kind_of
 
 __all__ = ["Access"]
 
@@ -95,6 +97,13 @@ class Access:
         #: Whether all checkers can tell.
         self.sources_know_all = not settings.auth and (not checkers or AnyOf(checkers).knows_all)
         self._tokens = self._introspection(settings.introspection) if settings.introspection else None
+        if strict:
+            self._warn_of_nobody()
+
+    def knows(self, user: str) -> bool:
+        """Whether there is this user now, as far as that can be said before anything runs."""
+        given, file = NameIndex(self.users), self.file
+        return given.find(user) is not None or (file is not None and file.spelled_at_start(user) is not None)
 
     def for_maildrops(self, store: IMailStore) -> PortalAuthenticator:
         """Who comes in gets his maildrop."""
@@ -136,6 +145,20 @@ class Access:
         self._warn_of_mixture(file)
         return file
 
+    def _warn_of_nobody(self) -> None:
+        """Say where users are meant and there are none, as far as that can be told."""
+        settings = self._settings
+        if self.file is not None and not self.file.users:
+            log.warn("accounts file {path}: there are no users in it", path=settings.accounts)
+        if not self.sources_know_all:
+            return
+        for master in settings.masters:
+            if not self.knows(master):
+                log.warn("--master {user}: there is no such user", user=master)
+        anonymous = settings.anonymous
+        if anonymous is not None and not self.knows(anonymous) and not _may_have_mailbox(settings, anonymous):
+            log.warn("--anonymous {user}: there is no such user, and no such mailbox", user=anonymous)
+
     def _warn_of_mixture(self, file: AccountsFile) -> None:
         """Say who cannot use what is announced for the sake of others."""
         wanted = self._settings.mechanisms
@@ -174,6 +197,15 @@ class Access:
             )
         except (MissingLibrary, ValueError) as error:
             raise BadSetting("introspection", f": {error}") from error
+
+
+def _may_have_mailbox(settings: Settings, user: str) -> bool:
+    try:
+        administer = kind_of(settings.store).admin
+        return administer is not None and administer(settings.store).exists(user)
+    except (TypeError, StoreTrouble):
+        # A store that another program brings, or one in trouble: nobody can say.
+        return True
 
 
 def _checker(description: str) -> ICredentialsChecker:

@@ -77,6 +77,7 @@ def _serve(brief: Brief, reports: Reports, reactor: Any) -> None:
         brief.host,
         turns_of(reactor),
         strict=False,
+        warns=brief.number == 0,
         owned=True,
         inherits=True,
     )

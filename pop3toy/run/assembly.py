@@ -40,7 +40,7 @@ from .log_lines import set_observer
 from .ports import Port, endpoint_of, name_of, ports_of
 from .process import ProcessTuning, StopSignals
 from .process_context import ProcessContext, single_process
-from .recipients import look_for_postmaster, recipients_of_all, recipients_of_users
+from .recipients import recipients_of_all, recipients_of_users
 from .service import ListeningService, OrderedService, ReloadService, Server, TranscriptService
 from .tls import server_tls
 
@@ -178,7 +178,13 @@ def assemble(
             recipients = recipients_of_all(next(iter(access.users)))
         else:
             recipients = recipients_of_users(
-                settings, reactor, parts, access, strict=context.strict, admin=_admin(settings, store)
+                settings,
+                reactor,
+                parts,
+                access,
+                strict=context.strict,
+                admin=_admin(settings, store),
+                warns=context.warns,
             )
         meters = [LogMeter(), *(one for one in observers if IMeter.providedBy(one))]
         factories |= _mail_factories(
@@ -191,8 +197,6 @@ def assemble(
             transcript,
             all_of(IMeter, meters),
         )
-        # Who there is may have to be asked in a thread, and those begin with the server.
-        reactor.callWhenRunning(look_for_postmaster, recipients)
     _warn_of_nobody(settings, context.tls)
     next_step = _next_step(settings, access.users, twistd or {}) if context.owned else None
     for port in ports_of(settings):

@@ -50,6 +50,8 @@ class ProcessContext:
     #: its supervisor has told so when it started, and an accident that comes
     #: later must not keep a worker that died from being started again.
     strict: bool = True
+    #: Whether it warns of what all of several processes see.
+    warns: bool = True
     #: Whether the process is there for this server alone: then its garbage collector, open files and
     #: signals are set as the server needs them.
     owned: bool = False

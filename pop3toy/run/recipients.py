@@ -7,28 +7,33 @@ from typing import Any, TypeAlias
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..addresses import parse_address
-from ..auth.names import NameIndex, folded
+from ..auth.names import folded
 from ..config.settings import Settings
 from ..errors import BadSetting, NoSuchMailbox, StoreTrouble
 from ..interfaces import IStoreAdmin, MaybeDeferred
 from ..net.threads import RunInThread, WorkerThreads
-from ..routing.aliases import AliasFile, BadAliases
+from ..routing.aliases import Aliases, AliasFile, BadAliases
 from ..routing.recipients import Recipients
 from .access import Access
 
 log = Logger()
 
-__all__ = ["look_for_postmaster", "recipients_of_all", "recipients_of_users"]
+__all__ = ["recipients_of_all", "recipients_of_users"]
 
 _Find: TypeAlias = Callable[[str], MaybeDeferred[str | None]]
 
 #: Threads that look for Maildirs and at the alias file: small work, but on a disk
 #: that may be slow, and apart from the threads that write mail.
 NAME_THREADS = 4
+
+#: Aliases that are looked through before others have their turn: a millisecond's work.
+ALIASES_IN_TURN = 50
 
 
 def recipients_of_all(user: str) -> Recipients:
@@ -44,12 +49,14 @@ def recipients_of_users(
     *,
     strict: bool = True,
     admin: IStoreAdmin | None = None,
+    warns: bool = False,
 ) -> Recipients:
     """The users of the accounts, or, where a checker cannot tell who they are, those with a mailbox.
 
     :param server: whose parts the threads become that look for them.
     :param strict: whether an alias file that cannot be used ends the start.
     :param admin: of the store, where it can tell who has a mailbox.
+    :param warns: whether mail that cannot come is told of, when the reactor runs and when aliases change.
     :raises pop3toy.errors.BadSetting: if something that the settings name cannot be used.
     """
     threads = WorkerThreads(reactor, name="names", size=NAME_THREADS)
@@ -58,25 +65,34 @@ def recipients_of_users(
     catch_all = settings.catch_all
     if not access.sources_know_all and admin is not None:
         find = _or_mailbox(find, admin, threads.run)
-    elif strict and catch_all is not None and access.sources_know_all and not _is_known(catch_all, access):
+    elif strict and catch_all is not None and access.sources_know_all and not access.knows(catch_all):
         raise BadSetting("catch-all", f" {catch_all}: there is no such user")
-    domains = settings.mail_domains
-    plain = Recipients(find, domains=domains, catch_all=catch_all)
-    if settings.aliases is None:
-        return plain
-    try:
-        aliases = AliasFile(settings.aliases, plain.ours, threads.run, reactor, strict=strict)
-    except (BadAliases, OSError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise BadSetting("aliases", f" {settings.aliases}: {why}") from error
-    return Recipients(find, domains=domains, aliases=aliases, catch_all=catch_all)
+    recipients = Recipients(find, domains=settings.mail_domains, catch_all=catch_all)
+    aliases: AliasFile | None = None
 
+    def look_through(changed: Aliases) -> None:
+        if warns:
+            looking = Deferred.fromCoroutine(_warn_of_dead_ends(recipients, changed, reactor))
+            looking.addErrback(lambda why: log.failure("looking through the aliases", why))
 
-def _is_known(user: str, access: Access) -> bool:
-    """Whether there is this user now, as far as that can be said before anything runs."""
-    given = NameIndex(access.users)
-    file = access.file
-    return given.find(user) is not None or (file is not None and file.spelled_at_start(user) is not None)
+    def look() -> None:
+        if aliases is not None:
+            look_through(aliases.known)
+        _look_for_postmaster(recipients)
+
+    if settings.aliases is not None:
+        try:
+            aliases = AliasFile(
+                settings.aliases, recipients.ours, threads.run, reactor, strict=strict, changed=look_through
+            )
+        except (BadAliases, OSError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise BadSetting("aliases", f" {settings.aliases}: {why}") from error
+        recipients = Recipients(find, domains=settings.mail_domains, aliases=aliases, catch_all=catch_all)
+    if warns:
+        # Who there is may have to be asked in a thread, and those begin with the server.
+        reactor.callWhenRunning(look)
+    return recipients
 
 
 def _or_mailbox(find: _Find, mailboxes: IStoreAdmin, run_in_thread: RunInThread) -> _Find:
@@ -95,7 +111,26 @@ def _or_mailbox(find: _Find, mailboxes: IStoreAdmin, run_in_thread: RunInThread)
     return find_or_look
 
 
-def look_for_postmaster(recipients: Recipients) -> None:
+async def _warn_of_dead_ends(recipients: Recipients, aliases: Aliases, clock: IReactorTime) -> None:
+    """Tell of targets that lead to no user: a slip, unless the user is still to come."""
+    for number, alias in enumerate(aliases, 1):
+        try:
+            dead = await recipients.dead_ends(alias, aliases)
+        except StoreTrouble:
+            # Nobody can say; each mail for it tells again.
+            return
+        for target in dead:
+            log.warn(
+                "alias {alias!r} names {target!r}, which leads to no user; as long as no target of an alias"
+                " does its mail is put off",
+                alias=alias,
+                target=target,
+            )
+        if number % ALIASES_IN_TURN == 0:
+            await deferLater(clock, 0)
+
+
+def _look_for_postmaster(recipients: Recipients) -> None:
     """RFC 5321 section 4.5.1: there MUST be somebody who reads mail for postmaster."""
 
     def nobody(why: Failure) -> None:

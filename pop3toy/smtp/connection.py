@@ -99,6 +99,10 @@ class Connection(Replies, TimeoutMixin):
         self._ending: str | None = None
         # The client will send no more.
         self._input_over = False
+        # A message is at its end and being made durable: that is finished in any case, and the
+        # factory waits for it.
+        self.committing = False
+        self._gone = False
         self._why = "dropped"
         self._linger: IDelayedCall | None = None
 
@@ -229,7 +233,9 @@ class Connection(Replies, TimeoutMixin):
             self._visit.left()
         if self.transcript is not None:
             self.transcript.closed(self.number, self._why)
-        self._lost(self)
+        self._gone = True
+        if not self.committing:
+            self._lost(self)
         forget_tls(self.transport)
 
     def readConnectionLost(self) -> None:
@@ -318,7 +324,11 @@ class Connection(Replies, TimeoutMixin):
     def _ready(self, _: object) -> None:
         self._busy = False
         if self.closing:
+            if self.committing and self._gone:
+                self._lost(self)
+            self.committing = False
             return
+        self.committing = False
         if self._ending is not None:
             self._say_goodbye(self._ending)
             return

@@ -260,6 +260,7 @@ class SMTPServer(Dialogue):
     async def _message_ended(self, message: Message) -> None:
         # From here on a lost connection takes nothing back.
         self._message = None
+        self.committing = True
         self.note(f"message of {message.text.octets} octets")
         results: Sequence[bytes | StoreTrouble] = ()
         if not message.given_up:
@@ -272,11 +273,12 @@ class SMTPServer(Dialogue):
             u for u, result in zip(users, results, strict=False) if not isinstance(result, StoreTrouble)
         ]
         if not message.given_up and reached:
+            sender = message.transaction.sender.address
             log.info(
-                "message {ident} delivered: {octets} octets from {sender!r} for {users}",
+                "message {ident} delivered: {octets} octets from <{sender}> for {users}",
                 ident=message.ident,
                 octets=message.text.octets,
-                sender=message.transaction.sender.address and message.transaction.sender.address.written,
+                sender=printable(sender.written) if sender is not None else "",
                 users=printable(", ".join(reached)),
             )
             self.prove_useful()

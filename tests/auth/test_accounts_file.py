@@ -6,12 +6,16 @@ import multiprocessing
 import os
 import re
 import stat
+import time
 from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from pop3toy.auth.accounts.accounts_file import AccountsFile
 from pop3toy.auth.accounts.admin import (
     AccountExists,
     NoSuchAccount,
@@ -21,7 +25,10 @@ from pop3toy.auth.accounts.admin import (
     set_password,
 )
 from pop3toy.auth.accounts.edit import edit_file
+from pop3toy.auth.accounts.hashing_queue import Workers
 from pop3toy.auth.accounts.passwd_file import parse, with_account, with_password_renewed, without_account
+from pop3toy.net.threads import run_now
+from pop3toy.net.watched_file import being_written
 
 DOVECOT = b"""\
 # users
@@ -225,6 +232,19 @@ class EditTests(SynchronousTestCase):
             edit_file(self.path, lambda text: text + b" and new")
             self.assertEqual(b"old", reader.read())
         self.assertEqual(b"old and new", self.path.read_bytes())
+
+    def test_believed_at_once(self) -> None:
+        """However fast it is, an edited file is not taken for one that is being written; the user is gone."""
+        self.patch(os, "fsync", lambda descriptor: None)
+        add_user(self.path, "ann", "x", scheme="PLAIN")
+        file = AccountsFile(self.path, Workers(run_now), Clock())
+        for number in range(20):
+            user = f"u{number}"
+            add_user(self.path, user, "x", scheme="PLAIN")
+            self.assertFalse(being_written(self.path.stat(), time.time()))
+            self.assertEqual(self.successResultOf(maybeDeferred(file.spelled, user)), user)
+            delete_user(self.path, user)
+            self.assertIsNone(self.successResultOf(maybeDeferred(file.spelled, user)))
 
     def test_link(self) -> None:
         """A symbolic link stays a link."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -958,6 +959,20 @@ class HastyTests(SynchronousTestCase):
         server = self.served("--workers=2")
         wait_until(lambda: server.log.count(" serves (process") == 2, "all workers serve")
         self.quit_and_log_in(server)
+
+    def test_end_in_the_log(self) -> None:
+        """Who is gone before UPDATE is over has in the log what was removed, with workers and without."""
+        for options in ((), ("--workers=2",)):
+            server = self.served(*options)
+            hasty = StrictClient(server.port)
+            hasty.login()
+            # Closing resets the connection, as it does where an answer is not read.
+            hasty.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            hasty.send(b"DELE 1\r\nDELE 2\r\nQUIT\r\n")
+            hasty.close()
+            wait_until(lambda server=server: " end: session=" in server.log, "the log tells of the end")  # type: ignore[misc]
+            self.assertRegex(server.log, r" end: .* ended=quit .* removed=2\n")
+            server.terminate()
 
     def test_many_devices(self) -> None:
         """Ten clients that poll at the same moment all get in, with workers and without."""

@@ -69,11 +69,13 @@ class UserTests(CommandTests):
             "bob:{PLAIN}y"
         )
         for name, size, shown in (
-            ("ann", None, "1M"), ("bob", None, "none"), ("ann", "500M", "500M"), ("bob", "2 GiB", "2GiB"),
+            ("ann", None, "1M (1,048,576 octets)"), ("bob", None, "none"), ("ann", "0", "0 (no mail fits)"),
+            ("ann", "500M", "500M (524,288,000 octets)"), ("bob", "2 GiB", "2GiB (2,147,483,648 octets)"),
             ("ann", "none", "none"),
         ):  # fmt: skip
-            more = [] if size is None else [size]
-            self.assertEqual(self.run_command("user", "quota", "{A}", name, *more).status, 0)
+            if size is not None:
+                said = self.run_command("user", "quota", "{A}", name, size)
+                self.assertEqual((said.status, said.out), (0, f"User {name} has the quota {shown}.\n"))
             self.assertEqual(self.run_command("user", "quota", "{A}", name).out, f"{shown}\n")
         self.assertEqual(
             self.accounts.read_text(),
@@ -92,6 +94,32 @@ class UserTests(CommandTests):
         self.assertEqual(outcome.status, os.EX_DATAERR)
         self.assertIn("mended with an editor", outcome.err)
         self.assertEqual(self.accounts.read_text(), "ann:{NOPE}x\n")
+
+    def test_names_in_another_case(self) -> None:
+        """A name is found as at login: as it is written, else in any case where it is one user's alone."""
+        self.accounts.write_text("Bob:{PLAIN}x\nann:{PLAIN}x\nAnn:{PLAIN}x\ncarl:{NOPE}x\n")
+        self.accounts.chmod(0o600)
+        for name, found in (("bob", "Bob"), ("Bob", "Bob"), ("ann", "ann"), ("Ann", "Ann")):
+            said = self.run_command("user", "quota", "{A}", name, "1K")
+            self.assertEqual(said.out, f"User {found} has the quota 1K (1,024 octets).\n", said.err)
+            self.assertEqual(self.run_command("user", "quota", "{A}", name).out, "1K (1,024 octets)\n")
+            said = self.run_command("user", "passwd", "{A}", "--stdin", name, stdin=b"new\n")
+            self.assertEqual(said.out, f"User {found} has a new password.\n", said.err)
+        for command in (("quota",), ("passwd", "--stdin"), ("del", "--yes")):
+            self.assertEqual(self.run_command("user", *command, "{A}", "ANN").status, os.EX_NOUSER)
+        for name, found in (("BOB", "Bob"), ("ann", "ann"), ("ANN", "Ann"), ("CARL", "carl")):
+            said = self.run_command("user", "del", "{A}", "--yes", name)
+            self.assertEqual(said.out, f"User {found} is gone; the mail is not.\n", said.err)
+        self.assertEqual(self.run_command("user", "list", "{A}").out, "")
+
+    def test_added_beside_another_case(self) -> None:
+        """Who makes a second user of a name in another case hears what that changes, and has it."""
+        self.assertIn(", with the quota 0 (no mail fits).\n", self.add("ann", "--quota", "0").out)
+        added = self.add("Ann")
+        self.assertEqual((added.status, added.out), (0, f"User Ann is in {self.accounts}.\n"))
+        self.assertRegex(added.err, r"\AWarning: ann and Ann differ in case alone\. .*\n\Z")
+        self.assertEqual(list(list_users(self.accounts).by_name), ["ann", "Ann"])
+        self.assertEqual(self.add("bob").err, "")
 
     def test_nobody_to_ask(self) -> None:
         """Without a terminal it asks nothing, and one line says what to do."""
@@ -330,7 +358,7 @@ class DeliverTests(CommandTests):
         options = ("--create", f"--maildir={self.pattern}", f"--accounts={accounts}")
         outcome = self.run_command("deliver", *options, "bobb", stdin=MESSAGE)
         self.assertEqual((outcome.status, outcome.err.count("\n")), (os.EX_NOUSER, 1))
-        self.assertIn("bobb has no mailbox here", outcome.err)
+        self.assertIn("there is no account bobb, and bobb has no mailbox here\n", outcome.err)
         self.assertFalse((self.root / "mail" / "bobb").exists())
         self.assertEqual(self.run_command("deliver", *options, "bob", stdin=MESSAGE).status, os.EX_OK)
 

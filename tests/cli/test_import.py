@@ -143,6 +143,23 @@ class ImportTests(CommandTests):
             self.assertEqual(list((self.root / "mail" / "ann" / "tmp").iterdir()), [])
         self.assertEqual(len(self.files()), 1)
 
+    def test_import_beyond_a_quota(self) -> None:
+        """An import asks no quota, and says in the end when the mailbox holds more than it."""
+        eml = self.root / "a.eml"
+        eml.write_bytes(b"Subject: x\n\n" + b"x" * 50)
+        self.deliver()
+        for quota in ("", "quota=1K", "quota=200", "quota=0", "quota=lots"):
+            self.accounts.write_text(f"ann:{{PLAIN}}x:{quota}\n")
+            used = sum(file.stat().st_size for file in self.files()) + len(eml.read_bytes())
+            done = self.run_command("mailbox", "import", "{M}", "{A}", "ann", str(eml))
+            self.assertEqual(done.status, 0, done.err)
+            self.assertEqual(
+                f"the mailbox of ann holds {used:,} octets now, more than its quota of" in done.err,
+                quota in ("quota=200", "quota=0"),
+                done.err,
+            )
+        self.assertEqual(len(self.files()), 6)
+
     def test_import_deleted(self) -> None:
         """What its owner has deleted in Thunderbird is left out and counted, from files of every kind."""
         folder = self.root / "eml"
@@ -175,6 +192,65 @@ class ImportTests(CommandTests):
         self.assertTrue(
             done.err.endswith("kept as text: 2 lines that looked like the separators of an mbox\n")
         )
+
+    def test_carriage_returns_alone(self) -> None:
+        """Files whose lines end with CR alone, as on old Macs, come in whole, of every kind."""
+        message = b"Subject: x\n\nbody\n"
+        folders = {name: self.root / name for name in ("mh", "eml", "md/new", "md/cur")}
+        for folder in folders.values():
+            folder.mkdir(parents=True)
+        old = message.replace(b"\n", b"\r")
+        for name in ("mh/1", "eml/1.eml", "md/new/1.a", "single", "quoted"):
+            (self.root / name).write_bytes(b">From x\r" * (name == "quoted") + old)
+        (self.root / "box").write_bytes((b"From a@b Mon Jan  1 00:00:00 2024\r" + old + b"\r") * 2)
+        sources = ("mh", "eml", "md", "single", "quoted", "box")
+        done = self.import_("ann", *(self.root / name for name in sources))
+        self.assertEqual(
+            (done.status, done.out), (0, "7 imported, 0 known already, 0 not readable\n"), done.err
+        )
+        self.assertEqual([file.read_bytes() for file in self.files()], [message] * 7)
+
+    def test_empty_lines_before_the_first_separator(self) -> None:
+        """An mbox may begin with empty lines, whether it was found out or named."""
+        box = self.root / "box"
+        for ending in (b"\n", b"\r\n", b"\r"):
+            box.write_bytes(b"\n\nFrom a@b\na: b\n\nx\n".replace(b"\n", ending))
+            for options in ([], ["-F", "mbox"]):
+                done = self.import_("ann", *options, box)
+                self.assertEqual(
+                    (done.status, done.out), (0, "1 imported, 0 known already, 0 not readable\n"), done.err
+                )
+        self.assertEqual({file.read_bytes().replace(b"\r", b"") for file in self.files()}, {b"a: b\n\nx\n"})
+
+    def test_nothing_is_imported_silently(self) -> None:
+        """Messages without an octet are left out and counted; a source without any message is named."""
+        for name in ("md/new", "md/cur", "mh", "eml"):
+            (self.root / name).mkdir(parents=True)
+        for name, text in (
+            ("md/new/1.a", b""), ("mh/1", b"\r\n"), ("eml/1.eml", b"\xef\xbb\xbf"),
+            ("single.eml", b"From a@b Mon Jan  1 00:00:00 2024\n"), ("box", b"From a@b\n\nFrom b@c\na: b\n"),
+        ):  # fmt: skip
+            (self.root / name).write_bytes(text)
+        sources = [str(self.root / name) for name in ("md", "mh", "eml", "single.eml", "box")]
+        done = self.import_("ann", *sources)
+        self.assertEqual(
+            (done.status, done.out),
+            (0, "1 imported, 0 known already, 0 not readable, 5 empty and left out\n"), done.err,
+        )  # fmt: skip
+        self.assertEqual([file.read_bytes() for file in self.files()], [b"a: b\n"])
+        for kind, source in (("eml", "md"), ("mh", "eml")):
+            done = self.import_("ann", "-F", kind, str(self.root / source))
+            self.assertIn(f"{self.root / source}: there are no messages in it (as {kind})\n", done.err)
+
+    def test_sentences(self) -> None:
+        """A text that begins with a sentence keeps it: it is no mbox, and said to be none."""
+        box, eml = self.root / "box", self.root / "eml"
+        box.write_bytes(b"From the office:\n\nbye\n")
+        for options in ([], ["-F", "mbox"]):
+            self.assertEqual(self.import_("ann", *options, box).status, os.EX_USAGE)
+        eml.write_bytes(b"From Paris:\nNote: closed\n")
+        self.assertEqual(self.import_("ann", "-F", "eml", eml).status, 0)
+        self.assertEqual([file.read_bytes() for file in self.files()], [b"From Paris:\nNote: closed\n"])
 
     def test_carriage_returns(self) -> None:
         """A CR before a line end survives export and import, and one at the very end as well."""

@@ -68,6 +68,28 @@ class MailboxTests(CommandTests):
             self.assertEqual(one.out.splitlines()[-1], last)
         self.assertNotIn("%", self.run_command("mailbox", "list", "{M}").out)
 
+    def test_names_in_another_case(self) -> None:
+        """Whose mailbox is meant is found as at login where the accounts are known; a mailbox goes first."""
+        config, box = self.root / "options.toml", self.root / "box"
+        config.write_text(f'[store]\nmaildir = "{self.pattern}"\n[accounts]\naccounts = "{self.accounts}"\n')
+        self.accounts.write_text("Bob:{PLAIN}x\nann:{PLAIN}x\nAnn:{PLAIN}x\n")
+        self.deliver(MESSAGE, "Bob")
+        eml = str(self.files("Bob")[0])
+        for words in (
+            ("list", "bob"), ("show", "BOB", "1"), ("check", "bob"), ("export", "bob", str(box)),
+            ("import", "bOB", eml), ("import", "--create", "bOB", eml), ("remove", "--yes", "bob"),
+        ):  # fmt: skip
+            done = self.run_command("mailbox", words[0], f"--config={config}", *words[1:])
+            self.assertEqual(done.status, 0, (words, done.err))
+        self.assertEqual(self.root.joinpath("mail", "Bob").exists(), False)
+        self.assertEqual(
+            self.run_command("mailbox", "list", f"--config={config}", "ANN").status, os.EX_NOUSER
+        )
+        for user in ("Bob", "bob"):
+            self.deliver(MESSAGE, user)
+        self.run_command("mailbox", "remove", f"--config={config}", "--yes", "bob")
+        self.assertEqual([path.name for path in self.root.joinpath("mail").iterdir()], ["Bob"])
+
     def test_no_folder(self) -> None:
         """Where there is no folder for Maildirs every command says so, as a mistake on the command line."""
         (self.root / "a.eml").write_bytes(b"a: b\n\n")
@@ -571,6 +593,53 @@ class MboxTests(SynchronousTestCase):
                     self.assertEqual(self.messages(text.encode()), messages)
                     crlf = [message.replace(b"\n", b"\r\n") for message in messages]
                     self.assertEqual(self.messages(text.replace("\n", "\r\n").encode()), crlf)
+
+    def test_sentences(self) -> None:
+        """What is no separator in a known form is text, unless the file's first line is built like it."""
+        separator = "From - Mon Nov 23 09:00:00 2026\n"
+        for line, is_one in (
+            ("From the office:", False), ("From 5 to 7", False), ("From Paris:", False),
+            ("From home,", False),
+            ("From the 23rd of Nov", False), ("From a@b 2025-04-12 15:59", False), ("From :", False),
+            ("From root", True), ("From a@b", True), ("From ", True),
+            ("From a, b Mon Nov 23 09:00:00 2026", True),
+            ("From a@b Mon Nov 23 09:00:00 2026 by hand!", True),
+        ):  # fmt: skip
+            with self.subTest(line=line):
+                text = f"{separator}a: b\n\nDear all,\n\n{line}\nNote: closed\n\nbye\n\n"
+                path = Path(self.mktemp())
+                path.write_text(text)
+                mbox = Mbox(path)
+                whole = text.removeprefix(separator)[:-1].encode()
+                first, second = whole.split(f"\n{line}\n".encode())
+                self.assertEqual(list(mbox), [first, second] if is_one else [whole])
+                self.assertEqual(mbox.kept_as_text, 0 if is_one else 1)
+        for first, other, is_one in (
+            ("From a@b 2025-04-12 15:59", "From dora 2024-11-02 5:07", True),
+            ("From a@b 2025-04-12 15:59", "From the office:", False),
+            ("From a@b 2025-04-12 15:59", "From 5 to 7", False),
+            ("From you know who", "From the big house", True),
+        ):  # fmt: skip
+            with self.subTest(first=first, other=other):
+                messages = self.messages(f"{first}\na: b\n\n{other}\nc: d\n".encode())
+                self.assertEqual(len(messages), 2 if is_one else 1)
+
+    def test_carriage_returns_alone(self) -> None:
+        """Where lines end with CR, as on old Macs, messages are found, and lines end with LF then."""
+        text = b"From a@b Mon Jan  1 00:00:00 2024\na: b\n\nx\n\nFrom \nc: d\n\nFrom here on: y\n"
+        expected = self.messages(text)
+        self.assertEqual(len(expected), 2)
+        for before in (b"", b"\n\n"):
+            self.assertEqual(self.messages((before + text).replace(b"\n", b"\r")), expected)
+        # A line feed in the middle of such a file does not hide what is before it.
+        mixed = text.replace(b"\n", b"\r")[:-1] + b"\n"
+        self.assertEqual(self.messages(mixed), expected)
+        # Longer than what is read at a time.
+        long = b"From \na: b\n\n" + b"x\n" * 100_000 + b"\nFrom \nc: d\n"
+        self.assertEqual(self.messages(long.replace(b"\n", b"\r")), self.messages(long))
+        # A CR before a line end, or within a line, is data.
+        for data in (b"From \r\r\na: b\r\r\n", b"From \na: b\n\nx\ry\n"):
+            self.assertEqual(self.messages(data), [data.partition(b"\n")[2]])
 
     def test_without_an_empty_line(self) -> None:
         """Without an empty line before it a separator has a sender and a date, and a header behind it."""

@@ -42,6 +42,8 @@ STARTS = (
     (b" indented\r\n", b"\r\n indented\r\n"),
     (b"From now on we meet.\r\n", b"\r\nFrom now on we meet.\r\n"),
     (b"From now on we meet.\r\nWhen: noon\r\n", b"\r\nFrom now on we meet.\r\nWhen: noon\r\n"),
+    (b"From Paris:\r\nWhen: noon\r\n", b"\r\nFrom Paris:\r\nWhen: noon\r\n"),
+    (b"From home.\r\nWhen: noon\r\n", b"\r\nFrom home.\r\nWhen: noon\r\n"),
     (b"From here\r\n\r\nbody\r\n", b"\r\nFrom here\r\n\r\nbody\r\n"),
     (b">From here\r\n\r\nbody\r\n", b"\r\n>From here\r\n\r\nbody\r\n"),
     (b"https://example.org/ is it\r\n", b"\r\nhttps://example.org/ is it\r\n"),

@@ -61,6 +61,8 @@ class LogMeterTests(SynchronousTestCase):
         """What stands behind a claimed name may be a password, and is not written."""
         for claimed, shown in (
             ("ann hunter2", "ann ****"), ("ann:hunter2", "ann ****"), ("\0ann\0hunter2", " ****"),
+            # A blank that was typed or pasted with it says why nobody is called so.
+            ("ann ", "ann "), ("ann  ", "ann  "), ("ann \t", "ann ****"),
         ):  # fmt: skip
             self.meter.login_failed(self.record(), claimed, "USER", "AUTH")
             self.assertIn(f" user={shown!r} mechanism=USER ", self.line())

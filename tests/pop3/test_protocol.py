@@ -1387,6 +1387,45 @@ class DrainTests(SynchronousTestCase):
         self.clock.advance(0)
         self.successResultOf(done)
 
+    def test_removal_for_a_client_that_is_gone(self) -> None:
+        """A session's end is told when UPDATE is over: what it removed, and how it ended; drain waits."""
+        for outcome, removed in (
+            (None, 1),
+            (StoreTrouble(detail="a disk is gone"), 0),
+            (ValueError("bug"), 0),
+        ):
+            with self.subTest(outcome=outcome):
+                self.setUp()
+                mailbox = ScriptedMailbox({b"one": MESSAGE})
+                mailbox.removal = removal = Deferred[None]()
+                self.client(LOGIN + b"DELE 1\r\nQUIT\r\n", mailbox).vanish()
+                self.assertEqual(self.meter.ends, [])
+                done = self.factory.drain()
+                self.clock.pump([0.25] * 20)
+                self.assertNoResult(done)
+                if outcome is None:
+                    removal.callback(None)
+                else:
+                    removal.errback(outcome)
+                self.successResultOf(done)
+                [record] = self.meter.ends
+                self.assertEqual((record.ended, record.removed, record.seconds), ("quit", removed, 5.0))
+                self.assertEqual(len(self.flushLoggedErrors()), isinstance(outcome, ValueError))
+                self.assertEqual(self.factory.connections, 0)
+
+    def test_removal_that_hangs(self) -> None:
+        """What a store never finishes for a client that is gone is waited for as long as any session."""
+        mailbox = ScriptedMailbox({b"one": MESSAGE})
+        mailbox.removal = removal = Deferred[None]()
+        self.client(LOGIN + b"DELE 1\r\nQUIT\r\n", mailbox).vanish()
+        done = self.factory.drain()
+        self.clock.pump([0.25] * 41)
+        self.successResultOf(done)
+        [record] = self.meter.ends
+        self.assertEqual((record.ended, record.removed), ("dropped", 0))
+        removal.callback(None)
+        self.assertEqual(len(self.meter.ends), 1)
+
     def test_last_line_is_not_cut_off(self) -> None:
         """A client that is just about to read its +OK to QUIT gets the time for it."""
         socket = self.client(LOGIN + b"QUIT\r\n")

@@ -14,7 +14,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.addresses import Address, parse_address
-from pop3toy.errors import NoSuchMailbox
+from pop3toy.errors import NoSuchMailbox, StoreTrouble
 from pop3toy.net.threads import run_now
 from pop3toy.routing.aliases import ALIAS_LOOK, AliasFile, BadAliases, parse_aliases
 from pop3toy.routing.recipients import NotOurs, Recipients
@@ -100,7 +100,7 @@ class RecipientsTests(SynchronousTestCase):
         }  # fmt: skip
         for text, users in (
             ("all@example.org", ("ann", "bob", "Cat")), ("STAFF", ("bob", "Cat")), ("ann", ("ann", "bob")),
-            ("ann+x", ("ann", "bob")), ("loop", ("ann", "bob")), ("self", "NoSuchMailbox"), ("x+y", ("bob",)),
+            ("ann+x", ("ann", "bob")), ("loop", ("ann", "bob")), ("self", "StoreTrouble"), ("x+y", ("bob",)),
             ("Info@Example.org", ("bob",)), ("info", ("bob",)), ("info@münchen.example", ("ann", "bob")),
             ("eva@example.org", ("eve@example.org",)), ("info+x@example.org", ("bob",)),
         ):  # fmt: skip
@@ -115,19 +115,49 @@ class RecipientsTests(SynchronousTestCase):
         self.assertEqual(self.users("both", {"both": ("gone", "bob")}), ("bob",))
         self.assertTrue([event for event in events if event.get("target") == "gone"])
 
+    def test_alias_that_leads_nowhere(self) -> None:
+        """Mail for an alias without any user behind it waits: it is not refused, nor anybody else's."""
+        aliases = {"info": ("annn",), "a": ("b",), "b": ("a",), "ann": ("annn",), "x+y": ("gone",)}
+        for text in ("info", "INFO@example.org", "info+x", "a", "b@example.org", "ann", "x+y"):
+            for options in ({}, {"catch_all": "bob"}):
+                self.assertEqual(self.users(text, aliases, **options), "StoreTrouble", text)
+
+    def test_dead_ends(self) -> None:
+        """Targets that lead to no user are found: slips and circles, and none that lead somewhere."""
+        aliases = {
+            "info": ("annn", "ann"), "a": ("b",), "b": ("a",), "c": ("a", "bob"), "ann": ("ann", "bob"),
+            "fine": ("info", "c", "Cat", "eve@example.org", "eve"), "self": ("self",),
+            "fay@b.example": ("fay", "eve"), "eva@example.org": ("eve",),
+        }  # fmt: skip
+        recipients = Recipients(
+            find_in("ann", "bob", "Cat", "eve@example.org", "fay@b.example"),
+            domains=("example.org", "b.example"),
+        )
+        dead = {
+            alias: self.successResultOf(Deferred.fromCoroutine(recipients.dead_ends(alias, aliases)))
+            for alias in aliases
+        }
+        self.assertEqual(
+            {alias: targets for alias, targets in dead.items() if targets},
+            {
+                "info": ["annn"], "a": ["b"], "b": ["a"], "c": ["a"], "self": ["self"],
+                "fay@b.example": ["eve"],
+            },
+        )  # fmt: skip
+
     def test_circles(self) -> None:
         """Aliases that lead in circles are not followed again and again."""
         asked: list[str] = []
         circle = dict.fromkeys("abc", ("a", "b", "c"))
         recipients = Recipients(lambda name: asked.append(name), aliases=lambda: circle)
         found = Deferred.fromCoroutine(recipients.resolve(parse_address("a")))
-        self.failureResultOf(found, NoSuchMailbox)
+        self.failureResultOf(found, StoreTrouble)
         self.assertLess(len(asked), 50)
 
     def test_deep(self) -> None:
         """A long chain of aliases ends somewhere."""
         chain = {f"a{n}": (f"a{n + 1}",) for n in range(1000)}
-        self.assertEqual(self.users("a0", chain), "NoSuchMailbox")
+        self.assertEqual(self.users("a0", chain), "StoreTrouble")
 
     def test_errors(self) -> None:
         """To be nobody's and to be elsewhere are two things."""
@@ -267,6 +297,18 @@ class AliasFileTests(SynchronousTestCase):
         for _ in range(3):
             self.after_a_while(aliases)
         self.assertEqual(len([event for event in events if "not usable" in event.get("log_format", "")]), 1)
+
+    def test_told_of_changes(self) -> None:
+        """Who wants to know hears of other aliases, once, and not of the same."""
+        self.path.write_text("a: ann\n")
+        heard: list[Any] = []
+        aliases = AliasFile(
+            str(self.path), ours, self.in_thread, self.clock, wall=self.clock.seconds, changed=heard.append
+        )
+        for text in ("a: ann\n", "a: bob\n", "a:  bob\n", "nonsense"):
+            self.path.write_text(text)
+            self.after_a_while(aliases)
+        self.assertEqual(heard, [{"a": ("bob",)}])
 
     def test_unusable_at_first(self) -> None:
         """A file that cannot be used when the server starts is an error."""

@@ -311,14 +311,36 @@ class MixedAccountsTests(TapCase):
         self.assertIn("--mechanisms", said)
 
     def test_alike(self) -> None:
-        """Accounts in one scheme, whichever it is, are no reason to warn; nor is an empty file."""
+        """Accounts in one scheme, whichever it is, are no reason to warn."""
         for scheme in ("PLAIN", "ARGON2ID", "SCRAM-SHA-256"):
             self.accounts.unlink(missing_ok=True)
             self.user("ann", scheme)
             self.user("bob", scheme)
             self.assertEqual(self.warnings(f"--accounts={self.accounts}"), [], scheme)
-        self.accounts.write_bytes(b"")
-        self.assertEqual(self.warnings(f"--accounts={self.accounts}"), [])
+
+    def test_nobody(self) -> None:
+        """At start the log says where users are named or meant and there are none, if that can be told."""
+        self.accounts.write_bytes(b"# soon\n")
+        self.accounts.chmod(0o600)
+        given, accounts = "--user=ann:secret", f"--accounts={self.accounts}"
+        [said] = self.warnings(accounts, given)
+        self.assertEqual(said, f"accounts file {self.accounts}: there are no users in it")
+        self.user("Bob", "PLAIN")
+        (self.folder / "mail" / "demo" / "cur").mkdir(parents=True)
+        passwords = self.folder / "passwords"
+        passwords.write_text("eve:secret\n")
+        master, anonymous = (
+            "--master zed: there is no such user",
+            "--anonymous zed: there is no such user, and",
+        )
+        for options, expected in (
+            (("--master=zed", "--master=bob"), master), (("--anonymous=zed",), anonymous),
+            # Its mailbox is there, and needs no account; or some other checker may know it.
+            (("--anonymous=demo",), ""), (("--anonymous=bob",), ""),
+            (("--master=zed", "--anonymous=zed", f"--auth=file:{passwords}"), ""),
+        ):  # fmt: skip
+            said = "".join(self.warnings(accounts, *options))
+            self.assertTrue(said.startswith(expected) if expected else not said, said)
 
     def test_mechanisms(self) -> None:
         """What is not announced is not warned of."""

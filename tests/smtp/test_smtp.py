@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IHalfCloseableProtocol, ITLSTransport
-from twisted.logger import LogEvent, globalLogPublisher
+from twisted.logger import LogEvent, capturedLogs, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides
 
@@ -803,6 +803,25 @@ class FactoryTests(SynchronousTestCase):
         self.assertNoResult(done)
         busy.drop()
         self.successResultOf(done)
+
+    def test_drain_waits_for_who_is_gone(self) -> None:
+        """What is being made durable for a client that is gone is waited for, and told in the log."""
+        slow = Slow()
+        factory, _, _ = world(smtp_factory, delivery=slow)
+        for sender, written in (("MAIL FROM:<>", "<>"), ("MAIL FROM:<eve@a.example>", "<eve@a.example>")):
+            client = Client(factory)
+            with capturedLogs() as events:
+                client.say("EHLO x", sender, "RCPT TO:<ann@example.org>", "DATA", "a: b", ".")
+                slow.go_on()
+                client.drop()
+                done = factory.drain()
+                self.assertNoResult(done)
+                slow.go_on()
+                self.successResultOf(done)
+            lines = [formatEvent(event) or "" for event in events]
+            [line] = [line for line in lines if " delivered: " in line]
+            self.assertIn(f" octets from {written} for ann", line)
+            factory, _, _ = world(smtp_factory, delivery=slow)
 
     def test_drain_empty(self) -> None:
         """With no connections there is nothing to wait for."""

@@ -200,6 +200,24 @@ class StrangersTests(SynchronousTestCase):
             wait_until(lambda: "'zed', is no user" in server.log, "a word about the user")
         self.assertTrue((self.mail / "Zed").is_dir())
 
+    def test_aliases_that_lead_nowhere(self) -> None:
+        """A misspelt target and a circle are told at start and when the file changes; the mail waits."""
+        (self.root / "accounts").write_text("ann:{PLAIN}secret\n")
+        aliases = self.root / "aliases"
+        aliases.write_text("info: annn\npostmaster: ann\na: b\nb: a\n")
+        options = [f"--accounts={self.root}/accounts", f"--maildir={self.mail}/{{user}}", "--create"]
+        options += ["--smtp-port=0", f"--aliases={aliases}"]
+        for more in ((), ("--workers=2",)):
+            with RealServer(*options, *more) as server:
+                for alias, target in (("info", "annn"), ("a", "b"), ("b", "a")):
+                    line = f"alias {alias!r} names {target!r}, which leads to no user; as long"
+                    wait_until(lambda: line in server.log, "a word about the alias")  # noqa: B023
+                    self.assertEqual(server.log.count(line), 1)
+                self.assertNotIn("mail for postmaster", server.log)
+                replies = self.replies(server, "info@localhost", "a@localhost", "postmaster", "x@localhost")
+                self.assertEqual(replies, [b"451 4.3.0", b"451 4.3.0", b"250 2.1.5", b"550 5.1.1"])
+                wait_until(lambda: "the alias 'info' leads to no user" in server.log, "a word about the mail")
+
 
 class NamesTests(SynchronousTestCase):
     """What people type for their user's name, and the log's word for them."""

@@ -368,7 +368,8 @@ class QuotaTests(SynchronousTestCase):
         """What does not fit is refused: while it comes, at its end, and at the beginning when all is used."""
         delivery = self.maildirs.delivery
         incoming = self.successResultOf(delivery.begin("ann"))
-        self.assertRaises(OverQuota, incoming.write, b"x" * 101)
+        large = self.assertRaises(OverQuota, incoming.write, b"x" * 101)
+        self.assertIn("'ann'", large.detail)
         incoming.abort()
         two = [self.successResultOf(delivery.begin("ann")) for _ in range(2)]
         for incoming in two:
@@ -384,7 +385,8 @@ class QuotaTests(SynchronousTestCase):
 
     def test_announced(self) -> None:
         """What is announced to be too large is refused before it comes, and before others share it."""
-        self.failureResultOf(self.maildirs.delivery.begin("ann", 101), OverQuota)
+        full = self.failureResultOf(self.maildirs.delivery.begin("ann", 101), OverQuota)
+        self.assertIn(": 'ann' uses 0 of 100 octets", full.value.detail)
         self.successResultOf(self.maildirs.delivery.begin("ann", 100)).abort()
 
     def test_other_programs_messages(self) -> None:
@@ -424,7 +426,8 @@ class SharedTests(SynchronousTestCase):
         maildirs = Maildirs(self.root, "ann", "bob", quota={"bob": 5}.get)
         shared = self.share(maildirs, "ann", "bob")
         shared.write(b"sixsix")
-        self.failureResultOf(shared.commit(together=True), OverQuota)
+        full = self.failureResultOf(shared.commit(together=True), OverQuota)
+        self.assertIn(": 'bob' uses 0 of 5 octets", full.value.detail)
         for user in ("ann", "bob"):
             self.assertEqual(maildirs.files(user) + maildirs.files(user, "tmp"), [])
 

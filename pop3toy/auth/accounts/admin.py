@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..names import NameIndex, folded
 from .edit import edit_file
 from .passwd_file import Accounts, check_name, names, parse, with_account, with_setting, without_account
 from .schemes import MADE, make
@@ -17,10 +18,11 @@ __all__ = [
     "NoSuchAccount",
     "add_user",
     "delete_user",
-    "has_line",
+    "differing_in_case",
     "list_users",
     "set_password",
     "set_setting",
+    "spelled",
 ]
 
 
@@ -118,12 +120,23 @@ def delete_user(path: str | Path, name: str) -> None:
     edit_file(path, remove)
 
 
-def has_line(path: str | Path, name: str) -> bool:
-    """Whether a user has a line, be it one that is not understood.
+def spelled(path: str | Path, name: str) -> str | None:
+    """The name of the user that is meant, found as at login; ``None`` if there is none.
+
+    Also of one whose line is not understood.
 
     :raises OSError: if the file cannot be read.
     """
-    return name in names(Path(path).read_bytes())
+    return NameIndex(names(Path(path).read_bytes())).find(name)
+
+
+def differing_in_case(path: str | Path, name: str) -> list[str]:
+    """The other users whose names differ from this one in case alone (or NFC and NFD).
+
+    :raises OSError: if the file cannot be read.
+    """
+    others = names(Path(path).read_bytes())
+    return [other for other in others if other != name and folded(other) == folded(name)]
 
 
 def list_users(path: str | Path) -> Accounts:

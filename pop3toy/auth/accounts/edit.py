@@ -19,6 +19,8 @@ __all__ = ["edit_file"]
 #: A file of secrets is for its owner; a group that could read it may go on.
 _PRIVATE = 0o600
 _AT_MOST = 0o660
+#: Nanoseconds by which a new file is older than its renaming.
+_EARLIER = 10_000_000
 
 
 def edit_file(path: str | Path, change: Callable[[bytes], bytes]) -> None:
@@ -68,6 +70,10 @@ def _replace(target: Path, text: bytes, before: os.stat_result) -> None:
                 os.fchown(file.fileno(), before.st_uid, before.st_gid)
             file.write(text)
             file.flush()
+            # Who reads it believes a file at once that has its name since after its last write (see
+            # net/watched_file.py); both can come within one tick of the file system's clock.
+            written = os.fstat(file.fileno())
+            os.utime(file.fileno(), ns=(written.st_atime_ns, written.st_mtime_ns - _EARLIER))
             os.fsync(file.fileno())
         os.replace(name, target)
     except BaseException:

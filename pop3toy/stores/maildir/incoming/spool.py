@@ -84,7 +84,8 @@ class Spool:
         if self._limited and self._size > self._room:
             largest = max(quota for _, quota in self._quotas)
             if self._size > largest:
-                raise OverQuota(holds=largest)
+                whose = ", ".join(repr(target.user) for target, _ in self._quotas)
+                raise OverQuota(detail=f"the message is larger than all of {whose}", holds=largest)
             return Deferred.fromCoroutine(self._look_for_room())
         if self._pending_octets < SPILL:
             return None
@@ -111,7 +112,7 @@ class Spool:
             except OverQuota as error:
                 refused = error
         if refused is not None and self._size > self._room:
-            raise OverQuota(holds=max(quota for _, quota in self._quotas))
+            raise OverQuota(detail=refused.detail, holds=max(quota for _, quota in self._quotas))
 
     async def commit(self, *, together: bool) -> list[str | StoreTrouble]:
         """Write, fsync, give it its names, fsync those.

@@ -163,7 +163,7 @@ class SpoolFile:
                     self._link(name, folder, maildir, last=last)
                 else:
                     with Usage(maildir, self._now) as usage:
-                        usage.fit(octets, target.quota)
+                        usage.fit(octets, target.quota, target.user)
                         self._link(name, folder, maildir, last=last)
                         usage.add(octets)
                 return Named(name, Directory.of(folder))
@@ -231,7 +231,7 @@ def fit_in(target: Target, octets: int, quota: int, now: Callable[[], float]) ->
     :raises pop3toy.errors.StoreTrouble: if nobody can say.
     """
     with target.opened() as maildir, Usage(maildir, now) as usage:
-        return usage.fit(octets, quota)
+        return usage.fit(octets, quota, target.user)
 
 
 def take_back(messages: Sequence[Named]) -> None:

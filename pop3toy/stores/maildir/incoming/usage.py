@@ -89,9 +89,10 @@ class Usage:
     ) -> None:
         os.close(self._lock)
 
-    def fit(self, octets: int, quota: int) -> int:
+    def fit(self, octets: int, quota: int, user: str = "") -> int:
         """See whether so many more may be added.
 
+        :param user: whose it is, for the log.
         :return: the octets that are there already.
         :raises pop3toy.errors.OverQuota: if not.
         """
@@ -99,7 +100,7 @@ class Usage:
         if _over(note, octets, quota) and not (note.sure or self._counted_meanwhile(note)):
             note = self._count()
         if _over(note, octets, quota):
-            raise OverQuota(holds=quota)
+            raise OverQuota(detail=f"{user!r} uses {note.octets} of {quota} octets", holds=quota)
         self._octets = note.octets
         return note.octets
 
