@@ -421,7 +421,10 @@ class Visit(Protocol):
     """One connection, as whoever counts them sees it."""
 
     def logged_in(self) -> None:
-        """It is a user's now, no stranger's."""
+        """It is a user's now, no stranger's; or brings a message."""
+
+    def idle(self) -> None:
+        """It is no stranger's, but would lose little by ending: it makes room before strangers do."""
 
     def left(self) -> None:
         """It is gone.  Harmless when called twice."""
