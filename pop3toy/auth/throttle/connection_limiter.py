@@ -57,7 +57,7 @@ class Neighbours(Protocol):
     def tell(self, strangers: int, idle_since: float) -> None:
         """Tell them whom this process could send away.
 
-        :param strangers: how many strangers it has.
+        :param strangers: how many strangers it has from the network with the most.
         :param idle_since: since when the first of those that would go before is idle; 0 if there is none.
         """
 
@@ -88,7 +88,7 @@ class ConnectionLimiter:
         self._choose = choose
         # Connections of this process; its strangers by network; and those that would go before
         # them, the longest idle first.
-        self._here = self._strangers_here = 0
+        self._here = self._heaviest = 0
         self._networks: dict[str, dict[Visit, None]] = {}
         self._idle: dict[Visit, None] = {}
 
@@ -125,8 +125,9 @@ class ConnectionLimiter:
         self._connections.add(address)
         self._strangers.add(address)
         self._here += 1
-        self._strangers_here += 1
-        self._networks.setdefault(visit.network, {})[visit] = None
+        group = self._networks.setdefault(visit.network, {})
+        group[visit] = None
+        self._heaviest = max(self._heaviest, len(group))
         self._tell()
         return visit
 
@@ -147,7 +148,7 @@ class ConnectionLimiter:
         if self._idle and not of_stranger:
             visit = next(iter(self._idle))
         elif self._networks:
-            most = max(map(len, self._networks.values()))
+            most = self._heaviest
             visit = self._choose(
                 [one for each in self._networks.values() if len(each) == most for one in each]
             )
@@ -161,10 +162,12 @@ class ConnectionLimiter:
         """Not a stranger any more; whether it goes before strangers all the same."""
         group = self._networks.get(visit.network)
         if group is not None and visit in group:
+            was_heaviest = len(group) == self._heaviest
             del group[visit]
             if not group:
                 del self._networks[visit.network]
-            self._strangers_here -= 1
+            if was_heaviest:
+                self._heaviest = max(map(len, self._networks.values()), default=0)
             self._strangers.remove(visit.address)
         elif visit in self._idle:
             del self._idle[visit]
@@ -182,7 +185,7 @@ class ConnectionLimiter:
     def _tell(self) -> None:
         if self._neighbours is not None:
             idle = next(iter(self._idle), None)
-            self._neighbours.tell(self._strangers_here, idle.idle_since if idle is not None else 0.0)
+            self._neighbours.tell(self._heaviest, idle.idle_since if idle is not None else 0.0)
 
 
 class Visit:

@@ -45,8 +45,8 @@ _RECENTS = 4
 _WAYS = 8
 _BUCKETS = 4096
 _ENTRIES = _WAYS * _BUCKETS
-#: Numbers of a column besides the counts: the last session's number; how many strangers it has, and since
-#: when the first of those that would go before them is idle, of readers and of bringers.
+#: Numbers of a column besides the counts: the last session's number; and of readers and of bringers, what
+#: :meth:`SharedCounts.to_spare` says.
 _NUMBERS = 5
 
 
@@ -264,8 +264,8 @@ class SharedCounts:
             yield (given[0] - 1) * self._layout.workers + worker + 1
 
     def to_spare(self, whose: Crowds) -> list[_Floats]:
-        """For each process, to be written by that one: how many strangers it has, and since when the first
-        of those that would go before them is idle; 0 if there is none.
+        """For each process, to be written by that one: how many strangers it has of one network at the
+        most, and since when the first of those that would go before them is idle; 0 if there is none.
         """
         starts = [self._layout.start(worker) for worker in range(self._layout.workers)]
         return [self._part(start + 8 * (self._SPARE + 2 * whose), 16, "d") for start in starts]
