@@ -189,6 +189,18 @@ class ICancellableStore(IMailStore):
         """
 
 
+class IViewableStore(IMailStore):
+    """One that can show a maildrop to somebody who must not change it, whoever else has it open."""
+
+    def view(user: str) -> MaybeDeferred[object]:
+        """Open a maildrop as it is now, without its lock.
+
+        :return: an :class:`IMailbox` (or a Deferred of one), of which only ``entries``, ``read`` and
+            ``release`` are used.  What its owner removes meanwhile is :class:`~pop3toy.errors.MessageGone`.
+        :raises pop3toy.errors.StoreTrouble: (or fails with) as ``open`` does; never ``InUse``.
+        """
+
+
 class Incoming(Protocol):
     """A message that is being delivered; nobody sees it before ``commit``."""
 

@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from .. import limits
 from ..errors import InUse, MessageGone, NoSuchMailbox
-from ..interfaces import Entry, IDelivery, IMailbox, IMailStore, Incoming, MessageBody
+from ..interfaces import Entry, IDelivery, IMailbox, Incoming, IViewableStore, MessageBody
 from ..mail.listing import Listing
 from ..mail.octets import octets
 
@@ -51,7 +51,7 @@ class _Stored(NamedTuple):
     octets: int
 
 
-@implementer(IMailStore, IDelivery)
+@implementer(IViewableStore, IDelivery)
 class MemoryStore:
     """Maildrops that live as long as the process.
 
@@ -92,15 +92,24 @@ class MemoryStore:
 
     def open(self, user: str) -> IMailbox:
         """See :class:`IMailStore`."""
+        mail = self._mail_of(user)
+        if user in self._locked:
+            raise InUse
+        self._locked.add(user)
+        mailbox: IMailbox = _MemoryMailbox(mail, lambda: self._locked.discard(user))
+        return mailbox
+
+    def view(self, user: str) -> IMailbox:
+        """See :class:`IViewableStore`."""
+        mailbox: IMailbox = _MemoryMailbox(self._mail_of(user), lambda: None)
+        return mailbox
+
+    def _mail_of(self, user: str) -> dict[bytes, _Stored]:
         if user not in self._mail:
             if not self._create:
                 raise NoSuchMailbox(detail=f"there is no maildrop for {user!r} in memory")
             self._mail[user] = {}
-        if user in self._locked:
-            raise InUse
-        self._locked.add(user)
-        mailbox: IMailbox = _MemoryMailbox(self._mail[user], lambda: self._locked.discard(user))
-        return mailbox
+        return self._mail[user]
 
     def begin(self, user: str, octets: int = 0) -> Incoming:
         """See :class:`IDelivery`."""

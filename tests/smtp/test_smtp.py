@@ -208,8 +208,8 @@ class ConversationTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_turns(self) -> None:
-        """Of commands by the thousand a turn answers some dozens; the client is not read from meanwhile."""
-        self.client.protocol.dataReceived(b"NOOP\r\n" * 1000 + b"QUIT\r\n")
+        """Of commands by the hundred a turn answers some dozens; the client is not read from meanwhile."""
+        self.client.protocol.dataReceived(b"NOOP\r\n" * 400 + b"QUIT\r\n")
         self.assertEqual(self.client.answers(), ["250 2.0.0 ok"] * limits.COMMANDS_IN_TURN)
         # Nor if the transport has had enough meanwhile, and has room again.
         self.client.protocol.pauseProducing()
@@ -217,7 +217,7 @@ class ConversationTests(SynchronousTestCase):
         self.assertEqual(self.client.answers(), [])
         self.assertEqual(self.client.transport.producerState, "paused")
         self.clock.advance(0)
-        self.assertEqual(self.client.answers()[:-1], ["250 2.0.0 ok"] * (1000 - limits.COMMANDS_IN_TURN))
+        self.assertEqual(self.client.answers()[:-1], ["250 2.0.0 ok"] * (400 - limits.COMMANDS_IN_TURN))
         self.assertTrue(self.client.closed)
 
     def test_lost_between_turns(self) -> None:

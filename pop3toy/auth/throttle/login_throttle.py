@@ -23,11 +23,13 @@ from .counts import Counts, OwnTally, Recent, own_counts
 from .lock_queue import LockQueue
 from .origins import NOWHERE, Networks, is_local, network
 
-__all__ = ["Attempt", "LoginLimits", "LoginThrottle", "unguarded", "without_penalties"]
+__all__ = ["VISITORS", "Attempt", "LoginLimits", "LoginThrottle", "unguarded", "without_penalties"]
 
 
 #: Unix sockets have no address: behind one is a proxy or a webmail for everybody.
 _EVERYBODY = "unix"
+#: Under which all anonymous visitors are counted; no user has a name with a NUL.
+VISITORS = "\0visitors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,9 @@ class LoginLimits:
     #: Sessions of one user at once, as Dovecot's mail_max_userip_connections.
     #: Maildrops are exclusive, so this is for stores that are not.
     sessions_per_user: int = 10
+    #: Anonymous visitors at once: there may be any number of them, and all users together
+    #: should find the disks with time for them.
+    visitors: int = 64
     #: Seconds between two logins of a user (RFC 2449 section 6.5); 0 is none.
     login_delay: int = 0
     #: Seconds that a login waits for a maildrop that another session holds: most
@@ -224,6 +229,15 @@ class LoginThrottle:
             raise InUse("too many sessions, the maildrop is locked by others of yours")
         self._counts.sessions.add(user)
 
+    def enter_visitor(self) -> None:
+        """An anonymous visitor wants in; :meth:`left` of :data:`VISITORS` must follow.
+
+        :raises pop3toy.errors.StoreTrouble: if there are too many.
+        """
+        if self._counts.sessions.count(VISITORS) >= self.limits.visitors:
+            raise StoreTrouble("too many visitors at the moment, try later")
+        self._counts.sessions.add(VISITORS)
+
     def opened(self, user: str) -> None:
         """His maildrop is open: the delay until the next login begins."""
         if self.limits.login_delay:
@@ -236,7 +250,7 @@ class LoginThrottle:
 
 def unguarded() -> LoginThrottle:
     """A guard that never keeps anybody waiting, and so needs no real clock."""
-    limits = LoginLimits(sessions_per_user=sys.maxsize, waits=0, remembered=0)
+    limits = LoginLimits(sessions_per_user=sys.maxsize, visitors=sys.maxsize, waits=0, remembered=0)
     return LoginThrottle(Clock(), without_penalties(limits))
 
 
