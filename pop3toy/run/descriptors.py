@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 from typing import Final
 
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 
 from ..auth.throttle.connection_limiter import ConnectionLimits
 from ..config.settings import Settings
@@ -23,6 +23,8 @@ RESERVE: Final = 40
 POP3_FILES: Final = 5
 #: SMTP and LMTP: the socket, a folder and the message in it, and a Maildir for a moment.
 SMTP_FILES: Final = 4
+#: Where mail is in memory: the socket.
+TOY_FILES: Final = 1
 
 
 def most_open_files(*, owned: bool) -> int:
@@ -43,6 +45,7 @@ class Fitting:
     :param limits: what was asked for.
     :param files: that one process may have open.
     :param lmtp: whether there is LMTP besides SMTP.
+    :param toy: whether mail is in memory.
     """
 
     def __init__(
@@ -53,31 +56,33 @@ class Fitting:
         workers: int = 1,
         smtp: bool = False,
         lmtp: bool = False,
+        toy: bool = False,
     ) -> None:
         share = max(files - RESERVE, 0) // (1 + smtp + lmtp)
+        of_mail = max(share // (TOY_FILES if toy else SMTP_FILES), 1)
         self.wanted = limits.connections
-        self.pop3 = _lowered(limits, share // POP3_FILES, workers)
-        self.smtp = _lowered(limits, share // SMTP_FILES, workers)
-        #: Few mail servers connect to it, and they are trusted: nothing but the files bounds them.
-        self.lmtp = ConnectionLimits(
-            share // SMTP_FILES or 1,
-            sys.maxsize,
-            sys.maxsize,
-            sys.maxsize,
-            per_process=share // SMTP_FILES or 1,
-        )
+        self.pop3 = _lowered(limits, max(share // (TOY_FILES if toy else POP3_FILES), 1), workers)
+        self.smtp = _lowered(limits, of_mail, workers)
+        # Few mail servers connect to it, and they are trusted: nothing but the files bounds them.
+        never = sys.maxsize
+        #: Of each process.
+        self.lmtp = ConnectionLimits(of_mail, never, never, never, per_process=of_mail)
         self._files = files
         self._told = {"POP3": self.pop3} | ({"SMTP": self.smtp} if smtp else {})
 
-    def tell(self) -> None:
-        """One line, if something had to be lowered."""
+    def tell(self, *, asked: bool) -> None:
+        """One line, if something had to be lowered.
+
+        :param asked: whether somebody has given the number, and should be warned.
+        """
         lowered = [
             f"{limits.connections:,} of {protocol}"
             for protocol, limits in self._told.items()
             if limits.connections < self.wanted
         ]
         if lowered:
-            log.warn(
+            log.emit(
+                LogLevel.warn if asked else LogLevel.info,
                 "{files:,} open files are allowed, hence {lowered} connections at once instead of {wanted:,}:"
                 " raise LimitNOFILE= of the unit, or ulimit -n",
                 files=self._files,
@@ -94,10 +99,10 @@ def fitting(limits: ConnectionLimits, settings: Settings, *, owned: bool) -> Fit
         workers=settings.workers or 1,
         smtp=settings.wants_mail,
         lmtp=bool(settings.lmtp),
+        toy=settings.is_toy,
     )
 
 
 def _lowered(limits: ConnectionLimits, per_process: int, workers: int) -> ConnectionLimits:
-    per_process = max(per_process, 1)
     most = min(limits.connections, per_process * workers)
     return replace(limits, connections=most, strangers=min(limits.strangers, most), per_process=per_process)

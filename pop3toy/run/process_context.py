@@ -90,7 +90,7 @@ def single_process(
     """
     counts = own_counts()
     limits = fitting(connection_limits(settings), settings, owned=owned or settings.workers is not None)
-    limits.tell()
+    limits.tell(asked=settings.limits.max_connections is not None)
     return ProcessContext(
         reactor if isinstance(reactor, OpenedForOthers) else UnixListening(reactor),
         counts,

@@ -353,7 +353,7 @@ class AnonymousMailboxTests(SynchronousTestCase):
         first = visit()[1]
         _, own, leave = realm.requestAvatar(b"demo", None, IMailbox)
         second = visit()[1]
-        self.assertEqual(own.entries, second.entries)
+        self.assertEqual(list(own.entries), list(second.entries))
         [entry] = own.entries
         own.remove([entry.uid])
         leave()

@@ -7,7 +7,7 @@ import socket
 import sys
 from pathlib import Path
 
-from twisted.logger import capturedLogs, formatEvent
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
 from pop3toy.auth.throttle.connection_limiter import ConnectionLimits
@@ -24,7 +24,7 @@ class FittingTests(SynchronousTestCase):
     def told(self, fit: Fitting) -> list[str]:
         """What the log says."""
         with capturedLogs() as events:
-            fit.tell()
+            fit.tell(asked=False)
         return [formatEvent(event) for event in events]
 
     def test_enough(self) -> None:
@@ -49,6 +49,17 @@ class FittingTests(SynchronousTestCase):
                 [line] = self.told(fit)
                 self.assertIn(f"{files:,} open files are allowed, hence {fit.pop3.connections} of POP3", line)
                 self.assertEqual(" of SMTP" in line, smtp)
+
+    def test_toy(self) -> None:
+        """Where mail is in memory a connection needs its socket alone."""
+        self.assertEqual(Fitting(ConnectionLimits(), RESERVE + 24, toy=True).pop3.connections, 24)
+
+    def test_asked_for(self) -> None:
+        """Who has asked for a number that cannot be is warned."""
+        for asked, level in ((True, LogLevel.warn), (False, LogLevel.info)):
+            with capturedLogs() as events:
+                Fitting(ConnectionLimits(), 64).tell(asked=asked)
+            self.assertEqual([event["log_level"] for event in events], [level])
 
     def test_workers(self) -> None:
         """Each worker has files of its own."""
