@@ -195,6 +195,18 @@ class ICancellableStore(IMailStore):
         """
 
 
+class IViewableStore(IMailStore):
+    """One that can show a maildrop to somebody who must not change it, whoever else has it open."""
+
+    def view(user: str) -> MaybeDeferred[object]:
+        """Open a maildrop as it is now, without its lock.
+
+        :return: an :class:`IMailbox` (or a Deferred of one), of which only ``entries``, ``read`` and
+            ``release`` are used.  What its owner removes meanwhile is :class:`~pop3toy.errors.MessageGone`.
+        :raises pop3toy.errors.StoreTrouble: (or fails with) as ``open`` does; never ``InUse``.
+        """
+
+
 class Incoming(Protocol):
     """A message that is being delivered; nobody sees it before ``commit``."""
 
@@ -453,7 +465,10 @@ class Visit(Protocol):
     """One connection, as whoever counts them sees it."""
 
     def logged_in(self) -> None:
-        """It is a user's now, no stranger's."""
+        """It is a user's now, no stranger's; or brings a message."""
+
+    def idle(self) -> None:
+        """It is no stranger's, but would lose little by ending: it makes room before strangers do."""
 
     def left(self) -> None:
         """It is gone.  Harmless when called twice."""

@@ -27,7 +27,7 @@ from zope.interface.verify import verifyObject
 
 from pop3toy import limits
 from pop3toy.errors import InUse, MessageGone, NoSuchMailbox, Refusal, StoreTrouble
-from pop3toy.interfaces import Entry, IDelivery, IMailbox, IMailStore, IStoreAdmin
+from pop3toy.interfaces import Entry, IDelivery, IMailbox, IMailStore, IStoreAdmin, IViewableStore
 from pop3toy.mail.octets import Encoder
 
 from .corpus import awkward_messages, wire_form
@@ -131,6 +131,26 @@ class StoreContract(_Contract):
         store = self.store([A])
         self.assertTrue(verifyObject(IMailStore, store))
         self.assertTrue(verifyObject(IMailbox, self.open(store)))
+
+    def test_view(self) -> None:
+        """Who only looks hears of no lock and keeps nobody out; what is removed meanwhile is gone."""
+        store = self.store([A, B])
+        if not IViewableStore.providedBy(store):
+            return
+        before = self.wait(store.view(self.USER))
+        own = self.open(store)
+        views = [before, *(self.wait(store.view(self.USER)) for _ in range(2))]
+        for view in views:
+            self.assertEqual(list(view.entries), list(own.entries))
+            self.assertEqual(self.contents(view), self.contents(own))
+        self.wait(own.remove([own.entries[0].uid]))
+        self.wait(own.release())
+        for view in views:
+            self.fails(MessageGone, view.read, own.entries[0].uid)
+            view.release()
+        own = self.open(store)
+        self.assertEqual(len(own.entries), 1)
+        own.release()
 
     # -- listing -----------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from .credentials import Named
 from .later import then
 from .names import LoginNames
 from .realm import user_name
-from .throttle.login_throttle import Attempt, LoginThrottle
+from .throttle.login_throttle import VISITORS, Attempt, LoginThrottle
 
 __all__ = ["Door", "IProvenIdentity", "ProvenIdentity", "ProvenIdentityChecker", "Visitor"]
 
@@ -185,8 +185,8 @@ class Door:
         if avatarId == ANONYMOUS:
             visitor.user = "anonymous"
             visitor.attempt.succeeded()
-            open_demo = partial(self._portal.realm.requestAvatar, avatarId, mind, *interfaces)
-            return self._queue.open(visitor.user, open_demo, visitor.record)
+            open_demo = partial(self._open, avatarId, visitor, interfaces, VISITORS)
+            return self._queue.open(VISITORS, open_demo, visitor.record)
         visitor.user = user = user_name(avatarId)
         act_as = visitor.act_as
         if not act_as or act_as == user:
@@ -219,12 +219,17 @@ class Door:
     def _enter(self, avatarId: object, visitor: Visitor, interfaces: Sequence[InterfaceClass]) -> Any:
         # The verdict is there; opening the maildrop may take a while yet.
         visitor.attempt.succeeded()
-        attempt = partial(self._open, avatarId, visitor, interfaces)
+        attempt = partial(self._open, avatarId, visitor, interfaces, visitor.user)
         return self._queue.open(visitor.user, attempt, visitor.record)
 
-    def _open(self, avatarId: object, visitor: Visitor, interfaces: Sequence[InterfaceClass]) -> Any:
-        user = visitor.user
-        self._guard.enter(user)
+    def _open(
+        self, avatarId: object, visitor: Visitor, interfaces: Sequence[InterfaceClass], user: str
+    ) -> Any:
+        # ``user`` is who is counted: all visitors are one.
+        if user == VISITORS:
+            self._guard.enter_visitor()
+        else:
+            self._guard.enter(user)
         try:
             opening: Any = self._portal.realm.requestAvatar(avatarId, visitor, *interfaces)
         except BaseException:
@@ -232,12 +237,11 @@ class Door:
             raise
         if is_deferred(opening):
             return opening.addCallbacks(
-                self._opened, self._not_opened, callbackArgs=(visitor,), errbackArgs=(user,)
+                self._opened, self._not_opened, callbackArgs=(visitor, user), errbackArgs=(user,)
             )
-        return self._opened(opening, visitor)
+        return self._opened(opening, visitor, user)
 
-    def _opened(self, admission: Any, visitor: Visitor) -> Any:
-        user = visitor.user
+    def _opened(self, admission: Any, visitor: Visitor, user: str) -> Any:
         try:
             interface, avatar, logout = admission
         except BaseException:

@@ -16,8 +16,8 @@ from zope.interface import implementer
 from zope.interface.interface import InterfaceClass
 
 from ..errors import AuthenticationFailed
-from ..interfaces import ICancellableStore, IMailbox, IMailStore, SessionRecord, is_deferred
-from .read_only import SharedMailbox
+from ..interfaces import ICancellableStore, IMailbox, IViewableStore, SessionRecord, is_deferred
+from .read_only import ReadOnlyMailbox
 
 __all__ = ["Admission", "MailboxRealm", "user_name"]
 
@@ -45,13 +45,13 @@ class MailboxRealm:
 
     :param store: an :class:`~pop3toy.interfaces.IMailStore`.
     :param anonymous: whose maildrop an anonymous visitor may read but not
-        change, or ``None`` for nobody's.  All anonymous visitors share one
-        open mailbox, and so the messages that were there for the first.
+        change, or ``None`` for nobody's.  Neither visitors nor the owner hear of
+        one another, if the store is an :class:`~pop3toy.interfaces.IViewableStore`.
     """
 
-    def __init__(self, store: IMailStore, *, anonymous: str | None = None) -> None:
+    def __init__(self, store: Any, *, anonymous: str | None = None) -> None:
         self._store = store
-        self._demo = SharedMailbox(store, anonymous) if anonymous is not None else None
+        self._anonymous = anonymous
 
     def requestAvatar(self, avatarId: object, mind: object, *interfaces: InterfaceClass) -> Any:
         """Open the maildrop: ``(IMailbox, mailbox, release)`` or a Deferred of it.
@@ -65,17 +65,18 @@ class MailboxRealm:
         if IMailbox not in interfaces:
             raise NotImplementedError("this realm opens pop3toy.interfaces.IMailbox and nothing else")
         if avatarId == ANONYMOUS:
-            if self._demo is None:
+            if self._anonymous is None:
                 raise AuthenticationFailed
-            opening = self._demo.open()
+            view = self._store.view if IViewableStore.providedBy(self._store) else self._store.open
+            opening, admission = view(self._anonymous), _admission_of_visitor
         else:
-            opening = self._store.open(user_name(avatarId))
-            record = getattr(mind, "record", None)
-            if record is not None and is_deferred(opening) and ICancellableStore.providedBy(self._store):
-                _give_up_with(record, opening)
+            opening, admission = self._store.open(user_name(avatarId)), _admission
         if is_deferred(opening):
-            return opening.addCallback(_admission)
-        return _admission(opening)
+            record = getattr(mind, "record", None)
+            if record is not None and ICancellableStore.providedBy(self._store):
+                _give_up_with(record, opening)
+            return opening.addCallback(admission)
+        return admission(opening)
 
 
 def _give_up_with(record: SessionRecord, opening: Deferred[Any]) -> None:
@@ -91,3 +92,7 @@ def _give_up_with(record: SessionRecord, opening: Deferred[Any]) -> None:
 
 def _admission(mailbox: Any) -> Admission:
     return IMailbox, mailbox, mailbox.release
+
+
+def _admission_of_visitor(mailbox: Any) -> Admission:
+    return _admission(ReadOnlyMailbox(mailbox))

@@ -419,7 +419,11 @@ class POP3Protocol(LineReceiver):
         if not self._known and self.logged_in:
             self._known = True
             if self._visit is not None:
-                self._visit.logged_in()
+                if self._record.mechanism == "ANONYMOUS":
+                    # Nobody in particular: users and whoever may become one go before.
+                    self._visit.idle()
+                else:
+                    self._visit.logged_in()
         try:
             encoded = encode(reply, at_once=not self._outflow.choked)
         except Exception:

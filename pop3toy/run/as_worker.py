@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger, globalLogBeginner
 
-from ..auth.throttle.connection_limiter import ConnectionLimiter
+from ..auth.throttle.connection_limiter import ConnectionLimiter, ConnectionLimits
 from ..auth.throttle.counts import Heads
 from ..auth.throttle.peer_workers import Neighbours
 from ..auth.throttle.shared_counts import Crowds, SharedCounts
@@ -19,6 +19,7 @@ from ..config.settings import Settings
 from ..errors import CannotStart
 from ..net.fast.reply_batcher import turns_of
 from .assembly import assemble
+from .descriptors import fitting
 from .process_context import ProcessContext, connection_limits
 from .workers.sockets import Inheritance
 from .workers.talk import COUNTS, REPORTS, SOCKETS, Brief, Report, Word
@@ -47,18 +48,20 @@ def _tls(material: str) -> tuple[GivenTLS | None, Callable[[str], object]]:
 
 def _serve(brief: Brief, reports: Reports, reactor: Any) -> None:
     settings = Settings.from_json(brief.settings)
-    limits = connection_limits(settings)
-    shared = SharedCounts(COUNTS, brief.workers, limits.connections)
+    wanted = connection_limits(settings)
+    shared = SharedCounts(COUNTS, brief.workers, wanted.connections)
     counts = shared.of(brief.number)
+    # The supervisor has told of it.
+    fit = fitting(wanted, settings, owned=True)
 
-    def crowd(heads: Heads, whose: Crowds) -> ConnectionLimiter:
+    def crowd(limits: ConnectionLimits, heads: Heads, whose: Crowds) -> ConnectionLimiter:
         def ask(other: int) -> None:
             reports.send(Report.TELL, other, _FEWER[whose])
 
         return ConnectionLimiter(limits, heads, Neighbours(shared, brief.number, whose, reactor.seconds, ask))
 
-    readers = crowd(counts.readers, Crowds.READERS)
-    bringers = crowd(counts.bringers, Crowds.BRINGERS)
+    readers = crowd(fit.pop3, counts.readers, Crowds.READERS)
+    bringers = crowd(fit.smtp, counts.bringers, Crowds.BRINGERS)
     listening = Inheritance(reactor, range(SOCKETS, SOCKETS + brief.sockets))
     numbers = shared.numbers(brief.number)
     tls, renew = _tls(brief.material)
@@ -71,6 +74,7 @@ def _serve(brief: Brief, reports: Reports, reactor: Any) -> None:
         counts,
         readers,
         bringers,
+        ConnectionLimiter(fit.lmtp),
         numbers,
         tls,
         cannot_listen,

@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from ..config.settings import Settings
 from ..errors import BadSetting, CannotStart
 from ..interfaces import IDelivery, IMailStore, IMeter, IStoreAdmin, ITranscript
+from ..net.accepting import wait_for_descriptors
 from ..net.threads import WorkerThreads
 from ..net.transport import is_loopback
 from ..observe.session_log import LogMeter
@@ -229,6 +230,7 @@ def listen(
     hint = f" (user `{hello.USER}`, password `{hello.PASSWORD}`)" if public else ""
 
     def ready(name: str, opened: IListeningPort) -> None:
+        wait_for_descriptors(opened, reactor)
         if not context.inherits:
             # Said when the reactor runs: whoever waits for this line may end the server with a signal then.
             name = name_of(opened, name)
@@ -238,8 +240,9 @@ def listen(
             if next_step is not None:
                 reactor.callWhenRunning(log.info, "{text}", text=next_step(opened.getHost()))
 
-    # Of LMTP's few clients nobody counts the connections.
-    counted = {"POP3": context.pop3_connections, "LMTP": None}.get(port.protocol, context.smtp_connections)
+    counted = {"POP3": context.pop3_connections, "LMTP": context.lmtp_connections}.get(
+        port.protocol, context.smtp_connections
+    )
     endpoint = endpoint_of(port, settings, context.listening, counted, inherits=context.inherits)
     return ListeningService(
         [endpoint],
@@ -346,7 +349,9 @@ def _mail_factories(
             meter=meter, **limited, **shared,
         ),
         # Whoever may connect here is a mail server that is trusted, and brings much.
-        "LMTP": lmtp_factory(delivery, recipients, reactor, **shared),
+        "LMTP": lmtp_factory(
+            delivery, recipients, reactor, gatekeeper=context.lmtp_connections, **shared
+        ),
     }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from ..config.settings import Settings
 from ..errors import CannotStart
 from ..net.fast.reply_batcher import ReactorTurns
 from ..net.unix_sockets import UnixListening
+from .descriptors import fitting
 from .service import Reloadable
 from .workers.sockets import OpenedForOthers
 
@@ -34,6 +35,8 @@ class ProcessContext:
     #: POP3 connections, and SMTP's: a flood of mail must not keep readers out.
     pop3_connections: ConnectionLimiter
     smtp_connections: ConnectionLimiter
+    #: LMTP's, which nothing but open files bounds.
+    lmtp_connections: ConnectionLimiter
     #: Session numbers: everybody who writes to one transcript counts together.
     numbers: Iterator[int]
     #: What TLS is made with, if there is TLS.
@@ -87,12 +90,15 @@ def single_process(
 
     :param host: this host's full name; asking for it may wait for the network, hence the short one otherwise.
     """
-    counts, limits = own_counts(), connection_limits(settings)
+    counts = own_counts()
+    limits = fitting(connection_limits(settings), settings, owned=owned or settings.workers is not None)
+    limits.tell(asked=settings.limits.max_connections is not None)
     return ProcessContext(
         reactor if isinstance(reactor, OpenedForOthers) else UnixListening(reactor),
         counts,
-        ConnectionLimiter(limits, counts.readers),
-        ConnectionLimiter(limits, counts.bringers),
+        ConnectionLimiter(limits.pop3, counts.readers),
+        ConnectionLimiter(limits.smtp, counts.bringers),
+        ConnectionLimiter(limits.lmtp),
         itertools.count(1),
         tls,
         cannot_listen,

@@ -84,6 +84,11 @@ class Connection(Replies, TimeoutMixin):
         self.lines = CommandLines()
         self._gatekeeper = gatekeeper
         self._visit: Visit | None = None
+        # Whether it has brought a message, or its client has logged in.
+        self._useful = False
+        # Commands since the last message, and until when the one that was begun keeps its place.
+        self._commands = 0
+        self._message_time: IDelayedCall | None = None
         self._lost = lost
         #: Called when it has its transport.
         self.made: Callable[[Connection], None] | None = None
@@ -224,7 +229,7 @@ class Connection(Replies, TimeoutMixin):
             # What knows this protocol does not know it any more: all is freed at once.
             self.transport.unregisterProducer()
         self.closing = True
-        for call in (self._linger, self._rest):
+        for call in (self._linger, self._rest, self._message_time):
             if call is not None and call.active():
                 call.cancel()
         self.abandon()
@@ -309,6 +314,11 @@ class Connection(Replies, TimeoutMixin):
             return False
         self.resetTimeout()
         line, crlf = found
+        self._commands += 1
+        if self._commands > limits.COMMANDS:
+            self.reply(421, "4.7.0", "too many commands without a message")
+            self.close("limit")
+            return True
         self.command_received(line, crlf=crlf)
         return True
 
@@ -361,7 +371,21 @@ class Connection(Replies, TimeoutMixin):
             self.transport.resumeProducing()
 
     def prove_useful(self) -> None:
-        """The client is no stranger any more: its mistakes are forgiven, and it need not make room."""
-        self.errors = 0
-        if self._visit is not None:
+        """The client is no stranger any more: its mistakes are forgiven."""
+        self.errors = self._commands = 0
+        self._useful = True
+        self.between_messages()
+
+    def begin_message(self) -> None:
+        """A message has begun: who is no stranger need not make room meanwhile."""
+        if self._useful and self._visit is not None:
             self._visit.logged_in()
+            self._message_time = self.clock.callLater(limits.MESSAGE_TIME, self.between_messages)
+
+    def between_messages(self) -> None:
+        """No message is on its way: who is no stranger makes room before strangers, but hears 421."""
+        if self._message_time is not None and self._message_time.active():
+            self._message_time.cancel()
+        self._message_time = None
+        if self._useful and self._visit is not None:
+            self._visit.idle()

@@ -44,6 +44,14 @@ COMMANDS_IN_TURN: Final = 50
 #: count anew, so that a long-lived good sender never meets it.
 ERRORS: Final = 20
 
+#: Commands between two messages, or before the first, after which a connection is closed: several
+#: envelopes of a hundred recipients that all had to be put off.
+COMMANDS: Final = 500
+
+#: Seconds that a message may take before its sender may have to make room like one that is idle: who
+#: sends an octet now and then would keep a place for ever.
+MESSAGE_TIME: Final = 600
+
 #: Failed authentications on one connection after which it is closed.
 FAILED_LOGINS: Final = 3
 

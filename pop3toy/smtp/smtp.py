@@ -66,6 +66,7 @@ class SMTPServer(Dialogue):
         if self._transaction is not None:
             self._transaction.abort()
             self._transaction = None
+            self.between_messages()
 
     def met_a_bug(self) -> None:
         """See :class:`Connection`."""
@@ -106,6 +107,7 @@ class SMTPServer(Dialogue):
             self.error(*refused)
         elif not self.closing:
             self._transaction = Transaction(sender)
+            self.begin_message()
             self.reply(250, "2.1.0", "sender ok")
 
     async def refuse_sender(self, sender: Sender) -> Answer | None:
@@ -282,6 +284,8 @@ class SMTPServer(Dialogue):
                 users=printable(", ".join(reached)),
             )
             self.prove_useful()
+        else:
+            self.between_messages()
         self.message_done(message, results)
 
     def message_done(self, message: Message, results: Sequence[bytes | StoreTrouble]) -> None:

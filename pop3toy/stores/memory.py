@@ -19,9 +19,9 @@ from ..interfaces import (
     Entry,
     IDelivery,
     IMailbox,
-    IMailStore,
     Incoming,
     IStoreAdmin,
+    IViewableStore,
     MessageBody,
     StoredMessage,
 )
@@ -70,7 +70,7 @@ class _Stored(NamedTuple):
     octets: int
 
 
-@implementer(IMailStore, IDelivery, IStoreAdmin)
+@implementer(IViewableStore, IDelivery, IStoreAdmin)
 class MemoryStore:
     """Maildrops that live as long as the process: an ``IMailStore`` and ``IDelivery`` that waits for nothing.
 
@@ -128,6 +128,11 @@ class MemoryStore:
             raise InUse
         self._locked.add(user)
         mailbox: IMailbox = _MemoryMailbox(mail, lambda: self._locked.discard(user))
+        return mailbox
+
+    def view(self, user: str) -> IMailbox:
+        """See :class:`~pop3toy.interfaces.IViewableStore`; answers at once."""
+        mailbox: IMailbox = _MemoryMailbox(self._mail_of(user, create=self._create), lambda: None)
         return mailbox
 
     def begin(self, user: str, octets: int = 0) -> Incoming:

@@ -237,6 +237,40 @@ class FloodTests(AccountsCase):
         self.failureResultOf(waiting[2], UnauthorizedLogin)
         self.assertEqual(b"ann", self.login(b"ann", b"one"))
 
+    def test_bounded_by_time(self) -> None:
+        """What waits is bounded by how long that takes, as measured: slow hashes few, fast ones many."""
+        for seconds, at_least, at_most in ((0.5, 20, 22), (0.05, 180, 201), (0.001, 450, 450)):
+            clock, threads = Clock(), FakeThreads(later=True)
+            workers = Workers(threads, now=clock.seconds)
+
+            def refused(workers: Workers = workers) -> bool:
+                try:
+                    workers.run(int).addErrback(lambda why: None)
+                except StoreTrouble:
+                    return True
+                return False
+
+            # Nothing is known yet.
+            while not refused():
+                pass
+            self.assertLessEqual(workers.busy, 101)
+            for job in threads.jobs:
+                clock.advance(seconds)
+                job()
+            self.assertEqual(workers.busy, 0)
+            while not refused():
+                pass
+            self.assertTrue(at_least <= workers.busy <= at_most, (seconds, workers.busy))
+
+    def test_idle_time(self) -> None:
+        """Time in which nothing was to be done is no time that a check took."""
+        clock = Clock()
+        workers = Workers(FakeThreads(), now=clock.seconds)
+        for _ in range(50):
+            clock.advance(3600)
+            workers.run(int)
+        self.assertLess(workers._mean, 0.1)
+
     def test_cheap_and_known_pass(self) -> None:
         """Who needs no slow check comes in during the flood: cheap schemes, and who came in a moment ago."""
         first = self.login(b"ann", b"one")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
+from typing import Any
 
 from twisted.cred.checkers import (
     ANONYMOUS,
@@ -27,8 +28,9 @@ from pop3toy.auth.credentials import ClearPassword
 from pop3toy.auth.realm import MailboxRealm
 from pop3toy.auth.strcred import PasswordFile, of_auth_option
 from pop3toy.auth.throttle.login_throttle import LoginLimits, LoginThrottle
-from pop3toy.errors import AuthenticationFailed, BadCommand, InUse, Refusal, StoreTrouble
+from pop3toy.errors import AuthenticationFailed, BadCommand, InUse, MessageGone, Refusal, StoreTrouble
 from pop3toy.interfaces import IMailbox, IMailStore, Login
+from pop3toy.stores.memory import MemoryStore
 
 from ..auth_world import LOOPBACK, NETWORK, TLS, FakeStore, session
 
@@ -331,7 +333,7 @@ class RealmTests(SynchronousTestCase):
 
 
 class AnonymousMailboxTests(SynchronousTestCase):
-    """The demo maildrop that visitors share."""
+    """The demo maildrop of anonymous visitors."""
 
     def setUp(self) -> None:
         self.store = FakeStore()
@@ -340,29 +342,36 @@ class AnonymousMailboxTests(SynchronousTestCase):
     def visit(self) -> object:
         return self.realm.requestAvatar(ANONYMOUS, None, IMailbox)
 
-    def test_shared(self) -> None:
-        """Many read one open maildrop; the last one who leaves closes it, leaving twice counts once."""
-        _, first, leave_first = self.visit()
-        _, second, leave_second = self.visit()
-        self.assertEqual(["demo"], self.store.opened)
-        self.assertEqual(first.entries, second.entries)
-        self.assertEqual(b"uid-of-demo", second.read(b"uid-of-demo"))
-        leave_first()
-        leave_first()
-        self.assertEqual({"demo"}, self.store.open_now)
-        leave_second()
-        self.assertEqual(set(), self.store.open_now)
-        self.visit()
-        self.assertEqual(["demo", "demo"], self.store.opened)
+    def test_apart(self) -> None:
+        """Visitors and the owner do not hear of each other, where the store can show what is locked."""
+        store = MemoryStore({"demo": [b"a: b\n"], "ann": []})
+        realm = MailboxRealm(store, anonymous="demo")
 
-    def test_given_back_later(self) -> None:
-        """The last one who leaves is told when the maildrop is free, if that takes a while."""
-        _, mailbox, leave_first = self.visit()
-        _, _, leave_second = self.visit()
-        slow: Deferred[None] = Deferred()
-        mailbox._mailbox.release = lambda: slow
-        self.assertIsNone(leave_first())
-        self.assertIs(leave_second(), slow)
+        def visit() -> Any:
+            return realm.requestAvatar(ANONYMOUS, None, IMailbox)
+
+        first = visit()[1]
+        _, own, leave = realm.requestAvatar(b"demo", None, IMailbox)
+        second = visit()[1]
+        self.assertEqual(list(own.entries), list(second.entries))
+        [entry] = own.entries
+        own.remove([entry.uid])
+        leave()
+        for visitor in (first, second):
+            self.assertEqual(list(visitor.entries), [entry])
+            self.assertRaises(MessageGone, visitor.read, entry.uid)
+            visitor.release()
+
+    def test_store_that_cannot_show(self) -> None:
+        """Any other store opens it as for a session, for one visitor at a time, now or later."""
+        self.store.later = True
+        visit = self.visit()
+        self.store.go_on()
+        _, mailbox, leave = self.successResultOf(visit)
+        self.assertEqual(b"uid-of-demo", mailbox.read(b"uid-of-demo"))
+        self.assertRaises(InUse, self.visit)
+        leave()
+        self.assertEqual(set(), self.store.open_now)
 
     def test_read_only(self) -> None:
         """Nothing can be removed; removing nothing is fine."""
@@ -370,29 +379,6 @@ class AnonymousMailboxTests(SynchronousTestCase):
         self.assertIsNone(mailbox.remove([]))
         with self.assertRaises(Refusal):
             mailbox.remove([b"uid-of-demo"])
-
-    def test_waiting_together(self) -> None:
-        """Visitors who come while it is being opened wait for the same opening."""
-        self.store.later = True
-        first, second = self.visit(), self.visit()
-        self.store.go_on()
-        self.assertEqual(["demo"], self.store.opened)
-        self.successResultOf(first)[2]()
-        self.assertEqual({"demo"}, self.store.open_now)
-        self.successResultOf(second)[2]()
-        self.assertEqual(set(), self.store.open_now)
-
-    def test_opening_fails(self) -> None:
-        """When it cannot be opened all who wait are told, and the next one tries anew."""
-        self.store.later = True
-        first, second = self.visit(), self.visit()
-        [(opening, _)] = self.store.waiting
-        opening.errback(StoreTrouble())
-        self.failureResultOf(first, StoreTrouble)
-        self.failureResultOf(second, StoreTrouble)
-        self.store.open_now.clear()
-        self.store.later = False
-        self.assertEqual(3, len(self.visit()))
 
 
 class AccountWordTests(SynchronousTestCase):

@@ -162,7 +162,7 @@ class SeveralTests(SharedCase):
             counts.readers.connections.add(EVIL)
             counts.sessions.add("ann")
         self.first.address_failures.put(EVIL, 5, 1.0)
-        self.memory.oldest_stranger(0, Crowds.READERS, 7.0)
+        self.memory.to_spare(Crowds.READERS)[0][1] = 7.0
         self.memory.clear(0)
         self.assertEqual(
             (1, 1, 1),
@@ -173,7 +173,8 @@ class SeveralTests(SharedCase):
             ),
         )
         self.assertEqual(5, self.third.address_failures.get(EVIL)[0])
-        self.assertEqual([0.0, 0.0, 0.0], self.memory.oldest_strangers(Crowds.READERS))
+        told = [list(one) for one in self.memory.to_spare(Crowds.READERS)]
+        self.assertEqual([[0.0, 0.0]] * 3, told)
 
     def test_numbers(self) -> None:
         """No two sessions have one number, also after a process has died and another has taken its place."""
@@ -204,7 +205,8 @@ class SeveralTests(SharedCase):
         given = [next(each) for each in numbers]
         for worker in range(3):
             for whose in Crowds:
-                self.memory.oldest_stranger(worker, whose, 10.0 * worker + whose)
+                spare = self.memory.to_spare(whose)[worker]
+                spare[0], spare[1] = 10.0 * worker + whose, 100.0 * worker + whose
         areas: list[memoryview] = []
         for counts in (self.first, self.second, self.third):
             heads = (counts.readers, counts.bringers)
@@ -219,7 +221,8 @@ class SeveralTests(SharedCase):
             self.assertEqual(bytes([mark]) * area.nbytes, bytes(area.cast("B")), mark)
         self.assertEqual(secret, bytes(self.memory._memory[:_SECRET]))
         for whose in Crowds:
-            self.assertEqual([10.0 * w + whose for w in range(3)], self.memory.oldest_strangers(whose))
+            told = [list(one) for one in self.memory.to_spare(whose)]
+            self.assertEqual([[10.0 * w + whose, 100.0 * w + whose] for w in range(3)], told)
         self.assertEqual([number + 3 for number in given], [next(each) for each in numbers])
 
     def test_keyed(self) -> None:
@@ -373,24 +376,41 @@ class CrowdsTests(SharedCase):
         self.memory.clear(1)
         self.arrive(crowds[0], EVIL)
 
-    def test_oldest_of_all(self) -> None:
-        """When there are too many strangers, the oldest of all has to go, wherever he is."""
-        crowds = self.crowds(strangers=4)
-        order = [0, 1, 0, 2, 2, 2, 1, 0]
-        for number, worker in enumerate(order):
-            self.arrive(crowds[worker], f"192.0.2.{number}")
-            self.assertLessEqual(crowds[0].strangers, 4)
-        self.assertEqual([f"192.0.2.{number}" for number in range(4)], self.turned_out)
+    def test_most_of_all(self) -> None:
+        """When there are too many strangers, one of the network with the most has to go, wherever it is."""
+        crowds = self.crowds(strangers=6)
+        for worker, number in enumerate((1, 2, 3, 1, 1)):
+            self.arrive(crowds[worker % 3], f"192.0.{number}.1")
+        self.arrive(crowds[2], "192.0.3.2")
+        self.arrive(crowds[0], "198.51.100.1")
+        self.assertEqual(crowds[0].strangers, 6)
+        [gone] = self.turned_out
+        self.assertRegex(gone, r"192\.0\.[13]\.")
+
+    def test_idle_go_first(self) -> None:
+        """Before any stranger goes the longest idle of all processes; not where strangers are too many."""
+        crowds = self.crowds(connections=6, strangers=4)
+        idle = [self.arrive(crowds[worker], f"198.51.100.{worker}") for worker in (2, 1, 0)]
+        for visit in (idle[1], idle[2], idle[0]):
+            self.clock.advance(1)
+            visit.logged_in()
+            visit.idle()
+        for number in range(3):
+            self.arrive(crowds[0], f"192.0.{number}.1")
+        for number in range(3, 5):
+            self.arrive(crowds[number - 2], f"192.0.{number}.1")
+        self.assertEqual(self.turned_out[0], "198.51.100.1")
+        self.assertEqual((len(self.turned_out), crowds[0].strangers), (2, 4))
+        self.assertNotIn("198.51.100.0", self.turned_out)
 
     def test_idle_elsewhere(self) -> None:
         """Idle strangers at one process neither keep a user out who comes to another nor send him away."""
         crowds = self.crowds(connections=5)
         for number in range(5):
             self.arrive(crowds[0], f"192.0.2.{number}")
-        users = [self.arrive(crowds[1], f"198.51.100.{number}") for number in range(5)]
-        for user in users:
-            user.logged_in()
-        self.assertEqual([f"192.0.2.{number}" for number in range(5)], self.turned_out)
+        for number in range(5):
+            self.arrive(crowds[1], f"198.51.100.{number}").logged_in()
+        self.assertEqual([f"192.0.2.{number}" for number in range(5)], sorted(self.turned_out))
         self.assertEqual((5, 0), (crowds[2].connections, crowds[2].strangers))
 
     def test_readers_and_bringers(self) -> None:

@@ -152,8 +152,12 @@ class FloodTests(SynchronousTestCase):
         turned_away = 0
         for number in range(500):
             client = house.connect(EVIL)
-            turned_away += client.log_in("ann", f"guess{number}").startswith(b"-ERR [SYS/TEMP]")
+            turned_away += client.log_in(f"ann{number}", "guess").startswith(b"-ERR [SYS/TEMP]")
         self.assertEqual((house.workers.busy, turned_away), (32, 500 - 32))
+        for number in range(30):
+            client = house.connect(f"203.0.113.{number}")
+            turned_away += client.log_in("ann", "guess").startswith(b"-ERR [SYS/TEMP]")
+        self.assertEqual((house.workers.busy, turned_away), (42, 500 - 32 + 20))
         friend = house.connect(GOOD)
         friend.log_in("bob")
         house.open_what_is_proven()

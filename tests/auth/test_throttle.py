@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3toy.auth.accounts.memory import MemoryAccounts
 from pop3toy.auth.authenticator import PortalAuthenticator
 from pop3toy.auth.realm import MailboxRealm
-from pop3toy.auth.throttle.connection_limiter import ConnectionLimiter, ConnectionLimits
+from pop3toy.auth.throttle.connection_limiter import ConnectionLimiter, ConnectionLimits, Visit
 from pop3toy.auth.throttle.counts import own_counts
 from pop3toy.auth.throttle.login_throttle import LoginLimits, LoginThrottle, without_penalties
 from pop3toy.auth.throttle.origins import Networks, is_local, network
@@ -152,7 +153,7 @@ class PenaltyTests(SynchronousTestCase):
         """One address has only so many attempts under way; an end of any kind gives a turn back, once."""
         for failures, most in ((0, 32), (3, 8)):
             self.fail(EVIL, "bob", failures)
-            attempts = [self.guard.attempt(EVIL, "ann") for _ in range(most)]
+            attempts = [self.guard.attempt(EVIL, f"user{number}") for number in range(most)]
             for attempt in attempts:
                 attempt.start()
                 attempt.start()
@@ -188,18 +189,20 @@ class PenaltyTests(SynchronousTestCase):
             self.fail(GOOD, "ann", 11)
             self.assertIsNone(self.guard.attempt(GOOD, "bob").start())
             self.assertIsNotNone(self.guard.attempt(GOOD, "ann").start())
-            for _ in range(100):
-                self.guard.attempt(GOOD, "bob").start()
+            for number in range(100):
+                self.guard.attempt(GOOD, f"bob{number}").start()
             self.fail(EVIL, "carl", 4)
             self.assertIsNotNone(self.guard.attempt(EVIL, "bob").start())
 
     def test_loopback(self) -> None:
-        """From loopback the wait grows as well, but to 4 seconds; any number logs in until one fails."""
+        """From loopback the wait grows as well, but to 4 seconds; its share holds from the first on."""
         for host in ("127.0.0.1", "127.0.0.9", "::1", "::ffff:127.0.0.2"):
             self.guard = LoginThrottle(self.clock)
-            waiting = [self.guard.attempt(host, f"user{number}") for number in range(500)]
+            waiting = [self.guard.attempt(host, f"user{number}") for number in range(32)]
             for attempt in waiting:
                 self.assertIsNone(attempt.start())
+            with self.assertRaises(StoreTrouble):
+                self.guard.attempt(host, "x").start()
             for attempt in waiting:
                 attempt.succeeded()
             waits = []
@@ -207,10 +210,29 @@ class PenaltyTests(SynchronousTestCase):
                 waits.append(self.waits(host, "x"))
                 self.fail(host, f"other{number}")
             self.assertEqual([0, 0, 0, 1, 2, 4, 4, 4], waits)
-            for _ in range(32):
-                self.guard.attempt(host, "x").start()
+            for number in range(32):
+                self.guard.attempt(host, f"x{number}").start()
             with self.assertRaises(StoreTrouble):
-                self.guard.attempt(host, "x").start()
+                self.guard.attempt(host, "y").start()
+
+    def test_share_of_user(self) -> None:
+        """One user has only so many attempts under way, from the first on; a friend passes."""
+        self.guard.attempt(GOOD, "ann").succeeded()
+        attempts = [self.guard.attempt(f"198.51.100.{number}", "ann") for number in range(10)]
+        for attempt in attempts:
+            self.assertIsNone(attempt.start())
+        for host in (EVIL, "127.0.0.1", "unix"):
+            late = self.guard.attempt(host)
+            self.assertIsNone(late.start())
+            late.user = "ANN"
+            with self.assertRaises(StoreTrouble):
+                late.start()
+            self.assertEqual(self.guard._counts.under_way.count(host), 0)
+            self.assertIsNone(self.guard.attempt(host, "bob").start())
+        self.assertIsNone(self.guard.attempt(GOOD, "ann").start())
+        attempts[0].failed()
+        attempts[1].rest()
+        self.assertIsNone(self.guard.attempt("192.0.2.8", "ann").start())
 
     def test_without_penalties(self) -> None:
         """A toy's guard keeps sessions and LOGIN-DELAY and lets nobody wait for a mistake."""
@@ -487,18 +509,73 @@ class CrowdTests(SynchronousTestCase):
         return crowd.arrive(host, lambda: self.turned_out.append(number))
 
     def test_strangers_make_room(self) -> None:
-        """2,000 idle strangers do not keep a user out: the oldest of them go."""
+        """2,000 idle strangers do not keep a user out: others of them go."""
         crowd = ConnectionLimiter(ConnectionLimits(strangers=100))
         for number in range(2000):
             self.arrive(crowd, number)
         self.assertEqual((100, 100), (crowd.connections, crowd.strangers))
-        self.assertEqual(list(range(1900)), self.turned_out)
+        self.assertEqual((1900, 1900), (len(self.turned_out), len(set(self.turned_out))))
         user = self.arrive(crowd, 5000, GOOD)
         user.logged_in()
         for number in range(2000, 4000):
             self.arrive(crowd, number)
         self.assertNotIn(5000, self.turned_out)
         self.assertEqual((101, 100), (crowd.connections, crowd.strangers))
+
+    def test_churn_of_one_network(self) -> None:
+        """New connections of one network, however fast, send no stranger of another away."""
+        for hosts in ("198.51.100.{}", "2001:db8:1:{:x}::1", "unix"):
+            crowd = ConnectionLimiter(ConnectionLimits(connections=50))
+            self.arrive(crowd, 7_000, GOOD)
+            for number in range(2_000):
+                self.arrive(crowd, number, hosts.format(number % 250))
+            self.assertNotIn(7_000, self.turned_out)
+            self.assertEqual((crowd.connections, crowd.strangers), (50, 50))
+
+    def test_churn_of_many_networks(self) -> None:
+        """Where all strangers are of networks of their own, each may have to go, and not the oldest first."""
+        chosen: list[int] = []
+
+        def choose(visits: Sequence[Visit]) -> Visit:
+            chosen.append(len(visits))
+            return visits[-1]
+
+        crowd = ConnectionLimiter(ConnectionLimits(connections=50), choose=choose)
+        for number in range(60):
+            self.arrive(crowd, number, f"198.51.{number}.1")
+        self.assertEqual((chosen, self.turned_out), ([50] * 10, list(range(49, 59))))
+
+    def test_idle_first(self) -> None:
+        """Who loses little by it makes room before strangers do, the longest idle first; not while busy."""
+        crowd = ConnectionLimiter(ConnectionLimits(connections=4))
+        visits = [self.arrive(crowd, number) for number in range(4)]
+        for number in (2, 0, 1):
+            visits[number].idle()
+        visits[2].logged_in()
+        for number in range(10, 13):
+            self.arrive(crowd, number)
+        self.assertEqual(self.turned_out[:2], [0, 1])
+        self.assertNotIn(2, self.turned_out)
+        visits[2].idle()
+        self.arrive(crowd, 13)
+        self.assertEqual(self.turned_out[3:], [2])
+        for visit in visits:
+            visit.left()
+            visit.idle()
+
+    def test_per_process(self) -> None:
+        """A process takes no more than it has files for: one of its own makes room, or the next is told."""
+        crowd = ConnectionLimiter(ConnectionLimits(per_process=2))
+        first = self.arrive(crowd, 0)
+        self.arrive(crowd, 1)
+        first.logged_in()
+        third = self.arrive(crowd, 2)
+        self.assertEqual(self.turned_out, [1])
+        third.logged_in()
+        with self.assertRaises(StoreTrouble):
+            self.arrive(crowd, 3)
+        first.left()
+        self.arrive(crowd, 4)
 
     def test_full_of_users(self) -> None:
         """When all places are taken by users, the next one is turned away; one who leaves makes room."""

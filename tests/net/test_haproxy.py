@@ -202,7 +202,8 @@ class HeaderTests(SynchronousTestCase):
     def test_counted(self) -> None:
         """A connection without a header is one of the strangers, whatever its address, until it has one."""
         crowd = ConnectionLimiter(
-            ConnectionLimits(connections=3, strangers=3, per_address=1, per_local_address=1)
+            ConnectionLimits(connections=3, strangers=3, per_address=1, per_local_address=1),
+            choose=lambda visits: visits[0],
         )
         endpoint = serverFromString(self.reactor, "tcp:111:interface=127.0.0.1")
         factory = Factory.forProtocol(lambda: Speaker(self.made))  # type: ignore[arg-type]
@@ -210,7 +211,7 @@ class HeaderTests(SynchronousTestCase):
         self.wrapper = self.reactor.tcpServers[1][1]
         silent = [self.connect() for _ in range(3)]
         self.assertEqual((crowd.connections, crowd.strangers), (3, 3))
-        # The oldest makes room for one more.
+        # The one that is chosen makes room for one more.
         fourth, late = self.connect()
         self.assertEqual([transport.disconnected for _, transport in silent], [True, False, False])
         silent[1][0].dataReceived(v1(STRANGER))

@@ -602,6 +602,20 @@ class WorkersServeTests(RealCase):
         for client in idle[1:]:
             client.command(b"CAPA")
 
+    def test_visitors(self) -> None:
+        """Visitors of two workers and the owner have the mailbox open at once, whoever comes first."""
+        server = self.start("--anonymous=ann", "--lock-wait=0")
+        sessions = [self.client(server, worker) for worker in (1, 2, 1, 2)]
+        for number, session in enumerate(sessions):
+            if number == 2:
+                session.login()
+            else:
+                session.command(b"AUTH ANONYMOUS =")
+        for session in sessions:
+            self.assertEqual(3, session.stat().messages)
+            session.retr(1)
+            session.quit()
+
     def test_penalties(self) -> None:
         """Bad passwords at one worker make the next attempt at another wait."""
         server = self.start()

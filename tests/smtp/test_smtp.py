@@ -20,7 +20,7 @@ from pop3toy.errors import OverQuota, StoreFull, StoreTrouble
 from pop3toy.observe.transcript import MemoryTranscript
 from pop3toy.routing.recipients import Recipients
 from pop3toy.smtp import limits
-from pop3toy.smtp.factory import smtp_factory
+from pop3toy.smtp.factory import lmtp_factory, smtp_factory
 from pop3toy.stores.memory import MemoryStore
 from tests.smtp_world import Client, Slow, find_in, world
 
@@ -208,8 +208,8 @@ class ConversationTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_turns(self) -> None:
-        """Of commands by the thousand a turn answers some dozens; the client is not read from meanwhile."""
-        self.client.protocol.dataReceived(b"NOOP\r\n" * 1000 + b"QUIT\r\n")
+        """Of commands by the hundred a turn answers some dozens; the client is not read from meanwhile."""
+        self.client.protocol.dataReceived(b"NOOP\r\n" * 400 + b"QUIT\r\n")
         self.assertEqual(self.client.answers(), ["250 2.0.0 ok"] * limits.COMMANDS_IN_TURN)
         # Nor if the transport has had enough meanwhile, and has room again.
         self.client.protocol.pauseProducing()
@@ -217,7 +217,7 @@ class ConversationTests(SynchronousTestCase):
         self.assertEqual(self.client.answers(), [])
         self.assertEqual(self.client.transport.producerState, "paused")
         self.clock.advance(0)
-        self.assertEqual(self.client.answers()[:-1], ["250 2.0.0 ok"] * (1000 - limits.COMMANDS_IN_TURN))
+        self.assertEqual(self.client.answers()[:-1], ["250 2.0.0 ok"] * (400 - limits.COMMANDS_IN_TURN))
         self.assertTrue(self.client.closed)
 
     def test_lost_between_turns(self) -> None:
@@ -778,14 +778,62 @@ class FactoryTests(SynchronousTestCase):
         self.assertEqual(Client(factory).greeting[0][:3], "220")
 
     def test_making_room(self) -> None:
-        """When there are too many in all, one that has brought nothing yet has to go."""
+        """When there are too many in all, one that brings nothing yet goes before one that brings more."""
         factory, _, _ = world(smtp_factory, gatekeeper=ConnectionLimiter(ConnectionLimits(connections=2)))
         useful, idle = Client(factory), Client(factory)
-        useful.say(*ENVELOPE, "DATA", "a: b", ".")
+        useful.say(*ENVELOPE, "DATA", "a: b", ".", ENVELOPE[1])
         self.assertEqual(Client(factory).greeting[0][:3], "220")
         self.assertEqual(idle.answers(), ["421 4.7.0 too many connections"])
         self.assertTrue(idle.closed)
         self.assertFalse(useful.closed)
+
+    def test_useful_once(self) -> None:
+        """Who has brought a message, and only stays, makes room, whatever it says: the longest idle."""
+        for make in (smtp_factory, lmtp_factory):
+            factory, _, _ = world(make, gatekeeper=ConnectionLimiter(ConnectionLimits(connections=3)))
+            hello = "LHLO me" if make is lmtp_factory else ENVELOPE[0]
+            clients = [Client(factory) for _ in range(3)]
+            for client in (clients[1], clients[0], clients[2]):
+                client.say(hello, *ENVELOPE[1:], "DATA", "a: b", ".")
+            for number in (1, 0):
+                clients[number].say("NOOP")
+                self.assertEqual(Client(factory).greeting[0][:3], "220")
+                self.assertEqual(clients[number].answers(), ["421 4.7.0 too many connections"])
+                clients[number].drop()
+            self.assertFalse(clients[2].closed)
+
+    def test_message_for_ever(self) -> None:
+        """Who begins another message keeps its place, but not for ever, and not beyond RSET or a refusal."""
+        for end in (None, "RSET", "EHLO me"):
+            factory, _, clock = world(
+                smtp_factory, gatekeeper=ConnectionLimiter(ConnectionLimits(connections=1))
+            )
+            client = Client(factory)
+            client.say(*ENVELOPE, "DATA", "a: b", ".", ENVELOPE[1])
+            self.assertEqual(Client(factory).greeting[0][:3], "421")
+            self.assertFalse(client.closed)
+            if end is not None:
+                client.say(end)
+            else:
+                for _ in range(10):
+                    clock.advance(limits.MESSAGE_TIME / 10)
+                    client.say("NOOP")
+            self.assertEqual(Client(factory).greeting[0][:3], "220")
+            self.assertTrue(client.closed)
+
+    def test_commands_without_message(self) -> None:
+        """Between two messages there is a bound of commands; a message begins the count anew."""
+        factory, _, _ = world(smtp_factory)
+        client = Client(factory)
+        for _ in range(2):
+            for _ in range(limits.COMMANDS - 10):
+                self.assertEqual(client.say("NOOP")[0][:3], "250")
+            client.say(*ENVELOPE, "DATA", "a: b", ".")
+        for _ in range(limits.COMMANDS):
+            client.say("NOOP")
+        self.assertFalse(client.closed)
+        self.assertEqual(client.say("NOOP"), ["421 4.7.0 too many commands without a message"])
+        self.assertTrue(client.closed)
 
     def test_drain(self) -> None:
         """When the server stops, idle clients hear 421, what is being made durable is acknowledged."""

@@ -13,6 +13,7 @@ from zope.interface import directlyProvides
 from zope.interface.verify import verifyObject
 
 from pop3toy.auth.authenticator import PortalAuthenticator
+from pop3toy.auth.throttle.connection_limiter import ConnectionLimiter, ConnectionLimits
 from pop3toy.errors import BadCommand, StoreTrouble
 from pop3toy.interfaces import IMailbox, SessionRecord
 from pop3toy.observe.transcript import MemoryTranscript
@@ -79,6 +80,17 @@ class SubmissionTests(SynchronousTestCase):
         self.assertEqual(other.say("auth plain"), ["334 "])
         self.assertEqual(other.say(plain("bob", "bob")), ["235 2.7.0 welcome"])
         self.assertEqual(self.accounts.logged_out, 2)
+
+    def test_makes_room(self) -> None:
+        """Who has logged in and sends nothing makes room, before strangers; while a message comes, not."""
+        limiter = ConnectionLimiter(ConnectionLimits(connections=3))
+        factory, _, _ = world(submission_factory, self.accounts, gatekeeper=limiter)
+        sends, idle, stranger = (Client(factory, LOCAL) for _ in range(3))
+        for client in (sends, idle):
+            client.say("EHLO x", "AUTH PLAIN " + plain("ann", "nna"))
+        sends.say("MAIL FROM:<ann@example.org>")
+        self.assertEqual(Client(factory, LOCAL).greeting[0][:3], "220")
+        self.assertEqual([one.closed for one in (sends, idle, stranger)], [False, True, False])
 
     def test_login(self) -> None:
         """LOGIN asks for name and password."""

@@ -5,6 +5,7 @@ What is checked is not known here, only how much may wait.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -18,19 +19,39 @@ __all__ = ["Workers"]
 _T = TypeVar("_T")
 
 
+#: Seconds between two results before any was measured: argon2id in the two threads of a small machine.
+FIRST_GUESS = 0.1
+#: How much of the mean the newest measurement is.
+NEWEST = 0.125
+
+
 class Workers:
     """A door to a thread pool of one's own that lets only so much wait.
 
     :param in_thread: the pool behind it must be for this alone: a flood of
         logins must not stop those who are in.
-    :param most: jobs that may run or wait.  Two threads check some 30 argon2id
-        hashes a second, so that 450 are 15 seconds of patience; mail clients
-        give up after 30.
+    :param longest_wait: seconds that a job may be expected to wait for those
+        before it; mail clients give up after 30, and have more to do.
+    :param most: jobs that may run or wait, however fast they are.
+    :param now: tells the time in seconds.
     """
 
-    def __init__(self, in_thread: RunInThread, *, most: int = 450) -> None:
+    def __init__(
+        self,
+        in_thread: RunInThread,
+        *,
+        longest_wait: float = 10.0,
+        most: int = 450,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._in_thread = in_thread
+        self._longest_wait = longest_wait
         self._most = most
+        self._now = now
+        # Seconds from one result to the next, as long as there is work: so it needs not be known how
+        # many threads there are, and what else they share a core with.
+        self._mean = FIRST_GUESS
+        self._last = 0.0
         #: Jobs that run or wait now.
         self.busy = 0
 
@@ -39,11 +60,16 @@ class Workers:
 
         :raises pop3toy.errors.StoreTrouble: at once, if too much waits already.
         """
-        if self.busy >= self._most:
+        if self.busy >= self._most or self.busy * self._mean > self._longest_wait:
             raise StoreTrouble("too many logins at the moment, try later")
+        if not self.busy:
+            self._last = self._now()
         self.busy += 1
         return self._in_thread(job, *args).addBoth(self._finished)
 
     def _finished(self, result: _T) -> _T:
         self.busy -= 1
+        now = self._now()
+        self._mean += NEWEST * (now - self._last - self._mean)
+        self._last = now
         return result

@@ -1,21 +1,27 @@
 """How many connections there may be: in all, from one address, and of strangers.
 
 Counts and nothing else; where the counts are kept is ``counts``.  Whoever has
-not logged in is a stranger; when there are too many, the one who is longest
-there without logging in has to go, so that idle strangers never keep a user
-out.
+not logged in is a stranger; when there are too many, one of them has to go, so
+that idle strangers never keep a user out: at random one of those from the
+network that has the most of them.  Were it the oldest, a flood of new
+connections would leave nobody the time to log in.
+
+Before strangers go those who lose little by it, the one that is idle longest
+first: anonymous visitors, and mail servers that have brought a message and may
+or may not bring another.
 """
 
 from __future__ import annotations
 
+import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from ...errors import StoreTrouble
 from .counts import Heads, own_counts
-from .origins import NOWHERE, Networks, is_local, network
+from .origins import NOWHERE, Networks, is_local, neighbourhood, network
 
 __all__ = ["ConnectionLimiter", "ConnectionLimits", "Neighbours", "Visit"]
 
@@ -38,6 +44,8 @@ class ConnectionLimits:
     per_local_address: int = sys.maxsize
     #: Addresses that speak for many: not limited as one.
     trusted: Networks = NOWHERE
+    #: Connections of this process, however few the others have: what its open files allow.
+    per_process: int = sys.maxsize
 
 
 class Neighbours(Protocol):
@@ -46,11 +54,15 @@ class Neighbours(Protocol):
     def now(self) -> float:
         """The time, the same for all of them, in seconds."""
 
-    def oldest_came(self, seconds: float) -> None:
-        """Tell them when the oldest stranger of this process came; 0 if there is none."""
+    def tell(self, strangers: int, idle_since: float) -> None:
+        """Tell them whom this process could send away.
 
-    def make_room(self) -> bool:
-        """Ask the one with the oldest stranger of all to send him away; false if that is this process."""
+        :param strangers: how many strangers it has from the network with the most.
+        :param idle_since: since when the first of those that would go before is idle; 0 if there is none.
+        """
+
+    def make_room(self, *, of_stranger: bool) -> bool:
+        """Ask the one that has the best to spare to send it away; false if that is this process."""
 
 
 class ConnectionLimiter:
@@ -61,6 +73,7 @@ class ConnectionLimiter:
     :param limits: the numbers, ``ConnectionLimiter.Limits(connections=100)``; its defaults if not given.
     :param heads: where it counts; of its own if not given.
     :param neighbours: who else counts there.
+    :param choose: picks one of several, at random.
     """
 
     #: What may be limited: a frozen dataclass in which each number has a default, and a comment that
@@ -72,14 +85,19 @@ class ConnectionLimiter:
         limits: ConnectionLimits | None = None,
         heads: Heads | None = None,
         neighbours: Neighbours | None = None,
+        *,
+        choose: Callable[[Sequence[Visit]], Visit] = random.choice,
     ) -> None:
         self.limits = limits if limits is not None else ConnectionLimits()
         heads = heads if heads is not None else own_counts().readers
         self._connections, self._strangers = heads.connections, heads.strangers
         self._neighbours = neighbours
-        #: The strangers of this process in the order in which they came.
-        self._queue: dict[Visit, None] = {}
-        self._oldest: Visit | None = None
+        self._choose = choose
+        # Connections of this process; its strangers by network; and those that would go before
+        # them, the longest idle first.
+        self._here = self._heaviest = 0
+        self._networks: dict[str, dict[Visit, None]] = {}
+        self._idle: dict[Visit, None] = {}
 
     @property
     def connections(self) -> int:
@@ -95,21 +113,28 @@ class ConnectionLimiter:
         """Somebody connects.
 
         :param host: the client's address in text; ``unix`` is not limited by address.
-        :param turn_out: closes this connection; called at most once, when a
-            stranger has to make room.  :meth:`Visit.left` is harmless after it.
+        :param turn_out: closes this connection; called at most once, when it has
+            to make room.  :meth:`Visit.left` is harmless after it.
         :raises pop3toy.errors.StoreTrouble: if he has to be turned away at once.
         """
-        address = network(host)
+        address, limits = network(host), self.limits
         if self._connections.count(address) >= self._most_of(host):
             raise StoreTrouble("too many connections from your address")
-        full = self.connections >= self.limits.connections or self.strangers >= self.limits.strangers
-        if full and not self._room_elsewhere() and not self.make_room():
+        if self._here >= limits.per_process and not self._send_away():
             raise StoreTrouble("too many connections")
-        came = self._neighbours.now() if self._neighbours is not None else 0.0
-        visit = Visit(self, address, turn_out, came)
+        if self.connections >= limits.connections or self._too_many_strangers:
+            elsewhere = self._neighbours is not None and self._neighbours.make_room(
+                of_stranger=self._too_many_strangers
+            )
+            if not elsewhere and not self.make_room():
+                raise StoreTrouble("too many connections")
+        visit = Visit(self, address, neighbourhood(host), turn_out)
         self._connections.add(address)
         self._strangers.add(address)
-        self._queue[visit] = None
+        self._here += 1
+        group = self._networks.setdefault(visit.network, {})
+        group[visit] = None
+        self._heaviest = max(self._heaviest, len(group))
         self._tell()
         return visit
 
@@ -118,54 +143,86 @@ class ConnectionLimiter:
             return sys.maxsize
         return self.limits.per_local_address if is_local(host) else self.limits.per_address
 
+    @property
+    def _too_many_strangers(self) -> bool:
+        return self.strangers >= self.limits.strangers
+
     def make_room(self) -> bool:
-        """Turn the oldest stranger of this process out, if there is one."""
-        oldest = next(iter(self._queue), None)
-        if oldest is None:
+        """Send one of this process away, if it has one that may be: a stranger, if those are too many."""
+        return self._send_away(of_stranger=self._too_many_strangers)
+
+    def _send_away(self, *, of_stranger: bool = False) -> bool:
+        if self._idle and not of_stranger:
+            visit = next(iter(self._idle))
+        elif self._networks:
+            most = self._heaviest
+            visit = self._choose(
+                [one for each in self._networks.values() if len(each) == most for one in each]
+            )
+        else:
             return False
-        oldest.left()
-        oldest.turn_out()
+        visit.left()
+        visit.turn_out()
         return True
 
-    def known(self, visit: Visit) -> None:
-        """Not a stranger any more."""
-        if visit in self._queue:
-            del self._queue[visit]
+    def known(self, visit: Visit, *, idle: bool) -> None:
+        """Not a stranger any more; whether it goes before strangers all the same."""
+        group = self._networks.get(visit.network)
+        if group is not None and visit in group:
+            was_heaviest = len(group) == self._heaviest
+            del group[visit]
+            if not group:
+                del self._networks[visit.network]
+            if was_heaviest:
+                self._heaviest = max(map(len, self._networks.values()), default=0)
             self._strangers.remove(visit.address)
-            self._tell()
+        elif visit in self._idle:
+            del self._idle[visit]
+        if idle:
+            visit.idle_since = self._neighbours.now() if self._neighbours is not None else 0.0
+            self._idle[visit] = None
+        self._tell()
 
     def gone(self, visit: Visit) -> None:
         """Not connected any more."""
-        self.known(visit)
+        self.known(visit, idle=False)
+        self._here -= 1
         self._connections.remove(visit.address)
 
-    def _room_elsewhere(self) -> bool:
-        return self._neighbours is not None and self._neighbours.make_room()
-
     def _tell(self) -> None:
-        oldest = next(iter(self._queue), None)
-        if self._neighbours is not None and oldest is not self._oldest:
-            self._oldest = oldest
-            self._neighbours.oldest_came(oldest.came if oldest is not None else 0.0)
+        if self._neighbours is not None:
+            idle = next(iter(self._idle), None)
+            self._neighbours.tell(self._heaviest, idle.idle_since if idle is not None else 0.0)
 
 
 class Visit:
-    """One connection."""
+    """One connection.
 
-    __slots__ = ("_crowd", "_left", "address", "came", "turn_out")
+    :param address: whom it is counted for.
+    :param network: where it comes from, for the choice of one that has to go.
+    """
+
+    __slots__ = ("_crowd", "_left", "address", "idle_since", "network", "turn_out")
 
     def __init__(
-        self, crowd: ConnectionLimiter, address: str, turn_out: Callable[[], object], came: float
+        self, crowd: ConnectionLimiter, address: str, network: str, turn_out: Callable[[], object]
     ) -> None:
         self.address = address
+        self.network = network
         self.turn_out = turn_out
-        self.came = came
+        self.idle_since = 0.0
         self._crowd = crowd
         self._left = False
 
     def logged_in(self) -> None:
-        """He is a user: he will not have to make room."""
-        self._crowd.known(self)
+        """He is a user, or brings a message: he will not have to make room."""
+        if not self._left:
+            self._crowd.known(self, idle=False)
+
+    def idle(self) -> None:
+        """He is no stranger, but loses little by going: he makes room before strangers do."""
+        if not self._left:
+            self._crowd.known(self, idle=True)
 
     def left(self) -> None:
         """The connection is gone.  Harmless when called twice."""

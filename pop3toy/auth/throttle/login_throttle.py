@@ -23,11 +23,13 @@ from .counts import Counts, OwnTally, Recent, own_counts
 from .lock_queue import LockQueue
 from .origins import NOWHERE, Networks, is_local, network
 
-__all__ = ["Attempt", "LoginLimits", "LoginThrottle", "unguarded", "without_penalties"]
+__all__ = ["VISITORS", "Attempt", "LoginLimits", "LoginThrottle", "unguarded", "without_penalties"]
 
 
 #: Unix sockets have no address: behind one is a proxy or a webmail for everybody.
 _EVERYBODY = "unix"
+#: Under which all anonymous visitors are counted; no user has a name with a NUL.
+VISITORS = "\0visitors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +51,12 @@ class LoginLimits:
     user_most_penalty: float = 4.0
     #: Seconds without a failure after which an address or user starts anew.
     forgotten_after: float = 900.0
-    #: Attempts of one address that may wait or be checked at once: an office's
-    #: clients after a restart, but a small part of what the queue of checks
-    #: holds.  For loopback, where programs serve many, only while it has to wait.
+    #: Attempts of one address, loopback too, that may wait or be checked at once: an
+    #: office's clients after a restart, but a part of what the queue of checks holds.
     attempts_per_address: int = 32
+    #: The same for one user, from addresses where he has not come in before: more
+    #: than all devices of a person.
+    attempts_per_user: int = 10
     #: The same while another address has to wait: with penalties of 15 seconds
     #: it is one guess in two seconds.
     attempts_under_penalty: int = 8
@@ -61,6 +65,9 @@ class LoginLimits:
     #: Sessions of one user at once, as Dovecot's mail_max_userip_connections.
     #: Maildrops are exclusive, so this is for stores that are not.
     sessions_per_user: int = 10
+    #: Anonymous visitors at once: there may be any number of them, and all users together
+    #: should find the disks with time for them.
+    visitors: int = 64
     #: Seconds between two logins of a user (RFC 2449 section 6.5); 0 is none.
     login_delay: int = 0
     #: Seconds that a login waits for a maildrop that another session holds: most
@@ -159,17 +166,30 @@ class LoginThrottle:
             raise StoreTrouble("too many logins from your address at the moment, try later")
         self._counts.under_way.add(address)
 
+    def take_turn_of_user(self, address: str, user: str) -> str:
+        """One more attempt for this user is under way; :meth:`give_turn_back` takes what this returns.
+
+        :raises pop3toy.errors.StoreTrouble: if there are too many already, and the
+            user never came in from this address.
+        """
+        counts, key = self._counts, _both("user", user)
+        full = counts.under_way.count(key) >= self.limits.attempts_per_user
+        if full and not counts.friends.get(_both(address, user))[0]:
+            raise StoreTrouble("too many logins of this user at the moment, try later")
+        counts.under_way.add(key)
+        return key
+
     def _most_under_way(self, address: str) -> int:
         limits = self.limits
         if address == _EVERYBODY:
             return sys.maxsize
         wary = self._addresses.count(address) >= limits.free_failures
         if is_local(address):
-            return limits.attempts_per_address if wary else sys.maxsize
+            return limits.attempts_per_address
         return limits.attempts_under_penalty if wary else limits.attempts_per_address
 
     def give_turn_back(self, address: str) -> None:
-        """One attempt of this address is not under way any more."""
+        """One attempt of this address, or user, is not under way any more."""
         self._counts.under_way.remove(address)
 
     def sleep(self, seconds: float) -> Deferred[None]:
@@ -218,6 +238,15 @@ class LoginThrottle:
             raise InUse("too many sessions, the maildrop is locked by others of yours")
         self._counts.sessions.add(user)
 
+    def enter_visitor(self) -> None:
+        """An anonymous visitor wants in; :meth:`left` of :data:`VISITORS` must follow.
+
+        :raises pop3toy.errors.StoreTrouble: if there are too many.
+        """
+        if self._counts.sessions.count(VISITORS) >= self.limits.visitors:
+            raise StoreTrouble("too many visitors at the moment, try later")
+        self._counts.sessions.add(VISITORS)
+
     def opened(self, user: str) -> None:
         """His maildrop is open: the delay until the next login begins."""
         if self.limits.login_delay:
@@ -230,7 +259,7 @@ class LoginThrottle:
 
 def unguarded() -> LoginThrottle:
     """A guard that never keeps anybody waiting, and so needs no real clock."""
-    limits = LoginLimits(sessions_per_user=sys.maxsize, waits=0, remembered=0)
+    limits = LoginLimits(sessions_per_user=sys.maxsize, visitors=sys.maxsize, waits=0, remembered=0)
     return LoginThrottle(Clock(), without_penalties(limits))
 
 
@@ -242,6 +271,7 @@ def without_penalties(limits: LoginLimits) -> LoginLimits:
         free_failures=never,
         user_free_failures=never,
         attempts_per_address=never,
+        attempts_per_user=never,
         attempts_under_penalty=never,
     )
 
@@ -262,7 +292,8 @@ class Attempt:
         self._address = address
         self._key = key
         self._waited = 0.0
-        self._under_way = False
+        # What it is counted under while it is under way.
+        self._turns: list[str] = []
         self._over = False
 
     def start(self) -> MaybeDeferred[None]:
@@ -272,12 +303,19 @@ class Attempt:
         becomes known; what was waited already counts.
 
         :raises pop3toy.errors.StoreTrouble: at once, if too many attempts of
-            the address are under way.
+            the address or of the user are under way.
         """
-        if not self._under_way:
+        turns, user = self._turns, self._short_user()
+        if not turns:
             self._guard.take_turn(self._address)
-            self._under_way = True
-        remaining = self._guard.penalty(self._address, self._short_user()) - self._waited
+            turns.append(self._address)
+        if len(turns) == 1 and user is not None:
+            try:
+                turns.append(self._guard.take_turn_of_user(self._address, user))
+            except StoreTrouble:
+                self.rest()
+                raise
+        remaining = self._guard.penalty(self._address, user) - self._waited
         if remaining <= 0:
             return None
         self._waited += remaining
@@ -285,9 +323,9 @@ class Attempt:
 
     def rest(self) -> None:
         """It is the client's turn now; :meth:`start` comes before the next step."""
-        if self._under_way:
-            self._under_way = False
-            self._guard.give_turn_back(self._address)
+        turns, self._turns = self._turns, []
+        for turn in turns:
+            self._guard.give_turn_back(turn)
 
     def failed(self) -> None:
         """The credentials were bad.  The first end counts."""

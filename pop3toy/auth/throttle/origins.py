@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-__all__ = ["NOWHERE", "Networks", "is_local", "network"]
+__all__ = ["NOWHERE", "Networks", "is_local", "neighbourhood", "network"]
 
 
 @lru_cache(maxsize=4096)
@@ -23,6 +23,16 @@ def network(host: str) -> str:
     if not isinstance(address, IPv6Address) or address.is_loopback:
         return str(address) if address is not None else host
     return address.packed[:8].hex(":", 2) + "::/64"
+
+
+@lru_cache(maxsize=4096)
+def neighbourhood(host: str) -> str:
+    """The network of an address that one party may well have as a whole: a /24 of IPv4, a /48 of IPv6."""
+    address = _parsed(host)
+    if address is None or address.is_loopback:
+        return network(host)
+    octets = 3 if address.version == 4 else 6
+    return address.packed[:octets].hex()
 
 
 @lru_cache(maxsize=4096)

@@ -45,9 +45,9 @@ _RECENTS = 4
 _WAYS = 8
 _BUCKETS = 4096
 _ENTRIES = _WAYS * _BUCKETS
-#: Numbers of a column besides the counts: the last session's number; when its oldest stranger came, of
-#: readers and of bringers.
-_NUMBERS = 3
+#: Numbers of a column besides the counts: the last session's number; and of readers and of bringers, what
+#: :meth:`SharedCounts.to_spare` says.
+_NUMBERS = 5
 
 
 def _slots(connections: int) -> int:
@@ -194,7 +194,7 @@ class SharedCounts:
 
     #: Where in a column's numbers.
     _SESSION: ClassVar[int] = 0
-    _OLDEST: ClassVar[int] = 1
+    _SPARE: ClassVar[int] = 1
 
     def __init__(self, descriptor: int, workers: int, connections: int) -> None:
         self.descriptor = descriptor
@@ -253,7 +253,8 @@ class SharedCounts:
         start = self._layout.start(worker) + 8 * _NUMBERS
         self._memory[start : start + self._layout.present] = bytes(self._layout.present)
         for whose in Crowds:
-            self.oldest_stranger(worker, whose, 0.0)
+            spare = self.to_spare(whose)[worker]
+            spare[0] = spare[1] = 0.0
 
     def numbers(self, worker: int) -> Iterator[int]:
         """Session numbers that no other process gives, and none that had this column before."""
@@ -262,12 +263,9 @@ class SharedCounts:
             given[0] += 1
             yield (given[0] - 1) * self._layout.workers + worker + 1
 
-    def oldest_stranger(self, worker: int, whose: Crowds, came: float) -> None:
-        """Tell the others when the oldest stranger of this process came; 0 if there is none."""
-        place: _Floats = self._part(self._layout.start(worker) + 8 * (self._OLDEST + whose), 8, "d")
-        place[0] = came
-
-    def oldest_strangers(self, whose: Crowds) -> list[float]:
-        """When the oldest stranger of each process came; 0 for one that has none."""
+    def to_spare(self, whose: Crowds) -> list[_Floats]:
+        """For each process, to be written by that one: how many strangers it has of one network at the
+        most, and since when the first of those that would go before them is idle; 0 if there is none.
+        """
         starts = [self._layout.start(worker) for worker in range(self._layout.workers)]
-        return [self._part(start + 8 * (self._OLDEST + whose), 8, "d")[0] for start in starts]
+        return [self._part(start + 8 * (self._SPARE + 2 * whose), 16, "d") for start in starts]

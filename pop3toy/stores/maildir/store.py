@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ...errors import InUse, MessageGone, Refusal, StoreTrouble
-from ...interfaces import ICancellableStore, IMailbox, MaybeDeferred, MessageBody
+from ...interfaces import ICancellableStore, IMailbox, IViewableStore, MaybeDeferred, MessageBody
 from ...net.threads import RunInThread
 from . import sizes
 from .body import OPEN_FLAGS, FileBody
@@ -61,7 +61,7 @@ KEPT_MESSAGES = 500_000
 SEARCHES = 5
 
 
-@implementer(ICancellableStore)
+@implementer(ICancellableStore, IViewableStore)
 class MaildirStore:
     """The Maildirs of all users, an :class:`~pop3toy.interfaces.IMailStore`.
 
@@ -99,8 +99,8 @@ class MaildirStore:
         self._room = kept_messages
         self._max_listed_size = max_listed_size
         self._is_over = is_over
-        # Whose Maildir is being scanned in a thread.
-        self._scanned: set[str] = set()
+        # Whose Maildir is being scanned in a thread, and whether with its lock.
+        self._scanned: set[tuple[str, bool]] = set()
         self._kept: OrderedDict[str, Snapshot] = OrderedDict()
 
     def open(self, user: str) -> MaybeDeferred[IMailbox]:
@@ -112,9 +112,17 @@ class MaildirStore:
         :raises pop3toy.errors.NoSuchMailbox: (or fails with) if there is none and it may not be made.
         :raises pop3toy.errors.StoreTrouble: (or fails with) if it cannot be read.
         """
+        return self._open(user, lock=True)
+
+    def view(self, user: str) -> MaybeDeferred[IMailbox]:
+        """See :class:`IViewableStore`."""
+        return self._open(user, lock=False)
+
+    def _open(self, user: str, *, lock: bool) -> MaybeDeferred[IMailbox]:
         fd = self._paths.open(user)
         try:
-            _lock(fd)
+            if lock:
+                _lock(fd)
             snapshot = self._kept.get(user)
             stamp = look(fd)
             if snapshot is not None and snapshot.trusted and snapshot.stamp == stamp:
@@ -124,16 +132,18 @@ class MaildirStore:
                     return self._mailbox(user, fd, self._scan(user, fd, snapshot, may_wait=False))
                 except Uncounted:
                     pass
-            if user in self._scanned:
+            if (user, lock) in self._scanned:
+                if not lock:
+                    raise StoreTrouble("the messages are being counted, try later")
                 # Of another folder that had this name: whoever moves them about waits for the first.
                 raise InUse
-            return self._scan_later(user, fd, snapshot)
+            return self._scan_later(user, fd, snapshot, lock=lock)
         except BaseException as error:
             os.close(fd)
             self._paths.say_where(user, error)
             raise
 
-    def _scan_later(self, user: str, fd: int, before: Snapshot | None) -> Deferred[IMailbox]:
+    def _scan_later(self, user: str, fd: int, before: Snapshot | None, *, lock: bool) -> Deferred[IMailbox]:
         """Scan in a thread, as long as the result is wanted and the server is there."""
         given_up = threading.Event()
 
@@ -162,10 +172,10 @@ class MaildirStore:
 
         opening: Deferred[IMailbox] = Deferred(give_up)
         scanning = self._scan_in_thread(self._scan, user, fd, before, True, wanted)
-        self._scanned.add(user)
+        self._scanned.add((user, lock))
 
         def over(result: Snapshot | Failure) -> Snapshot | Failure:
-            self._scanned.discard(user)
+            self._scanned.discard((user, lock))
             return result
 
         scanning.addBoth(over).addCallbacks(scanned, failed)
