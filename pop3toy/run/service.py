@@ -347,7 +347,7 @@ class TranscriptService(Service):
 
     def __init__(self, transcript: WriterTranscript, clock: IReactorTime | None = None) -> None:
         self._transcript = transcript
-        self._clock = clock
+        self._clock: IReactorTime | None = steady(clock) if clock is not None else None
 
     def startService(self) -> None:
         """Write, again if need be."""
