@@ -18,7 +18,7 @@ import socket
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -47,35 +47,20 @@ class AdoptedUnixPort(unix.Port):
         self._bindPath = b"\0" + self._bindPath
 
 
-class _OwnUnixPort(unix.Port):
-    """A listening Unix socket that removes no other file in the end than the one it has made."""
+def _closed(port: Any, file: tuple[int, int] | None, reason: Any) -> None:
+    """In place of ``connectionLost``, which removes whatever stands there, and closes nothing if that fails.
 
-    _file: tuple[int, int] | None = None
-
-    def startListening(self) -> None:
-        """See :class:`twisted.internet.interfaces.IListeningPort`."""
-        try:
-            super().startListening()
-        except CannotListenError:
-            self._unlock()
-            raise
-        # No other file gets this number as long as the socket is bound, also if it is removed.
-        self._file = _which(self._bindPath)
-
-    def connectionLost(self, reason: Any) -> None:
-        """The socket is being closed."""
-        if self._file is not None and _which(self._bindPath) == self._file:
-            with suppress(OSError):
-                os.unlink(self._bindPath)
-            self._unlock()
-        # Otherwise the lock is another server's as well.  Twisted's own method would remove both.
-        super(unix.Port, self).connectionLost(reason)
-
-    def _unlock(self) -> None:
-        if self.lockFile is not None and self.lockFile.locked:
-            # It may have been removed, or be another program's by now.
+    :param file: which one the port has made.  No other gets its number as long as the socket
+        is bound, also if it is removed.
+    """
+    if file is not None and _which(port._bindPath) == file:
+        with suppress(OSError):
+            os.unlink(port._bindPath)
+        # Otherwise the lock is another server's as well; it may have been removed, too.
+        if port.lockFile is not None:
             with suppress(OSError, ValueError):
-                self.lockFile.unlock()
+                port.lockFile.unlock()
+    super(unix.Port, port).connectionLost(reason)
 
 
 def _which(path: bytes) -> tuple[int, int] | None:
@@ -99,9 +84,7 @@ class UnixListening:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
 
-    def listenUNIX(
-        self, address: str, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: int = 0
-    ) -> Any:
+    def listenUNIX(self, address: str, factory: Any, *args: Any, **kwargs: Any) -> Any:
         """See :class:`twisted.internet.interfaces.IReactorUNIX`.
 
         A socket at which nobody answers is taken over.
@@ -114,11 +97,14 @@ class UnixListening:
                     _remove_dead(address)
                 except OSError as error:
                     raise CannotListenError(None, address, error) from error
-            if not isinstance(self._reactor, PosixReactorBase):
-                # Not one of Twisted's own, with sockets of its own kind.
-                return self._reactor.listenUNIX(address, factory, backlog, mode, wantPID)
-            port: Any = _OwnUnixPort(os.fsencode(address), factory, backlog, mode, self._reactor, wantPID)
-            port.startListening()
+            try:
+                port: Any = self._reactor.listenUNIX(address, factory, *args, **kwargs)
+            except CannotListenError:
+                if alone:
+                    _remove_own_lock(address)
+                raise
+            if isinstance(port, unix.Port):
+                port.connectionLost = partial(_closed, port, _which(port._bindPath))  # type: ignore[method-assign]
             return port
 
     def adoptStreamPort(self, descriptor: int, family: int, factory: Any) -> Any:
@@ -176,6 +162,14 @@ def _remove_dead(path: str) -> None:
     lock = f"{path}.lock"
     if os.path.islink(lock):
         os.unlink(lock)
+
+
+def _remove_own_lock(path: str) -> None:
+    """Remove the lock that Twisted leaves where it could not open a socket."""
+    lock = f"{path}.lock"
+    with suppress(OSError):
+        if os.readlink(lock) == str(os.getpid()):
+            os.unlink(lock)
 
 
 def _answers(path: str) -> bool:
