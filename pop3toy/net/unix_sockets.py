@@ -26,7 +26,6 @@ from twisted.internet import unix
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamServerEndpoint
-from twisted.internet.posixbase import PosixReactorBase
 
 __all__ = ["AdoptedUnixPort", "UnixListening", "unnamed_socket"]
 

@@ -22,7 +22,7 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
-from zope.interface import implementer
+from zope.interface import implementer, implementer_only
 
 from pop3toy import (
     TLS,
@@ -469,9 +469,13 @@ class ServeTests(Real):
                 asked.append(threading.current_thread())
                 return user == "carl"
 
+        @implementer_only(IMailStore, IDelivery)
+        class Silent(MemoryStore):
+            """One that is asked nothing."""
+
         asked: list[threading.Thread] = []
         checker = Checker(InMemoryUsernamePasswordDatabaseDontUse())
-        for kind, code in ((Knows, b"250"), (MemoryStore, b"550")):
+        for kind, code in ((Knows, b"250"), (Silent, b"550")):
             service = self.serve(Settings(port=0, smtp_port=0), store=kind({"carl": []}), checkers=[checker])
             smtp = service.listening[1].address.port
             said = yield threads.deferToThread(self.recipient, smtp, b"carl@localhost")
