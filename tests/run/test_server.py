@@ -40,7 +40,7 @@ from pop3toy import (
     Settings,
     server,
 )
-from pop3toy.interfaces import Channel, IMeter, ITranscript, SessionRecord
+from pop3toy.interfaces import Channel, IDelivery, IMeter, ITranscript, SessionRecord
 from pop3toy.pop3.factory import SilentMeter
 from pop3toy.run.service import ListeningService, Server
 
