@@ -232,7 +232,7 @@ class SessionTests(SynchronousTestCase):
             self.clock,
             FakeAuthenticator(self.mailbox),
             meter=self.meter,
-            gatekeeper=ConnectionLimiter(ConnectionLimits(strangers=2)),
+            gatekeeper=ConnectionLimiter(ConnectionLimits(strangers=2), choose=lambda visits: visits[0]),
         )
 
     def connected(self) -> tuple[socket.socket, tcp.Server]:
