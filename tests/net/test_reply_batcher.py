@@ -800,7 +800,9 @@ class ListenTests(SocketCase):
 
     def test_making_room(self) -> None:
         """A stranger who has to make room, while ready, for one who comes in the same turn ends in order."""
-        self.factory.gatekeeper = ConnectionLimiter(ConnectionLimits(strangers=2))
+        self.factory.gatekeeper = ConnectionLimiter(
+            ConnectionLimits(strangers=2), choose=lambda visits: visits[0]
+        )
         port: Any = self.listens("tcp:0:interface=127.0.0.1")
         address = port.getHost()
 
