@@ -15,7 +15,8 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, global
 from zope.interface import implementer
 
 from ..config import toml
-from ..config.settings import OPTIONS, Settings, settings_of
+from ..config.settings import Settings
+from ..config.table import OPTIONS, settings_of
 from ..errors import CannotStart
 from ..option import Option, options_of
 from .options import Failed, config_option, printable

@@ -25,7 +25,8 @@ from ..auth.accounts.admin import list_users
 from ..auth.accounts.passwd_file import Account
 from ..auth.names import NameIndex
 from ..config import toml
-from ..config.settings import Settings, merged, settings_of
+from ..config.settings import Settings
+from ..config.table import merged, settings_of
 from ..errors import BadSetting, CannotStart, NoSuchMailbox, StoreTrouble
 from ..interfaces import IDelivery, Incoming, IStoreAdmin, MaybeDeferred, is_deferred
 from ..net.threads import NoThreads

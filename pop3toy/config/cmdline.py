@@ -18,7 +18,8 @@ from twisted.python import usage
 from ..errors import CannotStart
 from ..option import FLAG, Option
 from . import toml
-from .settings import OPTIONS, TABLES, Settings, merged, settings_of
+from .settings import Settings
+from .table import OPTIONS, TABLES, merged, settings_of
 
 __all__ = ["Options"]
 

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator
 
 from ..option import FLAG, Option
-from .settings import OPTIONS, TABLES
+from .table import OPTIONS, TABLES
 
 __all__ = ["reference"]
 

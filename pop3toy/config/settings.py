@@ -9,97 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..auth.sasl.names import MECHANISM_NAMES
-from ..auth.throttle.origins import Networks
 from ..errors import BadSetting, CannotStart
-from ..option import ENDPOINT, FLAG, PATH, TEXT, Kind, Option, check, number, option, options_of
+from ..option import ENDPOINT, FLAG, PATH, TEXT, Kind, check, number, option
 from ..stores.registry import STORES, Toy, kind_of
+from . import values
 
-__all__ = ["OPTIONS", "TABLES", "TLS", "Limits", "Settings", "merged", "settings_of"]
-
-#: The tables of a file, which are the groups of the help, and what each is about.
-TABLES: Mapping[str, str] = {
-    "pop3": "POP3: where mail programs connect, and what is shown of it",
-    "store": "Where mail is kept",
-    "tls": "TLS",
-    "accounts": "Who may log in",
-    "mail": "Mail that comes in: SMTP, submission, LMTP",
-    "limits": "Limits",
-    "workers": "Several processes",
-}
-
-#: Each has memory of its own and looks at the counts of all others.
-MOST_WORKERS = 64
-
-# -- what may be said -----------------------------------------------------------
-
-_PORT = number(0, 65535)
-# Labels of letters, digits and hyphens, and any script's (RFC 5890); or an address (RFC 5321 section 4.1.3).
-_DOMAIN = re.compile(r"[\w-]+(?:\.[\w-]+)*\.?|\[[0-9A-Za-z.:]+\]")
-
-
-def _interface(text: str) -> str:
-    if not text:
-        # To the system it means every network, and to whoever left it out it does not.
-        raise ValueError(" is an address; 0.0.0.0 or :: is every network")
-    return text
-
-
-def _account(text: str) -> tuple[str, str]:
-    name, colon, password = text.partition(":")
-    if not name or not colon or not password:
-        # The text may be a secret, and is not repeated.
-        raise ValueError(": an account is written NAME:PASSWORD")
-    return name, password
-
-
-def _network(text: str) -> str:
-    try:
-        Networks.of([text])
-    except ValueError:
-        raise ValueError(f": {text} is no address and no network such as 192.0.2.0/24") from None
-    return text
-
-
-def _mechanisms(text: str) -> tuple[str, ...]:
-    names = tuple(text.upper().replace(",", " ").split())
-    known = {"USER", "APOP", *MECHANISM_NAMES}
-    if not names or not set(names) <= known:
-        # With a slip in it nobody could log in, and nobody would know why.
-        raise ValueError(f": there are {', '.join(sorted(known))}")
-    return names
-
-
-def _domain(text: str) -> str:
-    if not _DOMAIN.fullmatch(text):
-        raise ValueError(f": {text!r} is no name such as mail.example.org")
-    return text
-
-
-def _lmtp(text: str) -> str:
-    # Twisted would let everybody on this machine deliver mail.
-    return f"{text}:mode=660" if text.startswith("unix:") and ":mode=" not in text else text
-
-
-def _workers(text: str) -> int:
-    if text == "auto":
-        # Where the system cannot tell which cores may be used, all that there are.
-        allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
-        return min(len(allowed(0)), MOST_WORKERS)
-    try:
-        workers: int = number(1, MOST_WORKERS).parse(text)
-    except ValueError as why:
-        raise ValueError(f"{why}, or auto") from None
-    return workers
-
-
-# -- the settings ----------------------------------------------------------------
+__all__ = ["TLS", "Limits", "Settings"]
 
 
 @dataclass(frozen=True)
@@ -187,7 +105,7 @@ class Limits:
     trusted: tuple[str, ...] = option(
         "An address or network that speaks for many, such as a webmail's or a fetching service's: 192.0.2.7,"
         " 2001:db8::/64. Its connections and failed logins are not counted as one client's; the users' are.",
-        kind=Kind(_network, "NETWORK"),
+        kind=Kind(values.network, "NETWORK"),
         many=True,
     )
 
@@ -208,14 +126,14 @@ class Settings:
     port: int = option(
         "The TCP port where mail programs connect. 0 takes any free one.",
         2590,
-        kind=_PORT,
+        kind=values.PORT,
         table="pop3",
         short="p",
     )
     interface: str = option(
         "The address to listen on: 127.0.0.1 is this machine only, 0.0.0.0 or :: is every network.",
         "127.0.0.1",
-        kind=Kind(_interface, "ADDRESS"),
+        kind=Kind(values.interface, "ADDRESS"),
         table="pop3",
         short="i",
     )
@@ -228,7 +146,7 @@ class Settings:
     )
     tls_port: int | None = option(
         "The TCP port for TLS from the first octet on (pop3s), such as 2995; needs a certificate.",
-        kind=_PORT,
+        kind=values.PORT,
         table="pop3",
     )
     tls_listen: tuple[str, ...] = option(
@@ -257,7 +175,7 @@ class Settings:
         "An account as NAME:PASSWORD. Other people on this machine can see it in the list of processes; use"
         " --accounts or --auth for anything but a try.",
         name="user",
-        kind=Kind(_account, "NAME:PASSWORD"),
+        kind=Kind(values.account, "NAME:PASSWORD"),
         table="accounts",
         many=True,
         short="u",
@@ -285,7 +203,7 @@ class Settings:
     )
     mechanisms: tuple[str, ...] | None = option(
         "Offer none but these, as in USER,APOP,SCRAM-SHA-256 (default: all that work).",
-        kind=Kind(_mechanisms, "NAMES"),
+        kind=Kind(values.mechanisms, "NAMES"),
         table="accounts",
     )
     allow_cleartext: bool = option(
@@ -327,24 +245,24 @@ class Settings:
     smtp_port: int | None = option(
         "Take mail by SMTP on this TCP port, such as 2525. Without --maildir, mail for anybody lands in"
         " the built-in mailbox: a trap for trying things.",
-        kind=_PORT,
+        kind=values.PORT,
         table="mail",
     )
     smtp: tuple[str, ...] = option(
         "Take mail by SMTP at this Twisted endpoint.", kind=ENDPOINT, table="mail", many=True
     )
     submission_port: int | None = option(
-        "Take mail from users who log in, on this TCP port, such as 2587.", kind=_PORT, table="mail"
+        "Take mail from users who log in, on this TCP port, such as 2587.", kind=values.PORT, table="mail"
     )
     submission_tls_port: int | None = option(
         "The same with TLS from the first octet on, such as 2465; needs a certificate.",
-        kind=_PORT,
+        kind=values.PORT,
         table="mail",
     )
     lmtp: tuple[str, ...] = option(
         "Take mail by LMTP at this Twisted endpoint, as in unix:/run/pop3toy/lmtp.sock:mode=660 (660 is what"
         " it is if you leave it out), from a mail server such as Postfix.",
-        kind=Kind(_lmtp, "ENDPOINT"),
+        kind=Kind(values.lmtp, "ENDPOINT"),
         table="mail",
         many=True,
     )
@@ -352,7 +270,7 @@ class Settings:
         "A domain of the users here (default localhost): its mail is for them, and it may stand behind a"
         " user's name at login, as in ann@example.org for ann.",
         name="domain",
-        kind=Kind(_domain, "NAME"),
+        kind=Kind(values.domain, "NAME"),
         table="mail",
         many=True,
     )
@@ -366,14 +284,14 @@ class Settings:
     )
     hostname: str | None = option(
         "This server's name, as SMTP says it (default: what the system says).",
-        kind=Kind(_domain, "NAME"),
+        kind=Kind(values.domain, "NAME"),
         table="mail",
     )
     limits: Limits = dataclasses.field(default_factory=Limits)
     workers: int | None = option(
         "Serve with this many processes on the same ports, or `auto` for one on each core; one that dies"
         " is started again. Limits hold for all of them together. Default: one process, not watched.",
-        kind=Kind(_workers, "NUMBER", (int, str)),
+        kind=Kind(values.workers, "NUMBER", (int, str)),
         table="workers",
         short="w",
     )
@@ -506,15 +424,15 @@ class Settings:
     @classmethod
     def from_json(cls, text: str) -> Settings:
         """What :meth:`to_json` was called on."""
-        values = {name: _tuples(value) for name, value in json.loads(text).items()}
-        kind, store = values.pop("store")
+        said = {name: _tuples(value) for name, value in json.loads(text).items()}
+        kind, store = said.pop("store")
         types = {one.settings.__name__: one.settings for one in STORES}
         return cls(
             **{
-                **values,
+                **said,
                 "store": types[kind](**store),
-                "tls": TLS(**values["tls"]),
-                "limits": Limits(**values["limits"]),
+                "tls": TLS(**said["tls"]),
+                "limits": Limits(**said["limits"]),
             }
         )
 
@@ -524,57 +442,3 @@ def _tuples(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(map(_tuples, value))
     return {name: _tuples(one) for name, one in value.items()} if isinstance(value, dict) else value
-
-
-# -- from names to settings ---------------------------------------------------------
-
-_TYPES: tuple[type, ...] = (Settings, *(one.settings for one in STORES), TLS, Limits)
-
-#: All options by name, table by table.
-OPTIONS: Mapping[str, Option] = {
-    one.name: one
-    for table in TABLES
-    for settings in _TYPES
-    for one in options_of(settings)
-    if one.table == table
-}
-
-
-def settings_of(given: Mapping[str, Any]) -> Settings:
-    """The settings that these options make.
-
-    :param given: values by the options' names, as text, number, true or false, or a list of them.
-    :raises pop3toy.errors.BadSetting: for what cannot be, or does not go together.
-    """
-    by_type: dict[str, dict[str, Any]] = {settings.__name__: {} for settings in _TYPES}
-    for name, value in given.items():
-        one = OPTIONS[name]
-        by_type[one.owner][one.field] = value
-    store = _store(given, by_type)
-    return Settings(
-        **by_type["Settings"], store=store, tls=TLS(**by_type["TLS"]), limits=Limits(**by_type["Limits"])
-    )
-
-
-def merged(in_file: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """What a file and a command line say together, by the options' names; the command line wins.
-
-    A store that it chooses takes the place of the file's, with whatever else the file says of that.
-    """
-    chosen = next((kind for kind in STORES if kind.key in given), None)
-    if chosen is not None:
-        replaced = {one.name for kind in STORES if kind is not chosen for one in options_of(kind.settings)}
-        in_file = {name: value for name, value in in_file.items() if name not in replaced}
-    return {**in_file, **given}
-
-
-def _store(given: Mapping[str, Any], by_type: Mapping[str, dict[str, Any]]) -> Any:
-    """The store of the kind whose own option is given; of the first kind if none is."""
-    chosen = next((one for one in STORES if one.key in given), STORES[0])
-    for kind in STORES:
-        for one in options_of(kind.settings):
-            if kind is not chosen and one.name in given:
-                if chosen.key:
-                    raise BadSetting(one.name, f" is for {kind.what}, which --{chosen.key} replaces")
-                raise BadSetting(one.name, f" needs --{kind.key}")
-    return chosen.settings(**by_type[chosen.settings.__name__])

@@ -20,7 +20,7 @@ from typing import Any
 
 from ..errors import BadSetting, CannotStart
 from ..option import Option
-from .settings import OPTIONS, TABLES
+from .table import OPTIONS, TABLES
 
 __all__ = ["located", "read"]
 

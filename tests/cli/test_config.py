@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pop3toy.config import toml
-from pop3toy.config.settings import OPTIONS, settings_of
+from pop3toy.config.table import OPTIONS, settings_of
 from pop3toy.errors import CannotStart
 from pop3toy.option import FLAG, Option
 from tests.cli_world import MESSAGE, CliRunner, CommandTests, Outcome, pop3toy

@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 import pop3toy
-from pop3toy.config.settings import OPTIONS
+from pop3toy.config.table import OPTIONS
 from pop3toy.pop3.factory import POP3Factory
 from pop3toy.stores.registry import Maildirs
 from pop3toy.tap import Options, makeService

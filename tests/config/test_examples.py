@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.auth.accounts.admin import add_user
 from pop3toy.config import toml
-from pop3toy.config.settings import OPTIONS, settings_of
+from pop3toy.config.table import OPTIONS, settings_of
 from pop3toy.net.tls.self_signed import self_signed
 from tests.mailserver import LOOPBACK, port_for
 from tests.realserver import DEADLINE, RealServer, environment, wait_until

@@ -13,7 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.config.cmdline import Options
 from pop3toy.config.reference import reference
-from pop3toy.config.settings import OPTIONS, TABLES, TLS, Limits, Settings, settings_of
+from pop3toy.config.settings import TLS, Limits, Settings
+from pop3toy.config.table import OPTIONS, TABLES, settings_of
 from pop3toy.errors import BadSetting, CannotStart
 from pop3toy.option import FLAG, Option, options_of
 from pop3toy.stores.registry import STORES, Maildirs, Toy

@@ -1,0 +1,87 @@
+"""What may be said for an option beyond text and numbers: addresses, accounts, names, and so on.
+
+Each raises :class:`ValueError` with what is wrong, to be read behind the option's name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from ..auth.sasl.names import MECHANISM_NAMES
+from ..auth.throttle.origins import Networks
+from ..option import number
+
+__all__ = ["PORT", "account", "domain", "interface", "lmtp", "mechanisms", "network", "workers"]
+
+#: Each has memory of its own and looks at the counts of all others.
+MOST_WORKERS = 64
+
+
+PORT = number(0, 65535)
+
+
+# Labels of letters, digits and hyphens, and any script's (RFC 5890); or an address (RFC 5321 section 4.1.3).
+_DOMAIN = re.compile(r"[\w-]+(?:\.[\w-]+)*\.?|\[[0-9A-Za-z.:]+\]")
+
+
+def interface(text: str) -> str:
+    """An address to listen on."""
+    if not text:
+        # To the system it means every network, and to whoever left it out it does not.
+        raise ValueError(" is an address; 0.0.0.0 or :: is every network")
+    return text
+
+
+def account(text: str) -> tuple[str, str]:
+    """``NAME:PASSWORD`` as name and password; the password may hold more colons."""
+    name, colon, password = text.partition(":")
+    if not name or not colon or not password:
+        # The text may be a secret, and is not repeated.
+        raise ValueError(": an account is written NAME:PASSWORD")
+    return name, password
+
+
+def network(text: str) -> str:
+    """An address or network."""
+    try:
+        Networks.of([text])
+    except ValueError:
+        raise ValueError(f": {text} is no address and no network such as 192.0.2.0/24") from None
+    return text
+
+
+def mechanisms(text: str) -> tuple[str, ...]:
+    """Names of mechanisms, apart by commas or blanks; USER and APOP are two."""
+    names = tuple(text.upper().replace(",", " ").split())
+    known = {"USER", "APOP", *MECHANISM_NAMES}
+    if not names or not set(names) <= known:
+        # With a slip in it nobody could log in, and nobody would know why.
+        raise ValueError(f": there are {', '.join(sorted(known))}")
+    return names
+
+
+def domain(text: str) -> str:
+    """A mail domain, or an address in brackets."""
+    if not _DOMAIN.fullmatch(text):
+        raise ValueError(f": {text!r} is no name such as mail.example.org")
+    return text
+
+
+def lmtp(text: str) -> str:
+    """An endpoint for LMTP, with the mode of a Unix socket."""
+    # Twisted would let everybody on this machine deliver mail.
+    return f"{text}:mode=660" if text.startswith("unix:") and ":mode=" not in text else text
+
+
+def workers(text: str) -> int:
+    """How many processes; ``auto`` is one for each core that may be used."""
+    if text == "auto":
+        # Where the system cannot tell which cores may be used, all that there are.
+        allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+        return min(len(allowed(0)), MOST_WORKERS)
+    try:
+        found: int = number(1, MOST_WORKERS).parse(text)
+    except ValueError as why:
+        raise ValueError(f"{why}, or auto") from None
+    return found
