@@ -161,6 +161,13 @@ class Settings:
         kind=Kind(TEXT.parse, "FILE", path=lambda text: text not in ("-", "off")),
         table="pop3",
     )
+    show_secrets: bool = option(
+        "Show passwords and the like in the conversations of the built-in mailbox, for --user too. With real"
+        " mail they are never shown.",
+        False,
+        kind=FLAG,
+        table="pop3",
+    )
     #: The kind of store, with what is said of it.
     store: Any = dataclasses.field(default_factory=Toy)
     tls: TLS = dataclasses.field(default_factory=TLS)
@@ -381,6 +388,10 @@ class Settings:
         if self.is_toy:
             self._check_toy()
             return
+        if self.show_secrets:
+            raise BadSetting(
+                "show-secrets", " is for the built-in mailbox: those of real mail are never shown"
+            )
         sources = (self.users, self.accounts, self.auth, self.introspection, self.tls.client_ca)
         if not any(sources) and self.anonymous is None and not other_checkers:
             raise CannotStart(

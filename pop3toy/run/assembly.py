@@ -176,7 +176,7 @@ def assemble(
     }
     if settings.wants_mail:
         if settings.is_toy:
-            recipients = recipients_of_all(next(iter(access.users)))
+            recipients = recipients_of_all(access.users)
         else:
             recipients = recipients_of_users(
                 settings,
@@ -270,8 +270,8 @@ def _observers(
         meters.insert(0, LogMeter())
     where = settings.transcript_to
     if where != "off":
-        # Only the built-in account, which everybody knows, is shown with its password.
-        masked = not settings.is_toy or bool(settings.users)
+        # Only the built-in account, which everybody knows, is shown with its password unasked.
+        masked = not settings.is_toy or (bool(settings.users) and not settings.show_secrets)
         if where == "-":
             transcript = WriterTranscript.to_terminal(masked=masked)
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeAlias
 
 from twisted.application.service import MultiService
@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..addresses import parse_address
-from ..auth.names import folded
+from ..auth.names import NameIndex, folded
 from ..config.settings import Settings
 from ..errors import BadSetting, NoSuchMailbox, StoreTrouble
 from ..interfaces import IStoreAdmin, MaybeDeferred
@@ -36,9 +36,9 @@ NAME_THREADS = 4
 ALIASES_IN_TURN = 50
 
 
-def recipients_of_all(user: str) -> Recipients:
-    """A mail trap: whatever the address, one user gets it."""
-    return Recipients(lambda name: name if name == user else None, catch_all=user, any_domain=True)
+def recipients_of_all(users: Collection[str]) -> Recipients:
+    """A mail trap: whatever the domain, users get what is for them, and the first one all the rest."""
+    return Recipients(NameIndex(users).find, catch_all=next(iter(users)), any_domain=True)
 
 
 def recipients_of_users(

@@ -181,6 +181,10 @@ class RefusedTests(OptionsCase):
             f"--accounts={self.passwords}",
         )
         self.assertRefused("--create needs --maildir", "--create")
+        self.assertRefused(
+            "--show-secrets is for the built-in mailbox: those of real mail are never shown",
+            "--show-secrets", f"--maildir={self.pattern}", "-u", "ann:a",
+        )  # fmt: skip
         self.assertRefused("--max-listed-size needs --maildir", "--max-listed-size=1")
 
     def test_where_the_user_goes(self) -> None:
@@ -490,11 +494,12 @@ class ServiceTests(OptionsCase):
         self.assertIn(b"+OK send PASS", self.talk(b"USER user", peer=STRANGER))
 
     def test_transcript_of_the_toy(self) -> None:
-        """The toy's own password is shown; that of an account from the command line is not."""
+        """The toy's own password is shown; that of an account from the command line if one asks for it."""
         path = self.folder / "transcript"
         for arguments, login, text in (
             ((), (b"USER user", b"PASS pass"), "PASS pass"),
             (("-u", "ann:hunter2"), (b"USER ann", b"PASS hunter2"), "PASS ****"),
+            (("-u", "ann:hunter2", "--show-secrets"), (b"USER ann", b"PASS hunter2"), "PASS hunter2"),
         ):
             path.unlink(missing_ok=True)
             self.reactor = _Reactor()

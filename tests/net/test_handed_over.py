@@ -455,7 +455,7 @@ class StandardIOTests(SynchronousTestCase):
     def test_smtp(self) -> None:
         """By SMTP, a client that does not read its replies is let go as well, and one that cannot."""
         for lost in (False, True):
-            factory = smtp_factory(MemoryStore({}), recipients_of_all("ann"), self.world.clock)
+            factory = smtp_factory(MemoryStore({}), recipients_of_all(["ann"]), self.world.clock)
             ends = [os.pipe(), os.pipe()]
             protocol: Any = factory.buildProtocol(None)
             transport: Any = StandardIO(protocol, ends[0][0], ends[1][1], reactor=self.reactor)  # type: ignore[arg-type]
@@ -483,7 +483,7 @@ class SMTPTests(TLSCase):
     def served(self, tls: Any, way: tuple[int, bytes]) -> tuple[Slow, Clock, TLSClient]:
         """A client behind EHLO, and a delivery that takes its time."""
         slow, clock = Slow(), Clock()
-        factory = smtp_factory(slow, recipients_of_all("ann"), clock, tls=tls)
+        factory = smtp_factory(slow, recipients_of_all(["ann"]), clock, tls=tls)
         command = b"EHLO x\r\nSTARTTLS\r\n" if way[1] else b""
         client = TLSClient(factory, tls, clock, way[0], command)
         client.sends(b"EHLO x\r\n")
@@ -563,7 +563,7 @@ class FreedTests(TLSCase):
         """Broken handshakes, connections cut off within TLS, and those that end in order."""
         clock = Clock()
         pop3 = POP3Factory(clock, FakeAuthenticator(), tls_context=self.tls)
-        smtp = smtp_factory(Slow(), recipients_of_all("ann"), clock, tls=self.tls)
+        smtp = smtp_factory(Slow(), recipients_of_all(["ann"]), clock, tls=self.tls)
         for factory, command in ((pop3, b"STLS\r\n"), (smtp, b"EHLO x\r\nSTARTTLS\r\n")):
             for how in ("no TLS", "cut off", "QUIT", "clear text"):
                 for begin in (b"", command):

@@ -274,7 +274,7 @@ class HeaderTests(SynchronousTestCase):
         clock = Clock()
         pop3 = POP3Factory(clock, FakeAuthenticator())
         store = MemoryStore({})
-        recipients = recipients_of_all("ann")
+        recipients = recipients_of_all(["ann"])
         for factory in (
             pop3,
             smtp_factory(store, recipients, clock),

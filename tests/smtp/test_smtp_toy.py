@@ -48,6 +48,15 @@ class ToyTests(SynchronousTestCase):
                 # Python 3.13 writes MAIL in capitals.
                 wait_until(lambda line=line: line.lower() in server.words.lower(), line)  # type: ignore[misc]
 
+    def test_several_users(self) -> None:
+        """Who has an account gets the mail for it, whatever the domain, and the first user all the rest."""
+        with RealServer("--smtp-port", "0", "--user=ann:a", "--user=bob:b") as server:
+            with smtplib.SMTP(LOOPBACK, port_for(server, "SMTP"), timeout=30) as client:
+                for recipient in ("Bob@there.example", "bob", "nobody@else.example"):
+                    client.sendmail("me@here.example", [recipient], TEXT)
+            self.assertEqual(fetch_last(server, "bob", "b"), (3, TEXT))
+            self.assertEqual(fetch_last(server, "ann", "a"), (2, TEXT))
+
 
 class FirstWordsTests(SynchronousTestCase):
     """What somebody sees who has just started the server."""
