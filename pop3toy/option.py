@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -167,12 +167,3 @@ def _parsed(one: Option, value: Any) -> Any:
         return value if isinstance(value, tuple) else one.kind.parse(str(value))
     except ValueError as why:
         raise BadSetting(one.name, str(why)) from None
-
-
-def given(settings: Any) -> Mapping[str, Any]:
-    """The options of a settings dataclass that differ from their defaults, by name."""
-    return {
-        one.name: value
-        for one in options_of(type(settings))
-        if (value := getattr(settings, one.field)) != one.default
-    }

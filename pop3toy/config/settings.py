@@ -203,8 +203,8 @@ class Settings:
         many=True,
     )
     anonymous: str | None = option(
-        "Whose mailbox AUTH ANONYMOUS may read, but not change: one that is there for visitors, because its"
-        " owner cannot open it while they read. Off by default.",
+        "Whose mailbox AUTH ANONYMOUS may read, but not change. Visitors hold no lock: its owner can open it"
+        " while they read. Off by default.",
         kind=Kind(TEXT.parse, "NAME"),
         table="accounts",
     )
