@@ -1,8 +1,8 @@
 """The interfaces: what the packages promise one another.
 
-Five interfaces are zope interfaces because other people provide them
-(:class:`IMailStore`, :class:`IMailbox`, :class:`IDelivery`, :class:`ITranscript`,
-:class:`IMeter`; :class:`ISharedDelivery` adds to one of them).  The small values
+Some are zope interfaces because other people provide them
+(:class:`IMailStore`, :class:`IMailbox`, :class:`IDelivery`, :class:`IObserver`; :class:`ISharedDelivery`
+adds to one of them).  The small values
 and protocols that travel through them stand here as well, so that a reader
 needs no other file to write a store.
 
@@ -14,8 +14,9 @@ is at hand is given at once, because a Deferred costs more than most answers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
 __all__ = [
+    "After",
     "Authenticator",
     "Challenge",
     "Channel",
@@ -37,10 +39,9 @@ __all__ = [
     "IDelivery",
     "IMailStore",
     "IMailbox",
-    "IMeter",
+    "IObserver",
     "ISharedDelivery",
     "IStoreAdmin",
-    "ITranscript",
     "Incoming",
     "Login",
     "MaybeDeferred",
@@ -400,7 +401,7 @@ class Login(NamedTuple):
 
 @dataclass(slots=True)
 class SessionRecord:
-    """What one session did; handed to :class:`IMeter` when it ends."""
+    """What is known of one connection, and what it did."""
 
     number: int
     channel: Channel
@@ -425,14 +426,27 @@ class SessionRecord:
     when_client_leaves: Callable[[], object] | None = field(default=None, repr=False)
 
 
+class After(Enum):
+    """What happens to the connection once a reply is out."""
+
+    GO_ON = "go on"
+    CLOSE = "close"
+    START_TLS = "start TLS"
+    #: What comes next are no lines but a message.
+    READ_TEXT = "read text"
+
+
 class Challenge(NamedTuple):
-    """What a SASL mechanism asks next (RFC 5034 section 4)."""
+    """What a SASL mechanism asks next (RFC 5034 section 4), and the reply that asks it."""
 
     #: The raw octets; the protocol makes base64 of them.
     data: bytes
     #: If it asks nothing but explains why the client is not let in: that.  The
     #: exchange has failed, whatever the client answers (RFC 7628 section 3.2.3).
     refusal: AuthenticationFailed | None = None
+    #: As every reply has them.
+    after: After = After.GO_ON
+    done: Callable[[], object] | None = None
 
 
 class Exchange(Protocol):
@@ -529,49 +543,17 @@ class Authenticator(Protocol):
         """
 
 
-class IMeter(Interface):
-    """Somebody who counts: the log, metrics.  Must not raise, must not block."""
+class IObserver(Interface):
+    """Somebody who watches: the log, a transcript, metrics.
 
-    def connected(record: SessionRecord) -> None:
-        """A connection was accepted."""
+    What it raises is logged and disturbs nobody.  It must not block, and has no say: who wants to act
+    uses an :class:`IGate` or :class:`IServerControl`.
+    """
 
-    def turned_away(channel: Channel, why: str) -> None:
-        """A connection was refused by a limit; ``why`` is what the client was told."""
+    wants: Collection[type] = Attribute("The kinds of events that it is told of, of :mod:`pop3toy.events`.")
 
-    def login_failed(record: SessionRecord, user: str, mechanism: str, why: str) -> None:
-        """An authentication failed.  ``user`` is what the client claimed."""
+    def observe(event: Any) -> object:
+        """Something happened.
 
-    def logged_in(record: SessionRecord) -> None:
-        """``record.user`` opened the maildrop."""
-
-    def ended(record: SessionRecord) -> None:
-        """The connection is gone and the maildrop released."""
-
-
-class ITranscript(Interface):
-    """Somebody who writes the conversation down as ``C:`` and ``S:`` lines."""
-
-    def opened(number: int, peer: str) -> None:
-        """Session ``number`` began; ``peer`` is the client's address in text."""
-
-    def received(number: int, line: bytes, command: object) -> None:
-        """The client sent a line (without its line end).
-
-        :param command: what :func:`pop3toy.pop3.commands.parse` made of it; secrets
-            are masked because of what it is, never by a pattern.
+        :param event: of one of the kinds in ``wants``.
         """
-
-    def sent(number: int, data: bytes, last: bool) -> None:
-        """The server sent a part of one reply; ``last`` with its final part."""
-
-    def message(number: int, data: bytes, last: bool) -> None:
-        """The client sent a part of a message, as it was on the wire; ``last`` with its final line.
-
-        Mail is private: where secrets are masked, this is not shown.
-        """
-
-    def note(number: int, text: str) -> None:
-        """Something that is neither side's line, such as "TLS from here"."""
-
-    def closed(number: int, why: str) -> None:
-        """The session is over."""

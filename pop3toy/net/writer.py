@@ -1,7 +1,10 @@
 """What goes out: replies are gathered, streams pulled, and both stop when the transport has enough.
 
 The producer of one connection's transport.  It knows order and amounts, not
-what a reply means; whose turn it is stays with the protocol.
+what a reply means; whose turn it is stays with the connection.
+
+It also tells the observers, because the order is here: a line that was heard
+while an answer waits to be written is told of behind that answer.
 """
 
 from __future__ import annotations
@@ -17,27 +20,28 @@ from zope.interface import implementer
 
 from .. import limits
 from ..errors import Refusal
-from ..interfaces import ITranscript, MaybeDeferred, SessionRecord, Stream, is_deferred
+from ..events import MessageRetrieved, Observers, ReplySent
+from ..interfaces import MaybeDeferred, SessionRecord, Stream, is_deferred
 from .fast.immediate_write import pause_until_sent, takes_octets, writer_of
 
-__all__ = ["Outflow"]
+__all__ = ["ReplyWriter"]
 
 log = Logger()
 
 
 class Owner(Protocol):
-    """Whom an outflow tells."""
+    """Whom a writer tells."""
 
-    def outflow_full(self) -> None:
-        """No further line may be answered now; :meth:`outflow_ready` will come."""
+    def writer_full(self) -> None:
+        """No further line may be answered now; :meth:`writer_ready` will come."""
 
-    def outflow_ready(self) -> None:
+    def writer_ready(self) -> None:
         """The next line may be answered."""
 
-    def outflow_lost(self) -> None:
+    def writer_lost(self) -> None:
         """The transport takes nothing any more."""
 
-    def outflow_broke(self, why: Failure, began: bool) -> None:
+    def stream_failed(self, why: Failure, began: bool) -> None:
         """A stream failed; ``began`` if some of it is out already."""
 
     def bug(self, why: Failure) -> None:
@@ -49,17 +53,17 @@ def _nowhere(data: bytes) -> None:
 
 
 class _Gone:
-    """Whom an outflow tells when the connection is lost: nobody, and of what fails then, the log."""
+    """Whom a writer tells when the connection is lost: nobody, and of what fails then, the log."""
 
     def __init__(self, record: SessionRecord) -> None:
         self._number = record.number
 
-    def outflow_full(self) -> None:
+    def writer_full(self) -> None:
         """Nothing waits."""
 
-    outflow_ready = outflow_lost = outflow_full
+    writer_ready = writer_lost = writer_full
 
-    def outflow_broke(self, why: Failure, began: bool) -> None:
+    def stream_failed(self, why: Failure, began: bool) -> None:
         """Nothing was going out."""
 
     def bug(self, why: Failure) -> None:
@@ -68,26 +72,31 @@ class _Gone:
 
 
 @implementer(IPushProducer)
-class Outflow:
+class ReplyWriter:
     """The way out of one connection.
 
-    :param owner: the protocol.
+    :param owner: the connection.
     :param record: its ``sent`` is kept up to date.
-    :param tape: where the conversation is written down, or ``None``.
+    :param observers: who is told of what happens, in the order of the conversation.
     """
 
     def __init__(
-        self, owner: Owner, record: SessionRecord, clock: IReactorTime, tape: ITranscript | None
+        self, owner: Owner, record: SessionRecord, clock: IReactorTime, observers: Observers
     ) -> None:
         self._owner: Owner = owner
         self._record = record
         self._clock = clock
-        self._tape = tape
+        self._told = observers.told
+        self._tell_sent = observers.told.get(ReplySent)
+        # What is told when that which is gathered has left: what to call, and the kind and fields of
+        # the event behind number and time.
+        self._untold: list[tuple[Callable[[Any], object], Any, tuple[Any, ...]]] = []
         self._transport: Any = None
         self._write: Callable[[bytes], None]
         self._gathered: list[bytes] = []
         self._gathered_octets = 0
         self._stream: Stream | None = None
+        self._done: Callable[[], object] | None = None
         self._began = False
         # A pull is under way, or its Deferred is waited for: nobody may pull again.
         self._pulling = False
@@ -97,9 +106,9 @@ class Outflow:
         self._until_rest: int = limits.TURN
         self._until_sent: Deferred[bool] | None = None
         #: The transport has enough to send.
-        self.choked = False
+        self.paused = False
         #: When octets went out last, in the clock's seconds.
-        self.moved = clock.seconds()
+        self.last_sent = clock.seconds()
 
     @property
     def streaming(self) -> bool:
@@ -114,7 +123,7 @@ class Outflow:
     @property
     def full(self) -> bool:
         """Whether the next answer has to wait."""
-        return self.choked or self._rest is not None or self._stream is not None
+        return self.paused or self._rest is not None or self._stream is not None
 
     def attach(self, transport: Any) -> None:
         """Send through this transport, and be its producer."""
@@ -128,25 +137,30 @@ class Outflow:
 
     # -- replies ---------------------------------------------------------------------
 
-    def send(self, data: bytes, last: bool = True) -> None:
-        """Add a whole reply, or a piece of one; it leaves at the next flush at the latest."""
+    def send(self, data: bytes, last: bool = True, shown: bytes | None = None) -> None:
+        """Add a whole reply, or a piece of one; it leaves at the next flush at the latest.
+
+        :param shown: what observers see of it, if that is not all.
+        """
         self._gathered.append(data)
         self._gathered_octets += len(data)
-        if self._tape is not None:
-            self._tape.sent(self._record.number, data, last)
+        if self._tell_sent is not None:
+            self._untold.append(
+                (self._tell_sent, ReplySent, (data if shown is None else shown, len(data), last))
+            )
         if self._gathered_octets >= limits.GATHER:
             self.flush()
         self._until_rest -= len(data) + (limits.REPLY if last else 0)
         if self._until_rest < 0 and self._rest is None:
             self._rest = self._clock.callLater(0, self._rested)
-            self._owner.outflow_full()
+            self._owner.writer_full()
 
     def flush(self) -> None:
         """Write all that was gathered, in one go."""
         if self._gathered:
-            self._write(self.take())
+            self._write(self.drain())
 
-    def take(self) -> bytes:
+    def drain(self) -> bytes:
         """All that was gathered, for whoever writes it now."""
         gathered = self._gathered
         if not gathered:
@@ -155,7 +169,9 @@ class Outflow:
         self._gathered = []
         self._gathered_octets = 0
         self._record.sent += len(data)
-        self.moved = self._clock.seconds()
+        self.last_sent = self._clock.seconds()
+        if self._untold:
+            self._tell_all(takes_octets(self._transport))
         return data
 
     def handed_over(self) -> MaybeDeferred[bool]:
@@ -166,7 +182,7 @@ class Outflow:
         self.flush()
         if not takes_octets(self._transport):
             return False
-        if not (self.choked or pause_until_sent(self._transport)):
+        if not (self.paused or pause_until_sent(self._transport)):
             return True
         self._until_sent = Deferred()
         return self._until_sent
@@ -181,16 +197,21 @@ class Outflow:
         self._until_rest = limits.TURN
         self._pump_on()
 
-    def stream(self, stream: Stream) -> None:
-        """Send a reply piece by piece; perhaps all of it at once."""
+    def stream(self, stream: Stream, done: Callable[[], object] | None = None) -> None:
+        """Send a reply piece by piece; perhaps all of it at once.
+
+        :param done: is called when its last piece was sent.
+        """
         self._stream = stream
+        self._done = done
         self._began = False
         self._pump()
 
-    def drop(self) -> None:
+    def discard(self) -> None:
         """Forget what was gathered, and let go of the stream."""
         self._gathered.clear()
         self._gathered_octets = 0
+        self._tell_all(False)
         self.stop()
 
     def abandon(self) -> None:
@@ -200,12 +221,13 @@ class Outflow:
         if self._rest is not None:
             self._rest.cancel()
             self._rest = None
-        self.drop()
+        self.discard()
         self._tell_handed_over(False)
 
     def stop(self) -> None:
         """Let go of the stream; what was gathered can still leave."""
         stream, self._stream = self._stream, None
+        self._done = None
         if stream is not None:
             stream.close()
 
@@ -215,11 +237,11 @@ class Outflow:
         assert stream is not None
         self._pulling = True
         try:
-            while self._stream is not None and not (self.choked or self._rest is not None):
+            while self._stream is not None and not (self.paused or self._rest is not None):
                 piece = stream.pull()
                 if is_deferred(piece):
                     if not (piece.called and not piece.paused and isinstance(piece.result, bytes)):
-                        self._owner.outflow_full()
+                        self._owner.writer_full()
                         self.flush()
                         piece.addCallbacks(self._piece_came, self._broke).addErrback(self._owner.bug)
                         return
@@ -231,7 +253,7 @@ class Outflow:
             return
         self._pulling = False
         if self._stream is not None:
-            self._owner.outflow_full()
+            self._owner.writer_full()
 
     def _piece(self, piece: bytes) -> None:
         assert self._stream is not None
@@ -239,7 +261,10 @@ class Outflow:
         last = self._stream.done
         self.send(piece, last)
         if last:
+            done = self._done
             self.stop()
+            if done is not None:
+                done()
 
     def _piece_came(self, piece: bytes) -> None:
         self._pulling = False
@@ -249,12 +274,12 @@ class Outflow:
 
     def _pump_on(self) -> None:
         if not takes_octets(self._transport):
-            self._owner.outflow_lost()
+            self._owner.writer_lost()
             return
-        if self._stream is not None and not self.choked:
+        if self._stream is not None and not self.paused:
             self._pump()
         if self._stream is None:
-            self._owner.outflow_ready()
+            self._owner.writer_ready()
 
     def _broke(self, why: Failure) -> None:
         self._pulling = False
@@ -264,19 +289,43 @@ class Outflow:
                 self._owner.bug(why)
             return
         self.stop()
-        self._owner.outflow_broke(why, self._began)
+        self._owner.stream_failed(why, self._began)
+
+    # -- who watches -------------------------------------------------------------------
+
+    def happened(self, kind: Any, *what: Any) -> None:
+        """Tell whoever wants this kind of event; not before what was said until now is out.
+
+        :param what: its fields behind ``session`` and ``at``.
+        """
+        tell = self._told.get(kind)
+        if tell is None:
+            return
+        if self._gathered:
+            self._untold.append((tell, kind, what))
+        else:
+            tell(kind(self._record.number, self._clock.seconds(), *what))
+
+    def _tell_all(self, handed_over: bool) -> None:
+        untold, self._untold = self._untold, []
+        for tell, kind, what in untold:
+            if kind is ReplySent:
+                what = (*what, handed_over)
+            elif kind is MessageRetrieved and not handed_over:
+                continue
+            tell(kind(self._record.number, self._clock.seconds(), *what))
 
     # -- the transport's side (IPushProducer) ------------------------------------------
 
     def pauseProducing(self) -> None:
         """The transport has enough to send."""
-        self.choked = True
-        self._owner.outflow_full()
+        self.paused = True
+        self._owner.writer_full()
 
     def resumeProducing(self) -> None:
         """The transport has sent what it had: go on with the body or the next line."""
-        self.choked = False
-        self.moved = self._clock.seconds()
+        self.paused = False
+        self.last_sent = self._clock.seconds()
         self._tell_handed_over(takes_octets(self._transport))
         if not self._pulling:
             self._pump_on()

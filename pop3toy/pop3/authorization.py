@@ -11,10 +11,10 @@ from typing import cast
 from twisted.python.failure import Failure
 
 from ..errors import BadCommand, Refusal
-from ..interfaces import Challenge, Login, MaybeDeferred, is_deferred
+from ..interfaces import After, Challenge, Login, MaybeDeferred, is_deferred
 from . import capabilities
 from .commands import Command, Response
-from .replies import After, Lines, Reply, Status, decode_base64
+from .replies import Lines, Reply, Status, decode_base64
 from .session import Session
 
 
@@ -87,7 +87,7 @@ def stls(session: Session, command: Command) -> Reply:
     """STLS: TLS from here on (RFC 2595 section 4)."""
     if session.channel.tls is not None:
         raise BadCommand("TLS is already active")
-    if not session.offer_stls:
+    if not session.can_start_tls:
         raise BadCommand("TLS is not available here")
     return Status(True, "begin TLS negotiation", after=After.START_TLS)
 

@@ -21,7 +21,7 @@ def _sasl(session: Session) -> str | None:
 
 def _stls(session: Session) -> str | None:
     # RFC 2595 section 4: not within TLS, and only in AUTHORIZATION.
-    possible = session.offer_stls and session.channel.tls is None and session.login is None
+    possible = session.can_start_tls and session.channel.tls is None and session.login is None
     return "STLS" if possible else None
 
 

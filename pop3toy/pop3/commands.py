@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, cast
 
 from .. import limits
 
@@ -22,11 +22,11 @@ __all__ = [
     "Command",
     "Malformed",
     "Parsed",
-    "Public",
     "Response",
     "mechanism_alone",
     "name_alone",
     "parse",
+    "shown",
 ]
 
 Argument: TypeAlias = "int | bytes"
@@ -50,15 +50,6 @@ class Response(NamedTuple):
     """A line within a SASL exchange (RFC 5034 section 4): base64, or ``*``."""
 
     line: bytes
-
-
-class Public(NamedTuple):
-    """A line of another protocol, which says itself what of it is no secret.
-
-    SMTP's lines come so, for they are not understood here.
-    """
-
-    text: bytes
 
 
 Parsed: TypeAlias = "Command | Malformed | Response"
@@ -219,6 +210,34 @@ def mechanism_alone(rest: bytes) -> bytes:
         return b"****"
     return match[0].upper() + (b" ****" if rest[match.end() :].strip(b" ") else b"")
 
+
+def shown(line: bytes, parsed: Parsed) -> bytes:
+    """A line without what is secret in it, because of what it is.
+
+    A line that is no command is hidden as a whole: it may be a password typed at the wrong moment.
+
+    :param line: without its line end.
+    :param parsed: what :func:`parse` made of it, or a :class:`Response`.
+    """
+    if isinstance(parsed, Response):
+        return b"*" if parsed.line == b"*" else b"****"
+    if isinstance(parsed, Malformed):
+        hidden = f"**** ({len(line)} octets, {parsed.reason})"
+        return (f"{parsed.keyword} {hidden}" if parsed.keyword else hidden).encode()
+    if not parsed.args or all(isinstance(argument, int) for argument in parsed.args):
+        return line
+    rest = _SHOWN.get(parsed.keyword, lambda _: b"****")(cast("tuple[bytes, ...]", parsed.args))
+    # As it came, where that says the same.
+    as_it_came = line[len(parsed.keyword) :].strip(b" ") == rest
+    return line if as_it_came else parsed.keyword.encode() + b" " + rest
+
+
+#: What may be shown of the arguments that are no numbers; of those of other commands nothing is.
+_SHOWN: dict[str, Callable[[tuple[bytes, ...]], bytes]] = {
+    "APOP": lambda args: name_alone(args[0]) + b" ****",
+    "AUTH": lambda args: mechanism_alone(b" ".join(args)),
+    "USER": lambda args: name_alone(args[0]),
+}
 
 #: What lines begin with that come again and again.  With nothing but digits behind it they
 #: hold no secret, as a password would that somebody typed too early.

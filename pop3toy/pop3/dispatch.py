@@ -17,7 +17,7 @@ from .commands import Command, Parsed, Response
 from .replies import Reply
 from .session import Session, State
 
-__all__ = ["TABLES", "handle"]
+__all__ = ["TABLES", "Conversation", "handle"]
 
 Handler: TypeAlias = "Callable[[Session, Command], MaybeDeferred[Reply]]"
 
@@ -64,3 +64,9 @@ def _out_of_place(state: State, command: Command) -> BadCommand:
     if state is State.TRANSACTION:
         return BadCommand(f"{command.keyword} is for before login")
     return BadCommand("the session is over")
+
+
+class Conversation(Session):
+    """A session that carries out its lines: what a connection is given."""
+
+    handle = handle

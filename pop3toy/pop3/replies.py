@@ -11,19 +11,17 @@ Nothing here knows a state, a command, a store or a transport.
 from __future__ import annotations
 
 import binascii
-from collections.abc import Iterable, Iterator
-from enum import Enum
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple, TypeAlias
 
 from .. import limits
 from ..errors import StoreTrouble
-from ..interfaces import Challenge, MaybeDeferred, MessageBody, Stream, is_deferred
+from ..interfaces import After, Challenge, MaybeDeferred, MessageBody, Stream, is_deferred
 from ..mail.octets import CRLF, Encoder, encode_whole
 
 __all__ = [
-    "After",
     "Lines",
     "Message",
     "Reply",
@@ -41,14 +39,6 @@ END = b".\r\n"
 # -- replies -------------------------------------------------------------------
 
 
-class After(Enum):
-    """What happens to the connection once a reply is out."""
-
-    GO_ON = "go on"
-    CLOSE = "close"
-    START_TLS = "start TLS"
-
-
 class Status(NamedTuple):
     """A reply of one line."""
 
@@ -57,6 +47,8 @@ class Status(NamedTuple):
     #: A response code without brackets (RFC 2449 section 8), or "".
     code: str = ""
     after: After = After.GO_ON
+    #: Called when the last octet was handed to the writer.
+    done: Callable[[], object] | None = None
 
 
 class Lines(NamedTuple):
@@ -65,6 +57,8 @@ class Lines(NamedTuple):
     text: str
     #: Lines with their CRLF, any number of them in a block; none begins with a dot.
     blocks: Iterable[bytes]
+    after: After = After.GO_ON
+    done: Callable[[], object] | None = None
 
 
 class Message(NamedTuple):
@@ -73,6 +67,9 @@ class Message(NamedTuple):
     text: str
     body: MessageBody
     body_lines: int | None = None
+    #: Called when the last octet was handed to the writer.
+    done: Callable[[], object] | None = None
+    after: After = After.GO_ON
 
 
 Reply: TypeAlias = "Status | Lines | Message | Challenge"

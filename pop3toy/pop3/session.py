@@ -11,25 +11,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from .. import limits
 from ..errors import AuthenticationFailed, BadCommand, Refusal, StoreTrouble
+from ..events import LoggedIn, LoginFailed, MessageRetrieved
 from ..interfaces import (
+    After,
     Authenticator,
+    Challenge,
     Channel,
+    Entry,
     Exchange,
-    IMeter,
     Login,
     MaybeDeferred,
     SessionRecord,
+    Visit,
     is_deferred,
 )
 from . import commands
-from .commands import Parsed, Response
+from .commands import Command, Malformed, Parsed, Response
 from .maildrop import Maildrop
-from .replies import After, Reply, Status
+from .replies import Reply, Status
 
 __all__ = ["Session", "State"]
 
@@ -37,6 +42,9 @@ log = Logger()
 
 #: The maildrop of whoever is not in.
 _NOTHING = Maildrop(())
+
+#: What a login that waits is told when its connection ends before that.
+_SAID = {"shutdown": "the server is stopping, try again later", "limit": "too many connections"}
 
 
 class State(Enum):
@@ -52,29 +60,34 @@ class State(Enum):
 
 
 class Session:
-    """The server's side of one conversation.
+    """The server's side of one conversation; its part of :class:`~pop3toy.net.connection.Conversation`.
 
     :param authenticator: decides who may come in.
     :param record: what is written down about this session, kept up to date.
-    :param meter: is told of logins.
-    :param offer_stls: whether TLS can be started on this connection.
+    :param happened: is told of events: the kind, and the fields behind ``session`` and ``at``.
     :param handed_over: asks the writer whether the kernel has all that was said; false if the
         connection takes nothing any more.
+    :param before_login: seconds of silence at least that a client may take before it has logged in.
     """
+
+    name = "POP3"
 
     def __init__(
         self,
         authenticator: Authenticator,
         record: SessionRecord,
-        meter: IMeter,
         *,
-        offer_stls: bool = False,
+        happened: Callable[..., object] = lambda *what: None,
         handed_over: Callable[[], MaybeDeferred[bool]] = lambda: True,
+        before_login: float = limits.IDLE_BEFORE_LOGIN,
     ) -> None:
         self.authenticator: Authenticator = authenticator
         self.record = record
-        self.meter = meter
-        self.offer_stls: bool = offer_stls
+        self.happened = happened
+        self.before_login = before_login
+        #: Whether TLS can be started on this connection.
+        self.can_start_tls = False
+        self.visit: Visit | None = None
         self.state = State.AUTHORIZATION
         #: The name that USER brought, until PASS.
         self.user: bytes | None = None
@@ -97,6 +110,10 @@ class Session:
         # Whom the last failed authentication was about, for the log.
         self._claimed = ""
         self._gone = False
+        # Who waits for the end: see end().
+        self._when_ended: list[Deferred[None]] = []
+        # The mailbox is being given back.
+        self._releasing = False
 
     @property
     def channel(self) -> Channel:
@@ -108,15 +125,32 @@ class Session:
         self.timestamp = self.authenticator.timestamp(self.channel)
         return Status(True, f"pop3toy ready {self.timestamp or ''}")
 
+    def turned_away(self, refusal: Refusal) -> Reply:
+        """The only reply, to one connection too many."""
+        return Status(False, refusal.text, refusal.code, After.CLOSE)
+
     # -- lines in, replies out ---------------------------------------------------
 
-    def parse(self, line: bytes) -> Parsed:
+    def parse(self, line: bytes, crlf: bool = True) -> Parsed:
         """What a line is: within a SASL exchange a response, else a command."""
         return Response(line) if self.exchange is not None else commands.parse(line)
 
     def too_long(self) -> Parsed:
         """What stands for a line of which too much came to keep it."""
         return commands.TOO_LONG
+
+    def text_received(self, data: bytes) -> tuple[bytes | None, MaybeDeferred[Reply | None]]:
+        """Never asked for: POP3 sends messages, and takes none."""
+        raise NotImplementedError
+
+    def shown(self, line: bytes, parsed: Parsed) -> tuple[bytes, str]:
+        """What of a line is no secret, and its keyword."""
+        keyword = parsed.keyword if isinstance(parsed, Command | Malformed) else ""
+        return commands.shown(line, parsed), keyword or ""
+
+    def reply_shown(self, reply: Reply, encoded: bytes) -> bytes:
+        """What of a reply is no secret: with what SCRAM asks, passwords can be tried out by whoever reads it."""
+        return b"+ ****\r\n" if isinstance(reply, Challenge) and reply.data else encoded
 
     @property
     def asks_for_secret(self) -> bool:
@@ -162,7 +196,7 @@ class Session:
         """An authentication failed; ``user`` is what the client claimed."""
         self._claimed = user = commands.name_alone(user.encode("utf-8", "replace")).decode("utf-8")
         why = failure.value.code if isinstance(failure.value, Refusal) else "SYS/TEMP"
-        self.meter.login_failed(self.record, user, mechanism, why or "refused")
+        self.happened(LoginFailed, self.name, self.channel, user, mechanism, why or "refused")
 
     def log_bug(self, failure: Failure) -> None:
         """Write down in full what nobody foresaw."""
@@ -192,8 +226,19 @@ class Session:
         self.record.user = login.user
         self.record.mechanism = login.mechanism
         self.state = State.TRANSACTION
-        self.meter.logged_in(self.record)
+        if self.visit is not None:
+            if login.mechanism == "ANONYMOUS":
+                # Nobody in particular: users and whoever may become one go before.
+                self.visit.idle()
+            else:
+                self.visit.logged_in()
+        self.happened(LoggedIn, self.name, self.channel, login.user, login.mechanism)
         return Status(True, f"maildrop has {self.maildrop.summary()}")
+
+    def retrieved(self, number: int, entry: Entry) -> None:
+        """All of a message was handed to the writer."""
+        self.record.retrieved += 1
+        self.happened(MessageRetrieved, number, entry.uid, entry.octets)
 
     def begin_update(self) -> None:
         """QUIT: from here on the session finishes even if the client goes away."""
@@ -206,6 +251,7 @@ class Session:
         self.record.ended = how
         self.release()
         self.state = State.CLOSED
+        self._tell_ended()
         return After.CLOSE
 
     def release(self) -> None:
@@ -222,13 +268,16 @@ class Session:
             self.log_bug(Failure())
         else:
             if leaving is not None and is_deferred(leaving):
-                leaving.addErrback(self.log_bug)
+                self._releasing = True
+                leaving.addErrback(self.log_bug).addCallback(self._released)
+
+    def _released(self, _: object) -> None:
+        self._releasing = False
+        self._tell_ended()
 
     def restart(self, channel: Channel) -> None:
         """TLS is on: forget all that was learned before (RFC 2595 section 4)."""
-        self.record.channel = channel
         self.user = None
-        self.offer_stls = False
         self._bad_in_a_row = 0
 
     def client_left(self) -> None:
@@ -239,8 +288,54 @@ class Session:
         if leaves is not None:
             leaves()
 
-    def lost(self) -> None:
-        """The connection is gone.  What UPDATE has begun it finishes and then releases."""
+    def closing(self, why: str, waiting: bool) -> Reply | None:
+        """The server ends the connection: in silence (RFC 1939 section 3), but a login that waits is told."""
+        if waiting and self.state is State.AUTHORIZATION and why in _SAID:
+            return Status(False, _SAID[why], StoreTrouble.code, After.CLOSE)
+        return None
+
+    def deadline(self, now: float, began: float, last: float, *, shaking_hands: bool, waiting: bool) -> float:
+        """When patience ends: the autologout timer of RFC 1939 section 3, and less before login.
+
+        A stranger who asks for CAPA now and then is cut as well, but not who is looking for
+        the password that he was asked for in time.
+        """
+        if self.state is not State.AUTHORIZATION:
+            return last + limits.IDLE
+        # Nobody needs to look anything up for a handshake.
+        knows = self.speaks_pop3 and not shaking_hands
+        patience = limits.IDLE_WITHIN_AUTH if knows else limits.IDLE_BEFORE_LOGIN
+        end = last + max(patience, self.before_login)
+        in_all = max(limits.STRANGER, self.before_login)
+        if waiting or (self.asks_for_secret and last - began < in_all):
+            return end
+        return min(end, began + in_all)
+
+    @property
+    def logged_in(self) -> bool:
+        """Whether somebody is in."""
+        return self.state is State.TRANSACTION
+
+    @property
+    def finishing(self) -> bool:
+        """Whether QUIT is removing messages."""
+        return self.state is State.UPDATE
+
+    @property
+    def over(self) -> bool:
+        """Whether the session has ended."""
+        return self.state is State.CLOSED
+
+    @property
+    def state_name(self) -> str:
+        """The state's name in RFC 1939."""
+        return self.state.value
+
+    def end(self) -> MaybeDeferred[None]:
+        """Nothing more is asked.  What UPDATE has begun it finishes; the mailbox is given back.
+
+        :return: fires when both is done.
+        """
         self._gone = True
         if self.record.give_up_opening is not None:
             self.record.give_up_opening()
@@ -251,3 +346,14 @@ class Session:
         if self.state is not State.UPDATE:
             self.release()
             self.state = State.CLOSED
+        if self.state is State.UPDATE or self._releasing:
+            ended: Deferred[None] = Deferred()
+            self._when_ended.append(ended)
+            return ended
+        return None
+
+    def _tell_ended(self) -> None:
+        if self.state is State.CLOSED and not self._releasing:
+            when_ended, self._when_ended = self._when_ended, []
+            for waiting in when_ended:
+                waiting.callback(None)

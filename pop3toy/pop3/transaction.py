@@ -8,7 +8,8 @@ from typing import cast
 from twisted.python.failure import Failure
 
 from ..errors import Refusal, StoreTrouble
-from ..interfaces import IMailbox, MaybeDeferred, MessageBody, is_deferred
+from ..events import MessageRemoved
+from ..interfaces import Entry, IMailbox, MaybeDeferred, MessageBody, is_deferred
 from . import capabilities
 from .commands import Command
 from .replies import Lines, Message, Reply, Status, scan_listing, unique_id_listing
@@ -40,17 +41,17 @@ def uidl(session: Session, command: Command) -> Reply:
 
 def retr(session: Session, command: Command) -> MaybeDeferred[Reply]:
     """RETR: a whole message."""
-    uid, octets = session.maildrop.entry(cast(int, command.args[0]))
-    body = _mailbox(session).read(uid)
+    number = cast(int, command.args[0])
+    entry = session.maildrop.entry(number)
+    body = _mailbox(session).read(entry.uid)
     if is_deferred(body):
-        return body.addCallback(lambda body: _whole(session, octets, body))
-    return _whole(session, octets, body)
+        return body.addCallback(lambda body: _whole(session, number, entry, body))
+    return _whole(session, number, entry, body)
 
 
-def _whole(session: Session, octets: int, body: MessageBody) -> Reply:
-    session.record.retrieved += 1
+def _whole(session: Session, number: int, entry: Entry, body: MessageBody) -> Reply:
     session.fetched = True
-    return Message(f"{octets} octets", body)
+    return Message(f"{entry.octets} octets", body, done=lambda: session.retrieved(number, entry))
 
 
 def top(session: Session, command: Command) -> MaybeDeferred[Reply]:
@@ -118,9 +119,9 @@ def _update(session: Session, doomed: list[bytes], handed_over: bool) -> MaybeDe
         return _not_all_removed(session, Failure())
     if is_deferred(removal):
         return removal.addCallbacks(
-            lambda _: _removed(session, len(doomed)), lambda why: _not_all_removed(session, why)
+            lambda _: _removed(session, doomed), lambda why: _not_all_removed(session, why)
         )
-    return _removed(session, len(doomed))
+    return _removed(session, doomed)
 
 
 COMMANDS: dict[str, Callable[[Session, Command], MaybeDeferred[Reply]]] = {
@@ -142,8 +143,10 @@ def _mailbox(session: Session) -> IMailbox:
     return session.login.mailbox
 
 
-def _removed(session: Session, count: int) -> Reply:
-    session.record.removed = count
+def _removed(session: Session, doomed: list[bytes]) -> Reply:
+    session.record.removed = count = len(doomed)
+    for uid in doomed:
+        session.happened(MessageRemoved, uid)
     return Status(True, f"bye, {count} message{'s'[: count != 1]} removed", after=session.farewell("quit"))
 
 

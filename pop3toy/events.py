@@ -1,0 +1,292 @@
+"""What happened, as values: the one stream that everybody who watches is told of.
+
+POP3, SMTP, submission and LMTP tell the same kinds.  A connection stamps them with its number and
+the time, and tells of them in the order of the conversation; a kind that no observer wants is never
+built.  An observer is an :class:`~pop3toy.interfaces.IObserver`; it cannot act, which is what a
+:class:`~pop3toy.interfaces.IGate` and :class:`~pop3toy.interfaces.IServerControl` are for.
+
+No event holds a secret of real mail: what of a line is none, each protocol says itself, by what the
+command is and never by a pattern.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from twisted.logger import Logger
+
+from .interfaces import Channel, IObserver, TLSFacts
+
+__all__ = [
+    "KINDS",
+    "Connected",
+    "ConnectionRejected",
+    "Delivered",
+    "Ended",
+    "Event",
+    "InputDiscarded",
+    "LineReceived",
+    "LoggedIn",
+    "LoginFailed",
+    "MessageRemoved",
+    "MessageRetrieved",
+    "Observers",
+    "Refused",
+    "ReplySent",
+    "TLSStarted",
+    "TextReceived",
+]
+
+log = Logger()
+
+
+class Connected(NamedTuple):
+    """A client has connected; what it is told next is the greeting, or why it is sent away."""
+
+    #: The connection's number, by which all its events belong together.
+    session: int
+    #: Seconds of the connection's clock, which is not the time of day.
+    at: float
+    #: ``POP3``, ``SMTP``, ``submission`` or ``LMTP``.
+    protocol: str
+    channel: Channel
+    #: The client's address and port in text.
+    peer: str
+
+
+class ConnectionRejected(NamedTuple):
+    """A connection was sent away by a limit, or because the server is stopping."""
+
+    session: int
+    at: float
+    protocol: str
+    channel: Channel
+    #: What the client was told.
+    why: str
+
+
+class LineReceived(NamedTuple):
+    """The client sent a line."""
+
+    session: int
+    at: float
+    #: Without its line end, and without what is secret in it.
+    line: bytes
+    #: Octets of the line as it came, with its line end.
+    octets: int
+    #: The command's keyword in capitals; empty for what is none.
+    command: str
+    #: The state in which it came, by its name.
+    state: str
+
+
+class TextReceived(NamedTuple):
+    """The client sent a part of a message behind DATA, as it was on the wire."""
+
+    session: int
+    at: float
+    #: Empty where mail is private, which is everywhere but in the toy.
+    data: bytes
+    octets: int
+    #: Whether its end, the line with the dot, is in it.
+    last: bool
+
+
+class ReplySent(NamedTuple):
+    """A reply, or a piece of a long one, has left; or did not, because the connection ended before."""
+
+    session: int
+    at: float
+    #: What went out, without what is secret in it.
+    data: bytes
+    octets: int
+    #: Whether the reply ends with it.
+    last: bool
+    #: Whether the transport was given it.
+    handed_over: bool
+
+
+class InputDiscarded(NamedTuple):
+    """What was sent in clear text behind STLS or STARTTLS was thrown away (RFC 3207 section 6)."""
+
+    session: int
+    at: float
+    octets: int
+
+
+class TLSStarted(NamedTuple):
+    """The handshake is done."""
+
+    session: int
+    at: float
+    tls: TLSFacts
+
+
+class LoggedIn(NamedTuple):
+    """A user is in: the maildrop is open, or mail may be submitted."""
+
+    session: int
+    at: float
+    protocol: str
+    channel: Channel
+    user: str
+    #: ``USER``, ``APOP`` or a SASL mechanism's name.
+    mechanism: str
+
+
+class LoginFailed(NamedTuple):
+    """An authentication failed."""
+
+    session: int
+    at: float
+    protocol: str
+    channel: Channel
+    #: What the client claimed, without what stands behind the name.
+    user: str
+    mechanism: str
+    #: A response code without brackets (``AUTH``, ``IN-USE`` ...).
+    why: str
+
+
+class MessageRetrieved(NamedTuple):
+    """All of a message that RETR asked for was handed to the transport."""
+
+    session: int
+    at: float
+    number: int
+    uid: bytes
+    octets: int
+
+
+class MessageRemoved(NamedTuple):
+    """QUIT has removed a message, durably."""
+
+    session: int
+    at: float
+    uid: bytes
+
+
+class Delivered(NamedTuple):
+    """A message is durable in a user's maildrop; the client is about to be told so."""
+
+    session: int
+    at: float
+    protocol: str
+    channel: Channel
+    #: Under which the client is told of the message, and its Received header tells.
+    queue_id: str
+    #: Of the envelope; empty for a bounce.
+    sender: str
+    octets: int
+    #: Who has it, each with the unique-id.
+    uids: Sequence[tuple[str, bytes]]
+
+
+class Refused(NamedTuple):
+    """Mail was not taken: at MAIL, at RCPT or behind the message."""
+
+    session: int
+    at: float
+    protocol: str
+    channel: Channel
+    #: Empty before DATA.
+    queue_id: str
+    sender: str
+    #: Of the envelope; empty where it concerns none in particular.
+    recipient: str
+    #: The reply: its code, its enhanced status code (RFC 3463) and its text.
+    code: int
+    enhanced: str
+    reason: str
+
+
+class Ended(NamedTuple):
+    """The connection is gone, and all that it held is given back."""
+
+    session: int
+    at: float
+    protocol: str
+    channel: Channel
+    #: Who was in; ``None`` for nobody.
+    user: str | None
+    mechanism: str | None
+    #: See :attr:`pop3toy.interfaces.SessionRecord.ended`.
+    why: str
+    #: Since it was made.
+    seconds: float
+    #: Octets from and to the client.
+    received: int
+    sent: int
+    #: Messages.
+    retrieved: int
+    removed: int
+
+
+Event: TypeAlias = (
+    Connected
+    | ConnectionRejected
+    | LineReceived
+    | TextReceived
+    | ReplySent
+    | InputDiscarded
+    | TLSStarted
+    | LoggedIn
+    | LoginFailed
+    | MessageRetrieved
+    | MessageRemoved
+    | Delivered
+    | Refused
+    | Ended
+)
+
+#: All kinds of events.
+KINDS: Final[tuple[type[Event], ...]] = (
+    Connected,
+    ConnectionRejected,
+    LineReceived,
+    TextReceived,
+    ReplySent,
+    InputDiscarded,
+    TLSStarted,
+    LoggedIn,
+    LoginFailed,
+    MessageRetrieved,
+    MessageRemoved,
+    Delivered,
+    Refused,
+    Ended,
+)
+
+_Tell: TypeAlias = Callable[[Any], object]
+
+
+class Observers:
+    """Who is told of what; connections look into it.
+
+    :param observers: any number of :class:`~pop3toy.interfaces.IObserver`, told in this order.
+    :param secrets: whether events hold lines and mail as they came: for a server whose secrets
+        everybody knows.
+    """
+
+    def __init__(self, *observers: IObserver, secrets: bool = False) -> None:
+        self.secrets = secrets
+        wanted: dict[type, list[_Tell]] = {}
+        for observer in observers:
+            for kind in observer.wants:
+                wanted.setdefault(kind, []).append(observer.observe)
+        #: What to call with an event, by its kind; a kind that nobody wants is not in it.
+        self.told: dict[type, _Tell] = {kind: _each(calls) for kind, calls in wanted.items()}
+
+
+def _each(calls: Sequence[_Tell]) -> _Tell:
+    """Calls them all; one that fails is logged, and disturbs neither the others nor the conversation."""
+
+    def tell(event: Event) -> None:
+        for call in calls:
+            try:
+                call(event)
+            except Exception:
+                log.failure("an observer failed")
+
+    return tell
