@@ -20,6 +20,7 @@ from zope.interface import implementer
 
 from pop3toy import POP3Factory, limits
 from pop3toy.errors import AuthenticationFailed, BadCommand, MessageGone
+from pop3toy.events import Connected, ConnectionRejected, Ended, LoggedIn, LoginFailed, Observers
 from pop3toy.interfaces import (
     Authenticator,
     Challenge,
@@ -28,13 +29,12 @@ from pop3toy.interfaces import (
     Exchange,
     IMailbox,
     IMailStore,
-    IMeter,
+    IObserver,
     Login,
     MaybeDeferred,
     SessionRecord,
 )
 from pop3toy.mail.octets import octets
-from pop3toy.pop3.factory import SilentMeter
 from pop3toy.pop3.protocol import POP3Protocol
 
 T = TypeVar("T")
@@ -449,31 +449,45 @@ class _LateBody:
         self._body.close(octets)
 
 
-@implementer(IMeter)
-class CountingMeter(SilentMeter):
-    """Remembers whom it was told of."""
+@implementer(IObserver)
+class Watcher:
+    """An observer that remembers what it was told of, kind by kind."""
 
-    def __init__(self) -> None:
-        self.connections: list[SessionRecord] = []
-        self.turned: list[str] = []
-        self.logins: list[SessionRecord] = []
-        self.failures: list[tuple[str, str, str]] = []
-        self.ends: list[SessionRecord] = []
+    def __init__(self, *wants: type) -> None:
+        self.wants = wants or (Connected, ConnectionRejected, LoggedIn, LoginFailed, Ended)
+        self.events: list[Any] = []
 
-    def connected(self, record: SessionRecord) -> None:
-        self.connections.append(record)
+    def observe(self, event: Any) -> None:
+        self.events.append(event)
 
-    def turned_away(self, channel: Channel, why: str) -> None:
-        self.turned.append(why)
+    def happened(self, kind: Any, *what: Any) -> None:
+        """Told by a session without a connection."""
+        if kind in self.wants:
+            self.observe(kind(0, 0.0, *what))
 
-    def login_failed(self, record: SessionRecord, user: str, mechanism: str, why: str) -> None:
-        self.failures.append((user, mechanism, why))
+    def of(self, kind: type[T]) -> list[T]:
+        """All events of a kind."""
+        return [event for event in self.events if isinstance(event, kind)]
 
-    def logged_in(self, record: SessionRecord) -> None:
-        self.logins.append(record)
+    @property
+    def connections(self) -> list[Connected]:
+        return self.of(Connected)
 
-    def ended(self, record: SessionRecord) -> None:
-        self.ends.append(record)
+    @property
+    def turned(self) -> list[str]:
+        return [event.why for event in self.of(ConnectionRejected)]
+
+    @property
+    def logins(self) -> list[LoggedIn]:
+        return self.of(LoggedIn)
+
+    @property
+    def failures(self) -> list[tuple[str, str, str]]:
+        return [(event.user, event.mechanism, event.why) for event in self.of(LoginFailed)]
+
+    @property
+    def ends(self) -> list[Ended]:
+        return self.of(Ended)
 
 
 class WriteCounter(StringTransport):
@@ -491,7 +505,13 @@ class WriteCounter(StringTransport):
 def connect(
     authenticator: Authenticator, clock: Clock | None = None, **arguments: Any
 ) -> tuple[POP3Protocol, WriteCounter, POP3Factory]:
-    """A protocol on a transport that takes everything at once."""
+    """A protocol on a transport that takes everything at once.
+
+    :param arguments: of the factory; ``watcher`` is an observer.
+    """
+    watcher = arguments.pop("watcher", None)
+    if watcher is not None:
+        arguments["observers"] = Observers(watcher)
     factory = POP3Factory(clock if clock is not None else Clock(), authenticator, **arguments)
     protocol = factory.buildProtocol(None)
     transport = WriteCounter(peerAddress=LOOPBACK, lenient=True)

@@ -116,7 +116,7 @@ class Conversation(Protocol):
         """The reply in the place of one that failed before its first octet."""
 
     def restart(self, channel: Channel) -> None:
-        """TLS is on: forget all that was learned before."""
+        """TLS is on: ``record.channel`` is this one; forget all that was learned before."""
 
     def client_left(self) -> None:
         """The client will send nothing more, and all that it sent is being carried out."""
@@ -736,8 +736,6 @@ class Connection(LineReceiver):
     def _tls_is_on(self) -> None:
         self._handshaking = False
         channel = channel_of(self._transport())
-        self.conversation.can_start_tls = False
-        self.record.channel = channel
         self.conversation.restart(channel)
         if channel.tls is not None:
             self.writer.happened(TLSStarted, channel.tls)

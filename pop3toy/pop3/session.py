@@ -277,6 +277,8 @@ class Session:
 
     def restart(self, channel: Channel) -> None:
         """TLS is on: forget all that was learned before (RFC 2595 section 4)."""
+        self.record.channel = channel
+        self.can_start_tls = False
         self.user = None
         self._bad_in_a_row = 0
 

@@ -25,12 +25,13 @@ from pop3toy.auth.throttle.lock_queue import INTERVAL, LockQueue
 from pop3toy.auth.throttle.login_throttle import LoginLimits, LoginThrottle
 from pop3toy.auth.throttle.shared_counts import SharedCounts
 from pop3toy.errors import InUse, LoginDelay, Refusal, StoreTrouble
+from pop3toy.events import Observers
 from pop3toy.interfaces import Login, SessionRecord
 from pop3toy.stores.memory import MemoryStore
 
 from ..auth_world import FakeStore, session
 from ..corpus import awkward_messages, fill_maildir
-from ..pop3_world import CountingMeter, FakeSocket
+from ..pop3_world import FakeSocket, Watcher
 from ..realserver import RealServer, maildir_options, wait_until
 from ..strictclient import Refused, StrictClient
 
@@ -681,7 +682,7 @@ class WaitTests(SynchronousTestCase):
         self.clock = Clock()
         self.store = SlowRemoval({"ann": [b"Subject: hello\r\n\r\n" + b"x" * 10 + b"\r\n"]})
         self.counts = own_counts()
-        self.meter = CountingMeter()
+        self.watcher = Watcher()
         self.serve()
 
     def serve(self, **options: Any) -> None:
@@ -690,7 +691,7 @@ class WaitTests(SynchronousTestCase):
             Portal(MailboxRealm(self.store), [MemoryAccounts({"ann": "secret"})]),
             guard=LoginThrottle(self.clock, LoginLimits(**options), self.counts),
         )
-        self.factory = POP3Factory(self.clock, authenticator, meter=self.meter)
+        self.factory = POP3Factory(self.clock, authenticator, observers=Observers(self.watcher))
 
     def connect(self, said: bytes = b"") -> FakeSocket:
         """A client that says this, and has read what was answered."""
@@ -739,7 +740,7 @@ class WaitTests(SynchronousTestCase):
         self.clock.pump([INTERVAL] * 2)
         self.assertEqual(self.heard(second), IN_USE)
         self.assertIn(b"lock", IN_USE)
-        self.assertEqual(self.meter.failures, [("ann", "USER", "IN-USE")])
+        self.assertEqual(self.watcher.failures, [("ann", "USER", "IN-USE")])
         first.vanish()
         second.client_sends(LOGIN)
         self.assertEqual(self.heard(second), WELCOME)

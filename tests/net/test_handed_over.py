@@ -18,13 +18,14 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy import POP3Factory, limits
+from pop3toy.events import Observers
 from pop3toy.net.tls.contexts import ServerTLS
 from pop3toy.net.tls.self_signed import self_signed
 from pop3toy.run.recipients import recipients_of_all
 from pop3toy.smtp.factory import smtp_factory
 from pop3toy.stores.memory import MemoryStore
 
-from ..pop3_world import CountingMeter, FakeAuthenticator, FakeSocket, ScriptedMailbox
+from ..pop3_world import FakeAuthenticator, FakeSocket, ScriptedMailbox, Watcher
 from ..smtp_world import Slow
 from ..tls_memory import SecurableSocket, TLSClient, TwistedsOwn
 
@@ -72,9 +73,11 @@ class World:
         pieces = [message[at : at + limits.CHUNK] for at in range(0, len(message), limits.CHUNK)]
         self.mailbox = ScriptedMailbox({b"one": message})
         self.mailbox._messages[b"one"] = lambda: self.mailbox.body(pieces)
-        self.meter = CountingMeter()
+        self.watcher = Watcher()
         self.authenticator = FakeAuthenticator(self.mailbox)
-        self.factory = POP3Factory(self.clock, self.authenticator, meter=self.meter, tls_context=tls)
+        self.factory = POP3Factory(
+            self.clock, self.authenticator, observers=Observers(self.watcher), tls_context=tls
+        )
 
     @property
     def removed(self) -> bool:
@@ -103,7 +106,7 @@ class PlainTests(SynchronousTestCase):
         socket.vanish()
         world.clock.advance(0)
         self.assertEqual(world.mailbox.released, 1)
-        self.assertEqual(world.meter.ends[0].ended, "quit" if world.removed else "dropped")
+        self.assertEqual(world.watcher.ends[0].ended, "quit" if world.removed else "dropped")
         return world
 
     def test_every_octet(self) -> None:
@@ -156,7 +159,7 @@ class PlainTests(SynchronousTestCase):
         world.clock.pump([1] * int(limits.LINGER + 2))
         self.assertIsNotNone(socket.lost)
         self.assertFalse(world.removed)
-        self.assertEqual(world.meter.ends[0].ended, "timeout")
+        self.assertEqual(world.watcher.ends[0].ended, "timeout")
 
     def test_drain(self) -> None:
         """When the server stops, such a client is not waited for, and nothing is removed."""
@@ -165,7 +168,7 @@ class PlainTests(SynchronousTestCase):
         world.clock.pump([0.25] * 8)
         self.successResultOf(done)
         self.assertFalse(world.removed)
-        self.assertEqual(world.meter.ends[0].ended, "shutdown")
+        self.assertEqual(world.watcher.ends[0].ended, "shutdown")
 
     def test_half_closed(self) -> None:
         """A client that sends no more and reads gets all, and its message is removed."""
@@ -190,7 +193,7 @@ class PlainTests(SynchronousTestCase):
             self.assertFalse(world.removed)
             self.assertEqual(world.mailbox.bodies, [])
             self.assertIsNotNone(socket.lost)
-            self.assertEqual(world.meter.ends[0].ended, "dropped")
+            self.assertEqual(world.watcher.ends[0].ended, "dropped")
 
 
 class TLSCase(SynchronousTestCase):
@@ -230,7 +233,7 @@ class VanishTests(TLSCase):
         if world.removed:
             self.assertTrue(client.got.startswith(told), count)
         self.assertEqual(world.mailbox.released, 1)
-        self.assertEqual(world.meter.ends[0].ended, "quit" if world.removed else "dropped")
+        self.assertEqual(world.watcher.ends[0].ended, "quit" if world.removed else "dropped")
         return world.removed
 
     def test_every_octet(self) -> None:
@@ -269,7 +272,7 @@ class CloseNotifyTests(TLSCase):
                         self.assertTrue(client.closed)
                         self.assertTrue(world.removed)
                         self.assertIsNotNone(client.socket.lost)
-                        self.assertEqual(world.meter.ends[0].ended, "quit")
+                        self.assertEqual(world.watcher.ends[0].ended, "quit")
 
     def test_every_octet(self) -> None:
         """After so many octets of what it says, each command that is whole is answered, and no other."""
@@ -319,7 +322,7 @@ class CloseNotifyTests(TLSCase):
         world.clock.pump([1] * int(limits.IDLE + limits.LINGER + 2))
         self.assertIsNotNone(client.socket.lost)
         self.assertFalse(world.removed)
-        self.assertEqual(world.meter.ends[0].ended, "timeout")
+        self.assertEqual(world.watcher.ends[0].ended, "timeout")
 
     def test_after_quit(self) -> None:
         """A client that answers the server's ``close_notify`` with its own is let go."""
@@ -358,7 +361,7 @@ class TwistedsTLSTests(TLSCase):
                         self.assertNotIn(b"bye", client.got)
                         self.assertEqual(world.mailbox.released, 1)
                         self.assertIsNotNone(client.socket.lost)
-                        self.assertEqual(world.meter.ends[0].ended, "dropped")
+                        self.assertEqual(world.watcher.ends[0].ended, "dropped")
                         # Before the close_notify was seen; behind it nothing is read any more.
                         self.assertLessEqual(sum(body.pulls for body in world.mailbox.bodies), 1)
 
@@ -415,14 +418,14 @@ class StandardIOTests(SynchronousTestCase):
         self.world.clock.pump([0.25] * 8)
         self.successResultOf(done)
         self.assertFalse(self.world.removed)
-        self.assertEqual(self.world.meter.ends[0].ended, "shutdown")
+        self.assertEqual(self.world.watcher.ends[0].ended, "shutdown")
 
     def test_timeout(self) -> None:
         """A client that does not read is let go in the end."""
         self.say(b"".join(COMMANDS))
         self.world.clock.pump([1] * int(limits.IDLE + limits.LINGER + 2))
         self.assertEqual(self.world.factory.connections, 0)
-        self.assertEqual(self.world.meter.ends[0].ended, "timeout")
+        self.assertEqual(self.world.watcher.ends[0].ended, "timeout")
 
     def test_reads_no_more(self) -> None:
         """When the pipe to the client is closed, nothing more is carried out, though commands have come."""
@@ -432,7 +435,7 @@ class StandardIOTests(SynchronousTestCase):
         self.assertEqual(self.world.factory.connections, 0)
         self.world.authenticator.let_in()
         self.assertFalse(self.world.removed)
-        self.assertEqual(self.world.meter.ends[0].ended, "dropped")
+        self.assertEqual(self.world.watcher.ends[0].ended, "dropped")
 
     def test_what_waits_in_the_pipe(self) -> None:
         """A message that is not in the pipe to its end is not removed, however small it is."""
@@ -449,7 +452,7 @@ class StandardIOTests(SynchronousTestCase):
         world = World(SMALL, tls=object())
         protocol: Any = world.factory.buildProtocol(None)
         transport: Any = StandardIO(protocol, os.dup(0), os.dup(1), reactor=self.reactor)  # type: ignore[arg-type]
-        self.assertFalse(protocol.session.offer_stls)
+        self.assertFalse(protocol.session.can_start_tls)
         transport.connectionLost(Failure(ConnectionLost()))
 
     def test_smtp(self) -> None:

@@ -21,7 +21,7 @@ from pop3toy import POP3Factory, limits
 from pop3toy.auth.throttle.connection_limiter import ConnectionLimiter, ConnectionLimits
 from pop3toy.net.fast.immediate_write import close, pause_until_sent, takes_octets, unsent, writer_of
 
-from ..pop3_world import CountingMeter, FakeAuthenticator, ScriptedMailbox
+from ..pop3_world import FakeAuthenticator, ScriptedMailbox, Watcher
 
 
 class _Reactor:
@@ -227,11 +227,11 @@ class SessionTests(SynchronousTestCase):
         self.addCleanup(self.listening.close)
         self.clock = Clock()
         self.mailbox = ScriptedMailbox({b"one": b"A: b\n\nx\n"})
-        self.meter = CountingMeter()
+        self.watcher = Watcher()
         self.factory = POP3Factory(
             self.clock,
             FakeAuthenticator(self.mailbox),
-            meter=self.meter,
+            watcher=self.watcher,
             gatekeeper=ConnectionLimiter(ConnectionLimits(strangers=2), choose=lambda visits: visits[0]),
         )
 
@@ -260,7 +260,7 @@ class SessionTests(SynchronousTestCase):
         """Nothing is left of the connections, and each end was told once."""
         self.assertEqual(self.factory.connections, 0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.assertEqual(len(self.meter.ends), connections)
+        self.assertEqual(len(self.watcher.ends), connections)
 
     def test_pipelined(self) -> None:
         """Everything is answered in order up to QUIT, nothing behind it, and the maildrop is free."""

@@ -34,6 +34,7 @@ from zope.interface import implementer
 from pop3toy import POP3Factory, limits
 from pop3toy.auth.throttle.connection_limiter import ConnectionLimiter, ConnectionLimits
 from pop3toy.errors import AuthenticationFailed
+from pop3toy.events import Observers
 from pop3toy.interfaces import Login, MaybeDeferred, SessionRecord
 from pop3toy.net.fast.immediate_write import close
 from pop3toy.net.fast.reply_batcher import CROWD, ReactorTurns, turns_of
@@ -45,10 +46,10 @@ from pop3toy.tap import makeService
 from ..config.test_cmdline import parsed
 from ..pop3_world import (
     LOOPBACK,
-    CountingMeter,
     FakeAuthenticator,
     FakeSocket,
     ScriptedMailbox,
+    Watcher,
     WriteCounter,
     connect,
 )
@@ -723,11 +724,11 @@ class ListenTests(SocketCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.meter = CountingMeter()
+        self.watcher = Watcher()
         self.factory = POP3Factory(
             Clock(),
             FakeAuthenticator(ScriptedMailbox({b"one": MESSAGE})),
-            meter=self.meter,
+            watcher=self.watcher,
             turns=self.turns,
         )
 
@@ -746,7 +747,7 @@ class ListenTests(SocketCase):
         for client in clients:
             client.sendall(LOGIN + b"RETR 1\r\nQUIT\r\n")
         got = [b"", b""]
-        self.called_until(lambda: len(self.meter.ends) == 2)
+        self.called_until(lambda: len(self.watcher.ends) == 2)
         for number, client in enumerate(clients):
             while data := client.recv(65536):
                 got[number] += data
@@ -834,7 +835,7 @@ class ListenTests(SocketCase):
         self.turn()
         self.assertEqual([client.recv(100) for client in newcomers], [BYE, BYE])
         self.assertEqual(self.factory.connections, 0)
-        self.assertEqual(sorted(record.ended for record in self.meter.ends), ["limit"] * 2 + ["quit"] * 2)
+        self.assertEqual(sorted(end.why for end in self.watcher.ends), ["limit"] * 2 + ["quit"] * 2)
 
 
 class Turns:
@@ -879,13 +880,13 @@ class ProtocolTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.turns = Turns()
         self.clock = Clock()
-        self.meter = CountingMeter()
+        self.watcher = Watcher()
         self.mailbox = ScriptedMailbox({b"one": MESSAGE})
         self.authenticator = FakeAuthenticator(self.mailbox)
 
     def connect(self, **arguments: Any) -> tuple[POP3Protocol, WriteCounter, POP3Factory]:
         """One connection, within a turn."""
-        return connect(self.authenticator, self.clock, turns=self.turns, meter=self.meter, **arguments)
+        return connect(self.authenticator, self.clock, turns=self.turns, watcher=self.watcher, **arguments)
 
     def greeted(self, **arguments: Any) -> tuple[POP3Protocol, WriteCounter, POP3Factory]:
         """One connection that was greeted, in the next turn."""
@@ -908,7 +909,9 @@ class ProtocolTests(SynchronousTestCase):
 
     def slow(self) -> tuple[POP3Protocol, FakeSocket]:
         """One whose client decides what it reads, after login, in the next turn."""
-        factory = POP3Factory(self.clock, self.authenticator, turns=self.turns, meter=self.meter)
+        factory = POP3Factory(
+            self.clock, self.authenticator, turns=self.turns, observers=Observers(self.watcher)
+        )
         protocol = factory.buildProtocol(LOOPBACK)
         client = FakeSocket(self.clock)
         client.connect(protocol)
@@ -924,7 +927,7 @@ class ProtocolTests(SynchronousTestCase):
         """One connection ended, in this way, which was told once; nothing is left of it."""
         self.assertEqual(factory.connections, 0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.assertEqual([record.ended for record in self.meter.ends], [how])
+        self.assertEqual([end.why for end in self.watcher.ends], [how])
 
     def lose(self, protocol: POP3Protocol) -> None:
         """The connection is lost."""
@@ -1050,7 +1053,7 @@ class ProtocolTests(SynchronousTestCase):
         self.assertTrue(data.startswith(b"-ERR "), data)
         self.assertTrue(transport.disconnecting)
         self.lose(protocol)
-        self.assertEqual((len(self.meter.turned), self.meter.ends), (1, []))
+        self.assertEqual((len(self.watcher.turned), self.watcher.ends), (1, []))
         self.assertEqual((factory.connections, self.clock.getDelayedCalls()), (0, []))
 
     def test_lost_before_the_greeting(self) -> None:
@@ -1130,7 +1133,11 @@ class ProtocolTests(SynchronousTestCase):
     def test_stls(self) -> None:
         """The answer to STLS, and what was answered before, leaves in clear text before TLS begins."""
         factory = POP3Factory(
-            self.clock, self.authenticator, turns=self.turns, meter=self.meter, tls_context=object()
+            self.clock,
+            self.authenticator,
+            turns=self.turns,
+            observers=Observers(self.watcher),
+            tls_context=object(),
         )
         protocol = factory.buildProtocol(LOOPBACK)
         transport = SecretTransport(peerAddress=LOOPBACK, lenient=True)
@@ -1235,7 +1242,7 @@ class WholeTests(TestCase):
         self.turns = CountingTurns(reactor)
         self.turns.startService()
         self.addCleanup(self.turns.stopService)
-        self.meter = CountingMeter()
+        self.watcher = Watcher()
         self.clock = Clock()
         names = [b"user%d" % number for number in range(self.USERS)]
         self.messages = {
@@ -1249,7 +1256,7 @@ class WholeTests(TestCase):
             name: ScriptedMailbox({b"a" + name: short, b"b" + name: long})
             for name, (short, long) in self.messages.items()
         }
-        self.factory = POP3Factory(self.clock, Houses(self.mailboxes), meter=self.meter, turns=self.turns)
+        self.factory = POP3Factory(self.clock, Houses(self.mailboxes), watcher=self.watcher, turns=self.turns)
 
     async def listens(self, description: str) -> IListeningPort:
         """A port, until the test ends."""
@@ -1316,7 +1323,7 @@ class WholeTests(TestCase):
             self.assertEqual(got, [answer for _, answer in expected])
         ends: list[bytes] = await deferToThread(answers, [(client, b"x") for client, _ in clients])
         self.assertEqual(ends, [b""] * self.USERS)
-        self.assertEqual([record.ended for record in self.meter.ends], ["quit"] * self.USERS)
+        self.assertEqual([end.why for end in self.watcher.ends], ["quit"] * self.USERS)
         self.assertEqual(self.clock.getDelayedCalls(), [])
         for name, mailbox in self.mailboxes.items():
             self.assertEqual((mailbox.removed, mailbox.released), ([[b"a" + name]], 1))

@@ -24,16 +24,12 @@ class CapaTests(SynchronousTestCase):
     """The list, in every situation that changes it."""
 
     def capa(
-        self, *first: bytes, authenticator: FakeAuthenticator | None = None, **arguments: Any
+        self, *first: bytes, authenticator: FakeAuthenticator | None = None, can_start_tls: bool = False, **arguments: Any
     ) -> list[str]:
         """The lines of CAPA in a session that has heard these lines."""
         channel = arguments.pop("channel", Channel("127.0.0.1", True))
-        session = Session(
-            authenticator or FakeAuthenticator(),
-            SessionRecord(1, channel),
-            connect(FakeAuthenticator())[2].meter,
-            **arguments,
-        )
+        session = Session(authenticator or FakeAuthenticator(), SessionRecord(1, channel))
+        session.can_start_tls = can_start_tls
         for line in (*first, b"CAPA"):
             reply = handle(session, commands.parse(line))
         assert isinstance(reply, Lines)
@@ -74,19 +70,15 @@ class CapaTests(SynchronousTestCase):
 
     def test_stls(self) -> None:
         """STLS stands there where it can be had: not after login, not without a certificate."""
-        self.assertIn("STLS", self.capa(offer_stls=True))
+        self.assertIn("STLS", self.capa(can_start_tls=True))
         self.assertNotIn("STLS", self.capa())
-        self.assertNotIn("STLS", self.capa(b"USER ann", b"PASS pass", offer_stls=True))
+        self.assertNotIn("STLS", self.capa(b"USER ann", b"PASS pass", can_start_tls=True))
 
     def test_stls_within_tls(self) -> None:
         """Within TLS there is no STLS, neither after one nor where TLS was there from the beginning."""
-        self.assertNotIn("STLS", self.capa(offer_stls=True, channel=TLS))
-        session = Session(
-            FakeAuthenticator(),
-            SessionRecord(1, Channel("192.0.2.1", False)),
-            connect(FakeAuthenticator())[2].meter,
-            offer_stls=True,
-        )
+        self.assertNotIn("STLS", self.capa(can_start_tls=True, channel=TLS))
+        session = Session(FakeAuthenticator(), SessionRecord(1, Channel("192.0.2.1", False)))
+        session.can_start_tls = True
         session.restart(TLS)
         reply = handle(session, commands.parse(b"CAPA"))
         assert isinstance(reply, Lines)
@@ -103,7 +95,7 @@ class CapaTests(SynchronousTestCase):
         authenticator = FakeAuthenticator()
         authenticator.offered = ["SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN"]
         authenticator.delay = 86400
-        for line in self.capa(authenticator=authenticator, offer_stls=True):
+        for line in self.capa(authenticator=authenticator, can_start_tls=True):
             self.assertLessEqual(len(line) + 2, 64, line)
             self.assertRegex(line, r"\A[!-~]+( [!-~]+)*\Z")
             self.assertFalse(line.startswith("."))

@@ -20,12 +20,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy import MailboxRealm, POP3Factory, limits
 from pop3toy.errors import AuthenticationFailed, MessageGone, StoreTrouble
+from pop3toy.events import Observers
 from pop3toy.interfaces import Challenge
 from pop3toy.observe.transcript import MemoryTranscript
 from pop3toy.pop3.session import State
 from pop3toy.stores.memory import BytesBody, MemoryStore
 
-from ..pop3_world import CountingMeter, EndlessBody, FakeAuthenticator, FakeSocket, ScriptedMailbox, connect
+from ..pop3_world import EndlessBody, FakeAuthenticator, FakeSocket, ScriptedMailbox, Watcher, connect
 
 GREETING = b"+OK pop3toy ready\r\n"
 LOGIN = b"USER ann\r\nPASS pass\r\n"
@@ -279,8 +280,8 @@ class BodyTests(SynchronousTestCase):
 
     def serve(self, chunks: list[Any]) -> None:
         self.mailbox = ScriptedMailbox({b"one": chunks})
-        self.meter = CountingMeter()
-        self.protocol, self.transport, _ = connect(FakeAuthenticator(self.mailbox), meter=self.meter)
+        self.watcher = Watcher()
+        self.protocol, self.transport, _ = connect(FakeAuthenticator(self.mailbox), watcher=self.watcher)
         self.protocol.dataReceived(LOGIN)
         self.transport.clear()
         self.protocol.dataReceived(b"RETR 1\r\nSTAT\r\n")
@@ -757,9 +758,11 @@ class LostTests(SynchronousTestCase):
         )
         self.authenticator = FakeAuthenticator(self.mailbox)
         self.authenticator.offered = ["PLAIN"]
-        self.meter = CountingMeter()
+        self.watcher = Watcher()
         self.tape = MemoryTranscript()
-        self.factory = POP3Factory(self.clock, self.authenticator, meter=self.meter, transcript=self.tape)
+        self.factory = POP3Factory(
+            self.clock, self.authenticator, observers=Observers(self.watcher, self.tape)
+        )
         self.protocol = self.factory.buildProtocol(None)
         self.socket = FakeSocket(self.clock)
         self.socket.connect(self.protocol)
@@ -819,7 +822,7 @@ class LostTests(SynchronousTestCase):
         if name == "while a chunk is on its way":
             self.chunk.callback(b"too late")
         self.assertEqual(self.mailbox.removed, [])
-        logins = len(self.meter.logins) + len(self.authenticator.waiting)
+        logins = len(self.watcher.logins) + len(self.authenticator.waiting)
         self.assertEqual(self.mailbox.released, logins)
         for body in self.mailbox.bodies:
             self.assertEqual(body.faults, [])
@@ -827,7 +830,7 @@ class LostTests(SynchronousTestCase):
         for exchange in self.authenticator.exchanges:
             self.assertEqual(exchange.cancelled, 1)
         self.assertEqual(self.factory.connections, 0)
-        self.assertEqual(len(self.meter.ends), 1)
+        self.assertEqual(len(self.watcher.ends), 1)
         self.assertEqual(self.clock.getDelayedCalls(), [], "no timer is left")
         self.assertEqual(self.protocol.session.state, State.CLOSED)
 
@@ -839,7 +842,7 @@ class LostTests(SynchronousTestCase):
                 bring_about(self)
                 self.socket.vanish()
                 self._all_is_let_go(name)
-                self.assertEqual(self.meter.ends[0].ended, "dropped")
+                self.assertEqual(self.watcher.ends[0].why, "dropped")
                 self.assertEqual(self.tape.lines[-1], "[1] -- closed (dropped)")
 
     def test_store_in_trouble_behind_the_end(self) -> None:
@@ -862,7 +865,7 @@ class LostTests(SynchronousTestCase):
                 self.successResultOf(done)
                 self.clock.pump([0.25] * 2)
                 self._all_is_let_go(name)
-                self.assertEqual(self.meter.ends[0].ended, "shutdown")
+                self.assertEqual(self.watcher.ends[0].why, "shutdown")
 
     def test_timed_out(self) -> None:
         """A client that falls silent in any phase is dropped in time; the server itself may take longer."""
@@ -882,7 +885,7 @@ class LostTests(SynchronousTestCase):
                     self.socket.vanish()
                 self._all_is_let_go(name)
                 if name not in servers_turn:
-                    self.assertEqual(self.meter.ends[0].ended, "timeout")
+                    self.assertEqual(self.watcher.ends[0].why, "timeout")
 
     def test_lost_while_quit_waits(self) -> None:
         """What QUIT has begun is finished although the client is gone; then the lock is free."""
@@ -893,7 +896,7 @@ class LostTests(SynchronousTestCase):
         self.assertEqual(self.mailbox.released, 0, "nobody else may come in during the removal")
         removal.callback(None)
         self.assertEqual(self.mailbox.released, 1)
-        self.assertEqual(self.meter.ends[0].user, "ann")
+        self.assertEqual(self.watcher.ends[0].user, "ann")
 
     def test_lost_while_a_failing_quit_waits(self) -> None:
         """The same when the removal fails."""
@@ -927,7 +930,7 @@ class LostTests(SynchronousTestCase):
             self.socket.vanish()
             self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
             self.assertEqual(self.factory.connections, 0)
-            self.assertEqual(len(self.meter.ends), 1)
+            self.assertEqual(len(self.watcher.ends), 1)
 
     def test_password_that_comes_too_late(self) -> None:
         """A login that succeeds after its client has gone is logged out at once and never counted."""
@@ -935,7 +938,7 @@ class LostTests(SynchronousTestCase):
         self.socket.vanish()
         self.authenticator.let_in()
         self.assertEqual(self.mailbox.released, 1)
-        self.assertEqual(self.meter.logins, [])
+        self.assertEqual(self.watcher.logins, [])
 
 
 class HalfCloseTests(SynchronousTestCase):
@@ -1035,8 +1038,8 @@ class IdleTests(SynchronousTestCase):
         self.mailbox = ScriptedMailbox({b"one": MESSAGE, b"two": [self.chunk]})
         self.authenticator = FakeAuthenticator(self.mailbox)
         self.authenticator.offered = ["PLAIN"]
-        self.meter = CountingMeter()
-        self.factory = POP3Factory(self.clock, self.authenticator, meter=self.meter)
+        self.watcher = Watcher()
+        self.factory = POP3Factory(self.clock, self.authenticator, observers=Observers(self.watcher))
         self.protocol = self.factory.buildProtocol(None)
         self.socket = FakeSocket(self.clock)
         self.socket.connect(self.protocol)
@@ -1044,7 +1047,7 @@ class IdleTests(SynchronousTestCase):
 
     def ended(self) -> str | None:
         self.clock.advance(0)
-        return self.meter.ends[0].ended if self.meter.ends else None
+        return self.watcher.ends[0].why if self.watcher.ends else None
 
     def send(self, data: bytes) -> None:
         self.socket.client_sends(data)
@@ -1291,9 +1294,9 @@ class DrainTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.mailboxes: list[ScriptedMailbox] = []
-        self.meter = CountingMeter()
+        self.watcher = Watcher()
         self.authenticator = FakeAuthenticator()
-        self.factory = POP3Factory(self.clock, self.authenticator, meter=self.meter)
+        self.factory = POP3Factory(self.clock, self.authenticator, observers=Observers(self.watcher))
 
     def client(self, sends: bytes = b"", mailbox: ScriptedMailbox | None = None) -> FakeSocket:
         self.authenticator.mailbox = mailbox or ScriptedMailbox({b"one": MESSAGE})
@@ -1325,7 +1328,7 @@ class DrainTests(SynchronousTestCase):
         done = self.factory.drain()
         self.clock.advance(0)
         self.successResultOf(done)
-        self.assertEqual(self.meter.ends[0].ended, "shutdown")
+        self.assertEqual(self.watcher.ends[0].why, "shutdown")
 
     def test_sessions_may_finish(self) -> None:
         """A session that goes on is let go on, and ends with its QUIT."""
@@ -1340,7 +1343,7 @@ class DrainTests(SynchronousTestCase):
         socket.client_sends(b"QUIT\r\n")
         socket.client_reads_all()
         self.successResultOf(done)
-        self.assertEqual(self.meter.ends[0].ended, "quit")
+        self.assertEqual(self.watcher.ends[0].why, "quit")
 
     def test_silent_sessions_go_soon(self) -> None:
         """A session that says nothing for a second is not waited for."""
@@ -1399,7 +1402,7 @@ class DrainTests(SynchronousTestCase):
                 mailbox = ScriptedMailbox({b"one": MESSAGE})
                 mailbox.removal = removal = Deferred[None]()
                 self.client(LOGIN + b"DELE 1\r\nQUIT\r\n", mailbox).vanish()
-                self.assertEqual(self.meter.ends, [])
+                self.assertEqual(self.watcher.ends, [])
                 done = self.factory.drain()
                 self.clock.pump([0.25] * 20)
                 self.assertNoResult(done)
@@ -1408,7 +1411,7 @@ class DrainTests(SynchronousTestCase):
                 else:
                     removal.errback(outcome)
                 self.successResultOf(done)
-                [record] = self.meter.ends
+                [record] = self.watcher.ends
                 self.assertEqual((record.ended, record.removed, record.seconds), ("quit", removed, 5.0))
                 self.assertEqual(len(self.flushLoggedErrors()), isinstance(outcome, ValueError))
                 self.assertEqual(self.factory.connections, 0)
@@ -1421,10 +1424,10 @@ class DrainTests(SynchronousTestCase):
         done = self.factory.drain()
         self.clock.pump([0.25] * 41)
         self.successResultOf(done)
-        [record] = self.meter.ends
+        [record] = self.watcher.ends
         self.assertEqual((record.ended, record.removed), ("dropped", 0))
         removal.callback(None)
-        self.assertEqual(len(self.meter.ends), 1)
+        self.assertEqual(len(self.watcher.ends), 1)
 
     def test_last_line_is_not_cut_off(self) -> None:
         """A client that is just about to read its +OK to QUIT gets the time for it."""
@@ -1434,7 +1437,7 @@ class DrainTests(SynchronousTestCase):
         self.assertIsNone(socket.lost)
         self.assertTrue(socket.client_reads_all().endswith(b"+OK bye\r\n"))
         self.successResultOf(done)
-        self.assertEqual(self.meter.ends[0].ended, "quit")
+        self.assertEqual(self.watcher.ends[0].why, "quit")
 
     def test_last_line_is_not_waited_for_for_ever(self) -> None:
         """Who does not read the last line is dropped when the grace time is over."""
@@ -1489,10 +1492,10 @@ class GatekeeperTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.door = OneDoor(1)
-        self.meter = CountingMeter()
+        self.watcher = Watcher()
         self.mailbox = ScriptedMailbox({b"one": MESSAGE})
         self.factory = POP3Factory(
-            self.clock, FakeAuthenticator(self.mailbox), meter=self.meter, gatekeeper=self.door
+            self.clock, FakeAuthenticator(self.mailbox), watcher=self.watcher, gatekeeper=self.door
         )
 
     def client(self) -> FakeSocket:
@@ -1510,9 +1513,9 @@ class GatekeeperTests(SynchronousTestCase):
         self.assertEqual(self.factory.connections, 1)
         self.assertEqual(len(self.door.visits), 1)
         self.assertEqual(
-            (len(self.meter.connections), len(self.meter.ends)), (1, 0), "it never counted as one"
+            (len(self.watcher.connections), len(self.watcher.ends)), (1, 0), "it never counted as one"
         )
-        self.assertEqual(self.meter.turned, ["too many connections"])
+        self.assertEqual(self.watcher.turned, ["too many connections"])
 
     def test_one_too_many_that_does_not_read(self) -> None:
         """It is dropped after the linger time."""
@@ -1548,7 +1551,7 @@ class GatekeeperTests(SynchronousTestCase):
         self.assertEqual(socket.client_reads_all(), b"")
         self.clock.advance(0)
         self.assertIsNotNone(socket.lost)
-        self.assertEqual(self.meter.ends[0].ended, "limit")
+        self.assertEqual(self.watcher.ends[0].why, "limit")
 
 
 class FactoryTests(SynchronousTestCase):
@@ -1563,7 +1566,7 @@ class FactoryTests(SynchronousTestCase):
     def test_numbers(self) -> None:
         """Each session has a number of its own, from 1 on."""
         tape = MemoryTranscript()
-        factory = POP3Factory(Clock(), FakeAuthenticator(), transcript=tape)
+        factory = POP3Factory(Clock(), FakeAuthenticator(), observers=Observers(tape))
         for _ in range(3):
             FakeSocket(Clock()).connect(factory.buildProtocol(None))
         self.assertEqual(
@@ -1581,9 +1584,9 @@ class FactoryTests(SynchronousTestCase):
     def test_record(self) -> None:
         """What a session did is counted: octets both ways, messages, seconds, and how it ended."""
         clock = Clock()
-        meter = CountingMeter()
+        watcher = Watcher()
         mailbox = ScriptedMailbox({b"one": MESSAGE, b"two": MESSAGE})
-        factory = POP3Factory(clock, FakeAuthenticator(mailbox), meter=meter)
+        factory = POP3Factory(clock, FakeAuthenticator(mailbox), observers=Observers(watcher))
         socket = FakeSocket(clock)
         socket.connect(factory.buildProtocol(None))
         said = LOGIN + b"RETR 1\r\nRETR 2\r\nDELE 2\r\n"
@@ -1591,7 +1594,7 @@ class FactoryTests(SynchronousTestCase):
         clock.advance(2.5)
         socket.client_sends(b"QUIT\r\n")
         socket.client_reads_all()
-        record = meter.ends[0]
+        record = watcher.ends[0]
         self.assertEqual(
             (record.number, record.user, record.mechanism, record.retrieved, record.removed, record.ended),
             (1, "ann", "USER", 2, 1, "quit"),

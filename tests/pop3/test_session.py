@@ -26,7 +26,7 @@ from pop3toy.pop3.dispatch import TABLES, handle
 from pop3toy.pop3.replies import After, Lines, Message, Status, encode
 from pop3toy.pop3.session import Session, State
 
-from ..pop3_world import CountingMeter, FakeAuthenticator, ScriptedMailbox
+from ..pop3_world import FakeAuthenticator, ScriptedMailbox, Watcher
 
 LOOPBACK = Channel("127.0.0.1", local=True)
 DIGEST = b"0" * 32
@@ -62,9 +62,9 @@ class SessionCase(SynchronousTestCase):
         self.mailbox = ScriptedMailbox({b"one": MESSAGE, b"two": b"A: b\n\n"})
         self.authenticator = FakeAuthenticator(self.mailbox, timestamp="<1@pop3toy>")
         self.authenticator.offered = ["PLAIN"]
-        self.meter = CountingMeter()
+        self.watcher = Watcher()
         self.record = SessionRecord(7, LOOPBACK)
-        self.session = Session(self.authenticator, self.record, self.meter)
+        self.session = Session(self.authenticator, self.record, happened=self.watcher.happened)
         self.session.greet()
 
     def say(self, *lines: bytes) -> Any:
@@ -187,7 +187,7 @@ class LoginTests(SessionCase):
     def test_greeting(self) -> None:
         """The timestamp stands in the greeting where APOP works, and only there."""
         self.assertEqual(self.shown(self.session.greet()), "+OK pop3toy ready <1@pop3toy>")
-        session = Session(FakeAuthenticator(), SessionRecord(1, LOOPBACK), self.meter)
+        session = Session(FakeAuthenticator(), SessionRecord(1, LOOPBACK), happened=self.watcher.happened)
         self.assertEqual(self.shown(session.greet()), "+OK pop3toy ready")
 
     def test_user_tells_nothing(self) -> None:
@@ -213,7 +213,7 @@ class LoginTests(SessionCase):
             self.assertEqual(self.shown(reply), line)
             self.assertIs(reply.after, After.GO_ON)
             self.assertIs(self.session.state, State.AUTHORIZATION)
-            self.assertEqual(self.meter.failures, [("ann", "USER", trouble.code or "refused")])
+            self.assertEqual(self.watcher.failures, [("ann", "USER", trouble.code or "refused")])
 
     def test_late_refusals_are_the_same(self) -> None:
         """A refusal that comes late is answered and counted like one that comes at once."""
@@ -221,7 +221,7 @@ class LoginTests(SessionCase):
         reply = self.say(b"USER ann", b"PASS wrong")
         self.authenticator.waiting.pop().errback(AuthenticationFailed())
         self.assertEqual(self.shown(self.successResultOf(reply)), "-ERR [AUTH] invalid user name or password")
-        self.assertEqual(self.meter.failures, [("ann", "USER", "AUTH")])
+        self.assertEqual(self.watcher.failures, [("ann", "USER", "AUTH")])
 
     def test_bugs_are_counted_too(self) -> None:
         """A checker that breaks counts as a failed login, at once or late."""
@@ -230,7 +230,7 @@ class LoginTests(SessionCase):
         self.authenticator.later = True
         self.say(b"USER ann", b"PASS pass")
         self.authenticator.waiting.pop().errback(ValueError("secret"))
-        self.assertEqual(self.meter.failures, [("ann", "USER", "SYS/TEMP")] * 2)
+        self.assertEqual(self.watcher.failures, [("ann", "USER", "SYS/TEMP")] * 2)
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 2)
 
     def test_user_is_used_up(self) -> None:
@@ -274,7 +274,7 @@ class LoginTests(SessionCase):
     def test_last_user_counts(self) -> None:
         """USER twice: PASS belongs to the second."""
         self.say(b"USER bob", b"USER ann", b"PASS wrong")
-        self.assertEqual(self.meter.failures[0][0], "ann")
+        self.assertEqual(self.watcher.failures[0][0], "ann")
 
     def test_connection_stays_after_a_bad_password(self) -> None:
         """A bad password costs nothing but its answer, up to the limit, and then a farewell."""
@@ -329,7 +329,7 @@ class LoginTests(SessionCase):
 
     def test_no_apop(self) -> None:
         """Without a timestamp in the greeting there is no APOP."""
-        session = Session(FakeAuthenticator(self.mailbox), SessionRecord(1, LOOPBACK), self.meter)
+        session = Session(FakeAuthenticator(self.mailbox), SessionRecord(1, LOOPBACK), happened=self.watcher.happened)
         session.greet()
         reply = handle(session, session.parse(b"APOP ann " + DIGEST))
         self.assertEqual(self.shown(reply), "-ERR APOP is not available here")
@@ -338,7 +338,7 @@ class LoginTests(SessionCase):
         """Whoever is in stands in the record, and how."""
         self.say(b"APOP ann " + DIGEST)
         self.assertEqual((self.record.user, self.record.mechanism), ("ann", "APOP"))
-        self.assertEqual(self.meter.logins, [self.record])
+        self.assertEqual([login.user for login in self.watcher.logins], ["ann"])
 
     def test_a_mailbox_without_a_listing(self) -> None:
         """A mailbox whose entries cannot be had is released, and the session stays before login."""
@@ -457,7 +457,7 @@ class ExchangeTests(SessionCase):
                 late.errback(AuthenticationFailed())
                 reply = self.successResultOf(reply)
             self.assertEqual(self.shown(reply), "-ERR [AUTH] invalid user name or password")
-            self.assertEqual(self.meter.failures, [("ann", "PLAIN", "AUTH")])
+            self.assertEqual(self.watcher.failures, [("ann", "PLAIN", "AUTH")])
             self.assertIsNone(self.session.exchange)
 
     def test_refusal_explained(self) -> None:
@@ -467,9 +467,9 @@ class ExchangeTests(SessionCase):
             refusal = AuthenticationFailed("the token was not accepted")
             self.authenticator.steps = [Challenge(b"{}", refusal)]
             self.say(b"AUTH PLAIN QQ==")
-            self.assertEqual(self.meter.failures, [("", "PLAIN", "AUTH")])
+            self.assertEqual(self.watcher.failures, [("", "PLAIN", "AUTH")])
             self.assertEqual(self.shown(self.say(line)), "-ERR [AUTH] the token was not accepted")
-            self.assertEqual((len(self.meter.failures), self.session.failed_logins), (1, 1))
+            self.assertEqual((len(self.watcher.failures), self.session.failed_logins), (1, 1))
             self.assertIsNone(self.session.exchange)
             self.authenticator.steps = [Challenge(b"")]
             self.say(b"AUTH PLAIN")
@@ -610,7 +610,7 @@ class UpdateTests(SessionCase):
         answer: Deferred[bool] = Deferred()
         self.session.handed_over = lambda: answer
         reply = self.say(b"RETR 1", b"DELE 1", b"QUIT")
-        self.session.lost()
+        self.session.end()
         answer.callback(True)
         self.assertFalse(self.successResultOf(reply).ok)
         self.assertEqual((self.mailbox.removed, self.mailbox.released), ([], 1))
@@ -763,9 +763,9 @@ class SecretTests(SessionCase):
                 if step is not None:
                     self.authenticator.exchanges[0].user = step
                     late.errback(trouble)
-            self.assertEqual(len(self.meter.failures), 1)
+            self.assertEqual(len(self.watcher.failures), 1)
             self.assertEqual(len(logs), 1)
-            self.assertNotIn("hunter2", repr(self.meter.failures) + formatEvent(logs[0]))
+            self.assertNotIn("hunter2", repr(self.watcher.failures) + formatEvent(logs[0]))
 
     def test_no_client_octets(self) -> None:
         """No answer to a mistake repeats what the client sent."""
@@ -778,8 +778,7 @@ class TLSTests(SessionCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.session = Session(self.authenticator, self.record, self.meter, offer_stls=True)
-        self.session.greet()
+        self.session.can_start_tls = True
 
     def test_forgets_what_was_said(self) -> None:
         """A USER in clear text is forgotten behind STLS, and STLS is offered no more."""
@@ -800,18 +799,18 @@ class GoneTests(SessionCase):
     def test_twice(self) -> None:
         """Losing a session twice releases once."""
         self.come_in()
-        self.session.lost()
-        self.session.lost()
+        self.session.end()
+        self.session.end()
         self.assertEqual(self.mailbox.released, 1)
 
     def test_too_late(self) -> None:
         """A login that comes after the end is logged out, and closes."""
         self.authenticator.later = True
         reply = self.say(b"USER ann", b"PASS pass")
-        self.session.lost()
+        self.session.end()
         self.authenticator.let_in()
         self.assertEqual(self.successResultOf(reply), Status(False, "too late", after=After.CLOSE))
-        self.assertEqual((self.mailbox.released, self.meter.logins), (1, []))
+        self.assertEqual((self.mailbox.released, self.watcher.logins), (1, []))
 
     def test_a_refusal_knows_its_line(self) -> None:
         """Each refusal's own sentence is ASCII on one line."""
