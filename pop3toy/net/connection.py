@@ -248,7 +248,6 @@ class Connection(LineReceiver):
         self._unsent: int | None = None
         self._turns = factory.turns
         self._visit: Visit | None = None
-        self._rejected = False
         self._told_end = False
         self._timer: interfaces.IDelayedCall | None = None
         self._if_it_lasts: Callable[[], None] | None = None
@@ -292,7 +291,6 @@ class Connection(LineReceiver):
 
     def _reject(self, refusal: Refusal) -> None:
         """One connection too many: say so at once, and close."""
-        self._rejected = True
         self.record.ended = "limit"
         self.writer.happened(ConnectionRejected, self.conversation.name, self.record.channel, refusal.text)
         if self._timer is not None:
@@ -554,9 +552,7 @@ class Connection(LineReceiver):
         rest, answer = self.conversation.text_received(data)
         if TextReceived in self.factory.observers.told:
             text = data if rest is None else data[: len(data) - len(rest)]
-            self.writer.happened(
-                TextReceived, text if self._shows_all else b"", len(text), rest is not None
-            )
+            self.writer.happened(TextReceived, text if self._shows_all else b"", len(text), rest is not None)
         if rest is not None:
             self.setLineMode(rest)
         if answer is not None:

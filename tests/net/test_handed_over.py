@@ -106,7 +106,7 @@ class PlainTests(SynchronousTestCase):
         socket.vanish()
         world.clock.advance(0)
         self.assertEqual(world.mailbox.released, 1)
-        self.assertEqual(world.watcher.ends[0].ended, "quit" if world.removed else "dropped")
+        self.assertEqual(world.watcher.ends[0].why, "quit" if world.removed else "dropped")
         return world
 
     def test_every_octet(self) -> None:
@@ -159,7 +159,7 @@ class PlainTests(SynchronousTestCase):
         world.clock.pump([1] * int(limits.LINGER + 2))
         self.assertIsNotNone(socket.lost)
         self.assertFalse(world.removed)
-        self.assertEqual(world.watcher.ends[0].ended, "timeout")
+        self.assertEqual(world.watcher.ends[0].why, "timeout")
 
     def test_drain(self) -> None:
         """When the server stops, such a client is not waited for, and nothing is removed."""
@@ -168,7 +168,7 @@ class PlainTests(SynchronousTestCase):
         world.clock.pump([0.25] * 8)
         self.successResultOf(done)
         self.assertFalse(world.removed)
-        self.assertEqual(world.watcher.ends[0].ended, "shutdown")
+        self.assertEqual(world.watcher.ends[0].why, "shutdown")
 
     def test_half_closed(self) -> None:
         """A client that sends no more and reads gets all, and its message is removed."""
@@ -193,7 +193,7 @@ class PlainTests(SynchronousTestCase):
             self.assertFalse(world.removed)
             self.assertEqual(world.mailbox.bodies, [])
             self.assertIsNotNone(socket.lost)
-            self.assertEqual(world.watcher.ends[0].ended, "dropped")
+            self.assertEqual(world.watcher.ends[0].why, "dropped")
 
 
 class TLSCase(SynchronousTestCase):
@@ -233,7 +233,7 @@ class VanishTests(TLSCase):
         if world.removed:
             self.assertTrue(client.got.startswith(told), count)
         self.assertEqual(world.mailbox.released, 1)
-        self.assertEqual(world.watcher.ends[0].ended, "quit" if world.removed else "dropped")
+        self.assertEqual(world.watcher.ends[0].why, "quit" if world.removed else "dropped")
         return world.removed
 
     def test_every_octet(self) -> None:
@@ -272,7 +272,7 @@ class CloseNotifyTests(TLSCase):
                         self.assertTrue(client.closed)
                         self.assertTrue(world.removed)
                         self.assertIsNotNone(client.socket.lost)
-                        self.assertEqual(world.watcher.ends[0].ended, "quit")
+                        self.assertEqual(world.watcher.ends[0].why, "quit")
 
     def test_every_octet(self) -> None:
         """After so many octets of what it says, each command that is whole is answered, and no other."""
@@ -322,7 +322,7 @@ class CloseNotifyTests(TLSCase):
         world.clock.pump([1] * int(limits.IDLE + limits.LINGER + 2))
         self.assertIsNotNone(client.socket.lost)
         self.assertFalse(world.removed)
-        self.assertEqual(world.watcher.ends[0].ended, "timeout")
+        self.assertEqual(world.watcher.ends[0].why, "timeout")
 
     def test_after_quit(self) -> None:
         """A client that answers the server's ``close_notify`` with its own is let go."""
@@ -361,7 +361,7 @@ class TwistedsTLSTests(TLSCase):
                         self.assertNotIn(b"bye", client.got)
                         self.assertEqual(world.mailbox.released, 1)
                         self.assertIsNotNone(client.socket.lost)
-                        self.assertEqual(world.watcher.ends[0].ended, "dropped")
+                        self.assertEqual(world.watcher.ends[0].why, "dropped")
                         # Before the close_notify was seen; behind it nothing is read any more.
                         self.assertLessEqual(sum(body.pulls for body in world.mailbox.bodies), 1)
 
@@ -418,14 +418,14 @@ class StandardIOTests(SynchronousTestCase):
         self.world.clock.pump([0.25] * 8)
         self.successResultOf(done)
         self.assertFalse(self.world.removed)
-        self.assertEqual(self.world.watcher.ends[0].ended, "shutdown")
+        self.assertEqual(self.world.watcher.ends[0].why, "shutdown")
 
     def test_timeout(self) -> None:
         """A client that does not read is let go in the end."""
         self.say(b"".join(COMMANDS))
         self.world.clock.pump([1] * int(limits.IDLE + limits.LINGER + 2))
         self.assertEqual(self.world.factory.connections, 0)
-        self.assertEqual(self.world.watcher.ends[0].ended, "timeout")
+        self.assertEqual(self.world.watcher.ends[0].why, "timeout")
 
     def test_reads_no_more(self) -> None:
         """When the pipe to the client is closed, nothing more is carried out, though commands have come."""
@@ -435,7 +435,7 @@ class StandardIOTests(SynchronousTestCase):
         self.assertEqual(self.world.factory.connections, 0)
         self.world.authenticator.let_in()
         self.assertFalse(self.world.removed)
-        self.assertEqual(self.world.watcher.ends[0].ended, "dropped")
+        self.assertEqual(self.world.watcher.ends[0].why, "dropped")
 
     def test_what_waits_in_the_pipe(self) -> None:
         """A message that is not in the pipe to its end is not removed, however small it is."""

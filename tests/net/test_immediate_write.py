@@ -19,6 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy import POP3Factory, limits
 from pop3toy.auth.throttle.connection_limiter import ConnectionLimiter, ConnectionLimits
+from pop3toy.events import Observers
 from pop3toy.net.fast.immediate_write import close, pause_until_sent, takes_octets, unsent, writer_of
 
 from ..pop3_world import FakeAuthenticator, ScriptedMailbox, Watcher
@@ -231,7 +232,7 @@ class SessionTests(SynchronousTestCase):
         self.factory = POP3Factory(
             self.clock,
             FakeAuthenticator(self.mailbox),
-            watcher=self.watcher,
+            observers=Observers(self.watcher),
             gatekeeper=ConnectionLimiter(ConnectionLimits(strangers=2), choose=lambda visits: visits[0]),
         )
 
@@ -325,7 +326,7 @@ class SessionTests(SynchronousTestCase):
         self.assertTrue(self.sent_to_the_end(late).startswith(b"-ERR [SYS/TEMP]"))
         for client in clients[2:]:
             self.assertTrue(self.sent_to_the_end(client).startswith(b"+OK"))
-        self.assert_over(4)
+        self.assert_over(5)
 
     def test_idle(self) -> None:
         """Who is silent for too long is cut by the timer."""

@@ -728,7 +728,7 @@ class ListenTests(SocketCase):
         self.factory = POP3Factory(
             Clock(),
             FakeAuthenticator(ScriptedMailbox({b"one": MESSAGE})),
-            watcher=self.watcher,
+            observers=Observers(self.watcher),
             turns=self.turns,
         )
 
@@ -1043,7 +1043,7 @@ class ProtocolTests(SynchronousTestCase):
         self.assert_over(factory, "dropped")
 
     def test_turned_away(self) -> None:
-        """Who is turned away hears why at the turn's end; the meter is told of no end."""
+        """Who is turned away hears why at the turn's end; that it ended is told as of every connection."""
         protocol, transport, factory = self.connect(
             gatekeeper=ConnectionLimiter(ConnectionLimits(connections=0))
         )
@@ -1053,7 +1053,7 @@ class ProtocolTests(SynchronousTestCase):
         self.assertTrue(data.startswith(b"-ERR "), data)
         self.assertTrue(transport.disconnecting)
         self.lose(protocol)
-        self.assertEqual((len(self.watcher.turned), self.watcher.ends), (1, []))
+        self.assertEqual((len(self.watcher.turned), self.watcher.ends[0].why), (1, "limit"))
         self.assertEqual((factory.connections, self.clock.getDelayedCalls()), (0, []))
 
     def test_lost_before_the_greeting(self) -> None:
@@ -1256,7 +1256,9 @@ class WholeTests(TestCase):
             name: ScriptedMailbox({b"a" + name: short, b"b" + name: long})
             for name, (short, long) in self.messages.items()
         }
-        self.factory = POP3Factory(self.clock, Houses(self.mailboxes), watcher=self.watcher, turns=self.turns)
+        self.factory = POP3Factory(
+            self.clock, Houses(self.mailboxes), observers=Observers(self.watcher), turns=self.turns
+        )
 
     async def listens(self, description: str) -> IListeningPort:
         """A port, until the test ends."""

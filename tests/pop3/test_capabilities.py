@@ -24,7 +24,11 @@ class CapaTests(SynchronousTestCase):
     """The list, in every situation that changes it."""
 
     def capa(
-        self, *first: bytes, authenticator: FakeAuthenticator | None = None, can_start_tls: bool = False, **arguments: Any
+        self,
+        *first: bytes,
+        authenticator: FakeAuthenticator | None = None,
+        can_start_tls: bool = False,
+        **arguments: Any,
     ) -> list[str]:
         """The lines of CAPA in a session that has heard these lines."""
         channel = arguments.pop("channel", Channel("127.0.0.1", True))

@@ -329,7 +329,9 @@ class LoginTests(SessionCase):
 
     def test_no_apop(self) -> None:
         """Without a timestamp in the greeting there is no APOP."""
-        session = Session(FakeAuthenticator(self.mailbox), SessionRecord(1, LOOPBACK), happened=self.watcher.happened)
+        session = Session(
+            FakeAuthenticator(self.mailbox), SessionRecord(1, LOOPBACK), happened=self.watcher.happened
+        )
         session.greet()
         reply = handle(session, session.parse(b"APOP ann " + DIGEST))
         self.assertEqual(self.shown(reply), "-ERR APOP is not available here")
