@@ -37,15 +37,18 @@ __all__ = [
     "Exchange",
     "Gatekeeper",
     "IDelivery",
+    "IGate",
     "IMailStore",
     "IMailbox",
     "IObserver",
+    "IServerControl",
     "ISharedDelivery",
     "IStoreAdmin",
     "Incoming",
     "Login",
     "MaybeDeferred",
     "MessageBody",
+    "SessionInfo",
     "SessionRecord",
     "SharedIncoming",
     "StoredMessage",
@@ -556,4 +559,76 @@ class IObserver(Interface):
         """Something happened.
 
         :param event: of one of the kinds in ``wants``.
+        """
+
+
+class IGate(Interface):
+    """Somebody who acts on a conversation: holds, delays, changes or drops commands and replies.
+
+    For debuggers, and for faults in tests: it sees lines and replies as they are, secrets included.
+    If it raises, that is logged and the conversation goes on as without it.  A server without one
+    runs no line of code for it.
+    """
+
+    def command(record: SessionRecord, line: bytes) -> MaybeDeferred[bytes | None]:
+        """A line of the client's is about to be carried out.
+
+        :param record: of the connection: its number, its channel and its user.
+        :param line: without its line end.
+        :return: the line to carry out, this one or another; ``None`` if none is and nothing is answered.
+            While a Deferred of it has not fired, nothing else of this client is carried out.
+        """
+
+    def reply(record: SessionRecord, line: bytes, reply: bytes | Stream) -> MaybeDeferred[bytes | Stream]:
+        """A reply is about to be sent.
+
+        :param line: that it answers, as it was carried out; empty for the greeting.
+        :param reply: a :class:`Stream` for a long one, as a message is.
+        :return: what is sent, this or another.  A stream that fails behind its first piece ends the
+            connection there; one that pulls another has to close that when it is closed.
+        """
+
+
+class SessionInfo(NamedTuple):
+    """A connection as it is now."""
+
+    session: int
+    #: ``POP3``, ``SMTP``, ``submission`` or ``LMTP``.
+    protocol: str
+    channel: Channel
+    user: str | None
+    mechanism: str | None
+    #: ``AUTHORIZATION``, ``TRANSACTION``, ``UPDATE`` ...
+    state: str
+    #: Since it was made, and of silence.
+    seconds: float
+    idle: float
+    #: Octets from and to the client.
+    received: int
+    sent: int
+    #: Messages.
+    retrieved: int
+
+
+class IServerControl(Interface):
+    """What may be done to a running server; :func:`pop3toy.server` gives it as ``service.control``."""
+
+    mailboxes: Any = Attribute(
+        """The store as an :class:`IStoreAdmin`, whose methods wait for the disk or the network: call
+        them in a thread.  ``None`` where the store is none."""
+    )
+
+    def sessions() -> Sequence[SessionInfo]:
+        """The connections of this process, oldest first, whatever they speak."""
+
+    def close(session: int) -> bool:
+        """End a connection as a limit would: what is being made durable is finished before.
+
+        :return: whether there is such a connection.
+        """
+
+    def drain() -> Deferred[None]:
+        """Take no more connections and let the sessions end, as a stopping server does, but do not stop.
+
+        :return: fires when the last one has ended.  Starting the server again lets clients in again.
         """

@@ -13,7 +13,6 @@ from enum import Enum
 from typing import Any, ClassVar, Final, Protocol
 
 from twisted.internet import interfaces
-from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
@@ -38,6 +37,7 @@ from ..interfaces import (
     Channel,
     Gatekeeper,
     MaybeDeferred,
+    SessionInfo,
     SessionRecord,
     Stream,
     Turns,
@@ -80,10 +80,10 @@ class Conversation(Protocol):
     #: The place of this connection among those that are counted, where they are.
     visit: Visit | None
 
-    def greet(self) -> Any:
+    def greet(self) -> MaybeDeferred[Any]:
         """The first reply."""
 
-    def turned_away(self, refusal: Refusal) -> Any:
+    def turned_away(self, refusal: Refusal) -> MaybeDeferred[Any]:
         """The only reply, to one connection too many."""
 
     def parse(self, line: bytes, crlf: bool) -> Any:
@@ -97,7 +97,10 @@ class Conversation(Protocol):
         """What stands for a line of which too much came to keep it."""
 
     def handle(self, parsed: Any) -> MaybeDeferred[Any]:
-        """Carry out what :meth:`parse` gave, and answer it.  Never raises, never fails."""
+        """Carry out what :meth:`parse` gave, and answer it.  Never raises, never fails.
+
+        A Deferred may fire with ``None``: then nothing is answered.
+        """
 
     def text_received(self, data: bytes) -> tuple[bytes | None, MaybeDeferred[Any]]:
         """Octets of a message, behind a reply with ``After.READ_TEXT``.
@@ -278,7 +281,7 @@ class Connection(LineReceiver):
             self._reject(refusal)
             return
         conversation.visit = self._visit
-        self._reply(conversation.greet())
+        self._await(conversation.greet())
         self._in_turn(self.writer.flush)
 
     def _admit(self) -> Visit | None:
@@ -287,7 +290,8 @@ class Connection(LineReceiver):
             raise StoreTrouble("the server is stopping, try again later")
         if self.factory.gatekeeper is None:
             return None
-        return self.factory.gatekeeper.arrive(self.record.channel.host, lambda: self.hang_up("limit"))
+        visit: Visit = self.factory.gatekeeper.arrive(self.record.channel.host, lambda: self.hang_up("limit"))
+        return visit
 
     def _reject(self, refusal: Refusal) -> None:
         """One connection too many: say so at once, and close."""
@@ -295,7 +299,7 @@ class Connection(LineReceiver):
         self.writer.happened(ConnectionRejected, self.conversation.name, self.record.channel, refusal.text)
         if self._timer is not None:
             self._timer.reset(limits.LINGER)
-        self._reply(self.conversation.turned_away(refusal))
+        self._await(self.conversation.turned_away(refusal))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone: all that was not finished comes to nothing, and what was held is free."""
@@ -411,6 +415,23 @@ class Connection(LineReceiver):
         if busy and not self.conversation.over:
             return 0.0
         return self._clock.seconds() - max(self._text_came, writer.last_sent)
+
+    def info(self) -> SessionInfo:
+        """The connection as it is now."""
+        record, conversation = self.record, self.conversation
+        return SessionInfo(
+            record.number,
+            conversation.name,
+            record.channel,
+            record.user,
+            record.mechanism,
+            conversation.state_name,
+            self._clock.seconds() - self._began,
+            self.silence(),
+            record.received,
+            record.sent,
+            record.retrieved,
+        )
 
     @property
     def logged_in(self) -> bool:
@@ -594,22 +615,26 @@ class Connection(LineReceiver):
             self.stream_failed(Failure(), began=False)
             return
         if not isinstance(encoded, bytes):
-            self.writer.stream(encoded, reply.done)
+            usual = reply.after is _GO_ON
+            self.writer.stream(encoded, reply.done if usual else lambda: self._go_after(reply))
             return
         if self._hides_replies:
             self.writer.send(encoded, True, self.conversation.reply_shown(reply, encoded))
         else:
             self.writer.send(encoded)
+        if reply.after is not _GO_ON or reply.done is not None:
+            self._go_after(reply)
+
+    def _go_after(self, reply: Any) -> None:
+        """What comes when the reply was given to the writer."""
         if reply.done is not None:
             reply.done()
-        after = reply.after
-        if after is not _GO_ON:
-            if after is After.CLOSE:
-                self._close()
-            elif after is After.START_TLS:
-                self._start_tls()
-            else:
-                self.setRawMode()
+        if reply.after is After.CLOSE:
+            self._close()
+        elif reply.after is After.START_TLS:
+            self._start_tls()
+        elif reply.after is After.READ_TEXT:
+            self.setRawMode()
 
     def _go_on(self) -> None:
         """Take up the lines again that had to wait."""

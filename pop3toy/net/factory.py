@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -13,8 +13,9 @@ from twisted.internet.protocol import ServerFactory
 from .. import limits
 from ..clock import steady
 from ..events import Observers
-from ..interfaces import Gatekeeper, Turns
+from ..interfaces import Gatekeeper, IGate, Turns
 from .connection import Connection
+from .gated import put_gate
 
 __all__ = ["ConnectionFactory"]
 
@@ -29,6 +30,7 @@ class ConnectionFactory(ServerFactory):
     :param tls_context: offers STLS or STARTTLS with this context factory.
     :param numbers: session numbers, shared with other factories whose observers are the same.
     :param turns: the :class:`pop3toy.net.fast.reply_batcher.ReactorTurns` of the reactor, if it has turns.
+    :param gate: holds, changes or drops commands and replies.
     """
 
     #: Makes a connection of this factory and a number.
@@ -44,12 +46,14 @@ class ConnectionFactory(ServerFactory):
         tls_context: object | None = None,
         numbers: Iterator[int] | None = None,
         turns: Turns | None = None,
+        gate: IGate | None = None,
     ) -> None:
         self.clock: IReactorTime = steady(reactor)
         self.observers = observers if observers is not None else Observers()
         self.gatekeeper = gatekeeper
         self.tls_context = tls_context
         self.turns = turns
+        self.gate = gate
         self._numbers = numbers if numbers is not None else itertools.count(1)
         self._connections: dict[Connection, None] = {}
         self._when_empty: list[Deferred[None]] = []
@@ -60,6 +64,8 @@ class ConnectionFactory(ServerFactory):
     def buildProtocol(self, addr: IAddress | None) -> Connection:
         """A connection with the next session number."""
         made: Connection = self.protocol(self, next(self._numbers))
+        if self.gate is not None:
+            put_gate(made, self.gate)
         return made
 
     def startFactory(self) -> None:
@@ -70,6 +76,10 @@ class ConnectionFactory(ServerFactory):
     def connections(self) -> int:
         """How many clients are connected now."""
         return len(self._connections)
+
+    def all_connections(self) -> Sequence[Connection]:
+        """Those that are there now, oldest first."""
+        return list(self._connections)
 
     def connected(self, connection: Connection) -> None:
         """A connection has its transport."""
@@ -105,7 +115,7 @@ class ConnectionFactory(ServerFactory):
 
     def _drain_on(self) -> None:
         late = self.clock.seconds() >= self._stop_at
-        for connection in list(self._connections):
+        for connection in self.all_connections():
             idle = not connection.logged_in or connection.silence() >= limits.SHUTDOWN_SILENCE
             if late or (idle and not connection.ending):
                 connection.hang_up("shutdown", at_once=late)

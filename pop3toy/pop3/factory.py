@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from .. import limits
 from ..events import Observers
-from ..interfaces import Authenticator, Gatekeeper, Turns
+from ..interfaces import Authenticator, Gatekeeper, IGate, Turns
 from ..net.factory import ConnectionFactory
 from .protocol import POP3Protocol
 
@@ -29,6 +29,7 @@ class POP3Factory(ConnectionFactory):
     :param tls_context: offers STLS with this context factory.
     :param numbers: session numbers, shared with others whose observers are the same.
     :param turns: the :class:`pop3toy.net.fast.reply_batcher.ReactorTurns` of the reactor, if it has turns.
+    :param gate: holds, changes or drops commands and replies.
     :param before_login: seconds of silence at least that a client may take before it has logged in.
     """
 
@@ -44,6 +45,7 @@ class POP3Factory(ConnectionFactory):
         tls_context: object | None = None,
         numbers: Iterator[int] | None = None,
         turns: Turns | None = None,
+        gate: IGate | None = None,
         before_login: float = limits.IDLE_BEFORE_LOGIN,
     ) -> None:
         if isinstance(authenticator, Portal):
@@ -57,6 +59,7 @@ class POP3Factory(ConnectionFactory):
             tls_context=tls_context,
             numbers=numbers,
             turns=turns,
+            gate=gate,
         )
         self.authenticator = authenticator
         self.before_login = before_login

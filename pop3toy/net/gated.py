@@ -1,0 +1,130 @@
+"""A gate around a conversation: what a connection is given in its place where somebody acts on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ..errors import Refusal
+from ..interfaces import After, IGate, SessionRecord, Stream
+from .connection import Connection, Conversation
+
+__all__ = ["put_gate"]
+
+log = Logger()
+
+
+class _Line(NamedTuple):
+    """A line that has not been through the gate, and what it is."""
+
+    line: bytes
+    crlf: bool
+    parsed: Any
+
+
+class _Sent(NamedTuple):
+    """A reply that has been through it."""
+
+    encoded: bytes | Stream
+    shown: bytes | None
+    after: After
+    done: Callable[[], object] | None
+
+
+def put_gate(connection: Connection, gate: IGate) -> None:
+    """Put a gate before a connection's conversation; before it has its transport."""
+    encode = connection.encode
+    connection.conversation = _Gated(connection.conversation, connection.record, gate, encode)
+
+    def encode_sent(reply: Any, at_once: bool) -> bytes | Stream:
+        # The last words of a connection that the server ends are past the gate.
+        return reply.encoded if isinstance(reply, _Sent) else encode(reply, at_once)
+
+    connection.encode = encode_sent
+
+
+class _Gated:
+    """Has the methods of a conversation; those that take lines and give replies ask the gate."""
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        record: SessionRecord,
+        gate: IGate,
+        encode: Callable[[Any, bool], bytes | Stream],
+    ) -> None:
+        self.__dict__["_inner"] = conversation
+        self.__dict__["_record"] = record
+        self.__dict__["_gate"] = gate
+        self.__dict__["_encode"] = encode
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_inner"], name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._inner, name, value)
+
+    def greet(self) -> Deferred[Any]:
+        return Deferred.fromCoroutine(self._sent(b"", self._inner.greet()))
+
+    def turned_away(self, refusal: Refusal) -> Deferred[Any]:
+        return Deferred.fromCoroutine(self._sent(b"", self._inner.turned_away(refusal)))
+
+    def parse(self, line: bytes, crlf: bool) -> _Line:
+        return _Line(line, crlf, self._inner.parse(line, crlf))
+
+    def too_long(self) -> _Line:
+        return _Line(b"", True, self._inner.too_long())
+
+    def shown(self, line: bytes, parsed: _Line) -> tuple[bytes, str]:
+        shown: tuple[bytes, str] = self._inner.shown(line, parsed.parsed)
+        return shown
+
+    def reply_shown(self, reply: Any, encoded: bytes) -> bytes:
+        if isinstance(reply, _Sent):
+            return encoded if reply.shown is None else reply.shown
+        shown: bytes = self._inner.reply_shown(reply, encoded)
+        return shown
+
+    def handle(self, parsed: _Line) -> Deferred[Any]:
+        return Deferred.fromCoroutine(self._handled(parsed))
+
+    async def _handled(self, parsed: _Line) -> _Sent | None:
+        line = await self._asked(parsed.line, self._gate.command, self._record, parsed.line)
+        if line is None or self._inner.over:
+            return None
+        same = line == parsed.line
+        what = parsed.parsed if same else self._inner.parse(line, parsed.crlf)
+        return await self._sent(line, await maybeDeferred(self._inner.handle, what))
+
+    async def _sent(self, line: bytes, reply: Any) -> _Sent | None:
+        if isinstance(reply, Deferred):
+            reply = await reply
+        if reply is None:
+            return None
+        try:
+            encoded = self._encode(reply, True)
+        except Exception:
+            reply = self._inner.refused(Failure())
+            encoded = self._encode(reply, True)
+        changed = await self._asked(encoded, self._gate.reply, self._record, line, encoded)
+        if isinstance(changed, bytes) and not isinstance(encoded, bytes):
+            encoded.close()
+        # What is secret in a reply is so as long as the gate leaves it.
+        shown = (
+            self._inner.reply_shown(reply, encoded)
+            if changed is encoded and isinstance(encoded, bytes)
+            else None
+        )
+        return _Sent(changed, shown, reply.after, reply.done)
+
+    async def _asked(self, unchanged: Any, ask: Callable[..., Any], *what: Any) -> Any:
+        try:
+            return await maybeDeferred(ask, *what)
+        except Exception:
+            log.failure("a gate failed")
+            return unchanged
