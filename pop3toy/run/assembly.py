@@ -397,11 +397,12 @@ def _until_it_runs(reactor: Any) -> Callable[[], bool]:
 
 
 def _warn_of_nobody(settings: Settings, tls: object | None) -> None:
-    """Say that nobody on the network can log in, though the port is open to it."""
-    if settings.listen:
-        public = any(_PUBLIC.match(one) for one in settings.listen)
-    else:
-        public = not is_loopback(settings.interface)
+    """Say that nobody on the network can log in, though a port is open to it."""
+    public = any(
+        not is_loopback(settings.interface) if isinstance(port.where, int) else _PUBLIC.match(port.where)
+        for port in ports_of(settings)
+        if port.protocol in ("POP3", "submission")
+    )
     if public and tls is None and not settings.allow_cleartext:
         log.warn(
             "only clients on this machine can log in with a password: from a network that takes TLS; give a"

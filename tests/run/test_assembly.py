@@ -122,6 +122,7 @@ class CombinationTests(TapCase):
             (
                 f"--lmtp=unix:{self.folder}/lmtp.sock",
                 "--smtp=tcp:4:interface=127.0.0.1",
+                "--submission=haproxy:tcp:5:interface=127.0.0.1",
                 "--max-message-size=1000",
             ),
         ]
@@ -140,7 +141,7 @@ class CombinationTests(TapCase):
             self.assertEqual(b" ANONYMOUS" in said, "--anonymous=ann" in options, options)
             opened = {server[0] for server in self.reactor.tcpServers}
             self.assertEqual(3 in opened, any(option.startswith("--tls-") for option in options), options)
-            self.assertEqual(4 in opened, bool(parts[3]), options)
+            self.assertEqual({4, 5} <= opened, bool(parts[3]), options)
             self.assertEqual(bool(self.reactor.unixServers), parts[3] == mail[2], options)
             self.successResultOf(service.stopService())
             self.assertEqual(signal.getsignal(signal.SIGHUP), hang_up, options)
