@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
+from .. import limits
 from ..config.settings import Settings
 from ..errors import BadSetting, CannotStart
 from ..interfaces import IDelivery, IMailStore, IMeter, IStoreAdmin, ITranscript
@@ -170,6 +171,8 @@ def assemble(
             meter=meter,
             gatekeeper=context.pop3_connections,
             tls_context=context.tls,
+            # Who is at telnet for the first time reads a page between two lines.
+            before_login=limits.IDLE if settings.is_toy else limits.IDLE_BEFORE_LOGIN,
             numbers=context.numbers,
             turns=context.turns,
         )

@@ -15,6 +15,7 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides
 
+from pop3toy import limits
 from pop3toy.auth.accounts.admin import add_user
 from pop3toy.auth.throttle.login_throttle import LoginThrottle
 from pop3toy.run import access
@@ -240,6 +241,21 @@ class CombinationTests(TapCase):
         self.assertEqual(said[-1], b"-ERR [SYS/TEMP] logins are not possible at the moment")
         service.startService()
         self.successResultOf(service.stopService())
+
+    def test_patience(self) -> None:
+        """In the toy a person has ten minutes to log in; a stranger at real mail has one to begin."""
+        for options, seconds in (
+            ([], limits.IDLE),
+            ([f"--maildir={self.folder}/mail/{{user}}"], limits.IDLE_BEFORE_LOGIN),
+        ):
+            self.reactor = _Reactor()
+            words = parsed("--transcript=off", "--port=1", "--user=ann:secret", *options)
+            service = makeService(words, self.reactor)
+            service.privilegedStartService()
+            [(_, factory, _, _)] = self.reactor.tcpServers
+            self.assertEqual(factory.before_login, seconds)
+            service.startService()
+            self.successResultOf(service.stopService())
 
     def connect(self, count: int, peer: IPv4Address, *options: str) -> list[bytes]:
         """What as many clients of one address are greeted with."""
