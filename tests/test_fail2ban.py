@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import configparser
 import re
 import shutil
+import smtplib
 import subprocess
 from pathlib import Path
 
@@ -15,7 +17,8 @@ import pop3toy
 from pop3toy.interfaces import Channel, SessionRecord, TLSFacts
 from pop3toy.observe.session_log import LogMeter
 
-from .realserver import DEADLINE
+from .realserver import DEADLINE, RealServer, maildir_options, wait_until
+from .tls_world import log_port
 
 FILES = Path(pop3toy.__file__).parent.parent / "docs" / "fail2ban"
 HOST = r"(?:::f{4,6}:)?(?P<host>[0-9a-fA-F:.]+)"
@@ -95,10 +98,27 @@ class FilterTests(SynchronousTestCase):
         self.assertIn(f"[{len(lines)}] ^Year-Month-DayT24hour:Minute:SecondZone offset", done.stdout)
 
     def test_jail(self) -> None:
-        """The jail names the filter, and the ports of the systemd unit."""
+        """The jail names the filter, and the ports of the systemd unit: all where people log in."""
         parser = configparser.ConfigParser()
         parser.read(FILES / "pop3toy.jail")
         self.assertEqual(parser["pop3toy"]["filter"], "pop3toy")
         sockets = (FILES.parent / "systemd" / "pop3toy.socket").read_text()
         ports = re.findall(r"^ListenStream=(\d+)$", sockets, re.MULTILINE)
         self.assertEqual(parser["pop3toy"]["port"].split(","), ports)
+
+    def test_submission(self) -> None:
+        """A wrong password counts by submission as by POP3."""
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        (folder / "mail").mkdir()
+        options = maildir_options(folder / "mail")
+        with RealServer(*options, "--submission=tcp:0:interface=127.0.0.1", folder=folder) as server:
+            with smtplib.SMTP("127.0.0.1", log_port(server, "submission"), timeout=DEADLINE) as client:
+                client.ehlo()
+                wrong = base64.b64encode(b"\0ann\0wrong").decode()
+                self.assertEqual(client.docmd("AUTH", f"PLAIN {wrong}")[0], 535)
+            wait_until(lambda: "login failed" in server.log, "the failure is told")
+            [line] = [line for line in server.log.splitlines() if "login failed" in line]
+        found = self.expression.search(line.partition(" ")[2])
+        assert found is not None, line
+        self.assertEqual(found["host"], "127.0.0.1")

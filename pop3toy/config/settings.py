@@ -266,6 +266,18 @@ class Settings:
         kind=values.PORT,
         table="mail",
     )
+    submission: tuple[str, ...] = option(
+        "Take mail from users who log in, at this Twisted endpoint; see --listen.",
+        kind=ENDPOINT,
+        table="mail",
+        many=True,
+    )
+    submission_tls: tuple[str, ...] = option(
+        "The same with TLS from the first octet on; needs a certificate.",
+        kind=ENDPOINT,
+        table="mail",
+        many=True,
+    )
     lmtp: tuple[str, ...] = option(
         "Take mail by LMTP at this Twisted endpoint, as in unix:/run/pop3toy/lmtp.sock:mode=660 (660 is what"
         " it is if you leave it out), from a mail server such as Postfix.",
@@ -351,6 +363,7 @@ class Settings:
             ("tls-port", self.tls_port),
             ("tls-listen", self.tls_listen or None),
             ("submission-tls-port", self.submission_tls_port),
+            ("submission-tls", self.submission_tls or None),
         ):
             if value is not None and not self.tls.wanted:
                 raise BadSetting(name, _NEEDS_CERTIFICATE)
@@ -363,7 +376,7 @@ class Settings:
             ("hostname", self.hostname),
         ):
             if value and not self.wants_mail:
-                raise BadSetting(name, " needs --smtp-port, --smtp, --submission-port or --lmtp")
+                raise BadSetting(name, " needs --smtp-port, --submission-port, --lmtp or the like")
 
     def _check_toy(self) -> None:
         for name, value in (("auth", self.auth), ("accounts", self.accounts)):
@@ -413,7 +426,8 @@ class Settings:
     def wants_mail(self) -> bool:
         """Whether mail comes in at all."""
         ports = (self.smtp_port, self.submission_port, self.submission_tls_port)
-        return any(port is not None for port in ports) or bool(self.smtp or self.lmtp)
+        endpoints = self.smtp or self.submission or self.submission_tls or self.lmtp
+        return any(port is not None for port in ports) or bool(endpoints)
 
     @property
     def mail_domains(self) -> tuple[str, ...]:

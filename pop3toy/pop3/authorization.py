@@ -107,6 +107,15 @@ COMMANDS: dict[str, Callable[[Session, Command], MaybeDeferred[Reply]]] = {
     "QUIT": quit_,
 }
 
+#: Those that do not work on every connection, and whether they do on this one.
+WORKS: dict[str, Callable[[Session], bool]] = {
+    "USER": lambda session: session.authenticator.clear_text(session.channel),
+    "PASS": lambda session: session.authenticator.clear_text(session.channel),
+    "APOP": lambda session: session.timestamp is not None,
+    "AUTH": lambda session: bool(session.authenticator.mechanisms(session.channel)),
+    "STLS": capabilities.stls_works,
+}
+
 
 def _clear_text_or_refuse(session: Session) -> None:
     if not session.authenticator.clear_text(session.channel):

@@ -19,10 +19,9 @@ def _sasl(session: Session) -> str | None:
     return f"SASL {' '.join(mechanisms)}" if mechanisms else None
 
 
-def _stls(session: Session) -> str | None:
-    # RFC 2595 section 4: not within TLS, and only in AUTHORIZATION.
-    possible = session.can_start_tls and session.channel.tls is None and session.login is None
-    return "STLS" if possible else None
+def stls_works(session: Session) -> bool:
+    """Whether STLS can be had now: not within TLS, and only in AUTHORIZATION (RFC 2595 section 4)."""
+    return session.can_start_tls and session.channel.tls is None and session.login is None
 
 
 def _login_delay(session: Session) -> str | None:
@@ -38,7 +37,7 @@ ROWS: tuple[Callable[[Session], str | None], ...] = (
     lambda session: "UIDL",
     lambda session: "USER" if session.authenticator.clear_text(session.channel) else None,
     _sasl,
-    _stls,
+    lambda session: "STLS" if stls_works(session) else None,
     lambda session: "PIPELINING",
     lambda session: "RESP-CODES",
     lambda session: "AUTH-RESP-CODE",

@@ -18,6 +18,7 @@ from .. import limits
 __all__ = [
     "KEYWORDS",
     "TOO_LONG",
+    "UNKNOWN",
     "Argument",
     "Command",
     "Malformed",
@@ -63,7 +64,7 @@ _MECHANISM = re.compile(rb"[A-Za-z0-9_-]{1,20}")
 
 TOO_LONG = Malformed("line too long")
 _VOID = Malformed("control characters are not allowed in a command")
-_UNKNOWN = Malformed("unknown command")
+UNKNOWN = Malformed("unknown command")
 _BLANK = Malformed("a command does not begin with a blank")
 
 
@@ -267,7 +268,7 @@ def _parse(line: bytes) -> Command | Malformed:
         return TOO_LONG if row is None else TOO_LONG._replace(keyword=row[0])
     if row is None:
         if word:
-            return _UNKNOWN
+            return UNKNOWN
         return _BLANK if line.strip(b" ") else Malformed("empty command")
     keyword, syntax = row
     try:

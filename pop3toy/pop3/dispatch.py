@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from ..errors import BadCommand
 from ..interfaces import MaybeDeferred, is_deferred
 from . import authorization, transaction
-from .commands import Command, Parsed, Response
+from .commands import UNKNOWN, Command, Malformed, Parsed, Response
 from .replies import Reply
 from .session import Session, State
 
@@ -29,6 +29,8 @@ TABLES: dict[State, dict[str, Handler]] = {
     State.CLOSED: {},
 }
 
+#: Commands that are in a state's table and do not always work there.
+_WORKS = {**authorization.WORKS, **transaction.WORKS}
 
 #: PASS comes "immediately after a successful USER command" (RFC 1939 section 7); some
 #: clients ask for CAPA in between.
@@ -50,12 +52,23 @@ def handle(session: Session, parsed: Parsed) -> MaybeDeferred[Reply]:
         elif session.exchange is not None:
             raise authorization.interrupted(session)
         else:
-            raise BadCommand(parsed.reason)
+            raise _malformed(session, parsed)
     except Exception:
         return session.refused(Failure())
     if is_deferred(answer):
         return answer.addCallbacks(session.went_well, session.refused)
     return session.went_well(answer)
+
+
+def _malformed(session: Session, line: Malformed) -> BadCommand:
+    """What is wrong with a line; who makes up a command (HELP, for one) is told those that work now."""
+    words = _available(session) if line == UNKNOWN else []
+    return BadCommand(f"{line.reason}; here you can say {', '.join(words)}" if words else line.reason)
+
+
+def _available(session: Session) -> list[str]:
+    """The commands that work in this state, on this connection."""
+    return [word for word in TABLES[session.state] if word not in _WORKS or _WORKS[word](session)]
 
 
 def _out_of_place(state: State, command: Command) -> BadCommand:

@@ -70,7 +70,7 @@ def top(session: Session, command: Command) -> MaybeDeferred[Reply]:
 def dele(session: Session, command: Command) -> Reply:
     """DELE: a mark; nothing is removed before UPDATE."""
     number = cast(int, command.args[0])
-    if getattr(_mailbox(session), "read_only", False):
+    if _read_only(session):
         session.maildrop.entry(number)
         # Here, because QUIT could only say that it is a temporary trouble.
         raise Refusal("this maildrop is read-only")
@@ -137,10 +137,17 @@ COMMANDS: dict[str, Callable[[Session, Command], MaybeDeferred[Reply]]] = {
     "QUIT": quit_,
 }
 
+#: Those that do not work in every maildrop, and whether they do in this one.
+WORKS: dict[str, Callable[[Session], bool]] = {"DELE": lambda session: not _read_only(session)}
+
 
 def _mailbox(session: Session) -> IMailbox:
     assert session.login is not None, "there is a login in TRANSACTION"
     return session.login.mailbox
+
+
+def _read_only(session: Session) -> bool:
+    return bool(getattr(_mailbox(session), "read_only", False))
 
 
 def _removed(session: Session, doomed: list[bytes]) -> Reply:

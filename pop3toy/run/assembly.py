@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
+from .. import limits
 from ..config.settings import Settings
 from ..errors import BadSetting, CannotStart
 from ..interfaces import IDelivery, IMailStore, IMeter, IStoreAdmin, ITranscript
@@ -170,6 +171,8 @@ def assemble(
             meter=meter,
             gatekeeper=context.pop3_connections,
             tls_context=context.tls,
+            # Who is at telnet for the first time reads a page between two lines.
+            before_login=limits.IDLE if settings.is_toy else limits.IDLE_BEFORE_LOGIN,
             numbers=context.numbers,
             turns=context.turns,
         )
@@ -397,11 +400,12 @@ def _until_it_runs(reactor: Any) -> Callable[[], bool]:
 
 
 def _warn_of_nobody(settings: Settings, tls: object | None) -> None:
-    """Say that nobody on the network can log in, though the port is open to it."""
-    if settings.listen:
-        public = any(_PUBLIC.match(one) for one in settings.listen)
-    else:
-        public = not is_loopback(settings.interface)
+    """Say that nobody on the network can log in, though a port is open to it."""
+    public = any(
+        not is_loopback(settings.interface) if isinstance(port.where, int) else _PUBLIC.match(port.where)
+        for port in ports_of(settings)
+        if port.protocol in ("POP3", "submission")
+    )
     if public and tls is None and not settings.allow_cleartext:
         log.warn(
             "only clients on this machine can log in with a password: from a network that takes TLS; give a"

@@ -61,6 +61,8 @@ def ports_of(settings: Settings) -> Iterator[Port]:
     yield from (Port("SMTP", "smtp", one) for one in settings.smtp)
     if settings.submission_port is not None:
         yield Port("submission", "submission-port", settings.submission_port)
+    yield from (Port("submission", "submission", one) for one in settings.submission)
+    yield from (Port("submission", "submission-tls", one, tls=True) for one in settings.submission_tls)
     if settings.submission_tls_port is not None:
         yield Port("submission", "submission-tls-port", settings.submission_tls_port, tls=True)
     yield from (Port("LMTP", "lmtp", one) for one in settings.lmtp)

@@ -276,7 +276,10 @@ class RefusedTests(OptionsCase):
     def test_tls(self) -> None:
         """What belongs to TLS needs a certificate, and one kind of it."""
         needs = "needs --certificate, or --self-signed to try it"
-        self.assertRefused(f"--tls-port {needs}", "--tls-port=2995")
+        for port in ("tls-port", "submission-tls-port"):
+            self.assertRefused(f"--{port} {needs}", f"--{port}=2995")
+        for endpoint in ("tls-listen", "submission-tls"):
+            self.assertRefused(f"--{endpoint} {needs}", f"--{endpoint}=tcp:2995")
         self.assertRefused(f"--key {needs}", "--key=k.pem")
         self.assertRefused(f"--client-ca {needs}", "--client-ca=c.pem")
         self.assertRefused(
@@ -288,14 +291,20 @@ class RefusedTests(OptionsCase):
     def test_mail_in(self) -> None:
         """What belongs to mail that comes in needs a way for it."""
         self.assertRefused(
-            "--catch-all needs --smtp-port, --smtp, --submission-port or --lmtp", "--catch-all=ann"
+            "--catch-all needs --smtp-port, --submission-port, --lmtp or the like",
+            "--catch-all=ann",
         )
         self.assertRefused(
             "--domain needs --maildir: the toy takes mail for anybody",
             "--smtp-port=0",
             "--domain=example.org",
         )
-        self.assertTrue(parsed("--smtp-port=0").settings.wants_mail)
+        endpoint = "tcp:0:interface=127.0.0.1"
+        for way in ("smtp-port=0", f"smtp={endpoint}", "submission-port=0", f"submission={endpoint}",
+                    "submission-tls-port=0", f"submission-tls={endpoint}", f"lmtp={endpoint}"):  # fmt: skip
+            settings = parsed(f"--{way}", "--self-signed", "--hostname=mail.example.org").settings
+            self.assertTrue(settings.wants_mail, way)
+        self.assertFalse(parsed("--self-signed").settings.wants_mail)
 
     def test_lmtp_socket(self) -> None:
         """Not everybody on the machine may deliver through a Unix socket unless somebody says so."""
@@ -432,6 +441,10 @@ class ServiceTests(OptionsCase):
             ("--listen=tcp6:2591:interface=\\:\\:",): True,
             ("--listen=tcp:2591:interface=127.0.0.1", "--listen=unix:socket"): False,
             ("--listen=tcp6:2591:interface=\\:\\:1",): False,
+            ("--submission=tcp:2591",): True,
+            ("--submission=tcp:2591:interface=127.0.0.1",): False,
+            ("--interface=0.0.0.0", "--listen=unix:socket"): False,
+            ("--interface=0.0.0.0", "--listen=unix:socket", "--submission-port=2591"): True,
         }.items():
             with capturedLogs() as events:
                 makeService(parsed("--transcript=off", *arguments), self.reactor)

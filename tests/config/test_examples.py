@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.auth.accounts.admin import add_user
 from pop3toy.config import toml
+from pop3toy.config.settings import Settings
 from pop3toy.config.table import OPTIONS, settings_of
 from pop3toy.net.tls.self_signed import self_signed
 from tests.mailserver import LOOPBACK, port_for
@@ -60,14 +61,32 @@ class TextTests(SynchronousTestCase):
 
     def test_without_systemd(self) -> None:
         """The command of docs/operating.rst has the host's server open the same ports itself."""
+        settings = self.changed("Without systemd")
+        self.assertEqual((settings.listen, settings.tls_listen), ((), ()))
+        self.assertEqual((settings.submission, settings.submission_tls), ((), ()))
+        self.assertEqual((settings.port, settings.tls_port, settings.interface), (110, 995, "::"))
+        self.assertEqual((settings.submission_port, settings.submission_tls_port), (587, 465))
+
+    def test_without_postfix(self) -> None:
+        """The command there has it take mail by SMTP in the place of LMTP."""
+        settings = self.changed("Without Postfix")
+        self.assertEqual((len(settings.smtp), settings.lmtp), (1, ()))
+
+    def test_submission_elsewhere(self) -> None:
+        """The one about submission leaves that to another server."""
+        settings = self.changed("Submission")
+        self.assertEqual((settings.submission, settings.submission_tls), ((), ()))
+        self.assertEqual((len(settings.listen), len(settings.tls_listen), len(settings.lmtp)), (1, 1, 1))
+
+    def changed(self, section: str) -> Settings:
+        """What the host's file says when the commands in a section of docs/operating.rst have changed it."""
         manual = (FOLDER.parent.parent / "operating.rst").read_text()
-        [command] = re.findall(r"^    (sed .*) /etc/pop3toy/pop3toy.toml$", manual, re.MULTILINE)
+        [text] = re.findall(rf"^{section}\n-+\n(.*?)^\S[^\n]*\n[-=]+\n", manual, re.MULTILINE | re.DOTALL)
         file = Path(self.mktemp())
         file.write_text((FOLDER / "host.toml").read_text())
+        [command] = re.findall(r"^    (sed .*) /etc/pop3toy/pop3toy.toml$", text, re.MULTILINE)
         subprocess.run([*shlex.split(command), str(file)], check=True, timeout=DEADLINE)
-        settings = settings_of(toml.read(str(file)))
-        self.assertEqual((settings.listen, settings.tls_listen), ((), ()))
-        self.assertEqual((settings.port, settings.tls_port, settings.interface), (110, 995, "::"))
+        return settings_of(toml.read(str(file)))
 
 
 class StartTests(SynchronousTestCase):
@@ -132,15 +151,20 @@ class StartTests(SynchronousTestCase):
                 wait_until(lambda line=line: line in server.words, line)  # type: ignore[misc]
 
     def test_host(self) -> None:
-        """What the host's mail server hands over by LMTP is fetched over TLS."""
+        """What the host's mail server hands over by LMTP, and users by submission, is fetched over TLS."""
         context = self.certificate()
         with self.started("host.toml") as server:
             with smtplib.LMTP(LOOPBACK, port_for(server, "LMTP")) as sender:
                 for address in ("ann@example.org", "bob@example.org"):
                     sender.sendmail("me@here.example", [address], TEXT)
+            submission = port_for(server, "submission over TLS")
+            with smtplib.SMTP_SSL("localhost", submission, timeout=DEADLINE, context=context) as friend:
+                friend.login("ann", "ann's secret")
+                friend.sendmail("ann@example.org", ["bob@example.org"], TEXT.replace(b"friend", b"user"))
             for user in ("ann", "bob"):
                 encrypted = poplib.POP3_SSL("localhost", port_for(server, "POP3 over TLS"), context=context)
-                self.assertEqual(self.fetched(encrypted, user, f"{user}'s secret"), TEXT)
+                last = TEXT if user == "ann" else TEXT.replace(b"friend", b"user")
+                self.assertEqual(self.fetched(encrypted, user, f"{user}'s secret"), last)
             self.assertIn("STLS", poplib.POP3(LOOPBACK, server.port, timeout=DEADLINE).capa())
 
     def test_friends(self) -> None:

@@ -1031,6 +1031,10 @@ class IdleTests(SynchronousTestCase):
     """RFC 1939 section 3: an autologout timer of at least ten minutes."""
 
     def setUp(self) -> None:
+        self.begin()
+
+    def begin(self, **options: Any) -> None:
+        """A client has just come to a server with these options."""
         self.clock = Clock()
         # A clock has been running for a while when a server starts.
         self.clock.advance(1_000)
@@ -1039,7 +1043,8 @@ class IdleTests(SynchronousTestCase):
         self.authenticator = FakeAuthenticator(self.mailbox)
         self.authenticator.offered = ["PLAIN"]
         self.watcher = Watcher()
-        self.factory = POP3Factory(self.clock, self.authenticator, observers=Observers(self.watcher))
+        watched = Observers(self.watcher)
+        self.factory = POP3Factory(self.clock, self.authenticator, observers=watched, **options)
         self.protocol = self.factory.buildProtocol(None)
         self.socket = FakeSocket(self.clock)
         self.socket.connect(self.protocol)
@@ -1147,6 +1152,38 @@ class IdleTests(SynchronousTestCase):
                     self.send(login)
                 self.clock.advance(1)
             self.assertEqual(self.ended(), "timeout")
+
+    def test_patient(self) -> None:
+        """Where ten minutes are given before login, they are given whatever was said, and for all of it."""
+        for said in (b"", b"x", b"NONSENSE\r\n", b"CAPA\r\n", b"USER ann\r\n", b"AUTH PLAIN\r\n"):
+            self.begin(before_login=600)
+            self.authenticator.steps = [Challenge(b"")]
+            if said:
+                self.send(said)
+            self.clock.pump([1.0] * 599)
+            self.assertIsNone(self.ended(), said)
+            self.clock.pump([1.0] * 2)
+            self.assertEqual(self.ended(), "timeout", said)
+        self.begin(before_login=600)
+        for _ in range(5):
+            self.clock.pump([1.0] * 119)
+            self.send(b"CAPA\r\n")
+        self.assertIsNone(self.ended())
+        self.clock.pump([1.0] * 6)
+        self.assertEqual(self.ended(), "timeout")
+
+    def test_patient_behind_user(self) -> None:
+        """Who says USER in time has ten minutes more for the password; after login it is as ever."""
+        self.begin(before_login=600)
+        for said in (b"USER ann\r\n", b"PASS pass\r\n"):
+            self.clock.pump([1.0] * 599)
+            self.assertIsNone(self.ended())
+            self.send(said)
+        self.clock.pump([1.0] * 599)
+        self.assertIsNone(self.ended())
+        self.clock.pump([1.0] * 2)
+        self.assertEqual(self.ended(), "timeout")
+        self.assertEqual(self.mailbox.released, 1)
 
     def test_what_is_valid(self) -> None:
         """Any valid command gives three minutes; a bad one none."""

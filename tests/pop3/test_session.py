@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any, ClassVar, cast
 
 from twisted.internet import defer
@@ -168,7 +169,6 @@ class EveryStateTests(SessionCase):
         """A line that does not parse is told what is wrong with it, and changes nothing."""
         for first in ([], [b"USER ann"], [b"USER ann", b"PASS pass"], [b"QUIT"]):
             for line, answer in {
-                b"FOO": "-ERR unknown command",
                 b"": "-ERR empty command",
                 b"DELE x": "-ERR DELE takes a message number in decimal digits",
                 b"QUIT now": "-ERR QUIT takes no argument",
@@ -179,6 +179,55 @@ class EveryStateTests(SessionCase):
                 before = self.session.state
                 self.assertEqual(self.shown(self.say(line)), answer)
                 self.assertIs(self.session.state, before)
+
+    def test_unknown(self) -> None:
+        """What is no command is answered with the commands that work here and now, in one line of a reply."""
+        here = "unknown command; here you can say"
+        for first, answer in (
+            ([], f"{here} USER, PASS, APOP, AUTH, CAPA, QUIT"),
+            ([b"USER ann"], f"{here} USER, PASS, APOP, AUTH, CAPA, QUIT"),
+            (
+                [b"USER ann", b"PASS pass"],
+                f"{here} STAT, LIST, RETR, DELE, NOOP, RSET, TOP, UIDL, CAPA, QUIT",
+            ),
+            ([b"QUIT"], "unknown command"),
+        ):
+            for line in (b"HELP", b"help", b"FOO"):
+                self.setUp()
+                self.say(*first)
+                before = self.session.state
+                self.assertEqual(self.shown(self.say(line)), f"-ERR {answer}")
+                self.assertIs(self.session.state, before)
+        longest = "; ".join((here + " " + ", ".join(commands.KEYWORDS), "too many bad commands, goodbye"))
+        self.assertLess(len(f"-ERR {longest}\r\n"), limits.REPLY_LINE)
+
+    def test_unknown_names_what_works(self) -> None:
+        """The commands that are named do not answer that they cannot be had here; the others do."""
+        tls = Channel("192.0.2.1", False, TLSFacts("TLSv1.3", "x"))
+        for clear, timestamp, offered, channel, can_start_tls in product(
+            (True, False), ("<1@pop3toy>", None), (["PLAIN"], []), (LOOPBACK, tls), (True, False)
+        ):
+            authenticator = FakeAuthenticator(timestamp=timestamp)
+            authenticator.clear, authenticator.offered = clear, offered
+            record = SessionRecord(7, channel)
+            self.session = Session(authenticator, record)
+            self.session.can_start_tls = can_start_tls
+            self.session.greet()
+            named = self.shown(self.say(b"HELP")).partition(" say ")[2].split(", ")
+            expected = {
+                "USER": clear,
+                "PASS": clear,
+                "APOP": timestamp is not None,
+                "AUTH": bool(offered),
+                "CAPA": True,
+                "STLS": can_start_tls and channel.tls is None,
+                "QUIT": True,
+            }
+            self.assertEqual(named, [word for word, works in expected.items() if works])
+        self.setUp()
+        self.mailbox.read_only = True
+        self.come_in()
+        self.assertNotIn("DELE", self.shown(self.say(b"HELP")))
 
 
 class LoginTests(SessionCase):
@@ -665,9 +714,9 @@ class PatienceTests(SessionCase):
     def test_before_login(self) -> None:
         """Ten bad commands in a row end the session of a stranger."""
         answers = self.wrong(b"FOO", 10)
-        self.assertEqual(
-            self.texts[-2:], ["-ERR unknown command", "-ERR unknown command; too many bad commands, goodbye"]
-        )
+        *_, before, last = self.texts
+        self.assertTrue(before.startswith("-ERR unknown command; "))
+        self.assertEqual(last, f"{before}; too many bad commands, goodbye")
         self.assertEqual(answers, [After.GO_ON] * 9 + [After.CLOSE])
         self.assertEqual(self.record.ended, "limit")
 

@@ -15,6 +15,7 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides
 
+from pop3toy import limits
 from pop3toy.auth.accounts.admin import add_user
 from pop3toy.auth.throttle.login_throttle import LoginThrottle
 from pop3toy.run import access
@@ -122,6 +123,7 @@ class CombinationTests(TapCase):
             (
                 f"--lmtp=unix:{self.folder}/lmtp.sock",
                 "--smtp=tcp:4:interface=127.0.0.1",
+                "--submission=haproxy:tcp:5:interface=127.0.0.1",
                 "--max-message-size=1000",
             ),
         ]
@@ -140,7 +142,7 @@ class CombinationTests(TapCase):
             self.assertEqual(b" ANONYMOUS" in said, "--anonymous=ann" in options, options)
             opened = {server[0] for server in self.reactor.tcpServers}
             self.assertEqual(3 in opened, any(option.startswith("--tls-") for option in options), options)
-            self.assertEqual(4 in opened, bool(parts[3]), options)
+            self.assertEqual({4, 5} <= opened, bool(parts[3]), options)
             self.assertEqual(bool(self.reactor.unixServers), parts[3] == mail[2], options)
             self.successResultOf(service.stopService())
             self.assertEqual(signal.getsignal(signal.SIGHUP), hang_up, options)
@@ -239,6 +241,21 @@ class CombinationTests(TapCase):
         self.assertEqual(said[-1], b"-ERR [SYS/TEMP] logins are not possible at the moment")
         service.startService()
         self.successResultOf(service.stopService())
+
+    def test_patience(self) -> None:
+        """In the toy a person has ten minutes to log in; a stranger at real mail has one to begin."""
+        for options, seconds in (
+            ([], limits.IDLE),
+            ([f"--maildir={self.folder}/mail/{{user}}"], limits.IDLE_BEFORE_LOGIN),
+        ):
+            self.reactor = _Reactor()
+            words = parsed("--transcript=off", "--port=1", "--user=ann:secret", *options)
+            service = makeService(words, self.reactor)
+            service.privilegedStartService()
+            [(_, factory, _, _)] = self.reactor.tcpServers
+            self.assertEqual(factory.before_login, seconds)
+            service.startService()
+            self.successResultOf(service.stopService())
 
     def connect(self, count: int, peer: IPv4Address, *options: str) -> list[bytes]:
         """What as many clients of one address are greeted with."""

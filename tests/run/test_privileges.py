@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import fcntl
 import os
 import pwd
+import re
 import shutil
 import signal
+import smtplib
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
@@ -129,40 +135,104 @@ class DroppedTests(SynchronousTestCase):
         self.assertNotIn("Traceback", server.log)
 
 
+class Activated(NamedTuple):
+    """A server whose ports somebody else has opened."""
+
+    server: RealServer
+    #: In the order in which the sockets were handed over.
+    ports: list[int]
+    #: For clients that trust its certificate.
+    context: ssl.SSLContext
+
+
 class SocketActivationTests(SynchronousTestCase):
     """``systemd:domain=INET:index=N``: somebody else has opened the ports."""
 
-    def test_two_sockets(self) -> None:
-        """The sockets are counted from 0; one speaks TLS from the first octet on."""
-        folder = Path(self.mktemp()).absolute()
-        fill_maildir(folder / "mail" / "ann", awkward_messages(large=False)[:2])
+    def activated(self, folder: Path, *options: str, sockets: int, workers: int = 0) -> Activated:
+        """A server of ann's mail, as systemd starts it with so many sockets."""
+        if not (folder / "mail").exists():
+            fill_maildir(folder / "mail" / "ann", awkward_messages(large=False)[:2])
         authority = Authority(folder)
         authority.issue("localhost").write(folder / "localhost.pem")
-        listening = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+        listening = [socket.create_server(("127.0.0.1", 0)) for _ in range(sockets)]
         for one in listening:
             self.addCleanup(one.close)
         # As systemd does it: descriptors from 3 on, and the number of the process that they are for.
-        script = 'exec 3<&"$1" 4<&"$2"; shift 2; LISTEN_FDS=2 LISTEN_FDNAMES=a:b LISTEN_PID=$$ exec "$@"'
-        numbers = [str(one.fileno()) for one in listening]
-        server = RealServer(
-            *maildir_options(folder / "mail"),
+        places = " ".join(f'{number + 3}<&"${number + 1}"' for number in range(sockets))
+        script = f'exec {places}; shift {sockets}; LISTEN_FDS={sockets} LISTEN_PID=$$ exec "$@"'
+        # Each as high as no place is, so that filling one leaves the others as they are.
+        copies = [fcntl.fcntl(one, fcntl.F_DUPFD, 100) for one in listening]
+        try:
+            server = RealServer(
+                *maildir_options(folder / "mail"),
+                f"--certificate={folder}/localhost.pem",
+                *([f"--workers={workers}"] if workers else []),
+                *options,
+                folder=folder,
+                launcher=["bash", "-c", script, "systemd", *map(str, copies)],
+                inherited=copies,
+            )
+        finally:
+            for copy in copies:
+                os.close(copy)
+        self.addCleanup(server.terminate)
+        return Activated(server, [one.getsockname()[1] for one in listening], trusting(authority))
+
+    def test_two_sockets(self) -> None:
+        """The sockets are counted from 0; one speaks TLS from the first octet on."""
+        server, ports, context = self.activated(
+            Path(self.mktemp()).absolute(),
             "--listen=systemd:domain=INET:index=0",
             "--tls-listen=systemd:domain=INET:index=1",
-            f"--certificate={folder}/localhost.pem",
-            folder=folder,
-            launcher=["bash", "-c", script, "systemd", *numbers],
-            inherited=[one.fileno() for one in listening],
+            sockets=2,
         )
-        self.addCleanup(server.terminate)
-        ports = [one.getsockname()[1] for one in listening]
         self.assertEqual([log_port(server, "POP3"), log_port(server, "POP3 over TLS")], ports)
         with Wire(ports[0]) as plain, Wire(ports[1]) as encrypted:
-            encrypted.starttls(trusting(authority))
+            encrypted.starttls(context)
             for wire in (plain, encrypted):
                 self.assertTrue(wire.line().startswith(b"+OK"))
                 self.assertEqual(wire.ask(b"USER ann"), b"+OK send PASS")
                 self.assertTrue(wire.ask(b"PASS secret").startswith(b"+OK maildrop has 2"))
                 self.assertTrue(wire.ask(b"QUIT").startswith(b"+OK"))
+
+    def test_submission(self) -> None:
+        """As in docs/systemd: STARTTLS at one more, TLS at another, and AUTH at both; with workers too."""
+        for workers in (0, 2):
+            with self.subTest(workers=workers):
+                folder = Path(self.mktemp()).absolute()
+                folder.mkdir()
+                server, ports, context = self.activated(
+                    folder,
+                    "--listen=systemd:domain=INET:index=0",
+                    "--tls-listen=systemd:domain=INET:index=1",
+                    "--submission=systemd:domain=INET:index=2",
+                    "--submission-tls=systemd:domain=INET:index=3",
+                    sockets=4,
+                    workers=workers,
+                )
+                told = ("POP3", "POP3 over TLS", "submission", "submission over TLS")
+                self.assertEqual([log_port(server, what) for what in told], ports)
+                before = len(list((folder / "mail" / "ann" / "new").iterdir()))
+                with smtplib.SMTP("localhost", ports[2], timeout=DEADLINE) as client:
+                    client.ehlo()
+                    client.starttls(context=context)
+                    self.submit(client)
+                with smtplib.SMTP_SSL("localhost", ports[3], timeout=DEADLINE, context=context) as client:
+                    client.ehlo()
+                    self.assertFalse(client.has_extn("starttls"))
+                    self.submit(client)
+                after = len(list((folder / "mail" / "ann" / "new").iterdir()))
+                self.assertEqual(after - before, 2)
+                self.assertTrue(server.terminate())
+
+    def submit(self, client: smtplib.SMTP) -> None:
+        """Send nothing before login, not with a wrong password, and a message with the right one."""
+        with self.assertRaises(smtplib.SMTPSenderRefused):
+            client.sendmail("ann@localhost", ["ann@localhost"], "Subject: x\r\n")
+        wrong = base64.b64encode(b"\0ann\0wrong").decode()
+        self.assertEqual(client.docmd("AUTH", f"PLAIN {wrong}")[0], 535)
+        client.login("ann", "secret")
+        client.sendmail("ann@localhost", ["ann@localhost"], "Subject: x\r\n")
 
     def test_no_socket(self) -> None:
         """Without systemd it is one line and no start."""
@@ -188,6 +258,10 @@ class UnitTests(SynchronousTestCase):
             raise SkipTest("systemd-analyze is not installed (Debian package systemd)")
         folder = Path(self.mktemp()).absolute()
         shutil.copytree(DOCS / "systemd", folder)
+        # As docs/operating.rst puts it in place.
+        more = folder / "pop3toy.socket.d"
+        more.mkdir()
+        (folder / "smtp.conf").rename(more / "smtp.conf")
         unit = folder / "pop3toy.service"
         unit.write_text(unit.read_text().replace("/opt/pop3toy/bin/twistd", "/bin/true"))
         done = subprocess.run(
@@ -219,7 +293,12 @@ class UnitTests(SynchronousTestCase):
             options.parseOptions(ours.split())
         except (UsageError, SystemExit) as error:
             self.fail(str(error))
-        self.assertEqual(len(options.settings.listen), 1)
-        self.assertEqual(len(options.settings.tls_listen), 1)
-        sockets = (DOCS / "systemd" / "pop3toy.socket").read_text()
-        self.assertEqual(sockets.count("\nListenStream="), 2)
+        [(listen,), (tls_listen,)] = options.settings.listen, options.settings.tls_listen
+        [(submission,), (submission_tls,)] = options.settings.submission, options.settings.submission_tls
+        [smtp] = re.findall(r"^#smtp = \[\"(.*)\"\]$", file, re.MULTILINE)
+        meant = {listen: 110, tls_listen: 995, submission: 587, submission_tls: 465, smtp: 25}
+        units = [(DOCS / "systemd" / name).read_text() for name in ("pop3toy.socket", "smtp.conf")]
+        opened = re.findall(r"^ListenStream=(\d+)$", "\n".join(units), re.MULTILINE)
+        self.assertEqual(
+            meant, {f"systemd:domain=INET6:index={at}": int(port) for at, port in enumerate(opened)}
+        )

@@ -172,6 +172,16 @@ class OneLineTests(StartCase):
         }.items():
             self.assert_refused(f"--listen={endpoint}", says=says)
 
+    def test_bad_endpoint_for_mail(self) -> None:
+        """So is one at which mail should come in, and one that needs a certificate."""
+        for option, says in {
+            "--submission=2587": "--submission 2587: an endpoint begins with its kind",
+            "--submission=": "--submission is empty",
+            "--submission=systemd:domain=INET:index=0": "systemd has handed over no such socket",
+            "--submission-tls=tcp:2465": "--submission-tls needs --certificate",
+        }.items():
+            self.assert_refused(option, says=says)
+
     def test_folder_above_is_closed(self) -> None:
         """Of a file in a folder that may not be entered nobody can say that it is not there."""
         closed = self.folder / "closed"
