@@ -1,4 +1,4 @@
-"""Several checkers as one, and the door that all logins go through."""
+"""Several checkers as one, and the login policy that all logins go through."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ class ForeignRealm:
 
 
 class DoorTests(SynchronousTestCase):
-    """Realms behind the door."""
+    """Realms behind the login policy."""
 
     def test_foreign_realm(self) -> None:
         """A realm that gives twisted.mail's mailboxes works, and sees who comes."""

@@ -79,6 +79,8 @@ class LineTests(SynchronousTestCase):
         self.assertEqual(decode_base64(b""), b"")
         for wrong in (
             b"A",
+            b"AAAA=",
+            b"AAAA====",
             b"AGEAYg",
             b"AGEAYg=",
             b"AGEA Yg==",
@@ -101,6 +103,7 @@ class LineTests(SynchronousTestCase):
     @given(LINES, st.booleans())
     @example(b"=", False)
     @example(b"====", True)
+    @example(b"AAAA====", True)
     @example(b"AAAA=", False)
     @example(b"QQ==QQ==", True)
     @example(b"QQ==\n", False)
@@ -124,6 +127,13 @@ class LineTests(SynchronousTestCase):
         self.assertEqual(self.mechanism.heard, [])
         self.assertEqual(self.exchange(client_first=False).respond(None), Challenge(b"more"))
         self.assertEqual(self.mechanism.heard, [None])
+
+    def test_no_line_twice(self) -> None:
+        """Only AUTH's own line can be without a response."""
+        exchange = self.exchange(client_first=False)
+        exchange.respond(b"QQ==")
+        self.refused(exchange, None, BadCommand)
+        self.assertEqual(self.mechanism.heard, [b"A"])
 
     def test_empty_initial_response(self) -> None:
         """``=`` is the empty response in AUTH's own line, and there alone; later that is an empty line."""

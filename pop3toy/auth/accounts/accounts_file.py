@@ -17,7 +17,7 @@ from typing import Any
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -136,20 +136,23 @@ class AccountsFile:
             return self._refuse_after(accounts.decoys, password)
         # One's own password takes the place of the decoy of its kind.
         decoys = [decoy for decoy in accounts.decoys if decoy.cost != stored.cost]
-        judging = self._workers.run(_judge, stored, decoys, password)
-        return judging.addCallback(self._judged, accounts, account, credentials)
+        return self._compute(accounts, account, decoys, credentials)
 
-    def _judged(self, fits: bool, accounts: Accounts, account: Account, credentials: Any) -> bytes:
-        if not fits:
+    @maybe_deferred
+    async def _compute(
+        self, accounts: Accounts, account: Account, decoys: Sequence[StoredPassword], credentials: Any
+    ) -> bytes:
+        if not await self._workers.run(_judge, account.password, decoys, credentials.password):
             raise UnauthorizedLogin
         if accounts is self._file.accounts:
             self._cache.add(account.name, account.password.encoded, credentials.password)
         return self._let_in(account, credentials)
 
-    def _refuse_after(self, decoys: Sequence[StoredPassword], password: bytes) -> Deferred[bytes]:
-        if not decoys:
-            raise UnauthorizedLogin
-        return self._workers.run(_spend_time, decoys, password).addCallback(_refuse)
+    @maybe_deferred
+    async def _refuse_after(self, decoys: Sequence[StoredPassword], password: bytes) -> bytes:
+        if decoys:
+            await self._workers.run(_spend_time, decoys, password)
+        raise UnauthorizedLogin
 
     def _let_in(self, account: Account, credentials: Any) -> bytes:
         if self._renew and IUsernamePassword.providedBy(credentials):
@@ -316,10 +319,6 @@ def _spend_time(passwords: Sequence[StoredPassword], password: bytes) -> None:
     wrong = bytes(octet ^ 1 for octet in password[:1]) + password[1:]
     for decoy in passwords:
         decoy.verify(wrong)
-
-
-def _refuse(_: None) -> bytes:
-    raise UnauthorizedLogin
 
 
 def _renew(path: Path, account: Account, password: bytes) -> None:

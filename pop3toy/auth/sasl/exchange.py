@@ -103,7 +103,6 @@ class SASLExchange:
         self._attempt = attempt
         self._log_in = log_in
         self._begun = False
-        self._pending = False
         self._over = False
 
     @property
@@ -120,10 +119,10 @@ class SASLExchange:
         """Take the client's line; see :class:`~pop3toy.interfaces.Exchange`."""
         initial, self._begun = not self._begun, True
         if self._over or (line is None and not initial):
-            self.cancel()
+            self._over = True
             raise BadCommand("the authentication exchange is over")
         if self.refusal is not None:
-            self.cancel()
+            self._over = True
             raise self.refusal from (AuthenticationCancelled() if line == b"*" else None)
         if line is None:
             # RFC 5034 section 4: an empty challenge asks for the initial response.
@@ -142,12 +141,9 @@ class SASLExchange:
         does not wait for the answer would guess for nothing.
         """
         self._over = True
-        if not self._pending:
-            self._attempt.dropped()
 
     @maybe_deferred
     async def _step(self, response: bytes | None) -> Challenge | Login:
-        self._pending = True
         try:
             await resolved(self._attempt.start())
             if self._over:
@@ -172,8 +168,6 @@ class SASLExchange:
             else:
                 self._attempt.dropped()
             raise
-        finally:
-            self._pending = False
 
 
 def decode_base64(line: bytes) -> bytes:

@@ -24,7 +24,7 @@ class _ClearText:
         """Where secrets may be sent and a checker takes passwords."""
         return context.clear_text and IUsernamePassword in context.credentials
 
-    def _proof(self, user: bytes, password: bytes, authzid: str | None = None) -> AuthResult:
+    def _result(self, user: bytes, password: bytes, authzid: str | None = None) -> AuthResult:
         self.user = text(user)
         return AuthResult(ClearPassword(user, password, self._channel), self.user, authzid)
 
@@ -42,7 +42,7 @@ class Plain(_ClearText):
         if len(parts) != 3 or not parts[1] or not parts[2]:
             raise BadCommand("this is not a PLAIN response")
         authzid, user, password = parts
-        return self._proof(user, password, text(authzid) or None)
+        return self._result(user, password, text(authzid) or None)
 
 
 class LoginMechanism(_ClearText):
@@ -61,7 +61,7 @@ class LoginMechanism(_ClearText):
             # Outlook looks for exactly these prompts.
             return Challenge(b"Username:")
         if self._name is not None:
-            return self._proof(self._name, response)
+            return self._result(self._name, response)
         self.user = text(response)
         self._name = response
         return Challenge(b"Password:")

@@ -84,11 +84,12 @@ class _Scram:
         admitted = await resolved(accounts.admits(user, self._context.channel))
         # A barred account goes the way of a user who is not there, with all
         # its work: its proof is never judged.
-        verifier = await resolved(accounts.verifier(user, self.hash_name))
+        kept = await resolved(accounts.verifier(user, self.hash_name))
+        verifier = kept if admitted else None
         # All spellings of an account's name get its salt, so those of nobody's get one, too.
         decoy = accounts.decoy(self._context.names.decoy(self.user), self.hash_name)
-        self._known = admitted and verifier is not None
-        self._verifier = verifier if admitted and verifier is not None else decoy
+        self._known = verifier is not None
+        self._verifier = decoy if verifier is None else verifier
         salt = base64.b64encode(self._verifier.salt)
         self._server_first = b"r=%b,s=%b,i=%d" % (self._nonce, salt, self._verifier.iterations)
         self._next = self._client_final
