@@ -1,4 +1,4 @@
-"""Several checkers as one, and the door that all logins go through."""
+"""Several checkers as one, and the login policy that all logins go through."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pop3toy.auth.accounts.memory import MemoryAccounts
 from pop3toy.auth.authenticator import PortalAuthenticator
 from pop3toy.auth.chain import AnyOf
 from pop3toy.auth.credentials import ApopDigest, ClearPassword
-from pop3toy.auth.login import Visitor
+from pop3toy.auth.login import LoginContext
 from pop3toy.auth.realm import MailboxRealm
 from pop3toy.auth.sources import IAccountSource
 from pop3toy.errors import AuthenticationFailed, StoreTrouble
@@ -140,10 +140,10 @@ class ForeignRealm:
     """A realm of another program that knows only twisted.mail's mailboxes."""
 
     def __init__(self) -> None:
-        self.minds: list[Visitor] = []
+        self.minds: list[LoginContext] = []
         self.left = 0
 
-    def requestAvatar(self, avatar_id: object, mind: Visitor, *interfaces: object) -> object:
+    def requestAvatar(self, avatar_id: object, mind: LoginContext, *interfaces: object) -> object:
         assert ITwistedMailbox in interfaces
         self.minds.append(mind)
         return ITwistedMailbox, self.mailbox(), self._leave
@@ -156,7 +156,7 @@ class ForeignRealm:
 
 
 class DoorTests(SynchronousTestCase):
-    """Realms behind the door."""
+    """Realms behind the login policy."""
 
     def test_foreign_realm(self) -> None:
         """A realm that gives twisted.mail's mailboxes works, and sees who comes."""

@@ -457,6 +457,7 @@ class ExchangeTests(SessionCase):
         self.authenticator.steps = [Challenge(b"")]
         self.assertEqual(self.shown(self.say(b"AUTH PLAIN", b"*")), "-ERR authentication cancelled")
         self.assertEqual(self.authenticator.exchanges[0].cancelled, 1)
+        self.assertEqual((self.meter.failures, self.session.failed_logins), ([], 0), "no failed login")
         self.assertEqual(self.shown(self.say(b"CAPA")), "+OK capability list follows")
 
     def test_a_command_is_a_response(self) -> None:
@@ -475,6 +476,7 @@ class ExchangeTests(SessionCase):
             )
             self.assertEqual(self.authenticator.exchanges[0].cancelled, 1)
             self.assertIsNone(self.session.exchange)
+            self.assertEqual((self.meter.failures, self.session.failed_logins), ([], 0))
 
     def test_too_long(self) -> None:
         """A response that is too long ends the exchange."""
@@ -483,6 +485,7 @@ class ExchangeTests(SessionCase):
         reply = handle(self.session, self.session.too_long())
         self.assertEqual(self.shown(reply), "-ERR line too long, authentication cancelled")
         self.assertIsNone(self.session.exchange)
+        self.assertEqual(self.authenticator.exchanges[0].cancelled, 1)
 
     def test_too_long_after_a_refusal(self) -> None:
         """A line that is too long, behind a challenge that said why it failed, counts as any other line."""

@@ -17,7 +17,7 @@ from typing import Any
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -26,6 +26,7 @@ from zope.interface import implementer
 from ...errors import StoreTrouble
 from ...interfaces import Channel, MaybeDeferred
 from ..credentials import account_name
+from ..maybe_deferred import maybe_deferred
 from ..sasl.cram import CramDigest
 from ..sources import IAccountSource, decoy_verifier
 from .edit import edit_file
@@ -135,20 +136,23 @@ class AccountsFile:
             return self._refuse_after(accounts.decoys, password)
         # One's own password takes the place of the decoy of its kind.
         decoys = [decoy for decoy in accounts.decoys if decoy.cost != stored.cost]
-        judging = self._workers.run(_judge, stored, decoys, password)
-        return judging.addCallback(self._judged, accounts, account, credentials)
+        return self._compute(accounts, account, decoys, credentials)
 
-    def _judged(self, fits: bool, accounts: Accounts, account: Account, credentials: Any) -> bytes:
-        if not fits:
+    @maybe_deferred
+    async def _compute(
+        self, accounts: Accounts, account: Account, decoys: Sequence[StoredPassword], credentials: Any
+    ) -> bytes:
+        if not await self._workers.run(_judge, account.password, decoys, credentials.password):
             raise UnauthorizedLogin
         if accounts is self._file.accounts:
             self._cache.add(account.name, account.password.encoded, credentials.password)
         return self._let_in(account, credentials)
 
-    def _refuse_after(self, decoys: Sequence[StoredPassword], password: bytes) -> Deferred[bytes]:
-        if not decoys:
-            raise UnauthorizedLogin
-        return self._workers.run(_spend_time, decoys, password).addCallback(_refuse)
+    @maybe_deferred
+    async def _refuse_after(self, decoys: Sequence[StoredPassword], password: bytes) -> bytes:
+        if decoys:
+            await self._workers.run(_spend_time, decoys, password)
+        raise UnauthorizedLogin
 
     def _let_in(self, account: Account, credentials: Any) -> bytes:
         if self._renew and IUsernamePassword.providedBy(credentials):
@@ -196,16 +200,14 @@ class AccountsFile:
         made = self._workers.run(derive, secret or self._key, hash_name, decoy.salt, decoy.iterations)
         return made.addCallback(lambda verifier: verifier if secret is not None else kept)
 
-    def _is_empty(self, user: str, kept: Verifier, hash_name: str) -> MaybeDeferred[bool]:
+    @maybe_deferred
+    async def _is_empty(self, user: str, kept: Verifier, hash_name: str) -> bool:
         if self._not_empty.has(user, kept.stored_key, b""):
             return False
-
-        def found(empty: bool) -> bool:
-            if not empty:
-                self._not_empty.add(user, kept.stored_key, b"")
-            return empty
-
-        return self._workers.run(kept.fits, b"", hash_name).addCallback(found)
+        empty = await self._workers.run(kept.fits, b"", hash_name)
+        if not empty:
+            self._not_empty.add(user, kept.stored_key, b"")
+        return empty
 
     def decoy(self, user: str, hash_name: str) -> Verifier:
         """What SCRAM shows of a user that does not exist."""
@@ -317,10 +319,6 @@ def _spend_time(passwords: Sequence[StoredPassword], password: bytes) -> None:
     wrong = bytes(octet ^ 1 for octet in password[:1]) + password[1:]
     for decoy in passwords:
         decoy.verify(wrong)
-
-
-def _refuse(_: None) -> bytes:
-    raise UnauthorizedLogin
 
 
 def _renew(path: Path, account: Account, password: bytes) -> None:
