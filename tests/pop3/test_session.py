@@ -457,7 +457,7 @@ class ExchangeTests(SessionCase):
         self.authenticator.steps = [Challenge(b"")]
         self.assertEqual(self.shown(self.say(b"AUTH PLAIN", b"*")), "-ERR authentication cancelled")
         self.assertEqual(self.authenticator.exchanges[0].cancelled, 1)
-        self.assertEqual((self.meter.failures, self.session.failed_logins), ([], 0), "no failed login")
+        self.assertEqual((self.watcher.failures, self.session.failed_logins), ([], 0), "no failed login")
         self.assertEqual(self.shown(self.say(b"CAPA")), "+OK capability list follows")
 
     def test_a_command_is_a_response(self) -> None:
@@ -476,7 +476,7 @@ class ExchangeTests(SessionCase):
             )
             self.assertEqual(self.authenticator.exchanges[0].cancelled, 1)
             self.assertIsNone(self.session.exchange)
-            self.assertEqual((self.meter.failures, self.session.failed_logins), ([], 0))
+            self.assertEqual((self.watcher.failures, self.session.failed_logins), ([], 0))
 
     def test_too_long(self) -> None:
         """A response that is too long ends the exchange."""
