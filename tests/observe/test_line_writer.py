@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 from twisted.logger import capturedLogs, formatEvent
@@ -11,6 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy import limits
 from pop3toy.observe.line_writer import LineWriter
+
+from ..realserver import DEADLINE, environment
 
 
 class _Gate(io.StringIO):
@@ -151,3 +156,51 @@ class WriterTests(SynchronousTestCase):
         Waits.waiting.wait()
         writer.stop(patience=10.0)
         self.assertFalse(thread.is_alive())
+
+    def test_without_a_thread(self) -> None:
+        """A terminal's lines are out when they are written, until the server runs and when it has stopped."""
+        out = io.StringIO()
+        writer = LineWriter(lambda: out, started=False)
+        for times in (1, 2):
+            writer.write("before\n")
+            self.assertEqual(out.getvalue(), "before\nwithin\nbehind\n" * (times - 1) + "before\n")
+            writer.start()
+            writer.write("within\n")
+            self.assertIsNotNone(writer._thread)
+            self.assertTrue(writer.stop(patience=60.0))
+            writer.write("behind\n")
+            self.assertEqual(out.getvalue(), "before\nwithin\nbehind\n" * times)
+            self.assertIsNone(writer._thread)
+
+    def test_slow_reader_at_the_end(self) -> None:
+        """While the thread hangs on, nobody overtakes it, and nobody waits for it."""
+        gate = _Gate()
+        writer = LineWriter(lambda: gate, started=False)
+        writer.start()
+        writer.write("one\n")
+        gate.writing.wait()
+        self.assertFalse(writer.stop(patience=0.0))
+        writer.write("two\n")
+        thread = writer._thread
+        assert thread is not None
+        gate.go_on.set()
+        thread.join(DEADLINE)
+        self.assertEqual(gate.getvalue(), "one\ntwo\n")
+
+    def test_process_ends(self) -> None:
+        """A process that ends without stopping it writes what is left."""
+        program = (
+            "import sys\n"
+            "from pop3toy.observe.line_writer import LineWriter\n"
+            "writer = LineWriter.to_terminal()\n"
+            "writer.start()\n"
+            "for number in range(5000):\n"
+            "    writer.write(f'{number}\\n')\n"
+            "sys.exit(3)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env=environment(Path(self.mktemp())), capture_output=True, text=True, timeout=DEADLINE, check=False,
+        )  # fmt: skip
+        self.assertEqual((done.returncode, done.stderr), (3, ""))
+        self.assertEqual(done.stdout.splitlines(), [str(number) for number in range(5000)])
