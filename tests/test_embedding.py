@@ -84,7 +84,8 @@ class BlockTests(SynchronousTestCase):
         """Its observer counts failures, of each address, until a login goes well."""
         failures = with_words("class Failures")["Failures"]()
         reactor = MemoryReactor()
-        service = server(reactor, Settings(port=1, users=(("ann", "secret"),)), observers=[failures])
+        settings = Settings(port=1, users=(("ann", "secret"),), transcript="off")
+        service = server(reactor, settings, observers=[failures])
         service.startService()
         self.addCleanup(lambda: self.successResultOf(service.stopService()))
         [(_, factory, _, _)] = reactor.tcpServers

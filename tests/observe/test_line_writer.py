@@ -200,7 +200,8 @@ class WriterTests(SynchronousTestCase):
         )
         done = subprocess.run(
             [sys.executable, "-c", program],
-            env=environment(Path(self.mktemp())), capture_output=True, text=True, timeout=DEADLINE, check=False,
+            env=environment(Path(self.mktemp())),
+            capture_output=True, text=True, timeout=DEADLINE, check=False,
         )  # fmt: skip
         self.assertEqual((done.returncode, done.stderr), (3, ""))
         self.assertEqual(done.stdout.splitlines(), [str(number) for number in range(5000)])
