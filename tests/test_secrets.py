@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import io
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from pop3toy.events import (
     Observers,
     Refused,
 )
-from pop3toy.interfaces import Channel, SessionRecord, TLSFacts
+from pop3toy.interfaces import Channel, TLSFacts
 from pop3toy.observe.session_log import SessionLog
 from pop3toy.observe.transcript import MemoryTranscript
 from pop3toy.pop3.commands import mechanism_alone, name_alone
