@@ -16,6 +16,7 @@ ROOT = Path(pop3toy.__file__).parent
 #: The modules at the root that every package may import.
 GROUND = {
     "errors",
+    "events",
     "interfaces",
     "limits",
     "option",
@@ -341,7 +342,7 @@ class ReactorTests(SynchronousTestCase):
                             or name
                             in {
                                 "net.threads",
-                                "observe.transcript",
+                                "observe.line_writer",
                                 "clock",
                                 "stores.maildir.incoming.usage",
                             },
