@@ -152,8 +152,25 @@ class ConversationTests(SynchronousTestCase):
                 ],
             )
 
-    def test_reading_fails_behind_what_was_sent(self) -> None:
-        """What left before stands there, the half line as well."""
+    def test_reading_fails_behind_a_part(self) -> None:
+        """Of a long message that part stands there which has left, and no end of it."""
+        part = b"x\r\n" * limits.GATHER
+        mailbox = ScriptedMailbox({b"one": [part, StoreTrouble("no")]})
+        lines = self.talk(b"USER ann\r\nPASS pass\r\nRETR 1\r\n", mailbox=mailbox)
+        hidden = limits.GATHER - limits.TRANSCRIPT_LINES + 1
+        self.assertEqual(
+            lines[6:],
+            [
+                "[1] C: RETR 1",
+                "[1] S: +OK 100 octets",
+                *["[1] S: x"] * (limits.TRANSCRIPT_LINES - 1),
+                f"[1] S: ... {hidden} more lines, {3 * hidden} octets",
+                "[1] -- closed (store: the message could not be read)",
+            ],
+        )
+
+    def test_cut_off(self) -> None:
+        """What left before stands there, the half line as well, and what did not as not sent."""
         self.tape.observe(said(b"+OK 100 octets\r\nSubject: x\r\n\r\nhal", last=False))
         self.tape.observe(said(b"f a line\r\nmore\r\n", last=False, handed_over=False))
         self.tape.observe(ended("store"))
