@@ -16,6 +16,7 @@ ROOT = Path(pop3toy.__file__).parent
 #: The modules at the root that every package may import.
 GROUND = {
     "errors",
+    "events",
     "interfaces",
     "limits",
     "option",
@@ -58,8 +59,6 @@ MAY: dict[str, set[str]] = {
 
 #: Imports that the rules do not allow and that are there still, each with what will end it.
 EXCEPTIONS = {
-    # A transcript is told of parsed POP3 commands; events will say themselves what is secret.
-    ("observe", "pop3.commands"),
     ("smtp", "pop3.commands"),
     # SMTP asks for recipients itself; a delivery port will.
     ("smtp", "routing"),
@@ -341,7 +340,7 @@ class ReactorTests(SynchronousTestCase):
                             or name
                             in {
                                 "net.threads",
-                                "observe.transcript",
+                                "observe.line_writer",
                                 "clock",
                                 "stores.maildir.incoming.usage",
                             },

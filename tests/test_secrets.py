@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import io
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,17 @@ from pop3toy.auth.accounts.memory import MemoryAccounts
 from pop3toy.auth.authenticator import PortalAuthenticator
 from pop3toy.auth.realm import MailboxRealm
 from pop3toy.auth.sasl.mechanisms import MECHANISMS
-from pop3toy.interfaces import Channel, SessionRecord, TLSFacts
-from pop3toy.observe.session_log import LogMeter
+from pop3toy.events import (
+    Connected,
+    ConnectionRejected,
+    Ended,
+    LoggedIn,
+    LoginFailed,
+    Observers,
+    Refused,
+)
+from pop3toy.interfaces import Channel, TLSFacts
+from pop3toy.observe.session_log import SessionLog
 from pop3toy.observe.transcript import MemoryTranscript
 from pop3toy.pop3.commands import mechanism_alone, name_alone
 from pop3toy.routing.recipients import Recipients
@@ -115,16 +124,16 @@ class Watched:
         clock = Clock()
         self.tape = MemoryTranscript()
         store = MemoryStore({"ann": [b"Subject: x\n\nx\n"]})
+        observers = Observers(self.tape, SessionLog(wall_clock=lambda: 0.0))
         factory: Any
         if kind == "pop3":
             authenticator = users(clock, MailboxRealm(store))
-            factory = POP3Factory(clock, authenticator, transcript=self.tape, meter=LogMeter(lambda: 0.0))
+            factory = POP3Factory(clock, authenticator, observers=observers)
         else:
             make = {"smtp": smtp_factory, "submission": submission_factory, "lmtp": lmtp_factory}[kind]
             more = (users(clock, SenderRealm()),) if kind == "submission" else ()
-            meter = {"meter": LogMeter(lambda: 0.0)} if kind == "submission" else {}
             recipients = Recipients(lambda name: "ann" if name == "ann" else None, domains=("example.org",))
-            factory = make(store, recipients, clock, *more, host="mx", transcript=self.tape, **meter)
+            factory = make(store, recipients, clock, *more, host="mx", observers=observers)
         self.transport = StringTransport(peerAddress=peer, lenient=True)
         with capturedLogs() as events:
             self.protocol = factory.buildProtocol(peer)
@@ -288,30 +297,34 @@ class LogTests(SynchronousTestCase):
             seen += 1
         self.assertGreater(seen, 40)
 
-    def test_meter(self) -> None:
+    def test_session_log(self) -> None:
         """A session's lines are one line each in whatever log, and have their own fields alone."""
         channel = Channel(CANARY, False, TLSFacts("TLSv1.3", CANARY))
-        record = SessionRecord(1, channel, CANARY, CANARY)
-        meter = LogMeter(lambda: 1.5)
-        calls: list[Callable[[], None]] = [
-            lambda: meter.turned_away(channel, CANARY),
-            lambda: meter.login_failed(record, CANARY, CANARY, CANARY),
-            lambda: meter.logged_in(record),
-            lambda: meter.ended(record),
-        ]
-        for call in calls:
+        log = SessionLog(wall_clock=lambda: 1.5)
+        for event in (
+            ConnectionRejected(1, 0.0, "POP3", channel, CANARY),
+            LoginFailed(1, 0.0, "POP3", channel, CANARY, CANARY, CANARY),
+            LoggedIn(1, 0.0, "POP3", channel, CANARY, CANARY),
+            Ended(1, 0.0, "POP3", channel, CANARY, CANARY, "quit", 0.0, 0, 0, 0, 0),
+            Refused(1, 0.0, "SMTP", channel, "", CANARY, CANARY, 550, "5.1.1", CANARY),
+        ):
             with capturedLogs() as events:
-                call()
+                log.observe(event)
             [line] = [str(formatEvent(event)) for event in events]
             self.assertTrue(line.isprintable(), repr(line))
-            self.assertRegex(line, r" rip=x\\x1b\S*\\x7f (user|reason)=")
+            self.assertRegex(line, r" rip=x\\x1b\S*\\x7f (user|reason|protocol)=")
 
     def test_transcript(self) -> None:
         """An address and a reason are escaped in the transcript, too."""
+        channel = Channel(CANARY, False)
         tape = MemoryTranscript()
-        tape.opened(1, CANARY)
-        tape.note(1, CANARY)
-        tape.closed(1, CANARY)
+        for event in (
+            Connected(1, 0.0, "POP3", channel, CANARY),
+            ConnectionRejected(1, 0.0, "POP3", channel, CANARY),
+            Ended(1, 0.0, "POP3", channel, None, None, CANARY, 0.0, 0, 0, 0, 0),
+        ):
+            tape.observe(event)
+        self.assertEqual(len(tape.lines), 3)
         self.assertEqual([line for line in tape.lines if not line.isprintable()], [])
 
     @given(st.sampled_from(sorted(KINDS)), st.text(st.sampled_from(CANARY + "ab=<>@: "), max_size=30))

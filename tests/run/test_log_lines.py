@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from twisted.python import threadable
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from pop3toy.observe.line_writer import LineWriter
 from pop3toy.run.log_lines import FastLines, LinesInTurn, set_observer
 from pop3toy.run.service import OrderedService
 
@@ -199,6 +201,26 @@ class ObserverTests(SynchronousTestCase):
             {"log_format": "{text}", "text": "x", "log_time": 1.5, "log_system": "a"}
         )
         self.assertTrue(out.getvalue().endswith(" [a] x\n"))
+
+    def test_terminal_shared(self) -> None:
+        """Where somebody else writes to the terminal as well, lines go through it, each at once."""
+        self.patch(threadable, "ioThread", threadable.getThreadID())
+        out = StringIO()
+        for name in ("stdout", "__stdout__"):
+            self.patch(__import__("sys"), name, out)
+        event = {"log_format": "{text}", "text": "x", "log_time": 1.5, "log_system": "a"}
+        for logfile, written in ((None, 1), (str(Path(self.mktemp())), 0)):
+            lines, turns = Writes(), FakeTurns()
+            turns.crowded = True
+            application = Application("pop3toy")
+            twistd = {"nodaemon": True, "logfile": logfile}
+            writer = LineWriter(lambda lines=lines: lines, started=False)  # type: ignore[misc]
+            prepare = partial(set_observer, twistd=twistd, turns=turns, terminal=writer)
+            OrderedService(prepare).setServiceParent(application)
+            observer: Any = application.getComponent(ILogObserver)
+            observer(event)
+            self.assertEqual(len(lines.pieces), written)
+        self.assertEqual(out.getvalue(), "")
 
     def test_quiet_start(self) -> None:
         """Where that is wanted, what others say while the server starts is left out, but for warnings."""
