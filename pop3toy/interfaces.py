@@ -235,7 +235,7 @@ class Incoming(Protocol):
 class IDelivery(Interface):
     """A store that takes new mail.  Needs no lock: a session's numbers never move."""
 
-    def check(user: str, octets: int = 0) -> MaybeDeferred[None]:
+    def check(user: str, octets: int = 0) -> MaybeDeferred[object]:
         """Whether a user can have a message now, as far as that can be told before it comes.
 
         Nothing is kept for it, and nothing has to be given back.
@@ -243,6 +243,7 @@ class IDelivery(Interface):
         :param user: whose mail it would be.
         :param octets: how large the message will be, as far as it was told; 0
             if it was not.
+        :return: anything (or a Deferred of it): the user can have it.
         :raises pop3toy.errors.NoSuchMailbox: (or fails with) if the store
             keeps no mailbox for the user and may not make one.
         :raises pop3toy.errors.OverQuota: (or fails with) if there is no room for it.
