@@ -410,14 +410,15 @@ class DeliveryContract(_Contract):
 
     def begin(self, delivery: Any) -> Any:
         """A delivery to ``USER``."""
-        return self.wait(delivery.begin(self.USER))
+        return self.wait(delivery.begin([self.USER]))
 
     def deliver(self, delivery: Any, *chunks: bytes) -> bytes:
         """Deliver a message; its uid."""
         incoming = self.begin(delivery)
         for chunk in chunks:
             self.wait(incoming.write(chunk))
-        uid: bytes = self.wait(incoming.commit())
+        uids: Sequence[bytes] = self.wait(incoming.commit())
+        (uid,) = uids
         return uid
 
     def test_provides_the_port(self) -> None:
@@ -505,7 +506,7 @@ class DeliveryContract(_Contract):
         self.wait(other.write(B[:5]))
         self.wait(one.write(A[5:]))
         self.wait(other.write(B[5:]))
-        uids = [self.wait(one.commit()), self.wait(other.commit())]
+        uids = [self.wait(one.commit())[0], self.wait(other.commit())[0]]
         self.assertNotEqual(uids[0], uids[1])
         mailbox = self.open(store)
         self.assertEqual([wire_form(A), wire_form(B)], [self.octets_of(mailbox, uid) for uid in uids])
@@ -513,7 +514,8 @@ class DeliveryContract(_Contract):
     def test_no_mailbox(self) -> None:
         """Mail for a user without a maildrop is refused as that, and makes none."""
         store, delivery = self.delivery()
-        self.fails(NoSuchMailbox, delivery.begin, "nobody")
+        self.fails(NoSuchMailbox, delivery.check, "nobody")
+        self.fails(NoSuchMailbox, delivery.begin, ["nobody"])
         self.fails(StoreTrouble, store.open, "nobody")
 
 
@@ -595,7 +597,7 @@ class AdminContract(_Contract):
         store, delivery, admin = self.administered({self.USER: []})
         self.assertEqual(0, admin.usage(self.USER))
         for message in (A, B):
-            incoming = self.wait(delivery.begin(self.USER))
+            incoming = self.wait(delivery.begin([self.USER]))
             self.wait(incoming.write(message))
             self.wait(incoming.commit())
         kept = []
@@ -615,7 +617,7 @@ class AdminContract(_Contract):
         self.assertEqual(["bob"], list(admin.users()))
         self.assertFalse(admin.exists(self.USER))
         self.assertEqual("SYS/TEMP", self.fails(StoreTrouble, store.open, self.USER).code)
-        self.fails(NoSuchMailbox, delivery.begin, self.USER)
+        self.fails(NoSuchMailbox, delivery.check, self.USER)
         self.assertRaises(NoSuchMailbox, admin.remove, self.USER)
         self.assertEqual(1, len(admin.list("bob")))
 
@@ -633,7 +635,7 @@ class AdminContract(_Contract):
     def test_remove_under_a_delivery(self) -> None:
         """A delivery into a mailbox that is removed meanwhile fails, so that the sender keeps the mail."""
         _, delivery, admin = self.administered({self.USER: []})
-        incoming = self.wait(delivery.begin(self.USER))
+        incoming = self.wait(delivery.begin([self.USER]))
         self.wait(incoming.write(A))
         admin.remove(self.USER)
         self.fails(StoreTrouble, incoming.commit)
