@@ -14,7 +14,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred, execute, maybeDeferred
+from twisted.internet.defer import Deferred, execute, fail, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
@@ -404,6 +404,171 @@ class QuotaTests(SynchronousTestCase):
         self.failureResultOf(self.maildirs.delivery.check("ann"), OverQuota)
 
 
+class WriteFailsTests(SynchronousTestCase):
+    """What fails in the middle of a message is never a success with a part missing."""
+
+    def setUp(self) -> None:
+        self.root = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.root)
+        self.maildirs = Maildirs(self.root, "ann", "bob")
+        self.full = False
+        real = os.write
+
+        def write(handle: int, data: bytes) -> int:
+            if self.full and len(data) == 1:
+                raise OSError(errno.ENOSPC, "full")
+            # Some of it is written all the same.
+            return real(handle, data[:-1] if self.full else data)
+
+        self.patch(os, "write", write)
+
+    def lost(self, *users: str) -> None:
+        """Nobody has anything, and nothing is left."""
+        for user in users:
+            self.assertEqual(self.maildirs.files(user) + self.maildirs.files(user, "tmp"), [])
+
+    def test_while_it_comes(self) -> None:
+        """It fails late, through the Deferred; from then on it is lost, whatever the caller tries."""
+        for users in (["ann"], ["ann", "bob"]):
+            for together in (True, False):
+                incoming = self.successResultOf(self.maildirs.delivery.begin(users))
+                self.successResultOf(incoming.write(b"a" * SPILL))
+                self.full = True
+                self.failureResultOf(incoming.write(b"b" * SPILL), StoreFull)
+                self.full = False
+                self.assertRaises(StoreFull, incoming.write, b"c")
+                self.failureResultOf(incoming.commit(together=together), StoreFull)
+                self.lost(*users)
+
+    def test_at_the_end(self) -> None:
+        """It fails when the last of it is written, for a small message and for a large one."""
+        for size in (10, SPILL + 10):
+            for together in (True, False):
+                incoming = self.successResultOf(self.maildirs.delivery.begin(["ann", "bob"]))
+                outcome(incoming.write(b"a" * size))
+                outcome(incoming.write(b"b"))
+                self.full = True
+                self.failureResultOf(incoming.commit(together=together), StoreFull)
+                self.full = False
+                self.lost("ann", "bob")
+
+    def test_no_thread(self) -> None:
+        """What was handed to a thread that never wrote it is missed."""
+        broken = [False]
+
+        def run(work: Callable[..., Any], *args: Any) -> Deferred[Any]:
+            return fail(StoreTrouble()) if broken[0] else execute(work, *args)
+
+        delivery = MaildirDelivery(self.maildirs.paths, run, self.maildirs.clock)
+        incoming = self.successResultOf(delivery.begin(["ann"]))
+        self.successResultOf(incoming.write(b"a" * SPILL))
+        broken[0] = True
+        self.failureResultOf(incoming.write(b"b" * SPILL), StoreTrouble)
+        broken[0] = False
+        self.failureResultOf(incoming.commit(), StoreTrouble)
+        self.lost("ann")
+
+    def test_first_of_two(self) -> None:
+        """Where the first has no place for it, it is written in the place of the second."""
+        for size in (10, SPILL + 10):
+            for together in (True, False):
+                maildirs = Maildirs(self.root / f"{size}{together}", "ann", "bob")
+                incoming = self.successResultOf(maildirs.delivery.begin(["ann", "bob"]))
+                (maildirs.root / "ann" / "tmp").rmdir()
+                outcome(incoming.write(b"a" * size))
+                commit = incoming.commit(together=together)
+                if together:
+                    self.failureResultOf(commit, StoreTrouble)
+                else:
+                    refused, uid = self.successResultOf(commit)
+                    self.assertIsInstance(refused, StoreTrouble)
+                    self.assertEqual([uid.decode()], [file.name for file in maildirs.files("bob")])
+                self.assertEqual(maildirs.files("ann") + maildirs.files("bob", "tmp"), [])
+                self.assertEqual(
+                    [file.read_bytes() for file in maildirs.files("bob")], [b"a" * size] * (not together)
+                )
+
+
+class SharedQuotaTests(SynchronousTestCase):
+    """One message, several users with quotas."""
+
+    def setUp(self) -> None:
+        self.root = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.root)
+
+    def test_two_in_the_end(self) -> None:
+        """If room has gone meanwhile for one of two, the other has it, unless they stand together."""
+        for full in ("ann", "bob"):
+            for together in (True, False):
+                root = self.root / f"{full}{together}"
+                maildirs = Maildirs(root, "ann", "bob", quota={"ann": 100, "bob": 100}.get)
+                incoming = self.successResultOf(maildirs.delivery.begin(["ann", "bob"]))
+                incoming.write(b"x" * 60)
+                (root / full / "new" / "1.other").write_bytes(b"z" * 41)
+                commit = incoming.commit(together=together)
+                if together:
+                    error = self.failureResultOf(commit, OverQuota).value
+                else:
+                    results = self.successResultOf(commit)
+                    error = results.pop(full == "bob")
+                    self.assertIsInstance(results[0], bytes)
+                self.assertIn(f": {full!r} uses 41 of 100 octets", error.detail)
+                (other,) = {"ann", "bob"} - {full}
+                self.assertEqual(len(maildirs.files(full)), 1)
+                self.assertEqual(len(maildirs.files(other)), int(not together))
+                # What was rolled back takes no room.
+                room = 100 if together else 40
+                self.failureResultOf(maildirs.delivery.check(other, room + 1), OverQuota)
+                self.successResultOf(maildirs.delivery.check(other, room))
+
+    def test_two_at_the_limit(self) -> None:
+        """What fits into both exactly is taken by both, and counts in both."""
+        maildirs = Maildirs(self.root, "ann", "bob", quota={"ann": 100, "bob": 100}.get)
+        for size, fits in ((60, True), (41, False), (40, True), (1, False)):
+            incoming = self.successResultOf(maildirs.delivery.begin(["ann", "bob"]))
+            incoming.write(b"x" * size)
+            commit = incoming.commit(together=False)
+            if fits:
+                self.assertEqual([bytes] * 2, [type(uid) for uid in self.successResultOf(commit)])
+            else:
+                self.failureResultOf(commit, OverQuota)
+        for user in ("ann", "bob"):
+            self.assertEqual([file.stat().st_size for file in maildirs.files(user)], [60, 40])
+
+    def test_different(self) -> None:
+        """Of a large message no more is taken than fits somewhere; each has what fits."""
+        quotas = {"ann": 3 * SPILL, "bob": SPILL + 50}
+        for users, size, takers in (
+            (["ann", "bob"], SPILL - 20, ["ann", "bob"]),
+            (["ann", "bob"], SPILL + 50, ["bob"]),
+            (["bob", "ann"], SPILL + 50, ["bob"]),
+            (["ann", "bob"], SPILL + 51, None),
+            (["bob", "ann"], 3 * SPILL + 1, None),
+            (["ann", "cat", "bob"], SPILL + 51, ["cat"]),
+            (["ann", "cat", "bob"], 3 * SPILL + 1, ["cat"]),
+        ):
+            for together in (True, False):
+                root = self.root / f"{users}{size}{together}"
+                maildirs = Maildirs(root, "ann", "bob", "cat", quota=quotas.get)
+                (root / "ann" / "cur" / "1.old:2,S").write_bytes(b"z" * (2 * SPILL + 20))
+                incoming = self.successResultOf(maildirs.delivery.begin(users))
+                if takers is None:
+                    error = self.failureResultOf(maybeDeferred(incoming.write, b"x" * size), OverQuota).value
+                    self.assertEqual(error.holds, 3 * SPILL)
+                    incoming.abort()
+                else:
+                    outcome(incoming.write(b"x" * size))
+                    commit = incoming.commit(together=together)
+                    if together and takers != users:
+                        self.failureResultOf(commit, OverQuota)
+                    else:
+                        results = zip(users, self.successResultOf(commit), strict=True)
+                        self.assertEqual(takers, [user for user, uid in results if isinstance(uid, bytes)])
+                have = [user for user in users if maildirs.files(user)]
+                self.assertEqual(have, takers if takers and not (together and takers != users) else [])
+                self.assertEqual([file for user in users for file in maildirs.files(user, "tmp")], [])
+
+
 class SharedTests(SynchronousTestCase):
     """One message, several users."""
 
@@ -504,6 +669,25 @@ class OtherFileSystemTests(SynchronousTestCase):
         self.assertEqual(sorted(file.name.encode() for file in files), sorted(acknowledged))
         self.assertTrue(all(file.read_bytes() == message for file in files))
         self.assertEqual(maildirs.files("ann", "tmp"), [])
+
+    def test_full_for_one_of_two(self) -> None:
+        """A message that does not fit on the disk of one of two is not there with a part missing."""
+        maildirs = Maildirs(self.root, "ann")
+        Maildirs(self.root / "small", "bob")
+        (self.root / "bob").symlink_to("small/bob")
+        for together in (True, False):
+            incoming = self.successResultOf(maildirs.delivery.begin(["ann", "bob"]))
+            outcome(incoming.write(b"x" * 2_000_000))
+            commit = incoming.commit(together=together)
+            if together:
+                self.failureResultOf(commit, StoreFull)
+            else:
+                _, refused = self.successResultOf(commit)
+                self.assertIsInstance(refused, StoreFull)
+            have = [2_000_000] * (not together)
+            self.assertEqual([file.stat().st_size for file in maildirs.files("ann")], have)
+            for left in (("bob", "new"), ("bob", "tmp"), ("ann", "tmp")):
+                self.assertEqual(maildirs.files(*left), [])
 
     def test_across(self) -> None:
         """A message for Maildirs on two file systems is copied where it cannot be linked."""

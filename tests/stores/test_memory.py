@@ -32,8 +32,11 @@ class MemoryDeliveryContractTests(DeliveryContract, SynchronousTestCase):
     """The contract of a delivery."""
 
     def delivery(self) -> tuple[MemoryStore, MemoryStore]:
-        store = MemoryStore({self.USER: []})
+        store = MemoryStore(dict.fromkeys(self.USERS, ()))
         return store, store
+
+    def break_maildrop(self, store: MemoryStore, user: str) -> None:
+        store.remove(user)
 
 
 class MemoryAdminContractTests(AdminContract, SynchronousTestCase):
