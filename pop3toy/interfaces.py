@@ -1,8 +1,7 @@
 """The interfaces: what the packages promise one another.
 
 Some are zope interfaces because other people provide them
-(:class:`IMailStore`, :class:`IMailbox`, :class:`IDelivery`, :class:`IObserver`; :class:`ISharedDelivery`
-adds to one of them).  The small values
+(:class:`IMailStore`, :class:`IMailbox`, :class:`IDelivery`, :class:`IObserver`).  The small values
 and protocols that travel through them stand here as well, so that a reader
 needs no other file to write a store.
 
@@ -42,7 +41,6 @@ __all__ = [
     "IMailbox",
     "IObserver",
     "IServerControl",
-    "ISharedDelivery",
     "IStoreAdmin",
     "Incoming",
     "Login",
@@ -50,7 +48,6 @@ __all__ = [
     "MessageBody",
     "SessionInfo",
     "SessionRecord",
-    "SharedIncoming",
     "StoredMessage",
     "TLSFacts",
     "Turns",
@@ -212,23 +209,26 @@ class IViewableStore(IMailStore):
 
 
 class Incoming(Protocol):
-    """A message that is being delivered; nobody sees it before ``commit``."""
+    """One message on its way to one or several users; nobody sees it before ``commit``."""
 
     def write(self, chunk: bytes) -> MaybeDeferred[None]:
-        """Add octets (any size, LF or CRLF line ends, no dot-stuffing).
+        """Add octets (any size, LF or CRLF line ends, no dot-stuffing), once for all users.
 
         A Deferred asks the caller to wait before the next chunk.
 
         :param chunk: the next octets of the message.
-        :raises pop3toy.errors.StoreTrouble: (or fails with) when the store is
-            full or broken.  The caller aborts then.
+        :raises pop3toy.errors.StoreTrouble: (or fails with) when none of the users can have the
+            message any more.  It is lost then: the caller aborts, and a ``commit`` would fail.
+            What only some cannot have is told by ``commit``.
         """
 
-    def commit(self) -> Deferred[bytes]:
-        """Make it durable and visible; fires with its uid when both are true.
+    def commit(self, *, together: bool = True) -> Deferred[Sequence[bytes | StoreTrouble]]:
+        """Make it durable and visible; fires when both are true for everybody who has it.
 
-        Fails with :class:`~pop3toy.errors.StoreTrouble`, and then nobody will
-        ever see the message.
+        :param together: if one user cannot have it, nobody gets it.
+        :return: for each user, in the order of ``begin``, the uid, or why the user has not got it;
+            uids alone if they stand together.  Fails with :class:`~pop3toy.errors.StoreTrouble`
+            when nobody has it, and then nobody will ever see the message.
         """
 
     def abort(self) -> None:
@@ -238,46 +238,32 @@ class Incoming(Protocol):
 class IDelivery(Interface):
     """A store that takes new mail.  Needs no lock: a session's numbers never move."""
 
-    def begin(user: str, octets: int = 0) -> MaybeDeferred[Incoming]:
-        """Start a delivery into a user's maildrop.
+    def check(user: str, octets: int = 0) -> MaybeDeferred[object]:
+        """Whether a user can have a message now, as far as that can be told before it comes.
 
-        :param user: whose mail it is.
+        Nothing is kept for it, and nothing has to be given back.
+
+        :param user: whose mail it would be.
         :param octets: how large the message will be, as far as it was told; 0
             if it was not.
-        :return: an object with the methods ``write(chunk)``, ``commit()`` and ``abort()`` of
-            :class:`Incoming`, or a Deferred of one.
+        :return: anything (or a Deferred of it): the user can have it.
         :raises pop3toy.errors.NoSuchMailbox: (or fails with) if the store
             keeps no mailbox for the user and may not make one.
+        :raises pop3toy.errors.OverQuota: (or fails with) if there is no room for it.
         :raises pop3toy.errors.StoreTrouble: (or fails with) if it cannot take
             mail now.
         """
 
+    def begin(users: Sequence[str], octets: int = 0) -> MaybeDeferred[Incoming]:
+        """Start the delivery of one message to all these users.
 
-class SharedIncoming(Protocol):
-    """One message on its way to several users; nobody sees it before ``commit``."""
-
-    def write(self, chunk: bytes) -> MaybeDeferred[None]:
-        """As :meth:`Incoming.write`; the octets are written once for all of them."""
-
-    def commit(self, *, together: bool) -> Deferred[Sequence[bytes | StoreTrouble]]:
-        """Make it durable and visible for everybody who can have it.
-
-        :param together: if one cannot have it, nobody gets it.
-        :return: for each user, in the order of ``share``, the uid, or why the
-            user has not got it.  Fails as :meth:`Incoming.commit` when nobody has.
-        """
-
-    def abort(self) -> None:
-        """Forget it.  Harmless after ``commit`` and when called twice."""
-
-
-class ISharedDelivery(IDelivery):
-    """A store that can give one message to several users with little more work than to one."""
-
-    def share(incomings: Sequence[Incoming]) -> SharedIncoming:
-        """Join deliveries that ``begin`` has just given, into which nothing was written yet.
-
-        They belong to the result from then on.
+        :param users: whose mail it is: at least one, and nobody twice.
+        :param octets: as for ``check``.
+        :return: an object with the methods ``write(chunk)``, ``commit(together=True)`` and
+            ``abort()`` of :class:`Incoming`, or a Deferred of one.
+        :raises pop3toy.errors.StoreTrouble: (or fails with) as ``check``, if it is known already
+            that none of them can have it.  What is wrong with some, and what was not looked
+            for here, is told by ``commit``.
         """
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.address import IPv4Address, UNIXAddress
@@ -76,18 +76,28 @@ class Slow:
     def __init__(self) -> None:
         self.waiting: list[Deferred[Any]] = []
         self.log: list[str] = []
-        self.begun: list[str] = []
+        #: Those who were checked, and for whom messages were begun.
+        self.checked: list[str] = []
+        self.begun: list[Sequence[str]] = []
+        #: By ``check ann``, ``begin``, ``write ann`` or ``commit ann``.
         self.fail: dict[str, Exception] = {}
-        self.begin_at_once = True
-        #: The octets that each delivery was told.
+        self.check_at_once = self.begin_at_once = True
+        #: The octets that ``check`` and ``begin`` were told.
         self.announced: list[int] = []
 
-    def begin(self, user: str, octets: int = 0) -> Any:
-        if "begin " + user in self.fail:
-            raise self.fail["begin " + user]
-        self.begun.append(user)
+    def check(self, user: str, octets: int = 0) -> Any:
+        if "check " + user in self.fail:
+            raise self.fail["check " + user]
+        self.checked.append(user)
         self.announced.append(octets)
-        incoming = _SlowIncoming(self, user)
+        return None if self.check_at_once else self.wait()
+
+    def begin(self, users: Sequence[str], octets: int = 0) -> Any:
+        if "begin" in self.fail:
+            raise self.fail["begin"]
+        self.begun.append(tuple(users))
+        self.announced.append(octets)
+        incoming = _SlowIncoming(self, users)
         return succeed(incoming) if self.begin_at_once else self.wait().addCallback(lambda _: incoming)
 
     def wait(self) -> Deferred[Any]:
@@ -101,30 +111,41 @@ class Slow:
 
 
 class _SlowIncoming:
-    def __init__(self, delivery: Slow, user: str) -> None:
+    def __init__(self, delivery: Slow, users: Sequence[str]) -> None:
         self.delivery = delivery
-        self.user = user
+        self.users = users
         self.over = False
 
     def write(self, chunk: bytes) -> Any:
-        if "write " + self.user in self.delivery.fail:
-            raise self.delivery.fail["write " + self.user]
-        self.delivery.log.append(f"write {self.user} {len(chunk)}")
+        failed = self._failed("write")
+        if len(failed) == len(self.users):
+            raise failed[self.users[0]]
+        self._log("write", len(chunk))
         return self.delivery.wait()
 
-    def commit(self) -> Deferred[bytes]:
+    def commit(self, *, together: bool = True) -> Deferred[Any]:
         self.over = True
-        self.delivery.log.append(f"commit {self.user}")
-        if "commit " + self.user in self.delivery.fail:
-            return self.delivery.wait().addCallback(
-                lambda _: Failure(self.delivery.fail["commit " + self.user])
-            )
-        return self.delivery.wait().addCallback(lambda _: b"uid")
+        self._log("commit", *(() if together else ("each",)))
+        failed = self._failed("commit") | self._failed("write")
+
+        def done(_: object) -> Any:
+            if failed and (together or len(failed) == len(self.users)):
+                return Failure(next(iter(failed.values())))
+            return [failed.get(user, b"uid") for user in self.users]
+
+        return self.delivery.wait().addCallback(done)
 
     def abort(self) -> None:
         if not self.over:
             self.over = True
-            self.delivery.log.append(f"abort {self.user}")
+            self._log("abort")
+
+    def _failed(self, at: str) -> dict[str, Exception]:
+        fail = self.delivery.fail
+        return {user: fail[f"{at} {user}"] for user in self.users if f"{at} {user}" in fail}
+
+    def _log(self, *words: object) -> None:
+        self.delivery.log.append(" ".join(map(str, (words[0], *self.users, *words[1:]))))
 
 
 class Accounts:

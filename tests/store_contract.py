@@ -21,6 +21,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.defer import maybeDeferred
 from zope.interface import providedBy
 from zope.interface.verify import verifyObject
@@ -64,9 +66,9 @@ class _Contract:
         """
         return outcome(result)
 
-    def open(self, store: Any) -> Any:
-        """The opened maildrop of ``USER``."""
-        return self.wait(store.open(self.USER))
+    def open(self, store: Any, user: str | None = None) -> Any:
+        """The opened maildrop of ``USER``, or of another user."""
+        return self.wait(store.open(user or self.USER))
 
     def fails(self, kind: type[Refusal], function: Any, *args: Any) -> Refusal:
         """The refusal that a call raised or fails with."""
@@ -95,9 +97,9 @@ class _Contract:
         """All messages of an open maildrop in wire form, in its order."""
         return [self.octets_of(mailbox, entry.uid) for entry in mailbox.entries]
 
-    def kept(self, store: Any) -> list[bytes]:
-        """What a new session finds."""
-        mailbox = self.open(store)
+    def kept(self, store: Any, user: str | None = None) -> list[bytes]:
+        """What a new session of ``USER``, or of another user, finds."""
+        mailbox = self.open(store, user)
         try:
             return self.contents(mailbox)
         finally:
@@ -404,20 +406,28 @@ class StoreContract(_Contract):
 class DeliveryContract(_Contract):
     """What holds for every store that takes mail."""
 
+    #: All who have a maildrop.
+    USERS = (_Contract.USER, "bob", "cat")
+
     def delivery(self) -> tuple[Any, Any]:
-        """A store in which ``USER`` has no mail yet, and the :class:`IDelivery` into it (perhaps itself)."""
+        """A new store in which ``USERS`` have no mail, and the :class:`IDelivery` into it (or itself)."""
+        raise NotImplementedError
+
+    def break_maildrop(self, store: Any, user: str) -> None:
+        """Something happens to a user's maildrop: it can take no mail from now on."""
         raise NotImplementedError
 
     def begin(self, delivery: Any) -> Any:
         """A delivery to ``USER``."""
-        return self.wait(delivery.begin(self.USER))
+        return self.wait(delivery.begin([self.USER]))
 
     def deliver(self, delivery: Any, *chunks: bytes) -> bytes:
         """Deliver a message; its uid."""
         incoming = self.begin(delivery)
         for chunk in chunks:
             self.wait(incoming.write(chunk))
-        uid: bytes = self.wait(incoming.commit())
+        uids: Sequence[bytes] = self.wait(incoming.commit())
+        (uid,) = uids
         return uid
 
     def test_provides_the_port(self) -> None:
@@ -505,15 +515,110 @@ class DeliveryContract(_Contract):
         self.wait(other.write(B[:5]))
         self.wait(one.write(A[5:]))
         self.wait(other.write(B[5:]))
-        uids = [self.wait(one.commit()), self.wait(other.commit())]
+        uids = [self.wait(one.commit())[0], self.wait(other.commit())[0]]
         self.assertNotEqual(uids[0], uids[1])
         mailbox = self.open(store)
         self.assertEqual([wire_form(A), wire_form(B)], [self.octets_of(mailbox, uid) for uid in uids])
 
+    def test_several(self) -> None:
+        """A message for several is in each maildrop under the uid that was told; each removes its own."""
+        store, delivery = self.delivery()
+        incoming = self.wait(delivery.begin(self.USERS))
+        self.wait(incoming.write(A[:5]))
+        self.wait(incoming.write(A[5:]))
+        uids = self.wait(incoming.commit())
+        for user, uid in zip(self.USERS, uids, strict=True):
+            mailbox = self.open(store, user)
+            self.assertEqual([Entry(uid, len(wire_form(A)))], list(mailbox.entries))
+            self.assertEqual([wire_form(A)], self.contents(mailbox))
+            self.wait(mailbox.remove([uid]))
+            mailbox.release()
+            self.assertEqual([], self.kept(store, user))
+
+    def test_checked(self) -> None:
+        """A check leaves nothing behind, whether a message follows or not."""
+        store, delivery = self.delivery()
+        for octets in (0, len(A)):
+            self.wait(delivery.check(self.USER, octets))
+        self.assertEqual([], self.kept(store))
+        self.deliver(delivery, A)
+        self.assertEqual([wire_form(A)], self.kept(store))
+
+    def test_outcomes(self) -> None:
+        """Whenever maildrops break, ``commit`` tells the truth of each user.
+
+        Those who stand together have it all, or nobody has; otherwise each has it whose
+        maildrop is sound, whole and under the uid that was told.
+        """
+        moments = st.sampled_from(["", "", "check", "begin", "write", "commit"])
+
+        @given(
+            st.lists(
+                st.tuples(st.sampled_from(self.USERS), moments), min_size=1, unique_by=lambda one: one[0]
+            ),
+            st.sampled_from([{}, {"together": True}, {"together": False}]),
+            st.sampled_from([10, limits.CHUNK, 300_000]),
+        )
+        def outcomes(broken_at: list[tuple[str, str]], how: dict[str, bool], size: int) -> None:
+            store, delivery = self.delivery()
+            broken: set[str] = set()
+
+            def comes(moment: str) -> None:
+                for user in [user for user, at in broken_at if at == moment]:
+                    self.break_maildrop(store, user)
+                    broken.add(user)
+
+            comes("check")
+            users = []
+            for user, _ in broken_at:
+                if user in broken:
+                    self.fails(StoreTrouble, delivery.check, user, size)
+                else:
+                    self.wait(delivery.check(user, size))
+                    users.append(user)
+            comes("begin")
+            text = b"Subject: x\n\n" + b"x" * size
+            together = how.get("together", True)
+            uids: Sequence[Any] = ()
+            incoming, ended = None, False
+            try:
+                if users:
+                    incoming = self.wait(delivery.begin(users, size))
+                    self.wait(incoming.write(text[: size // 2]))
+                    comes("write")
+                    self.wait(incoming.write(text[size // 2 :]))
+                    comes("commit")
+                    ended = True
+                    uids = self.wait(incoming.commit(**how))
+            except StoreTrouble:
+                refused = broken & set(users)
+                self.assertTrue(refused)
+                if not (ended and together):
+                    self.assertEqual(set(users), refused)
+            finally:
+                if incoming is not None:
+                    incoming.abort()
+            has = {}
+            if uids:
+                told = dict(zip(users, uids, strict=True))
+                has = {user: uid for user, uid in told.items() if not isinstance(uid, StoreTrouble)}
+                self.assertEqual(set(users) - broken, set(has))
+                self.assertTrue(has)
+                self.assertTrue(not together or len(has) == len(users))
+            for user in set(self.USERS) - broken:
+                mailbox = self.open(store, user)
+                entries = [Entry(has[user], len(wire_form(text)))] if user in has else []
+                self.assertEqual(entries, list(mailbox.entries))
+                self.assertEqual([wire_form(text)] * len(entries), self.contents(mailbox))
+                mailbox.release()
+
+        outcomes()
+
     def test_no_mailbox(self) -> None:
         """Mail for a user without a maildrop is refused as that, and makes none."""
         store, delivery = self.delivery()
-        self.fails(NoSuchMailbox, delivery.begin, "nobody")
+        self.fails(NoSuchMailbox, delivery.check, "nobody")
+        self.fails(NoSuchMailbox, delivery.begin, ["nobody"])
         self.fails(StoreTrouble, store.open, "nobody")
 
 
@@ -595,7 +700,7 @@ class AdminContract(_Contract):
         store, delivery, admin = self.administered({self.USER: []})
         self.assertEqual(0, admin.usage(self.USER))
         for message in (A, B):
-            incoming = self.wait(delivery.begin(self.USER))
+            incoming = self.wait(delivery.begin([self.USER]))
             self.wait(incoming.write(message))
             self.wait(incoming.commit())
         kept = []
@@ -615,7 +720,7 @@ class AdminContract(_Contract):
         self.assertEqual(["bob"], list(admin.users()))
         self.assertFalse(admin.exists(self.USER))
         self.assertEqual("SYS/TEMP", self.fails(StoreTrouble, store.open, self.USER).code)
-        self.fails(NoSuchMailbox, delivery.begin, self.USER)
+        self.fails(NoSuchMailbox, delivery.check, self.USER)
         self.assertRaises(NoSuchMailbox, admin.remove, self.USER)
         self.assertEqual(1, len(admin.list("bob")))
 
@@ -633,7 +738,7 @@ class AdminContract(_Contract):
     def test_remove_under_a_delivery(self) -> None:
         """A delivery into a mailbox that is removed meanwhile fails, so that the sender keeps the mail."""
         _, delivery, admin = self.administered({self.USER: []})
-        incoming = self.wait(delivery.begin(self.USER))
+        incoming = self.wait(delivery.begin([self.USER]))
         self.wait(incoming.write(A))
         admin.remove(self.USER)
         self.fails(StoreTrouble, incoming.commit)

@@ -80,7 +80,7 @@ class PagesTests(SynchronousTestCase):
         for signature in (
             "open(user: str) → MaybeDeferred[object]",
             "read(uid: bytes) → MaybeDeferred[MessageBody]",
-            "begin(user: str, octets: int = 0) → MaybeDeferred[Incoming]",
+            "begin(users: Sequence[str], octets: int = 0) → MaybeDeferred[Incoming]",
             "entries: Sequence[Entry]",
         ):
             self.assertIn(signature, read)

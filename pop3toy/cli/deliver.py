@@ -70,7 +70,9 @@ def deliver(settings: Settings, create: bool, sender: str | None, user: str) -> 
         # With a list of those there are nobody else gets one, however the name was misspelled.
         may_have = user in known if listed(settings) else create
         make = may_have and (create or settings.store.create)
-        incoming = result_of(delivery(settings, create=make, accounts=accounts).begin(user))
+        into = delivery(settings, create=make, accounts=accounts)
+        result_of(into.check(user))
+        incoming = result_of(into.begin([user]))
         _copy(source, incoming, sender)
         result_of(incoming.commit())
     except NoSuchMailbox as error:

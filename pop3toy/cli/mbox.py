@@ -43,7 +43,7 @@ _LOOK = 1000
 _START = 64 * 1024
 
 _CONTENT_LENGTH = re.compile(rb"content-length:\s*(\d{1,12})\s*", re.IGNORECASE)
-# A CR before a CRLF is data (see stores/maildir/incoming/spool.py); as CR LF it would be lost.
+# A CR before a CRLF is data (see stores/maildir/incoming/message.py); as CR LF it would be lost.
 _CRLF_ALONE = re.compile(rb"(?<!\r)\r\n")
 
 

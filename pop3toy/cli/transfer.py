@@ -92,7 +92,7 @@ def import_(
     make = (create or settings.store.create) and (user in accounts or user in dict(settings.users))
     into = delivery(settings, create=make)
     try:
-        result_of(into.begin(user)).abort()
+        result_of(into.check(user))
     except NoSuchMailbox as error:
         if create:
             raise _no_account(user, settings) from None
@@ -276,7 +276,7 @@ def _tell(text: str) -> None:
 
 
 def _deliver(into: IDelivery, user: str, message: bytes) -> None:
-    incoming = result_of(into.begin(user))
+    incoming = result_of(into.begin([user]))
     try:
         put(incoming, message)
         result_of(incoming.commit())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import cast
 
-__all__ = ["CRLF", "Encoder", "encode_whole", "octets"]
+__all__ = ["CRLF", "Encoder", "OctetCounter", "encode_whole", "octets"]
 
 CRLF = b"\r\n"
 
@@ -125,8 +125,47 @@ class Encoder:
         return _stuffed(data, at_start)
 
 
+class OctetCounter:
+    """Counts the octets of a message, chunk by chunk, as :class:`Encoder` would, and builds none of them.
+
+    For messages that are kept and not sent.
+    """
+
+    def __init__(self) -> None:
+        #: Octets of the canonical form; of the whole message behind ``finish``.
+        self.octets = 0
+        self._in_body = False
+        self._last = b"\n"
+        # Whether the line that began in an earlier chunk is empty so far, CRs aside.
+        self._empty_so_far = True
+
+    def feed(self, chunk: bytes) -> None:
+        """Count the next chunk."""
+        if not chunk:
+            return
+        self.octets += len(chunk) + chunk.count(b"\n")
+        if b"\r" in chunk:
+            self.octets -= chunk.count(CRLF)
+        if self._last == b"\r" and chunk.startswith(b"\n"):
+            self.octets -= 1
+        self._last = chunk[-1:]
+        if not self._in_body:
+            # The LF of the line before; without one the line was not empty in an earlier chunk.
+            text = b"\n" + chunk if self._empty_so_far else chunk
+            self._in_body = _empty_line_as_kept(text) is not None
+            self._empty_so_far = b"\n" in text and not text[text.rfind(b"\n") + 1 :].strip(b"\r")
+
+    def finish(self) -> None:
+        """Count what is missing at the end of the message."""
+        unended = self._last != b"\n"
+        # The last line may be the empty one.
+        self.octets += 2 * unended + 2 * (not self._in_body and not (unended and self._empty_so_far))
+
+
 # An empty line in the canonical form, behind the line end of another: as many CRs as there are.
 _empty_line = re.compile(rb"\n\r++\n").search
+# The same where an LF may stand for a CRLF.
+_empty_line_as_kept = re.compile(rb"\n\r*+\n").search
 
 
 # Looks for its first octet with memchr: up to four times as fast as what bytes have.
@@ -161,12 +200,12 @@ def octets(message: bytes) -> int:
     """Octets of a message in wire form before dot-stuffing: what LIST announces.
 
     CRLF line ends, a final CRLF, and an empty line behind a header that has
-    none; an empty message is 2 octets (RFC 1939 section 11).  Stores that count
-    while they read use :class:`Encoder` chunk by chunk and get the same number.
+    none; an empty message is 2 octets (RFC 1939 section 11).  Stores that count while
+    they read or write use :class:`OctetCounter` chunk by chunk and get the same number.
 
     :param message: the whole message, with LF or CRLF line ends.
     """
-    encoder = Encoder()
-    encoder.feed(message)
-    encoder.finish()
-    return encoder.octets
+    counter = OctetCounter()
+    counter.feed(message)
+    counter.finish()
+    return counter.octets

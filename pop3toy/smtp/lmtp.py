@@ -37,7 +37,7 @@ class LMTPServer(SMTPServer):
 
     def message_done(self, message: Message, results: Sequence[bytes | StoreTrouble]) -> None:
         """RFC 2033 section 4.2: one reply for each RCPT that was accepted, in their order."""
-        of_user = dict(zip(message.transaction.incomings, results, strict=False))
+        of_user = dict(zip(message.transaction.users, results, strict=False))
         refused = {user: result for user, result in of_user.items() if isinstance(result, StoreTrouble)}
         for user, error in refused.items():
             log_trouble(error, user)

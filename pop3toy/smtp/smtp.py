@@ -5,7 +5,7 @@ behind a message means that it is durable.
 
 What must not live here: octets and order (``connection.py``), the commands around
 messages (``session.py``), what an address means (``routing/recipients.py``), how a message
-reaches several users (``routing/fanout.py``), who may send from anywhere (``submission.py``).
+reaches several users (the store), who may send from anywhere (``submission.py``).
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from twisted.logger import Logger
 
 from ..addresses import Address
 from ..errors import NoSuchMailbox, StoreTrouble
-from ..interfaces import Incoming, MaybeDeferred
+from ..interfaces import MaybeDeferred
 from ..net.transport import channel_of
 from ..printable import printable
-from ..routing.fanout import fan_out
 from ..routing.recipients import NotOurs
 from . import trace
 from .connection import Connection
@@ -64,7 +63,6 @@ class SMTPServer(Dialogue):
     def reset(self) -> None:
         """See :class:`Dialogue`."""
         if self._transaction is not None:
-            self._transaction.abort()
             self._transaction = None
             self.between_messages()
 
@@ -144,24 +142,21 @@ class SMTPServer(Dialogue):
             self._put_off(error, address)
             return
         octets = transaction.sender.size or 0
-        begun: dict[str, Incoming] = {}
+        new = [user for user in users if user not in transaction.users]
         try:
-            for user in users:
-                if user not in transaction.incomings:
-                    incoming = self.settings.delivery.begin(user, octets)
-                    begun[user] = await incoming if isinstance(incoming, Deferred) else incoming
+            for user in new:
+                checked = self.settings.delivery.check(user, octets)
+                if isinstance(checked, Deferred):
+                    await checked
         except StoreTrouble as error:
             # Also if the store has no mailbox for this user: there is such a user, so
             # something is wrong here, and nothing with the mail.
-            for incoming in begun.values():
-                incoming.abort()
             self._put_off(error, address, octets)
             return
-        transaction.incomings.update(begun)
         if self._transaction is not transaction:
             # The client went away meanwhile.
-            transaction.abort()
             return
+        transaction.users.extend(new)
         transaction.recipients.append((address, users))
         self.reply(250, "2.1.5", "recipient ok")
 
@@ -185,11 +180,26 @@ class SMTPServer(Dialogue):
             # CR LF . CR LF does, see framing.py.
             self.error(500, "5.5.2", "a message needs lines that end in CR LF; use telnet, or nc -C")
         else:
-            self._transaction = None
-            ident = secrets.token_hex(6)
-            incoming = fan_out(self.settings.delivery, list(transaction.incomings.values()))
-            self._message = Message(transaction, incoming, ident, self._trace(transaction, ident))
-            self.sendCode(354, b"go on, and end with a line that is just a dot")
+            self.hold(self._data(transaction))
+
+    async def _data(self, transaction: Transaction) -> None:
+        octets = transaction.sender.size or 0
+        try:
+            begun = self.settings.delivery.begin(transaction.users, octets)
+            incoming = await begun if isinstance(begun, Deferred) else begun
+        except StoreTrouble as error:
+            self.reset()
+            log_trouble(error, ", ".join(transaction.users))
+            self.reply(*answer_to(error, octets))
+            return
+        if self._transaction is not transaction:
+            # The client went away meanwhile.
+            incoming.abort()
+            return
+        self._transaction = None
+        ident = secrets.token_hex(6)
+        self._message = Message(transaction, incoming, ident, self._trace(transaction, ident))
+        self.sendCode(354, b"go on, and end with a line that is just a dot")
 
     def _trace(self, transaction: Transaction, ident: str) -> bytes:
         recipients = [self.settings.recipients.in_full(address) for address, _ in transaction.recipients]
@@ -269,8 +279,8 @@ class SMTPServer(Dialogue):
             try:
                 results = await message.incoming.commit(together=self.together)
             except StoreTrouble as error:
-                message.fail(error, only_one=len(message.transaction.incomings) > 1)
-        users = list(message.transaction.incomings)
+                message.fail(error, only_one=len(message.transaction.users) > 1)
+        users = message.transaction.users
         reached = [
             u for u, result in zip(users, results, strict=False) if not isinstance(result, StoreTrouble)
         ]
@@ -291,7 +301,7 @@ class SMTPServer(Dialogue):
     def message_done(self, message: Message, results: Sequence[bytes | StoreTrouble]) -> None:
         """Tell the client how it went.
 
-        :param results: for each user, in the order of ``incomings``, what ``commit``
+        :param results: for each user, in the order of ``users``, what ``commit``
             gave; nothing if the message was refused.
         """
         self.reply(*message.answer or (250, "2.0.0", f"delivered as {message.ident}"))

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from ..addresses import Address
 from ..errors import OverQuota, StoreFull, StoreTrouble
-from ..interfaces import Incoming, MaybeDeferred, SharedIncoming
+from ..interfaces import Incoming, MaybeDeferred
 from ..mail.message_start import HeldStart
 from .envelope import Sender
 from .framing import MessageText
@@ -33,12 +33,7 @@ class Transaction:
     #: Each recipient that was accepted, and the users behind it.
     recipients: list[tuple[Address, tuple[str, ...]]] = field(default_factory=list)
     #: A user is there once, however many addresses lead to it.
-    incomings: dict[str, Incoming] = field(default_factory=dict)
-
-    def abort(self) -> None:
-        """It comes to nothing."""
-        for incoming in self.incomings.values():
-            incoming.abort()
+    users: list[str] = field(default_factory=list)
 
 
 class Message:
@@ -47,7 +42,7 @@ class Message:
     :param header: what is put before it.
     """
 
-    def __init__(self, transaction: Transaction, incoming: SharedIncoming, ident: str, header: bytes) -> None:
+    def __init__(self, transaction: Transaction, incoming: Incoming, ident: str, header: bytes) -> None:
         self.transaction = transaction
         self.incoming = incoming
         self.ident = ident
@@ -74,7 +69,7 @@ class Message:
 
         :param only_one: it could, if it were not for one of several users.
         """
-        log_trouble(error, ", ".join(self.transaction.incomings))
+        log_trouble(error, ", ".join(self.transaction.users))
         if self._trouble is None:
             self._trouble, self._only_one = error, only_one
             self.incoming.abort()

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, execute
 from zope.interface import implementer
 
 from .. import limits
-from ..errors import InUse, MessageGone, NoSuchMailbox
+from ..errors import InUse, MessageGone, NoSuchMailbox, StoreTrouble
 from ..interfaces import (
     Entry,
     IDelivery,
@@ -105,8 +105,11 @@ class MemoryStore:
         :param message: with LF or CRLF line ends.
         :return: its unique-id.
         """
+        return self._add(user, _Stored(message, octets(message)))
+
+    def _add(self, user: str, stored: _Stored) -> bytes:
         uid = self._new_uid().encode("ascii")
-        self._mail.setdefault(user, {})[uid] = _Stored(message, octets(message))
+        self._mail.setdefault(user, {})[uid] = stored
         return uid
 
     def messages(self, user: str) -> Sequence[bytes]:
@@ -135,22 +138,28 @@ class MemoryStore:
         mailbox: IMailbox = _MemoryMailbox(self._mail_of(user, create=self._create), lambda: None)
         return mailbox
 
-    def begin(self, user: str, octets: int = 0) -> Incoming:
+    def begin(self, users: Sequence[str], octets: int = 0) -> Incoming:
         """See :class:`~pop3toy.interfaces.IDelivery`; answers at once.
 
-        :param user: whose maildrop.
-        :param octets: does not matter here.
-        :raises pop3toy.errors.NoSuchMailbox: if the user has none.
+        :param users: whose maildrops.
+        :param octets: do not matter here.
+        :raises pop3toy.errors.NoSuchMailbox: if none of the users has one.
         """
+        refused = self._refused(users)
+        if len(refused) == len(users):
+            raise refused[users[0]]
+        return _MemoryIncoming(lambda message, together: self._keep(users, message, together))
 
-        def keep(message: bytes) -> bytes:
-            # It may have been removed meanwhile.
-            self._mail_of(user, create=self._create)
-            return self.add(user, message)
+    def _keep(self, users: Sequence[str], message: bytes, together: bool) -> Sequence[bytes | StoreTrouble]:
+        # Maildrops may have been removed meanwhile.
+        refused = self._refused(users)
+        if refused and (together or len(refused) == len(users)):
+            raise next(iter(refused.values()))
+        stored = _Stored(message, octets(message))
+        return [refused[user] if user in refused else self._add(user, stored) for user in users]
 
-        if not self._create:
-            self._mail_of(user)
-        return _MemoryIncoming(keep)
+    def _refused(self, users: Sequence[str]) -> dict[str, NoSuchMailbox]:
+        return {user: _nobody(user) for user in users if not (self._create or user in self._mail)}
 
     def users(self) -> Sequence[str]:
         """See :class:`IStoreAdmin`."""
@@ -174,9 +183,10 @@ class MemoryStore:
             raise MessageGone
         return BytesIO(stored.message)
 
-    def check(self, user: str, *, read: bool = True) -> Iterable[str]:
-        """See :class:`IStoreAdmin`; nothing can be wrong."""
-        self._mail_of(user)
+    def check(self, user: str, octets: int = 0, *, read: bool = True) -> Iterable[str]:
+        """See :class:`IDelivery` and :class:`IStoreAdmin`: nothing is wrong with a maildrop that is there."""
+        if not self._create:
+            self._mail_of(user)
         return ()
 
     def usage(self, user: str) -> int:
@@ -193,9 +203,13 @@ class MemoryStore:
     def _mail_of(self, user: str, *, create: bool = False) -> dict[bytes, _Stored]:
         if user not in self._mail:
             if not create:
-                raise NoSuchMailbox(detail=f"there is no maildrop for {user!r} in memory")
+                raise _nobody(user)
             self._mail[user] = {}
         return self._mail[user]
+
+
+def _nobody(user: str) -> NoSuchMailbox:
+    return NoSuchMailbox(detail=f"there is no maildrop for {user!r} in memory")
 
 
 @implementer(IMailbox)
@@ -222,18 +236,18 @@ class _MemoryMailbox:
 
 
 class _MemoryIncoming:
-    def __init__(self, keep: Callable[[bytes], bytes]) -> None:
-        self._keep: Callable[[bytes], bytes] | None = keep
+    def __init__(self, keep: Callable[[bytes, bool], Sequence[bytes | StoreTrouble]]) -> None:
+        self._keep: Callable[[bytes, bool], Sequence[bytes | StoreTrouble]] | None = keep
         self._chunks: list[bytes] = []
 
     def write(self, chunk: bytes) -> None:
         self._chunks.append(chunk)
 
-    def commit(self) -> Deferred[bytes]:
+    def commit(self, *, together: bool = True) -> Deferred[Sequence[bytes | StoreTrouble]]:
         keep, self._keep = self._keep, None
         if keep is None:
             raise RuntimeError("this delivery is over")
-        return execute(keep, b"".join(self._chunks))
+        return execute(keep, b"".join(self._chunks), together)
 
     def abort(self) -> None:
         self._keep = None

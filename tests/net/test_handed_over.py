@@ -515,7 +515,7 @@ class SMTPTests(TLSCase):
             client.sends(self.text(1), self.text(2) + b"QUIT\r\n", close=True)
             while slow.waiting:
                 slow.go_on(b"1")
-            self.assertEqual(slow.begun, ["ann"])
+            self.assertEqual(slow.begun, [("ann",)])
             client.reads()
             clock.advance(60)
             self.assertIsNotNone(client.socket.lost)

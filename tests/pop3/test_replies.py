@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy import limits
 from pop3toy.interfaces import Challenge, Entry, Stream
-from pop3toy.mail.octets import Encoder, octets
+from pop3toy.mail.octets import Encoder, OctetCounter, octets
 from pop3toy.mail.unique_ids import unique_id_is_valid
 from pop3toy.pop3.replies import (
     After,
@@ -296,18 +296,18 @@ class TopTests(SynchronousTestCase):
             self.assertEqual(len(sent(pieces)[0]) - 3, octets(b"".join(pieces)))
 
 
-class EncoderTests(SynchronousTestCase):
-    """The encoder as stores use it, to count while they read."""
+class OctetCounterTests(SynchronousTestCase):
+    """The octets, as stores count them while they read or write."""
 
     @settings(max_examples=300, deadline=None)
     @given(messages, st.lists(st.integers(0, 100), max_size=8))
     def test_counts(self, message: bytes, places: list[int]) -> None:
         """The octets of the canonical form are counted, stuffed dots not among them."""
-        encoder = Encoder()
-        for chunk in chunks(message, places):
-            encoder.feed(chunk)
-        encoder.finish()
-        self.assertEqual(encoder.octets, len(joined(canonical(message))))
+        for counter in (OctetCounter(), Encoder()):
+            for chunk in chunks(message, places):
+                counter.feed(chunk)
+            counter.finish()
+            self.assertEqual(counter.octets, len(joined(canonical(message))))
 
     def test_one_function_defines_octets(self) -> None:
         """RFC 1939 section 11: the count is of CRLF line ends; an empty message is 2 octets."""

@@ -89,7 +89,7 @@ class LMTPTests(SynchronousTestCase):
     def test_no_mailbox(self) -> None:
         """Mail for a user whose mailbox is missing waits, like that for one in trouble."""
         slow = Slow()
-        slow.fail = {"begin ann": NoSuchMailbox(), "commit bob": NoSuchMailbox()}
+        slow.fail = {"check ann": NoSuchMailbox(), "commit bob": NoSuchMailbox()}
         factory, _, _ = world(lmtp_factory, delivery=slow)
         client = Client.on_socket(factory)
         answers = client.say(*ENVELOPE, *EVERYBODY[:2], "DATA", "a: b", ".")

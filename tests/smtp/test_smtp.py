@@ -98,7 +98,7 @@ class ConversationTests(SynchronousTestCase):
     def test_pipelined_while_waiting(self) -> None:
         """Commands behind one whose answer takes long wait for it."""
         slow = Slow()
-        slow.begin_at_once = False
+        slow.check_at_once = False
         factory, _, _ = world(smtp_factory, delivery=slow)
         client = Client(factory)
         answers = client.say(*ENVELOPE, "RCPT TO:<bob@localhost>", "NOOP")
@@ -265,7 +265,7 @@ class ConversationTests(SynchronousTestCase):
     def test_half_closed(self) -> None:
         """A client that has closed its half of the connection gets the answers to all that it sent."""
         slow = Slow()
-        slow.begin_at_once = False
+        slow.check_at_once = slow.begin_at_once = False
         factory, _, _ = world(smtp_factory, delivery=slow)
         client = Client(factory)
         client.say(*ENVELOPE, "DATA", "a: b", ".")
@@ -432,14 +432,14 @@ class EnvelopeTests(SynchronousTestCase):
         """The store is asked for room for what MAIL announced (RFC 1870 section 6.1)."""
         slow = Slow()
         factory, _, _ = world(smtp_factory, delivery=slow, users=("ann",))
-        Client(factory).say("EHLO me", "MAIL FROM:<a@b> SIZE=321", "RCPT TO:<ann@localhost>")
-        self.assertEqual(slow.announced, [321])
+        Client(factory).say("EHLO me", "MAIL FROM:<a@b> SIZE=321", "RCPT TO:<ann@localhost>", "DATA")
+        self.assertEqual(slow.announced, [321, 321])
 
     def test_a_recipient_in_trouble(self) -> None:
         """What keeps a store from taking mail is told at RCPT; the others get theirs."""
         slow = Slow()
         slow.fail = {
-            "begin ann": OverQuota(), "begin bob": StoreTrouble(), "begin cat": StoreFull(),
+            "check ann": OverQuota(), "check bob": StoreTrouble(), "check cat": StoreFull(),
         }  # fmt: skip
         factory, _, _ = world(smtp_factory, delivery=slow, users=("ann", "bob", "cat", "dan"))
         client = Client(factory)
@@ -450,7 +450,7 @@ class EnvelopeTests(SynchronousTestCase):
     def test_larger_than_the_mailbox(self) -> None:
         """What is larger than the whole mailbox is refused for good at RCPT; the others get it."""
         slow = Slow()
-        slow.fail = {"begin ann": OverQuota(holds=100), "begin bob": OverQuota(holds=101)}
+        slow.fail = {"check ann": OverQuota(holds=100), "check bob": OverQuota(holds=101)}
         factory, _, _ = world(smtp_factory, delivery=slow)
         client = Client(factory)
         client.say("EHLO x", "MAIL FROM:<> SIZE=101")
@@ -470,15 +470,28 @@ class EnvelopeTests(SynchronousTestCase):
         self.assertEqual(client.say("EHLO x", "MAIL FROM:<>", "RCPT TO:<ann>")[-1][:9], "451 4.3.0")
 
     def test_gone_while_waiting(self) -> None:
-        """A client that goes away at RCPT leaves no delivery behind."""
+        """A client that goes away at RCPT or DATA leaves no delivery behind."""
+        for words, left in ((ENVELOPE, []), ([*ENVELOPE, "DATA"], ["abort ann"])):
+            slow = Slow()
+            slow.check_at_once = len(words) > len(ENVELOPE)
+            slow.begin_at_once = False
+            factory, _, _ = world(smtp_factory, delivery=slow)
+            client = Client(factory)
+            client.say(*words)
+            client.drop()
+            slow.go_on()
+            self.assertEqual(slow.log, left)
+            self.assertEqual(slow.waiting, [])
+
+    def test_nobody_at_data(self) -> None:
+        """A store that can give it to nobody when it begins says so at DATA, and the session goes on."""
         slow = Slow()
-        slow.begin_at_once = False
+        slow.fail = {"begin": StoreTrouble()}
         factory, _, _ = world(smtp_factory, delivery=slow)
         client = Client(factory)
-        client.say(*ENVELOPE)
-        client.drop()
-        slow.go_on()
-        self.assertEqual(slow.log, ["abort ann"])
+        self.assertEqual(client.say(*ENVELOPE, "DATA")[-1][:9], "451 4.3.0")
+        slow.fail = {}
+        self.assertEqual(client.say(*ENVELOPE[1:], "DATA")[-1][:3], "354")
 
 
 class MessageTests(SynchronousTestCase):
@@ -644,11 +657,11 @@ class SeveralRecipientsTests(SynchronousTestCase):
         self.assertNotIn(b"for <", store.messages("ann")[0])
 
     def test_one_delivery_each(self) -> None:
-        """A second address of a user begins no second delivery."""
+        """One delivery begins for all, whatever a user's further addresses."""
         slow = Slow()
         factory, _, _ = world(smtp_factory, delivery=slow)
-        Client(factory).say(*ENVELOPE, "RCPT TO:<ann+x@localhost>", "RCPT TO:<bob@localhost>")
-        self.assertEqual(slow.begun, ["ann", "bob"])
+        Client(factory).say(*ENVELOPE, "RCPT TO:<ann+x@localhost>", "RCPT TO:<bob@localhost>", "DATA")
+        self.assertEqual((slow.checked, slow.begun), (["ann", "bob"], [("ann", "bob")]))
 
     def several(self, fail: dict[str, Exception]) -> tuple[list[str], list[str]]:
         """Answers and the store's log for a message to three users."""
@@ -666,30 +679,19 @@ class SeveralRecipientsTests(SynchronousTestCase):
         """One reply stands for all of them."""
         answers, log = self.several({})
         self.assertEqual([a[:3] for a in answers], ["250"])
-        self.assertEqual(log, ["commit ann", "commit bob", "commit cat"])
+        self.assertEqual(log, ["commit ann bob cat"])
 
-    def test_one_cannot_be_written(self) -> None:
-        """If one cannot be written, nobody gets anything."""
-        answers, log = self.several({"write bob": OverQuota(holds=1)})
-        self.assertEqual([a[:9] for a in answers], ["452 4.2.2"])
-        self.assertEqual(sorted(log), ["abort ann", "abort bob", "abort cat"])
+    def test_one_cannot_have_it(self) -> None:
+        """If one cannot have it, the sender is told to try again, for all."""
+        for at in ("write bob", "commit ann", "commit bob"):
+            answers, log = self.several({at: OverQuota(holds=1)})
+            self.assertEqual([a[:9] for a in answers], ["452 4.2.2"])
+            self.assertEqual(log, ["commit ann bob cat"])
 
     def test_too_large_for_all(self) -> None:
         """What is larger than every one of the mailboxes is refused for good."""
         answers, _ = self.several({f"write {user}": OverQuota(holds=1) for user in ("ann", "bob", "cat")})
         self.assertEqual([a[:9] for a in answers], ["552 5.2.3"])
-
-    def test_the_first_cannot_be_kept(self) -> None:
-        """If the first cannot be made durable, nobody gets anything."""
-        answers, log = self.several({"commit ann": StoreTrouble()})
-        self.assertEqual([a[:9] for a in answers], ["451 4.3.0"])
-        self.assertEqual(log, ["commit ann", "abort bob", "abort cat"])
-
-    def test_a_later_one_cannot_be_kept(self) -> None:
-        """If a later one cannot, the sender is told to try again: twice is better than never."""
-        answers, log = self.several({"commit bob": StoreTrouble()})
-        self.assertEqual([a[:9] for a in answers], ["451 4.3.0"])
-        self.assertEqual(log, ["commit ann", "commit bob", "commit cat"])
 
 
 class TrapTests(SynchronousTestCase):

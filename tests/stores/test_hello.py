@@ -18,12 +18,13 @@ from ..store_contract import DeliveryContract, StoreContract
 START = 1_700_000_000.25
 
 
-def emptied(user: str) -> MemoryStore:
-    """The toy's store, from which the built-in message has been fetched and deleted."""
-    store = hello_store(START, [user])
-    mailbox = store.open(user)
-    mailbox.remove([entry.uid for entry in mailbox.entries])
-    mailbox.release()
+def emptied(*users: str) -> MemoryStore:
+    """The toy's store, from which the built-in messages have been fetched and deleted."""
+    store = hello_store(START, users)
+    for user in users:
+        mailbox = store.open(user)
+        mailbox.remove([entry.uid for entry in mailbox.entries])
+        mailbox.release()
     return store
 
 
@@ -48,8 +49,11 @@ class HelloDeliveryContractTests(DeliveryContract, SynchronousTestCase):
     """The contract of a delivery."""
 
     def delivery(self) -> tuple[MemoryStore, MemoryStore]:
-        store = emptied(self.USER)
+        store = emptied(*self.USERS)
         return store, store
+
+    def break_maildrop(self, store: MemoryStore, user: str) -> None:
+        store.remove(user)
 
 
 class HelloTests(SynchronousTestCase):

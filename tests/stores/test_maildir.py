@@ -190,10 +190,16 @@ class MaildirDeliveryContractTests(DeliveryContract, Maildirs):
     def delivery(self) -> tuple[MaildirStore, MaildirDelivery]:
         self.clock = Clock()
         self.clock.advance(1_700_000_000)
+        for user in self.USERS:
+            shutil.rmtree(self.root / user, ignore_errors=True)
+            make_maildir(self.root / user)
         paths = MaildirPaths(f"{self.root}/{{user}}")
         return self.new_store(), MaildirDelivery(
             paths, run_now, self.clock, host="mail", wall=self.clock.seconds
         )
+
+    def break_maildrop(self, store: MaildirStore, user: str) -> None:
+        shutil.rmtree(self.root / user)
 
     def begin(self, delivery: MaildirDelivery) -> Any:
         # Deliveries some milliseconds apart: their order is in the name alone.

@@ -62,7 +62,7 @@ class Administered(SynchronousTestCase):
     def deliver(self, user: str, message: bytes = b"x: y\n\n") -> None:
         """Deliver a message to a user, whose Maildir is made."""
         self.maildir(user)
-        incoming = outcome(self.opened().delivery.begin(user))
+        incoming = outcome(self.opened().delivery.begin([user]))
         outcome(incoming.write(message))
         outcome(incoming.commit())
 

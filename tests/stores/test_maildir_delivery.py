@@ -14,18 +14,18 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred, execute, maybeDeferred
+from twisted.internet.defer import Deferred, execute, fail, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from pop3toy.errors import NoSuchMailbox, OverQuota, StoreFull, StoreTrouble
-from pop3toy.interfaces import Entry, ISharedDelivery
+from pop3toy.interfaces import Entry, IDelivery
 from pop3toy.mail.octets import octets
 from pop3toy.stores.maildir.directory_syncs import Directory, DirectorySyncs, fsync_names
 from pop3toy.stores.maildir.incoming.delivery import SWEEP, MaildirDelivery
-from pop3toy.stores.maildir.incoming.spool import SPILL
+from pop3toy.stores.maildir.incoming.message import SPILL
 from pop3toy.stores.maildir.paths import MaildirPaths
 from pop3toy.stores.maildir.store import MaildirStore
 
@@ -63,16 +63,17 @@ class MaildirDeliveryTests(SynchronousTestCase):
 
     def deliver(self, *chunks: bytes, user: str = "ann", maildirs: Maildirs | None = None) -> bytes:
         """Deliver a message and return its uid."""
-        incoming = self.successResultOf((maildirs or self.maildirs).delivery.begin(user))
+        incoming = self.successResultOf((maildirs or self.maildirs).delivery.begin([user]))
         for chunk in chunks:
             waiting = incoming.write(chunk)
             if isinstance(waiting, Deferred):
                 self.successResultOf(waiting)
-        return self.successResultOf(incoming.commit())
+        (uid,) = self.successResultOf(incoming.commit())
+        return uid
 
     def test_interface(self) -> None:
         """The Maildir delivery provides the port that it says."""
-        self.assertTrue(verifyObject(ISharedDelivery, self.maildirs.delivery))
+        self.assertTrue(verifyObject(IDelivery, self.maildirs.delivery))
 
     def test_one_message(self) -> None:
         """A message lies in new/ with LF line ends, its name telling its time, size and octets."""
@@ -121,7 +122,7 @@ class MaildirDeliveryTests(SynchronousTestCase):
             log.append("rename")
             real_rename(old, new, **folders)
 
-        incoming = self.successResultOf(self.maildirs.delivery.begin("ann"))
+        incoming = self.successResultOf(self.maildirs.delivery.begin(["ann"]))
         self.patch(os, "fsync", fsync)
         self.patch(os, "rename", rename)
         incoming.write(b"x")
@@ -135,14 +136,18 @@ class MaildirDeliveryTests(SynchronousTestCase):
         log: list[str] = []
         real = os.fsync
         self.patch(os, "fsync", lambda fd: (log.append(os.readlink(f"/proc/self/fd/{fd}")), real(fd)))
-        for _ in range(2):
-            self.successResultOf(self.maildirs.delivery.begin("ann"))
-        self.assertEqual(log, [f"{self.root}/ann/new", f"{self.root}/ann", str(self.root)])
+        folders = [f"{self.root}/ann/new", f"{self.root}/ann", str(self.root)]
+        self.successResultOf(self.maildirs.delivery.check("ann"))
+        self.successResultOf(self.maildirs.delivery.begin(["ann"]))
+        self.assertEqual(log, folders)
+        # Also if nobody has asked before.
+        self.successResultOf(Maildirs(self.root).delivery.begin(["ann"]))
+        self.assertEqual(log, folders * 2)
 
     def test_abort(self) -> None:
         """A delivery that is given up leaves nothing, whether it has reached the disk or not."""
         for size in (10, SPILL + 10):
-            incoming = self.successResultOf(self.maildirs.delivery.begin("ann"))
+            incoming = self.successResultOf(self.maildirs.delivery.begin(["ann"]))
             waiting = incoming.write(b"x" * size)
             self.assertEqual(isinstance(waiting, Deferred), size > SPILL)
             self.assertEqual(len(self.maildirs.files("ann", "tmp")), int(size > SPILL))
@@ -153,7 +158,7 @@ class MaildirDeliveryTests(SynchronousTestCase):
 
     def test_abort_after_commit(self) -> None:
         """Giving up what is delivered changes nothing."""
-        incoming = self.successResultOf(self.maildirs.delivery.begin("ann"))
+        incoming = self.successResultOf(self.maildirs.delivery.begin(["ann"]))
         incoming.write(b"x")
         self.successResultOf(incoming.commit())
         incoming.abort()
@@ -175,7 +180,7 @@ class MaildirDeliveryTests(SynchronousTestCase):
         delivery = MaildirDelivery(
             self.maildirs.paths, later, self.maildirs.clock, wall=self.maildirs.clock.seconds
         )
-        begun = delivery.begin("ann")
+        begun = delivery.begin(["ann"])
         run()
         incoming = self.successResultOf(begun)
         waiting = incoming.write(b"x" * SPILL)
@@ -187,13 +192,13 @@ class MaildirDeliveryTests(SynchronousTestCase):
 
     def test_large_message_in_pieces(self) -> None:
         """What is large goes to the disk while it comes in, and memory keeps less than a spill."""
-        incoming = self.successResultOf(self.maildirs.delivery.begin("ann"))
+        incoming = self.successResultOf(self.maildirs.delivery.begin(["ann"]))
         for _ in range(100):
             waiting = incoming.write(b"y" * 65_536)
             if isinstance(waiting, Deferred):
                 self.successResultOf(waiting)
-        (spool,) = self.maildirs.files("ann", "tmp")
-        self.assertGreater(spool.stat().st_size, 100 * 65_536 - SPILL)
+        (file,) = self.maildirs.files("ann", "tmp")
+        self.assertGreater(file.stat().st_size, 100 * 65_536 - SPILL)
         self.successResultOf(incoming.commit())
         self.assertEqual(self.maildirs.files("ann")[0].stat().st_size, 100 * 65_536)
 
@@ -210,19 +215,19 @@ class MaildirDeliveryTests(SynchronousTestCase):
                 for kind, put in make.items():
                     path = maildirs.root / "ann" / part
                     store = MaildirStore(maildirs.paths, execute)
-                    incoming = self.successResultOf(maildirs.delivery.begin("ann"))
+                    incoming = self.successResultOf(maildirs.delivery.begin(["ann"]))
                     path.rename(elsewhere)
                     put(path)
                     refused = self.assertRaises(StoreTrouble, lambda store=store: outcome(store.open("ann")))
                     late = self.failureResultOf(_delivered(incoming), StoreTrouble).value
-                    early = self.failureResultOf(maildirs.delivery.begin("ann"), StoreTrouble).value
+                    early = self.failureResultOf(maildirs.delivery.check("ann"), StoreTrouble).value
                     self.assertEqual([refused.detail] * 2, [early.detail, late.detail], (part, kind))
                     self.assertIn(f"{part} in a Maildir is not a folder of its own", refused.detail)
                     self.assertIn(f"Maildir '{maildirs.root}/ann'", refused.detail)
                     self.assertEqual(list(elsewhere.iterdir()), [])
                     path.unlink()
                     elsewhere.rename(path)
-                    self.successResultOf(maildirs.delivery.begin("ann"))
+                    self.successResultOf(maildirs.delivery.check("ann"))
 
     def test_exchanged(self) -> None:
         """While a folder is exchanged for a link all the while, nothing gets or is swept elsewhere."""
@@ -239,11 +244,12 @@ class MaildirDeliveryTests(SynchronousTestCase):
             with exchanging(self.root / "ann" / part, link):
                 for _ in range(1000):
                     self.maildirs.clock.advance(SWEEP + 1)
-                    begun = self.maildirs.delivery.begin("ann")
+                    begun = self.maildirs.delivery.check("ann")
+                    begun.addCallback(lambda _: self.maildirs.delivery.begin(["ann"]))
                     begun.addCallback(_delivered)
                     found = outcome(begun.addErrback(lambda why: why.trap(StoreTrouble)))
-                    done += isinstance(found, bytes)
-                    refused += not isinstance(found, bytes)
+                    done += isinstance(found, list)
+                    refused += not isinstance(found, list)
                     self.assertEqual([old], list(elsewhere.iterdir()), (part, done, refused))
             if link.is_symlink():
                 link.unlink()
@@ -258,11 +264,11 @@ class MaildirDeliveryTests(SynchronousTestCase):
         """Another file that the owner of tmp/ puts in the place of a message is delivered to nobody."""
         for together in (True, False):
             maildirs = Maildirs(self.root / str(together), "ann", "bob")
-            shared = maildirs.delivery.share([outcome(maildirs.delivery.begin(u)) for u in ("ann", "bob")])
+            shared = outcome(maildirs.delivery.begin(["ann", "bob"]))
             outcome(shared.write(b"x" * SPILL))
-            (spool,) = maildirs.files("ann", "tmp")
-            spool.rename(self.root / "mine")
-            spool.write_bytes(b"another")
+            (file,) = maildirs.files("ann", "tmp")
+            file.rename(self.root / "mine")
+            file.write_bytes(b"another")
             error = self.failureResultOf(shared.commit(together=together), StoreTrouble).value
             self.assertIn("another file", error.detail)
             for user in ("ann", "bob"):
@@ -271,27 +277,29 @@ class MaildirDeliveryTests(SynchronousTestCase):
     def test_no_descriptors_left(self) -> None:
         """However a delivery ends, no descriptor stays open."""
         maildirs = Maildirs(self.root / "quota", "ann", "bob", quota={"bob": 5}.get)
-        outcome(_delivered(outcome(maildirs.delivery.begin("ann"))))
+        outcome(_delivered(outcome(maildirs.delivery.begin(["ann"]))))
+        outcome(maildirs.delivery.check("bob"))
         with watched_descriptors():
             for size in (1, 6, SPILL):
                 for end in ("commit", "abort", "shared", "together"):
-                    incomings = [outcome(maildirs.delivery.begin(user)) for user in ("ann", "bob")]
                     if end in ("commit", "abort"):
-                        outcome(incomings[0].write(b"x" * size))
-                        outcome(getattr(incomings[0], end)())
+                        incoming = outcome(maildirs.delivery.begin(["ann"]))
+                        outcome(incoming.write(b"x" * size))
+                        outcome(getattr(incoming, end)())
                         continue
-                    shared = maildirs.delivery.share(incomings)
+                    shared = outcome(maildirs.delivery.begin(["ann", "bob"]))
                     outcome(shared.write(b"x" * size))
                     commit = shared.commit(together=end == "together")
                     outcome(commit.addErrback(lambda why: why.trap(OverQuota)))
 
     def test_no_such_user(self) -> None:
         """Who has no Maildir gets no delivery."""
-        self.failureResultOf(self.maildirs.delivery.begin("nobody"), NoSuchMailbox)
+        self.failureResultOf(self.maildirs.delivery.check("nobody"), NoSuchMailbox)
+        self.failureResultOf(self.maildirs.delivery.begin(["nobody"]), NoSuchMailbox)
 
     def test_maildir_lost(self) -> None:
         """A Maildir that vanishes on the way is trouble, not a lost message."""
-        incoming = self.successResultOf(self.maildirs.delivery.begin("ann"))
+        incoming = self.successResultOf(self.maildirs.delivery.begin(["ann"]))
         incoming.write(b"x")
         shutil.rmtree(self.root / "ann")
         failure = self.failureResultOf(incoming.commit(), StoreTrouble)
@@ -347,12 +355,12 @@ class MaildirDeliveryTests(SynchronousTestCase):
             file = self.root / "ann" / "tmp" / name
             file.touch()
             os.utime(file, (now - age, now - age))
-        self.successResultOf(self.maildirs.delivery.begin("ann"))
+        self.successResultOf(self.maildirs.delivery.check("ann"))
         self.assertEqual(
             [f.name for f in self.maildirs.files("ann", "tmp")], ["1.M2P3Q4.other", "1.M2P3Q5.mx"]
         )
         self.maildirs.clock.advance(SWEEP + 1)
-        self.successResultOf(self.maildirs.delivery.begin("ann"))
+        self.successResultOf(self.maildirs.delivery.check("ann"))
         self.assertEqual([f.name for f in self.maildirs.files("ann", "tmp")], ["1.M2P3Q4.other"])
 
 
@@ -367,33 +375,198 @@ class QuotaTests(SynchronousTestCase):
     def test_quota(self) -> None:
         """What does not fit is refused: while it comes, at its end, and at the beginning when all is used."""
         delivery = self.maildirs.delivery
-        incoming = self.successResultOf(delivery.begin("ann"))
+        incoming = self.successResultOf(delivery.begin(["ann"]))
         large = self.assertRaises(OverQuota, incoming.write, b"x" * 101)
         self.assertIn("'ann'", large.detail)
         incoming.abort()
-        two = [self.successResultOf(delivery.begin("ann")) for _ in range(2)]
+        two = [self.successResultOf(delivery.begin(["ann"])) for _ in range(2)]
         for incoming in two:
             incoming.write(b"x" * 60)
         self.successResultOf(two[0].commit())
         self.failureResultOf(two[1].commit(), OverQuota)
-        last = self.successResultOf(delivery.begin("ann"))
+        last = self.successResultOf(delivery.begin(["ann"]))
         last.write(b"x" * 40)
         self.successResultOf(last.commit())
-        self.failureResultOf(delivery.begin("ann"), OverQuota)
+        self.failureResultOf(delivery.check("ann"), OverQuota)
         self.assertEqual([file.stat().st_size for file in self.maildirs.files("ann")], [60, 40])
         self.assertEqual(self.maildirs.files("ann", "tmp"), [])
 
     def test_announced(self) -> None:
         """What is announced to be too large is refused before it comes, and before others share it."""
-        full = self.failureResultOf(self.maildirs.delivery.begin("ann", 101), OverQuota)
+        full = self.failureResultOf(self.maildirs.delivery.check("ann", 101), OverQuota)
         self.assertIn(": 'ann' uses 0 of 100 octets", full.value.detail)
-        self.successResultOf(self.maildirs.delivery.begin("ann", 100)).abort()
+        self.successResultOf(self.maildirs.delivery.check("ann", 100))
 
     def test_other_programs_messages(self) -> None:
         """A message without its size in its name counts with the size of its file."""
         (self.root / "ann" / "cur" / "1.x:2,S").write_bytes(b"z" * 99)
         (self.root / "ann" / "new" / "2.x,S=1").write_bytes(b"z")
-        self.failureResultOf(self.maildirs.delivery.begin("ann"), OverQuota)
+        self.failureResultOf(self.maildirs.delivery.check("ann"), OverQuota)
+
+
+class WriteFailsTests(SynchronousTestCase):
+    """What fails in the middle of a message is never a success with a part missing."""
+
+    def setUp(self) -> None:
+        self.root = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.root)
+        self.maildirs = Maildirs(self.root, "ann", "bob")
+        self.full = False
+        real = os.write
+
+        def write(handle: int, data: bytes) -> int:
+            if self.full and len(data) == 1:
+                raise OSError(errno.ENOSPC, "full")
+            # Some of it is written all the same.
+            return real(handle, data[:-1] if self.full else data)
+
+        self.patch(os, "write", write)
+
+    def lost(self, *users: str) -> None:
+        """Nobody has anything, and nothing is left."""
+        for user in users:
+            self.assertEqual(self.maildirs.files(user) + self.maildirs.files(user, "tmp"), [])
+
+    def test_while_it_comes(self) -> None:
+        """It fails late, through the Deferred; from then on it is lost, whatever the caller tries."""
+        for users in (["ann"], ["ann", "bob"]):
+            for together in (True, False):
+                incoming = self.successResultOf(self.maildirs.delivery.begin(users))
+                self.successResultOf(incoming.write(b"a" * SPILL))
+                self.full = True
+                self.failureResultOf(incoming.write(b"b" * SPILL), StoreFull)
+                self.full = False
+                self.assertRaises(StoreFull, incoming.write, b"c")
+                self.failureResultOf(incoming.commit(together=together), StoreFull)
+                self.lost(*users)
+
+    def test_at_the_end(self) -> None:
+        """It fails when the last of it is written, for a small message and for a large one."""
+        for size in (10, SPILL + 10):
+            for together in (True, False):
+                incoming = self.successResultOf(self.maildirs.delivery.begin(["ann", "bob"]))
+                outcome(incoming.write(b"a" * size))
+                outcome(incoming.write(b"b"))
+                self.full = True
+                self.failureResultOf(incoming.commit(together=together), StoreFull)
+                self.full = False
+                self.lost("ann", "bob")
+
+    def test_no_thread(self) -> None:
+        """What was handed to a thread that never wrote it is missed."""
+        broken = [False]
+
+        def run(work: Callable[..., Any], *args: Any) -> Deferred[Any]:
+            return fail(StoreTrouble()) if broken[0] else execute(work, *args)
+
+        delivery = MaildirDelivery(self.maildirs.paths, run, self.maildirs.clock)
+        incoming = self.successResultOf(delivery.begin(["ann"]))
+        self.successResultOf(incoming.write(b"a" * SPILL))
+        broken[0] = True
+        self.failureResultOf(incoming.write(b"b" * SPILL), StoreTrouble)
+        broken[0] = False
+        self.failureResultOf(incoming.commit(), StoreTrouble)
+        self.lost("ann")
+
+    def test_first_of_two(self) -> None:
+        """Where the first has no place for it, it is written in the place of the second."""
+        for size in (10, SPILL + 10):
+            for together in (True, False):
+                maildirs = Maildirs(self.root / f"{size}{together}", "ann", "bob")
+                incoming = self.successResultOf(maildirs.delivery.begin(["ann", "bob"]))
+                (maildirs.root / "ann" / "tmp").rmdir()
+                outcome(incoming.write(b"a" * size))
+                commit = incoming.commit(together=together)
+                if together:
+                    self.failureResultOf(commit, StoreTrouble)
+                else:
+                    refused, uid = self.successResultOf(commit)
+                    self.assertIsInstance(refused, StoreTrouble)
+                    self.assertEqual([uid.decode()], [file.name for file in maildirs.files("bob")])
+                self.assertEqual(maildirs.files("ann") + maildirs.files("bob", "tmp"), [])
+                self.assertEqual(
+                    [file.read_bytes() for file in maildirs.files("bob")], [b"a" * size] * (not together)
+                )
+
+
+class SharedQuotaTests(SynchronousTestCase):
+    """One message, several users with quotas."""
+
+    def setUp(self) -> None:
+        self.root = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.root)
+
+    def test_two_in_the_end(self) -> None:
+        """If room has gone meanwhile for one of two, the other has it, unless they stand together."""
+        for full in ("ann", "bob"):
+            for together in (True, False):
+                root = self.root / f"{full}{together}"
+                maildirs = Maildirs(root, "ann", "bob", quota={"ann": 100, "bob": 100}.get)
+                incoming = self.successResultOf(maildirs.delivery.begin(["ann", "bob"]))
+                incoming.write(b"x" * 60)
+                (root / full / "new" / "1.other").write_bytes(b"z" * 41)
+                commit = incoming.commit(together=together)
+                if together:
+                    error = self.failureResultOf(commit, OverQuota).value
+                else:
+                    results = self.successResultOf(commit)
+                    error = results.pop(full == "bob")
+                    self.assertIsInstance(results[0], bytes)
+                self.assertIn(f": {full!r} uses 41 of 100 octets", error.detail)
+                (other,) = {"ann", "bob"} - {full}
+                self.assertEqual(len(maildirs.files(full)), 1)
+                self.assertEqual(len(maildirs.files(other)), int(not together))
+                # What was rolled back takes no room.
+                room = 100 if together else 40
+                self.failureResultOf(maildirs.delivery.check(other, room + 1), OverQuota)
+                self.successResultOf(maildirs.delivery.check(other, room))
+
+    def test_two_at_the_limit(self) -> None:
+        """What fits into both exactly is taken by both, and counts in both."""
+        maildirs = Maildirs(self.root, "ann", "bob", quota={"ann": 100, "bob": 100}.get)
+        for size, fits in ((60, True), (41, False), (40, True), (1, False)):
+            incoming = self.successResultOf(maildirs.delivery.begin(["ann", "bob"]))
+            incoming.write(b"x" * size)
+            commit = incoming.commit(together=False)
+            if fits:
+                self.assertEqual([bytes] * 2, [type(uid) for uid in self.successResultOf(commit)])
+            else:
+                self.failureResultOf(commit, OverQuota)
+        for user in ("ann", "bob"):
+            self.assertEqual([file.stat().st_size for file in maildirs.files(user)], [60, 40])
+
+    def test_different(self) -> None:
+        """Of a large message no more is taken than fits somewhere; each has what fits."""
+        quotas = {"ann": 3 * SPILL, "bob": SPILL + 50}
+        for users, size, takers in (
+            (["ann", "bob"], SPILL - 20, ["ann", "bob"]),
+            (["ann", "bob"], SPILL + 50, ["bob"]),
+            (["bob", "ann"], SPILL + 50, ["bob"]),
+            (["ann", "bob"], SPILL + 51, None),
+            (["bob", "ann"], 3 * SPILL + 1, None),
+            (["ann", "cat", "bob"], SPILL + 51, ["cat"]),
+            (["ann", "cat", "bob"], 3 * SPILL + 1, ["cat"]),
+        ):
+            for together in (True, False):
+                root = self.root / f"{users}{size}{together}"
+                maildirs = Maildirs(root, "ann", "bob", "cat", quota=quotas.get)
+                (root / "ann" / "cur" / "1.old:2,S").write_bytes(b"z" * (2 * SPILL + 20))
+                incoming = self.successResultOf(maildirs.delivery.begin(users))
+                if takers is None:
+                    error = self.failureResultOf(maybeDeferred(incoming.write, b"x" * size), OverQuota).value
+                    self.assertEqual(error.holds, 3 * SPILL)
+                    incoming.abort()
+                else:
+                    outcome(incoming.write(b"x" * size))
+                    commit = incoming.commit(together=together)
+                    if together and takers != users:
+                        self.failureResultOf(commit, OverQuota)
+                    else:
+                        results = zip(users, self.successResultOf(commit), strict=True)
+                        self.assertEqual(takers, [user for user, uid in results if isinstance(uid, bytes)])
+                have = [user for user in users if maildirs.files(user)]
+                self.assertEqual(have, takers if takers and not (together and takers != users) else [])
+                self.assertEqual([file for user in users for file in maildirs.files(user, "tmp")], [])
 
 
 class SharedTests(SynchronousTestCase):
@@ -405,9 +578,7 @@ class SharedTests(SynchronousTestCase):
 
     def share(self, maildirs: Maildirs, *users: str) -> Any:
         """A delivery to several users."""
-        return maildirs.delivery.share(
-            [self.successResultOf(maildirs.delivery.begin(user)) for user in users]
-        )
+        return self.successResultOf(maildirs.delivery.begin(users))
 
     def test_written_once(self) -> None:
         """The message is one file with a name in each Maildir."""
@@ -488,16 +659,35 @@ class OtherFileSystemTests(SynchronousTestCase):
         message = b"Subject: x\n\n" + b"x" * 60_000
         acknowledged = []
         for _ in range(30):
-            incoming = self.successResultOf(maildirs.delivery.begin("ann"))
+            incoming = self.successResultOf(maildirs.delivery.begin(["ann"]))
             incoming.write(message)
             committed = incoming.commit()
-            committed.addCallbacks(acknowledged.append, lambda failure: failure.trap(StoreFull))
+            committed.addCallbacks(acknowledged.extend, lambda failure: failure.trap(StoreFull))
         self.assertGreater(len(acknowledged), 10)
         self.assertLess(len(acknowledged), 20)
         files = maildirs.files("ann")
         self.assertEqual(sorted(file.name.encode() for file in files), sorted(acknowledged))
         self.assertTrue(all(file.read_bytes() == message for file in files))
         self.assertEqual(maildirs.files("ann", "tmp"), [])
+
+    def test_full_for_one_of_two(self) -> None:
+        """A message that does not fit on the disk of one of two is not there with a part missing."""
+        maildirs = Maildirs(self.root, "ann")
+        Maildirs(self.root / "small", "bob")
+        (self.root / "bob").symlink_to("small/bob")
+        for together in (True, False):
+            incoming = self.successResultOf(maildirs.delivery.begin(["ann", "bob"]))
+            outcome(incoming.write(b"x" * 2_000_000))
+            commit = incoming.commit(together=together)
+            if together:
+                self.failureResultOf(commit, StoreFull)
+            else:
+                _, refused = self.successResultOf(commit)
+                self.assertIsInstance(refused, StoreFull)
+            have = [2_000_000] * (not together)
+            self.assertEqual([file.stat().st_size for file in maildirs.files("ann")], have)
+            for left in (("bob", "new"), ("bob", "tmp"), ("ann", "tmp")):
+                self.assertEqual(maildirs.files(*left), [])
 
     def test_across(self) -> None:
         """A message for Maildirs on two file systems is copied where it cannot be linked."""
@@ -506,7 +696,7 @@ class OtherFileSystemTests(SynchronousTestCase):
         users = ("ann", "bob", "cat")
         for user in ("ann", "cat"):
             (self.root / user).symlink_to(f"small/{user}")
-        shared = maildirs.delivery.share([self.successResultOf(maildirs.delivery.begin(u)) for u in users])
+        shared = self.successResultOf(maildirs.delivery.begin(users))
         shared.write(b"hello\r\n")
         self.assertEqual(len(self.successResultOf(shared.commit(together=True))), 3)
         for user in users:
@@ -549,13 +739,13 @@ class DirectorySyncTests(SynchronousTestCase):
                 lambda work, *args: execute(_broken if work is fsync_names else work, *args),
                 maildirs.clock,
             )
-            incoming = self.successResultOf(broken.begin("ann"))
+            incoming = self.successResultOf(broken.begin(["ann"]))
             incoming.write(b"x")
             self.failureResultOf(incoming.commit(), StoreTrouble)
             self.assertEqual(maildirs.files("ann"), [])
 
 
-def _delivered(incoming: Any) -> Deferred[bytes]:
+def _delivered(incoming: Any) -> Deferred[Any]:
     """A small message, delivered."""
     incoming.write(b"x")
     return incoming.commit()  # type: ignore[no-any-return]

@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.errors import OverQuota
 from pop3toy.stores.maildir.incoming.delivery import MaildirDelivery
+from pop3toy.stores.maildir.incoming.message import SPILL
 from pop3toy.stores.maildir.incoming.usage import FILE_NAME, RECOUNT, TICK, Usage
 from pop3toy.stores.maildir.paths import MaildirPaths
 
@@ -40,12 +41,13 @@ class UsageCase(SynchronousTestCase):
                 MaildirPaths(f"{self.root}/{{user}}"),
                 execute,
                 self.clock,
-                quota=lambda user: QUOTA,
+                quota=lambda user: self.quota,
                 host=host,
                 wall=self.clock.seconds,
             )
             for host in ("one", "two")
         ]
+        self.quota = QUOTA
         self.counts = 0
         real = os.scandir
 
@@ -58,7 +60,9 @@ class UsageCase(SynchronousTestCase):
     def deliver(self, octets: int, server: int = 0) -> bool:
         """Deliver a message of this size; whether it was taken."""
         outcome: list[Any] = []
-        self.servers[server].begin("ann", octets).addBoth(outcome.append)
+        delivery = self.servers[server]
+        begun = delivery.check("ann", octets).addCallback(lambda _: delivery.begin(["ann"], octets))
+        begun.addBoth(outcome.append)
         if not hasattr(outcome[0], "write"):
             outcome[0].trap(OverQuota)
             return False
@@ -144,33 +148,44 @@ class UsageTests(UsageCase):
         self.assertEqual(self.counts, 2)
 
     def test_room_is_made(self) -> None:
-        """A message that began when there was little room is taken if there is some when it comes."""
+        """A message for which there is too little room at first is taken if there is some when it comes."""
+        self.quota = SPILL + 100
         self.deliver(90)
-        incoming = self.successResultOf(self.servers[0].begin("ann"))
+        incoming = self.successResultOf(self.servers[0].begin(["ann"]))
+        # As much as there is room for, and more.
+        self.successResultOf(incoming.write(b"x" * (SPILL + 10)))
         for file in self.files():
             file.unlink()
-        waiting = incoming.write(b"x" * 50)
-        assert isinstance(waiting, Deferred)
-        self.successResultOf(waiting)
+        self.successResultOf(incoming.write(b"x" * 90))
         self.successResultOf(incoming.commit())
-        self.assertEqual(self.used(), 50)
+        self.assertEqual(self.used(), SPILL + 100)
 
     def test_no_room_is_made(self) -> None:
-        """It is refused while it comes if there is none."""
+        """A large message is refused while it comes if there is none; a small one in the end."""
+        self.quota = SPILL + 100
         self.deliver(90)
-        incoming = self.successResultOf(self.servers[0].begin("ann"))
-        waiting = incoming.write(b"x" * 50)
-        assert isinstance(waiting, Deferred)
-        self.failureResultOf(waiting, OverQuota)
-        incoming.abort()
+        for size in (50, SPILL + 11):
+            incoming = self.successResultOf(self.servers[0].begin(["ann"]))
+            waiting = incoming.write(b"x" * size)
+            self.assertEqual(isinstance(waiting, Deferred), size > SPILL)
+            if waiting is not None:
+                error = self.failureResultOf(waiting, OverQuota).value
+                self.assertEqual(error.holds, self.quota)
+                self.failureResultOf(incoming.commit(), OverQuota)
+            else:
+                (self.maildir / "new" / "other").write_bytes(b"x" * (SPILL - 20))
+                self.failureResultOf(incoming.commit(), OverQuota)
+                (self.maildir / "new" / "other").unlink()
+            incoming.abort()
         self.assertEqual(list((self.maildir / "tmp").iterdir()), [])
+        self.assertEqual(self.used(), 90)
 
     def test_larger_than_all(self) -> None:
         """Who is refused learns what the mailbox holds when it is empty."""
         self.deliver(90)
-        error = self.failureResultOf(self.servers[0].begin("ann", 20), OverQuota).value
+        error = self.failureResultOf(self.servers[0].check("ann", 20), OverQuota).value
         self.assertEqual(error.holds, QUOTA)
-        incoming = self.successResultOf(self.servers[0].begin("ann"))
+        incoming = self.successResultOf(self.servers[0].begin(["ann"]))
         self.assertEqual(self.assertRaises(OverQuota, incoming.write, b"x" * 101).holds, QUOTA)
 
     def test_note_is_a_cache(self) -> None:
@@ -209,8 +224,8 @@ class UsageTests(UsageCase):
         self.assertFalse((self.maildir / FILE_NAME).exists())
 
 
-class TurnsTests(SynchronousTestCase):
-    """Who waits for a turn holds no thread."""
+class KeyedLocksTests(SynchronousTestCase):
+    """Who waits for a Maildir's lock holds no thread."""
 
     def test_no_thread_is_held(self) -> None:
         """While one Maildir is being counted others are delivered to; who waits for it waits in no thread."""
@@ -231,16 +246,16 @@ class TurnsTests(SynchronousTestCase):
             delivery = MaildirDelivery(
                 MaildirPaths(f"{root}/{{user}}"), later, Clock(), quota=lambda user: QUOTA
             )
-            anns = [delivery.begin("ann") for _ in range(5)]
+            anns = [delivery.check("ann") for _ in range(5)]
             for _ in anns:
                 run(0)
             self.assertEqual(len(jobs), 1)
-            bob = delivery.begin("bob")
+            bob = delivery.check("bob")
             run(1)
             run(1)
             self.successResultOf(bob)
             self.assertNoResult(anns[0])
             while jobs:
                 run(0)
-            for begun in anns:
-                self.successResultOf(begun)
+            for checked in anns:
+                self.successResultOf(checked)

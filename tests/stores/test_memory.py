@@ -32,8 +32,11 @@ class MemoryDeliveryContractTests(DeliveryContract, SynchronousTestCase):
     """The contract of a delivery."""
 
     def delivery(self) -> tuple[MemoryStore, MemoryStore]:
-        store = MemoryStore({self.USER: []})
+        store = MemoryStore(dict.fromkeys(self.USERS, ()))
         return store, store
+
+    def break_maildrop(self, store: MemoryStore, user: str) -> None:
+        store.remove(user)
 
 
 class MemoryAdminContractTests(AdminContract, SynchronousTestCase):
@@ -51,7 +54,8 @@ class MemoryStoreTests(SynchronousTestCase):
         """With ``create`` a user without a maildrop gets an empty one, by a session or by mail."""
         store = MemoryStore(create=True)
         self.assertEqual([], list(store.open("ann").entries))
-        incoming = store.begin("bob")
+        store.check("bob")
+        incoming = store.begin(["bob"])
         incoming.write(b"x")
         self.successResultOf(incoming.commit())
         self.assertEqual((b"x",), store.messages("bob"))
@@ -60,7 +64,8 @@ class MemoryStoreTests(SynchronousTestCase):
         """Without it he has none, and the detail says who asked."""
         store = MemoryStore({"ann": []})
         self.assertIn("'bob'", self.assertRaises(NoSuchMailbox, store.open, "bob").detail)
-        self.assertRaises(NoSuchMailbox, store.begin, "bob")
+        self.assertRaises(NoSuchMailbox, store.check, "bob")
+        self.assertRaises(NoSuchMailbox, store.begin, ["bob"])
 
     def test_mailboxes_are_apart(self) -> None:
         """One user's lock, mail and removals are nothing to another's."""
@@ -79,10 +84,10 @@ class MemoryStoreTests(SynchronousTestCase):
     def test_aborted_holds_nothing(self) -> None:
         """A delivery that is over cannot be committed."""
         store = MemoryStore({"ann": []})
-        incoming = store.begin("ann")
+        incoming = store.begin(["ann"])
         incoming.abort()
         self.assertRaises(RuntimeError, incoming.commit)
-        incoming = store.begin("ann")
+        incoming = store.begin(["ann"])
         self.successResultOf(incoming.commit())
         self.assertRaises(RuntimeError, incoming.commit)
         self.assertEqual((b"",), store.messages("ann"))

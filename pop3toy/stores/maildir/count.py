@@ -18,7 +18,7 @@ from twisted.logger import Logger
 
 from ... import limits
 from ...errors import StoreTrouble
-from ...mail.octets import Encoder
+from ...mail.octets import OctetCounter
 from .body import OPEN_FLAGS
 from .folders import open_or_refuse
 from .sizes import Counted
@@ -126,24 +126,24 @@ class Counter:
         return Counted.of(status.st_size, status) if status is not None else None
 
     def _octets(self, file: int, status: os.stat_result) -> int:
-        encoder = Encoder()
+        counter = OctetCounter()
         at, size = 0, status.st_size
         has_holes = status.st_blocks * 512 < size
         while at < size:
             self._go_on()
             if has_holes and (data := _next_data(file, at, size)) > at:
                 # One NUL for all of them: it is the state that matters, and the number.
-                encoder.feed(b"\0")
-                encoder.octets += data - at - 1
+                counter.feed(b"\0")
+                counter.octets += data - at - 1
                 at = data
                 continue
             chunk = os.pread(file, min(limits.CHUNK, size - at), at)
             if not chunk:
                 break
-            encoder.feed(chunk)
+            counter.feed(chunk)
             at += len(chunk)
-        encoder.finish()
-        return encoder.octets
+        counter.finish()
+        return counter.octets
 
     def _status(self, path: str) -> os.stat_result | None:
         folder, name = self._place(path)

@@ -11,13 +11,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from functools import cached_property
 
 from ... import limits
 from ...mail.unique_ids import unique_id_is_valid
 
-__all__ = ["BaseNames", "base_name"]
+__all__ = ["BaseNames", "base_name", "unique_id"]
 
 _FLAGS = re.compile(r":[^/]*+")
 # The delivery time that a name begins with.
@@ -37,6 +37,22 @@ def base_name(path: str) -> str:
     :param path: a name, or one with its folder such as ``cur/1700000000.M1P1.host:2,S``.
     """
     return path[path.find("/") + 1 :].partition(":")[0]
+
+
+def unique_id(base: str, taken: Container[bytes] = ()) -> bytes:
+    """The unique-id of a message: its base name where that is a valid one, else a hash of it.
+
+    :param base: the file's name without its flags.
+    :param taken: unique-ids of other messages in lower case: neither these nor one that differs
+        by case alone is given (RFC 1939 section 7).
+    """
+    uid = os.fsencode(base)
+    copy = 0
+    while uid.lower() in taken or not unique_id_is_valid(uid):
+        seed = os.fsencode(base) + (b"/%d" % copy if copy else b"")
+        uid = hashlib.sha256(seed).hexdigest()[:32].encode("ascii")
+        copy += 1
+    return uid
 
 
 class BaseNames:
@@ -83,26 +99,14 @@ class BaseNames:
         return len(set(os.fsencode(self._joined).lower().split(b"/"))) == len(self._encoded) + 1
 
     def unique_ids(self) -> list[bytes]:
-        """The unique-id of each.
-
-        It is the base name where that is a valid one, else a hash of it; the
-        later of two that are the same, or differ by case alone, gets a hash as
-        well (RFC 1939 section 7).
-        """
+        """The unique-id of each, as :func:`unique_id` makes it: the later of two has to be another one."""
         if _ALL_VALID.fullmatch(os.fsencode(self._joined)) and self._distinct:
             return self._encoded
         uids = []
         taken: set[bytes] = set()
         for base in self.ordered:
-            uid = os.fsencode(base)
-            folded = uid.lower()
-            copy = 0
-            while folded in taken or not unique_id_is_valid(uid):
-                seed = os.fsencode(base) + (b"/%d" % copy if copy else b"")
-                uid = folded = hashlib.sha256(seed).hexdigest()[:32].encode("ascii")
-                copy += 1
-            taken.add(folded)
-            uids.append(uid)
+            uids.append(uid := unique_id(base, taken))
+            taken.add(uid.lower())
         return uids
 
     def wire_sizes(self) -> Sequence[int | None]:

@@ -1,7 +1,7 @@
 """Delivery into Maildirs: a message is written, made durable, and only then visible.
 
 What lives here: whose Maildir, the quota, the names of messages, and what is left
-of a server that was killed.  What must not: octets and fsyncs (``spool.py``),
+of a server that was killed.  What must not: octets and fsyncs (``message.py``),
 how much is used already (``usage.py``), how a session reads a Maildir
 (``stores/maildir/store.py``), and anything of SMTP.
 
@@ -13,7 +13,6 @@ is done finds it there.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 import re
@@ -29,15 +28,14 @@ from zope.interface import implementer
 
 from ....clock import steady
 from ....errors import StoreTrouble
-from ....interfaces import Incoming, ISharedDelivery, MaybeDeferred, SharedIncoming
-from ....mail.unique_ids import unique_id_is_valid
+from ....interfaces import IDelivery, Incoming, MaybeDeferred
 from ....net.threads import RunInThread
 from ..directory_syncs import DirectorySyncs, fsync_names
 from ..folders import open_or_refuse
 from ..paths import MaildirPaths, explained
-from .keyed_locks import Turns
-from .spool import Spool
-from .spool_file import Target, fit_in
+from .destination import Destination
+from .keyed_locks import KeyedLocks
+from .message import Message
 
 __all__ = ["MaildirDelivery"]
 
@@ -51,7 +49,7 @@ STALE: Final = 36 * 3600.0
 SWEEP: Final = 3600.0
 
 
-@implementer(ISharedDelivery)
+@implementer(IDelivery)
 class MaildirDelivery:
     """Delivers into the Maildirs of users.
 
@@ -82,39 +80,56 @@ class MaildirDelivery:
         self._own = re.compile(rf"\d+\.M\d+P\d+Q\d+\.{re.escape(self._host)}")
         self._count = itertools.count(1)
         self._swept: dict[str, float] = {}
-        self._created: set[str] = set()
+        # The paths of Maildirs whose own names are on the disk.
+        self._durable: set[str] = set()
         self._run_in_thread = run_in_thread
         self._directories = DirectorySyncs(run_in_thread)
-        self._turns = Turns()
+        self._locks = KeyedLocks()
 
-    def begin(self, user: str, octets: int = 0) -> Deferred[Incoming]:
-        """See :class:`~pop3toy.interfaces.IDelivery`; what does not fit fails with ``OverQuota`` here."""
-        return Deferred.fromCoroutine(self._begin(user, octets))
+    def check(self, user: str, octets: int = 0) -> Deferred[None]:
+        """See :class:`~pop3toy.interfaces.IDelivery`."""
+        return Deferred.fromCoroutine(self._check(user, octets))
 
-    async def _begin(self, user: str, octets: int) -> Incoming:
+    async def _check(self, user: str, octets: int) -> None:
+        place = await self._destination(user)
+        await self._run_in_thread(self._look, place)
+        if place.quota is not None:
+            async with self._locks.hold([place.path]):
+                await self._run_in_thread(place.fit, octets, place.quota, self._wall)
+
+    def begin(self, users: Sequence[str], octets: int = 0) -> Deferred[Incoming]:
+        """See :class:`~pop3toy.interfaces.IDelivery`: one file, and a hard link for each further user.
+
+        :param octets: do not matter here.
+        """
+        return Deferred.fromCoroutine(self._begin(users))
+
+    async def _begin(self, users: Sequence[str]) -> Incoming:
+        places: list[Destination | StoreTrouble] = []
+        for user in users:
+            try:
+                place = await self._destination(user)
+                # Else ``check`` has looked, or an earlier delivery; the disk has the last word in the end.
+                if place.path not in self._durable:
+                    await self._run_in_thread(self._look, place)
+                places.append(place)
+            except StoreTrouble as error:
+                places.append(error)
+        refused = [place for place in places if isinstance(place, StoreTrouble)]
+        if len(refused) == len(places):
+            raise refused[0]
+        return Message(
+            places,
+            new_name=self.new_name,
+            locks=self._locks,
+            now=self._wall,
+            run_in_thread=self._run_in_thread,
+            directories=self._directories,
+        )
+
+    async def _destination(self, user: str) -> Destination:
         quota = self._quota(user)
-        if isinstance(quota, Deferred):
-            quota = await quota
-        target = Target(self._paths, user, quota, 0)
-        await self._run_in_thread(self._look, target)
-        if quota is not None:
-            async with self._turns.at([target.path]):
-                used = await self._run_in_thread(fit_in, target, octets, quota, self._wall)
-            target = target._replace(used=used)
-        return _Incoming(self, target)
-
-    def share(self, incomings: Sequence[Incoming]) -> SharedIncoming:
-        """See :class:`ISharedDelivery`: one file, and a hard link for each further user."""
-        targets = []
-        for incoming in incomings:
-            assert isinstance(incoming, _Incoming), "not begun here"
-            targets.append(incoming.target)
-        return _Shared(self, targets)
-
-    def spool(self, targets: Sequence[Target]) -> Spool:
-        """An empty message on its way to these Maildirs."""
-        now, run_in_thread = self._wall, self._run_in_thread
-        return Spool(targets, self.new_name, self._turns, now, run_in_thread, self._directories)
+        return Destination(self._paths, user, await quota if isinstance(quota, Deferred) else quota)
 
     def new_name(self) -> str:
         """A name that no message on this host or another ever had."""
@@ -125,9 +140,9 @@ class MaildirDelivery:
 
     # -- what follows runs in a thread ---------------------------------------------
 
-    def _look(self, target: Target) -> None:
-        with target.opened() as maildir:
-            if target.path not in self._created:
+    def _look(self, place: Destination) -> None:
+        with place.opened() as maildir:
+            if place.path not in self._durable:
                 # It may be minutes old, and nobody has written its name to disk yet.
                 for folder in ("new", ".", ".."):
                     directory = open_or_refuse(maildir, folder)
@@ -135,11 +150,11 @@ class MaildirDelivery:
                         fsync_names(directory)
                     finally:
                         os.close(directory)
-                self._created.add(target.path)
+                self._durable.add(place.path)
             # Here already: a message that cannot be written is refused before it comes.
             tmp = open_or_refuse(maildir, "tmp")
             try:
-                self._sweep(target.path, tmp)
+                self._sweep(place.path, tmp)
             finally:
                 os.close(tmp)
 
@@ -163,60 +178,6 @@ class MaildirDelivery:
                     # No reason to refuse mail.
                     where = os.path.join(path, "tmp", file.name)
                     log.warn("{path!r} cannot be removed: {why}", path=where, why=explained(error))
-
-
-class _Incoming:
-    """A delivery to one user; touches nothing before the first chunk."""
-
-    def __init__(self, store: MaildirDelivery, target: Target) -> None:
-        self.target = target
-        self._spool = store.spool([target])
-
-    def write(self, chunk: bytes) -> MaybeDeferred[None]:
-        """See :class:`Incoming`."""
-        return self._spool.write(chunk)
-
-    def commit(self) -> Deferred[bytes]:
-        """See :class:`Incoming`."""
-        return Deferred.fromCoroutine(self._commit())
-
-    async def _commit(self) -> bytes:
-        (name,) = await self._spool.commit(together=True)
-        assert isinstance(name, str)
-        return _uid(name)
-
-    def abort(self) -> None:
-        """See :class:`Incoming`."""
-        self._spool.abort()
-
-
-class _Shared:
-    """A delivery to several users, written once: a hard link for each."""
-
-    def __init__(self, store: MaildirDelivery, targets: Sequence[Target]) -> None:
-        self._spool = store.spool(targets)
-
-    def write(self, chunk: bytes) -> MaybeDeferred[None]:
-        """See :class:`SharedIncoming`."""
-        return self._spool.write(chunk)
-
-    def commit(self, *, together: bool) -> Deferred[Sequence[bytes | StoreTrouble]]:
-        """See :class:`SharedIncoming`."""
-        return Deferred.fromCoroutine(self._commit(together))
-
-    async def _commit(self, together: bool) -> Sequence[bytes | StoreTrouble]:
-        names = await self._spool.commit(together=together)
-        return [_uid(name) if isinstance(name, str) else name for name in names]
-
-    def abort(self) -> None:
-        """See :class:`SharedIncoming`."""
-        self._spool.abort()
-
-
-def _uid(name: str) -> bytes:
-    """The unique-id that ``scan`` gives to a file of this name."""
-    uid = name.encode("ascii")
-    return uid if unique_id_is_valid(uid) else hashlib.sha256(uid).hexdigest()[:32].encode("ascii")
 
 
 def _escaped(host: str) -> str:

@@ -1,4 +1,4 @@
-"""Taking turns, without a thread that waits for one.
+"""Locks by name, without a thread that waits for one.
 
 Knows nothing of mail.
 """
@@ -10,28 +10,28 @@ from contextlib import asynccontextmanager
 
 from twisted.internet.defer import DeferredLock
 
-__all__ = ["Turns"]
+__all__ = ["KeyedLocks"]
 
 
-class Turns:
-    """For each name one at a time."""
+class KeyedLocks:
+    """A lock for each key; none is kept that nobody holds."""
 
     def __init__(self) -> None:
         self._locks: dict[str, DeferredLock] = {}
 
     @asynccontextmanager
-    async def at(self, names: Collection[str]) -> AsyncIterator[None]:
-        """Wait until it is our turn at all of them."""
-        taken: list[tuple[str, DeferredLock]] = []
+    async def hold(self, keys: Collection[str]) -> AsyncIterator[None]:
+        """Wait for the locks of all these keys, and hold them during the block."""
+        held: list[tuple[str, DeferredLock]] = []
         try:
-            # In one order for everybody: nobody waits for who waits for him.
-            for name in sorted(set(names)):
-                lock = self._locks.setdefault(name, DeferredLock())
+            # In one order for everybody: no two wait for each other.
+            for key in sorted(set(keys)):
+                lock = self._locks.setdefault(key, DeferredLock())
                 await lock.acquire()
-                taken.append((name, lock))
+                held.append((key, lock))
             yield
         finally:
-            for name, lock in taken:
+            for key, lock in held:
                 lock.release()
-                if not lock.locked and self._locks.get(name) is lock:
-                    del self._locks[name]
+                if not lock.locked and self._locks.get(key) is lock:
+                    del self._locks[key]

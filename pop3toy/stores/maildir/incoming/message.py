@@ -1,0 +1,420 @@
+"""A message on its way into Maildirs: gathered, written to one ``tmp/``, made durable, published.
+
+What lives here: the file, when the disk is touched and in which thread, the order of the
+fsyncs, the names in ``new/``, and the line ends of a Maildir.  What must not: who gets the
+message and why (``delivery.py``), and what a Maildir is (``destination.py``).
+
+The owner of a Maildir can rename what is in it: all is done below descriptors, and what
+has got its name is compared with what was written.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from ....errors import OverQuota, StoreTrouble
+from ....interfaces import MaybeDeferred
+from ....mail.octets import OctetCounter
+from ....net.threads import RunInThread
+from ..directory_syncs import Directory, DirectorySyncs
+from ..folders import open_or_refuse
+from ..names import unique_id
+from .destination import Destination, Published, remove, roll_back, trouble
+from .keyed_locks import KeyedLocks
+from .usage import Usage
+
+__all__ = ["SPILL", "Message"]
+
+#: Octets that gather in memory before they go to the file: a message of the
+#: usual size costs one trip to a thread, a large one is bounded by this.
+SPILL: Final = 256 * 1024
+
+_CRLF_ALONE = re.compile(rb"(?<!\r)\r\n")
+
+# Read as well: for a Maildir on another file system.
+_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+# What links cannot do, or the file has lost its name: then it is copied.
+_NO_LINK = frozenset(
+    (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS, errno.ENOENT),
+)
+
+log = Logger()
+
+
+class Message:
+    """One message for one or several users: an :class:`~pop3toy.interfaces.Incoming`.
+
+    What is small stays in memory until the end; the disk is touched in threads only, one at a
+    time.  There is one file, in the ``tmp/`` of the first Maildir that can be written to, and
+    in the end a hard link of it for each user.
+
+    :param places: for each user the Maildir, or why the user cannot have the message; at
+        least one Maildir.
+    :param new_name: gives a name that no message ever had.
+    :param locks: held, by a Maildir's path, while its quota is used up; shared by all messages.
+    :param now: the time of day, in seconds.
+    """
+
+    def __init__(
+        self,
+        places: Sequence[Destination | StoreTrouble],
+        *,
+        new_name: Callable[[], str],
+        locks: KeyedLocks,
+        now: Callable[[], float],
+        run_in_thread: RunInThread,
+        directories: DirectorySyncs,
+    ) -> None:
+        self._places = list(places)
+        self._new_name = new_name
+        self._locks = locks
+        self._now = now
+        self._run_in_thread = run_in_thread
+        self._directories = directories
+        there = [place for place in places if isinstance(place, Destination)]
+        #: Those that have a quota; where all have one, what does not fit into the largest
+        #: fits nowhere.
+        self._quotas = [(place, place.quota) for place in there if place.quota is not None]
+        self._limited = len(self._quotas) == len(there)
+        self._largest = max([quota for _, quota in self._quotas], default=0)
+        # What is left of the quota with the most left.  Before the disk is touched nobody looks.
+        self._room = SPILL
+        self._pending: list[bytes] = []
+        self._pending_octets = 0
+        self._held = b""
+        self._size = 0
+        self._wire = OctetCounter()
+        self._working = False
+        self._over = False
+        self._given_up = False
+        # Why octets are missing, or nobody can have them.
+        self._failed: BaseException | None = None
+        # The file, that tmp/, and what it is called there, while it is.
+        self._file: int | None = None
+        self._folder: int | None = None
+        self._name = ""
+        self._in_tmp = False
+
+    def write(self, chunk: bytes) -> MaybeDeferred[None]:
+        """See :class:`~pop3toy.interfaces.Incoming`.
+
+        :raises pop3toy.errors.OverQuota: (or fails with) when it is more than any
+            of the Maildirs may hold.
+        """
+        assert not self._over, "written to after its end"
+        if self._failed is not None:
+            raise self._failed
+        chunk, self._held = _line_feeds(self._held + chunk)
+        self._add(chunk)
+        beyond = self._limited and self._size > self._room
+        if self._limited and self._size > self._largest:
+            whose = ", ".join(repr(place.user) for place, _ in self._quotas)
+            detail = f"the message is larger than all of {whose}"
+            self._failed = OverQuota(detail=detail, holds=self._largest)
+            raise self._failed
+        if not beyond and self._pending_octets < SPILL:
+            return None
+        return Deferred.fromCoroutine(self._written(beyond))
+
+    def _add(self, data: bytes) -> None:
+        self._pending.append(data)
+        self._pending_octets += len(data)
+        self._size += len(data)
+        self._wire.feed(data)
+
+    def _gathered(self) -> Sequence[bytes]:
+        pending, self._pending, self._pending_octets = self._pending, [], 0
+        return pending
+
+    async def _written(self, beyond: bool) -> None:
+        try:
+            if beyond:
+                await self._look_for_room()
+            if self._pending_octets >= SPILL:
+                await self._in_thread(self._append, self._gathered())
+        except BaseException as error:
+            # Some of it may be on the disk and some not.
+            self._failed = error
+            raise
+
+    async def _look_for_room(self) -> None:
+        """Nobody has looked yet, or there was too little; somebody may have removed mail since."""
+        refused: OverQuota | None = None
+        rooms = []
+        for place, quota in self._quotas:
+            try:
+                async with self._locks.hold([place.path]):
+                    used = await self._in_thread(place.fit, self._size, quota, self._now)
+                rooms.append(quota - used)
+            except OverQuota as error:
+                refused = error
+        if rooms:
+            self._room = max(rooms)
+        elif refused is not None:
+            raise OverQuota(detail=refused.detail, holds=self._largest)
+
+    def commit(self, *, together: bool = True) -> Deferred[Sequence[bytes | StoreTrouble]]:
+        """See :class:`~pop3toy.interfaces.Incoming`: write, fsync, publish, fsync the names."""
+        return Deferred.fromCoroutine(self._commit(together))
+
+    async def _commit(self, together: bool) -> Sequence[bytes | StoreTrouble]:
+        assert not self._over, "ended twice"
+        self._over = True
+        if self._failed is not None:
+            self._discard_later()
+            raise self._failed
+        self._add(self._held)
+        self._wire.finish()
+        results = await self._published(together)
+        there = [result for result in results if isinstance(result, Published)]
+        try:
+            return await self._made_durable(results, there, together)
+        finally:
+            for published in there:
+                os.close(published.folder.handle)
+
+    async def _published(self, together: bool) -> list[Published | StoreTrouble]:
+        results: list[Published | StoreTrouble]
+        ending = f",S={self._size},W={self._wire.octets}"
+        if not self._quotas:
+            results = await self._in_thread(self._finish_and_publish, self._gathered(), ending, together)
+            return results
+        # Its octets need not wait for others, only its names do.
+        await self._in_thread(self._finish, self._gathered())
+        async with self._locks.hold([place.path for place, _ in self._quotas]):
+            results = await self._in_thread(self._publish, ending, together)
+        return results
+
+    async def _made_durable(
+        self, results: Sequence[Published | StoreTrouble], there: Sequence[Published], together: bool
+    ) -> list[bytes | StoreTrouble]:
+        # All at once: the fsyncs of several directories run in several threads.
+        syncs = [self._directories.sync(published.folder) for published in there]
+        lost = {}
+        for published, sync in zip(there, syncs, strict=True):
+            try:
+                await sync
+            except (OSError, StoreTrouble) as error:
+                # Visible, but perhaps gone after a crash: nobody may be told that it is there.
+                lost[published.name] = trouble(error) if isinstance(error, OSError) else error
+        uids: list[bytes | StoreTrouble] = [
+            lost.get(result.name, unique_id(result.name)) if isinstance(result, Published) else result
+            for result in results
+        ]
+        refused = [uid for uid in uids if isinstance(uid, StoreTrouble)]
+        none = bool(refused) and (together or len(refused) == len(uids))
+        back = [published for published in there if none or published.name in lost]
+        if back:
+            await self._run_in_thread(roll_back, back)
+        if none:
+            raise refused[0]
+        return uids
+
+    def abort(self) -> None:
+        """See :class:`~pop3toy.interfaces.Incoming`: leave nothing behind."""
+        if not self._over:
+            self._over = self._given_up = True
+            self._gathered()
+            if not self._working:
+                self._discard_later()
+
+    def _discard_later(self) -> None:
+        if self._folder is not None:
+            self._run_in_thread(self._discard).addErrback(
+                lambda failure: log.failure("a file was left in tmp/", failure=failure)
+            )
+
+    async def _in_thread(self, work: Callable[..., Any], *args: Any) -> Any:
+        self._working = True
+        try:
+            return await self._run_in_thread(work, *args)
+        finally:
+            self._working = False
+            if self._given_up:
+                # While the thread was writing.
+                self._discard_later()
+
+    # -- what follows runs in a thread, one call at a time ---------------------------------
+
+    def _append(self, pieces: Sequence[bytes]) -> None:
+        """Add octets; makes the file at the first call."""
+        if self._file is None:
+            self._create()
+        assert self._file is not None
+        try:
+            for data in pieces:
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(self._file, view) :]
+        except OSError as error:
+            raise trouble(error) from error
+
+    def _create(self) -> None:
+        """Make the file where it can be; who has no place for it is out."""
+        for at, place in enumerate(self._places):
+            if isinstance(place, StoreTrouble):
+                continue
+            try:
+                with place.opened() as maildir:
+                    self._folder = open_or_refuse(maildir, "tmp")
+                    self._name = self._new_name()
+                    self._file = os.open(self._name, _NEW_FILE, 0o600, dir_fd=self._folder)
+                    self._in_tmp = True
+                    return
+            except StoreTrouble as error:
+                self._discard()
+                self._places[at] = error
+        raise self._refused()[0]
+
+    def _refused(self) -> list[StoreTrouble]:
+        return [place for place in self._places if isinstance(place, StoreTrouble)]
+
+    def _finish_and_publish(
+        self, pieces: Sequence[bytes], ending: str, together: bool
+    ) -> list[Published | StoreTrouble]:
+        """One trip to a thread where no lock has to be waited for."""
+        self._finish(pieces)
+        return self._publish(ending, together)
+
+    def _finish(self, pieces: Sequence[bytes]) -> None:
+        """Add the last octets and fsync; if that cannot be, nothing is left."""
+        try:
+            self._append(pieces)
+            assert self._file is not None
+            try:
+                os.fsync(self._file)
+            except OSError as error:
+                raise trouble(error) from error
+        except BaseException:
+            self._discard()
+            raise
+
+    def _publish(self, ending: str, together: bool) -> list[Published | StoreTrouble]:
+        """Make the message visible; its octets have to be durable.
+
+        :param ending: what all names end with.
+        :param together: if one Maildir cannot have it, none gets it.
+        :return: for each user where it is, or why it is not there.
+        :raises pop3toy.errors.StoreTrouble: if one cannot have it, and all stand together.
+        """
+        results: list[Published | StoreTrouble] = []
+        try:
+            if together and (refused := self._refused()):
+                raise refused[0]
+            for place in self._places:
+                last = len(results) == len(self._places) - 1
+                try:
+                    results.append(
+                        self._put(place, ending, last=last) if isinstance(place, Destination) else place
+                    )
+                except StoreTrouble as error:
+                    if together:
+                        raise
+                    results.append(error)
+            return results
+        except BaseException:
+            there = [result for result in results if isinstance(result, Published)]
+            roll_back(there)
+            for published in there:
+                os.close(published.folder.handle)
+            raise
+        finally:
+            self._discard()
+
+    def _put(self, place: Destination, ending: str, *, last: bool) -> Published:
+        # A name of its own for each: one unique-id in two Maildirs would be a trap for
+        # whoever moves a message from one to the other.
+        name = (self._name if place is self._places[0] else self._new_name()) + ending
+        with place.opened() as maildir:
+            folder = open_or_refuse(maildir, "new")
+            try:
+                if place.quota is None:
+                    self._link(name, folder, maildir, last=last)
+                else:
+                    with Usage(maildir, self._now) as usage:
+                        usage.fit(self._size, place.quota, place.user)
+                        self._link(name, folder, maildir, last=last)
+                        usage.add(self._size)
+                return Published(name, Directory.of(folder))
+            except BaseException:
+                os.close(folder)
+                raise
+
+    def _link(self, name: str, folder: int, maildir: int, *, last: bool) -> None:
+        assert self._file is not None
+        try:
+            if last:
+                os.rename(self._name, name, src_dir_fd=self._folder, dst_dir_fd=folder)
+                self._in_tmp = False
+            else:
+                os.link(self._name, name, src_dir_fd=self._folder, dst_dir_fd=folder, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in _NO_LINK:
+                raise
+            self._copy(name, folder, maildir)
+        else:
+            placed, written = os.stat(name, dir_fd=folder, follow_symlinks=False), os.fstat(self._file)
+            if not os.path.samestat(placed, written):
+                os.unlink(name, dir_fd=folder)
+                raise StoreTrouble(detail="somebody has put another file in the place of a new message")
+
+    def _copy(self, name: str, folder: int, maildir: int) -> None:
+        """For a Maildir on another file system, or on one without hard links, or if the first one is gone."""
+        assert self._file is not None
+        tmp = open_or_refuse(maildir, "tmp")
+        try:
+            own = self._new_name()
+            try:
+                os.lseek(self._file, 0, os.SEEK_SET)
+                with (
+                    open(self._file, "rb", closefd=False) as source,
+                    open(os.open(own, _NEW_FILE, 0o600, dir_fd=tmp), "wb") as copy,
+                ):
+                    shutil.copyfileobj(source, copy)
+                    copy.flush()
+                    os.fsync(copy.fileno())
+                os.rename(own, name, src_dir_fd=tmp, dst_dir_fd=folder)
+            except BaseException:
+                remove(own, tmp)
+                raise
+        finally:
+            os.close(tmp)
+
+    def _discard(self) -> None:
+        """Leave nothing in ``tmp/``."""
+        file, self._file = self._file, None
+        if file is not None:
+            os.close(file)
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            if self._in_tmp:
+                self._in_tmp = False
+                remove(self._name, folder)
+            os.close(folder)
+
+
+def _line_feeds(data: bytes) -> tuple[bytes, bytes]:
+    """LF for each CRLF, as Maildirs have it; and the CRs at the end, which wait for what follows.
+
+    A CR before a CRLF is data.  The CRLF stays one there: CR LF alone would be
+    read as a line end, and the CR would be lost.
+    """
+    held = b""
+    if data.endswith(b"\r"):
+        # Two of them, to see whether the last one follows another.
+        end = len(data) - (2 if data.endswith(b"\r\r") else 1)
+        data, held = data[:end], data[end:]
+    if b"\r" not in data:
+        return data, held
+    if b"\r\r\n" in data:
+        return _CRLF_ALONE.sub(b"\n", data), held
+    return data.replace(b"\r\n", b"\n"), held
