@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "AuthenticationCancelled",
     "AuthenticationFailed",
     "BadCommand",
     "BadSetting",
@@ -24,6 +25,7 @@ __all__ = [
     "MessageGone",
     "NoSuchMailbox",
     "NoSuchMessage",
+    "NotBase64",
     "OverQuota",
     "Refusal",
     "StoreFull",
@@ -60,6 +62,18 @@ class NoSuchMessage(BadCommand):
     """The number names no message of this session, or a deleted one (RFC 1939 section 5)."""
 
     sentence = "no such message"
+
+
+class AuthenticationCancelled(BadCommand):
+    """A line of the client has cancelled the SASL exchange: ``*`` (RFC 4954 and RFC 5034 section 4)."""
+
+    sentence = "authentication cancelled"
+
+
+class NotBase64(AuthenticationCancelled):
+    """A line of a SASL exchange was not base64, which cancels it as well."""
+
+    sentence = "this is not base64, authentication cancelled"
 
 
 class MessageGone(Refusal):

@@ -439,29 +439,35 @@ class Challenge(NamedTuple):
 
 
 class Exchange(Protocol):
-    """One SASL dialogue in progress (RFC 4422)."""
+    """One SASL exchange in progress (RFC 4422), with the client's lines as POP3 and SMTP have them."""
 
     @property
     def mechanism(self) -> str:
         """Its registered name, such as ``SCRAM-SHA-256``."""
 
-    def respond(self, response: bytes | None) -> MaybeDeferred[Challenge | Login]:
-        """Take the client's response, decoded from base64.
-
-        :param response: ``None`` at the start when AUTH brought no initial
-            response; ``b""`` is an empty one.
-        :return: the next challenge, or the login when it is proven.
-        :raises pop3toy.errors.Refusal: (or fails with) when it is over;
-            ``AuthenticationFailed`` for bad credentials, ``BadCommand`` for a
-            response that is not well-formed.
-        """
-
     @property
     def user(self) -> str | None:
         """The name that the client claims, once it is known; for the log."""
 
+    @property
+    def refusal(self) -> AuthenticationFailed | None:
+        """Why it has failed, if the last challenge said so; raised at the next line, whatever that is."""
+
+    def respond(self, line: bytes | None) -> MaybeDeferred[Challenge | Login]:
+        """Take a line of the client as it came: base64, or ``*``, which cancels the exchange.
+
+        :param line: without its line end.  In the first call the argument of AUTH: ``=`` is an empty
+            initial response there, and ``None`` is none at all.
+        :return: the next challenge, or the login when it is proven.
+        :raises pop3toy.errors.Refusal: (or fails with) when it is over: ``AuthenticationFailed`` for
+            bad credentials, ``AuthenticationCancelled`` for ``*``, its subclass ``NotBase64`` for a
+            line that is not base64, ``BadCommand`` for a response that is not well-formed.  A
+            :attr:`refusal` that ``*`` has brought out has an ``AuthenticationCancelled`` as its
+            ``__cause__``: SMTP answers that with 501 all the same (RFC 4954 section 4).
+        """
+
     def cancel(self) -> None:
-        """The client sent ``*`` or went away."""
+        """The client went away, or its line was too long."""
 
 
 class Visit(Protocol):

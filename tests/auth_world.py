@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from pop3toy.errors import InUse
-from pop3toy.interfaces import Channel, Entry, IMailbox, IMailStore, MaybeDeferred, SessionRecord, TLSFacts
+from pop3toy.interfaces import (
+    Challenge,
+    Channel,
+    Entry,
+    Exchange,
+    IMailbox,
+    IMailStore,
+    Login,
+    MaybeDeferred,
+    SessionRecord,
+    TLSFacts,
+)
 
 LOOPBACK = Channel("127.0.0.1", local=True)
 NETWORK = Channel("192.0.2.7", local=False)
@@ -18,6 +30,11 @@ TLS = Channel("192.0.2.7", local=False, tls=TLSFacts("TLSv1.3", "TLS_AES_256_GCM
 def session(channel: Channel = LOOPBACK) -> SessionRecord:
     """The record of a session on this channel."""
     return SessionRecord(1, channel)
+
+
+def say(exchange: Exchange, response: bytes | None) -> MaybeDeferred[Challenge | Login]:
+    """Send a response of a client, in base64 as on the wire."""
+    return exchange.respond(None if response is None else b64encode(response))
 
 
 @implementer(IMailbox)

@@ -19,11 +19,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pop3toy import POP3Factory, limits
+from pop3toy.auth.sasl.exchange import SASLExchange
+from pop3toy.auth.throttle.login_throttle import unguarded
 from pop3toy.errors import AuthenticationFailed, BadCommand, MessageGone
 from pop3toy.events import Connected, ConnectionRejected, Ended, LoggedIn, LoginFailed, Observers
 from pop3toy.interfaces import (
     Authenticator,
-    Challenge,
     Channel,
     Entry,
     Exchange,
@@ -364,26 +365,47 @@ class FakeAuthenticator:
         self.waiting.pop(0).callback(self.login())
 
 
-class ScriptedExchange:
+class ScriptedExchange(SASLExchange):
     """A SASL exchange that answers with the authenticator's ``steps``, one for each response."""
 
     def __init__(self, mechanism: str, authenticator: FakeAuthenticator) -> None:
-        self.mechanism = mechanism
+        self._script = script = _ScriptedMechanism(mechanism, authenticator)
+        super().__init__(script, unguarded().attempt("unix"), lambda login, _: login)
+        self.cancelled = 0
+
+    @property
+    def heard(self) -> list[bytes | None]:
+        """The responses so far."""
+        return self._script.heard
+
+    @property
+    def user(self) -> str | None:
+        return self._script.user
+
+    @user.setter
+    def user(self, user: str | None) -> None:
+        self._script.user = user
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+        super().cancel()
+
+
+class _ScriptedMechanism:
+    client_first = False
+
+    def __init__(self, name: str, authenticator: FakeAuthenticator) -> None:
+        self.name = name
         self.user: str | None = None
         self.heard: list[bytes | None] = []
-        self.cancelled = 0
         self._authenticator = authenticator
 
-    def respond(self, response: bytes | None) -> MaybeDeferred[Challenge | Login]:
+    async def step(self, response: bytes | None) -> Any:
         self.heard.append(response)
         step = self._authenticator.steps.pop(0)
         if isinstance(step, Exception):
             raise step
-        answer: MaybeDeferred[Challenge | Login] = step
-        return answer
-
-    def cancel(self) -> None:
-        self.cancelled += 1
+        return await step if isinstance(step, Deferred) else step
 
 
 @implementer(IMailStore)

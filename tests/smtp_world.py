@@ -13,6 +13,8 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from pop3toy.auth.sasl.exchange import SASLExchange
+from pop3toy.auth.throttle.login_throttle import unguarded
 from pop3toy.errors import AuthenticationFailed, NoSuchMailbox
 from pop3toy.interfaces import Challenge, Channel, IDelivery, Incoming, Login, SessionRecord
 from pop3toy.routing.recipients import Recipients
@@ -168,29 +170,35 @@ class Accounts:
         self.logged_out += 1
 
 
-class _Exchange:
-    user: str | None = None
-
+class _Exchange(SASLExchange):
     def __init__(self, accounts: Accounts, mechanism: str) -> None:
         self.accounts = accounts
-        self.mechanism = mechanism
+        super().__init__(_Mechanism(accounts, mechanism), unguarded().attempt("unix"), lambda login, _: login)
+
+    def cancel(self) -> None:
+        self.accounts.cancelled += 1
+        super().cancel()
+
+
+class _Mechanism:
+    user: str | None = None
+    client_first = False
+
+    def __init__(self, accounts: Accounts, name: str) -> None:
+        self.accounts = accounts
+        self.name = name
         self.said: list[bytes] = []
 
-    def respond(self, response: bytes | None) -> Any:
+    async def step(self, response: bytes | None) -> Any:
         if response is not None:
-            self.said.extend(response.split(b"\0")[1:] if self.mechanism == "PLAIN" else [response])
+            self.said.extend(response.split(b"\0")[1:] if self.name == "PLAIN" else [response])
         if len(self.said) < 2:
-            return Challenge(
-                b"" if self.mechanism == "PLAIN" else (b"Username:", b"Password:")[len(self.said)]
-            )
+            return Challenge(b"" if self.name == "PLAIN" else (b"Username:", b"Password:")[len(self.said)])
         user, password = (said.decode() for said in self.said)
         self.user = user
         if password != user[::-1]:
             raise AuthenticationFailed
-        return succeed(Login(user, None, self.accounts._logout, self.mechanism))  # type: ignore[arg-type]
-
-    def cancel(self) -> None:
-        self.accounts.cancelled += 1
+        return Login(user, None, self.accounts._logout, self.name)  # type: ignore[arg-type]
 
 
 def find_in(*users: str) -> Callable[[str], str | None]:

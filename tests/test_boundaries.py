@@ -61,8 +61,6 @@ EXCEPTIONS = {
     # A transcript is told of parsed POP3 commands; events will say themselves what is secret.
     ("observe", "pop3.commands"),
     ("smtp", "pop3.commands"),
-    # base64 of SASL; one exchange for both protocols will do it.
-    ("smtp", "pop3.replies"),
     # SMTP asks for recipients itself; a delivery port will.
     ("smtp", "routing"),
 }

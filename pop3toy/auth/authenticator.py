@@ -23,10 +23,10 @@ from ..errors import AuthenticationFailed, BadCommand
 from ..interfaces import Channel, Exchange, IMailbox, Login, MaybeDeferred, SessionRecord, is_deferred
 from .chain import AnyOf
 from .credentials import ApopDigest, ClearPassword, Named
-from .later import at_hand, then
-from .login import Door, IProvenIdentity, ProvenIdentityChecker, Visitor
+from .login import IProvenIdentity, LoginContext, LoginPolicy, ProvenIdentityChecker
+from .maybe_deferred import available_result, map_maybe_deferred, maybe_deferred, resolved
 from .names import LoginNames
-from .sasl.exchange import Circumstances, Dialogue, Proof
+from .sasl.exchange import AuthResult, MechanismContext, SASLExchange
 from .sasl.mechanisms import MECHANISMS
 from .strcred import repaired_checkers
 from .throttle.login_throttle import Attempt, LoginThrottle, unguarded
@@ -81,9 +81,8 @@ class PortalAuthenticator:
         self._accounts = AnyOf(dict.fromkeys(checkers.values()))
         checkers[IProvenIdentity] = ProvenIdentityChecker(self._accounts)
         self._names = LoginNames(self._accounts.spelled, self._accounts.has_addresses, domains)
-        # A door before the portal's realm.
         self._guard = guard = guard if guard is not None else unguarded()
-        self._door = Door(portal, guard, masters, self._may_exist, self._names)
+        self._policy = LoginPolicy(portal, guard, masters, self._may_exist, self._names)
         self._allow_cleartext = allow_cleartext
         self._only = None if mechanisms is None else frozenset(name.upper() for name in mechanisms)
         self._certificates = certificates
@@ -107,8 +106,8 @@ class PortalAuthenticator:
 
     def mechanisms(self, channel: Channel) -> Sequence[str]:
         """The SASL mechanisms that can work here now, best first."""
-        here = self._circumstances(channel)
-        return [name for name, made in MECHANISMS.items() if self._wanted(name) and made.offered(here)]
+        context = self._mechanism_context(channel)
+        return [name for name, made in MECHANISMS.items() if self._wanted(name) and made.available(context)]
 
     def login_delay(self) -> int:
         """Seconds that LOGIN-DELAY announces; 0 for none (RFC 2449 section 6.5)."""
@@ -134,21 +133,21 @@ class PortalAuthenticator:
         :raises pop3toy.errors.BadCommand: if the mechanism is not offered here.
         """
         name = mechanism.upper()
-        here = self._circumstances(record.channel)
-        if name not in MECHANISMS or not self._wanted(name) or not MECHANISMS[name].offered(here):
+        context = self._mechanism_context(record.channel)
+        if name not in MECHANISMS or not self._wanted(name) or not MECHANISMS[name].available(context):
             raise BadCommand("this mechanism is not available here")
 
-        def enter(proof: Proof, attempt: Attempt) -> MaybeDeferred[Login]:
-            return self._enter(proof.credentials, Visitor(record, attempt, proof.act_as), name)
+        def log_in(result: AuthResult, attempt: Attempt) -> MaybeDeferred[Login]:
+            return self._log_in(result.credentials, LoginContext(record, attempt, result.authzid), name)
 
         attempt = self._guard.attempt(record.channel.host, key=self._names.key)
-        return Dialogue(MECHANISMS[name](here), attempt, enter)
+        return SASLExchange(MECHANISMS[name](context), attempt, log_in)
 
     def _may_exist(self, user: str) -> MaybeDeferred[bool]:
         # Tokens and certificates speak of users whom nobody here needs to know.
         if self._certificates or self._tokens is not None or not self._accounts.knows_all:
             return True
-        return then(self._accounts.spelled(user), lambda name: name == user)
+        return map_maybe_deferred(self._accounts.spelled(user), lambda name: name == user)
 
     def _private(self, channel: Channel) -> bool:
         return channel.private or self._allow_cleartext
@@ -158,8 +157,8 @@ class PortalAuthenticator:
             return False
         return self._only is None or name in self._only
 
-    def _circumstances(self, channel: Channel) -> Circumstances:
-        return Circumstances(
+    def _mechanism_context(self, channel: Channel) -> MechanismContext:
+        return MechanismContext(
             channel=channel,
             clear_text=self._private(channel),
             credentials=self._checkers,
@@ -175,32 +174,32 @@ class PortalAuthenticator:
         self, credentials: ICredentials, user: bytes, record: SessionRecord, mechanism: str
     ) -> MaybeDeferred[Login]:
         attempt = self._guard.attempt(record.channel.host, user.decode("utf-8", "replace"), self._names.key)
-        return self._enter(credentials, Visitor(record, attempt), mechanism)
+        return self._log_in(credentials, LoginContext(record, attempt), mechanism)
 
-    def _enter(self, credentials: Any, visitor: Visitor, mechanism: str) -> MaybeDeferred[Login]:
+    def _log_in(self, credentials: Any, context: LoginContext, mechanism: str) -> MaybeDeferred[Login]:
         def failed(why: Failure) -> Failure:
-            return _failed(why, visitor.attempt)
+            return _failed(why, context.attempt)
 
         def admitted(avatar_id: Any) -> Any:
-            opening = self._door.requestAvatar(avatar_id, visitor, IMailbox, ITwistedMailbox)
-            return then(opening, lambda admission: _login(admission, visitor, mechanism))
+            opening = self._policy.requestAvatar(avatar_id, context, IMailbox, ITwistedMailbox)
+            return map_maybe_deferred(opening, lambda admission: _login(admission, context, mechanism))
 
         def named(account: str | None) -> Any:
             credentials.account = account
-            return then(self._identify(credentials), admitted)
+            return map_maybe_deferred(self._identify(credentials), admitted)
 
         def go_on(_: None) -> MaybeDeferred[Login]:
             try:
                 if isinstance(credentials, Named) and credentials.account is None:
-                    login = then(self._names.account(credentials.claimed), named)
+                    login = map_maybe_deferred(self._names.account(credentials.claimed), named)
                 else:
-                    login = then(self._identify(credentials), admitted)
+                    login = map_maybe_deferred(self._identify(credentials), admitted)
             except BaseException:
                 # As a Deferred does; the attempt must not stay under way for ever.
                 failed(Failure()).raiseException()
-            return at_hand(login.addErrback(failed)) if is_deferred(login) else login
+            return available_result(login.addErrback(failed)) if is_deferred(login) else login
 
-        return then(visitor.attempt.start(), go_on)
+        return map_maybe_deferred(context.attempt.start(), go_on)
 
     def _identify(self, credentials: ICredentials) -> Any:
         """Who it is that brings these credentials.
@@ -222,21 +221,25 @@ class PortalAuthenticator:
 
 
 def _login(
-    admission: tuple[object, Any, Callable[[], object]], visitor: Visitor, mechanism: str
+    admission: tuple[object, Any, Callable[[], object]], context: LoginContext, mechanism: str
 ) -> MaybeDeferred[Login]:
     _, avatar, logout = admission
     if IMailbox.providedBy(avatar):
-        return Login(visitor.user, avatar, logout, mechanism, visitor.ending)
+        return Login(context.user, avatar, logout, mechanism, context.ending)
+    return _adapted(avatar, logout, context, mechanism)
 
-    def failed(why: Failure) -> Failure:
-        logout()
-        return why
 
+@maybe_deferred
+async def _adapted(avatar: Any, logout: Callable[[], object], context: LoginContext, mechanism: str) -> Login:
     # Only other programs' realms need it.
     adapter = import_module("pop3toy.auth.twisted_mailbox")
-    opening = maybeDeferred(adapter.adapted if ITwistedMailbox.providedBy(avatar) else IMailbox, avatar)
-    opening.addCallback(lambda mailbox: Login(visitor.user, mailbox, logout, mechanism, visitor.ending))
-    return opening.addErrback(failed)
+    adapt = adapter.adapted if ITwistedMailbox.providedBy(avatar) else IMailbox
+    try:
+        mailbox = await resolved(adapt(avatar))
+    except BaseException:
+        logout()
+        raise
+    return Login(context.user, mailbox, logout, mechanism, context.ending)
 
 
 def _failed(why: Failure, attempt: Attempt) -> Failure:

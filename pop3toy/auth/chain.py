@@ -5,9 +5,8 @@ Who is unknown to the first is asked of the next, and so on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from typing import Any
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IAnonymous, IUsernameHashedPassword
@@ -20,13 +19,11 @@ from ..errors import StoreTrouble
 from ..interfaces import Channel, MaybeDeferred
 from .accounts.verifier import Verifier
 from .accounts.watched import not_now
-from .later import then
+from .maybe_deferred import maybe_deferred, resolved
 from .sources import IAccountSource, decoy_verifier
 from .strcred import repaired
 
 __all__ = ["AnyOf"]
-
-_T = TypeVar("_T")
 
 
 @implementer(ICredentialsChecker, IAccountSource)
@@ -82,12 +79,11 @@ class AnyOf:
         """The hashes with which SCRAM can work for some user of one of them."""
         return frozenset().union(*(source.scram_hashes() for source in self._sources))
 
-    def verifier(self, user: str, hash_name: str) -> MaybeDeferred[Verifier | None]:
+    @maybe_deferred
+    async def verifier(self, user: str, hash_name: str) -> Verifier | None:
         """The first one's that has one.  All are asked, so that it takes the same time for everybody."""
-        return _all(
-            [partial(source.verifier, user, hash_name) for source in self._sources],
-            lambda found: next((verifier for verifier in found if verifier is not None), None),
-        )
+        found = [await resolved(source.verifier(user, hash_name)) for source in self._sources]
+        return next((verifier for verifier in found if verifier is not None), None)
 
     def decoy(self, user: str, hash_name: str) -> Verifier:
         """As the first would make it whose users can use SCRAM."""
@@ -107,25 +103,34 @@ class AnyOf:
             # As with most servers, at each login.
             only: MaybeDeferred[str | None] = self._sources[0].spelled(user)
             return only
+        return self._spelled(user)
 
-        def verdict(found: list[str | StoreTrouble | None]) -> str | None:
-            names = {answer for answer in found if isinstance(answer, str)}
-            if user in names:
-                return user
-            for answer in found:
-                if isinstance(answer, StoreTrouble):
-                    raise answer
-            return names.pop() if len(names) == 1 else None
-
-        return _all([partial(_spelled, source, user) for source in self._sources], verdict)
+    @maybe_deferred
+    async def _spelled(self, user: str) -> str | None:
+        names: set[str] = set()
+        troubles: list[StoreTrouble] = []
+        for source in self._sources:
+            try:
+                name = await resolved(source.spelled(user))
+            except StoreTrouble as trouble:
+                # The user may be another's.
+                troubles.append(trouble)
+            else:
+                names.update(() if name is None else (name,))
+        if user in names:
+            return user
+        if troubles:
+            raise troubles[0]
+        return names.pop() if len(names) == 1 else None
 
     def has_addresses(self) -> bool:
         """Whether some user's name is a mail address."""
         return any(source.has_addresses() for source in self._sources)
 
-    def admits(self, user: str, channel: Channel | None) -> MaybeDeferred[bool]:
+    @maybe_deferred
+    async def admits(self, user: str, channel: Channel | None) -> bool:
         """Whether none of them keeps the user out."""
-        return _all([partial(source.admits, user, channel) for source in self._sources], all)
+        return all([await resolved(source.admits(user, channel)) for source in self._sources])
 
     def in_doubt(self) -> bool:
         """Whether one of them is."""
@@ -138,18 +143,6 @@ class AnyOf:
         """
         if self.in_doubt():
             raise not_now("the accounts are being written")
-
-
-def _spelled(source: Any, user: str) -> MaybeDeferred[str | StoreTrouble | None]:
-    """What a source says, its trouble being an answer like others: the user may be another's."""
-    try:
-        answer = source.spelled(user)
-    except StoreTrouble as trouble:
-        return trouble
-    if isinstance(answer, Deferred):
-        answer.addErrback(lambda why: why.trap(StoreTrouble) and why.value)
-    spelled: MaybeDeferred[str | StoreTrouble | None] = answer
-    return spelled
 
 
 def _takes(checker: Any) -> tuple[Any, ...]:
@@ -172,21 +165,3 @@ def _ask(checkers: list[Any], credentials: Any) -> Any:
 def _ask_others(why: Failure, others: list[Any], credentials: Any) -> Any:
     why.trap(UnauthorizedLogin)
     return _ask(others, credentials)
-
-
-def _all(
-    questions: Sequence[Callable[[], MaybeDeferred[Any]]], verdict: Callable[[list[Any]], _T]
-) -> MaybeDeferred[_T]:
-    """Ask one after the other, and judge the answers."""
-    answers: list[Any] = []
-
-    def heard(answer: Any) -> MaybeDeferred[_T]:
-        answers.append(answer)
-        return go_on()
-
-    def go_on() -> MaybeDeferred[_T]:
-        if len(answers) == len(questions):
-            return verdict(answers)
-        return then(questions[len(answers)](), heard)
-
-    return go_on()

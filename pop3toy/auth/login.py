@@ -1,7 +1,7 @@
 """Between a proven identity and the realm: for whom the maildrop is opened, and whether it may be now.
 
-The door is the realm that logins come to; the Portal's own is behind it.  Every
-way to log in comes through here, so nothing that must hold for all of them
+The login policy is the realm that logins come to; the Portal's own is behind it.
+Every way to log in comes through here, so nothing that must hold for all of them
 stands elsewhere: master users, accounts that are barred, sessions of a user, LOGIN-DELAY.
 """
 
@@ -24,12 +24,12 @@ from ..errors import AuthenticationFailed
 from ..interfaces import Channel, MaybeDeferred, SessionRecord, is_deferred
 from .chain import AnyOf
 from .credentials import Named
-from .later import then
+from .maybe_deferred import map_maybe_deferred, maybe_deferred, resolved
 from .names import LoginNames
 from .realm import user_name
 from .throttle.login_throttle import VISITORS, Attempt, LoginThrottle
 
-__all__ = ["Door", "IProvenIdentity", "ProvenIdentity", "ProvenIdentityChecker", "Visitor"]
+__all__ = ["IProvenIdentity", "LoginContext", "LoginPolicy", "ProvenIdentity", "ProvenIdentityChecker"]
 
 
 class IProvenIdentity(ICredentials):
@@ -83,27 +83,24 @@ class ProvenIdentityChecker:
                 raise UnauthorizedLogin
             return user.encode("utf-8")
 
-        return then(self._accounts.admits(user, credentials.channel), decide)
+        return map_maybe_deferred(self._accounts.admits(user, credentials.channel), decide)
 
 
 @dataclass
-class Visitor:
-    """The mind that goes to the realm with the credentials.
-
-    Realms see it as their ``mind``.
-    """
+class LoginContext:
+    """What goes to the realm with the credentials, as its ``mind``."""
 
     record: SessionRecord
     attempt: Attempt
-    #: Whose maildrop he asks for, if not his own (RFC 4616's authorization identity).
-    act_as: str | None = None
+    #: Whose maildrop is asked for, if not the user's own: RFC 4616's authorization identity.
+    authzid: str | None = None
     #: Whose maildrop was opened.
     user: str = ""
     #: Tells that the session with it is ending.
     ending: Callable[[], object] = lambda: None
 
 
-class _Stay:
+class _OpenSession:
     """A session of a user, from the opened maildrop to the one that is free again.
 
     :param logout: gives the maildrop back.
@@ -148,7 +145,7 @@ class _Stay:
 
 
 @implementer(IRealm)
-class Door:
+class LoginPolicy:
     """A realm before a portal's realm.
 
     :param portal: a Portal, whose realm opens the maildrops.
@@ -175,55 +172,49 @@ class Door:
     def requestAvatar(self, avatarId: object, mind: Any, *interfaces: InterfaceClass) -> Any:
         """Ask the realm for the maildrop, if it may be opened now.
 
-        :param mind: a :class:`Visitor`.
+        :param mind: a :class:`LoginContext`.
         :raises pop3toy.errors.AuthenticationFailed: if it is somebody else's, or nobody's.
         :raises pop3toy.errors.InUse: (or fails with) if the user has too many sessions, or the
             maildrop is locked, when that was waited for.
         :raises pop3toy.errors.LoginDelay: if the last login is too recent.
         """
-        visitor: Visitor = mind
+        context: LoginContext = mind
         if avatarId == ANONYMOUS:
-            visitor.user = "anonymous"
-            visitor.attempt.succeeded()
-            open_demo = partial(self._open, avatarId, visitor, interfaces, VISITORS)
-            return self._queue.open(VISITORS, open_demo, visitor.record)
-        visitor.user = user = user_name(avatarId)
-        act_as = visitor.act_as
-        if not act_as or act_as == user:
-            return self._enter(avatarId, visitor, interfaces)
+            context.user = "anonymous"
+            context.attempt.succeeded()
+            open_demo = partial(self._open, avatarId, context, interfaces, VISITORS)
+            return self._queue.open(VISITORS, open_demo, context.record)
+        context.user = user = user_name(avatarId)
+        if not context.authzid or context.authzid == user:
+            return self._enter(avatarId, context, interfaces)
+        return self._enter_as(context.authzid, avatarId, context, interfaces)
 
-        def named(account: str | None) -> Any:
-            if account == user or (account is None and self._names.key(act_as) == self._names.key(user)):
-                # Himself, in another spelling.
-                return self._enter(avatarId, visitor, interfaces)
-            return self._enter_another(avatarId, account or act_as, visitor, interfaces)
-
-        return then(self._names.account(act_as), named)
-
-    def _enter_another(
-        self, avatarId: object, user: str, visitor: Visitor, interfaces: Sequence[InterfaceClass]
+    @maybe_deferred
+    async def _enter_as(
+        self, authzid: str, avatarId: object, context: LoginContext, interfaces: Sequence[InterfaceClass]
     ) -> Any:
-        if visitor.user not in self._masters:
+        user, names = context.user, self._names
+        account = await resolved(names.account(authzid))
+        if account == user or (account is None and names.key(authzid) == names.key(user)):
+            # The user's own name, in another spelling.
+            return await resolved(self._enter(avatarId, context, interfaces))
+        if user not in self._masters:
             raise AuthenticationFailed(detail="only a master user may ask for another's maildrop")
-        visitor.user = user
-        another = user.encode("utf-8") if isinstance(avatarId, bytes) else user
+        context.user = another = account or authzid
+        if not await resolved(self._exists(another)):
+            # A store might make a maildrop for whomever it is asked.
+            raise AuthenticationFailed(detail="a master user asks for a maildrop of nobody's")
+        avatar_id = another.encode("utf-8") if isinstance(avatarId, bytes) else another
+        return await resolved(self._enter(avatar_id, context, interfaces))
 
-        def found(there: bool) -> Any:
-            if not there:
-                # A store might make a maildrop for whomever it is asked.
-                raise AuthenticationFailed(detail="a master user asks for a maildrop of nobody's")
-            return self._enter(another, visitor, interfaces)
-
-        return then(self._exists(user), found)
-
-    def _enter(self, avatarId: object, visitor: Visitor, interfaces: Sequence[InterfaceClass]) -> Any:
+    def _enter(self, avatarId: object, context: LoginContext, interfaces: Sequence[InterfaceClass]) -> Any:
         # The verdict is there; opening the maildrop may take a while yet.
-        visitor.attempt.succeeded()
-        attempt = partial(self._open, avatarId, visitor, interfaces, visitor.user)
-        return self._queue.open(visitor.user, attempt, visitor.record)
+        context.attempt.succeeded()
+        attempt = partial(self._open, avatarId, context, interfaces, context.user)
+        return self._queue.open(context.user, attempt, context.record)
 
     def _open(
-        self, avatarId: object, visitor: Visitor, interfaces: Sequence[InterfaceClass], user: str
+        self, avatarId: object, context: LoginContext, interfaces: Sequence[InterfaceClass], user: str
     ) -> Any:
         # ``user`` is who is counted: all visitors are one.
         if user == VISITORS:
@@ -231,17 +222,17 @@ class Door:
         else:
             self._guard.enter(user)
         try:
-            opening: Any = self._portal.realm.requestAvatar(avatarId, visitor, *interfaces)
+            opening: Any = self._portal.realm.requestAvatar(avatarId, context, *interfaces)
         except BaseException:
             self._guard.left(user)
             raise
         if is_deferred(opening):
             return opening.addCallbacks(
-                self._opened, self._not_opened, callbackArgs=(visitor, user), errbackArgs=(user,)
+                self._opened, self._not_opened, callbackArgs=(context, user), errbackArgs=(user,)
             )
-        return self._opened(opening, visitor, user)
+        return self._opened(opening, context, user)
 
-    def _opened(self, admission: Any, visitor: Visitor, user: str) -> Any:
+    def _opened(self, admission: Any, context: LoginContext, user: str) -> Any:
         try:
             interface, avatar, logout = admission
         except BaseException:
@@ -249,9 +240,9 @@ class Door:
             self._guard.left(user)
             raise
         self._guard.opened(user)
-        stay = _Stay(self._guard, user, logout)
-        visitor.ending = stay.ending
-        return interface, avatar, stay.leave
+        session = _OpenSession(self._guard, user, logout)
+        context.ending = session.ending
+        return interface, avatar, session.leave
 
     def _not_opened(self, why: Failure, user: str) -> Failure:
         self._guard.left(user)

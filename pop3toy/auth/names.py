@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 
 from ..addresses import folded as folded_domain
 from ..interfaces import MaybeDeferred
-from .later import then
+from .maybe_deferred import maybe_deferred, resolved
 
 __all__ = ["LoginNames", "NameIndex", "folded"]
 
@@ -86,16 +86,13 @@ class LoginNames:
         :raises pop3toy.errors.StoreTrouble: (or fails with) if the accounts cannot be read.
         """
         local, domain = self._split(claimed)
-        if not domain:
-            return self._spelled(claimed)
+        return self._address(claimed, local, domain) if domain else self._spelled(claimed)
 
-        def found_claimed(first: str | None) -> MaybeDeferred[str | None]:
-            return then(self._spelled(f"{local}@{domain}"), lambda second: found_full(first or second))
-
-        def found_full(full: str | None) -> MaybeDeferred[str | None]:
-            return then(self._spelled(local), lambda alone: full or alone)
-
-        return then(self._spelled(claimed), found_claimed)
+    @maybe_deferred
+    async def _address(self, claimed: str, local: str, domain: str) -> str | None:
+        names = (claimed, f"{local}@{domain}", local)
+        found = [await resolved(self._spelled(name)) for name in names]
+        return next(filter(None, found), None)
 
     def key(self, claimed: str) -> str:
         """One word for all spellings of a name, to count by; of no meaning beyond that."""

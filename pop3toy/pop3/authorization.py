@@ -10,11 +10,11 @@ from typing import cast
 
 from twisted.python.failure import Failure
 
-from ..errors import BadCommand, Refusal
+from ..errors import AuthenticationCancelled, BadCommand, Refusal
 from ..interfaces import After, Challenge, Login, MaybeDeferred, is_deferred
 from . import capabilities
 from .commands import Command, Response
-from .replies import Lines, Reply, Status, decode_base64
+from .replies import Lines, Reply, Status
 from .session import Session
 
 
@@ -52,35 +52,26 @@ def auth(session: Session, command: Command) -> MaybeDeferred[Reply]:
     offered = session.authenticator.mechanisms(session.channel)
     if not command.args:
         return Lines("mechanisms follow", (b"".join(b"%b\r\n" % name.encode() for name in offered),))
-    mechanism = cast(bytes, command.args[0]).decode("ascii")
-    if mechanism not in offered:
+    mechanism, *initial = cast("tuple[bytes, ...]", command.args)
+    name = mechanism.decode("ascii")
+    if name not in offered:
         raise BadCommand("this mechanism is not available here")
     session.user = None
-    session.exchange = session.authenticator.begin(mechanism, session.record)
-    if len(command.args) == 1:
-        return _step(session, None)
-    initial = cast(bytes, command.args[1])
-    # RFC 5034 section 4: "=" is an initial response of zero length.
-    return _step(session, b"" if initial == b"=" else _decoded(session, initial))
+    session.exchange = session.authenticator.begin(name, session.record)
+    return _step(session, initial[0] if initial else None)
 
 
 def respond(session: Session, response: Response) -> MaybeDeferred[Reply]:
-    """One line of a SASL exchange; ``*`` cancels it (RFC 5034 section 4)."""
-    if session.refusal is not None:
-        refusal = session.refusal
-        _cancel(session)
-        raise refusal
-    if response.line == b"*":
-        _cancel(session)
-        raise BadCommand("authentication cancelled")
-    return _step(session, _decoded(session, response.line))
+    """One line of a SASL exchange."""
+    return _step(session, response.line)
 
 
 def interrupted(session: Session) -> Refusal:
-    """What a line that is no response does to an exchange: it is over; if it had failed, that counts."""
-    refusal = session.refusal
-    _cancel(session)
-    return refusal or BadCommand("line too long, authentication cancelled")
+    """A line that is too long ends an exchange; if that had failed already, the client hears so."""
+    exchange, session.exchange = session.exchange, None
+    assert exchange is not None
+    exchange.cancel()
+    return exchange.refusal or BadCommand("line too long, authentication cancelled")
 
 
 def stls(session: Session, command: Command) -> Reply:
@@ -141,44 +132,30 @@ def _enter(
     return session.enter(login)
 
 
-def _decoded(session: Session, line: bytes) -> bytes:
-    try:
-        return decode_base64(line)
-    except ValueError:
-        _cancel(session)
-        raise BadCommand("this is not base64, authentication cancelled") from None
-
-
-def _step(session: Session, response: bytes | None) -> MaybeDeferred[Reply]:
+def _step(session: Session, line: bytes | None) -> MaybeDeferred[Reply]:
     exchange = session.exchange
     assert exchange is not None
+    counted = exchange.refusal is not None
 
     def over(why: Failure) -> Failure:
         session.exchange = None
-        session.not_let_in(exchange.user or "", exchange.mechanism, why)
+        if not (counted or why.check(AuthenticationCancelled)):
+            session.not_let_in(exchange.user or "", exchange.mechanism, why)
         return why
 
     def outcome(result: Challenge | Login) -> Reply:
         if isinstance(result, Login):
             return session.enter(result)
-        session.refusal = result.refusal
         if result.refusal is not None:
             # It counts when it is certain; what the client answers may never come.
             session.not_let_in(exchange.user or "", exchange.mechanism, Failure(result.refusal))
         return result
 
     try:
-        result = exchange.respond(response)
+        result = exchange.respond(line)
     except Exception:
         over(Failure())
         raise
     if is_deferred(result):
         return result.addCallbacks(outcome, over)
     return outcome(result)
-
-
-def _cancel(session: Session) -> None:
-    exchange, session.exchange = session.exchange, None
-    session.refusal = None
-    if exchange is not None:
-        exchange.cancel()

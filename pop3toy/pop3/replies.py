@@ -26,7 +26,6 @@ __all__ = [
     "Message",
     "Reply",
     "Status",
-    "decode_base64",
     "encode",
     "scan_listing",
     "unique_id_listing",
@@ -104,14 +103,6 @@ def _status_line(ok: bool, text: str, code: str = "") -> bytes:
     # RFC 2449 section 4: at most 512 octets with the CRLF.
     line = f"{word} {text.lstrip(' [')}"[: limits.REPLY_LINE - 2].rstrip(" ")
     return line.encode("ascii") + CRLF
-
-
-def decode_base64(line: bytes) -> bytes:
-    """Decode the base64 of a SASL response.
-
-    :raises ValueError: if it is not exactly base64 (RFC 4648 section 4).
-    """
-    return binascii.a2b_base64(line, strict_mode=True)
 
 
 # -- listings --------------------------------------------------------------------

@@ -95,8 +95,6 @@ class Session:
         self.timestamp: str | None = None
         #: The SASL exchange in progress.
         self.exchange: Exchange | None = None
-        #: Why it has failed, if the last challenge said so; -ERR comes behind the client's next line.
-        self.refusal: AuthenticationFailed | None = None
         #: Who is in, and the maildrop, in TRANSACTION.
         self.login: Login | None = None
         self.maildrop = _NOTHING

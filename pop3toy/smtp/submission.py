@@ -17,7 +17,15 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from ..errors import AuthenticationFailed, BadCommand, MessageGone, NoSuchMailbox, Refusal
+from ..errors import (
+    AuthenticationCancelled,
+    AuthenticationFailed,
+    BadCommand,
+    MessageGone,
+    NoSuchMailbox,
+    NotBase64,
+    Refusal,
+)
 from ..interfaces import (
     Authenticator,
     Challenge,
@@ -31,7 +39,6 @@ from ..interfaces import (
 )
 from ..net.transport import channel_of
 from ..pop3.commands import Response
-from ..pop3.replies import decode_base64
 from . import limits
 from .connection import Connection
 from .envelope import Sender
@@ -42,6 +49,8 @@ from .transaction import Answer
 __all__ = ["SenderRealm", "SubmissionServer"]
 
 log = Logger()
+
+_CANCELLED = "authentication is cancelled"
 
 
 class _Login:
@@ -72,21 +81,24 @@ class _Login:
         return () if self.user is not None else self._authenticator.mechanisms(channel)
 
     async def begin(self, mechanism: str, initial: bytes | None) -> Answer | Challenge:
-        """AUTH; ``initial`` is the initial response, decoded, or ``None``."""
+        """AUTH; ``initial`` is the initial response as it came, or ``None``."""
         self._mechanism = mechanism
         try:
             self._exchange = self._authenticator.begin(mechanism, self._record)
         except Refusal as error:
             return self._refused(error)
-        return await self.respond(initial)
+        return await self.respond(initial, not_base64="that is not base64")
 
-    async def respond(self, response: bytes | None) -> Answer | Challenge:
-        """The client's next response, decoded."""
+    async def respond(self, line: bytes | None, not_base64: str = _CANCELLED) -> Answer | Challenge:
+        """The client's next line."""
         assert self._exchange is not None
         try:
-            result = self._exchange.respond(response)
+            result = self._exchange.respond(line)
             if isinstance(result, Deferred):
                 result = await result
+        except NotBase64:
+            self._exchange = None
+            return 501, "5.5.2", not_base64
         except Refusal as error:
             return self._refused(error)
         if isinstance(result, Challenge):
@@ -103,6 +115,9 @@ class _Login:
         if isinstance(error, AuthenticationFailed):
             self._count(error)
         self._exchange = None
+        # RFC 4954 section 4: 501 for "*", also where a refusal was still to be said.
+        if isinstance(error, AuthenticationCancelled) or isinstance(error.__cause__, AuthenticationCancelled):
+            return 501, "5.7.0", _CANCELLED
         if isinstance(error, BadCommand):
             return 501, "5.5.2", error.text
         if isinstance(error, AuthenticationFailed):
@@ -157,7 +172,7 @@ class SubmissionServer(SMTPServer):
         """See :class:`Connection`."""
         if self._login.in_exchange:
             self.heard(line, Response(line))
-            self._response_received(line)
+            self.hold(self._answer(self._login.respond(line)))
         else:
             super().command_received(line, crlf=crlf)
 
@@ -196,28 +211,11 @@ class SubmissionServer(SMTPServer):
         elif not self.may_log_in or self._login.user is not None:
             self.error(503, "5.5.1", "AUTH comes behind EHLO, before MAIL, once")
         elif mechanism in self._mechanisms():
-            try:
-                # "=" is the empty response; without any the mechanism begins.
-                response = None if not initial else b"" if initial == b"=" else decode_base64(initial)
-            except ValueError:
-                self.error(501, "5.5.2", "that is not base64")
-                return
-            self.hold(self._answer(self._login.begin(mechanism, response)))
+            self.hold(self._answer(self._login.begin(mechanism, initial or None)))
         elif channel_of(self.transport).private:
             self.error(504, "5.5.4", "this mechanism is not available here")
         else:
             self.error(538, "5.7.11", "no login in clear text: STARTTLS comes first")
-
-    def _response_received(self, line: bytes) -> None:
-        try:
-            if line == b"*":
-                raise ValueError
-            response = decode_base64(line)
-        except ValueError:
-            self._login.cancel()
-            self.error(501, "5.7.0" if line == b"*" else "5.5.2", "authentication is cancelled")
-            return
-        self.hold(self._answer(self._login.respond(response)))
 
     async def _answer(self, step: Awaitable[Answer | Challenge]) -> None:
         answer = await step

@@ -39,7 +39,7 @@ from pop3toy.installation import install_hint
 from pop3toy.interfaces import Challenge, Channel, TLSFacts
 from pop3toy.net.threads import WorkerThreads
 
-from ..auth_world import LOOPBACK, NETWORK, FakeStore, FakeThreads, session
+from ..auth_world import LOOPBACK, NETWORK, FakeStore, FakeThreads, say, session
 
 
 def pbkdf2(password: bytes, rounds: int = 2) -> bytes:
@@ -624,7 +624,7 @@ class BeingWrittenTests(AccountsCase):
                     break
                 assert isinstance(said, Challenge)
                 nonce = said.data.partition(b",")[0][2:]
-                said = self.said(exchange.respond, response and response.replace(b"%b", nonce))
+                said = self.said(say, exchange, response and response.replace(b"%b", nonce))
             self.assertIs(StoreTrouble, said, mechanism)
         self.assertEqual((0, 0), (guard._addresses.count("127.0.0.1"), guard._users.count("bob")))
 

@@ -38,7 +38,7 @@ from pop3toy.auth.realm import MailboxRealm
 from pop3toy.errors import AuthenticationFailed, Refusal
 from pop3toy.interfaces import Challenge, Channel, Exchange, Login, TLSFacts
 
-from ..auth_world import LOOPBACK, FakeStore, FakeThreads, session
+from ..auth_world import LOOPBACK, FakeStore, FakeThreads, say, session
 
 TLS = Channel(
     "192.0.2.7",
@@ -157,22 +157,22 @@ class WorldCase(SynchronousTestCase):
             return auth.apop(user, digest, "<a@b>", record)
         exchange: Exchange = auth.begin(mechanism, record)
         if mechanism == "PLAIN":
-            return exchange.respond(b"\0" + user + b"\0" + password)
+            return say(exchange, b"\0" + user + b"\0" + password)
         if mechanism == "LOGIN":
-            exchange.respond(user)
-            return exchange.respond(password)
+            say(exchange, user)
+            return say(exchange, password)
         if mechanism == "CRAM-MD5":
-            challenge = exchange.respond(None)
+            challenge = say(exchange, None)
             assert isinstance(challenge, Challenge)
-            return exchange.respond(user + b" " + hmac.digest(password, challenge.data, "md5").hex().encode())
+            return say(exchange, user + b" " + hmac.digest(password, challenge.data, "md5").hex().encode())
         flag = b"p=tls-exporter" if mechanism.endswith("PLUS") else b"n"
         first = flag + b",,n=" + user + b",r=c"
-        challenge = self._now(exchange.respond(first))
+        challenge = self._now(say(exchange, first))
         assert isinstance(challenge, Challenge)
         final = scram_final(mechanism, password, first, challenge.data)
-        verdict = self._now(exchange.respond(final))
+        verdict = self._now(say(exchange, final))
         assert isinstance(verdict, Challenge)
-        return exchange.respond(b"")
+        return say(exchange, b"")
 
     def _now(self, outcome: object) -> object:
         if isinstance(outcome, Deferred):

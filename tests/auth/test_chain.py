@@ -20,7 +20,7 @@ from pop3toy.auth.accounts.memory import MemoryAccounts
 from pop3toy.auth.authenticator import PortalAuthenticator
 from pop3toy.auth.chain import AnyOf
 from pop3toy.auth.credentials import ApopDigest, ClearPassword
-from pop3toy.auth.login import Visitor
+from pop3toy.auth.login import LoginContext
 from pop3toy.auth.realm import MailboxRealm
 from pop3toy.auth.sources import IAccountSource
 from pop3toy.errors import AuthenticationFailed, StoreTrouble
@@ -140,10 +140,10 @@ class ForeignRealm:
     """A realm of another program that knows only twisted.mail's mailboxes."""
 
     def __init__(self) -> None:
-        self.minds: list[Visitor] = []
+        self.minds: list[LoginContext] = []
         self.left = 0
 
-    def requestAvatar(self, avatar_id: object, mind: Visitor, *interfaces: object) -> object:
+    def requestAvatar(self, avatar_id: object, mind: LoginContext, *interfaces: object) -> object:
         assert ITwistedMailbox in interfaces
         self.minds.append(mind)
         return ITwistedMailbox, self.mailbox(), self._leave

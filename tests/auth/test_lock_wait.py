@@ -29,7 +29,7 @@ from pop3toy.events import Observers
 from pop3toy.interfaces import Login, SessionRecord
 from pop3toy.stores.memory import MemoryStore
 
-from ..auth_world import FakeStore, session
+from ..auth_world import FakeStore, say, session
 from ..corpus import awkward_messages, fill_maildir
 from ..pop3_world import FakeSocket, Watcher
 from ..realserver import RealServer, maildir_options, wait_until
@@ -517,7 +517,7 @@ class LoginTests(SynchronousTestCase):
         auth = self.authenticator()
 
         def sasl(mechanism: str, response: bytes) -> Any:
-            return auth.begin(mechanism, session()).respond(response)
+            return say(auth.begin(mechanism, session()), response)
 
         for user, log_in in (
             ("ann", lambda: auth.password(b"ann", b"x", session())),

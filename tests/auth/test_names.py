@@ -38,7 +38,7 @@ from pop3toy.errors import AuthenticationFailed, InUse, LoginDelay, StoreTrouble
 from pop3toy.interfaces import Channel, Login, TLSFacts
 from pop3toy.smtp.submission import SenderRealm
 
-from ..auth_world import LOOPBACK, FakeStore, FakeThreads, session
+from ..auth_world import LOOPBACK, FakeStore, FakeThreads, say, session
 from .test_accounts import pbkdf2
 
 PASSWORD = "sécret"
@@ -78,7 +78,7 @@ NOBODY = (
 def talk(exchange: Any, *responses: bytes | None) -> Any:
     """The last answer."""
     for response in responses:
-        answer = settled(exchange.respond(response))
+        answer = settled(say(exchange, response))
     return answer
 
 
@@ -368,8 +368,8 @@ class LimitTests(NamesCase):
             for name in names:
                 self.assertRaises(AuthenticationFailed, PLAIN["USER"], auth, name, "wrong")
             exchange = auth.begin("LOGIN", session())
-            exchange.respond(names[1].encode())
-            self.assertIsInstance(exchange.respond(b"x"), Deferred)
+            say(exchange, names[1].encode())
+            self.assertIsInstance(say(exchange, b"x"), Deferred)
             exchange.cancel()
             self.assertIsInstance(auth.password(names[2].encode(), b"wrong", session()), Deferred)
 

@@ -30,7 +30,7 @@ from pop3toy.auth.throttle.login_throttle import LoginThrottle
 from pop3toy.errors import AuthenticationFailed, BadCommand, Refusal, StoreTrouble
 from pop3toy.interfaces import Challenge, Channel, Exchange, Login, TLSFacts
 
-from ..auth_world import LOOPBACK, NETWORK, TLS, FakeStore, session
+from ..auth_world import LOOPBACK, NETWORK, TLS, FakeStore, say, session
 
 ALL_SCRAM = ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1"]
 EVERY = ["EXTERNAL", *ALL_SCRAM, "OAUTHBEARER", "XOAUTH2", "CRAM-MD5", "PLAIN", "LOGIN", "ANONYMOUS"]
@@ -118,8 +118,8 @@ class SaslCase(SynchronousTestCase):
     def talk(self, exchange: Exchange, *responses: bytes | None) -> object:
         """Send the responses; all but the last answer must be challenges."""
         for response in responses[:-1]:
-            self.assertIsInstance(self.result(exchange.respond(response)), Challenge)
-        return self.result(exchange.respond(responses[-1]))
+            self.assertIsInstance(self.result(say(exchange, response)), Challenge)
+        return self.result(say(exchange, responses[-1]))
 
     def refused(
         self, exchange: Exchange, *responses: bytes | None, error: type = AuthenticationFailed
@@ -130,7 +130,7 @@ class SaslCase(SynchronousTestCase):
                 self.failureResultOf(outcome).raiseException()
         self.assertEqual(set(), self.store.open_now)
         with self.assertRaises(BadCommand):
-            exchange.respond(b"")
+            say(exchange, b"")
         return caught.exception
 
 
@@ -200,8 +200,8 @@ class PlainTests(SaslCase):
         for responses in ([b"\0ann\0s\xc3\xa9cret"], [None, b"ann\0ann\0s\xc3\xa9cret"]):
             exchange = self.begin()
             if responses[0] is None:
-                self.assertEqual(Challenge(b""), exchange.respond(None))
-            login = exchange.respond(responses[-1])
+                self.assertEqual(Challenge(b""), say(exchange, None))
+            login = say(exchange, responses[-1])
             self.assertEqual(("ann", "PLAIN", "ann"), (login.user, login.mechanism, exchange.user))
             login.logout()
 
@@ -244,7 +244,7 @@ class PlainTests(SaslCase):
             self.authenticator(memory, masters=["root"], tokens=FakeTokens()),
             self.authenticator(memory, masters=["root"], certificates=True),
         ):
-            login = auth.begin("PLAIN", session()).respond(b"zoe\0root\0toor")
+            login = say(auth.begin("PLAIN", session()), b"zoe\0root\0toor")
             self.assertEqual("zoe", login.user)
             login.logout()
         with_visitors = self.authenticator(memory, AllowAnonymousAccess(), masters=["root"])
@@ -252,7 +252,7 @@ class PlainTests(SaslCase):
 
     def test_master(self) -> None:
         """A master user opens another's maildrop with his own password, and no one else does."""
-        login = self.begin(masters=["root"]).respond(b"ann\0root\0toor")
+        login = say(self.begin(masters=["root"]), b"ann\0root\0toor")
         self.assertEqual(("ann", {"ann"}), (login.user, self.store.open_now))
         login.logout()
         self.refused(self.begin(masters=["root"]), b"root\0ann\0s\xc3\xa9cret")
@@ -261,14 +261,14 @@ class PlainTests(SaslCase):
     def test_over(self) -> None:
         """After its end an exchange answers nothing more."""
         exchange = self.begin()
-        exchange.respond(b"\0ann\0s\xc3\xa9cret")
+        say(exchange, b"\0ann\0s\xc3\xa9cret")
         with self.assertRaises(BadCommand):
-            exchange.respond(b"\0ann\0s\xc3\xa9cret")
+            say(exchange, b"\0ann\0s\xc3\xa9cret")
         cancelled = self.begin()
-        cancelled.respond(None)
+        say(cancelled, None)
         cancelled.cancel()
         with self.assertRaises(BadCommand):
-            cancelled.respond(b"\0ann\0s\xc3\xa9cret")
+            say(cancelled, b"\0ann\0s\xc3\xa9cret")
 
 
 class LoginTests(SaslCase):
@@ -277,10 +277,10 @@ class LoginTests(SaslCase):
     def test_prompts(self) -> None:
         """The prompts are those that Outlook looks for."""
         exchange = self.authenticator().begin("LOGIN", session())
-        prompts = [exchange.respond(response).data for response in (None, b"ann")]
+        prompts = [say(exchange, response).data for response in (None, b"ann")]
         self.assertEqual([b"Username:", b"Password:"], prompts)
         self.assertEqual("ann", exchange.user)
-        self.assertEqual(("ann", "LOGIN"), exchange.respond("sécret".encode())[::3])
+        self.assertEqual(("ann", "LOGIN"), say(exchange, "sécret".encode())[::3])
 
     def test_initial_response(self) -> None:
         """An initial response is the name."""
@@ -305,14 +305,14 @@ class CramTests(SaslCase):
         self.assertFalse(digest.checkPassword(b"tanstaaf"))
 
     def answer(self, exchange: Exchange, user: bytes, secret: bytes) -> bytes:
-        challenge = exchange.respond(None).data
+        challenge = say(exchange, None).data
         self.assertRegex(challenge, rb"^<[0-9a-f]{32}@pop3toy>$")
         return user + b" " + hmac.new(secret, challenge, "md5").hexdigest().encode()
 
     def test_right(self) -> None:
         """The digest of a fresh challenge lets in."""
         exchange = self.authenticator().begin("CRAM-MD5", session(NETWORK))
-        login = exchange.respond(self.answer(exchange, b"tim", b"tanstaaftanstaaf"))
+        login = say(exchange, self.answer(exchange, b"tim", b"tanstaaftanstaaf"))
         self.assertEqual(("tim", "CRAM-MD5"), (login.user, login.mechanism))
 
     def test_refused(self) -> None:
@@ -348,8 +348,8 @@ class ScramVectorTests(SaslCase):
         auth = self.authenticator(VerifierSource({("user", hash_name): verifier}), nonce=lambda: nonce)
         exchange = auth.begin(mechanism, session(NETWORK))
         for client, server in zip(lines[::2], lines[1::2], strict=True):
-            self.assertEqual(server, self.result(exchange.respond(client)).data)
-        login = self.result(exchange.respond(b""))
+            self.assertEqual(server, self.result(say(exchange, client)).data)
+        login = self.result(say(exchange, b""))
         self.assertEqual(("user", mechanism), (login.user, login.mechanism))
 
     def test_rfc5802(self) -> None:
@@ -419,10 +419,10 @@ class ScramTests(SaslCase):
         return self.authenticator(**options).begin(mechanism, session(channel))
 
     def run_client(self, exchange: Exchange, client: Client, **final: object) -> object:
-        challenge = self.result(exchange.respond(client.first()))
-        verdict = self.result(exchange.respond(client.final(challenge.data, **final)))
+        challenge = self.result(say(exchange, client.first()))
+        verdict = self.result(say(exchange, client.final(challenge.data, **final)))
         self.assertEqual(client.verdict, verdict.data)
-        return self.result(exchange.respond(b""))
+        return self.result(say(exchange, b""))
 
     def test_other_implementation(self) -> None:
         """scramp's client comes in with each mechanism that it has, and finds the server's proof right."""
@@ -431,11 +431,11 @@ class ScramTests(SaslCase):
             plus = mechanism.endswith("PLUS")
             client = ScramClient([mechanism], "ann", "sécret", channel_binding=binding if plus else None)
             exchange = self.begin(mechanism)
-            challenge = self.result(exchange.respond(client.get_client_first().encode()))
+            challenge = self.result(say(exchange, client.get_client_first().encode()))
             client.set_server_first(challenge.data.decode())
-            verdict = exchange.respond(client.get_client_final().encode())
+            verdict = say(exchange, client.get_client_final().encode())
             client.set_server_final(verdict.data.decode())
-            login = self.result(exchange.respond(b""))
+            login = self.result(say(exchange, b""))
             self.assertEqual(("ann", mechanism, "ann"), (login.user, login.mechanism, exchange.user))
             login.logout()
 
@@ -456,7 +456,7 @@ class ScramTests(SaslCase):
         ):
             exchange = self.begin("SCRAM-SHA-256-PLUS")
             client = Client("sha256", b"ann", "sécret".encode(), header, bound)
-            self.refused(exchange, client.final(self.result(exchange.respond(client.first())).data))
+            self.refused(exchange, client.final(self.result(say(exchange, client.first())).data))
 
     def test_flags(self) -> None:
         """Bindings that are not there, not asked for, or hidden by somebody in the middle are refused."""
@@ -480,7 +480,7 @@ class ScramTests(SaslCase):
             login.logout()
         # What is offered under another name is no word about this one.
         other = self.begin(mechanisms=["SCRAM-SHA-256", "SCRAM-SHA-1-PLUS"])
-        self.assertIsInstance(self.result(other.respond(client.first())), Challenge)
+        self.assertIsInstance(self.result(say(other, client.first())), Challenge)
 
     def test_wrong(self) -> None:
         """A wrong password, nonce or a proof of another length fails without a word more."""
@@ -493,7 +493,7 @@ class ScramTests(SaslCase):
             (Client("sha256", b"ann", "sécret".encode()), {"cut": None}),
         ):
             exchange = self.begin()
-            challenge = self.result(exchange.respond(client.first()))
+            challenge = self.result(say(exchange, client.first()))
             self.refused(exchange, client.final(challenge.data, **final))
 
     def test_unknown_user_looks_real(self) -> None:
@@ -502,7 +502,7 @@ class ScramTests(SaslCase):
         challenges = {}
         for user in (b"ann", b"nobody", b"nobody2"):
             seen = {
-                self.result(auth.begin("SCRAM-SHA-256", session()).respond(b"n,,n=" + user + b",r=x")).data
+                self.result(say(auth.begin("SCRAM-SHA-256", session()), b"n,,n=" + user + b",r=x")).data
                 for _ in range(3)
             }
             [challenges[user]] = seen
@@ -518,7 +518,7 @@ class ScramTests(SaslCase):
 
         auth = self.authenticator(Careless({("ann", "sha256"): derive(b"x", "sha256", b"salt")}))
         exchange, client = auth.begin("SCRAM-SHA-256", session()), Client("sha256", b"nobody", b"guessed")
-        self.refused(exchange, client.final(self.result(exchange.respond(client.first())).data))
+        self.refused(exchange, client.final(self.result(say(exchange, client.first())).data))
 
     def test_names(self) -> None:
         """A comma and an equals sign in a name are escaped, and names are prepared (RFC 4013)."""
@@ -539,7 +539,7 @@ class ScramTests(SaslCase):
         verifiers = {("barred", "sha256"): derive(b"x", "sha256", b"salt")}
         exchange = self.authenticator(VerifierSource(verifiers)).begin("SCRAM-SHA-256", session())
         client = Client("sha256", b"barred", b"x")
-        challenge = self.result(exchange.respond(client.first()))
+        challenge = self.result(say(exchange, client.first()))
         self.refused(exchange, client.final(challenge.data))
 
     def test_malformed_first(self) -> None:
@@ -574,7 +574,7 @@ class ScramTests(SaslCase):
         ):
             self.refused(self.begin(), b"n,,n=ann,r=x", message, error=BadCommand)
         exchange, client = self.begin(), Client("sha256", b"ann", "sécret".encode())
-        self.result(exchange.respond(client.final(self.result(exchange.respond(client.first())).data)))
+        self.result(say(exchange, client.final(self.result(say(exchange, client.first())).data)))
         self.refused(exchange, b"more", error=BadCommand)
 
 
@@ -603,7 +603,7 @@ class TokenTests(SaslCase):
             ("XOAUTH2", b"user=ann\1auth=Bearer bad\1\1", b""),
         ):
             exchange = self.begin(mechanism)
-            reason = exchange.respond(response).data
+            reason = say(exchange, response).data
             self.assertRegex(reason, rb'^\{"status": "(invalid_token|401)".*\}$')
             self.assertEqual("ann", exchange.user)
             self.refused(exchange, dummy)
@@ -613,10 +613,10 @@ class TokenTests(SaslCase):
         guard = LoginThrottle(Clock())
         for failures in range(1, 4):
             exchange = self.begin("OAUTHBEARER", guard=guard)
-            exchange.respond(b"n,a=ann,\1auth=Bearer bad\1\1")
+            say(exchange, b"n,a=ann,\1auth=Bearer bad\1\1")
             exchange.cancel()
             self.assertEqual(failures, guard._addresses.count(TLS.host))
-        waiting = self.begin("OAUTHBEARER", guard=guard).respond(b"n,a=ann,\1auth=Bearer bad\1\1")
+        waiting = say(self.begin("OAUTHBEARER", guard=guard), b"n,a=ann,\1auth=Bearer bad\1\1")
         self.assertNoResult(waiting)
         self.assertEqual(1, guard._counts.under_way.total)
 
@@ -627,7 +627,7 @@ class TokenTests(SaslCase):
             ("XOAUTH2", b"user=bob\1auth=Bearer good\1\1"),
         ):
             self.refused(self.begin(mechanism), response)
-            login = self.begin(mechanism, masters=["ann"]).respond(response)
+            login = say(self.begin(mechanism, masters=["ann"]), response)
             self.assertEqual("bob", login.user)
             login.logout()
 
@@ -641,7 +641,7 @@ class TokenTests(SaslCase):
             for token in (b"barred", b"bad"):
                 auth = self.authenticator(VerifierSource({}), tokens=FakeTokens())
                 exchange = auth.begin(mechanism, session(TLS))
-                reasons.append(self.result(exchange.respond(form % token)).data)
+                reasons.append(self.result(say(exchange, form % token)).data)
                 self.refused(exchange, b"\1")
             self.assertEqual(reasons[0], reasons[1])
 
@@ -683,7 +683,7 @@ class ExternalTests(SaslCase):
         """It does not open another's maildrop, unless it is a master's."""
         self.refused(self.begin(), b"bob")
         self.refused(self.begin(), b"\xff", error=BadCommand)
-        self.assertEqual("bob", self.begin(masters=["ann"]).respond(b"bob").user)
+        self.assertEqual("bob", say(self.begin(masters=["ann"]), b"bob").user)
 
 
 class AnonymousTests(SaslCase):
@@ -761,7 +761,7 @@ class AnyDialogueTests(SaslCase):
         over = False
         for response in responses:
             try:
-                outcome = self.result(exchange.respond(response))
+                outcome = self.result(say(exchange, response))
             except Refusal:
                 over = True
             else:
@@ -793,5 +793,5 @@ class ForeignCheckerTests(SaslCase):
         self.assertEqual(
             ["CRAM-MD5", "PLAIN", "LOGIN"], list(self.authenticator(Digests()).mechanisms(LOOPBACK))
         )
-        login = self.authenticator(Passwords()).begin("PLAIN", session()).respond(b"\0ann\0x")
+        login = say(self.authenticator(Passwords()).begin("PLAIN", session()), b"\0ann\0x")
         self.assertEqual("canonical-ann", login.user)

@@ -24,7 +24,7 @@ from pop3toy.auth.throttle.origins import Networks, is_local, network
 from pop3toy.errors import AuthenticationFailed, BadCommand, InUse, LoginDelay, StoreTrouble
 from pop3toy.interfaces import Channel, Login
 
-from ..auth_world import TLS, FakeStore, session
+from ..auth_world import TLS, FakeStore, say, session
 
 EVIL, GOOD = "198.51.100.66", "192.0.2.7"
 
@@ -432,13 +432,13 @@ class AttackTests(SynchronousTestCase):
         auth = PortalAuthenticator(Portal(MailboxRealm(FakeStore()), [checker]), guard=guard)
         for _ in range(2):
             exchange = auth.begin("PLAIN", session(TLS))
-            exchange.respond(b"\0ann\0guess").addErrback(lambda why: why.trap(AuthenticationFailed))
+            say(exchange, b"\0ann\0guess").addErrback(lambda why: why.trap(AuthenticationFailed))
             exchange.cancel()
         with self.assertRaises(StoreTrouble):
-            auth.begin("PLAIN", session(TLS)).respond(b"\0ann\0guess")
+            say(auth.begin("PLAIN", session(TLS)), b"\0ann\0guess")
         checker.refuse_all()
         self.assertEqual(2, guard._addresses.count(TLS.host))
-        last = auth.begin("PLAIN", session(TLS)).respond(b"\0ann\0guess")
+        last = say(auth.begin("PLAIN", session(TLS)), b"\0ann\0guess")
         checker.refuse_all()
         self.failureResultOf(last, AuthenticationFailed)
 
@@ -450,7 +450,7 @@ class AttackTests(SynchronousTestCase):
         for _ in range(3):
             guard.attempt("127.0.0.1", "ann").failed()
         exchange = auth.begin("PLAIN", session())
-        answer = exchange.respond(b"\0ann\0guess")
+        answer = say(exchange, b"\0ann\0guess")
         exchange.cancel()
         clock.advance(1)
         self.failureResultOf(answer, BadCommand)
@@ -465,7 +465,7 @@ class AttackTests(SynchronousTestCase):
         with self.assertRaises(StoreTrouble):
             auth.password(b"ann", b"x", session())
         with self.assertRaises(BadCommand):
-            auth.begin("PLAIN", session()).respond(b"nonsense")
+            say(auth.begin("PLAIN", session()), b"nonsense")
         checker = SlowChecker()
         slow = PortalAuthenticator(Portal(MailboxRealm(store), [checker]), guard=guard)
         attempt = slow.password(b"ann", b"x", session())
@@ -473,9 +473,9 @@ class AttackTests(SynchronousTestCase):
         self.failureResultOf(attempt, StoreTrouble)
         self.assertEqual((0, 0), (guard._addresses.count("127.0.0.1"), guard._users.count("ann")))
         scram = auth.begin("SCRAM-SHA-256", session())
-        [nonce] = re.findall(rb"r=[^,]+", scram.respond(b"n,,n=ann,r=x").data)
+        [nonce] = re.findall(rb"r=[^,]+", say(scram, b"n,,n=ann,r=x").data)
         with self.assertRaises(AuthenticationFailed):
-            scram.respond(b"c=biws," + nonce + b",p=AAAA")
+            say(scram, b"c=biws," + nonce + b",p=AAAA")
         self.assertEqual((1, 1), (guard._addresses.count("127.0.0.1"), guard._users.count("ann")))
 
     def test_clients_turn(self) -> None:
@@ -484,7 +484,7 @@ class AttackTests(SynchronousTestCase):
         portal = Portal(MailboxRealm(FakeStore()), [MemoryAccounts({"ann": "x"})])
         auth = PortalAuthenticator(portal, guard=guard)
         for _ in range(5):
-            auth.begin("SCRAM-SHA-256", session(TLS)).respond(b"n,,n=ann,r=x")
+            say(auth.begin("SCRAM-SHA-256", session(TLS)), b"n,,n=ann,r=x")
         self.assertEqual("ann", auth.password(b"ann", b"x", session(TLS)).user)
 
     def test_unguarded(self) -> None:

@@ -19,7 +19,6 @@ from pop3toy.pop3.replies import (
     Lines,
     Message,
     Status,
-    decode_base64,
     encode,
     scan_listing,
     unique_id_listing,
@@ -365,23 +364,6 @@ class StatusLineTests(SynchronousTestCase):
         self.assertEqual(encode(Challenge(b"")), b"+ \r\n")
         self.assertEqual(encode(Challenge(b"Username:")), b"+ VXNlcm5hbWU6\r\n")
         self.assertEqual(encode(Challenge(b"x" * 300)).count(b"\n"), 1)  # type: ignore[union-attr]
-
-    def test_base64(self) -> None:
-        """A response is decoded if it is base64 and nothing else."""
-        self.assertEqual(decode_base64(b"AGEAYg=="), b"\0a\0b")
-        self.assertEqual(decode_base64(b""), b"")
-        for wrong in (
-            b"A",
-            b"AGEAYg",
-            b"AGEAYg=",
-            b"AGEA Yg==",
-            b"AGEAYg==x",
-            b"A===",
-            b"\xff\xff\xff\xff",
-            b"AG\0A",
-        ):
-            with self.assertRaises(ValueError, msg=repr(wrong)):
-                decode_base64(wrong)
 
 
 class ListingTests(SynchronousTestCase):

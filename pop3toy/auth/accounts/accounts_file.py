@@ -26,6 +26,7 @@ from zope.interface import implementer
 from ...errors import StoreTrouble
 from ...interfaces import Channel, MaybeDeferred
 from ..credentials import account_name
+from ..maybe_deferred import maybe_deferred
 from ..sasl.cram import CramDigest
 from ..sources import IAccountSource, decoy_verifier
 from .edit import edit_file
@@ -196,16 +197,14 @@ class AccountsFile:
         made = self._workers.run(derive, secret or self._key, hash_name, decoy.salt, decoy.iterations)
         return made.addCallback(lambda verifier: verifier if secret is not None else kept)
 
-    def _is_empty(self, user: str, kept: Verifier, hash_name: str) -> MaybeDeferred[bool]:
+    @maybe_deferred
+    async def _is_empty(self, user: str, kept: Verifier, hash_name: str) -> bool:
         if self._not_empty.has(user, kept.stored_key, b""):
             return False
-
-        def found(empty: bool) -> bool:
-            if not empty:
-                self._not_empty.add(user, kept.stored_key, b"")
-            return empty
-
-        return self._workers.run(kept.fits, b"", hash_name).addCallback(found)
+        empty = await self._workers.run(kept.fits, b"", hash_name)
+        if not empty:
+            self._not_empty.add(user, kept.stored_key, b"")
+        return empty
 
     def decoy(self, user: str, hash_name: str) -> Verifier:
         """What SCRAM shows of a user that does not exist."""

@@ -1,5 +1,5 @@
 """SASL (RFC 4422): one exchange, and a file for each mechanism.
 
 ``exchange`` says what a mechanism is and carries one exchange; ``mechanisms`` is their table, to which a
-new one is added. What base64 is on a protocol's line stays with that protocol. Start with ``exchange``.
+new one is added. Start with ``exchange``.
 """

@@ -7,7 +7,7 @@ from typing import ClassVar
 from twisted.cred.credentials import Anonymous, IAnonymous
 
 from ...errors import BadCommand
-from .exchange import Circumstances, Proof
+from .exchange import AuthResult, MechanismContext
 
 __all__ = ["AnonymousMechanism"]
 
@@ -18,16 +18,16 @@ class AnonymousMechanism:
     name: ClassVar[str] = "ANONYMOUS"
     client_first: ClassVar[bool] = True
 
-    def __init__(self, here: Circumstances) -> None:
+    def __init__(self, context: MechanismContext) -> None:
         self.user: str | None = None
 
     @classmethod
-    def offered(cls, here: Circumstances) -> bool:
+    def available(cls, context: MechanismContext) -> bool:
         """Where the Portal takes visitors."""
-        return IAnonymous in here.credentials
+        return IAnonymous in context.credentials
 
-    def step(self, response: bytes | None) -> Proof:
+    async def step(self, response: bytes | None) -> AuthResult:
         """Trace information of 1 to 255 characters, or nothing (RFC 4505 section 2)."""
         if len(response or b"") > 1020:
             raise BadCommand("the trace information is too long")
-        return Proof(Anonymous(), "anonymous")
+        return AuthResult(Anonymous(), "anonymous")

@@ -12,7 +12,7 @@ from ...errors import BadCommand
 from ...interfaces import Challenge, Channel
 from ..accounts import hmac_md5
 from ..credentials import Named, octets
-from .exchange import Circumstances, Proof, text
+from .exchange import AuthResult, MechanismContext, text
 
 __all__ = ["CramDigest", "CramMD5"]
 
@@ -47,18 +47,18 @@ class CramMD5:
     name: ClassVar[str] = "CRAM-MD5"
     client_first: ClassVar[bool] = False
 
-    def __init__(self, here: Circumstances) -> None:
+    def __init__(self, context: MechanismContext) -> None:
         self.user: str | None = None
-        self._channel = here.channel
-        self._challenge = f"<{here.nonce()}@pop3toy>".encode("ascii")
+        self._channel = context.channel
+        self._challenge = f"<{context.nonce()}@pop3toy>".encode("ascii")
         self._asked = False
 
     @classmethod
-    def offered(cls, here: Circumstances) -> bool:
+    def available(cls, context: MechanismContext) -> bool:
         """Where some password is recoverable, or kept for it."""
-        return IUsernameHashedPassword in here.credentials and here.accounts.cram_md5()
+        return IUsernameHashedPassword in context.credentials and context.accounts.cram_md5()
 
-    def step(self, response: bytes | None) -> Challenge | Proof:
+    async def step(self, response: bytes | None) -> Challenge | AuthResult:
         """First the challenge; then the name, which may hold blanks, and the digest."""
         if response is None:
             self._asked = True
@@ -69,4 +69,4 @@ class CramMD5:
         if not blank or len(digest) != 32:
             raise BadCommand("this is not a CRAM-MD5 response")
         self.user = text(user)
-        return Proof(CramDigest(user, digest, self._challenge, self._channel), self.user)
+        return AuthResult(CramDigest(user, digest, self._challenge, self._channel), self.user)

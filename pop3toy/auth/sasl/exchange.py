@@ -1,33 +1,32 @@
-"""SASL: what a mechanism is, and one dialogue with one (RFC 4422, RFC 5034).
+"""SASL: what a mechanism is, and one exchange with one (RFC 4422), for POP3 (RFC 5034) and SMTP (RFC 4954).
 
-A mechanism decides what is asked and what the answers prove; the dialogue
-around it keeps the order, the penalties and the way to the maildrop.
-Base64, ``=`` and ``*`` are the session's.  The mechanisms are in files of their
-own, the table of them is in ``mechanisms``.
+A mechanism decides what is asked and what the answers prove; the exchange
+around it knows base64, ``=`` and ``*`` and keeps the order, the penalties and
+the way to the maildrop.  The mechanisms are in files of their own, the table of
+them is in ``mechanisms``.
 """
 
 from __future__ import annotations
 
+import binascii
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from twisted.cred.credentials import ICredentials
-from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 
-from ...errors import AuthenticationFailed, BadCommand
+from ...errors import AuthenticationCancelled, AuthenticationFailed, BadCommand, NotBase64
 from ...interfaces import Challenge, Channel, Login, MaybeDeferred
 from ..chain import AnyOf
-from ..later import then
+from ..maybe_deferred import maybe_deferred, resolved
 from ..names import LoginNames
 from ..throttle.login_throttle import Attempt
 
-__all__ = ["Circumstances", "Dialogue", "Mechanism", "Proof", "text"]
+__all__ = ["AuthResult", "Mechanism", "MechanismContext", "SASLExchange", "decode_base64", "text"]
 
 
 @dataclass(frozen=True)
-class Circumstances:
+class MechanismContext:
     """What can work on one connection."""
 
     channel: Channel
@@ -48,18 +47,18 @@ class Circumstances:
     certificates: bool = False
 
 
-class Proof(NamedTuple):
+class AuthResult(NamedTuple):
     """What a mechanism has got in the end, for the checkers."""
 
     credentials: ICredentials
     #: The name that the client claims.
     user: str
     #: Whose maildrop is asked for, if the client said so.
-    act_as: str | None = None
+    authzid: str | None = None
 
 
 class Mechanism(Protocol):
-    """One dialogue's state of one mechanism."""
+    """The state of one mechanism in one exchange."""
 
     #: The registered name.
     name: ClassVar[str]
@@ -68,40 +67,44 @@ class Mechanism(Protocol):
     #: The claimed name, once it is known.
     user: str | None
 
-    def __init__(self, here: Circumstances) -> None: ...
+    def __init__(self, context: MechanismContext) -> None: ...
 
     @classmethod
-    def offered(cls, here: Circumstances) -> bool:
+    def available(cls, context: MechanismContext) -> bool:
         """Whether it can work here for somebody."""
 
-    def step(self, response: bytes | None) -> MaybeDeferred[Challenge | Proof]:
+    async def step(self, response: bytes | None) -> Challenge | AuthResult:
         """Take a response, give the next challenge or what is to be proven.
 
-        :param response: ``None`` only for a mechanism in which the server
+        :param response: raw octets; ``None`` only for a mechanism in which the server
             speaks first, if there is no initial response.
         :raises pop3toy.errors.BadCommand: if it is malformed.
-        :raises pop3toy.errors.AuthenticationFailed: (or fails with) if it
-            proves that the client is somebody else.
+        :raises pop3toy.errors.AuthenticationFailed: if it proves that the client is
+            somebody else.
         """
 
 
-class Dialogue:
+class SASLExchange:
     """An :class:`~pop3toy.interfaces.Exchange` with any mechanism.
 
     :param attempt: keeps the penalties.
-    :param enter: opens the maildrop with the proof.
+    :param log_in: opens the maildrop with the result.
     """
 
     def __init__(
-        self, mechanism: Mechanism, attempt: Attempt, enter: Callable[[Proof, Attempt], MaybeDeferred[Login]]
+        self,
+        mechanism: Mechanism,
+        attempt: Attempt,
+        log_in: Callable[[AuthResult, Attempt], MaybeDeferred[Login]],
     ) -> None:
+        #: Why it has failed, if the last challenge said so.
+        self.refusal: AuthenticationFailed | None = None
         self._mechanism = mechanism
         self._attempt = attempt
-        self._enter = enter
+        self._log_in = log_in
         self._begun = False
         self._pending = False
         self._over = False
-        self._refusal: AuthenticationFailed | None = None
 
     @property
     def mechanism(self) -> str:
@@ -113,31 +116,27 @@ class Dialogue:
         """The name that the client claims, once it is known."""
         return self._mechanism.user
 
-    def respond(self, response: bytes | None) -> MaybeDeferred[Challenge | Login]:
-        """Take the client's response; see :class:`~pop3toy.interfaces.Exchange`."""
-        if self._over or (response is None and self._begun):
+    def respond(self, line: bytes | None) -> MaybeDeferred[Challenge | Login]:
+        """Take the client's line; see :class:`~pop3toy.interfaces.Exchange`."""
+        initial, self._begun = not self._begun, True
+        if self._over or (line is None and not initial):
             self.cancel()
             raise BadCommand("the authentication exchange is over")
-        if self._refusal is not None:
-            self._over = True
-            raise self._refusal
-        begun, self._begun = self._begun, True
-        if response is None and self._mechanism.client_first and not begun:
+        if self.refusal is not None:
+            self.cancel()
+            raise self.refusal from (AuthenticationCancelled() if line == b"*" else None)
+        if line is None:
             # RFC 5034 section 4: an empty challenge asks for the initial response.
-            return Challenge(b"")
+            return Challenge(b"") if self._mechanism.client_first else self._step(None)
         try:
-            turn = self._attempt.start()
-            outcome: MaybeDeferred[Challenge | Login] = then(turn, lambda _: self._step(response))
-        except Exception:
-            self._failed(Failure())
+            response = _response(line, initial)
+        except BadCommand:
+            self.cancel()
             raise
-        if isinstance(outcome, Deferred):
-            self._pending = not outcome.called
-            outcome.addCallbacks(self._answered, self._failed)
-        return outcome
+        return self._step(response)
 
     def cancel(self) -> None:
-        """The client sent ``*`` or went away.
+        """The client gave up or went away, or its line was too long.
 
         What is being checked is checked to its end, and counts: else whoever
         does not wait for the answer would guess for nothing.
@@ -146,38 +145,46 @@ class Dialogue:
         if not self._pending:
             self._attempt.dropped()
 
-    def _answered(self, outcome: Challenge | Login) -> Challenge | Login:
-        self._pending = False
-        return outcome
-
-    def _step(self, response: bytes | None) -> Any:
-        if self._over:
-            # Gone while he had to wait.
-            raise BadCommand("the authentication exchange is over")
-        step: MaybeDeferred[Any] = self._mechanism.step(response)
-        return then(step, self._stepped)
-
-    def _stepped(self, outcome: Challenge | Proof) -> Any:
-        self._attempt.user = self._mechanism.user
-        if isinstance(outcome, Challenge):
-            self._refusal = outcome.refusal
-            if self._refusal is not None:
-                # The verdict counts now: the client need not wait for its last line.
+    @maybe_deferred
+    async def _step(self, response: bytes | None) -> Challenge | Login:
+        self._pending = True
+        try:
+            await resolved(self._attempt.start())
+            if self._over:
+                # The client has gone while it had to wait.
+                raise BadCommand("the authentication exchange is over")
+            outcome = await self._mechanism.step(response)
+            self._attempt.user = self._mechanism.user
+            if isinstance(outcome, Challenge):
+                self.refusal = outcome.refusal
+                if self.refusal is not None:
+                    # The verdict counts now: the client need not wait for its last line.
+                    self._attempt.failed()
+                self._attempt.rest()
+                return outcome
+            self._over = True
+            return await resolved(self._log_in(outcome, self._attempt))
+        except Exception as error:
+            self._over = True
+            self._attempt.user = self._mechanism.user
+            if isinstance(error, AuthenticationFailed):
                 self._attempt.failed()
-            self._attempt.rest()
-            return outcome
-        self._over = True
-        return self._enter(outcome, self._attempt)
+            else:
+                self._attempt.dropped()
+            raise
+        finally:
+            self._pending = False
 
-    def _failed(self, why: Failure) -> Failure:
-        self._over = True
-        self._pending = False
-        self._attempt.user = self._mechanism.user
-        if why.check(AuthenticationFailed):
-            self._attempt.failed()
-        else:
-            self._attempt.dropped()
-        return why
+
+def decode_base64(line: bytes) -> bytes:
+    """Decode base64 strictly (RFC 4648 section 4).
+
+    :raises ValueError: if it is anything else.
+    """
+    # Python takes a surplus "=" behind a whole group, even when it is strict.
+    if len(line) % 4 or line.endswith(b"==="):
+        raise ValueError("not base64")
+    return binascii.a2b_base64(line, strict_mode=True)
 
 
 def text(octets: bytes) -> str:
@@ -189,3 +196,15 @@ def text(octets: bytes) -> str:
         return octets.decode("utf-8")
     except UnicodeDecodeError:
         raise BadCommand("the user name is not UTF-8") from None
+
+
+def _response(line: bytes, initial: bool) -> bytes:
+    """The octets of a line of the client (RFC 4954 and RFC 5034, each in section 4)."""
+    if initial and line == b"=":
+        return b""
+    if line == b"*" and not initial:
+        raise AuthenticationCancelled
+    try:
+        return decode_base64(line)
+    except ValueError:
+        raise NotBase64 from None

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from ...errors import AuthenticationFailed
 from ..login import ProvenIdentity
-from .exchange import Circumstances, Proof, text
+from .exchange import AuthResult, MechanismContext, text
 
 __all__ = ["External"]
 
@@ -17,17 +17,19 @@ class External:
     name: ClassVar[str] = "EXTERNAL"
     client_first: ClassVar[bool] = True
 
-    def __init__(self, here: Circumstances) -> None:
-        self._channel = here.channel
-        self.user = here.channel.tls.client_name if here.channel.tls is not None else None
+    def __init__(self, context: MechanismContext) -> None:
+        self._channel = context.channel
+        self.user = context.channel.tls.client_name if context.channel.tls is not None else None
 
     @classmethod
-    def offered(cls, here: Circumstances) -> bool:
+    def available(cls, context: MechanismContext) -> bool:
         """Where certificates count and this client has shown a good one."""
-        return here.certificates and here.channel.tls is not None and bool(here.channel.tls.client_name)
+        return (
+            context.certificates and context.channel.tls is not None and bool(context.channel.tls.client_name)
+        )
 
-    def step(self, response: bytes | None) -> Proof:
+    async def step(self, response: bytes | None) -> AuthResult:
         """The authorization identity, or nothing."""
         if not self.user:
             raise AuthenticationFailed
-        return Proof(ProvenIdentity(self.user, self._channel), self.user, text(response or b"") or None)
+        return AuthResult(ProvenIdentity(self.user, self._channel), self.user, text(response or b"") or None)

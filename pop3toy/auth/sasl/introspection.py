@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ...clock import steady
@@ -126,8 +125,23 @@ class Introspection:
         self._known.pop(digest, None)
         if self._asking >= self._most:
             raise StoreTrouble("too many logins at the moment, try later")
+        return Deferred.fromCoroutine(self._ask(token, digest))
+
+    async def _ask(self, token: str, digest: bytes) -> str | None:
         self._asking += 1
-        asking: Deferred[Any] = self._http.post(
+        try:
+            body = await Deferred.fromCoroutine(self._post(token)).addTimeout(self._timeout, self._clock)
+        except StoreTrouble:
+            raise
+        except Exception as error:
+            # The text of an error of HTTP may hold the question and with it the token.
+            raise _unavailable(type(error).__name__) from None
+        finally:
+            self._asking -= 1
+        return self._judge(body, digest)
+
+    async def _post(self, token: str) -> bytes:
+        response = await self._http.post(
             self._url,
             data={"token": token, "token_type_hint": "access_token"},
             headers={"Accept": "application/json"},
@@ -135,12 +149,17 @@ class Introspection:
             # Whoever could redirect it would get the token.
             allow_redirects=False,
         )
-        asking.addCallback(_body).addTimeout(self._timeout, self._clock)
-        return asking.addBoth(self._asked).addCallbacks(self._judge, _trouble, callbackArgs=(digest,))
+        if response.code != 200:
+            raise _unavailable(f"it answers with status {response.code}")
+        body = bytearray()
 
-    def _asked(self, outcome: Any) -> Any:
-        self._asking -= 1
-        return outcome
+        def collect(chunk: bytes) -> None:
+            if len(body) + len(chunk) > _MOST_OCTETS:
+                raise _unavailable("the answer is too long")
+            body.extend(chunk)
+
+        await response.collect(collect)
+        return bytes(body)
 
     def _judge(self, body: bytes, digest: bytes) -> str | None:
         try:
@@ -183,27 +202,6 @@ class Introspection:
             return False
         audiences = audience if isinstance(audience, list) else [audience]
         return self._audience is None or self._audience in audiences
-
-
-def _body(response: Any) -> Deferred[bytes]:
-    if response.code != 200:
-        raise _unavailable(f"it answers with status {response.code}")
-    chunks: list[bytes] = []
-
-    def collect(chunk: bytes) -> None:
-        if sum(map(len, chunks)) + len(chunk) > _MOST_OCTETS:
-            raise _unavailable("the answer is too long")
-        chunks.append(chunk)
-
-    reading: Deferred[Any] = response.collect(collect)
-    return reading.addCallback(lambda _: b"".join(chunks))
-
-
-def _trouble(why: Failure) -> None:
-    if why.check(StoreTrouble):
-        why.raiseException()
-    # The text of an error of HTTP may hold the question and with it the token.
-    raise _unavailable(why.type.__name__ if why.type is not None else "unknown")
 
 
 def _unavailable(why: str) -> StoreTrouble:

@@ -14,9 +14,9 @@ from zope.interface import Interface
 
 from ...errors import AuthenticationFailed, BadCommand
 from ...interfaces import Challenge, MaybeDeferred
-from ..later import then
 from ..login import ProvenIdentity
-from .exchange import Circumstances, Proof, text
+from ..maybe_deferred import resolved
+from .exchange import AuthResult, MechanismContext, text
 
 __all__ = ["ITokenChecker", "OAuthBearer", "XOAuth2"]
 
@@ -41,33 +41,26 @@ class _Bearer:
     name: ClassVar[str]
     client_first: ClassVar[bool] = True
 
-    def __init__(self, here: Circumstances) -> None:
+    def __init__(self, context: MechanismContext) -> None:
         self.user: str | None = None
-        self._here = here
+        self._context = context
 
     @classmethod
-    def offered(cls, here: Circumstances) -> bool:
+    def available(cls, context: MechanismContext) -> bool:
         """Where secrets may be sent and somebody judges tokens."""
-        return here.tokens is not None and here.clear_text
+        return context.tokens is not None and context.clear_text
 
-    def step(self, response: bytes | None) -> MaybeDeferred[Challenge | Proof]:
+    async def step(self, response: bytes | None) -> Challenge | AuthResult:
         """The token."""
-        self.user, token = self.read(response or b"")
-        return then(self._here.tokens.owner(token), self._judged)
-
-    def _judged(self, owner: str | None) -> MaybeDeferred[Challenge | Proof]:
-        if owner is None:
-            return self._refused()
-        act_as, self.user = self.user, owner
-        admits = self._here.accounts.admits(owner, self._here.channel)
-        proof = Proof(ProvenIdentity(owner, self._here.channel), owner, act_as)
-        return then(admits, lambda admitted: proof if admitted else self._barred())
-
-    def _barred(self) -> Challenge:
-        self._here.accounts.be_sure()
-        return self._refused()
-
-    def _refused(self) -> Challenge:
+        authzid, token = self.read(response or b"")
+        self.user = authzid
+        accounts, channel = self._context.accounts, self._context.channel
+        owner = await resolved(self._context.tokens.owner(token))
+        if owner is not None:
+            self.user = owner
+            if await resolved(accounts.admits(owner, channel)):
+                return AuthResult(ProvenIdentity(owner, channel), owner, authzid)
+            accounts.be_sure()
         # RFC 7628 section 3.2.3: the reason as JSON, then the client's
         # dummy response, and then only the failure.
         refusal = AuthenticationFailed("the token was not accepted")
@@ -93,8 +86,8 @@ class OAuthBearer(_Bearer):
         found = re.fullmatch(rb"[ny],(?:a=([^,\0]+))?,", header)
         if found is None or len(pairs) < 3 or pairs[-2:] != [b"", b""]:
             raise BadCommand("this is not an OAUTHBEARER response")
-        act_as = text((found[1] or b"").replace(b"=2C", b",").replace(b"=3D", b"="))
-        return act_as or None, _token(pairs)
+        authzid = text((found[1] or b"").replace(b"=2C", b",").replace(b"=3D", b"="))
+        return authzid or None, _token(pairs)
 
     def refusal(self) -> dict[str, str]:
         """As section 3.2.2 has it."""

@@ -9,24 +9,24 @@ from twisted.cred.credentials import IUsernamePassword
 from ...errors import BadCommand
 from ...interfaces import Challenge
 from ..credentials import ClearPassword
-from .exchange import Circumstances, Proof, text
+from .exchange import AuthResult, MechanismContext, text
 
 __all__ = ["LoginMechanism", "Plain"]
 
 
 class _ClearText:
-    def __init__(self, here: Circumstances) -> None:
+    def __init__(self, context: MechanismContext) -> None:
         self.user: str | None = None
-        self._channel = here.channel
+        self._channel = context.channel
 
     @classmethod
-    def offered(cls, here: Circumstances) -> bool:
+    def available(cls, context: MechanismContext) -> bool:
         """Where secrets may be sent and a checker takes passwords."""
-        return here.clear_text and IUsernamePassword in here.credentials
+        return context.clear_text and IUsernamePassword in context.credentials
 
-    def _proof(self, user: bytes, password: bytes, act_as: str | None = None) -> Proof:
+    def _proof(self, user: bytes, password: bytes, authzid: str | None = None) -> AuthResult:
         self.user = text(user)
-        return Proof(ClearPassword(user, password, self._channel), self.user, act_as)
+        return AuthResult(ClearPassword(user, password, self._channel), self.user, authzid)
 
 
 class Plain(_ClearText):
@@ -35,14 +35,14 @@ class Plain(_ClearText):
     name: ClassVar[str] = "PLAIN"
     client_first: ClassVar[bool] = True
 
-    def step(self, response: bytes | None) -> Proof:
+    async def step(self, response: bytes | None) -> AuthResult:
         """``[authzid] NUL authcid NUL password``."""
         parts = (response or b"").split(b"\0")
         # RFC 4616 section 2: neither name nor password is empty.
         if len(parts) != 3 or not parts[1] or not parts[2]:
             raise BadCommand("this is not a PLAIN response")
-        act_as, user, password = parts
-        return self._proof(user, password, text(act_as) or None)
+        authzid, user, password = parts
+        return self._proof(user, password, text(authzid) or None)
 
 
 class LoginMechanism(_ClearText):
@@ -51,11 +51,11 @@ class LoginMechanism(_ClearText):
     name: ClassVar[str] = "LOGIN"
     client_first: ClassVar[bool] = False
 
-    def __init__(self, here: Circumstances) -> None:
-        super().__init__(here)
+    def __init__(self, context: MechanismContext) -> None:
+        super().__init__(context)
         self._name: bytes | None = None
 
-    def step(self, response: bytes | None) -> Challenge | Proof:
+    async def step(self, response: bytes | None) -> Challenge | AuthResult:
         """First the name, then the password."""
         if response is None:
             # Outlook looks for exactly these prompts.

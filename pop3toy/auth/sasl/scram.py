@@ -8,26 +8,25 @@ scramp speaks the client's part in the tests.  Verifiers are made and kept elsew
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
 from ...errors import AuthenticationFailed, BadCommand
-from ...interfaces import Challenge, MaybeDeferred, TLSFacts
+from ...interfaces import Challenge, TLSFacts
 from ..accounts.verifier import Verifier, saslprep
-from ..later import then
 from ..login import ProvenIdentity
-from .exchange import Circumstances, Proof, text
+from ..maybe_deferred import resolved
+from .exchange import AuthResult, MechanismContext, decode_base64, text
 
 __all__ = ["ScramSHA1", "ScramSHA1Plus", "ScramSHA256", "ScramSHA256Plus"]
 
 #: RFC 5802 section 7: gs2-cbind-flag "," [ "a=" saslname ] "," then
 #: username "," nonce and extensions, none of which is known.
 _CLIENT_FIRST = re.compile(
-    rb"((?P<flag>[ny]|p=(?P<binding>[A-Za-z0-9.-]+)),(?:a=(?P<act_as>[^,\0]+))?,)"
+    rb"((?P<flag>[ny]|p=(?P<binding>[A-Za-z0-9.-]+)),(?:a=(?P<authzid>[^,\0]+))?,)"
     rb"(?P<bare>n=(?P<user>[^,\0]+),r=(?P<nonce>[\x21-\x2b\x2d-\x7e]+)(?:,[A-Za-z]=[^,\0]+)*)"
 )
 _CLIENT_FINAL = re.compile(
@@ -44,11 +43,11 @@ class _Scram:
     plus: ClassVar[bool] = False
     client_first: ClassVar[bool] = True
 
-    def __init__(self, here: Circumstances) -> None:
+    def __init__(self, context: MechanismContext) -> None:
         self.user: str | None = None
-        self._here = here
-        self._next: Callable[[bytes], MaybeDeferred[Challenge | Proof]] = self._client_first
-        self._act_as: str | None = None
+        self._context = context
+        self._next: Callable[[bytes], Awaitable[Challenge | AuthResult]] = self._client_first
+        self._authzid: str | None = None
         # Set in this order while the conversation goes on.
         self._header = b""
         self._bound = b""
@@ -60,43 +59,44 @@ class _Scram:
         self._verifier: Verifier
 
     @classmethod
-    def offered(cls, here: Circumstances) -> bool:
+    def available(cls, context: MechanismContext) -> bool:
         """Where some account has a verifier for this hash, and a channel binding if it needs one."""
-        return cls.hash_name in here.accounts.scram_hashes() and (not cls.plus or bool(_bindings(here)))
+        return cls.hash_name in context.accounts.scram_hashes() and (not cls.plus or bool(_bindings(context)))
 
-    def step(self, response: bytes | None) -> MaybeDeferred[Challenge | Proof]:
+    async def step(self, response: bytes | None) -> Challenge | AuthResult:
         """Take the next message; see :class:`~pop3toy.auth.sasl.exchange.Mechanism`."""
-        return self._next(response or b"")
+        return await self._next(response or b"")
 
-    def _client_first(self, message: bytes) -> MaybeDeferred[Challenge | Proof]:
+    async def _client_first(self, message: bytes) -> Challenge:
         found = _CLIENT_FIRST.fullmatch(message)
         if found is None:
             # An "m=" is refused here as well: a mandatory extension that nobody knows.
             raise BadCommand("this is not a SCRAM client-first message")
         self._bind(found["flag"], found["binding"])
         self._header, self._bare = found[1], found["bare"]
-        self._nonce = found["nonce"] + self._here.nonce().encode("ascii")
-        self._act_as = _name(found["act_as"]) if found["act_as"] else None
-        self.user = user = _name(found["user"])
-        return then(self._here.names.account(user), self._named)
-
-    def _named(self, account: str | None) -> MaybeDeferred[Challenge | Proof]:
+        self._nonce = found["nonce"] + self._context.nonce().encode("ascii")
+        self._authzid = _name(found["authzid"]) if found["authzid"] else None
+        self.user = _name(found["user"])
         # The client signs the name as it was sent; salt and keys are the account's.
-        self._account = account
-        user = self.user if account is None else account
-        assert user is not None
-        admits = self._here.accounts.admits(user, self._here.channel)
-        return then(admits, lambda admitted: self._admitted(user, admitted))
-
-    def _admitted(self, user: str, admitted: bool) -> MaybeDeferred[Challenge | Proof]:
+        self._account = await resolved(self._context.names.account(self.user))
+        user = self.user if self._account is None else self._account
+        accounts = self._context.accounts
+        admitted = await resolved(accounts.admits(user, self._context.channel))
         # A barred account goes the way of a user who is not there, with all
         # its work: its proof is never judged.
-        verifier = self._here.accounts.verifier(user, self.hash_name)
-        return then(verifier, lambda found: self._challenge(found if admitted else None))
+        verifier = await resolved(accounts.verifier(user, self.hash_name))
+        # All spellings of an account's name get its salt, so those of nobody's get one, too.
+        decoy = accounts.decoy(self._context.names.decoy(self.user), self.hash_name)
+        self._known = admitted and verifier is not None
+        self._verifier = verifier if admitted and verifier is not None else decoy
+        salt = base64.b64encode(self._verifier.salt)
+        self._server_first = b"r=%b,s=%b,i=%d" % (self._nonce, salt, self._verifier.iterations)
+        self._next = self._client_final
+        return Challenge(self._server_first)
 
     def _bind(self, flag: bytes, binding: bytes | None) -> None:
         """Find the octets to which the client says it has bound the conversation (RFC 5802 section 6)."""
-        bindings = _bindings(self._here)
+        bindings = _bindings(self._context)
         if binding is not None:
             make = bindings.get(binding.decode("ascii")) if self.plus else None
             if make is None:
@@ -104,23 +104,12 @@ class _Scram:
             self._bound = make()
         elif self.plus:
             raise AuthenticationFailed("this mechanism needs a channel binding")
-        elif flag == b"y" and bindings and self._here.wanted(f"{self.name}-PLUS"):
+        elif flag == b"y" and bindings and self._context.wanted(f"{self.name}-PLUS"):
             # The client could bind and believes that the server cannot, but it
             # was told so: somebody has taken -PLUS out of the list on the way.
             raise AuthenticationFailed("the list of mechanisms was tampered with")
 
-    def _challenge(self, verifier: Verifier | None) -> Challenge:
-        assert self.user is not None
-        # All spellings of an account's name get its salt, so those of nobody's get one, too.
-        decoy = self._here.accounts.decoy(self._here.names.decoy(self.user), self.hash_name)
-        self._known = verifier is not None
-        self._verifier = verifier = decoy if verifier is None else verifier
-        salt = base64.b64encode(verifier.salt)
-        self._server_first = b"r=%b,s=%b,i=%d" % (self._nonce, salt, verifier.iterations)
-        self._next = self._client_final
-        return Challenge(self._server_first)
-
-    def _client_final(self, message: bytes) -> MaybeDeferred[Challenge | Proof]:
+    async def _client_final(self, message: bytes) -> Challenge:
         found = _CLIENT_FINAL.fullmatch(message)
         if found is None:
             raise BadCommand("this is not a SCRAM client-final message")
@@ -134,12 +123,9 @@ class _Scram:
         stored_key = hashlib.new(self.hash_name, client_key).digest()
         proven = hmac.compare_digest(stored_key, self._verifier.stored_key) and len(proof) == len(signature)
         if not (bound and same_nonce and proven and self._known):
-            self._here.accounts.be_sure()
+            self._context.accounts.be_sure()
             raise AuthenticationFailed
-        return then(self._verifier.is_empty(), lambda empty: self._proven(empty, signed))
-
-    def _proven(self, empty: bool, signed: bytes) -> Challenge:
-        if empty:
+        if await resolved(self._verifier.is_empty()):
             raise AuthenticationFailed(detail="what is kept is the verifier of an empty password")
         verdict = hmac.digest(self._verifier.server_key, signed, self.hash_name)
         self._next = self._end
@@ -147,12 +133,12 @@ class _Scram:
         # proof is a challenge, which the client answers with nothing.
         return Challenge(b"v=" + base64.b64encode(verdict))
 
-    def _end(self, message: bytes) -> Proof:
+    async def _end(self, message: bytes) -> AuthResult:
         if message:
             raise BadCommand("this SCRAM response must be empty")
         assert self.user is not None
-        identity = ProvenIdentity(self.user, self._here.channel, self._account)
-        return Proof(identity, self.user, self._act_as)
+        identity = ProvenIdentity(self.user, self._context.channel, self._account)
+        return AuthResult(identity, self.user, self._authzid)
 
 
 class ScramSHA1(_Scram):
@@ -183,9 +169,9 @@ class ScramSHA256Plus(ScramSHA256):
     plus: ClassVar[bool] = True
 
 
-def _bindings(here: Circumstances) -> dict[str, Callable[[], bytes]]:
+def _bindings(context: MechanismContext) -> dict[str, Callable[[], bytes]]:
     """The channel bindings that this connection has, by their registered names."""
-    tls: TLSFacts | None = here.channel.tls
+    tls: TLSFacts | None = context.channel.tls
     bindings: dict[str, Callable[[], bytes]] = {}
     if tls is not None and tls.exporter is not None:
         exporter = tls.exporter
@@ -209,6 +195,6 @@ def _name(escaped: bytes) -> str:
 
 def _decoded(encoded: bytes) -> bytes:
     try:
-        return base64.b64decode(encoded, validate=True)
-    except binascii.Error:
+        return decode_base64(encoded)
+    except ValueError:
         raise BadCommand("this is not base64 inside of SCRAM") from None
