@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from . import errors
+    from . import errors, events
     from .auth.accounts.memory import MemoryAccounts
     from .auth.authenticator import PortalAuthenticator
     from .auth.realm import MailboxRealm
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from .auth.throttle.login_throttle import LoginThrottle
     from .config.settings import TLS, Limits, Settings
     from .errors import CannotStart
-    from .interfaces import Entry, IDelivery, IMailbox, IMailStore, IStoreAdmin, MessageBody
+    from .events import Observers
+    from .interfaces import Entry, IDelivery, IMailbox, IMailStore, IObserver, IStoreAdmin, MessageBody
     from .mail.listing import Listing
     from .mail.octets import octets
     from .mail.unique_ids import unique_id_is_valid
@@ -65,13 +66,22 @@ _HOMES = {
     "auth.accounts.memory": ("MemoryAccounts",),
     "auth.throttle.login_throttle": ("LoginThrottle",),
     "auth.throttle.connection_limiter": ("ConnectionLimiter",),
-    "interfaces": ("IMailStore", "IMailbox", "IDelivery", "IStoreAdmin", "MessageBody", "Entry"),
+    "interfaces": (
+        "IMailStore",
+        "IMailbox",
+        "IDelivery",
+        "IStoreAdmin",
+        "IObserver",
+        "MessageBody",
+        "Entry",
+    ),
     "stores.memory": ("BytesBody", "MemoryStore"),
     "stores.maildir.body": ("FileBody",),
     "stores.maildir.store": ("MaildirStore",),
     "mail.listing": ("Listing",),
     "mail.octets": ("octets",),
     "mail.unique_ids": ("unique_id_is_valid",),
+    "events": ("Observers", "events"),
     "observe.transcript": ("MemoryTranscript",),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
@@ -86,6 +96,7 @@ __all__ = [
     "IDelivery",
     "IMailStore",
     "IMailbox",
+    "IObserver",
     "IStoreAdmin",
     "Limits",
     "Listing",
@@ -97,11 +108,13 @@ __all__ = [
     "MemoryStore",
     "MemoryTranscript",
     "MessageBody",
+    "Observers",
     "POP3Factory",
     "PortalAuthenticator",
     "Settings",
     "Toy",
     "errors",
+    "events",
     "octets",
     "server",
     "unique_id_is_valid",

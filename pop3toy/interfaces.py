@@ -541,14 +541,15 @@ class Authenticator(Protocol):
 class IObserver(Interface):
     """Somebody who watches: the log, a transcript, metrics.
 
-    What it raises is logged and disturbs nobody.  It must not block, and has no say: who wants to act
-    uses an :class:`IGate` or :class:`IServerControl`.
+    It must not block, and has no say: who wants to act uses an :class:`IGate` or :class:`IServerControl`.
     """
 
     wants: Collection[type] = Attribute("The kinds of events that it is told of, of :mod:`pop3toy.events`.")
 
     def observe(event: Any) -> object:
         """Something happened.
+
+        What this raises is logged and disturbs nobody; what it returns, a Deferred too, counts for nothing.
 
         :param event: of one of the kinds in ``wants``.
         """

@@ -58,8 +58,6 @@ MAY: dict[str, set[str]] = {
 
 #: Imports that the rules do not allow and that are there still, each with what will end it.
 EXCEPTIONS = {
-    # A transcript is told of parsed POP3 commands; events will say themselves what is secret.
-    ("observe", "pop3.commands"),
     ("smtp", "pop3.commands"),
     # SMTP asks for recipients itself; a delivery port will.
     ("smtp", "routing"),

@@ -80,6 +80,20 @@ class BlockTests(SynchronousTestCase):
         factory = with_words("def mail_factory")["mail_factory"](MemoryReactor())
         self.assertIn(b"+OK maildrop has 0 messages", talk(factory, b"USER ann", b"PASS secret"))
 
+    def test_observer(self) -> None:
+        """Its observer counts failures, of each address, until a login goes well."""
+        failures = with_words("class Failures")["Failures"]()
+        reactor = MemoryReactor()
+        settings = Settings(port=1, users=(("ann", "secret"),), transcript="off")
+        service = server(reactor, settings, observers=[failures])
+        service.startService()
+        self.addCleanup(lambda: self.successResultOf(service.stopService()))
+        [(_, factory, _, _)] = reactor.tcpServers
+        talk(factory, b"APOP ann x", b"AUTH PLAIN AGFubgBiYWQ=")
+        self.assertEqual(failures.of, {"127.0.0.1": 1})
+        talk(factory, b"USER ann", b"PASS secret")
+        self.assertEqual(failures.of, {})
+
     def test_delivery(self) -> None:
         """Its store takes mail, lists it, and refuses to remove it."""
         store = with_words("class Lists")["Lists"]("ann")
@@ -116,7 +130,7 @@ class BlockTests(SynchronousTestCase):
     def test_methods(self) -> None:
         """Each method of the interfaces has its paragraph, with its parameters."""
         text = " ".join(PAGE.read_text("utf-8").split())
-        for name in ("IMailStore", "IMailbox", "IDelivery", "IStoreAdmin"):
+        for name in ("IMailStore", "IMailbox", "IDelivery", "IStoreAdmin", "IObserver"):
             interface: Any = getattr(pop3toy, name)
             for method in interface:
                 taken = list(getattr(interface[method], "positional", ()))

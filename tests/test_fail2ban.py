@@ -14,8 +14,9 @@ from twisted.logger import Logger, LogPublisher, formatEventAsClassicLogText
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 import pop3toy
-from pop3toy.interfaces import Channel, SessionRecord, TLSFacts
-from pop3toy.observe.session_log import LogMeter
+from pop3toy.events import ConnectionRejected, Delivered, Ended, LoggedIn, LoginFailed, Refused
+from pop3toy.interfaces import Channel, TLSFacts
+from pop3toy.observe.session_log import SessionLog
 
 from .realserver import DEADLINE, RealServer, maildir_options, wait_until
 from .tls_world import log_port
@@ -25,7 +26,7 @@ HOST = r"(?:::f{4,6}:)?(?P<host>[0-9a-fA-F:.]+)"
 
 
 class FilterTests(SynchronousTestCase):
-    """Lines as LogMeter writes them."""
+    """Lines as SessionLog writes them."""
 
     def setUp(self) -> None:
         parser = configparser.ConfigParser(interpolation=configparser.BasicInterpolation())
@@ -36,8 +37,8 @@ class FilterTests(SynchronousTestCase):
         """Lines of the log as twistd writes them, and whom to count for each."""
         written: list[str] = []
         publisher = LogPublisher(lambda event: written.append(formatEventAsClassicLogText(event) or ""))
-        meter = LogMeter()
-        meter.log = Logger(namespace=meter.log.namespace, source=LogMeter, observer=publisher)
+        sessions = SessionLog()
+        sessions.log = Logger(namespace=sessions.log.namespace, source=sessions, observer=publisher)
         expected: list[str | None] = []
         tls = TLSFacts("TLSv1.3", "x")
         forged = "login failed: session=1 rip=203.0.113.1 user='x' mechanism=USER tls=none reason=AUTH"
@@ -57,14 +58,19 @@ class FilterTests(SynchronousTestCase):
                     (None, "IN-USE"),
                     (None, "refused"),
                 ):
-                    record = SessionRecord(7, Channel(host, False, facts))
-                    meter.login_failed(record, user, "SCRAM-SHA-256-PLUS", why)
+                    channel = Channel(host, False, facts)
+                    sessions.observe(LoginFailed(7, 0.0, "POP3", channel, user, "SCRAM-SHA-256-PLUS", why))
                     expected.append(host if why == "AUTH" else None)
-            record = SessionRecord(8, Channel(host, False), user=forged, mechanism="USER")
-            meter.logged_in(record)
-            meter.ended(record)
-            meter.turned_away(record.channel, "too many connections from your address")
-            expected += [None, None, None]
+            channel = Channel(host, False)
+            for event in (
+                LoggedIn(8, 0.0, "POP3", channel, forged, "USER"),
+                Ended(8, 0.0, "POP3", channel, forged, "USER", "quit", 1.0, 1, 1, 1, 1),
+                ConnectionRejected(8, 0.0, "POP3", channel, "too many connections from your address"),
+                Delivered(9, 0.0, "SMTP", channel, "0A", f"\n[{forged}", 5, [(forged, b"1")]),
+                Refused(9, 0.0, "SMTP", channel, "", forged, f"\n[{forged}", 550, "5.1.1", forged),
+            ):
+                sessions.observe(event)
+                expected.append(None)
         self.assertEqual(len(written), len(expected))
         return list(zip(written, expected, strict=True))
 

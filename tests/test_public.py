@@ -27,6 +27,7 @@ from pop3toy import (
     Maildirs,
     MaildirStore,
     errors,
+    events,
 )
 
 from .realserver import DEADLINE, environment
@@ -40,7 +41,7 @@ NAMES = [
     "ConnectionLimiter",
     "IMailStore", "IMailbox", "IDelivery", "IStoreAdmin", "MessageBody", "Entry", "BytesBody", "FileBody",
     "Listing", "MemoryStore", "MaildirStore", "octets", "unique_id_is_valid", "errors",
-    "MemoryTranscript",
+    "MemoryTranscript", "IObserver", "Observers", "events",
 ]  # fmt: skip
 
 
@@ -145,9 +146,10 @@ class DocumentationTests(SynchronousTestCase):
     """Each name is documented, so that it can be used without reading the code."""
 
     def public(self) -> dict[str, Any]:
-        """The names, with the classes of ``errors`` besides."""
+        """The names, with the classes of ``errors`` and ``events`` besides."""
         found = {name: getattr(pop3toy, name) for name in NAMES}
-        return {**found, **{name: getattr(errors, name) for name in errors.__all__}}
+        found |= {name: getattr(errors, name) for name in errors.__all__}
+        return {**found, **{kind.__name__: kind for kind in events.KINDS}}
 
     def test_each(self) -> None:
         """Each name and each public method says what it is; functions and classes, of each parameter too."""

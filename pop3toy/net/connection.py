@@ -570,10 +570,14 @@ class Connection(LineReceiver):
                 self.setLineMode(rest)
             return
         self._text_came = self._clock.seconds()
+        tell = TextReceived in self.factory.observers.told
+        if tell:
+            # Where the text ends is known behind it, when the message may be delivered already.
+            self.writer.hold()
         rest, answer = self.conversation.text_received(data)
-        if TextReceived in self.factory.observers.told:
+        if tell:
             text = data if rest is None else data[: len(data) - len(rest)]
-            self.writer.happened(TextReceived, text if self._shows_all else b"", len(text), rest is not None)
+            self.writer.cause(TextReceived, text if self._shows_all else b"", len(text), rest is not None)
         if rest is not None:
             self.setLineMode(rest)
         if answer is not None:

@@ -91,6 +91,8 @@ class ReplyWriter:
         # What is told when that which is gathered has left: what to call, and the kind and fields of
         # the event behind number and time.
         self._untold: list[tuple[Callable[[Any], object], Any, tuple[Any, ...]]] = []
+        # Where in it belongs what :meth:`cause` is going to tell.
+        self._cause_at: int | None = None
         self._transport: Any = None
         self._write: Callable[[bytes], None]
         self._gathered: list[bytes] = []
@@ -301,10 +303,23 @@ class ReplyWriter:
         tell = self._told.get(kind)
         if tell is None:
             return
-        if self._gathered:
+        if self._gathered or self._cause_at is not None:
             self._untold.append((tell, kind, what))
         else:
             tell(kind(self._record.number, self._clock.seconds(), *what))
+
+    def hold(self) -> None:
+        """Something is carried out that can be told of only then: what follows from it has to wait."""
+        self._cause_at = len(self._untold)
+
+    def cause(self, kind: Any, *what: Any) -> None:
+        """Tell of what was carried out since :meth:`hold`, and then of what followed."""
+        at, self._cause_at = self._cause_at, None
+        tell = self._told.get(kind)
+        if tell is not None:
+            self._untold.insert(at or 0, (tell, kind, what))
+        if not self._gathered:
+            self._tell_all(True)
 
     def _tell_all(self, handed_over: bool) -> None:
         untold, self._untold = self._untold, []

@@ -1,84 +1,118 @@
-"""Who counts: providers of :class:`~pop3toy.interfaces.IMeter`.
-
-:class:`LogMeter` writes one structured line for each login and one for each
-session's end.  Client bytes are fields of a log event, never its format.
-"""
+"""The log of sessions: a line for each login, failure and end, and for mail that came in or was refused."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import Any, Final
 
 from twisted.logger import Logger, LogLevel
 from zope.interface import implementer
 
-from ..interfaces import Channel, IMeter, SessionRecord
-from ..pop3.commands import name_alone
+from ..events import ConnectionRejected, Delivered, Ended, LoggedIn, LoginFailed, Refused
+from ..interfaces import Channel, IObserver
 from ..printable import printable
 
-__all__ = ["LogMeter"]
+__all__ = ["SessionLog"]
 
-#: Characters of a user's name that a line shows; no real one has more.
+#: Under which its lines are written.  Filters of fail2ban that people have installed look for it.
+NAMESPACE: Final = f"{__name__}.LogMeter"
+
+#: Characters of a name or address that a line shows; no real one has more.
 NAME = 200
 
 
-@implementer(IMeter)
-class LogMeter:
-    """One line for each login, each failure and each end, for people and for fail2ban.
+@implementer(IObserver)
+class SessionLog:
+    """Writes lines for people and for fail2ban.
 
-    Each event carries its text ready-made and the record beside it: Twisted
-    would take 60 microseconds to put so many fields into a format, which is a
-    tenth of a whole session.
+    Each event of the log carries its text ready-made and what happened beside it as ``event``: Twisted
+    would take 60 microseconds to put so many fields into a format, which is a tenth of a whole session.
+    What a client has chosen is escaped; it writes no field and no line of its own.
+
+    :param wants: the kinds that it writes of, if not of all that it can.
+    :param wall_clock: the time of day.
     """
 
-    def __init__(self, wall_clock: Callable[[], float] = time.time) -> None:
-        self.log = Logger(f"{__name__}.{type(self).__name__}", source=self)
+    def __init__(
+        self, wants: Collection[type] | None = None, *, wall_clock: Callable[[], float] = time.time
+    ) -> None:
+        self.log = Logger(NAMESPACE, source=self)
         self._wall_clock = wall_clock
+        self._lines: dict[type, tuple[LogLevel, Callable[[Any], str | None]]] = {
+            LoggedIn: (LogLevel.info, _login),
+            Ended: (LogLevel.info, _end),
+            LoginFailed: (LogLevel.warn, _failure),
+            ConnectionRejected: (LogLevel.warn, _rejected),
+            Delivered: (LogLevel.info, _delivered),
+            Refused: (LogLevel.info, _refused),
+        }
+        self.wants: Collection[type] = frozenset(self._lines if wants is None else wants)
 
-    def connected(self, record: SessionRecord) -> None:
-        """Say nothing: a connection alone is no news."""
+    def observe(self, event: Any) -> None:
+        """Write the line of an event."""
+        level, line = self._lines[type(event)]
+        text = line(event)
+        if text is not None:
+            self._say(level, text, event)
 
-    def turned_away(self, channel: Channel, why: str) -> None:
-        """See :class:`IMeter`."""
-        text = f"connection refused: rip={_field(channel.host)} reason={printable(why)}"
-        self.log.warn("{text}", text=text, channel=channel)
-
-    def login_failed(self, record: SessionRecord, user: str, mechanism: str, why: str) -> None:
-        """See :class:`IMeter`."""
-        # A session has done this already; what an SMTP client claims comes as it is.
-        claimed = name_alone(user.encode("utf-8", "replace")).decode("utf-8")
-        text = f"login failed: {_who(record, claimed, mechanism)} reason={printable(why)}"
-        self.log.warn("{text}", text=text, record=record)
-
-    def logged_in(self, record: SessionRecord) -> None:
-        """See :class:`IMeter`."""
-        self._say(f"login: {_who(record, record.user, record.mechanism)}", record)
-
-    def ended(self, record: SessionRecord) -> None:
-        """See :class:`IMeter`."""
-        if record.user is None:
-            return
-        text = (
-            f"end: {_who(record, record.user, record.mechanism)} ended={record.ended}"
-            f" seconds={record.seconds:.3f} received={record.received} sent={record.sent}"
-            f" retrieved={record.retrieved} removed={record.removed}"
-        )
-        self._say(text, record)
-
-    def _say(self, text: str, record: SessionRecord) -> None:
+    def _say(self, level: LogLevel, text: str, event: Any) -> None:
         """What ``Logger.info`` does, which sorts all levels each time to see that this is one."""
         self.log.observer(
             {
                 "log_logger": self.log,
-                "log_level": LogLevel.info,
+                "log_level": level,
                 "log_namespace": self.log.namespace,
                 "log_source": self,
                 "log_format": "{text}",
                 "log_time": self._wall_clock(),
                 "text": text,
-                "record": record,
+                "event": event,
             }
         )
+
+
+def _login(event: LoggedIn) -> str:
+    return f"login: {_who(event.session, event.channel, event.user, event.mechanism)}{_unless_pop3(event)}"
+
+
+def _failure(event: LoginFailed) -> str:
+    # Nothing stands behind the reason, where fail2ban looks for it.
+    who = _who(event.session, event.channel, event.user, event.mechanism)
+    return f"login failed: {who} reason={printable(event.why)}"
+
+
+def _end(event: Ended) -> str | None:
+    if event.user is None:
+        return None
+    return (
+        f"end: {_who(event.session, event.channel, event.user, event.mechanism)} ended={event.why}"
+        f" seconds={event.seconds:.3f} received={event.received} sent={event.sent}"
+        f" retrieved={event.retrieved} removed={event.removed}{_unless_pop3(event)}"
+    )
+
+
+def _rejected(event: ConnectionRejected) -> str:
+    return f"connection refused: rip={_field(event.channel.host)} reason={printable(event.why)}"
+
+
+def _delivered(event: Delivered) -> str:
+    users = printable(", ".join(user for user, _ in event.uids))
+    sender = printable(event.sender)
+    return f"message {event.queue_id} delivered: {event.octets} octets from <{sender}> for {users}"
+
+
+def _refused(event: Refused) -> str:
+    return (
+        f"mail refused: session={event.session} rip={_field(event.channel.host)} protocol={event.protocol}"
+        f" id={event.queue_id or '-'} from=<{_field(event.sender[:NAME])}>"
+        f" to=<{_field(event.recipient[:NAME])}>"
+        f" code={event.code} reason={printable(f'{event.enhanced} {event.reason}'.lstrip())}"
+    )
+
+
+def _unless_pop3(event: LoggedIn | Ended) -> str:
+    return "" if event.protocol == "POP3" else f" protocol={event.protocol}"
 
 
 def _field(text: str | None) -> str:
@@ -90,12 +124,11 @@ def _field(text: str | None) -> str:
     return printable(text).replace(" ", "\\x20")
 
 
-def _who(record: SessionRecord, user: str | None, mechanism: str | None) -> str:
-    channel = record.channel
+def _who(session: int, channel: Channel, user: str | None, mechanism: str | None) -> str:
     tls = channel.tls.version if channel.tls is not None else "none"
     # And what one claims can be 12,288 octets long (RFC 5034 section 4).
     claimed = user[:NAME] if user is not None else None
     return (
-        f"session={record.number} rip={_field(channel.host)} user={claimed!r}"
+        f"session={session} rip={_field(channel.host)} user={claimed!r}"
         f" mechanism={_field(mechanism)} tls={tls}"
     )

@@ -22,14 +22,15 @@ from twisted.logger import Logger
 from .. import limits
 from ..config.settings import Settings
 from ..errors import BadSetting, CannotStart
-from ..interfaces import IDelivery, IMailStore, IMeter, IStoreAdmin, ITranscript
+from ..events import Delivered, Observers
+from ..interfaces import IDelivery, IMailStore, IObserver, IStoreAdmin
 from ..net.accepting import wait_for_descriptors
 from ..net.threads import WorkerThreads
 from ..net.transport import is_loopback
-from ..observe.session_log import LogMeter
-from ..observe.several import all_of
+from ..observe.line_writer import LineWriter
+from ..observe.session_log import SessionLog
 from ..observe.transcript import WriterTranscript
-from ..pop3.factory import POP3Factory, SilentMeter
+from ..pop3.factory import POP3Factory
 from ..routing.quota import quota_of
 from ..smtp import limits as smtp_limits
 from ..smtp.factory import lmtp_factory, smtp_factory, submission_factory
@@ -43,7 +44,7 @@ from .ports import Port, endpoint_of, name_of, ports_of
 from .process import ProcessTuning, StopSignals
 from .process_context import ProcessContext, single_process
 from .recipients import recipients_of_all, recipients_of_users
-from .service import ListeningService, OrderedService, ReloadService, Server, TranscriptService
+from .service import LinesService, ListeningService, OrderedService, ReloadService, Server
 from .tls import server_tls
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def server(
     *,
     store: IMailStore | None = None,
     checkers: Sequence[ICredentialsChecker] = (),
-    observers: Sequence[ITranscript | IMeter] = (),
+    observers: Sequence[IObserver] = (),
 ) -> Server:
     """A whole server as a service for another program: limits, penalties and log as the command has them.
 
@@ -96,8 +97,7 @@ def server(
         of checkers that can tell who there is, as ``MemoryAccounts``, and for whom it has a mailbox if
         it is an :class:`~pop3toy.interfaces.IStoreAdmin`.
     :param checkers: of ``twisted.cred``, besides the accounts of the settings.
-    :param observers: each an :class:`~pop3toy.interfaces.ITranscript`, which is told all that is said,
-        or an :class:`~pop3toy.interfaces.IMeter`, which is told of logins and ends, or both; besides the
+    :param observers: each an :class:`IObserver`, which is told of what happens on all ports; besides the
         transcript of the settings and the log.
     :raises pop3toy.errors.CannotStart: here, with what is wrong with the settings and the files that they
         name, in one sentence with the option of the command.  ``startService`` (and ``setServiceParent``
@@ -122,14 +122,15 @@ def server(
 
 def _check_provided(store: object, checkers: Sequence[object], observers: Sequence[object]) -> None:
     """Find the @implementer that was forgotten here, not at the first login."""
-    wanted: list[tuple[object, tuple[Any, ...]]] = [(one, (ICredentialsChecker,)) for one in checkers]
-    wanted += [(one, (ITranscript, IMeter)) for one in observers]
+    wanted: list[tuple[object, Any]] = [(one, ICredentialsChecker) for one in checkers]
+    wanted += [(one, IObserver) for one in observers]
     if store is not None:
-        wanted.append((store, (IMailStore,)))
-    for one, interfaces in wanted:
-        if not any(interface.providedBy(one) for interface in interfaces):
-            names = " nor ".join(interface.__name__ for interface in interfaces)
-            raise TypeError(f"{type(one).__name__} provides no {names}: is there an @implementer above it?")
+        wanted.append((store, IMailStore))
+    for one, interface in wanted:
+        if not interface.providedBy(one):
+            raise TypeError(
+                f"{type(one).__name__} provides no {interface.__name__}: is there an @implementer above it?"
+            )
 
 
 def assemble(
@@ -139,7 +140,7 @@ def assemble(
     *,
     store: IMailStore | None = None,
     checkers: Sequence[ICredentialsChecker] = (),
-    observers: Sequence[ITranscript | IMeter] = (),
+    observers: Sequence[IObserver] = (),
     twistd: Mapping[str, Any] | None = None,
 ) -> Server:
     """The server of one process.
@@ -151,13 +152,24 @@ def assemble(
     """
     # Newcomers have two lines to read, and they are not Twisted's.
     starting = _until_it_runs(reactor) if settings.is_toy and context.owned else None
-    parts = Server(partial(set_observer, twistd=twistd or {}, turns=context.turns, starting=starting))
+    lines = _lines(settings)
+    parts = Server(
+        partial(
+            set_observer,
+            twistd=twistd or {},
+            turns=context.turns,
+            starting=starting,
+            terminal=lines if settings.transcript_to == "-" else None,
+        )
+    )
     if context.owned:
         ProcessTuning().setServiceParent(parts)
         StopSignals(reactor).setServiceParent(parts)
     if context.turns is not None:
         context.turns.setServiceParent(parts)
-    transcript, meter = _observers(settings, reactor, parts, observers, owned=context.owned)
+    if lines is not None:
+        LinesService(lines, None if context.owned else reactor).setServiceParent(parts)
+    told = _observers(settings, lines, observers)
     access = Access(settings, reactor, parts, context.counts, checkers=checkers, strict=context.strict)
     opened = _open(settings, reactor, parts, access, context) if store is None else _given(settings, store)
     if not settings.is_toy or context.tls is not None:
@@ -167,8 +179,7 @@ def assemble(
         "POP3": POP3Factory(
             reactor,
             access.for_maildrops(opened.store),
-            transcript=transcript,
-            meter=meter,
+            observers=told,
             gatekeeper=context.pop3_connections,
             tls_context=context.tls,
             # Who is at telnet for the first time reads a page between two lines.
@@ -190,17 +201,7 @@ def assemble(
                 admin=_admin(settings, store),
                 warns=context.warns,
             )
-        meters = [LogMeter(), *(one for one in observers if IMeter.providedBy(one))]
-        factories |= _mail_factories(
-            settings,
-            reactor,
-            access,
-            opened.delivery,
-            recipients,
-            context,
-            transcript,
-            all_of(IMeter, meters),
-        )
+        factories |= _mail_factories(settings, reactor, access, opened.delivery, recipients, context, told)
     _warn_of_nobody(settings, context.tls)
     next_step = _next_step(settings, access.users, twistd or {}) if context.owned else None
     for port in ports_of(settings):
@@ -258,30 +259,24 @@ def listen(
     )
 
 
-def _observers(
-    settings: Settings,
-    reactor: Any,
-    parts: OrderedService,
-    given: Sequence[ITranscript | IMeter],
-    *,
-    owned: bool,
-) -> tuple[ITranscript | None, IMeter]:
-    """Who writes the conversation down, and who is told of logins and ends."""
-    transcripts: list[Any] = [one for one in given if ITranscript.providedBy(one)]
-    meters: list[Any] = [one for one in given if IMeter.providedBy(one)]
-    if not settings.is_toy:
-        meters.insert(0, LogMeter())
+def _lines(settings: Settings) -> LineWriter | None:
+    """Where the conversation is written down."""
     where = settings.transcript_to
-    if where != "off":
-        # Only the built-in account, which everybody knows, is shown with its password unasked.
-        masked = not settings.is_toy or (bool(settings.users) and not settings.show_secrets)
-        if where == "-":
-            transcript = WriterTranscript.to_terminal(masked=masked)
-        else:
-            transcript = WriterTranscript.to_file(where, masked=masked)
-        TranscriptService(transcript, None if owned else reactor).setServiceParent(parts)
-        transcripts.insert(0, transcript)
-    return all_of(ITranscript, transcripts), all_of(IMeter, meters) or SilentMeter()
+    if where == "off":
+        return None
+    return LineWriter.to_terminal() if where == "-" else LineWriter.to_file(where)
+
+
+def _observers(settings: Settings, lines: LineWriter | None, given: Sequence[IObserver]) -> Observers:
+    """Who is told of what happens, on all ports."""
+    told: list[IObserver] = []
+    if lines is not None:
+        told.append(WriterTranscript(lines))
+    # In the toy logins are seen in the conversation, and only where mail went is not.
+    told.append(SessionLog([Delivered]) if settings.is_toy else SessionLog())
+    # Only the built-in account, which everybody knows, is shown with its password unasked.
+    secrets = settings.is_toy and (not settings.users or settings.show_secrets)
+    return Observers(*told, *given, secrets=secrets)
 
 
 def _open(
@@ -332,14 +327,14 @@ def _mail_factories(
     delivery: IDelivery,
     recipients: Any,
     context: ProcessContext,
-    transcript: ITranscript | None,
-    meter: IMeter,
+    observers: Observers,
 ) -> dict[str, Any]:
     """Factories for SMTP, submission and LMTP."""
     shared: dict[str, Any] = {
         "host": settings.hostname or context.host,
-        "transcript": transcript,
+        "observers": observers,
         "numbers": context.numbers,
+        "turns": context.turns,
         "original_to": settings.is_toy,
         "largest_message": settings.limits.max_message_size or smtp_limits.MESSAGE,
     }
@@ -348,8 +343,7 @@ def _mail_factories(
     return {
         "SMTP": smtp_factory(delivery, recipients, reactor, **limited, **shared),
         "submission": submission_factory(
-            delivery, recipients, reactor, access.for_senders(SenderRealm()),
-            meter=meter, **limited, **shared,
+            delivery, recipients, reactor, access.for_senders(SenderRealm()), **limited, **shared
         ),
         # Whoever may connect here is a mail server that is trusted, and brings much.
         "LMTP": lmtp_factory(

@@ -13,6 +13,7 @@ another one, or the log is no text file, that stays as it is.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ from twisted.python.threadable import isInIOThread
 from zope.interface import implementer
 
 from ..interfaces import Turns
+from ..observe.line_writer import LineWriter
 from ..printable import printable
 
 __all__ = ["FastLines", "LinesInTurn", "set_observer"]
@@ -74,7 +76,7 @@ class FastLines:
 class LinesInTurn:
     """Writes to a log file; what comes within one turn is written at its end, in one piece.
 
-    :param out: an open text file, or Twisted's ``LogFile``.
+    :param out: an open text file, Twisted's ``LogFile`` or a :class:`LineWriter`.
     :param line: makes the line of an event, with its end.
     :param turns: whose turns; ``None`` writes each line at once.
     """
@@ -137,6 +139,7 @@ def set_observer(
     turns: Turns | None = None,
     *,
     starting: Callable[[], bool] | None = None,
+    terminal: LineWriter | None = None,
 ) -> None:
     """Give an application the observer that twistd would make for it, with :class:`FastLines`.
 
@@ -146,6 +149,8 @@ def set_observer(
     :param twistd: the options of twistd itself; empty where it runs something else, whose log that is.
     :param turns: whose turns the server has.
     :param starting: as long as it says so, Twisted's own lines are left out; ``None`` leaves none out.
+    :param terminal: who writes to standard output.  If the log goes there as well its lines are given
+        to it at once, so that each stands between those lines of a conversation where it belongs.
     """
     if not twistd or platformType != "posix" or application.getComponent(ILogObserver, None) is not None:
         return
@@ -160,4 +165,6 @@ def set_observer(
         line: Callable[[LogEvent], str | None] = FastLines(made.formatEvent)
         if starting is not None:
             line = _quiet(line, starting)
+        if terminal is not None and out is sys.__stdout__:
+            out, turns = terminal, None
         application.setComponent(ILogObserver, LinesInTurn(out, line, turns))

@@ -25,17 +25,17 @@ from twisted.python.failure import Failure
 
 from ..clock import steady
 from ..errors import CannotStart
-from ..observe.transcript import WriterTranscript
+from ..observe.line_writer import LineWriter
 
 __all__ = [
     "Drainable",
+    "LinesService",
     "Listening",
     "ListeningService",
     "OrderedService",
     "ReloadService",
     "Reloadable",
     "Server",
-    "TranscriptService",
 ]
 
 log = Logger()
@@ -338,21 +338,21 @@ class ReloadService(Service):
             reloadable.reload_if_changed()
 
 
-class TranscriptService(Service):
-    """Lets a transcript write its last lines before the process, or the service, ends.
+class LinesService(Service):
+    """Lets a thread write its last lines before the process, or the service, ends.
 
     :param clock: with which it waits for a slow reader (``IReactorTime``), where others live on
         the reactor's thread; ``None`` stops the thread.
     """
 
-    def __init__(self, transcript: WriterTranscript, clock: IReactorTime | None = None) -> None:
-        self._transcript = transcript
+    def __init__(self, lines: LineWriter, clock: IReactorTime | None = None) -> None:
+        self._lines = lines
         self._clock: IReactorTime | None = steady(clock) if clock is not None else None
 
     def startService(self) -> None:
         """Write, again if need be."""
         super().startService()
-        self._transcript.start()
+        self._lines.start()
 
     def stopService(self) -> Deferred[None]:
         """Write what is left; for a second at the most.
@@ -362,14 +362,14 @@ class TranscriptService(Service):
         super().stopService()
         done: Deferred[None] = Deferred()
         if self._clock is None:
-            self._transcript.stop()
+            self._lines.stop()
             done.callback(None)
         else:
             self._wait(self._clock, done, 20)
         return done
 
     def _wait(self, clock: IReactorTime, done: Deferred[None], tries: int) -> None:
-        if self._transcript.stop(0.005) or not tries:
+        if self._lines.stop(0.005) or not tries:
             done.callback(None)
         else:
             clock.callLater(0.05, self._wait, clock, done, tries - 1)

@@ -24,8 +24,9 @@ from pop3toy import MailboxRealm, POP3Factory, PortalAuthenticator
 from pop3toy.auth.accounts.memory import MemoryAccounts
 from pop3toy.auth.throttle.connection_limiter import ConnectionLimiter, ConnectionLimits
 from pop3toy.auth.throttle.login_throttle import LoginLimits, LoginThrottle
+from pop3toy.events import Observers
 from pop3toy.limits import SASL_LINE
-from pop3toy.observe.session_log import LogMeter
+from pop3toy.observe.session_log import SessionLog
 from pop3toy.pop3.protocol import POP3Protocol
 from pop3toy.stores.memory import MemoryStore
 
@@ -90,7 +91,9 @@ class House:
             allow_cleartext=True,
         )
         self.crowd = ConnectionLimiter(crowd)
-        self.factory = POP3Factory(self.clock, authenticator, meter=LogMeter(), gatekeeper=self.crowd)
+        self.factory = POP3Factory(
+            self.clock, authenticator, observers=Observers(SessionLog()), gatekeeper=self.crowd
+        )
 
     def connect(self, host: str = GOOD) -> Client:
         """Somebody connects from this address."""

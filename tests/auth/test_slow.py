@@ -25,7 +25,8 @@ from pop3toy.auth.accounts.hashing_queue import Workers
 from pop3toy.auth.accounts.schemes import make
 from pop3toy.auth.sasl.oauth import ITokenChecker
 from pop3toy.auth.throttle.login_throttle import LoginLimits, LoginThrottle
-from pop3toy.observe.session_log import LogMeter
+from pop3toy.events import Observers
+from pop3toy.observe.session_log import SessionLog
 from pop3toy.stores.memory import MemoryStore
 
 from ..auth_world import FakeThreads
@@ -90,7 +91,7 @@ class SlowHouse:
             tokens=self.tokens,
             masters=["carl"],
         )
-        self.factory = POP3Factory(self.clock, authenticator, meter=LogMeter())
+        self.factory = POP3Factory(self.clock, authenticator, observers=Observers(SessionLog()))
 
     def connect(self, host: str = GOOD) -> Client:
         """Somebody connects from this address."""

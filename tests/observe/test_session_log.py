@@ -1,4 +1,4 @@
-"""The lines of the log: one for each login, each failure and each end."""
+"""The lines of the log: logins, failures, ends, and mail that came in or was refused."""
 
 from __future__ import annotations
 
@@ -8,96 +8,127 @@ from twisted.logger import Logger, LogPublisher, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from pop3toy.interfaces import Channel, IMeter, SessionRecord, TLSFacts
-from pop3toy.observe.session_log import LogMeter
-from pop3toy.pop3.factory import SilentMeter
+from pop3toy.events import (
+    KINDS,
+    Connected,
+    ConnectionRejected,
+    Delivered,
+    Ended,
+    LoggedIn,
+    LoginFailed,
+    Observers,
+    Refused,
+)
+from pop3toy.interfaces import Channel, IObserver, TLSFacts
+from pop3toy.observe.session_log import SessionLog
+
+FAR = Channel("192.0.2.7", False)
 
 
-class LogMeterTests(SynchronousTestCase):
+def refused(sender: str = "bob@example.org", recipient: str = "", queue_id: str = "", **last: Any) -> Refused:
+    """Mail was not taken."""
+    last = {"code": 550, "enhanced": "5.1.1", "reason": "no such user", **last}
+    return Refused(7, 1.0, "SMTP", FAR, queue_id, sender, recipient, **last)
+
+
+class SessionLogTests(SynchronousTestCase):
     """Lines for people and for fail2ban."""
 
     def setUp(self) -> None:
         self.events: list[Any] = []
-        self.meter = LogMeter()
-        self.meter.log = Logger("pop3toy.observe.session_log", observer=LogPublisher(self.events.append))
+        self.log = SessionLog()
+        self.log.log = Logger(self.log.log.namespace, observer=LogPublisher(self.events.append))
 
-    def line(self) -> str:
-        """The one line that was written."""
-        [event] = self.events
-        return formatEvent(event)
+    def line(self, event: Any) -> str:
+        """The one line that is written of something, with its level."""
+        self.log.observe(event)
+        [written] = self.events
+        self.assertIs(written["event"], event)
+        self.events.clear()
+        return f"{written['log_level'].name}: {formatEvent(written)}"
 
-    def record(self, **facts: object) -> SessionRecord:
-        return SessionRecord(7, Channel("192.0.2.7", False), **facts)  # type: ignore[arg-type]
+    def test_namespace(self) -> None:
+        """Under this name the filters look for it that people have installed."""
+        self.assertEqual(self.log.log.namespace, "pop3toy.observe.session_log.LogMeter")
 
     def test_login(self) -> None:
         """Who came in, from where, how, and with which TLS."""
-        self.meter.logged_in(self.record(user="ann", mechanism="USER"))
-        self.assertEqual(self.line(), "login: session=7 rip=192.0.2.7 user='ann' mechanism=USER tls=none")
+        self.assertEqual(
+            self.line(LoggedIn(7, 1.0, "POP3", FAR, "ann", "USER")),
+            "info: login: session=7 rip=192.0.2.7 user='ann' mechanism=USER tls=none",
+        )
 
-    def test_login_over_tls(self) -> None:
-        """The version of TLS stands there."""
-        record = SessionRecord(7, Channel("::1", True, TLSFacts("TLSv1.3", "x")), "ann", "PLAIN")
-        self.meter.logged_in(record)
-        self.assertTrue(self.line().endswith("tls=TLSv1.3"))
+    def test_login_for_submission(self) -> None:
+        """Whoever may send mail has come in as well, over TLS here."""
+        channel = Channel("::1", True, TLSFacts("TLSv1.3", "x"))
+        self.assertEqual(
+            self.line(LoggedIn(7, 1.0, "submission", channel, "ann", "PLAIN")),
+            "info: login: session=7 rip=::1 user='ann' mechanism=PLAIN tls=TLSv1.3 protocol=submission",
+        )
 
     def test_failure(self) -> None:
-        """Who failed, from where, and why."""
-        self.meter.login_failed(self.record(), "ann", "APOP", "AUTH")
-        self.assertTrue(
-            self.line().startswith("login failed: session=7 rip=192.0.2.7 user='ann' mechanism=APOP ")
-        )
-        self.assertTrue(self.line().endswith("reason=AUTH"))
+        """Who failed, from where, and why; wherever that was, nothing stands behind the reason."""
+        for protocol in ("POP3", "submission"):
+            self.assertEqual(
+                self.line(LoginFailed(7, 1.0, protocol, FAR, "ann", "APOP", "AUTH")),
+                "warn: login failed: session=7 rip=192.0.2.7 user='ann' mechanism=APOP tls=none reason=AUTH",
+            )
 
     def test_names_forge_nothing(self) -> None:
-        """A name that a stranger chose writes no line of its own, no field of its own format, no escape."""
+        """What a stranger chose writes no line of its own, no field of its own format, no escape."""
         claimed = "x{rip}'\u2028\u202e\x9b2J\nlogin\x1b[2J'\tuser='root"
-        self.meter.login_failed(self.record(), claimed, "USER", "AUTH")
-        line = self.line()
-        self.assertEqual(len(line.splitlines()), 1)
-        self.assertTrue(line.isprintable())
-        self.assertIn("{rip}", line)
-
-    def test_password_behind_the_name(self) -> None:
-        """What stands behind a claimed name may be a password, and is not written."""
-        for claimed, shown in (
-            ("ann hunter2", "ann ****"), ("ann:hunter2", "ann ****"), ("\0ann\0hunter2", " ****"),
-            # A blank that was typed or pasted with it says why nobody is called so.
-            ("ann ", "ann "), ("ann  ", "ann  "), ("ann \t", "ann ****"),
-        ):  # fmt: skip
-            self.meter.login_failed(self.record(), claimed, "USER", "AUTH")
-            self.assertIn(f" user={shown!r} mechanism=USER ", self.line())
-            self.events.clear()
+        for event in (
+            LoginFailed(7, 1.0, "POP3", FAR, claimed, "USER", "AUTH"),
+            Delivered(7, 1.0, "SMTP", FAR, "0A", claimed, 5, [(claimed, b"1")]),
+            refused(claimed, claimed, reason=claimed),
+        ):
+            line = self.line(event)
+            self.assertEqual(len(line.splitlines()), 1)
+            self.assertTrue(line.isprintable())
+            self.assertIn("{rip}", line)
 
     def test_end(self) -> None:
         """What a session did, and how it ended; a stranger's end is no news."""
-        self.meter.ended(self.record())
+        self.log.observe(Ended(7, 1.0, "POP3", FAR, None, None, "dropped", 1.5, 10, 20, 0, 0))
         self.assertEqual(self.events, [])
-        self.meter.ended(
-            self.record(
-                user="ann",
-                mechanism="USER",
-                received=10,
-                sent=20,
-                retrieved=2,
-                removed=1,
-                seconds=1.5,
-                ended="quit",
+        for protocol, more in (("POP3", ""), ("submission", " protocol=submission")):
+            self.assertEqual(
+                self.line(Ended(7, 1.0, protocol, FAR, "ann", "USER", "quit", 1.5, 10, 20, 2, 1)),
+                "info: end: session=7 rip=192.0.2.7 user='ann' mechanism=USER tls=none ended=quit"
+                f" seconds=1.500 received=10 sent=20 retrieved=2 removed=1{more}",
             )
-        )
-        self.assertEqual(
-            self.line(),
-            "end: session=7 rip=192.0.2.7 user='ann' mechanism=USER tls=none ended=quit seconds=1.500"
-            " received=10 sent=20 retrieved=2 removed=1",
-        )
 
-    def test_turned_away(self) -> None:
+    def test_rejected(self) -> None:
         """A connection that was refused is told with its address."""
-        self.meter.turned_away(Channel("192.0.2.7", False), "full")
-        self.assertEqual(self.line(), "connection refused: rip=192.0.2.7 reason=full")
+        self.assertEqual(
+            self.line(ConnectionRejected(7, 1.0, "POP3", FAR, "full")),
+            "warn: connection refused: rip=192.0.2.7 reason=full",
+        )
 
-    def test_interfaces(self) -> None:
-        """Both count as meters, and a connection alone is no news to either."""
-        for meter in (self.meter, SilentMeter()):
-            verifyObject(IMeter, meter)
-            meter.connected(self.record())
-        self.assertEqual(self.events, [])
+    def test_delivered(self) -> None:
+        """What came in, from whom, for whom."""
+        self.assertEqual(
+            self.line(Delivered(7, 1.0, "SMTP", FAR, "0A", "bob@x", 5, [("ann", b"1"), ("eve", b"2")])),
+            "info: message 0A delivered: 5 octets from <bob@x> for ann, eve",
+        )
+
+    def test_refused(self) -> None:
+        """Mail that was not taken, with the reply that said so; an address writes no field of its own."""
+        self.assertEqual(
+            self.line(refused()),
+            "info: mail refused: session=7 rip=192.0.2.7 protocol=SMTP id=- from=<bob@example.org> to=<>"
+            " code=550 reason=5.1.1 no such user",
+        )
+        line = self.line(refused("", "x> code=250 y\n" + "z" * 300, "0A"))
+        self.assertIn(" id=0A from=<> to=<x>\\x20code=250\\x20y\\nzz", line)
+        self.assertIn("z> code=550 reason=5.1.1 no such user", line)
+        self.assertLess(len(line), 400)
+
+    def test_wants(self) -> None:
+        """All that it has lines for, or what it is told."""
+        verifyObject(IObserver, self.log)
+        self.assertEqual(
+            set(self.log.wants), {LoggedIn, LoginFailed, Ended, ConnectionRejected, Delivered, Refused}
+        )
+        self.assertEqual(set(Observers(SessionLog([Delivered])).told), {Delivered})
+        self.assertLess(set(self.log.wants), set(KINDS) - {Connected})

@@ -1,127 +1,214 @@
-"""The conversation written down: what is masked, what is left out, and what a slow reader costs."""
+"""The conversation written down: what is shown, and what is left out."""
 
 from __future__ import annotations
 
-import io
 import os
 import stat
-import threading
 from pathlib import Path
-from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from pop3toy import limits
-from pop3toy.interfaces import Challenge, ITranscript
-from pop3toy.observe.transcript import MemoryTranscript, WriterTranscript, shown
-from pop3toy.pop3 import commands
-from pop3toy.pop3.commands import Response
+from pop3toy.errors import StoreTrouble
+from pop3toy.events import (
+    Connected,
+    ConnectionRejected,
+    Ended,
+    InputDiscarded,
+    LineReceived,
+    Observers,
+    ReplySent,
+    TextReceived,
+    TLSStarted,
+)
+from pop3toy.interfaces import Challenge, Channel, IObserver, TLSFacts
+from pop3toy.observe.line_writer import LineWriter
+from pop3toy.observe.transcript import MemoryTranscript, WriterTranscript
 
 from ..pop3_world import FakeAuthenticator, ScriptedMailbox, connect
 from ..realserver import RealServer, wait_until
 from ..strictclient import StrictClient
 
-DIGEST = b"c4c9334bac560ecc979e58001b3e22fb"
+PRIVATE = Channel("127.0.0.1", local=True)
 
 
-def masked(line: bytes) -> str:
-    """How a command line is shown where secrets are hidden."""
-    return shown(line, commands.parse(line), masked=True)
+def heard(line: bytes) -> LineReceived:
+    """The client of session 1 says a line."""
+    return LineReceived(1, 0.0, line, len(line) + 2, "", "AUTHORIZATION")
+
+
+def said(data: bytes, last: bool = True, number: int = 1, handed_over: bool = True) -> ReplySent:
+    """The server answers."""
+    return ReplySent(number, 0.0, data, len(data), last, handed_over)
+
+
+def ended(why: str, number: int = 1) -> Ended:
+    """A connection is gone."""
+    return Ended(number, 0.0, "POP3", PRIVATE, None, None, why, 0.0, 0, 0, 0, 0)
+
+
+def discarded(number: int) -> InputDiscarded:
+    """Something that makes one line."""
+    return InputDiscarded(number, 0.0, 7)
+
+
+DISCARDED = "[1] -- 7 octets in clear text behind it thrown away"
 
 
 def plain(line: bytes) -> str:
-    """How it is shown in the toy."""
-    return shown(line, commands.parse(line), masked=False)
+    """How a line is shown."""
+    tape = MemoryTranscript()
+    tape.observe(heard(line))
+    return tape.lines[0].removeprefix("[1] C: ")
 
 
-class MaskTests(SynchronousTestCase):
-    """Secrets are masked because of which command a line is."""
+class ConversationTests(SynchronousTestCase):
+    """What a transcript shows of a session, in order."""
 
-    def test_commands_with_secrets(self) -> None:
-        """PASS, APOP and AUTH show who, and not the secret."""
-        for line, text in {
-            b"PASS hunter2": "PASS ****",
-            b"USER ann hunter2": "USER ann ****",
-            b"USER ann:hunter2": "USER ann ****",
-            b"user ann:hun ter:2": "USER ann ****",
-            b"APOP ann hunter2 " + b"a" * 32: "APOP ann **** ****",
-            b"pass hunter2 with spaces": "PASS ****",
-            b"APOP ann " + DIGEST: "APOP ann ****",
-            b"AUTH PLAIN AGFubgBodW50ZXIy": "AUTH PLAIN ****",
-            b"auth plain =": "AUTH PLAIN ****",
-        }.items():
-            self.assertEqual(masked(line), text)
+    def setUp(self) -> None:
+        self.tape = MemoryTranscript()
 
-    def test_commands_without_secrets(self) -> None:
-        """Everything else is shown as it came."""
-        for line in (b"USER ann", b"user ann", b"RETR 1", b"stat", b"AUTH", b"AUTH PLAIN", b"LIST "):
-            self.assertEqual(masked(line), line.decode())
+    def talk(
+        self, *pieces: bytes, secrets: bool = False, mailbox: ScriptedMailbox | None = None
+    ) -> list[str]:
+        """What is written down of a POP3 session in which the client says this and leaves."""
+        mailbox = mailbox or ScriptedMailbox({b"one": b"A: b\n\n.c\n"})
+        protocol, _, _ = connect(FakeAuthenticator(mailbox), observers=Observers(self.tape, secrets=secrets))
+        for piece in pieces:
+            protocol.dataReceived(piece)
+        protocol.connectionLost()
+        return list(self.tape.lines)
 
-    def test_responses(self) -> None:
-        """Within an exchange every line is a secret but the ``*`` that cancels."""
-        for line, text in ((b"AGFubgBodW50ZXIy", "****"), (b"", "****"), (b"*", "*"), (b"*x", "****")):
-            self.assertEqual(shown(line, Response(line), masked=True), text)
-
-    @given(
-        st.sampled_from(
-            [
-                b"PASS\t%b",
-                b"PAS %b",
-                b"PASSWORD %b",
-                b"%b",
-                b" PASS %b",
-                b"PASS %b\0",
-                b"APOP ann %b",
-                b"AUTH %b x y",
-                b"AUTH PLAIN %b\x01",
-                b"PASS " + b"x" * 300 + b"%b",
-                b"QUIT %b",
-                b"RETR %b",
-                b"NOOP %b",
-            ]
-        )
-    )
-    def test_what_is_no_command_is_masked(self, line: bytes) -> None:
-        """A line that does not parse may be a password at the wrong moment: nothing of it is shown."""
-        self.assertNotIn("hunter2", masked(line % b"hunter2"))
-        self.assertIn("****", masked(line % b"hunter2"))
-
-    def test_why_it_is_none(self) -> None:
-        """Such a line shows how long it was and what was wrong with it."""
-        self.assertEqual(masked(b"FOO bar"), "**** (7 octets, unknown command)")
+    def test_whole(self) -> None:
+        """From its beginning to its end."""
         self.assertEqual(
-            masked(b"RETR x"), "RETR **** (6 octets, RETR takes a message number in decimal digits)"
+            self.talk(b"USER ann\r\nPASS pass\r\nRETR 1\r\nQUIT\r\n"),
+            [
+                "[1] -- connected from 127.0.0.1:50110",
+                "[1] S: +OK pop3toy ready",
+                "[1] C: USER ann",
+                "[1] S: +OK send PASS",
+                "[1] C: PASS ****",
+                "[1] S: +OK maildrop has 1 message (12 octets)",
+                "[1] C: RETR 1",
+                "[1] S: +OK 12 octets",
+                "[1] S: A: b",
+                "[1] S:",
+                "[1] S: ..c",
+                "[1] S: .",
+                "[1] C: QUIT",
+                "[1] S: +OK bye",
+                "[1] -- closed (quit)",
+            ],
         )
 
-    @given(st.binary(min_size=8, max_size=60))
-    def test_no_password_ever(self, password: bytes) -> None:
-        """No password of whatever octets is shown by PASS."""
-        self.assertIn(
-            masked(b"PASS " + password), ("PASS ****", masked(b"PASS \0" + b"x" * (len(password) - 1)))
-        )
+    def test_toy(self) -> None:
+        """With secrets everything stands there as it was said."""
+        lines = self.talk(b"USER ann\r\nPASS pass\r\nnonsense\r\n", secrets=True)
+        self.assertIn("[1] C: PASS pass", lines)
+        self.assertIn("[1] C: nonsense", lines)
 
-    def test_unmasked(self) -> None:
-        """The toy shows what crossed the wire: that is the lesson."""
-        for line in (b"PASS pass", b"APOP user " + DIGEST, b"FOO bar"):
-            self.assertEqual(plain(line), line.decode())
-
-    def test_whole_conversation(self) -> None:
-        """A session's transcript has no secret in it, whichever way the client came in."""
-        tape = MemoryTranscript()
+    def test_whole_conversation_has_no_secret(self) -> None:
+        """Whichever way the client came in."""
         authenticator = FakeAuthenticator(timestamp="<1@pop3toy>")
         authenticator.offered = ["PLAIN"]
-        authenticator.steps = [Challenge(b""), authenticator.login("PLAIN")]
-        protocol, _, _ = connect(authenticator, transcript=tape)
+        authenticator.steps = [Challenge(b"nonce"), authenticator.login("PLAIN")]
+        protocol, _, _ = connect(authenticator, observers=Observers(self.tape))
         protocol.dataReceived(b"hunter2\r\nUSER ann\r\nPASS hunter2\r\nAPOP ann " + b"a" * 32 + b"\r\n")
         protocol.dataReceived(b"AUTH PLAIN\r\naHVudGVyMg==\r\nPASS hunter2\r\nQUIT\r\n")
-        text = "\n".join(tape.lines)
-        for secret in ("hunter2", "aaaa", "aHVudGVyMg"):
+        text = "\n".join(self.tape.lines)
+        for secret in ("hunter2", "aaaa", "aHVudGVyMg", "bm9uY2U"):
             self.assertNotIn(secret, text)
         self.assertIn("[1] C: USER ann", text)
+        self.assertIn("[1] S: + ****", text)
+
+    def test_reading_fails_at_once(self) -> None:
+        """Nothing of a message that could not be read is shown as sent."""
+        mailbox = ScriptedMailbox({b"one": [StoreTrouble("no")]})
+        self.assertEqual(
+            self.talk(b"USER ann\r\nPASS pass\r\nRETR 1\r\n", mailbox=mailbox)[6:],
+            ["[1] C: RETR 1", "[1] S: -ERR [SYS/TEMP] no", "[1] -- closed (dropped by the client)"],
+        )
+
+    def test_reading_fails_later(self) -> None:
+        """What was handed over is shown, to the octet, and why the connection was dropped."""
+        for first, failing in (
+            (b"Subject: x\r\n\r\nhal", StoreTrouble("no")),
+            (b"Subject: x\r\n\r\nhal", ZeroDivisionError()),
+        ):
+            self.tape.lines.clear()
+            mailbox = ScriptedMailbox({b"one": [first, failing]})
+            lines = self.talk(b"USER ann\r\nPASS pass\r\nRETR 1\r\n", mailbox=mailbox)
+            self.flushLoggedErrors(ZeroDivisionError)
+            self.assertEqual(
+                lines[6:],
+                [
+                    "[1] C: RETR 1",
+                    "[1] S: (not sent) +OK 100 octets ... (33 octets)",
+                    "[1] -- closed (store: the message could not be read)",
+                ],
+            )
+
+    def test_reading_fails_behind_what_was_sent(self) -> None:
+        """What left before stands there, the half line as well."""
+        self.tape.observe(said(b"+OK 100 octets\r\nSubject: x\r\n\r\nhal", last=False))
+        self.tape.observe(said(b"f a line\r\nmore\r\n", last=False, handed_over=False))
+        self.tape.observe(ended("store"))
+        self.assertEqual(
+            list(self.tape.lines),
+            [
+                "[1] S: +OK 100 octets",
+                "[1] S: Subject: x",
+                "[1] S:",
+                "[1] S: hal ... (cut off)",
+                "[1] S: (not sent) f a line ... (16 octets)",
+                "[1] -- closed (store: the message could not be read)",
+            ],
+        )
+        self.assertEqual(self.tape._unfinished, {})
+
+    def test_ends(self) -> None:
+        """Every end says why in words."""
+        for why, text in (
+            ("quit", "quit"),
+            ("dropped", "dropped by the client"),
+            ("timeout", "timeout: silent for too long"),
+            ("limit", "limit: too many mistakes or connections"),
+            ("shutdown", "shutdown: the server is stopping"),
+            ("store", "store: the message could not be read"),
+            ("bug", "bug: the log tells of it"),
+        ):
+            self.tape.observe(ended(why))
+            self.assertEqual(self.tape.lines[-1], f"[1] -- closed ({text})")
+
+    def test_mail_that_comes_in(self) -> None:
+        """In the toy all of it is shown, elsewhere how much it was."""
+        text = b"A: b\r\n\r\n..c\r\n.\r\n"
+        for secrets, shown in ((True, ["[1] C: A: b", "[1] C:", "[1] C: ..c", "[1] C: ."]), (False, [])):
+            self.tape.lines.clear()
+            for data, last in ((text[:5], False), (text[5:], True)):
+                self.tape.observe(TextReceived(1, 0.0, data if secrets else b"", len(data), last))
+            self.assertEqual(list(self.tape.lines), [*shown, "[1] -- message of 13 octets"])
+            self.assertEqual(self.tape._unfinished, {})
+
+    def test_notes(self) -> None:
+        """What is neither side's line."""
+        for event, text in (
+            (Connected(1, 0.0, "SMTP", PRIVATE, "127.0.0.1:5"), "connected from 127.0.0.1:5, SMTP"),
+            (Connected(1, 0.0, "POP3", PRIVATE, "x\n"), "connected from x\\n"),
+            (ConnectionRejected(1, 0.0, "POP3", PRIVATE, "too many"), "sent away: too many"),
+            (TLSStarted(1, 0.0, TLSFacts("TLSv1.3", "x")), "encrypted from here on with TLSv1.3"),
+            (discarded(1), "7 octets in clear text behind it thrown away"),
+        ):
+            self.tape.observe(event)
+            self.assertEqual(self.tape.lines[-1], f"[1] -- {text}")
+
+    def test_every_kind(self) -> None:
+        """There is a line for each kind that it wants."""
+        self.assertEqual(set(self.tape.wants), set(self.tape._show))
 
 
 class OddOctetTests(SynchronousTestCase):
@@ -131,7 +218,6 @@ class OddOctetTests(SynchronousTestCase):
     def test_one_printable_line(self, line: bytes) -> None:
         """Any octets become one line of printable characters."""
         self.assertTrue(plain(line).replace("\t", "").isprintable())
-        self.assertTrue(masked(b"USER " + line).isprintable())
 
     def test_terminal_escapes(self) -> None:
         """Escape sequences, line ends and characters that turn the writing direction are escaped."""
@@ -150,7 +236,7 @@ class OddOctetTests(SynchronousTestCase):
     def test_body_with_escapes(self) -> None:
         """The same holds for the lines of a message."""
         tape = MemoryTranscript()
-        tape.sent(1, b"+OK\r\nSubject: \x1b]0;owned\x07\nx\r\n.\r\n", True)
+        tape.observe(said(b"+OK\r\nSubject: \x1b]0;owned\x07\nx\r\n.\r\n"))
         self.assertEqual(list(tape.lines)[1], "[1] S: Subject: \\x1b]0;owned\\x07\\nx")
 
     def test_long_lines(self) -> None:
@@ -167,8 +253,8 @@ class ElisionTests(SynchronousTestCase):
 
     def shown_of(self, *pieces: bytes) -> list[str]:
         for piece in pieces[:-1]:
-            self.tape.sent(3, piece, False)
-        self.tape.sent(3, pieces[-1], True)
+            self.tape.observe(said(piece, False, 3))
+        self.tape.observe(said(pieces[-1], True, 3))
         return [line.removeprefix("[3] S:").removeprefix(" ") for line in self.tape.lines]
 
     def test_short(self) -> None:
@@ -214,16 +300,16 @@ class ElisionTests(SynchronousTestCase):
     def test_memory(self) -> None:
         """Between two pieces no more than the beginning of a line is kept."""
         for _ in range(50):
-            self.tape.sent(1, b"x" * 100_000, False)
+            self.tape.observe(said(b"x" * 100_000, False, 1))
         kept = self.tape._unfinished[1, "S"].partial
         self.assertLess(len(kept), 10_000)
 
     def test_sessions_apart(self) -> None:
         """Two sessions' replies are counted apart, and a closed one is forgotten."""
-        self.tape.sent(1, b"+OK\r\nfirst", False)
-        self.tape.sent(2, b"+OK\r\nsecond\r\n.\r\n", True)
-        self.tape.closed(1, "dropped")
-        self.tape.sent(1, b"+OK new\r\n", True)
+        self.tape.observe(said(b"+OK\r\nfirst", False, 1))
+        self.tape.observe(said(b"+OK\r\nsecond\r\n.\r\n", True, 2))
+        self.tape.observe(ended("dropped"))
+        self.tape.observe(said(b"+OK new\r\n", True, 1))
         self.assertEqual(
             list(self.tape.lines),
             [
@@ -231,7 +317,8 @@ class ElisionTests(SynchronousTestCase):
                 "[2] S: +OK",
                 "[2] S: second",
                 "[2] S: .",
-                "[1] -- closed (dropped)",
+                "[1] S: first ... (cut off)",
+                "[1] -- closed (dropped by the client)",
                 "[1] S: +OK new",
             ],
         )
@@ -239,203 +326,36 @@ class ElisionTests(SynchronousTestCase):
 
     def test_dropped_in_the_middle(self) -> None:
         """What was hidden of a reply that was never finished is counted as well."""
-        self.tape.sent(1, b"z\r\n" * (limits.TRANSCRIPT_LINES + 10), False)
-        self.tape.closed(1, "dropped")
+        self.tape.observe(said(b"z\r\n" * (limits.TRANSCRIPT_LINES + 10), False, 1))
+        self.tape.observe(ended("dropped"))
         self.assertEqual(
-            list(self.tape.lines)[-2:], ["[1] S: ... 10 more lines, 30 octets", "[1] -- closed (dropped)"]
-        )
-
-    def test_a_conversation(self) -> None:
-        """The lines of a session in their order, from its beginning to its end."""
-        protocol, _, _ = connect(
-            FakeAuthenticator(ScriptedMailbox({b"one": b"A: b\n\n.c\n"})), transcript=self.tape
-        )
-        protocol.dataReceived(b"USER ann\r\nPASS pass\r\nRETR 1\r\nQUIT\r\n")
-        protocol.connectionLost()
-        self.assertEqual(
-            list(self.tape.lines),
-            [
-                "[1] -- connected from 127.0.0.1:50110",
-                "[1] S: +OK pop3toy ready",
-                "[1] C: USER ann",
-                "[1] S: +OK send PASS",
-                "[1] C: PASS ****",
-                "[1] S: +OK maildrop has 1 message (12 octets)",
-                "[1] C: RETR 1",
-                "[1] S: +OK 12 octets",
-                "[1] S: A: b",
-                "[1] S:",
-                "[1] S: ..c",
-                "[1] S: .",
-                "[1] C: QUIT",
-                "[1] S: +OK bye",
-                "[1] -- closed (quit)",
-            ],
+            list(self.tape.lines)[-2:],
+            ["[1] S: ... 10 more lines, 30 octets", "[1] -- closed (dropped by the client)"],
         )
 
     def test_ring(self) -> None:
         """The memory transcript keeps the last lines."""
         tape = MemoryTranscript(size=3)
         for number in range(10):
-            tape.note(number, "x")
-        self.assertEqual(list(tape.lines), ["[7] -- x", "[8] -- x", "[9] -- x"])
-        verifyObject(ITranscript, tape)
-
-
-class _Gate(io.StringIO):
-    """A stream whose first write waits until the test lets it go on: a terminal after Ctrl-S."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.writing = threading.Event()
-        self.go_on = threading.Event()
-
-    def write(self, text: str) -> int:
-        self.writing.set()
-        self.go_on.wait()
-        return super().write(text)
+            tape.observe(discarded(number))
+        self.assertEqual([line[:3] for line in tape.lines], ["[7]", "[8]", "[9]"])
+        verifyObject(IObserver, tape)
 
 
 class WriterTests(SynchronousTestCase):
-    """The transcript on a terminal or in a file."""
+    """The transcript in a file."""
 
     def test_file(self) -> None:
         """Lines are appended to a file that only its owner may read, in UTF-8."""
         path = self.mktemp()
         for name in ("ann", "Jürgen"):
-            tape = WriterTranscript.to_file(path)
-            line = b"USER " + name.encode()
-            tape.received(1, line, commands.parse(line))
-            tape.stop()
+            tape = WriterTranscript(LineWriter.to_file(path))
+            tape.observe(heard(b"USER " + name.encode()))
+            tape.writer.stop()
         with open(path, encoding="utf-8") as file:
             self.assertEqual(file.read(), "[1] C: USER ann\n[1] C: USER Jürgen\n")
         self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)
-
-    def test_opened_at_the_first_line(self) -> None:
-        """Nothing is opened before there is something to write: twistd becomes a daemon in between."""
-        opened: list[Any] = []
-
-        def open_stream() -> io.StringIO:
-            opened.append(io.StringIO())
-            return opened[0]
-
-        tape = WriterTranscript(open_stream)
-        tape.stop()
-        self.assertEqual(opened, [])
-        tape = WriterTranscript(open_stream)
-        tape.note(1, "x")
-        tape.stop()
-        self.assertEqual(opened[0].getvalue(), "[1] -- x\n")
-
-    def test_slow_reader(self) -> None:
-        """A terminal that stands still stops nobody: lines wait up to a bound and are counted beyond it."""
-        gate = _Gate()
-        tape = WriterTranscript(lambda: gate)
-        tape.note(0, "first")
-        gate.writing.wait()
-        for number in range(limits.TRANSCRIPT_BACKLOG + 123):
-            tape.note(number, "x")
-        self.assertEqual(len(tape._lines), limits.TRANSCRIPT_BACKLOG)
-        gate.go_on.set()
-        tape.stop(patience=60.0)
-        lines = gate.getvalue().splitlines()
-        self.assertEqual(lines[:2], ["[0] -- first", "[0] -- x"])
-        self.assertEqual(len(lines), 1 + limits.TRANSCRIPT_BACKLOG + 1)
-        self.assertEqual(lines[-1], "-- 123 lines lost, the reader of this transcript is too slow")
-
-    def test_stop_does_not_wait_for_ever(self) -> None:
-        """A reader that stands still does not keep the server from ending."""
-        gate = _Gate()
-        self.addCleanup(gate.go_on.set)
-        tape = WriterTranscript(lambda: gate)
-        tape.note(0, "first")
-        gate.writing.wait()
-        tape.stop(patience=0.0)
-        self.assertEqual(gate.getvalue(), "")
-
-    def test_reader_is_gone(self) -> None:
-        """A terminal that was closed costs the transcript, not the server; memory stays bounded."""
-        stream = io.StringIO()
-        stream.close()
-        tape = WriterTranscript(lambda: stream)
-        tape.note(0, "first")
-        thread = tape._thread
-        assert thread is not None
-        thread.join()
-        for number in range(2 * limits.TRANSCRIPT_BACKLOG):
-            tape.note(number, "x")
-        self.assertLessEqual(len(tape._lines), limits.TRANSCRIPT_BACKLOG)
-        tape.stop()
-
-    def test_another_alphabet(self) -> None:
-        """Characters that a terminal has not are escaped, and the conversation goes on behind them."""
-        for encoding, text in (
-            ("iso-8859-1", "J\xfcrgen: 5 \\u20ac, \\u017c, \\U0001f600"),
-            ("ascii", "J\\xfcrgen: 5 \\u20ac, \\u017c, \\U0001f600"),
-            ("cp1252", "J\xfcrgen: 5 \u20ac, \\u017c, \\U0001f600"),
-            ("utf-8", "J\xfcrgen: 5 \u20ac, \u017c, \U0001f600"),
-        ):
-            octets = io.BytesIO()
-            stream = io.TextIOWrapper(octets, encoding)
-            tape = WriterTranscript(lambda stream=stream: stream)  # type: ignore[misc]
-            tape.sent(1, "J\xfcrgen: 5 \u20ac, \u017c, \U0001f600\r\n".encode(), True)
-            tape.note(1, "next")
-            tape.stop(patience=60.0)
-            self.assertEqual(octets.getvalue().decode(encoding), f"[1] S: {text}\n[1] -- next\n")
-
-    def test_cannot_be_written(self) -> None:
-        """What cannot be opened, or written any more, is told once in the log, and costs no memory then."""
-
-        class Full(io.StringIO):
-            def flush(self) -> None:
-                raise OSError(28, "No space left on device")
-
-        def missing() -> Any:
-            raise FileNotFoundError(2, "No such file or directory")
-
-        gone = io.StringIO()
-        gone.close()
-        for open_stream, why in (
-            (Full, "No space left on device"),
-            (missing, "No such file or directory"),
-            (lambda: gone, "I/O operation on closed file"),
-        ):
-            with capturedLogs() as events:
-                tape = WriterTranscript(open_stream)
-                tape.note(0, "first")
-                assert tape._thread is not None
-                tape._thread.join()
-                for number in range(3):
-                    tape.note(number, "x")
-                tape.stop()
-            self.assertEqual(
-                [formatEvent(event) for event in events],
-                [f"the conversation is not written down any more: {why}"],
-            )
-            self.assertEqual(len(tape._lines), 0)
-
-    def test_the_thread_ends(self) -> None:
-        """When it is stopped, the thread that waits for lines ends at once."""
-
-        class Waits(threading.Condition):
-            waiting = threading.Event()
-
-            def wait(self, timeout: float | None = None) -> bool:
-                self.waiting.set()
-                return super().wait(timeout)
-
-        tape = WriterTranscript(io.StringIO)
-        tape._something = Waits()
-        tape.note(1, "x")
-        thread = tape._thread
-        assert thread is not None
-        Waits.waiting.wait()
-        tape.stop(patience=10.0)
-        self.assertFalse(thread.is_alive())
-
-    def test_interface(self) -> None:
-        """It is what the factory asks for."""
-        verifyObject(ITranscript, WriterTranscript(io.StringIO))
+        verifyObject(IObserver, tape)
 
 
 class TerminalTests(SynchronousTestCase):

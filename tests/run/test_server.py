@@ -29,6 +29,7 @@ from pop3toy import (
     CannotStart,
     IMailbox,
     IMailStore,
+    IObserver,
     IStoreAdmin,
     Limits,
     MailboxRealm,
@@ -38,10 +39,10 @@ from pop3toy import (
     MemoryTranscript,
     PortalAuthenticator,
     Settings,
+    events,
     server,
 )
-from pop3toy.interfaces import Channel, IDelivery, IMeter, ITranscript, SessionRecord
-from pop3toy.pop3.factory import SilentMeter
+from pop3toy.interfaces import Channel, IDelivery, SessionRecord
 from pop3toy.run.service import ListeningService, Server
 
 from ..strictclient import StrictClient
@@ -91,20 +92,21 @@ class MemoryCase(SynchronousTestCase):
         return said
 
 
-class Meter(SilentMeter):
+@implementer(IObserver)
+class Guard:
     """Remembers who came in, who did not, and who was turned away."""
+
+    wants = (events.LoggedIn, events.LoginFailed, events.ConnectionRejected)
 
     def __init__(self) -> None:
         self.told: list[str] = []
 
-    def logged_in(self, record: SessionRecord) -> None:
-        self.told.append(f"in {record.user}")
-
-    def login_failed(self, record: SessionRecord, user: str, mechanism: str, why: str) -> None:
-        self.told.append(f"failed {user}")
-
-    def turned_away(self, channel: Channel, why: str) -> None:
-        self.told.append("turned away")
+    def observe(self, event: Any) -> None:
+        if isinstance(event, events.ConnectionRejected):
+            self.told.append("turned away")
+        else:
+            how = "in" if isinstance(event, events.LoggedIn) else "failed"
+            self.told.append(f"{how} {event.user}")
 
 
 class DefaultTests(MemoryCase):
@@ -118,14 +120,14 @@ class DefaultTests(MemoryCase):
     def test_penalties_and_log(self) -> None:
         """Whoever guesses waits, and each guess is a line of the log; a login is one, too."""
         self.started(Settings(port=1, users=USERS), store=MemoryStore(MAIL))
-        with capturedLogs() as events:
+        with capturedLogs() as logged:
             said = b"".join(self.talk(1, *[b"USER ann", b"PASS wrong"] * 3, peer=LOOPBACK) for _ in range(4))
             # Three are free; the others wait, and the clock stands still.
             self.assertEqual(said.count(b"-ERR [AUTH]"), 3)
             self.reactor.advance(60)
             self.talk(1, b"USER ann", b"PASS secret")
             self.reactor.advance(60)
-        lines = [formatEvent(event) or "" for event in events]
+        lines = [formatEvent(event) or "" for event in logged]
         self.assertTrue([line for line in lines if line.startswith("login failed: ")], lines)
 
     def test_limits(self) -> None:
@@ -152,10 +154,10 @@ class DefaultTests(MemoryCase):
 
     def test_no_password_from_a_network(self) -> None:
         """From a network no password is taken without TLS, and the log says so at the start."""
-        with capturedLogs() as events:
+        with capturedLogs() as logged:
             self.started(Settings(port=1, interface="0.0.0.0", users=USERS), store=MemoryStore(MAIL))
         self.assertIn(b"-ERR", self.talk(1, b"USER ann", peer=STRANGER))
-        self.assertTrue([e for e in events if "--certificate" in (formatEvent(e) or "")])
+        self.assertTrue([e for e in logged if "--certificate" in (formatEvent(e) or "")])
 
     def test_nothing_before_the_start(self) -> None:
         """Making it opens no port and starts no thread; only the start does."""
@@ -189,39 +191,43 @@ class GivenTests(MemoryCase):
         self.assertIn(b"+OK maildrop", self.talk(1, b"USER ann", b"PASS x"))
 
     def test_observers(self) -> None:
-        """A transcript and a meter are told, besides the log, and of submission's logins as well."""
-        transcript, meter = MemoryTranscript(), Meter()
+        """A transcript and others are told, besides the log, and of submission's logins as well."""
+        transcript, guard = MemoryTranscript(), Guard()
         self.started(
             Settings(port=1, submission_port=2, users=USERS),
             store=MemoryStore(MAIL),
-            observers=[transcript, meter],
+            observers=[transcript, guard],
         )
-        with capturedLogs() as events:
+        with capturedLogs() as logged:
             self.talk(1, b"USER ann", b"PASS wrong", b"USER ann", b"PASS secret", b"QUIT")
             self.talk(2, b"EHLO me", b"AUTH PLAIN AGFubgB3cm9uZw==")
-        self.assertEqual(meter.told, ["failed ann", "in ann", "failed ann"])
+        self.assertEqual(guard.told, ["failed ann", "in ann", "failed ann"])
         lines = "\n".join(transcript.lines)
         self.assertIn("[1] C: PASS ****", lines)
         self.assertIn("[2] C: EHLO me", lines)
         self.assertNotIn("secret", lines)
-        said = [formatEvent(event) or "" for event in events]
+        said = [formatEvent(event) or "" for event in logged]
         self.assertEqual(len([one for one in said if one.startswith(("login: ", "login failed: "))]), 3)
 
     def test_several_observers(self) -> None:
-        """Any number of them is told all, in their order, and one object may be both kinds."""
+        """Any number of them is told, in their order; one that fails is logged, and keeps nobody from it."""
 
-        @implementer(ITranscript, IMeter)
-        class Both(MemoryTranscript, Meter):
-            def __init__(self) -> None:
-                MemoryTranscript.__init__(self)
-                Meter.__init__(self)
+        @implementer(IObserver)
+        class Broken:
+            wants = (events.LoggedIn,)
 
-        both, transcript = Both(), MemoryTranscript()
-        self.started(Settings(port=1, users=USERS), store=MemoryStore(MAIL), observers=[both, transcript])
-        self.talk(1, b"USER ann", b"PASS secret", b"QUIT")
-        self.assertEqual(both.told, ["in ann"])
-        self.assertEqual(both.lines, transcript.lines)
-        self.assertTrue(both.lines)
+            def observe(self, event: Any) -> None:
+                raise ZeroDivisionError
+
+        first, second, guard = MemoryTranscript(), MemoryTranscript(), Guard()
+        self.started(
+            Settings(port=1, users=USERS), store=MemoryStore(MAIL), observers=[first, Broken(), second, guard]
+        )
+        self.assertIn(b"+OK bye", self.talk(1, b"USER ann", b"PASS secret", b"QUIT"))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(guard.told, ["in ann"])
+        self.assertEqual(first.lines, second.lines)
+        self.assertTrue(first.lines)
 
     def test_with_a_transcript_of_the_settings(self) -> None:
         """A transcript file that the settings name is written all the same."""
@@ -657,10 +663,10 @@ class LateTests(SynchronousTestCase):
             [("there", endpoint)], factory, ready=lambda name, port: None, failed=self.fail
         )
         service.startService()
-        with capturedLogs() as events:
+        with capturedLogs() as logged:
             endpoint.opening.errback(OSError(98, "Address already in use"))
         self.assertEqual(
-            [formatEvent(event) for event in events], ["cannot listen on there: address already in use"]
+            [formatEvent(event) for event in logged], ["cannot listen on there: address already in use"]
         )
         self.successResultOf(service.stopService())
 

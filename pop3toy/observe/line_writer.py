@@ -1,0 +1,171 @@
+"""Lines for a terminal or a file, written by a thread of their own."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import select
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import TextIO
+
+from twisted.logger import Logger
+
+from .. import limits
+from ..printable import encodable
+
+__all__ = ["LineWriter"]
+
+log = Logger()
+
+
+class LineWriter:
+    """Writes lines in the order in which they come, whoever they come from.
+
+    A terminal that was stopped with Ctrl-S, or a pipe that nobody reads, must
+    not stop the server: lines wait in a bounded queue, and beyond it they are
+    counted instead of kept.
+
+    :param open_stream: opens what is written to; called at the first line (after twistd has become
+        a daemon).
+    :param started: whether the thread writes from the first line on.  If not, whoever calls writes, until
+        :meth:`start` and again behind :meth:`stop`: what is said of a server that does not even start is
+        out before its process ends.
+    """
+
+    def __init__(self, open_stream: Callable[[], TextIO], *, started: bool = True) -> None:
+        self._open_stream = open_stream
+        self._stream: TextIO | None = None
+        self._started = started
+        # There are others who need it when the thread has ended.
+        self._by_caller = not started
+        self._lines: deque[str] = deque()
+        self._lost = 0
+        self._stopping = False
+        # Nothing is written any more.
+        self._over = False
+        self._something = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    @classmethod
+    def to_file(cls, path: str) -> LineWriter:
+        """Append to a file, which only its owner may read."""
+
+        def private(name: str, flags: int) -> int:
+            return os.open(name, flags, 0o600)
+
+        # Line buffering: somebody may follow the file.
+        return cls(lambda: open(path, "a", buffering=1, encoding="utf-8", opener=private))
+
+    @classmethod
+    def to_terminal(cls) -> LineWriter:
+        """Write to standard output, as twistd's log does; see :meth:`write`."""
+        return cls(lambda: sys.__stdout__ or sys.stdout, started=False)
+
+    def write(self, text: str) -> None:
+        """Write one or more lines, the last with its end as well.
+
+        Also called by the log where that has the same terminal: so its lines stand where they belong.
+        """
+        with self._something:
+            if not self._started and self._thread is None:
+                self._put(self._opened(), text)
+                return
+            if self._over:
+                return
+            if len(self._lines) >= limits.TRANSCRIPT_BACKLOG:
+                self._lost += 1
+                return
+            self._lines.append(text)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="transcript", daemon=True)
+                self._thread.start()
+            self._something.notify()
+
+    def flush(self) -> None:
+        """Nothing: each piece is flushed when it is written."""
+
+    def _opened(self) -> TextIO:
+        if self._stream is None:
+            self._stream = self._open_stream()
+        return self._stream
+
+    def _put(self, stream: TextIO, text: str) -> None:
+        # A terminal of another alphabet: mail is written in all of them.
+        stream.write(encodable(text, stream.encoding))
+        stream.flush()
+
+    def _run(self) -> None:
+        try:
+            self._write_all(self._opened())
+        except Exception as error:
+            # The terminal is gone, or the disk is full; the server is not.
+            why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            log.error("the conversation is not written down any more: {why}", why=why)
+            with self._something:
+                self._end()
+
+    def _end(self) -> None:
+        """The thread ends; called with the lock, so that :meth:`start` sees it end or go on."""
+        self._over = True
+        self._lines.clear()
+        self._thread = None
+
+    def _write_all(self, stream: TextIO) -> None:
+        """Write until there is nothing more.
+
+        :raises OSError: or ValueError, if it cannot be written.
+        """
+        while True:
+            with self._something:
+                while not self._lines and not self._stopping:
+                    self._something.wait()
+                batch = list(self._lines)
+                self._lines.clear()
+                lost, self._lost = self._lost, 0
+                if lost:
+                    batch.append(f"-- {lost} lines lost, the reader of this transcript is too slow\n")
+                if not batch:
+                    self._end()
+                    return
+            for piece in _pieces(batch):
+                self._put(stream, piece)
+
+    def start(self) -> None:
+        """Write with a thread, or on behind :meth:`stop`."""
+        with self._something:
+            self._started = True
+            self._stopping = self._over = False
+        # Of a process that ends without stopping its services.
+        atexit.register(self.stop)
+
+    def stop(self, patience: float = 1.0) -> bool:
+        """Write what is left; waits at most ``patience`` seconds for a slow reader.
+
+        :return: whether nothing is left.
+        """
+        atexit.unregister(self.stop)
+        with self._something:
+            self._stopping = True
+            self._started = not self._by_caller
+            self._something.notify()
+            thread = self._thread
+        if thread is not None:
+            thread.join(patience)
+        return thread is None or not thread.is_alive()
+
+
+def _pieces(texts: Iterable[str]) -> Iterator[str]:
+    """Lines in pieces that the system writes as a whole, even into a pipe that others write to as well."""
+    piece, octets = "", 0
+    for text in texts:
+        length = len(text.encode("utf-8", "replace"))
+        if piece and octets + length > select.PIPE_BUF:
+            yield piece
+            piece, octets = "", 0
+        piece += text
+        octets += length
+    if piece:
+        yield piece
