@@ -136,11 +136,11 @@ class Message:
             self._failed(error, only_one=several)
             return {}
         failed = {user: result for user, result in outcome.items() if isinstance(result, StoreTrouble)}
-        for user, error in failed.items():
+        for user, trouble in failed.items():
             if together:
-                self._failed(error, only_one=several)
+                self._failed(trouble, only_one=several)
                 return {}
-            log_trouble(error, user)
+            log_trouble(trouble, user)
         return outcome
 
     def drop(self) -> None:

@@ -21,7 +21,7 @@ class SMTPShared(Shared, Protocol):
 class SMTPProtocol(Connection):
     """One connection; how it lives, :class:`~pop3toy.net.connection.Connection` says."""
 
-    # A command is begun only when the one before has its reply, and what comes meanwhile waits in the transport.
+    # What comes while a reply is pending waits in the transport.
     PENDING_INPUT: ClassVar[int] = 0
 
     encode = staticmethod(encode)

@@ -194,7 +194,7 @@ class Session:
         return commands.shown(line, parsed), "" if isinstance(parsed, Response) else parsed.verb
 
     def reply_shown(self, reply: Answer, encoded: bytes) -> bytes:
-        """What of a reply is no secret: with what SCRAM asks, passwords can be tried out by whoever reads it."""
+        """What of a reply is no secret: with what SCRAM asks passwords can be tried out."""
         return b"334 ****\r\n" if isinstance(reply, Challenge) and reply.data else encoded
 
     def handle(self, parsed: Parsed) -> MaybeDeferred[Answer]:
@@ -479,6 +479,7 @@ def _at_hand(coroutine: Coroutine[Any, Any, _T]) -> MaybeDeferred[_T]:
     """What a coroutine gives, if it has waited for nothing; else a Deferred of it."""
     waiting = Deferred.fromCoroutine(coroutine)
     if waiting.called and not waiting.paused and not isinstance(waiting.result, Failure):
-        result: _T = waiting.result
+        at_hand: Any = waiting.result
+        result: _T = at_hand
         return result
     return waiting

@@ -39,7 +39,7 @@ async def mail(session: Session, command: Command) -> Answer:
 
 
 async def _may_not_send(session: Session, sender: Sender) -> Reply | None:
-    """Who has not logged in sends nothing; who has does not write in another's name (RFC 6409 section 6.1)."""
+    """Who has not logged in sends nothing; who has does not write in another's name (RFC 6409)."""
     if session.user is None:
         return Reply(530, "AUTH comes first", "5.7.0")
     if sender.address is None:
@@ -102,7 +102,7 @@ def _unknown(session: Session, reply: Reply, recipient: str) -> Answer:
 
 
 def _malformed(session: Session, error: BadEnvelope) -> Reply:
-    """The reply to an envelope that cannot be; mail is refused by it if there is an address, or what stands for one."""
+    """The reply to an envelope that cannot be; unless it is no more than bad syntax, it is told of."""
     reply = Reply(error.code, error.text, error.enhanced)
     if error.code == 501 and error.enhanced.startswith("5.5"):
         return reply
