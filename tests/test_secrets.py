@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import io
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,20 @@ from pop3toy.auth.accounts.memory import MemoryAccounts
 from pop3toy.auth.authenticator import PortalAuthenticator
 from pop3toy.auth.realm import MailboxRealm
 from pop3toy.auth.sasl.mechanisms import MECHANISMS
-from pop3toy.interfaces import Channel, SessionRecord, TLSFacts
-from pop3toy.observe.session_log import LogMeter
-from pop3toy.observe.transcript import MemoryTranscript
+from pop3toy.events import (
+    Connected,
+    ConnectionRejected,
+    Delivered,
+    Ended,
+    LoggedIn,
+    LoginFailed,
+    Observers,
+    Refused,
+)
+from pop3toy.interfaces import Channel, TLSFacts
 from pop3toy.masking import mechanism_alone, name_alone
+from pop3toy.observe.session_log import SessionLog
+from pop3toy.observe.transcript import MemoryTranscript
 from pop3toy.routing.recipients import Recipients
 from pop3toy.run.log_lines import FastLines, LinesInTurn
 from pop3toy.smtp.factory import lmtp_factory, smtp_factory, submission_factory
@@ -114,17 +124,17 @@ class Watched:
     def __init__(self, kind: str, peer: Any = LOCAL) -> None:
         clock = Clock()
         self.tape = MemoryTranscript()
+        observers = Observers(self.tape, SessionLog(wall_clock=lambda: 0.0))
         store = MemoryStore({"ann": [b"Subject: x\n\nx\n"]})
         factory: Any
         if kind == "pop3":
             authenticator = users(clock, MailboxRealm(store))
-            factory = POP3Factory(clock, authenticator, transcript=self.tape, meter=LogMeter(lambda: 0.0))
+            factory = POP3Factory(clock, authenticator, observers=observers)
         else:
             make = {"smtp": smtp_factory, "submission": submission_factory, "lmtp": lmtp_factory}[kind]
             more = (users(clock, SenderRealm()),) if kind == "submission" else ()
-            meter = {"meter": LogMeter(lambda: 0.0)} if kind == "submission" else {}
             recipients = Recipients(lambda name: "ann" if name == "ann" else None, domains=("example.org",))
-            factory = make(store, recipients, clock, *more, host="mx", transcript=self.tape, **meter)
+            factory = make(store, recipients, clock, *more, host="mx", observers=observers)
         self.transport = StringTransport(peerAddress=peer, lenient=True)
         with capturedLogs() as events:
             self.protocol = factory.buildProtocol(peer)
@@ -288,31 +298,30 @@ class LogTests(SynchronousTestCase):
             seen += 1
         self.assertGreater(seen, 40)
 
-    def test_meter(self) -> None:
+    def test_session_log(self) -> None:
         """A session's lines are one line each in whatever log, and have their own fields alone."""
         channel = Channel(CANARY, False, TLSFacts("TLSv1.3", CANARY))
-        record = SessionRecord(1, channel, CANARY, CANARY)
-        meter = LogMeter(lambda: 1.5)
-        calls: list[Callable[[], None]] = [
-            lambda: meter.turned_away(channel, CANARY),
-            lambda: meter.login_failed(record, CANARY, CANARY, CANARY),
-            lambda: meter.logged_in(record),
-            lambda: meter.ended(record),
-        ]
-        for call in calls:
+        for event in (
+            ConnectionRejected(1, 0.0, "POP3", channel, CANARY),
+            LoginFailed(1, 0.0, "POP3", channel, CANARY, CANARY, CANARY),
+            LoggedIn(1, 0.0, "POP3", channel, CANARY, CANARY),
+            Ended(1, 0.0, "POP3", channel, CANARY, CANARY, "dropped", 1.0, 1, 1, 1, 1),
+            Delivered(1, 0.0, "SMTP", channel, "1", CANARY, 1, [(CANARY, b"1")]),
+            Refused(1, 0.0, "SMTP", channel, "1", CANARY, CANARY, 550, "5.1.1", CANARY),
+        ):
             with capturedLogs() as events:
-                call()
+                SessionLog(wall_clock=lambda: 1.5).observe(event)
             [line] = [str(formatEvent(event)) for event in events]
             self.assertTrue(line.isprintable(), repr(line))
-            self.assertRegex(line, r" rip=x\\x1b\S*\\x7f (user|reason)=")
 
     def test_transcript(self) -> None:
         """An address and a reason are escaped in the transcript, too."""
         tape = MemoryTranscript()
-        tape.opened(1, CANARY)
-        tape.note(1, CANARY)
-        tape.closed(1, CANARY)
+        channel = Channel(CANARY, False)
+        tape.observe(Connected(1, 0.0, "POP3", channel, CANARY))
+        tape.observe(ConnectionRejected(1, 0.0, "POP3", channel, CANARY))
         self.assertEqual([line for line in tape.lines if not line.isprintable()], [])
+        self.assertEqual(len(tape.lines), 2)
 
     @given(st.sampled_from(sorted(KINDS)), st.text(st.sampled_from(CANARY + "ab=<>@: "), max_size=30))
     def test_conversations(self, kind: str, text: str) -> None:
