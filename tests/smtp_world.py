@@ -63,7 +63,7 @@ class Client:
         return answers
 
     def converse(self, script: str) -> None:
-        """Say the lines behind ``C: `` one by one, and hear those behind ``S: ``; ``...`` is any end of one."""
+        """Say the lines behind ``C: ``, and hear those behind ``S: ``; ``...`` is any end of one."""
         heard: list[str] = []
         for line in script.split("\n"):
             side, said = line.strip()[:3], line.strip()[3:]

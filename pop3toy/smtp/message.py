@@ -1,7 +1,7 @@
 """One message on its way: its envelope, its text, the store's end of it, and what is wrong with it.
 
-Begun by MAIL, given to the store's :class:`~pop3toy.interfaces.Incoming` from DATA on, over with the reply behind
-its end or with :meth:`Message.drop`.  Knows the store's port, and no session.
+Begun by MAIL, given to the store's :class:`~pop3toy.interfaces.Incoming` from DATA on, over with the
+reply behind its end or with :meth:`Message.drop`.  Knows the store's port, and no session.
 """
 
 from __future__ import annotations

@@ -42,29 +42,16 @@ def _policy(hellos: Mapping[str, Handler], more: Mapping[str, Handler], **terms:
 
 
 #: RFC 5321: takes mail from anybody, for our own users.
-SMTP: Final = _policy(
-    {"EHLO": ehlo, "HELO": helo},
-    {},
-    name="SMTP",
-    speaks="ESMTP",
-    hello="EHLO",
-    protocols=("SMTP", "ESMTP"),
-)
+SMTP: Final = _policy({"EHLO": ehlo, "HELO": helo}, {}, name="SMTP")
 
 #: RFC 6409: from users who have logged in.
 SUBMISSION: Final = _policy(
-    {"EHLO": ehlo, "HELO": helo},
-    {"AUTH": auth},
-    name="submission",
-    speaks="ESMTP",
-    hello="EHLO",
-    protocols=("SMTP", "ESMTP"),
-    respond=respond,
-    login_required=True,
+    {"EHLO": ehlo, "HELO": helo}, {"AUTH": auth}, name="submission", respond=respond, login_required=True
 )
 
 #: RFC 2033: from a mail server that hands over mail.  Section 4.1: LHLO is in the place of HELO and EHLO.
-#: Each recipient has a reply, and so a fate, of its own; and a mail server with many unknown ones guesses no names.
+#: Each recipient has a reply, and so a fate, of its own; and a mail server with many unknown ones does
+#: not guess names.
 LMTP: Final = _policy(
     {"LHLO": ehlo},
     {},

@@ -73,16 +73,16 @@ class Policy(NamedTuple):
 
     #: As events tell it.
     name: str
-    #: What is spoken here, in the greeting.
-    speaks: str
-    #: The command that comes first.
-    hello: str
-    #: What Received calls the protocol, without and with extensions (RFC 3848).
-    protocols: tuple[str, str]
     #: What each command does in each state.
     tables: Mapping[State, Mapping[str, Handler]]
     #: The verbs that there are in some state.
     verbs: frozenset[str]
+    #: What is spoken here, in the greeting.
+    speaks: str = "ESMTP"
+    #: The command that comes first.
+    hello: str = "EHLO"
+    #: What Received calls the protocol, without and with extensions (RFC 3848).
+    protocols: tuple[str, str] = ("SMTP", "ESMTP")
     #: What carries out a line within a SASL exchange.
     respond: Callable[[Session, Response], Coroutine[Any, Any, Answer]] | None = None
     #: One reply for all recipients of a message: they stand and fall together.

@@ -73,7 +73,7 @@ class LMTPTests(SynchronousTestCase):
                 self.assertEqual([a[:3] for a in answers + client.answers()], codes)
 
     def test_told_who_has_it(self) -> None:
-        """It is told for whom a message was delivered and for whom not, as the client hears it; and logged why."""
+        """It is told who has a message and who has not, as the client hears it; and logged why."""
         slow, watcher = Slow(), Watcher(Delivered, Refused)
         slow.fail = {"commit bob": OverQuota(detail="of 3 octets")}
         factory, _, _ = world(lmtp_factory, delivery=slow, observers=Observers(watcher))
