@@ -26,6 +26,7 @@ __all__ = [
     "NoSuchMailbox",
     "NoSuchMessage",
     "NotBase64",
+    "NotOurs",
     "OverQuota",
     "Refusal",
     "StoreFull",
@@ -122,6 +123,10 @@ class StoreTrouble(Refusal):
 
 class NoSuchMailbox(StoreTrouble):
     """The store keeps no mailbox for this user."""
+
+
+class NotOurs(Exception):
+    """The address is in a domain that this server does not take mail for."""
 
 
 class OverQuota(StoreTrouble):

@@ -5,7 +5,7 @@ Some are zope interfaces because other people provide them
 and protocols that travel through them stand here as well, so that a reader
 needs no other file to write a store.
 
-Nothing here imports a reactor, a transport or another module but ``errors`` and ``limits``.
+Nothing here imports a reactor, a transport or another module but ``addresses``, ``errors`` and ``limits``.
 
 A result written as ``X or Deferred of X`` may be given at once or later: what
 is at hand is given at once, because a Deferred costs more than most answers.
@@ -13,21 +13,23 @@ is at hand is given at once, because a Deferred costs more than most answers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from . import limits
+from .addresses import Address
 from .errors import AuthenticationFailed, StoreTrouble
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
 __all__ = [
+    "LATER",
     "After",
     "Authenticator",
     "Challenge",
@@ -43,9 +45,11 @@ __all__ = [
     "IServerControl",
     "IStoreAdmin",
     "Incoming",
+    "Later",
     "Login",
     "MaybeDeferred",
     "MessageBody",
+    "Recipients",
     "SessionInfo",
     "SessionRecord",
     "StoredMessage",
@@ -267,6 +271,30 @@ class IDelivery(Interface):
         """
 
 
+class Recipients(Protocol):
+    """What SMTP asks about addresses; :class:`pop3toy.routing.recipients.Recipients` answers it."""
+
+    def ours(self, address: Address) -> bool:
+        """Whether mail for this address is taken at all."""
+
+    def at_home(self, address: Address, here: Collection[str]) -> Address:
+        """The address in our first domain if its own is another name of this host, else as it is.
+
+        :param here: this host's names and IP addresses.
+        """
+
+    def in_full(self, address: Address) -> Address:
+        """The address with its domain, for headers."""
+
+    def resolve(self, address: Address) -> Awaitable[Sequence[str]]:
+        """The users who get mail for this address, each once, at least one.
+
+        :raises pop3toy.errors.NotOurs: if it would have to be sent on.
+        :raises pop3toy.errors.NoSuchMailbox: if it is ours and nobody's.
+        :raises pop3toy.errors.StoreTrouble: if nobody can say so now.
+        """
+
+
 class StoredMessage(NamedTuple):
     """One message as an administrator sees it."""
 
@@ -423,6 +451,15 @@ class After(Enum):
     START_TLS = "start TLS"
     #: What comes next are no lines but a message.
     READ_TEXT = "read text"
+
+
+class Later(Enum):
+    """What a conversation says to who wants to end its connection while something has to be finished first."""
+
+    LATER = "later"
+
+
+LATER: Final = Later.LATER
 
 
 class Challenge(NamedTuple):

@@ -8,17 +8,18 @@ from typing import Any
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import ITLSTransport
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import directlyProvides, implementer
 
 from pop3toy.auth.sasl.exchange import SASLExchange
 from pop3toy.auth.throttle.login_throttle import unguarded
 from pop3toy.errors import AuthenticationFailed, NoSuchMailbox
 from pop3toy.interfaces import Challenge, Channel, IDelivery, Incoming, Login, SessionRecord
 from pop3toy.routing.recipients import Recipients
-from pop3toy.smtp.factory import DeliveryFactory
+from pop3toy.smtp.factory import SMTPFactory
 from pop3toy.stores.memory import MemoryStore
 
 #: What each test's clock says at first.
@@ -28,16 +29,17 @@ NOW = 1_700_000_000
 class Client:
     """A client on a string: says octets, and reads what was answered."""
 
-    def __init__(self, factory: DeliveryFactory, peer: Any = None) -> None:
-        self.transport = StringTransport(peerAddress=peer or IPv4Address("TCP", "192.0.2.7", 4711))
-        protocol = factory.buildProtocol(self.transport.getPeer())
-        assert protocol is not None
-        self.protocol = protocol
-        protocol.makeConnection(self.transport)
+    def __init__(self, factory: SMTPFactory, peer: Any = None) -> None:
+        self.transport = StringTransport(
+            peerAddress=peer or IPv4Address("TCP", "192.0.2.7", 4711), lenient=True
+        )
+        self.protocol = factory.buildProtocol(self.transport.getPeer())
+        self.clock = factory.clock
+        self.protocol.makeConnection(self.transport)
         self.greeting = self.answers()
 
     @classmethod
-    def on_socket(cls, factory: DeliveryFactory) -> Client:
+    def on_socket(cls, factory: SMTPFactory) -> Client:
         """A client behind a Unix socket."""
         return cls(factory, UNIXAddress("/run/lmtp"))
 
@@ -50,10 +52,29 @@ class Client:
     def send(self, data: bytes) -> list[str]:
         """Send octets and return the answers, turn after turn."""
         self.protocol.dataReceived(data)
-        clock = getattr(self.protocol, "clock", None)
-        if isinstance(clock, Clock):
-            clock.advance(0)
-        return self.answers()
+        answers = self.answers()
+        # Each turn answers some.
+        while isinstance(self.clock, Clock):
+            self.clock.advance(0)
+            more = self.answers()
+            if not more:
+                break
+            answers += more
+        return answers
+
+    def converse(self, script: str) -> None:
+        """Say the lines behind ``C: ``, and hear those behind ``S: ``; ``...`` is any end of one."""
+        heard: list[str] = []
+        for line in script.split("\n"):
+            side, said = line.strip()[:3], line.strip()[3:]
+            if side == "C: " or line.strip() == "C:":
+                assert not heard, heard
+                heard = self.say(said)
+            elif side == "S: ":
+                answer = heard.pop(0) if heard else "(nothing)"
+                expected = said.removesuffix("...")
+                assert answer == said or (said != expected and answer.startswith(expected)), (answer, said)
+        assert not heard, heard
 
     def answers(self) -> list[str]:
         """What was answered since the last look, line by line."""
@@ -69,6 +90,32 @@ class Client:
     def closed(self) -> bool:
         """Whether the server has closed the connection."""
         return bool(self.transport.disconnecting)
+
+
+class _NoCipherYet:
+    """TLS as a transport shows it before the handshake is done."""
+
+    def get_cipher_name(self) -> None:
+        return None
+
+
+class TLSTransport:
+    """Gives a client's StringTransport a startTLS that only takes note."""
+
+    def __init__(self, factory: SMTPFactory, peer: Any = None) -> None:
+        self.contexts: list[object] = []
+        self.client = Client(factory, peer)
+        transport: Any = self.client.transport
+        directlyProvides(transport, ITLSTransport)
+        transport.startTLS = self._start
+        # It is looked at when the connection is made.
+        self.client.protocol.session.can_start_tls = True
+
+    def _start(self, context: object) -> None:
+        transport: Any = self.client.transport
+        self.contexts.append(context)
+        transport.TLS = True
+        transport.getHandle = _NoCipherYet
 
 
 @implementer(IDelivery)
@@ -207,13 +254,13 @@ def find_in(*users: str) -> Callable[[str], str | None]:
 
 
 def world(
-    make: Callable[..., DeliveryFactory],
+    make: Callable[..., SMTPFactory],
     *args: Any,
     users: tuple[str, ...] = ("ann", "bob", "cat"),
     delivery: Any = None,
     recipients: Recipients | None = None,
     **options: Any,
-) -> tuple[DeliveryFactory, Any, Clock]:
+) -> tuple[SMTPFactory, Any, Clock]:
     """A factory, its delivery (a MemoryStore if none is given), and its clock."""
     clock = Clock()
     clock.advance(NOW)
@@ -223,4 +270,14 @@ def world(
     return make(delivery, recipients, clock, *args, **options), delivery, clock
 
 
-__all__ = ["NOW", "Accounts", "Client", "Incoming", "NoSuchMailbox", "Slow", "find_in", "world"]
+__all__ = [
+    "NOW",
+    "Accounts",
+    "Client",
+    "Incoming",
+    "NoSuchMailbox",
+    "Slow",
+    "TLSTransport",
+    "find_in",
+    "world",
+]

@@ -210,7 +210,7 @@ class EverythingTests(SynchronousTestCase):
             self.assertIn(b"+OK", client.client_reads_all())
             self.assertEqual([[b"one"]], mailbox.removed)
             assert client.protocol is not None
-            self.assertAlmostEqual(5, client.protocol._record.seconds)
+            self.assertAlmostEqual(5, client.protocol.record.seconds)
 
         self.each(test)
 
@@ -416,7 +416,7 @@ class SourceTests(SynchronousTestCase):
 
     #: Who is given a clock by somebody who has made it steady; and a worker's log, which
     #: lives in a process whose reactor has been told another time.
-    GIVEN = {"pop3/protocol", "net/writer", "smtp/connection", "run/workers/worker", "clock"}
+    GIVEN = {"net/connection", "net/writer", "run/workers/worker", "clock"}
 
     def test_every_clock(self) -> None:
         """Whoever asks a clock or schedules something has made it steady, or was given one that is."""

@@ -35,9 +35,9 @@ from pop3toy.events import (
     Refused,
 )
 from pop3toy.interfaces import Channel, TLSFacts
+from pop3toy.masking import mechanism_alone, name_alone
 from pop3toy.observe.session_log import SessionLog
 from pop3toy.observe.transcript import MemoryTranscript
-from pop3toy.pop3.commands import mechanism_alone, name_alone
 from pop3toy.routing.recipients import Recipients
 from pop3toy.run.log_lines import FastLines, LinesInTurn
 from pop3toy.smtp.factory import lmtp_factory, smtp_factory, submission_factory

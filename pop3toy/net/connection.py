@@ -9,8 +9,7 @@ said, a :class:`Conversation` knows, of which POP3 and SMTP each have one.
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Protocol
 
 from twisted.internet import interfaces
 from twisted.internet.protocol import connectionDone
@@ -33,6 +32,7 @@ from ..events import (
     TLSStarted,
 )
 from ..interfaces import (
+    LATER,
     After,
     Channel,
     Gatekeeper,
@@ -48,21 +48,12 @@ from .fast.immediate_write import abort, close, forget_tls, takes_octets, unsent
 from .transport import channel_of, hung_up, peer_name, prepare
 from .writer import ReplyWriter
 
-__all__ = ["LATER", "Connection", "Conversation", "Later", "Shared"]
+__all__ = ["Connection", "Conversation", "Shared"]
 
 # A member of an Enum is dear to look up, before Python 3.12.
 _GO_ON = After.GO_ON
 
 log = Logger()
-
-
-class Later(Enum):
-    """What :meth:`Conversation.closing` says while something has to be finished first."""
-
-    LATER = "later"
-
-
-LATER: Final = Later.LATER
 
 
 class Conversation(Protocol):
@@ -129,7 +120,8 @@ class Conversation(Protocol):
 
         :param why: ``timeout``, ``limit``, ``shutdown``, ``store`` or ``bug``.
         :param waiting: whether an answer is pending.
-        :return: ``LATER`` if what is pending has to be finished; then this is asked again.
+        :return: :data:`~pop3toy.interfaces.LATER` if what is pending has to be finished; then this is
+            asked again.
         """
 
     def deadline(self, now: float, began: float, last: float, *, shaking_hands: bool, waiting: bool) -> float:
@@ -567,7 +559,8 @@ class Connection(LineReceiver):
             _, end, rest = data.partition(self.delimiter)
             if end:
                 self._skipping = False
-                self.setLineMode(rest)
+                self.line_mode = 1
+                super().dataReceived(rest)
             return
         self._text_came = self._clock.seconds()
         tell = TextReceived in self.factory.observers.told
@@ -579,7 +572,9 @@ class Connection(LineReceiver):
             text = data if rest is None else data[: len(data) - len(rest)]
             self.writer.cause(TextReceived, text if self._shows_all else b"", len(text), rest is not None)
         if rest is not None:
-            self.setLineMode(rest)
+            self.line_mode = 1
+            # Back into the receiver's buffer; they were counted as received already.
+            super().dataReceived(rest)
         if answer is not None:
             self._await(answer)
 

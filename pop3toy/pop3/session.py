@@ -31,6 +31,7 @@ from ..interfaces import (
     Visit,
     is_deferred,
 )
+from ..masking import name_alone
 from . import commands
 from .commands import Command, Malformed, Parsed, Response
 from .maildrop import Maildrop
@@ -192,7 +193,7 @@ class Session:
 
     def not_let_in(self, user: str, mechanism: str, failure: Failure) -> None:
         """An authentication failed; ``user`` is what the client claimed."""
-        self._claimed = user = commands.name_alone(user.encode("utf-8", "replace")).decode("utf-8")
+        self._claimed = user = name_alone(user.encode("utf-8", "replace")).decode("utf-8")
         why = failure.value.code if isinstance(failure.value, Refusal) else "SYS/TEMP"
         self.happened(LoginFailed, self.name, self.channel, user, mechanism, why or "refused")
 

@@ -13,11 +13,11 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from ..addresses import Address, folded, ip_literal, parse_address
-from ..errors import NoSuchMailbox, StoreTrouble
+from ..errors import NoSuchMailbox, NotOurs, StoreTrouble
 from ..interfaces import MaybeDeferred
 from .aliases import Aliases
 
-__all__ = ["NotOurs", "Recipients"]
+__all__ = ["Recipients"]
 
 #: Names that an alias may lead through before it counts as a circle.
 ALIAS_DEPTH: Final = 10
@@ -26,10 +26,6 @@ log = Logger()
 
 #: An alias, and a target of it that leads to no user.
 _DeadEnd: TypeAlias = tuple[str, str]
-
-
-class NotOurs(Exception):
-    """The address is in a domain that this server does not take mail for."""
 
 
 class Recipients:
@@ -86,7 +82,7 @@ class Recipients:
     async def resolve(self, address: Address) -> tuple[str, ...]:
         """The users who get mail for this address, each once, at least one.
 
-        :raises NotOurs: if it would have to be sent on: there is no relaying.
+        :raises pop3toy.errors.NotOurs: if it would have to be sent on: there is no relaying.
         :raises pop3toy.errors.NoSuchMailbox: if it is ours and nobody's.
         :raises pop3toy.errors.StoreTrouble: if nobody can say so now, or if it is an alias that
             leads to no user.

@@ -22,13 +22,17 @@ __all__ = [
 
 
 class BadEnvelope(ValueError):
-    """It does not parse, or asks for what we cannot do; knows its SMTP reply."""
+    """It does not parse, or asks for what we cannot do; knows its SMTP reply.
 
-    def __init__(self, code: int, enhanced: str, text: str) -> None:
+    :param address: whose it is, if that much was clear.
+    """
+
+    def __init__(self, code: int, enhanced: str, text: str, address: Address | None = None) -> None:
         super().__init__(text)
         self.code = code
         self.enhanced = enhanced
         self.text = text
+        self.address = address
 
 
 class Sender(NamedTuple):
@@ -69,7 +73,7 @@ def mail_from(argument: bytes, *, utf8: bool, largest: int) -> Sender:
         if name == "SIZE" and value.isascii() and value.isdigit() and len(value) <= 20:
             size = int(value)
             if size > largest:
-                raise BadEnvelope(552, "5.3.4", f"message is larger than {largest} octets")
+                raise BadEnvelope(552, "5.3.4", f"message is larger than {largest} octets", address)
         elif name == "BODY" and value.upper() in ("7BIT", "8BITMIME"):
             # RFC 6152: nothing to do, octets are kept as they are.
             continue
@@ -79,7 +83,7 @@ def mail_from(argument: bytes, *, utf8: bool, largest: int) -> Sender:
             # RFC 4954 section 5: who says so is not trusted, and it is passed on nowhere.
             continue
         else:
-            raise BadEnvelope(555, "5.5.4", "MAIL parameter not recognized")
+            raise BadEnvelope(555, "5.5.4", "MAIL parameter not recognized", address)
     if address is not None:
         _allowed(address, told_utf8)
     return Sender(address, size, told_utf8)
@@ -95,7 +99,7 @@ def rcpt_to(argument: bytes, *, utf8: bool) -> Address:
     if address is None:
         raise BadEnvelope(501, "5.1.3", "RCPT needs an address")
     if parameters:
-        raise BadEnvelope(555, "5.5.4", "RCPT parameter not recognized")
+        raise BadEnvelope(555, "5.5.4", "RCPT parameter not recognized", address)
     _allowed(address, utf8)
     return address
 
@@ -141,4 +145,4 @@ def _parsed(argument: bytes, keyword: bytes, enhanced: str) -> tuple[Address | N
 
 def _allowed(address: Address, utf8: bool) -> None:
     if not utf8 and not address.written.isascii():
-        raise BadEnvelope(553, "5.6.7", "an address in UTF-8 needs SMTPUTF8")
+        raise BadEnvelope(553, "5.6.7", "an address in UTF-8 needs SMTPUTF8", address)

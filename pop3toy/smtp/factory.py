@@ -1,213 +1,104 @@
-"""Factories for SMTP, submission and LMTP ports: what connections share, and how they end.
+"""Factories for SMTP, submission and LMTP ports: one protocol for each connection.
 
-:func:`smtp_factory`, :func:`submission_factory` and :func:`lmtp_factory` are what ``run.assembly``
-uses, and what other programs may.
+:func:`smtp_factory`, :func:`submission_factory` and :func:`lmtp_factory` are what ``run.assembly`` uses,
+and what other programs may.
 """
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final
 
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IReactorTime
-from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.internet.interfaces import IReactorTime
 
-from ..interfaces import Authenticator, Gatekeeper, IDelivery, IMeter, ITranscript
-from ..routing.recipients import Recipients
+from ..events import Observers
+from ..interfaces import Authenticator, Gatekeeper, IDelivery, IGate, Recipients, Turns
+from ..net.factory import ConnectionFactory
 from . import limits
-from .connection import Connection
-from .lmtp import LMTPServer
-from .session import Settings
-from .smtp import SMTPServer
-from .submission import SubmissionServer
+from .policies import LMTP, SMTP, SUBMISSION
+from .protocol import SMTPProtocol
+from .session import Options, Policy
 
-__all__ = ["DeliveryFactory", "lmtp_factory", "smtp_factory", "submission_factory"]
+__all__ = ["SMTPFactory", "lmtp_factory", "smtp_factory", "submission_factory"]
 
 
-class DeliveryFactory(ServerFactory):
-    """Makes connections of one kind, and ends them in good order.
+class SMTPFactory(ConnectionFactory):
+    """Makes an :class:`SMTPProtocol` for each connection.
 
-    :param make: makes one, of its settings, its number and who is told of its end.
-    :param numbers: session numbers, shared with other factories whose transcript
-        is the same.
-    """
-
-    noisy = False
-
-    def __init__(
-        self,
-        make: Callable[[Settings, int, Callable[[Connection], None]], Connection],
-        settings: Settings,
-        *,
-        numbers: Iterator[int] | None = None,
-    ) -> None:
-        self._make = make
-        self._settings = settings
-        self._numbers = itertools.count(1) if numbers is None else numbers
-        self._open: set[Connection] = set()
-        self._when_empty: list[Deferred[None]] = []
-        self._draining = False
-
-    def startFactory(self) -> None:
-        """A port was opened, maybe again: whoever comes is let in."""
-        self._draining = False
-
-    def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        """See :class:`twisted.internet.interfaces.IProtocolFactory`."""
-        connection = self._make(self._settings, next(self._numbers), self._lost)
-        # Behind a proxy it may never hear of a connection.
-        connection.made = self._made
-        return connection
-
-    def _made(self, connection: Connection) -> None:
-        self._open.add(connection)
-        if self._draining:
-            connection.end()
-
-    def _lost(self, connection: Connection) -> None:
-        self._open.discard(connection)
-        if not self._open:
-            when_empty, self._when_empty = self._when_empty, []
-            for waiting in when_empty:
-                waiting.callback(None)
-
-    def drain(self) -> Deferred[None]:
-        """End all connections: what is being made durable is finished and acknowledged.
-
-        :return: fires when the last one is gone.
-        """
-        self._draining = True
-        if not self._open:
-            return succeed(None)
-        done: Deferred[None] = Deferred()
-        self._when_empty.append(done)
-        for connection in list(self._open):
-            connection.end()
-        return done
-
-
-def smtp_factory(
-    delivery: IDelivery,
-    recipients: Recipients,
-    clock: IReactorTime,
-    *,
-    host: str = "localhost",
-    tls: object | None = None,
-    transcript: ITranscript | None = None,
-    gatekeeper: Gatekeeper | None = None,
-    numbers: Iterator[int] | None = None,
-    largest_message: int = limits.MESSAGE,
-    smtputf8: bool = True,
-    original_to: bool = False,
-    wall: Callable[[], float] = time.time,
-) -> DeliveryFactory:
-    """An SMTP port: takes mail from anybody, for our own users (RFC 5321).
-
+    :param policy: what is spoken: one of those in ``policies``.
     :param delivery: where the mail goes.
     :param recipients: whose an address is.
-    :param clock: the reactor.
+    :param reactor: the clock of all timers (``IReactorTime``).
+    :param authenticator: over a portal with :class:`~pop3toy.smtp.submission.SenderRealm`, which opens no
+        maildrop; submission needs one, and no other asks it.
     :param host: this server's name.
     :param tls: a context factory, to offer STARTTLS.
-    :param transcript: writes the conversation down.
+    :param observers: who is told of what happens.
     :param gatekeeper: counts connections and turns some away; ``None`` lets all in.
-    :param numbers: session numbers, shared by all who write to one transcript.
+    :param numbers: session numbers, shared with others whose observers are the same.
+    :param turns: the :class:`pop3toy.net.fast.reply_batcher.ReactorTurns` of the reactor, if it has turns.
+    :param gate: holds, changes or drops commands and replies.
     :param largest_message: in octets.
     :param smtputf8: whether the store and who reads from it can bear UTF-8 in headers.
     :param original_to: write the recipients of a message into it, for a mail trap.
     :param wall: the time of day in seconds, for Received headers.
     """
-    settings = Settings(
-        delivery,
-        recipients,
-        clock,
-        host,
-        tls=tls,
-        transcript=transcript,
-        gatekeeper=gatekeeper,
-        largest_message=largest_message,
-        smtputf8=smtputf8,
-        original_to=original_to,
-        wall=wall,
-    )
-    return DeliveryFactory(SMTPServer, settings, numbers=numbers)
+
+    protocol = SMTPProtocol
+
+    def __init__(
+        self,
+        policy: Policy,
+        delivery: IDelivery,
+        recipients: Recipients,
+        reactor: IReactorTime,
+        authenticator: Authenticator | None = None,
+        *,
+        host: str = "localhost",
+        tls: object | None = None,
+        observers: Observers | None = None,
+        gatekeeper: Gatekeeper | None = None,
+        numbers: Iterator[int] | None = None,
+        turns: Turns | None = None,
+        gate: IGate | None = None,
+        largest_message: int = limits.MESSAGE,
+        smtputf8: bool = True,
+        original_to: bool = False,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        if policy.login_required and authenticator is None:
+            raise TypeError(f"{policy.name} needs an authenticator")
+        super().__init__(
+            reactor,
+            observers=observers,
+            gatekeeper=gatekeeper,
+            tls_context=tls,
+            numbers=numbers,
+            turns=turns,
+            gate=gate,
+        )
+        self.policy = policy
+        self.options = Options(
+            delivery,
+            recipients,
+            host,
+            wall,
+            largest_message=largest_message,
+            smtputf8=smtputf8,
+            original_to=original_to,
+            authenticator=authenticator if policy.login_required else None,
+        )
 
 
-def submission_factory(
-    delivery: IDelivery,
-    recipients: Recipients,
-    clock: IReactorTime,
-    authenticator: Authenticator,
-    *,
-    host: str = "localhost",
-    tls: object | None = None,
-    transcript: ITranscript | None = None,
-    meter: IMeter | None = None,
-    gatekeeper: Gatekeeper | None = None,
-    numbers: Iterator[int] | None = None,
-    largest_message: int = limits.MESSAGE,
-    smtputf8: bool = True,
-    original_to: bool = False,
-    wall: Callable[[], float] = time.time,
-) -> DeliveryFactory:
-    """A submission port: takes mail from users who log in, for our own users (RFC 6409).
+#: An SMTP port: takes mail from anybody, for our own users (RFC 5321).  Parameters as of :class:`SMTPFactory`
+#: behind the first.
+smtp_factory: Final = partial(SMTPFactory, SMTP)
 
-    :param authenticator: over a portal with :class:`~pop3toy.smtp.submission.SenderRealm`,
-        which opens no maildrop.
-    :param meter: is told of failed logins.
+#: A submission port: takes mail from users who log in, for our own users (RFC 6409).
+submission_factory: Final = partial(SMTPFactory, SUBMISSION)
 
-    The other parameters are those of :func:`smtp_factory`.
-    """
-    settings = Settings(
-        delivery,
-        recipients,
-        clock,
-        host,
-        tls=tls,
-        transcript=transcript,
-        gatekeeper=gatekeeper,
-        largest_message=largest_message,
-        smtputf8=smtputf8,
-        original_to=original_to,
-        wall=wall,
-    )
-    return DeliveryFactory(
-        lambda settings, number, lost: SubmissionServer(settings, number, lost, authenticator, meter),
-        settings,
-        numbers=numbers,
-    )
-
-
-def lmtp_factory(
-    delivery: IDelivery,
-    recipients: Recipients,
-    clock: IReactorTime,
-    *,
-    host: str = "localhost",
-    transcript: ITranscript | None = None,
-    gatekeeper: Gatekeeper | None = None,
-    numbers: Iterator[int] | None = None,
-    largest_message: int = limits.MESSAGE,
-    smtputf8: bool = True,
-    original_to: bool = False,
-    wall: Callable[[], float] = time.time,
-) -> DeliveryFactory:
-    """An LMTP port for a mail server that hands over mail, such as Postfix or Exim (RFC 2033).
-
-    Whoever can connect is trusted: a Unix socket, or loopback.  The parameters are
-    those of :func:`smtp_factory`.
-    """
-    settings = Settings(
-        delivery,
-        recipients,
-        clock,
-        host,
-        transcript=transcript,
-        gatekeeper=gatekeeper,
-        largest_message=largest_message,
-        smtputf8=smtputf8,
-        original_to=original_to,
-        wall=wall,
-    )
-    return DeliveryFactory(LMTPServer, settings, numbers=numbers)
+#: An LMTP port for a mail server that hands over mail, such as Postfix or Exim (RFC 2033).  Whoever can
+#: connect is trusted: a Unix socket, or loopback.
+lmtp_factory: Final = partial(SMTPFactory, LMTP)

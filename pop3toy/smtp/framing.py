@@ -1,7 +1,6 @@
-"""Where a command ends and where a message ends: SMTP's octets, and nothing of its meaning.
+"""Where a message ends, and where it does not: the octets behind DATA, and nothing of their meaning.
 
-:class:`CommandLines` cuts command lines, :class:`MessageText` finds the end of a
-message behind DATA and takes out the dot-stuffing (RFC 5321 sections 2.3.8, 4.1.1.4
+:class:`MessageText` finds the end and takes out the dot-stuffing (RFC 5321 sections 2.3.8, 4.1.1.4
 and 4.5.2).  Pure: no transport, no replies, no store.
 
 Only CR LF . CR LF ends a message.  ``<LF>.<CRLF>``, ``<LF>.<LF>``, ``<CR>.<CR>`` and
@@ -11,62 +10,9 @@ and what follows would be a second message smuggled in under the first one's nam
 
 from __future__ import annotations
 
-__all__ = ["CommandLines", "MessageText"]
+__all__ = ["MessageText"]
 
 END = b"\r\n.\r\n"
-
-
-class CommandLines:
-    """Cuts command lines; a bare LF ends one too, for people on netcat.
-
-    That is safe for commands alone: DATA that ends in a bare LF is to be refused,
-    because who sends it could never end the message.
-    """
-
-    def __init__(self) -> None:
-        self._buffer = b""
-        # Where there is no LF before.
-        self._searched = 0
-        # Throwing away the rest of a line that was too long.
-        self._skipping = False
-
-    def feed(self, data: bytes) -> None:
-        """Take what the client sent."""
-        self._buffer += data
-
-    def next(self, limit: int) -> tuple[bytes, bool] | None:
-        """The next line without its end and whether that was CRLF, or ``None`` if none is there.
-
-        :param limit: octets of a line with its end.
-        :raises ValueError: when a line is longer; its rest is thrown away.
-        """
-        while True:
-            end = self._buffer.find(b"\n", self._searched)
-            if end < 0:
-                if self._skipping:
-                    self._buffer = b""
-                elif len(self._buffer) >= limit:
-                    self._buffer = b""
-                    self._searched = 0
-                    self._skipping = True
-                    raise ValueError("line too long")
-                self._searched = len(self._buffer)
-                return None
-            line, self._buffer = self._buffer[: end + 1], self._buffer[end + 1 :]
-            self._searched = 0
-            if self._skipping:
-                self._skipping = False
-                continue
-            if len(line) > limit:
-                raise ValueError("line too long")
-            if line.endswith(b"\r\n"):
-                return line[:-2], True
-            return line[:-1], False
-
-    def take(self) -> bytes:
-        """Everything that is left: the beginning of a message, or what STARTTLS discards."""
-        rest, self._buffer, self._searched, self._skipping = self._buffer, b"", 0, False
-        return rest
 
 
 class MessageText:

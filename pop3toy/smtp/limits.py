@@ -18,6 +18,9 @@ PATH: Final = 900
 #: Octets of a line in an AUTH exchange, RFC 4954 section 4.
 AUTH_LINE: Final = 12_288
 
+#: Octets of a line of a reply with its CRLF, RFC 5321 section 4.5.3.1.5.
+REPLY_LINE: Final = 512
+
 # A line of the message itself has no limit of its own: RFC 5321 section 4.5.3.1
 # asks for "implementation techniques that impose no limits", and the size of the
 # whole message bounds it.
@@ -30,12 +33,6 @@ MESSAGE: Final = 50 * 1024 * 1024
 
 #: Recipients of one message.  RFC 5321 section 4.5.3.1.8: at least 100.
 RECIPIENTS: Final = 100
-
-# -- turns ---------------------------------------------------------------------
-
-#: Commands of one client that are answered before others have their turn: a
-#: millisecond or two.  Nobody needs more for a message but for a list of recipients.
-COMMANDS_IN_TURN: Final = 50
 
 # -- patience ------------------------------------------------------------------
 
@@ -58,9 +55,3 @@ FAILED_LOGINS: Final = 3
 #: Seconds of silence after which a connection ends.  RFC 5321 section 4.5.3.2.7:
 #: "An SMTP server SHOULD have a timeout of at least 5 minutes".
 IDLE: Final = 300
-
-# -- load ----------------------------------------------------------------------
-
-
-#: Seconds that a closed connection may take to read its last lines.
-LINGER: Final = 30.0

@@ -1,75 +1,70 @@
-"""What goes out on an SMTP connection: replies, in one piece each, and what the transcript is told.
+"""From a reply to octets: codes, lines and enhanced status codes (RFC 5321 section 4.2, RFC 2034).
 
-What must not live here: what comes in, and when (``connection.py``).
+Each reply leaves in one piece, and so do several that belong together.  Nothing here knows a state,
+a store or a transport.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import binascii
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
-from twisted.internet.protocol import Protocol
-
-from ..interfaces import ITranscript
+from ..interfaces import After, Challenge
 from . import limits
 
-__all__ = ["Replies"]
+__all__ = ["Answer", "Replies", "Reply", "encode"]
 
 
-class Replies(Protocol):
-    """The outgoing half of a connection.
+class Reply(NamedTuple):
+    """One reply."""
 
-    :param number: under which transcript and log know it.
+    code: int
+    #: A line, or several.
+    text: str | tuple[str, ...]
+    #: The enhanced status code (RFC 3463); the replies to the greetings, and 354, have none.
+    enhanced: str = ""
+    after: After = After.GO_ON
+    #: Called when the last octet was handed to the writer.
+    done: Callable[[], object] | None = None
+
+
+class Replies(NamedTuple):
+    """Several in one go: one for each recipient (RFC 2033 section 4.2), or 421 behind a last mistake."""
+
+    replies: tuple[Reply, ...]
+    after: After = After.GO_ON
+    done: Callable[[], object] | None = None
+
+
+#: What a command is answered with.
+Answer: TypeAlias = "Reply | Replies | Challenge"
+
+
+def encode(answer: Answer, at_once: bool = False) -> bytes:
+    """Make the octets of a reply.
+
+    :param at_once: of no account: nothing has to be pulled.
     """
+    if isinstance(answer, Reply):
+        return _reply(answer)
+    if isinstance(answer, Replies):
+        return b"".join(map(_reply, answer.replies))
+    # RFC 4954 section 4: an empty challenge keeps the space.
+    return b"334 " + binascii.b2a_base64(answer.data, newline=False) + b"\r\n"
 
-    #: ITransport, IConsumer, IPushProducer and abortConnection in one.
-    transport: Any
 
-    def __init__(self, number: int, *, transcript: ITranscript | None) -> None:
-        self.number = number
-        #: Nothing more is said.
-        self.closing = False
-        self.transcript = transcript
-        #: Mistakes of the client's in a row.
-        self.errors = 0
+def _reply(reply: Reply) -> bytes:
+    lines = (reply.text,) if isinstance(reply.text, str) else reply.text
+    code = f"{reply.code} {reply.enhanced} " if reply.enhanced else f"{reply.code} "
+    made = [_line(f"{code}{line}") for line in lines]
+    # RFC 5321 section 4.2.1: a hyphen says that another line follows.
+    made[:-1] = [line[:3] + b"-" + line[4:] for line in made[:-1]]
+    return b"".join(made)
 
-    def close(self, why: str) -> None:
-        """End the connection when the replies are out."""
-        raise NotImplementedError
 
-    def reply(self, code: int, enhanced: str, text: str) -> None:
-        """One reply with its enhanced status code (RFC 2034 section 4)."""
-        self.sendCode(code, f"{enhanced} {text}".encode("ascii", "replace"))
-
-    def sendCode(self, code: int, message: bytes = b"") -> None:
-        """Write a reply, perhaps of several lines, in one piece."""
-        if self.closing:
-            return
-        lines = message.splitlines() or [b""]
-        data = b"".join(b"%d-%b\r\n" % (code, line) for line in lines[:-1]) + b"%d %b\r\n" % (code, lines[-1])
-        if self.transcript is not None:
-            self.transcript.sent(self.number, data, True)
-        self.transport.write(data)
-
-    def error(self, code: int, enhanced: str, text: str) -> None:
-        """A reply to a mistake of the client's; too many of them end the connection."""
-        self.errors += 1
-        last = self.errors >= limits.ERRORS
-        self.reply(code, enhanced, f"{text}; too many errors, goodbye" if last else text)
-        if last:
-            self.reply(421, "4.7.0", "too many errors")
-            self.close("limit")
-
-    def heard(self, line: bytes, parsed: object) -> None:
-        """Tell the transcript of a line; it masks by what ``parsed`` is, a value of ``pop3/commands.py``."""
-        if self.transcript is not None:
-            self.transcript.received(self.number, line, parsed)
-
-    def overheard(self, data: bytes, last: bool) -> None:
-        """Tell the transcript of octets of a message; ``last`` with its end."""
-        if self.transcript is not None:
-            self.transcript.message(self.number, data, last)
-
-    def note(self, text: str) -> None:
-        """Tell the transcript something that is neither side's line."""
-        if self.transcript is not None:
-            self.transcript.note(self.number, text)
+def _line(text: str) -> bytes:
+    if not (text.isascii() and text.isprintable()):
+        # Somebody else's mechanism said it; a line end in it would be a reply of its own.
+        text = "".join([c if " " <= c <= "~" else "?" for c in text])
+    return text[: limits.REPLY_LINE - 2].encode("ascii") + b"\r\n"

@@ -1,113 +1,158 @@
-"""One message on its way in: its envelope, its text, and what a store's trouble is called in SMTP.
+"""MAIL, RCPT and DATA (RFC 5321 section 3.3): from whom, to whom, and then the message.
 
-Knows the store's ports and no connection.
+Mail is taken for users of this server and for nobody else; where the policy asks for a login, from users
+alone.  What comes behind DATA goes to :meth:`Session.text_received`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TypeAlias
+import secrets
+from collections.abc import Sequence
 
-from twisted.logger import Logger
+from ..errors import NoSuchMailbox, NotOurs, StoreTrouble
+from ..interfaces import After
+from . import limits, trace
+from .commands import Command
+from .envelope import BadEnvelope, Sender, mail_from, rcpt_to
+from .message import Message, log_trouble, reply_to
+from .replies import Answer, Reply
+from .session import Session, State
 
-from ..addresses import Address
-from ..errors import OverQuota, StoreFull, StoreTrouble
-from ..interfaces import Incoming, MaybeDeferred
-from ..mail.message_start import HeldStart
-from .envelope import Sender
-from .framing import MessageText
-
-__all__ = ["Answer", "Message", "Transaction", "answer_to", "log_trouble"]
-
-log = Logger()
-
-#: A reply: code, enhanced status code (RFC 3463), text.
-Answer: TypeAlias = tuple[int, str, str]
+__all__ = ["data", "mail", "rcpt"]
 
 
-@dataclass
-class Transaction:
-    """One message between MAIL and DATA (RFC 5321 section 3.3)."""
-
-    sender: Sender
-    #: Each recipient that was accepted, and the users behind it.
-    recipients: list[tuple[Address, tuple[str, ...]]] = field(default_factory=list)
-    #: A user is there once, however many addresses lead to it.
-    users: list[str] = field(default_factory=list)
-
-
-class Message:
-    """A message behind DATA, while it comes.
-
-    :param header: what is put before it.
-    """
-
-    def __init__(self, transaction: Transaction, incoming: Incoming, ident: str, header: bytes) -> None:
-        self.transaction = transaction
-        self.incoming = incoming
-        self.ident = ident
-        self.text = MessageText()
-        # What is wrong with the message itself, and what the store says.
-        self._refused: Answer | None = None
-        self._trouble: StoreTrouble | None = None
-        self._only_one = False
-        self._start = HeldStart(header)
-
-    @property
-    def given_up(self) -> bool:
-        """Whether it is not taken; the client hears so behind its end, where it listens."""
-        return self._refused is not None or self._trouble is not None
-
-    def refuse(self, code: int, enhanced: str, text: str) -> None:
-        """Take no more of it: something is wrong with the message."""
-        if self._refused is None:
-            self._refused = (code, enhanced, text)
-            self.incoming.abort()
-
-    def fail(self, error: StoreTrouble, *, only_one: bool = False) -> None:
-        """Take no more of it: the store cannot.
-
-        :param only_one: it could, if it were not for one of several users.
-        """
-        log_trouble(error, ", ".join(self.transaction.users))
-        if self._trouble is None:
-            self._trouble, self._only_one = error, only_one
-            self.incoming.abort()
-
-    @property
-    def answer(self) -> Answer | None:
-        """The reply behind its end if it was given up."""
-        if self._refused is None and self._trouble is not None:
-            # One user with little room must not send it back for all: it is tried again,
-            # and whoever announces its size then hears at RCPT whom it is too large for.
-            return answer_to(self._trouble, 0 if self._only_one else self.text.octets)
-        return self._refused
-
-    def take(self, text: bytes) -> MaybeDeferred[None]:
-        """Hand text on to the store."""
-        text = self._start.feed(text, last=self.text.finished)
-        return self.incoming.write(text) if text else None
+async def mail(session: Session, command: Command) -> Answer:
+    """MAIL (RFC 5321 section 4.1.1.2)."""
+    options = session.options
+    utf8 = options.smtputf8 and session.extended
+    try:
+        sender = mail_from(command.argument, utf8=utf8, largest=options.largest_message)
+    except BadEnvelope as error:
+        return session.mistake(_malformed(session, error))
+    message = Message(sender)
+    refusal = await _may_not_send(session, sender) if session.policy.login_required else None
+    if refusal is not None:
+        return session.mistake(session.refuse(refusal, sender=message.from_whom))
+    if session.state is State.READY:
+        session.begin_message(message)
+    return Reply(250, "sender ok", "2.1.0")
 
 
-def answer_to(error: StoreTrouble, octets: int) -> Answer:
-    """The reply to a store that cannot take a message.
+async def _may_not_send(session: Session, sender: Sender) -> Reply | None:
+    """Who has not logged in sends nothing; who has does not write in another's name (RFC 6409)."""
+    if session.user is None:
+        return Reply(530, "AUTH comes first", "5.7.0")
+    if sender.address is None:
+        return None
+    recipients, names = session.options.recipients, [session.options.host]
+    if session.own_address is not None:
+        names.append(session.own_address)
+    address = recipients.at_home(sender.address, names)
+    # An address elsewhere may well be the user's own, and nothing here knows it.
+    if not recipients.ours(address):
+        return None
+    try:
+        users = await recipients.resolve(address)
+    except NoSuchMailbox:
+        users = ()
+    except StoreTrouble as error:
+        log_trouble(error, address.written)
+        return reply_to(error, 0)
+    return None if session.user in users else Reply(553, "this address is not yours", "5.7.1")
 
-    :param octets: how large it is, as far as that is known.
-    """
-    if isinstance(error, OverQuota):
-        if error.holds is not None and octets > error.holds:
-            # However empty the mailbox is: the sender would try in vain for days.
-            return 552, "5.2.3", f"message is larger than this mailbox, which holds {error.holds} octets"
-        return 452, "4.2.2", "mailbox is full"
-    if isinstance(error, StoreFull):
-        return 452, "4.3.1", "no room for mail at the moment"
-    return 451, "4.3.0", "mail cannot be stored at the moment, please try again later"
+
+async def rcpt(session: Session, command: Command) -> Answer:
+    """RCPT (RFC 5321 section 4.1.1.3)."""
+    message = session.message
+    assert message is not None
+    try:
+        address = rcpt_to(command.argument, utf8=message.sender.utf8)
+    except BadEnvelope as error:
+        return session.mistake(_malformed(session, error))
+    recipient = address.written
+    if len(message.recipients) >= limits.RECIPIENTS:
+        # RFC 5321 section 4.5.3.1.10: 452, for which another copy is sent to the rest.
+        why = "too many recipients, send another copy to the rest"
+        return session.refuse(Reply(452, why, "4.5.3"), recipient)
+    users: Sequence[str] | None = None
+    octets = 0
+    try:
+        users = await session.options.recipients.resolve(address)
+        octets = message.sender.size or 0
+        await message.check(session.options.delivery, users)
+    except NotOurs:
+        why = "relaying denied: only mail for our own users is taken"
+        return _unknown(session, Reply(550, why, "5.7.1"), recipient)
+    except StoreTrouble as error:
+        if isinstance(error, NoSuchMailbox) and users is None:
+            return _unknown(session, Reply(550, "no such user here", "5.1.1"), recipient)
+        # Also if the store has no mailbox for this user: there is such a user, so
+        # something is wrong here, and nothing with the mail.
+        log_trouble(error, recipient)
+        return session.refuse(reply_to(error, octets), recipient)
+    if not message.dropped:
+        message.accept(address, users)
+        session.state = State.RECIPIENTS
+    return Reply(250, "recipient ok", "2.1.5")
 
 
-def log_trouble(error: StoreTrouble, whose: str) -> None:
-    """Tell the administrator what the client does not hear.
+def _unknown(session: Session, reply: Reply, recipient: str) -> Answer:
+    refused = session.refuse(reply, recipient)
+    return session.mistake(refused) if session.policy.unknown_is_mistake else refused
 
-    :param whose: the user, or several, or the address, that it is about.
-    """
-    why = f"{error.text}: {error.detail}" if error.detail else error.text
-    log.warn("delivery for {whose!r}: {why}", whose=whose, why=why)
+
+def _malformed(session: Session, error: BadEnvelope) -> Reply:
+    """The reply to an envelope that cannot be; unless it is no more than bad syntax, it is told of."""
+    reply = Reply(error.code, error.text, error.enhanced)
+    if error.code == 501 and error.enhanced.startswith("5.5"):
+        return reply
+    written = error.address.written if error.address is not None else ""
+    at_mail = session.message is None
+    return session.refuse(reply, "" if at_mail else written, written if at_mail else "")
+
+
+async def data(session: Session, command: Command) -> Answer:
+    """DATA (RFC 5321 section 4.1.1.4): the store begins before the client is told to go on."""
+    message = session.message
+    assert message is not None
+    if not command.crlf:
+        # Whoever ends lines so (netcat does) could never end the message: only
+        # CR LF . CR LF does, see framing.py.
+        why = "a message needs lines that end in CR LF; use telnet, or nc -C"
+        return session.mistake(Reply(500, why, "5.5.2"))
+    queue_id = secrets.token_hex(6)
+    try:
+        await message.begin(session.options.delivery, queue_id, _headers(session, message, queue_id))
+    except StoreTrouble as error:
+        log_trouble(error, ", ".join(message.users))
+        refused = session.refuse(reply_to(error, message.sender.size or 0))
+        session.forget_message()
+        return refused
+    if not message.dropped:
+        session.state = State.TEXT
+    return Reply(354, "go on, and end with a line that is just a dot", after=After.READ_TEXT)
+
+
+def _headers(session: Session, message: Message, queue_id: str) -> bytes:
+    options, channel = session.options, session.channel
+    recipients = [options.recipients.in_full(address) for address, _ in message.recipients]
+    protocol = session.policy.protocols[session.extended]
+    if message.sender.utf8:
+        # RFC 6531 section 4.3 drops the E.
+        protocol = f"UTF8{protocol.removeprefix('E')}"
+    # RFC 3848: S for TLS, A for an authenticated sender.
+    protocol += "S" * (channel.tls is not None) + "A" * (session.user is not None)
+    several = len(recipients) > 1
+    header = trace.return_path(message.sender.address)
+    if several and options.original_to:
+        header += trace.original_to(recipients)
+    return header + trace.received(
+        helo=session.client_name or b"",
+        peer=channel.host,
+        by=options.host.encode("ascii"),
+        protocol=protocol,
+        ident=queue_id,
+        # Otherwise they would learn of one another.
+        recipient=None if several else recipients[0],
+        seconds=options.wall(),
+    )

@@ -74,7 +74,7 @@ class ProtocolTests(SynchronousTestCase):
             (submission_factory, (Accounts(),), ("EHLO x", login, "MAIL FROM:<ann@example.org>")),
         ):  # fmt: skip
             for text, stored in STARTS:
-                with self.subTest(make=make.__name__, text=text):
+                with self.subTest(make=make, text=text):
                     factory, store, _ = world(make, *more)
                     client = Client(factory, own)
                     client.say(*hello, "RCPT TO:<ann@example.org>", "DATA")

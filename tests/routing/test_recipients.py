@@ -14,10 +14,10 @@ from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.addresses import Address, parse_address
-from pop3toy.errors import NoSuchMailbox, StoreTrouble
+from pop3toy.errors import NoSuchMailbox, NotOurs, StoreTrouble
 from pop3toy.net.threads import run_now
 from pop3toy.routing.aliases import ALIAS_LOOK, AliasFile, BadAliases, parse_aliases
-from pop3toy.routing.recipients import NotOurs, Recipients
+from pop3toy.routing.recipients import Recipients
 from tests.smtp_world import NOW, find_in
 
 

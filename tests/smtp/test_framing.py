@@ -1,4 +1,4 @@
-"""Where commands and messages end, however the octets arrive."""
+"""Where messages end, however the octets arrive."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy.smtp.framing import CommandLines, MessageText
+from pop3toy.smtp.framing import MessageText
 
 pieces = st.lists(
     st.sampled_from([b"\r", b"\n", b".", b"\r\n", b"\r\n.", b"a", b"\r\n.\r\n", b"\n.\r\n", b"\r\n.\n"]),
@@ -96,48 +96,3 @@ class MessageTextTests(SynchronousTestCase):
             message.feed(b"x" * 1000 + b"\r\n.\r")
             fed += 1004
             self.assertGreaterEqual(message.octets, fed - 50 - 4)
-
-
-class CommandLinesTests(SynchronousTestCase):
-    """The end of a command."""
-
-    def lines(self, *pieces: bytes, limit: int = 20) -> list[object]:
-        """Every line that comes of these pieces; a line too long is a None."""
-        lines = CommandLines()
-        found: list[object] = []
-        for piece in pieces:
-            lines.feed(piece)
-            while True:
-                try:
-                    line = lines.next(limit)
-                except ValueError:
-                    found.append(None)
-                    continue
-                if line is None:
-                    break
-                found.append(line)
-        return found
-
-    def test_lines(self) -> None:
-        """Lines end in CRLF or, as one can see, in a bare LF."""
-        self.assertEqual(
-            self.lines(b"NOOP\r", b"\nQUIT\n\r\nRS"), [(b"NOOP", True), (b"QUIT", False), (b"", True)]
-        )
-
-    def test_too_long(self) -> None:
-        """A line that is too long is told once and thrown away whole, and the next one counts again."""
-        for pieces in (
-            [b"x" * 19 + b"\r\nNOOP\r\n"],
-            [b"x" * 20, b"x" * 50, b"xx\r\nNOOP\r\n"],
-            [b"x" * 70, b"\n", b"NOOP\r\n"],
-        ):
-            self.assertEqual(self.lines(*pieces), [None, (b"NOOP", True)])
-        self.assertEqual(self.lines(b"x" * 18 + b"\r\n"), [(b"x" * 18, True)])
-
-    def test_take(self) -> None:
-        """What is behind a line can be taken away whole."""
-        lines = CommandLines()
-        lines.feed(b"STARTTLS\r\nMAIL FROM:<a@b>\r\nRCPT")
-        self.assertEqual(lines.next(99), (b"STARTTLS", True))
-        self.assertEqual(lines.take(), b"MAIL FROM:<a@b>\r\nRCPT")
-        self.assertIsNone(lines.next(99))

@@ -6,9 +6,11 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.errors import NoSuchMailbox, OverQuota, StoreTrouble
+from pop3toy.events import Delivered, Observers, Refused
 from pop3toy.routing.recipients import Recipients
 from pop3toy.smtp import limits
 from pop3toy.smtp.factory import lmtp_factory
+from tests.pop3_world import Watcher
 from tests.smtp_world import Client, Slow, find_in, world
 
 ENVELOPE = ("LHLO postfix", "MAIL FROM:<eve@elsewhere.example>")
@@ -70,21 +72,27 @@ class LMTPTests(SynchronousTestCase):
                     slow.go_on()
                 self.assertEqual([a[:3] for a in answers + client.answers()], codes)
 
-    def test_the_log_names_who_has_it(self) -> None:
-        """The log says for whom a message was delivered and for whom not, as the client hears it."""
-        slow = Slow()
-        slow.fail = {"commit bob": OverQuota()}
-        factory, _, _ = world(lmtp_factory, delivery=slow)
+    def test_told_who_has_it(self) -> None:
+        """It is told who has a message and who has not, as the client hears it; and logged why."""
+        slow, watcher = Slow(), Watcher(Delivered, Refused)
+        slow.fail = {"commit bob": OverQuota(detail="of 3 octets")}
+        factory, _, _ = world(lmtp_factory, delivery=slow, observers=Observers(watcher))
         client = Client.on_socket(factory)
         with capturedLogs() as events:
             client.say(*ENVELOPE, *EVERYBODY)
             client.say("DATA", "a: b", ".")
             while slow.waiting:
                 slow.go_on()
+        delivered, refused = watcher.events
+        self.assertEqual(delivered.uids, [("ann", b"uid"), ("cat", b"uid")])
+        self.assertEqual((delivered.sender, delivered.octets), ("eve@elsewhere.example", 6))
+        self.assertEqual(
+            refused[2:],
+            ("LMTP", client.protocol.record.channel, delivered.queue_id, "eve@elsewhere.example",
+             "bob@example.org", 452, "4.2.2", "mailbox is full"),
+        )  # fmt: skip
         lines = [formatEvent(event) or "" for event in events]
-        [delivered] = [line for line in lines if " delivered: " in line]
-        self.assertTrue(delivered.endswith(" for ann, cat"), delivered)
-        self.assertIn("delivery for 'bob': mailbox is full", lines)
+        self.assertIn("delivery for 'bob': mailbox is full: of 3 octets", lines)
 
     def test_no_mailbox(self) -> None:
         """Mail for a user whose mailbox is missing waits, like that for one in trouble."""

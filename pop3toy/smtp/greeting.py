@@ -1,0 +1,77 @@
+"""Who speaks, TLS, and the commands that carry no mail (RFC 5321 sections 3.2 and 4.1.1, RFC 3207)."""
+
+from __future__ import annotations
+
+from ..interfaces import After
+from .commands import Command
+from .replies import Answer, Reply
+from .session import Session, State
+
+__all__ = ["ehlo", "helo", "help_", "noop", "quit_", "rset", "starttls", "vrfy"]
+
+
+def helo(session: Session, command: Command) -> Answer:
+    """HELO: a client without extensions (RFC 5321 section 4.1.1.1)."""
+    _begin_anew(session, command, extended=False)
+    return Reply(250, session.options.host)
+
+
+def ehlo(session: Session, command: Command) -> Answer:
+    """EHLO and LHLO: what can be done here and now (RFC 5321 section 4.1.1.1, RFC 2033 section 4.1)."""
+    _begin_anew(session, command, extended=True)
+    return Reply(250, (session.options.host, *_extensions(session)))
+
+
+def _begin_anew(session: Session, command: Command, *, extended: bool) -> None:
+    """RFC 5321 section 4.1.4: it has the effect of RSET."""
+    session.forget_message()
+    session.client_name = command.argument
+    session.extended = extended
+    session.state = State.READY
+
+
+def _extensions(session: Session) -> list[str]:
+    """What EHLO announces: nothing that does not work."""
+    offered = ["PIPELINING", f"SIZE {session.options.largest_message}", "8BITMIME", "ENHANCEDSTATUSCODES"]
+    if session.options.smtputf8:
+        offered.append("SMTPUTF8")
+    if session.can_start_tls and session.channel.tls is None:
+        offered.append("STARTTLS")
+    if mechanisms := session.mechanisms():
+        offered.append(f"AUTH {' '.join(mechanisms)}")
+    return offered
+
+
+def starttls(session: Session, command: Command) -> Answer:
+    """STARTTLS: what was said before does not count behind it; see :meth:`Session.restart`."""
+    if session.channel.tls is not None:
+        return Reply(503, "TLS already negotiated", "5.5.1")
+    if not session.can_start_tls:
+        return Reply(454, "TLS not available", "4.7.0")
+    return Reply(220, "Begin TLS negotiation now", after=After.START_TLS)
+
+
+def noop(session: Session, command: Command) -> Answer:
+    """NOOP (RFC 5321 section 4.1.1.9)."""
+    return Reply(250, "ok", "2.0.0")
+
+
+def rset(session: Session, command: Command) -> Answer:
+    """RSET (RFC 5321 section 4.1.1.5)."""
+    session.forget_message()
+    return Reply(250, "ok", "2.0.0")
+
+
+def quit_(session: Session, command: Command) -> Answer:
+    """QUIT (RFC 5321 section 4.1.1.10)."""
+    return session.farewell("quit", Reply(221, "goodbye", "2.0.0"))
+
+
+def help_(session: Session, command: Command) -> Answer:
+    """HELP (RFC 5321 section 4.1.1.8)."""
+    return Reply(214, " ".join(sorted(session.policy.verbs)), "2.0.0")
+
+
+def vrfy(session: Session, command: Command) -> Answer:
+    """VRFY: nobody is told who is here (RFC 5321 section 7.3)."""
+    return Reply(252, "send a message and see", "2.1.5")
