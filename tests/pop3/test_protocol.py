@@ -843,7 +843,7 @@ class LostTests(SynchronousTestCase):
                 self.socket.vanish()
                 self._all_is_let_go(name)
                 self.assertEqual(self.watcher.ends[0].why, "dropped")
-                self.assertEqual(self.tape.lines[-1], "[1] -- closed (dropped)")
+                self.assertEqual(self.tape.lines[-1], "[1] -- closed (dropped by the client)")
 
     def test_store_in_trouble_behind_the_end(self) -> None:
         """What a store could not read for a client that is gone concerns nobody; a bug is written down."""
