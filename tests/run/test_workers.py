@@ -32,7 +32,7 @@ from twisted.python.failure import Failure
 from twisted.trial.runner import TestLoader
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from pop3toy.observe.transcript import _pieces
+from pop3toy.observe.line_writer import _pieces
 from pop3toy.run.workers.process import Launch
 from pop3toy.run.workers.sockets import Inheritance, OpenedForOthers
 from pop3toy.run.workers.supervisor import PATIENCE, Supervisor, pause_before
@@ -387,9 +387,9 @@ class WorkerSideTests(SynchronousTestCase):
     def test_whole_lines(self) -> None:
         """What several processes write to one pipe is written in pieces that are whole lines and not cut."""
         os.close(self.write_end)
-        lines = ["é" * length for length in (1, 2000, 47, 1990, 5000, 3, 4)]
+        lines = ["é" * length + "\n" for length in (1, 2000, 47, 1990, 5000, 3, 4)]
         pieces = list(_pieces(lines))
-        self.assertEqual("".join(f"{line}\n" for line in lines), "".join(pieces))
+        self.assertEqual("".join(lines), "".join(pieces))
         for piece in pieces:
             self.assertTrue(piece.endswith("\n"))
             self.assertTrue(len(piece.encode()) <= 4096 or piece.count("\n") == 1)
