@@ -32,7 +32,6 @@ from pop3toy.interfaces import Channel, Entry, SessionRecord
 from pop3toy.mail.octets import octets
 from pop3toy.net.threads import run_now
 from pop3toy.pop3.dispatch import handle
-from pop3toy.pop3.factory import SilentMeter
 from pop3toy.pop3.session import Session
 from pop3toy.stores.maildir.folders import look
 from pop3toy.stores.maildir.incoming.delivery import MaildirDelivery
@@ -892,12 +891,12 @@ class GivenUpTests(Maildirs):
         users = InMemoryUsernamePasswordDatabaseDontUse(ann=b"secret")
         portal = Portal(MailboxRealm(self.new_store()), [users])
         record = SessionRecord(1, Channel("127.0.0.1", local=True))
-        session = Session(PortalAuthenticator(portal), record, SilentMeter())
+        session = Session(PortalAuthenticator(portal), record)
         with capturedLogs() as logs, watched_descriptors():
             handle(session, session.parse(b"USER ann"))
             answer: Any = handle(session, session.parse(b"PASS secret"))
             self.assertNoResult(answer)
-            session.lost()
+            session.end()
             self.assertFalse(self.successResultOf(answer).ok)
             self.threads.run()
         self.assertEqual(([], []), (read, logs))
