@@ -454,7 +454,7 @@ class After(Enum):
 
 
 class Later(Enum):
-    """What a conversation says to who wants to end its connection while something has to be finished first."""
+    """What a conversation says whose connection is to end while something has to be finished first."""
 
     LATER = "later"
 

@@ -16,7 +16,7 @@ from zope.interface import directlyProvides, implementer
 
 from pop3toy.auth.sasl.exchange import SASLExchange
 from pop3toy.auth.throttle.login_throttle import unguarded
-from pop3toy.errors import AuthenticationFailed, NoSuchMailbox
+from pop3toy.errors import AuthenticationFailed, BadCommand, NoSuchMailbox
 from pop3toy.interfaces import Challenge, Channel, IDelivery, Incoming, Login, SessionRecord
 from pop3toy.routing.recipients import Recipients
 from pop3toy.smtp.factory import SMTPFactory
@@ -202,6 +202,9 @@ class Accounts:
 
     def __init__(self) -> None:
         self.trouble: Exception | None = None
+        #: Whether no response is well-formed; and what is waited for before a password is judged.
+        self.malformed = False
+        self.waiting: Deferred[Any] | None = None
         self.logged_out = 0
         self.cancelled = 0
 
@@ -237,12 +240,16 @@ class _Mechanism:
         self.said: list[bytes] = []
 
     async def step(self, response: bytes | None) -> Any:
+        if self.accounts.malformed:
+            raise BadCommand("not well-formed")
         if response is not None:
             self.said.extend(response.split(b"\0")[1:] if self.name == "PLAIN" else [response])
         if len(self.said) < 2:
             return Challenge(b"" if self.name == "PLAIN" else (b"Username:", b"Password:")[len(self.said)])
         user, password = (said.decode() for said in self.said)
         self.user = user
+        if self.accounts.waiting is not None:
+            await self.accounts.waiting
         if password != user[::-1]:
             raise AuthenticationFailed
         return Login(user, None, self.accounts._logout, self.name)  # type: ignore[arg-type]

@@ -35,7 +35,7 @@ def _extensions(session: Session) -> list[str]:
     offered = ["PIPELINING", f"SIZE {session.options.largest_message}", "8BITMIME", "ENHANCEDSTATUSCODES"]
     if session.options.smtputf8:
         offered.append("SMTPUTF8")
-    if session.can_start_tls and session.channel.tls is None:
+    if session.can_start_tls:
         offered.append("STARTTLS")
     if mechanisms := session.mechanisms():
         offered.append(f"AUTH {' '.join(mechanisms)}")

@@ -32,7 +32,9 @@ async def mail(session: Session, command: Command) -> Answer:
     message = Message(sender)
     refusal = await _may_not_send(session, sender) if session.policy.login_required else None
     if refusal is not None:
-        return session.mistake(session.refuse(refusal, sender=message.from_whom))
+        refused = session.refuse(refusal, sender=message.from_whom)
+        # That nobody can say so now is no mistake of the client's.
+        return session.mistake(refused) if refusal.code >= 500 else refused
     if session.state is State.READY:
         session.begin_message(message)
     return Reply(250, "sender ok", "2.1.0")

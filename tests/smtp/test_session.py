@@ -8,6 +8,7 @@ from typing import Any, cast
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.errors import OverQuota, StoreTrouble
@@ -19,6 +20,7 @@ from pop3toy.smtp.commands import Command, Malformed, Response
 from pop3toy.smtp.policies import LMTP, SMTP, SUBMISSION
 from pop3toy.smtp.replies import Replies, Reply, encode
 from pop3toy.smtp.session import Options, Policy, Session, State
+from pop3toy.stores.memory import MemoryStore
 
 from ..pop3_world import Watcher
 from ..smtp_world import Accounts, Slow, find_in
@@ -278,6 +280,7 @@ class FateTests(SynchronousTestCase):
                 answer = refuse(talk)
                 self.assertGreaterEqual(codes(answer)[0], 400)
                 self.assertEqual(talk.watcher.of(Delivered), [])
+                self.assertRegex(talk.delivery.log[-1], "^(abort|commit) bob")
                 [refused] = talk.watcher.of(Refused)
                 self.assertEqual(refused.code, codes(answer)[0])
                 self.assertEqual((refused.sender, refused.recipient), ("ann@example.org", "bob@example.org"))
@@ -285,6 +288,43 @@ class FateTests(SynchronousTestCase):
                 self.assertEqual(talk.visit.told, [])
                 self.assertEqual(codes(talk.say(b"BURP")), [500, 421])
                 self.assertIs(talk.session.state, State.CLOSED)
+
+    def test_refused_for_several(self) -> None:
+        """A message that is refused with one reply for all is told once, for none in particular."""
+        talk = self.ready(SMTP, 2)
+        self.assertEqual(codes(talk.message(b"a: b\n\r\n.\r\n")), [550])
+        self.assertEqual([(event.recipient, event.code) for event in talk.watcher.of(Refused)], [("", 550)])
+        talk = self.ready(LMTP, 2)
+        self.assertEqual(codes(talk.message(b"a: b\n\r\n.\r\n")), [550, 550])
+        told = [event.recipient for event in talk.watcher.of(Refused)]
+        self.assertEqual(told, ["bob@example.org", "ann@example.org"])
+
+    def test_trouble_is_logged(self) -> None:
+        """The administrator reads what a store in trouble told, wherever it did; the client does not."""
+        for at in ("check ann", "begin", "write bob", "commit bob"):
+            talk = self.ready()
+            talk.delivery.fail = {at: StoreTrouble(detail="/secret/path")}
+            with capturedLogs() as events:
+                if at == "check ann":
+                    answer = talk.say(b"RCPT TO:<ann@example.org>")
+                else:
+                    answer = talk.say(b"DATA") if at == "begin" else talk.message()
+            self.assertNotIn(b"path", encode(answer))
+            self.assertEqual(codes(answer), [451])
+            self.assertIn("/secret/path", "".join(str(formatEvent(event)) for event in events))
+
+    def test_received(self) -> None:
+        """Received has the keywords of RFC 3848 and RFC 6531."""
+        for policy, options, keyword in (
+            (SMTP, b"", b"ESMTP"), (SMTP, b" SMTPUTF8", b"UTF8SMTP"), (SUBMISSION, b"", b"ESMTPA"),
+            (LMTP, b" SMTPUTF8", b"UTF8LMTP"),
+        ):  # fmt: skip
+            talk = Talk(policy, MemoryStore({"bob": ()})).reach("hello", "AUTH")
+            self.assertEqual(talk.say(LINES["MAIL"] + options).code, 250)
+            talk.reach("RCPT", "DATA")
+            self.assertEqual(codes(talk.text(b".\r\n")), [250])
+            [message] = talk.delivery.messages("bob")
+            self.assertIn(b" with %b id " % keyword, message)
 
     def test_delivered_is_forgiven(self) -> None:
         """One that was delivered is told, with its size, and the count of mistakes begins anew."""
@@ -319,6 +359,10 @@ class FateTests(SynchronousTestCase):
         talk.say(b"RSET")
         talk.reach("MAIL")
         self.assertEqual(talk.visit.told[-1], "logged in")
+        # The next one has a time of its own.
+        for now in (late, late + limits.MESSAGE_TIME):
+            session.deadline(now, last=now, **patience)
+        self.assertEqual(talk.visit.told[-1], "idle")
 
     def test_never_a_part_missing(self) -> None:
         """A store that tells of a user in trouble, or of too few users, is never answered with 250."""
@@ -415,6 +459,7 @@ class FateTests(SynchronousTestCase):
         at_rcpt, at_data = talk.watcher.of(Refused)
         self.assertEqual((at_rcpt.recipient, at_rcpt.code, at_rcpt.queue_id), ("ann@example.org", 452, ""))
         self.assertEqual((at_data.recipient, at_data.code, len(at_data.queue_id)), ("", 451, 12))
+        self.assertIs(talk.session.state, State.READY)
 
     def test_sender_in_doubt(self) -> None:
         """While nobody can say whose an address is, a user cannot send by it, and is told to try again."""
@@ -424,8 +469,9 @@ class FateTests(SynchronousTestCase):
             raise StoreTrouble(detail="no aliases")
 
         talk.session.options.recipients.resolve = nobody_knows  # type: ignore[method-assign]
-        self.assertEqual(talk.say(LINES["MAIL"]).code, 451)
-        self.assertIs(talk.session.state, State.READY)
+        for _ in range(limits.ERRORS):
+            self.assertEqual(talk.say(LINES["MAIL"]).code, 451)
+            self.assertIs(talk.session.state, State.READY)
 
 
 class EndTests(SynchronousTestCase):
@@ -452,7 +498,9 @@ class EndTests(SynchronousTestCase):
         talk.delivery.go_on()
         self.assertTrue(session.finishing)
         self.assertIs(session.closing("shutdown", waiting=True), LATER)
+        self.assertFalse(session.over)
         ended: Any = session.end()
+        self.assertTrue(session.over)
         self.assertNoResult(ended)
         talk.delivery.go_on()
         self.successResultOf(ended)
@@ -488,6 +536,96 @@ class EndTests(SynchronousTestCase):
         self.assertIs(talk.session.state, State.READY)
         self.assertEqual(talk.say(LINES["MAIL"]).code, 250)
 
+    def test_gone_while_asked(self) -> None:
+        """What was asked for a client that has gone changes nothing any more."""
+        for words, word in (
+            (("hello", "AUTH"), "MAIL"), (("hello", "MAIL"), "RCPT"), (WAYS[State.RECIPIENTS], "DATA"),
+        ):  # fmt: skip
+            talk = Talk(SUBMISSION if word == "MAIL" else SMTP).reach(*words)
+            answered: Deferred[Any] = Deferred()
+            talk.delivery.check_at_once = talk.delivery.begin_at_once = False
+            if word == "MAIL":
+                talk.session.options.recipients.resolve = lambda _, answered=answered: answered  # type: ignore[method-assign]
+            self.assertIsNone(talk.say(LINES[word]))
+            talk.session.end()
+            answered.callback(["ann"])
+            while talk.delivery.waiting:
+                talk.delivery.go_on()
+            self.assertEqual(len(talk.later), 1)
+            self.assertEqual((talk.session.state, talk.session.message), (State.CLOSED, None))
+
+    def test_client_left(self) -> None:
+        """Whoever keeps the client waiting only as long as it is there hears that it is not, once."""
+        for leave in (Session.client_left, Session.end):
+            session, left = Talk(SUBMISSION).session, []
+            session.record.when_client_leaves = lambda left=left: left.append(1)  # type: ignore[misc]
+            leave(session)
+            session.end()
+            self.assertEqual((left, session.record.client_left), ([1], True))
+
+
+class LoginTests(SynchronousTestCase):
+    """AUTH."""
+
+    def test_earns_a_place(self) -> None:
+        """Who has logged in is no stranger, and mistakes before it are forgiven."""
+        talk = Talk(SUBMISSION).reach("hello")
+        for _ in range(limits.ERRORS - 1):
+            talk.say(b"BURP")
+        talk.reach("AUTH")
+        self.assertEqual(talk.visit.told, ["idle"])
+        self.assertEqual(codes(talk.say(b"BURP")), [500])
+        self.assertEqual((talk.session.record.user, talk.session.record.mechanism), ("ann", "PLAIN"))
+
+    def test_strangers_mistakes(self) -> None:
+        """Senders without a login, and in others' names, are mistakes."""
+        for way in ((), ("AUTH",)):
+            talk = Talk(SUBMISSION).reach("hello", *way)
+            for _ in range(limits.ERRORS - 1):
+                self.assertIn(codes(talk.say(b"MAIL FROM:<bob@example.org>")), ([530], [553]))
+            self.assertEqual(codes(talk.say(b"MAIL FROM:<bob@example.org>"))[1:], [421])
+
+    def test_what_counts(self) -> None:
+        """Slips of a mechanism's syntax are no failed logins."""
+        talk = Talk(SUBMISSION).reach("hello")
+        wrong = b"AUTH PLAIN " + b64encode(b"\0ann\0no")
+        talk.accounts.malformed = True
+        for _ in range(limits.FAILED_LOGINS):
+            self.assertEqual(codes(talk.say(LINES["AUTH"])), [501])
+        talk.accounts.malformed = False
+        for _ in range(limits.FAILED_LOGINS - 1):
+            self.assertEqual(codes(talk.say(wrong)), [535])
+        self.assertEqual(codes(talk.say(wrong)), [535, 421])
+        self.assertEqual(len(talk.watcher.failures), 2 * limits.FAILED_LOGINS)
+
+    def test_gone_meanwhile(self) -> None:
+        """Who goes away while the password is looked at is logged out, and told as nobody's login."""
+        talk = Talk(SUBMISSION).reach("hello")
+        talk.accounts.waiting = waiting = Deferred()
+        self.assertIsNone(talk.say(LINES["AUTH"]))
+        talk.session.end()
+        waiting.callback(None)
+        self.assertEqual((talk.accounts.logged_out, talk.watcher.logins), (1, []))
+        self.assertIsNone(talk.session.record.user)
+
+    def test_bug(self) -> None:
+        """What nobody foresaw in a mechanism ends the exchange."""
+        talk = Talk(SUBMISSION).reach("hello")
+        talk.say(b"AUTH LOGIN")
+        talk.accounts.waiting = fail(RuntimeError("secret"))
+        self.assertIsInstance(talk.say(b64encode(b"ann")), Challenge)
+        self.assertEqual(talk.say(b64encode(b"nna")).code, 451)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        self.assertIsInstance(talk.session.parse(b"NOOP"), Command)
+        self.assertEqual(talk.accounts.cancelled, 1)
+
+    def test_challenges_are_secret(self) -> None:
+        """What a mechanism asks is shown to nobody."""
+        session = Talk(SUBMISSION).session
+        for reply, shown in ((Challenge(b"x"), b"334 ****\r\n"), (Challenge(b""), b"334 \r\n")):
+            self.assertEqual(session.reply_shown(reply, encode(reply)), shown)
+        self.assertEqual(session.reply_shown(Reply(250, "ok"), b"250 ok\r\n"), b"250 ok\r\n")
+
 
 class LineTests(SynchronousTestCase):
     """Lines as values."""
@@ -503,6 +641,13 @@ class LineTests(SynchronousTestCase):
         self.assertIsInstance(commands.parse(auth, verbs), Command)
         self.assertEqual(commands.parse(auth + b"x", verbs), commands.TOO_LONG)
         self.assertEqual(commands.parse(auth, SMTP.verbs), commands.TOO_LONG)
+
+    def test_control_characters(self) -> None:
+        """A command with control characters is none, one that there is elsewhere neither."""
+        for line, code in ((b"AUTH PLAIN\0", 500), (b"NOOP \x1b", 500), (b"TURN", 502), (b"NOOP\tx", 500)):
+            parsed = commands.parse(line, SUBMISSION.verbs)
+            assert isinstance(parsed, Malformed)
+            self.assertEqual(parsed.code, code)
 
     @given(st.binary(max_size=60), st.sampled_from(POLICIES), st.booleans())
     def test_any_line(self, line: bytes, policy: Policy, crlf: bool) -> None:
