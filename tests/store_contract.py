@@ -621,6 +621,21 @@ class DeliveryContract(_Contract):
         self.fails(NoSuchMailbox, delivery.begin, ["nobody"])
         self.fails(StoreTrouble, store.open, "nobody")
 
+    def test_one_without_a_mailbox(self) -> None:
+        """A user without a maildrop keeps the message from nobody else, unless they stand together."""
+        for users in (["nobody", self.USER], [self.USER, "nobody"]):
+            store, delivery = self.delivery()
+            for together in (True, False):
+                incoming = self.wait(delivery.begin(users))
+                self.wait(incoming.write(A))
+                if together:
+                    self.fails(NoSuchMailbox, lambda one=incoming: one.commit(together=True))
+                    self.assertEqual([], self.kept(store))
+                else:
+                    results = dict(zip(users, self.wait(incoming.commit(together=False)), strict=True))
+                    self.assertIsInstance(results["nobody"], NoSuchMailbox)
+                    self.assertEqual([results[self.USER]], [entry.uid for entry in self.open(store).entries])
+
 
 class AdminContract(_Contract):
     """What holds for every store that the ``pop3toy`` command looks after."""

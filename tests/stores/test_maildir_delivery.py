@@ -488,6 +488,40 @@ class WriteFailsTests(SynchronousTestCase):
                     [file.read_bytes() for file in maildirs.files("bob")], [b"a" * size] * (not together)
                 )
 
+    def test_name_taken(self) -> None:
+        """A place where the file's name is taken is no place, and that file stays."""
+        taken = self.root / "ann" / "tmp" / f"1700000000.M250000P{os.getpid()}Q1.mx"
+        taken.write_bytes(b"other")
+        incoming = self.successResultOf(self.maildirs.delivery.begin(["ann", "bob"]))
+        outcome(incoming.write(b"x"))
+        with watched_descriptors():
+            refused, _ = self.successResultOf(incoming.commit(together=False))
+        self.assertIsInstance(refused, StoreTrouble)
+        self.assertEqual(self.maildirs.files("ann", "tmp"), [taken])
+        self.assertEqual([file.read_bytes() for file in self.maildirs.files("bob")], [b"x"])
+
+    def test_never_seen(self) -> None:
+        """What not all can have who stand together is seen by nobody, or for no longer than a moment."""
+        log: list[str] = []
+        for name in ("link", "rename", "fsync"):
+            real = getattr(os, name)
+            self.patch(os, name, lambda *a, _r=real, _n=name, **k: (log.append(_n), _r(*a, **k)))
+        for number, (folder, users, expected) in enumerate(
+            (
+                ("tmp", ["ann", "bob"], ["fsync"]),
+                ("new", ["ann", "bob"], ["fsync"]),
+                ("new", ["bob", "ann"], ["fsync", "link"]),
+            )
+        ):
+            maildirs = Maildirs(self.root / str(number), "ann", "bob")
+            incoming = self.successResultOf(maildirs.delivery.begin(users))
+            (maildirs.root / "ann" / folder).rmdir()
+            outcome(incoming.write(b"x"))
+            log.clear()
+            self.failureResultOf(incoming.commit(), StoreTrouble)
+            # No directory is waited for, and what was linked before is gone by then.
+            self.assertEqual(log, expected)
+
 
 class SharedQuotaTests(SynchronousTestCase):
     """One message, several users with quotas."""
@@ -698,10 +732,17 @@ class OtherFileSystemTests(SynchronousTestCase):
             (self.root / user).symlink_to(f"small/{user}")
         shared = self.successResultOf(maildirs.delivery.begin(users))
         shared.write(b"hello\r\n")
+        log: list[str] = []
+        real = os.fsync
+        self.patch(os, "fsync", lambda fd: (log.append(os.readlink(f"/proc/self/fd/{fd}")), real(fd)))
         self.assertEqual(len(self.successResultOf(shared.commit(together=True))), 3)
         for user in users:
             self.assertEqual([file.read_bytes() for file in maildirs.files(user)], [b"hello\n"])
             self.assertEqual(maildirs.files(user, "tmp"), [])
+        # The copy as well, before it has its name.
+        for user in ("small/ann", "bob"):
+            synced = [os.path.dirname(path).removeprefix(f"{self.root}/{user}/") for path in log]
+            self.assertIn("tmp", synced, user)
 
 
 class DirectorySyncTests(SynchronousTestCase):
@@ -744,11 +785,40 @@ class DirectorySyncTests(SynchronousTestCase):
             self.failureResultOf(incoming.commit(), StoreTrouble)
             self.assertEqual(maildirs.files("ann"), [])
 
+    def test_not_durable_for_one_of_two(self) -> None:
+        """If that happens to one of two, it is taken back there; from both if they stand together."""
+        for broken in ("ann", "bob"):
+            for together in (True, False):
+                with tempfile.TemporaryDirectory() as root:
+                    maildirs = Maildirs(Path(root), "ann", "bob")
+                    new = os.path.realpath(f"{root}/{broken}/new")
+                    delivery = MaildirDelivery(
+                        maildirs.paths,
+                        lambda work, *args, new=new: execute(
+                            _broken if work is fsync_names and _path(args[0]) == new else work, *args
+                        ),
+                        maildirs.clock,
+                    )
+                    incoming = self.successResultOf(delivery.begin(["ann", "bob"]))
+                    incoming.write(b"x")
+                    commit = incoming.commit(together=together)
+                    if together:
+                        self.failureResultOf(commit, StoreTrouble)
+                    else:
+                        results = dict(zip(("ann", "bob"), self.successResultOf(commit), strict=True))
+                        self.assertIsInstance(results[broken], StoreTrouble)
+                    have = [user for user in ("ann", "bob") if maildirs.files(user)]
+                    self.assertEqual(have, [] if together else [{"ann": "bob", "bob": "ann"}[broken]])
+
 
 def _delivered(incoming: Any) -> Deferred[Any]:
     """A small message, delivered."""
     incoming.write(b"x")
     return incoming.commit()  # type: ignore[no-any-return]
+
+
+def _path(descriptor: int) -> str:
+    return os.readlink(f"/proc/self/fd/{descriptor}")
 
 
 def _broken(*args: object) -> None:

@@ -22,6 +22,8 @@ from pop3toy.stores.maildir.incoming.message import SPILL
 from pop3toy.stores.maildir.incoming.usage import FILE_NAME, RECOUNT, TICK, Usage
 from pop3toy.stores.maildir.paths import MaildirPaths
 
+from ..store_world import outcome
+
 QUOTA = 100
 
 
@@ -59,17 +61,14 @@ class UsageCase(SynchronousTestCase):
 
     def deliver(self, octets: int, server: int = 0) -> bool:
         """Deliver a message of this size; whether it was taken."""
-        outcome: list[Any] = []
         delivery = self.servers[server]
-        begun = delivery.check("ann", octets).addCallback(lambda _: delivery.begin(["ann"], octets))
-        begun.addBoth(outcome.append)
-        if not hasattr(outcome[0], "write"):
-            outcome[0].trap(OverQuota)
+        try:
+            outcome(delivery.check("ann", octets))
+        except OverQuota:
             return False
-        waiting = outcome[0].write(b"x" * octets)
-        if isinstance(waiting, Deferred):
-            self.successResultOf(waiting)
-        self.successResultOf(outcome[0].commit())
+        incoming = outcome(delivery.begin(["ann"], octets))
+        outcome(incoming.write(b"x" * octets))
+        outcome(incoming.commit())
         return True
 
     def opened(self) -> int:
@@ -159,6 +158,26 @@ class UsageTests(UsageCase):
         self.successResultOf(incoming.write(b"x" * 90))
         self.successResultOf(incoming.commit())
         self.assertEqual(self.used(), SPILL + 100)
+
+    def test_seldom_looked(self) -> None:
+        """At DATA nothing is looked at that RCPT has seen; a large message looks once for its room."""
+        self.quota = SPILL * 10
+        jobs: list[str] = []
+
+        def run(work: Callable[..., Any], *args: Any) -> Deferred[Any]:
+            jobs.append(work.__name__)
+            return execute(work, *args)
+
+        paths = MaildirPaths(f"{self.root}/{{user}}")
+        delivery = MaildirDelivery(paths, run, self.clock, quota=lambda user: self.quota)
+        self.successResultOf(delivery.check("ann"))
+        jobs.clear()
+        incoming = self.successResultOf(delivery.begin(["ann"]))
+        self.assertEqual(jobs, [])
+        for _ in range(8):
+            outcome(incoming.write(b"x" * SPILL))
+        self.successResultOf(incoming.commit())
+        self.assertEqual(jobs.count("fit"), 1)
 
     def test_no_room_is_made(self) -> None:
         """A large message is refused while it comes if there is none; a small one in the end."""
