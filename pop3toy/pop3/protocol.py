@@ -13,7 +13,7 @@ __all__ = ["POP3Protocol"]
 
 
 class POP3Shared(Shared, Protocol):
-    """What POP3's connections share: :class:`~pop3toy.pop3.factory.POP3Factory`, of whose parameters these are."""
+    """What POP3's connections share; :class:`~pop3toy.pop3.factory.POP3Factory` says what it is."""
 
     authenticator: Authenticator
     before_login: float

@@ -148,7 +148,7 @@ class Session:
         return commands.shown(line, parsed), keyword or ""
 
     def reply_shown(self, reply: Reply, encoded: bytes) -> bytes:
-        """What of a reply is no secret: with what SCRAM asks, passwords can be tried out by whoever reads it."""
+        """What of a reply is no secret: with what SCRAM asks passwords can be tried out."""
         return b"+ ****\r\n" if isinstance(reply, Challenge) and reply.data else encoded
 
     @property

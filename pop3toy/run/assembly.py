@@ -23,7 +23,7 @@ from .. import limits
 from ..config.settings import Settings
 from ..errors import BadSetting, CannotStart
 from ..events import Delivered, Observers
-from ..interfaces import IDelivery, IMailStore, IObserver, IStoreAdmin
+from ..interfaces import IDelivery, IGate, IMailStore, IObserver, IStoreAdmin
 from ..net.accepting import wait_for_descriptors
 from ..net.threads import WorkerThreads
 from ..net.transport import is_loopback
@@ -39,6 +39,7 @@ from ..stores import hello
 from ..stores.registry import OpenStore, StoreContext, kind_of
 from .access import Access
 from .checks import check_files
+from .control import ServerControl
 from .log_lines import set_observer
 from .ports import Port, endpoint_of, name_of, ports_of
 from .process import ProcessTuning, StopSignals
@@ -72,6 +73,7 @@ def server(
     store: IMailStore | None = None,
     checkers: Sequence[ICredentialsChecker] = (),
     observers: Sequence[IObserver] = (),
+    gate: IGate | None = None,
 ) -> Server:
     """A whole server as a service for another program: limits, penalties and log as the command has them.
 
@@ -83,6 +85,8 @@ def server(
     The service has an attribute ``listening``: a list of the ports that are open, each with
     ``protocol`` (``POP3``, ``SMTP``, ``submission``, ``LMTP``), ``tls`` and ``address``; POP3 comes
     first.  So ``service.listening[0].address.port`` is the number that ``Settings(port=0)`` got.
+    Its attribute ``control`` is an :class:`~pop3toy.interfaces.IServerControl`: who is connected, close
+    one of them, let all end.
 
     Nothing of the process is changed: not its signals, garbage collector, limits and environment, nor
     the reactor, nor ``store`` and ``checkers``.  Nothing blocks, but that certificates and the files of
@@ -99,13 +103,14 @@ def server(
     :param checkers: of ``twisted.cred``, besides the accounts of the settings.
     :param observers: each an :class:`IObserver`, which is told of what happens on all ports; besides the
         transcript of the settings and the log.
+    :param gate: an :class:`IGate`, which may hold, change and drop commands and replies on all ports.
     :raises pop3toy.errors.CannotStart: here, with what is wrong with the settings and the files that they
         name, in one sentence with the option of the command.  ``startService`` (and ``setServiceParent``
         of a parent that runs) raises it if a port cannot be opened; what was opened before is closed in
         the reactor's next turns, and it may be started again when ``stopService``'s Deferred has fired.
     :raises TypeError: for a store, checker or observer that provides none of these interfaces.
     """
-    _check_provided(store, checkers, observers)
+    _check_provided(store, checkers, observers, gate)
     if settings.workers is not None:
         raise BadSetting("workers", " is for twistd pop3toy: a service of another program is one process")
     if store is not None:
@@ -117,15 +122,21 @@ def server(
         raise why
 
     context = single_process(settings, reactor, server_tls(settings.tls), cannot_listen)
-    return assemble(settings, reactor, context, store=store, checkers=checkers, observers=observers)
+    return assemble(
+        settings, reactor, context, store=store, checkers=checkers, observers=observers, gate=gate
+    )
 
 
-def _check_provided(store: object, checkers: Sequence[object], observers: Sequence[object]) -> None:
+def _check_provided(
+    store: object, checkers: Sequence[object], observers: Sequence[object], gate: object
+) -> None:
     """Find the @implementer that was forgotten here, not at the first login."""
     wanted: list[tuple[object, Any]] = [(one, ICredentialsChecker) for one in checkers]
     wanted += [(one, IObserver) for one in observers]
     if store is not None:
         wanted.append((store, IMailStore))
+    if gate is not None:
+        wanted.append((gate, IGate))
     for one, interface in wanted:
         if not interface.providedBy(one):
             raise TypeError(
@@ -141,6 +152,7 @@ def assemble(
     store: IMailStore | None = None,
     checkers: Sequence[ICredentialsChecker] = (),
     observers: Sequence[IObserver] = (),
+    gate: IGate | None = None,
     twistd: Mapping[str, Any] | None = None,
 ) -> Server:
     """The server of one process.
@@ -186,6 +198,7 @@ def assemble(
             before_login=limits.IDLE if settings.is_toy else limits.IDLE_BEFORE_LOGIN,
             numbers=context.numbers,
             turns=context.turns,
+            gate=gate,
         )
     }
     if settings.wants_mail:
@@ -201,13 +214,16 @@ def assemble(
                 admin=_admin(settings, store),
                 warns=context.warns,
             )
-        factories |= _mail_factories(settings, reactor, access, opened.delivery, recipients, context, told)
+        factories |= _mail_factories(
+            settings, reactor, access, opened.delivery, recipients, context, told, gate
+        )
     _warn_of_nobody(settings, context.tls)
     next_step = _next_step(settings, access.users, twistd or {}) if context.owned else None
     for port in ports_of(settings):
         factory = factories[port.protocol]
         listen(port, settings, reactor, context, factory, next_step).setServiceParent(parts)
         next_step = None
+    parts.control = ServerControl(list(factories.values()), lambda: _admin(settings, store))
     return parts
 
 
@@ -328,11 +344,13 @@ def _mail_factories(
     recipients: Any,
     context: ProcessContext,
     observers: Observers,
+    gate: IGate | None,
 ) -> dict[str, Any]:
     """Factories for SMTP, submission and LMTP."""
     shared: dict[str, Any] = {
         "host": settings.hostname or context.host,
         "observers": observers,
+        "gate": gate,
         "numbers": context.numbers,
         "turns": context.turns,
         "original_to": settings.is_toy,

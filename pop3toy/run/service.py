@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 
 from ..clock import steady
 from ..errors import CannotStart
+from ..interfaces import IServerControl
 from ..observe.line_writer import LineWriter
 
 __all__ = [
@@ -149,6 +150,9 @@ class Listening(NamedTuple):
 
 class Server(OrderedService):
     """A whole server: what :func:`pop3toy.server` returns."""
+
+    #: What may be done to it while it runs.
+    control: IServerControl
 
     @property
     def listening(self) -> Sequence[Listening]:

@@ -42,7 +42,7 @@ from pop3toy import (
     events,
     server,
 )
-from pop3toy.interfaces import Channel, IDelivery, SessionRecord
+from pop3toy.interfaces import Channel, IDelivery, IGate, IServerControl, SessionRecord
 from pop3toy.run.service import ListeningService, Server
 
 from ..strictclient import StrictClient
@@ -287,6 +287,113 @@ class GivenTests(MemoryCase):
             why = self.assertRaises(TypeError, server, self.reactor, Settings(users=USERS), **more)
             self.assertIn("object provides no I", str(why))
             self.assertIn("implementer", str(why))
+
+
+@implementer(IGate)
+class Shouting:
+    """A gate that makes NOOP of every STAT, and QUIT of every DATA."""
+
+    def command(self, record: SessionRecord, line: bytes) -> bytes:
+        return {b"STAT": b"NOOP", b"DATA": b"QUIT"}.get(line, line)
+
+    def reply(self, record: SessionRecord, line: bytes, reply: Any) -> Any:
+        return reply.replace(b"goodbye", b"GOODBYE") if isinstance(reply, bytes) else reply
+
+
+class ControlTests(MemoryCase):
+    """Who acts on a running server: by its control, and by a gate."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.store = MemoryStore({"ann": MAIL["ann"]})
+        self.service = server(
+            self.reactor, Settings(port=1, smtp_port=2, users=USERS), store=self.store, gate=Shouting()
+        )
+        self.service.startService()
+        self.control = self.service.control
+
+    def tearDown(self) -> None:
+        stopped = self.service.stopService()
+        for port in self.reactor.tcpServers:
+            for connection in port[1].all_connections():
+                connection.connectionLost()
+        self.reactor.advance(1)
+        self.successResultOf(stopped)
+
+    def client(self, port: int, *lines: bytes) -> tuple[Any, StringTransport]:
+        """A client that stays."""
+        [factory] = [one[1] for one in self.reactor.tcpServers if one[0] == port]
+        protocol = factory.buildProtocol(LOOPBACK)
+        transport = StringTransport(peerAddress=LOOPBACK, lenient=True)
+        transport.abortConnection = transport.loseConnection
+        protocol.makeConnection(transport)
+        for line in lines:
+            protocol.dataReceived(line + b"\r\n")
+        return protocol, transport
+
+    def test_sessions(self) -> None:
+        """Whoever is connected is told, with what is known of it, whatever it speaks."""
+        self.assertTrue(IServerControl.providedBy(self.control))
+        self.client(1, b"USER ann", b"PASS secret", b"RETR 1")
+        self.client(2, b"EHLO me")
+        self.reactor.advance(2)
+        first, second = self.control.sessions()
+        self.assertEqual(
+            (first.session, first.protocol, first.user, first.mechanism), (1, "POP3", "ann", "USER")
+        )
+        self.assertEqual(
+            (first.state, first.retrieved, first.seconds, first.idle), ("TRANSACTION", 1, 2.0, 2.0)
+        )
+        self.assertEqual(first.received, len(b"USER ann\r\nPASS secret\r\nRETR 1\r\n"))
+        self.assertEqual(
+            (second.session, second.protocol, second.user, second.state), (2, "SMTP", None, "ready")
+        )
+        self.assertEqual(second.channel.host, "127.0.0.1")
+
+    def test_close(self) -> None:
+        """One is ended, the others stay; SMTP hears why; one that is gone cannot be ended."""
+        _, one = self.client(1, b"USER ann", b"PASS secret", b"DELE 1")
+        protocol, other = self.client(2, b"EHLO me")
+        self.assertTrue(self.control.close(2))
+        self.assertIn(b"421 4.7.0", other.value())
+        self.assertEqual((one.disconnecting, other.disconnecting), (False, True))
+        protocol.connectionLost()
+        self.assertEqual([session.session for session in self.control.sessions()], [1])
+        self.assertFalse(self.control.close(2))
+        self.assertTrue(self.control.close(1))
+        self.assertEqual(len(self.store.messages("ann")), 1, "no UPDATE")
+
+    def test_drain(self) -> None:
+        """Strangers go, newcomers are turned away, a busy user may finish; then it is told."""
+        user, mine = self.client(1, b"USER ann", b"PASS secret")
+        stranger, other = self.client(1)
+        drained = self.control.drain()
+        self.assertEqual((mine.disconnecting, other.disconnecting), (False, True))
+        stranger.connectionLost()
+        late, refused = self.client(1)
+        self.assertIn(b"the server is stopping", refused.value())
+        late.connectionLost()
+        self.assertNoResult(drained)
+        user.dataReceived(b"QUIT\r\n")
+        user.connectionLost()
+        self.reactor.advance(1)
+        self.successResultOf(drained)
+
+    def test_mailboxes(self) -> None:
+        """The store as an administrator sees it."""
+        self.assertIs(self.control.mailboxes, self.store)
+
+    def test_gate(self) -> None:
+        """A gate stands before all ports; without an interface it is refused."""
+        _, one = self.client(1, b"USER ann", b"PASS secret")
+        one.clear()
+        self.client(2)
+        said = self.talk(1, b"STAT")
+        self.assertNotIn(b"-ERR STAT is for after login", said)
+        self.assertIn(b"-ERR NOOP is for after login", said)
+        self.assertIn(b"221 2.0.0 GOODBYE", self.talk(2, b"EHLO me", b"DATA"))
+        why = self.assertRaises(TypeError, server, self.reactor, Settings(), gate=object())
+        self.assertIn("provides no IGate", str(why))
 
 
 @implementer(ICredentialsChecker)
