@@ -296,17 +296,9 @@ class Session:
         :param sender: where there is no message yet.
         """
         message = self.message
-        self.happened(
-            Refused,
-            self.name,
-            self.channel,
-            message.queue_id if message is not None else "",
-            message.from_whom if message is not None else sender,
-            recipient,
-            reply.code,
-            reply.enhanced,
-            reply.text,
-        )
+        of = (message.queue_id, message.from_whom) if message is not None else ("", sender)
+        why = (reply.code, reply.enhanced, reply.text)
+        self.happened(Refused, self.name, self.channel, *of, recipient, *why)
         return reply
 
     def refused(self, failure: Failure) -> Answer:
