@@ -434,7 +434,8 @@ class SessionRecord:
     seconds: float = 0.0
     #: Gives up the maildrop that is being opened, while it is: called when the connection is gone.
     give_up_opening: Callable[[], object] | None = field(default=None, repr=False)
-    #: How it ended: ``quit``, ``dropped`` (by the client), ``timeout``, ``limit``,
+    #: How it ended: ``quit``, ``dropped`` (by the client), ``timeout``, ``limit`` (too many mistakes, or
+    #: others needed the place), ``rejected`` (it was one connection too many), ``administrator``,
     #: ``shutdown``, ``store`` (it failed in the middle of a message) or ``bug``.
     ended: str = "dropped"
     #: Whether the client has gone, or can do nothing more with an answer than read it.
@@ -652,7 +653,7 @@ class IServerControl(Interface):
         """The connections of this process, oldest first, whatever they speak."""
 
     def close(session: int) -> bool:
-        """End a connection as a limit would: what is being made durable is finished before.
+        """End a connection; what is being made durable is finished before.
 
         :return: whether there is such a connection.
         """

@@ -287,7 +287,7 @@ class Connection(LineReceiver):
 
     def _reject(self, refusal: Refusal) -> None:
         """One connection too many: say so at once, and close."""
-        self.record.ended = "limit"
+        self.record.ended = "rejected"
         self.writer.happened(ConnectionRejected, self.conversation.name, self.record.channel, refusal.text)
         if self._timer is not None:
             self._timer.reset(limits.LINGER)

@@ -16,7 +16,7 @@ from ..printable import printable
 __all__ = ["SessionLog"]
 
 #: Under which its lines are written.  Filters of fail2ban that people have installed look for it.
-NAMESPACE: Final = f"{__name__}.LogMeter"
+NAMESPACE: Final = "pop3toy.session"
 
 #: Characters of a name or address that a line shows; no real one has more.
 NAME = 200
@@ -83,7 +83,8 @@ def _failure(event: LoginFailed) -> str:
 
 
 def _end(event: Ended) -> str | None:
-    if event.user is None:
+    # Who was not in and went is no news; one whom the server has sent away is, unless that was told.
+    if event.user is None and event.why in ("quit", "dropped", "rejected", "shutdown"):
         return None
     return (
         f"end: {_who(event.session, event.channel, event.user, event.mechanism)} ended={event.why}"

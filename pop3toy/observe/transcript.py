@@ -37,6 +37,8 @@ _WHY = {
     "dropped": "dropped by the client",
     "timeout": "timeout: silent for too long",
     "limit": "limit: too many mistakes or connections",
+    "rejected": "rejected: no place for one more",
+    "administrator": "administrator: closed by hand",
     "shutdown": "shutdown: the server is stopping",
     "store": "store: the message could not be read",
     "bug": "bug: the log tells of it",

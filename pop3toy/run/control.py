@@ -45,7 +45,7 @@ class ServerControl:
         """See :class:`IServerControl`."""
         for connection in self._connections():
             if connection.record.number == session:
-                connection.hang_up("limit")
+                connection.hang_up("administrator")
                 return True
         return False
 

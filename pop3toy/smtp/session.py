@@ -113,6 +113,7 @@ class Options(NamedTuple):
 _LAST_WORDS = {
     "timeout": Reply(421, "you were silent for too long", "4.4.2", After.CLOSE),
     "limit": Reply(421, "too many connections", "4.7.0", After.CLOSE),
+    "administrator": Reply(421, "closed by the administrator", "4.3.2", After.CLOSE),
     "shutdown": Reply(421, "this server is shutting down", "4.3.2", After.CLOSE),
     "store": BUG._replace(code=421, after=After.CLOSE),
     "bug": BUG._replace(code=421, after=After.CLOSE),

@@ -1053,7 +1053,7 @@ class ProtocolTests(SynchronousTestCase):
         self.assertTrue(data.startswith(b"-ERR "), data)
         self.assertTrue(transport.disconnecting)
         self.lose(protocol)
-        self.assertEqual((len(self.watcher.turned), self.watcher.ends[0].why), (1, "limit"))
+        self.assertEqual((len(self.watcher.turned), self.watcher.ends[0].why), (1, "rejected"))
         self.assertEqual((factory.connections, self.clock.getDelayedCalls()), (0, []))
 
     def test_lost_before_the_greeting(self) -> None:

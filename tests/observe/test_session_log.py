@@ -49,7 +49,7 @@ class SessionLogTests(SynchronousTestCase):
 
     def test_namespace(self) -> None:
         """Under this name the filters look for it that people have installed."""
-        self.assertEqual(self.log.log.namespace, "pop3toy.observe.session_log.LogMeter")
+        self.assertEqual(self.log.log.namespace, "pop3toy.session")
 
     def test_login(self) -> None:
         """Who came in, from where, how, and with which TLS."""
@@ -88,9 +88,14 @@ class SessionLogTests(SynchronousTestCase):
             self.assertIn("{rip}", line)
 
     def test_end(self) -> None:
-        """What a session did, and how it ended; a stranger's end is no news."""
-        self.log.observe(Ended(7, 1.0, "POP3", FAR, None, None, "dropped", 1.5, 10, 20, 0, 0))
+        """What a session did, and how it ended; a stranger's is no news unless the server has ended it."""
+        for why in ("quit", "dropped", "rejected", "shutdown"):
+            self.log.observe(Ended(7, 1.0, "POP3", FAR, None, None, why, 1.5, 10, 20, 0, 0))
         self.assertEqual(self.events, [])
+        self.assertIn(
+            " user=None mechanism=None tls=none ended=timeout seconds=60.0",
+            self.line(Ended(7, 1.0, "POP3", FAR, None, None, "timeout", 60.0, 10, 20, 0, 0)),
+        )
         for protocol, more in (("POP3", ""), ("submission", " protocol=submission")):
             self.assertEqual(
                 self.line(Ended(7, 1.0, protocol, FAR, "ann", "USER", "quit", 1.5, 10, 20, 2, 1)),

@@ -1554,7 +1554,7 @@ class GatekeeperTests(SynchronousTestCase):
         self.assertIsNone(first.lost)
         self.assertEqual(self.factory.connections, 1)
         self.assertEqual(len(self.door.visits), 1)
-        self.assertEqual((len(self.watcher.connections), self.watcher.ends[0].why), (2, "limit"))
+        self.assertEqual((len(self.watcher.connections), self.watcher.ends[0].why), (2, "rejected"))
         self.assertEqual(self.watcher.turned, ["too many connections"])
 
     def test_one_too_many_that_does_not_read(self) -> None:

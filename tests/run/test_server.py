@@ -355,7 +355,7 @@ class ControlTests(MemoryCase):
         _, one = self.client(1, b"USER ann", b"PASS secret", b"DELE 1")
         protocol, other = self.client(2, b"EHLO me")
         self.assertTrue(self.control.close(2))
-        self.assertIn(b"421 4.7.0", other.value())
+        self.assertIn(b"421 4.3.2 closed by the administrator", other.value())
         self.assertEqual((one.disconnecting, other.disconnecting), (False, True))
         protocol.connectionLost()
         self.assertEqual([session.session for session in self.control.sessions()], [1])
