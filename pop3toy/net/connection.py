@@ -615,24 +615,24 @@ class Connection(LineReceiver):
             return
         if not isinstance(encoded, bytes):
             usual = reply.after is _GO_ON
-            self.writer.stream(encoded, reply.done if usual else lambda: self._go_after(reply))
+            self.writer.stream(encoded, reply.done if usual else lambda: self._go_after(reply.after))
             return
         if self._hides_replies:
             self.writer.send(encoded, True, self.conversation.reply_shown(reply, encoded))
         else:
             self.writer.send(encoded)
-        if reply.after is not _GO_ON or reply.done is not None:
-            self._go_after(reply)
-
-    def _go_after(self, reply: Any) -> None:
-        """What comes when the reply was given to the writer."""
         if reply.done is not None:
             reply.done()
-        if reply.after is After.CLOSE:
+        if reply.after is not _GO_ON:
+            self._go_after(reply.after)
+
+    def _go_after(self, after: After) -> None:
+        """What comes when a reply was given to the writer."""
+        if after is After.CLOSE:
             self._close()
-        elif reply.after is After.START_TLS:
+        elif after is After.START_TLS:
             self._start_tls()
-        elif reply.after is After.READ_TEXT:
+        else:
             self.setRawMode()
 
     def _go_on(self) -> None:

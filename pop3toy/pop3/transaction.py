@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 from twisted.python.failure import Failure
@@ -51,7 +52,7 @@ def retr(session: Session, command: Command) -> MaybeDeferred[Reply]:
 
 def _whole(session: Session, number: int, entry: Entry, body: MessageBody) -> Reply:
     session.fetched = True
-    return Message(f"{entry.octets} octets", body, done=lambda: session.retrieved(number, entry))
+    return Message(f"{entry.octets} octets", body, done=partial(session.retrieved, number, entry))
 
 
 def top(session: Session, command: Command) -> MaybeDeferred[Reply]:
