@@ -74,13 +74,16 @@ def is_deferred(result: _T | Deferred[Any]) -> TypeIs[Deferred[Any]]:
 
 
 class Entry(NamedTuple):
-    """One message as a listing knows it: ``Entry(uid, octets)``."""
+    """One message as a listing knows it: ``Entry(uid, octets)``, perhaps with ``arrived``."""
 
     #: The unique-id: 1 to 70 octets of 0x21 to 0x7E (RFC 1939 section 7).
     uid: bytes
     #: Octets in wire form: CRLF line ends and a final CRLF, before
     #: dot-stuffing (RFC 1939 section 11).  :func:`pop3toy.octets` counts them.
     octets: int
+    #: When it came, in seconds since the epoch; ``None`` where the store does not know without
+    #: looking at each message.  The same in every session.
+    arrived: float | None = None
 
 
 class MessageBody(Protocol):

@@ -77,6 +77,5 @@ class Maildrop:
         """What ``render`` makes of the messages that are not marked, in blocks."""
         if not self._marked:
             return self._listing.rendered(render)
-        return render(
-            (number, entry) for number, entry in enumerate(self._listing, 1) if number not in self._marked
-        )
+        entries = zip(self._listing.uids, self._listing.each, strict=True)
+        return render((number, entry) for number, entry in enumerate(entries, 1) if number not in self._marked)

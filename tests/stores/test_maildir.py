@@ -158,6 +158,9 @@ class MaildirContractTests(StoreContract, Maildirs):
         path = "new/{}.M1P1.mail{}" if self.number % 2 else "cur/{}.M1P1.mail{}:2,S"
         self.put(path.format(self.number, size), message)
 
+    def now(self) -> float:
+        return self.number
+
     def take_away(self, store: MaildirStore, index: int) -> None:
         names = sorted(self.names(), key=lambda path: path.partition("/")[2])
         (self.maildir / names[index]).unlink()

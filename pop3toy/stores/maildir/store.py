@@ -335,7 +335,7 @@ class _Maildir:
     def _measured(self, at: int, octets: int, status: os.stat_result) -> None:
         """What went out was counted; if it was announced wrongly, know better next time."""
         snapshot = self._snapshot
-        uid, announced = snapshot.listing[at]
+        uid, announced = snapshot.listing.uids[at], snapshot.listing.each[at]
         counted = Counted.of(octets, status)
         if snapshot.measured.get(uid) == counted:
             return
