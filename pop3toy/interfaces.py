@@ -136,16 +136,17 @@ class Stream(Protocol):
 
 
 class IMailbox(Interface):
-    """One user's maildrop, opened and locked for one session (RFC 1939 section 4).
-
-    One from which nothing can be removed has an attribute ``read_only`` that is
-    true; others need none.  Then DELE is refused, and ``remove`` is not called.
-    """
+    """One user's maildrop, opened and locked for one session (RFC 1939 section 4)."""
 
     entries: Sequence[Entry] = Attribute(
         """The messages, in an order that is the same in every session
         (delivery time).  Never changes while the mailbox is open.  Unique-ids
         are unique, no two differ by case alone."""
+    )
+
+    read_only: bool = Attribute(
+        """Whether nothing can be removed: DELE is refused then, and ``remove`` is not
+        called.  Never changes.  Taken to be false for a mailbox that has no such attribute."""
     )
 
     def read(uid: bytes) -> MaybeDeferred[MessageBody]:

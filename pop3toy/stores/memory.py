@@ -219,6 +219,8 @@ def _nobody(user: str) -> NoSuchMailbox:
 
 @implementer(IMailbox)
 class _MemoryMailbox:
+    read_only = False
+
     def __init__(self, mail: dict[bytes, _Stored], unlock: Callable[[], None]) -> None:
         self._mail = mail
         self._unlock: Callable[[], None] | None = unlock

@@ -255,6 +255,8 @@ class _Maildir:
     :param fd: the open directory, on which the lock is; now ours to close.
     """
 
+    read_only = False
+
     def __init__(self, user: str, fd: int, snapshot: Snapshot, run_in_thread: RunInThread) -> None:
         self.entries = snapshot.listing
         self._user = user
