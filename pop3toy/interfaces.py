@@ -38,6 +38,7 @@ __all__ = [
     "Exchange",
     "Gatekeeper",
     "IDelivery",
+    "ILeasedMailbox",
     "IGate",
     "IMailStore",
     "IMailbox",
@@ -175,6 +176,25 @@ class IMailbox(Interface):
 
         :return: ``None``, or a Deferred that fires when the lock is free, if something
             that is under way has to end before.
+        """
+
+
+class ILeasedMailbox(IMailbox):
+    """One whose lock can be lost while the session lasts, such as a lease on a server that has to be renewed.
+
+    Its ``remove`` looks once more before it begins, and raises (or fails with)
+    :class:`~pop3toy.errors.StoreTrouble`, with nothing removed, when the lock is lost; its ``release`` gives
+    away nothing that somebody else holds by then.
+    """
+
+    def when_lost(call: Callable[[str], object]) -> None:
+        """Say whom to tell that the lock is lost.  Asked once, when the session begins.
+
+        The session ends then without UPDATE: nothing is removed, whatever was marked.
+
+        :param call: ``call(why)``, a sentence for the log.  At most once, from the reactor's thread, and
+            not within a method of the mailbox, ``when_lost`` included.  Calling it after
+            ``release`` is harmless.
         """
 
 

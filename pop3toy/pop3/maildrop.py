@@ -79,4 +79,6 @@ class Maildrop:
         if not self._marked:
             return self._listing.rendered(render)
         entries = zip(self._listing.uids, self._listing.each, strict=True)
-        return render((number, entry) for number, entry in enumerate(entries, 1) if number not in self._marked)
+        return render(
+            (number, entry) for number, entry in enumerate(entries, 1) if number not in self._marked
+        )

@@ -33,5 +33,6 @@ class POP3Protocol(Connection):
             self.record,
             happened=writer.happened,
             handed_over=writer.handed_over,
+            hang_up=self.hang_up,
             before_login=factory.before_login,
         )

@@ -25,6 +25,7 @@ from ..interfaces import (
     Channel,
     Entry,
     Exchange,
+    ILeasedMailbox,
     Login,
     MaybeDeferred,
     SessionRecord,
@@ -48,6 +49,10 @@ _NOTHING = Maildrop(())
 _SAID = {"shutdown": "the server is stopping, try again later", "limit": "too many connections"}
 
 
+def _nothing(why: str) -> None:
+    """A session without a connection."""
+
+
 class State(Enum):
     """RFC 1939 section 3; CLOSED is behind UPDATE and behind every farewell."""
 
@@ -68,6 +73,7 @@ class Session:
     :param happened: is told of events: the kind, and the fields behind ``session`` and ``at``.
     :param handed_over: asks the writer whether the kernel has all that was said; false if the
         connection takes nothing any more.
+    :param hang_up: ends the connection without a word; is told why, as ``SessionRecord.ended`` has it.
     :param before_login: seconds of silence at least that a client may take before it has logged in.
     """
 
@@ -80,6 +86,7 @@ class Session:
         *,
         happened: Callable[..., object] = lambda *what: None,
         handed_over: Callable[[], MaybeDeferred[bool]] = lambda: True,
+        hang_up: Callable[[str], object] = _nothing,
         before_login: float = limits.IDLE_BEFORE_LOGIN,
     ) -> None:
         self.authenticator: Authenticator = authenticator
@@ -100,6 +107,11 @@ class Session:
         self.login: Login | None = None
         self.maildrop = _NOTHING
         self.handed_over: Callable[[], MaybeDeferred[bool]] = handed_over
+        self._hang_up = hang_up
+        #: Whether the lock of the maildrop was lost: there is no UPDATE then.
+        self.lock_lost = False
+        #: Whether QUIT waits for what was fetched to be handed over.
+        self.quitting = False
         #: Whether a message was asked for in this session.
         self.fetched = False
         self.failed_logins = 0
@@ -231,6 +243,8 @@ class Session:
                 self.visit.idle()
             else:
                 self.visit.logged_in()
+        if ILeasedMailbox.providedBy(login.mailbox):
+            login.mailbox.when_lost(self._lock_is_lost)
         self.happened(LoggedIn, self.name, self.channel, login.user, login.mechanism)
         return Status(True, f"maildrop has {self.maildrop.summary()}")
 
@@ -238,6 +252,21 @@ class Session:
         """All of a message was handed to the writer."""
         self.record.retrieved += 1
         self.happened(MessageRetrieved, number, entry.uid, entry.octets)
+
+    def _lock_is_lost(self, why: str) -> None:
+        """Somebody else may have the maildrop by now: end without UPDATE."""
+        if self.state is not State.TRANSACTION:
+            # It is over, or the store finds out itself while it removes.
+            return
+        self.lock_lost = True
+        log.warn(
+            "session {number}, user {user!r}: lock lost: {why}",
+            number=self.record.number,
+            user=self.record.user,
+            why=why,
+        )
+        if not self.quitting:
+            self._hang_up("store")
 
     def begin_update(self) -> None:
         """QUIT: from here on the session finishes even if the client goes away."""
@@ -338,6 +367,8 @@ class Session:
         :return: fires when both is done.
         """
         self._gone = True
+        # It is the connection's, which shall not be known by what it knows.
+        self._hang_up = _nothing
         if self.record.give_up_opening is not None:
             self.record.give_up_opening()
         if self.exchange is not None:

@@ -100,10 +100,11 @@ def quit_(session: Session, command: Command) -> MaybeDeferred[Reply]:
     before anything is removed; if the connection ends before, nothing is.
     """
     doomed = session.maildrop.doomed()
-    if not doomed:
+    if not doomed and not session.lock_lost:
         return Status(True, "bye", after=session.farewell("quit"))
     handed_over = session.handed_over() if session.fetched else True
     if is_deferred(handed_over):
+        session.quitting = True
         return handed_over.addCallback(lambda yes: _update(session, doomed, yes))
     return _update(session, doomed, handed_over)
 
@@ -112,6 +113,9 @@ def _update(session: Session, doomed: list[bytes], handed_over: bool) -> MaybeDe
     if not handed_over or session.login is None:
         trouble = "what was fetched did not reach you, nothing was removed"
         return Status(False, trouble, "SYS/TEMP", session.farewell(session.record.ended))
+    if session.lock_lost:
+        trouble = "the lock of this maildrop was lost, nothing was removed"
+        return Status(False, trouble, "SYS/TEMP", session.farewell("store"))
     session.begin_update()
     try:
         removal = _mailbox(session).remove(doomed)
