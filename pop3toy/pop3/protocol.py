@@ -34,5 +34,6 @@ class POP3Protocol(Connection):
             happened=writer.happened,
             handed_over=writer.handed_over,
             hang_up=self.hang_up,
+            call_later=factory.clock.callLater,
             before_login=factory.before_login,
         )

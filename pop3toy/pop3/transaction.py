@@ -94,14 +94,14 @@ def quit_(session: Session, command: Command) -> MaybeDeferred[Reply]:
 
     RFC 1939 section 6: on an error "the POP3 server [...] in no case may
     remove any messages not marked as deleted".  The lock is given back before
-    the answer leaves, so that the client's next session finds it free.
+    the answer leaves, so that the client's next session finds it free; see :meth:`Session.quit`.
 
     A client may send RETR, DELE and QUIT at once.  So what was fetched is with the kernel
     before anything is removed; if the connection ends before, nothing is.
     """
     doomed = session.maildrop.doomed()
     if not doomed and not session.lock_lost:
-        return Status(True, "bye", after=session.farewell("quit"))
+        return session.quit("quit", Status(True, "bye"))
     handed_over = session.handed_over() if session.fetched else True
     if is_deferred(handed_over):
         session.quitting = True
@@ -112,10 +112,10 @@ def quit_(session: Session, command: Command) -> MaybeDeferred[Reply]:
 def _update(session: Session, doomed: list[bytes], handed_over: bool) -> MaybeDeferred[Reply]:
     if not handed_over or session.login is None:
         trouble = "what was fetched did not reach you, nothing was removed"
-        return Status(False, trouble, "SYS/TEMP", session.farewell(session.record.ended))
+        return session.quit(session.record.ended, Status(False, trouble, "SYS/TEMP"))
     if session.lock_lost:
         trouble = "the lock of this maildrop was lost, nothing was removed"
-        return Status(False, trouble, "SYS/TEMP", session.farewell("store"))
+        return session.quit("store", Status(False, trouble, "SYS/TEMP"))
     session.begin_update()
     try:
         removal = _mailbox(session).remove(doomed)
@@ -154,14 +154,14 @@ def _read_only(session: Session) -> bool:
     return bool(getattr(_mailbox(session), "read_only", False))
 
 
-def _removed(session: Session, doomed: list[bytes]) -> Reply:
+def _removed(session: Session, doomed: list[bytes]) -> MaybeDeferred[Reply]:
     session.record.removed = count = len(doomed)
     for uid in doomed:
         session.happened(MessageRemoved, uid)
-    return Status(True, f"bye, {count} message{'s'[: count != 1]} removed", after=session.farewell("quit"))
+    return session.quit("quit", Status(True, f"bye, {count} message{'s'[: count != 1]} removed"))
 
 
-def _not_all_removed(session: Session, why: Failure) -> Reply:
+def _not_all_removed(session: Session, why: Failure) -> MaybeDeferred[Reply]:
     if not isinstance(why.value, Refusal):
         session.log_bug(why)
         detail = ""
@@ -169,5 +169,4 @@ def _not_all_removed(session: Session, why: Failure) -> Reply:
         detail = why.value.detail
     session.record.removed = getattr(why.value, "removed", 0)
     trouble = StoreTrouble("some deleted messages not removed", detail=detail)
-    reply = cast(Status, session.refused(Failure(trouble)))
-    return reply._replace(after=session.farewell("quit"))
+    return session.quit("quit", cast(Status, session.refused(Failure(trouble))))

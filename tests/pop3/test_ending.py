@@ -67,6 +67,12 @@ class EndCase(SynchronousTestCase):
         self.socket.client_sends(data)
         return self.socket.client_reads_all()
 
+    def quit_waits(self) -> None:
+        """The client has said QUIT, and not read yet what came before the answer."""
+        self.socket.client_sends(b"RETR 2\r\nDELE 2\r\nQUIT\r\n")
+        while b"deleted" not in self.socket.unsent:
+            self.socket.client_reads(10_000)
+
     def lost(self, why: str = "somebody else has it") -> list[str]:
         """The lock is lost; what is logged."""
         assert self.mailbox.lose is not None
@@ -120,9 +126,7 @@ class LostLockTests(EndCase):
     def test_while_quit_waits(self) -> None:
         """QUIT behind a message that is not sent yet removes nothing, and hears of it."""
         self.start()
-        self.socket.client_sends(b"RETR 2\r\nDELE 2\r\nQUIT\r\n")
-        while b"deleted" not in self.socket.unsent:
-            self.socket.client_reads(10_000)
+        self.quit_waits()
         self.lost()
         said = self.socket.client_reads_all()
         self.assertIn(b"+OK message 2 deleted\r\n-ERR [SYS/TEMP] the lock", said)
@@ -172,3 +176,115 @@ class LostLockTests(EndCase):
         self.addCleanup(gc.enable)
         self.socket.protocol = None
         self.assertIsNone(connection())
+
+
+class ReleaseTests(EndCase):
+    """The end of a session waits until the mailbox is given back."""
+
+    def gives_back(self) -> bytes:
+        """The store has given the mailbox back; what the client hears."""
+        assert self.mailbox.releasing is not None
+        self.mailbox.releasing.callback(None)
+        return self.socket.client_reads_all()
+
+    def test_nothing_to_remove(self) -> None:
+        """QUIT is answered when the client's next session finds the mailbox free."""
+        self.start(later=True)
+        self.assertEqual(b"", self.says(b"QUIT\r\nNOOP\r\n"))
+        self.clock.advance(limits.RELEASE - 0.1)
+        self.assertEqual([], self.lost(), "whose lock is given back has no lock to lose")
+        self.assertEqual(b"", self.socket.client_reads_all())
+        self.assertEqual(b"+OK bye\r\n", self.gives_back())
+        self.ended("quit")
+
+    def test_removed(self) -> None:
+        """The same behind a removal."""
+        self.start(later=True)
+        self.assertEqual(b"+OK message 1 deleted\r\n", self.says(b"DELE 1\r\nQUIT\r\n"))
+        self.assertEqual(([[b"one"]], 1), (self.mailbox.removed, self.mailbox.released))
+        self.assertEqual(b"+OK bye, 1 message removed\r\n", self.gives_back())
+        self.assertEqual(1, self.watcher.ends[0].removed)
+
+    def test_not_removed(self) -> None:
+        """The same where the removal has failed, at once or later."""
+        for trouble in (StoreTrouble(), Deferred[None]()):
+            self.start(later=True)
+            self.mailbox.removal = trouble
+            self.assertEqual(b"+OK message 1 deleted\r\n", self.says(b"DELE 1\r\nQUIT\r\n"))
+            if isinstance(trouble, Deferred):
+                trouble.errback(StoreTrouble())
+            self.assertEqual(1, self.mailbox.released)
+            self.assertEqual(b"", self.socket.client_reads_all())
+            self.assertTrue(self.gives_back().startswith(b"-ERR [SYS/TEMP] some deleted messages"))
+
+    def test_lost_lock(self) -> None:
+        """The same without UPDATE."""
+        self.start(later=True)
+        self.quit_waits()
+        self.lost()
+        self.assertNotIn(b"-ERR", self.socket.client_reads_all())
+        self.assertTrue(self.gives_back().startswith(b"-ERR [SYS/TEMP] the lock of this maildrop"))
+        self.ended("store")
+
+    def test_bounded(self) -> None:
+        """After some seconds QUIT is answered all the same; the server knows of the rest."""
+        self.start(later=True)
+        self.assertEqual(b"", self.says(b"QUIT\r\n"))
+        with capturedLogs() as logs:
+            self.clock.advance(limits.RELEASE)
+        self.assertIn("session 1, user 'ann': the maildrop is not free", formatEvent(logs[0]) or "")
+        self.assertEqual(b"+OK bye\r\n", self.socket.client_reads_all())
+        self.assertIsNotNone(self.socket.lost)
+        self.assertEqual(([], 1), (self.watcher.ends, self.factory.connections))
+        self.gives_back()
+        self.ended("quit")
+        self.assertEqual(0, self.factory.connections)
+
+    def test_client_leaves(self) -> None:
+        """However a session ends: it lasts until the mailbox is given back, and a server that stops waits."""
+        for line in (b"QUIT\r\n", b"DELE 1\r\n", b"x\r\n" * limits.BAD_COMMANDS):
+            self.start(later=True)
+            self.says(line)
+            self.socket.vanish()
+            self.assertEqual(([], 1, 1), (self.watcher.ends, self.factory.connections, self.mailbox.released))
+            self.assertEqual([], self.clock.getDelayedCalls())
+            drained = self.factory.drain()
+            self.clock.advance(limits.SHUTDOWN_GRACE / 2)
+            self.assertNoResult(drained)
+            self.gives_back()
+            self.assertEqual((1, 0), (len(self.watcher.ends), self.factory.connections))
+            self.successResultOf(drained)
+
+    def test_client_leaves_before_update(self) -> None:
+        """A QUIT that waits when the client leaves is answered to nobody, and removes nothing."""
+        self.start(later=True)
+        self.quit_waits()
+        self.socket.vanish()
+        self.assertEqual([], self.clock.getDelayedCalls())
+        self.gives_back()
+        self.ended("dropped")
+
+    def test_server_stops(self) -> None:
+        """A server that stops waits for a QUIT that is being answered; not for ever."""
+        self.start(later=True)
+        self.says(b"DELE 1\r\nQUIT\r\n")
+        drained = self.factory.drain()
+        self.clock.pump([limits.SHUTDOWN_SILENCE] * 5)
+        self.assertNoResult(drained)
+        self.assertEqual(b"+OK bye, 1 message removed\r\n", self.gives_back())
+        self.successResultOf(drained)
+        self.start(later=True)
+        self.says(b"QUIT\r\n")
+        drained = self.factory.drain()
+        self.clock.pump([limits.SHUTDOWN_SILENCE] * int(limits.SHUTDOWN_GRACE / limits.SHUTDOWN_SILENCE + 2))
+        self.successResultOf(drained)
+
+    def test_given_back_with_a_mistake(self) -> None:
+        """What fails there is logged, and no reason to tell the client that QUIT did not work."""
+        self.start(later=True)
+        self.says(b"QUIT\r\n")
+        assert self.mailbox.releasing is not None
+        self.mailbox.releasing.errback(ZeroDivisionError())
+        self.assertEqual(b"+OK bye\r\n", self.socket.client_reads_all())
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+        self.ended("quit")
