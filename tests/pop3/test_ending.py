@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -164,7 +164,7 @@ class LostLockTests(EndCase):
                     assert mailbox.lose is not None
                     mailbox.lose("it is gone")
                 reply: Any = handle(session, session.parse(line))
-            self.assertTrue(encode(reply).startswith(b"-ERR [SYS/TEMP] the lock of"))
+            self.assertIn(b"-ERR [SYS/TEMP] the lock of", cast(bytes, encode(reply)))
             self.assertEqual(("store", State.CLOSED, []), (record.ended, session.state, mailbox.removed))
 
     def test_freed(self) -> None:

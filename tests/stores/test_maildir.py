@@ -158,7 +158,7 @@ class MaildirContractTests(StoreContract, Maildirs):
         path = "new/{}.M1P1.mail{}" if self.number % 2 else "cur/{}.M1P1.mail{}:2,S"
         self.put(path.format(self.number, size), message)
 
-    def now(self) -> float:
+    def time_of_day(self) -> float:
         return self.number
 
     def take_away(self, store: MaildirStore, index: int) -> None:
@@ -933,7 +933,7 @@ class WrongSizeTests(Maildirs):
     def session(self, store: MaildirStore) -> int:
         """A session that retrieves the message; what was announced of it."""
         mailbox = self.open(store)
-        ((uid, announced),) = mailbox.entries
+        ((uid, announced, _),) = mailbox.entries
         self.retrieve(mailbox, uid)
         self.retrieve(mailbox, uid)
         mailbox.release()
