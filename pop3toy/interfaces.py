@@ -266,7 +266,7 @@ class Incoming(Protocol):
 class IDelivery(Interface):
     """A store that takes new mail.  Needs no lock: a session's numbers never move."""
 
-    def check(user: str, octets: int = 0) -> MaybeDeferred[object]:
+    def check(user: str, octets: int = 0) -> MaybeDeferred[None]:
         """Whether a user can have a message now, as far as that can be told before it comes.
 
         Nothing is kept for it, and nothing has to be given back.
@@ -274,7 +274,7 @@ class IDelivery(Interface):
         :param user: whose mail it would be.
         :param octets: how large the message will be, as far as it was told; 0
             if it was not.
-        :return: anything (or a Deferred of it): the user can have it.
+        :return: ``None`` (or a Deferred of it): the user can have it.
         :raises pop3toy.errors.NoSuchMailbox: (or fails with) if the store
             keeps no mailbox for the user and may not make one.
         :raises pop3toy.errors.OverQuota: (or fails with) if there is no room for it.
@@ -370,7 +370,7 @@ class IStoreAdmin(Interface):
         :raises pop3toy.errors.MessageGone: if it is not there any more.
         """
 
-    def check(user: str, *, read: bool = True) -> Iterable[str]:
+    def problems(user: str, *, read: bool = True) -> Iterable[str]:
         """What is wrong in a mailbox, a sentence each; nothing is changed.
 
         :param user: whose.

@@ -704,7 +704,7 @@ class AdminContract(_Contract):
         for user in self.NOBODY:
             self.assertRaises(NoSuchMailbox, admin.list, user)
             self.assertRaises(NoSuchMailbox, admin.read, user, message)
-            self.assertRaises(NoSuchMailbox, lambda user=user: list(admin.check(user)))
+            self.assertRaises(NoSuchMailbox, lambda user=user: list(admin.problems(user)))
             self.assertRaises(NoSuchMailbox, admin.usage, user)
             self.assertRaises(NoSuchMailbox, admin.remove, user)
         self.assertEqual([self.USER], list(admin.users()))
@@ -735,7 +735,7 @@ class AdminContract(_Contract):
         """In a sound mailbox nothing is wrong, and it stays as it was."""
         store, _, admin = self.administered({self.USER: [A, B, C]})
         for read in (True, False):
-            self.assertEqual([], list(admin.check(self.USER, read=read)))
+            self.assertEqual([], list(admin.problems(self.USER, read=read)))
         self.assertEqual([wire_form(one) for one in (A, B, C)], self.kept(store))
 
     def test_usage(self) -> None:

@@ -143,6 +143,16 @@ class MemoryStore:
         mailbox: IMailbox = _MemoryMailbox(self._mail_of(user, create=self._create), lambda: None)
         return mailbox
 
+    def check(self, user: str, octets: int = 0) -> None:
+        """See :class:`~pop3toy.interfaces.IDelivery`; answers at once.
+
+        :param user: whose mail it would be.
+        :param octets: does not matter here.
+        :raises pop3toy.errors.NoSuchMailbox: if the user has no maildrop.
+        """
+        if not self._create:
+            self._mail_of(user)
+
     def begin(self, users: Sequence[str], octets: int = 0) -> Incoming:
         """See :class:`~pop3toy.interfaces.IDelivery`; answers at once.
 
@@ -188,10 +198,9 @@ class MemoryStore:
             raise MessageGone
         return BytesIO(stored.message)
 
-    def check(self, user: str, octets: int = 0, *, read: bool = True) -> Iterable[str]:
-        """See :class:`IDelivery` and :class:`IStoreAdmin`: nothing is wrong with a maildrop that is there."""
-        if not self._create:
-            self._mail_of(user)
+    def problems(self, user: str, *, read: bool = True) -> Iterable[str]:
+        """See :class:`IStoreAdmin`; nothing can be wrong."""
+        self._mail_of(user)
         return ()
 
     def usage(self, user: str) -> int:

@@ -260,8 +260,8 @@ class ObjectStore:
 
     # -- IDelivery ------------------------------------------------------------------------------
 
-    def check(self, user: str, octets: int = 0) -> Deferred[object]:
-        return self.run(self.drop, user)
+    def check(self, user: str, octets: int = 0) -> Deferred[None]:
+        return self.run(self.drop, user).addCallback(lambda _: None)
 
     def begin(self, users: Sequence[str], octets: int = 0) -> Deferred[Incoming]:
         def begun() -> Incoming:
@@ -311,7 +311,7 @@ class ObjectAdmin:
         except FileNotFoundError:
             raise MessageGone from None
 
-    def check(self, user: str, *, read: bool = True) -> Iterable[str]:
+    def problems(self, user: str, *, read: bool = True) -> Iterable[str]:
         self.store.drop(user)
         return ()
 

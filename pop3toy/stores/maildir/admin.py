@@ -102,7 +102,7 @@ class MaildirAdmin:
             finally:
                 os.close(parent)
 
-    def check(self, user: str, *, read: bool = True) -> Iterator[str]:
+    def problems(self, user: str, *, read: bool = True) -> Iterator[str]:
         """See :class:`~pop3toy.interfaces.IStoreAdmin`."""
         with self._paths.opened(user) as maildir:
             size = self._max_listed_size
