@@ -3,7 +3,7 @@
 Some are zope interfaces because other people provide them
 (:class:`IMailStore`, :class:`IMailbox`, :class:`IDelivery`, :class:`IObserver`).  The small values
 and protocols that travel through them stand here as well, so that a reader
-needs no other file to write a store.
+needs no other file to write a store, on this machine or on a network.
 
 Nothing here imports a reactor, a transport or another module but ``addresses``, ``errors`` and ``limits``.
 
@@ -34,9 +34,11 @@ __all__ = [
     "Authenticator",
     "Challenge",
     "Channel",
+    "Delayed",
     "Entry",
     "Exchange",
     "Gatekeeper",
+    "ICancellableStore",
     "IDelivery",
     "IGate",
     "ILeasedMailbox",
@@ -45,6 +47,7 @@ __all__ = [
     "IObserver",
     "IServerControl",
     "IStoreAdmin",
+    "IViewableStore",
     "Incoming",
     "Later",
     "Login",
@@ -137,7 +140,11 @@ class Stream(Protocol):
 
 
 class IMailbox(Interface):
-    """One user's maildrop, opened and locked for one session (RFC 1939 section 4)."""
+    """One user's maildrop, opened and locked for one session (RFC 1939 section 4).
+
+    A session calls ``read`` for one message after the other, ``remove`` once at most, and ``release``
+    in the end, however it ends: also while a Deferred of ``read`` or of a body is still out.
+    """
 
     entries: Sequence[Entry] = Attribute(
         """The messages, in an order that is the same in every session
@@ -154,7 +161,8 @@ class IMailbox(Interface):
         """Open a message for reading.
 
         :param uid: of one of ``entries``.
-        :return: the body, or a Deferred of it.
+        :return: the body, or a Deferred of it.  Where each look costs a request let the body make it: its
+            first ``pull`` tells how much is wanted, and may find that the message is gone.
         :raises pop3toy.errors.MessageGone: (or fails with) if it vanished.
         :raises pop3toy.errors.StoreTrouble: (or fails with) if the store
             cannot read it.
@@ -174,8 +182,11 @@ class IMailbox(Interface):
     def release() -> MaybeDeferred[None]:
         """Give the lock back.  Removes nothing, raises nothing.  May be called twice.
 
+        QUIT is answered when that is done, or after ``limits.RELEASE`` seconds; other logins of the user
+        that wait for the lock, and a server that stops, wait for it as well.
+
         :return: ``None``, or a Deferred that fires when the lock is free, if something
-            that is under way has to end before.
+            that is under way has to end before, or a network has to be asked.
         """
 
 
@@ -190,7 +201,8 @@ class ILeasedMailbox(IMailbox):
     def when_lost(call: Callable[[str], object]) -> None:
         """Say whom to tell that the lock is lost.  Asked once, when the session begins.
 
-        The session ends then without UPDATE: nothing is removed, whatever was marked.
+        The session ends then without UPDATE: nothing is removed, whatever was marked.  Gives no
+        Deferred, and raises nothing.
 
         :param call: ``call(why)``, a sentence for the log.  At most once, from the reactor's thread, and
             not within a method of the mailbox, ``when_lost`` included.  Calling it after
@@ -221,15 +233,22 @@ class ICancellableStore(IMailStore):
 
         A Deferred may be cancelled.  It fails then, at once; what was begun ends soon,
         and leaves nothing locked.
+
+        :param user: whose.
+        :raises pop3toy.errors.StoreTrouble: (or fails with) and ``InUse`` as there.
         """
 
 
 class IViewableStore(IMailStore):
-    """One that can show a maildrop to somebody who must not change it, whoever else has it open."""
+    """One that can show a maildrop to somebody who must not change it, whoever else has it open.
+
+    Without it anonymous visitors need the lock of the maildrop that they see.
+    """
 
     def view(user: str) -> MaybeDeferred[object]:
         """Open a maildrop as it is now, without its lock.
 
+        :param user: whose.
         :return: an :class:`IMailbox` (or a Deferred of one), of which only ``entries``, ``read`` and
             ``release`` are used.  What its owner removes meanwhile is :class:`~pop3toy.errors.MessageGone`.
         :raises pop3toy.errors.StoreTrouble: (or fails with) as ``open`` does; never ``InUse``.
@@ -256,7 +275,8 @@ class Incoming(Protocol):
         :param together: if one user cannot have it, nobody gets it.
         :return: for each user, in the order of ``begin``, the uid, or why the user has not got it;
             uids alone if they stand together.  Fails with :class:`~pop3toy.errors.StoreTrouble`
-            when nobody has it, and then nobody will ever see the message.
+            when nobody has it, and then nobody will find the message.  (What several must have
+            together may be taken back: whoever has seen it in that moment finds it gone.)
         """
 
     def abort(self) -> None:
@@ -555,6 +575,13 @@ class Gatekeeper(Protocol):
         :param turn_out: closes the connection, if it has to make room later.
         :raises pop3toy.errors.Refusal: if there are too many.
         """
+
+
+class Delayed(Protocol):
+    """A call that is to come."""
+
+    def cancel(self) -> None:
+        """It is not to come."""
 
 
 class Turns(Protocol):

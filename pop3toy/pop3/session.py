@@ -13,7 +13,6 @@ from enum import Enum
 from functools import partial
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -25,6 +24,7 @@ from ..interfaces import (
     Authenticator,
     Challenge,
     Channel,
+    Delayed,
     Entry,
     Exchange,
     ILeasedMailbox,
@@ -91,7 +91,7 @@ class Session:
         happened: Callable[..., object] = lambda *what: None,
         handed_over: Callable[[], MaybeDeferred[bool]] = lambda: True,
         hang_up: Callable[[str], object] = _nothing,
-        call_later: Callable[..., IDelayedCall] | None = None,
+        call_later: Callable[..., Delayed] | None = None,
         before_login: float = limits.IDLE_BEFORE_LOGIN,
     ) -> None:
         self.authenticator: Authenticator = authenticator
@@ -133,7 +133,7 @@ class Session:
         self._releasing = False
         # Says what QUIT is answered, while it waits for that; and when it waits no longer.
         self._say_goodbye: Callable[[], object] | None = None
-        self._late: IDelayedCall | None = None
+        self._late: Delayed | None = None
 
     @property
     def channel(self) -> Channel:
