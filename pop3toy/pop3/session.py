@@ -290,14 +290,14 @@ class Session:
         self._close()
         return After.CLOSE
 
-    def quit(self, how: str, reply: Status) -> MaybeDeferred[Reply]:
+    def quit(self, how: str, reply: Reply) -> MaybeDeferred[Reply]:
         """The session ends with QUIT: its answer, when the maildrop is free for the client's next session.
 
+        :param reply: what it is answered; its ``after`` is ``CLOSE``.
         :return: the answer at once unless giving back takes a while; then not later than
             ``limits.RELEASE``, and giving back goes on behind it.
         """
         self.record.ended = how
-        reply = reply._replace(after=After.CLOSE)
         self.release()
         if not self._releasing:
             self._close()

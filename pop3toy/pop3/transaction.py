@@ -9,7 +9,7 @@ from twisted.python.failure import Failure
 
 from ..errors import Refusal, StoreTrouble
 from ..events import MessageRemoved
-from ..interfaces import Entry, IMailbox, MaybeDeferred, MessageBody, is_deferred
+from ..interfaces import After, Entry, IMailbox, MaybeDeferred, MessageBody, is_deferred
 from . import capabilities
 from .commands import Command
 from .replies import Lines, Message, Reply, Status, scan_listing, unique_id_listing
@@ -101,7 +101,7 @@ def quit_(session: Session, command: Command) -> MaybeDeferred[Reply]:
     """
     doomed = session.maildrop.doomed()
     if not doomed and not session.lock_lost:
-        return session.quit("quit", Status(True, "bye"))
+        return session.quit("quit", Status(True, "bye", after=After.CLOSE))
     handed_over = session.handed_over() if session.fetched else True
     if is_deferred(handed_over):
         session.quitting = True
@@ -112,10 +112,10 @@ def quit_(session: Session, command: Command) -> MaybeDeferred[Reply]:
 def _update(session: Session, doomed: list[bytes], handed_over: bool) -> MaybeDeferred[Reply]:
     if not handed_over or session.login is None:
         trouble = "what was fetched did not reach you, nothing was removed"
-        return session.quit(session.record.ended, Status(False, trouble, "SYS/TEMP"))
+        return session.quit(session.record.ended, Status(False, trouble, "SYS/TEMP", After.CLOSE))
     if session.lock_lost:
         trouble = "the lock of this maildrop was lost, nothing was removed"
-        return session.quit("store", Status(False, trouble, "SYS/TEMP"))
+        return session.quit("store", Status(False, trouble, "SYS/TEMP", After.CLOSE))
     session.begin_update()
     try:
         removal = _mailbox(session).remove(doomed)
@@ -158,7 +158,8 @@ def _removed(session: Session, doomed: list[bytes]) -> MaybeDeferred[Reply]:
     session.record.removed = count = len(doomed)
     for uid in doomed:
         session.happened(MessageRemoved, uid)
-    return session.quit("quit", Status(True, f"bye, {count} message{'s'[: count != 1]} removed"))
+    said = f"bye, {count} message{'s'[: count != 1]} removed"
+    return session.quit("quit", Status(True, said, after=After.CLOSE))
 
 
 def _not_all_removed(session: Session, why: Failure) -> MaybeDeferred[Reply]:
@@ -169,4 +170,5 @@ def _not_all_removed(session: Session, why: Failure) -> MaybeDeferred[Reply]:
         detail = why.value.detail
     session.record.removed = getattr(why.value, "removed", 0)
     trouble = StoreTrouble("some deleted messages not removed", detail=detail)
-    return session.quit("quit", cast(Status, session.refused(Failure(trouble))))
+    reply = cast(Status, session.refused(Failure(trouble)))
+    return session.quit("quit", reply._replace(after=After.CLOSE))
