@@ -40,7 +40,18 @@ if TYPE_CHECKING:
     from .config.settings import TLS, Limits, Settings
     from .errors import CannotStart
     from .events import Observers
-    from .interfaces import Entry, IDelivery, IMailbox, IMailStore, IObserver, IStoreAdmin, MessageBody
+    from .interfaces import (
+        Entry,
+        ICancellableStore,
+        IDelivery,
+        ILeasedMailbox,
+        IMailbox,
+        IMailStore,
+        IObserver,
+        IStoreAdmin,
+        IViewableStore,
+        MessageBody,
+    )
     from .mail.listing import Listing
     from .mail.octets import octets
     from .mail.unique_ids import unique_id_is_valid
@@ -68,7 +79,10 @@ _HOMES = {
     "auth.throttle.connection_limiter": ("ConnectionLimiter",),
     "interfaces": (
         "IMailStore",
+        "ICancellableStore",
+        "IViewableStore",
         "IMailbox",
+        "ILeasedMailbox",
         "IDelivery",
         "IStoreAdmin",
         "IObserver",
@@ -93,11 +107,14 @@ __all__ = [
     "ConnectionLimiter",
     "Entry",
     "FileBody",
+    "ICancellableStore",
     "IDelivery",
+    "ILeasedMailbox",
     "IMailStore",
     "IMailbox",
     "IObserver",
     "IStoreAdmin",
+    "IViewableStore",
     "Limits",
     "Listing",
     "LoginThrottle",

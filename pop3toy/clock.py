@@ -161,7 +161,7 @@ def _look(reference: weakref.ref[SteadyClock]) -> None:
 _clocks: weakref.WeakValueDictionary[int, SteadyClock] = weakref.WeakValueDictionary()
 
 
-def steady(reactor: Any) -> Any:
+def steady(reactor: IReactorTime) -> IReactorTime:
     """A clock for durations: the reactor itself, or one over it if its time is the time of day."""
     if reactor.seconds is not time.time:
         return reactor

@@ -3,7 +3,7 @@
 Some are zope interfaces because other people provide them
 (:class:`IMailStore`, :class:`IMailbox`, :class:`IDelivery`, :class:`IObserver`).  The small values
 and protocols that travel through them stand here as well, so that a reader
-needs no other file to write a store.
+needs no other file to write a store, on this machine or on a network.
 
 Nothing here imports a reactor, a transport or another module but ``addresses``, ``errors`` and ``limits``.
 
@@ -34,16 +34,20 @@ __all__ = [
     "Authenticator",
     "Challenge",
     "Channel",
+    "Delayed",
     "Entry",
     "Exchange",
     "Gatekeeper",
+    "ICancellableStore",
     "IDelivery",
     "IGate",
+    "ILeasedMailbox",
     "IMailStore",
     "IMailbox",
     "IObserver",
     "IServerControl",
     "IStoreAdmin",
+    "IViewableStore",
     "Incoming",
     "Later",
     "Login",
@@ -74,13 +78,16 @@ def is_deferred(result: _T | Deferred[Any]) -> TypeIs[Deferred[Any]]:
 
 
 class Entry(NamedTuple):
-    """One message as a listing knows it: ``Entry(uid, octets)``."""
+    """One message as a listing knows it: ``Entry(uid, octets)``, perhaps with ``arrived``."""
 
     #: The unique-id: 1 to 70 octets of 0x21 to 0x7E (RFC 1939 section 7).
     uid: bytes
     #: Octets in wire form: CRLF line ends and a final CRLF, before
     #: dot-stuffing (RFC 1939 section 11).  :func:`pop3toy.octets` counts them.
     octets: int
+    #: When it came, in seconds since the epoch; ``None`` where the store does not know without
+    #: looking at each message.  The same in every session.
+    arrived: float | None = None
 
 
 class MessageBody(Protocol):
@@ -135,8 +142,8 @@ class Stream(Protocol):
 class IMailbox(Interface):
     """One user's maildrop, opened and locked for one session (RFC 1939 section 4).
 
-    One from which nothing can be removed has an attribute ``read_only`` that is
-    true; others need none.  Then DELE is refused, and ``remove`` is not called.
+    A session calls ``read`` for one message after the other, ``remove`` once at most, and ``release``
+    in the end, however it ends: also while a Deferred of ``read`` or of a body is still out.
     """
 
     entries: Sequence[Entry] = Attribute(
@@ -145,11 +152,17 @@ class IMailbox(Interface):
         are unique, no two differ by case alone."""
     )
 
+    read_only: bool = Attribute(
+        """Whether nothing can be removed: DELE is refused then, and ``remove`` is not
+        called.  Never changes.  Taken to be false for a mailbox that has no such attribute."""
+    )
+
     def read(uid: bytes) -> MaybeDeferred[MessageBody]:
         """Open a message for reading.
 
         :param uid: of one of ``entries``.
-        :return: the body, or a Deferred of it.
+        :return: the body, or a Deferred of it.  Where each look costs a request let the body make it: its
+            first ``pull`` tells how much is wanted, and may find that the message is gone.
         :raises pop3toy.errors.MessageGone: (or fails with) if it vanished.
         :raises pop3toy.errors.StoreTrouble: (or fails with) if the store
             cannot read it.
@@ -169,8 +182,31 @@ class IMailbox(Interface):
     def release() -> MaybeDeferred[None]:
         """Give the lock back.  Removes nothing, raises nothing.  May be called twice.
 
+        QUIT is answered when that is done, or after ``limits.RELEASE`` seconds; other logins of the user
+        that wait for the lock, and a server that stops, wait for it as well.
+
         :return: ``None``, or a Deferred that fires when the lock is free, if something
-            that is under way has to end before.
+            that is under way has to end before, or a network has to be asked.
+        """
+
+
+class ILeasedMailbox(IMailbox):
+    """One whose lock can be lost while the session lasts, such as a lease on a server that has to be renewed.
+
+    Its ``remove`` looks once more before it begins, and raises (or fails with)
+    :class:`~pop3toy.errors.StoreTrouble`, with nothing removed, when the lock is lost; its ``release`` gives
+    away nothing that somebody else holds by then.
+    """
+
+    def when_lost(call: Callable[[str], object]) -> None:
+        """Say whom to tell that the lock is lost.  Asked once, when the session begins.
+
+        The session ends then without UPDATE: nothing is removed, whatever was marked.  Gives no
+        Deferred, and raises nothing.
+
+        :param call: ``call(why)``, a sentence for the log.  At most once, from the reactor's thread, and
+            not within a method of the mailbox, ``when_lost`` included.  Calling it after
+            ``release`` is harmless.
         """
 
 
@@ -197,15 +233,22 @@ class ICancellableStore(IMailStore):
 
         A Deferred may be cancelled.  It fails then, at once; what was begun ends soon,
         and leaves nothing locked.
+
+        :param user: whose.
+        :raises pop3toy.errors.StoreTrouble: (or fails with) and ``InUse`` as there.
         """
 
 
 class IViewableStore(IMailStore):
-    """One that can show a maildrop to somebody who must not change it, whoever else has it open."""
+    """One that can show a maildrop to somebody who must not change it, whoever else has it open.
+
+    Without it anonymous visitors need the lock of the maildrop that they see.
+    """
 
     def view(user: str) -> MaybeDeferred[object]:
         """Open a maildrop as it is now, without its lock.
 
+        :param user: whose.
         :return: an :class:`IMailbox` (or a Deferred of one), of which only ``entries``, ``read`` and
             ``release`` are used.  What its owner removes meanwhile is :class:`~pop3toy.errors.MessageGone`.
         :raises pop3toy.errors.StoreTrouble: (or fails with) as ``open`` does; never ``InUse``.
@@ -232,7 +275,8 @@ class Incoming(Protocol):
         :param together: if one user cannot have it, nobody gets it.
         :return: for each user, in the order of ``begin``, the uid, or why the user has not got it;
             uids alone if they stand together.  Fails with :class:`~pop3toy.errors.StoreTrouble`
-            when nobody has it, and then nobody will ever see the message.
+            when nobody has it, and then nobody will find the message.  (What several must have
+            together may be taken back: whoever has seen it in that moment finds it gone.)
         """
 
     def abort(self) -> None:
@@ -242,7 +286,7 @@ class Incoming(Protocol):
 class IDelivery(Interface):
     """A store that takes new mail.  Needs no lock: a session's numbers never move."""
 
-    def check(user: str, octets: int = 0) -> MaybeDeferred[object]:
+    def check(user: str, octets: int = 0) -> MaybeDeferred[None]:
         """Whether a user can have a message now, as far as that can be told before it comes.
 
         Nothing is kept for it, and nothing has to be given back.
@@ -250,7 +294,7 @@ class IDelivery(Interface):
         :param user: whose mail it would be.
         :param octets: how large the message will be, as far as it was told; 0
             if it was not.
-        :return: anything (or a Deferred of it): the user can have it.
+        :return: ``None`` (or a Deferred of it): the user can have it.
         :raises pop3toy.errors.NoSuchMailbox: (or fails with) if the store
             keeps no mailbox for the user and may not make one.
         :raises pop3toy.errors.OverQuota: (or fails with) if there is no room for it.
@@ -346,7 +390,7 @@ class IStoreAdmin(Interface):
         :raises pop3toy.errors.MessageGone: if it is not there any more.
         """
 
-    def check(user: str, *, read: bool = True) -> Iterable[str]:
+    def problems(user: str, *, read: bool = True) -> Iterable[str]:
         """What is wrong in a mailbox, a sentence each; nothing is changed.
 
         :param user: whose.
@@ -531,6 +575,13 @@ class Gatekeeper(Protocol):
         :param turn_out: closes the connection, if it has to make room later.
         :raises pop3toy.errors.Refusal: if there are too many.
         """
+
+
+class Delayed(Protocol):
+    """A call that is to come."""
+
+    def cancel(self) -> None:
+        """It is not to come."""
 
 
 class Turns(Protocol):

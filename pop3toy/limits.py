@@ -64,6 +64,10 @@ HUNG_UP: Final = 0.25
 #: Seconds that a closed connection may take to read its last lines.
 LINGER: Final = 30.0
 
+#: Seconds that QUIT's answer waits for the maildrop to be given back.  A store on a
+#: network does that in some milliseconds; mail programs wait for about a minute.
+RELEASE: Final = 10.0
+
 #: Seconds that sessions may go on after the server was told to stop, and the
 #: silence after which such a session is not waited for.
 SHUTDOWN_GRACE: Final = 10.0

@@ -18,6 +18,7 @@ octets as the server does.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -103,7 +104,7 @@ class _Contract:
         try:
             return self.contents(mailbox)
         finally:
-            mailbox.release()
+            self.wait(mailbox.release())
 
 
 class StoreContract(_Contract):
@@ -113,6 +114,8 @@ class StoreContract(_Contract):
     LOCKS = True
     #: Whether a message of no octets can be told from one that is not there.
     EMPTY_MESSAGES = True
+    #: Whether it knows when messages came.
+    KNOWS_ARRIVAL = True
 
     def store(self, messages: Sequence[bytes]) -> Any:
         """A new store in which ``USER`` has these messages, oldest first."""
@@ -125,6 +128,18 @@ class StoreContract(_Contract):
     def arrive(self, store: Any, message: bytes) -> None:
         """New mail for ``USER``, as another program would deliver it."""
         raise NotImplementedError
+
+    def gone(self, mailbox: Any, uid: bytes) -> None:
+        """A message is not there any more: that is found when it is opened, or with its first chunk."""
+
+        def read() -> Any:
+            body = self.wait(mailbox.read(uid))
+            try:
+                return self.wait(body.pull())
+            finally:
+                body.close(None)
+
+        self.fails(MessageGone, read)
 
     # -- ports -------------------------------------------------------------------
 
@@ -148,11 +163,11 @@ class StoreContract(_Contract):
         self.wait(own.remove([own.entries[0].uid]))
         self.wait(own.release())
         for view in views:
-            self.fails(MessageGone, view.read, own.entries[0].uid)
-            view.release()
+            self.gone(view, own.entries[0].uid)
+            self.wait(view.release())
         own = self.open(store)
         self.assertEqual(len(own.entries), 1)
-        own.release()
+        self.wait(own.release())
 
     # -- listing -----------------------------------------------------------------
 
@@ -184,7 +199,7 @@ class StoreContract(_Contract):
         store = self.store([A, B, C])
         first = self.open(store)
         entries = list(first.entries)
-        first.release()
+        self.wait(first.release())
         self.assertEqual(entries, list(self.open(store).entries))
 
     def test_listing_is_fixed(self) -> None:
@@ -195,10 +210,31 @@ class StoreContract(_Contract):
         self.arrive(store, C)
         self.assertEqual(before, list(mailbox.entries))
         self.assertEqual([wire_form(A), wire_form(B)], self.contents(mailbox))
-        mailbox.release()
+        self.wait(mailbox.release())
         again = self.open(store)
         self.assertEqual(before, list(again.entries)[:2])
         self.assertEqual([wire_form(A), wire_form(B), wire_form(C)], self.contents(again))
+
+    def time_of_day(self) -> float:
+        """The time of day that new mail gets."""
+        return time.time()
+
+    def test_arrival(self) -> None:
+        """Entries tell when their messages came, the same in each session; or none of them does."""
+        store = self.store([A])
+        before = self.time_of_day()
+        self.arrive(store, B)
+        mailbox = self.open(store)
+        times = [entry.arrived for entry in mailbox.entries]
+        self.assertEqual(times, [mailbox.entries[at].arrived for at in (0, 1)])
+        self.assertEqual(times, [entry.arrived for entry in mailbox.entries[:]])
+        self.assertEqual(times[-1], mailbox.entries[-1].arrived)
+        if not self.KNOWS_ARRIVAL:
+            self.assertEqual([None, None], times)
+            return
+        self.assertTrue(times[0] <= before <= times[1] <= self.time_of_day(), times)
+        self.wait(mailbox.release())
+        self.assertEqual(times, [entry.arrived for entry in self.open(store).entries])
 
     # -- reading -----------------------------------------------------------------
 
@@ -247,7 +283,7 @@ class StoreContract(_Contract):
         mailbox = self.open(store)
         entries = list(mailbox.entries)
         self.contents(mailbox)
-        mailbox.release()
+        self.wait(mailbox.release())
         self.assertEqual(entries, list(self.open(store).entries))
 
     def test_vanished(self) -> None:
@@ -257,15 +293,7 @@ class StoreContract(_Contract):
         self.take_away(store, 1)
         entries = mailbox.entries
         self.assertEqual(3, len(entries))
-
-        def read() -> Any:
-            body = self.wait(mailbox.read(entries[1].uid))
-            try:
-                return self.wait(body.pull())
-            finally:
-                body.close(None)
-
-        self.fails(MessageGone, read)
+        self.gone(mailbox, entries[1].uid)
         self.assertEqual(wire_form(A), self.octets_of(mailbox, entries[0].uid))
         self.assertEqual(wire_form(C), self.octets_of(mailbox, entries[2].uid))
 
@@ -277,7 +305,7 @@ class StoreContract(_Contract):
         mailbox = self.open(store)
         uids = [entry.uid for entry in mailbox.entries]
         self.assertEqual(None, self.wait(mailbox.remove([uids[3], uids[0]])))
-        mailbox.release()
+        self.wait(mailbox.release())
         again = self.open(store)
         self.assertEqual([uids[1], uids[2], uids[4]], [entry.uid for entry in again.entries])
         self.assertEqual([wire_form(B), wire_form(C), wire_form(B)], self.contents(again))
@@ -287,7 +315,7 @@ class StoreContract(_Contract):
         store = self.store([A, B])
         mailbox = self.open(store)
         self.wait(mailbox.remove([entry.uid for entry in mailbox.entries]))
-        mailbox.release()
+        self.wait(mailbox.release())
         self.assertEqual([], list(self.open(store).entries))
 
     def test_removes_nothing(self) -> None:
@@ -295,7 +323,7 @@ class StoreContract(_Contract):
         store = self.store([A, B])
         mailbox = self.open(store)
         self.wait(mailbox.remove([]))
-        mailbox.release()
+        self.wait(mailbox.release())
         self.assertEqual([wire_form(A), wire_form(B)], self.kept(store))
 
     def test_removal_is_idempotent(self) -> None:
@@ -305,7 +333,7 @@ class StoreContract(_Contract):
         uid = mailbox.entries[1].uid
         self.wait(mailbox.remove([uid]))
         self.wait(mailbox.remove([uid]))
-        mailbox.release()
+        self.wait(mailbox.release())
         self.assertEqual([wire_form(A), wire_form(C)], self.kept(store))
 
     def test_removed_message_is_gone(self) -> None:
@@ -313,7 +341,7 @@ class StoreContract(_Contract):
         mailbox = self.open(self.store([A, B]))
         uid = mailbox.entries[0].uid
         self.wait(mailbox.remove([uid]))
-        self.fails(MessageGone, lambda: self.wait(mailbox.read(uid)))
+        self.gone(mailbox, uid)
 
     def test_removes_what_vanished(self) -> None:
         """A message that is gone already counts as removed; the others are removed."""
@@ -321,7 +349,7 @@ class StoreContract(_Contract):
         mailbox = self.open(store)
         self.take_away(store, 0)
         self.wait(mailbox.remove([mailbox.entries[0].uid, mailbox.entries[2].uid]))
-        mailbox.release()
+        self.wait(mailbox.release())
         self.assertEqual([wire_form(B)], self.kept(store))
 
     def test_new_mail_survives_a_removal(self) -> None:
@@ -330,7 +358,7 @@ class StoreContract(_Contract):
         mailbox = self.open(store)
         self.arrive(store, C)
         self.wait(mailbox.remove([entry.uid for entry in mailbox.entries]))
-        mailbox.release()
+        self.wait(mailbox.release())
         self.assertEqual([wire_form(C)], self.kept(store))
 
     def test_unique_ids_are_not_used_again(self) -> None:
@@ -339,7 +367,7 @@ class StoreContract(_Contract):
         mailbox = self.open(store)
         removed = {entry.uid for entry in mailbox.entries}
         self.wait(mailbox.remove(sorted(removed)))
-        mailbox.release()
+        self.wait(mailbox.release())
         for _ in range(3):
             self.arrive(store, A)
         self.assertEqual(set(), removed & {entry.uid for entry in self.open(store).entries})
@@ -349,7 +377,7 @@ class StoreContract(_Contract):
     def test_release_removes_nothing(self) -> None:
         """Releasing keeps all messages."""
         store = self.store([A, B])
-        self.open(store).release()
+        self.wait(self.open(store).release())
         self.assertEqual([wire_form(A), wire_form(B)], self.kept(store))
 
     def test_exclusive(self) -> None:
@@ -370,21 +398,21 @@ class StoreContract(_Contract):
         for _ in range(5):
             mailbox = self.open(store)
             self.contents(mailbox)
-            mailbox.release()
+            self.wait(mailbox.release())
         self.assertEqual([wire_form(A)], self.kept(store))
 
     def test_release_twice(self) -> None:
         """A second release gives nothing away that somebody else holds."""
         store = self.store([A])
         first = self.open(store)
-        first.release()
+        self.wait(first.release())
         second = self.open(store)
-        first.release()
+        self.wait(first.release())
         if self.LOCKS:
             self.fails(InUse, store.open, self.USER)
         self.assertEqual([wire_form(A)], self.contents(second))
-        second.release()
-        second.release()
+        self.wait(second.release())
+        self.wait(second.release())
         self.open(store)
 
     def test_release_after_removal(self) -> None:
@@ -392,7 +420,7 @@ class StoreContract(_Contract):
         store = self.store([A, B])
         mailbox = self.open(store)
         self.wait(mailbox.remove([mailbox.entries[0].uid]))
-        mailbox.release()
+        self.wait(mailbox.release())
         self.assertEqual([wire_form(B)], self.kept(store))
 
     def test_no_such_user(self) -> None:
@@ -441,7 +469,7 @@ class DeliveryContract(_Contract):
         store, delivery = self.delivery()
         uid = self.deliver(delivery, A)
         mailbox = self.open(store)
-        self.assertEqual([Entry(uid, len(wire_form(A)))], list(mailbox.entries))
+        self.assertEqual([(uid, len(wire_form(A)))], [entry[:2] for entry in mailbox.entries])
         self.assertEqual([wire_form(A)], self.contents(mailbox))
 
     def test_order_of_deliveries(self) -> None:
@@ -504,7 +532,7 @@ class DeliveryContract(_Contract):
         mailbox = self.open(store)
         self.deliver(delivery, B)
         self.assertEqual(1, len(mailbox.entries))
-        mailbox.release()
+        self.wait(mailbox.release())
         self.assertEqual([wire_form(A), wire_form(B)], self.kept(store))
 
     def test_two_at_once(self) -> None:
@@ -529,10 +557,10 @@ class DeliveryContract(_Contract):
         uids = self.wait(incoming.commit())
         for user, uid in zip(self.USERS, uids, strict=True):
             mailbox = self.open(store, user)
-            self.assertEqual([Entry(uid, len(wire_form(A)))], list(mailbox.entries))
+            self.assertEqual([(uid, len(wire_form(A)))], [entry[:2] for entry in mailbox.entries])
             self.assertEqual([wire_form(A)], self.contents(mailbox))
             self.wait(mailbox.remove([uid]))
-            mailbox.release()
+            self.wait(mailbox.release())
             self.assertEqual([], self.kept(store, user))
 
     def test_checked(self) -> None:
@@ -607,10 +635,10 @@ class DeliveryContract(_Contract):
                 self.assertTrue(not together or len(has) == len(users))
             for user in set(self.USERS) - broken:
                 mailbox = self.open(store, user)
-                entries = [Entry(has[user], len(wire_form(text)))] if user in has else []
-                self.assertEqual(entries, list(mailbox.entries))
+                entries = [(has[user], len(wire_form(text)))] if user in has else []
+                self.assertEqual(entries, [entry[:2] for entry in mailbox.entries])
                 self.assertEqual([wire_form(text)] * len(entries), self.contents(mailbox))
-                mailbox.release()
+                self.wait(mailbox.release())
 
         outcomes()
 
@@ -676,7 +704,7 @@ class AdminContract(_Contract):
         for user in self.NOBODY:
             self.assertRaises(NoSuchMailbox, admin.list, user)
             self.assertRaises(NoSuchMailbox, admin.read, user, message)
-            self.assertRaises(NoSuchMailbox, lambda user=user: list(admin.check(user)))
+            self.assertRaises(NoSuchMailbox, lambda user=user: list(admin.problems(user)))
             self.assertRaises(NoSuchMailbox, admin.usage, user)
             self.assertRaises(NoSuchMailbox, admin.remove, user)
         self.assertEqual([self.USER], list(admin.users()))
@@ -688,8 +716,8 @@ class AdminContract(_Contract):
         store, _, admin = self.administered({self.USER: corpus})
         listed = admin.list(self.USER)
         mailbox = self.open(store)
-        entries = [(entry.uid, entry.octets) for entry in mailbox.entries]
-        self.assertEqual(entries, [(message.uid, message.octets) for message in listed])
+        entries = [(entry.uid, entry.octets, entry.arrived) for entry in mailbox.entries]
+        self.assertEqual(entries, [(message.uid, message.octets, message.arrived) for message in listed])
         self.assertEqual(listed, admin.list(self.USER))
         self.assertEqual([wire_form(one) for one in corpus], [self.read(admin, one) for one in listed])
 
@@ -699,7 +727,7 @@ class AdminContract(_Contract):
         first, second = admin.list(self.USER)
         mailbox = self.open(store)
         self.wait(mailbox.remove([first.uid]))
-        mailbox.release()
+        self.wait(mailbox.release())
         self.assertRaises(MessageGone, admin.read, self.USER, first)
         self.assertEqual(wire_form(B), self.read(admin, second))
 
@@ -707,7 +735,7 @@ class AdminContract(_Contract):
         """In a sound mailbox nothing is wrong, and it stays as it was."""
         store, _, admin = self.administered({self.USER: [A, B, C]})
         for read in (True, False):
-            self.assertEqual([], list(admin.check(self.USER, read=read)))
+            self.assertEqual([], list(admin.problems(self.USER, read=read)))
         self.assertEqual([wire_form(one) for one in (A, B, C)], self.kept(store))
 
     def test_usage(self) -> None:
@@ -725,7 +753,7 @@ class AdminContract(_Contract):
         self.assertEqual(sum(kept), admin.usage(self.USER))
         mailbox = self.open(store)
         self.wait(mailbox.remove([mailbox.entries[0].uid]))
-        mailbox.release()
+        self.wait(mailbox.release())
         self.assertEqual(kept[1], admin.usage(self.USER))
 
     def test_remove(self) -> None:
@@ -745,7 +773,7 @@ class AdminContract(_Contract):
         mailbox = self.open(store)
         self.assertRaises(InUse, admin.remove, self.USER)
         self.assertEqual([wire_form(A), wire_form(B)], self.contents(mailbox))
-        mailbox.release()
+        self.wait(mailbox.release())
         self.assertEqual([wire_form(A), wire_form(B)], self.kept(store))
         admin.remove(self.USER)
         self.assertFalse(admin.exists(self.USER))

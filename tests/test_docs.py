@@ -82,6 +82,8 @@ class PagesTests(SynchronousTestCase):
             "read(uid: bytes) → MaybeDeferred[MessageBody]",
             "begin(users: Sequence[str], octets: int = 0) → MaybeDeferred[Incoming]",
             "entries: Sequence[Entry]",
+            "read_only: bool",
+            "when_lost(call: Callable[[str], object]) → None",
         ):
             self.assertIn(signature, read)
 

@@ -39,7 +39,8 @@ NAMES = [
     "server", "Settings", "TLS", "Maildirs", "Toy", "Limits", "CannotStart",
     "POP3Factory", "PortalAuthenticator", "MailboxRealm", "MemoryAccounts", "LoginThrottle",
     "ConnectionLimiter",
-    "IMailStore", "IMailbox", "IDelivery", "IStoreAdmin", "MessageBody", "Entry", "BytesBody", "FileBody",
+    "IMailStore", "ICancellableStore", "IViewableStore", "IMailbox", "ILeasedMailbox", "IDelivery",
+    "IStoreAdmin", "MessageBody", "Entry", "BytesBody", "FileBody",
     "Listing", "MemoryStore", "MaildirStore", "octets", "unique_id_is_valid", "errors",
     "MemoryTranscript", "IObserver", "Observers", "events",
 ]  # fmt: skip

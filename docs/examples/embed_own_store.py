@@ -50,6 +50,8 @@ class Alerts:
 class Maildrop:
     """What one user has not removed yet, as it was when the session began."""
 
+    read_only = False
+
     def __init__(self, store: Alerts, user: str) -> None:
         self.store, self.user = store, user
         self.removed = store.removed.setdefault(user, set())

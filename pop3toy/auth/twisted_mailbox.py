@@ -76,6 +76,8 @@ class TwistedMailbox:
     :param sizes: what its ``listMessages`` gave, if it was asked already.
     """
 
+    read_only = False
+
     def __init__(self, mailbox: Any, sizes: Sequence[int] | None = None) -> None:
         self._mailbox = mailbox
         self._indices: dict[bytes, int] = {}

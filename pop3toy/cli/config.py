@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
@@ -54,7 +54,7 @@ def check(file: Path) -> None:
         server_tls(settings.tls, kept)
         for port in ports_of(settings):
             # As if systemd had handed over what it will.
-            endpoint_of(port, settings, reactor, inherits=True)
+            endpoint_of(port, settings, cast(Any, reactor), inherits=True)
         # The reactor is only asked for the time; nothing runs.
         check_sources(settings, reactor)
     click.echo(f"{printable(str(file))} is right")

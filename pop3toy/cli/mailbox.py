@@ -142,7 +142,7 @@ def check(settings: Settings, quick: bool, users: tuple[str, ...]) -> int:
     found = 0
     for name in [user_meant(settings, admin, user) for user in users] or _users(admin, settings):
         try:
-            for problem in admin.check(name, read=not quick):
+            for problem in admin.problems(name, read=not quick):
                 click.echo(printable(f"{name}: {problem}"))
                 found += 1
         except NoSuchMailbox as error:

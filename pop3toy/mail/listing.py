@@ -13,45 +13,59 @@ __all__ = ["Listing", "Render"]
 Render: TypeAlias = Callable[[Iterable[tuple[int, tuple[bytes, int]]]], Iterator[bytes]]
 
 
+def _nobody_knows(at: int) -> None:
+    """When a message came, where the store does not know."""
+
+
 class Listing(Sequence[Entry]):
     """An immutable sequence of :class:`~pop3toy.interfaces.Entry` that remembers its sum and its replies.
 
     A store that keeps the snapshot of an unchanged mailbox between sessions
     gives the same ``Listing`` again, and STAT, LIST and UIDL cost nothing.
 
-    It is kept in two columns, which a store with many messages has already: an
-    entry is made when somebody looks at it.
+    It is kept in two columns, which a store with many messages has already, and a
+    function: an entry is made when somebody looks at it.
 
     :param entries: in the order in which they are numbered; their unique-ids are not checked.
     """
 
-    __slots__ = ("_rendered", "each", "octets", "uids")
+    __slots__ = ("_arrived", "_rendered", "each", "octets", "uids")
 
     def __init__(self, entries: Iterable[Entry]) -> None:
-        uids, each = tuple(zip(*entries, strict=True))[:2] or ((), ())
-        self._fill(uids, each)
+        uids, each, *more = tuple(zip(*entries, strict=True)) or ((), ())
+        self._fill(uids, each, more[0].__getitem__ if more else _nobody_knows)
 
-    def _fill(self, uids: Sequence[bytes], each: Sequence[int]) -> None:
+    def _fill(
+        self, uids: Sequence[bytes], each: Sequence[int], arrived: Callable[[int], float | None]
+    ) -> None:
         #: The unique-ids of the messages.
         self.uids = uids
         #: Their octets.
         self.each = each
         #: The sum of the octets of all messages.
         self.octets = sum(each)
+        self._arrived = arrived
         self._rendered: dict[Render, tuple[bytes, ...]] = {}
 
     @classmethod
-    def of_columns(cls, uids: Sequence[bytes], octets: Sequence[int]) -> Listing:
+    def of_columns(
+        cls,
+        uids: Sequence[bytes],
+        octets: Sequence[int],
+        arrived: Callable[[int], float | None] = _nobody_knows,
+    ) -> Listing:
         """The listing of messages with these unique-ids and octets; neither is changed any more.
 
         :param uids: a unique-id for each message (RFC 1939 section 7).
         :param octets: as :func:`pop3toy.octets` counts them, in the same order.
+        :param arrived: tells when a message came, in seconds since the epoch, given its place in
+            that order, from 0 on.  Asked when somebody looks at the entry, each time.
         :raises ValueError: if there are more of one than of the other.
         """
         if len(uids) != len(octets):
             raise ValueError("each message has one unique-id and one number of octets")
         listing = cls.__new__(cls)
-        listing._fill(uids, octets)
+        listing._fill(uids, octets, arrived)
         return listing
 
     @classmethod
@@ -71,11 +85,12 @@ class Listing(Sequence[Entry]):
     def __getitem__(self, index: slice) -> Sequence[Entry]: ...
     def __getitem__(self, index: int | slice) -> Entry | Sequence[Entry]:
         if isinstance(index, slice):
-            return tuple(map(Entry, self.uids[index], self.each[index]))
-        return Entry(self.uids[index], self.each[index])
+            return tuple(map(self.__getitem__, range(*index.indices(len(self)))))
+        at = index if index >= 0 else index + len(self)
+        return Entry(self.uids[index], self.each[index], self._arrived(at))
 
     def __iter__(self) -> Iterator[Entry]:
-        return map(Entry, self.uids, self.each)
+        return map(Entry, self.uids, self.each, map(self._arrived, range(len(self))))
 
     def rendered(self, render: Render) -> Iterable[bytes]:
         """The blocks that ``render`` makes of all entries, made once, each when it is first asked for.

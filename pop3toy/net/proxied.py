@@ -13,6 +13,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
+    IAddress,
     IDelayedCall,
     IHalfCloseableProtocol,
     IListeningPort,
@@ -20,6 +21,7 @@ from twisted.internet.interfaces import (
     IProtocolFactory,
     IReactorTime,
     IStreamServerEndpoint,
+    ITransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -33,6 +35,7 @@ from ..interfaces import Gatekeeper, Visit
 from .fast.immediate_write import abort
 from .proxy_header import BadHeader, Header, parse_header
 from .transport import peer_name
+from .types import IStreamTransport
 
 __all__ = ["PATIENCE", "ProxiedEndpoint"]
 
@@ -49,14 +52,16 @@ class _Proxied(ProtocolWrapper):
     factory: _ProxiedFactory
     logs_by_itself = True
 
-    def __init__(self, factory: Any, wrappedProtocol: IProtocol) -> None:
+    transport: IStreamTransport
+
+    def __init__(self, factory: _ProxiedFactory, wrappedProtocol: IProtocol) -> None:
         super().__init__(factory, wrappedProtocol)
         self._begin = b""
         self._header: Header | None = None
         self._timer: IDelayedCall | None = None
         self._visit: Visit | None = None
 
-    def makeConnection(self, transport: Any) -> None:
+    def makeConnection(self, transport: ITransport) -> None:
         """Wait for the header, but not for ever."""
         directlyProvides(self, providedBy(transport))
         # The wrapped protocol hears of it later, so this is not the wrapper's own.
@@ -109,12 +114,12 @@ class _Proxied(ProtocolWrapper):
         if rest:
             self.wrappedProtocol.dataReceived(rest)
 
-    def getPeer(self) -> Any:
+    def getPeer(self) -> IAddress:
         """The client; the proxy as long as, or if, nothing is known of one."""
         source = self._header.source if self._header is not None else None
         return source if source is not None else super().getPeer()
 
-    def getHost(self) -> Any:
+    def getHost(self) -> IAddress:
         """Where the client has connected."""
         destination = self._header.destination if self._header is not None else None
         return destination if destination is not None else super().getHost()

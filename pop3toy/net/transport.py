@@ -16,6 +16,7 @@ from twisted.protocols.policies import ProtocolWrapper
 
 from .. import limits
 from ..interfaces import Channel, TLSFacts
+from .types import IStreamTransport
 
 __all__ = ["channel_of", "hung_up", "is_loopback", "peer_name", "prepare", "speaks_tls"]
 
@@ -49,13 +50,13 @@ def _short(host: str) -> str:
     return str(getattr(address, "ipv4_mapped", None) or address)
 
 
-def speaks_tls(transport: Any) -> bool:
+def speaks_tls(transport: object) -> bool:
     """Whether what is written to a transport is encrypted."""
     # A wrapper (the PROXY protocol's) hides the interface but not the attribute.
     return ISSLTransport.providedBy(transport) or bool(getattr(transport, "TLS", False))
 
 
-def prepare(transport: Any) -> Callable[[], None] | None:
+def prepare(transport: IStreamTransport) -> Callable[[], None] | None:
     """Ask of a TCP connection what a mail conversation needs; nothing of others.
 
     :return: what is to be called if the connection lasts: it has the kernel ask
@@ -74,14 +75,14 @@ def prepare(transport: Any) -> Callable[[], None] | None:
     return None
 
 
-def _beneath(transport: Any) -> Any:
+def _beneath(transport: object) -> Any:
     """What has the socket, which TLS hides."""
     while isinstance(transport, ProtocolWrapper):
         transport = transport.transport
     return transport
 
 
-def hung_up(transport: Any) -> bool:
+def hung_up(transport: object) -> bool:
     """Whether the peer has gone, for a transport that is paused: the reactor does not look at it.
 
     A peer that has closed its side and may read on has not gone.  Over TCP one that closes
@@ -113,7 +114,7 @@ def _keep_alive(handle: socket.socket) -> None:
         return
 
 
-def channel_of(transport: Any) -> Channel:
+def channel_of(transport: IStreamTransport) -> Channel:
     """The channel that a connected transport is.
 
     Before the TLS handshake is done, the TLS facts are there but empty.
@@ -127,7 +128,7 @@ def channel_of(transport: Any) -> Channel:
     return Channel(str(getattr(peer, "host", "unknown")), False, tls)
 
 
-def peer_name(transport: Any) -> str:
+def peer_name(transport: IStreamTransport) -> str:
     """The client's address for people to read."""
     peer = transport.getPeer()
     if isinstance(peer, IPv4Address):

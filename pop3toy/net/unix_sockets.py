@@ -27,6 +27,8 @@ from twisted.internet.endpoints import AdoptedStreamServerEndpoint
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamServerEndpoint
 
+from .types import IReactor
+
 __all__ = ["AdoptedUnixPort", "UnixListening", "unnamed_socket"]
 
 #: The first descriptor that systemd hands over (sd_listen_fds(3)).
@@ -77,7 +79,7 @@ class UnixListening:
     :param reactor: what does all the rest.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: IReactor) -> None:
         self._reactor = reactor
 
     def __getattr__(self, name: str) -> Any:
@@ -106,7 +108,7 @@ class UnixListening:
                 port.connectionLost = partial(_closed, port, _which(port._bindPath))  # type: ignore[method-assign]
             return port
 
-    def adoptStreamPort(self, descriptor: int, family: int, factory: Any) -> Any:
+    def adoptStreamPort(self, descriptor: int, family: socket.AddressFamily, factory: Any) -> Any:
         """See :class:`twisted.internet.interfaces.IReactorSocket`; a Unix socket's file is left alone."""
         if family != socket.AF_UNIX:
             return self._reactor.adoptStreamPort(descriptor, family, factory)
@@ -184,7 +186,7 @@ def _answers(path: str) -> bool:
     return True
 
 
-def unnamed_socket(reactor: Any, description: str) -> IStreamServerEndpoint | None:
+def unnamed_socket(reactor: IReactor, description: str) -> IStreamServerEndpoint | None:
     """The endpoint of ``systemd:domain=DOMAIN:index=N`` where sockets were handed over without names.
 
     Names are optional (sd_listen_fds(3)); Twisted knows none of the sockets then.

@@ -54,7 +54,8 @@ class Maildrop:
             raise NoSuchMessage(f"no such message, only {self._size} in maildrop")
         if number in self._marked:
             raise NoSuchMessage(f"message {number} is already deleted")
-        return self._listing[number - 1]
+        # No command tells when a message came, and finding out costs more than all of this.
+        return Entry(self._listing.uids[number - 1], self._listing.each[number - 1])
 
     def mark(self, number: int) -> None:
         """Mark a message as deleted.
@@ -77,6 +78,7 @@ class Maildrop:
         """What ``render`` makes of the messages that are not marked, in blocks."""
         if not self._marked:
             return self._listing.rendered(render)
+        entries = zip(self._listing.uids, self._listing.each, strict=True)
         return render(
-            (number, entry) for number, entry in enumerate(self._listing, 1) if number not in self._marked
+            (number, entry) for number, entry in enumerate(entries, 1) if number not in self._marked
         )

@@ -33,5 +33,7 @@ class POP3Protocol(Connection):
             self.record,
             happened=writer.happened,
             handed_over=writer.handed_over,
+            hang_up=self.hang_up,
+            call_later=factory.clock.callLater,
             before_login=factory.before_login,
         )

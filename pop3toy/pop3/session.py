@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -23,8 +24,10 @@ from ..interfaces import (
     Authenticator,
     Challenge,
     Channel,
+    Delayed,
     Entry,
     Exchange,
+    ILeasedMailbox,
     Login,
     MaybeDeferred,
     SessionRecord,
@@ -48,6 +51,10 @@ _NOTHING = Maildrop(())
 _SAID = {"shutdown": "the server is stopping, try again later", "limit": "too many connections"}
 
 
+def _nothing(why: str) -> None:
+    """A session without a connection."""
+
+
 class State(Enum):
     """RFC 1939 section 3; CLOSED is behind UPDATE and behind every farewell."""
 
@@ -68,6 +75,9 @@ class Session:
     :param happened: is told of events: the kind, and the fields behind ``session`` and ``at``.
     :param handed_over: asks the writer whether the kernel has all that was said; false if the
         connection takes nothing any more.
+    :param call_later: calls something in so many seconds, as ``IReactorTime.callLater`` does; without
+        it what takes too long is waited for.
+    :param hang_up: ends the connection without a word; is told why, as ``SessionRecord.ended`` has it.
     :param before_login: seconds of silence at least that a client may take before it has logged in.
     """
 
@@ -80,6 +90,8 @@ class Session:
         *,
         happened: Callable[..., object] = lambda *what: None,
         handed_over: Callable[[], MaybeDeferred[bool]] = lambda: True,
+        hang_up: Callable[[str], object] = _nothing,
+        call_later: Callable[..., Delayed] | None = None,
         before_login: float = limits.IDLE_BEFORE_LOGIN,
     ) -> None:
         self.authenticator: Authenticator = authenticator
@@ -100,6 +112,12 @@ class Session:
         self.login: Login | None = None
         self.maildrop = _NOTHING
         self.handed_over: Callable[[], MaybeDeferred[bool]] = handed_over
+        self._hang_up = hang_up
+        self._call_later = call_later
+        #: Whether the lock of the maildrop was lost: there is no UPDATE then.
+        self.lock_lost = False
+        #: Whether QUIT waits for what was fetched to be handed over.
+        self.quitting = False
         #: Whether a message was asked for in this session.
         self.fetched = False
         self.failed_logins = 0
@@ -113,6 +131,9 @@ class Session:
         self._when_ended: list[Deferred[None]] = []
         # The mailbox is being given back.
         self._releasing = False
+        # Says what QUIT is answered, while it waits for that; and when it waits no longer.
+        self._say_goodbye: Callable[[], object] | None = None
+        self._late: Delayed | None = None
 
     @property
     def channel(self) -> Channel:
@@ -231,6 +252,8 @@ class Session:
                 self.visit.idle()
             else:
                 self.visit.logged_in()
+        if ILeasedMailbox.providedBy(login.mailbox):
+            login.mailbox.when_lost(self._lock_is_lost)
         self.happened(LoggedIn, self.name, self.channel, login.user, login.mechanism)
         return Status(True, f"maildrop has {self.maildrop.summary()}")
 
@@ -238,6 +261,21 @@ class Session:
         """All of a message was handed to the writer."""
         self.record.retrieved += 1
         self.happened(MessageRetrieved, number, entry.uid, entry.octets)
+
+    def _lock_is_lost(self, why: str) -> None:
+        """Somebody else may have the maildrop by now: end without UPDATE."""
+        if self.state is not State.TRANSACTION:
+            # It is over, or the store finds out itself while it removes.
+            return
+        self.lock_lost = True
+        log.warn(
+            "session {number}, user {user!r}: lock lost: {why}",
+            number=self.record.number,
+            user=self.record.user,
+            why=why,
+        )
+        if not self.quitting:
+            self._hang_up("store")
 
     def begin_update(self) -> None:
         """QUIT: from here on the session finishes even if the client goes away."""
@@ -249,9 +287,50 @@ class Session:
         """The session ends with the reply that is being made."""
         self.record.ended = how
         self.release()
-        self.state = State.CLOSED
-        self._tell_ended()
+        self._close()
         return After.CLOSE
+
+    def quit(self, how: str, reply: Reply) -> MaybeDeferred[Reply]:
+        """The session ends with QUIT: its answer, when the maildrop is free for the client's next session.
+
+        :param reply: what it is answered; its ``after`` is ``CLOSE``.
+        :return: the answer at once unless giving back takes a while; then not later than
+            ``limits.RELEASE``, and giving back goes on behind it.
+        """
+        self.record.ended = how
+        self.release()
+        if not self._releasing:
+            self._close()
+            return reply
+        # It is a part of UPDATE (RFC 1939 section 6).
+        self.state = State.UPDATE
+        answer: Deferred[Reply] = Deferred()
+        self._say_goodbye = partial(answer.callback, reply)
+        if self._call_later is not None:
+            self._late = self._call_later(limits.RELEASE, self._is_late)
+        return answer
+
+    def _is_late(self) -> None:
+        log.warn(
+            "session {number}, user {user!r}: the maildrop is not free after {seconds:g} seconds;"
+            " QUIT is answered, and giving it back goes on",
+            number=self.record.number,
+            user=self.record.user,
+            seconds=limits.RELEASE,
+        )
+        self._late = None
+        self._close()
+
+    def _close(self) -> None:
+        """Nothing is said any more, but what QUIT is answered."""
+        self.state = State.CLOSED
+        late, self._late = self._late, None
+        if late is not None:
+            late.cancel()
+        say_goodbye, self._say_goodbye = self._say_goodbye, None
+        if say_goodbye is not None:
+            say_goodbye()
+        self._tell_ended()
 
     def release(self) -> None:
         """Give the mailbox back.  Commits nothing: only QUIT does (RFC 1939 section 6)."""
@@ -272,7 +351,10 @@ class Session:
 
     def _released(self, _: object) -> None:
         self._releasing = False
-        self._tell_ended()
+        if self._say_goodbye is not None:
+            self._close()
+        else:
+            self._tell_ended()
 
     def restart(self, channel: Channel) -> None:
         """TLS is on: forget all that was learned before (RFC 2595 section 4)."""
@@ -319,7 +401,7 @@ class Session:
 
     @property
     def finishing(self) -> bool:
-        """Whether QUIT is removing messages."""
+        """Whether QUIT is removing messages, or giving the maildrop back."""
         return self.state is State.UPDATE
 
     @property
@@ -335,9 +417,11 @@ class Session:
     def end(self) -> MaybeDeferred[None]:
         """Nothing more is asked.  What UPDATE has begun it finishes; the mailbox is given back.
 
-        :return: fires when both is done.
+        :return: fires when both is done; ``None`` if it is.
         """
         self._gone = True
+        # It is the connection's, which shall not be known by what it knows.
+        self._hang_up = _nothing
         if self.record.give_up_opening is not None:
             self.record.give_up_opening()
         if self.exchange is not None:
@@ -347,6 +431,9 @@ class Session:
         if self.state is not State.UPDATE:
             self.release()
             self.state = State.CLOSED
+        elif self._say_goodbye is not None:
+            # Nobody is there to hear it.
+            self._close()
         if self.state is State.UPDATE or self._releasing:
             ended: Deferred[None] = Deferred()
             self._when_ended.append(ended)

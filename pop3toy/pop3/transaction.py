@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 from ..errors import Refusal, StoreTrouble
 from ..events import MessageRemoved
-from ..interfaces import Entry, IMailbox, MaybeDeferred, MessageBody, is_deferred
+from ..interfaces import After, Entry, IMailbox, MaybeDeferred, MessageBody, is_deferred
 from . import capabilities
 from .commands import Command
 from .replies import Lines, Message, Reply, Status, scan_listing, unique_id_listing
@@ -95,16 +95,17 @@ def quit_(session: Session, command: Command) -> MaybeDeferred[Reply]:
 
     RFC 1939 section 6: on an error "the POP3 server [...] in no case may
     remove any messages not marked as deleted".  The lock is given back before
-    the answer leaves, so that the client's next session finds it free.
+    the answer leaves, so that the client's next session finds it free; see :meth:`Session.quit`.
 
     A client may send RETR, DELE and QUIT at once.  So what was fetched is with the kernel
     before anything is removed; if the connection ends before, nothing is.
     """
     doomed = session.maildrop.doomed()
-    if not doomed:
-        return Status(True, "bye", after=session.farewell("quit"))
+    if not doomed and not session.lock_lost:
+        return session.quit("quit", Status(True, "bye", after=After.CLOSE))
     handed_over = session.handed_over() if session.fetched else True
     if is_deferred(handed_over):
+        session.quitting = True
         return handed_over.addCallback(lambda yes: _update(session, doomed, yes))
     return _update(session, doomed, handed_over)
 
@@ -112,7 +113,10 @@ def quit_(session: Session, command: Command) -> MaybeDeferred[Reply]:
 def _update(session: Session, doomed: list[bytes], handed_over: bool) -> MaybeDeferred[Reply]:
     if not handed_over or session.login is None:
         trouble = "what was fetched did not reach you, nothing was removed"
-        return Status(False, trouble, "SYS/TEMP", session.farewell(session.record.ended))
+        return session.quit(session.record.ended, Status(False, trouble, "SYS/TEMP", After.CLOSE))
+    if session.lock_lost:
+        trouble = "the lock of this maildrop was lost, nothing was removed"
+        return session.quit("store", Status(False, trouble, "SYS/TEMP", After.CLOSE))
     session.begin_update()
     try:
         removal = _mailbox(session).remove(doomed)
@@ -151,14 +155,15 @@ def _read_only(session: Session) -> bool:
     return bool(getattr(_mailbox(session), "read_only", False))
 
 
-def _removed(session: Session, doomed: list[bytes]) -> Reply:
+def _removed(session: Session, doomed: list[bytes]) -> MaybeDeferred[Reply]:
     session.record.removed = count = len(doomed)
     for uid in doomed:
         session.happened(MessageRemoved, uid)
-    return Status(True, f"bye, {count} message{'s'[: count != 1]} removed", after=session.farewell("quit"))
+    said = f"bye, {count} message{'s'[: count != 1]} removed"
+    return session.quit("quit", Status(True, said, after=After.CLOSE))
 
 
-def _not_all_removed(session: Session, why: Failure) -> Reply:
+def _not_all_removed(session: Session, why: Failure) -> MaybeDeferred[Reply]:
     if not isinstance(why.value, Refusal):
         session.log_bug(why)
         detail = ""
@@ -167,4 +172,4 @@ def _not_all_removed(session: Session, why: Failure) -> Reply:
     session.record.removed = getattr(why.value, "removed", 0)
     trouble = StoreTrouble("some deleted messages not removed", detail=detail)
     reply = cast(Status, session.refused(Failure(trouble)))
-    return reply._replace(after=session.farewell("quit"))
+    return session.quit("quit", reply._replace(after=After.CLOSE))

@@ -18,6 +18,7 @@ from ..clock import use_monotonic_time
 from ..config.settings import Settings
 from ..errors import CannotStart
 from ..net.fast.reply_batcher import turns_of
+from ..net.types import IReactor
 from .assembly import assemble
 from .descriptors import fitting
 from .process_context import ProcessContext, connection_limits
@@ -46,7 +47,7 @@ def _tls(material: str) -> tuple[GivenTLS | None, Callable[[str], object]]:
     return tls, lambda later: tls.use(Material.load(later))
 
 
-def _serve(brief: Brief, reports: Reports, reactor: Any) -> None:
+def _serve(brief: Brief, reports: Reports, reactor: IReactor) -> None:
     settings = Settings.from_json(brief.settings)
     wanted = connection_limits(settings)
     shared = SharedCounts(COUNTS, brief.workers, wanted.connections)
@@ -129,10 +130,10 @@ def main() -> None:
     run: Any = reactor
     # What workers share tells when something happened, so all of them have one clock.
     use_monotonic_time(run)
-    observer = LogToSupervisor(reports, reactor)
+    observer = LogToSupervisor(reports, run)
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     try:
-        _serve(brief, reports, reactor)
+        _serve(brief, reports, run)
     except CannotStart as why:
         reports.send(Report.REFUSED, str(why))
         sys.exit(1)

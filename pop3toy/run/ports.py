@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
@@ -15,6 +14,7 @@ from ..errors import BadSetting
 from ..installation import install_hint
 from ..interfaces import Gatekeeper
 from ..net.proxied import ProxiedEndpoint
+from ..net.types import IReactor
 from ..net.unix_sockets import unnamed_socket
 from .workers.sockets import stand_in
 
@@ -71,7 +71,7 @@ def ports_of(settings: Settings) -> Iterator[Port]:
 def endpoint_of(
     port: Port,
     settings: Settings,
-    reactor: Any,
+    reactor: IReactor,
     gatekeeper: Gatekeeper | None = None,
     *,
     inherits: bool = False,
@@ -102,7 +102,9 @@ class _NotForWorkers(ValueError):
     """A kind of endpoint that several processes cannot share."""
 
 
-def _described(description: str, settings: Settings, reactor: Any, inherits: bool) -> IStreamServerEndpoint:
+def _described(
+    description: str, settings: Settings, reactor: IReactor, inherits: bool
+) -> IStreamServerEndpoint:
     kind = description.partition(":")[0]
     if settings.workers is not None and kind not in SOCKETS:
         raise _NotForWorkers(f"with --workers there are {', '.join(SOCKETS)}")

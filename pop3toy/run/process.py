@@ -10,6 +10,8 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.logger import Logger
 
+from ..net.types import IReactor
+
 __all__ = ["ProcessTuning", "StopSignals"]
 
 log = Logger()
@@ -61,7 +63,7 @@ class StopSignals(Service):
     :param reactor: whose handlers they are; anybody else's stay as they are.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: IReactor) -> None:
         self._reactor = reactor
 
     def privilegedStartService(self) -> None:

@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 from ..clock import steady
 from ..errors import CannotStart
 from ..interfaces import IServerControl
+from ..net.types import IReactor
 from ..observe.line_writer import LineWriter
 
 __all__ = [
@@ -290,7 +291,7 @@ class ReloadService(Service):
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: IReactor,
         reloadables: Sequence[Reloadable],
         *,
         interval: float = 30.0,

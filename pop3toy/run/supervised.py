@@ -21,6 +21,7 @@ from .. import limits
 from ..auth.throttle.shared_counts import SharedCounts
 from ..config.settings import Settings
 from ..errors import CannotStart
+from ..net.types import IReactor
 from .assembly import listen
 from .checks import check_sources
 from .log_lines import set_observer
@@ -45,7 +46,7 @@ MARGIN = 10.0
 
 def supervised(
     settings: Settings,
-    reactor: Any,
+    reactor: IReactor,
     *,
     host: str,
     cannot_start: Callable[[CannotStart], object],
@@ -138,7 +139,7 @@ class _AsWorkersUser(Service):
     """Looks once more, as the user that twistd has become: what only root may read, workers cannot."""
 
     def __init__(
-        self, settings: Settings, reactor: Any, cannot_start: Callable[[CannotStart], object]
+        self, settings: Settings, reactor: IReactor, cannot_start: Callable[[CannotStart], object]
     ) -> None:
         self._settings = settings
         self._reactor = reactor

@@ -24,6 +24,7 @@ class _NoMailbox:
     """What somebody gets who came to send: an avatar with nothing in it."""
 
     entries: Sequence[Entry] = ()
+    read_only = True
 
     def read(self, uid: bytes) -> MessageBody:
         raise MessageGone

@@ -6,6 +6,7 @@ It keeps every promise of a store except to survive the process.
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO
 from typing import BinaryIO, NamedTuple
@@ -68,6 +69,7 @@ class _Stored(NamedTuple):
 
     message: bytes
     octets: int
+    arrived: float
 
 
 @implementer(IViewableStore, IDelivery, IStoreAdmin)
@@ -80,6 +82,7 @@ class MemoryStore:
     :param create: make an empty maildrop for a user that has none, instead of
         refusing.
     :param new_uid: makes a unique-id that was never used before.
+    :param wall: the time of day, in seconds since the epoch: when messages arrive.
     """
 
     def __init__(
@@ -88,8 +91,10 @@ class MemoryStore:
         *,
         create: bool = False,
         new_uid: Callable[[], str] = _new_uid,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._new_uid = new_uid
+        self._wall = wall
         self._create = create
         self._mail: dict[str, dict[bytes, _Stored]] = {}
         self._locked: set[str] = set()
@@ -105,7 +110,7 @@ class MemoryStore:
         :param message: with LF or CRLF line ends.
         :return: its unique-id.
         """
-        return self._add(user, _Stored(message, octets(message)))
+        return self._add(user, _Stored(message, octets(message), self._wall()))
 
     def _add(self, user: str, stored: _Stored) -> bytes:
         uid = self._new_uid().encode("ascii")
@@ -138,6 +143,16 @@ class MemoryStore:
         mailbox: IMailbox = _MemoryMailbox(self._mail_of(user, create=self._create), lambda: None)
         return mailbox
 
+    def check(self, user: str, octets: int = 0) -> None:
+        """See :class:`~pop3toy.interfaces.IDelivery`; answers at once.
+
+        :param user: whose mail it would be.
+        :param octets: does not matter here.
+        :raises pop3toy.errors.NoSuchMailbox: if the user has no maildrop.
+        """
+        if not self._create:
+            self._mail_of(user)
+
     def begin(self, users: Sequence[str], octets: int = 0) -> Incoming:
         """See :class:`~pop3toy.interfaces.IDelivery`; answers at once.
 
@@ -155,7 +170,7 @@ class MemoryStore:
         refused = self._refused(users)
         if refused and (together or len(refused) == len(users)):
             raise next(iter(refused.values()))
-        stored = _Stored(message, octets(message))
+        stored = _Stored(message, octets(message), self._wall())
         return [refused[user] if user in refused else self._add(user, stored) for user in users]
 
     def _refused(self, users: Sequence[str]) -> dict[str, NoSuchMailbox]:
@@ -172,7 +187,7 @@ class MemoryStore:
     def list(self, user: str) -> Sequence[StoredMessage]:
         """See :class:`IStoreAdmin`."""
         return tuple(
-            StoredMessage(uid, stored.octets, f"memory, {uid.decode('ascii')}")
+            StoredMessage(uid, stored.octets, f"memory, {uid.decode('ascii')}", stored.arrived)
             for uid, stored in self._mail_of(user).items()
         )
 
@@ -183,10 +198,9 @@ class MemoryStore:
             raise MessageGone
         return BytesIO(stored.message)
 
-    def check(self, user: str, octets: int = 0, *, read: bool = True) -> Iterable[str]:
-        """See :class:`IDelivery` and :class:`IStoreAdmin`: nothing is wrong with a maildrop that is there."""
-        if not self._create:
-            self._mail_of(user)
+    def problems(self, user: str, *, read: bool = True) -> Iterable[str]:
+        """See :class:`IStoreAdmin`; nothing can be wrong."""
+        self._mail_of(user)
         return ()
 
     def usage(self, user: str) -> int:
@@ -214,10 +228,12 @@ def _nobody(user: str) -> NoSuchMailbox:
 
 @implementer(IMailbox)
 class _MemoryMailbox:
+    read_only = False
+
     def __init__(self, mail: dict[bytes, _Stored], unlock: Callable[[], None]) -> None:
         self._mail = mail
         self._unlock: Callable[[], None] | None = unlock
-        self.entries = Listing(Entry(uid, stored.octets) for uid, stored in mail.items())
+        self.entries = Listing(Entry(uid, stored.octets, stored.arrived) for uid, stored in mail.items())
 
     def read(self, uid: bytes) -> MessageBody:
         stored = self._mail.get(uid)

@@ -96,6 +96,7 @@ class AdapterContractTests(StoreContract, SynchronousTestCase):
 
     LOCKS = False
     EMPTY_MESSAGES = False
+    KNOWS_ARRIVAL = False
 
     def store(self, messages: Sequence[bytes]) -> OldStore:
         return OldStore(self.USER, messages)
@@ -148,7 +149,7 @@ class AdapterTests(SynchronousTestCase):
         """An old mailbox adapts to our port by itself."""
         mailbox = IMailbox(OldMailbox({"x": b"a\n\n"}))
         self.assertTrue(verifyObject(IMailbox, mailbox))
-        self.assertEqual([(b"x", 5)], [tuple(entry) for entry in mailbox.entries])
+        self.assertEqual([(b"x", 5, None)], [tuple(entry) for entry in mailbox.entries])
 
     def test_deleted_before(self) -> None:
         """A message whose size is 0 is one that is deleted already; the indices of the others stay right."""
@@ -224,7 +225,7 @@ class AdapterTests(SynchronousTestCase):
         assert isinstance(adapting, Deferred)
         self.assertNoResult(adapting)
         listing.callback([6])
-        self.assertEqual([(b"a", 8)], list(self.successResultOf(adapting).entries))
+        self.assertEqual([(b"a", 8, None)], list(self.successResultOf(adapting).entries))
         self.patch(old, "listMessages", lambda i=None: succeed([]))
         self.assertIn("IMailbox", self.assertRaises(StoreTrouble, TwistedMailbox, old).detail)
 
@@ -249,7 +250,7 @@ class AdapterTests(SynchronousTestCase):
         login = self.login(old, left)
         self.assertNoResult(login)
         listing.callback([6])
-        self.assertEqual([(b"a", 8)], list(self.successResultOf(login).mailbox.entries))
+        self.assertEqual([(b"a", 8, None)], list(self.successResultOf(login).mailbox.entries))
         self.assertEqual([], left)
         self.patch(old, "listMessages", lambda i=None: fail(StoreTrouble()))
         self.assertRaises(StoreTrouble, self.login, old, left)

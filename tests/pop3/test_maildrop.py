@@ -132,7 +132,7 @@ class ListingTests(SynchronousTestCase):
 
     def test_columns(self) -> None:
         """Made of columns it is the same; columns of different lengths are a mistake."""
-        uids, octets = zip(*ENTRIES, strict=True)
+        uids, octets, _ = zip(*ENTRIES, strict=True)
         self.assertEqual(list(Listing.of_columns(uids, octets)), ENTRIES)
         self.assertRaises(ValueError, Listing.of_columns, uids, octets[1:])
 

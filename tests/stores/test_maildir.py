@@ -158,6 +158,9 @@ class MaildirContractTests(StoreContract, Maildirs):
         path = "new/{}.M1P1.mail{}" if self.number % 2 else "cur/{}.M1P1.mail{}:2,S"
         self.put(path.format(self.number, size), message)
 
+    def time_of_day(self) -> float:
+        return self.number
+
     def take_away(self, store: MaildirStore, index: int) -> None:
         names = sorted(self.names(), key=lambda path: path.partition("/")[2])
         (self.maildir / names[index]).unlink()
@@ -930,7 +933,7 @@ class WrongSizeTests(Maildirs):
     def session(self, store: MaildirStore) -> int:
         """A session that retrieves the message; what was announced of it."""
         mailbox = self.open(store)
-        ((uid, announced),) = mailbox.entries
+        ((uid, announced, _),) = mailbox.entries
         self.retrieve(mailbox, uid)
         self.retrieve(mailbox, uid)
         mailbox.release()

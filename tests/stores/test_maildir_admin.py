@@ -143,7 +143,7 @@ class ListTests(Administered):
         for most, octets, problems in ((8, 11, 0), (7, 8, 1)):
             admin = self.admin(Maildirs(self.settings.path, max_listed_size=most))
             self.assertEqual([octets], [one.octets for one in admin.list("ann")])
-            self.assertEqual(problems, len(list(admin.check("ann"))))
+            self.assertEqual(problems, len(list(admin.problems("ann"))))
 
 
 class RemoveTests(Administered):

@@ -320,7 +320,7 @@ class MaildirDeliveryTests(SynchronousTestCase):
             uid = self.deliver(b"Subject: x\r\n\r\n.\r\n", maildirs=maildirs)
             store = MaildirStore(MaildirPaths(str(maildirs.root / "{user}")), execute)
             mailbox: Any = self.successResultOf(maybeDeferred(store.open, "ann"))
-            self.assertEqual(list(mailbox.entries), [Entry(uid, 17)])
+            self.assertEqual(list(mailbox.entries), [Entry(uid, 17, 1_700_000_000)])
 
     def test_host_in_names(self) -> None:
         """A host name with a slash or a colon is escaped as the Maildir convention says."""

@@ -277,14 +277,14 @@ class OctetsTests(Scanned):
         """Octets that no name tells are counted, and remembered as such."""
         self.put("new/1.a", b"Subject: x\n\nbody\n.\n")
         snapshot = self.scan()
-        self.assertEqual((b"1.a", 23), snapshot.listing[0])
+        self.assertEqual((b"1.a", 23, None), snapshot.listing[0])
         self.assertEqual({b"1.a": self.counted(23, "new/1.a")}, snapshot.measured)
 
     def test_told(self) -> None:
         """Octets that a name tells are believed, unread and not remembered."""
         self.put("cur/1.a,S=3,W=1234:2,S")
         snapshot = self.scan(may_read=False)
-        self.assertEqual((b"1.a,S=3,W=1234", 1234), snapshot.listing[0])
+        self.assertEqual((b"1.a,S=3,W=1234", 1234, None), snapshot.listing[0])
         self.assertEqual({}, snapshot.measured)
 
     def test_size_in_the_flags(self) -> None:
@@ -477,7 +477,7 @@ class DoublesTests(Scanned):
         # Its unique-id is the other's when one is gone, whose octets these are not.
         self.assertEqual({}, snapshot.measured)
         old.unlink()
-        self.assertEqual([(b"1.a", before[1].octets)], list(self.scan(snapshot.measured).listing))
+        self.assertEqual([(b"1.a", before[1].octets, None)], list(self.scan(snapshot.measured).listing))
 
     def test_one_file_under_two_names(self) -> None:
         """A message that another program links into cur/ before it unlinks it from new/ is one."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet import tcp, unix
 from twisted.internet.error import ConnectionAborted
@@ -25,13 +25,17 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 
 from ..transport import speaks_tls
+from ..types import IStreamTransport
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 __all__ = ["abort", "close", "forget_tls", "pause_until_sent", "takes_octets", "unsent", "writer_of"]
 
 _PLAIN = (tcp.Server, unix.Server)
 
 
-def writer_of(transport: Any) -> Callable[[bytes], None]:
+def writer_of(transport: IStreamTransport) -> Callable[[bytes], None]:
     """The fastest way to write to a transport that keeps its promises.
 
     Order, back-pressure and errors are the transport's own: as soon as
@@ -59,7 +63,7 @@ def writer_of(transport: Any) -> Callable[[bytes], None]:
     return write_at_once
 
 
-def _tls_writer(transport: Any) -> Callable[[bytes], None]:
+def _tls_writer(transport: IStreamTransport) -> Callable[[bytes], None]:
     """Encrypts at once.
 
     Twisted keeps small writes back until the reactor's next turn; what the peer's
@@ -67,7 +71,7 @@ def _tls_writer(transport: Any) -> Callable[[bytes], None]:
     """
     from twisted.protocols.tls import TLSMemoryBIOProtocol
 
-    layer = transport
+    layer: Any = transport
     while layer is not None:
         # After startTLS the transport's protocol is the one that speaks TLS.
         for tls in (layer, getattr(layer, "protocol", None)):
@@ -79,7 +83,7 @@ def _tls_writer(transport: Any) -> Callable[[bytes], None]:
     return write
 
 
-def close(transport: Any, last: bytes = b"") -> bool:
+def close(transport: IStreamTransport, last: bytes = b"") -> bool:
     """Write for the last time and close when all is sent, as ``loseConnection`` does.
 
     The transport has no producer any more.
@@ -113,14 +117,14 @@ _MORE = getattr(socket, "MSG_MORE", 0)
 _DONE = Failure(CONNECTION_DONE)
 
 
-def _known(transport: Any) -> bool:
+def _known(transport: object) -> TypeIs[tcp.Server | unix.Server]:
     """Whether it is one of Twisted's, without TLS, and looks as expected."""
-    if type(transport) not in _PLAIN or transport.TLS:
+    if type(transport) not in _PLAIN or getattr(transport, "TLS", True):
         return False
     return hasattr(transport, "dataBuffer") and hasattr(transport, "_tempDataBuffer")
 
 
-def unsent(transport: Any) -> int | None:
+def unsent(transport: object) -> int | None:
     """How many octets a transport has taken and not sent; ``None`` if it cannot be known.
 
     Looked at twice, it tells a client that reads slowly from one that does not
@@ -133,7 +137,7 @@ def unsent(transport: Any) -> int | None:
     return octets + sum(map(len, getattr(lowest, "_tempDataBuffer", ())))
 
 
-def pause_until_sent(transport: Any) -> bool:
+def pause_until_sent(transport: object) -> bool:
     """If anything is not sent, pause the producer until all is, however little it is.
 
     :return: whether it was paused; not if all is sent, or the transport cannot tell.
@@ -150,7 +154,7 @@ def pause_until_sent(transport: Any) -> bool:
     return True
 
 
-def takes_octets(transport: Any) -> bool:
+def takes_octets(transport: object) -> bool:
     """Whether what is written now will be sent.
 
     Not if somebody has closed the transport, or a layer beneath: Twisted's TLS does so at
@@ -163,7 +167,7 @@ def takes_octets(transport: Any) -> bool:
     return True
 
 
-def abort(transport: Any) -> None:
+def abort(transport: IStreamTransport) -> None:
     """End a connection now; what is not sent will not be.
 
     ``abortConnection`` is TCP's and TLS's (``ITCPTransport``); standard input and output have none.
@@ -192,7 +196,7 @@ def forget_tls(transport: Any) -> None:
         vars(lowest).pop(name, None)
 
 
-def _lowest(transport: Any) -> Any:
+def _lowest(transport: object) -> Any:
     """What is beneath all layers (TLS, a proxy's header), and has the buffer."""
     # The halves of Twisted's StandardIO are transports of their own.
     while beneath := getattr(transport, "transport", None) or getattr(transport, "_writer", None):

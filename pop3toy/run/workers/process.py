@@ -17,6 +17,7 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from ...clock import steady
+from ...net.types import IReactor
 from .talk import COUNTS, REPORTS, SOCKETS, Brief, Lines, Report, Word, read, write
 
 __all__ = ["Launch", "Told", "WorkerProcess"]
@@ -65,7 +66,7 @@ class WorkerProcess(ProcessProtocol):
         self,
         told: Told,
         number: int,
-        reactor: Any,
+        reactor: IReactor,
         launch: Launch,
         publish: Callable[[dict[str, Any]], None],
     ) -> None:

@@ -20,6 +20,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.tcp import Port
 from zope.interface import implementer
 
+from ...net.types import IReactor
 from ...net.unix_sockets import AdoptedUnixPort, UnixListening
 
 __all__ = ["Inheritance", "OpenedForOthers", "stand_in"]
@@ -48,7 +49,7 @@ class OpenedForOthers:
     :param reactor: what does all the rest.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: IReactor) -> None:
         self._reactor = UnixListening(reactor)
         self._ports: list[Any] = []
 
@@ -87,7 +88,7 @@ class OpenedForOthers:
         """See :class:`twisted.internet.interfaces.IReactorUNIX`."""
         return self._keep(self._reactor.listenUNIX(address, _Nobody(), *args, **kwargs))
 
-    def adoptStreamPort(self, descriptor: int, family: int, factory: Any) -> Any:
+    def adoptStreamPort(self, descriptor: int, family: socket.AddressFamily, factory: Any) -> Any:
         """See :class:`twisted.internet.interfaces.IReactorSocket`."""
         return self._keep(self._reactor.adoptStreamPort(descriptor, family, _Nobody()))
 
@@ -99,7 +100,7 @@ class Inheritance:
     :param descriptors: the sockets; each belongs to this process.
     """
 
-    def __init__(self, reactor: Any, descriptors: Iterable[int]) -> None:
+    def __init__(self, reactor: IReactor, descriptors: Iterable[int]) -> None:
         self._reactor = reactor
         self._descriptors = iter(descriptors)
 
@@ -166,6 +167,6 @@ class _UnixPort(_InTurns, AdoptedUnixPort):
     """A Unix socket; its file is the supervisor's, or systemd's."""
 
 
-def stand_in(reactor: Inheritance, backlog: int) -> IStreamServerEndpoint:
+def stand_in(reactor: IReactor, backlog: int) -> IStreamServerEndpoint:
     """For an endpoint whose description means something to the supervisor's process alone (``systemd:``)."""
     return TCP4ServerEndpoint(reactor, 0, backlog)

@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from ...clock import steady
+from ...net.types import IReactor
 from .process import Launch, WorkerProcess
 from .talk import Word
 
@@ -59,7 +60,7 @@ class Supervisor(Service):
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: IReactor,
         launch: Launch,
         workers: int,
         *,

@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from ...net.types import IReactor
 from .talk import Lines, Report, Word, read, write
 
 __all__ = ["Lifeline", "LogToSupervisor", "Reports", "read_line", "read_octets"]
@@ -79,7 +79,7 @@ class LogToSupervisor:
     :param reactor: tells when the moment has passed.
     """
 
-    def __init__(self, reports: Reports, reactor: Any) -> None:
+    def __init__(self, reports: Reports, reactor: IReactor) -> None:
         self._reports = reports
         self._reactor = reactor
         self._waiting: list[bytes] = []
@@ -119,7 +119,7 @@ class Lifeline:
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: IReactor,
         descriptor: int,
         does: Mapping[Word, Callable[..., object]],
         stop: Callable[[], object],

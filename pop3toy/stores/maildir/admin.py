@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import secrets
 import shutil
 import stat
@@ -20,15 +19,11 @@ from .body import OPEN_FLAGS
 from .check import check_maildir
 from .folders import open_or_refuse
 from .incoming.usage import octets_used
-from .names import base_name
 from .paths import MaildirPaths, explained
 from .scan import scan
 from .settings import Maildirs
 
 __all__ = ["MaildirAdmin"]
-
-# The delivery time that a file's name begins with, in seconds.
-_TIME = re.compile(r"[0-9]{9,10}(?=\.)")
 
 
 @implementer(IStoreAdmin)
@@ -89,7 +84,7 @@ class MaildirAdmin:
                 max_listed_size=self._max_listed_size,
             )
         return [
-            StoredMessage(entry.uid, entry.octets, path, _arrival(path))
+            StoredMessage(entry.uid, entry.octets, path, entry.arrived)
             for entry, path in zip(snapshot.listing, snapshot.paths, strict=True)
         ]
 
@@ -107,7 +102,7 @@ class MaildirAdmin:
             finally:
                 os.close(parent)
 
-    def check(self, user: str, *, read: bool = True) -> Iterator[str]:
+    def problems(self, user: str, *, read: bool = True) -> Iterator[str]:
         """See :class:`~pop3toy.interfaces.IStoreAdmin`."""
         with self._paths.opened(user) as maildir:
             size = self._max_listed_size
@@ -145,8 +140,3 @@ class MaildirAdmin:
             except OSError as error:
                 left = f"it is gone, but not all of its folder, which is called {gone} now"
                 raise StoreTrouble(detail=f"{left}: {explained(error)}") from error
-
-
-def _arrival(path: str) -> float | None:
-    told = _TIME.match(base_name(path))
-    return float(told[0]) if told else None

@@ -17,11 +17,13 @@ from functools import cached_property
 from ... import limits
 from ...mail.unique_ids import unique_id_is_valid
 
-__all__ = ["BaseNames", "base_name", "unique_id"]
+__all__ = ["BaseNames", "arrival", "base_name", "unique_id"]
 
 _FLAGS = re.compile(r":[^/]*+")
 # The delivery time that a name begins with.
 _TIME = re.compile(r"[0-9]{1,18}(?=\.|\Z)")
+# The same where it is one of our time, and no number that somebody thought of.
+_ARRIVAL = re.compile(r"[0-9]{9,10}(?=\.)")
 # From 2001 to 2286 it has ten digits, and names sort as their times do.
 _ALL_OF_OUR_TIME = re.compile(r"(?:[0-9]{10}(?:\.[^/]*+)?+/)*+")
 # Octets that POP3 allows in a unique-id, without the "/".
@@ -116,6 +118,15 @@ class BaseNames:
         if len(sizes) == len(self._encoded):
             return list(map(int, sizes))
         return [int(match[1]) if (match := _WIRE_SIZE.search(base)) else None for base in self.ordered]
+
+
+def arrival(path: str) -> float | None:
+    """When a message was delivered, in seconds since the epoch, if its name tells.
+
+    :param path: such as ``cur/1700000000.M1P1.host:2,S``.
+    """
+    told = _ARRIVAL.match(path, path.find("/") + 1)
+    return float(told[0]) if told else None
 
 
 def _joined(bases: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ there are is found by ``folders``, what names mean by ``names``, octets by
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from twisted.logger import Logger
@@ -16,7 +17,7 @@ from twisted.logger import Logger
 from ...mail.listing import Listing
 from .count import MAX_LISTED_SIZE, Counter
 from .folders import PATIENCE, Files, Stamp, list_by_name, list_files
-from .names import BaseNames
+from .names import BaseNames, arrival
 from .paths import explained
 from .sizes import Counted
 
@@ -160,7 +161,9 @@ def _scan(
         octets = [octets[at] for at in there]
     forgotten = guessed | twins
     return Snapshot(
-        Listing.of_columns(uids, [told for told in octets if told is not None]),
+        Listing.of_columns(
+            uids, [told for told in octets if told is not None], partial(_arrival_of_one, paths)
+        ),
         paths,
         {uid: known[uid] for uid in uids if uid in known and uid not in forgotten} if known else {},
         files.twins,
@@ -168,6 +171,10 @@ def _scan(
         files.stamp,
         trusted=files.steady and not vanished and not guessed and now - files.stamp.changed / 1e9 > tick,
     )
+
+
+def _arrival_of_one(paths: Sequence[str], at: int) -> float | None:
+    return arrival(paths[at])
 
 
 def _still_true(

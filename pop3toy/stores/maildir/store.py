@@ -255,6 +255,8 @@ class _Maildir:
     :param fd: the open directory, on which the lock is; now ours to close.
     """
 
+    read_only = False
+
     def __init__(self, user: str, fd: int, snapshot: Snapshot, run_in_thread: RunInThread) -> None:
         self.entries = snapshot.listing
         self._user = user
@@ -335,7 +337,7 @@ class _Maildir:
     def _measured(self, at: int, octets: int, status: os.stat_result) -> None:
         """What went out was counted; if it was announced wrongly, know better next time."""
         snapshot = self._snapshot
-        uid, announced = snapshot.listing[at]
+        uid, announced = snapshot.listing.uids[at], snapshot.listing.each[at]
         counted = Counted.of(octets, status)
         if snapshot.measured.get(uid) == counted:
             return

@@ -1,0 +1,52 @@
+"""What the server uses of Twisted's transports and reactors, as types.
+
+Each is made of several interfaces of Twisted's; none of those has all of it. Nobody declares to provide
+these, and nothing asks whether somebody does: they are for whoever reads, and for the type checker.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import (
+    IConsumer,
+    IPushProducer,
+    IReactorCore,
+    IReactorFDSet,
+    IReactorFromThreads,
+    IReactorProcess,
+    IReactorSocket,
+    IReactorTCP,
+    IReactorTime,
+    IReactorUNIX,
+    ITransport,
+)
+
+__all__ = ["IReactor", "IStreamTransport"]
+
+
+class IStreamTransport(ITransport, IConsumer, IPushProducer):
+    """A connection's transport: of TCP, of a Unix socket, of TLS over one of them."""
+
+    def getHandle() -> object:
+        """What is beneath: a socket, or an ``OpenSSL.SSL.Connection``."""
+
+    def setTcpNoDelay(enabled: bool) -> None:
+        """TCP's alone, like the next."""
+
+    def setTcpKeepAlive(enabled: bool) -> None:
+        """Have the kernel ask whether the peer is there."""
+
+    def startTLS(contextFactory: object) -> None:
+        """Begin with TLS, where ``ITLSTransport`` is provided."""
+
+
+class IReactor(
+    IReactorCore,
+    IReactorTime,
+    IReactorFromThreads,
+    IReactorTCP,
+    IReactorUNIX,
+    IReactorSocket,
+    IReactorFDSet,
+    IReactorProcess,
+):
+    """A reactor on a system of our days."""
