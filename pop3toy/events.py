@@ -282,11 +282,15 @@ class Observers:
 def _each(calls: Sequence[_Tell]) -> _Tell:
     """Calls them all; one that fails is logged, and disturbs neither the others nor the conversation."""
 
-    def tell(event: Event) -> None:
-        for call in calls:
-            try:
-                call(event)
-            except Exception:
-                log.failure("an observer failed")
+    first, *others = calls
 
+    def tell(event: Event) -> None:
+        try:
+            first(event)
+        except Exception:
+            log.failure("an observer failed")
+        if rest is not None:
+            rest(event)
+
+    rest = _each(others) if others else None
     return tell
