@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import subprocess
@@ -17,6 +18,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 __all__ = [
+    "DeadDisk",
     "Threads",
     "make_read_only",
     "open_descriptors",
@@ -25,6 +27,9 @@ __all__ = [
     "unprivileged",
     "watched_descriptors",
 ]
+
+#: Of umount2(2): at once, whoever uses it.
+_DETACH = 2
 
 
 def outcome(result: Any) -> Any:
@@ -104,6 +109,34 @@ def tmpfs(options: str) -> Iterator[Path]:
             subprocess.run(["umount", "-l", root], check=True)
     finally:
         os.rmdir(root)
+
+
+class DeadDisk:
+    """A file system over a folder that never answers, until it is taken away; skips where none is allowed.
+
+    It is FUSE, and nobody reads what the kernel asks.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = os.fsencode(folder)
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        try:
+            self._device: int | None = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            raise SkipTest(f"no FUSE here: {error.strerror}") from error
+        options = b"fd=%d,rootmode=40000,user_id=%d,group_id=%d,allow_other" % (
+            self._device, os.getuid(), os.getgid(),
+        )  # fmt: skip
+        if self._libc.mount(b"dead", self._folder, b"fuse", 0, options) != 0:
+            os.close(self._device)
+            raise SkipTest(f"mounting is not allowed here: {os.strerror(ctypes.get_errno())}")
+
+    def answer(self) -> None:
+        """Whoever waits gets an error, whoever comes finds what was there before."""
+        if self._device is not None:
+            self._libc.umount2(self._folder, _DETACH)
+            os.close(self._device)
+            self._device = None
 
 
 def make_read_only(root: Path) -> None:

@@ -17,20 +17,26 @@ from ..auth.names import NameIndex, folded
 from ..config.settings import Settings
 from ..errors import BadSetting, NoSuchMailbox, StoreTrouble
 from ..interfaces import IStoreAdmin, MaybeDeferred
-from ..net.threads import RunInThread, WorkerThreads
+from ..net.threads import Share, Threads, WorkerThreads
 from ..routing.aliases import Aliases, AliasFile, BadAliases
 from ..routing.recipients import Recipients
 from .access import Access
 
 log = Logger()
 
-__all__ = ["recipients_of_all", "recipients_of_users"]
+__all__ = ["or_mailbox", "recipients_of_all", "recipients_of_users"]
 
 _Find: TypeAlias = Callable[[str], MaybeDeferred[str | None]]
 
 #: Threads that look for Maildirs and at the alias file: small work, but on a disk
-#: that may be slow, and apart from the threads that write mail.
-NAME_THREADS = 4
+#: that may be slow or hang, and apart from the threads that write mail.  Started when there is work.
+NAME_THREADS = 32
+
+#: Threads that look for the mailbox of one name, and may hang.
+THREADS_OF_A_NAME = 1
+
+#: Seconds that such a look may take.
+LOOKING = 10.0
 
 #: Aliases that are looked through before others have their turn: a millisecond's work.
 ALIASES_IN_TURN = 50
@@ -64,7 +70,7 @@ def recipients_of_users(
     find: _Find = access.sources.spelled
     catch_all = settings.catch_all
     if not access.sources_know_all and admin is not None:
-        find = _or_mailbox(find, admin, threads.run)
+        find = or_mailbox(find, admin, threads)
     elif strict and catch_all is not None and access.sources_know_all and not access.knows(catch_all):
         raise BadSetting("catch-all", f" {catch_all}: there is no such user")
     recipients = Recipients(find, domains=settings.mail_domains, catch_all=catch_all)
@@ -95,15 +101,17 @@ def recipients_of_users(
     return recipients
 
 
-def _or_mailbox(find: _Find, mailboxes: IStoreAdmin, run_in_thread: RunInThread) -> _Find:
-    """Whom the accounts do not know may have a mailbox."""
+def or_mailbox(find: _Find, mailboxes: IStoreAdmin, threads: Threads) -> _Find:
+    """Finds whom the accounts do not know, but who has a mailbox; a look that hangs costs its name alone."""
 
     def look(name: str) -> str | None:
         return next((one for one in dict.fromkeys((name, folded(name))) if mailboxes.exists(one)), None)
 
     def find_or_look(name: str) -> MaybeDeferred[str | None]:
         def unless_known(user: str | None) -> MaybeDeferred[str | None]:
-            return run_in_thread(look, name) if user is None else user
+            if user is not None:
+                return user
+            return threads.shared([Share(folded(name), THREADS_OF_A_NAME)], within=LOOKING)(look, name)
 
         user = find(name)
         return user.addCallback(unless_known) if isinstance(user, Deferred) else unless_known(user)

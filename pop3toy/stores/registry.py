@@ -14,19 +14,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from ..errors import BadSetting, CannotStart
 from ..files import check_readable, why_unusable
 from ..interfaces import IDelivery, IMailStore, IStoreAdmin, MaybeDeferred
-from ..net.threads import Threads
+from ..net.threads import Share, Threads
 from .maildir.settings import Maildirs
 from .toy import Toy
 
 __all__ = ["STORES", "Maildirs", "OpenStore", "StoreContext", "StoreKind", "Toy", "kind_of"]
 
-#: Threads that write mail: the more there are, the more fsyncs the file system can join into one.
-DELIVERY_THREADS = 16
+#: Threads of one file system at the most, for reading and removing; for counting; and for writing mail:
+#: the more there are, the more fsyncs the file system can join into one.
+READING_THREADS, COUNTING_THREADS, WRITING_THREADS = 8, 8, 16
+
+#: Threads that write and name messages, whoever they are for.  Those that a disk was to take which
+#: hangs now are stuck; no more come.
+MESSAGE_THREADS = 32
+
+#: Threads of one user, of each kind: a session, and one more that comes while that one's disk hangs.
+USER_THREADS = 2
+
+#: Seconds that a look at a Maildir may take which mail is for.
+LOOKING = 10.0
+
+#: Threads of each kind in all: so many that some file systems may hang, and the others do not feel it.
+#: They are started when there is work for them.
+ALL_THREADS = 64
 
 
 @dataclass(frozen=True)
@@ -91,21 +107,48 @@ def _open_toy(settings: Toy, context: StoreContext) -> OpenStore:
 
 
 def _open_maildirs(settings: Maildirs, context: StoreContext) -> OpenStore:
+    from .maildir.file_systems import Mounts
     from .maildir.incoming.delivery import MaildirDelivery
     from .maildir.paths import MaildirPaths
-    from .maildir.store import MaildirStore
+    from .maildir.store import MaildirStore, UserThreads
 
     paths = MaildirPaths(settings.path, create=settings.create)
-    scans = context.threads("scans", 0)
+    mounts = Mounts(context.clock)
+    reads, counts, writes = (context.threads(name, ALL_THREADS) for name in ("disk", "scans", "delivery"))
+
+    def shares(user: str, of_file_system: int) -> Sequence[Share]:
+        place = mounts.point(paths.path(user))
+        return Share(("user", user), USER_THREADS), Share(("file system", place), of_file_system)
+
+    def threads_of(user: str) -> UserThreads:
+        reading = shares(user, READING_THREADS)
+        return UserThreads(
+            reads.shared(reading),
+            # Opened before, so the disk did answer; there may be much to count for all.
+            counts.shared(shares(user, COUNTING_THREADS), patient=True),
+            reads.shared(reading, patient=True),
+        )
+
+    def write(function: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        # Each delivery begins with a look at the Maildir of a user, which is given up if that hangs.  What
+        # comes after is known by no user, and has to be waited for.
+        user = next(
+            (one.user for one in (getattr(function, "__self__", None), *args) if hasattr(one, "user")), None
+        )
+        if user is None:
+            return writes.shared([Share("messages", MESSAGE_THREADS)], patient=True)(function, *args)
+        return writes.shared(shares(user, WRITING_THREADS), within=LOOKING)(function, *args)
+
     store: Any = MaildirStore(
         paths,
-        context.threads("disk", 0).run,
-        scan_in_thread=scans.run,
+        reads.run,
+        scan_in_thread=counts.run,
+        threads_of=threads_of,
+        clock=context.clock,
         max_listed_size=settings.max_listed_size,
-        is_over=scans.is_over,
+        is_over=counts.is_over,
     )
-    writing = context.threads("delivery", DELIVERY_THREADS).run
-    delivery: Any = MaildirDelivery(paths, writing, context.clock, quota=context.quota, host=context.host)
+    delivery: Any = MaildirDelivery(paths, write, context.clock, quota=context.quota, host=context.host)
     return OpenStore(store, delivery)
 
 

@@ -8,29 +8,33 @@ from queue import SimpleQueue
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.errors import StoreTrouble
-from pop3toy.net.threads import WorkerThreads, run_now
+from pop3toy.net.threads import HANGING, Share, WorkerThreads, run_now
+from pop3toy.net.threads import PATIENCE as PATIENT_FOR
 
 #: Seconds after which a thread that does not answer is a failed test.
 PATIENCE = 30.0
 
 
-class FakeReactor:
-    """The part of a reactor that takes results from threads; the test delivers them."""
+class FakeReactor(Clock):
+    """A clock, and the part of a reactor that takes results from threads; the test delivers them."""
 
     def __init__(self) -> None:
-        self.calls: SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]]] = SimpleQueue()
+        super().__init__()
+        self.results: SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]]] = SimpleQueue()
 
     def callFromThread(self, function: Callable[..., Any], *args: Any) -> None:
         """From any thread."""
-        self.calls.put((function, args))
+        self.results.put((function, args))
 
     def deliver(self, count: int = 1) -> None:
         """Deliver so many results, waiting for them if need be."""
         for _ in range(count):
-            function, args = self.calls.get(timeout=PATIENCE)
+            function, args = self.results.get(timeout=PATIENCE)
             function(*args)
 
 
@@ -157,6 +161,193 @@ class WorkerThreadsTests(SynchronousTestCase):
         result = self.threads().run(int)
         self.reactor.deliver()
         self.assertEqual(0, self.successResultOf(result))
+
+
+class Gate:
+    """Work that waits in its thread until it is let through."""
+
+    def __init__(self) -> None:
+        self.began = threading.Semaphore(0)
+        self._open = threading.Event()
+        self.ran: list[object] = []
+
+    def __call__(self, name: object = None) -> object:
+        """Wait at the gate, then give back the name."""
+        self.ran.append(name)
+        self.began.release()
+        assert self._open.wait(PATIENCE)
+        return name
+
+    def wait_for(self, count: int) -> None:
+        """Until so many more wait there."""
+        for _ in range(count):
+            assert self.began.acquire(timeout=PATIENCE)
+
+    def open(self) -> None:
+        """Let all through, now and later."""
+        self._open.set()
+
+
+class ShareTests(SynchronousTestCase):
+    """Work that may have some of the threads only."""
+
+    def setUp(self) -> None:
+        self.reactor = FakeReactor()
+        self.threads = WorkerThreads(self.reactor, size=4)
+        self.threads.startService()
+        self.gate = Gate()
+        self.addCleanup(self.end)
+
+    def end(self) -> None:
+        """All that hangs goes on, and the pool stops."""
+        self.gate.open()
+        stopping = self.threads.stopService()
+        while not stopping.called:
+            self.reactor.deliver()
+        self.assertEqual([], self.reactor.getDelayedCalls())
+
+    def run_for(self, user: str, *, file_system: str = "disk", patient: bool = False) -> Any:
+        """What runs a user's work: one thread for a user, two for a file system."""
+        return self.threads.shared([Share(user, 1), Share(("on", file_system), 2)], patient=patient)
+
+    def test_one_does_not_stop_others(self) -> None:
+        """Work of one key has its share of the threads at the most; that of others goes on."""
+        hanging = [self.run_for("ann")(self.gate) for _ in range(20)]
+        self.gate.wait_for(1)
+        other = self.run_for("bob")(int)
+        self.reactor.deliver()
+        self.assertEqual(0, self.successResultOf(other))
+        self.assertFalse(self.gate.began.acquire(blocking=False))
+        self.gate.open()
+        self.reactor.deliver(20)
+        for one in hanging:
+            self.successResultOf(one)
+
+    def test_in_order(self) -> None:
+        """What waits for its share is begun in the order in which it came."""
+        for number in range(5):
+            self.run_for("ann")(self.gate, number)
+        self.gate.open()
+        self.reactor.deliver(5)
+        self.assertEqual([0, 1, 2, 3, 4], self.gate.ran)
+
+    def test_file_system(self) -> None:
+        """Several users of a file system that hangs have no more threads than it; others do not notice."""
+        hanging = [self.run_for(f"user {number}")(self.gate) for number in range(20)]
+        self.gate.wait_for(2)
+        for _ in range(3):
+            other = self.run_for("bob", file_system="another")(int)
+            self.reactor.deliver()
+            self.successResultOf(other)
+        self.assertEqual(2, len(self.gate.ran))
+        self.gate.open()
+        self.reactor.deliver(20)
+        for one in hanging:
+            self.successResultOf(one)
+
+    def test_refused_when_it_has_waited(self) -> None:
+        """What has not begun in time fails, and is not run when the others go on."""
+        first, second = (self.run_for("ann")(self.gate, number) for number in range(2))
+        self.reactor.advance(PATIENT_FOR / 2)
+        third = self.run_for("ann")(self.gate, 2)
+        self.reactor.advance(PATIENT_FOR / 2)
+        self.failureResultOf(second, StoreTrouble)
+        self.assertNoResult(third)
+        self.reactor.advance(PATIENT_FOR / 2)
+        self.failureResultOf(third, StoreTrouble)
+        self.assertNoResult(first)
+        self.gate.open()
+        self.reactor.deliver()
+        self.successResultOf(first)
+        last = self.run_for("ann")(self.gate, 3)
+        self.reactor.deliver()
+        self.successResultOf(last)
+        self.assertEqual([0, 3], self.gate.ran)
+
+    def test_refused_when_all_threads_hang(self) -> None:
+        """The same holds where the share has room, but no thread is free."""
+        hanging = [self.threads.run(self.gate) for _ in range(4)]
+        self.gate.wait_for(4)
+        waiting = self.run_for("ann")(self.gate, "ann")
+        self.reactor.advance(PATIENT_FOR)
+        self.failureResultOf(waiting, StoreTrouble)
+        self.gate.open()
+        self.reactor.deliver(4)
+        for one in hanging:
+            self.successResultOf(one)
+        again = self.run_for("ann")(self.gate, "again")
+        self.reactor.deliver()
+        self.successResultOf(again)
+        self.assertNotIn("ann", self.gate.ran)
+
+    def test_refused_at_once(self) -> None:
+        """Nothing waits for a share that has given nothing back for so long."""
+        self.run_for("ann")(self.gate)
+        self.reactor.advance(PATIENT_FOR)
+        self.failureResultOf(self.run_for("ann")(self.gate), StoreTrouble)
+        self.assertNoResult(self.run_for("ann", patient=True)(self.gate))
+
+    def test_patient(self) -> None:
+        """What has to be done waits as long as it takes."""
+        self.run_for("ann")(self.gate)
+        closing = self.run_for("ann", patient=True)(int)
+        self.reactor.advance(100 * PATIENT_FOR)
+        self.assertNoResult(closing)
+        self.gate.open()
+        self.reactor.deliver(2)
+        self.assertEqual(0, self.successResultOf(closing))
+
+    def test_given_up(self) -> None:
+        """What has to end in time fails while its thread goes on, which keeps its share."""
+        run = self.threads.shared([Share("ann", 1)], within=3.0)
+        hanging = run(self.gate, 0)
+        self.gate.wait_for(1)
+        self.reactor.advance(3.0)
+        self.failureResultOf(hanging, StoreTrouble)
+        waiting = run(self.gate, 1)
+        self.reactor.advance(3.0)
+        self.failureResultOf(waiting, StoreTrouble)
+        self.gate.open()
+        self.reactor.deliver(2)
+        again = run(self.gate, 2)
+        self.reactor.deliver()
+        self.assertEqual(2, self.successResultOf(again))
+
+    def test_forgotten(self) -> None:
+        """Nothing is kept of those that have no work."""
+        for number in range(10):
+            self.run_for(f"user {number}")(int)
+        self.reactor.deliver(10)
+        self.run_for("ann")(self.gate)
+        refused = self.run_for("ann")(self.gate)
+        self.reactor.advance(PATIENT_FOR)
+        self.failureResultOf(refused, StoreTrouble)
+        self.gate.open()
+        self.reactor.deliver()
+        self.assertEqual({}, self.threads._shares)
+
+    def test_stop_does_not_wait_for_ever(self) -> None:
+        """A pool whose threads hang stops in bounded time, and can be started again."""
+        hanging = self.run_for("ann")(self.gate)
+        undone = self.run_for("ann", patient=True)(self.gate, "undone")
+        self.gate.wait_for(1)
+        self.reactor.advance(HANGING - 1)
+        with capturedLogs() as logs:
+            stopping = self.threads.stopService()
+            self.assertNoResult(stopping)
+            self.reactor.advance(1)
+        self.successResultOf(stopping)
+        self.assertEqual(1, len(logs))
+        self.failureResultOf(undone, StoreTrouble)
+        self.assertNoResult(hanging)
+        self.threads.startService()
+        again = self.run_for("ann")(int)
+        self.reactor.deliver()
+        self.assertEqual(0, self.successResultOf(again))
+        self.gate.open()
+        self.reactor.deliver()
+        self.successResultOf(hanging)
+        self.assertNotIn("undone", self.gate.ran)
 
 
 class RunNowTests(SynchronousTestCase):

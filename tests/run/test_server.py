@@ -8,7 +8,10 @@ import resource
 import signal
 import socket
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -49,16 +52,29 @@ from ..strictclient import StrictClient
 
 LOOPBACK = IPv4Address("TCP", "127.0.0.1", 50110)
 STRANGER = IPv4Address("TCP", "192.0.2.7", 50110)
+#: Seconds after which a thread that does not answer is a failed test.
+PATIENCE = 30.0
 USERS = (("ann", "secret"),)
 MAIL = {"ann": [b"Subject: Hello\n\nHello Ann!\n"]}
 
 
 @implementer(IReactorFromThreads)
 class MemoryReactor(MemoryReactorClock):
-    """A reactor in memory that can be given to thread pools."""
+    """A reactor in memory that can be given to thread pools; the test delivers what comes from threads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._results: SimpleQueue[Callable[[], Any]] = SimpleQueue()
 
     def callFromThread(self, callable: Any, *args: Any, **kwargs: Any) -> None:
-        callable(*args, **kwargs)
+        if threading.current_thread() is threading.main_thread():
+            callable(*args, **kwargs)
+        else:
+            self._results.put(partial(callable, *args, **kwargs))
+
+    def deliver(self) -> None:
+        """Wait for a result of a thread, and deliver it."""
+        self._results.get(timeout=PATIENCE)()
 
     def callInThread(self, callable: Any, *args: Any, **kwargs: Any) -> None:
         callable(*args, **kwargs)
@@ -80,13 +96,18 @@ class MemoryCase(SynchronousTestCase):
         self.addCleanup(lambda: self.successResultOf(service.stopService()))
         return service
 
-    def talk(self, port: int, *lines: bytes, peer: IPv4Address = LOOPBACK) -> bytes:
-        """What the server at one of its ports answers a client that says these lines."""
+    def talk(self, port: int, *lines: bytes, peer: IPv4Address = LOOPBACK, results: int = 0) -> bytes:
+        """What the server at one of its ports answers a client that says these lines.
+
+        :param results: of threads that the answer needs.
+        """
         [factory] = [one[1] for one in self.reactor.tcpServers if one[0] == port]
         protocol = factory.buildProtocol(peer)
         transport = StringTransport(peerAddress=peer, lenient=True)
         protocol.makeConnection(transport)
         protocol.dataReceived(b"".join(line + b"\r\n" for line in lines))
+        for _ in range(results):
+            self.reactor.deliver()
         said: bytes = transport.value()
         protocol.connectionLost()
         return said
@@ -188,7 +209,7 @@ class GivenTests(MemoryCase):
         settings = Settings(port=1, store=Maildirs(f"{folder}/{{user}}", create=True))
         self.assertRaises(CannotStart, server, self.reactor, settings)
         self.started(settings, checkers=[MemoryAccounts({"ann": "x"})])
-        self.assertIn(b"+OK maildrop", self.talk(1, b"USER ann", b"PASS x"))
+        self.assertIn(b"+OK maildrop", self.talk(1, b"USER ann", b"PASS x", results=1))
 
     def test_observers(self) -> None:
         """A transcript and others are told, besides the log, and of submission's logins as well."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import itertools
 import os
 import shutil
@@ -33,11 +34,13 @@ from pop3toy.mail.octets import octets
 from pop3toy.net.threads import run_now
 from pop3toy.pop3.dispatch import handle
 from pop3toy.pop3.session import Session
+from pop3toy.stores.maildir import file_systems
+from pop3toy.stores.maildir import store as maildir_store
 from pop3toy.stores.maildir.folders import look
 from pop3toy.stores.maildir.incoming.delivery import MaildirDelivery
 from pop3toy.stores.maildir.paths import MaildirPaths
 from pop3toy.stores.maildir.sizes import FILE_NAME
-from pop3toy.stores.maildir.store import SEARCHES, TICK, MaildirStore
+from pop3toy.stores.maildir.store import OPENING, SEARCHES, TICK, MaildirStore
 
 from ..corpus import make_maildir, wire_form
 from ..exchanging import exchanging
@@ -221,12 +224,125 @@ class MaildirDeliveryContractTests(DeliveryContract, Maildirs):
 class OpenTests(Maildirs):
     """What opens, what does not, and where the work is done."""
 
-    def test_small_without_a_thread(self) -> None:
-        """A small Maildir whose names tell all octets is opened at once."""
+    def test_at_hand_without_a_thread(self) -> None:
+        """A Maildir that this process has seen as it is now is opened at once, and read."""
         self.fill(3)
-        mailbox = self.new_store().open("ann")
+        store = self.new_store()
+        opening = store.open("ann")
+        self.assertNoResult(opening)
+        self.threads.wait(opening).release()
+        mailbox = store.open("ann")
         self.assertNotIsInstance(mailbox, Deferred)
         self.assertEqual(15, mailbox.entries.octets)
+        self.assertRaises(InUse, store.open, "ann")
+        body = mailbox.read(mailbox.entries[0].uid)
+        self.assertNotIsInstance(body, Deferred)
+        body.close(None)
+        self.assertIsNone(mailbox.release())
+        self.assertEqual([], self.threads.jobs)
+
+    def test_changed(self) -> None:
+        """One that has changed since is listed at once, unless a folder is not at hand."""
+        self.fill(3)
+        store = self.new_store()
+        self.open(store).release()
+        self.fill(4)
+        listed = self.listings()
+        mailbox = store.open("ann")
+        self.assertNotIsInstance(mailbox, Deferred)
+        self.assertEqual((20, ["new", "cur"]), (mailbox.entries.octets, listed))
+        self.assertEqual(1_700_000_003.0, mailbox.entries[3].arrived)
+        mailbox.release()
+        (self.maildir / "new").rename(self.root / "new")
+        self.patch(maildir_store, "_open_folder_cached", lambda maildir, folder: None)
+        (self.maildir / "new").mkdir()
+        with watched_descriptors():
+            opening = store.open("ann")
+            self.assertEqual(["new", "cur"], listed)
+            mailbox = self.threads.wait(opening)
+            self.assertEqual(0, len(mailbox.entries))
+            mailbox.release()
+
+    def test_changed_untold(self) -> None:
+        """Where a new name does not tell the octets, or the size cache may, it is a thread's work."""
+        self.fill(3)
+        store = self.new_store()
+        self.open(store).release()
+        self.put("new/1.a")
+        for told in (20, 25):
+            opening = store.open("ann")
+            self.assertNoResult(opening)
+            mailbox = self.threads.wait(opening)
+            self.assertEqual(told, mailbox.entries.octets)
+            mailbox.release()
+            self.put("new/2.b,W=5")
+
+    def test_not_at_hand(self) -> None:
+        """What the kernel has not at hand, or is not on the root's disk, is opened in a thread each time."""
+        self.fill(3)
+        store = self.new_store()
+        self.open(store).release()
+        (self.root / "ann").rename(self.root / "elsewhere")
+        (self.root / "ann").symlink_to("elsewhere")
+        opening = store.open("ann")
+        self.assertNoResult(opening)
+        self.assertEqual(15, self.threads.wait(opening).entries.octets)
+
+    def test_not_local(self) -> None:
+        """On a file system that may sleep, as in the network, nothing is done on the reactor's thread."""
+        self.patch(file_systems, "_LOCAL", frozenset())
+        uids = self.fill(3)
+        store = self.new_store()
+        with watched_descriptors():
+            for _ in range(2):
+                opening = store.open("ann")
+                with no_files(self):
+                    self.assertNoResult(opening)
+                mailbox = self.threads.wait(opening)
+                with no_files(self):
+                    reading = mailbox.read(uids[0])
+                    self.assertNoResult(reading)
+                body = self.threads.wait(reading)
+                with no_files(self):
+                    body.close(None)
+                    removing, leaving = mailbox.remove([uids.pop()]), mailbox.release()
+                    self.assertNoResult(removing)
+                    self.assertNoResult(leaving)
+                self.threads.run()
+                self.successResultOf(removing)
+                self.successResultOf(leaving)
+        self.assertEqual(1, len(self.names()))
+
+    def test_given_up(self) -> None:
+        """A Maildir whose disk does not answer is trouble in bounded time, and given back when it does."""
+        self.fill(1)
+        clock = Clock()
+        store = self.new_store(clock=clock)
+        with watched_descriptors():
+            opening = store.open("ann")
+            clock.advance(OPENING - 1)
+            self.assertNoResult(opening)
+            clock.advance(1)
+            why = self.failureResultOf(opening, StoreTrouble).value
+            self.assertIn(str(self.maildir), why.detail)
+            self.threads.run()
+            self.open().release()
+        self.assertEqual([], clock.getDelayedCalls())
+
+    def test_given_up_when_it_was_open(self) -> None:
+        """So it is if the thread had opened it a moment before."""
+        self.fill(1)
+        clock = Clock()
+        store = self.new_store(clock=clock)
+        with watched_descriptors():
+            opening = store.open("ann")
+            ((result, function, args),) = self.threads.jobs
+            self.threads.jobs.clear()
+            found = function(*args)
+            clock.advance(OPENING)
+            self.failureResultOf(opening, StoreTrouble)
+            result.callback(found)
+            self.open(self.new_store(threads=run_now)).release()
 
     def test_counting_in_a_thread(self) -> None:
         """Messages are never read on the reactor's thread."""
@@ -264,8 +380,7 @@ class OpenTests(Maildirs):
         self.put("new/1.a", b"Subject: x\n\nx")
         self.open().release()
         self.rename("new/1.a", "cur/1.a:2,S")
-        mailbox = self.new_store().open("ann")
-        self.assertNotIsInstance(mailbox, Deferred)
+        mailbox = self.open(self.new_store(scan_in_thread=Threads()))
         self.assertEqual([Entry(b"1.a", 17)], list(mailbox.entries))
 
     def test_cache_removed_or_damaged(self) -> None:
@@ -349,14 +464,17 @@ class OpenTests(Maildirs):
         """So it is with an error that nobody foresaw, on either thread."""
         store = self.new_store()
 
-        def broken(fd: int) -> Any:
+        def broken(*args: Any, **named: Any) -> Any:
             raise ZeroDivisionError
 
         self.fill(1)
+        self.open(store).release()
         with watched_descriptors():
-            self.patch(os, "scandir", broken)
+            patch = self.patch(os, "stat", broken)
             self.assertRaises(ZeroDivisionError, store.open, "ann")
-        self.assertRaises(ZeroDivisionError, store.open, "ann")
+            self.assertRaises(ZeroDivisionError, self.open)
+            patch.restore()
+        self.open(store).release()
 
     def test_no_descriptors_left(self) -> None:
         """A hundred sessions that do everything leave no descriptor open."""
@@ -410,7 +528,7 @@ class HostileOwnerTests(Maildirs):
                 try:
                     mailbox = outcome(store.open("ann"))
                     found = mailbox.entries[0].uid.decode().partition(",")[0]
-                    mailbox.read(mailbox.entries[0].uid).close(None)
+                    outcome(mailbox.read(mailbox.entries[0].uid)).close(None)
                 except StoreTrouble:
                     found = found if mailbox is not None else "trouble"
                 if mailbox is not None:
@@ -449,6 +567,25 @@ class HostileOwnerTests(Maildirs):
         with exchanging(self.root / "ann" / "Maildir" / "new", other):
             seen = self.logins()
         self.assertLessEqual(set(seen), {"1.ann", "trouble"}, seen)
+
+
+@contextmanager
+def no_files(test: SynchronousTestCase) -> Iterator[None]:
+    """A block that touches no file: whoever calls the system for one fails."""
+
+    def touched(*args: Any, **named: Any) -> Any:
+        raise AssertionError("a file was touched")
+
+    patches = [
+        test.patch(os, name, touched)
+        for name in ("open", "close", "stat", "fstat", "scandir", "preadv", "unlink")
+    ]
+    patches.append(test.patch(fcntl, "flock", touched))
+    try:
+        yield
+    finally:
+        for patch in patches:
+            patch.restore()
 
 
 def look_weight(maildir: Path) -> int:
@@ -638,10 +775,15 @@ class ReadTests(Maildirs):
         (name,) = os.listdir(self.maildir / "new")
         self.rename(f"new/{name}", f"cur/{name}:2,")
         reading = mailbox.read(name.encode())
-        result, function, args = self.threads.jobs.pop()
-        found = function(*args)
-        self.rename(f"cur/{name}:2,", f"cur/{name}:2,S")
-        result.callback(found)
+        open_file = os.open
+
+        def renamed(path: str, *args: Any, **named: Any) -> int:
+            if path == f"{name}:2,":
+                self.rename(f"cur/{name}:2,", f"cur/{name}:2,S")
+            return open_file(path, *args, **named)
+
+        self.patch(os, "open", renamed)
+        self.threads.run()
         self.failureResultOf(reading, MessageGone)
         self.assertEqual(b"x\n\n", self.read(mailbox, name.encode()))
 
@@ -655,7 +797,7 @@ class ReadTests(Maildirs):
             reading = mailbox.read(name.encode())
             mailbox.release()
             # The thread may still need the Maildir, so it is not free yet.
-            self.assertRaises(InUse, self.open)
+            self.assertRaises(InUse, self.open, self.new_store(threads=run_now))
             self.threads.run()
             self.failureResultOf(reading, MessageGone)
             self.open().release()
@@ -754,10 +896,11 @@ class ThreadsTests(Maildirs):
         body = b"7 x\n" * 20_000
         header = b"pop3toy-sizes 1 %08x\n" % zlib.crc32(body)
         (self.maildir / FILE_NAME).write_bytes(header + body)
-        opening = self.new_store().open("ann")
-        self.assertIsInstance(opening, Deferred)
-        self.assertEqual(1, len(self.threads.jobs))
-        self.assertEqual([Entry(b"1.a,W=5", 5)], list(self.threads.wait(opening).entries))
+        counting = Threads()
+        opening = self.new_store(scan_in_thread=counting).open("ann")
+        self.threads.run()
+        self.assertNoResult(opening)
+        self.assertEqual([Entry(b"1.a,W=5", 5)], list(counting.wait(opening).entries))
 
     def test_counting_holds_up_nobody(self) -> None:
         """Counting has threads of its own: who removes messages does not wait until others' are counted."""
@@ -768,6 +911,7 @@ class ThreadsTests(Maildirs):
         make_maildir(self.root / "bob")
         (self.root / "bob" / "new" / "2.b").write_bytes(b"x\n\n")
         opening = store.open("bob")
+        self.threads.run()
         self.assertEqual((1, 0), (len(counting.jobs), len(self.threads.jobs)))
         self.threads.wait(mailbox.remove([uid]))
         self.assertEqual([], self.names())
@@ -808,17 +952,20 @@ class GivenUpTests(Maildirs):
     def test_before_it_begins(self) -> None:
         """A scan that waits for its thread reads nothing when its session has gone."""
         read = self.endless()
-        store = self.new_store()
+        counting = Threads()
+        store = self.new_store(scan_in_thread=counting)
         with watched_descriptors():
             opening: Any = store.open("ann")
+            self.threads.run()
             opening.cancel()
             self.assertEqual("", self.failureResultOf(opening, Refusal).value.code)
-            self.assertRaises(InUse, store.open, "ann")
-            self.threads.run()
+            self.assertRaises(InUse, self.open, store)
+            counting.run()
             opening = store.open("ann")
             opening.cancel()
             self.failureResultOf(opening, Refusal)
             self.threads.run()
+            self.assertEqual([], counting.jobs)
         self.assertEqual([], read)
 
     def test_while_it_runs(self) -> None:
@@ -872,21 +1019,26 @@ class GivenUpTests(Maildirs):
     def test_one_for_each_user(self) -> None:
         """Whoever puts another Maildir into the place of one that is being scanned gets no second thread."""
         self.put("new/1.a")
-        store = self.new_store()
+        counting = Threads()
+        store = self.new_store(scan_in_thread=counting)
         first: Any = store.open("ann")
+        self.threads.run()
         for number in range(8):
             self.maildir.rename(self.root / f"old-{number}")
             make_maildir(self.maildir)
             self.put("new/2.b")
-            self.assertRaises(InUse, store.open, "ann")
+            self.assertRaises(InUse, self.open, store)
         make_maildir(self.root / "bob")
         (self.root / "bob" / "new" / "1.a").write_bytes(b"x")
         second: Any = store.open("bob")
-        self.assertEqual(2, len(self.threads.jobs))
         self.threads.run()
+        self.assertEqual(2, len(counting.jobs))
+        counting.run()
         self.assertEqual([b"1.a"], [entry.uid for entry in self.successResultOf(first).entries])
         self.successResultOf(second)
-        self.assertEqual([b"2.b"], [entry.uid for entry in self.open(store).entries])
+        third: Any = store.open("ann")
+        self.threads.run()
+        self.assertEqual([b"2.b"], [entry.uid for entry in counting.wait(third).entries])
 
     def test_session_gone(self) -> None:
         """A client that leaves while its maildrop is opened takes the scan with it, and no bug is logged."""
@@ -1006,7 +1158,7 @@ class WrongSizeTests(Maildirs):
             mailbox = self.open()
             self.retrieve(mailbox, b"1.a,W=999")
             mailbox.release()
-            other = self.open(self.new_store(threads=Threads()))
+            other = self.open(self.new_store(threads=run_now))
             self.threads.run()
             other.release()
         self.assertEqual(5, self.open().entries[0].octets)
@@ -1266,8 +1418,8 @@ class RemoveTests(Maildirs):
             leaving: Any = mailbox.release()
             self.assertNoResult(leaving)
             self.assertIsNone(mailbox.release(), "once is enough")
-            self.assertRaises(InUse, self.open)
-            leaving.addCallback(lambda _: self.open().release())
+            self.assertRaises(InUse, self.open, self.new_store(threads=run_now))
+            leaving.addCallback(lambda _: self.open(self.new_store(threads=run_now)).release())
             self.threads.run()
             self.successResultOf(leaving)
             self.successResultOf(removal)
@@ -1297,10 +1449,11 @@ from pop3toy.errors import InUse
 from pop3toy.stores.maildir.store import MaildirStore
 from pop3toy.stores.maildir.paths import MaildirPaths
 from pop3toy.net.threads import run_now
+from tests.store_world import outcome
 
 root, how = sys.argv[1:]
 try:
-    mailbox = MaildirStore(MaildirPaths(root + "/{user}"), run_now).open("ann")
+    mailbox = outcome(MaildirStore(MaildirPaths(root + "/{user}"), run_now).open("ann"))
 except InUse:
     print("in use", flush=True)
     raise SystemExit
@@ -1373,7 +1526,7 @@ class LockTests(Maildirs):
         mailbox.release()
         other = self.other()
         self.assertEqual("open", self.says(other))
-        self.assertRaises(InUse, self.new_store().open, "ann")
+        self.assertRaises(InUse, self.open)
         self.tell(other)
         self.assertEqual("released", self.says(other))
         self.open().release()
@@ -1383,7 +1536,7 @@ class LockTests(Maildirs):
         self.fill(1)
         other = self.other()
         self.assertEqual("open", self.says(other))
-        self.assertRaises(InUse, self.new_store().open, "ann")
+        self.assertRaises(InUse, self.open)
         other.send_signal(signal.SIGKILL)
         other.wait(PATIENCE)
         self.assertEqual(1, len(self.open().entries))
@@ -1395,7 +1548,7 @@ class LockTests(Maildirs):
         self.assertEqual("open", self.says(other))
         self.put("new/1.new,W=5")
         self.assertEqual("removing", self.says(other))
-        self.assertRaises(InUse, self.new_store().open, "ann")
+        self.assertRaises(InUse, self.open)
         other.send_signal(signal.SIGKILL)
         other.wait(PATIENCE)
         mailbox = self.open()
@@ -1432,7 +1585,7 @@ class LockTests(Maildirs):
         mailbox = self.open()
         with watched_descriptors():
             for _ in range(3):
-                self.assertRaises(InUse, self.new_store().open, "ann")
+                self.assertRaises(InUse, self.open)
         mailbox.release()
 
     def test_locking_fails(self) -> None:

@@ -41,6 +41,7 @@ class FileBody:
     :param announced: the octets of the wire form that a listing has told.
     :param measured: is called with the octets of the wire form when all went out and they were others,
         and with what fstat said of the file (``os.stat_result``).
+    :param close: closes a file; another function where that may wait, as on a file system in the network.
     :raises pop3toy.errors.MessageGone: if it is no regular file; ``fd`` is
         closed then.
     """
@@ -48,6 +49,7 @@ class FileBody:
     __slots__ = (
         "_announced",
         "_at",
+        "_close",
         "_closed",
         "_fd",
         "_measured",
@@ -64,6 +66,7 @@ class FileBody:
         run_in_thread: RunInThread,
         announced: int = 0,
         measured: Callable[[int, os.stat_result], None] | None = None,
+        close: Callable[[int], object] = os.close,
     ) -> None:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
@@ -74,6 +77,7 @@ class FileBody:
         self._run_in_thread = run_in_thread
         self._announced = announced
         self._measured = measured
+        self._close = close
         self._status = status
         self._size = status.st_size
         self._at = 0
@@ -109,7 +113,7 @@ class FileBody:
     def _read_in_thread(self, result: bytes | Failure) -> bytes:
         self._reading = False
         if self._closed:
-            os.close(self._fd)
+            self._close(self._fd)
         if isinstance(result, Failure):
             error = result.value
             if isinstance(error, OSError):
@@ -133,7 +137,7 @@ class FileBody:
         """
         self._closed = True
         if not self._reading:
-            os.close(self._fd)
+            self._close(self._fd)
         if self._measured is not None and octets is not None and octets != self._announced:
             self._measured(octets, self._status)
 

@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 from bisect import bisect_left
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple, overload
 
 from ...errors import StoreTrouble
@@ -20,6 +20,7 @@ from .names import base_name
 from .paths import explained
 
 __all__ = [
+    "OPEN_FOLDER",
     "PATIENCE",
     "Files",
     "Paths",
@@ -31,6 +32,8 @@ __all__ = [
     "open_folder",
     "open_or_refuse",
 ]
+
+OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 #: The folders that hold messages.  ``new`` is read first: a message that another
 #: program moves to ``cur`` in the meantime is then seen twice, not missed.
@@ -126,15 +129,15 @@ def open_folder(maildir: int, folder: str) -> int:
 
     :raises OSError: as ``os.open`` does.
     """
-    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=maildir)
+    return os.open(folder, OPEN_FOLDER, dir_fd=maildir)
 
 
-def _file_names(maildir: int, folder: str) -> list[str]:
+def _file_names(maildir: int, folder: str, opener: Callable[[int, str], int] = open_or_refuse) -> list[str]:
     """The message files of a folder, sorted: regular files that do not begin with a dot.
 
     :raises pop3toy.errors.StoreTrouble: if it cannot be read.
     """
-    fd = open_or_refuse(maildir, folder)
+    fd = opener(maildir, folder)
     try:
         with os.scandir(fd) as found:
             names = [item.name for item in found if item.is_file(follow_symlinks=False)]
@@ -181,20 +184,23 @@ class Paths(Sequence[str]):
         }
 
 
-def _all_paths(maildir: int) -> Paths:
+def _all_paths(maildir: int, opener: Callable[[int, str], int] = open_or_refuse) -> Paths:
     """The message files of both folders, sorted by their names."""
-    new, cur = (_file_names(maildir, folder) for folder in FOLDERS)
+    new, cur = (_file_names(maildir, folder, opener) for folder in FOLDERS)
     return Paths(sorted(new + cur), frozenset(new))
 
 
-def list_by_name(maildir: int) -> tuple[Paths, Stamp] | None:
+def list_by_name(
+    maildir: int, opener: Callable[[int, str], int] = open_or_refuse
+) -> tuple[Paths, Stamp] | None:
     """The message files that are there now, sorted by their names.
 
+    :param opener: opens the folders.
     :return: ``None`` if something changed meanwhile.
     :raises pop3toy.errors.StoreTrouble: if the Maildir cannot be read.
     """
     stamp = look(maildir)
-    paths = _all_paths(maildir)
+    paths = _all_paths(maildir, opener)
     return (paths, stamp) if look(maildir) == stamp else None
 
 

@@ -16,6 +16,7 @@ from functools import lru_cache
 
 from ...errors import NoSuchMailbox, StoreTrouble
 from . import links
+from .file_systems import HOLD_FOLDER, is_local, open_folder_cached
 
 __all__ = ["MaildirPaths", "explained"]
 
@@ -85,6 +86,9 @@ class MaildirPaths:
         self._beneath_root = os.path.join(self.root, "")
         self._parts = tuple(parts[first:])
         self._create = create
+        self._root_in_octets = os.fsencode(self.root)
+        # Whether that is on a local disk, as far as somebody has looked.
+        self._root_is_local = False
 
     def path(self, user: str) -> str:
         """The path of a user's Maildir, whether it exists or not.
@@ -123,6 +127,30 @@ class MaildirPaths:
             return self._descend(parts)
         except OSError as error:
             raise _trouble(error, f"making Maildir {self.path(user)!r}") from error
+
+    def open_cached(self, user: str) -> int | None:
+        """The same as far as nothing has to be waited for; for the reactor's thread.
+
+        :return: ``None`` if :meth:`open` has to be asked, in a thread: whatever is not a folder at hand on
+            the local disk that the root is on.
+        :raises pop3toy.errors.NoSuchMailbox: if the name cannot be part of a path.
+        """
+        parts = _relative(self._parts, user)
+        if not self._root_is_local:
+            return None
+        return open_folder_cached(self._root_in_octets, "/".join(parts))
+
+    def look_at_root(self) -> None:
+        """See whether the root is on a local disk, for :meth:`open_cached`.  Blocks."""
+        try:
+            root = os.open(self.root, HOLD_FOLDER)
+        except OSError:
+            self._root_is_local = False
+            return
+        try:
+            self._root_is_local = is_local(root)
+        finally:
+            os.close(root)
 
     @contextmanager
     def parent(self, user: str) -> Iterator[tuple[int, str]]:

@@ -21,7 +21,7 @@ from .names import BaseNames, arrival
 from .paths import explained
 from .sizes import Counted
 
-__all__ = ["Snapshot", "Uncounted", "scan"]
+__all__ = ["Snapshot", "Uncounted", "list_at_once", "scan"]
 
 log = Logger()
 
@@ -106,6 +106,35 @@ def scan(
     """
     with Counter(maildir, max_listed_size, wanted, where) as counter:
         return _scan(maildir, recall, counter, now=now, tick=tick, may_read=may_read)
+
+
+def list_at_once(
+    maildir: int, opener: Callable[[int, str], int | None], *, now: float, tick: float
+) -> Snapshot | None:
+    """Take a snapshot on the reactor's thread, if nothing has to be waited for and the names tell all.
+
+    :param opener: opens a folder that is at hand.
+    :raises pop3toy.errors.StoreTrouble: if the Maildir cannot be read.
+    """
+
+    def open_or_leave(maildir: int, folder: str) -> int:
+        if (opened := opener(maildir, folder)) is None:
+            raise Uncounted
+        return opened
+
+    try:
+        found = list_by_name(maildir, open_or_leave)
+    except Uncounted:
+        return None
+    if found is None or (bases := BaseNames.of_files(found[0].names)) is None:
+        return None
+    paths, stamp = found
+    octets = [told for told in bases.wire_sizes() if told is not None]
+    if len(octets) < len(paths):
+        return None
+    listing = Listing.of_columns(bases.unique_ids(), octets, partial(_arrival_of_one, paths))
+    trusted = now - stamp.changed / 1e9 > tick
+    return Snapshot(listing, paths, {}, frozenset(), frozenset(), stamp, trusted)
 
 
 def _scan(

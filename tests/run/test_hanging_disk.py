@@ -1,0 +1,177 @@
+"""A disk that does not answer: it costs its own users alone, and is forgotten when it answers again."""
+
+from __future__ import annotations
+
+import os
+import smtplib
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import skipUnless
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from pop3toy.errors import StoreTrouble
+from pop3toy.net.threads import WorkerThreads
+from pop3toy.run.recipients import LOOKING, or_mailbox
+
+from ..corpus import make_maildir
+from ..mailserver import LOOPBACK, port_for
+from ..net.test_threads import FakeReactor, Gate
+from ..realserver import DEADLINE, RealServer, maildir_options, wait_until
+from ..store_world import DeadDisk
+from ..strictclient import Refused, StrictClient
+
+#: Seconds: what a user of a healthy disk may wait at the most, on a busy machine; a user of a disk that
+#: hangs until there is an answer; and a stop.
+AT_ONCE, BOUNDED, STOPPED = 5.0, 25.0, 50.0
+
+#: Sessions of a user at once; a few more than have threads, fewer than the server allows.
+HANGING = 8
+
+
+class Outcome(NamedTuple):
+    """What came of something, and after how many seconds."""
+
+    what: Any
+    seconds: float
+
+
+class Doing:
+    """Something that may take long, done in a thread of the test's."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self._work = work
+        self.outcome: Outcome | None = None
+        self._thread = threading.Thread(target=self._do, daemon=True)
+        self._thread.start()
+
+    def _do(self) -> None:
+        began = time.monotonic()
+        try:
+            what = self._work()
+        except Exception as error:
+            what = error
+        self.outcome = Outcome(what, time.monotonic() - began)
+
+    def wait(self) -> Outcome:
+        """Its outcome, when it is there."""
+        wait_until(lambda: self.outcome is not None, "an answer")
+        assert self.outcome is not None
+        return self.outcome
+
+
+class NamesTests(SynchronousTestCase):
+    """Recipients who are known by their mailboxes alone."""
+
+    def test_others_are_found(self) -> None:
+        """A name whose mailbox cannot be looked at has one thread, and its senders are told in time."""
+        reactor, gate = FakeReactor(), Gate()
+        threads = WorkerThreads(reactor, size=2)
+        threads.startService()
+
+        class Mailboxes:
+            def exists(self, name: str) -> bool:
+                """Ann's disk hangs."""
+                return bool(gate(name)) if name == "ann" else True
+
+        mailboxes: Any = Mailboxes()
+        find = or_mailbox(lambda name: None, mailboxes, threads)
+        hanging: Any = [find("ann") for _ in range(9)]
+        gate.wait_for(1)
+        for name in ("bob", "cid"):
+            found: Any = find(name)
+            reactor.deliver()
+            self.assertEqual(name, self.successResultOf(found))
+        reactor.advance(LOOKING)
+        for one in hanging:
+            self.failureResultOf(one, StoreTrouble)
+        gate.open()
+        reactor.deliver()
+        back: Any = find("ann")
+        reactor.deliver()
+        self.assertEqual("ann", self.successResultOf(back))
+        self.successResultOf(threads.stopService())
+
+
+@skipUnless(os.geteuid() == 0, "only root may mount")
+class HangingDiskTests(SynchronousTestCase):
+    """Three users, of whom one's disk hangs."""
+
+    def setUp(self) -> None:
+        self.root = Path(self.mktemp()).absolute()
+        for user in ("ann", "bob", "cid"):
+            (make_maildir(self.root / user) / "new" / f"1.{user},W=5").write_bytes(b"x\n\n")
+        options = maildir_options(self.root, [f"{user}:secret" for user in ("ann", "bob", "cid")])
+        self.server = RealServer(
+            *options, "--smtp-port=0", "--domain=example.org", "--lock-wait=0", "--max-per-address=1000"
+        )
+        self.addCleanup(self.server.terminate)
+        self.smtp = port_for(self.server, "SMTP")
+
+    def hang(self) -> DeadDisk:
+        """From now on ann's disk hangs."""
+        disk = DeadDisk(self.root / "ann")
+        self.addCleanup(disk.answer)
+        return disk
+
+    def fetch(self, user: str) -> list[bytes]:
+        """All messages of a user, in a session of their own."""
+        with StrictClient(self.server.port, timeout=DEADLINE) as client:
+            client.login(user.encode())
+            messages = [client.retr(number) for number in range(1, client.stat().messages + 1)]
+            client.quit()
+        return messages
+
+    def deliver(self, user: str) -> int:
+        """What a sender is told at the end of a message, or before."""
+        with smtplib.SMTP(LOOPBACK, self.smtp, timeout=DEADLINE) as sender:
+            try:
+                sender.sendmail("zoe@example.com", [f"{user}@example.org"], "Subject: hello\n\nbody\n")
+            except smtplib.SMTPRecipientsRefused as error:
+                return next(iter(error.recipients.values()))[0]
+            return 250
+
+    def test_others_do_not_notice(self) -> None:
+        """Others log in, retrieve and get mail; who hangs is told so, and is served when the disk is back."""
+        for user in ("ann", "bob"):
+            self.assertEqual(1, len(self.fetch(user)))
+        disk = self.hang()
+        hanging = [Doing(lambda: self.fetch("ann")) for _ in range(HANGING)]
+        mail = [Doing(lambda: self.deliver("ann")) for _ in range(HANGING)]
+        for count in range(1, 9):
+            # Cid is seen for the first time, so even that needs no thread that hangs.
+            for user in ("bob", "cid"):
+                done = Doing(lambda user=user: self.fetch(user)).wait()  # type: ignore[misc]
+                self.assertEqual(count, len(done.what), done)
+                self.assertLess(done.seconds, AT_ONCE)
+                self.assertEqual(250, (done := Doing(lambda user=user: self.deliver(user)).wait()).what)  # type: ignore[misc]
+                self.assertLess(done.seconds, AT_ONCE)
+        self.assertEqual([None] * HANGING, [one.outcome for one in hanging])
+        for one in hanging:
+            self.assertIsInstance(one.wait().what, Refused)
+            self.assertEqual(b"SYS/TEMP", one.wait().what.code)
+            self.assertLess(one.wait().seconds, BOUNDED)
+        for one in mail:
+            self.assertIn(one.wait().what, (450, 451))
+            self.assertLess(one.wait().seconds, BOUNDED)
+        # It is known by now.
+        again = Doing(lambda: self.fetch("ann")).wait()
+        self.assertEqual(b"SYS/TEMP", again.what.code)
+        self.assertLess(again.seconds, AT_ONCE)
+        disk.answer()
+        # The threads come back from the kernel one by one.
+        wait_until(lambda: Doing(lambda: len(self.fetch("ann"))).wait().what == 1, "ann is served")
+        wait_until(lambda: self.deliver("ann") == 250, "ann gets mail")
+
+    def test_stop(self) -> None:
+        """A server whose disk hangs stops in bounded time."""
+        self.hang()
+        hanging = Doing(lambda: self.fetch("ann"))
+        self.assertEqual(1, len(self.fetch("bob")))
+        self.assertIsNone(hanging.outcome)
+        stopping = Doing(self.server.terminate).wait()
+        self.assertTrue(stopping.what)
+        self.assertLess(stopping.seconds, STOPPED)
