@@ -38,7 +38,8 @@ def talk(wire: socket.socket) -> bytes:
 def knock(path: str) -> bytes:
     """What a server at this socket says."""
     wire = socket.socket(socket.AF_UNIX)
-    wire.connect(path)
+    # A socket has its name a moment before it is listened to.
+    wait_until(lambda: wire.connect_ex(path) == 0, "somebody listens")
     return talk(wire)
 
 
