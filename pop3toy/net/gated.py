@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from ..errors import Refusal
 from ..interfaces import After, IGate, SessionRecord, Stream
@@ -40,9 +39,9 @@ def put_gate(connection: Connection, gate: IGate) -> None:
     encode = connection.encode
     connection.conversation = _Gated(connection.conversation, connection.record, gate, encode)
 
-    def encode_sent(reply: Any, at_once: bool) -> bytes | Stream:
+    def encode_sent(reply: Any) -> bytes | Stream:
         # The last words of a connection that the server ends are past the gate.
-        return reply.encoded if isinstance(reply, _Sent) else encode(reply, at_once)
+        return reply.encoded if isinstance(reply, _Sent) else encode(reply)
 
     connection.encode = encode_sent
 
@@ -55,7 +54,7 @@ class _Gated:
         conversation: Conversation,
         record: SessionRecord,
         gate: IGate,
-        encode: Callable[[Any, bool], bytes | Stream],
+        encode: Callable[[Any], bytes | Stream],
     ) -> None:
         self.__dict__["_inner"] = conversation
         self.__dict__["_record"] = record
@@ -106,11 +105,7 @@ class _Gated:
             reply = await reply
         if reply is None:
             return None
-        try:
-            encoded = self._encode(reply, True)
-        except Exception:
-            reply = self._inner.refused(Failure())
-            encoded = self._encode(reply, True)
+        encoded = self._encode(reply)
         changed = await self._asked(encoded, self._gate.reply, self._record, line, encoded)
         if isinstance(changed, bytes) and not isinstance(encoded, bytes):
             encoded.close()

@@ -41,11 +41,8 @@ class Replies(NamedTuple):
 Answer: TypeAlias = "Reply | Replies | Challenge"
 
 
-def encode(answer: Answer, at_once: bool = False) -> bytes:
-    """Make the octets of a reply.
-
-    :param at_once: of no account: nothing has to be pulled.
-    """
+def encode(answer: Answer) -> bytes:
+    """Make the octets of a reply."""
     if isinstance(answer, Reply):
         return _reply(answer)
     if isinstance(answer, Replies):
