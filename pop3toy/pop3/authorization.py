@@ -26,10 +26,10 @@ def user(session: Session, command: Command) -> Reply:
 
 
 def password(session: Session, command: Command) -> MaybeDeferred[Reply]:
-    """PASS: the second half of USER."""
-    _clear_text_or_refuse(session)
+    """PASS: the second half of USER, which was taken only where a clear-text password is."""
     name, session.user = session.user, None
     if name is None:
+        _clear_text_or_refuse(session)
         raise BadCommand("send USER first")
     secret = cast(bytes, command.args[0])
     return _enter(session, "USER", name, lambda: session.authenticator.password(name, secret, session.record))
