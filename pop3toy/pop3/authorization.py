@@ -85,7 +85,7 @@ def stls(session: Session, command: Command) -> Reply:
 
 def quit_(session: Session, command: Command) -> Reply:
     """QUIT before login: nothing to update."""
-    return Status(True, "bye", after=session.farewell("quit"))
+    return Status(True, "bye", after=session.close("quit"))
 
 
 COMMANDS: dict[str, Callable[[Session, Command], MaybeDeferred[Reply]]] = {
@@ -119,7 +119,7 @@ def _enter(
     """Try to come in, and have it counted if that fails."""
 
     def failed(why: Failure) -> Failure:
-        session.not_let_in(name.decode("utf-8", "replace"), mechanism, why)
+        session.login_failed(name.decode("utf-8", "replace"), mechanism, why)
         return why
 
     try:
@@ -128,8 +128,8 @@ def _enter(
         failed(Failure())
         raise
     if is_deferred(login):
-        return login.addErrback(failed).addCallback(session.enter)
-    return session.enter(login)
+        return login.addErrback(failed).addCallback(session.login_succeeded)
+    return session.login_succeeded(login)
 
 
 def _step(session: Session, line: bytes | None) -> MaybeDeferred[Reply]:
@@ -140,15 +140,15 @@ def _step(session: Session, line: bytes | None) -> MaybeDeferred[Reply]:
     def over(why: Failure) -> Failure:
         session.exchange = None
         if not (counted or why.check(AuthenticationCancelled)):
-            session.not_let_in(exchange.user or "", exchange.mechanism, why)
+            session.login_failed(exchange.user or "", exchange.mechanism, why)
         return why
 
     def outcome(result: Challenge | Login) -> Reply:
         if isinstance(result, Login):
-            return session.enter(result)
+            return session.login_succeeded(result)
         if result.refusal is not None:
             # It counts when it is certain; what the client answers may never come.
-            session.not_let_in(exchange.user or "", exchange.mechanism, Failure(result.refusal))
+            session.login_failed(exchange.user or "", exchange.mechanism, Failure(result.refusal))
         return result
 
     try:

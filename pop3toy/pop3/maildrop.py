@@ -57,7 +57,7 @@ class Maildrop:
         # No command tells when a message came, and finding out costs more than all of this.
         return Entry(self._listing.uids[number - 1], self._listing.each[number - 1])
 
-    def mark(self, number: int) -> None:
+    def mark_deleted(self, number: int) -> None:
         """Mark a message as deleted.
 
         :raises pop3toy.errors.NoSuchMessage: if there is none or it is marked.
@@ -70,7 +70,7 @@ class Maildrop:
         self._marked.clear()
         self._marked_octets = 0
 
-    def doomed(self) -> list[bytes]:
+    def deleted_uids(self) -> list[bytes]:
         """The unique-ids of the marked messages: what UPDATE removes."""
         return [self._listing.uids[number - 1] for number in self._marked]
 

@@ -56,7 +56,7 @@ def _nothing(why: str) -> None:
 
 
 class State(Enum):
-    """RFC 1939 section 3; CLOSED is behind UPDATE and behind every farewell."""
+    """RFC 1939 section 3; CLOSED is behind UPDATE and behind every last reply."""
 
     AUTHORIZATION = "AUTHORIZATION"
     TRANSACTION = "TRANSACTION"
@@ -203,16 +203,16 @@ class Session:
         if isinstance(error, BadCommand):
             self._bad_in_a_row += 1
             if self._bad_in_a_row >= self._patience():
-                text, after = f"{text}; too many bad commands, goodbye", self.farewell("limit")
+                text, after = f"{text}; too many bad commands, goodbye", self.close("limit")
         else:
             self.speaks_pop3 = True
         if isinstance(error, AuthenticationFailed):
             self.failed_logins += 1
             if self.failed_logins >= limits.FAILED_LOGINS:
-                text, after = f"{text}; too many failed logins, goodbye", self.farewell("limit")
+                text, after = f"{text}; too many failed logins, goodbye", self.close("limit")
         return Status(False, text, error.code, after)
 
-    def not_let_in(self, user: str, mechanism: str, failure: Failure) -> None:
+    def login_failed(self, user: str, mechanism: str, failure: Failure) -> None:
         """An authentication failed; ``user`` is what the client claimed."""
         self._claimed = user = name_alone(user.encode("utf-8", "replace")).decode("utf-8")
         why = failure.value.code if isinstance(failure.value, Refusal) else "SYS/TEMP"
@@ -229,7 +229,7 @@ class Session:
 
     # -- coming and going ----------------------------------------------------------
 
-    def enter(self, login: Login) -> Reply:
+    def login_succeeded(self, login: Login) -> Reply:
         """Somebody is in: AUTHORIZATION becomes TRANSACTION (RFC 1939 section 4)."""
         if self._gone:
             # The client left while the password was being looked at.
@@ -283,11 +283,11 @@ class Session:
         if self.login is not None:
             self.login.ending()
 
-    def farewell(self, how: str) -> After:
+    def close(self, how: str) -> After:
         """The session ends with the reply that is being made."""
         self.record.ended = how
         self.release()
-        self._close()
+        self._finish()
         return After.CLOSE
 
     def quit(self, how: str, reply: Reply) -> MaybeDeferred[Reply]:
@@ -300,7 +300,7 @@ class Session:
         self.record.ended = how
         self.release()
         if not self._releasing:
-            self._close()
+            self._finish()
             return reply
         # It is a part of UPDATE (RFC 1939 section 6).
         self.state = State.UPDATE
@@ -319,9 +319,9 @@ class Session:
             seconds=limits.RELEASE,
         )
         self._late = None
-        self._close()
+        self._finish()
 
-    def _close(self) -> None:
+    def _finish(self) -> None:
         """Nothing is said any more, but what QUIT is answered."""
         self.state = State.CLOSED
         late, self._late = self._late, None
@@ -352,7 +352,7 @@ class Session:
     def _released(self, _: object) -> None:
         self._releasing = False
         if self._say_goodbye is not None:
-            self._close()
+            self._finish()
         else:
             self._tell_ended()
 
@@ -433,7 +433,7 @@ class Session:
             self.state = State.CLOSED
         elif self._say_goodbye is not None:
             # Nobody is there to hear it.
-            self._close()
+            self._finish()
         if self.state is State.UPDATE or self._releasing:
             ended: Deferred[None] = Deferred()
             self._when_ended.append(ended)

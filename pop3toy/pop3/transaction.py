@@ -75,7 +75,7 @@ def dele(session: Session, command: Command) -> Reply:
         session.maildrop.entry(number)
         # Here, because QUIT could only say that it is a temporary trouble.
         raise Refusal("this maildrop is read-only")
-    session.maildrop.mark(number)
+    session.maildrop.mark_deleted(number)
     return Status(True, f"message {number} deleted")
 
 
@@ -100,17 +100,17 @@ def quit_(session: Session, command: Command) -> MaybeDeferred[Reply]:
     A client may send RETR, DELE and QUIT at once.  So what was fetched is with the kernel
     before anything is removed; if the connection ends before, nothing is.
     """
-    doomed = session.maildrop.doomed()
-    if not doomed and not session.lock_lost:
+    deleted = session.maildrop.deleted_uids()
+    if not deleted and not session.lock_lost:
         return session.quit("quit", Status(True, "bye", after=After.CLOSE))
     handed_over = session.handed_over() if session.fetched else True
     if is_deferred(handed_over):
         session.quitting = True
-        return handed_over.addCallback(lambda yes: _update(session, doomed, yes))
-    return _update(session, doomed, handed_over)
+        return handed_over.addCallback(lambda yes: _update(session, deleted, yes))
+    return _update(session, deleted, handed_over)
 
 
-def _update(session: Session, doomed: list[bytes], handed_over: bool) -> MaybeDeferred[Reply]:
+def _update(session: Session, deleted: list[bytes], handed_over: bool) -> MaybeDeferred[Reply]:
     if not handed_over or session.login is None:
         trouble = "what was fetched did not reach you, nothing was removed"
         return session.quit(session.record.ended, Status(False, trouble, "SYS/TEMP", After.CLOSE))
@@ -119,14 +119,14 @@ def _update(session: Session, doomed: list[bytes], handed_over: bool) -> MaybeDe
         return session.quit("store", Status(False, trouble, "SYS/TEMP", After.CLOSE))
     session.begin_update()
     try:
-        removal = _mailbox(session).remove(doomed)
+        removal = _mailbox(session).remove(deleted)
     except Exception:
         return _not_all_removed(session, Failure())
     if is_deferred(removal):
         return removal.addCallbacks(
-            lambda _: _removed(session, doomed), lambda why: _not_all_removed(session, why)
+            lambda _: _removed(session, deleted), lambda why: _not_all_removed(session, why)
         )
-    return _removed(session, doomed)
+    return _removed(session, deleted)
 
 
 COMMANDS: dict[str, Callable[[Session, Command], MaybeDeferred[Reply]]] = {
@@ -155,9 +155,9 @@ def _read_only(session: Session) -> bool:
     return bool(getattr(_mailbox(session), "read_only", False))
 
 
-def _removed(session: Session, doomed: list[bytes]) -> MaybeDeferred[Reply]:
-    session.record.removed = count = len(doomed)
-    for uid in doomed:
+def _removed(session: Session, deleted: list[bytes]) -> MaybeDeferred[Reply]:
+    session.record.removed = count = len(deleted)
+    for uid in deleted:
         session.happened(MessageRemoved, uid)
     said = f"bye, {count} message{'s'[: count != 1]} removed"
     return session.quit("quit", Status(True, said, after=After.CLOSE))

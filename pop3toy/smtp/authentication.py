@@ -50,14 +50,14 @@ async def _step(session: Session, line: bytes | None) -> Answer:
     except Refusal as error:
         session.exchange = None
         if not told and not isinstance(error, AuthenticationCancelled):
-            session.not_let_in(exchange, error)
+            session.login_failed(exchange, error)
         return _refused(session, error)
     if isinstance(result, Challenge):
         if result.refusal is not None:
             # It counts when it is certain; what the client answers may never come.
-            session.not_let_in(exchange, result.refusal)
+            session.login_failed(exchange, result.refusal)
         return result
-    return session.log_in(result)
+    return session.login_succeeded(result)
 
 
 def _refused(session: Session, error: Refusal) -> Answer:
@@ -71,7 +71,7 @@ def _refused(session: Session, error: Refusal) -> Answer:
         if session.failed_logins < limits.FAILED_LOGINS:
             return Reply(535, error.text, "5.7.8")
         last = Reply(535, f"{error.text}; too many failed logins, goodbye", "5.7.8")
-        return session.farewell("limit", last, Reply(421, "too many failed logins", "4.7.0"))
+        return session.close("limit", last, Reply(421, "too many failed logins", "4.7.0"))
     log.warn(
         "session {number}: AUTH cannot be answered: {text} {detail}",
         number=session.record.number,

@@ -64,7 +64,7 @@ def rset(session: Session, command: Command) -> Answer:
 
 def quit_(session: Session, command: Command) -> Answer:
     """QUIT (RFC 5321 section 4.1.1.10)."""
-    return session.farewell("quit", Reply(221, "goodbye", "2.0.0"))
+    return session.close("quit", Reply(221, "goodbye", "2.0.0"))
 
 
 def help_(session: Session, command: Command) -> Answer:

@@ -202,7 +202,7 @@ class Session:
         """Carry out one line and answer it.  Never raises, never fails."""
         self._commands += 1
         if self._commands > limits.COMMANDS:
-            return self.farewell("limit", Reply(421, "too many commands without a message", "4.7.0"))
+            return self.close("limit", Reply(421, "too many commands without a message", "4.7.0"))
         try:
             answer = self._carried_out(parsed)
             if type(answer) is CoroutineType:
@@ -244,7 +244,7 @@ class Session:
         if message.text.octets > 2 * self.options.largest_message:
             # Its end may never come.
             far = Reply(421, f"message is far larger than {self.options.largest_message} octets", "4.3.4")
-            return rest, self.farewell("limit", self.refuse(far))
+            return rest, self.close("limit", self.refuse(far))
         if waiting is None and rest is None:
             return None, None
         return rest, _at_hand(self._text_taken(message, waiting))
@@ -289,7 +289,7 @@ class Session:
         if self._mistakes < limits.ERRORS:
             return reply
         last = reply._replace(text=f"{reply.text}; too many errors, goodbye")
-        return self.farewell("limit", last, Reply(421, "too many errors", "4.7.0"))
+        return self.close("limit", last, Reply(421, "too many errors", "4.7.0"))
 
     def refuse(self, reply: Reply, recipient: str = "", sender: str = "") -> Reply:
         """Tell that mail is not taken, which is answered so.
@@ -318,7 +318,7 @@ class Session:
             return ()
         return authenticator.mechanisms(self.channel)
 
-    def log_in(self, login: Login) -> Answer:
+    def login_succeeded(self, login: Login) -> Answer:
         """The client is who it says; nothing is opened for it."""
         self.exchange = None
         login.logout()
@@ -329,7 +329,7 @@ class Session:
             self.happened(LoggedIn, self.name, self.channel, login.user, login.mechanism)
         return Reply(235, "welcome", "2.7.0")
 
-    def not_let_in(self, exchange: Exchange, why: Refusal) -> None:
+    def login_failed(self, exchange: Exchange, why: Refusal) -> None:
         """An authentication failed."""
         self.failed_logins += isinstance(why, AuthenticationFailed)
         user = name_alone((exchange.user or "").encode("utf-8", "replace")).decode("utf-8")
@@ -420,15 +420,15 @@ class Session:
         self._message_seen = inf
         return end
 
-    def farewell(self, why: str, *replies: Reply) -> Answer:
+    def close(self, why: str, *replies: Reply) -> Answer:
         """The session ends with these replies."""
         self.record.ended = why
-        self._close()
+        self._finish()
         if len(replies) == 1:
             return replies[0]._replace(after=After.CLOSE)
         return Replies(replies, After.CLOSE)
 
-    def _close(self) -> None:
+    def _finish(self) -> None:
         self.state = State.CLOSED
         self._cancel_exchange()
         self.forget_message()
@@ -441,7 +441,7 @@ class Session:
         self._gone = True
         self.client_left()
         if not self.finishing:
-            self._close()
+            self._finish()
             return None
         ended: Deferred[None] = Deferred()
         self._when_ended.append(ended)

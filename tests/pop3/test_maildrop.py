@@ -34,36 +34,36 @@ class MaildropTests(SynchronousTestCase):
     def test_numbers_do_not_move(self) -> None:
         """A mark changes no other message's number."""
         maildrop = Maildrop(ENTRIES)
-        maildrop.mark(1)
+        maildrop.mark_deleted(1)
         self.assertEqual(maildrop.entry(2), ENTRIES[1])
         self.assertEqual(maildrop.entry(3), ENTRIES[2])
 
     def test_marked_are_left_out(self) -> None:
         """Count, sum and both listings leave out what is marked."""
         maildrop = Maildrop(ENTRIES)
-        maildrop.mark(2)
+        maildrop.mark_deleted(2)
         self.assertEqual((maildrop.count, maildrop.octets), (2, 127))
         self.assertEqual(listed(maildrop), [b"1 120", b"3 7"])
         self.assertEqual(list(maildrop.listing(unique_id_listing)), [b"1 a\r\n3 c\r\n"])
-        self.assertEqual(maildrop.doomed(), [b"b"])
+        self.assertEqual(maildrop.deleted_uids(), [b"b"])
 
     def test_unmarked_are_back(self) -> None:
         """RSET's work: everything is as it was, listings too."""
         maildrop = Maildrop(ENTRIES)
         before = listed(maildrop)
         for number in (1, 2, 3):
-            maildrop.mark(number)
+            maildrop.mark_deleted(number)
         self.assertEqual((maildrop.count, maildrop.octets, listed(maildrop)), (0, 0, []))
         maildrop.unmark_all()
         self.assertEqual((maildrop.count, maildrop.octets, listed(maildrop)), (3, 327, before))
-        self.assertEqual(maildrop.doomed(), [])
+        self.assertEqual(maildrop.deleted_uids(), [])
 
     def test_each_mistake_has_a_sentence(self) -> None:
         """0, too large, deleted: each is refused with its own words, and counts as the client's mistake."""
         maildrop = Maildrop(ENTRIES)
-        maildrop.mark(2)
+        maildrop.mark_deleted(2)
         for number, words in {0: "start at 1", 4: "only 3", 10**11: "only 3", 2: "already deleted"}.items():
-            for action in (maildrop.entry, maildrop.mark):
+            for action in (maildrop.entry, maildrop.mark_deleted):
                 refusal = self.assertRaises(NoSuchMessage, action, number)
                 self.assertIn(words, refusal.text)
                 self.assertIsInstance(refusal, BadCommand)
@@ -87,23 +87,23 @@ class MaildropTests(SynchronousTestCase):
         maildrop = Maildrop([Entry(b"%d" % n, size) for n, size in enumerate(sizes)])
         for number in marks:
             try:
-                maildrop.mark(number)
+                maildrop.mark_deleted(number)
             except NoSuchMessage:
                 pass
         lines = [tuple(map(int, line.split())) for line in listed(maildrop)]
         self.assertEqual(maildrop.count, len(lines))
         self.assertEqual(maildrop.octets, sum(size for _, size in lines))
         self.assertEqual(
-            {b"%d" % (number - 1) for number, _ in lines} | set(maildrop.doomed()),
+            {b"%d" % (number - 1) for number, _ in lines} | set(maildrop.deleted_uids()),
             {b"%d" % n for n in range(len(sizes))},
         )
-        self.assertEqual(len(set(maildrop.doomed())), len(sizes) - len(lines))
+        self.assertEqual(len(set(maildrop.deleted_uids())), len(sizes) - len(lines))
 
     def test_sessions_share_a_listing_and_no_marks(self) -> None:
         """Two sessions over one snapshot know nothing of each other's marks."""
         listing = Listing(ENTRIES)
         first, second = Maildrop(listing), Maildrop(listing)
-        first.mark(1)
+        first.mark_deleted(1)
         self.assertEqual(listed(second), [b"1 120", b"2 200", b"3 7"])
         self.assertEqual(second.octets, 327)
 
