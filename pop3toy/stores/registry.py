@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from ..errors import BadSetting, CannotStart
@@ -30,12 +29,11 @@ __all__ = ["STORES", "Maildirs", "OpenStore", "StoreContext", "StoreKind", "Toy"
 #: the more there are, the more fsyncs the file system can join into one.
 READING_THREADS, COUNTING_THREADS, WRITING_THREADS = 8, 8, 16
 
-#: Threads that write and name messages, whoever they are for.  Those that a disk was to take which
-#: hangs now are stuck; no more come.
-MESSAGE_THREADS = 32
-
 #: Threads of one user, of each kind: a session, and one more that comes while that one's disk hangs.
 USER_THREADS = 2
+
+#: Threads that write one user's mail: of a Maildir that a link leads to, the file system is not known.
+USER_WRITING_THREADS = 8
 
 #: Seconds that a look at a Maildir may take which mail is for.
 LOOKING = 10.0
@@ -109,6 +107,7 @@ def _open_toy(settings: Toy, context: StoreContext) -> OpenStore:
 def _open_maildirs(settings: Maildirs, context: StoreContext) -> OpenStore:
     from .maildir.file_systems import Mounts
     from .maildir.incoming.delivery import MaildirDelivery
+    from .maildir.incoming.message import DeliveryThreads
     from .maildir.paths import MaildirPaths
     from .maildir.store import MaildirStore, UserThreads
 
@@ -116,28 +115,33 @@ def _open_maildirs(settings: Maildirs, context: StoreContext) -> OpenStore:
     mounts = Mounts(context.clock)
     reads, counts, writes = (context.threads(name, ALL_THREADS) for name in ("disk", "scans", "delivery"))
 
-    def shares(user: str, of_file_system: int) -> Sequence[Share]:
-        place = mounts.point(paths.path(user))
-        return Share(("user", user), USER_THREADS), Share(("file system", place), of_file_system)
+    def shares(
+        users: Sequence[str], of_file_system: int, *, what: str = "user", of_user: int = USER_THREADS
+    ) -> Sequence[Share]:
+        places = sorted({mounts.point(paths.path(user)) for user in users})
+        return [
+            *(Share((what, user), of_user) for user in sorted(set(users))),
+            *(Share(("file system", place), of_file_system) for place in places),
+        ]
 
     def threads_of(user: str) -> UserThreads:
-        reading = shares(user, READING_THREADS)
+        reading = shares([user], READING_THREADS)
         return UserThreads(
             reads.shared(reading),
             # Opened before, so the disk did answer; there may be much to count for all.
-            counts.shared(shares(user, COUNTING_THREADS), patient=True),
+            counts.shared(shares([user], COUNTING_THREADS), patient=True),
             reads.shared(reading, patient=True),
         )
 
-    def write(function: Callable[..., Any], *args: Any) -> Deferred[Any]:
-        # Each delivery begins with a look at the Maildir of a user, which is given up if that hangs.  What
-        # comes after is known by no user, and has to be waited for.
-        user = next(
-            (one.user for one in (getattr(function, "__self__", None), *args) if hasattr(one, "user")), None
+    def delivery_threads_of(users: Sequence[str]) -> DeliveryThreads:
+        # All of a file system have one share: when its messages hang, nobody looks at it any more.
+        looking = shares(users, WRITING_THREADS)
+        writing = shares(users, WRITING_THREADS, what="mail for", of_user=USER_WRITING_THREADS)
+        return DeliveryThreads(
+            writes.shared(looking, within=LOOKING),
+            writes.shared(writing),
+            writes.shared(writing, patient=True),
         )
-        if user is None:
-            return writes.shared([Share("messages", MESSAGE_THREADS)], patient=True)(function, *args)
-        return writes.shared(shares(user, WRITING_THREADS), within=LOOKING)(function, *args)
 
     store: Any = MaildirStore(
         paths,
@@ -148,7 +152,14 @@ def _open_maildirs(settings: Maildirs, context: StoreContext) -> OpenStore:
         max_listed_size=settings.max_listed_size,
         is_over=counts.is_over,
     )
-    delivery: Any = MaildirDelivery(paths, write, context.clock, quota=context.quota, host=context.host)
+    delivery: Any = MaildirDelivery(
+        paths,
+        writes.run,
+        context.clock,
+        threads_of=delivery_threads_of,
+        quota=context.quota,
+        host=context.host,
+    )
     return OpenStore(store, delivery)
 
 

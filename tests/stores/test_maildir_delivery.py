@@ -756,10 +756,10 @@ class DirectorySyncTests(SynchronousTestCase):
             running.append((handle, Deferred()))
             return running[-1][1]
 
-        syncs = DirectorySyncs(start)
+        syncs = DirectorySyncs()
         # The same directory, which each has opened.
-        first, second, third = (syncs.sync(Directory(handle, (1, 1))) for handle in (10, 11, 12))
-        other = syncs.sync(Directory(20, (1, 2)))
+        first, second, third = (syncs.sync(Directory(handle, (1, 1)), start) for handle in (10, 11, 12))
+        other = syncs.sync(Directory(20, (1, 2)), start)
         self.assertEqual([handle for handle, _ in running], [10, 20])
         running[0][1].callback(None)
         self.successResultOf(first)

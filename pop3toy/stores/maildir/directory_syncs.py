@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 from twisted.internet.defer import Deferred
@@ -30,6 +31,12 @@ class Directory(NamedTuple):
         return cls(handle, (status.st_dev, status.st_ino))
 
 
+class _Waiting(NamedTuple):
+    result: Deferred[None]
+    handle: int
+    run_in_thread: RunInThread
+
+
 class DirectorySyncs:
     """Fsyncs of directories: who asks while one is running shares the next one.
 
@@ -37,33 +44,35 @@ class DirectorySyncs:
     so it does not count for the asker.
     """
 
-    def __init__(self, run_in_thread: RunInThread) -> None:
-        self._run_in_thread = run_in_thread
-        self._waiting: dict[tuple[int, int], list[tuple[Deferred[None], int]]] = {}
+    def __init__(self) -> None:
+        self._waiting: dict[tuple[int, int], list[_Waiting]] = {}
         self._running: set[tuple[int, int]] = set()
 
-    def sync(self, directory: Directory) -> Deferred[None]:
-        """Fires when every name that is in the directory now is durable; it stays open until then."""
-        waiting: Deferred[None] = Deferred()
-        self._waiting.setdefault(directory.identity, []).append((waiting, directory.handle))
+    def sync(self, directory: Directory, run_in_thread: RunInThread) -> Deferred[None]:
+        """Fires when every name that is in the directory now is durable; it stays open until then.
+
+        :param run_in_thread: where that may be done, unless another asker's thread does it.
+        """
+        result: Deferred[None] = Deferred()
+        waiting = _Waiting(result, directory.handle, run_in_thread)
+        self._waiting.setdefault(directory.identity, []).append(waiting)
         if directory.identity not in self._running:
             self._start(directory.identity)
-        return waiting
+        return result
 
     def _start(self, identity: tuple[int, int]) -> None:
         self._running.add(identity)
         waiting = self._waiting.pop(identity)
         # All wait, so any of their descriptors is open.
-        self._run_in_thread(fsync_names, waiting[0][1]).addBoth(self._done, identity, waiting)
+        first = waiting[0]
+        first.run_in_thread(fsync_names, first.handle).addBoth(self._done, identity, waiting)
 
-    def _done(
-        self, result: Any, identity: tuple[int, int], waiting: list[tuple[Deferred[None], int]]
-    ) -> None:
+    def _done(self, result: Any, identity: tuple[int, int], waiting: Sequence[_Waiting]) -> None:
         self._running.discard(identity)
         if identity in self._waiting:
             self._start(identity)
-        for each, _ in waiting:
-            each.callback(result)
+        for each in waiting:
+            each.result.callback(result)
 
 
 def fsync_names(directory: int) -> None:

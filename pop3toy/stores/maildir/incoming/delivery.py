@@ -35,7 +35,7 @@ from ..folders import open_or_refuse
 from ..paths import MaildirPaths, explained
 from .destination import Destination
 from .keyed_locks import KeyedLocks
-from .message import Message
+from .message import DeliveryThreads, Message
 
 __all__ = ["MaildirDelivery"]
 
@@ -56,6 +56,8 @@ class MaildirDelivery:
     :param paths: where they are; opened in a thread.
     :param run_in_thread: ``run_in_thread(callable, *args)`` gives a Deferred.
         The more threads it has, the more fsyncs the file system can join.
+    :param threads_of: the same for the users of one message each: so that a disk which hangs holds up
+        mail of its own users alone.
     :param clock: tells when it is time to look at a ``tmp/`` again.
     :param quota: how many octets a user's Maildir may hold, or ``None``.
     :param host: this host's name as it appears in the names of messages.
@@ -68,6 +70,7 @@ class MaildirDelivery:
         run_in_thread: RunInThread,
         clock: IReactorTime,
         *,
+        threads_of: Callable[[Sequence[str]], DeliveryThreads] | None = None,
         quota: Callable[[str], MaybeDeferred[int | None]] = lambda user: None,
         host: str | None = None,
         wall: Callable[[], float] = time.time,
@@ -82,8 +85,9 @@ class MaildirDelivery:
         self._swept: dict[str, float] = {}
         # The paths of Maildirs whose own names are on the disk.
         self._durable: set[str] = set()
-        self._run_in_thread = run_in_thread
-        self._directories = DirectorySyncs(run_in_thread)
+        same = DeliveryThreads(run_in_thread, run_in_thread, run_in_thread)
+        self._threads_of = threads_of or (lambda users: same)
+        self._directories = DirectorySyncs()
         self._locks = KeyedLocks()
 
     def check(self, user: str, octets: int = 0) -> Deferred[None]:
@@ -92,10 +96,11 @@ class MaildirDelivery:
 
     async def _check(self, user: str, octets: int) -> None:
         place = await self._destination(user)
-        await self._run_in_thread(self._look, place)
+        look = self._threads_of([user]).look
+        await look(self._look, place)
         if place.quota is not None:
             async with self._locks.hold([place.path]):
-                await self._run_in_thread(place.fit, octets, place.quota, self._wall)
+                await look(place.fit, octets, place.quota, self._wall)
 
     def begin(self, users: Sequence[str], octets: int = 0) -> Deferred[Incoming]:
         """See :class:`~pop3toy.interfaces.IDelivery`: one file, and a hard link for each further user.
@@ -111,7 +116,7 @@ class MaildirDelivery:
                 place = await self._destination(user)
                 # Else ``check`` has looked, or an earlier delivery; the disk has the last word in the end.
                 if place.path not in self._durable:
-                    await self._run_in_thread(self._look, place)
+                    await self._threads_of([user]).look(self._look, place)
                 places.append(place)
             except StoreTrouble as error:
                 places.append(error)
@@ -123,7 +128,7 @@ class MaildirDelivery:
             new_name=self.new_name,
             locks=self._locks,
             now=self._wall,
-            run_in_thread=self._run_in_thread,
+            threads_of=self._threads_of,
             directories=self._directories,
         )
 

@@ -66,6 +66,8 @@ class Published(NamedTuple):
     name: str
     #: That ``new/``, open: who has this closes it.
     folder: Directory
+    #: Whose it is.
+    user: str
 
 
 def roll_back(messages: Sequence[Published]) -> None:

@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -31,7 +31,7 @@ from .destination import Destination, Published, remove, roll_back, trouble
 from .keyed_locks import KeyedLocks
 from .usage import Usage
 
-__all__ = ["SPILL", "Message"]
+__all__ = ["SPILL", "DeliveryThreads", "Message"]
 
 #: Octets that gather in memory before they go to the file: a message of the
 #: usual size costs one trip to a thread, a large one is bounded by this.
@@ -50,6 +50,18 @@ _NO_LINK = frozenset(
 log = Logger()
 
 
+class DeliveryThreads(NamedTuple):
+    """Where the work is done for some users that may wait for their disks."""
+
+    #: Where their Maildirs are looked at.  May be refused, or given up while it is running.
+    look: RunInThread
+    #: Where messages are written and published.  May be refused; once begun it is waited for, because
+    #: somebody has to know what became of the message.
+    write: RunInThread
+    #: Where that is made durable, or removed again.  Waits as long as it takes.
+    finish: RunInThread
+
+
 class Message:
     """One message for one or several users: an :class:`~pop3toy.interfaces.Incoming`.
 
@@ -62,6 +74,7 @@ class Message:
     :param new_name: gives a name that no message ever had.
     :param locks: held, by a Maildir's path, while its quota is used up; shared by all messages.
     :param now: the time of day, in seconds.
+    :param threads_of: where work for these users is done.
     """
 
     def __init__(
@@ -71,16 +84,17 @@ class Message:
         new_name: Callable[[], str],
         locks: KeyedLocks,
         now: Callable[[], float],
-        run_in_thread: RunInThread,
+        threads_of: Callable[[Sequence[str]], DeliveryThreads],
         directories: DirectorySyncs,
     ) -> None:
         self._places = list(places)
         self._new_name = new_name
         self._locks = locks
         self._now = now
-        self._run_in_thread = run_in_thread
+        self._threads_of = threads_of
         self._directories = directories
         there = [place for place in places if isinstance(place, Destination)]
+        self._users = [place.user for place in there]
         #: Those that have a quota; where all have one, what does not fit into the largest
         #: fits nowhere.
         self._quotas = [(place, place.quota) for place in there if place.quota is not None]
@@ -140,7 +154,7 @@ class Message:
             if beyond:
                 await self._look_for_room()
             if self._pending_octets >= SPILL:
-                await self._in_thread(self._append, self._gathered())
+                await self._write(self._append, self._gathered())
         except BaseException as error:
             # Some of it may be on the disk and some not.
             self._failed = error
@@ -153,7 +167,8 @@ class Message:
         for place, quota in self._quotas:
             try:
                 async with self._locks.hold([place.path]):
-                    used = await self._in_thread(place.fit, self._size, quota, self._now)
+                    look = self._threads_of([place.user]).look
+                    used = await self._in_thread(look, place.fit, self._size, quota, self._now)
                 rooms.append(quota - used)
             except OverQuota as error:
                 refused = error
@@ -174,7 +189,12 @@ class Message:
             raise self._failed
         self._add(self._held)
         self._wire.finish()
-        results = await self._published(together)
+        try:
+            results = await self._published(together)
+        except StoreTrouble:
+            # The thread leaves nothing, but it may not have begun.
+            self._discard_later()
+            raise
         there = [result for result in results if isinstance(result, Published)]
         try:
             return await self._made_durable(results, there, together)
@@ -186,19 +206,22 @@ class Message:
         results: list[Published | StoreTrouble]
         ending = f",S={self._size},W={self._wire.octets}"
         if not self._quotas:
-            results = await self._in_thread(self._finish_and_publish, self._gathered(), ending, together)
+            results = await self._write(self._finish_and_publish, self._gathered(), ending, together)
             return results
         # Its octets need not wait for others, only its names do.
-        await self._in_thread(self._finish, self._gathered())
+        await self._write(self._finish, self._gathered())
         async with self._locks.hold([place.path for place, _ in self._quotas]):
-            results = await self._in_thread(self._publish, ending, together)
+            results = await self._write(self._publish, ending, together)
         return results
 
     async def _made_durable(
         self, results: Sequence[Published | StoreTrouble], there: Sequence[Published], together: bool
     ) -> list[bytes | StoreTrouble]:
         # All at once: the fsyncs of several directories run in several threads.
-        syncs = [self._directories.sync(published.folder) for published in there]
+        syncs = [
+            self._directories.sync(published.folder, self._threads_of([published.user]).finish)
+            for published in there
+        ]
         lost = {}
         for published, sync in zip(there, syncs, strict=True):
             try:
@@ -214,7 +237,7 @@ class Message:
         none = bool(refused) and (together or len(refused) == len(uids))
         back = [published for published in there if none or published.name in lost]
         if back:
-            await self._run_in_thread(roll_back, back)
+            await self._threads_of([published.user for published in back]).finish(roll_back, back)
         if none:
             raise refused[0]
         return uids
@@ -229,14 +252,17 @@ class Message:
 
     def _discard_later(self) -> None:
         if self._folder is not None:
-            self._run_in_thread(self._discard).addErrback(
+            self._threads_of(self._users).finish(self._discard).addErrback(
                 lambda failure: log.failure("a file was left in tmp/", failure=failure)
             )
 
-    async def _in_thread(self, work: Callable[..., Any], *args: Any) -> Any:
+    async def _write(self, work: Callable[..., Any], *args: Any) -> Any:
+        return await self._in_thread(self._threads_of(self._users).write, work, *args)
+
+    async def _in_thread(self, run: RunInThread, work: Callable[..., Any], *args: Any) -> Any:
         self._working = True
         try:
-            return await self._run_in_thread(work, *args)
+            return await run(work, *args)
         finally:
             self._working = False
             if self._given_up:
@@ -344,7 +370,7 @@ class Message:
                         usage.fit(self._size, place.quota, place.user)
                         self._link(name, folder, maildir, last=last)
                         usage.add(self._size)
-                return Published(name, Directory.of(folder))
+                return Published(name, Directory.of(folder), place.user)
             except BaseException:
                 os.close(folder)
                 raise
