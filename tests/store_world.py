@@ -21,6 +21,7 @@ __all__ = [
     "DeadDisk",
     "Threads",
     "make_read_only",
+    "mounted",
     "open_descriptors",
     "outcome",
     "tmpfs",
@@ -109,6 +110,17 @@ def tmpfs(options: str) -> Iterator[Path]:
             subprocess.run(["umount", "-l", root], check=True)
     finally:
         os.rmdir(root)
+
+
+@contextmanager
+def mounted(folder: Path) -> Iterator[None]:
+    """A mount point where there is only a folder, with what is in it; skips like ``tmpfs``."""
+    if subprocess.run(["mount", "--bind", folder, folder], capture_output=True).returncode != 0:
+        raise SkipTest("mounting is not allowed here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
 
 
 class DeadDisk:

@@ -21,7 +21,7 @@ from ..corpus import make_maildir
 from ..mailserver import LOOPBACK, port_for
 from ..net.test_threads import FakeReactor, Gate
 from ..realserver import DEADLINE, RealServer, maildir_options, wait_until
-from ..store_world import DeadDisk
+from ..store_world import DeadDisk, mounted
 from ..strictclient import Refused, StrictClient
 
 #: Seconds: what a user of a healthy disk may wait at the most, on a busy machine; a user of a disk that
@@ -30,6 +30,12 @@ AT_ONCE, BOUNDED, STOPPED = 5.0, 25.0, 50.0
 
 #: Sessions of a user at once; a few more than have threads, fewer than the server allows.
 HANGING = 8
+
+#: Messages that are being sent when a disk dies: more than may be written at once.
+SENT = 40
+
+#: What comes behind DATA.
+BODY = b"Subject: hello\r\n\r\nbody\r\n.\r\n"
 
 
 class Outcome(NamedTuple):
@@ -134,6 +140,16 @@ class HangingDiskTests(SynchronousTestCase):
                 return next(iter(error.recipients.values()))[0]
             return 250
 
+    def sending(self, user: str) -> smtplib.SMTP:
+        """A sender whose message is wanted, and has not come yet."""
+        sender = smtplib.SMTP(LOOPBACK, self.smtp, timeout=DEADLINE)
+        self.addCleanup(sender.close)
+        sender.ehlo()
+        sender.mail("zoe@example.com")
+        sender.rcpt(f"{user}@example.org")
+        self.assertEqual(354, sender.docmd("DATA")[0])
+        return sender
+
     def test_others_do_not_notice(self) -> None:
         """Others log in, retrieve and get mail; who hangs is told so, and is served when the disk is back."""
         for user in ("ann", "bob"):
@@ -166,12 +182,40 @@ class HangingDiskTests(SynchronousTestCase):
         wait_until(lambda: Doing(lambda: len(self.fetch("ann"))).wait().what == 1, "ann is served")
         wait_until(lambda: self.deliver("ann") == 250, "ann gets mail")
 
+    def test_messages_in_flight(self) -> None:
+        """Messages that were begun before their disk died hold up no others, and none is called delivered."""
+        self.enterContext(mounted(self.root / "ann"))
+        senders = [self.sending("ann") for _ in range(SENT)]
+        disk = self.hang()
+        for sender in senders:
+            sender.send(BODY)
+        ends = [Doing(lambda sender=sender: sender.getreply()[0]) for sender in senders]  # type: ignore[misc]
+        for count in range(1, 9):
+            done = Doing(lambda: self.deliver("bob")).wait()
+            self.assertEqual(250, done.what)
+            self.assertLess(done.seconds, AT_ONCE)
+            done = Doing(lambda: self.fetch("bob")).wait()
+            self.assertEqual(1 + count, len(done.what), done)
+            self.assertLess(done.seconds, AT_ONCE)
+        # Those that no thread has begun to write are refused in time.  Of the others nobody knows yet.
+        wait_until(lambda: sum(end.outcome is not None for end in ends) >= SENT // 2, "refusals")
+        disk.answer()
+        for end in ends:
+            self.assertEqual(451, end.wait().what)
+        wait_until(lambda: self.deliver("ann") == 250, "ann gets mail")
+        self.assertEqual(2, len(self.fetch("ann")))
+        self.assertEqual([], os.listdir(self.root / "ann" / "tmp"))
+
     def test_stop(self) -> None:
-        """A server whose disk hangs stops in bounded time."""
+        """A server whose disk hangs stops in bounded time, with a session and a message that wait for it."""
+        sender = self.sending("ann")
         self.hang()
         hanging = Doing(lambda: self.fetch("ann"))
+        sender.send(BODY)
+        end = Doing(sender.getreply)
         self.assertEqual(1, len(self.fetch("bob")))
-        self.assertIsNone(hanging.outcome)
+        self.assertEqual(250, self.deliver("bob"))
+        self.assertEqual([None, None], [hanging.outcome, end.outcome])
         stopping = Doing(self.server.terminate).wait()
         self.assertTrue(stopping.what)
         self.assertLess(stopping.seconds, STOPPED)
