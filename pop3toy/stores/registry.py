@@ -116,27 +116,24 @@ def _open_maildirs(settings: Maildirs, context: StoreContext) -> OpenStore:
     reads, counts, writes = (context.threads(name, ALL_THREADS) for name in ("disk", "scans", "delivery"))
 
     def shares(
-        users: Sequence[str], of_file_system: int, *, what: str = "user", of_user: int = USER_THREADS
+        user: str, of_file_system: int, *, what: str = "user", of_user: int = USER_THREADS
     ) -> Sequence[Share]:
-        places = sorted({mounts.point(paths.path(user)) for user in users})
-        return [
-            *(Share((what, user), of_user) for user in sorted(set(users))),
-            *(Share(("file system", place), of_file_system) for place in places),
-        ]
+        place = mounts.point(paths.path(user))
+        return Share((what, user), of_user), Share(("file system", place), of_file_system)
 
     def threads_of(user: str) -> UserThreads:
-        reading = shares([user], READING_THREADS)
+        reading = shares(user, READING_THREADS)
         return UserThreads(
             reads.shared(reading),
             # Opened before, so the disk did answer; there may be much to count for all.
-            counts.shared(shares([user], COUNTING_THREADS), patient=True),
+            counts.shared(shares(user, COUNTING_THREADS), patient=True),
             reads.shared(reading, patient=True),
         )
 
-    def delivery_threads_of(users: Sequence[str]) -> DeliveryThreads:
+    def delivery_threads_of(user: str) -> DeliveryThreads:
         # All of a file system have one share: when its messages hang, nobody looks at it any more.
-        looking = shares(users, WRITING_THREADS)
-        writing = shares(users, WRITING_THREADS, what="mail for", of_user=USER_WRITING_THREADS)
+        looking = shares(user, WRITING_THREADS)
+        writing = shares(user, WRITING_THREADS, what="mail for", of_user=USER_WRITING_THREADS)
         return DeliveryThreads(
             writes.shared(looking, within=LOOKING),
             writes.shared(writing),

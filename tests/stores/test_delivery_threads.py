@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import skipUnless
@@ -54,12 +54,13 @@ class WhoseThreadsTests(SynchronousTestCase):
         """Nothing is done without a word about whose it is."""
         return fail(AssertionError(f"{function} for nobody"))
 
-    def threads_of(self, users: Sequence[str]) -> DeliveryThreads:
+    def threads_of(self, user: str) -> DeliveryThreads:
         """Threads that do all at once, or nothing."""
 
         def run(kind: str, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
-            self.asked.append((kind, " ".join(users), function.__name__.strip("_")))
-            return fail(StoreTrouble()) if function.__name__ == self.refused else execute(function, *args)
+            name = function.__name__
+            self.asked.append((kind, user, name.strip("_")))
+            return fail(StoreTrouble()) if name == self.refused else execute(function, *args)
 
         def of(kind: str) -> Any:
             return lambda function, *args: run(kind, function, *args)
@@ -83,15 +84,17 @@ class WhoseThreadsTests(SynchronousTestCase):
         )
 
     def test_message(self) -> None:
-        """A message is written for all its users, its names are made durable for each."""
+        """A message is written for the first of its users, its names are made and made durable for each."""
         incoming = self.begin()
         outcome(incoming.write(b"x" * SPILL))
         self.successResultOf(incoming.commit())
         self.assertEqual(
             [
-                ("write", "ann bob", "append"),
-                ("write", "ann bob", "finish"),
-                ("write", "ann bob", "publish"),
+                ("write", "ann", "append"),
+                ("write", "ann", "finish"),
+                ("write", "ann", "put"),
+                ("write", "bob", "put"),
+                ("finish", "ann", "discard"),
                 ("finish", "ann", "fsync_names"),
                 ("finish", "bob", "fsync_names"),
             ],
@@ -104,23 +107,23 @@ class WhoseThreadsTests(SynchronousTestCase):
         incoming.write(b"x")
         self.patch(os, "fsync", self.fsync)
         self.failureResultOf(incoming.commit(), StoreTrouble)
-        self.assertEqual(("finish", "ann bob", "roll_back"), self.asked[-1])
+        self.assertEqual([("finish", user, "roll_back") for user in self.users], self.asked[-2:])
 
     def fsync(self, handle: int) -> None:
         """That of bob's folder is refused."""
-        if os.readlink(f"/proc/self/fd/{handle}").endswith("bob/new"):
+        if _path(handle).endswith("bob/new"):
             raise OSError(5, "broken")
 
     def test_aborted(self) -> None:
-        """The file of a message that ends early is removed for all its users."""
+        """The file of a message that ends early is removed where it is."""
         incoming = self.begin()
         outcome(incoming.write(b"x" * SPILL))
         incoming.abort()
-        self.assertEqual(("finish", "ann bob", "discard"), self.asked[-1])
+        self.assertEqual(("finish", "ann", "discard"), self.asked[-1])
 
     def test_refused_in_the_end(self) -> None:
         """A message for whose end no thread was free leaves no file, neither before nor behind its fsync."""
-        for self.refused in ("_finish", "_publish"):
+        for self.refused in ("_finish", "_put"):
             incoming = self.begin()
             outcome(incoming.write(b"x" * SPILL))
             self.failureResultOf(incoming.commit(), StoreTrouble)
@@ -136,17 +139,18 @@ class SharesTests(SynchronousTestCase):
             make_maildir(self.root / user)
         self.reactor, self.gate = FakeReactor(), Gate()
         self.hanging: tuple[str, ...] = ()
+        self.quota: int | None = None
         self.pools: list[WorkerThreads] = []
         settings = Maildirs(f"{self.root}/{{user}}")
         context = StoreContext(
-            clock=self.reactor, threads=self.pool, quota=lambda user: None, users=(), host="mail"
+            clock=self.reactor, threads=self.pool, quota=lambda user: self.quota, users=(), host="mail"
         )
         self.delivery = kind_of(settings).open(settings, context).delivery
         self.addCleanup(self.end)
         real = os.fsync
 
         def fsync(handle: int) -> None:
-            if os.readlink(f"/proc/self/fd/{handle}").startswith(self.hanging):
+            if _path(handle).startswith(self.hanging):
                 self.gate()
             real(handle)
 
@@ -209,6 +213,28 @@ class SharesTests(SynchronousTestCase):
         self.assertEqual(USER_WRITING_THREADS, len(new))
         self.assertEqual([], os.listdir(self.root / "ann" / "tmp"))
 
+    def test_for_two(self) -> None:
+        """A message for two, of whom one's disk hangs, keeps neither threads nor the lock of the other."""
+        self.quota = 1000
+        messages = [self.wait(self.delivery.begin(["bob", "ann"])) for _ in range(20)]
+        real = os.open
+
+        def open_in(path: Any, *args: Any, dir_fd: int | None = None) -> int:
+            if path == "new" and dir_fd is not None and _path(dir_fd).startswith(f"{self.root}/ann"):
+                self.gate()
+            return real(path, *args, dir_fd=dir_fd)
+
+        self.patch(os, "open", open_in)
+        for message in messages:
+            message.write(b"x")
+        ends = [message.commit() for message in messages]
+        while self.gate.began.acquire(blocking=False) is False:
+            self.reactor.deliver()
+        self.assert_delivered("bob")
+        self.gate.open()
+        for end in ends:
+            self.assertEqual(2, len(self.wait(end)))
+
     @skipUnless(os.geteuid() == 0, "only root may mount")
     def test_file_system(self) -> None:
         """The mail of all users of a file system has a part of the threads; nobody looks at it any more."""
@@ -223,10 +249,14 @@ class SharesTests(SynchronousTestCase):
         self.failureResultOf(look, StoreTrouble)
         self.failureResultOf(self.delivery.check("eve"), StoreTrouble)
         self.assert_delivered("bob")
+        hanging = [message for message in messages if not message.called]
+        self.assertEqual(WRITING_THREADS, len(hanging))
         for message in messages:
             if message.called:
                 self.failureResultOf(message, StoreTrouble)
-        self.assertEqual(WRITING_THREADS, sum(not message.called for message in messages))
+        self.gate.open()
+        for message in hanging:
+            self.assertEqual(1, len(self.wait(message)))
 
     def test_look(self) -> None:
         """A look at a Maildir that hangs is given up, and takes few threads."""
@@ -237,3 +267,7 @@ class SharesTests(SynchronousTestCase):
         for look in looks:
             self.failureResultOf(look, StoreTrouble)
         self.assertEqual(2, len(self.gate.ran))
+
+
+def _path(handle: int) -> str:
+    return os.readlink(f"/proc/self/fd/{handle}")

@@ -56,8 +56,8 @@ class MaildirDelivery:
     :param paths: where they are; opened in a thread.
     :param run_in_thread: ``run_in_thread(callable, *args)`` gives a Deferred.
         The more threads it has, the more fsyncs the file system can join.
-    :param threads_of: the same for the users of one message each: so that a disk which hangs holds up
-        mail of its own users alone.
+    :param threads_of: the same for one user each: so that a disk which hangs holds up mail of its own
+        users alone.
     :param clock: tells when it is time to look at a ``tmp/`` again.
     :param quota: how many octets a user's Maildir may hold, or ``None``.
     :param host: this host's name as it appears in the names of messages.
@@ -70,7 +70,7 @@ class MaildirDelivery:
         run_in_thread: RunInThread,
         clock: IReactorTime,
         *,
-        threads_of: Callable[[Sequence[str]], DeliveryThreads] | None = None,
+        threads_of: Callable[[str], DeliveryThreads] | None = None,
         quota: Callable[[str], MaybeDeferred[int | None]] = lambda user: None,
         host: str | None = None,
         wall: Callable[[], float] = time.time,
@@ -86,7 +86,7 @@ class MaildirDelivery:
         # The paths of Maildirs whose own names are on the disk.
         self._durable: set[str] = set()
         same = DeliveryThreads(run_in_thread, run_in_thread, run_in_thread)
-        self._threads_of = threads_of or (lambda users: same)
+        self._threads_of = threads_of or (lambda user: same)
         self._directories = DirectorySyncs()
         self._locks = KeyedLocks()
 
@@ -96,7 +96,7 @@ class MaildirDelivery:
 
     async def _check(self, user: str, octets: int) -> None:
         place = await self._destination(user)
-        look = self._threads_of([user]).look
+        look = self._threads_of(user).look
         await look(self._look, place)
         if place.quota is not None:
             async with self._locks.hold([place.path]):
@@ -116,7 +116,7 @@ class MaildirDelivery:
                 place = await self._destination(user)
                 # Else ``check`` has looked, or an earlier delivery; the disk has the last word in the end.
                 if place.path not in self._durable:
-                    await self._threads_of([user]).look(self._look, place)
+                    await self._threads_of(user).look(self._look, place)
                 places.append(place)
             except StoreTrouble as error:
                 places.append(error)

@@ -51,9 +51,9 @@ log = Logger()
 
 
 class DeliveryThreads(NamedTuple):
-    """Where the work is done for some users that may wait for their disks."""
+    """Where the work for one user is done that may wait for a disk."""
 
-    #: Where their Maildirs are looked at.  May be refused, or given up while it is running.
+    #: Where the Maildir is looked at.  May be refused, or given up while it is running.
     look: RunInThread
     #: Where messages are written and published.  May be refused; once begun it is waited for, because
     #: somebody has to know what became of the message.
@@ -74,7 +74,7 @@ class Message:
     :param new_name: gives a name that no message ever had.
     :param locks: held, by a Maildir's path, while its quota is used up; shared by all messages.
     :param now: the time of day, in seconds.
-    :param threads_of: where work for these users is done.
+    :param threads_of: where the work for a user is done.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Message:
         new_name: Callable[[], str],
         locks: KeyedLocks,
         now: Callable[[], float],
-        threads_of: Callable[[Sequence[str]], DeliveryThreads],
+        threads_of: Callable[[str], DeliveryThreads],
         directories: DirectorySyncs,
     ) -> None:
         self._places = list(places)
@@ -94,7 +94,8 @@ class Message:
         self._threads_of = threads_of
         self._directories = directories
         there = [place for place in places if isinstance(place, Destination)]
-        self._users = [place.user for place in there]
+        #: In whose tmp/ the file is, or will be if that can be.
+        self._home = there[0].user
         #: Those that have a quota; where all have one, what does not fit into the largest
         #: fits nowhere.
         self._quotas = [(place, place.quota) for place in there if place.quota is not None]
@@ -154,7 +155,7 @@ class Message:
             if beyond:
                 await self._look_for_room()
             if self._pending_octets >= SPILL:
-                await self._write(self._append, self._gathered())
+                await self._write(self._home, self._append, self._gathered())
         except BaseException as error:
             # Some of it may be on the disk and some not.
             self._failed = error
@@ -167,7 +168,7 @@ class Message:
         for place, quota in self._quotas:
             try:
                 async with self._locks.hold([place.path]):
-                    look = self._threads_of([place.user]).look
+                    look = self._threads_of(place.user).look
                     used = await self._in_thread(look, place.fit, self._size, quota, self._now)
                 rooms.append(quota - used)
             except OverQuota as error:
@@ -203,23 +204,54 @@ class Message:
                 os.close(published.folder.handle)
 
     async def _published(self, together: bool) -> list[Published | StoreTrouble]:
-        results: list[Published | StoreTrouble]
         ending = f",S={self._size},W={self._wire.octets}"
-        if not self._quotas:
-            results = await self._write(self._finish_and_publish, self._gathered(), ending, together)
-            return results
+        if len(self._places) == 1 and not self._quotas:
+            return [await self._write(self._home, self._finish_and_publish, self._gathered(), ending)]
         # Its octets need not wait for others, only its names do.
-        await self._write(self._finish, self._gathered())
-        async with self._locks.hold([place.path for place, _ in self._quotas]):
-            results = await self._write(self._publish, ending, together)
-        return results
+        await self._write(self._home, self._finish, self._gathered())
+        results: list[Published | StoreTrouble] = []
+        try:
+            if together and (refused := self._refused()):
+                raise refused[0]
+            for place in self._places:
+                try:
+                    results.append(
+                        await self._put_in_turn(place, ending, last=len(results) == len(self._places) - 1)
+                        if isinstance(place, Destination)
+                        else place
+                    )
+                except StoreTrouble as error:
+                    if together:
+                        raise
+                    results.append(error)
+            return results
+        except BaseException:
+            there = [result for result in results if isinstance(result, Published)]
+            try:
+                await self._roll_back(there)
+            finally:
+                for published in there:
+                    os.close(published.folder.handle)
+            raise
+        finally:
+            self._discard_later()
+
+    async def _put_in_turn(self, place: Destination, ending: str, *, last: bool) -> Published:
+        """A call for each user, so that one whose disk hangs keeps neither threads nor locks of another."""
+        async with self._locks.hold([place.path] if place.quota is not None else []):
+            published: Published = await self._write(place.user, self._put, place, ending, last)
+        return published
+
+    async def _roll_back(self, there: Sequence[Published]) -> None:
+        for published in there:
+            await self._threads_of(published.user).finish(roll_back, [published])
 
     async def _made_durable(
         self, results: Sequence[Published | StoreTrouble], there: Sequence[Published], together: bool
     ) -> list[bytes | StoreTrouble]:
         # All at once: the fsyncs of several directories run in several threads.
         syncs = [
-            self._directories.sync(published.folder, self._threads_of([published.user]).finish)
+            self._directories.sync(published.folder, self._threads_of(published.user).finish)
             for published in there
         ]
         lost = {}
@@ -237,7 +269,7 @@ class Message:
         none = bool(refused) and (together or len(refused) == len(uids))
         back = [published for published in there if none or published.name in lost]
         if back:
-            await self._threads_of([published.user for published in back]).finish(roll_back, back)
+            await self._roll_back(back)
         if none:
             raise refused[0]
         return uids
@@ -252,12 +284,12 @@ class Message:
 
     def _discard_later(self) -> None:
         if self._folder is not None:
-            self._threads_of(self._users).finish(self._discard).addErrback(
+            self._threads_of(self._home).finish(self._discard).addErrback(
                 lambda failure: log.failure("a file was left in tmp/", failure=failure)
             )
 
-    async def _write(self, work: Callable[..., Any], *args: Any) -> Any:
-        return await self._in_thread(self._threads_of(self._users).write, work, *args)
+    async def _write(self, user: str, work: Callable[..., Any], *args: Any) -> Any:
+        return await self._in_thread(self._threads_of(user).write, work, *args)
 
     async def _in_thread(self, run: RunInThread, work: Callable[..., Any], *args: Any) -> Any:
         self._working = True
@@ -295,6 +327,7 @@ class Message:
                     self._name = self._new_name()
                     self._file = os.open(self._name, _NEW_FILE, 0o600, dir_fd=self._folder)
                     self._in_tmp = True
+                    self._home = place.user
                     return
             except StoreTrouble as error:
                 self._discard()
@@ -304,12 +337,15 @@ class Message:
     def _refused(self) -> list[StoreTrouble]:
         return [place for place in self._places if isinstance(place, StoreTrouble)]
 
-    def _finish_and_publish(
-        self, pieces: Sequence[bytes], ending: str, together: bool
-    ) -> list[Published | StoreTrouble]:
-        """One trip to a thread where no lock has to be waited for."""
+    def _finish_and_publish(self, pieces: Sequence[bytes], ending: str) -> Published:
+        """One trip to a thread where there is one user, and no lock has to be waited for."""
         self._finish(pieces)
-        return self._publish(ending, together)
+        place = self._places[0]
+        assert isinstance(place, Destination)
+        try:
+            return self._put(place, ending, True)
+        finally:
+            self._discard()
 
     def _finish(self, pieces: Sequence[bytes]) -> None:
         """Add the last octets and fsync; if that cannot be, nothing is left."""
@@ -324,39 +360,7 @@ class Message:
             self._discard()
             raise
 
-    def _publish(self, ending: str, together: bool) -> list[Published | StoreTrouble]:
-        """Make the message visible; its octets have to be durable.
-
-        :param ending: what all names end with.
-        :param together: if one Maildir cannot have it, none gets it.
-        :return: for each user where it is, or why it is not there.
-        :raises pop3toy.errors.StoreTrouble: if one cannot have it, and all stand together.
-        """
-        results: list[Published | StoreTrouble] = []
-        try:
-            if together and (refused := self._refused()):
-                raise refused[0]
-            for place in self._places:
-                last = len(results) == len(self._places) - 1
-                try:
-                    results.append(
-                        self._put(place, ending, last=last) if isinstance(place, Destination) else place
-                    )
-                except StoreTrouble as error:
-                    if together:
-                        raise
-                    results.append(error)
-            return results
-        except BaseException:
-            there = [result for result in results if isinstance(result, Published)]
-            roll_back(there)
-            for published in there:
-                os.close(published.folder.handle)
-            raise
-        finally:
-            self._discard()
-
-    def _put(self, place: Destination, ending: str, *, last: bool) -> Published:
+    def _put(self, place: Destination, ending: str, last: bool) -> Published:
         # A name of its own for each: one unique-id in two Maildirs would be a trap for
         # whoever moves a message from one to the other.
         name = (self._name if place is self._places[0] else self._new_name()) + ending
