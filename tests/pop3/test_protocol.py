@@ -1683,7 +1683,7 @@ class BugTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(KeyError)), 2)
 
     def test_in_closing_a_body(self) -> None:
-        """A store that breaks when it closes a message is logged, and the session ends without its last line."""
+        """A store that breaks when it closes a message is logged, and the session ends without its end."""
 
         def close(octets: int | None) -> None:
             raise ZeroDivisionError
