@@ -20,6 +20,7 @@ from .interfaces import Channel, IObserver, TLSFacts
 
 __all__ = [
     "KINDS",
+    "LATE",
     "Connected",
     "ConnectionRejected",
     "Delivered",
@@ -108,7 +109,9 @@ class ReplySent(NamedTuple):
 
 
 class InputDiscarded(NamedTuple):
-    """What was sent in clear text behind STLS or STARTTLS was thrown away (RFC 3207 section 6)."""
+    """What came was thrown away: behind STLS or STARTTLS in clear text (RFC 3207 section 6), or behind
+    what was told of a line that is too long.
+    """
 
     session: int
     at: float
@@ -142,7 +145,7 @@ class LoginFailed(NamedTuple):
     at: float
     protocol: str
     channel: Channel
-    #: What the client claimed, without what stands behind the name.
+    #: The name that the client claimed, without what it typed behind it, which may be a password.
     user: str
     mechanism: str
     #: A response code without brackets (``AUTH``, ``IN-USE`` ...).
@@ -202,7 +205,12 @@ class Refused(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """The connection is gone, and all that it held is given back."""
+    """The connection is gone, and all that it held is given back.
+
+    The last event of a connection, but for a :class:`LoginFailed` and a :class:`Delivered`: a guess is
+    judged to its end though the client has hung up, and a message that was being made durable when the
+    server stopped may be so after all.
+    """
 
     session: int
     at: float
@@ -213,7 +221,7 @@ class Ended(NamedTuple):
     mechanism: str | None
     #: See :attr:`pop3toy.interfaces.SessionRecord.ended`.
     why: str
-    #: Since it was made.
+    #: Seconds since it was made.
     seconds: float
     #: Octets from and to the client.
     received: int
@@ -239,6 +247,9 @@ Event: TypeAlias = (
     | Refused
     | Ended
 )
+
+#: What may be told behind the end.
+LATE: Final[tuple[type[Event], ...]] = (LoginFailed, Delivered)
 
 #: All kinds of events.
 KINDS: Final[tuple[type[Event], ...]] = (

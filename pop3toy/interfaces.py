@@ -647,6 +647,8 @@ class IObserver(Interface):
 class IGate(Interface):
     """Somebody who acts on a conversation: holds, delays, changes or drops commands and replies.
 
+    Of a message that comes in by SMTP it sees the commands and the replies, not the text.
+
     For debuggers, and for faults in tests: it sees lines and replies as they are, secrets included.
     If it raises, that is logged and the conversation goes on as without it.  A server without one
     runs no line of code for it.
@@ -661,13 +663,18 @@ class IGate(Interface):
             While a Deferred of it has not fired, nothing else of this client is carried out.
         """
 
-    def reply(record: SessionRecord, line: bytes, reply: bytes | Stream) -> MaybeDeferred[bytes | Stream]:
+    def reply(
+        record: SessionRecord, line: bytes, reply: bytes | Stream
+    ) -> MaybeDeferred[bytes | Stream | None]:
         """A reply is about to be sent.
 
-        :param line: that it answers, as it was carried out; empty for the greeting.
-        :param reply: a :class:`Stream` for a long one, as a message is.
-        :return: what is sent, this or another.  A stream that fails behind its first piece ends the
-            connection there; one that pulls another has to close that when it is closed.
+        :param line: that it answers, as it was carried out; empty for the greeting and for what is said
+            to one connection too many, ``b"."`` for what is said behind a message.
+        :param reply: octets, or a :class:`Stream` of them where they are pulled piece by piece, as
+            messages and listings are.
+        :return: what is sent, this or another; ``None`` for nothing.  A stream that fails behind its
+            first piece ends the connection there; one that pulls another has to close that when it is
+            closed.
         """
 
 
@@ -682,7 +689,7 @@ class SessionInfo(NamedTuple):
     mechanism: str | None
     #: ``AUTHORIZATION``, ``TRANSACTION``, ``UPDATE`` ...
     state: str
-    #: Since it was made, and of silence.
+    #: Seconds since it was made, and since the client's last octet or ours.
     seconds: float
     idle: float
     #: Octets from and to the client.
@@ -697,7 +704,7 @@ class IServerControl(Interface):
 
     mailboxes: Any = Attribute(
         """The store as an :class:`IStoreAdmin`, whose methods wait for the disk or the network: call
-        them in a thread.  ``None`` where the store is none."""
+        them in a thread.  ``None`` where the store does not provide that interface."""
     )
 
     def sessions() -> Sequence[SessionInfo]:
@@ -712,5 +719,8 @@ class IServerControl(Interface):
     def drain() -> Deferred[None]:
         """Take no more connections and let the sessions end, as a stopping server does, but do not stop.
 
-        :return: fires when the last one has ended.  Starting the server again lets clients in again.
+        :return: fires when the last one has ended.
         """
+
+    def resume() -> None:
+        """Take connections again after :meth:`drain`; sessions that have not ended yet go on."""

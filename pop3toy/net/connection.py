@@ -118,7 +118,7 @@ class Conversation(Protocol):
     def closing(self, why: str, waiting: bool) -> Any:
         """The last reply where the server ends the connection; ``None`` for none.
 
-        :param why: ``timeout``, ``limit``, ``shutdown``, ``store`` or ``bug``.
+        :param why: see :attr:`~pop3toy.interfaces.SessionRecord.ended`.
         :param waiting: whether an answer is pending.
         :return: :data:`~pop3toy.interfaces.LATER` if what is pending has to be finished; then this is
             asked again.
@@ -241,6 +241,9 @@ class Connection(LineReceiver):
         self._skipping = False
         self._scan_again = False
         self._unsent: int | None = None
+        # What a client that reads slowly has left unread, and since when as much.
+        self._left: int | None = None
+        self._left_since = 0.0
         self._turns = factory.turns
         self._visit: Visit | None = None
         self._told_end = False
@@ -304,20 +307,19 @@ class Connection(LineReceiver):
         ending = self.conversation.end()
         if self._visit is not None:
             self._visit.left()
-        # The server may stop when all is finished.
         if ending is None:
             self._tell_end()
         else:
             ending.addBoth(lambda _: self._tell_end())
-        # What knows this connection is not known by it any more: all is freed at
-        # once, and the garbage collector, which took 7 % of a login, has nothing to do.
+        # No reference cycle is left: all is freed at once, and the garbage collector, which
+        # took 7 % of a login, has nothing to do.
         self._visit = self.conversation.visit = None
         self._if_it_lasts = None
         if self._handshaking or self.record.channel.tls is not None:
             forget_tls(self.transport)
 
     def _tell_end(self) -> None:
-        """It is over: tell of it, once."""
+        """It is over, or not waited for any longer: tell of it, once."""
         if self._told_end:
             return
         self._told_end = True
@@ -337,6 +339,7 @@ class Connection(LineReceiver):
                 record.retrieved,
                 record.removed,
             )
+        self.writer.tell_no_more()
         self.factory.disconnected(self)
 
     def readConnectionLost(self) -> None:
@@ -400,7 +403,7 @@ class Connection(LineReceiver):
             self._close()
 
     def silence(self) -> float:
-        """Seconds since the last octet either way; 0 while the server itself is busy."""
+        """Seconds since the last line, text or reply; 0 while the server itself is busy."""
         writer = self.writer
         busy = (self._waiting and not writer.awaited) or (writer.streaming and not writer.paused)
         # What is answered after the end is answered to nobody.
@@ -430,6 +433,19 @@ class Connection(LineReceiver):
         """Whether somebody is in, or something has to be finished."""
         conversation = self.conversation
         return bool(conversation.logged_in or conversation.finishing)
+
+    def at_rest(self) -> bool:
+        """Whether a server that stops need not wait for it: a stranger, or nothing moves any more.
+
+        To be asked every now and then: a client that reads slowly shows it by what is left to be sent.
+        """
+        if not self.logged_in:
+            return True
+        now, left = self._clock.seconds(), unsent(self._transport())
+        if left != self._left:
+            self._left, self._left_since = left, now
+        still = not left or now - self._left_since >= limits.SHUTDOWN_SILENCE
+        return still and self.silence() >= limits.SHUTDOWN_SILENCE
 
     @property
     def ending(self) -> bool:
@@ -542,21 +558,25 @@ class Connection(LineReceiver):
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """Too much of one line: answer once and throw the rest of it away."""
+        # Its end may be there already, and other lines behind it.
+        line, end, rest = line.partition(self.delimiter)
         parsed = self.conversation.too_long()
         if self._tell_line:
-            self._heard(line[: limits.COMMAND_LINE], len(line), parsed)
-        self._skipping = True
-        self.setRawMode()
+            self._heard(line.removesuffix(b"\r"), len(line) + len(end), parsed)
+        if not end:
+            self._skipping = True
+            self.setRawMode()
         self._await(self.conversation.handle(parsed))
         # LineReceiver gives up its buffer and its loop here; put the one back
         # and let _scan take up the other.
-        super().dataReceived(line)
+        super().dataReceived(rest)
         self._scan_again = True
 
     def rawDataReceived(self, data: bytes) -> None:
         """The rest of a line that is too long, or text."""
         if self._skipping:
-            _, end, rest = data.partition(self.delimiter)
+            skipped, end, rest = data.partition(self.delimiter)
+            self.writer.happened(InputDiscarded, len(skipped) + len(end))
             if end:
                 self._skipping = False
                 self.line_mode = 1

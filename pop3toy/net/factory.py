@@ -70,7 +70,7 @@ class ConnectionFactory(ServerFactory):
 
     def startFactory(self) -> None:
         """A port was opened, maybe again: whoever comes is let in."""
-        self.draining = False
+        self.resume()
 
     @property
     def connections(self) -> int:
@@ -113,11 +113,16 @@ class ConnectionFactory(ServerFactory):
             self._drain_on()
         return done
 
+    def resume(self) -> None:
+        """Let clients in again, and those that have not ended yet go on."""
+        self.draining = False
+
     def _drain_on(self) -> None:
+        if not self.draining:
+            return
         late = self.clock.seconds() >= self._stop_at
         for connection in self.all_connections():
-            idle = not connection.logged_in or connection.silence() >= limits.SHUTDOWN_SILENCE
-            if late or (idle and not connection.ending):
+            if late or (not connection.ending and connection.at_rest()):
                 connection.hang_up("shutdown", at_once=late)
         self._tell_if_empty()
         if self._when_empty:

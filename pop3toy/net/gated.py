@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 
 from ..errors import Refusal
-from ..interfaces import After, IGate, SessionRecord, Stream
+from ..interfaces import After, IGate, MaybeDeferred, SessionRecord, Stream
 from .connection import Connection, Conversation
 
 __all__ = ["put_gate"]
@@ -89,6 +89,10 @@ class _Gated:
         shown: bytes = self._inner.reply_shown(reply, encoded)
         return shown
 
+    def text_received(self, data: bytes) -> tuple[bytes | None, MaybeDeferred[Any]]:
+        rest, answer = self._inner.text_received(data)
+        return rest, None if answer is None else Deferred.fromCoroutine(self._sent(b".", answer))
+
     def handle(self, parsed: _Line) -> Deferred[Any]:
         return Deferred.fromCoroutine(self._handled(parsed))
 
@@ -96,6 +100,9 @@ class _Gated:
         line = await self._asked(parsed.line, self._gate.command, self._record, parsed.line)
         if line is None or self._inner.over:
             return None
+        if not isinstance(line, bytes):
+            log.error("a gate gave {what} in the place of a line", what=type(line).__name__)
+            line = parsed.line
         same = line == parsed.line
         what = parsed.parsed if same else self._inner.parse(line, parsed.crlf)
         return await self._sent(line, await maybeDeferred(self._inner.handle, what))
@@ -107,6 +114,11 @@ class _Gated:
             return None
         encoded = self._encode(reply)
         changed = await self._asked(encoded, self._gate.reply, self._record, line, encoded)
+        if changed is None:
+            changed = b""
+        elif not isinstance(changed, bytes) and not hasattr(changed, "pull"):
+            log.error("a gate gave {what} in the place of a reply", what=type(changed).__name__)
+            changed = encoded
         if isinstance(changed, bytes) and not isinstance(encoded, bytes):
             encoded.close()
         # What is secret in a reply is so as long as the gate leaves it.
@@ -115,7 +127,9 @@ class _Gated:
             if changed is encoded and isinstance(encoded, bytes)
             else None
         )
-        return _Sent(changed, shown, reply.after, reply.done)
+        # Of a message in whose place comes something else, nothing was retrieved.
+        done = reply.done if changed is encoded or not isinstance(changed, bytes) else None
+        return _Sent(changed, shown, reply.after, done)
 
     async def _asked(self, unchanged: Any, ask: Callable[..., Any], *what: Any) -> Any:
         try:

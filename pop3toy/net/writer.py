@@ -20,7 +20,7 @@ from zope.interface import implementer
 
 from .. import limits
 from ..errors import Refusal
-from ..events import MessageRetrieved, Observers, ReplySent
+from ..events import LATE, MessageRetrieved, Observers, ReplySent
 from ..interfaces import MaybeDeferred, SessionRecord, Stream, is_deferred
 from .fast.immediate_write import pause_until_sent, takes_octets, writer_of
 
@@ -308,6 +308,12 @@ class ReplyWriter:
         else:
             # What kind(...) does, in a third of the time; two events are told of at every login.
             tell(tuple.__new__(kind, (self._record.number, self._clock.seconds(), *what)))
+
+    def tell_no_more(self) -> None:
+        """The end was told: nothing comes behind it but what the log has to have."""
+        self._told = {kind: tell for kind, tell in self._told.items() if kind in LATE}
+        self._tell_sent = None
+        self._untold.clear()
 
     def hold(self) -> None:
         """Something is carried out that can be told of only then: what follows from it has to wait."""

@@ -79,7 +79,7 @@ def _login(event: LoggedIn) -> str:
 def _failure(event: LoginFailed) -> str:
     # Nothing stands behind the reason, where fail2ban looks for it.
     who = _who(event.session, event.channel, event.user, event.mechanism)
-    return f"login failed: {who} reason={printable(event.why)}"
+    return f"login failed: {who}{_unless_pop3(event)} reason={printable(event.why)}"
 
 
 def _end(event: Ended) -> str | None:
@@ -100,7 +100,10 @@ def _rejected(event: ConnectionRejected) -> str:
 def _delivered(event: Delivered) -> str:
     users = printable(", ".join(user for user, _ in event.uids))
     sender = printable(event.sender)
-    return f"message {event.queue_id} delivered: {event.octets} octets from <{sender}> for {users}"
+    return (
+        f"message {event.queue_id} delivered: {event.octets} octets from <{sender}> for {users}"
+        f" session={event.session} rip={_field(event.channel.host)} protocol={event.protocol}"
+    )
 
 
 def _refused(event: Refused) -> str:
@@ -112,7 +115,7 @@ def _refused(event: Refused) -> str:
     )
 
 
-def _unless_pop3(event: LoggedIn | Ended) -> str:
+def _unless_pop3(event: LoggedIn | LoginFailed | Ended) -> str:
     return "" if event.protocol == "POP3" else f" protocol={event.protocol}"
 
 

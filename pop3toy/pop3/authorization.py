@@ -139,7 +139,9 @@ def _step(session: Session, line: bytes | None) -> MaybeDeferred[Reply]:
 
     def over(why: Failure) -> Failure:
         session.exchange = None
-        if not (counted or why.check(AuthenticationCancelled)):
+        # Nor is it one if the client went before anything was checked.
+        given_up = session.over and why.check(BadCommand)
+        if not (counted or given_up or why.check(AuthenticationCancelled)):
             session.login_failed(exchange.user or "", exchange.mechanism, why)
         return why
 

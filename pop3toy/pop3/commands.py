@@ -113,6 +113,8 @@ def _name(rest: bytes | None) -> tuple[Argument, ...]:
     name = rest.rstrip(b" ") if rest is not None else b""
     if not name:
         raise _Syntax("takes a mailbox name")
+    if name.startswith(b" "):
+        raise _Syntax("takes a mailbox name behind one blank")
     return (name,)
 
 

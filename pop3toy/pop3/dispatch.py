@@ -17,7 +17,7 @@ from .commands import UNKNOWN, Command, Malformed, Parsed, Response
 from .replies import Reply
 from .session import Session, State
 
-__all__ = ["TABLES", "Conversation", "handle"]
+__all__ = ["TABLES", "POP3Conversation", "handle"]
 
 Handler: TypeAlias = "Callable[[Session, Command], MaybeDeferred[Reply]]"
 
@@ -45,7 +45,7 @@ def handle(session: Session, parsed: Parsed) -> MaybeDeferred[Reply]:
         if isinstance(parsed, Command):
             handler = TABLES[session.state].get(parsed.keyword)
             if handler is None:
-                raise _out_of_place(session.state, parsed)
+                raise _out_of_place(session.state, parsed.keyword)
             answer = handler(session, parsed)
         elif isinstance(parsed, Response):
             answer = authorization.respond(session, parsed)
@@ -62,6 +62,8 @@ def handle(session: Session, parsed: Parsed) -> MaybeDeferred[Reply]:
 
 def _malformed(session: Session, line: Malformed) -> BadCommand:
     """What is wrong with a line; who makes up a command (HELP, for one) is told those that work now."""
+    if line.keyword is not None and line.keyword not in TABLES[session.state]:
+        return _out_of_place(session.state, line.keyword)
     words = _available(session) if line == UNKNOWN else []
     return BadCommand(f"{line.reason}; here you can say {', '.join(words)}" if words else line.reason)
 
@@ -71,15 +73,15 @@ def _available(session: Session) -> list[str]:
     return [word for word in TABLES[session.state] if word not in _WORKS or _WORKS[word](session)]
 
 
-def _out_of_place(state: State, command: Command) -> BadCommand:
+def _out_of_place(state: State, keyword: str) -> BadCommand:
     if state is State.AUTHORIZATION:
-        return BadCommand(f"{command.keyword} is for after login")
+        return BadCommand(f"{keyword} is for after login")
     if state is State.TRANSACTION:
-        return BadCommand(f"{command.keyword} is for before login")
+        return BadCommand(f"{keyword} is for before login")
     return BadCommand("the session is over")
 
 
-class Conversation(Session):
+class POP3Conversation(Session):
     """A session that carries out its lines: what a connection is given."""
 
     handle = handle

@@ -20,6 +20,7 @@ from .. import limits
 from ..errors import AuthenticationFailed, BadCommand, Refusal, StoreTrouble
 from ..events import LoggedIn, LoginFailed, MessageRetrieved
 from ..interfaces import (
+    LATER,
     After,
     Authenticator,
     Challenge,
@@ -28,6 +29,7 @@ from ..interfaces import (
     Entry,
     Exchange,
     ILeasedMailbox,
+    Later,
     Login,
     MaybeDeferred,
     SessionRecord,
@@ -48,7 +50,11 @@ log = Logger()
 _NOTHING = Maildrop(())
 
 #: What a login that waits is told when its connection ends before that.
-_SAID = {"shutdown": "the server is stopping, try again later", "limit": "too many connections"}
+_SAID = {
+    "shutdown": "the server is stopping, try again later",
+    "limit": "too many connections",
+    "administrator": "closed by the administrator",
+}
 
 
 def _nothing(why: str) -> None:
@@ -371,8 +377,13 @@ class Session:
         if leaves is not None:
             leaves()
 
-    def closing(self, why: str, waiting: bool) -> Reply | None:
-        """The server ends the connection: in silence (RFC 1939 section 3), but a login that waits is told."""
+    def closing(self, why: str, waiting: bool) -> Reply | Later | None:
+        """The server ends the connection: in silence (RFC 1939 section 3), but a login that waits is told.
+
+        QUIT that is being carried out is answered before.
+        """
+        if self.finishing:
+            return LATER
         if waiting and self.state is State.AUTHORIZATION and why in _SAID:
             return Status(False, _SAID[why], StoreTrouble.code, After.CLOSE)
         return None

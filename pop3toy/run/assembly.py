@@ -354,6 +354,8 @@ def _mail_factories(
         "numbers": context.numbers,
         "turns": context.turns,
         "original_to": settings.is_toy,
+        # Who types a mail for the first time looks things up.
+        "idle": limits.IDLE if settings.is_toy else smtp_limits.IDLE,
         "largest_message": settings.limits.max_message_size or smtp_limits.MESSAGE,
     }
     tls = _speaking(context.tls, "SMTP") if context.tls is not None else None

@@ -52,3 +52,8 @@ class ServerControl:
     def drain(self) -> Deferred[None]:
         """See :class:`IServerControl`."""
         return gatherResults([factory.drain() for factory in self._factories]).addCallback(lambda _: None)
+
+    def resume(self) -> None:
+        """See :class:`IServerControl`."""
+        for factory in self._factories:
+            factory.resume()

@@ -49,7 +49,9 @@ async def _step(session: Session, line: bytes | None) -> Answer:
         result = await answer if is_deferred(answer) else answer
     except Refusal as error:
         session.exchange = None
-        if not told and not isinstance(error, AuthenticationCancelled):
+        # Nor is it one if the client went before anything was checked.
+        given_up = session.over and isinstance(error, BadCommand)
+        if not (told or given_up or isinstance(error, AuthenticationCancelled)):
             session.login_failed(exchange, error)
         return _refused(session, error)
     if isinstance(result, Challenge):

@@ -44,6 +44,7 @@ class SMTPFactory(ConnectionFactory):
     :param smtputf8: whether the store and who reads from it can bear UTF-8 in headers.
     :param original_to: write the recipients of a message into it, for a mail trap.
     :param wall: the time of day in seconds, for Received headers.
+    :param idle: seconds of silence after which a connection ends.
     """
 
     protocol = SMTPProtocol
@@ -67,6 +68,7 @@ class SMTPFactory(ConnectionFactory):
         smtputf8: bool = True,
         original_to: bool = False,
         wall: Callable[[], float] = time.time,
+        idle: float = limits.IDLE,
     ) -> None:
         if policy.login_required and authenticator is None:
             raise TypeError(f"{policy.name} needs an authenticator")
@@ -89,6 +91,7 @@ class SMTPFactory(ConnectionFactory):
             smtputf8=smtputf8,
             original_to=original_to,
             authenticator=authenticator if policy.login_required else None,
+            idle=idle,
         )
 
 

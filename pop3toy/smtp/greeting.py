@@ -69,7 +69,8 @@ def quit_(session: Session, command: Command) -> Answer:
 
 def help_(session: Session, command: Command) -> Answer:
     """HELP (RFC 5321 section 4.1.1.8)."""
-    return Reply(214, " ".join(sorted(session.policy.verbs)), "2.0.0")
+    missing = set() if session.can_start_tls else {"STARTTLS"}
+    return Reply(214, " ".join(sorted(session.policy.verbs - missing)), "2.0.0")
 
 
 def vrfy(session: Session, command: Command) -> Answer:

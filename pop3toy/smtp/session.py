@@ -107,6 +107,8 @@ class Options(NamedTuple):
     #: Write the recipients of a message into it: for a mail trap, where one user gets what is for everybody.
     original_to: bool = False
     authenticator: Authenticator | None = None
+    #: Seconds of silence after which a connection ends.
+    idle: float = limits.IDLE
 
 
 #: What a client is told whose connection the server ends (RFC 5321 section 3.8).
@@ -159,7 +161,8 @@ class Session:
         self._mistakes = self._commands = 0
         # Whether it has brought a message, or its client has logged in.
         self._useful = False
-        # Since when, at least, the message is on its way for which it keeps its place.
+        # Since when, at least, it has a message on its way and keeps its place; begun anew by a message that
+        # arrives, not by RSET and MAIL.
         self._message_seen: float | None = None
         self._gone = False
         # Who waits for the end: see end().
@@ -220,9 +223,10 @@ class Session:
         if isinstance(parsed, Response):
             assert self.policy.respond is not None
             return self.policy.respond(self, parsed)
-        # Within an exchange it ends that (RFC 4954 section 4).
+        # Within an exchange it ends that, and has a code of its own (RFC 4954 section 4).
+        enhanced = parsed.enhanced if self.exchange is None else "5.5.6"
         self._cancel_exchange()
-        return self.mistake(Reply(parsed.code, parsed.reason, parsed.enhanced))
+        return self.mistake(Reply(parsed.code, parsed.reason, enhanced))
 
     def _what_comes_first(self, verb: str) -> str:
         """Why a command that there is has no place in this state."""
@@ -346,8 +350,7 @@ class Session:
         """MAIL: who is no stranger need not make room meanwhile."""
         self.message = message
         self.state = State.MAIL
-        self._message_seen = None
-        if self._useful and self.visit is not None:
+        if self._useful and self.visit is not None and self._message_seen != inf:
             self.visit.logged_in()
 
     def forget_message(self) -> None:
@@ -373,6 +376,7 @@ class Session:
     def _prove_useful(self) -> None:
         """The client is no stranger any more: its mistakes are forgiven."""
         self._mistakes = self._commands = 0
+        self._message_seen = None
         self._useful = True
         self._between_messages()
 
@@ -406,9 +410,10 @@ class Session:
     def deadline(self, now: float, began: float, last: float, *, shaking_hands: bool, waiting: bool) -> float:
         """When patience ends (RFC 5321 section 4.5.3.2.7); and until then whether a message takes too long.
 
-        That is found out up to ``limits.IDLE`` seconds late, as rarely as this is asked.
+        A message that takes longer than ``limits.MESSAGE_TIME`` loses its place among those that need not
+        make room; that is found out up to ``idle`` seconds late, as rarely as this is asked.
         """
-        end = last + limits.IDLE
+        end = last + self.options.idle
         if not self._useful or self.message is None:
             return end
         if self._message_seen is None:

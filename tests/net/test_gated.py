@@ -14,6 +14,9 @@ from pop3toy import POP3Factory
 from pop3toy.errors import StoreTrouble
 from pop3toy.events import LineReceived, Observers, ReplySent
 from pop3toy.interfaces import IGate, MaybeDeferred, SessionRecord, Stream
+from pop3toy.routing.recipients import Recipients
+from pop3toy.smtp.factory import smtp_factory
+from pop3toy.stores.memory import MemoryStore
 
 from ..pop3_world import FakeAuthenticator, FakeSocket, ScriptedMailbox, Watcher
 
@@ -200,6 +203,41 @@ class GateTests(SynchronousTestCase):
         self.gate.on_line = self.gate.on_reply = fail
         self.assertEqual(self.say(b"STAT"), b"+OK 1 23\r\n")
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
+
+    def test_nothing_in_its_place(self) -> None:
+        """A reply may be dropped, and a message that was is not retrieved; nonsense changes nothing."""
+        self.come_in()
+        self.gate.on_reply = lambda line, reply: None if line == b"RETR 1" else reply
+        self.assertEqual(self.say(b"RETR 1"), b"")
+        self.assertEqual(self.say(b"STAT"), b"+OK 1 23\r\n")
+        [connection] = self.factory.all_connections()
+        self.assertEqual(connection.record.retrieved, 0)
+        self.gate.on_reply = lambda line, reply: "text"
+        self.assertEqual(self.say(b"STAT"), b"+OK 1 23\r\n")
+        self.gate.on_line = lambda line: "text"  # type: ignore[assignment,return-value]
+        self.assertEqual(self.say(b"STAT"), b"+OK 1 23\r\n")
+        self.assertEqual(self.say(b"RETR 1"), WHOLE)
+        self.assertEqual(connection.record.retrieved, 1)
+
+    def test_behind_a_message(self) -> None:
+        """What is said behind a message that came in goes through the gate: a lost acknowledgement."""
+        store = MemoryStore({"ann": []})
+        factory = smtp_factory(store, Recipients({"ann": "ann"}.get), self.clock, gate=self.gate)
+        self.socket.connect(factory.buildProtocol(None))
+        self.socket.client_reads_all()
+        for line in (b"EHLO me", b"MAIL FROM:<>", b"RCPT TO:<ann>", b"DATA"):
+            said = self.say(line)
+        self.assertTrue(said.startswith(b"354"), said)
+        seen: list[bytes] = []
+
+        def drop(line: bytes, reply: Any) -> Any:
+            seen.append(line)
+            return None if line == b"." else reply
+
+        self.gate.on_reply = drop
+        self.assertEqual(self.say(b"Subject: x\r\n\r\nx\r\n."), b"")
+        self.assertEqual((len(store.messages("ann")), seen), (1, [b"."]))
+        self.assertTrue(self.say(b"QUIT").startswith(b"221"))
 
     def test_server_ends_it(self) -> None:
         """Who is held can be sent away."""

@@ -68,10 +68,11 @@ class SessionLogTests(SynchronousTestCase):
 
     def test_failure(self) -> None:
         """Who failed, from where, and why; wherever that was, nothing stands behind the reason."""
-        for protocol in ("POP3", "submission"):
+        for protocol, more in (("POP3", ""), ("submission", " protocol=submission")):
             self.assertEqual(
                 self.line(LoginFailed(7, 1.0, protocol, FAR, "ann", "APOP", "AUTH")),
-                "warn: login failed: session=7 rip=192.0.2.7 user='ann' mechanism=APOP tls=none reason=AUTH",
+                "warn: login failed: session=7 rip=192.0.2.7 user='ann' mechanism=APOP tls=none"
+                f"{more} reason=AUTH",
             )
 
     def test_names_forge_nothing(self) -> None:
@@ -114,7 +115,8 @@ class SessionLogTests(SynchronousTestCase):
         """What came in, from whom, for whom."""
         self.assertEqual(
             self.line(Delivered(7, 1.0, "SMTP", FAR, "0A", "bob@x", 5, [("ann", b"1"), ("eve", b"2")])),
-            "info: message 0A delivered: 5 octets from <bob@x> for ann, eve",
+            "info: message 0A delivered: 5 octets from <bob@x> for ann, eve"
+            " session=7 rip=192.0.2.7 protocol=SMTP",
         )
 
     def test_refused(self) -> None:

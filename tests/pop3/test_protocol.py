@@ -20,7 +20,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy import MailboxRealm, POP3Factory, limits
 from pop3toy.errors import AuthenticationFailed, MessageGone, StoreTrouble
-from pop3toy.events import Observers
+from pop3toy.events import (
+    KINDS,
+    Ended,
+    InputDiscarded,
+    LineReceived,
+    LoginFailed,
+    MessageRemoved,
+    Observers,
+)
 from pop3toy.interfaces import Challenge
 from pop3toy.observe.transcript import MemoryTranscript
 from pop3toy.pop3.session import State
@@ -742,6 +750,59 @@ class PendingInputTests(SynchronousTestCase):
             self.assertLess(len(protocol._buffer), limits.PENDING_INPUT + len(chunk))
 
 
+class ToldTests(SynchronousTestCase):
+    """What observers are told, against what was sent."""
+
+    def setUp(self) -> None:
+        self.watcher = Watcher(*KINDS)
+        self.clock = Clock()
+        self.authenticator = FakeAuthenticator(ScriptedMailbox({b"one": MESSAGE}))
+        self.factory = POP3Factory(self.clock, self.authenticator, observers=Observers(self.watcher))
+        self.socket = FakeSocket(self.clock)
+        self.socket.connect(self.factory.buildProtocol(None))
+
+    def test_octets_of_long_lines(self) -> None:
+        """Every octet is told once, however long a line is and however it comes."""
+        said = b"A" * 13_000 + b"\r\nCAPA\r\nCAPA\r\n"
+        for cut in (0, 100, 12_500, 13_001, 13_002, 13_005):
+            with self.subTest(cut=cut):
+                self.setUp()
+                for piece in (said[:cut], said[cut:]):
+                    if piece:
+                        self.socket.client_sends(piece)
+                lines = self.watcher.of(LineReceived)
+                thrown_away = sum(event.octets for event in self.watcher.of(InputDiscarded))
+                self.assertEqual(sum(event.octets for event in lines) + thrown_away, len(said))
+                self.assertEqual([event.command for event in lines], ["", "CAPA", "CAPA"])
+                self.assertEqual(self.socket.client_reads_all().count(b"-ERR line too long"), 1)
+
+    def test_nothing_behind_the_end(self) -> None:
+        """The end is the last, but for a guess that is judged when its client has gone."""
+        self.authenticator.later = True
+        self.socket.client_sends(b"USER ann\r\nPASS x\r\n")
+        self.socket.vanish()
+        self.assertIsInstance(self.watcher.events[-1], Ended)
+        self.authenticator.waiting.pop().errback(AuthenticationFailed())
+        *_, ended, failed = self.watcher.events
+        self.assertIsInstance(ended, Ended)
+        self.assertEqual((type(failed), failed.user, failed.why), (LoginFailed, "ann", "AUTH"))
+
+    def test_removal_behind_the_end(self) -> None:
+        """What is removed when a stopping server waits no longer is not told of behind the end."""
+        mailbox = ScriptedMailbox({b"one": MESSAGE})
+        removal: Deferred[None] = Deferred()
+        mailbox.removal = removal
+        self.authenticator.mailbox = mailbox
+        self.socket.client_sends(LOGIN + b"DELE 1\r\nQUIT\r\n")
+        self.socket.client_reads_all()
+        done = self.factory.drain()
+        self.clock.pump([0.25] * 60)
+        self.successResultOf(done)
+        removal.callback(None)
+        self.assertIsInstance(self.watcher.events[-1], Ended)
+        self.assertEqual(self.watcher.of(MessageRemoved), [])
+
+
 class LostTests(SynchronousTestCase):
     """RFC 1939 section 3: only QUIT removes anything; every other end frees the lock and all it held."""
 
@@ -1383,6 +1444,44 @@ class DrainTests(SynchronousTestCase):
         socket.client_reads_all()
         self.successResultOf(done)
         self.assertEqual(self.watcher.ends[0].why, "quit")
+
+    def test_slow_readers_may_finish(self) -> None:
+        """Who reads a message slowly but reads is waited for; who has stopped reading is not."""
+        mailbox = ScriptedMailbox({b"one": b"A: b\n\n" + b"x\n" * 200_000})
+        socket = self.client(LOGIN + b"RETR 1\r\n", mailbox)
+        done = self.factory.drain()
+        for _ in range(12):
+            self.clock.advance(0.25)
+            socket.client_reads(1_000)
+        self.assertFalse(socket.lost or socket.disconnecting)
+        self.assertNoResult(done)
+        self.clock.pump([0.25] * 6)
+        self.assertIsNotNone(socket.lost)
+
+    def test_close_in_update(self) -> None:
+        """A session that is closed by hand while QUIT removes messages is answered before."""
+        mailbox = ScriptedMailbox({b"one": MESSAGE})
+        removal: Deferred[None] = Deferred()
+        mailbox.removal = removal
+        socket = self.client(LOGIN + b"DELE 1\r\nQUIT\r\n", mailbox)
+        socket.client_reads_all()
+        [connection] = self.factory.all_connections()
+        connection.hang_up("administrator")
+        self.assertFalse(socket.lost or socket.disconnecting)
+        removal.callback(None)
+        self.assertEqual(socket.client_reads_all(), b"+OK bye, 1 message removed\r\n")
+        self.assertEqual(self.watcher.ends[0].why, "quit")
+
+    def test_resumed(self) -> None:
+        """Whoever comes after a drain that was taken back is let in, and who was there goes on."""
+        socket = self.client(LOGIN)
+        socket.client_reads_all()
+        self.factory.drain()
+        self.factory.resume()
+        self.clock.pump([1.0] * 20)
+        self.assertFalse(socket.lost or socket.disconnecting)
+        late = self.client()
+        self.assertTrue(late.client_reads_all().startswith(b"+OK"))
 
     def test_silent_sessions_go_soon(self) -> None:
         """A session that says nothing for a second is not waited for."""

@@ -356,12 +356,18 @@ class FateTests(SynchronousTestCase):
         self.assertEqual(talk.visit.told, ["idle", "logged in", "idle"])
         self.assertEqual(session.deadline(late + 9, last=late + 9, **patience), late + 9 + limits.IDLE)
         self.assertEqual(talk.visit.told, ["idle", "logged in", "idle"])
+        # Another MAIL does not begin it anew; a message that arrives does.
         talk.say(b"RSET")
         talk.reach("MAIL")
+        self.assertEqual(talk.visit.told[-1], "idle")
+        talk.reach("RCPT")
+        talk.message()
+        talk.reach("MAIL")
         self.assertEqual(talk.visit.told[-1], "logged in")
-        # The next one has a time of its own.
-        for now in (late, late + limits.MESSAGE_TIME):
-            session.deadline(now, last=now, **patience)
+        session.deadline(late, last=late, **patience)
+        talk.say(b"RSET")
+        talk.reach("MAIL")
+        session.deadline(late + limits.MESSAGE_TIME, last=late + limits.MESSAGE_TIME, **patience)
         self.assertEqual(talk.visit.told[-1], "idle")
 
     def test_never_a_part_missing(self) -> None:

@@ -170,7 +170,7 @@ class SubmissionTests(SynchronousTestCase):
             (["AUTH PLAIN not-base64"], "501 5.5.2 this is not base64, authentication cancelled"),
             (["AUTH PLAIN", "not-base64"], "501 5.5.2 this is not base64, authentication cancelled"),
             (["AUTH LOGIN", "*"], "501 5.7.0 authentication cancelled"),
-            (["AUTH LOGIN", "x" * limits.AUTH_LINE], "500 5.5.2 line too long"),
+            (["AUTH LOGIN", "x" * limits.AUTH_LINE], "500 5.5.6 line too long"),
             (["RSET"], "250 2.0.0 ok"),
             (["AUTH PLAIN " + plain("ann", "nna")], "235 2.7.0 welcome"),
             (["AUTH PLAIN " + plain("ann", "nna")], "503 5.5.1 AUTH comes once"),
