@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -399,16 +398,6 @@ class RereadTests(AccountsCase):
         for _ in range(3):
             self.login(b"bob", b"two")
         self.assertEqual(3, self.threads.names.count("_read"))
-
-    def test_same_size_and_time(self) -> None:
-        """A change that leaves size and time of the file as they were is seen."""
-        self.write(b"carl:{PLAIN}three\n")
-        self.now = self.path.stat().st_mtime + 1
-        status = self.path.stat()
-        self.assertEqual(b"carl", self.login(b"carl", b"three"))
-        self.path.write_bytes(b"carl:{PLAIN}other\n")
-        os.utime(self.path, ns=(status.st_atime_ns, status.st_mtime_ns))
-        self.assertEqual(b"carl", self.login(b"carl", b"other"))
 
     def test_vanished(self) -> None:
         """A file that cannot be read is a temporary trouble that names it in the log alone; then it heals."""
