@@ -28,7 +28,7 @@ from .accounts.verifier import Verifier
 from .accounts.watched import not_now
 from .credentials import account_name, octets
 from .names import NameIndex
-from .sources import IAccountSource, decoy_verifier
+from .sources import IAccountSource, make_dummy_verifier
 
 __all__ = ["PasswordFile", "of_auth_option", "repaired", "repaired_checkers"]
 
@@ -72,7 +72,7 @@ class PasswordFile:
 
         return matches.addCallback(decide) if isinstance(matches, Deferred) else decide(matches)
 
-    def recoverable(self) -> bool:
+    def has_plaintext(self) -> bool:
         """True: the file keeps passwords as they are."""
         return True
 
@@ -87,11 +87,11 @@ class PasswordFile:
     def verifier(self, user: str, hash_name: str) -> None:
         """None."""
 
-    def decoy(self, user: str, hash_name: str) -> Verifier:
+    def dummy_verifier(self, user: str, hash_name: str) -> Verifier:
         """What SCRAM shows of a user that does not exist."""
-        return decoy_verifier(self._key, user, hash_name)
+        return make_dummy_verifier(self._key, user, hash_name)
 
-    def spelled(self, user: str) -> str | None:
+    def canonical_name(self, user: str) -> str | None:
         """See :class:`~pop3toy.auth.sources.IAccountSource`."""
         passwords, in_doubt = self._read()
         found = NameIndex(passwords).find(user)
@@ -103,7 +103,7 @@ class PasswordFile:
         """Whether some user's name is a mail address."""
         return NameIndex(self._read()[0]).has_addresses
 
-    def admits(self, user: str, channel: Channel | None) -> bool:
+    def login_allowed(self, user: str, channel: Channel | None) -> bool:
         """Everybody, from everywhere."""
         return True
 

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from ...errors import StoreTrouble
 from ...interfaces import MaybeDeferred
 from ...net.watched_file import Content, is_unchanged, read
-from .hashing_queue import Workers
+from .hashing_queue import HashingQueue
 from .passwd_file import Accounts, Problem, parse
 from .schemes import MissingLibrary
 
@@ -49,7 +49,7 @@ class WatchedFile:
     def __init__(
         self,
         path: str | Path,
-        workers: Workers,
+        queue: HashingQueue,
         *,
         wall: Callable[[], float] = time.time,
         changed: Callable[[], None] = lambda: None,
@@ -68,7 +68,7 @@ class WatchedFile:
         #: Whether it had users, and has none now: an accident, as it looks.
         self._emptied = False
         self._problems: tuple[Problem, ...] = ()
-        self._workers = workers
+        self._queue = queue
         self._wall = wall
         self._changed = changed
         self._signature: object = None
@@ -117,7 +117,7 @@ class WatchedFile:
         if self._waiting is not None:
             self._waiting.append(turn)
             return turn
-        reading = self._workers.run(self._read).addCallback(self._take)
+        reading = self._queue.run(self._read).addCallback(self._take)
         self._waiting = [turn]
         reading.addCallbacks(self._known, self._unreadable).addBoth(self._tell_waiting)
         return turn
