@@ -79,7 +79,7 @@ class PortalAuthenticator:
         self._checkers = checkers = repaired_checkers(portal)
         self._accounts = AnyOf(dict.fromkeys(checkers.values()))
         checkers[IProvenIdentity] = ProvenIdentityChecker(self._accounts)
-        self._names = LoginNames(self._accounts.spelled, self._accounts.has_addresses, domains)
+        self._names = LoginNames(self._accounts.canonical_name, self._accounts.has_addresses, domains)
         self._guard = guard = guard if guard is not None else unguarded()
         self._policy = LoginPolicy(portal, guard, masters, self._may_exist, self._names)
         self._allow_cleartext = allow_cleartext
@@ -101,7 +101,7 @@ class PortalAuthenticator:
         """
         if not self._wanted("APOP") or IUsernameHashedPassword not in self._checkers:
             return None
-        return f"<{self._nonce()}@pop3toy>" if self._accounts.recoverable() else None
+        return f"<{self._nonce()}@pop3toy>" if self._accounts.has_plaintext() else None
 
     def mechanisms(self, channel: Channel) -> Sequence[str]:
         """The SASL mechanisms that can work here now, best first."""
@@ -146,7 +146,7 @@ class PortalAuthenticator:
         # Tokens and certificates speak of users whom nobody here needs to know.
         if self._certificates or self._tokens is not None or not self._accounts.knows_all:
             return True
-        return map_maybe_deferred(self._accounts.spelled(user), lambda name: name == user)
+        return map_maybe_deferred(self._accounts.canonical_name(user), lambda name: name == user)
 
     def _private(self, channel: Channel) -> bool:
         return channel.private or self._allow_cleartext

@@ -20,7 +20,7 @@ from ..interfaces import Channel, MaybeDeferred
 from .accounts.verifier import Verifier
 from .accounts.watched import not_now
 from .maybe_deferred import maybe_deferred, resolved
-from .sources import IAccountSource, decoy_verifier
+from .sources import IAccountSource, make_dummy_verifier
 from .strcred import repaired
 
 __all__ = ["AnyOf"]
@@ -61,19 +61,21 @@ class AnyOf:
         able = [c for c in self._checkers if any(taken.providedBy(credentials) for taken in _takes(c))]
         return _ask(able, credentials)
 
-    def recoverable(self) -> bool:
+    def has_plaintext(self) -> bool:
         """Whether some user's password is known to one of them.
 
         A checker that does not say more is believed what it says it takes.
         """
         return any(
-            checker.recoverable() if checker in self._sources else IUsernameHashedPassword in _takes(checker)
+            checker.has_plaintext()
+            if checker in self._sources
+            else IUsernameHashedPassword in _takes(checker)
             for checker in self._checkers
         )
 
     def cram_md5(self) -> bool:
         """Whether CRAM-MD5 can work for some user of one of them, as far as they say."""
-        return self.recoverable() or any(source.cram_md5() for source in self._sources)
+        return self.has_plaintext() or any(source.cram_md5() for source in self._sources)
 
     def scram_hashes(self) -> frozenset[str]:
         """The hashes with which SCRAM can work for some user of one of them."""
@@ -85,15 +87,15 @@ class AnyOf:
         found = [await resolved(source.verifier(user, hash_name)) for source in self._sources]
         return next((verifier for verifier in found if verifier is not None), None)
 
-    def decoy(self, user: str, hash_name: str) -> Verifier:
+    def dummy_verifier(self, user: str, hash_name: str) -> Verifier:
         """As the first would make it whose users can use SCRAM."""
         for source in self._sources:
             if hash_name in source.scram_hashes():
-                decoy: Verifier = source.decoy(user, hash_name)
-                return decoy
-        return decoy_verifier(b"", user, hash_name)
+                dummy: Verifier = source.dummy_verifier(user, hash_name)
+                return dummy
+        return make_dummy_verifier(b"", user, hash_name)
 
-    def spelled(self, user: str) -> MaybeDeferred[str | None]:
+    def canonical_name(self, user: str) -> MaybeDeferred[str | None]:
         """The exact name if one of them has it, else as they spell it, if they do so in one way alone.
 
         :raises pop3toy.errors.StoreTrouble: (or fails with) if one of them is in trouble and
@@ -101,17 +103,17 @@ class AnyOf:
         """
         if len(self._sources) == 1:
             # As with most servers, at each login.
-            only: MaybeDeferred[str | None] = self._sources[0].spelled(user)
+            only: MaybeDeferred[str | None] = self._sources[0].canonical_name(user)
             return only
-        return self._spelled(user)
+        return self._canonical_name(user)
 
     @maybe_deferred
-    async def _spelled(self, user: str) -> str | None:
+    async def _canonical_name(self, user: str) -> str | None:
         names: set[str] = set()
         troubles: list[StoreTrouble] = []
         for source in self._sources:
             try:
-                name = await resolved(source.spelled(user))
+                name = await resolved(source.canonical_name(user))
             except StoreTrouble as trouble:
                 # The user may be another's.
                 troubles.append(trouble)
@@ -128,9 +130,9 @@ class AnyOf:
         return any(source.has_addresses() for source in self._sources)
 
     @maybe_deferred
-    async def admits(self, user: str, channel: Channel | None) -> bool:
+    async def login_allowed(self, user: str, channel: Channel | None) -> bool:
         """Whether none of them keeps the user out."""
-        return all([await resolved(source.admits(user, channel)) for source in self._sources])
+        return all([await resolved(source.login_allowed(user, channel)) for source in self._sources])
 
     def in_doubt(self) -> bool:
         """Whether one of them is."""

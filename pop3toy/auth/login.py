@@ -77,13 +77,13 @@ class ProvenIdentityChecker:
         """
         user: str = credentials.user if credentials.account is None else credentials.account
 
-        def decide(admitted: bool) -> bytes:
-            if not admitted:
+        def decide(allowed: bool) -> bytes:
+            if not allowed:
                 self._accounts.be_sure()
                 raise UnauthorizedLogin
             return user.encode("utf-8")
 
-        return map_maybe_deferred(self._accounts.admits(user, credentials.channel), decide)
+        return map_maybe_deferred(self._accounts.login_allowed(user, credentials.channel), decide)
 
 
 @dataclass

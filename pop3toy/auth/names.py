@@ -60,8 +60,8 @@ class NameIndex:
 class LoginNames:
     """Says which account a claimed name means.
 
-    :param spelled: finds the account of a name in whatever case, such as
-        :meth:`pop3toy.auth.chain.AnyOf.spelled`.
+    :param canonical_name: finds the account of a name in whatever case, such as
+        :meth:`pop3toy.auth.chain.AnyOf.canonical_name`.
     :param has_addresses: whether some accounts are named by mail addresses.
     :param domains: mail domains of the users: behind an account's name, ``@`` and
         one of these may stand.
@@ -69,11 +69,11 @@ class LoginNames:
 
     def __init__(
         self,
-        spelled: Callable[[str], MaybeDeferred[str | None]],
+        canonical_name: Callable[[str], MaybeDeferred[str | None]],
         has_addresses: Callable[[], bool],
         domains: Collection[str] = (),
     ) -> None:
-        self._spelled = spelled
+        self._canonical_name = canonical_name
         self._has_addresses = has_addresses
         self._domains = frozenset(map(folded_domain, domains))
 
@@ -86,19 +86,19 @@ class LoginNames:
         :raises pop3toy.errors.StoreTrouble: (or fails with) if the accounts cannot be read.
         """
         local, domain = self._split(claimed)
-        return self._address(claimed, local, domain) if domain else self._spelled(claimed)
+        return self._address(claimed, local, domain) if domain else self._canonical_name(claimed)
 
     @maybe_deferred
     async def _address(self, claimed: str, local: str, domain: str) -> str | None:
         names = (claimed, f"{local}@{domain}", local)
-        found = [await resolved(self._spelled(name)) for name in names]
+        found = [await resolved(self._canonical_name(name)) for name in names]
         return next(filter(None, found), None)
 
     def key(self, claimed: str) -> str:
         """One word for all spellings of a name, to count by; of no meaning beyond that."""
         return folded(self._split(claimed[:_LONGEST])[0])
 
-    def decoy(self, claimed: str) -> str:
+    def dummy_name(self, claimed: str) -> str:
         """One word for all spellings that would mean the same account, if there were one.
 
         With accounts that are named by addresses, a local part alone means another.

@@ -13,7 +13,7 @@ from zope.interface import Interface
 from ..interfaces import Channel, MaybeDeferred
 from .accounts.verifier import ITERATIONS, Verifier
 
-__all__ = ["IAccountSource", "decoy_verifier"]
+__all__ = ["IAccountSource", "make_dummy_verifier"]
 
 
 class IAccountSource(Interface):
@@ -23,7 +23,7 @@ class IAccountSource(Interface):
     :class:`~pop3toy.errors.StoreTrouble` when the accounts cannot be read.
     """
 
-    def recoverable() -> bool:
+    def has_plaintext() -> bool:
         """Whether some user's password is known, so that APOP and CRAM-MD5 can work."""
 
     def cram_md5() -> bool:
@@ -38,10 +38,10 @@ class IAccountSource(Interface):
         Takes the same time either way.
         """
 
-    def decoy(user: str, hash_name: str) -> Verifier:
+    def dummy_verifier(user: str, hash_name: str) -> Verifier:
         """A verifier that no password fits and that looks as if the user existed."""
 
-    def spelled(user: str) -> MaybeDeferred[str | None]:
+    def canonical_name(user: str) -> MaybeDeferred[str | None]:
         """The user's name as the accounts have it, or ``None`` if there is no such user.
 
         Exactly as it was asked for if that is somebody's name, else however it
@@ -52,7 +52,7 @@ class IAccountSource(Interface):
     def has_addresses() -> bool:
         """Whether some user's name is a mail address, as far as is known without a look."""
 
-    def admits(user: str, channel: Channel | None) -> MaybeDeferred[bool]:
+    def login_allowed(user: str, channel: Channel | None) -> MaybeDeferred[bool]:
         """Whether nothing but a password keeps the user from coming in here.
 
         True for a user who is not known.
@@ -62,7 +62,7 @@ class IAccountSource(Interface):
         """Whether the accounts are just being written, so that no refusal by them is certain."""
 
 
-def decoy_verifier(
+def make_dummy_verifier(
     key: bytes, user: str, hash_name: str, iterations: int = ITERATIONS, salt_length: int = 16
 ) -> Verifier:
     """A verifier that no password fits.

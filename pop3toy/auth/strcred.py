@@ -9,10 +9,9 @@ at its colon, and call every password wrong when the file cannot be read.
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any
 
 from twisted.cred.checkers import FilePasswordDB, ICredentialsChecker, InMemoryUsernamePasswordDatabaseDontUse
@@ -23,13 +22,13 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from ..interfaces import Channel
-from ..net.watched_file import being_written
+from ..net.watched_file import read
 from .accounts.memory import MemoryAccounts
 from .accounts.verifier import Verifier
 from .accounts.watched import not_now
 from .credentials import account_name, octets
 from .names import NameIndex
-from .sources import IAccountSource, decoy_verifier
+from .sources import IAccountSource, make_dummy_verifier
 
 __all__ = ["PasswordFile", "of_auth_option", "repaired", "repaired_checkers"]
 
@@ -49,7 +48,7 @@ class PasswordFile:
         self._path = path
         self._wall = wall
         #: Who was there when it was last read and not just being written.
-        self._known: set[bytes] = set()
+        self._known: Set[str] = frozenset()
         self._key = secrets.token_bytes(32)
 
     def requestAvatarId(self, credentials: Any) -> Any:
@@ -59,7 +58,7 @@ class PasswordFile:
         :raises pop3toy.errors.StoreTrouble: (or fails with) if the file cannot
             be read, or may be half written.
         """
-        user = octets(account_name(credentials))
+        user = account_name(credentials)
         passwords, in_doubt = self._read()
         secret = passwords.get(user) or None
         matches = credentials.checkPassword(self._key if secret is None else secret)
@@ -68,12 +67,12 @@ class PasswordFile:
             if in_doubt:
                 raise not_now(f"--auth file:{self._path} is being written")
             if fits is True and secret is not None:
-                return user
+                return octets(user)
             raise UnauthorizedLogin
 
         return matches.addCallback(decide) if isinstance(matches, Deferred) else decide(matches)
 
-    def recoverable(self) -> bool:
+    def has_plaintext(self) -> bool:
         """True: the file keeps passwords as they are."""
         return True
 
@@ -88,23 +87,23 @@ class PasswordFile:
     def verifier(self, user: str, hash_name: str) -> None:
         """None."""
 
-    def decoy(self, user: str, hash_name: str) -> Verifier:
+    def dummy_verifier(self, user: str, hash_name: str) -> Verifier:
         """What SCRAM shows of a user that does not exist."""
-        return decoy_verifier(self._key, user, hash_name)
+        return make_dummy_verifier(self._key, user, hash_name)
 
-    def spelled(self, user: str) -> str | None:
+    def canonical_name(self, user: str) -> str | None:
         """See :class:`~pop3toy.auth.sources.IAccountSource`."""
         passwords, in_doubt = self._read()
-        found = _names(passwords).find(user)
+        found = NameIndex(passwords).find(user)
         if found is None and in_doubt:
             raise not_now(f"--auth file:{self._path} is being written")
         return found
 
     def has_addresses(self) -> bool:
         """Whether some user's name is a mail address."""
-        return _names(self._read()[0]).has_addresses
+        return NameIndex(self._read()[0]).has_addresses
 
-    def admits(self, user: str, channel: Channel | None) -> bool:
+    def login_allowed(self, user: str, channel: Channel | None) -> bool:
         """Everybody, from everywhere."""
         return True
 
@@ -112,28 +111,21 @@ class PasswordFile:
         """Whether the file is just being written."""
         return self._read()[1]
 
-    def _read(self) -> tuple[dict[bytes, bytes], bool]:
+    def _read(self) -> tuple[dict[str, bytes], bool]:
         """The passwords, and whether some may be missing that were there before."""
         try:
-            with open(self._path, "rb") as file:
-                text = file.read()
-                status = os.fstat(file.fileno())
+            content = read(self._path, self._wall)
         except OSError as error:
             raise not_now(f"--auth file:{self._path}: {error.strerror}") from error
-        passwords: dict[bytes, bytes] = {}
-        for line in text.splitlines():
+        passwords: dict[str, bytes] = {}
+        for line in content.octets.splitlines():
             name, colon, password = line.rstrip().partition(b":")
             if colon:
-                passwords.setdefault(name, password)
-        whole = text.endswith((b"\n", b"\r")) and self._known <= passwords.keys()
-        in_doubt = bool(self._known) and not whole and being_written(status, self._wall())
+                passwords.setdefault(name.decode("utf-8", "surrogateescape"), password)
+        in_doubt = content.in_doubt(self._known, passwords.keys())
         if not in_doubt:
-            self._known = set(passwords)
+            self._known = passwords.keys()
         return passwords, in_doubt
-
-
-def _names(passwords: Mapping[bytes, bytes]) -> NameIndex:
-    return NameIndex({name.decode("utf-8", "surrogateescape") for name in passwords})
 
 
 def of_auth_option(checker: ICredentialsChecker) -> ICredentialsChecker:

@@ -101,7 +101,7 @@ def passwd(accounts: Path, scheme: str | None, from_stdin: bool, name: str) -> N
     """Give a user a new password; it is asked for."""
     with _mistakes():
         # Before somebody types a password for nobody.
-        name = _spelled(accounts, name)
+        name = _canonical_name(accounts, name)
         admin.set_password(accounts, name, _password(from_stdin), scheme=scheme)
     click.echo(f"User {name} has a new password.")
 
@@ -116,7 +116,7 @@ def quota_(accounts: Path, name: str, size: str | None) -> None:
     Without SIZE it is shown. pop3toy mailbox list shows how full mailboxes are.
     """
     with _mistakes():
-        name = _spelled(accounts, name)
+        name = _canonical_name(accounts, name)
         if size is not None:
             size = _quota(size, "SIZE")
             admin.set_setting(accounts, name, "quota", size)
@@ -133,7 +133,7 @@ def quota_(accounts: Path, name: str, size: str | None) -> None:
 def delete(accounts: Path, yes: bool, name: str) -> None:
     """Remove a user. The mail stays where it is."""
     with _mistakes():
-        name = _spelled(accounts, name)
+        name = _canonical_name(accounts, name)
         if not yes:
             click.confirm(f"Remove user {name}?", abort=True)
         admin.delete_user(accounts, name)
@@ -198,10 +198,10 @@ def _asked() -> str:
     return answer
 
 
-def _spelled(accounts: Path, name: str) -> str:
+def _canonical_name(accounts: Path, name: str) -> str:
     """The name of the user that is meant, as at login."""
     # Also one whose line is not understood: how else would it be mended or removed?
-    found = admin.spelled(accounts, name)
+    found = admin.canonical_name(accounts, name)
     if found is None:
         raise admin.NoSuchAccount(f"there is no user {name}")
     return found

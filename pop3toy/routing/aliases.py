@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Final, TypeAlias
@@ -16,7 +15,7 @@ from ..clock import steady
 from ..errors import StoreTrouble
 from ..interfaces import MaybeDeferred
 from ..net.threads import RunInThread
-from ..net.watched_file import UNSETTLED, being_written
+from ..net.watched_file import is_unchanged, read
 
 __all__ = ["AliasFile", "Aliases", "BadAliases", "parse_aliases"]
 
@@ -30,8 +29,8 @@ log = Logger()
 #: alone) the users, aliases or addresses that stand for it.
 Aliases: TypeAlias = Mapping[str, Collection[str]]
 
-_Signature = tuple[int, ...]
-_Reading = tuple[_Signature | None, Aliases | None]
+#: For :func:`is_unchanged`, and the aliases if they are known.
+_Reading = tuple[object, Aliases | None]
 
 
 class BadAliases(ValueError):
@@ -134,7 +133,7 @@ class AliasFile:
         self._looking = False
         # What is wrong with it, as the log has it.
         self._told = ""
-        self._signature: _Signature | None = None
+        self._signature: object = None
         self._aliases: Aliases | None = None
         try:
             self._signature, self._aliases = self._read(None)
@@ -189,23 +188,14 @@ class AliasFile:
 
     # -- what follows runs in a thread ---------------------------------------------
 
-    def _read(self, before: _Signature | None) -> _Reading:
-        status = os.stat(self._path)
-        if before is not None and _signature(status) == before:
+    def _read(self, before: object) -> _Reading:
+        if is_unchanged(self._path, before):
             return before, self._aliases
-        with open(self._path, encoding="utf-8") as file:
-            status = os.fstat(file.fileno())
-            if self._aliases is not None and being_written(status, self._wall()):
-                # It may be half there: an alias that is missing would bounce mail.
-                return None, self._aliases
-            try:
-                aliases = parse_aliases(file.read(), self._ours)
-            except UnicodeDecodeError:
-                raise BadAliases("it is not UTF-8") from None
-        # It may change again within the same tick of the file system's clock.
-        settled = abs(self._wall() - status.st_mtime) > UNSETTLED
-        return _signature(status) if settled else None, aliases
-
-
-def _signature(status: os.stat_result) -> _Signature:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        content = read(self._path, self._wall)
+        if self._aliases is not None and content.being_written:
+            # It may be half there: an alias that is missing would bounce mail.
+            return None, self._aliases
+        try:
+            return content.signature, parse_aliases(content.octets.decode("utf-8"), self._ours)
+        except UnicodeDecodeError:
+            raise BadAliases("it is not UTF-8") from None

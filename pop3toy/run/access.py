@@ -14,7 +14,7 @@ from twisted.cred.strcred import InvalidAuthType, makeChecker
 from twisted.logger import Logger
 
 from ..auth.accounts.accounts_file import AccountsFile
-from ..auth.accounts.hashing_queue import Workers
+from ..auth.accounts.hashing_queue import HashingQueue
 from ..auth.accounts.memory import MemoryAccounts
 from ..auth.accounts.schemes import MissingLibrary
 from ..auth.authenticator import PortalAuthenticator
@@ -103,7 +103,9 @@ class Access:
     def knows(self, user: str) -> bool:
         """Whether there is this user now, as far as that can be said before anything runs."""
         given, file = NameIndex(self.users), self.file
-        return given.find(user) is not None or (file is not None and file.spelled_at_start(user) is not None)
+        return given.find(user) is not None or (
+            file is not None and file.canonical_name_at_start(user) is not None
+        )
 
     def for_maildrops(self, store: IMailStore) -> PortalAuthenticator:
         """Who comes in gets his maildrop."""
@@ -136,9 +138,9 @@ class Access:
         threads = WorkerThreads(self._reactor, name="passwords", size=PASSWORD_THREADS)
         threads.setServiceParent(self._server)
         try:
-            workers = Workers(threads.run)
+            queue = HashingQueue(threads.run)
             renew = self._settings.renew_hashes
-            file = AccountsFile(path, workers, self._reactor, renew=renew, strict=self._strict)
+            file = AccountsFile(path, queue, self._reactor, renew=renew, strict=self._strict)
         except (OSError, MissingLibrary) as error:
             why = getattr(error, "strerror", None) or error
             raise BadSetting("accounts", f" {path}: {why}") from error
@@ -162,10 +164,10 @@ class Access:
     def _warn_of_mixture(self, file: AccountsFile) -> None:
         """Say who cannot use what is announced for the sake of others."""
         wanted = self._settings.mechanisms
-        left_out = file.left_out(also_others=bool(self._settings.users))
+        unsupported = file.unsupported_mechanisms(also_others=bool(self._settings.users))
         mixed = [
             f"{name} (not for {count} of {file.users})"
-            for name, count in left_out.items()
+            for name, count in unsupported.items()
             if wanted is None or name in wanted or f"{name}-PLUS" in wanted
         ]
         if mixed:

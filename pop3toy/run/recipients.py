@@ -67,7 +67,7 @@ def recipients_of_users(
     """
     threads = WorkerThreads(reactor, name="names", size=NAME_THREADS)
     threads.setServiceParent(server)
-    find: _Find = access.sources.spelled
+    find: _Find = access.sources.canonical_name
     catch_all = settings.catch_all
     if not access.sources_know_all and admin is not None:
         find = or_mailbox(find, admin, threads)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from zope.interface.verify import verifyObject
 from pop3toy.auth.accounts import hmac_md5
 from pop3toy.auth.accounts.accounts_file import AccountsFile
 from pop3toy.auth.accounts.admin import add_user, set_password
-from pop3toy.auth.accounts.hashing_queue import Workers
+from pop3toy.auth.accounts.hashing_queue import HashingQueue
 from pop3toy.auth.accounts.passwd_file import parse
 from pop3toy.auth.accounts.schemes import MissingLibrary, StoredPassword
 from pop3toy.auth.accounts.success_cache import SuccessCache
@@ -74,8 +73,8 @@ class AccountsCase(SynchronousTestCase):
         self.accounts = self.checker()
 
     def checker(self, *, most: int = 64, **options: object) -> AccountsFile:
-        workers = Workers(self.threads, most=most)
-        return AccountsFile(self.path, workers, self.clock, wall=lambda: self.now, **options)
+        queue = HashingQueue(self.threads, most=most)
+        return AccountsFile(self.path, queue, self.clock, wall=lambda: self.now, **options)
 
     def write(self, text: bytes) -> None:
         """Another program writes the file."""
@@ -161,7 +160,7 @@ class CheckTests(AccountsCase):
         """Where a password is kept for CRAM-MD5, it is checked, with the same work for all; APOP cannot."""
         self.write(self.TEXT + b"emil:{CRAM-MD5}%b\n" % hmac_md5.contexts(b"four").hex().encode())
         self.login(b"bob", b"two")
-        self.assertEqual((True, True), (self.accounts.cram_md5(), self.accounts.recoverable()))
+        self.assertEqual((True, True), (self.accounts.cram_md5(), self.accounts.has_plaintext()))
         for user, secret, expected in (
             (b"emil", b"four", b"emil"),
             (b"emil", b"five", False),
@@ -198,7 +197,7 @@ class CheckTests(AccountsCase):
         self.assertEqual(
             [True, False, False, True],
             [
-                self.accounts.admits(user, channel)
+                self.accounts.login_allowed(user, channel)
                 for user, channel in (
                     ("ann", LOOPBACK),
                     ("ann", NETWORK),
@@ -210,7 +209,7 @@ class CheckTests(AccountsCase):
 
     def test_known(self) -> None:
         """Deliveries can ask whether there is a user, in whatever case, and what is set."""
-        for ask in (self.accounts.spelled, self.accounts.spelled_at_start):
+        for ask in (self.accounts.canonical_name, self.accounts.canonical_name_at_start):
             self.assertEqual(["ann", "ann", None], [ask(user) for user in ("ann", "ANN", "carl")])
         self.assertEqual({"quota": "1M"}, self.accounts.find("ann").settings)
         self.assertIsNone(self.accounts.find("carl"))
@@ -241,11 +240,11 @@ class FloodTests(AccountsCase):
         """What waits is bounded by how long that takes, as measured: slow hashes few, fast ones many."""
         for seconds, at_least, at_most in ((0.5, 20, 22), (0.05, 180, 201), (0.001, 450, 450)):
             clock, threads = Clock(), FakeThreads(later=True)
-            workers = Workers(threads, now=clock.seconds)
+            queue = HashingQueue(threads, now=clock.seconds)
 
-            def refused(workers: Workers = workers) -> bool:
+            def refused(queue: HashingQueue = queue) -> bool:
                 try:
-                    workers.run(int).addErrback(lambda why: None)
+                    queue.run(int).addErrback(lambda why: None)
                 except StoreTrouble:
                     return True
                 return False
@@ -253,23 +252,23 @@ class FloodTests(AccountsCase):
             # Nothing is known yet.
             while not refused():
                 pass
-            self.assertLessEqual(workers.busy, 101)
+            self.assertLessEqual(queue.busy, 101)
             for job in threads.jobs:
                 clock.advance(seconds)
                 job()
-            self.assertEqual(workers.busy, 0)
+            self.assertEqual(queue.busy, 0)
             while not refused():
                 pass
-            self.assertTrue(at_least <= workers.busy <= at_most, (seconds, workers.busy))
+            self.assertTrue(at_least <= queue.busy <= at_most, (seconds, queue.busy))
 
     def test_idle_time(self) -> None:
         """Time in which nothing was to be done is no time that a check took."""
         clock = Clock()
-        workers = Workers(FakeThreads(), now=clock.seconds)
+        queue = HashingQueue(FakeThreads(), now=clock.seconds)
         for _ in range(50):
             clock.advance(3600)
-            workers.run(int)
-        self.assertLess(workers._mean, 0.1)
+            queue.run(int)
+        self.assertLess(queue._mean, 0.1)
 
     def test_cheap_and_known_pass(self) -> None:
         """Who needs no slow check comes in during the flood: cheap schemes, and who came in a moment ago."""
@@ -400,16 +399,6 @@ class RereadTests(AccountsCase):
             self.login(b"bob", b"two")
         self.assertEqual(3, self.threads.names.count("_read"))
 
-    def test_same_size_and_time(self) -> None:
-        """A change that leaves size and time of the file as they were is seen."""
-        self.write(b"carl:{PLAIN}three\n")
-        self.now = self.path.stat().st_mtime + 1
-        status = self.path.stat()
-        self.assertEqual(b"carl", self.login(b"carl", b"three"))
-        self.path.write_bytes(b"carl:{PLAIN}other\n")
-        os.utime(self.path, ns=(status.st_atime_ns, status.st_mtime_ns))
-        self.assertEqual(b"carl", self.login(b"carl", b"other"))
-
     def test_vanished(self) -> None:
         """A file that cannot be read is a temporary trouble that names it in the log alone; then it heals."""
         text = self.path.read_bytes()
@@ -465,13 +454,13 @@ class RereadTests(AccountsCase):
                 for _ in range(3):
                     self.trouble(b"bob", b"two")
                     self.trouble(b"nobody", b"x")
-                    self.assertRaises(StoreTrouble, self.accounts.spelled, "bob")
+                    self.assertRaises(StoreTrouble, self.accounts.canonical_name, "bob")
             lines = [formatEvent(event) or "" for event in events]
             [told] = [line for line in lines if "there were 2 users in it" in line]
             self.assertIn("Put the old file back", told)
             self.assertLessEqual(len(lines), 12)
             # What is announced stays, so that clients try the same and are told that it is temporary.
-            self.assertTrue(self.accounts.recoverable())
+            self.assertTrue(self.accounts.has_plaintext())
             self.write(text)
             self.assertEqual(b"bob", self.login(b"bob", b"two"))
         self.assertIn("4990 more lines", lines[-2] + lines[-1])
@@ -580,10 +569,18 @@ class BeingWrittenTests(AccountsCase):
 
     def test_announced(self) -> None:
         """What is announced stays, so that clients try the same again."""
-        before = self.accounts.recoverable(), self.accounts.scram_hashes(), self.accounts.decoy("x", "sha256")
+        before = (
+            self.accounts.has_plaintext(),
+            self.accounts.scram_hashes(),
+            self.accounts.dummy_verifier("x", "sha256"),
+        )
         self.cut(10)
         self.outcome("bob", b"two")
-        after = self.accounts.recoverable(), self.accounts.scram_hashes(), self.accounts.decoy("x", "sha256")
+        after = (
+            self.accounts.has_plaintext(),
+            self.accounts.scram_hashes(),
+            self.accounts.dummy_verifier("x", "sha256"),
+        )
         self.assertEqual(before, after)
 
     def test_deliveries(self) -> None:
@@ -592,14 +589,14 @@ class BeingWrittenTests(AccountsCase):
         for octets in range(1, len(self.TEXT)):
             self.cut(octets)
             for user in self.PASSWORDS:
-                self.assertIn(self.said(self.accounts.spelled, user), (user, StoreTrouble), octets)
+                self.assertIn(self.said(self.accounts.canonical_name, user), (user, StoreTrouble), octets)
                 found = self.said(self.accounts.find, user)
                 quota = "1M" if user == "ann" else None
                 self.assertTrue(found is StoreTrouble or found.settings.get("quota") == quota, (octets, user))
-                self.assertIsNot(True, self.said(self.accounts.admits, "carl", LOOPBACK), octets)
+                self.assertIsNot(True, self.said(self.accounts.login_allowed, "carl", LOOPBACK), octets)
             self.cut(len(self.TEXT))
             self.settle()
-            self.assertIsNone(self.said(self.accounts.spelled, "nobody"))
+            self.assertIsNone(self.said(self.accounts.canonical_name, "nobody"))
 
     def test_every_mechanism(self) -> None:
         """By no mechanism is it a guess, nor a refusal that a client would believe."""
@@ -672,7 +669,7 @@ class ScramSourceTests(AccountsCase):
         self.assertEqual(["_read", "fits"], self.threads.names)
         self.assertIsNone(self.verifier("emil", "sha1"))
         self.assertIsNone(self.verifier("ann"))
-        self.assertEqual((False, {"sha256"}), (self.accounts.recoverable(), self.accounts.scram_hashes()))
+        self.assertEqual((False, {"sha256"}), (self.accounts.has_plaintext(), self.accounts.scram_hashes()))
 
     def test_made(self) -> None:
         """One is made from a recoverable password, with the same salt each time and the same work for all."""
@@ -689,11 +686,13 @@ class ScramSourceTests(AccountsCase):
         """A user that does not exist looks like one that does, also after a restart."""
         self.write(b"# decoy-key: QUJDREVGR0g=\n" + self.SCRAM)
         self.login(b"emil", b"x")
-        decoys = [accounts.decoy("nobody", "sha256") for accounts in (self.accounts, self.checker())]
-        self.assertEqual(decoys[0], decoys[1])
-        self.assertNotEqual(decoys[0].salt, self.accounts.decoy("nobody2", "sha256").salt)
-        self.assertEqual((16, 4096), (len(decoys[0].salt), decoys[0].iterations))
-        self.assertEqual(32, len(decoys[0].stored_key))
+        dummies = [
+            accounts.dummy_verifier("nobody", "sha256") for accounts in (self.accounts, self.checker())
+        ]
+        self.assertEqual(dummies[0], dummies[1])
+        self.assertNotEqual(dummies[0].salt, self.accounts.dummy_verifier("nobody2", "sha256").salt)
+        self.assertEqual((16, 4096), (len(dummies[0].salt), dummies[0].iterations))
+        self.assertEqual(32, len(dummies[0].stored_key))
 
 
 class RenewalTests(AccountsCase):
@@ -767,7 +766,7 @@ class RealThreadsTests(TestCase):
         self.addCleanup(threads.stopService)
         path = Path(self.mktemp())
         add_user(path, "ann", "one")
-        checker = AccountsFile(path, Workers(threads.run), reactor)
+        checker = AccountsFile(path, HashingQueue(threads.run), reactor)
         passwords = [b"one", b"two"] * 3
         attempts = [checker.requestAvatarId(ClearPassword(b"ann", password)) for password in passwords]
         outcomes = await DeferredList(attempts, consumeErrors=True)

@@ -25,7 +25,7 @@ from pop3toy.auth.accounts.admin import (
     set_password,
 )
 from pop3toy.auth.accounts.edit import edit_file
-from pop3toy.auth.accounts.hashing_queue import Workers
+from pop3toy.auth.accounts.hashing_queue import HashingQueue
 from pop3toy.auth.accounts.passwd_file import parse, with_account, with_password_renewed, without_account
 from pop3toy.net.threads import run_now
 from pop3toy.net.watched_file import being_written
@@ -88,32 +88,32 @@ class ParseTests(SynchronousTestCase):
         accounts = parse(DOVECOT)
         ann, bob, carl = (accounts.by_name[name] for name in ("ann", "bob", "carl"))
         hosts = ("127.0.0.1", "::ffff:192.0.2.7", "198.51.100.1", "::1", "fe80::1%eth0", "unix", None)
-        self.assertEqual([True, True] + [False] * 5, [ann.admits(host) for host in hosts])
-        self.assertEqual([True] * 7, [bob.admits(host) for host in hosts])
-        self.assertEqual([False] * 7, [carl.admits(host) for host in hosts])
+        self.assertEqual([True, True] + [False] * 5, [ann.login_allowed(host) for host in hosts])
+        self.assertEqual([True] * 7, [bob.login_allowed(host) for host in hosts])
+        self.assertEqual([False] * 7, [carl.login_allowed(host) for host in hosts])
         local = parse(b"ann:{PLAIN}x:allow_nets=local,::1").by_name["ann"]
         self.assertEqual(
-            [False, False, False, True, False, True, True], [local.admits(host) for host in hosts]
+            [False, False, False, True, False, True, True], [local.login_allowed(host) for host in hosts]
         )
 
     def test_abilities(self) -> None:
         """The accounts say which mechanisms can work."""
-        for text, recoverable, hashes in (
+        for text, has_plaintext, hashes in (
             (b"", False, set()),
             (b"ann:{PLAIN}x", True, {"sha1", "sha256"}),
             (b"bob:{SSHA}tiNXs/ntNXNVMtN3VKTLs7OFiOmxdMWI", False, set()),
             (DOVECOT.splitlines(True)[-1], False, {"sha256"}),
         ):
             accounts = parse(text)
-            self.assertEqual((recoverable, hashes), (accounts.recoverable, set(accounts.scram_hashes)))
+            self.assertEqual((has_plaintext, hashes), (accounts.has_plaintext, set(accounts.scram_hashes)))
 
     def test_cram_md5(self) -> None:
         """What is kept for CRAM-MD5 makes that mechanism possible and no other."""
         kept = b"ann:{HMAC-MD5}%b\n" % (b"0" * 64)
         accounts = parse(kept)
-        self.assertEqual((True, False), (accounts.cram_contexts, accounts.recoverable))
+        self.assertEqual((True, False), (accounts.cram_contexts, accounts.has_plaintext))
         self.assertFalse(parse(b"ann:{PLAIN}x").cram_contexts)
-        both = parse(kept + b"bob:{PLAIN}x\n").left_out(also_others=False)
+        both = parse(kept + b"bob:{PLAIN}x\n").unsupported_mechanisms(also_others=False)
         self.assertEqual({"APOP": 1, "SCRAM-SHA-1": 1, "SCRAM-SHA-256": 1}, both)
 
     def test_spelled(self) -> None:
@@ -129,9 +129,9 @@ class ParseTests(SynchronousTestCase):
     def test_decoys(self) -> None:
         """There is one decoy of each slow kind, however many users have it."""
         self.assertEqual(
-            {"SHA256-CRYPT", "SCRAM-SHA-256"}, {decoy.scheme for decoy in parse(DOVECOT * 2).decoys}
+            {"SHA256-CRYPT", "SCRAM-SHA-256"}, {dummy.scheme for dummy in parse(DOVECOT * 2).dummy_passwords}
         )
-        self.assertEqual((), parse(b"ann:{PLAIN}x").decoys)
+        self.assertEqual((), parse(b"ann:{PLAIN}x").dummy_passwords)
 
 
 class ByteOrderMarkTests(SynchronousTestCase):
@@ -173,9 +173,9 @@ class ChangeTests(SynchronousTestCase):
         """An edited file has one key of its own, which stays."""
         once = with_account(b"", "ann", b"{PLAIN}x")
         twice = with_account(once, "bob", b"{PLAIN}x")
-        self.assertIsNotNone(parse(once).decoy_key)
-        self.assertEqual(parse(once).decoy_key, parse(twice).decoy_key)
-        self.assertNotEqual(parse(once).decoy_key, parse(with_account(b"", "ann", b"{PLAIN}x")).decoy_key)
+        self.assertIsNotNone(parse(once).dummy_key)
+        self.assertEqual(parse(once).dummy_key, parse(twice).dummy_key)
+        self.assertNotEqual(parse(once).dummy_key, parse(with_account(b"", "ann", b"{PLAIN}x")).dummy_key)
 
     def test_not_written(self) -> None:
         """What could not be read back is not written."""
@@ -237,14 +237,14 @@ class EditTests(SynchronousTestCase):
         """However fast it is, an edited file is not taken for one that is being written; the user is gone."""
         self.patch(os, "fsync", lambda descriptor: None)
         add_user(self.path, "ann", "x", scheme="PLAIN")
-        file = AccountsFile(self.path, Workers(run_now), Clock())
+        file = AccountsFile(self.path, HashingQueue(run_now), Clock())
         for number in range(20):
             user = f"u{number}"
             add_user(self.path, user, "x", scheme="PLAIN")
             self.assertFalse(being_written(self.path.stat(), time.time()))
-            self.assertEqual(self.successResultOf(maybeDeferred(file.spelled, user)), user)
+            self.assertEqual(self.successResultOf(maybeDeferred(file.canonical_name, user)), user)
             delete_user(self.path, user)
-            self.assertIsNone(self.successResultOf(maybeDeferred(file.spelled, user)))
+            self.assertIsNone(self.successResultOf(maybeDeferred(file.canonical_name, user)))
 
     def test_link(self) -> None:
         """A symbolic link stays a link."""
@@ -286,10 +286,10 @@ class EditTests(SynchronousTestCase):
     def test_processes(self) -> None:
         """Four processes that add users to one file at once lose none."""
         context = multiprocessing.get_context("fork")
-        workers = [context.Process(target=_add_many, args=(str(self.path), prefix)) for prefix in "abcd"]
-        for worker in workers:
+        queue = [context.Process(target=_add_many, args=(str(self.path), prefix)) for prefix in "abcd"]
+        for worker in queue:
             worker.start()
-        for worker in workers:
+        for worker in queue:
             worker.join()
         self.assertEqual(
             {f"{p}{n}" for p in "abcd" for n in range(25)}, set(parse(self.path.read_bytes()).by_name)

@@ -29,7 +29,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.auth.accounts import hmac_md5, libcrypt, schemes
 from pop3toy.auth.accounts.accounts_file import AccountsFile
-from pop3toy.auth.accounts.hashing_queue import Workers
+from pop3toy.auth.accounts.hashing_queue import HashingQueue
 from pop3toy.auth.accounts.memory import MemoryAccounts
 from pop3toy.auth.accounts.verifier import derive
 from pop3toy.auth.authenticator import PortalAuthenticator
@@ -141,7 +141,7 @@ class WorldCase(SynchronousTestCase):
         path.write_bytes(text)
         path.chmod(0o600)
         wall = path.stat().st_mtime + 1000
-        file = AccountsFile(path, Workers(self.threads), Clock(), wall=lambda: wall)
+        file = AccountsFile(path, HashingQueue(self.threads), Clock(), wall=lambda: wall)
         self.assertEqual((), file._file.accounts.problems)
         checker = AnyOf([MemoryAccounts(others), file]) if others else file
         portal = Portal(MailboxRealm(self.store), [checker])

@@ -90,13 +90,13 @@ class AnyOfTests(SynchronousTestCase):
     def test_source(self) -> None:
         """It knows what its sources know."""
         verifyObject(IAccountSource, self.chain)
-        spelled = [self.chain.spelled(user) for user in ("ann", "bob", "BOB", "zoe")]
-        self.assertEqual(["ann", "bob", "bob", None], spelled)
+        canonical_name = [self.chain.canonical_name(user) for user in ("ann", "bob", "BOB", "zoe")]
+        self.assertEqual(["ann", "bob", "bob", None], canonical_name)
         self.assertTrue(self.chain.verifier("bob", "sha256").fits(b"two", "sha256"))
         self.assertIsNone(self.chain.verifier("zoe", "sha256"))
-        self.assertTrue(self.chain.admits("zoe", None))
-        self.assertEqual((True, {"sha1", "sha256"}), (self.chain.recoverable(), self.chain.scram_hashes()))
-        self.assertEqual(self.chain.decoy("zoe", "sha1"), self.chain.decoy("zoe", "sha1"))
+        self.assertTrue(self.chain.login_allowed("zoe", None))
+        self.assertEqual((True, {"sha1", "sha256"}), (self.chain.has_plaintext(), self.chain.scram_hashes()))
+        self.assertEqual(self.chain.dummy_verifier("zoe", "sha1"), self.chain.dummy_verifier("zoe", "sha1"))
 
     def test_sources_later(self) -> None:
         """Sources that take their time are waited for, one after the other."""
@@ -107,11 +107,11 @@ class AnyOfTests(SynchronousTestCase):
                 super().__init__({name: "x"})
                 self.turn: Deferred[str | None] = Deferred()
 
-            def spelled(self, user: str) -> MaybeDeferred[str | None]:
-                return self.turn.addCallback(lambda _: super(Later, self).spelled(user))
+            def canonical_name(self, user: str) -> MaybeDeferred[str | None]:
+                return self.turn.addCallback(lambda _: super(Later, self).canonical_name(user))
 
         first, second = Later("BOB"), Later("bob")
-        result = AnyOf([first, MemoryAccounts({}), second]).spelled("bob")
+        result = AnyOf([first, MemoryAccounts({}), second]).canonical_name("bob")
         second.turn.callback(None)
         self.assertNoResult(result)
         first.turn.callback(None)
@@ -121,9 +121,9 @@ class AnyOfTests(SynchronousTestCase):
         """Nobody at all knows nobody."""
         empty = AnyOf([])
         self.assertEqual((), empty.credentialInterfaces)
-        self.assertEqual((False, frozenset()), (empty.recoverable(), empty.scram_hashes()))
-        self.assertIsNone(empty.spelled("ann"))
-        self.assertTrue(empty.admits("ann", None))
+        self.assertEqual((False, frozenset()), (empty.has_plaintext(), empty.scram_hashes()))
+        self.assertIsNone(empty.canonical_name("ann"))
+        self.assertTrue(empty.login_allowed("ann", None))
         with self.assertRaises(UnauthorizedLogin):
             empty.requestAvatarId(ClearPassword(b"ann", b"x"))
 
@@ -131,8 +131,8 @@ class AnyOfTests(SynchronousTestCase):
         """A checker from ``--auth memory:`` works inside too; another program's digests are believed."""
         chain = AnyOf([MemoryAccounts({}), makeChecker("memory:ann:secret")])
         self.assertEqual(b"ann", chain.requestAvatarId(ClearPassword(b"ann", b"secret")))
-        self.assertTrue(chain.recoverable())
-        self.assertTrue(AnyOf([InMemoryUsernamePasswordDatabaseDontUse()]).recoverable())
+        self.assertTrue(chain.has_plaintext())
+        self.assertTrue(AnyOf([InMemoryUsernamePasswordDatabaseDontUse()]).has_plaintext())
 
 
 @implementer(IRealm)

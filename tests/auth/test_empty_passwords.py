@@ -99,8 +99,8 @@ class EmptyPasswordTests(WorldCase):
             self.checker(checker)
             self.nobody(b"")
         nobody = MemoryAccounts({"ann": ""})
-        self.assertEqual((False, frozenset()), (nobody.recoverable(), nobody.scram_hashes()))
-        self.assertEqual("ann", nobody.spelled("ann"))
+        self.assertEqual((False, frozenset()), (nobody.has_plaintext(), nobody.scram_hashes()))
+        self.assertEqual("ann", nobody.canonical_name("ann"))
 
     def test_others_checkers(self) -> None:
         """A checker that looks at the password itself is not asked about an empty one."""

@@ -23,7 +23,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from pop3toy.auth.accounts.accounts_file import AccountsFile
-from pop3toy.auth.accounts.hashing_queue import Workers
+from pop3toy.auth.accounts.hashing_queue import HashingQueue
 from pop3toy.auth.accounts.memory import MemoryAccounts
 from pop3toy.auth.accounts.schemes import make
 from pop3toy.auth.authenticator import PortalAuthenticator
@@ -168,7 +168,7 @@ class NamesCase(SynchronousTestCase):
         path.write_bytes(b"".join(b"%b:%b\n" % (user.encode(), stored) for user in users))
         path.chmod(0o600)
         settled = path.stat().st_mtime + 1000
-        return AccountsFile(path, Workers(self.threads), self.clock, wall=lambda: settled)
+        return AccountsFile(path, HashingQueue(self.threads), self.clock, wall=lambda: settled)
 
     def password_file(self, *users: str, password: str = PASSWORD) -> Any:
         path = Path(self.mktemp())
@@ -448,12 +448,12 @@ class UnknownTests(NamesCase):
         class Counting(MemoryAccounts):
             looks = 0
 
-            def spelled(self, user: str) -> str | None:
+            def canonical_name(self, user: str) -> str | None:
                 self.looks += 1
-                return super().spelled(user)
+                return super().canonical_name(user)
 
         accounts = Counting({"ann": PASSWORD, "eve@example.org": PASSWORD})
-        names = LoginNames(accounts.spelled, accounts.has_addresses, DOMAINS)
+        names = LoginNames(accounts.canonical_name, accounts.has_addresses, DOMAINS)
         for form in ("{}", "{}@example.org", "{}@elsewhere.example"):
             looks = set()
             for name in ("ann", "ANN", "eve", "bob"):
@@ -510,6 +510,6 @@ class IndexTests(SynchronousTestCase):
         path.write_bytes(b"ann:x\nnonsense\n\xff:y\n")
         source = of_auth_option(makeChecker(f"file:{path}"))
         verifyObject(IAccountSource, source)
-        self.assertEqual(["ann", None], [source.spelled(name) for name in ("ANN", "nonsense")])
-        self.assertEqual((True, frozenset()), (source.recoverable(), source.scram_hashes()))
+        self.assertEqual(["ann", None], [source.canonical_name(name) for name in ("ANN", "nonsense")])
+        self.assertEqual((True, frozenset()), (source.has_plaintext(), source.scram_hashes()))
         self.assertTrue(AnyOf([source]).knows_all)

@@ -25,7 +25,7 @@ from pop3toy.auth.chain import AnyOf
 from pop3toy.auth.realm import MailboxRealm
 from pop3toy.auth.sasl.cram import CramDigest
 from pop3toy.auth.sasl.oauth import ITokenChecker
-from pop3toy.auth.sources import IAccountSource, decoy_verifier
+from pop3toy.auth.sources import IAccountSource, make_dummy_verifier
 from pop3toy.auth.throttle.login_throttle import LoginThrottle
 from pop3toy.errors import AuthenticationFailed, BadCommand, Refusal, StoreTrouble
 from pop3toy.interfaces import Challenge, Channel, Exchange, Login, TLSFacts
@@ -73,7 +73,7 @@ class VerifierSource:
     def requestAvatarId(self, credentials: object) -> object:
         raise UnauthorizedLogin
 
-    def recoverable(self) -> bool:
+    def has_plaintext(self) -> bool:
         return False
 
     def scram_hashes(self) -> frozenset[str]:
@@ -82,13 +82,13 @@ class VerifierSource:
     def verifier(self, user: str, hash_name: str) -> object:
         return succeed(self.verifiers.get((user, hash_name)))
 
-    def decoy(self, user: str, hash_name: str) -> Verifier:
-        return decoy_verifier(b"key", user, hash_name)
+    def dummy_verifier(self, user: str, hash_name: str) -> Verifier:
+        return make_dummy_verifier(b"key", user, hash_name)
 
-    def spelled(self, user: str) -> str:
+    def canonical_name(self, user: str) -> str:
         return user
 
-    def admits(self, user: str, channel: object) -> object:
+    def login_allowed(self, user: str, channel: object) -> object:
         return succeed(user != "barred")
 
     def in_doubt(self) -> bool:
@@ -501,7 +501,7 @@ class ScramTests(SaslCase):
         """What stands for a user that does not exist lets nobody in, even if somebody knew its password."""
 
         class Careless(VerifierSource):
-            def decoy(self, user: str, hash_name: str) -> Verifier:
+            def dummy_verifier(self, user: str, hash_name: str) -> Verifier:
                 return derive(b"guessed", hash_name, b"salt")
 
         auth = self.authenticator(Careless({("ann", "sha256"): derive(b"x", "sha256", b"salt")}))

@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from pop3toy import MailboxRealm, POP3Factory, PortalAuthenticator
 from pop3toy.auth.accounts.accounts_file import AccountsFile
-from pop3toy.auth.accounts.hashing_queue import Workers
+from pop3toy.auth.accounts.hashing_queue import HashingQueue
 from pop3toy.auth.accounts.schemes import make
 from pop3toy.auth.sasl.oauth import ITokenChecker
 from pop3toy.auth.throttle.login_throttle import LoginLimits, LoginThrottle
@@ -77,13 +77,13 @@ class SlowHouse:
         Path(path).chmod(0o600)
         self.clock = Clock()
         self.threads = FakeThreads(later=True)
-        self.workers = Workers(self.threads)
+        self.queue = HashingQueue(self.threads)
         self.tokens = LateTokens()
         self.store = MemoryStore({user: [b"Subject: hello\n\nhello\n"] for user in (*PASSWORDS, "demo")})
         self.late = LateStore(self.clock, self.store)
         self.guard = LoginThrottle(self.clock, limits)
         later = Path(path).stat().st_mtime + 1000
-        accounts = AccountsFile(path, self.workers, self.clock, wall=lambda: later)
+        accounts = AccountsFile(path, self.queue, self.clock, wall=lambda: later)
         authenticator = PortalAuthenticator(
             Portal(MailboxRealm(self.late, anonymous="demo"), [accounts, AllowAnonymousAccess()]),
             guard=self.guard,
@@ -145,7 +145,7 @@ class FloodTests(SynchronousTestCase):
         # Each guess, and the friend's password once in ten minutes: it is remembered that long.
         friends = house.threads.names.count("_judge") - 1000
         self.assertIn(friends, range(1, int(house.clock.seconds() / 600) + 2))
-        self.assertEqual(house.workers.busy, 0)
+        self.assertEqual(house.queue.busy, 0)
 
     def test_flood(self) -> None:
         """However many connections guess at once, a few wait to be checked, and a friend behind those few."""
@@ -154,11 +154,11 @@ class FloodTests(SynchronousTestCase):
         for number in range(500):
             client = house.connect(EVIL)
             turned_away += client.log_in(f"ann{number}", "guess").startswith(b"-ERR [SYS/TEMP]")
-        self.assertEqual((house.workers.busy, turned_away), (32, 500 - 32))
+        self.assertEqual((house.queue.busy, turned_away), (32, 500 - 32))
         for number in range(30):
             client = house.connect(f"203.0.113.{number}")
             turned_away += client.log_in("ann", "guess").startswith(b"-ERR [SYS/TEMP]")
-        self.assertEqual((house.workers.busy, turned_away), (42, 500 - 32 + 20))
+        self.assertEqual((house.queue.busy, turned_away), (42, 500 - 32 + 20))
         friend = house.connect(GOOD)
         friend.log_in("bob")
         house.open_what_is_proven()
@@ -226,7 +226,7 @@ class AnythingTests(SynchronousTestCase):
         for line in said.split(b"\r\n")[:-1]:
             self.assertRegex(line, rb"\A(\+OK|-ERR|\+ |\.\Z|[A-Z0-9-]+( |\Z))")
         self.assertEqual(house.factory.connections, 0)
-        self.assertEqual((house.workers.busy, house.late.pending, house.tokens.waiting), (0, 0, []))
+        self.assertEqual((house.queue.busy, house.late.pending, house.tokens.waiting), (0, 0, []))
         self.assertEqual(house.guard._counts.under_way.total, 0)
         self.assertEqual(house.guard._counts.sessions.total, 0)
         for user in ("ann", "bob"):

@@ -276,16 +276,6 @@ class AliasFileTests(SynchronousTestCase):
         self.assertEqual(aliases(), {"a": ("ann",)})
         self.assertEqual(len(looking), 1)
 
-    def test_changed_in_one_tick(self) -> None:
-        """A change that leaves size and time as they were is seen if the time is fresh."""
-        self.path.write_text("a: ann\n")
-        os.utime(self.path, (NOW, NOW))
-        aliases = self.aliases()
-        before = os.stat(self.path)
-        self.path.write_text("a: bob\n")
-        self.patch(os, "stat", lambda path: before)
-        self.assertEqual(self.after_a_while(aliases), {"a": ("bob",)})
-
     def test_told_once(self) -> None:
         """What is wrong with the file is in the log once, however often it is looked at."""
         events: list[LogEvent] = []

@@ -28,9 +28,9 @@ from ...interfaces import Channel, MaybeDeferred
 from ..credentials import account_name
 from ..maybe_deferred import maybe_deferred
 from ..sasl.cram import CramDigest
-from ..sources import IAccountSource, decoy_verifier
+from ..sources import IAccountSource, make_dummy_verifier
 from .edit import edit_file
-from .hashing_queue import Workers
+from .hashing_queue import HashingQueue
 from .passwd_file import Account, Accounts, with_password_renewed
 from .schemes import StoredPassword, make
 from .success_cache import SuccessCache
@@ -47,7 +47,7 @@ class AccountsFile:
     Reads the file at once, and again in a thread when a login finds it changed.
 
     :param path: the file (see :mod:`~pop3toy.auth.accounts.passwd_file`).
-    :param workers: where slow checks are done.
+    :param queue: where slow checks are done.
     :param clock: tells how long a success is remembered.
     :param renew: write a better hash into the file when a user with an
         outdated one logs in.
@@ -64,7 +64,7 @@ class AccountsFile:
     def __init__(
         self,
         path: str | Path,
-        workers: Workers,
+        queue: HashingQueue,
         clock: IReactorTime,
         *,
         renew: bool = False,
@@ -74,8 +74,8 @@ class AccountsFile:
         self._cache = SuccessCache(clock)
         #: For which users it was found that what is kept for SCRAM is not the empty password's.
         self._not_empty = SuccessCache(clock, seconds=86400.0)
-        self._file = WatchedFile(path, workers, wall=wall, changed=self._cache.clear, strict=strict)
-        self._workers = workers
+        self._file = WatchedFile(path, queue, wall=wall, changed=self._cache.clear, strict=strict)
+        self._queue = queue
         self._renew = renew
         self._key = secrets.token_bytes(32)
         self._renewing: set[str] = set()
@@ -109,7 +109,7 @@ class AccountsFile:
         return maybeDeferred(check, accounts, credentials).addBoth(judged)
 
     def _check_digest(self, accounts: Accounts, credentials: Any) -> Any:
-        account = _admitted(accounts, credentials)
+        account = _allowed_account(accounts, credentials)
         secret = account.password.secret if account is not None else None
         matches = (
             credentials.checkPassword(self._key if secret is None else secret) is True and secret is not None
@@ -124,34 +124,34 @@ class AccountsFile:
         return self._let_in(account, credentials)
 
     def _check_password(self, accounts: Accounts, credentials: Any) -> Any:
-        account = _admitted(accounts, credentials)
+        account = _allowed_account(accounts, credentials)
         password: bytes = credentials.password
         if account is None:
-            return self._refuse_after(accounts.decoys, password)
+            return self._refuse_after(accounts.dummy_passwords, password)
         stored = account.password
         fits = stored.verify if stored.cheap else partial(self._cache.has, account.name, stored.encoded)
         if fits(password):
             return self._let_in(account, credentials)
         if stored.cheap:
-            return self._refuse_after(accounts.decoys, password)
-        # One's own password takes the place of the decoy of its kind.
-        decoys = [decoy for decoy in accounts.decoys if decoy.cost != stored.cost]
-        return self._compute(accounts, account, decoys, credentials)
+            return self._refuse_after(accounts.dummy_passwords, password)
+        # One's own password takes the place of the dummy of its kind.
+        dummies = [dummy for dummy in accounts.dummy_passwords if dummy.cost != stored.cost]
+        return self._compute(accounts, account, dummies, credentials)
 
     @maybe_deferred
     async def _compute(
-        self, accounts: Accounts, account: Account, decoys: Sequence[StoredPassword], credentials: Any
+        self, accounts: Accounts, account: Account, dummies: Sequence[StoredPassword], credentials: Any
     ) -> bytes:
-        if not await self._workers.run(_judge, account.password, decoys, credentials.password):
+        if not await self._queue.run(_judge, account.password, dummies, credentials.password):
             raise UnauthorizedLogin
         if accounts is self._file.accounts:
             self._cache.add(account.name, account.password.encoded, credentials.password)
         return self._let_in(account, credentials)
 
     @maybe_deferred
-    async def _refuse_after(self, decoys: Sequence[StoredPassword], password: bytes) -> bytes:
-        if decoys:
-            await self._workers.run(_spend_time, decoys, password)
+    async def _refuse_after(self, dummies: Sequence[StoredPassword], password: bytes) -> bytes:
+        if dummies:
+            await self._queue.run(_spend_time, dummies, password)
         raise UnauthorizedLogin
 
     def _let_in(self, account: Account, credentials: Any) -> bytes:
@@ -166,17 +166,17 @@ class AccountsFile:
         """How many users there are."""
         return len(self._file.certain.by_name)
 
-    def left_out(self, *, also_others: bool) -> dict[str, int]:
-        """See :meth:`~pop3toy.auth.accounts.passwd_file.Accounts.left_out`."""
-        return self._file.certain.left_out(also_others=also_others)
+    def unsupported_mechanisms(self, *, also_others: bool) -> dict[str, int]:
+        """See :meth:`~pop3toy.auth.accounts.passwd_file.Accounts.unsupported_mechanisms`."""
+        return self._file.certain.unsupported_mechanisms(also_others=also_others)
 
-    def recoverable(self) -> bool:
+    def has_plaintext(self) -> bool:
         """Whether some user's password is kept in clear text."""
-        return self._file.certain.recoverable
+        return self._file.certain.has_plaintext
 
     def cram_md5(self) -> bool:
         """Whether CRAM-MD5 can work for some user."""
-        return self._file.certain.recoverable or self._file.certain.cram_contexts
+        return self._file.certain.has_plaintext or self._file.certain.cram_contexts
 
     def scram_hashes(self) -> frozenset[str]:
         """The hashes with which SCRAM can work for some user."""
@@ -192,30 +192,30 @@ class AccountsFile:
         kept = account.password.verifier(hash_name) if account is not None else None
         if kept is not None:
             kept = replace(kept, is_empty=partial(self._is_empty, user, kept, hash_name))
-        if not accounts.recoverable:
+        if not accounts.has_plaintext:
             return kept
         # Some verifiers must be made from passwords.  So that nobody sees
         # whose, the work is done for every user.
-        decoy = self.decoy(user, hash_name)
-        made = self._workers.run(derive, secret or self._key, hash_name, decoy.salt, decoy.iterations)
+        dummy = self.dummy_verifier(user, hash_name)
+        made = self._queue.run(derive, secret or self._key, hash_name, dummy.salt, dummy.iterations)
         return made.addCallback(lambda verifier: verifier if secret is not None else kept)
 
     @maybe_deferred
     async def _is_empty(self, user: str, kept: Verifier, hash_name: str) -> bool:
         if self._not_empty.has(user, kept.stored_key, b""):
             return False
-        empty = await self._workers.run(kept.fits, b"", hash_name)
+        empty = await self._queue.run(kept.fits, b"", hash_name)
         if not empty:
             self._not_empty.add(user, kept.stored_key, b"")
         return empty
 
-    def decoy(self, user: str, hash_name: str) -> Verifier:
+    def dummy_verifier(self, user: str, hash_name: str) -> Verifier:
         """What SCRAM shows of a user that does not exist."""
         accounts = self._file.certain
         iterations, salt_length = accounts.scram_example(hash_name) or (ITERATIONS, 16)
-        return decoy_verifier(accounts.decoy_key or self._key, user, hash_name, iterations, salt_length)
+        return make_dummy_verifier(accounts.dummy_key or self._key, user, hash_name, iterations, salt_length)
 
-    def spelled(self, user: str) -> MaybeDeferred[str | None]:
+    def canonical_name(self, user: str) -> MaybeDeferred[str | None]:
         """See :class:`IAccountSource`."""
 
         def look(accounts: Accounts) -> str | None:
@@ -226,7 +226,7 @@ class AccountsFile:
 
         return self._file.use(look)
 
-    def spelled_at_start(self, user: str) -> str | None:
+    def canonical_name_at_start(self, user: str) -> str | None:
         """The same, as the file said when it was last read."""
         return self._file.accounts.names.find(user)
 
@@ -252,12 +252,12 @@ class AccountsFile:
         if self._file.in_doubt:
             raise not_now("the accounts file is being written")
 
-    def admits(self, user: str, channel: Channel | None) -> MaybeDeferred[bool]:
+    def login_allowed(self, user: str, channel: Channel | None) -> MaybeDeferred[bool]:
         """Whether the user's ``nologin`` and ``allow_nets`` let it in from here."""
 
         def look(accounts: Accounts) -> bool:
             account = accounts.by_name.get(user)
-            return self._file.sure_of(user) and (account is None or _admits(account, channel))
+            return self._file.sure_of(user) and (account is None or _login_allowed(account, channel))
 
         return self._file.use(look)
 
@@ -267,7 +267,7 @@ class AccountsFile:
         if account.name in self._renewing or not account.password.outdated:
             return
         try:
-            renewing = self._workers.run(_renew, self._file.path, account, password)
+            renewing = self._queue.run(_renew, self._file.path, account, password)
         except StoreTrouble:
             # Too busy: the next login will do.
             return
@@ -289,36 +289,36 @@ class AccountsFile:
         )
 
 
-def _admits(account: Account, channel: Channel | None) -> bool:
-    return account.admits(channel.host if channel is not None else None)
+def _login_allowed(account: Account, channel: Channel | None) -> bool:
+    return account.login_allowed(channel.host if channel is not None else None)
 
 
-def _admitted(accounts: Accounts, credentials: Any) -> Account | None:
+def _allowed_account(accounts: Accounts, credentials: Any) -> Account | None:
     """Whose credentials these are to be; ``None``, as for a user who is not there, if the account is barred.
 
     Asked before anything is computed: the work that follows must not tell of
     an account that may not log in whether the password is right.
     """
     account = accounts.by_name.get(account_name(credentials))
-    if account is None or not _admits(account, getattr(credentials, "channel", None)):
+    if account is None or not _login_allowed(account, getattr(credentials, "channel", None)):
         return None
     return account
 
 
-def _judge(stored: StoredPassword, decoys: Sequence[StoredPassword], password: bytes) -> bool:
-    """In a thread: whether it fits; if not, the decoys take their time too."""
+def _judge(stored: StoredPassword, dummies: Sequence[StoredPassword], password: bytes) -> bool:
+    """In a thread: whether it fits; if not, the dummies take their time too."""
     if stored.verify(password):
         return True
-    _spend_time(decoys, password)
+    _spend_time(dummies, password)
     return False
 
 
 def _spend_time(passwords: Sequence[StoredPassword], password: bytes) -> None:
-    # The decoy may be the very account that is barred: even its own password
+    # The dummy may be the very account that is barred: even its own password
     # must be a wrong one here, because a failure takes a little longer.
     wrong = bytes(octet ^ 1 for octet in password[:1]) + password[1:]
-    for decoy in passwords:
-        decoy.verify(wrong)
+    for dummy in passwords:
+        dummy.verify(wrong)
 
 
 def _renew(path: Path, account: Account, password: bytes) -> None:

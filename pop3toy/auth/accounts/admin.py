@@ -17,12 +17,12 @@ __all__ = [
     "AccountExists",
     "NoSuchAccount",
     "add_user",
+    "canonical_name",
     "delete_user",
     "differing_in_case",
     "list_users",
     "set_password",
     "set_setting",
-    "spelled",
 ]
 
 
@@ -120,7 +120,7 @@ def delete_user(path: str | Path, name: str) -> None:
     edit_file(path, remove)
 
 
-def spelled(path: str | Path, name: str) -> str | None:
+def canonical_name(path: str | Path, name: str) -> str | None:
     """The name of the user that is meant, found as at login; ``None`` if there is none.
 
     Also of one whose line is not understood.

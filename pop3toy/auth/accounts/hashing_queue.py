@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from ...errors import StoreTrouble
 from ...net.threads import RunInThread
 
-__all__ = ["Workers"]
+__all__ = ["HashingQueue"]
 
 _T = TypeVar("_T")
 
@@ -25,7 +25,7 @@ FIRST_GUESS = 0.1
 NEWEST = 0.125
 
 
-class Workers:
+class HashingQueue:
     """A door to a thread pool of one's own that lets only so much wait.
 
     :param in_thread: the pool behind it must be for this alone: a flood of

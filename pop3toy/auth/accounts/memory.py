@@ -18,7 +18,7 @@ from zope.interface import implementer
 from ...interfaces import Channel, is_deferred
 from ..credentials import account_name, octets
 from ..names import NameIndex
-from ..sources import IAccountSource, decoy_verifier
+from ..sources import IAccountSource, make_dummy_verifier
 from .verifier import Verifier, derive
 
 __all__ = ["MemoryAccounts", "split_account"]
@@ -69,30 +69,30 @@ class MemoryAccounts:
             return user
         raise UnauthorizedLogin
 
-    def recoverable(self) -> bool:
+    def has_plaintext(self) -> bool:
         """Whether there is any account with a password."""
         return any(self._secrets.values())
 
     def cram_md5(self) -> bool:
         """The same."""
-        return self.recoverable()
+        return self.has_plaintext()
 
     def scram_hashes(self) -> frozenset[str]:
         """Both, if there is any account."""
-        return frozenset(("sha1", "sha256") if self.recoverable() else ())
+        return frozenset(("sha1", "sha256") if self.has_plaintext() else ())
 
     def verifier(self, user: str, hash_name: str) -> Verifier | None:
         """What SCRAM needs, made anew each time (a millisecond or two) for known and unknown alike."""
         secret = self._secrets.get(octets(user)) or None
-        decoy = self.decoy(user, hash_name)
-        made = derive(self._key if secret is None else secret, hash_name, decoy.salt, decoy.iterations)
+        dummy = self.dummy_verifier(user, hash_name)
+        made = derive(self._key if secret is None else secret, hash_name, dummy.salt, dummy.iterations)
         return None if secret is None else made
 
-    def decoy(self, user: str, hash_name: str) -> Verifier:
+    def dummy_verifier(self, user: str, hash_name: str) -> Verifier:
         """What SCRAM shows of a user that does not exist."""
-        return decoy_verifier(self._key, user, hash_name)
+        return make_dummy_verifier(self._key, user, hash_name)
 
-    def spelled(self, user: str) -> str | None:
+    def canonical_name(self, user: str) -> str | None:
         """See :class:`IAccountSource`."""
         return self._names.find(user)
 
@@ -100,7 +100,7 @@ class MemoryAccounts:
         """Whether some user's name is a mail address."""
         return self._names.has_addresses
 
-    def admits(self, user: str, channel: Channel | None) -> bool:
+    def login_allowed(self, user: str, channel: Channel | None) -> bool:
         """Everybody, from everywhere."""
         return True
 

@@ -39,7 +39,7 @@ __all__ = [
 #: A failed login costs one check of each kind that the file holds, so that
 #: nobody sees by the time which kind a user has; more kinds than these are
 #: not hidden, to keep a failed login from costing seconds.
-_MOST_DECOYS = 3
+_MOST_DUMMIES = 3
 _KEY = re.compile(rb"([a-z_][a-z0-9_.-]*)=(.*)", re.IGNORECASE | re.DOTALL)
 #: Behind a blank or a colon; but a colon may be a part of a value (``allow_nets=::1``).
 _NEXT_SETTING = re.compile(rb"\s+|:+(?=[a-z_][a-z0-9_.-]*=|nologin(?:[:\s]|\Z))", re.IGNORECASE)
@@ -48,7 +48,7 @@ _RFC5803 = re.compile(
     rb"(?:\{SCRAM-SHA-(?:1|256)\})?SCRAM-SHA-(?:1|256)\$\d+:[^:]*\$[^:]*:[^:]*", re.IGNORECASE
 )
 #: What makes the salts of users that do not exist the same after a restart.
-_DECOY_KEY = re.compile(rb"^# ?decoy-key: ?([A-Za-z0-9+/=]+) *\r?$", re.MULTILINE)
+_DUMMY_KEY = re.compile(rb"^# ?decoy-key: ?([A-Za-z0-9+/=]+) *\r?$", re.MULTILINE)
 
 
 class Problem(NamedTuple):
@@ -72,7 +72,7 @@ class Account:
     #: Settings, ``quota`` for example; a word without ``=`` has the value "".
     settings: Mapping[str, str] = field(default_factory=dict)
 
-    def admits(self, host: str | None) -> bool:
+    def login_allowed(self, host: str | None) -> bool:
         """Whether the user may log in from this address (Dovecot's ``nologin`` and ``allow_nets``).
 
         :param host: the client's address in text, ``unix``, or ``None`` if unknown.
@@ -105,14 +105,14 @@ class Accounts:
     by_name: Mapping[str, Account]
     problems: tuple[Problem, ...] = ()
     #: A secret of the file's own, from which SCRAM makes the salts of users that do not exist.
-    decoy_key: bytes | None = field(default=None, repr=False)
+    dummy_key: bytes | None = field(default=None, repr=False)
 
     @cached_property
-    def decoys(self) -> tuple[StoredPassword, ...]:
+    def dummy_passwords(self) -> tuple[StoredPassword, ...]:
         """One password of each slow kind in the file, the most frequent kinds first."""
         kinds = Counter(a.password.cost for a in self.by_name.values() if not a.password.cheap)
         examples = {a.password.cost: a.password for a in self.by_name.values()}
-        return tuple(examples[kind] for kind, _ in kinds.most_common(_MOST_DECOYS))
+        return tuple(examples[kind] for kind, _ in kinds.most_common(_MOST_DUMMIES))
 
     @cached_property
     def names(self) -> NameIndex:
@@ -120,7 +120,7 @@ class Accounts:
         return NameIndex(self.by_name)
 
     @cached_property
-    def recoverable(self) -> bool:
+    def has_plaintext(self) -> bool:
         """Whether some password is kept in clear text."""
         return any(account.password.secret is not None for account in self.by_name.values())
 
@@ -133,11 +133,11 @@ class Accounts:
     def scram_hashes(self) -> frozenset[str]:
         """The hashes for which SCRAM can work for somebody (``sha1``, ``sha256``)."""
         both = ("sha1", "sha256")
-        if self.recoverable:
+        if self.has_plaintext:
             return frozenset(both)
         return frozenset(name for name in both if self.scram_example(name) is not None)
 
-    def left_out(self, *, also_others: bool) -> dict[str, int]:
+    def unsupported_mechanisms(self, *, also_others: bool) -> dict[str, int]:
         """How many users cannot use a mechanism that is announced because others can.
 
         :param also_others: users who stand elsewhere can use all of them.
@@ -172,7 +172,7 @@ def parse(text: bytes) -> Accounts:
             by_name[account.name] = account
         except ValueError as error:
             problems.append(Problem(number, str(error), isinstance(error, MissingLibrary)))
-    key = _DECOY_KEY.search(text)
+    key = _DUMMY_KEY.search(text)
     return Accounts(by_name, tuple(problems), key[1] if key is not None else None)
 
 
@@ -209,7 +209,7 @@ def with_account(text: bytes, name: str, password: bytes, settings: Mapping[str,
     check_name(name)
     parse_password(password)
     text = text.removeprefix(codecs.BOM_UTF8)
-    if _DECOY_KEY.search(text) is None:
+    if _DUMMY_KEY.search(text) is None:
         text = b"# decoy-key: %b\n" % base64.b64encode(secrets.token_bytes(24)) + text
     lines = text.splitlines(keepends=True)
     for number, line in _lines(text):
@@ -313,7 +313,7 @@ def _account(line: bytes) -> Account:
     check_name(name)
     account = Account(name, parse_password(_password(line)), _settings(_after_password(line)))
     try:
-        account.admits("127.0.0.1")
+        account.login_allowed("127.0.0.1")
     except ValueError:
         raise ValueError("allow_nets does not hold networks") from None
     return account

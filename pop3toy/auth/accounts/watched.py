@@ -6,13 +6,12 @@ is in ``passwd_file``, and passwords are checked in ``accounts_file``.
 
 from __future__ import annotations
 
-import os
 import stat
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar, cast
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -20,8 +19,8 @@ from twisted.python.failure import Failure
 
 from ...errors import StoreTrouble
 from ...interfaces import MaybeDeferred
-from ...net.watched_file import UNSETTLED, being_written
-from .hashing_queue import Workers
+from ...net.watched_file import Content, is_unchanged, read
+from .hashing_queue import HashingQueue
 from .passwd_file import Accounts, Problem, parse
 from .schemes import MissingLibrary
 
@@ -32,19 +31,6 @@ _T = TypeVar("_T")
 #: Lines that are told when they are not understood any more; of a file that is
 #: another one altogether the first few say enough.
 _TOLD = 10
-_Signature = tuple[int, ...]
-
-
-class _Reading(NamedTuple):
-    """What was read."""
-
-    #: Of a file that cannot change any more unseen.
-    signature: _Signature | None
-    accounts: Accounts
-    #: Whether somebody has written into it a moment ago and may not have done.
-    being_written: bool = False
-    #: Whether the last line has an end.
-    whole_lines: bool = True
 
 
 class WatchedFile:
@@ -63,7 +49,7 @@ class WatchedFile:
     def __init__(
         self,
         path: str | Path,
-        workers: Workers,
+        queue: HashingQueue,
         *,
         wall: Callable[[], float] = time.time,
         changed: Callable[[], None] = lambda: None,
@@ -82,10 +68,10 @@ class WatchedFile:
         #: Whether it had users, and has none now: an accident, as it looks.
         self._emptied = False
         self._problems: tuple[Problem, ...] = ()
-        self._workers = workers
+        self._queue = queue
         self._wall = wall
         self._changed = changed
-        self._signature: _Signature | None = None
+        self._signature: object = None
         self._waiting: list[Deferred[Accounts]] | None = None
         try:
             found = self._take(self._read())
@@ -113,10 +99,8 @@ class WatchedFile:
         :raises pop3toy.errors.StoreTrouble: (or fails with) if it cannot be
             read, or has lost its users.
         """
-        if self._waiting is None and self._unchanged():
-            if self._emptied:
-                raise not_now()
-            return function(self.accounts, *args, **kwargs)
+        if self._waiting is None and is_unchanged(self.path, self._signature):
+            return function(self._known(self.accounts), *args, **kwargs)
         waiting: Deferred[Any] = self._reading().addCallback(function, *args, **kwargs)
         return cast("Deferred[_T]", waiting)
 
@@ -128,50 +112,32 @@ class WatchedFile:
         # A line that has its end is whole; of the last one some settings may be missing.
         return account == self.certain.by_name.get(user) or (account is not None and user != self._unfinished)
 
-    def _unchanged(self) -> bool:
-        try:
-            return _signature(os.stat(self.path)) == self._signature
-        except OSError:
-            # Reading it says so properly.
-            return False
-
     def _reading(self) -> Deferred[Accounts]:
         turn: Deferred[Accounts] = Deferred()
         if self._waiting is not None:
             self._waiting.append(turn)
             return turn
-        reading = self._workers.run(self._read)
+        reading = self._queue.run(self._read).addCallback(self._take)
         self._waiting = [turn]
-        reading.addCallback(self._take).addCallbacks(self._reread, self._unreadable)
+        reading.addCallbacks(self._known, self._unreadable).addBoth(self._tell_waiting)
         return turn
 
-    def _read(self) -> _Reading:
-        with open(self.path, "rb") as file:
-            before = os.fstat(file.fileno())
-            text = file.read()
-            after = os.fstat(file.fileno())
-        accounts = parse(text)
-        now = self._wall()
-        settled = abs(now - after.st_mtime) > UNSETTLED and _signature(before) == _signature(after)
-        if after.st_mode & stat.S_IROTH:
+    def _read(self) -> tuple[Content, Accounts]:
+        content = read(self.path, self._wall)
+        accounts = parse(content.octets)
+        if content.status.st_mode & stat.S_IROTH:
             exposed = Problem(0, "everybody on this machine can read it: chmod 600")
             accounts = replace(accounts, problems=(exposed, *accounts.problems))
         # Made in this thread: it takes a while if there are a hundred thousand.
         accounts.names  # noqa: B018
-        whole_lines = text.endswith((b"\n", b"\r"))
-        written = being_written(after, now)
-        return _Reading(_signature(after) if settled else None, accounts, written, whole_lines)
+        return content, accounts
 
-    def _take(self, reading: _Reading) -> Accounts:
-        before = self.accounts
-        self._signature, accounts = reading.signature, reading.accounts
-        known = self.certain.by_name.keys()
-        self.in_doubt = (
-            bool(known)
-            and reading.being_written
-            and not (reading.whole_lines and known <= accounts.by_name.keys())
-        )
-        self._unfinished = None if reading.whole_lines else next(reversed(list(accounts.by_name)), None)
+    def _take(self, reading: tuple[Content, Accounts]) -> Accounts:
+        content, accounts = reading
+        before, users = self.accounts, accounts.by_name
+        self._signature = content.signature
+        self.in_doubt = content.in_doubt(self.certain.by_name.keys(), users.keys())
+        self._unfinished = None if content.whole_lines else next(reversed(list(users)), None)
         self._tell_problems(accounts.problems)
         emptied_before, self._emptied = self._emptied, bool(before.by_name) and not accounts.by_name
         if self._emptied:
@@ -201,29 +167,24 @@ class WatchedFile:
                 count=len(new) - _TOLD,
             )
 
-    def _reread(self, accounts: Accounts) -> None:
-        waiting, self._waiting = self._waiting or [], None
-        for turn in waiting:
-            if self._emptied:
-                turn.errback(not_now())
-            else:
-                turn.callback(accounts)
+    def _known(self, accounts: Accounts) -> Accounts:
+        if self._emptied:
+            raise not_now()
+        return accounts
 
-    def _unreadable(self, why: Failure) -> None:
-        waiting, self._waiting = self._waiting or [], None
+    def _unreadable(self, why: Failure) -> NoReturn:
         self._signature = None
-        detail = f"accounts file {self.path}: {why.getErrorMessage()}"
         if why.check(OSError) is None:
             self._log.failure("accounts file {path}: a bug", why, path=str(self.path))
+        raise not_now(f"accounts file {self.path}: {why.getErrorMessage()}")
+
+    def _tell_waiting(self, outcome: Accounts | Failure) -> None:
+        waiting, self._waiting = self._waiting or [], None
         for turn in waiting:
-            turn.errback(not_now(detail))
+            turn.callback(outcome)
 
 
 def not_now(detail: str = "") -> StoreTrouble:
     """What is said when nobody can tell who is right."""
     # A client that is told that its password is wrong forgets it.
     return StoreTrouble("logins are not possible at the moment", detail=detail)
-
-
-def _signature(status: os.stat_result) -> _Signature:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -58,7 +58,7 @@ class _Bearer:
         owner = await resolved(self._context.tokens.owner(token))
         if owner is not None:
             self.user = owner
-            if await resolved(accounts.admits(owner, channel)):
+            if await resolved(accounts.login_allowed(owner, channel)):
                 return AuthResult(ProvenIdentity(owner, channel), owner, authzid)
             accounts.be_sure()
         # RFC 7628 section 3.2.3: the reason as JSON, then the client's

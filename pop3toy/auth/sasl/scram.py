@@ -81,15 +81,15 @@ class _Scram:
         self._account = await resolved(self._context.names.account(self.user))
         user = self.user if self._account is None else self._account
         accounts = self._context.accounts
-        admitted = await resolved(accounts.admits(user, self._context.channel))
+        allowed = await resolved(accounts.login_allowed(user, self._context.channel))
         # A barred account goes the way of a user who is not there, with all
         # its work: its proof is never judged.
         kept = await resolved(accounts.verifier(user, self.hash_name))
-        verifier = kept if admitted else None
+        verifier = kept if allowed else None
         # All spellings of an account's name get its salt, so those of nobody's get one, too.
-        decoy = accounts.decoy(self._context.names.decoy(self.user), self.hash_name)
+        dummy = accounts.dummy_verifier(self._context.names.dummy_name(self.user), self.hash_name)
         self._known = verifier is not None
-        self._verifier = decoy if verifier is None else verifier
+        self._verifier = dummy if verifier is None else verifier
         salt = base64.b64encode(self._verifier.salt)
         self._server_first = b"r=%b,s=%b,i=%d" % (self._nonce, salt, self._verifier.iterations)
         self._next = self._client_final

@@ -175,29 +175,26 @@ class ServerTLS(GivenTLS):
         self._client_authorities = client_authorities
         self._now = now
         self._signature: object = None
+        self._told = ""
         super().__init__(self._read())
 
     def reload(self) -> None:
         """Read all files again; if one cannot be used, say so and keep what is in use."""
-        try:
-            self.use(self._read())
-        except BadCertificate as why:
-            log.error("certificates not reloaded, the old ones stay in use: {why}", why=str(why))
-        else:
-            log.info("certificates reloaded")
+        self._signature = None
+        self._told = ""
+        self.reload_if_changed()
 
     def reload_if_changed(self) -> None:
-        """The same, if a file is another than before."""
+        """The same, if a file is another than before; what is wrong with it is told once."""
+        told, self._told = self._told, ""
         try:
-            changed = look(self._find(), self._client_authorities) != self._signature
-        except BadCertificate as why:
-            changed = self._signature != str(why)
-            if changed:
-                log.error("certificates not reloaded, the old ones stay in use: {why}", why=str(why))
-                self._signature = str(why)
-            return
-        if changed:
-            self.reload()
+            if look(self._find(), self._client_authorities) != self._signature:
+                self.use(self._read())
+                log.info("certificates reloaded")
+        except BadCertificate as error:
+            self._told = str(error)
+            if self._told != told:
+                log.error("certificates not reloaded, the old ones stay in use: {why}", why=self._told)
 
     def _read(self) -> Material:
         files = list(self._find())
