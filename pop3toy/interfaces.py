@@ -668,6 +668,7 @@ class IGate(Interface):
     ) -> MaybeDeferred[bytes | Stream | None]:
         """A reply is about to be sent.
 
+        :param record: of the connection.
         :param line: that it answers, as it was carried out; empty for the greeting and for what is said
             to one connection too many, ``b"."`` for what is said behind a message.
         :param reply: octets, or a :class:`Stream` of them where they are pulled piece by piece, as
@@ -713,6 +714,7 @@ class IServerControl(Interface):
     def close(session: int) -> bool:
         """End a connection; what is being made durable is finished before.
 
+        :param session: its number.
         :return: whether there is such a connection.
         """
 
