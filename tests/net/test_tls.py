@@ -27,7 +27,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from ..corpus import awkward_messages, fill_maildir, stuffed
 from ..realserver import DEADLINE, RealServer, maildir_options, wait_until
-from ..tls_world import Authority, OpenSSLWire, Wire, log_port, trusting
+from ..tls_world import Authority, OpenSSLWire, Wire, log_port, self_signed, trusting
 
 STLS = b"+OK begin TLS negotiation"
 
@@ -269,7 +269,7 @@ class HandshakeTests(ServedCase):
     def prepare(cls, folder: Path, authority: Authority) -> None:
         (folder / "both").mkdir()
         authority.issue("localhost", "127.0.0.1").write(folder / "both" / "a.pem")
-        authority.issue("rsa.example", rsa_bits=2048).write(folder / "both" / "b.pem")
+        authority.issue("rsa.example", rsa=True).write(folder / "both" / "b.pem")
 
     def old(self, version: ssl.TLSVersion) -> ssl.SSLContext:
         """A client that knows nothing newer, and is willing to use it."""
@@ -469,7 +469,7 @@ class ChannelBindingTests(ServedCase):
 
     def test_end_point_of_a_sha384_certificate(self) -> None:
         """The hash is the one of the certificate's own signature."""
-        pair = self.authority.issue("localhost", hashed=hashes.SHA384())
+        pair = self_signed("localhost", hashed=hashes.SHA384())
         pem = pair.write(self.folder / "sha384.pem")
         options = ("--tls-port=0", f"--certificate={pem}", "--channel-binding")
         with RealServer(*maildir_options(self.folder / "mail"), *options) as other:
@@ -485,14 +485,18 @@ class ChannelBindingTests(ServedCase):
 class ClientCertificateTests(ServedCase):
     """EXTERNAL: TLS has shown who it is."""
 
-    options = ("--certificate={folder}/localhost.pem", "--client-ca={folder}/people.crt")
+    options = (
+        "--certificate={folder}/localhost.pem",
+        "--client-ca={folder}/people.crt",
+        "--user=bob@example.org:other",
+    )
 
     @classmethod
     def prepare(cls, folder: Path, authority: Authority) -> None:
         super().prepare(folder, authority)
         people = Authority(folder, "people")
         people.issue(common="ann").write(folder / "ann.pem")
-        people.issue(common="Bob Miller", mail="bob").write(folder / "bob.pem")
+        people.issue("bob@example.org", common="Bob Miller").write(folder / "bob.pem")
         people.issue(common="carl").write(folder / "carl.pem")
         authority.issue(common="ann").write(folder / "forged.pem")
         old = people.issue(common="ann", begins=timedelta(days=-9), ends=timedelta(days=-1))
@@ -530,7 +534,7 @@ class ClientCertificateTests(ServedCase):
         """A mail address in the certificate goes before the common name."""
         wire = self.implicit(self.as_("bob"))
         self.assertTrue(wire.ask(b"AUTH EXTERNAL =").startswith(b"-ERR [SYS/TEMP]"))
-        self.assertIn("user='bob' mechanism=EXTERNAL", self.server.log)
+        self.assertIn("user='bob@example.org' mechanism=EXTERNAL", self.server.log)
 
     def test_unknown_user(self) -> None:
         """A good certificate of somebody without a maildrop opens none."""
