@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import os
 import resource
@@ -31,8 +30,6 @@ from benchmarks.workloads import WORKLOADS
 REFERENCE = "dovecot"
 #: Ten thousand idle sessions, each with a socket and whatever a server opens for a mailbox.
 OPEN_FILES = 65_536
-#: Octets of the directory's path: a Unix socket's has at most 107, and Dovecot adds up to 41.
-LONGEST_PATH = 66
 #: What only one of the things to measure takes.
 ONLY_FOR = {
     "rounds": ("table", "deliveries"),
@@ -46,10 +43,6 @@ ONLY_FOR = {
     "seconds": ("table", "curves"),
     "load_processes": ("table", "curves"),
 }
-
-
-class InUse(Exception):
-    """Another run has the directory."""
 
 
 def _names(known: Sequence[str]) -> Callable[[str], list[str]]:
@@ -95,24 +88,6 @@ def _picture(text: str) -> Path:
     return _new_file(text)
 
 
-def _kept(text: str) -> Path:
-    path = Path(text)
-    if len(os.fsencode(path.resolve())) > LONGEST_PATH:
-        raise argparse.ArgumentTypeError(
-            f"{text} is too long a path for Unix sockets in it: at most {LONGEST_PATH} octets"
-        )
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"{text}: {error.strerror}") from None
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise argparse.ArgumentTypeError(f"{text} cannot be written")
-    if os.geteuid() == 0 and any(not one.stat().st_mode & 0o001 for one in (path, *path.resolve().parents)):
-        # They would find no mail, and what they answer would look like their fault.
-        raise argparse.ArgumentTypeError(f"{text} is not for servers that give up root's rights: chmod o+x")
-    return path
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
@@ -146,21 +121,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--most-connections", type=_positive, help="curves: the most sessions (default 10000, quick 100)")
     add("--json", type=_new_file, metavar="FILE", help="write all figures")
     add("--chart", type=_picture, metavar="FILE", help="draw them; .svg or .png (needs matplotlib)")
-    add("--keep-dir", type=_kept, metavar="DIR", help="make the mail here, keep it, and use it again")
     return parser
 
 
 @contextmanager
-def _root(keep: Path | None) -> Iterator[Path]:
-    """The directory of the run; removed at the end unless it was named."""
-    if keep is not None:
-        with (keep / "in-use").open("w") as mark:
-            try:
-                fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InUse(f"another run uses {keep}: wait for its end, or name another directory") from None
-            yield keep.resolve()
-        return
+def _root() -> Iterator[Path]:
+    """The directory of the run; removed at the end."""
     made = Path(tempfile.mkdtemp(prefix="pop3bench-"))
     # A server that gives up its rights must still find the mail.
     made.chmod(0o755)
@@ -295,7 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.chart:
             chart.available()
-        with _root(options.keep_dir) as root:
+        with _root() as root:
             if options.what == "deliveries":
                 return _deliveries(options, root)
             program = native.build("pop3load", root)
@@ -314,7 +280,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 options.json,
                 options.chart,
             )
-    except (native.CompilerMissing, chart.NoChart, InUse) as missing:
+    except (native.CompilerMissing, chart.NoChart) as missing:
         say(str(missing))
         return 2
     except KeyboardInterrupt:

@@ -7,15 +7,13 @@ fault in that must not be able to hide itself.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from array import array
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks import messages
 from benchmarks.messages import message
 
 #: When the first message arrived; names and mtimes count seconds from here, so
@@ -76,12 +74,6 @@ def octet_count(text: bytes) -> int:
     return len(text) + text.count(b"\n") + (0 if text.endswith(b"\n") else 2)
 
 
-def _source() -> str:
-    """What the mail is made by: kept mail of another version is made anew."""
-    text = b"".join(Path(file).read_bytes() for file in (messages.__file__, __file__))
-    return hashlib.sha256(text).hexdigest()
-
-
 @dataclass
 class World:
     """One directory with everything: ``mail/USER/{cur,new,tmp}``, ``expected/SET/`` and the password file."""
@@ -112,19 +104,14 @@ class World:
         return self.root / "expected" / data.name
 
     def add(self, data: DataSet) -> None:
-        """Make a data set, unless the very same is there from an earlier run."""
+        """Make a data set."""
         self.sets.append(data)
+        self.say(f"making {data.name}: {data.users} x {data.messages} x {data.octets:,} octets")
         where = self.expected(data)
-        stamp = where / "made"
-        made = f"{asdict(data)} {_source()} {self.owner}"
-        if not (stamp.exists() and stamp.read_text() == made):
-            self.say(f"making {data.name}: {data.users} x {data.messages} x {data.octets:,} octets")
-            shutil.rmtree(where, ignore_errors=True)
-            where.mkdir(parents=True)
-            # What servers remember of mail that is no more must not outlive it.
-            shutil.rmtree(self.peers, ignore_errors=True)
-            self._make(data, where)
-            stamp.write_text(made)
+        where.mkdir(parents=True)
+        # What servers remember of mail that is no more must not outlive it.
+        shutil.rmtree(self.peers, ignore_errors=True)
+        self._make(data, where)
         self._write_passwords()
 
     def remove(self, data: DataSet) -> None:
@@ -165,7 +152,6 @@ class World:
         :return: octets and wire form of each message, in order.
         """
         maildir = self.mail / data.user(number)
-        shutil.rmtree(maildir, ignore_errors=True)
         for name in ("new", "tmp", "cur"):
             (maildir / name).mkdir(parents=True)
         cur = str(maildir / "cur")

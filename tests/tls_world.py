@@ -1,7 +1,7 @@
 """Certificates made for a test, and clients that speak TLS: blocking, against a server in another process.
 
-Here lives an authority that signs whatever a test asks for, good or bad, and
-a client on each of two TLS libraries: Python's ``ssl`` and pyOpenSSL, which
+Here lives an authority (trustme's) that signs what a test asks for, and a client
+on each of two TLS libraries: Python's ``ssl`` and pyOpenSSL, which
 tells what SCRAM's channel bindings need.  Nothing here knows how the server works.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import ipaddress
 import re
 import socket
 import ssl
@@ -20,43 +19,36 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import rsa
 from OpenSSL import SSL
 
 from .realserver import DEADLINE, RealServer, wait_until
 
-_Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
-
-__all__ = ["Authority", "OpenSSLWire", "Pair", "Wire", "log_port", "trusting"]
+__all__ = ["Authority", "OpenSSLWire", "Pair", "Wire", "log_port", "self_signed", "trusting"]
 
 
 class Pair:
-    """A certificate with its chain, and its key."""
+    """A certificate, and its key."""
 
-    def __init__(self, certificate: x509.Certificate, key: _Key) -> None:
-        self.x509 = certificate
-        self._key = key
-
-    @property
-    def certificate(self) -> bytes:
-        """In PEM."""
-        return self.x509.public_bytes(serialization.Encoding.PEM)
+    def __init__(self, certificate: bytes, key: bytes) -> None:
+        #: Both in PEM, the key not protected.
+        self.certificate, self.key = certificate, key
 
     @property
-    def key(self) -> bytes:
-        """In PEM, not protected."""
-        return self._pem(serialization.NoEncryption())
+    def x509(self) -> x509.Certificate:
+        """The certificate as cryptography has it."""
+        return x509.load_pem_x509_certificate(self.certificate)
 
     @property
     def locked_key(self) -> bytes:
-        """In PEM, protected by a passphrase."""
-        return self._pem(serialization.BestAvailableEncryption(b"open sesame"))
-
-    def _pem(self, protection: serialization.KeySerializationEncryption) -> bytes:
-        form = serialization.PrivateFormat.PKCS8
-        return self._key.private_bytes(serialization.Encoding.PEM, form, protection)
+        """The key in PEM, protected by a passphrase."""
+        return _pem(
+            serialization.load_pem_private_key(self.key, None),
+            serialization.BestAvailableEncryption(b"open sesame"),
+        )
 
     def write(self, path: Path) -> Path:
         """Both in one file, which appears as a whole."""
@@ -67,90 +59,57 @@ class Pair:
         return path
 
 
-#: What an authority's certificate is for.
-_SIGNS = x509.KeyUsage(
-    digital_signature=False,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    key_cert_sign=True,
-    crl_sign=True,
-    encipher_only=False,
-    decipher_only=False,
-)
+def _pem(key: Any, protection: serialization.KeySerializationEncryption) -> bytes:
+    form = serialization.PrivateFormat.PKCS8
+    pem: bytes = key.private_bytes(serialization.Encoding.PEM, form, protection)
+    return pem
 
 
 class Authority:
     """Signs certificates.
 
-    :param folder: where :attr:`file` is written.
+    :param folder: where :attr:`file`, its own certificate in PEM, is written.
     """
 
     def __init__(self, folder: Path, name: str = "the test's authority") -> None:
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        own = self._builder(self._name, self._key, timedelta(days=-1), timedelta(days=3)).add_extension(
-            x509.BasicConstraints(ca=True, path_length=None), critical=True
-        )
-        own = own.add_extension(_SIGNS, critical=True)
-        self.pair = Pair(own.sign(self._key, hashes.SHA256()), self._key)
-        #: Its certificate in PEM.
+        self._ca = trustme.CA(organization_unit_name=name)
         self.file = folder / f"{name.replace(' ', '-')}.crt"
-        self.file.write_bytes(self.pair.certificate)
+        self._ca.cert_pem.write_to_path(str(self.file))
 
     def issue(
         self,
         *names: str,
         common: str | None = None,
-        mail: str | None = None,
         begins: timedelta = timedelta(hours=-1),
         ends: timedelta = timedelta(days=2),
-        hashed: hashes.HashAlgorithm | None = None,
-        rsa_bits: int = 0,
+        rsa: bool = False,
     ) -> Pair:
-        """A certificate for these host names and addresses, or for a mail address.
+        """A certificate for these host names, addresses and mail addresses.
 
         :param begins: from when it is valid, counted from now.
-        :param rsa_bits: with an RSA key of this size; else with an elliptic curve's.
+        :param rsa: with an RSA key; else with an elliptic curve's.
         """
-        key: _Key = (
-            rsa.generate_private_key(65537, rsa_bits) if rsa_bits else ec.generate_private_key(ec.SECP256R1())
-        )
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common or names[0])])
-        builder = self._builder(subject, key, begins, ends)
-        alternative: list[x509.GeneralName] = [_general(name) for name in names]
-        if mail is not None:
-            alternative.append(x509.RFC822Name(mail))
-        if alternative:
-            builder = builder.add_extension(x509.SubjectAlternativeName(alternative), critical=False)
-        return Pair(builder.sign(self._key, hashed or hashes.SHA256()), key)
-
-    def _builder(
-        self, subject: x509.Name, key: _Key, begins: timedelta, ends: timedelta
-    ) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now + begins)
-            .not_valid_after(now + ends)
-            # Python 3.13 and later refuse certificates without these (VERIFY_X509_STRICT).
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
-            )
+        leaf = self._ca.issue_cert(
+            *names,
+            # fetchmail wants one beside the alternative names.
+            common_name=common or names[0],
+            not_before=now + begins,
+            not_after=now + ends,
+            key_type=trustme.KeyType.RSA if rsa else trustme.KeyType.ECDSA,
         )
+        return Pair(leaf.cert_chain_pems[0].bytes(), leaf.private_key_pem.bytes())
 
 
-def _general(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)
+def self_signed(common: str, *, bits: int = 2048, hashed: Any = None) -> Pair:
+    """A certificate without alternative names, with an RSA key of this size."""
+    key = rsa.generate_private_key(65537, bits)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common)])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(days=2))
+    certificate = builder.sign(key, hashed or hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    return Pair(certificate, _pem(key, serialization.NoEncryption()))
 
 
 def log_port(server: RealServer, what: str) -> int:

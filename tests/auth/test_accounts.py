@@ -96,29 +96,16 @@ class AccountsCase(SynchronousTestCase):
 class CheckTests(AccountsCase):
     """Who comes in."""
 
-    def test_right(self) -> None:
-        """The right password gives the user's name; only a slow hash is checked in a thread."""
+    def test_passwords(self) -> None:
+        """The right one gives the user's name, everything else nothing; a thread checks slow hashes alone."""
+        verifyObject(IAccountSource, self.accounts)
         self.assertEqual(b"bob", self.login(b"bob", b"two"))
         self.assertEqual([], self.threads.names)
         self.assertEqual(b"ann", self.login(b"ann", b"one"))
         self.assertEqual(["_judge"], self.threads.names)
-
-    def test_wrong(self) -> None:
-        """Everything else does not."""
-        for user, password in (
-            (b"ann", b"two"),
-            (b"bob", b"one"),
-            (b"carl", b"one"),
-            (b"", b""),
-            (b"\xff", b"one"),
-            (b"ann", b""),
-            (b"# users", b""),
-        ):
+        wrong = [(b"ann", b"two"), (b"bob", b"one"), (b"carl", b"one"), (b"", b""), (b"\xff", b"one")]
+        for user, password in (*wrong, (b"ann", b""), (b"# users", b"")):
             self.assertIs(False, self.login(user, password), user)
-
-    def test_provides(self) -> None:
-        """It is a source of accounts in the full sense."""
-        verifyObject(IAccountSource, self.accounts)
 
     def test_equal_work(self) -> None:
         """A failure costs one check of each slow kind in the file, whoever the user is."""
@@ -304,19 +291,13 @@ class CacheTests(AccountsCase):
         self.assertEqual(b"ann", self.login(b"ann", b"one"))
         self.assertEqual(3, self.checks())
 
-    def test_password_changed(self) -> None:
-        """The old password is out as soon as the file has a new one."""
+    def test_file_changed(self) -> None:
+        """The old password is out as soon as the file has a new one; any change of it empties the memory."""
         self.login(b"ann", b"one")
+        self.assertEqual(1, len(self.accounts._cache))
         set_password(self.path, "ann", "new", scheme="PLAIN")
         self.assertIs(False, self.login(b"ann", b"one"))
         self.assertEqual(b"ann", self.login(b"ann", b"new"))
-
-    def test_dropped(self) -> None:
-        """A change of the file, of whatever line, empties the memory."""
-        self.login(b"ann", b"one")
-        self.assertEqual(1, len(self.accounts._cache))
-        self.write(self.TEXT + b"carl:{PLAIN}three\n")
-        self.login(b"bob", b"two")
         self.assertEqual(0, len(self.accounts._cache))
 
     def test_changed_during_check(self) -> None:
@@ -333,17 +314,9 @@ class CacheTests(AccountsCase):
         self.assertIsInstance(self.login(b"ann", b"one"), Deferred)
         self.threads.go_on()
 
-    def test_bounded(self) -> None:
-        """It holds no more than it may, and the oldest go first."""
-        cache = SuccessCache(self.clock, most=2)
-        for user in "abc":
-            cache.add(user, b"stored", b"x")
-        self.assertEqual(2, len(cache))
-        self.assertEqual([False, True, True], [cache.has(user, b"stored", b"x") for user in "abc"])
-
     def test_exact(self) -> None:
-        """User, stored hash and password all count, and do not run into one another."""
-        cache = SuccessCache(self.clock)
+        """User, stored hash and password all count; it holds no more than it may, and the oldest go first."""
+        cache = SuccessCache(self.clock, most=2)
         cache.add("ann", b"stored", b"x")
         for wrong in (
             ("an", b"nstored", b"x"),
@@ -352,6 +325,11 @@ class CacheTests(AccountsCase):
             ("bob", b"stored", b"x"),
         ):
             self.assertFalse(cache.has(*wrong))
+        for user in "bc":
+            cache.add(user, b"stored", b"x")
+        self.assertEqual(2, len(cache))
+        users = ("ann", "b", "c")
+        self.assertEqual([False, True, True], [cache.has(user, b"stored", b"x") for user in users])
 
     def test_no_secret_inside(self) -> None:
         """A dump of the cache shows neither password nor a digest that can be tried out."""
@@ -365,27 +343,18 @@ class CacheTests(AccountsCase):
 class RereadTests(AccountsCase):
     """The file changes while the server runs."""
 
-    def test_unchanged(self) -> None:
-        """As long as it does not change it is not read."""
-        for _ in range(5):
-            self.login(b"bob", b"two")
-        self.assertEqual([], self.threads.names)
-
     def test_changed(self) -> None:
-        """A new user comes in, a removed one does not; it is read once, in a thread."""
-        self.write(b"carl:{PLAIN}three\n")
-        self.assertEqual(b"carl", self.login(b"carl", b"three"))
-        self.assertIs(False, self.login(b"bob", b"two"))
-        self.assertEqual(["_read"], self.threads.names)
-
-    def test_together(self) -> None:
-        """Logins that come while it is read wait for that one reading."""
+        """A new user comes in, a removed one does not; it is read once, in a thread that all wait for."""
+        self.login(b"bob", b"two")
+        self.assertEqual([], self.threads.names)
         self.threads.later = True
         self.write(b"carl:{PLAIN}three\n")
         waiting = [self.login(b"carl", b"three") for _ in range(5)]
         self.assertEqual(1, len(self.threads.jobs))
         self.threads.go_on()
         self.assertEqual([b"carl"] * 5, [self.successResultOf(d) for d in waiting])
+        self.assertIs(False, self.login(b"bob", b"two"))
+        self.assertEqual(["_read"], self.threads.names)
 
     def test_fresh(self) -> None:
         """A file that was written a moment before it was read is read again: it may have changed unseen."""
@@ -402,11 +371,22 @@ class RereadTests(AccountsCase):
     def test_vanished(self) -> None:
         """A file that cannot be read is a temporary trouble that names it in the log alone; then it heals."""
         text = self.path.read_bytes()
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        self.path = self.path.rename(folder / "accounts")
+        self.accounts = self.checker()
         self.path.unlink()
-        result = self.accounts.requestAvatarId(ClearPassword(b"bob", b"two"))
-        trouble = self.failureResultOf(result, StoreTrouble).value
-        self.assertNotIn(str(self.path), trouble.text)
-        self.assertIn(str(self.path), trouble.detail)
+        for said in ("No such file", "Not a directory"):
+            result = self.accounts.requestAvatarId(ClearPassword(b"bob", b"two"))
+            trouble = self.failureResultOf(result, StoreTrouble).value
+            self.assertNotIn(str(self.path), trouble.text)
+            self.assertIn(str(self.path), trouble.detail)
+            self.assertIn(said, trouble.detail)
+            if folder.is_dir():
+                folder.rmdir()
+                folder.write_bytes(b"")
+        folder.unlink()
+        folder.mkdir()
         self.write(text)
         self.assertEqual(b"bob", self.login(b"bob", b"two"))
 
@@ -421,21 +401,6 @@ class RereadTests(AccountsCase):
         [line] = logged
         self.assertIn("line 1: ", line)
         self.assertNotIn("hunter2", line)
-
-    def test_folder_cannot_be_entered(self) -> None:
-        """A folder whose permission was taken away, or that became a file, is a temporary trouble as well."""
-        text = self.path.read_bytes()
-        folder = Path(self.mktemp())
-        folder.mkdir()
-        self.path = folder / "accounts"
-        self.path.write_bytes(text)
-        self.accounts = self.checker()
-        self.path.unlink()
-        folder.rmdir()
-        folder.write_bytes(b"")
-        result = self.accounts.requestAvatarId(ClearPassword(b"bob", b"two"))
-        self.assertIn("Not a directory", self.failureResultOf(result, StoreTrouble).value.detail)
-        self.assertEqual([], self.flushLoggedErrors())
 
     def trouble(self, user: bytes, password: bytes) -> None:
         """A login is put off."""
@@ -473,23 +438,19 @@ class RereadTests(AccountsCase):
         self.write(b"bob:{PLAIN}two\n")
         self.assertEqual(b"bob", self.login(b"bob", b"two"))
 
-    def test_not_at_once(self) -> None:
-        """Where it need not be there at the start, it is a trouble that passes."""
-        text = self.path.read_bytes()
-        self.path.unlink()
-        with capturedLogs() as events:
-            self.accounts = self.checker(strict=False)
-        [line] = [formatEvent(event) or "" for event in events]
-        self.assertIn("No such file or directory; logins are put off until it can be read", line)
-        self.trouble(b"bob", b"two")
-        self.write(text)
-        self.assertEqual(b"bob", self.login(b"bob", b"two"))
-
     def test_missing_at_start(self) -> None:
-        """A file that is not there at the start is an error then."""
+        """A file that is not there at the start is an error then, or a trouble that passes."""
+        text = self.path.read_bytes()
         self.path.unlink()
         with self.assertRaises(FileNotFoundError):
             self.checker()
+        with capturedLogs() as events:
+            self.accounts = self.checker(strict=False)
+        [line] = [formatEvent(event) or "" for event in events]
+        self.assertIn("logins are put off until it can be read", line)
+        self.trouble(b"bob", b"two")
+        self.write(text)
+        self.assertEqual(b"bob", self.login(b"bob", b"two"))
 
     def test_missing_library(self) -> None:
         """Hashes whose library is missing stop the start with a word on what to install."""
@@ -535,29 +496,41 @@ class BeingWrittenTests(AccountsCase):
     def outcome(self, user: str, password: bytes) -> object:
         return self.said(self.accounts.requestAvatarId, ClearPassword(user.encode(), password, LOOPBACK))
 
+    def announced(self) -> object:
+        """What a client is told before it logs in."""
+        accounts = self.accounts
+        return accounts.has_plaintext(), accounts.scram_hashes(), accounts.dummy_verifier("x", "sha256")
+
     def test_nobody_is_refused(self) -> None:
-        """Nobody's password is called wrong, nobody comes in who may not, and then all is as before."""
+        """Nobody's password is called wrong, nobody comes in who may not, and then all is as before.
+
+        No recipient is unknown and no quota other than it was, and what is announced stays.  Whose
+        line is written already comes in.
+        """
+        announced = self.announced()
         for octets in range(len(self.TEXT)):
             self.cut(octets)
             for user, password in self.PASSWORDS.items():
+                self.assertIn(self.said(self.accounts.canonical_name, user), (user, StoreTrouble), octets)
+                found = self.said(self.accounts.find, user)
+                quota = "1M" if user == "ann" else None
+                self.assertTrue(found is StoreTrouble or found.settings.get("quota") == quota, (octets, user))
                 outcome = self.outcome(user, password)
                 self.assertIn(outcome, (user.encode(), StoreTrouble), (octets, user))
+                if octets > self.TEXT.index(b"carl") and user in ("ann", "bob"):
+                    self.assertEqual(outcome, user.encode())
                 self.assertFalse(user == "carl" and outcome == b"carl", octets)
                 self.assertIs(StoreTrouble, self.outcome(user, b"wrong"), (octets, user))
             # Nobody sees who was there.
             self.assertIs(StoreTrouble, self.outcome("nobody", b"x"), octets)
+            self.assertIsNot(True, self.said(self.accounts.login_allowed, "carl", LOOPBACK), octets)
+            self.assertEqual(announced, self.announced())
             self.cut(len(self.TEXT))
             self.settle()
             for user, password in self.PASSWORDS.items():
                 expected = UnauthorizedLogin if user == "carl" else user.encode()
                 self.assertEqual(expected, self.outcome(user, password), (octets, user))
-
-    def test_who_is_there_comes_in(self) -> None:
-        """Whose line is written already comes in meanwhile."""
-        self.cut(self.TEXT.index(b"carl") + 3)
-        self.assertEqual(
-            [b"ann", b"bob"], [self.outcome(user, self.PASSWORDS[user]) for user in ("ann", "bob")]
-        )
+            self.assertIsNone(self.said(self.accounts.canonical_name, "nobody"))
 
     def test_new(self) -> None:
         """A new user whose line has its end comes in as well, and gets mail."""
@@ -566,37 +539,6 @@ class BeingWrittenTests(AccountsCase):
         self.assertEqual([b"zoe", StoreTrouble], [self.outcome("zoe", b"five"), self.outcome("yves", b"six")])
         self.assertEqual("zoe", self.said(self.accounts.find, "zoe").name)
         self.assertEqual([StoreTrouble] * 2, [self.said(self.accounts.find, u) for u in ("yves", "bob")])
-
-    def test_announced(self) -> None:
-        """What is announced stays, so that clients try the same again."""
-        before = (
-            self.accounts.has_plaintext(),
-            self.accounts.scram_hashes(),
-            self.accounts.dummy_verifier("x", "sha256"),
-        )
-        self.cut(10)
-        self.outcome("bob", b"two")
-        after = (
-            self.accounts.has_plaintext(),
-            self.accounts.scram_hashes(),
-            self.accounts.dummy_verifier("x", "sha256"),
-        )
-        self.assertEqual(before, after)
-
-    def test_deliveries(self) -> None:
-        """No recipient is unknown and no quota other than it was: mail waits."""
-
-        for octets in range(1, len(self.TEXT)):
-            self.cut(octets)
-            for user in self.PASSWORDS:
-                self.assertIn(self.said(self.accounts.canonical_name, user), (user, StoreTrouble), octets)
-                found = self.said(self.accounts.find, user)
-                quota = "1M" if user == "ann" else None
-                self.assertTrue(found is StoreTrouble or found.settings.get("quota") == quota, (octets, user))
-                self.assertIsNot(True, self.said(self.accounts.login_allowed, "carl", LOOPBACK), octets)
-            self.cut(len(self.TEXT))
-            self.settle()
-            self.assertIsNone(self.said(self.accounts.canonical_name, "nobody"))
 
     def test_every_mechanism(self) -> None:
         """By no mechanism is it a guess, nor a refusal that a client would believe."""
@@ -706,30 +648,21 @@ class RenewalTests(AccountsCase):
         return parse(self.path.read_bytes()).by_name[user].password
 
     def test_renewed(self) -> None:
-        """A login with an outdated hash makes it argon2id; the password and the settings stay."""
+        """A right password with an outdated hash makes it argon2id; a recoverable one stays, settings too."""
+        self.login(b"ann", b"wrong")
+        self.login(b"bob", b"two")
+        self.assertNotIn("_renew", self.threads.names)
+        self.accounts = self.checker()
+        self.login(b"ann", b"one")
+        self.assertEqual(self.TEXT, self.path.read_bytes(), "not unless it is asked for")
+        self.accounts = self.checker(renew=True)
         self.assertEqual(b"ann", self.login(b"ann", b"one"))
-        self.assertEqual("ARGON2ID", self.stored("ann").scheme)
+        self.assertEqual(["ARGON2ID", "PLAIN"], [self.stored(user).scheme for user in ("ann", "bob")])
         self.assertTrue(self.stored("ann").verify(b"one"))
         self.assertIn(b":quota=1M\n", self.path.read_bytes())
         self.now = self.path.stat().st_mtime + 1000
         self.assertEqual(b"ann", self.login(b"ann", b"one"))
         self.assertEqual(1, self.threads.names.count("_renew"))
-
-    def test_recoverable_stays(self) -> None:
-        """A recoverable password stays recoverable."""
-        self.login(b"bob", b"two")
-        self.assertEqual("PLAIN", self.stored("bob").scheme)
-
-    def test_wrong_password(self) -> None:
-        """A wrong password renews nothing."""
-        self.login(b"ann", b"wrong")
-        self.assertNotIn("_renew", self.threads.names)
-
-    def test_off(self) -> None:
-        """Unless it is asked for, the file is never written."""
-        self.accounts = self.checker()
-        self.login(b"ann", b"one")
-        self.assertEqual(self.TEXT, self.path.read_bytes())
 
     def test_busy(self) -> None:
         """When too much waits already the login succeeds, and the hash is renewed another time."""

@@ -114,26 +114,18 @@ class QueueTests(QueueCase):
             self.assertIsNone(records[at].when_client_leaves, "there is nothing to give up any more")
             self.clock.pump([INTERVAL] * 3)
 
-    def test_nobody_goes_before(self) -> None:
-        """Who comes while others wait does not find the lock free before they do."""
+    def test_nobody_tells(self) -> None:
+        """A lock that another program gives back is found soon, by who came first."""
         queue = self.queue()
         self.lock.held = True
         first = self.waits(queue, "first")
+        self.clock.advance(1)
         self.lock.held = False
         second = self.waits(queue, "second")
         self.clock.advance(INTERVAL)
         self.assertEqual(self.successResultOf(first), "first")
         self.free(queue)
         self.assertEqual(self.successResultOf(second), "second")
-
-    def test_nobody_tells(self) -> None:
-        """A lock that another program gives back is found soon."""
-        self.lock.held = True
-        waiting = self.waits(self.queue())
-        self.clock.advance(1)
-        self.lock.held = False
-        self.clock.advance(INTERVAL)
-        self.assertEqual(self.successResultOf(waiting), "x")
 
     def test_few_tries(self) -> None:
         """However many wait for one user, one of them tries."""
@@ -167,12 +159,21 @@ class QueueTests(QueueCase):
         self.clock.pump([INTERVAL] * 2)
         self.failureResultOf(second, InUse)
 
-    def test_off(self) -> None:
-        """With 0 seconds nobody waits."""
+    def test_not_waited_for(self) -> None:
+        """Nobody waits with 0 seconds, for a client that has gone, or for what is no lock."""
         self.lock.held = True
-        with self.assertRaises(InUse):
-            self.queue(0).open("ann", self.lock.taker("x"), session())
-        self.assertEqual(self.lock.tries, 1)
+        gone = session()
+        gone.client_left = True
+        for seconds, record in ((0, session()), (5, gone)):
+            with self.assertRaises(InUse):
+                self.queue(seconds).open("ann", self.lock.taker("x"), record)
+        self.assertEqual(self.lock.tries, 2)
+
+        def broken() -> None:
+            raise StoreTrouble
+
+        self.assertRaises(StoreTrouble, self.queue().open, "ann", broken, session())
+        self.failureResultOf(self.queue().open("ann", lambda: fail(StoreTrouble()), session()), StoreTrouble)
 
     def test_many_of_one_user(self) -> None:
         """An eleventh login of one user is refused at once; another user's waits."""
@@ -205,40 +206,23 @@ class QueueTests(QueueCase):
 
     def test_client_leaves(self) -> None:
         """A client that has gone is not waited for, wherever it stands, and nothing is opened for it."""
-        for leaves in range(3):
+        for of, leaves in ((3, 0), (3, 1), (3, 2), (1, 0)):
             queue = self.queue()
             self.lock = Lock()
             self.lock.held = True
-            records = [session() for _ in range(3)]
+            records = [session() for _ in range(of)]
             waiting = [self.waits(queue, str(at), record) for at, record in enumerate(records)]
             records[leaves].client_left = True
             records[leaves].when_client_leaves()
             self.failureResultOf(waiting[leaves], InUse)
+            self.assertEqual(len(self.clock.getDelayedCalls()), of > 1)
             for _ in range(2):
                 self.free(queue)
-            self.assertEqual(self.lock.order, [str(at) for at in range(3) if at != leaves])
-
-    def test_last_client_leaves(self) -> None:
-        """When nobody waits any more, nothing is left to be done."""
-        queue = self.queue()
-        self.lock.held = True
-        record = session()
-        waiting = self.waits(queue, record=record)
-        record.when_client_leaves()
-        self.failureResultOf(waiting, InUse)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    def test_client_has_left(self) -> None:
-        """Who is gone already does not begin to wait."""
-        self.lock.held = True
-        record = session()
-        record.client_left = True
-        with self.assertRaises(InUse):
-            self.queue().open("ann", self.lock.taker("x"), record)
+            self.assertEqual(self.lock.order, [str(at) for at in range(of) if at != leaves])
 
     def test_ending(self) -> None:
-        """A session that is ending is waited for to its end, also where nobody else is."""
-        for seconds in (5, 0):
+        """A session that is ending is waited for to its end, well or not, also where nobody else is."""
+        for seconds, well in ((5, True), (0, True), (5, False)):
             queue = self.queue(seconds)
             self.lock = Lock()
             self.lock.held = True
@@ -246,22 +230,13 @@ class QueueTests(QueueCase):
             waiting = [self.waits(queue, name) for name in "ab"]
             self.clock.pump([1.0] * 60)
             queue.ended("ann")
-            self.free(queue)
-            self.assertEqual(self.successResultOf(waiting[0]), "a")
+            if well:
+                self.free(queue)
+                self.assertEqual(self.successResultOf(waiting.pop(0)), "a")
             self.clock.pump([INTERVAL] * 2)
             # The second waited for that session, not for the first.
-            self.failureResultOf(waiting[1], InUse)
-
-    def test_ending_with_its_process(self) -> None:
-        """The time begins for nobody anew when a session that was ending did not end well."""
-        queue = self.queue()
-        self.lock.held = True
-        queue.ending("ann")
-        waiting = self.waits(queue)
-        self.clock.pump([1.0] * 60)
-        queue.ended("ann")
-        self.clock.advance(INTERVAL)
-        self.failureResultOf(waiting, InUse)
+            for one in waiting:
+                self.failureResultOf(one, InUse)
 
     def test_other_refusals(self) -> None:
         """Any other answer of a later try is the answer."""
@@ -277,46 +252,33 @@ class QueueTests(QueueCase):
             self.clock.pump([INTERVAL] * 2)
             self.failureResultOf(waiting, type(trouble))
 
-    def test_failed_at_once(self) -> None:
-        """What is no lock is not waited for, early or late."""
-        queue = self.queue()
-        self.assertRaises(StoreTrouble, queue.open, "ann", lambda: self._raise(StoreTrouble()), session())
-        self.failureResultOf(queue.open("ann", lambda: fail(StoreTrouble()), session()), StoreTrouble)
-
-    def _raise(self, error: Exception) -> None:
-        raise error
-
     def test_slow_store(self) -> None:
         """While the store opens it for the first, the others are refused in time, and none is tried."""
-        queue = self.queue()
-        answers: list[Deferred[str]] = [fail(InUse()), Deferred()]
-        slow = answers[1]
-        record = session()
-        first = queue.open("ann", lambda: answers.pop(0), record)
-        self.lock.held = True
-        second = self.waits(queue)
-        self.clock.advance(INTERVAL)
-        self.assertEqual(answers, [])
-        self.clock.pump([INTERVAL] * 110)
-        self.failureResultOf(second, InUse)
-        self.assertEqual(self.lock.tries, 0)
-        self.assertNoResult(first)
-        record.when_client_leaves()
-        self.assertNoResult(first)
-        slow.callback("opened for it")
-        self.assertEqual(self.successResultOf(first), "opened for it", "and so somebody can give it back")
-
-    def test_slow_store_and_gone(self) -> None:
-        """Who has gone while the store was asked is not put back into the queue."""
-        queue = self.queue()
-        answers: list[Deferred[str]] = [fail(InUse()), Deferred()]
-        slow = answers[1]
-        record = session()
-        first = queue.open("ann", lambda: answers.pop(0), record)
-        self.clock.advance(INTERVAL)
-        record.client_left = True
-        slow.errback(InUse())
-        self.failureResultOf(first, InUse)
+        for gone in (False, True):
+            queue = self.queue()
+            self.lock = Lock()
+            answers: list[Deferred[str]] = [fail(InUse()), Deferred()]
+            slow = answers[1]
+            record = session()
+            first = queue.open("ann", lambda answers=answers: answers.pop(0), record)
+            self.lock.held = True
+            second = self.waits(queue)
+            self.clock.advance(INTERVAL)
+            self.assertEqual(answers, [])
+            self.clock.pump([INTERVAL] * 50)
+            if gone:
+                # It is not put back into the queue.
+                record.client_left = True
+                slow.errback(InUse())
+                self.failureResultOf(first, InUse)
+            self.clock.pump([INTERVAL] * 60)
+            self.failureResultOf(second, InUse)
+            if not gone:
+                self.assertEqual(self.lock.tries, 0)
+                record.when_client_leaves()
+                self.assertNoResult(first)
+                slow.callback("opened for it")
+                self.assertEqual(self.successResultOf(first), "opened for it", "so somebody can give it back")
 
     def asks(
         self, queue: LockQueue, takes: float, name: str = "x", record: SessionRecord | None = None
@@ -745,32 +707,17 @@ class WaitTests(SynchronousTestCase):
         second.client_sends(LOGIN)
         self.assertEqual(self.heard(second), WELCOME)
 
-    def test_hasty_quit(self) -> None:
-        """A client that says DELE and QUIT and has gone is waited for until its messages are removed."""
-        for seconds in (5, 0):
-            self.setUp()
-            self.serve(lock_wait=seconds)
-            self.store.removal = removal = Deferred()
-            hasty = self.connect(LOGIN + b"DELE 1\r\nQUIT\r\n")
-            hasty.vanish()
-            self.store.removal = None
-            second = self.connect(LOGIN)
-            self.clock.pump([1.0] * 60)
-            self.assertEqual(self.heard(second), b"")
-            removal.callback(None)
-            self.assertEqual(self.heard(second), b"+OK maildrop has 0 messages (0 octets)\r\n")
-            second.vanish()
-            self.nothing_left()
-
     def test_vanishes(self) -> None:
-        """A client that vanishes gives up its place; the next one gets in, and nothing is left."""
-        first, second, third = (self.connect(LOGIN) for _ in range(3))
-        second.vanish()
-        self.assertEqual(self.counts.waiting.total, 1)
-        first.vanish()
-        self.assertEqual(self.heard(third), WELCOME)
-        third.vanish()
-        self.nothing_left()
+        """A client that vanishes gives up its place, within SASL too; the next gets in."""
+        for log_in in (LOGIN, b"AUTH PLAIN AGFubgBzZWNyZXQ=\r\n"):
+            first, second, third = (self.connect(said) for said in (LOGIN, log_in, LOGIN))
+            self.assertEqual(self.counts.waiting.total, 2)
+            second.vanish()
+            self.assertEqual(self.counts.waiting.total, 1)
+            first.vanish()
+            self.assertEqual(self.heard(third), WELCOME)
+            third.vanish()
+            self.nothing_left()
 
     def test_vanishes_while_it_is_opened(self) -> None:
         """So does one whose maildrop is being opened; what comes late is given back."""
@@ -817,25 +764,21 @@ class WaitTests(SynchronousTestCase):
         first.vanish()
         self.nothing_left()
 
-    def test_vanishes_within_sasl(self) -> None:
-        """So does one that logs in with AUTH."""
-        first, second = self.connect(LOGIN), self.connect(b"AUTH PLAIN AGFubgBzZWNyZXQ=\r\n")
-        self.assertEqual(self.counts.waiting.total, 1)
-        second.vanish()
-        self.assertEqual(self.counts.waiting.total, 0)
-        first.vanish()
-        self.nothing_left()
-
     def test_will_say_nothing_more(self) -> None:
-        """Who has closed its side with nothing behind the login has no use of it, and is refused at once."""
-        first = self.connect(LOGIN)
-        for said in (LOGIN, LOGIN + b"STA"):
+        """Who has closed its side with nothing behind the login is refused at once, whatever came before."""
+        wrong = b"USER ann\r\nPASS wrong\r\n"
+        # Three and more wrong passwords have a penalty: its end comes before the lock is looked at.
+        for said, waits in ((LOGIN, 1), (LOGIN + b"STA", 1), (wrong * 3 + LOGIN, 0), (wrong * 4 + LOGIN, 0)):
+            self.setUp()
+            first = self.connect(LOGIN)
             second = self.connect(said)
+            self.assertEqual(self.counts.waiting.total, waits)
             second.client_half_closes()
-            self.assertEqual(self.heard(second), IN_USE)
+            self.clock.pump([1.0] * 3 if not waits else [])
+            self.assertEqual(self.heard(second).splitlines()[-1] + b"\r\n", IN_USE)
             self.assertIsNotNone(second.lost)
-        first.vanish()
-        self.nothing_left()
+            first.vanish()
+            self.nothing_left()
 
     def test_has_said_all(self) -> None:
         """Who has closed its side with commands behind the login waits, and gets their answers."""
@@ -847,43 +790,27 @@ class WaitTests(SynchronousTestCase):
         self.assertEqual(self.heard(second), WELCOME + b"+OK 1 30\r\n+OK bye\r\n")
         self.nothing_left()
 
-    def test_closed_before(self) -> None:
-        """It makes no difference whether its end came before the lock was looked at."""
-        first = self.connect(LOGIN)
-        second = self.connect(b"USER ann\r\nPASS wrong\r\n" * 3 + LOGIN)
-        # A penalty.
-        self.assertEqual(self.counts.waiting.total, 0)
-        second.client_half_closes()
-        self.clock.advance(1)
-        self.assertEqual(self.heard(second).splitlines()[-1] + b"\r\n", IN_USE)
-        self.assertIsNotNone(second.lost)
-        first.vanish()
-        self.nothing_left()
+    def test_hasty_quit(self) -> None:
+        """A client that says DELE and QUIT and has gone is waited for until its messages are removed.
 
-    def test_closed_long_before(self) -> None:
-        """Nor whether there was more to do before it."""
-        first = self.connect(LOGIN)
-        second = self.connect(b"USER ann\r\nPASS wrong\r\n" * 4 + LOGIN)
-        second.client_half_closes()
-        self.clock.pump([1.0] * 3)
-        self.assertEqual(self.heard(second).splitlines()[-1] + b"\r\n", IN_USE)
-        self.assertIsNotNone(second.lost)
-        first.vanish()
-        self.nothing_left()
-
-    def test_patience(self) -> None:
-        """While it waits for us a client is not timed out, and has its own time afterwards."""
-        self.store.removal = removal = Deferred()
-        first = self.connect(LOGIN + b"DELE 1\r\nQUIT\r\n")
-        second = self.connect(LOGIN)
-        self.clock.pump([10.0] * 100)
-        self.assertIsNone(second.lost)
-        self.store.removal = None
-        removal.callback(None)
-        self.heard(first)
-        self.assertEqual(self.heard(second), b"+OK maildrop has 0 messages (0 octets)\r\n")
-        self.clock.pump([10.0] * 59)
-        self.assertIsNone(second.lost)
+        Whoever waits is not timed out meanwhile, and has its own time afterwards.
+        """
+        for seconds in (5, 0):
+            self.setUp()
+            self.serve(lock_wait=seconds)
+            self.store.removal = removal = Deferred()
+            hasty = self.connect(LOGIN + b"DELE 1\r\nQUIT\r\n")
+            hasty.vanish()
+            self.store.removal = None
+            second = self.connect(LOGIN)
+            self.clock.pump([10.0] * 100)
+            self.assertEqual((self.heard(second), second.lost), (b"", None))
+            removal.callback(None)
+            self.assertEqual(self.heard(second), b"+OK maildrop has 0 messages (0 octets)\r\n")
+            self.clock.pump([10.0] * 59)
+            self.assertIsNone(second.lost)
+            second.vanish()
+            self.nothing_left()
 
     def test_sent_away(self) -> None:
         """A login that waits is told when it has to make room or the server stops, and leaves its place."""

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3toy.net.tls.certificate_files import BadCertificate, CertificateFiles, Material, files_in_folder
 from pop3toy.net.tls.contexts import GivenTLS, ServerTLS
 
-from ..tls_world import Authority, Pair
+from ..tls_world import Authority, Pair, self_signed
 
 HOUR = timedelta(hours=1)
 
@@ -78,7 +78,7 @@ class LoadTests(FilesCase):
 
     def test_two_files(self) -> None:
         """Certificate and key in two files, the chain behind the certificate."""
-        chain = self.pair.certificate + self.authority.pair.certificate
+        chain = self.pair.certificate + self.authority.file.read_bytes()
         tls = self.load(self.write("a.crt", chain), self.write("a.key", self.pair.key))
         self.assertEqual(self.shown(tls), self.pair.x509.serial_number)
 
@@ -106,12 +106,12 @@ class LoadTests(FilesCase):
         self.assert_refused(f"{other} is not the key of this certificate", self.path, other)
 
         curve = self.write("curve.key", self.pair.key)
-        rsa = self.authority.issue("localhost", rsa_bits=2048).write(self.folder / "rsa.pem")
+        rsa = self.authority.issue("localhost", rsa=True).write(self.folder / "rsa.pem")
         self.assert_refused(f"{curve} is not the key of this certificate", rsa, curve)
 
     def test_what_openssl_objects_to(self) -> None:
         """A key that is too short is called that, not another certificate's."""
-        short = self.authority.issue("localhost", rsa_bits=1024).write(self.folder / "short.pem")
+        short = self_signed("localhost", bits=1024).write(self.folder / "short.pem")
         self.assert_refused("short.pem: OpenSSL does not take it: ee key too small", short)
 
     def test_handed_on(self) -> None:
@@ -233,7 +233,7 @@ class FolderTests(FilesCase):
 
     def test_common_name(self) -> None:
         """A certificate without alternative names is known by its common name."""
-        old = self.authority.issue(common="old.example.org")
+        old = self_signed("old.example.org")
         paths = [str(self.path), str(old.write(self.folder / "old.pem"))]
         tls = ServerTLS(lambda: [CertificateFiles(path, path) for path in paths])
         self.assertEqual(self.shown(tls, "old.example.org"), old.x509.serial_number)

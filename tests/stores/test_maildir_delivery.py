@@ -71,30 +71,25 @@ class MaildirDeliveryTests(SynchronousTestCase):
         (uid,) = self.successResultOf(incoming.commit())
         return uid
 
-    def test_interface(self) -> None:
-        """The Maildir delivery provides the port that it says."""
-        self.assertTrue(verifyObject(IDelivery, self.maildirs.delivery))
-
     def test_one_message(self) -> None:
         """A message lies in new/ with LF line ends, its name telling its time, size and octets."""
-        uid = self.deliver(b"Subject: x\r\n\r\nhel", b"lo\r\n")
-        (file,) = self.maildirs.files("ann")
-        self.assertEqual(file.read_bytes(), b"Subject: x\n\nhello\n")
-        self.assertRegex(file.name, r"^1700000000\.M250000P\d+Q1\.mx,S=18,W=21$")
-        self.assertEqual(uid.decode(), file.name)
-        self.assertEqual(self.maildirs.files("ann", "tmp"), [])
-        self.assertEqual(file.stat().st_mode & 0o777, 0o600)
-
-    def test_crlf_on_an_edge(self) -> None:
-        """A CRLF that is split between two chunks is one line end."""
-        self.deliver(b"a: b\r", b"\n\r", b"\n", b"c\r\n")
-        self.assertEqual(self.maildirs.files("ann")[0].read_bytes(), b"a: b\n\nc\n")
-
-    def test_empty(self) -> None:
-        """An empty message is delivered, and counts the two octets that POP3 sends."""
-        self.deliver()
-        (file,) = self.maildirs.files("ann")
-        self.assertTrue(file.name.endswith(",S=0,W=2"))
+        self.assertTrue(verifyObject(IDelivery, self.maildirs.delivery))
+        # A CRLF between two chunks is one line end; an empty message counts the two that POP3 sends.
+        for chunks, stored, told in (
+            ((b"Subject: x\r\n\r\nhel", b"lo\r\n"), b"Subject: x\n\nhello\n", "S=18,W=21"),
+            ((b"a: b\r", b"\n\r", b"\n", b"c\r\n"), b"a: b\n\nc\n", "S=8,W=11"),
+            ((), b"", "S=0,W=2"),
+        ):
+            uid = self.deliver(*chunks)
+            (file,) = self.maildirs.files("ann")
+            self.assertEqual(file.read_bytes(), stored)
+            self.assertRegex(file.name, rf"^1700000000\.M250000P\d+Q\d\.mx,{told}$")
+            self.assertEqual(uid.decode(), file.name)
+            self.assertEqual(self.maildirs.files("ann", "tmp"), [])
+            self.assertEqual(file.stat().st_mode & 0o777, 0o600)
+            file.unlink()
+        # All within one moment of the clock.
+        self.assertEqual(len({self.deliver(b"same\n") for _ in range(20)}), 20)
 
     @given(st.lists(st.text("a:\r\n.", max_size=8).map(str.encode), max_size=8))
     def test_octets_in_the_name(self, chunks: list[bytes]) -> None:
@@ -145,7 +140,7 @@ class MaildirDeliveryTests(SynchronousTestCase):
         self.assertEqual(log, folders * 2)
 
     def test_abort(self) -> None:
-        """A delivery that is given up leaves nothing, whether it has reached the disk or not."""
+        """What is given up leaves nothing, whether it has reached the disk or not; what is done stays."""
         for size in (10, SPILL + 10):
             incoming = self.successResultOf(self.maildirs.delivery.begin(["ann"]))
             waiting = incoming.write(b"x" * size)
@@ -155,9 +150,6 @@ class MaildirDeliveryTests(SynchronousTestCase):
             incoming.abort()
             self.assertEqual(self.maildirs.files("ann", "tmp"), [])
         self.assertEqual(self.maildirs.files("ann"), [])
-
-    def test_abort_after_commit(self) -> None:
-        """Giving up what is delivered changes nothing."""
         incoming = self.successResultOf(self.maildirs.delivery.begin(["ann"]))
         incoming.write(b"x")
         self.successResultOf(incoming.commit())
@@ -292,23 +284,15 @@ class MaildirDeliveryTests(SynchronousTestCase):
                     commit = shared.commit(together=end == "together")
                     outcome(commit.addErrback(lambda why: why.trap(OverQuota)))
 
-    def test_no_such_user(self) -> None:
-        """Who has no Maildir gets no delivery."""
+    def test_no_maildir(self) -> None:
+        """Who has no Maildir gets no delivery; one that vanishes on the way is trouble."""
         self.failureResultOf(self.maildirs.delivery.check("nobody"), NoSuchMailbox)
         self.failureResultOf(self.maildirs.delivery.begin(["nobody"]), NoSuchMailbox)
-
-    def test_maildir_lost(self) -> None:
-        """A Maildir that vanishes on the way is trouble, not a lost message."""
         incoming = self.successResultOf(self.maildirs.delivery.begin(["ann"]))
         incoming.write(b"x")
         shutil.rmtree(self.root / "ann")
         failure = self.failureResultOf(incoming.commit(), StoreTrouble)
         self.assertNotIn(str(self.root), failure.value.text)
-
-    def test_names_are_unique(self) -> None:
-        """Messages of the same moment have names of their own."""
-        uids = {self.deliver(b"same\n") for _ in range(20)}
-        self.assertEqual(len(uids), 20)
 
     def test_read_back(self) -> None:
         """The Maildir store lists the message under the uid and with the octets that were told."""
@@ -626,25 +610,29 @@ class SharedTests(SynchronousTestCase):
         self.assertEqual(len(set(uids)), 3)
         self.assertEqual(maildirs.files("ann", "tmp"), [])
 
-    def test_together(self) -> None:
-        """If one cannot have it and they stand together, nobody has it."""
-        maildirs = Maildirs(self.root, "ann", "bob", quota={"bob": 5}.get)
-        shared = self.share(maildirs, "ann", "bob")
-        shared.write(b"sixsix")
-        full = self.failureResultOf(shared.commit(together=True), OverQuota)
-        self.assertIn(": 'bob' uses 0 of 5 octets", full.value.detail)
-        for user in ("ann", "bob"):
-            self.assertEqual(maildirs.files(user) + maildirs.files(user, "tmp"), [])
-
-    def test_each(self) -> None:
-        """If one cannot have it and each stands alone, the others have it."""
-        maildirs = Maildirs(self.root, "bob", "ann", quota={"bob": 5}.get)
-        shared = self.share(maildirs, "bob", "ann")
-        shared.write(b"sixsix")
-        refused, uid = self.successResultOf(shared.commit(together=False))
-        self.assertIsInstance(refused, OverQuota)
-        self.assertIsInstance(uid, bytes)
-        self.assertEqual((len(maildirs.files("bob")), len(maildirs.files("ann"))), (0, 1))
+    def test_one_cannot(self) -> None:
+        """If one's room or Maildir is too little, or gone, the others have it, unless they stand together."""
+        for together in (True, False):
+            for lost in (True, False):
+                root = self.root / f"{together}{lost}"
+                maildirs = Maildirs(root, "bob", "ann", quota={}.get if lost else {"bob": 5}.get)
+                shared = self.share(maildirs, "bob", "ann")
+                shared.write(b"sixsix")
+                if lost:
+                    shutil.rmtree(root / "bob")
+                commit = shared.commit(together=together)
+                if together:
+                    error = self.failureResultOf(commit, StoreTrouble, OverQuota).value
+                else:
+                    error, uid = self.successResultOf(commit)
+                    self.assertIsInstance(uid, bytes)
+                if lost:
+                    self.assertIsInstance(error, StoreTrouble)
+                else:
+                    self.assertIn(": 'bob' uses 0 of 5 octets", error.detail)
+                    self.assertEqual(maildirs.files("bob") + maildirs.files("bob", "tmp"), [])
+                self.assertEqual(len(maildirs.files("ann")), int(not together))
+                self.assertEqual(maildirs.files("ann", "tmp"), [])
 
     def test_nobody(self) -> None:
         """If nobody can have it, the delivery fails even where each stands alone."""
@@ -654,20 +642,6 @@ class SharedTests(SynchronousTestCase):
         for user in ("ann", "bob"):
             shutil.rmtree(self.root / user / "new")
         self.failureResultOf(shared.commit(together=False), StoreTrouble)
-
-    def test_one_lost(self) -> None:
-        """A Maildir that vanishes takes the message from the others only if they stand together."""
-        for together in (True, False):
-            root = self.root / str(together)
-            maildirs = Maildirs(root, "ann", "bob")
-            shared = self.share(maildirs, "ann", "bob")
-            shared.write(b"x")
-            shutil.rmtree(root / "bob")
-            if together:
-                self.failureResultOf(shared.commit(together=True), StoreTrouble)
-            else:
-                self.assertIsInstance(self.successResultOf(shared.commit(together=False))[1], StoreTrouble)
-            self.assertEqual(len(maildirs.files("ann")), 0 if together else 1)
 
 
 class OtherFileSystemTests(SynchronousTestCase):
@@ -772,22 +746,8 @@ class DirectorySyncTests(SynchronousTestCase):
         self.assertEqual(len(running), 3)
 
     def test_not_durable(self) -> None:
-        """A message whose name could not be made durable is taken back and refused."""
-        with tempfile.TemporaryDirectory() as root:
-            maildirs = Maildirs(Path(root), "ann")
-            broken = MaildirDelivery(
-                maildirs.paths,
-                lambda work, *args: execute(_broken if work is fsync_names else work, *args),
-                maildirs.clock,
-            )
-            incoming = self.successResultOf(broken.begin(["ann"]))
-            incoming.write(b"x")
-            self.failureResultOf(incoming.commit(), StoreTrouble)
-            self.assertEqual(maildirs.files("ann"), [])
-
-    def test_not_durable_for_one_of_two(self) -> None:
-        """If that happens to one of two, it is taken back there; from both if they stand together."""
-        for broken in ("ann", "bob"):
+        """A message whose name is not durable is taken back there; from all if they stand together."""
+        for broken, users in (("ann", ["ann"]), ("ann", ["ann", "bob"]), ("bob", ["ann", "bob"])):
             for together in (True, False):
                 with tempfile.TemporaryDirectory() as root:
                     maildirs = Maildirs(Path(root), "ann", "bob")
@@ -799,16 +759,16 @@ class DirectorySyncTests(SynchronousTestCase):
                         ),
                         maildirs.clock,
                     )
-                    incoming = self.successResultOf(delivery.begin(["ann", "bob"]))
+                    incoming = self.successResultOf(delivery.begin(users))
                     incoming.write(b"x")
                     commit = incoming.commit(together=together)
-                    if together:
+                    if together or users == [broken]:
                         self.failureResultOf(commit, StoreTrouble)
                     else:
-                        results = dict(zip(("ann", "bob"), self.successResultOf(commit), strict=True))
+                        results = dict(zip(users, self.successResultOf(commit), strict=True))
                         self.assertIsInstance(results[broken], StoreTrouble)
-                    have = [user for user in ("ann", "bob") if maildirs.files(user)]
-                    self.assertEqual(have, [] if together else [{"ann": "bob", "bob": "ann"}[broken]])
+                    have = [user for user in users if maildirs.files(user)]
+                    self.assertEqual(have, [] if together else [user for user in users if user != broken])
 
 
 def _delivered(incoming: Any) -> Deferred[Any]:

@@ -273,24 +273,26 @@ class ShortWayTests(Scanned):
 class OctetsTests(Scanned):
     """Where octets come from."""
 
-    def test_counted(self) -> None:
-        """Octets that no name tells are counted, and remembered as such."""
-        self.put("new/1.a", b"Subject: x\n\nbody\n.\n")
-        snapshot = self.scan()
-        self.assertEqual((b"1.a", 23, None), snapshot.listing[0])
-        self.assertEqual({b"1.a": self.counted(23, "new/1.a")}, snapshot.measured)
+    def test_counted_or_told(self) -> None:
+        """Octets that no name tells are counted and remembered; told ones are believed, unread.
 
-    def test_told(self) -> None:
-        """Octets that a name tells are believed, unread and not remembered."""
-        self.put("cur/1.a,S=3,W=1234:2,S")
-        snapshot = self.scan(may_read=False)
-        self.assertEqual((b"1.a,S=3,W=1234", 1234, None), snapshot.listing[0])
-        self.assertEqual({}, snapshot.measured)
-
-    def test_size_in_the_flags(self) -> None:
-        """What looks like a size among the flags is none."""
-        self.put("cur/1.a:2,W=99")
-        self.assertEqual(5, self.scan().listing[0].octets)
+        What looks like a size among the flags is none.
+        """
+        for path, content, octets, told in (
+            ("new/1.a", b"Subject: x\n\nbody\n.\n", 23, False),
+            ("cur/1.a:2,W=99", b"x\n\n", 5, False),
+            ("cur/1.a,S=3,W=1234:2,S", b"x\n\n", 1234, True),
+        ):
+            file = self.put(path, content)
+            uid = file.name.partition(":")[0].encode()
+            if not told:
+                # It says so instead of guessing.
+                with watched_descriptors():
+                    self.assertRaises(Uncounted, self.scan, may_read=False)
+            snapshot = self.scan(may_read=not told)
+            self.assertEqual((uid, octets, None), snapshot.listing[0])
+            self.assertEqual({} if told else {uid: self.counted(octets, path)}, snapshot.measured)
+            file.unlink()
 
     def test_measured_wins(self) -> None:
         """What was measured goes before what a name tells, and what is gone is forgotten."""
@@ -393,13 +395,6 @@ class OctetsTests(Scanned):
                 )
             self.assertIsNone(next(answers, None))
 
-    def test_not_allowed_to_read(self) -> None:
-        """A scan that may not read says so instead of guessing."""
-        self.put("cur/1.a,W=5")
-        self.put("cur/2.b")
-        with watched_descriptors():
-            self.assertRaises(Uncounted, self.scan, may_read=False)
-
     def test_unreadable_message(self) -> None:
         """A message that has to be counted and cannot be read takes no other hostage, and is tried again."""
         self.put("new/2.open", b"open\n\n")
@@ -414,16 +409,16 @@ class OctetsTests(Scanned):
 class DoublesTests(Scanned):
     """Messages that have the same base name."""
 
-    def test_in_both_folders(self) -> None:
-        """Two messages of one base name are two, with unique-ids of their own, and are known as twins."""
+    def test_twins_and_links(self) -> None:
+        """Files of one base name are messages of their own, known as twins; two names of one file are one."""
         self.put("cur/1.a:2,S", b"cur.\n\n", written=1)
-        self.put("new/1.a", b"new\n\n", written=2)
-        self.put("cur/2.b")
+        # As a program has it that links a message into cur/ before it unlinks it from new/.
+        os.link(self.put("new/1.a", b"new\n\n", written=2), self.maildir / "cur" / "1.a:2,F")
+        os.link(self.put("new/2.b"), self.maildir / "cur" / "2.b:2,S")
         snapshot = self.scan()
-        self.assertEqual(3, len(snapshot.listing))
         self.assertEqual([8, 7, 5], [entry.octets for entry in snapshot.listing])
-        self.assertEqual(["cur/1.a:2,S", "new/1.a", "cur/2.b"], list(snapshot.paths))
-        self.assertEqual({"1.a"}, snapshot.twins)
+        self.assertEqual(["cur/1.a:2,S", "cur/1.a:2,F", "cur/2.b:2,S"], list(snapshot.paths))
+        self.assertEqual(({"1.a"}, {"1.a", "2.b"}), (snapshot.twins, snapshot.linked))
         self.assertEqual({"2.b"}, set(locate_all(self.fd)))
 
     def test_in_one_folder(self) -> None:
@@ -454,15 +449,6 @@ class DoublesTests(Scanned):
                 (list(snapshot.listing), list(snapshot.paths)), (list(again.listing), list(again.paths))
             )
 
-    def test_three_names_of_two_files(self) -> None:
-        """Of three names of which two are one file there are two messages, one of them linked."""
-        first = self.put("new/1.a", b"one\n\n", written=1)
-        os.link(first, self.maildir / "cur" / "1.a:2,S")
-        self.put("cur/1.a:2,F", b"other\n\n", written=2)
-        snapshot = self.scan()
-        self.assertEqual([7, 9], [entry.octets for entry in snapshot.listing])
-        self.assertEqual(({"1.a"}, {"1.a"}), (snapshot.twins, snapshot.linked))
-
     def test_flags_change_nothing(self) -> None:
         """Whatever becomes of their flags, each of two keeps its unique-id; no octets are remembered."""
         old = self.put("cur/1.a:2,S", b"the older\n\n", written=1)
@@ -478,13 +464,6 @@ class DoublesTests(Scanned):
         self.assertEqual({}, snapshot.measured)
         old.unlink()
         self.assertEqual([(b"1.a", before[1].octets, None)], list(self.scan(snapshot.measured).listing))
-
-    def test_one_file_under_two_names(self) -> None:
-        """A message that another program links into cur/ before it unlinks it from new/ is one."""
-        os.link(self.put("new/1.a"), self.maildir / "cur" / "1.a:2,S")
-        snapshot = self.scan()
-        self.assertEqual(["cur/1.a:2,S"], list(snapshot.paths))
-        self.assertEqual(set(), snapshot.twins)
 
     def test_case(self) -> None:
         """Names that differ by case alone get unique-ids that differ by more."""
