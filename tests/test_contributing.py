@@ -255,6 +255,6 @@ class MutateTests(SynchronousTestCase):
             "class T(TestCase):\n    def test(self):\n        assert f(0) == 1\n"
         )
         self.assertTrue(passes(folder, ["test_thing"], PATIENCE))
-        for mistake in ("return a + 1", "while True: pass"):
+        for mistake in ("return a + 2", "while True: pass"):
             (folder / "thing.py").write_text(f"def f(a):\n    {mistake}\n")
             self.assertFalse(passes(folder, ["test_thing"], 5.0), mistake)

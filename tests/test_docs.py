@@ -21,6 +21,7 @@ from zope.interface.interface import InterfaceClass
 import pop3toy
 from pop3toy.installation import install_hint
 
+from .draw_packages import drawing
 from .test_boundaries import EXCEPTIONS, MAY, is_package, modules
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -135,6 +136,17 @@ class DesignTests(SynchronousTestCase):
         self.assertEqual(
             set(re.findall(r"^- ``(.*?)`` imports ``(.*?)``", self.page, re.MULTILINE)), EXCEPTIONS
         )
+
+    def test_drawing(self) -> None:
+        """The drawing is made of the rules, and shows each of them."""
+        self.assertIn(".. image:: packages.svg", self.page)
+        shown = (DOCS / "packages.svg").read_text("utf-8")
+        self.assertEqual(shown, drawing(), "python -m tests.draw_packages > docs/packages.svg")
+        for name, others in MAY.items():
+            for other in others:
+                upper, lower = (name or "pop3toy").partition(".")[0], other.partition(".")[0]
+                if upper != lower:
+                    self.assertIn(f"<title>{upper} may import {lower}</title>", shown)
 
 
 class NamesTests(SynchronousTestCase):
