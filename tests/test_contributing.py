@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from pop3toy import __version__
+
 from .mutate import mutants, passes
 from .test_docs import exists
 
@@ -157,6 +159,24 @@ class RecipeTests(SynchronousTestCase):
         shown = {title: len(edits(text)) for title, text in recipes().items()}
         self.assertEqual({title for title, count in shown.items() if not count}, {"An observer"})
         self.assertEqual(len(shown), 7)
+
+
+class CheckTests(SynchronousTestCase):
+    """What runs at each commit, and before a release."""
+
+    def test_hooks(self) -> None:
+        """The hooks of pre-commit are the linters and mypy as ``.ci/run`` runs them, and fetch nothing."""
+        hooks = page(".pre-commit-config.yaml")
+        wanted = re.findall(r"^check (\.venv/bin/(?:ruff|mypy).*)$", page(".ci/run"), re.MULTILINE)
+        self.assertEqual(len(wanted), 3)
+        self.assertEqual(re.findall(r"^ +entry: (.*)$", hooks, re.MULTILINE), wanted)
+        self.assertEqual(re.findall(r"repo: (.*)$", hooks, re.MULTILINE), ["local"])
+        self.assertEqual(set(re.findall(r"language: (.*)$", hooks, re.MULTILINE)), {"system"})
+
+    def test_news(self) -> None:
+        """NEWS.rst begins with this version, unreleased or with its date."""
+        title = page("NEWS.rst").splitlines()[3]
+        self.assertRegex(title, rf"^{re.escape(__version__)} \((unreleased|\d{{4}}-\d\d-\d\d)\)$")
 
 
 class EditTests(SynchronousTestCase):
