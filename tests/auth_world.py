@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
@@ -41,12 +42,14 @@ def say(exchange: Exchange, response: bytes | None) -> MaybeDeferred[Challenge |
 class FakeMailbox:
     """An open mailbox that knows its owner."""
 
+    read_only = False
+
     def __init__(self, user: str, released: Callable[[], None] = lambda: None) -> None:
         self.user = user
         self.entries: Sequence[Entry] = (Entry(b"uid-of-" + user.encode(), 10),)
         self._released = released
 
-    def read(self, uid: bytes) -> bytes:
+    def read(self, uid: bytes) -> Any:
         return uid
 
     def remove(self, uids: Sequence[bytes]) -> None:
@@ -96,20 +99,20 @@ class FakeThreads:
     def __init__(self, *, later: bool = False) -> None:
         self.later = later
         self.jobs: list[Callable[[], None]] = []
-        self.calls: list[tuple[str, tuple[object, ...]]] = []
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
 
-    def __call__(self, job: Callable[..., object], *args: object, **kwargs: object) -> Deferred[object]:
-        done: Deferred[object] = Deferred()
+    def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Deferred[Any]:
+        done: Deferred[Any] = Deferred()
 
         def run() -> None:
             try:
-                result = job(*args, **kwargs)
+                result = function(*args, **kwargs)
             except Exception:
                 done.errback()
             else:
                 done.callback(result)
 
-        self.calls.append((job.__name__, args))
+        self.calls.append((function.__name__, args))
         if self.later:
             self.jobs.append(run)
         else:

@@ -36,7 +36,6 @@ from pop3toy.interfaces import (
     SessionRecord,
 )
 from pop3toy.mail.octets import octets
-from pop3toy.pop3.protocol import POP3Protocol
 
 T = TypeVar("T")
 
@@ -62,7 +61,7 @@ class FakeSocket:
     def __init__(self, clock: Clock, *, keep: bool = True) -> None:
         self._clock = clock
         self._keep = keep
-        self.protocol: POP3Protocol | None = None
+        self.protocol: Any = None
         self.producer: Any = None
         self.producerPaused = False
         self.reading = True
@@ -80,7 +79,7 @@ class FakeSocket:
         """Where Twisted's transports have what is not sent."""
         return self.unsent
 
-    def connect(self, protocol: POP3Protocol) -> None:
+    def connect(self, protocol: Any) -> None:
         self.protocol = protocol
         protocol.makeConnection(self)
 
@@ -270,6 +269,8 @@ class ScriptedMailbox:
     :param messages: uid to message, to chunks, or to a function that answers ``read``.
     """
 
+    read_only = False
+
     def __init__(self, messages: Mapping[bytes, Any] | None = None) -> None:
         self._messages = dict(messages or {})
         self.entries: Sequence[Entry] = [
@@ -369,8 +370,10 @@ class ScriptedExchange(SASLExchange):
     """A SASL exchange that answers with the authenticator's ``steps``, one for each response."""
 
     def __init__(self, mechanism: str, authenticator: FakeAuthenticator) -> None:
-        self._script = script = _ScriptedMechanism(mechanism, authenticator)
-        super().__init__(script, unguarded().attempt("unix"), lambda login, _: login)
+        self._script = _ScriptedMechanism(mechanism, authenticator)
+        script: Any = self._script
+        log_in: Any = lambda login, _: login  # noqa: E731
+        super().__init__(script, unguarded().attempt("unix"), log_in)
         self.cancelled = 0
 
     @property
@@ -438,6 +441,8 @@ class LateStore:
 
 @implementer(IMailbox)
 class _LateMailbox:
+    read_only = False
+
     def __init__(self, store: LateStore, mailbox: Any) -> None:
         self._store = store
         self._mailbox = mailbox
@@ -526,7 +531,7 @@ class WriteCounter(StringTransport):
 
 def connect(
     authenticator: Authenticator, clock: Clock | None = None, **arguments: Any
-) -> tuple[POP3Protocol, WriteCounter, POP3Factory]:
+) -> tuple[Any, WriteCounter, POP3Factory]:
     """A protocol on a transport that takes everything at once.
 
     :param arguments: of the factory; ``watcher`` is an observer.

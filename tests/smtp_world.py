@@ -33,7 +33,7 @@ class Client:
         self.transport = StringTransport(
             peerAddress=peer or IPv4Address("TCP", "192.0.2.7", 4711), lenient=True
         )
-        self.protocol = factory.buildProtocol(self.transport.getPeer())
+        self.protocol: Any = factory.buildProtocol(self.transport.getPeer())
         self.clock = factory.clock
         self.protocol.makeConnection(self.transport)
         self.greeting = self.answers()
@@ -223,7 +223,9 @@ class Accounts:
 class _Exchange(SASLExchange):
     def __init__(self, accounts: Accounts, mechanism: str) -> None:
         self.accounts = accounts
-        super().__init__(_Mechanism(accounts, mechanism), unguarded().attempt("unix"), lambda login, _: login)
+        made: Any = _Mechanism(accounts, mechanism)
+        log_in: Any = lambda login, _: login  # noqa: E731
+        super().__init__(made, unguarded().attempt("unix"), log_in)
 
     def cancel(self) -> None:
         self.accounts.cancelled += 1

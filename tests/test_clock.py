@@ -347,12 +347,17 @@ class EverythingTests(SynchronousTestCase):
             path.write_text("a: ann\n")
             looked: list[object] = []
 
-            def in_thread(*work: object) -> Any:
+            def look(*work: object) -> Any:
                 looked.append(work)
                 raise ValueError
 
+            in_thread: Any = look
             aliases = AliasFile(
-                str(path), lambda address: True, in_thread, self.clock, wall=self.reactor.seconds
+                str(path),
+                lambda address: True,
+                in_thread,
+                self.clock,
+                wall=self.reactor.seconds,
             )
             self.reactor.set(by)
             aliases()
@@ -460,5 +465,5 @@ class SourceTests(SynchronousTestCase):
             ]
             for one in every:
                 found += 1
-                self.assertTrue(any(one is wall for wall in walls), f"{name}:{one.lineno}")
+                self.assertTrue(any(one is wall for wall in walls), f"{name}:{one.lineno}")  # type: ignore[attr-defined]
         self.assertGreater(found, 5)

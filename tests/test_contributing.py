@@ -272,7 +272,7 @@ class MutateTests(SynchronousTestCase):
         (folder / "thing.py").write_text("def f(a):\n    while a < 1:\n        a += 1\n    return a\n")
         (folder / "test_thing.py").write_text(
             "from unittest import TestCase\nfrom thing import f\n\n"
-            "class T(TestCase):\n    def test(self):\n        assert f(0) == 1\n"
+            "class T(TestCase):\n    def test_f(self):\n        assert f(0) == 1\n"
         )
         self.assertTrue(passes(folder, ["test_thing"], PATIENCE))
         for mistake in ("return a + 2", "while True: pass"):

@@ -36,7 +36,7 @@ class FilterTests(SynchronousTestCase):
     def lines(self) -> list[tuple[str, str | None]]:
         """Lines of the log as twistd writes them, and whom to count for each."""
         written: list[str] = []
-        publisher = LogPublisher(lambda event: written.append(formatEventAsClassicLogText(event) or ""))
+        publisher = LogPublisher(lambda event: written.append(formatEventAsClassicLogText(event) or ""))  # type: ignore[arg-type]
         sessions = SessionLog()
         sessions.log = Logger(namespace=sessions.log.namespace, source=sessions, observer=publisher)
         expected: list[str | None] = []

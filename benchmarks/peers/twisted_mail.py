@@ -27,8 +27,8 @@ class Maildir(maildir.MaildirMailbox):
     def listMessages(self, i: int | None = None) -> Any:
         """Octets with CRLF from the name's W=: Twisted tells the file's size, one octet a line short."""
         if i is not None:
-            return self._octets(self.list[i])
-        return [self._octets(path) for path in self.list]
+            return self._octets(self.list[i])  # type: ignore[arg-type]
+        return [self._octets(path) for path in self.list]  # type: ignore[arg-type]
 
     @staticmethod
     def _octets(path: bytes) -> int:
@@ -62,7 +62,7 @@ class Session(pop3.POP3):
 class Factory(protocol.ServerFactory):
     """Sessions that log nothing, as for every other peer."""
 
-    protocol = Session
+    protocol = Session  # type: ignore[assignment]
     noisy = False
 
     def __init__(self, portal: Portal) -> None:
@@ -71,8 +71,8 @@ class Factory(protocol.ServerFactory):
     def buildProtocol(self, addr: object) -> Session:
         """A session with the portal."""
         session = Session()
-        session.factory = self
-        session.portal = self.portal
+        session.factory = self  # type: ignore[assignment]
+        session.portal = self.portal  # type: ignore[assignment]
         return session
 
 
@@ -98,9 +98,9 @@ def main(mail: str, passwords: str, *tls: str) -> None:
     factory = Factory(Portal(Realm(Path(mail)), [checker]))
     ports = [reactor.listenTCP(0, factory, backlog=1024, interface="127.0.0.1")]
     if tls:
-        context = ssl.DefaultOpenSSLContextFactory(tls[1], tls[0], sslmethod=ssl.SSL.TLS_METHOD)
-        ports.append(reactor.listenSSL(0, factory, context, backlog=1024, interface="127.0.0.1"))
-    print(*(port.getHost().port for port in ports), flush=True)
+        context = ssl.DefaultOpenSSLContextFactory(tls[1], tls[0], sslmethod=ssl.SSL.TLS_METHOD)  # type: ignore[attr-defined]
+        ports.append(reactor.listenSSL(0, factory, context, backlog=1024, interface="127.0.0.1"))  # type: ignore[attr-defined]
+    print(*(port.getHost().port for port in ports), flush=True)  # type: ignore[attr-defined]
     reactor.run()
 
 

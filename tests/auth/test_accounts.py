@@ -8,7 +8,7 @@ import hmac
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 from unittest.mock import patch
 
 from twisted.cred.error import UnauthorizedLogin
@@ -72,7 +72,7 @@ class AccountsCase(SynchronousTestCase):
         self.now = self.path.stat().st_mtime + 1000
         self.accounts = self.checker()
 
-    def checker(self, *, most: int = 64, **options: object) -> AccountsFile:
+    def checker(self, *, most: int = 64, **options: Any) -> AccountsFile:
         queue = HashingQueue(self.threads, most=most)
         return AccountsFile(self.path, queue, self.clock, wall=lambda: self.now, **options)
 
@@ -81,7 +81,7 @@ class AccountsCase(SynchronousTestCase):
         self.path.write_bytes(text)
         self.now = self.path.stat().st_mtime + 1000
 
-    def login(self, user: bytes, password: bytes, channel: Channel | None = LOOPBACK) -> object:
+    def login(self, user: bytes, password: bytes, channel: Channel | None = LOOPBACK) -> Any:
         """The user's name, ``False`` for a refusal, or the Deferred that is waited for."""
         try:
             result = self.accounts.requestAvatarId(ClearPassword(user, password, channel))
@@ -487,13 +487,13 @@ class BeingWrittenTests(AccountsCase):
         """Nobody has written for a while."""
         self.now = self.path.stat().st_mtime + 2.5
 
-    def said(self, question: Callable[..., object], *arguments: object) -> object:
+    def said(self, question: Callable[..., object], *arguments: Any) -> Any:
         """The answer, or the type of the refusal."""
         answer = maybeDeferred(question, *arguments)
         answer.addErrback(lambda why: why.trap(StoreTrouble, UnauthorizedLogin, AuthenticationFailed))
         return self.successResultOf(answer)
 
-    def outcome(self, user: str, password: bytes) -> object:
+    def outcome(self, user: str, password: bytes) -> Any:
         return self.said(self.accounts.requestAvatarId, ClearPassword(user.encode(), password, LOOPBACK))
 
     def announced(self) -> object:
@@ -596,7 +596,7 @@ class ScramSourceTests(AccountsCase):
         b":wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=\n"
     )
 
-    def verifier(self, user: str, hash_name: str = "sha256") -> object:
+    def verifier(self, user: str, hash_name: str = "sha256") -> Any:
         result = self.accounts.verifier(user, hash_name)
         return self.successResultOf(result) if isinstance(result, Deferred) else result
 

@@ -8,6 +8,7 @@ import re
 import stat
 import time
 from pathlib import Path
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -155,7 +156,7 @@ class ChangeTests(SynchronousTestCase):
         for name, old in (
             (b"ann", b"{PLAIN}one"),
             (b"dora", b"$5$FknTo8PYT4vZs1VA$Ou7DsK1CPs7s46sIqnh3Mr89.jPTdbPFgVfnsKSSemC"),
-            (b"emil", re.search(rb"SCRAM.*2dU=", DOVECOT)[0]),
+            (b"emil", re.search(rb"SCRAM.*2dU=", DOVECOT)[0]),  # type: ignore[index]
         ):
             for ends in (b"\n", b"\r\n"):
                 before = text.replace(b"\n", ends)
@@ -269,7 +270,7 @@ class EditTests(SynchronousTestCase):
         self.path.write_bytes(b"old")
         before = os.listdir(self.path.parent)
         with self.assertRaises(TypeError):
-            edit_file(self.path, lambda text: "not octets")
+            edit_file(self.path, lambda text: "not octets")  # type: ignore[arg-type]
         self.assertEqual((b"old", before), (self.path.read_bytes(), os.listdir(self.path.parent)))
 
     def test_descriptors(self) -> None:
@@ -280,7 +281,7 @@ class EditTests(SynchronousTestCase):
             edit_file(self.path, lambda text: text)
             edit_file(self.path, lambda text, number=number: b"new %d" % number)
             with self.assertRaises(TypeError):
-                edit_file(self.path, lambda text: "not octets")
+                edit_file(self.path, lambda text: "not octets")  # type: ignore[arg-type]
         self.assertEqual(before, os.listdir("/proc/self/fd"))
 
     def test_processes(self) -> None:
@@ -303,7 +304,7 @@ class AdminTests(SynchronousTestCase):
         self.path = Path(self.mktemp())
         add_user(self.path, "ann", "one", settings={"quota": "1M"})
 
-    def account(self, name: str) -> object:
+    def account(self, name: str) -> Any:
         return list_users(self.path).by_name[name]
 
     def test_add(self) -> None:

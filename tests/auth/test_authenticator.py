@@ -35,9 +35,7 @@ from pop3toy.stores.memory import MemoryStore
 from ..auth_world import LOOPBACK, NETWORK, TLS, FakeStore, session
 
 
-def authenticator(
-    *checkers: object, store: FakeStore | None = None, **options: object
-) -> PortalAuthenticator:
+def authenticator(*checkers: Any, store: FakeStore | None = None, **options: Any) -> PortalAuthenticator:
     """An authenticator over a portal with these checkers and a fake store."""
     portal = Portal(MailboxRealm(store or FakeStore()), checkers)
     return PortalAuthenticator(portal, **options)
@@ -287,7 +285,7 @@ class ForeignTests(SynchronousTestCase):
         class Panicking:
             credentialInterfaces = (IUsernamePassword,)
 
-            def requestAvatarId(self, credentials: object) -> bytes:
+            def requestAvatarId(self, credentials: Any) -> bytes:
                 raise Panic
 
         guard = LoginThrottle(Clock(), LoginLimits(attempts_per_address=2))
@@ -300,7 +298,7 @@ class ForeignTests(SynchronousTestCase):
 
         @implementer(IRealm)
         class Nonsense:
-            def requestAvatar(self, *args: object) -> None:
+            def requestAvatar(self, *args: Any) -> None:
                 return None
 
         guard = LoginThrottle(Clock(), LoginLimits(sessions_per_user=1))
@@ -339,7 +337,7 @@ class AnonymousMailboxTests(SynchronousTestCase):
         self.store = FakeStore()
         self.realm = MailboxRealm(self.store, anonymous="demo")
 
-    def visit(self) -> object:
+    def visit(self) -> Any:
         return self.realm.requestAvatar(ANONYMOUS, None, IMailbox)
 
     def test_apart(self) -> None:

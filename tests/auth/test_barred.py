@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import bcrypt
 from argon2.low_level import Type, hash_secret
@@ -147,7 +148,7 @@ class WorldCase(SynchronousTestCase):
         portal = Portal(MailboxRealm(self.store), [checker])
         self.authenticator = PortalAuthenticator(portal, nonce=lambda: NONCE, channel_binding=True)
 
-    def _steps(self, mechanism: str, user: bytes, password: bytes, channel: Channel) -> object:
+    def _steps(self, mechanism: str, user: bytes, password: bytes, channel: Channel) -> Any:
         """Talk to the end; what it says in the end."""
         record, auth = session(channel), self.authenticator
         if mechanism == "USER":
@@ -174,7 +175,7 @@ class WorldCase(SynchronousTestCase):
         assert isinstance(verdict, Challenge)
         return say(exchange, b"")
 
-    def _now(self, outcome: object) -> object:
+    def _now(self, outcome: object) -> Any:
         if isinstance(outcome, Deferred):
             outcome.addErrback(lambda why: why.value)
             outcome = self.successResultOf(outcome)
@@ -182,7 +183,7 @@ class WorldCase(SynchronousTestCase):
             raise outcome
         return outcome
 
-    def log_in(self, mechanism: str, user: bytes, password: bytes, channel: Channel = TLS) -> object:
+    def log_in(self, mechanism: str, user: bytes, password: bytes, channel: Channel = TLS) -> Any:
         """Who came in, or the refusal's type."""
         try:
             login = self._now(self._steps(mechanism, user, password, channel))
@@ -196,7 +197,7 @@ class WorldCase(SynchronousTestCase):
 class BarredTests(WorldCase):
     """nologin and allow_nets."""
 
-    def work(self, mechanism: str, user: bytes, password: bytes) -> tuple[object, Counter[str]]:
+    def work(self, mechanism: str, user: bytes, password: bytes) -> tuple[Any, Counter[str]]:
         """What comes of it, and the functions of C that were called."""
         called: Counter[str] = Counter()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
@@ -38,7 +39,7 @@ class Passwords:
         self.asked: list[bytes] = []
         self.answer: object = None
 
-    def requestAvatarId(self, credentials: object) -> object:
+    def requestAvatarId(self, credentials: Any) -> Any:
         self.asked.append(credentials.username)
         if self.answer is not None:
             return self.answer
@@ -56,7 +57,7 @@ class AnyOfTests(SynchronousTestCase):
             [MemoryAccounts({"ann": "one"}), self.foreign, MemoryAccounts({"ann": "x", "bob": "two"})]
         )
 
-    def ask(self, credentials: object) -> object:
+    def ask(self, credentials: Any) -> Any:
         try:
             result = self.chain.requestAvatarId(credentials)
         except UnauthorizedLogin:
@@ -115,7 +116,7 @@ class AnyOfTests(SynchronousTestCase):
         second.turn.callback(None)
         self.assertNoResult(result)
         first.turn.callback(None)
-        self.assertEqual("bob", self.successResultOf(result))
+        self.assertEqual("bob", self.successResultOf(result))  # type: ignore[arg-type]
 
     def test_none(self) -> None:
         """Nobody at all knows nobody."""
@@ -143,12 +144,12 @@ class ForeignRealm:
         self.minds: list[LoginContext] = []
         self.left = 0
 
-    def requestAvatar(self, avatar_id: object, mind: LoginContext, *interfaces: object) -> object:
+    def requestAvatar(self, avatar_id: object, mind: LoginContext, *interfaces: Any) -> Any:
         assert ITwistedMailbox in interfaces
         self.minds.append(mind)
         return ITwistedMailbox, self.mailbox(), self._leave
 
-    def mailbox(self) -> object:
+    def mailbox(self) -> Any:
         return Mailbox()
 
     def _leave(self) -> None:
@@ -174,7 +175,7 @@ class DoorTests(SynchronousTestCase):
         """An avatar that is no mailbox is a bug, and is logged out."""
 
         class Useless(ForeignRealm):
-            def mailbox(self) -> object:
+            def mailbox(self) -> Any:
                 return object()
 
         realm = Useless()

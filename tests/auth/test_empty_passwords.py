@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from twisted.cred.checkers import ICredentialsChecker, InMemoryUsernamePasswordDatabaseDontUse
 from twisted.cred.credentials import IUsernamePassword
@@ -50,7 +51,7 @@ class EmptyPasswordTests(WorldCase):
                 expected = BadCommand if mechanism == "PLAIN" and not password else AuthenticationFailed
                 self.assertIs(expected, outcome, mechanism)
 
-    def checker(self, checker: object) -> None:
+    def checker(self, checker: Any) -> None:
         """Serve these accounts."""
         portal = Portal(MailboxRealm(self.store), [checker])
         self.authenticator = PortalAuthenticator(portal, channel_binding=True)
@@ -95,7 +96,7 @@ class EmptyPasswordTests(WorldCase):
             self.assertEqual("bob", self.log_in(mechanism, b"bob", b"two"))
         for users in ({"ann": ""}, {b"ann": b""}):
             checker = InMemoryUsernamePasswordDatabaseDontUse()
-            checker.users = users
+            checker.users = users  # type: ignore[assignment]
             self.checker(checker)
             self.nobody(b"")
         nobody = MemoryAccounts({"ann": ""})

@@ -54,7 +54,7 @@ class LineTests(SynchronousTestCase):
         self.mechanism = Asking(*script, client_first=client_first)
         self.attempt = unguarded().attempt("192.0.2.7", "ann")
         self.log_ins: list[AuthResult] = []
-        return SASLExchange(self.mechanism, self.attempt, self._log_in)
+        return SASLExchange(self.mechanism, self.attempt, self._log_in)  # type: ignore[arg-type]
 
     def _log_in(self, result: AuthResult, attempt: object) -> Any:
         self.log_ins.append(result)

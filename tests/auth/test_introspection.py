@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import sys
+from typing import Any
 from unittest.mock import patch
 from urllib.parse import parse_qs
 
@@ -39,10 +40,10 @@ class Endpoint(Resource):
         self.answer: object = {"active": True, "username": "ann", "exp": NOW + 3600, "scope": "mail other"}
         self.silent = False
 
-    def render_GET(self, request: object) -> object:
+    def render_GET(self, request: Any) -> Any:
         return self.render_POST(request)
 
-    def render_POST(self, request: object) -> object:
+    def render_POST(self, request: Any) -> Any:
         self.questions.append(parse_qs(request.content.read().decode()))
         self.logins.append(request.getHeader("Authorization"))
         if self.silent:
@@ -60,18 +61,18 @@ class IntrospectionCase(SynchronousTestCase):
         self.http = StubTreq(self.endpoint)
         self.clock = Clock()
 
-    def checker(self, **options: object) -> Introspection:
+    def checker(self, **options: Any) -> Introspection:
         return Introspection(
             self.http, "https://auth.example/introspect", self.clock, **{"wall": lambda: NOW, **options}
         )
 
-    def owner(self, checker: Introspection, token: str = "t0ken") -> object:
+    def owner(self, checker: Introspection, token: str = "t0ken") -> Any:
         """The owner, or the reason why nobody can say."""
         result = checker.owner(token)
         if not isinstance(result, Deferred):
             return result
         self.http.flush()
-        outcome: list[object] = []
+        outcome: list[Any] = []
         result.addBoth(outcome.append)
         [answer] = outcome
         return answer.trap(StoreTrouble) and answer.value if hasattr(answer, "trap") else answer
@@ -130,9 +131,9 @@ class AnswerTests(IntrospectionCase):
             {"aud": "somebody else"},
             {"aud": ["a", "b"]},
         ):
-            self.endpoint.answer = {"aud": "pop3", **good, **change}
+            self.endpoint.answer = {"aud": "pop3", **good, **change}  # type: ignore[dict-item]
             self.assertIsNone(self.owner(self.checker(scope="mail", audience="pop3")), change)
-        self.endpoint.answer = {"aud": ["x", "pop3"], **good}
+        self.endpoint.answer = {"aud": ["x", "pop3"], **good}  # type: ignore[dict-item]
         self.assertEqual("ann", self.owner(self.checker(scope="mail", audience="pop3")))
 
     def test_claim(self) -> None:

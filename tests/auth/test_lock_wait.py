@@ -292,7 +292,7 @@ class QueueTests(QueueCase):
     def answered_at(self, opening: Deferred[str], step: float = INTERVAL / 4) -> float:
         """The second at which a login is refused; the clock goes on until then."""
         times: list[float] = []
-        opening.addBoth(lambda result: (times.append(self.clock.seconds()), result)[1])
+        opening.addBoth(lambda result: (times.append(self.clock.seconds()), result)[1])  # type: ignore[call-overload]
         while not times and self.clock.seconds() < 100:
             self.clock.advance(step)
         self.failureResultOf(opening, InUse)
@@ -578,7 +578,7 @@ class LoginTests(SynchronousTestCase):
 
         @implementer(IRealm)
         class Foreign:
-            def requestAvatar(self, *args: object) -> Any:
+            def requestAvatar(self, *args: Any) -> Any:
                 return ITwistedMailbox, Empty(), lambda: None
 
         for realm in (MailboxRealm(self.store), Foreign()):

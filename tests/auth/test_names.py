@@ -508,7 +508,7 @@ class IndexTests(SynchronousTestCase):
         """``--auth file:`` can say whom it knows."""
         path = Path(self.mktemp())
         path.write_bytes(b"ann:x\nnonsense\n\xff:y\n")
-        source = of_auth_option(makeChecker(f"file:{path}"))
+        source: Any = of_auth_option(makeChecker(f"file:{path}"))
         verifyObject(IAccountSource, source)
         self.assertEqual(["ann", None], [source.canonical_name(name) for name in ("ANN", "nonsense")])
         self.assertEqual((True, frozenset()), (source.has_plaintext(), source.scram_hashes()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,7 +54,7 @@ BOUND = Channel(
 class FakeTokens:
     """Knows a few tokens, one of them later."""
 
-    def owner(self, token: str) -> object:
+    def owner(self, token: str) -> Any:
         if token == "trouble":
             raise StoreTrouble
         if token == "later":
@@ -70,7 +71,7 @@ class VerifierSource:
     def __init__(self, verifiers: dict[tuple[str, str], Verifier]) -> None:
         self.verifiers = verifiers
 
-    def requestAvatarId(self, credentials: object) -> object:
+    def requestAvatarId(self, credentials: Any) -> Any:
         raise UnauthorizedLogin
 
     def has_plaintext(self) -> bool:
@@ -79,7 +80,7 @@ class VerifierSource:
     def scram_hashes(self) -> frozenset[str]:
         return frozenset(name for _, name in self.verifiers)
 
-    def verifier(self, user: str, hash_name: str) -> object:
+    def verifier(self, user: str, hash_name: str) -> Any:
         return succeed(self.verifiers.get((user, hash_name)))
 
     def dummy_verifier(self, user: str, hash_name: str) -> Verifier:
@@ -88,7 +89,7 @@ class VerifierSource:
     def canonical_name(self, user: str) -> str:
         return user
 
-    def login_allowed(self, user: str, channel: object) -> object:
+    def login_allowed(self, user: str, channel: object) -> Any:
         return succeed(user != "barred")
 
     def in_doubt(self) -> bool:
@@ -104,7 +105,7 @@ class SaslCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.store = FakeStore()
 
-    def authenticator(self, *checkers: object, **options: object) -> PortalAuthenticator:
+    def authenticator(self, *checkers: Any, **options: Any) -> PortalAuthenticator:
         checkers = checkers or (MemoryAccounts({"ann": "sécret", "root": "toor", "tim": "tanstaaftanstaaf"}),)
         realm = MailboxRealm(self.store, anonymous="demo")
         portal = Portal(realm)
@@ -112,10 +113,10 @@ class SaslCase(SynchronousTestCase):
             portal.registerChecker(checker, *(checker.credentialInterfaces or [ITokenChecker]))
         return PortalAuthenticator(portal, **{"channel_binding": True, **options})
 
-    def result(self, outcome: object) -> object:
+    def result(self, outcome: object) -> Any:
         return self.successResultOf(outcome) if isinstance(outcome, Deferred) else outcome
 
-    def talk(self, exchange: Exchange, *responses: bytes | None) -> object:
+    def talk(self, exchange: Exchange, *responses: bytes | None) -> Any:
         """Send the responses; all but the last answer must be challenges."""
         for response in responses[:-1]:
             self.assertIsInstance(self.result(say(exchange, response)), Challenge)
@@ -183,7 +184,7 @@ class OfferTests(SaslCase):
 class PlainTests(SaslCase):
     """PLAIN (RFC 4616)."""
 
-    def begin(self, **options: object) -> Exchange:
+    def begin(self, **options: Any) -> Exchange:
         return self.authenticator(**options).begin("PLAIN", session())
 
     def test_both_ways(self) -> None:
@@ -226,7 +227,7 @@ class PlainTests(SaslCase):
         class Others:
             credentialInterfaces = (IUsernamePassword,)
 
-            def requestAvatarId(self, credentials: object) -> object:
+            def requestAvatarId(self, credentials: Any) -> Any:
                 raise UnauthorizedLogin
 
         # Where users may be known whom nobody can list, the store decides.
@@ -262,7 +263,7 @@ class LoginTests(SaslCase):
         self.assertEqual([b"Username:", b"Password:"], prompts)
         self.assertEqual("ann", exchange.user)
         login = say(exchange, "sécret".encode())
-        self.assertEqual(("ann", "LOGIN"), login[::3])
+        self.assertEqual(("ann", "LOGIN"), login[::3])  # type: ignore[index]
         login.logout()
         login = self.talk(auth.begin("LOGIN", session()), b"ann", "sécret".encode())
         self.assertEqual("ann", login.user)
@@ -383,12 +384,10 @@ class Client:
 class ScramTests(SaslCase):
     """SCRAM beyond the examples."""
 
-    def begin(
-        self, mechanism: str = "SCRAM-SHA-256", channel: Channel = BOUND, **options: object
-    ) -> Exchange:
+    def begin(self, mechanism: str = "SCRAM-SHA-256", channel: Channel = BOUND, **options: Any) -> Exchange:
         return self.authenticator(**options).begin(mechanism, session(channel))
 
-    def run_client(self, exchange: Exchange, client: Client, **final: object) -> object:
+    def run_client(self, exchange: Exchange, client: Client, **final: Any) -> Any:
         challenge = self.result(say(exchange, client.first()))
         verdict = self.result(say(exchange, client.final(challenge.data, **final)))
         self.assertEqual(client.verdict, verdict.data)
@@ -545,7 +544,7 @@ class ScramTests(SaslCase):
 class TokenTests(SaslCase):
     """OAUTHBEARER and XOAUTH2."""
 
-    def begin(self, mechanism: str, **options: object) -> Exchange:
+    def begin(self, mechanism: str, **options: Any) -> Exchange:
         return self.authenticator(tokens=FakeTokens(), **options).begin(mechanism, session(TLS))
 
     def test_right(self) -> None:
@@ -630,7 +629,7 @@ class TokenTests(SaslCase):
 class ExternalTests(SaslCase):
     """EXTERNAL."""
 
-    def begin(self, **options: object) -> Exchange:
+    def begin(self, **options: Any) -> Exchange:
         return self.authenticator(certificates=True, **options).begin("EXTERNAL", session(BOUND))
 
     def test_names(self) -> None:
@@ -730,13 +729,13 @@ class ForeignCheckerTests(SaslCase):
         class Passwords:
             credentialInterfaces = (IUsernamePassword,)
 
-            def requestAvatarId(self, credentials: object) -> object:
+            def requestAvatarId(self, credentials: Any) -> Any:
                 if credentials.checkPassword("x"):
                     return succeed(b"canonical-" + credentials.username)
                 raise UnauthorizedLogin
 
         class Digests(Passwords):
-            credentialInterfaces = (IUsernamePassword, IUsernameHashedPassword)
+            credentialInterfaces = (IUsernamePassword, IUsernameHashedPassword)  # type: ignore[assignment]
 
         self.assertEqual(["PLAIN", "LOGIN"], list(self.authenticator(Passwords()).mechanisms(LOOPBACK)))
         self.assertEqual(

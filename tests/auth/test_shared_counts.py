@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,8 @@ EVIL, GOOD = "198.51.100.66", "192.0.2.7"
 
 class CountsContract:
     """What every provider of counts promises."""
+
+    assertEqual: Any
 
     def make(self) -> Counts:
         raise NotImplementedError
@@ -211,9 +214,9 @@ class SeveralTests(SharedCase):
         for counts in (self.first, self.second, self.third):
             heads = (counts.readers, counts.bringers)
             tallies = [tally for each in heads for tally in (each.connections, each.strangers)]
-            areas.extend(tally._own for tally in (*tallies, counts.under_way, counts.sessions))
+            areas.extend(tally._own for tally in (*tallies, counts.under_way, counts.sessions))  # type: ignore[attr-defined]
             for recent in (counts.address_failures, counts.user_failures, counts.friends, counts.logins):
-                areas.extend(recent._own)
+                areas.extend(recent._own)  # type: ignore[attr-defined]
         self.assertEqual(3 * (6 + 4 * 3), len(areas))
         for mark, area in enumerate(areas, 1):
             area.cast("B")[:] = bytes([mark]) * area.nbytes
@@ -265,7 +268,7 @@ class GuardsTests(SharedCase):
         self.clock.advance(1_000_000)
         self.memory = self.shared()
 
-    def guards(self, **limits: int) -> list[LoginThrottle]:
+    def guards(self, **limits: Any) -> list[LoginThrottle]:
         """One for each process."""
         return [
             LoginThrottle(self.clock, LoginLimits(**limits), self.memory.of(worker)) for worker in range(3)
@@ -352,11 +355,11 @@ class CrowdsTests(SharedCase):
         for worker in range(3):
             neighbours = Neighbours(self.memory, worker, Crowds.READERS, self.clock.seconds, ask)
             crowds.append(
-                ConnectionLimiter(ConnectionLimits(**limits), self.memory.of(worker).readers, neighbours)
+                ConnectionLimiter(ConnectionLimits(**limits), self.memory.of(worker).readers, neighbours)  # type: ignore[arg-type]
             )
         return crowds
 
-    def arrive(self, crowd: ConnectionLimiter, host: str) -> object:
+    def arrive(self, crowd: ConnectionLimiter, host: str) -> Any:
         """One more, a second later."""
         self.clock.advance(1)
         return crowd.arrive(host, lambda: self.turned_out.append(host))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -147,7 +148,7 @@ class PenaltyTests(SynchronousTestCase):
     def test_long_names(self) -> None:
         """Names that are too long to be anybody's fill no memory either."""
         self.guard.attempt(EVIL, "x" * 12_000).failed()
-        self.assertEqual([200], [len(user) for user in self.guard._counts.user_failures._entries])
+        self.assertEqual([200], [len(user) for user in self.guard._counts.user_failures._entries])  # type: ignore[attr-defined]
 
     def test_turns(self) -> None:
         """One address has only so many attempts under way; an end of any kind gives a turn back, once."""
@@ -288,7 +289,7 @@ class SessionLimitTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
 
-    def authenticator(self, **limits: object) -> PortalAuthenticator:
+    def authenticator(self, **limits: Any) -> PortalAuthenticator:
         # That a lock is waited for is tested elsewhere.
         self.guard = LoginThrottle(self.clock, LoginLimits(lock_wait=0, **limits))
         self.store = FakeStore()
@@ -358,7 +359,7 @@ class SessionLimitTests(SynchronousTestCase):
         self.assertEqual("ann", self.successResultOf(attempt).user)
 
 
-class _NeverFull(set):
+class _NeverFull(set):  # type: ignore[type-arg]
     def __contains__(self, user: object) -> bool:
         return False
 
@@ -371,7 +372,7 @@ class SlowChecker:
     def __init__(self) -> None:
         self.waiting: list[Deferred[object]] = []
 
-    def requestAvatarId(self, credentials: object) -> Deferred[object]:
+    def requestAvatarId(self, credentials: Any) -> Deferred[object]:
         self.waiting.append(Deferred())
         return self.waiting[-1]
 
@@ -504,7 +505,7 @@ class CrowdTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.turned_out: list[int] = []
 
-    def arrive(self, crowd: ConnectionLimiter, number: int, host: str | None = None) -> object:
+    def arrive(self, crowd: ConnectionLimiter, number: int, host: str | None = None) -> Any:
         host = host if host is not None else f"2001:db8:{number // 4:x}::1"
         return crowd.arrive(host, lambda: self.turned_out.append(number))
 

@@ -614,14 +614,14 @@ class MboxTests(SynchronousTestCase):
                 first, second = whole.split(f"\n{line}\n".encode())
                 self.assertEqual(list(mbox), [first, second] if is_one else [whole])
                 self.assertEqual(mbox.kept_as_text, 0 if is_one else 1)
-        for first, other, is_one in (
+        for first, other, is_one in (  # type: ignore[assignment]
             ("From a@b 2025-04-12 15:59", "From dora 2024-11-02 5:07", True),
             ("From a@b 2025-04-12 15:59", "From the office:", False),
             ("From a@b 2025-04-12 15:59", "From 5 to 7", False),
             ("From you know who", "From the big house", True),
         ):  # fmt: skip
             with self.subTest(first=first, other=other):
-                messages = self.messages(f"{first}\na: b\n\n{other}\nc: d\n".encode())
+                messages = self.messages(f"{first}\na: b\n\n{other}\nc: d\n".encode())  # type: ignore[str-bytes-safe]
                 self.assertEqual(len(messages), 2 if is_one else 1)
 
     def test_carriage_returns_alone(self) -> None:

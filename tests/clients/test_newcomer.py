@@ -7,8 +7,8 @@ import subprocess
 
 from twisted.trial.unittest import SkipTest
 
+from ..mailserver import port_for
 from ..realserver import DEADLINE, RealServer, environment
-from ..smtp.test_smtp_toy import port_for
 from ..test_readme import readme
 from .newcomer import Newcomer
 from .test_thunderbird import ThunderbirdCase

@@ -351,7 +351,7 @@ class ServiceTests(OptionsCase):
         transport = StringTransport(peerAddress=peer, lenient=True)
         protocol.makeConnection(transport)
         protocol.dataReceived(b"".join(line + b"\r\n" for line in lines))
-        protocol.connectionLost()
+        protocol.connectionLost()  # type: ignore[call-arg]
         return transport.value()
 
     def test_nothing_before_the_start(self) -> None:
@@ -466,7 +466,7 @@ class ServiceTests(OptionsCase):
         def taken(port: int, factory: object, backlog: int, interface: str) -> None:
             raise CannotListenError(interface, port, OSError(98, "Address already in use"))
 
-        self.reactor.listenTCP = taken
+        self.reactor.listenTCP = taken  # type: ignore[assignment]
         self.patch(sys, "__stderr__", StringIO())
         service = makeService(parsed("--transcript=off"), self.reactor)
         end = self.assertRaises(SystemExit, service.privilegedStartService)
@@ -542,5 +542,5 @@ class ServiceTests(OptionsCase):
         done = service.stopService()
         self.assertNoResult(done)
         self.assertTrue(transport.disconnecting)
-        protocol.connectionLost()
+        protocol.connectionLost()  # type: ignore[call-arg]
         self.successResultOf(done)

@@ -121,11 +121,11 @@ class LoadTests(FilesCase):
         self.path.write_bytes(b"")
         material = Material.load(tls.in_use.dump())
         self.assertEqual(material, tls.in_use)
-        self.assertEqual(self.shown(GivenTLS(material)), self.pair.x509.serial_number)
+        self.assertEqual(self.shown(GivenTLS(material)), self.pair.x509.serial_number)  # type: ignore[arg-type]
         old = self.authority.issue("localhost", begins=-2 * HOUR, ends=-HOUR)
         [pair] = material.pairs
         expired = material._replace(pairs=(pair._replace(certificate=old.certificate, key=old.key),))
-        self.assertEqual(self.shown(GivenTLS(expired)), old.x509.serial_number)
+        self.assertEqual(self.shown(GivenTLS(expired)), old.x509.serial_number)  # type: ignore[arg-type]
 
     def test_passphrase(self) -> None:
         """A protected key is refused in these words, instead of asking on a terminal."""

@@ -400,7 +400,7 @@ class StandardIOTests(SynchronousTestCase):
         self.from_server, stdout = os.pipe()
         self.reactor = IdleReactor()
         self.protocol: Any = self.world.factory.buildProtocol(None)
-        self.transport: Any = StandardIO(self.protocol, stdin, stdout, reactor=self.reactor)  # type: ignore[arg-type]
+        self.transport: Any = StandardIO(self.protocol, stdin, stdout, reactor=self.reactor)  # type: ignore[arg-type, call-arg]
         for descriptor in (self.to_server, self.from_server):
             self.addCleanup(os.close, descriptor)
         for descriptor in (stdin, stdout):
@@ -451,7 +451,7 @@ class StandardIOTests(SynchronousTestCase):
         """TLS cannot be begun there, so it is not offered."""
         world = World(SMALL, tls=object())
         protocol: Any = world.factory.buildProtocol(None)
-        transport: Any = StandardIO(protocol, os.dup(0), os.dup(1), reactor=self.reactor)  # type: ignore[arg-type]
+        transport: Any = StandardIO(protocol, os.dup(0), os.dup(1), reactor=self.reactor)  # type: ignore[arg-type, call-arg]
         self.assertFalse(protocol.session.can_start_tls)
         transport.connectionLost(Failure(ConnectionLost()))
 
@@ -461,7 +461,7 @@ class StandardIOTests(SynchronousTestCase):
             factory = smtp_factory(MemoryStore({}), recipients_of_all(["ann"]), self.world.clock)
             ends = [os.pipe(), os.pipe()]
             protocol: Any = factory.buildProtocol(None)
-            transport: Any = StandardIO(protocol, ends[0][0], ends[1][1], reactor=self.reactor)  # type: ignore[arg-type]
+            transport: Any = StandardIO(protocol, ends[0][0], ends[1][1], reactor=self.reactor)  # type: ignore[arg-type, call-arg]
             os.write(ends[0][1], b"NOOP\r\n" * 1000)
             transport._reader.doRead()
             if lost:

@@ -62,7 +62,7 @@ class Speaker(Protocol):
 
     def connectionMade(self) -> None:
         assert self.transport is not None
-        self.transport.write(f"hello {self.transport.getPeer().host}".encode())
+        self.transport.write(f"hello {self.transport.getPeer().host}".encode())  # type: ignore[attr-defined]
 
     def dataReceived(self, data: bytes) -> None:
         self.heard += data
@@ -84,7 +84,7 @@ class HeaderTests(SynchronousTestCase):
 
     def connect(self) -> tuple[Protocol, StringTransport]:
         """The proxy connects."""
-        protocol = self.wrapper.buildProtocol(None)
+        protocol = self.wrapper.buildProtocol(None)  # type: ignore[arg-type]
         transport = StringTransport(peerAddress=IPv4Address("TCP", "127.0.0.1", 40000))
         protocol.makeConnection(transport)
         return protocol, transport
@@ -231,7 +231,7 @@ class HeaderTests(SynchronousTestCase):
         endpoint = serverFromString(self.reactor, "tcp:111:interface=127.0.0.1")
         self.successResultOf(ProxiedEndpoint(endpoint, self.reactor, crowd).listen(Factory()))
         self.wrapper = self.reactor.tcpServers[1][1]
-        self.wrapper.wrappedFactory.protocol = Protocol
+        self.wrapper.wrappedFactory.protocol = Protocol  # type: ignore[attr-defined]
         with capturedLogs() as events:
             _, transport = self.connect()
         self.assertTrue(transport.disconnecting)
@@ -319,7 +319,7 @@ class HeaderTests(SynchronousTestCase):
         clock = Clock()
         endpoint = serverFromString(self.reactor, "tcp:111:interface=127.0.0.1")
         self.successResultOf(ProxiedEndpoint(endpoint, clock).listen(Factory.forProtocol(Protocol)))
-        self.reactor.tcpServers[1][1].buildProtocol(None).makeConnection(StringTransport())
+        self.reactor.tcpServers[1][1].buildProtocol(None).makeConnection(StringTransport())  # type: ignore[arg-type]
         self.assertEqual(len(clock.getDelayedCalls()), 1)
 
 

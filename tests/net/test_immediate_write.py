@@ -103,7 +103,7 @@ class DirectTests(SynchronousTestCase):
         self.assertGreater(waiting, 0)
         self.assertEqual(self.reactor.writers[:1], [self.transport])
         self.write(b"end")
-        self.assertEqual(unsent(self.transport), waiting + 3)
+        self.assertEqual(unsent(self.transport), waiting + 3)  # type: ignore[operator]
         self.client.setblocking(False)
         got = bytearray()
         while not got.endswith(b"end"):
@@ -173,7 +173,7 @@ class DirectTests(SynchronousTestCase):
     def test_closed_at_once(self) -> None:
         """A connection with nothing left to send is closed without a turn of the reactor, in order."""
         lost: list[Any] = []
-        self.transport.protocol.connectionLost = lost.append  # type: ignore[attr-defined,method-assign]
+        self.transport.protocol.connectionLost = lost.append  # type: ignore[assignment, attr-defined, method-assign]
         self.write(b"+OK\r\n")
         self.assertTrue(close(self.transport, b""))
         self.assertIsNotNone(lost[0].check(ConnectionDone))

@@ -429,7 +429,7 @@ class ServiceTests(SocketCase):
         folder = Path(self.mktemp()).absolute()
         folder.mkdir()
         options = parsed("--port=0", f"--maildir={folder}/{{user}}", "--user=ann:pass")
-        options.parent = {"nodaemon": True, "logfile": str(folder / "log")}
+        options.parent = {"nodaemon": True, "logfile": str(folder / "log")}  # type: ignore[assignment]
         application = Application("pop3toy")
         server: Any = makeService(options, self.reactor)
         server.setServiceParent(application)
@@ -440,7 +440,7 @@ class ServiceTests(SocketCase):
         turns = port.factory.turns
         self.assertEqual(vars(self.reactor)["doIteration"], turns._turn)
         self.assertIs(application.getComponent(ILogObserver)._turns, turns)
-        stopped: list[object] = []
+        stopped: list[Any] = []
         started.stopService().addCallback(stopped.append)
         self.until(lambda: stopped)
         self.assertNotIn("doIteration", vars(self.reactor))

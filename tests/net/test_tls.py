@@ -499,7 +499,7 @@ class NameTests(ServedCase):
         with self.implicit(context, name) as wire:
             certificate = wire.tls.getpeercert()
             assert certificate is not None
-            return {str(value) for _, value in certificate["subjectAltName"]}
+            return {str(value) for _, value in certificate["subjectAltName"]}  # type: ignore[str-unpack]
 
     def test_each_name(self) -> None:
         """Each name gets the certificate that fits it; any other name, and none, the first."""

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import parse_qs
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
@@ -42,14 +42,14 @@ class Introspection:
             def do_POST(self) -> None:
                 asked = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
                 members = MEMBERS.get(asked.get("token", [""])[0])
-                answer = json.dumps({"active": members is not None, **(members or {})}).encode()
+                answer = json.dumps({"active": members is not None, **(members or {})}).encode()  # type: ignore[dict-item]
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
                 self.wfile.write(answer)
 
-            def log_message(self, *arguments: object) -> None:
+            def log_message(self, *arguments: Any) -> None:
                 """Say nothing."""
 
         self._server = HTTPServer(("127.0.0.1", 0), Handler)

@@ -246,7 +246,7 @@ class LeftBehindTests(Case):
         """Of two servers that find a dead socket at the same moment one takes it and one is refused."""
         from twisted.internet import reactor
 
-        listening = UnixListening(reactor)
+        listening = UnixListening(reactor)  # type: ignore[arg-type]
         self.abandon()
 
         class Opening(Factory):

@@ -37,7 +37,7 @@ class SessionLogTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.events: list[Any] = []
         self.log = SessionLog()
-        self.log.log = Logger(self.log.log.namespace, observer=LogPublisher(self.events.append))
+        self.log.log = Logger(self.log.log.namespace, observer=LogPublisher(self.events.append))  # type: ignore[arg-type]
 
     def line(self, event: Any) -> str:
         """The one line that is written of something, with its level."""

@@ -626,9 +626,9 @@ class TurnTests(SynchronousTestCase):
         """What is due now, without what that makes due, as a reactor does it."""
         for call in self.clock.getDelayedCalls():
             if call.getTime() <= self.clock.seconds():
-                self.clock.calls.remove(call)
-                call.called = 1
-                call.func(*call.args, **call.kw)
+                self.clock.calls.remove(call)  # type: ignore[arg-type]
+                call.called = 1  # type: ignore[attr-defined]
+                call.func(*call.args, **call.kw)  # type: ignore[attr-defined]
 
     def turns(self, most: int) -> list[int]:
         """Turn after turn until nothing comes any more; how many octets each brought."""
@@ -893,7 +893,7 @@ class LostTests(SynchronousTestCase):
         self.assertEqual(self.factory.connections, 0)
         self.assertEqual(len(self.watcher.ends), 1)
         self.assertEqual(self.clock.getDelayedCalls(), [], "no timer is left")
-        self.assertEqual(self.protocol.session.state, State.CLOSED)
+        self.assertEqual(self.protocol.session.state, State.CLOSED)  # type: ignore[attr-defined]
 
     def test_dropped(self) -> None:
         """A connection that is lost in any phase removes nothing and lets go of everything."""
@@ -1636,7 +1636,7 @@ class GatekeeperTests(SynchronousTestCase):
             self.clock,
             FakeAuthenticator(self.mailbox),
             observers=Observers(self.watcher),
-            gatekeeper=self.door,
+            gatekeeper=self.door,  # type: ignore[arg-type]
         )
 
     def client(self) -> FakeSocket:

@@ -11,11 +11,10 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy import limits
-from pop3toy.interfaces import Challenge, Entry, Stream
+from pop3toy.interfaces import After, Challenge, Entry, Stream
 from pop3toy.mail.octets import Encoder, OctetCounter, octets
 from pop3toy.mail.unique_ids import unique_id_is_valid
 from pop3toy.pop3.replies import (
-    After,
     Lines,
     Message,
     Status,
@@ -371,7 +370,7 @@ class ListingTests(SynchronousTestCase):
             (scan_listing, [b"%d %d" % (n, e.octets) for n, e in entries]),
             (unique_id_listing, [b"%d %b" % (n, e.uid) for n, e in entries]),
         ):
-            stream = encode(Lines("listing", render(iter(entries))))
+            stream = encode(Lines("listing", render(iter(entries))))  # type: ignore[arg-type]
             assert not isinstance(stream, bytes)
             head, _, rest = pulled(stream).partition(b"\r\n")
             self.assertEqual(head, b"+OK listing")

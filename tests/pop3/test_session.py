@@ -21,10 +21,10 @@ from pop3toy.errors import (
     Refusal,
     StoreTrouble,
 )
-from pop3toy.interfaces import Challenge, Channel, SessionRecord, TLSFacts
+from pop3toy.interfaces import After, Challenge, Channel, SessionRecord, TLSFacts
 from pop3toy.pop3 import commands
 from pop3toy.pop3.dispatch import TABLES, handle
-from pop3toy.pop3.replies import After, Lines, Message, Status, encode
+from pop3toy.pop3.replies import Lines, Message, Status, encode
 from pop3toy.pop3.session import Session, State
 
 from ..pop3_world import FakeAuthenticator, ScriptedMailbox, Watcher

@@ -71,7 +71,7 @@ class TapCase(SynchronousTestCase):
         protocol.makeConnection(transport)
         protocol.dataReceived(b"".join(line + b"\r\n" for line in lines))
         said: bytes = transport.value()
-        protocol.connectionLost()
+        protocol.connectionLost()  # type: ignore[call-arg]
         return said
 
 
@@ -221,7 +221,7 @@ class CombinationTests(TapCase):
                 self.assertTrue(heard[0][0].disconnecting)
                 self.assertTrue(heard[1][0].value().startswith(b"+OK"))
             for _, protocol in heard:
-                protocol.connectionLost()
+                protocol.connectionLost()  # type: ignore[call-arg]
             service.startService()
             self.successResultOf(service.stopService())
 
@@ -253,7 +253,7 @@ class CombinationTests(TapCase):
             service = makeService(words, self.reactor)
             service.privilegedStartService()
             [(_, factory, _, _)] = self.reactor.tcpServers
-            self.assertEqual(factory.before_login, seconds)
+            self.assertEqual(factory.before_login, seconds)  # type: ignore[attr-defined]
             service.startService()
             self.successResultOf(service.stopService())
 
@@ -270,7 +270,7 @@ class CombinationTests(TapCase):
             protocols[-1].makeConnection(transport)
             said.append(transport.value())
         for protocol in protocols:
-            protocol.connectionLost()
+            protocol.connectionLost()  # type: ignore[call-arg]
         service.startService()
         self.successResultOf(service.stopService())
         return [greeting[:3] for greeting in said]

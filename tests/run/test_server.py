@@ -109,7 +109,7 @@ class MemoryCase(SynchronousTestCase):
         for _ in range(results):
             self.reactor.deliver()
         said: bytes = transport.value()
-        protocol.connectionLost()
+        protocol.connectionLost()  # type: ignore[call-arg]
         return said
 
 
@@ -336,7 +336,7 @@ class ControlTests(MemoryCase):
     def tearDown(self) -> None:
         stopped = self.service.stopService()
         for port in self.reactor.tcpServers:
-            for connection in port[1].all_connections():
+            for connection in port[1].all_connections():  # type: ignore[attr-defined]
                 connection.connectionLost()
         self.reactor.advance(1)
         self.successResultOf(stopped)

@@ -107,7 +107,7 @@ class SupervisorTests(SynchronousTestCase):
         launch = Launch(
             command=["python"],
             environment={},
-            brief=lambda number: Brief(number, 2, 2, ["--port=0"], "/"),
+            brief=lambda number: Brief(number, 2, 2, "mx"),
             sockets=lambda: [21, 22],
             counts=20,
         )
@@ -138,9 +138,7 @@ class SupervisorTests(SynchronousTestCase):
                 process.descriptors,
             )
             [brief] = process.heard
-            self.assertEqual(
-                Brief(number, 2, 2, ["--port=0"], "/"), Brief.of(write(brief), lambda octets: b"")
-            )
+            self.assertEqual(Brief(number, 2, 2, "mx"), Brief.of(write(brief), lambda octets: b""))
 
     def test_again(self) -> None:
         """A worker that dies is started again at once, then after 1, 2, 4 ... 60 seconds."""
@@ -315,7 +313,7 @@ class WorkerSideTests(SynchronousTestCase):
 
     def test_brief(self) -> None:
         """A brief comes through the pipe with its material, which may be large, and hides it in print."""
-        brief = Brief(1, 2, 3, ["--port=0"], "/", material="secret\n" * 100_000)
+        brief = Brief(1, 2, 3, "mx", material="secret\n" * 100_000)
         writing = threading.Thread(target=os.write, args=(self.write_end, brief.octets() + b'"word"\n'))
         writing.start()
         line = read_line(self.read_end)

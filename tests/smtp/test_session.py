@@ -213,7 +213,7 @@ class EveryStateTests(SynchronousTestCase):
             if answer.code == 250 and verb == "RCPT":
                 self.assertTrue(mail)
                 recipients = True
-            self.assertEqual(answer.code == 354, session.state is State.TEXT)
+            self.assertEqual(answer.code == 354, session.state is State.TEXT)  # type: ignore[comparison-overlap]
         committed = [word for word in talk.delivery.log if word.startswith("commit")]
         self.assertEqual(len(talk.watcher.of(Delivered)), len(committed))
 

@@ -963,8 +963,8 @@ class MemoryDeliveryTests(SynchronousTestCase):
     def test_no_mailbox(self) -> None:
         """Mail for a user whom the accounts know and the store does not waits, and the log says why."""
         events: list[LogEvent] = []
-        globalLogPublisher.addObserver(events.append)
-        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        globalLogPublisher.addObserver(events.append)  # type: ignore[arg-type]
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)  # type: ignore[arg-type]
         store = MemoryStore({"ann": ()})
         factory, _, _ = world(smtp_factory, delivery=store)
         client = Client(factory)

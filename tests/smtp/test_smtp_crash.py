@@ -144,7 +144,7 @@ class FullDiskTests(ServerTests):
 class LoadTests(ServerTests):
     """Deliveries while many read and delete."""
 
-    users = tuple(f"u{number}" for number in range(READERS))
+    users = tuple(f"u{number}" for number in range(READERS))  # type: ignore[assignment]
 
     def test_nothing_lost_nothing_twice(self) -> None:
         """Every message is fetched by one session, once and whole, while deliveries go on."""

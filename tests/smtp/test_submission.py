@@ -257,6 +257,6 @@ class RealmTests(SynchronousTestCase):
         checker = InMemoryUsernamePasswordDatabaseDontUse(ann=b"x")
         portal = Portal(SenderRealm(), [checker])
         realm = portal.realm.requestAvatar(b"ann", None, IMailbox)
-        self.assertTrue(verifyObject(IMailbox, realm[1]))
-        self.assertEqual(list(realm[1].entries), [])
+        self.assertTrue(verifyObject(IMailbox, realm[1]))  # type: ignore[index]
+        self.assertEqual(list(realm[1].entries), [])  # type: ignore[index]
         self.assertRaises(NotImplementedError, portal.realm.requestAvatar, b"ann", None, ITLSTransport)

@@ -528,7 +528,7 @@ class SharedQuotaTests(SynchronousTestCase):
                     error = self.failureResultOf(commit, OverQuota).value
                 else:
                     results = self.successResultOf(commit)
-                    error = results.pop(full == "bob")
+                    error = results.pop(full == "bob")  # type: ignore[attr-defined]
                     self.assertIsInstance(results[0], bytes)
                 self.assertIn(f": {full!r} uses 41 of 100 octets", error.detail)
                 (other,) = {"ann", "bob"} - {full}

@@ -221,7 +221,7 @@ class ShortWayTests(Scanned):
     def both_ways(self) -> list[Any]:
         """All that is told by a scan as it is and by one without the short way."""
         found = []
-        short = maildir_scan.list_by_name
+        short = maildir_scan.list_by_name  # type: ignore[attr-defined]
         for listing in (short, lambda maildir: None):
             self.patch(maildir_scan, "list_by_name", listing)
             it = self.scan()
@@ -436,7 +436,7 @@ class DoublesTests(Scanned):
                 def __enter__(self) -> Any:
                     return self
 
-                def __exit__(self, *why: object) -> None:
+                def __exit__(self, *why: Any) -> None:
                     self.clear()
 
             def ordered(fd: int, reverse: bool = reverse, kind: type[list[Any]] = Entries) -> Any:
@@ -509,7 +509,7 @@ class ChangingTests(Scanned):
         nothing: Callable[[], object] = lambda: None  # noqa: E731
         for path, changes in (("new/1700000001.b", 1), ("new/1700000002.b", 2)):
             deliver = partial(self.put, path)
-            with self.between_listings(*[nothing, deliver][-changes:]):
+            with self.between_listings(*[nothing, deliver][-changes:]):  # type: ignore[arg-type]
                 snapshot = self.scan()
             self.assertIn(path, list(snapshot.paths))
 
