@@ -182,7 +182,7 @@ def assemble(
     if lines is not None:
         LinesService(lines, None if context.owned else reactor).setServiceParent(parts)
     told = _observers(settings, lines, observers)
-    access = Access(settings, reactor, parts, context.counts, checkers=checkers, strict=context.strict)
+    access = Access(settings, reactor, parts, context.peers, checkers=checkers, strict=context.strict)
     opened = _open(settings, reactor, parts, access, context) if store is None else _given(settings, store)
     if not settings.is_toy or context.tls is not None:
         # Also with nothing to read again: SIGHUP must not end a server that others rely on.

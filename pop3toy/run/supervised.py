@@ -9,6 +9,7 @@ have been able to read what the workers' user is not.
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -18,7 +19,7 @@ from twisted.application.service import IService, Service
 from twisted.logger import globalLogPublisher
 
 from .. import limits
-from ..auth.throttle.shared_counts import SharedCounts
+from ..clock import steady
 from ..config.settings import Settings
 from ..errors import CannotStart
 from ..net.types import IReactor
@@ -27,7 +28,7 @@ from .checks import check_sources
 from .log_lines import set_observer
 from .ports import ports_of
 from .process import StopSignals
-from .process_context import connection_limits, single_process
+from .process_context import single_process
 from .service import OrderedService, ReloadService
 from .tls import server_tls
 from .workers.process import Launch
@@ -42,6 +43,8 @@ __all__ = ["supervised"]
 
 #: Seconds that workers may take to stop behind what their sessions may take.
 MARGIN = 10.0
+#: More sessions than one worker begins in a second.
+SESSIONS_A_SECOND = 20_000
 
 
 def supervised(
@@ -64,20 +67,26 @@ def supervised(
     workers = settings.workers
     assert workers is not None, "the settings ask for workers"
     sockets = OpenedForOthers(reactor)
-    counts = SharedCounts.create(workers, connection_limits(settings).connections)
+    key = secrets.token_hex(32)
+    clock, began = steady(reactor), 0.0
     tls = server_tls(settings.tls)
     check_sources(settings, reactor)
     folder = os.getcwd()
 
     def brief(number: int) -> Brief:
+        nonlocal began
+        began = began or clock.seconds()
         return Brief(
             number=number,
             workers=workers,
             sockets=len(sockets.descriptors),
             host=host,
+            sessions=int((clock.seconds() - began) * SESSIONS_A_SECOND),
             reactor=twistd.get("reactor"),
             settings=settings.to_json(),
             material=tls.in_use.dump() if tls is not None else "",
+            key=key,
+            told=list(supervisor.told),
         )
 
     launch = Launch(
@@ -86,14 +95,12 @@ def supervised(
         environment=_environment(folder),
         brief=brief,
         sockets=lambda: sockets.descriptors,
-        counts=counts.descriptor,
     )
     supervisor = Supervisor(
         reactor,
         launch,
         workers,
         grace=limits.SHUTDOWN_GRACE + MARGIN,
-        ended=counts.clear,
         publish=globalLogPublisher,
         hopeless=cannot_go_on,
         unattended=sockets.turn_away,

@@ -186,9 +186,9 @@ class CombinationTests(TapCase):
         """``--max-per-user`` (default 10) and ``--lock-wait`` (default 5) reach whoever counts."""
         made: list[Any] = []
 
-        def guard(clock: Any, limits: Any, counts: Any) -> LoginThrottle:
+        def guard(clock: Any, limits: Any, peers: Any) -> LoginThrottle:
             made.append(limits)
-            return LoginThrottle(clock, limits, counts)
+            return LoginThrottle(clock, limits, peers=peers)
 
         self.patch(access, "LoginThrottle", guard)
         for options, most in (((), 10), (("--max-per-user=3",), 3)):

@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest, skipIf
@@ -36,8 +35,8 @@ from pop3toy.observe.line_writer import _pieces
 from pop3toy.run.workers.process import Launch
 from pop3toy.run.workers.sockets import Inheritance, OpenedForOthers
 from pop3toy.run.workers.supervisor import PATIENCE, Supervisor, pause_before
-from pop3toy.run.workers.talk import COUNTS, REPORTS, SOCKETS, Brief, Lines, Report, Word, read, write
-from pop3toy.run.workers.worker import Lifeline, LogToSupervisor, Reports, read_line, read_octets
+from pop3toy.run.workers.talk import REPORTS, SOCKETS, Brief, Lines, Report, Word, read, write
+from pop3toy.run.workers.worker import Lifeline, LogToSupervisor, Reports
 
 from ..corpus import awkward_messages, fill_maildir
 from ..realserver import DEADLINE, RealServer, environment, maildir_options, twistd, wait_until
@@ -58,7 +57,8 @@ class FakeProcess:
 
     def write(self, data: bytes) -> None:
         assert self.stdin_open
-        self.heard += [read(line) for line in data.splitlines()]
+        # The first line says how long the brief is.
+        self.heard += [heard for line in data.splitlines() if not isinstance(heard := read(line), int)]
 
     def closeStdin(self) -> None:
         self.stdin_open = False
@@ -100,23 +100,20 @@ class SupervisorTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.reactor = FakeReactor()
-        self.dead: list[int] = []
         self.events: list[dict[str, Any]] = []
         self.hopeless: list[str] = []
         self.unattended: list[bool] = []
         launch = Launch(
             command=["python"],
             environment={},
-            brief=lambda number: Brief(number, 2, 2, "mx"),
+            brief=lambda number: Brief(number, 2, 2, "host", told=list(self.supervisor.told)),
             sockets=lambda: [21, 22],
-            counts=20,
         )
         self.supervisor = Supervisor(
             self.reactor,
             launch,
             2,
             grace=20,
-            ended=self.dead.append,
             publish=self.events.append,
             hopeless=self.hopeless.append,
             unattended=self.unattended.append,
@@ -131,14 +128,14 @@ class SupervisorTests(SynchronousTestCase):
         return first, second
 
     def test_start(self) -> None:
-        """Each worker gets the sockets, the counts and its brief."""
+        """Each worker gets the sockets and its brief."""
         for number, process in enumerate(self.reactor.started):
             self.assertEqual(
-                {0: "w", 1: 1, 2: "r", REPORTS: "r", COUNTS: 20, SOCKETS: 21, SOCKETS + 1: 22},
+                {0: "w", 1: 1, 2: "r", REPORTS: "r", SOCKETS: 21, SOCKETS + 1: 22},
                 process.descriptors,
             )
             [brief] = process.heard
-            self.assertEqual(Brief(number, 2, 2, "mx"), Brief.of(write(brief), lambda octets: b""))
+            self.assertEqual(number, brief["number"])
 
     def test_again(self) -> None:
         """A worker that dies is started again at once, then after 1, 2, 4 ... 60 seconds."""
@@ -153,7 +150,6 @@ class SupervisorTests(SynchronousTestCase):
             process = self.reactor.started[-1]
             process.reports(Report.READY)
         self.assertEqual([0, 1, 2, 4, 8, 16, 32, 60, 60], pauses)
-        self.assertEqual([0] * 9, self.dead)
         self.reactor.advance(60)
         process.ends(status=1)
         self.assertEqual(
@@ -271,15 +267,21 @@ class SupervisorTests(SynchronousTestCase):
         self.assertEqual([], self.unattended)
         self.assertEqual([], self.reactor.getDelayedCalls())
 
-    def test_make_room(self) -> None:
-        """A worker that needs room is heard by the one it means; nonsense is heard by nobody."""
+    def test_told(self) -> None:
+        """What a worker tells is heard by the others, and by one that is started later; nonsense is not."""
         first, second = self.both_serve()
-        first.reports(Report.TELL, 1, Word.FEWER_READERS)
-        self.assertEqual(Word.FEWER_READERS, second.heard[-1])
-        for nonsense in ((7, "material"), (-1, "material"), (None, "material"), (1, "dance"), (1,), ()):
+        event = ["failed", "192.0.2.7", None, 12.5]
+        first.reports(Report.TELL, [event])
+        self.assertEqual([Word.TOLD, [event]], second.heard[-1])
+        for nonsense in ((7, "material"), ("dance",), ()):
             first.reports(Report.TELL, *nonsense)
         self.assertEqual((1, 2), (len(first.heard), len(second.heard)))
         self.flushLoggedErrors()
+        first.ends(by=signal.SIGKILL)
+        second.reports(Report.TELL, [event, event])
+        self.reactor.advance(0)
+        [brief] = self.reactor.started[-1].heard
+        self.assertEqual([event] * 3, brief["told"])
 
     def test_log(self) -> None:
         """A worker's log lines are put together and keep their time, level and origin."""
@@ -303,44 +305,40 @@ class WorkerSideTests(SynchronousTestCase):
         self.read_end, self.write_end = os.pipe()
         self.addCleanup(os.close, self.read_end)
 
-    def test_first_line(self) -> None:
-        """The brief is read to its end and no further."""
-        os.write(self.write_end, b'{"a": 1}\n"word"\n')
-        self.assertEqual(b'{"a": 1}\n', read_line(self.read_end))
-        self.assertEqual(b'"word"\n', read_line(self.read_end))
-        os.close(self.write_end)
-        self.assertEqual(b"", read_line(self.read_end))
-
     def test_brief(self) -> None:
-        """A brief comes through the pipe with its material, which may be large, and hides it in print."""
-        brief = Brief(1, 2, 3, "mx", material="secret\n" * 100_000)
+        """A brief comes through the pipe, however large, without an octet too much; print hides secrets."""
+        brief = Brief(1, 2, 3, "host", material="secret\n" * 100_000, key="secret", told=[["failed"]])
         writing = threading.Thread(target=os.write, args=(self.write_end, brief.octets() + b'"word"\n'))
         writing.start()
-        line = read_line(self.read_end)
-        self.assertEqual(brief, Brief.of(line, partial(read_octets, self.read_end)))
-        self.assertEqual(b'"word"\n', read_line(self.read_end))
+        self.assertEqual(brief, Brief.read(self.read_end))
         writing.join()
+        self.assertEqual(b'"word"\n', os.read(self.read_end, 100))
         self.assertNotIn("secret", repr(brief))
+
+    def test_no_brief(self) -> None:
+        """A supervisor that ends before or within the brief is understood."""
+        os.write(self.write_end, b"20\n[")
         os.close(self.write_end)
-        self.assertEqual(b"", read_octets(self.read_end, 1))
+        self.assertIsNone(Brief.read(self.read_end))
+        self.assertIsNone(Brief.read(self.read_end))
 
     def test_words(self) -> None:
         """Words are done, unknown ones are not, and the end stops, once."""
-        done: list[str] = []
+        done: list[object] = []
         reactor = FakeReader()
-        does = {word: lambda *value, word=word: done.append(" ".join([word, *value])) for word in Word}
+        does = {word: lambda value, word=word: done.append([word, value]) for word in Word}
         lifeline = Lifeline(reactor, self.read_end, does, lambda: done.append("stop"))
         said = write([Word.MATERIAL, "new"]) + write("dance") + write(["dance", 1]) + write([]) + b"\xff\n"
-        os.write(self.write_end, said + write({}) + b'"fewer')
+        os.write(self.write_end, said + write({}) + b'["told"')
         lifeline.doRead()
-        os.write(self.write_end, b' readers"\n')
+        os.write(self.write_end, b", []]\n")
         lifeline.doRead()
         lifeline.doRead()
-        self.assertEqual(["material new", "fewer readers"], done)
+        self.assertEqual([["material", "new"], ["told", []]], done)
         os.close(self.write_end)
         lifeline.doRead()
         lifeline.connectionLost(Failure(ProcessDone(0)))
-        self.assertEqual(["material new", "fewer readers", "stop"], done)
+        self.assertEqual([["material", "new"], ["told", []], "stop"], done)
         self.assertEqual([], reactor.readers)
 
     def test_log_waits_a_moment(self) -> None:
@@ -541,7 +539,7 @@ class WorkersServeTests(RealCase):
         wait_until(lambda: server.log.count(" end: ") == 4, "the log tells of all sessions")
         numbers = re.findall(r" login: session=(\d+) ", server.log)
         self.assertEqual(4, len(set(numbers)), numbers)
-        self.assertEqual({"0", "1", "2"}, {str((int(number) - 1) % 3) for number in numbers})
+        self.assertEqual({0, 1, 2}, {(int(number) - 1) % 3 for number in numbers})
         self.assertTrue(server.terminate())
         self.assertEqual([], [pid for pid in everybody if alive(pid)])
         self.assertNotIn("Traceback", server.log)
@@ -575,25 +573,26 @@ class WorkersServeTests(RealCase):
             second.quit()
 
     def test_limits(self) -> None:
-        """Connections of one address count together; those of a worker that is killed are given back."""
-        server = self.start("--max-per-address=4")
-        for worker in (1, 2, 1, 1):
+        """Of the connections of one address each worker has its part; a worker that is killed has none."""
+        server = self.start("--max-per-address=3")
+        for worker in (1, 2, 1, 2):
             self.client(server, worker)
         for worker in (1, 2):
             self.assertRaises(Refused, self.client, server, worker)
         os.kill(pids(server.log)[1], signal.SIGKILL)
         wait_until(lambda: len(re.findall("worker 1 serves", server.log)) == 2, "it is started again")
         self.assertIn("worker 1 was ended by signal 9 (SIGKILL)", server.log)
-        for worker in (2, 1, 2):
-            self.client(server, worker)
+        for _ in range(2):
+            self.client(server, 1)
         for worker in (1, 2):
             self.assertRaises(Refused, self.client, server, worker)
 
     def test_room(self) -> None:
-        """When all places are taken by strangers of one worker, who comes to another gets one of theirs."""
+        """When all places of a worker are taken by strangers, one of them goes for who comes next."""
         server = self.start("--max-connections=3")
-        idle = [self.client(server, 1) for _ in range(3)]
-        user = self.client(server, 2)
+        idle = [self.client(server, 1) for _ in range(2)]
+        elsewhere = self.client(server, 2)
+        user = self.client(server, 1)
         user.login()
         # Which of them, chance decides.
         (closed,), _, _ = select.select([client.socket for client in idle], [], [], 60)
@@ -603,6 +602,7 @@ class WorkersServeTests(RealCase):
                 client.ended()
             else:
                 client.command(b"CAPA")
+        elsewhere.command(b"CAPA")
 
     def test_visitors(self) -> None:
         """Visitors of two workers and the owner have the mailbox open at once, whoever comes first."""
@@ -619,14 +619,19 @@ class WorkersServeTests(RealCase):
             session.quit()
 
     def test_penalties(self) -> None:
-        """Bad passwords at one worker make the next attempt at another wait."""
+        """Bad passwords at one worker make the next attempt at another wait, and at one started later."""
         server = self.start()
         for _ in range(4):
             self.assertRaises(Refused, self.client(server, 1).login, b"bob", b"wrong")
-        other = self.client(server, 2)
+        self.again(server, 1)
+        for worker in (2, 1):
+            self.waits(self.client(server, worker), b"ann" if worker == 1 else b"bob")
+
+    def waits(self, other: StrictClient, user: bytes) -> None:
+        """A login that is right has to wait."""
         # From below only: a busy machine may take longer.
         before = time.monotonic()
-        other.login()
+        other.login(user)
         self.assertGreater(time.monotonic() - before, 0.9)
 
     def test_login_delay(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
@@ -17,31 +18,11 @@ from zope.interface import implementer
 from ...net.types import IReactor
 from .talk import Lines, Report, Word, read, write
 
-__all__ = ["Lifeline", "LogToSupervisor", "Reports", "read_line", "read_octets"]
+__all__ = ["Lifeline", "LogToSupervisor", "Reports"]
 
 #: Seconds that a line for the log may wait.  Sent one by one, the lines of busy
 #: workers cost the supervisor a fifth of the CPU time of all, so a seventh.
 MOMENT = 0.02
-
-
-def read_line(descriptor: int) -> bytes:
-    """One line, and not an octet of what is behind it.  Waits; empty if the end came before."""
-    line = b""
-    while not line.endswith(b"\n"):
-        octet = os.read(descriptor, 1)
-        if not octet:
-            return b""
-        line += octet
-    return line
-
-
-def read_octets(descriptor: int, count: int) -> bytes:
-    """So many octets.  Waits; fewer only if the end came before."""
-    pieces = []
-    while count and (piece := os.read(descriptor, count)):
-        pieces.append(piece)
-        count -= len(piece)
-    return b"".join(pieces)
 
 
 class Reports:
@@ -105,15 +86,14 @@ class LogToSupervisor:
     def flush(self) -> None:
         """Send what waits."""
         waiting, self._waiting = self._waiting, []
-        if waiting:
-            self._reports.send_lines(b"".join(waiting))
+        self._reports.send_lines(b"".join(waiting))
 
 
 @implementer(IReadDescriptor)
 class Lifeline:
     """The way down; its end is the order to stop.
 
-    :param does: what is done at each word, with the value if one comes with it.
+    :param does: what is done at each word, with the value that comes with it.
     :param stop: is called once, at the end.
     """
 
@@ -121,7 +101,7 @@ class Lifeline:
         self,
         reactor: IReactor,
         descriptor: int,
-        does: Mapping[Word, Callable[..., object]],
+        does: Mapping[Word, Callable[[Any], object]],
         stop: Callable[[], object],
     ) -> None:
         self._reactor = reactor
@@ -151,8 +131,6 @@ class Lifeline:
             self._end()
         for line in self._lines.add(data):
             match read(line):
-                case str(word) if word in self._does:
-                    self._does[Word(word)]()
                 case [str(word), value] if word in self._does:
                     self._does[Word(word)](value)
 
