@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from twisted.logger import Logger, globalLogBeginner
+from twisted.logger import Logger, formatEventAsClassicLogText, globalLogBeginner
 
 from ..auth.throttle.connection_limiter import ConnectionLimiter
 from ..auth.throttle.peer_workers import PeerWorkers
@@ -19,10 +19,11 @@ from ..net.fast.reply_batcher import turns_of
 from ..net.types import IReactor
 from .assembly import assemble
 from .descriptors import fitting
+from .log_lines import FastLines, safe_lines
 from .process_context import ProcessContext, connection_limits
 from .workers.sockets import Inheritance
-from .workers.talk import REPORTS, SOCKETS, Brief, Report, Word
-from .workers.worker import Lifeline, LogToSupervisor, Reports
+from .workers.talk import LOG, REPORTS, SOCKETS, Brief, Report, Word
+from .workers.worker import Lifeline, LogToSupervisor, Pipe
 
 if TYPE_CHECKING:
     from ..net.tls.contexts import GivenTLS
@@ -43,11 +44,11 @@ def _tls(material: str) -> tuple[GivenTLS | None, Callable[[str], object]]:
     return tls, lambda later: tls.use(Material.load(later))
 
 
-def _serve(brief: Brief, reports: Reports, reactor: IReactor) -> None:
+def _serve(brief: Brief, reports: Pipe, reactor: IReactor) -> None:
     settings = Settings.from_json(brief.settings)
     # The supervisor has told of it.
     fit = fitting(connection_limits(settings), settings, owned=True)
-    peers = PeerWorkers(bytes.fromhex(brief.key), lambda events: reports.send(Report.TELL, events))
+    peers = PeerWorkers(bytes.fromhex(brief.key), lambda events: reports.report(Report.TELL, events))
     listening = Inheritance(reactor, range(SOCKETS, SOCKETS + brief.sockets))
     # No two sessions have one number, whichever worker has them.
     numbers = itertools.count((brief.sessions * brief.workers) + brief.number + 1, brief.workers)
@@ -85,7 +86,7 @@ def _serve(brief: Brief, reports: Reports, reactor: IReactor) -> None:
     def begin() -> None:
         signal.signal(signal.SIGTERM, lambda number, frame: reactor.callFromThread(stop))
         Lifeline(reactor, 0, {Word.MATERIAL: renew, Word.TOLD: peers.hear}, stop)
-        reports.send(Report.READY)
+        reports.report(Report.READY)
 
     server.privilegedStartService()
     server.startService()
@@ -99,7 +100,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # So does a signal to the whole group; until it serves, a worker waits for that word.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    brief, reports = Brief.read(0), Reports(REPORTS)
+    brief, reports = Brief.read(0), Pipe(REPORTS)
     if brief is None:
         return
     if brief.reactor is not None:
@@ -111,16 +112,16 @@ def main() -> None:
     run: Any = reactor
     # What workers tell each other says when something happened, so all of them have one clock.
     use_monotonic_time(run)
-    observer = LogToSupervisor(reports, run)
+    observer = LogToSupervisor(Pipe(LOG), safe_lines(FastLines(formatEventAsClassicLogText)), run)
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     try:
         _serve(brief, reports, run)
     except CannotStart as why:
-        reports.send(Report.REFUSED, str(why))
+        reports.report(Report.REFUSED, str(why))
         sys.exit(1)
     except Exception as error:
         log.failure("a worker cannot start")
-        reports.send(Report.REFUSED, type(error).__name__)
+        reports.report(Report.REFUSED, type(error).__name__)
         sys.exit(1)
     run.run()
     observer.flush()

@@ -16,7 +16,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import IService, Service
-from twisted.logger import globalLogPublisher
 
 from .. import limits
 from ..clock import steady
@@ -25,7 +24,7 @@ from ..errors import CannotStart
 from ..net.types import IReactor
 from .assembly import listen
 from .checks import check_sources
-from .log_lines import set_observer
+from .log_lines import WorkersLog
 from .ports import ports_of
 from .process import StopSignals
 from .process_context import single_process
@@ -66,7 +65,7 @@ def supervised(
     """
     workers = settings.workers
     assert workers is not None, "the settings ask for workers"
-    sockets = OpenedForOthers(reactor)
+    sockets, log = OpenedForOthers(reactor), WorkersLog()
     key = secrets.token_hex(32)
     clock, began = steady(reactor), 0.0
     tls = server_tls(settings.tls)
@@ -101,11 +100,11 @@ def supervised(
         launch,
         workers,
         grace=limits.SHUTDOWN_GRACE + MARGIN,
-        publish=globalLogPublisher,
+        publish=log.publish,
         hopeless=cannot_go_on,
         unattended=sockets.turn_away,
     )
-    server = OrderedService(partial(set_observer, twistd=twistd))
+    server = OrderedService(partial(log.set_observer, twistd=twistd))
     _AsWorkersUser(settings, reactor, cannot_start).setServiceParent(server)
     StopSignals(reactor).setServiceParent(server)
     # Stopped before it, so that nobody is accepted whom no worker will serve.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pwd
 import re
@@ -35,8 +34,8 @@ from pop3toy.observe.line_writer import _pieces
 from pop3toy.run.workers.process import Launch
 from pop3toy.run.workers.sockets import Inheritance, OpenedForOthers
 from pop3toy.run.workers.supervisor import PATIENCE, Supervisor, pause_before
-from pop3toy.run.workers.talk import REPORTS, SOCKETS, Brief, Lines, Report, Word, read, write
-from pop3toy.run.workers.worker import Lifeline, LogToSupervisor, Reports
+from pop3toy.run.workers.talk import LOG, REPORTS, SOCKETS, Brief, Lines, Report, Word, read, write
+from pop3toy.run.workers.worker import Lifeline, LogToSupervisor, Pipe
 
 from ..corpus import awkward_messages, fill_maildir
 from ..realserver import DEADLINE, RealServer, environment, maildir_options, twistd, wait_until
@@ -100,7 +99,7 @@ class SupervisorTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.reactor = FakeReactor()
-        self.events: list[dict[str, Any]] = []
+        self.lines: list[str] = []
         self.hopeless: list[str] = []
         self.unattended: list[bool] = []
         launch = Launch(
@@ -114,7 +113,7 @@ class SupervisorTests(SynchronousTestCase):
             launch,
             2,
             grace=20,
-            publish=self.events.append,
+            publish=self.lines.append,
             hopeless=self.hopeless.append,
             unattended=self.unattended.append,
         )
@@ -131,7 +130,7 @@ class SupervisorTests(SynchronousTestCase):
         """Each worker gets the sockets and its brief."""
         for number, process in enumerate(self.reactor.started):
             self.assertEqual(
-                {0: "w", 1: 1, 2: "r", REPORTS: "r", SOCKETS: 21, SOCKETS + 1: 22},
+                {0: "w", 1: 1, 2: "r", REPORTS: "r", LOG: "r", SOCKETS: 21, SOCKETS + 1: 22},
                 process.descriptors,
             )
             [brief] = process.heard
@@ -284,18 +283,11 @@ class SupervisorTests(SynchronousTestCase):
         self.assertEqual([event] * 3, brief["told"])
 
     def test_log(self) -> None:
-        """A worker's log lines are put together and keep their time, level and origin."""
+        """A worker's lines for the log are written as they are, whole ones in one piece."""
         first, _ = self.reactor.started
-        lines = write(
-            [Report.LOG, "warn", "pop3toy.observe.session_log#warn", 12.5, "login {failed}\nreally"]
-        )
-        for octet in lines:
-            first.protocol.childDataReceived(REPORTS, bytes([octet]))
-        [event] = self.events
-        self.assertEqual(
-            (LogLevel.warn, "pop3toy.observe.session_log#warn", 12.5, "login {failed}\nreally"),
-            (event["log_level"], event["log_system"], event["log_time"], event["text"]),
-        )
+        for piece in (b"one\ntw", b"o", b"\n\tthree\xff\n\xc3", b"\xa9\n"):
+            first.protocol.childDataReceived(LOG, piece)
+        self.assertEqual(["one\n", "two\n\tthree\\xff\n", "\u00e9\n"], self.lines)
 
 
 class WorkerSideTests(SynchronousTestCase):
@@ -344,31 +336,23 @@ class WorkerSideTests(SynchronousTestCase):
     def test_log_waits_a_moment(self) -> None:
         """What is said goes up with what is said soon after; a warning goes at once, and nothing is lost."""
         reactor = FakeReader()
-        log = LogToSupervisor(Reports(self.write_end), reactor)
+        log = LogToSupervisor(Pipe(self.write_end), lambda event: event["text"], reactor)
         os.set_blocking(self.read_end, False)
-        events = [
-            {"log_format": "{text}", "text": "one", "log_level": LogLevel.info, "log_namespace": "x"},
-            {"log_format": "tw{o}", "o": "o", "log_level": LogLevel.info, "log_namespace": "x"},
-        ]
-        for event in events:
+        one, two, nothing = (
+            {"text": text, "log_level": LogLevel.info} for text in ("one\n", "tw\udcffo\n", "")
+        )
+        for event in (one, nothing, two):
             log(event)
         self.assertRaises(BlockingIOError, os.read, self.read_end, 1)
         reactor.advance(1)
-        self.assertEqual(["one", "two"], self.texts())
-        log(events[0])
+        self.assertEqual(b"one\ntw\\udcffo\n", os.read(self.read_end, 1000))
+        log(one)
         reactor.advance(1)
-        self.assertEqual(["one"], self.texts(), "a line that is alone goes up too")
-        log(events[0])
-        log({**events[0], "log_level": LogLevel.warn, "log_time": 2.5})
-        self.assertEqual(["one", "one"], self.texts())
-        log({"log_format": "", "log_level": LogLevel.critical, "log_failure": Failure(ValueError("oh"))})
-        [text] = self.texts()
-        self.assertIn("ValueError: oh", text)
+        self.assertEqual(b"one\n", os.read(self.read_end, 1000), "a line that is alone goes up too")
+        log(one)
+        log({**one, "log_level": LogLevel.warn})
+        self.assertEqual(b"one\none\n", os.read(self.read_end, 1000))
         os.close(self.write_end)
-
-    def texts(self) -> list[str]:
-        """The texts that have gone up."""
-        return [json.loads(line)[-1] for line in os.read(self.read_end, 100_000).splitlines()]
 
     def test_lines(self) -> None:
         """Pieces become lines; what is left at the end is one too."""

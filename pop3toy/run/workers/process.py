@@ -13,12 +13,12 @@ from typing import Any, Protocol
 from twisted.internet.error import ProcessDone
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import ProcessProtocol
-from twisted.logger import Logger, LogLevel
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ...clock import steady
 from ...net.types import IReactor
-from .talk import REPORTS, SOCKETS, Brief, Lines, Report, Word, read, write
+from .talk import LOG, REPORTS, SOCKETS, Brief, Lines, Report, Word, read, write
 
 __all__ = ["Launch", "Told", "WorkerProcess"]
 
@@ -56,7 +56,7 @@ class WorkerProcess(ProcessProtocol):
 
     :param told: is told what becomes of it.
     :param reactor: starts it and tells the time.
-    :param publish: takes its log events.
+    :param publish: takes its lines for the log, whole ones.
     """
 
     #: Twisted's, from :meth:`start` on.
@@ -68,7 +68,7 @@ class WorkerProcess(ProcessProtocol):
         number: int,
         reactor: IReactor,
         launch: Launch,
-        publish: Callable[[dict[str, Any]], None],
+        publish: Callable[[str], None],
     ) -> None:
         self.number = number
         #: The line that it ended with, if it could not serve.
@@ -79,7 +79,7 @@ class WorkerProcess(ProcessProtocol):
         self._launch = launch
         self._publish = publish
         self._served_since: float | None = None
-        self._reports, self._words = Lines(), Lines()
+        self._reports, self._words, self._log = Lines(), Lines(), Lines()
         self._stopping = False
 
     def start(self) -> None:
@@ -89,7 +89,7 @@ class WorkerProcess(ProcessProtocol):
         """
         launch = self._launch
         # Standard output is the supervisor's own: a transcript writes whole lines there.
-        descriptors: dict[int, int | str] = {0: "w", 1: 1, 2: "r", REPORTS: "r"}
+        descriptors: dict[int, int | str] = {0: "w", 1: 1, 2: "r", REPORTS: "r", LOG: "r"}
         descriptors |= dict(enumerate(launch.sockets(), SOCKETS))
         self._reactor.spawnProcess(
             self, launch.command[0], launch.command, env=dict(launch.environment), childFDs=descriptors
@@ -127,8 +127,11 @@ class WorkerProcess(ProcessProtocol):
             self.transport.signalProcess("KILL")
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
-        """A report, or words on its standard error."""
-        if childFD == REPORTS:
+        """A report, lines for the log, or words on its standard error."""
+        if childFD == LOG:
+            if lines := self._log.whole(data):
+                self._publish(lines.decode("utf-8", "backslashreplace"))
+        elif childFD == REPORTS:
             for line in self._reports.add(data):
                 self._report(line)
         else:
@@ -137,16 +140,6 @@ class WorkerProcess(ProcessProtocol):
 
     def _report(self, line: bytes) -> None:
         match read(line):
-            case [Report.LOG, str(level), str(system), float(seconds), str(text)]:
-                self._publish(
-                    {
-                        "log_level": LogLevel.levelWithName(level),
-                        "log_system": system,
-                        "log_time": seconds,
-                        "log_format": "{text}",
-                        "text": text,
-                    }
-                )
             case [Report.READY]:
                 self._served_since = self._clock.seconds()
                 self._told.serves(self)

@@ -51,7 +51,7 @@ class Supervisor(Service):
 
     :param reactor: starts processes and tells the time.
     :param grace: seconds that they may take to stop before they are killed.
-    :param publish: takes log events.
+    :param publish: takes lines for the log, whole ones.
     :param hopeless: is told why, if not one worker has ever come to serve.
     :param unattended: is told ``True`` when none has served for a while, and
         ``False`` when one does again.  The sockets stay open meanwhile, because
@@ -67,7 +67,7 @@ class Supervisor(Service):
         workers: int,
         *,
         grace: float,
-        publish: Callable[[dict[str, Any]], None],
+        publish: Callable[[str], None],
         hopeless: Callable[[str], object],
         unattended: Callable[[bool], object],
     ) -> None:

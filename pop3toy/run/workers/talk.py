@@ -2,23 +2,25 @@
 
 Down, on the worker's standard input: the brief, then lists of a :class:`Word` and a value; the
 end means "stop in good order", which it also is when the supervisor was killed.  Up, on
-:data:`REPORTS`: lists that begin with a :class:`Report`.  Each is one JSON value a line.
+:data:`REPORTS`: lists that begin with a :class:`Report`.  Each is one JSON value a line.  Lines
+for the log go up on :data:`LOG`, as they are to be written.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-__all__ = ["REPORTS", "SOCKETS", "Brief", "Lines", "Report", "Word", "read", "write"]
+__all__ = ["LOG", "REPORTS", "SOCKETS", "Brief", "Lines", "Report", "Word", "read", "write"]
 
-#: A worker's descriptors: where it reports, and the first listening socket.
+#: A worker's descriptors: where it reports, its lines for the log, and the first listening socket.
 REPORTS = 3
-SOCKETS = 4
+LOG = 4
+SOCKETS = 5
 
 
 class Word(StrEnum):
@@ -37,8 +39,6 @@ class Report(StrEnum):
     READY = "ready"
     #: It cannot serve; with the line that says why.
     REFUSED = "refused"
-    #: A line for the log: level, system, time in seconds, text.
-    LOG = "log"
     #: A list of events that all others should hear of, those that are started later as well.
     TELL = "tell"
 
@@ -111,10 +111,18 @@ class Lines:
     def __init__(self) -> None:
         self._partial = b""
 
-    def add(self, data: bytes) -> Iterator[bytes]:
+    def whole(self, data: bytes) -> bytes:
+        """The lines that are whole now, with their ends, in one piece."""
+        whole, end, rest = data.rpartition(b"\n")
+        if not end:
+            self._partial += rest
+            return b""
+        whole, self._partial = self._partial + whole + end, rest
+        return whole
+
+    def add(self, data: bytes) -> list[bytes]:
         """The lines that are whole now, without their ends."""
-        *whole, self._partial = (self._partial + data).split(b"\n")
-        return iter(whole)
+        return self.whole(data).split(b"\n")[:-1]
 
     def rest(self, give: Callable[[bytes], object]) -> None:
         """The end has come: a last line without its end."""
