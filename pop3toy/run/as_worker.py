@@ -20,8 +20,9 @@ from ..net.types import IReactor
 from .assembly import assemble
 from .descriptors import fitting
 from .log_lines import FastLines, safe_lines
+from .ports import Port
 from .process_context import ProcessContext, connection_limits
-from .workers.sockets import Inheritance
+from .workers.sockets import InheritedEndpoint
 from .workers.talk import LOG, REPORTS, SOCKETS, Brief, Report, Word
 from .workers.worker import Lifeline, LogToSupervisor, Pipe
 
@@ -49,7 +50,11 @@ def _serve(brief: Brief, reports: Pipe, reactor: IReactor) -> None:
     # The supervisor has told of it.
     fit = fitting(connection_limits(settings), settings, owned=True)
     peers = PeerWorkers(bytes.fromhex(brief.key), lambda events: reports.report(Report.TELL, events))
-    listening = Inheritance(reactor, range(SOCKETS, SOCKETS + brief.sockets))
+    inherited = itertools.count(SOCKETS)
+
+    def endpoint(port: Port) -> tuple[str, InheritedEndpoint]:
+        return port.spoken, InheritedEndpoint(reactor, next(inherited))
+
     # No two sessions have one number, whichever worker has them.
     numbers = itertools.count((brief.sessions * brief.workers) + brief.number + 1, brief.workers)
     tls, renew = _tls(brief.material)
@@ -58,7 +63,7 @@ def _serve(brief: Brief, reports: Pipe, reactor: IReactor) -> None:
         raise why
 
     context = ProcessContext(
-        listening,
+        endpoint,
         ConnectionLimiter(fit.pop3),
         ConnectionLimiter(fit.smtp),
         ConnectionLimiter(fit.lmtp),

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.interfaces import IStreamServerEndpoint
+
 from ..auth.throttle.connection_limiter import ConnectionLimiter, ConnectionLimits
 from ..auth.throttle.origins import Networks
 from ..auth.throttle.peer_workers import PeerWorkers
@@ -16,8 +18,8 @@ from ..errors import CannotStart
 from ..net.fast.reply_batcher import ReactorTurns
 from ..net.unix_sockets import UnixListening
 from .descriptors import fitting
+from .ports import Port, endpoint_of
 from .service import Reloadable
-from .workers.sockets import OpenedForOthers
 
 if TYPE_CHECKING:
     from ..net.tls.contexts import GivenTLS, ServerTLS
@@ -29,8 +31,8 @@ __all__ = ["ProcessContext", "connection_limits", "single_process"]
 class ProcessContext:
     """What differs between a process of its own, one of several, and one that embeds the server."""
 
-    #: The reactor as far as listening goes.
-    listening: Any
+    #: The name of a port for people, and the endpoint that opens it.
+    endpoint: Callable[[Port], tuple[str, IStreamServerEndpoint]]
     #: POP3 connections, and SMTP's: a flood of mail must not keep readers out.
     pop3_connections: ConnectionLimiter
     smtp_connections: ConnectionLimiter
@@ -91,10 +93,11 @@ def single_process(
 
     :param host: this host's full name; asking for it may wait for the network, hence the short one otherwise.
     """
-    limits = fitting(connection_limits(settings), settings, owned=owned or settings.workers is not None)
+    limits = fitting(connection_limits(settings), settings, owned=owned)
+    listening: Any = UnixListening(reactor)
     limits.tell(asked=settings.limits.max_connections is not None)
     return ProcessContext(
-        reactor if isinstance(reactor, OpenedForOthers) else UnixListening(reactor),
+        lambda port: endpoint_of(port, settings, listening),
         ConnectionLimiter(limits.pop3),
         ConnectionLimiter(limits.smtp),
         ConnectionLimiter(limits.lmtp),

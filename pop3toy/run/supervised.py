@@ -16,22 +16,24 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import IService, Service
+from twisted.internet.interfaces import IListeningPort
 
 from .. import limits
 from ..clock import steady
 from ..config.settings import Settings
 from ..errors import CannotStart
 from ..net.types import IReactor
-from .assembly import listen
+from ..net.unix_sockets import UnixListening
 from .checks import check_sources
+from .descriptors import fitting
 from .log_lines import WorkersLog
-from .ports import ports_of
+from .ports import Port, announce, endpoint_of, ports_of
 from .process import StopSignals
-from .process_context import single_process
-from .service import OrderedService, ReloadService
+from .process_context import connection_limits
+from .service import ListeningService, OrderedService, ReloadService
 from .tls import server_tls
 from .workers.process import Launch
-from .workers.sockets import OpenedForOthers
+from .workers.sockets import SharedSockets
 from .workers.supervisor import Supervisor
 from .workers.talk import Brief, Word
 
@@ -65,7 +67,7 @@ def supervised(
     """
     workers = settings.workers
     assert workers is not None, "the settings ask for workers"
-    sockets, log = OpenedForOthers(reactor), WorkersLog()
+    sockets, log = SharedSockets(), WorkersLog()
     key = secrets.token_hex(32)
     clock, began = steady(reactor), 0.0
     tls = server_tls(settings.tls)
@@ -78,7 +80,6 @@ def supervised(
         return Brief(
             number=number,
             workers=workers,
-            sockets=len(sockets.descriptors),
             host=host,
             sessions=int((clock.seconds() - began) * SESSIONS_A_SECOND),
             reactor=twistd.get("reactor"),
@@ -111,9 +112,20 @@ def supervised(
     supervisor.setServiceParent(server)
     certificates = [_HandedOn(tls, supervisor)] if tls is not None else []
     ReloadService(reactor, certificates).setServiceParent(server)
-    context = single_process(settings, sockets, tls, cannot_start, host=host)
+    limits_of_one = fitting(connection_limits(settings), settings, owned=True)
+    limits_of_one.tell(asked=settings.limits.max_connections is not None)
+    listening: Any = UnixListening(reactor)
+
+    def listen(port: Port) -> ListeningService:
+        def ready(name: str, opened: IListeningPort) -> None:
+            sockets.add(opened)
+            announce(port, opened, name, reactor)
+
+        endpoint = endpoint_of(port, settings, listening)
+        return ListeningService([endpoint], sockets.factory, ready=ready, failed=cannot_start)
+
     for port in ports_of(settings):
-        listen(port, settings, reactor, context, None).setServiceParent(server)
+        listen(port).setServiceParent(server)
     return server
 
 

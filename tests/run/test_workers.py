@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import re
+import resource
 import select
 import shutil
 import signal
@@ -21,18 +23,24 @@ from typing import Any
 from unittest import SkipTest, skipIf
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, UNIXClientEndpoint, connectProtocol
+from twisted.internet.endpoints import (
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    UNIXClientEndpoint,
+    connectProtocol,
+)
 from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import Clock
-from twisted.logger import LogLevel
+from twisted.logger import LogLevel, capturedLogs
 from twisted.python.failure import Failure
 from twisted.trial.runner import TestLoader
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from pop3toy.net.accepting import PAUSE
 from pop3toy.observe.line_writer import _pieces
 from pop3toy.run.workers.process import Launch
-from pop3toy.run.workers.sockets import Inheritance, OpenedForOthers
+from pop3toy.run.workers.sockets import ACCEPTS, InheritedEndpoint, SharedSockets
 from pop3toy.run.workers.supervisor import PATIENCE, Supervisor, pause_before
 from pop3toy.run.workers.talk import LOG, REPORTS, SOCKETS, Brief, Lines, Report, Word, read, write
 from pop3toy.run.workers.worker import Lifeline, LogToSupervisor, Pipe
@@ -105,7 +113,7 @@ class SupervisorTests(SynchronousTestCase):
         launch = Launch(
             command=["python"],
             environment={},
-            brief=lambda number: Brief(number, 2, 2, "host", told=list(self.supervisor.told)),
+            brief=lambda number: Brief(number, 2, "host", told=list(self.supervisor.told)),
             sockets=lambda: [21, 22],
         )
         self.supervisor = Supervisor(
@@ -299,7 +307,7 @@ class WorkerSideTests(SynchronousTestCase):
 
     def test_brief(self) -> None:
         """A brief comes through the pipe, however large, without an octet too much; print hides secrets."""
-        brief = Brief(1, 2, 3, "host", material="secret\n" * 100_000, key="secret", told=[["failed"]])
+        brief = Brief(1, 2, "host", material="secret\n" * 100_000, key="secret", told=[["failed"]])
         writing = threading.Thread(target=os.write, args=(self.write_end, brief.octets() + b'"word"\n'))
         writing.start()
         self.assertEqual(brief, Brief.read(self.read_end))
@@ -423,27 +431,140 @@ class SocketTests(TestCase):
         """While nobody else accepts, who connects is closed on at once; later the others are left to it."""
         from twisted.internet import reactor
 
-        opened = OpenedForOthers(reactor)
         path = tempfile.mktemp(dir="/tmp")
-        factory = Factory.forProtocol(Greeter)
-        ports = [opened.listenTCP(0, factory, interface="127.0.0.1"), opened.listenUNIX(path, factory)]
+        shared = SharedSockets()
+        ports = [
+            reactor.listenTCP(0, shared.factory, interface="127.0.0.1"),
+            reactor.listenTCP(0, shared.factory, interface="::1"),
+            reactor.listenUNIX(path, shared.factory),
+        ]
         for port in ports:
             self.addCleanup(port.stopListening)
+            shared.add(port)
         ends: list[Any] = [
             TCP4ClientEndpoint(reactor, "127.0.0.1", ports[0].getHost().port),
+            TCP6ClientEndpoint(reactor, "::1", ports[1].getHost().port),
             UNIXClientEndpoint(reactor, path),
         ]
-        opened.turn_away(True)
+        shared.turn_away(True)
         for end in ends:
             client = await connectProtocol(end, Hearer())
             self.assertEqual(await client.over, b"")
-        opened.turn_away(False)
+        shared.turn_away(False)
         waiting = [await connectProtocol(end, Hearer()) for end in ends]
-        inheritance = Inheritance(reactor, [os.dup(descriptor) for descriptor in opened.descriptors])
-        for _ in ports:
-            self.addCleanup(inheritance.listenTCP(0, factory).stopListening)
+        mode = os.stat(path).st_mode
+        for port, descriptor in zip(ports, shared.descriptors, strict=True):
+            endpoint = InheritedEndpoint(reactor, os.dup(descriptor))
+            inherited = await endpoint.listen(Factory.forProtocol(Greeter))
+            self.addCleanup(inherited.stopListening)
+            self.assertEqual(inherited.getHost(), port.getHost())
         for client in waiting:
             self.assertEqual(await client.over, b"hello")
+        await inherited.stopListening()
+        self.assertEqual(os.stat(path).st_mode, mode, "a Unix socket is left alone")
+
+
+class AdoptingReader(FakeReader):
+    """A reactor whose connections are counted, and closed."""
+
+    trouble: OSError | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.adopted: list[tuple[bytes, socket.AddressFamily]] = []
+
+    def removeWriter(self, writer: object) -> None:
+        """There are none."""
+
+    def adoptStreamConnection(self, descriptor: int, family: socket.AddressFamily, factory: object) -> None:
+        if self.trouble is not None:
+            raise self.trouble
+        self.adopted.append((os.read(descriptor, 10), family))
+
+
+class AcceptReaderTests(SynchronousTestCase):
+    """A worker's accept reader."""
+
+    def setUp(self) -> None:
+        self.reactor = AdoptingReader()
+        self.factory = Factory()
+        self.factory.noisy = False  # type: ignore[misc]
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(self.listening.close)
+        endpoint = InheritedEndpoint(self.reactor, os.dup(self.listening.fileno()))  # type: ignore[arg-type]
+        self.reader: Any = self.successResultOf(endpoint.listen(self.factory))
+        self.addCleanup(self.reader.stopListening)
+
+    def clients(self, number: int) -> list[socket.socket]:
+        """Clients that have connected, each with its number said."""
+        clients = []
+        for each in range(number):
+            client = socket.create_connection(self.listening.getsockname(), 60)
+            self.addCleanup(client.close)
+            client.sendall(b"%d" % each)
+            clients.append(client)
+        return clients
+
+    def test_few_in_a_turn(self) -> None:
+        """Some are left to the other workers, and nobody is there afterwards."""
+        self.clients(ACCEPTS + 1)
+        self.reader.doRead()
+        self.assertEqual([(b"%d" % each, socket.AF_INET) for each in range(ACCEPTS)], self.reactor.adopted)
+        for _ in range(2):
+            self.reader.doRead()
+        self.assertEqual(ACCEPTS + 1, len(self.reactor.adopted))
+
+    def test_no_descriptor(self) -> None:
+        """A client for whom there is no descriptor, at whichever step, waits for one and is served."""
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, files)
+        waiting = self.clients(2)
+        with capturedLogs() as events:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, files[1]))
+            self.reader.doRead()
+            resource.setrlimit(resource.RLIMIT_NOFILE, files)
+            self.assertEqual([], self.reactor.readers)
+            self.reactor.advance(PAUSE)
+            self.assertEqual([self.reader], self.reactor.readers)
+            self.reactor.trouble = OSError(errno.EMFILE, "none left")
+            self.reader.doRead()
+            self.assertEqual([], self.reactor.readers)
+            self.reactor.advance(PAUSE)
+        self.assertEqual(1, len(events))
+        self.reactor.trouble = None
+        self.reader.doRead()
+        self.assertEqual([b"0", b"1"], [said for said, _ in self.reactor.adopted])
+        for client in waiting:
+            self.assertEqual(b"", client.recv(1))
+
+    def test_client_gone(self) -> None:
+        """A client that has gone, or cannot be served, keeps nobody else out."""
+        self.clients(1)
+        for trouble in (errno.ENOTCONN, errno.EINVAL):
+            self.clients(1)
+            self.reactor.trouble = OSError(trouble, "x")
+            self.reader.doRead()
+        self.assertEqual(1, len(self.flushLoggedErrors(OSError)))
+        self.assertEqual([self.reader], self.reactor.readers)
+
+    def test_ended(self) -> None:
+        """Where the supervisor has shut the socket down nothing is read any more; a stop closes it, once."""
+        self.listening.shutdown(socket.SHUT_RDWR)
+        self.reader.doRead()
+        self.assertEqual([], self.reactor.readers)
+        self.reader.stopListening()
+        self.reader.stopListening()
+        self.assertEqual((-1, 0), (self.reader.fileno(), self.factory.numPorts))
+
+    def test_stopped_while_it_waits(self) -> None:
+        """A client that waits for a descriptor is closed with the port, and nothing is read later."""
+        [client] = self.clients(1)
+        self.reactor.trouble = OSError(errno.EMFILE, "none left")
+        self.reader.doRead()
+        self.reader.stopListening()
+        self.assertRaises(ConnectionError, client.recv, 1)
+        self.reactor.advance(PAUSE)
+        self.assertEqual([], self.reactor.readers)
 
 
 def alive(pid: int) -> bool:
@@ -1015,7 +1136,11 @@ class WorkersStartTests(RealCase):
         for options, says in (
             (
                 ["--listen=stdio:"],
-                "--listen stdio:: with --workers there are tcp, tcp6, ssl, ",
+                "--listen stdio:: with --workers there are tcp, tcp6, unix, systemd\n",
+            ),
+            (
+                ["--listen=ssl:0:privateKey=x"],
+                "systemd; TLS is for --tls-port and --tls-listen, with --certificate",
             ),
             (["--listen=haproxy:stdio:"], "with --workers there are"),
         ):

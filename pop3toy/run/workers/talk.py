@@ -50,8 +50,6 @@ class Brief:
     #: Its number, from 0, and of how many.
     number: int
     workers: int
-    #: Listening sockets that it has from :data:`SOCKETS` on.
-    sockets: int
     #: This host's full name.
     host: str
     #: More than the sessions that a worker of this number can have had before.
