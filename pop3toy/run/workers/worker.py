@@ -22,7 +22,7 @@ __all__ = ["Lifeline", "LogToSupervisor", "Pipe"]
 
 #: Seconds that a line for the log may wait for others to go with it: a write for each line, and a turn of the
 #: supervisor's reactor, cost more than the line.
-MOMENT = 0.02
+MOMENT = 0.05
 
 
 class Pipe:
