@@ -10,9 +10,12 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.auth.throttle.connection_limiter import ConnectionLimits
+from pop3toy.auth.throttle.lock_queue import INTERVAL
 from pop3toy.auth.throttle.login_throttle import LoginLimits, LoginThrottle
 from pop3toy.auth.throttle.peer_workers import PeerWorkers
-from pop3toy.errors import LoginDelay, StoreTrouble
+from pop3toy.errors import InUse, LoginDelay, StoreTrouble
+
+from ..auth_world import session
 
 EVIL, GOOD = "198.51.100.66", "192.0.2.7"
 KEY = b"k" * 32
@@ -124,6 +127,24 @@ class PeersTests(SynchronousTestCase):
         self.assertEqual(2, late.penalty(EVIL, None))
         self.clock.advance(1)
         self.assertEqual(0, late.penalty(EVIL, None))
+
+    def test_locks(self) -> None:
+        """A login that waits for a lock tries in intervals, so that those at other workers have a chance."""
+        [guard, *_] = self.workers()
+        tries: list[float] = []
+
+        def attempt() -> str:
+            tries.append(self.clock.seconds())
+            if len(tries) == 1:
+                raise InUse
+            return "open"
+
+        waiting: Any = guard.lock_queue.open("ann", attempt, session())
+        guard.lock_queue.released("ann")
+        self.clock.advance(0)
+        self.assertNoResult(waiting)
+        self.clock.advance(INTERVAL)
+        self.assertEqual("open", self.successResultOf(waiting))
 
     def test_no_names(self) -> None:
         """What clients claim as their names, which may be passwords, is not told; one key, one pseudonym."""

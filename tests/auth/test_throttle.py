@@ -643,8 +643,9 @@ class SenderTests(SynchronousTestCase):
 
     def test_no_login_delay(self) -> None:
         """Sending twice in a row is no reason to wait, fetching twice is."""
-        guard = LoginThrottle(Clock(), LoginLimits(login_delay=60))
+        guard = LoginThrottle(Clock(), LoginLimits(login_delay=60, sessions_per_user=1))
         senders = guard.for_senders()
+        # Nor do those who send take a session from who fetches.
         for one in (senders, senders, guard):
             one.enter("ann")
             one.opened("ann")
