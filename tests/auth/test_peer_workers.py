@@ -30,7 +30,7 @@ class PeersTests(SynchronousTestCase):
         self.told: list[str] = []
         self.peers: list[PeerWorkers] = []
 
-    def worker(self, **limits: int) -> LoginThrottle:
+    def worker(self, **limits: Any) -> LoginThrottle:
         """One more."""
 
         def send(events: Any) -> None:
@@ -45,7 +45,7 @@ class PeersTests(SynchronousTestCase):
         self.peers.append(own)
         return guard
 
-    def workers(self, **limits: int) -> list[LoginThrottle]:
+    def workers(self, **limits: Any) -> list[LoginThrottle]:
         """Three of them."""
         return [self.worker(**limits) for _ in range(3)]
 

@@ -58,7 +58,7 @@ class FakeProcess:
         self.protocol = protocol
         self.pid = pid
         self.descriptors = descriptors
-        self.heard: list[object] = []
+        self.heard: list[Any] = []
         self.stdin_open = True
         self.signals: list[str] = []
 
@@ -429,8 +429,9 @@ class SocketTests(TestCase):
 
     async def test_turned_away(self) -> None:
         """While nobody else accepts, who connects is closed on at once; later the others are left to it."""
-        from twisted.internet import reactor
+        from twisted.internet import reactor as installed
 
+        reactor: Any = installed
         path = tempfile.mktemp(dir="/tmp")
         shared = SharedSockets()
         ports = [
