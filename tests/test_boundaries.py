@@ -56,7 +56,7 @@ MAY: dict[str, set[str]] = {
     "observe": {"mail"},
     "net": set(),
     "config": {"auth.sasl.names", "auth.throttle.origins", "stores.registry"},
-    "run.workers": {"net.types", "net.unix_sockets"},
+    "run.workers": {"net.accepting", "net.types"},
     "run": {"mail", "pop3", "smtp", "net", "auth", "stores", "routing", "observe", "config"},
     "tap": {"run", "config", "net"},
     "cli": {"mail", "smtp", "net", "auth", "stores", "routing", "config", "run"},

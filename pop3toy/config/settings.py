@@ -309,7 +309,8 @@ class Settings:
     limits: Limits = dataclasses.field(default_factory=Limits)
     workers: int | None = option(
         "Serve with this many processes on the same ports, or `auto` for one on each core; one that dies"
-        " is started again. Limits hold for all of them together. Default: one process, not watched.",
+        " is started again. Penalties hold for all of them together; each has its part of the limits."
+        " Default: one process, not watched.",
         kind=Kind(values.workers, "NUMBER", (int, str)),
         table="workers",
         short="w",

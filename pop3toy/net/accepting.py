@@ -17,7 +17,7 @@ from twisted.logger import Logger
 
 from ..clock import steady
 
-__all__ = ["PAUSE", "wait_for_descriptors"]
+__all__ = ["NONE_LEFT", "PAUSE", "Patience", "wait_for_descriptors"]
 
 log = Logger()
 
@@ -25,32 +25,23 @@ log = Logger()
 PAUSE = 0.1
 #: Seconds between two lines about it.
 QUIET = 60.0
+#: The errors of a process, or a system, that has none left.
+NONE_LEFT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
-_NONE_LEFT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
+class Patience:
+    """Has a port wait where it cannot accept now.
 
-class _Patient:
-    """A listening socket that accepts later what it cannot accept now."""
+    :param port: Twisted's, or what reads and is ``connected`` as those do.
+    """
 
     def __init__(self, port: Any, clock: IReactorTime) -> None:
         self._port = port
-        self._socket: socket.socket = port.socket
-        self._clock = clock
+        self._clock: IReactorTime = steady(clock)
         self._told: float | None = None
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._socket, name)
-
-    def accept(self) -> Any:
-        try:
-            return self._socket.accept()
-        except OSError as error:
-            if error.errno not in _NONE_LEFT:
-                raise
-            self._wait(error)
-            raise BlockingIOError(errno.EAGAIN, "no descriptor left") from error
-
-    def _wait(self, error: OSError) -> None:
+    def pause(self, error: OSError) -> None:
+        """It reads again in a while."""
         self._port.stopReading()
         self._clock.callLater(PAUSE, self._go_on)
         now = self._clock.seconds()
@@ -63,7 +54,27 @@ class _Patient:
             self._port.startReading()
 
 
+class _PatientSocket:
+    """A listening socket that accepts later what it cannot accept now."""
+
+    def __init__(self, port: Any, clock: IReactorTime) -> None:
+        self._socket: socket.socket = port.socket
+        self._patience = Patience(port, clock)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+    def accept(self) -> Any:
+        try:
+            return self._socket.accept()
+        except OSError as error:
+            if error.errno not in NONE_LEFT:
+                raise
+            self._patience.pause(error)
+            raise BlockingIOError(errno.EAGAIN, "no descriptor left") from error
+
+
 def wait_for_descriptors(port: IListeningPort, clock: IReactorTime) -> None:
     """Have a port of Twisted's wait for a descriptor where it has none; any other kind stays as it is."""
     if isinstance(getattr(port, "socket", None), socket.socket):
-        port.socket = _Patient(port, steady(clock))  # type: ignore[attr-defined]
+        port.socket = _PatientSocket(port, clock)  # type: ignore[attr-defined]

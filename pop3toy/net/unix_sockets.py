@@ -5,7 +5,7 @@ it is systemd's.  It takes a socket for somebody's as long as any process has th
 of the one that opened it, which as process 1 of a container is always so.  In the end it
 removes whatever stands where its own socket was, which may be another server's by then.
 
-This file and ``run/workers/sockets.py`` know how Twisted's ports adopt a socket.
+This is the one file that knows how Twisted's ports adopt a socket.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 
 from .types import IReactor
 
-__all__ = ["AdoptedUnixPort", "UnixListening", "unnamed_socket"]
+__all__ = ["UnixListening", "unnamed_socket"]
 
 #: The first descriptor that systemd hands over (sd_listen_fds(3)).
 _FIRST = 3
 _BY_INDEX = re.compile(r"systemd:(?:domain=)?(INET6?|UNIX):(?:index=)?(\d+)")
 
 
-class AdoptedUnixPort(unix.Port):
+class _AdoptedUnixPort(unix.Port):
     """A listening Unix socket whose file is somebody else's: its mode is not set, and it is not removed."""
 
     # Twisted would shut the socket down, for all who have it, when one closes it.
@@ -112,7 +112,7 @@ class UnixListening:
         """See :class:`twisted.internet.interfaces.IReactorSocket`; a Unix socket's file is left alone."""
         if family != socket.AF_UNIX:
             return self._reactor.adoptStreamPort(descriptor, family, factory)
-        port = AdoptedUnixPort._fromListeningDescriptor(self._reactor, descriptor, factory)
+        port = _AdoptedUnixPort._fromListeningDescriptor(self._reactor, descriptor, factory)
         port.startListening()
         return port
 

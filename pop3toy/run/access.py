@@ -23,9 +23,9 @@ from ..auth.names import NameIndex
 from ..auth.realm import MailboxRealm
 from ..auth.sasl.introspection import Introspection, treq_client
 from ..auth.strcred import of_auth_option
-from ..auth.throttle.counts import Counts
 from ..auth.throttle.login_throttle import LoginLimits, LoginThrottle, without_penalties
 from ..auth.throttle.origins import Networks
+from ..auth.throttle.peer_workers import PeerWorkers
 from ..config.settings import Settings
 from ..errors import BadSetting, StoreTrouble
 from ..interfaces import IMailStore
@@ -50,7 +50,7 @@ class Access:
 
     :param settings: a server's.
     :param server: whose parts the threads become.
-    :param counts: where logins are counted.
+    :param peers: other processes of the same server.
     :param checkers: of ``twisted.cred``, besides those that the settings name.
     :param strict: whether an accounts file that cannot be read ends the start.
     :raises pop3toy.errors.CannotStart: if something that the settings name cannot be used.
@@ -61,7 +61,7 @@ class Access:
         settings: Settings,
         reactor: Any,
         server: MultiService,
-        counts: Counts,
+        peers: PeerWorkers | None = None,
         *,
         checkers: Sequence[ICredentialsChecker] = (),
         strict: bool = True,
@@ -75,14 +75,14 @@ class Access:
             lock_wait=settings.limits.lock_wait,
             sessions_per_user=settings.limits.max_per_user or LoginLimits().sessions_per_user,
             trusted=Networks.of(settings.limits.trusted),
-        )
+        ).shared_by(settings.workers or 1)
         #: Names and passwords that the settings hold, the toy's public account among them.
         self.users = dict(settings.users)
         if settings.is_toy:
             # The toy has no mail to guard, and is there for trying wrong passwords too.
             limits = without_penalties(limits)
             self.users = self.users or {hello.USER: hello.PASSWORD}
-        self._guard = LoginThrottle(reactor, limits, counts)
+        self._guard = LoginThrottle(reactor, limits, peers=peers)
         asked: list[Any] = [MemoryAccounts(self.users)] if self.users else []
         #: The accounts file, if there is one; it knows quotas.
         self.file = self._accounts_file(settings.accounts) if settings.accounts is not None else None

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import sys
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from twisted.logger import Logger, globalLogBeginner
+from twisted.logger import Logger, formatEventAsClassicLogText, globalLogBeginner
 
-from ..auth.throttle.connection_limiter import ConnectionLimiter, ConnectionLimits
-from ..auth.throttle.counts import Heads
-from ..auth.throttle.peer_workers import Neighbours
-from ..auth.throttle.shared_counts import Crowds, SharedCounts
+from ..auth.throttle.connection_limiter import ConnectionLimiter
+from ..auth.throttle.peer_workers import PeerWorkers
 from ..clock import use_monotonic_time
 from ..config.settings import Settings
 from ..errors import CannotStart
@@ -21,10 +19,12 @@ from ..net.fast.reply_batcher import turns_of
 from ..net.types import IReactor
 from .assembly import assemble
 from .descriptors import fitting
+from .log_lines import FastLines, safe_lines
+from .ports import Port
 from .process_context import ProcessContext, connection_limits
-from .workers.sockets import Inheritance
-from .workers.talk import COUNTS, REPORTS, SOCKETS, Brief, Report, Word
-from .workers.worker import Lifeline, LogToSupervisor, Reports, read_line, read_octets
+from .workers.sockets import InheritedEndpoint
+from .workers.talk import LOG, REPORTS, SOCKETS, Brief, Report, Word
+from .workers.worker import Lifeline, LogToSupervisor, Pipe
 
 if TYPE_CHECKING:
     from ..net.tls.contexts import GivenTLS
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 log = Logger()
-
-_FEWER = {Crowds.READERS: Word.FEWER_READERS, Crowds.BRINGERS: Word.FEWER_BRINGERS}
 
 
 def _tls(material: str) -> tuple[GivenTLS | None, Callable[[str], object]]:
@@ -47,39 +45,33 @@ def _tls(material: str) -> tuple[GivenTLS | None, Callable[[str], object]]:
     return tls, lambda later: tls.use(Material.load(later))
 
 
-def _serve(brief: Brief, reports: Reports, reactor: IReactor) -> None:
+def _serve(brief: Brief, reports: Pipe, reactor: IReactor) -> None:
     settings = Settings.from_json(brief.settings)
-    wanted = connection_limits(settings)
-    shared = SharedCounts(COUNTS, brief.workers, wanted.connections)
-    counts = shared.of(brief.number)
     # The supervisor has told of it.
-    fit = fitting(wanted, settings, owned=True)
+    fit = fitting(connection_limits(settings), settings, owned=True)
+    peers = PeerWorkers(bytes.fromhex(brief.key), lambda events: reports.report(Report.TELL, events))
+    inherited = itertools.count(SOCKETS)
 
-    def crowd(limits: ConnectionLimits, heads: Heads, whose: Crowds) -> ConnectionLimiter:
-        def ask(other: int) -> None:
-            reports.send(Report.TELL, other, _FEWER[whose])
+    def endpoint(port: Port) -> tuple[str, InheritedEndpoint]:
+        return port.spoken, InheritedEndpoint(reactor, next(inherited))
 
-        return ConnectionLimiter(limits, heads, Neighbours(shared, brief.number, whose, reactor.seconds, ask))
-
-    readers = crowd(fit.pop3, counts.readers, Crowds.READERS)
-    bringers = crowd(fit.smtp, counts.bringers, Crowds.BRINGERS)
-    listening = Inheritance(reactor, range(SOCKETS, SOCKETS + brief.sockets))
-    numbers = shared.numbers(brief.number)
+    # No two sessions have one number, whichever worker has them.
+    numbers = itertools.count((brief.sessions * brief.workers) + brief.number + 1, brief.workers)
     tls, renew = _tls(brief.material)
 
     def cannot_listen(why: CannotStart) -> None:
         raise why
 
     context = ProcessContext(
-        listening,
-        counts,
-        readers,
-        bringers,
+        endpoint,
+        ConnectionLimiter(fit.pop3),
+        ConnectionLimiter(fit.smtp),
         ConnectionLimiter(fit.lmtp),
         numbers,
         tls,
         cannot_listen,
         brief.host,
+        peers,
         turns_of(reactor),
         strict=False,
         warns=brief.number == 0,
@@ -87,6 +79,7 @@ def _serve(brief: Brief, reports: Reports, reactor: IReactor) -> None:
         inherits=True,
     )
     server = assemble(settings, reactor, context)
+    peers.hear(brief.told)
     stopping = False
 
     def stop() -> None:
@@ -97,13 +90,8 @@ def _serve(brief: Brief, reports: Reports, reactor: IReactor) -> None:
 
     def begin() -> None:
         signal.signal(signal.SIGTERM, lambda number, frame: reactor.callFromThread(stop))
-        does: dict[Word, Callable[..., object]] = {
-            Word.MATERIAL: renew,
-            Word.FEWER_READERS: readers.make_room,
-            Word.FEWER_BRINGERS: bringers.make_room,
-        }
-        Lifeline(reactor, 0, does, stop)
-        reports.send(Report.READY)
+        Lifeline(reactor, 0, {Word.MATERIAL: renew, Word.TOLD: peers.hear}, stop)
+        reports.report(Report.READY)
 
     server.privilegedStartService()
     server.startService()
@@ -117,10 +105,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # So does a signal to the whole group; until it serves, a worker waits for that word.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    line = read_line(0)
-    if not line:
+    brief, reports = Brief.read(0), Pipe(REPORTS)
+    if brief is None:
         return
-    brief, reports = Brief.of(line, partial(read_octets, 0)), Reports(REPORTS)
     if brief.reactor is not None:
         from twisted.application.reactors import installReactor
 
@@ -128,18 +115,18 @@ def main() -> None:
     from twisted.internet import reactor
 
     run: Any = reactor
-    # What workers share tells when something happened, so all of them have one clock.
+    # What workers tell each other says when something happened, so all of them have one clock.
     use_monotonic_time(run)
-    observer = LogToSupervisor(reports, run)
+    observer = LogToSupervisor(Pipe(LOG), safe_lines(FastLines(formatEventAsClassicLogText)), run)
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     try:
         _serve(brief, reports, run)
     except CannotStart as why:
-        reports.send(Report.REFUSED, str(why))
+        reports.report(Report.REFUSED, str(why))
         sys.exit(1)
     except Exception as error:
         log.failure("a worker cannot start")
-        reports.send(Report.REFUSED, type(error).__name__)
+        reports.report(Report.REFUSED, type(error).__name__)
         sys.exit(1)
     run.run()
     observer.flush()

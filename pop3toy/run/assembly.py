@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import IListeningPort
-from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from .. import limits
@@ -25,6 +24,7 @@ from ..errors import BadSetting, CannotStart
 from ..events import Delivered, Observers
 from ..interfaces import IDelivery, IGate, IMailStore, IObserver, IStoreAdmin
 from ..net.accepting import wait_for_descriptors
+from ..net.proxied import ProxiedEndpoint
 from ..net.threads import WorkerThreads
 from ..net.transport import is_loopback
 from ..observe.line_writer import LineWriter
@@ -41,7 +41,7 @@ from .access import Access
 from .checks import check_files
 from .control import ServerControl
 from .log_lines import set_observer
-from .ports import Port, endpoint_of, name_of, ports_of
+from .ports import Port, announce, ports_of
 from .process import ProcessTuning, StopSignals
 from .process_context import ProcessContext, single_process
 from .recipients import recipients_of_all, recipients_of_users
@@ -51,7 +51,7 @@ from .tls import server_tls
 if TYPE_CHECKING:
     from ..net.tls.contexts import GivenTLS
 
-__all__ = ["assemble", "listen", "server"]
+__all__ = ["assemble", "server"]
 
 log = Logger()
 
@@ -182,7 +182,7 @@ def assemble(
     if lines is not None:
         LinesService(lines, None if context.owned else reactor).setServiceParent(parts)
     told = _observers(settings, lines, observers)
-    access = Access(settings, reactor, parts, context.counts, checkers=checkers, strict=context.strict)
+    access = Access(settings, reactor, parts, context.peers, checkers=checkers, strict=context.strict)
     opened = _open(settings, reactor, parts, access, context) if store is None else _given(settings, store)
     if not settings.is_toy or context.tls is not None:
         # Also with nothing to read again: SIGHUP must not end a server that others rely on.
@@ -221,13 +221,13 @@ def assemble(
     next_step = _next_step(settings, access.users, twistd or {}) if context.owned else None
     for port in ports_of(settings):
         factory = factories[port.protocol]
-        listen(port, settings, reactor, context, factory, next_step).setServiceParent(parts)
+        _listen(port, settings, reactor, context, factory, next_step).setServiceParent(parts)
         next_step = None
     parts.control = ServerControl(list(factories.values()), lambda: _admin(settings, store))
     return parts
 
 
-def listen(
+def _listen(
     port: Port,
     settings: Settings,
     reactor: Any,
@@ -237,11 +237,11 @@ def listen(
 ) -> ListeningService:
     """A service that listens on a port, and lets the sessions of its factory end when it stops.
 
-    :param factory: of the protocol; ``None`` where other processes serve what is opened here.
+    :param factory: of the protocol.
     :param next_step: says what people may do next, given the address of the port.
     :raises pop3toy.errors.BadSetting: for an endpoint that cannot be read.
     """
-    listening = Factory() if factory is None else factory
+    listening = factory
     if port.tls and context.tls is not None:
         from twisted.protocols.tls import TLSMemoryBIOFactory
 
@@ -252,20 +252,18 @@ def listen(
     def ready(name: str, opened: IListeningPort) -> None:
         wait_for_descriptors(opened, reactor)
         if not context.inherits:
-            # Said when the reactor runs: whoever waits for this line may end the server with a signal then.
-            name = name_of(opened, name)
-            reactor.callWhenRunning(
-                log.info, "pop3toy listens for {what} on {name}", what=port.spoken + hint, name=name
-            )
+            announce(port, opened, name, reactor, hint)
             if next_step is not None:
                 reactor.callWhenRunning(log.info, "{text}", text=next_step(opened.getHost()))
 
     counted = {"POP3": context.pop3_connections, "LMTP": context.lmtp_connections}.get(
         port.protocol, context.smtp_connections
     )
-    endpoint = endpoint_of(port, settings, context.listening, counted, inherits=context.inherits)
+    name, endpoint = context.endpoint(port)
+    if port.proxied:
+        endpoint = ProxiedEndpoint(endpoint, reactor, counted)
     return ListeningService(
-        [endpoint],
+        [(name, endpoint)],
         listening,
         ready=ready,
         failed=context.cannot_listen,

@@ -8,7 +8,6 @@ from typing import Any
 
 from twisted.application.service import MultiService
 
-from ..auth.throttle.counts import own_counts
 from ..config.settings import Settings
 from ..errors import BadSetting, CannotStart
 from ..files import check_readable, may
@@ -44,7 +43,7 @@ def check_sources(settings: Settings, reactor: Any) -> None:
     :raises pop3toy.errors.CannotStart: if not.
     """
     parts = MultiService()
-    access = Access(settings, reactor, parts, own_counts())
+    access = Access(settings, reactor, parts)
     if settings.wants_mail and not settings.is_toy:
         recipients_of_users(settings, reactor, parts, access)
 

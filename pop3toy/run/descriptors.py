@@ -38,12 +38,13 @@ def most_open_files(*, owned: bool) -> int:
 
 
 class Fitting:
-    """The limits of each protocol's connections, lowered to what open files allow.
+    """The limits of each protocol's connections in one process, lowered to what open files allow.
 
     Each protocol has its share of the files, so that none can take another's.
 
-    :param limits: what was asked for.
+    :param limits: what was asked for, of all processes.
     :param files: that one process may have open.
+    :param workers: processes that serve.
     :param lmtp: whether there is LMTP besides SMTP.
     :param toy: whether mail is in memory.
     """
@@ -60,13 +61,13 @@ class Fitting:
     ) -> None:
         share = max(files - RESERVE, 0) // (1 + smtp + lmtp)
         of_mail = max(share // (TOY_FILES if toy else SMTP_FILES), 1)
-        self.wanted = limits.connections
-        self.pop3 = _lowered(limits, max(share // (TOY_FILES if toy else POP3_FILES), 1), workers)
-        self.smtp = _lowered(limits, of_mail, workers)
+        self._wanted, self._workers = limits.connections, workers
+        part = limits.shared_by(workers)
+        self.pop3 = _lowered(part, max(share // (TOY_FILES if toy else POP3_FILES), 1))
+        self.smtp = _lowered(part, of_mail)
         # Few mail servers connect to it, and they are trusted: nothing but the files bounds them.
         never = sys.maxsize
-        #: Of each process.
-        self.lmtp = ConnectionLimits(of_mail, never, never, never, per_process=of_mail)
+        self.lmtp = ConnectionLimits(of_mail, never, never, never)
         self._files = files
         self._told = {"POP3": self.pop3} | ({"SMTP": self.smtp} if smtp else {})
 
@@ -76,9 +77,9 @@ class Fitting:
         :param asked: whether somebody has given the number, and should be warned.
         """
         lowered = [
-            f"{limits.connections:,} of {protocol}"
+            f"{limits.connections * self._workers:,} of {protocol}"
             for protocol, limits in self._told.items()
-            if limits.connections < self.wanted
+            if limits.connections * self._workers < self._wanted
         ]
         if lowered:
             log.emit(
@@ -87,7 +88,7 @@ class Fitting:
                 " raise LimitNOFILE= of the unit, or ulimit -n",
                 files=self._files,
                 lowered=" and ".join(lowered),
-                wanted=self.wanted,
+                wanted=self._wanted,
             )
 
 
@@ -103,6 +104,6 @@ def fitting(limits: ConnectionLimits, settings: Settings, *, owned: bool) -> Fit
     )
 
 
-def _lowered(limits: ConnectionLimits, per_process: int, workers: int) -> ConnectionLimits:
-    most = min(limits.connections, per_process * workers)
-    return replace(limits, connections=most, strangers=min(limits.strangers, most), per_process=per_process)
+def _lowered(limits: ConnectionLimits, most: int) -> ConnectionLimits:
+    most = min(limits.connections, most)
+    return replace(limits, connections=most, strangers=min(limits.strangers, most))

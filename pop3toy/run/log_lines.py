@@ -7,17 +7,29 @@ Writing them took another twentieth: a lock and a call of the system for each
 line.  What is written is the same to the octet; everything out of the ordinary
 goes through Twisted's own formatter.
 
+Workers make such lines too, and their supervisor writes them as they are.
+
 This is the one file that knows how twistd chooses its log.  Where ``--logger`` names
 another one, or the log is no text file, that stays as it is.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
-from twisted.logger import FileLogObserver, ILogObserver, LogEvent, LogLevel, formatTime
+from twisted.logger import (
+    FileLogObserver,
+    ILogObserver,
+    LogEvent,
+    Logger,
+    LogLevel,
+    formatTime,
+    globalLogPublisher,
+)
 from twisted.python.components import Componentized
 from twisted.python.runtime import platformType
 from twisted.python.threadable import isInIOThread
@@ -27,7 +39,9 @@ from ..interfaces import Turns
 from ..observe.line_writer import LineWriter
 from ..printable import printable
 
-__all__ = ["FastLines", "LinesInTurn", "set_observer"]
+__all__ = ["FastLines", "LinesInTurn", "WorkersLog", "safe_lines", "set_observer"]
+
+log = Logger()
 
 
 class FastLines:
@@ -83,7 +97,7 @@ class LinesInTurn:
 
     def __init__(self, out: Any, line: Callable[[LogEvent], str | None], turns: Turns | None) -> None:
         self._out = out
-        self._line = line
+        self._line = safe_lines(line)
         self._turns = turns
         self._gathered: list[str] = []
 
@@ -92,12 +106,9 @@ class LinesInTurn:
         text = self._line(event)
         if not text:
             return
-        if not text[:-1].isprintable():
-            # Tracebacks have lines.  All else that steers a terminal may be some stranger's doing.
-            text = printable(text, keep="\n\t")
         if self._turns is None or not isInIOThread():
             # Only the reactor's own thread has turns; what another has to say does not wait.
-            self._put(text)
+            self.put(text)
             return
         self._gathered.append(text)
         self._write()
@@ -108,15 +119,75 @@ class LinesInTurn:
             return
         if self._gathered:
             gathered, self._gathered = self._gathered, []
-            self._put("".join(gathered))
+            self.put("".join(gathered))
 
-    def _put(self, text: str) -> None:
+    def put(self, text: str) -> None:
+        """Write whole lines."""
         try:
             self._out.write(text)
         except UnicodeError:
             # A terminal of another alphabet.  One stranger's name must not hide the others' lines.
             self._out.write(text.encode("ascii", "backslashreplace").decode("ascii"))
         self._out.flush()
+
+
+def safe_lines(line: Callable[[LogEvent], str | None]) -> Callable[[LogEvent], str | None]:
+    """Makes lines in which nothing steers a terminal."""
+
+    def of(event: LogEvent) -> str | None:
+        text = line(event)
+        if text and not text[:-1].isprintable():
+            # Tracebacks have lines.  All else that steers a terminal may be some stranger's doing.
+            return printable(text, keep="\n\t")
+        return text
+
+    return of
+
+
+#: The beginning of what one event says in a log; other lines go on with it.
+_BEGINNING = re.compile(r"^(?=\d\S* \[)", re.MULTILINE)
+_ENTRY = re.compile(r"(\d\S*) \[(.*?)\] (.*)\n", re.DOTALL)
+_LEVELS = {level.name: level for level in LogLevel.iterconstants()}
+
+
+def _event_of(entry: str) -> LogEvent | None:
+    """The event of which this was made; ``None`` for the rest of one whose beginning came before."""
+    found = _ENTRY.fullmatch(entry)
+    if found is None:
+        return None
+    when, system, text = found.groups()
+    return {
+        "log_level": _LEVELS.get(system.rpartition("#")[2], LogLevel.info),
+        "log_system": system,
+        "log_time": datetime.strptime(when, "%Y-%m-%dT%H:%M:%S%z").timestamp(),
+        "log_format": "{text}",
+        "text": text.replace("\n\t", "\n"),
+    }
+
+
+class WorkersLog:
+    """Where the lines of workers go."""
+
+    def __init__(self) -> None:
+        self._own: LinesInTurn | None = None
+
+    def set_observer(self, application: Componentized, twistd: Mapping[str, Any]) -> None:
+        """As :func:`set_observer`: the observer that takes these lines as they are, if it may be ours."""
+        set_observer(application, twistd)
+        observer = application.getComponent(ILogObserver, None)
+        self._own = observer if isinstance(observer, LinesInTurn) else None
+
+    def publish(self, lines: str) -> None:
+        """Write whole lines, or tell who wants events (syslog, ``--logger``) of each."""
+        if self._own is not None:
+            self._own.put(lines)
+            return
+        for entry in filter(None, _BEGINNING.split(lines)):
+            event = _event_of(entry)
+            if event is not None:
+                globalLogPublisher(event)
+            else:
+                log.info("{text}", text=entry.strip())
 
 
 def _quiet(

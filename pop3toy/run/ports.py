@@ -8,24 +8,24 @@ from dataclasses import dataclass
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.logger import Logger
 
 from ..config.settings import Settings
 from ..errors import BadSetting
 from ..installation import install_hint
-from ..interfaces import Gatekeeper
-from ..net.proxied import ProxiedEndpoint
 from ..net.types import IReactor
 from ..net.unix_sockets import unnamed_socket
-from .workers.sockets import stand_in
 
-__all__ = ["Port", "endpoint_of", "name_of", "ports_of"]
+__all__ = ["Port", "announce", "endpoint_of", "ports_of"]
+
+log = Logger()
 
 #: Connections that the kernel may hold while the reactor is busy; Twisted's 50
 #: is short when a hundred mail programs poll at the full hour.
 BACKLOG = 1024
 
 #: Endpoints that are sockets, which workers can inherit.
-SOCKETS = ("tcp", "tcp6", "ssl", "unix", "systemd")
+SOCKETS = ("tcp", "tcp6", "unix", "systemd")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,16 @@ class Port:
     def spoken(self) -> str:
         """What is spoken there, for people."""
         return f"{self.protocol} over TLS" if self.tls else self.protocol
+
+    @property
+    def proxied(self) -> bool:
+        """Whether a proxy connects there that tells its clients' addresses."""
+        return isinstance(self.where, str) and self.where.startswith("haproxy:")
+
+    @property
+    def description(self) -> str:
+        """Of the endpoint; empty for a number."""
+        return self.where.removeprefix("haproxy:") if isinstance(self.where, str) else ""
 
 
 def ports_of(settings: Settings) -> Iterator[Port]:
@@ -68,19 +78,10 @@ def ports_of(settings: Settings) -> Iterator[Port]:
     yield from (Port("LMTP", "lmtp", one) for one in settings.lmtp)
 
 
-def endpoint_of(
-    port: Port,
-    settings: Settings,
-    reactor: IReactor,
-    gatekeeper: Gatekeeper | None = None,
-    *,
-    inherits: bool = False,
-) -> tuple[str, IStreamServerEndpoint]:
-    """The endpoint of a port, and its name for people.
+def endpoint_of(port: Port, settings: Settings, reactor: IReactor) -> tuple[str, IStreamServerEndpoint]:
+    """The endpoint of a port, without what a proxy says there; and its name for people.
 
     :param reactor: opens it.
-    :param gatekeeper: counts connections of whom a proxy has not told the client's address.
-    :param inherits: whether the reactor takes sockets that another process has opened.
     :raises pop3toy.errors.BadSetting: for a description that cannot be read.
     """
     if isinstance(port.where, int):
@@ -88,29 +89,21 @@ def endpoint_of(
         kind, name = (TCP6ServerEndpoint, f"[{host}]") if ":" in host else (TCP4ServerEndpoint, host)
         return f"{name}:{port.where}", kind(reactor, port.where, BACKLOG, host)
     # Twisted's own haproxy: would have us greet before the client's address is known.
-    kind_of_endpoint, _, behind = port.where.partition(":")
-    proxied = kind_of_endpoint == "haproxy"
-    description = behind if proxied else port.where
     try:
-        endpoint = _described(description, settings, reactor, inherits)
+        return port.where, _described(port.description, settings, reactor)
     except Exception as error:
-        raise BadSetting(port.option, f" {port.where}: {_misread(description, error)}") from error
-    return port.where, ProxiedEndpoint(endpoint, reactor, gatekeeper) if proxied else endpoint
+        raise BadSetting(port.option, f" {port.where}: {_misread(port.description, error)}") from error
 
 
 class _NotForWorkers(ValueError):
     """A kind of endpoint that several processes cannot share."""
 
 
-def _described(
-    description: str, settings: Settings, reactor: IReactor, inherits: bool
-) -> IStreamServerEndpoint:
+def _described(description: str, settings: Settings, reactor: IReactor) -> IStreamServerEndpoint:
     kind = description.partition(":")[0]
     if settings.workers is not None and kind not in SOCKETS:
-        raise _NotForWorkers(f"with --workers there are {', '.join(SOCKETS)}")
-    if kind == "systemd" and inherits:
-        # The variables that systemd sets are for the process that it has started.
-        return stand_in(reactor, BACKLOG)
+        instead = "; TLS is for --tls-port and --tls-listen, with --certificate" if kind == "ssl" else ""
+        raise _NotForWorkers(f"with --workers there are {', '.join(SOCKETS)}{instead}")
     endpoint: IStreamServerEndpoint | None = unnamed_socket(reactor, description)
     return serverFromString(reactor, description) if endpoint is None else endpoint
 
@@ -133,9 +126,17 @@ def _misread(description: str, error: Exception) -> str:
     return f"this endpoint cannot be read{why}; one that can is tcp:2590:interface=127.0.0.1"
 
 
-def name_of(port: IListeningPort, name: str) -> str:
-    """A listening port for people; with the real number where 0 was asked for."""
-    address = port.getHost()
+def announce(port: Port, opened: IListeningPort, name: str, reactor: IReactor, hint: str = "") -> None:
+    """Say that a port is open, with the real number where 0 was asked for.
+
+    Said when the reactor runs: whoever waits for this line may end the server with a signal then.
+
+    :param name: of the endpoint, for people.
+    """
+    address = opened.getHost()
     if isinstance(address, IPv6Address):
-        return f"[{address.host}]:{address.port}"
-    return f"{address.host}:{address.port}" if isinstance(address, IPv4Address) else name
+        name = f"[{address.host}]:{address.port}"
+    elif isinstance(address, IPv4Address):
+        name = f"{address.host}:{address.port}"
+    what = port.spoken + hint
+    reactor.callWhenRunning(log.info, "pop3toy listens for {what} on {name}", what=what, name=name)

@@ -8,16 +8,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.interfaces import IStreamServerEndpoint
+
 from ..auth.throttle.connection_limiter import ConnectionLimiter, ConnectionLimits
-from ..auth.throttle.counts import Counts, own_counts
 from ..auth.throttle.origins import Networks
+from ..auth.throttle.peer_workers import PeerWorkers
 from ..config.settings import Settings
 from ..errors import CannotStart
 from ..net.fast.reply_batcher import ReactorTurns
 from ..net.unix_sockets import UnixListening
 from .descriptors import fitting
+from .ports import Port, endpoint_of
 from .service import Reloadable
-from .workers.sockets import OpenedForOthers
 
 if TYPE_CHECKING:
     from ..net.tls.contexts import GivenTLS, ServerTLS
@@ -29,9 +31,8 @@ __all__ = ["ProcessContext", "connection_limits", "single_process"]
 class ProcessContext:
     """What differs between a process of its own, one of several, and one that embeds the server."""
 
-    #: The reactor as far as listening goes.
-    listening: Any
-    counts: Counts
+    #: The name of a port for people, and the endpoint that opens it.
+    endpoint: Callable[[Port], tuple[str, IStreamServerEndpoint]]
     #: POP3 connections, and SMTP's: a flood of mail must not keep readers out.
     pop3_connections: ConnectionLimiter
     smtp_connections: ConnectionLimiter
@@ -45,6 +46,8 @@ class ProcessContext:
     cannot_listen: Callable[[CannotStart], object]
     #: This host's name, where the settings give none.
     host: str
+    #: The other processes of the same server, if it is one of several.
+    peers: PeerWorkers | None = None
     #: The turns of its reactor, if it has any.
     turns: ReactorTurns | None = None
     #: What is read again when it changes.
@@ -63,7 +66,7 @@ class ProcessContext:
 
 
 def connection_limits(settings: Settings) -> ConnectionLimits:
-    """How many connections there may be."""
+    """How many connections there may be, of all processes."""
     limits, default = settings.limits, ConnectionLimits()
     most = limits.max_connections or default.connections
     return ConnectionLimits(
@@ -90,20 +93,19 @@ def single_process(
 
     :param host: this host's full name; asking for it may wait for the network, hence the short one otherwise.
     """
-    counts = own_counts()
-    limits = fitting(connection_limits(settings), settings, owned=owned or settings.workers is not None)
+    limits = fitting(connection_limits(settings), settings, owned=owned)
+    listening: Any = UnixListening(reactor)
     limits.tell(asked=settings.limits.max_connections is not None)
     return ProcessContext(
-        reactor if isinstance(reactor, OpenedForOthers) else UnixListening(reactor),
-        counts,
-        ConnectionLimiter(limits.pop3, counts.readers),
-        ConnectionLimiter(limits.smtp, counts.bringers),
+        lambda port: endpoint_of(port, settings, listening),
+        ConnectionLimiter(limits.pop3),
+        ConnectionLimiter(limits.smtp),
         ConnectionLimiter(limits.lmtp),
         itertools.count(1),
         tls,
         cannot_listen,
         host or socket.gethostname(),
-        turns,
-        [tls] if tls is not None else [],
+        turns=turns,
+        reloads=[tls] if tls is not None else [],
         owned=owned,
     )

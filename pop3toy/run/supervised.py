@@ -9,29 +9,31 @@ have been able to read what the workers' user is not.
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import IService, Service
-from twisted.logger import globalLogPublisher
+from twisted.internet.interfaces import IListeningPort
 
 from .. import limits
-from ..auth.throttle.shared_counts import SharedCounts
+from ..clock import steady
 from ..config.settings import Settings
 from ..errors import CannotStart
 from ..net.types import IReactor
-from .assembly import listen
+from ..net.unix_sockets import UnixListening
 from .checks import check_sources
-from .log_lines import set_observer
-from .ports import ports_of
+from .descriptors import fitting
+from .log_lines import WorkersLog
+from .ports import Port, announce, endpoint_of, ports_of
 from .process import StopSignals
-from .process_context import connection_limits, single_process
-from .service import OrderedService, ReloadService
+from .process_context import connection_limits
+from .service import ListeningService, OrderedService, ReloadService
 from .tls import server_tls
 from .workers.process import Launch
-from .workers.sockets import OpenedForOthers
+from .workers.sockets import SharedSockets
 from .workers.supervisor import Supervisor
 from .workers.talk import Brief, Word
 
@@ -42,6 +44,8 @@ __all__ = ["supervised"]
 
 #: Seconds that workers may take to stop behind what their sessions may take.
 MARGIN = 10.0
+#: More sessions than one worker begins in a second.
+SESSIONS_A_SECOND = 20_000
 
 
 def supervised(
@@ -63,21 +67,26 @@ def supervised(
     """
     workers = settings.workers
     assert workers is not None, "the settings ask for workers"
-    sockets = OpenedForOthers(reactor)
-    counts = SharedCounts.create(workers, connection_limits(settings).connections)
+    sockets, log = SharedSockets(), WorkersLog()
+    key = secrets.token_hex(32)
+    clock, began = steady(reactor), 0.0
     tls = server_tls(settings.tls)
     check_sources(settings, reactor)
     folder = os.getcwd()
 
     def brief(number: int) -> Brief:
+        nonlocal began
+        began = began or clock.seconds()
         return Brief(
             number=number,
             workers=workers,
-            sockets=len(sockets.descriptors),
             host=host,
+            sessions=int((clock.seconds() - began) * SESSIONS_A_SECOND),
             reactor=twistd.get("reactor"),
             settings=settings.to_json(),
             material=tls.in_use.dump() if tls is not None else "",
+            key=key,
+            told=list(supervisor.told),
         )
 
     launch = Launch(
@@ -86,28 +95,37 @@ def supervised(
         environment=_environment(folder),
         brief=brief,
         sockets=lambda: sockets.descriptors,
-        counts=counts.descriptor,
     )
     supervisor = Supervisor(
         reactor,
         launch,
         workers,
         grace=limits.SHUTDOWN_GRACE + MARGIN,
-        ended=counts.clear,
-        publish=globalLogPublisher,
+        publish=log.publish,
         hopeless=cannot_go_on,
         unattended=sockets.turn_away,
     )
-    server = OrderedService(partial(set_observer, twistd=twistd))
+    server = OrderedService(partial(log.set_observer, twistd=twistd))
     _AsWorkersUser(settings, reactor, cannot_start).setServiceParent(server)
     StopSignals(reactor).setServiceParent(server)
     # Stopped before it, so that nobody is accepted whom no worker will serve.
     supervisor.setServiceParent(server)
     certificates = [_HandedOn(tls, supervisor)] if tls is not None else []
     ReloadService(reactor, certificates).setServiceParent(server)
-    context = single_process(settings, sockets, tls, cannot_start, host=host)
+    limits_of_one = fitting(connection_limits(settings), settings, owned=True)
+    limits_of_one.tell(asked=settings.limits.max_connections is not None)
+    listening: Any = UnixListening(reactor)
+
+    def listen(port: Port) -> ListeningService:
+        def ready(name: str, opened: IListeningPort) -> None:
+            sockets.add(opened)
+            announce(port, opened, name, reactor)
+
+        endpoint = endpoint_of(port, settings, listening)
+        return ListeningService([endpoint], sockets.factory, ready=ready, failed=cannot_start)
+
     for port in ports_of(settings):
-        listen(port, settings, reactor, context, None).setServiceParent(server)
+        listen(port).setServiceParent(server)
     return server
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
 import time
@@ -20,10 +19,9 @@ from zope.interface import implementer
 
 from pop3toy import MailboxRealm, POP3Factory, PortalAuthenticator, limits
 from pop3toy.auth.accounts.memory import MemoryAccounts
-from pop3toy.auth.throttle.counts import Counts, own_counts
+from pop3toy.auth.throttle.counts import Counts
 from pop3toy.auth.throttle.lock_queue import INTERVAL, LockQueue
 from pop3toy.auth.throttle.login_throttle import LoginLimits, LoginThrottle
-from pop3toy.auth.throttle.shared_counts import SharedCounts
 from pop3toy.errors import InUse, LoginDelay, Refusal, StoreTrouble
 from pop3toy.events import Observers
 from pop3toy.interfaces import Login, SessionRecord
@@ -63,17 +61,19 @@ class Lock:
 
 
 class QueueCase(SynchronousTestCase):
-    """Queues of some processes that count together, and a lock."""
+    """Queues of some processes, and a lock."""
 
     def setUp(self) -> None:
         self.clock = Clock()
         self.lock = Lock()
-        self.counts = own_counts()
+        self.counts = Counts()
 
-    def queue(self, seconds: float = 5, counts: Counts | None = None, most: int = 256) -> LockQueue:
+    def queue(
+        self, seconds: float = 5, counts: Counts | None = None, most: int = 256, *, alone: bool = True
+    ) -> LockQueue:
         """A queue of one process."""
         counts = counts or self.counts
-        return LockQueue(self.clock, seconds, 10, most, counts.waiting, counts.ending)
+        return LockQueue(self.clock, seconds, 10, most, counts.waiting, counts.ending, alone=alone)
 
     def waits(self, queue: LockQueue, name: str = "x", record: SessionRecord | None = None) -> Deferred[str]:
         """A login that has to wait."""
@@ -390,68 +390,18 @@ class QueueTests(QueueCase):
 class ProcessesTests(QueueCase):
     """Several processes."""
 
-    def setUp(self) -> None:
-        super().setUp()
-        shared = SharedCounts.create(2, 1000)
-        self.addCleanup(os.close, shared.descriptor)
-        self.shared = shared
-        self.here, self.there = (self.queue(counts=shared.of(worker)) for worker in range(2))
-
-    def test_bound(self) -> None:
-        """The logins of all processes are counted together; those of one that died are not."""
-        self.lock.held = True
-        for queue in (self.here, self.there) * 5:
-            self.waits(queue)
-        with self.assertRaises(InUse):
-            self.here.open("ann", self.lock.taker("x"), session())
-        self.shared.clear(1)
-        self.waits(self.here)
-
-    def test_ending(self) -> None:
-        """A session that is ending in one process is waited for in the other."""
-        self.lock.held = True
-        self.here.ending("ann")
-        waiting = self.waits(self.there)
-        self.clock.pump([1.0] * 60)
-        self.here.ended("ann")
-        self.free(self.here)
-        self.clock.advance(INTERVAL)
-        self.assertEqual(self.successResultOf(waiting), "x")
-
-    def test_ending_in_one_that_dies(self) -> None:
-        """If that process dies, its session has ended."""
-        self.lock.held = True
-        self.here.ending("ann")
-        waiting = self.waits(self.there)
-        self.clock.pump([1.0] * 60)
-        self.shared.clear(0)
-        self.lock.held = False
-        self.clock.advance(INTERVAL)
-        self.assertEqual(self.successResultOf(waiting), "x")
-
-    def test_nobody_goes_before(self) -> None:
-        """Who comes to a process while another one's logins wait waits as well."""
-        self.lock.held = True
-        first = self.waits(self.there, "there")
-        self.lock.held = False
-        self.clock.advance(INTERVAL / 2)
-        second = self.waits(self.here, "here")
-        self.clock.advance(INTERVAL / 2)
-        self.assertEqual(self.successResultOf(first), "there")
-        self.clock.advance(INTERVAL)
-        self.assertNoResult(second)
-
     def test_equal_chances(self) -> None:
         """The process whose session ends has no more of the turns than the other."""
+        here, there = (self.queue(counts=Counts(), alone=False) for _ in range(2))
         self.lock.held = True
         for _ in range(5):
-            self.waits(self.here, "here")
+            self.waits(here, "here")
         self.clock.advance(INTERVAL / 2)
         for _ in range(5):
-            self.waits(self.there, "there")
+            self.waits(there, "there")
         while len(self.lock.order) < 6:
             # All sessions end here; without the intervals this process would always be the first.
-            self.free(self.here)
+            self.free(here)
             self.clock.advance(0.7 * INTERVAL)
         self.assertGreaterEqual(min(map(self.lock.order.count, ("here", "there"))), 2, self.lock.order)
 
@@ -461,7 +411,7 @@ class LoginTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.counts = own_counts()
+        self.counts = Counts()
         self.store = FakeStore()
 
     def authenticator(self, **options: Any) -> PortalAuthenticator:
@@ -643,7 +593,7 @@ class WaitTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.store = SlowRemoval({"ann": [b"Subject: hello\r\n\r\n" + b"x" * 10 + b"\r\n"]})
-        self.counts = own_counts()
+        self.counts = Counts()
         self.watcher = Watcher()
         self.serve()
 

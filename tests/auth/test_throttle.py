@@ -19,7 +19,7 @@ from pop3toy.auth.accounts.memory import MemoryAccounts
 from pop3toy.auth.authenticator import PortalAuthenticator
 from pop3toy.auth.realm import MailboxRealm
 from pop3toy.auth.throttle.connection_limiter import ConnectionLimiter, ConnectionLimits, Visit
-from pop3toy.auth.throttle.counts import own_counts
+from pop3toy.auth.throttle.counts import Counts
 from pop3toy.auth.throttle.login_throttle import LoginLimits, LoginThrottle, without_penalties
 from pop3toy.auth.throttle.origins import Networks, is_local, network
 from pop3toy.errors import AuthenticationFailed, BadCommand, InUse, LoginDelay, StoreTrouble
@@ -119,7 +119,7 @@ class PenaltyTests(SynchronousTestCase):
 
     def test_bounded_memory(self) -> None:
         """Whoever tries from many addresses fills no memory; the most recent are remembered."""
-        counts = own_counts(10)
+        counts = Counts(10)
         guard = LoginThrottle(self.clock, counts=counts)
         for number in range(1000):
             guard.attempt(f"2001:db8:{number:x}::1", f"user{number}").failed()
@@ -564,9 +564,9 @@ class CrowdTests(SynchronousTestCase):
             visit.left()
             visit.idle()
 
-    def test_per_process(self) -> None:
-        """A process takes no more than it has files for: one of its own makes room, or the next is told."""
-        crowd = ConnectionLimiter(ConnectionLimits(per_process=2))
+    def test_room_and_no_room(self) -> None:
+        """A stranger makes room; when only users are there the next one is told."""
+        crowd = ConnectionLimiter(ConnectionLimits(connections=2))
         first = self.arrive(crowd, 0)
         self.arrive(crowd, 1)
         first.logged_in()
@@ -643,8 +643,9 @@ class SenderTests(SynchronousTestCase):
 
     def test_no_login_delay(self) -> None:
         """Sending twice in a row is no reason to wait, fetching twice is."""
-        guard = LoginThrottle(Clock(), LoginLimits(login_delay=60))
+        guard = LoginThrottle(Clock(), LoginLimits(login_delay=60, sessions_per_user=1))
         senders = guard.for_senders()
+        # Nor do those who send take a session from who fetches.
         for one in (senders, senders, guard):
             one.enter("ann")
             one.opened("ann")

@@ -186,9 +186,9 @@ class CombinationTests(TapCase):
         """``--max-per-user`` (default 10) and ``--lock-wait`` (default 5) reach whoever counts."""
         made: list[Any] = []
 
-        def guard(clock: Any, limits: Any, counts: Any) -> LoginThrottle:
+        def guard(clock: Any, limits: Any, peers: Any) -> LoginThrottle:
             made.append(limits)
-            return LoginThrottle(clock, limits, counts)
+            return LoginThrottle(clock, limits, peers=peers)
 
         self.patch(access, "LoginThrottle", guard)
         for options, most in (((), 10), (("--max-per-user=3",), 3)):
@@ -197,6 +197,11 @@ class CombinationTests(TapCase):
         for options, seconds in (((), 5), (("--lock-wait=0",), 0), (("--lock-wait=30",), 30)):
             makeService(parsed("--transcript=off", *options), _Reactor())
             self.assertEqual(made[-1].lock_wait, seconds)
+        maildir = f"--maildir={self.folder}/mail/{{user}}"
+        makeService(parsed("--workers=4", maildir, "--user=ann:secret"), _Reactor())
+        self.assertEqual(
+            (made[-1].visitors, made[-1].attempts_per_address), (16, 8), "each worker has a part"
+        )
 
     def test_limits(self) -> None:
         """``--max-connections`` and ``--max-per-address`` reach whoever counts."""

@@ -40,8 +40,8 @@ class FittingTests(SynchronousTestCase):
         for files in (41, 64, 256, 1024):
             for smtp, lmtp in ((False, False), (True, False), (True, True)):
                 fit = Fitting(ConnectionLimits(), files, smtp=smtp, lmtp=lmtp)
-                used = 5 * fit.pop3.per_process
-                used += 4 * fit.smtp.per_process * smtp + 4 * fit.lmtp.per_process * lmtp
+                used = 5 * fit.pop3.connections
+                used += 4 * fit.smtp.connections * smtp + 4 * fit.lmtp.connections * lmtp
                 # One connection of each kind at least.
                 self.assertLessEqual(used, max(files - RESERVE, 5 + 4 * smtp + 4 * lmtp))
                 self.assertGreaterEqual(min(fit.pop3.connections, fit.smtp.connections), 1)
@@ -62,9 +62,15 @@ class FittingTests(SynchronousTestCase):
             self.assertEqual([event["log_level"] for event in events], [level])
 
     def test_workers(self) -> None:
-        """Each worker has files of its own."""
-        fit = Fitting(ConnectionLimits(), 1024, workers=4)
-        self.assertEqual(fit.pop3.connections, 4 * fit.pop3.per_process)
+        """Each worker has a part of the connections, and files of its own."""
+        limits = ConnectionLimits(connections=1001, strangers=10, per_address=3)
+        fit = Fitting(limits, 4096, workers=4)
+        self.assertEqual(fit.pop3, ConnectionLimits(251, 3, 1, per_local_address=fit.pop3.per_local_address))
+        self.assertEqual(self.told(fit), [])
+        few = Fitting(limits, RESERVE + 500, workers=4)
+        self.assertEqual(few.pop3.connections, 100)
+        [line] = self.told(few)
+        self.assertIn("hence 400 of POP3 connections at once instead of 1,001", line)
 
     def test_smaller_limit(self) -> None:
         """A limit that is smaller than what fits is kept."""

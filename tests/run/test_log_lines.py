@@ -12,14 +12,14 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.application.service import Application, IService
-from twisted.logger import ILogObserver, LogLevel, formatTime
+from twisted.logger import ILogObserver, LogLevel, capturedLogs, formatEvent, formatTime
 from twisted.logger import formatEventAsClassicLogText as classic
 from twisted.python import threadable
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.observe.line_writer import LineWriter
-from pop3toy.run.log_lines import FastLines, LinesInTurn, set_observer
+from pop3toy.run.log_lines import FastLines, LinesInTurn, WorkersLog, set_observer
 from pop3toy.run.service import OrderedService
 
 TEXTS = st.text(st.sampled_from("ab {}\n\t'é\x00"), max_size=12)
@@ -253,3 +253,36 @@ class ObserverTests(SynchronousTestCase):
         # What is started from somebody's .tac file knows no options of twistd.
         self.assertIsNone(self.observer())
         self.assertFalse(Path("twistd.log").exists())
+
+
+class WorkersLogTests(SynchronousTestCase):
+    """Lines that workers have made."""
+
+    LINES = (
+        "2026-11-29T18:00:01+0000 [pop3toy.observe.session_log#warn] login {failed}\n"
+        "2026-11-29T18:00:02+0000 [-] one [two] three\n\tTraceback:\n\t  2026 [x] y\n"
+    )
+
+    def test_file(self) -> None:
+        """A log file gets them as they are, in one piece."""
+        application, log = Application("x"), WorkersLog()
+        path = self.mktemp()
+        log.set_observer(application, {"logfile": path, "nodaemon": True})
+        log.publish(self.LINES)
+        self.assertEqual(self.LINES, Path(path).read_text())
+
+    def test_events(self) -> None:
+        """Who wants events, as syslog, gets them with their time, level and origin."""
+        log = WorkersLog()
+        log.set_observer(Application("x"), {"syslog": True})
+        with capturedLogs() as events:
+            log.publish(self.LINES)
+            log.publish("\tthe rest\n")
+        told = [
+            (one["log_level"], one["log_system"], one["log_time"], formatEvent(one)) for one in events[:2]
+        ]
+        system = "pop3toy.observe.session_log#warn"
+        self.assertEqual((LogLevel.warn, system, 1795975201.0, "login {failed}"), told[0])
+        text = "one [two] three\nTraceback:\n  2026 [x] y"
+        self.assertEqual((LogLevel.info, "-", 1795975202.0, text), told[1])
+        self.assertEqual(["the rest"], [formatEvent(one) for one in events[2:]])

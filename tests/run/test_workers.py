@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import errno
 import os
 import pwd
 import re
+import resource
 import select
 import shutil
 import signal
@@ -17,27 +18,32 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest, skipIf
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, UNIXClientEndpoint, connectProtocol
+from twisted.internet.endpoints import (
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    UNIXClientEndpoint,
+    connectProtocol,
+)
 from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import Clock
-from twisted.logger import LogLevel
+from twisted.logger import LogLevel, capturedLogs
 from twisted.python.failure import Failure
 from twisted.trial.runner import TestLoader
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from pop3toy.net.accepting import PAUSE
 from pop3toy.observe.line_writer import _pieces
 from pop3toy.run.workers.process import Launch
-from pop3toy.run.workers.sockets import Inheritance, OpenedForOthers
+from pop3toy.run.workers.sockets import ACCEPTS, InheritedEndpoint, SharedSockets
 from pop3toy.run.workers.supervisor import PATIENCE, Supervisor, pause_before
-from pop3toy.run.workers.talk import COUNTS, REPORTS, SOCKETS, Brief, Lines, Report, Word, read, write
-from pop3toy.run.workers.worker import Lifeline, LogToSupervisor, Reports, read_line, read_octets
+from pop3toy.run.workers.talk import LOG, REPORTS, SOCKETS, Brief, Lines, Report, Word, read, write
+from pop3toy.run.workers.worker import Lifeline, LogToSupervisor, Pipe
 
 from ..corpus import awkward_messages, fill_maildir
 from ..realserver import DEADLINE, RealServer, environment, maildir_options, twistd, wait_until
@@ -52,13 +58,14 @@ class FakeProcess:
         self.protocol = protocol
         self.pid = pid
         self.descriptors = descriptors
-        self.heard: list[object] = []
+        self.heard: list[Any] = []
         self.stdin_open = True
         self.signals: list[str] = []
 
     def write(self, data: bytes) -> None:
         assert self.stdin_open
-        self.heard += [read(line) for line in data.splitlines()]
+        # The first line says how long the brief is.
+        self.heard += [heard for line in data.splitlines() if not isinstance(heard := read(line), int)]
 
     def closeStdin(self) -> None:
         self.stdin_open = False
@@ -100,24 +107,21 @@ class SupervisorTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.reactor = FakeReactor()
-        self.dead: list[int] = []
-        self.events: list[dict[str, Any]] = []
+        self.lines: list[str] = []
         self.hopeless: list[str] = []
         self.unattended: list[bool] = []
         launch = Launch(
             command=["python"],
             environment={},
-            brief=lambda number: Brief(number, 2, 2, "mx"),
+            brief=lambda number: Brief(number, 2, "host", told=list(self.supervisor.told)),
             sockets=lambda: [21, 22],
-            counts=20,
         )
         self.supervisor = Supervisor(
             self.reactor,
             launch,
             2,
             grace=20,
-            ended=self.dead.append,
-            publish=self.events.append,
+            publish=self.lines.append,
             hopeless=self.hopeless.append,
             unattended=self.unattended.append,
         )
@@ -131,14 +135,14 @@ class SupervisorTests(SynchronousTestCase):
         return first, second
 
     def test_start(self) -> None:
-        """Each worker gets the sockets, the counts and its brief."""
+        """Each worker gets the sockets and its brief."""
         for number, process in enumerate(self.reactor.started):
             self.assertEqual(
-                {0: "w", 1: 1, 2: "r", REPORTS: "r", COUNTS: 20, SOCKETS: 21, SOCKETS + 1: 22},
+                {0: "w", 1: 1, 2: "r", REPORTS: "r", LOG: "r", SOCKETS: 21, SOCKETS + 1: 22},
                 process.descriptors,
             )
             [brief] = process.heard
-            self.assertEqual(Brief(number, 2, 2, "mx"), Brief.of(write(brief), lambda octets: b""))
+            self.assertEqual(number, brief["number"])
 
     def test_again(self) -> None:
         """A worker that dies is started again at once, then after 1, 2, 4 ... 60 seconds."""
@@ -153,7 +157,6 @@ class SupervisorTests(SynchronousTestCase):
             process = self.reactor.started[-1]
             process.reports(Report.READY)
         self.assertEqual([0, 1, 2, 4, 8, 16, 32, 60, 60], pauses)
-        self.assertEqual([0] * 9, self.dead)
         self.reactor.advance(60)
         process.ends(status=1)
         self.assertEqual(
@@ -271,29 +274,28 @@ class SupervisorTests(SynchronousTestCase):
         self.assertEqual([], self.unattended)
         self.assertEqual([], self.reactor.getDelayedCalls())
 
-    def test_make_room(self) -> None:
-        """A worker that needs room is heard by the one it means; nonsense is heard by nobody."""
+    def test_told(self) -> None:
+        """What a worker tells is heard by the others, and by one that is started later; nonsense is not."""
         first, second = self.both_serve()
-        first.reports(Report.TELL, 1, Word.FEWER_READERS)
-        self.assertEqual(Word.FEWER_READERS, second.heard[-1])
-        for nonsense in ((7, "material"), (-1, "material"), (None, "material"), (1, "dance"), (1,), ()):
+        event = ["failed", "192.0.2.7", None, 12.5]
+        first.reports(Report.TELL, [event])
+        self.assertEqual([Word.TOLD, [event]], second.heard[-1])
+        for nonsense in ((7, "material"), ("dance",), ()):
             first.reports(Report.TELL, *nonsense)
         self.assertEqual((1, 2), (len(first.heard), len(second.heard)))
         self.flushLoggedErrors()
+        first.ends(by=signal.SIGKILL)
+        second.reports(Report.TELL, [event, event])
+        self.reactor.advance(0)
+        [brief] = self.reactor.started[-1].heard
+        self.assertEqual([event] * 3, brief["told"])
 
     def test_log(self) -> None:
-        """A worker's log lines are put together and keep their time, level and origin."""
+        """A worker's lines for the log are written as they are, whole ones in one piece."""
         first, _ = self.reactor.started
-        lines = write(
-            [Report.LOG, "warn", "pop3toy.observe.session_log#warn", 12.5, "login {failed}\nreally"]
-        )
-        for octet in lines:
-            first.protocol.childDataReceived(REPORTS, bytes([octet]))
-        [event] = self.events
-        self.assertEqual(
-            (LogLevel.warn, "pop3toy.observe.session_log#warn", 12.5, "login {failed}\nreally"),
-            (event["log_level"], event["log_system"], event["log_time"], event["text"]),
-        )
+        for piece in (b"one\ntw", b"o", b"\n\tthree\xff\n\xc3", b"\xa9\n"):
+            first.protocol.childDataReceived(LOG, piece)
+        self.assertEqual(["one\n", "two\n\tthree\\xff\n", "\u00e9\n"], self.lines)
 
 
 class WorkerSideTests(SynchronousTestCase):
@@ -303,74 +305,62 @@ class WorkerSideTests(SynchronousTestCase):
         self.read_end, self.write_end = os.pipe()
         self.addCleanup(os.close, self.read_end)
 
-    def test_first_line(self) -> None:
-        """The brief is read to its end and no further."""
-        os.write(self.write_end, b'{"a": 1}\n"word"\n')
-        self.assertEqual(b'{"a": 1}\n', read_line(self.read_end))
-        self.assertEqual(b'"word"\n', read_line(self.read_end))
-        os.close(self.write_end)
-        self.assertEqual(b"", read_line(self.read_end))
-
     def test_brief(self) -> None:
-        """A brief comes through the pipe with its material, which may be large, and hides it in print."""
-        brief = Brief(1, 2, 3, "mx", material="secret\n" * 100_000)
+        """A brief comes through the pipe, however large, without an octet too much; print hides secrets."""
+        brief = Brief(1, 2, "host", material="secret\n" * 100_000, key="secret", told=[["failed"]])
         writing = threading.Thread(target=os.write, args=(self.write_end, brief.octets() + b'"word"\n'))
         writing.start()
-        line = read_line(self.read_end)
-        self.assertEqual(brief, Brief.of(line, partial(read_octets, self.read_end)))
-        self.assertEqual(b'"word"\n', read_line(self.read_end))
+        self.assertEqual(brief, Brief.read(self.read_end))
         writing.join()
+        self.assertEqual(b'"word"\n', os.read(self.read_end, 100))
         self.assertNotIn("secret", repr(brief))
+
+    def test_no_brief(self) -> None:
+        """A supervisor that ends before or within the brief is understood."""
+        os.write(self.write_end, b"20\n[")
         os.close(self.write_end)
-        self.assertEqual(b"", read_octets(self.read_end, 1))
+        self.assertIsNone(Brief.read(self.read_end))
+        self.assertIsNone(Brief.read(self.read_end))
 
     def test_words(self) -> None:
         """Words are done, unknown ones are not, and the end stops, once."""
-        done: list[str] = []
+        done: list[object] = []
         reactor = FakeReader()
-        does = {word: lambda *value, word=word: done.append(" ".join([word, *value])) for word in Word}
+        does = {word: lambda value, word=word: done.append([word, value]) for word in Word}
         lifeline = Lifeline(reactor, self.read_end, does, lambda: done.append("stop"))
         said = write([Word.MATERIAL, "new"]) + write("dance") + write(["dance", 1]) + write([]) + b"\xff\n"
-        os.write(self.write_end, said + write({}) + b'"fewer')
+        os.write(self.write_end, said + write({}) + b'["told"')
         lifeline.doRead()
-        os.write(self.write_end, b' readers"\n')
+        os.write(self.write_end, b", []]\n")
         lifeline.doRead()
         lifeline.doRead()
-        self.assertEqual(["material new", "fewer readers"], done)
+        self.assertEqual([["material", "new"], ["told", []]], done)
         os.close(self.write_end)
         lifeline.doRead()
         lifeline.connectionLost(Failure(ProcessDone(0)))
-        self.assertEqual(["material new", "fewer readers", "stop"], done)
+        self.assertEqual([["material", "new"], ["told", []], "stop"], done)
         self.assertEqual([], reactor.readers)
 
     def test_log_waits_a_moment(self) -> None:
         """What is said goes up with what is said soon after; a warning goes at once, and nothing is lost."""
         reactor = FakeReader()
-        log = LogToSupervisor(Reports(self.write_end), reactor)
+        log = LogToSupervisor(Pipe(self.write_end), lambda event: event["text"], reactor)
         os.set_blocking(self.read_end, False)
-        events = [
-            {"log_format": "{text}", "text": "one", "log_level": LogLevel.info, "log_namespace": "x"},
-            {"log_format": "tw{o}", "o": "o", "log_level": LogLevel.info, "log_namespace": "x"},
-        ]
-        for event in events:
+        one, two, nothing = (
+            {"text": text, "log_level": LogLevel.info} for text in ("one\n", "tw\udcffo\n", "")
+        )
+        for event in (one, nothing, two):
             log(event)
         self.assertRaises(BlockingIOError, os.read, self.read_end, 1)
         reactor.advance(1)
-        self.assertEqual(["one", "two"], self.texts())
-        log(events[0])
+        self.assertEqual(b"one\ntw\\udcffo\n", os.read(self.read_end, 1000))
+        log(one)
         reactor.advance(1)
-        self.assertEqual(["one"], self.texts(), "a line that is alone goes up too")
-        log(events[0])
-        log({**events[0], "log_level": LogLevel.warn, "log_time": 2.5})
-        self.assertEqual(["one", "one"], self.texts())
-        log({"log_format": "", "log_level": LogLevel.critical, "log_failure": Failure(ValueError("oh"))})
-        [text] = self.texts()
-        self.assertIn("ValueError: oh", text)
+        self.assertEqual(b"one\n", os.read(self.read_end, 1000), "a line that is alone goes up too")
+        log(one)
+        log({**one, "log_level": LogLevel.warn})
+        self.assertEqual(b"one\none\n", os.read(self.read_end, 1000))
         os.close(self.write_end)
-
-    def texts(self) -> list[str]:
-        """The texts that have gone up."""
-        return [json.loads(line)[-1] for line in os.read(self.read_end, 100_000).splitlines()]
 
     def test_lines(self) -> None:
         """Pieces become lines; what is left at the end is one too."""
@@ -439,29 +429,143 @@ class SocketTests(TestCase):
 
     async def test_turned_away(self) -> None:
         """While nobody else accepts, who connects is closed on at once; later the others are left to it."""
-        from twisted.internet import reactor
+        from twisted.internet import reactor as installed
 
-        opened = OpenedForOthers(reactor)
+        reactor: Any = installed
         path = tempfile.mktemp(dir="/tmp")
-        factory = Factory.forProtocol(Greeter)
-        ports = [opened.listenTCP(0, factory, interface="127.0.0.1"), opened.listenUNIX(path, factory)]
+        shared = SharedSockets()
+        ports = [
+            reactor.listenTCP(0, shared.factory, interface="127.0.0.1"),
+            reactor.listenTCP(0, shared.factory, interface="::1"),
+            reactor.listenUNIX(path, shared.factory),
+        ]
         for port in ports:
             self.addCleanup(port.stopListening)
+            shared.add(port)
         ends: list[Any] = [
             TCP4ClientEndpoint(reactor, "127.0.0.1", ports[0].getHost().port),
+            TCP6ClientEndpoint(reactor, "::1", ports[1].getHost().port),
             UNIXClientEndpoint(reactor, path),
         ]
-        opened.turn_away(True)
+        shared.turn_away(True)
         for end in ends:
             client = await connectProtocol(end, Hearer())
             self.assertEqual(await client.over, b"")
-        opened.turn_away(False)
+        shared.turn_away(False)
         waiting = [await connectProtocol(end, Hearer()) for end in ends]
-        inheritance = Inheritance(reactor, [os.dup(descriptor) for descriptor in opened.descriptors])
-        for _ in ports:
-            self.addCleanup(inheritance.listenTCP(0, factory).stopListening)
+        mode = os.stat(path).st_mode
+        for port, descriptor in zip(ports, shared.descriptors, strict=True):
+            endpoint = InheritedEndpoint(reactor, os.dup(descriptor))
+            inherited = await endpoint.listen(Factory.forProtocol(Greeter))
+            self.addCleanup(inherited.stopListening)
+            self.assertEqual(inherited.getHost(), port.getHost())
         for client in waiting:
             self.assertEqual(await client.over, b"hello")
+        await inherited.stopListening()
+        self.assertEqual(os.stat(path).st_mode, mode, "a Unix socket is left alone")
+
+
+class AdoptingReader(FakeReader):
+    """A reactor whose connections are counted, and closed."""
+
+    trouble: OSError | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.adopted: list[tuple[bytes, socket.AddressFamily]] = []
+
+    def removeWriter(self, writer: object) -> None:
+        """There are none."""
+
+    def adoptStreamConnection(self, descriptor: int, family: socket.AddressFamily, factory: object) -> None:
+        if self.trouble is not None:
+            raise self.trouble
+        self.adopted.append((os.read(descriptor, 10), family))
+
+
+class AcceptReaderTests(SynchronousTestCase):
+    """A worker's accept reader."""
+
+    def setUp(self) -> None:
+        self.reactor = AdoptingReader()
+        self.factory = Factory()
+        self.factory.noisy = False  # type: ignore[misc]
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(self.listening.close)
+        endpoint = InheritedEndpoint(self.reactor, os.dup(self.listening.fileno()))  # type: ignore[arg-type]
+        self.reader: Any = self.successResultOf(endpoint.listen(self.factory))
+        self.addCleanup(self.reader.stopListening)
+
+    def clients(self, number: int) -> list[socket.socket]:
+        """Clients that have connected, each with its number said."""
+        clients = []
+        for each in range(number):
+            client = socket.create_connection(self.listening.getsockname(), 60)
+            self.addCleanup(client.close)
+            client.sendall(b"%d" % each)
+            clients.append(client)
+        return clients
+
+    def test_few_in_a_turn(self) -> None:
+        """Some are left to the other workers, and nobody is there afterwards."""
+        self.clients(ACCEPTS + 1)
+        self.reader.doRead()
+        self.assertEqual([(b"%d" % each, socket.AF_INET) for each in range(ACCEPTS)], self.reactor.adopted)
+        for _ in range(2):
+            self.reader.doRead()
+        self.assertEqual(ACCEPTS + 1, len(self.reactor.adopted))
+
+    def test_no_descriptor(self) -> None:
+        """A client for whom there is no descriptor, at whichever step, waits for one and is served."""
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, files)
+        waiting = self.clients(2)
+        with capturedLogs() as events:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, files[1]))
+            self.reader.doRead()
+            resource.setrlimit(resource.RLIMIT_NOFILE, files)
+            self.assertEqual([], self.reactor.readers)
+            self.reactor.advance(PAUSE)
+            self.assertEqual([self.reader], self.reactor.readers)
+            self.reactor.trouble = OSError(errno.EMFILE, "none left")
+            self.reader.doRead()
+            self.assertEqual([], self.reactor.readers)
+            self.reactor.advance(PAUSE)
+        self.assertEqual(1, len(events))
+        self.reactor.trouble = None
+        self.reader.doRead()
+        self.assertEqual([b"0", b"1"], [said for said, _ in self.reactor.adopted])
+        for client in waiting:
+            self.assertEqual(b"", client.recv(1))
+
+    def test_client_gone(self) -> None:
+        """A client that has gone, or cannot be served, keeps nobody else out."""
+        self.clients(1)
+        for trouble in (errno.ENOTCONN, errno.EINVAL):
+            self.clients(1)
+            self.reactor.trouble = OSError(trouble, "x")
+            self.reader.doRead()
+        self.assertEqual(1, len(self.flushLoggedErrors(OSError)))
+        self.assertEqual([self.reader], self.reactor.readers)
+
+    def test_ended(self) -> None:
+        """Where the supervisor has shut the socket down nothing is read any more; a stop closes it, once."""
+        self.listening.shutdown(socket.SHUT_RDWR)
+        self.reader.doRead()
+        self.assertEqual([], self.reactor.readers)
+        self.reader.stopListening()
+        self.reader.stopListening()
+        self.assertEqual((-1, 0), (self.reader.fileno(), self.factory.numPorts))
+
+    def test_stopped_while_it_waits(self) -> None:
+        """A client that waits for a descriptor is closed with the port, and nothing is read later."""
+        [client] = self.clients(1)
+        self.reactor.trouble = OSError(errno.EMFILE, "none left")
+        self.reader.doRead()
+        self.reader.stopListening()
+        self.assertRaises(ConnectionError, client.recv, 1)
+        self.reactor.advance(PAUSE)
+        self.assertEqual([], self.reactor.readers)
 
 
 def alive(pid: int) -> bool:
@@ -541,7 +645,7 @@ class WorkersServeTests(RealCase):
         wait_until(lambda: server.log.count(" end: ") == 4, "the log tells of all sessions")
         numbers = re.findall(r" login: session=(\d+) ", server.log)
         self.assertEqual(4, len(set(numbers)), numbers)
-        self.assertEqual({"0", "1", "2"}, {str((int(number) - 1) % 3) for number in numbers})
+        self.assertEqual({0, 1, 2}, {(int(number) - 1) % 3 for number in numbers})
         self.assertTrue(server.terminate())
         self.assertEqual([], [pid for pid in everybody if alive(pid)])
         self.assertNotIn("Traceback", server.log)
@@ -575,25 +679,26 @@ class WorkersServeTests(RealCase):
             second.quit()
 
     def test_limits(self) -> None:
-        """Connections of one address count together; those of a worker that is killed are given back."""
-        server = self.start("--max-per-address=4")
-        for worker in (1, 2, 1, 1):
+        """Of the connections of one address each worker has its part; a worker that is killed has none."""
+        server = self.start("--max-per-address=3")
+        for worker in (1, 2, 1, 2):
             self.client(server, worker)
         for worker in (1, 2):
             self.assertRaises(Refused, self.client, server, worker)
         os.kill(pids(server.log)[1], signal.SIGKILL)
         wait_until(lambda: len(re.findall("worker 1 serves", server.log)) == 2, "it is started again")
         self.assertIn("worker 1 was ended by signal 9 (SIGKILL)", server.log)
-        for worker in (2, 1, 2):
-            self.client(server, worker)
+        for _ in range(2):
+            self.client(server, 1)
         for worker in (1, 2):
             self.assertRaises(Refused, self.client, server, worker)
 
     def test_room(self) -> None:
-        """When all places are taken by strangers of one worker, who comes to another gets one of theirs."""
+        """When all places of a worker are taken by strangers, one of them goes for who comes next."""
         server = self.start("--max-connections=3")
-        idle = [self.client(server, 1) for _ in range(3)]
-        user = self.client(server, 2)
+        idle = [self.client(server, 1) for _ in range(2)]
+        elsewhere = self.client(server, 2)
+        user = self.client(server, 1)
         user.login()
         # Which of them, chance decides.
         (closed,), _, _ = select.select([client.socket for client in idle], [], [], 60)
@@ -603,6 +708,7 @@ class WorkersServeTests(RealCase):
                 client.ended()
             else:
                 client.command(b"CAPA")
+        elsewhere.command(b"CAPA")
 
     def test_visitors(self) -> None:
         """Visitors of two workers and the owner have the mailbox open at once, whoever comes first."""
@@ -619,14 +725,19 @@ class WorkersServeTests(RealCase):
             session.quit()
 
     def test_penalties(self) -> None:
-        """Bad passwords at one worker make the next attempt at another wait."""
+        """Bad passwords at one worker make the next attempt at another wait, and at one started later."""
         server = self.start()
         for _ in range(4):
             self.assertRaises(Refused, self.client(server, 1).login, b"bob", b"wrong")
-        other = self.client(server, 2)
+        self.again(server, 1)
+        for worker in (2, 1):
+            self.waits(self.client(server, worker), b"ann" if worker == 1 else b"bob")
+
+    def waits(self, other: StrictClient, user: bytes) -> None:
+        """A login that is right has to wait."""
         # From below only: a busy machine may take longer.
         before = time.monotonic()
-        other.login()
+        other.login(user)
         self.assertGreater(time.monotonic() - before, 0.9)
 
     def test_login_delay(self) -> None:
@@ -1026,7 +1137,11 @@ class WorkersStartTests(RealCase):
         for options, says in (
             (
                 ["--listen=stdio:"],
-                "--listen stdio:: with --workers there are tcp, tcp6, ssl, ",
+                "--listen stdio:: with --workers there are tcp, tcp6, unix, systemd\n",
+            ),
+            (
+                ["--listen=ssl:0:privateKey=x"],
+                "systemd; TLS is for --tls-port and --tls-listen, with --certificate",
             ),
             (["--listen=haproxy:stdio:"], "with --workers there are"),
         ):

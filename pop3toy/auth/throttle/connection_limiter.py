@@ -1,9 +1,8 @@
 """How many connections there may be: in all, from one address, and of strangers.
 
-Counts and nothing else; where the counts are kept is ``counts``.  Whoever has
-not logged in is a stranger; when there are too many, one of them has to go, so
-that idle strangers never keep a user out: at random one of those from the
-network that has the most of them.  Were it the oldest, a flood of new
+Counts and nothing else.  Whoever has not logged in is a stranger; when there are
+too many, one of them has to go, so that idle strangers never keep a user out: at
+random one of those from the network that has the most of them.  Were it the oldest, a flood of new
 connections would leave nobody the time to log in.
 
 Before strangers go those who lose little by it, the one that is idle longest
@@ -16,14 +15,13 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
 
 from ...errors import StoreTrouble
-from .counts import Heads, own_counts
+from .counts import Tally
 from .origins import NOWHERE, Networks, is_local, neighbourhood, network
 
-__all__ = ["ConnectionLimiter", "ConnectionLimits", "Neighbours", "Visit"]
+__all__ = ["ConnectionLimiter", "ConnectionLimits", "Visit", "divided"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +42,21 @@ class ConnectionLimits:
     per_local_address: int = sys.maxsize
     #: Addresses that speak for many: not limited as one.
     trusted: Networks = NOWHERE
-    #: Connections of this process, however few the others have: what its open files allow.
-    per_process: int = sys.maxsize
+
+    def shared_by(self, workers: int) -> ConnectionLimits:
+        """The limits of one of so many processes: a part each, rounded up."""
+        return replace(
+            self,
+            connections=divided(self.connections, workers),
+            strangers=divided(self.strangers, workers),
+            per_address=divided(self.per_address, workers),
+            per_local_address=divided(self.per_local_address, workers),
+        )
 
 
-class Neighbours(Protocol):
-    """The other processes, where several share the counts."""
-
-    def now(self) -> float:
-        """The time, the same for all of them, in seconds."""
-
-    def tell(self, strangers: int, idle_since: float) -> None:
-        """Tell them whom this process could send away.
-
-        :param strangers: how many strangers it has from the network with the most.
-        :param idle_since: since when the first of those that would go before is idle; 0 if there is none.
-        """
-
-    def make_room(self, *, of_stranger: bool) -> bool:
-        """Ask the one that has the best to spare to send it away; false if that is this process."""
+def divided(limit: int, workers: int) -> int:
+    """The part of a limit that each of so many processes has: rounded up, so that all have some."""
+    return -(-limit // workers)
 
 
 class ConnectionLimiter:
@@ -71,8 +65,6 @@ class ConnectionLimiter:
     Give it to a :class:`~pop3toy.pop3.factory.POP3Factory` as its ``gatekeeper``; several may share one.
 
     :param limits: the numbers, ``ConnectionLimiter.Limits(connections=100)``; its defaults if not given.
-    :param heads: where it counts; of its own if not given.
-    :param neighbours: who else counts there.
     :param choose: picks one of several, at random.
     """
 
@@ -83,19 +75,16 @@ class ConnectionLimiter:
     def __init__(
         self,
         limits: ConnectionLimits | None = None,
-        heads: Heads | None = None,
-        neighbours: Neighbours | None = None,
         *,
         choose: Callable[[Sequence[Visit]], Visit] = random.choice,
     ) -> None:
         self.limits = limits if limits is not None else ConnectionLimits()
-        heads = heads if heads is not None else own_counts().readers
-        self._connections, self._strangers = heads.connections, heads.strangers
-        self._neighbours = neighbours
+        # By address; strangers are those of them that have not logged in.
+        self._connections, self._strangers = Tally(), Tally()
         self._choose = choose
-        # Connections of this process; its strangers by network; and those that would go before
-        # them, the longest idle first.
-        self._here = self._heaviest = 0
+        # Strangers by network, and how many of them the largest has; and those that would go
+        # before them, the longest idle first.
+        self._heaviest = 0
         self._networks: dict[str, dict[Visit, None]] = {}
         self._idle: dict[Visit, None] = {}
 
@@ -120,22 +109,15 @@ class ConnectionLimiter:
         address, limits = network(host), self.limits
         if self._connections.count(address) >= self._most_of(host):
             raise StoreTrouble("too many connections from your address")
-        if self._here >= limits.per_process and not self._send_away():
-            raise StoreTrouble("too many connections")
-        if self.connections >= limits.connections or self._too_many_strangers:
-            elsewhere = self._neighbours is not None and self._neighbours.make_room(
-                of_stranger=self._too_many_strangers
-            )
-            if not elsewhere and not self.make_room():
-                raise StoreTrouble("too many connections")
+        too_many_strangers = self.strangers >= limits.strangers
+        if too_many_strangers or self.connections >= limits.connections:
+            self._make_room(of_stranger=too_many_strangers)
         visit = Visit(self, address, neighbourhood(host), turn_out)
         self._connections.add(address)
         self._strangers.add(address)
-        self._here += 1
         group = self._networks.setdefault(visit.network, {})
         group[visit] = None
         self._heaviest = max(self._heaviest, len(group))
-        self._tell()
         return visit
 
     def _most_of(self, host: str) -> int:
@@ -143,15 +125,11 @@ class ConnectionLimiter:
             return sys.maxsize
         return self.limits.per_local_address if is_local(host) else self.limits.per_address
 
-    @property
-    def _too_many_strangers(self) -> bool:
-        return self.strangers >= self.limits.strangers
+    def _make_room(self, *, of_stranger: bool) -> None:
+        """Send one away: a stranger, if those are too many.
 
-    def make_room(self) -> bool:
-        """Send one of this process away, if it has one that may be: a stranger, if those are too many."""
-        return self._send_away(of_stranger=self._too_many_strangers)
-
-    def _send_away(self, *, of_stranger: bool = False) -> bool:
+        :raises pop3toy.errors.StoreTrouble: if there is none that may be.
+        """
         if self._idle and not of_stranger:
             visit = next(iter(self._idle))
         elif self._networks:
@@ -160,10 +138,9 @@ class ConnectionLimiter:
                 [one for each in self._networks.values() if len(each) == most for one in each]
             )
         else:
-            return False
+            raise StoreTrouble("too many connections")
         visit.left()
         visit.turn_out()
-        return True
 
     def known(self, visit: Visit, *, idle: bool) -> None:
         """Not a stranger any more; whether it goes before strangers all the same."""
@@ -179,20 +156,12 @@ class ConnectionLimiter:
         elif visit in self._idle:
             del self._idle[visit]
         if idle:
-            visit.idle_since = self._neighbours.now() if self._neighbours is not None else 0.0
             self._idle[visit] = None
-        self._tell()
 
     def gone(self, visit: Visit) -> None:
         """Not connected any more."""
         self.known(visit, idle=False)
-        self._here -= 1
         self._connections.remove(visit.address)
-
-    def _tell(self) -> None:
-        if self._neighbours is not None:
-            idle = next(iter(self._idle), None)
-            self._neighbours.tell(self._heaviest, idle.idle_since if idle is not None else 0.0)
 
 
 class Visit:
@@ -202,7 +171,7 @@ class Visit:
     :param network: where it comes from, for the choice of one that has to go.
     """
 
-    __slots__ = ("_crowd", "_left", "address", "idle_since", "network", "turn_out")
+    __slots__ = ("_crowd", "_left", "address", "network", "turn_out")
 
     def __init__(
         self, crowd: ConnectionLimiter, address: str, network: str, turn_out: Callable[[], object]
@@ -210,7 +179,6 @@ class Visit:
         self.address = address
         self.network = network
         self.turn_out = turn_out
-        self.idle_since = 0.0
         self._crowd = crowd
         self._left = False
 

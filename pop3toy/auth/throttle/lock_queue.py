@@ -5,12 +5,11 @@ a dialogue, although the other session is mostly over in a moment.  So the login
 again, for a bounded time: at once when a session of the user ends in this process, and at
 short intervals, because another process may have the lock.
 
-For each user the logins of a process come in their order.  Where several processes have
-logins waiting for the same user, all of them keep to the intervals, so that none of them is
-always the first.
+For each user the logins of a process come in their order.  Where several processes serve, all
+of them keep to the intervals, so that none of them is always the first.
 
 A lock whose session is ending (it removes messages, or its client has gone) is waited for to
-its end, however long that takes.
+its end, however long that takes; of sessions of other processes nothing is known.
 
 A store may answer a try at once or later.  A try that was begun in time is waited for, also
 when the time is over meanwhile: to refuse a maildrop that is just being opened would have the
@@ -72,12 +71,21 @@ class LockQueue:
     :param seconds: how long a login waits; 0 waits for sessions that are ending alone.
     :param per_user: logins of one user that may wait at once.
     :param most: logins that may wait at once in all.
-    :param waiting: logins that wait, by user, in all processes.
-    :param ending: sessions that are ending, by user, in all processes.
+    :param waiting: logins that wait, by user.
+    :param ending: sessions that are ending, by user.
+    :param alone: whether no other process serves the same users.
     """
 
     def __init__(
-        self, clock: IReactorTime, seconds: float, per_user: int, most: int, waiting: Tally, ending: Tally
+        self,
+        clock: IReactorTime,
+        seconds: float,
+        per_user: int,
+        most: int,
+        waiting: Tally,
+        ending: Tally,
+        *,
+        alone: bool = True,
     ) -> None:
         self._clock: IReactorTime = steady(clock)
         self._seconds = seconds
@@ -85,6 +93,7 @@ class LockQueue:
         self._most = most
         self._waiting = waiting
         self._ending = ending
+        self._alone = alone
         self._lines: dict[str, _Line] = {}
 
     def open(
@@ -129,7 +138,7 @@ class LockQueue:
     def released(self, user: str) -> None:
         """A maildrop of the user was given back in this process."""
         line = self._lines.get(user)
-        if line is not None and self._waiting.count(user) <= len(line.waiters):
+        if line is not None and self._alone:
             self._look_in(user, line, 0)
 
     def _until(self) -> float:

@@ -1,8 +1,8 @@
 """Who has to wait before trying again, and who is in too often: bookkeeping about logins.
 
 Counts and nothing else: no password, no mailbox, no connection.  A penalty is a
-Deferred on the clock that was passed in and holds no thread.  Where the counts
-are kept is ``counts``.
+Deferred on the clock that was passed in and holds no thread.  Where they are
+kept is ``counts``.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from ...clock import steady
 from ...errors import InUse, LoginDelay, StoreTrouble
 from ...interfaces import MaybeDeferred
 from ..names import folded
-from .counts import Counts, OwnTally, Recent, own_counts
+from .connection_limiter import divided
+from .counts import Counts, Recent, Tally
 from .lock_queue import LockQueue
 from .origins import NOWHERE, Networks, is_local, network
+from .peer_workers import PeerWorkers
 
 __all__ = ["VISITORS", "Attempt", "LoginLimits", "LoginThrottle", "unguarded", "without_penalties"]
 
@@ -81,6 +83,16 @@ class LoginLimits:
     #: Addresses, users and pairs of both that are remembered: some 10 MB.
     remembered: int = 20_000
 
+    def shared_by(self, workers: int) -> LoginLimits:
+        """The limits of one of so many processes: of what is in flight a part each, rounded up."""
+        return replace(
+            self,
+            attempts_per_address=divided(self.attempts_per_address, workers),
+            attempts_per_user=divided(self.attempts_per_user, workers),
+            attempts_under_penalty=divided(self.attempts_under_penalty, workers),
+            visitors=divided(self.visitors, workers),
+        )
+
 
 class _Failures:
     """Failures by key, forgotten after a while without one."""
@@ -94,8 +106,8 @@ class _Failures:
         failures, since = self._kept.get(key)
         return failures if failures and self._clock.seconds() - since < self._forgotten_after else 0
 
-    def add(self, key: str) -> None:
-        self._kept.put(key, self.count(key) + 1, self._clock.seconds())
+    def add(self, key: str, when: float) -> None:
+        self._kept.put(key, self.count(key) + 1, when)
 
 
 class LoginThrottle:
@@ -108,6 +120,7 @@ class LoginThrottle:
     :param limits: seconds and numbers, ``LoginThrottle.Limits(lock_wait=0.0, login_delay=60)``; its
         defaults if not given.
     :param counts: where it remembers; of its own if not given.
+    :param peers: other processes of the same server, which remember the same failures and logins.
     """
 
     #: What may be limited: a frozen dataclass in which each number has a default, and a comment that
@@ -115,16 +128,32 @@ class LoginThrottle:
     Limits = LoginLimits
 
     def __init__(
-        self, clock: IReactorTime, limits: LoginLimits | None = None, counts: Counts | None = None
+        self,
+        clock: IReactorTime,
+        limits: LoginLimits | None = None,
+        counts: Counts | None = None,
+        peers: PeerWorkers | None = None,
     ) -> None:
         self.limits = limits = limits if limits is not None else LoginLimits()
         self._clock = clock = steady(clock)
-        self._counts = counts = counts if counts is not None else own_counts(limits.remembered)
+        self._counts = counts = counts if counts is not None else Counts(limits.remembered)
         self._addresses = _Failures(clock, counts.address_failures, limits.forgotten_after)
         self._users = _Failures(clock, counts.user_failures, limits.forgotten_after)
+        self._sessions = counts.sessions
+        self._peers = peers
+        #: What a name is remembered as.
+        self.pseudonym: Callable[[str], str] = peers.pseudonym if peers is not None else str
+        if peers is not None:
+            peers.note = self._note
         #: Where logins wait for a maildrop that is locked.
         self.lock_queue = LockQueue(
-            clock, limits.lock_wait, limits.waits_per_user, limits.waits, counts.waiting, counts.ending
+            clock,
+            limits.lock_wait,
+            limits.waits_per_user,
+            limits.waits,
+            counts.waiting,
+            counts.ending,
+            alone=peers is None,
         )
 
     # -- attempts ----------------------------------------------------------------------
@@ -200,19 +229,41 @@ class LoginThrottle:
 
     def failed(self, address: str, user: str | None) -> None:
         """A password was wrong."""
-        if address != _EVERYBODY:
-            self._addresses.add(address)
-        if user is None:
-            return
-        self._users.add(user)
-        friend = _both(address, user)
-        patience, _ = self._counts.friends.get(friend)
-        if patience:
-            self._counts.friends.put(friend, patience - 1, self._clock.seconds())
+        self._happened("failed", address, user)
 
     def succeeded(self, address: str, user: str) -> None:
         """A password was right."""
-        self._counts.friends.put(_both(address, user), self.limits.free_failures, self._clock.seconds())
+        friend, patience = _both(address, user), self.limits.free_failures
+        if self._counts.friends.get(friend)[0] == patience:
+            # The others know, too.
+            self._counts.friends.put(friend, patience, self._clock.seconds())
+        else:
+            self._happened("succeeded", address, user)
+
+    def _happened(self, what: str, address: str, user: str | None) -> None:
+        now = self._clock.seconds()
+        self._note(what, address, user, now)
+        if self._peers is not None:
+            self._peers.tell(what, address, user, now)
+
+    def _note(self, what: str, address: str, user: str | None, when: float) -> None:
+        """Remember what happened, in this process or in another.
+
+        :param user: by his pseudonym.
+        """
+        if what == "failed":
+            if address != _EVERYBODY:
+                self._addresses.add(address, when)
+            if user is not None:
+                self._users.add(user, when)
+                friend = _both(address, user)
+                patience, _ = self._counts.friends.get(friend)
+                if patience:
+                    self._counts.friends.put(friend, patience - 1, when)
+        elif user is not None and what == "succeeded":
+            self._counts.friends.put(_both(address, user), self.limits.free_failures, when)
+        elif user is not None and what == "opened":
+            self._counts.logins.put(user, 1, when)
 
     def for_senders(self) -> LoginThrottle:
         """A guard that shares these penalties, but counts no sessions and keeps no LOGIN-DELAY.
@@ -220,7 +271,9 @@ class LoginThrottle:
         Those are about maildrops; a password is guessed at whichever port is open.
         """
         limits = replace(self.limits, login_delay=0, sessions_per_user=sys.maxsize)
-        return LoginThrottle(self._clock, limits, replace(self._counts, sessions=OwnTally()))
+        guard = LoginThrottle(self._clock, limits, self._counts, self._peers)
+        guard._sessions = Tally()
+        return guard
 
     # -- sessions -----------------------------------------------------------------------
 
@@ -231,30 +284,30 @@ class LoginThrottle:
         :raises pop3toy.errors.LoginDelay: if he was in too recently.
         """
         if self.limits.login_delay:
-            known, last = self._counts.logins.get(user)
+            known, last = self._counts.logins.get(self.pseudonym(user))
             if known and self._clock.seconds() - last < self.limits.login_delay:
                 raise LoginDelay
-        if self._counts.sessions.count(user) >= self.limits.sessions_per_user:
+        if self._sessions.count(user) >= self.limits.sessions_per_user:
             raise InUse("too many sessions, the maildrop is locked by others of yours")
-        self._counts.sessions.add(user)
+        self._sessions.add(user)
 
     def enter_visitor(self) -> None:
         """An anonymous visitor wants in; :meth:`left` of :data:`VISITORS` must follow.
 
         :raises pop3toy.errors.StoreTrouble: if there are too many.
         """
-        if self._counts.sessions.count(VISITORS) >= self.limits.visitors:
+        if self._sessions.count(VISITORS) >= self.limits.visitors:
             raise StoreTrouble("too many visitors at the moment, try later")
-        self._counts.sessions.add(VISITORS)
+        self._sessions.add(VISITORS)
 
     def opened(self, user: str) -> None:
         """His maildrop is open: the delay until the next login begins."""
         if self.limits.login_delay:
-            self._counts.logins.put(user, 1, self._clock.seconds())
+            self._happened("opened", "", self.pseudonym(user))
 
     def left(self, user: str) -> None:
         """One session of a user is over, or did not come about."""
-        self._counts.sessions.remove(user)
+        self._sessions.remove(user)
 
 
 def unguarded() -> LoginThrottle:
@@ -344,7 +397,7 @@ class Attempt:
 
     def _short_user(self) -> str | None:
         # What a client claims can be 12,288 octets long (RFC 5034 section 4).
-        return self._key(self.user)[:200] if self.user is not None else None
+        return self._guard.pseudonym(self._key(self.user)[:200]) if self.user is not None else None
 
     def _end(self) -> bool:
         self.rest()

@@ -1,56 +1,45 @@
-"""The other processes of a server with workers: who of them has one to spare, and asking for room.
+"""What the worker processes of one server tell each other about logins.
 
-What they share is in ``shared_counts``; who has to go is decided in ``connection_limiter``.
+Told is what is rare: a failure, the first success of a user from an address, and where there
+is a LOGIN-DELAY each login.  What is in flight and who is connected is told to nobody: those
+limits are divided by the number of workers.  What follows of an event, ``login_throttle`` knows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any
 
-from .shared_counts import Crowds, SharedCounts
-
-__all__ = ["Neighbours"]
+__all__ = ["PeerWorkers"]
 
 
-class Neighbours:
-    """The other processes, as :class:`pop3toy.auth.throttle.connection_limiter.Neighbours`.
+class PeerWorkers:
+    """The other workers.
 
-    :param own: the number of this process.
-    :param now: the time, the same for all of them.
-    :param ask: asks a process, by its number, to send one away.
+    :param key: of all workers of one server and of nobody else; see :meth:`pseudonym`.
+    :param send: takes events for all others: JSON values.
     """
 
-    def __init__(
-        self,
-        shared: SharedCounts,
-        own: int,
-        whose: Crowds,
-        now: Callable[[], float],
-        ask: Callable[[int], object],
-    ) -> None:
-        self._told = shared.to_spare(whose)
-        self._own = own
-        self._ask = ask
-        self.now = now
+    def __init__(self, key: bytes, send: Callable[[Sequence[Sequence[Any]]], object]) -> None:
+        self._send = send
+        #: Is called with each event of another worker.
+        self.note: Callable[..., object] = lambda *event: None
 
-    def tell(self, strangers: int, idle_since: float) -> None:
-        """Tell the others."""
-        own = self._told[self._own]
-        own[0], own[1] = strangers, idle_since
+        @lru_cache(maxsize=4096)
+        def pseudonym(name: str) -> str:
+            return blake2b(name.encode("utf-8", "surrogatepass"), key=key, digest_size=16).hexdigest()
 
-    def make_room(self, *, of_stranger: bool) -> bool:
-        """Ask the one with the longest idle of all, or the most strangers; false if that is this process.
+        #: What a name is known by among workers.  What clients claim as their names is now and
+        #: then a password, and what is told stays in the memory of all.
+        self.pseudonym: Callable[[str], str] = pseudonym
 
-        :param of_stranger: whether nobody else will do.
-        """
-        told = [(one[0], one[1], who) for who, one in enumerate(self._told)]
-        idle = [] if of_stranger else [(since, who) for _, since, who in told if since]
-        # Of several with as many it is this process.
-        strangers = [(count, who == self._own, who) for count, _, who in told if count]
-        if not idle and not strangers:
-            return False
-        who = min(idle)[1] if idle else max(strangers)[2]
-        if who == self._own:
-            return False
-        self._ask(who)
-        return True
+    def tell(self, *event: Any) -> None:
+        """Tell all others of an event."""
+        self._send([event])
+
+    def hear(self, events: Iterable[Sequence[Any]]) -> None:
+        """What others have told."""
+        for event in events:
+            self.note(*event)

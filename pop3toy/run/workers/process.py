@@ -13,18 +13,16 @@ from typing import Any, Protocol
 from twisted.internet.error import ProcessDone
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import ProcessProtocol
-from twisted.logger import Logger, LogLevel
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ...clock import steady
 from ...net.types import IReactor
-from .talk import COUNTS, REPORTS, SOCKETS, Brief, Lines, Report, Word, read, write
+from .talk import LOG, REPORTS, SOCKETS, Brief, Lines, Report, Word, read, write
 
 __all__ = ["Launch", "Told", "WorkerProcess"]
 
 log = Logger()
-
-_WORDS = {word.value for word in Word}
 
 
 @dataclass(frozen=True)
@@ -36,9 +34,8 @@ class Launch:
     environment: Mapping[str, str]
     #: For the worker of this number.
     brief: Callable[[int], Brief]
-    #: The listening sockets, and the memory that all share.
+    #: The listening sockets.
     sockets: Callable[[], Sequence[int]]
-    counts: int
 
 
 class Told(Protocol):
@@ -47,8 +44,8 @@ class Told(Protocol):
     def serves(self, worker: WorkerProcess) -> None:
         """It serves now."""
 
-    def pass_on(self, number: int, word: Word) -> None:
-        """It wants another worker to be told something."""
+    def pass_on(self, worker: WorkerProcess, events: list[Any]) -> None:
+        """It tells the others something."""
 
     def gone(self, worker: WorkerProcess, how: str) -> None:
         """It is dead."""
@@ -59,8 +56,11 @@ class WorkerProcess(ProcessProtocol):
 
     :param told: is told what becomes of it.
     :param reactor: starts it and tells the time.
-    :param publish: takes its log events.
+    :param publish: takes its lines for the log, whole ones.
     """
+
+    #: Twisted's, from :meth:`start` on.
+    transport: Any
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class WorkerProcess(ProcessProtocol):
         number: int,
         reactor: IReactor,
         launch: Launch,
-        publish: Callable[[dict[str, Any]], None],
+        publish: Callable[[str], None],
     ) -> None:
         self.number = number
         #: The line that it ended with, if it could not serve.
@@ -79,7 +79,7 @@ class WorkerProcess(ProcessProtocol):
         self._launch = launch
         self._publish = publish
         self._served_since: float | None = None
-        self._reports, self._words = Lines(), Lines()
+        self._reports, self._words, self._log = Lines(), Lines(), Lines()
         self._stopping = False
 
     def start(self) -> None:
@@ -89,7 +89,7 @@ class WorkerProcess(ProcessProtocol):
         """
         launch = self._launch
         # Standard output is the supervisor's own: a transcript writes whole lines there.
-        descriptors: dict[int, int | str] = {0: "w", 1: 1, 2: "r", REPORTS: "r", COUNTS: launch.counts}
+        descriptors: dict[int, int | str] = {0: "w", 1: 1, 2: "r", REPORTS: "r", LOG: "r"}
         descriptors |= dict(enumerate(launch.sockets(), SOCKETS))
         self._reactor.spawnProcess(
             self, launch.command[0], launch.command, env=dict(launch.environment), childFDs=descriptors
@@ -97,8 +97,9 @@ class WorkerProcess(ProcessProtocol):
 
     @property
     def pid(self) -> int | None:
-        """The process id."""
-        return self.transport.pid if self.transport is not None else None
+        """The process id; ``None`` when it is dead."""
+        pid: int | None = self.transport.pid
+        return pid
 
     def served(self) -> float:
         """Seconds since it serves; 0 if it does not."""
@@ -108,30 +109,29 @@ class WorkerProcess(ProcessProtocol):
 
     def connectionMade(self) -> None:
         """It runs; tell it what to do."""
-        assert self.transport is not None
         self.transport.write(self._launch.brief(self.number).octets())
-        if self._stopping:
-            self.transport.closeStdin()
 
-    def tell(self, said: object) -> None:
-        """Say something to it: a word, or a list of one and a value."""
-        if self.transport is not None and not self._stopping:
-            self.transport.write(write(said))
+    def tell(self, word: Word, value: object) -> None:
+        """Say something to it."""
+        if not self._stopping:
+            self.transport.write(write([word, value]))
 
     def stop(self) -> None:
         """Let it end in good order."""
         self._stopping = True
-        if self.transport is not None:
-            self.transport.closeStdin()
+        self.transport.closeStdin()
 
     def kill(self) -> None:
         """End it at once."""
         if self.pid is not None:
-            self.transport.signalProcess("KILL")  # type: ignore[union-attr]
+            self.transport.signalProcess("KILL")
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
-        """A report, or words on its standard error."""
-        if childFD == REPORTS:
+        """A report, lines for the log, or words on its standard error."""
+        if childFD == LOG:
+            if lines := self._log.whole(data):
+                self._publish(lines.decode("utf-8", "backslashreplace"))
+        elif childFD == REPORTS:
             for line in self._reports.add(data):
                 self._report(line)
         else:
@@ -140,23 +140,13 @@ class WorkerProcess(ProcessProtocol):
 
     def _report(self, line: bytes) -> None:
         match read(line):
-            case [Report.LOG, str(level), str(system), float(seconds), str(text)]:
-                self._publish(
-                    {
-                        "log_level": LogLevel.levelWithName(level),
-                        "log_system": system,
-                        "log_time": seconds,
-                        "log_format": "{text}",
-                        "text": text,
-                    }
-                )
             case [Report.READY]:
                 self._served_since = self._clock.seconds()
                 self._told.serves(self)
             case [Report.REFUSED, str(why)]:
                 self.refusal = why
-            case [Report.TELL, int(other), str(word)] if word in _WORDS:
-                self._told.pass_on(other, Word(word))
+            case [Report.TELL, list(events)]:
+                self._told.pass_on(self, events)
             case _:
                 self._complain(line)
 

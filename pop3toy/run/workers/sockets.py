@@ -1,35 +1,40 @@
-"""Listening sockets that one process opens and others serve.
+"""Listening sockets that one process opens and others accept from.
 
-Endpoints know how to listen from their description; what they call for it is the
-reactor.  So both sides get a reactor with other ways of listening: the
-supervisor's opens and does not accept, a worker's takes the next socket that it
-has inherited.  Both run through the same settings, hence in the same order.
-
-This file and ``net/unix_sockets.py`` know how Twisted's ports adopt a socket.
+The supervisor opens them, as any server does, and accepts nothing; a worker inherits them, and an
+accept reader makes its connections with the reactor's ``adoptStreamConnection``.  Twisted's own
+``adoptStreamPort`` would set a Unix socket's mode to 0666, and remove it with the first worker that stops.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
-from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
-from twisted.internet.endpoints import TCP4ServerEndpoint
-from twisted.internet.interfaces import ILoggingContext, IStreamServerEndpoint
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.internet.protocol import Factory
-from twisted.internet.tcp import Port
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from ...net.accepting import NONE_LEFT, Patience
 from ...net.types import IReactor
-from ...net.unix_sockets import AdoptedUnixPort, UnixListening
 
-__all__ = ["Inheritance", "OpenedForOthers", "stand_in"]
+__all__ = ["InheritedEndpoint", "SharedSockets"]
 
-#: Clients that a worker takes before it looks at those it has.
+log = Logger()
+
+#: Clients that a worker takes before it looks at those it has, so that it leaves some to the others.
+#: Twisted's ports take up to 100: of 32 that came at once one of two workers took 8 to 27, with this 13 to
+#: 17.  Both are as busy as each other then (by 5 % of their CPU time), as they are with a socket of each
+#: one's own (SO_REUSEPORT), where clients would be lost with the worker that the system has chosen for them.
 ACCEPTS = 4
 
 
-@implementer(ILoggingContext)
 class _Nobody(Factory):
     """Serves nobody: Twisted closes the connection at once."""
 
@@ -43,22 +48,22 @@ class _Nobody(Factory):
         """Nothing."""
 
 
-class OpenedForOthers:
-    """A reactor whose ports do not accept: they hold what workers inherit.
+class SharedSockets:
+    """The supervisor's ports, which do not accept: they hold what workers inherit."""
 
-    :param reactor: what does all the rest.
-    """
-
-    def __init__(self, reactor: IReactor) -> None:
-        self._reactor = UnixListening(reactor)
+    def __init__(self) -> None:
+        #: What they are opened with.
+        self.factory: Any = _Nobody()
         self._ports: list[Any] = []
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._reactor, name)
+    def add(self, port: Any) -> None:
+        """One that is open now, in the order in which workers inherit them."""
+        port.stopReading()
+        self._ports.append(port)
 
     @property
     def descriptors(self) -> list[int]:
-        """The sockets in the order in which they were opened."""
+        """The sockets, in that order."""
         return [port.fileno() for port in self._ports]
 
     def turn_away(self, yes: bool) -> None:
@@ -69,104 +74,98 @@ class OpenedForOthers:
             else:
                 port.stopReading()
 
-    def _keep(self, port: Any) -> Any:
-        port.stopReading()
-        # Closed and no more: shutting it down would do so for the workers, in the middle of an accept.
-        port._shouldShutdown = False
-        self._ports.append(port)
-        return port
 
-    def listenTCP(self, port: int, factory: Any, *args: Any, **kwargs: Any) -> Any:
-        """See :class:`twisted.internet.interfaces.IReactorTCP`."""
-        return self._keep(self._reactor.listenTCP(port, _Nobody(), *args, **kwargs))
+@implementer(IStreamServerEndpoint)
+class InheritedEndpoint:
+    """A listening socket that somebody else has opened.
 
-    def listenSSL(self, port: int, factory: Any, context: Any, *args: Any, **kwargs: Any) -> Any:
-        """TLS is the workers' business."""
-        return self.listenTCP(port, factory, *args, **kwargs)
-
-    def listenUNIX(self, address: str, factory: Any, *args: Any, **kwargs: Any) -> Any:
-        """See :class:`twisted.internet.interfaces.IReactorUNIX`."""
-        return self._keep(self._reactor.listenUNIX(address, _Nobody(), *args, **kwargs))
-
-    def adoptStreamPort(self, descriptor: int, family: socket.AddressFamily, factory: Any) -> Any:
-        """See :class:`twisted.internet.interfaces.IReactorSocket`."""
-        return self._keep(self._reactor.adoptStreamPort(descriptor, family, _Nobody()))
-
-
-class Inheritance:
-    """A reactor that listens on what was inherited, one socket after the other.
-
-    :param reactor: what does all the rest.
-    :param descriptors: the sockets; each belongs to this process.
+    :param reactor: makes connections.
+    :param descriptor: belongs to this process.
     """
 
-    def __init__(self, reactor: IReactor, descriptors: Iterable[int]) -> None:
+    def __init__(self, reactor: IReactor, descriptor: int) -> None:
         self._reactor = reactor
-        self._descriptors = iter(descriptors)
+        self._descriptor = descriptor
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._reactor, name)
-
-    def _take(self, factory: Any, backlog: int = 50) -> Any:
-        descriptor = next(self._descriptors)
-        inherited = socket.socket(fileno=descriptor)
-        inherited.setblocking(False)
-        # Twisted's ports duplicate it.
-        with inherited:
-            port: Any
-            if inherited.family == socket.AF_UNIX:
-                port = _UnixPort._fromListeningDescriptor(self._reactor, descriptor, factory)
-            else:
-                port = _TCPPort._fromListeningDescriptor(self._reactor, descriptor, inherited.family, factory)
-            # It tells the system once more, and the number is one for all who share the socket.
-            port.backlog = backlog
-            port.startListening()
-            return port
-
-    def listenTCP(self, port: int, factory: Any, backlog: int = 50, *args: Any, **kwargs: Any) -> Any:
-        """See :class:`twisted.internet.interfaces.IReactorTCP`."""
-        return self._take(factory, backlog)
-
-    def listenSSL(
-        self, port: int, factory: Any, context: Any, backlog: int = 50, *args: Any, **kwargs: Any
-    ) -> Any:
-        """See :class:`twisted.internet.interfaces.IReactorSSL`."""
-        from twisted.protocols.tls import TLSMemoryBIOFactory
-
-        return self._take(TLSMemoryBIOFactory(context, False, factory), backlog)
-
-    def listenUNIX(self, address: str, factory: Any, backlog: int = 50, *args: Any, **kwargs: Any) -> Any:
-        """See :class:`twisted.internet.interfaces.IReactorUNIX`."""
-        return self._take(factory, backlog)
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """See ``IStreamServerEndpoint``."""
+        port = AcceptReader(socket.socket(fileno=self._descriptor), protocolFactory, self._reactor)
+        port.startListening()
+        return succeed(port)
 
 
-class _InTurns:
-    """Leaves some clients to the others.
+@implementer(IListeningPort)
+class AcceptReader(FileDescriptor):
+    """Accepts from a listening socket, a few at a time."""
 
-    Twisted takes up to 100 in a turn of the reactor: of 32 that came at once one
-    of two workers took 8 to 27, with this 13 to 17.  When 32 clients log in
-    again and again, both are as busy as each other (by 5 % of their CPU time),
-    as they are with a socket of each one's own (SO_REUSEPORT), where clients
-    would be lost with the worker that the system has chosen for them.
-    """
+    def __init__(self, listening: socket.socket, factory: IProtocolFactory, reactor: IReactor) -> None:
+        super().__init__(reactor)
+        listening.setblocking(False)
+        self._listening = listening
+        self._factory = factory
+        self._adopting: Any = reactor
+        self._patience = Patience(self, reactor)
+        # One that is accepted, while there is no descriptor that its transport needs besides.
+        self._client: socket.socket | None = None
 
-    @property
-    def numberAccepts(self) -> int:
-        return ACCEPTS
+    def fileno(self) -> int:
+        """See ``IFileDescriptor``."""
+        return self._listening.fileno()
 
-    @numberAccepts.setter
-    def numberAccepts(self, number: int) -> None:
-        """What Twisted would like."""
+    def getHost(self) -> IAddress:
+        """See ``IListeningPort``."""
+        name = self._listening.getsockname()
+        if self._listening.family == socket.AF_UNIX:
+            return UNIXAddress(os.fsencode(name))
+        kind = IPv6Address if self._listening.family == socket.AF_INET6 else IPv4Address
+        return kind("TCP", *name[:2])
 
+    def startListening(self) -> None:
+        """See ``IListeningPort``."""
+        self._factory.doStart()
+        self.connected = True
+        self.startReading()
 
-class _TCPPort(_InTurns, Port):
-    """A TCP port."""
+    def stopListening(self) -> Deferred[None]:
+        """See ``IListeningPort``; only this process's hold of the socket ends."""
+        if self.connected:
+            self.connectionLost(Failure(ConnectionAbortedError()))
+        return succeed(None)
 
+    def connectionLost(self, reason: Failure) -> None:
+        """See ``IFileDescriptor``."""
+        super().connectionLost(reason)
+        self._listening.close()
+        if self._client is not None:
+            self._client.close()
+        self._factory.doStop()
 
-class _UnixPort(_InTurns, AdoptedUnixPort):
-    """A Unix socket; its file is the supervisor's, or systemd's."""
-
-
-def stand_in(reactor: IReactor, backlog: int) -> IStreamServerEndpoint:
-    """For an endpoint whose description means something to the supervisor's process alone (``systemd:``)."""
-    return TCP4ServerEndpoint(reactor, 0, backlog)
+    def doRead(self) -> None:
+        """Accept some."""
+        for _ in range(ACCEPTS):
+            try:
+                client = self._client or self._listening.accept()[0]
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in NONE_LEFT:
+                    self._patience.pause(error)
+                elif error.errno == errno.EINVAL:
+                    # The supervisor has ended its port.
+                    self.stopReading()
+                # All else is of one client: it has gone, or netfilter does not let it in.
+                return
+            self._client = None
+            try:
+                self._adopting.adoptStreamConnection(client.fileno(), self._listening.family, self._factory)
+            except Exception as error:
+                number = getattr(error, "errno", None)
+                if number in NONE_LEFT:
+                    self._client = client
+                    self._patience.pause(cast(OSError, error))
+                    return
+                if number != errno.ENOTCONN:
+                    log.failure("a connection cannot be served")
+                # Else the client has gone.
+            # The transport has a descriptor of its own.
+            client.close()

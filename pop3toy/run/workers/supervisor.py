@@ -5,6 +5,7 @@ It does not know what they do.  One of them, as a process, is in ``process``.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,8 @@ STEADY = 60.0
 #: Seconds without a worker that serves after which clients are turned away: a
 #: worker that died is back in one or two, and a mail client waits for 30.
 PATIENCE = 10.0
+#: Events that workers have told each other which one that is started later is told.
+REMEMBERED = 10_000
 
 
 def pause_before(start: int, *, served: bool) -> float:
@@ -48,8 +51,7 @@ class Supervisor(Service):
 
     :param reactor: starts processes and tells the time.
     :param grace: seconds that they may take to stop before they are killed.
-    :param ended: is told the number of a worker that is dead, before another is started.
-    :param publish: takes log events.
+    :param publish: takes lines for the log, whole ones.
     :param hopeless: is told why, if not one worker has ever come to serve.
     :param unattended: is told ``True`` when none has served for a while, and
         ``False`` when one does again.  The sockets stay open meanwhile, because
@@ -65,18 +67,18 @@ class Supervisor(Service):
         workers: int,
         *,
         grace: float,
-        ended: Callable[[int], None],
-        publish: Callable[[dict[str, Any]], None],
+        publish: Callable[[str], None],
         hopeless: Callable[[str], object],
         unattended: Callable[[bool], object],
     ) -> None:
         self._reactor = reactor
         self._clock: IReactorTime = steady(reactor)
         self._launch = launch
-        self._ended = ended
         self._publish = publish
         self._hopeless = hopeless
         self._grace = grace
+        #: What workers have told each other.
+        self.told: deque[Any] = deque(maxlen=REMEMBERED)
         self._running: dict[int, WorkerProcess] = {}
         self._pauses: dict[int, IDelayedCall] = {}
         self._deaths = dict.fromkeys(range(workers), 0)
@@ -120,7 +122,7 @@ class Supervisor(Service):
     def tell_all(self, word: Word, value: object) -> None:
         """Say something to all workers."""
         for worker in self._running.values():
-            worker.tell([word, value])
+            worker.tell(word, value)
 
     def _start_all(self) -> None:
         if self.running:
@@ -165,16 +167,17 @@ class Supervisor(Service):
         log.critical("no worker serves: whoever connects is turned away until one does")
         self._unattended(True)
 
-    def pass_on(self, number: int, word: Word) -> None:
-        """One worker wants another to be told something."""
-        if number in self._running:
-            self._running[number].tell(word)
+    def pass_on(self, worker: WorkerProcess, events: list[Any]) -> None:
+        """One worker tells all others something."""
+        self.told.extend(events)
+        for other in self._running.values():
+            if other is not worker:
+                other.tell(Word.TOLD, events)
 
     def gone(self, worker: WorkerProcess, how: str) -> None:
         """It is dead; start it again."""
         number = worker.number
         del self._running[number]
-        self._ended(number)
         if not self.running:
             if not self._running and self._stopped is not None:
                 stopped, self._stopped = self._stopped, None

@@ -1,24 +1,25 @@
 """What supervisor and workers tell each other, and through which descriptors.
 
-Both ways it is one JSON value a line.  Down, on the worker's standard input:
-the brief, then words of :class:`Word`, or lists of one and a value; its end
-means "stop in good order", which it also is when the supervisor was killed.
-Up, on :data:`REPORTS`: lists that begin with a :class:`Report`.
+Down, on the worker's standard input: the brief, then lists of a :class:`Word` and a value; the
+end means "stop in good order", which it also is when the supervisor was killed.  Up, on
+:data:`REPORTS`: lists that begin with a :class:`Report`.  Each is one JSON value a line.  Lines
+for the log go up on :data:`LOG`, as they are to be written.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-__all__ = ["COUNTS", "REPORTS", "SOCKETS", "Brief", "Lines", "Report", "Word", "read", "write"]
+__all__ = ["LOG", "REPORTS", "SOCKETS", "Brief", "Lines", "Report", "Word", "read", "write"]
 
-#: A worker's descriptors: where it reports, the memory that is shared, and the first listening socket.
+#: A worker's descriptors: where it reports, its lines for the log, and the first listening socket.
 REPORTS = 3
-COUNTS = 4
+LOG = 4
 SOCKETS = 5
 
 
@@ -27,9 +28,8 @@ class Word(StrEnum):
 
     #: Serve with this from now on, in place of the brief's material.
     MATERIAL = "material"
-    #: Send away the oldest stranger of those who read mail, or of those who bring it.
-    FEWER_READERS = "fewer readers"
-    FEWER_BRINGERS = "fewer bringers"
+    #: What another worker has told: a list of events.
+    TOLD = "told"
 
 
 class Report(StrEnum):
@@ -39,9 +39,7 @@ class Report(StrEnum):
     READY = "ready"
     #: It cannot serve; with the line that says why.
     REFUSED = "refused"
-    #: A line for the log: level, system, time in seconds, text.
-    LOG = "log"
-    #: Another worker, by its number, should be told a word.
+    #: A list of events that all others should hear of, those that are started later as well.
     TELL = "tell"
 
 
@@ -52,10 +50,10 @@ class Brief:
     #: Its number, from 0, and of how many.
     number: int
     workers: int
-    #: Listening sockets that it has from :data:`SOCKETS` on.
-    sockets: int
     #: This host's full name.
     host: str
+    #: More than the sessions that a worker of this number can have had before.
+    sessions: int = 0
     #: The reactor's name, if one was asked for.
     reactor: str | None = None
     #: What the server is told, as JSON; holds passwords.
@@ -63,22 +61,32 @@ class Brief:
     #: What it serves with and may not be able to read for itself.  A secret:
     #: never on a disk, on a command line or in an environment.
     material: str = field(default="", repr=False)
+    #: A key that all workers of this supervisor have, in hexadecimal digits.
+    key: str = field(default="", repr=False)
+    #: What workers have told each other before.
+    told: Sequence[Any] = ()
 
     def octets(self) -> bytes:
-        """For the way down: a line, and behind it as many octets of material as it says."""
-        fields = asdict(self)
-        material: bytes = fields.pop("material").encode("ascii")
-        line: bytes = write([len(material), fields])
-        return line + material
+        """For the way down: a line that says how many octets are behind it."""
+        body = write(asdict(self))
+        return b"%d\n" % len(body) + body
 
     @classmethod
-    def of(cls, line: bytes, take: Callable[[int], bytes]) -> Brief:
-        """What was meant.
-
-        :param take: gives so many of the octets behind the line.
-        """
-        length, fields = json.loads(line)
-        return cls(**fields, material=take(length).decode("ascii"))
+    def read(cls, descriptor: int) -> Brief | None:
+        """The brief, and not an octet of what is behind it.  Waits; ``None`` if the end comes before."""
+        length = b""
+        while not length.endswith(b"\n"):
+            octet = os.read(descriptor, 1)
+            if not octet:
+                return None
+            length += octet
+        body, count = b"", int(length)
+        while len(body) < count:
+            piece = os.read(descriptor, count - len(body))
+            if not piece:
+                return None
+            body += piece
+        return cls(**json.loads(body))
 
 
 def write(value: object) -> bytes:
@@ -101,10 +109,18 @@ class Lines:
     def __init__(self) -> None:
         self._partial = b""
 
-    def add(self, data: bytes) -> Iterator[bytes]:
+    def whole(self, data: bytes) -> bytes:
+        """The lines that are whole now, with their ends, in one piece."""
+        whole, end, rest = data.rpartition(b"\n")
+        if not end:
+            self._partial += rest
+            return b""
+        whole, self._partial = self._partial + whole + end, rest
+        return whole
+
+    def add(self, data: bytes) -> list[bytes]:
         """The lines that are whole now, without their ends."""
-        *whole, self._partial = (self._partial + data).split(b"\n")
-        return iter(whole)
+        return self.whole(data).split(b"\n")[:-1]
 
     def rest(self, give: Callable[[bytes], object]) -> None:
         """The end has come: a last line without its end."""

@@ -8,59 +8,40 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from twisted.internet.interfaces import IReadDescriptor
-from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
+from twisted.logger import ILogObserver, LogEvent, LogLevel
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ...net.types import IReactor
-from .talk import Lines, Report, Word, read, write
+from .talk import Lines, Word, read, write
 
-__all__ = ["Lifeline", "LogToSupervisor", "Reports", "read_line", "read_octets"]
+__all__ = ["Lifeline", "LogToSupervisor", "Pipe"]
 
-#: Seconds that a line for the log may wait.  Sent one by one, the lines of busy
-#: workers cost the supervisor a fifth of the CPU time of all, so a seventh.
-MOMENT = 0.02
-
-
-def read_line(descriptor: int) -> bytes:
-    """One line, and not an octet of what is behind it.  Waits; empty if the end came before."""
-    line = b""
-    while not line.endswith(b"\n"):
-        octet = os.read(descriptor, 1)
-        if not octet:
-            return b""
-        line += octet
-    return line
+#: Seconds that a line for the log may wait for others to go with it: a write for each line, and a turn of the
+#: supervisor's reactor, cost more than the line.
+MOMENT = 0.05
 
 
-def read_octets(descriptor: int, count: int) -> bytes:
-    """So many octets.  Waits; fewer only if the end came before."""
-    pieces = []
-    while count and (piece := os.read(descriptor, count)):
-        pieces.append(piece)
-        count -= len(piece)
-    return b"".join(pieces)
+class Pipe:
+    """A way up.
 
-
-class Reports:
-    """The way up.
-
-    :param descriptor: a pipe.  It is waited for when it is full, as for a log file.
+    :param descriptor: of the pipe.  It is waited for when it is full, as for a log file.
     """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._writing = threading.Lock()
 
-    def send(self, *report: object) -> None:
+    def report(self, *report: object) -> None:
         """Report something; harmless when nobody is there to hear it."""
-        self.send_lines(write(report))
+        self.send(write(report))
 
-    def send_lines(self, lines: bytes) -> None:
-        """Report what was made into lines before."""
-        rest = memoryview(lines)
+    def send(self, octets: bytes) -> None:
+        """Send octets; as harmless."""
+        rest = memoryview(octets)
         with self._writing:
             try:
                 while rest:
@@ -72,32 +53,29 @@ class Reports:
 
 @implementer(ILogObserver)
 class LogToSupervisor:
-    """Sends log events up, as text: there is one log, and the supervisor writes it.
+    """Sends lines up: there is one log, and the supervisor writes it.
 
     What is no warning may wait for a moment, for others to go with it.
 
+    :param line: makes the line of an event, with its end.
     :param reactor: tells when the moment has passed.
     """
 
-    def __init__(self, reports: Reports, reactor: IReactor) -> None:
-        self._reports = reports
+    def __init__(self, pipe: Pipe, line: Callable[[LogEvent], str | None], reactor: IReactor) -> None:
+        self._pipe = pipe
+        self._line = line
         self._reactor = reactor
-        self._waiting: list[bytes] = []
+        self._waiting: list[str] = []
         self._thread = threading.get_ident()
 
     def __call__(self, event: LogEvent) -> None:
         """See :class:`twisted.logger.ILogObserver`."""
-        level = event.get("log_level", LogLevel.info)
-        system = event.get("log_system") or f"{event.get('log_namespace', '-')}#{level.name}"
-        if event.get("log_format") == "{text}" and "log_failure" not in event:
-            # A line for each login and each end: worth 5 of its 25 microseconds.
-            text = event["text"]
-        else:
-            text = eventAsText(event, includeTimestamp=False, includeSystem=False)
-        when = float(event.get("log_time", 0.0))
-        self._waiting.append(write([Report.LOG, level.name, str(system), when, str(text)]))
+        line = self._line(event)
+        if not line:
+            return
+        self._waiting.append(line)
         at_rest = not self._reactor.running or threading.get_ident() != self._thread
-        if at_rest or level > LogLevel.info:
+        if at_rest or event.get("log_level", LogLevel.info) > LogLevel.info:
             self.flush()
         elif len(self._waiting) == 1:
             self._reactor.callLater(MOMENT, self.flush)
@@ -105,15 +83,14 @@ class LogToSupervisor:
     def flush(self) -> None:
         """Send what waits."""
         waiting, self._waiting = self._waiting, []
-        if waiting:
-            self._reports.send_lines(b"".join(waiting))
+        self._pipe.send("".join(waiting).encode("utf-8", "backslashreplace"))
 
 
 @implementer(IReadDescriptor)
 class Lifeline:
     """The way down; its end is the order to stop.
 
-    :param does: what is done at each word, with the value if one comes with it.
+    :param does: what is done at each word, with the value that comes with it.
     :param stop: is called once, at the end.
     """
 
@@ -121,7 +98,7 @@ class Lifeline:
         self,
         reactor: IReactor,
         descriptor: int,
-        does: Mapping[Word, Callable[..., object]],
+        does: Mapping[Word, Callable[[Any], object]],
         stop: Callable[[], object],
     ) -> None:
         self._reactor = reactor
@@ -151,8 +128,6 @@ class Lifeline:
             self._end()
         for line in self._lines.add(data):
             match read(line):
-                case str(word) if word in self._does:
-                    self._does[Word(word)]()
                 case [str(word), value] if word in self._does:
                     self._does[Word(word)](value)
 
