@@ -119,7 +119,9 @@ def import_(
             else:
                 _deliver(into, user, message)
                 imported += 1
-    counts = f"{imported} imported, {skipped} known already, {failed} not readable"
+    # Without --skip-known nobody has looked.
+    found = f", {skipped} known already" if skip_known else ""
+    counts = f"{imported} imported{found}, {failed} not readable"
     if expunged:
         counts += f", {expunged} deleted by their owner and left out"
     if empty:

@@ -62,7 +62,7 @@ class ImportTests(CommandTests):
             count = left_out.count(", ") + 1
             self.assertEqual(
                 done.out,
-                f"1 imported, 0 known already, 0 not readable, {count} left out that are no messages\n",
+                f"1 imported, 0 not readable, {count} left out that are no messages\n",
             )
             self.assertEqual([file.read_bytes() for file in self.files(user)], [b"Subject: in\n\n"])
 
@@ -122,7 +122,7 @@ class ImportTests(CommandTests):
         self.patch(os, "open", open_)
         done = self.import_("ann", folder)
         self.assertEqual(done.status, os.EX_DATAERR)
-        self.assertEqual(done.out, "2 imported, 0 known already, 1 not readable\n")
+        self.assertEqual(done.out, "2 imported, 1 not readable\n")
         self.assertIn(f"{folder}: 1.eml: Permission denied\n", done.err)
         self.assertEqual([file.read_bytes()[9:10] for file in self.files()], [b"0", b"2"])
 
@@ -175,7 +175,7 @@ class ImportTests(CommandTests):
         (self.root / "box").write_bytes(box)
         for source in (folder, self.root / "box"):
             done = self.import_(source.name, source)
-            counts = "3 imported, 0 known already, 0 not readable, 2 deleted by their owner and left out\n"
+            counts = "3 imported, 0 not readable, 2 deleted by their owner and left out\n"
             self.assertEqual((done.status, done.out), (0, counts), done.err)
             found = [re.findall(rb"Subject: (.)", file.read_bytes())[0] for file in self.files(source.name)]
             self.assertEqual(found, [b"1", b"3", b"4"])
@@ -188,7 +188,7 @@ class ImportTests(CommandTests):
             separator + b"a: b\n\nFrom here on: nothing\n" + b"From me\n\n" + separator + b"a: b\n\n>From x\n"
         )
         done = self.import_("ann", box)
-        self.assertEqual(done.out, "2 imported, 0 known already, 0 not readable\n")
+        self.assertEqual(done.out, "2 imported, 0 not readable\n")
         self.assertTrue(
             done.err.endswith("kept as text: 2 lines that looked like the separators of an mbox\n")
         )
@@ -205,9 +205,7 @@ class ImportTests(CommandTests):
         (self.root / "box").write_bytes((b"From a@b Mon Jan  1 00:00:00 2024\r" + old + b"\r") * 2)
         sources = ("mh", "eml", "md", "single", "quoted", "box")
         done = self.import_("ann", *(self.root / name for name in sources))
-        self.assertEqual(
-            (done.status, done.out), (0, "7 imported, 0 known already, 0 not readable\n"), done.err
-        )
+        self.assertEqual((done.status, done.out), (0, "7 imported, 0 not readable\n"), done.err)
         self.assertEqual([file.read_bytes() for file in self.files()], [message] * 7)
 
     def test_empty_lines_before_the_first_separator(self) -> None:
@@ -217,9 +215,7 @@ class ImportTests(CommandTests):
             box.write_bytes(b"\n\nFrom a@b\na: b\n\nx\n".replace(b"\n", ending))
             for options in ([], ["-F", "mbox"]):
                 done = self.import_("ann", *options, box)
-                self.assertEqual(
-                    (done.status, done.out), (0, "1 imported, 0 known already, 0 not readable\n"), done.err
-                )
+                self.assertEqual((done.status, done.out), (0, "1 imported, 0 not readable\n"), done.err)
         self.assertEqual({file.read_bytes().replace(b"\r", b"") for file in self.files()}, {b"a: b\n\nx\n"})
 
     def test_nothing_is_imported_silently(self) -> None:
@@ -235,7 +231,7 @@ class ImportTests(CommandTests):
         done = self.import_("ann", *sources)
         self.assertEqual(
             (done.status, done.out),
-            (0, "1 imported, 0 known already, 0 not readable, 5 empty and left out\n"), done.err,
+            (0, "1 imported, 0 not readable, 5 empty and left out\n"), done.err,
         )  # fmt: skip
         self.assertEqual([file.read_bytes() for file in self.files()], [b"a: b\n"])
         for kind, source in (("eml", "md"), ("mh", "eml")):

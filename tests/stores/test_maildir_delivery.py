@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, execute, fail, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from pop3toy.errors import NoSuchMailbox, OverQuota, StoreFull, StoreTrouble
-from pop3toy.interfaces import Entry, IDelivery
+from pop3toy.interfaces import Entry, IDelivery, Incoming
 from pop3toy.mail.octets import octets
 from pop3toy.stores.maildir.directory_syncs import Directory, DirectorySyncs, fsync_names
 from pop3toy.stores.maildir.incoming.delivery import SWEEP, MaildirDelivery
@@ -346,6 +346,60 @@ class MaildirDeliveryTests(SynchronousTestCase):
         self.maildirs.clock.advance(SWEEP + 1)
         self.successResultOf(self.maildirs.delivery.check("ann"))
         self.assertEqual([f.name for f in self.maildirs.files("ann", "tmp")], ["1.M2P3Q4.other"])
+
+
+class OwnersTests(SynchronousTestCase):
+    """Root delivers into Maildirs of others, as ``pop3toy deliver`` may."""
+
+    def setUp(self) -> None:
+        if os.geteuid() != 0:
+            raise SkipTest("only root can give files away")
+        self.root = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.root)
+        self.maildirs = Maildirs(self.root, "ann", "bob")
+        for user, number in (("ann", 12_001), ("bob", 12_002)):
+            for path in (self.root / user, *(self.root / user).iterdir()):
+                os.chown(path, number, number + 100)
+
+    def incoming(self, *users: str, size: int = 5) -> Incoming:
+        """A message of which so many octets are written."""
+        incoming = self.successResultOf(self.maildirs.delivery.begin(users))
+        if isinstance(waiting := incoming.write(b"x" * size), Deferred):
+            self.successResultOf(waiting)
+        return incoming
+
+    def test_given(self) -> None:
+        """A message belongs to the Maildir's owner and group, who alone may read it, before it is seen."""
+        for size in (5, SPILL):
+            self.successResultOf(self.incoming("ann", size=size).commit())
+        for file in self.maildirs.files("ann"):
+            status = file.stat()
+            self.assertEqual((status.st_uid, status.st_gid, status.st_mode & 0o777), (12_001, 12_101, 0o600))
+
+    def test_several(self) -> None:
+        """Each owner has a file of their own; none has hands on what the other is about to get."""
+        for together in (True, False):
+            incoming = self.incoming("ann", "bob", size=SPILL)
+            [written] = [*self.maildirs.files("ann", "tmp"), *self.maildirs.files("bob", "tmp")]
+            self.assertEqual(written.stat().st_uid, 0)
+            self.successResultOf(incoming.commit(together=together))
+            for user, owner in (("ann", 12_001), ("bob", 12_002)):
+                file = self.maildirs.files(user)[-1].stat()
+                self.assertEqual((file.st_uid, file.st_nlink, file.st_size), (owner, 1, SPILL))
+                self.assertEqual(self.maildirs.files(user, "tmp"), [])
+
+    def test_refused(self) -> None:
+        """Where the file system lets nobody give a file away nothing is left, and the sender tries again."""
+
+        def refuse(file: int, user: int, group: int) -> None:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+
+        self.patch(os, "fchown", refuse)
+        for users in (["ann"], ["ann", "bob"]):
+            incoming = self.successResultOf(self.maildirs.delivery.begin(users))
+            self.failureResultOf(incoming.commit(), StoreTrouble)
+            for user in users:
+                self.assertEqual(self.maildirs.files(user) + self.maildirs.files(user, "tmp"), [])
 
 
 class QuotaTests(SynchronousTestCase):

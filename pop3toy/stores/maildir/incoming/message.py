@@ -5,7 +5,8 @@ fsyncs, the names in ``new/``, and the line ends of a Maildir.  What must not: w
 message and why (``delivery.py``), and what a Maildir is (``destination.py``).
 
 The owner of a Maildir can rename what is in it: all is done below descriptors, and what
-has got its name is compared with what was written.
+has got its name is compared with what was written.  Root gives a message to the Maildir's
+owner, as ``pop3toy deliver`` may be root; but nobody gets a file that is to be another's, too.
 """
 
 from __future__ import annotations
@@ -327,6 +328,8 @@ class Message:
                     self._name = self._new_name()
                     self._file = os.open(self._name, _NEW_FILE, 0o600, dir_fd=self._folder)
                     self._in_tmp = True
+                    if len(self._places) == 1:
+                        _give(self._file, maildir)
                     self._home = place.user
                     return
             except StoreTrouble as error:
@@ -381,6 +384,9 @@ class Message:
 
     def _link(self, name: str, folder: int, maildir: int, *, last: bool) -> None:
         assert self._file is not None
+        if _is_for_another(self._file, maildir):
+            self._copy(name, folder, maildir)
+            return
         try:
             if last:
                 os.rename(self._name, name, src_dir_fd=self._folder, dst_dir_fd=folder)
@@ -398,7 +404,7 @@ class Message:
                 raise StoreTrouble(detail="somebody has put another file in the place of a new message")
 
     def _copy(self, name: str, folder: int, maildir: int) -> None:
-        """For a Maildir on another file system, or on one without hard links, or if the first one is gone."""
+        """For another owner's Maildir, one on another file system, without hard links, or without the file."""
         assert self._file is not None
         tmp = open_or_refuse(maildir, "tmp")
         try:
@@ -409,6 +415,7 @@ class Message:
                     open(self._file, "rb", closefd=False) as source,
                     open(os.open(own, _NEW_FILE, 0o600, dir_fd=tmp), "wb") as copy,
                 ):
+                    _give(copy.fileno(), maildir)
                     shutil.copyfileobj(source, copy)
                     copy.flush()
                     os.fsync(copy.fileno())
@@ -430,6 +437,21 @@ class Message:
                 self._in_tmp = False
                 remove(self._name, folder)
             os.close(folder)
+
+
+def _is_for_another(file: int, maildir: int) -> bool:
+    """Whether a Maildir's owner has to have a file of their own; of all processes root alone can give one."""
+    return os.geteuid() == 0 and os.fstat(file).st_uid != os.fstat(maildir).st_uid
+
+
+def _give(file: int, maildir: int) -> None:
+    """Give a new file to the Maildir's owner, who could not read root's.
+
+    :raises OSError: if the file system does not let root do that.
+    """
+    if _is_for_another(file, maildir):
+        owner = os.fstat(maildir)
+        os.fchown(file, owner.st_uid, owner.st_gid)
 
 
 def _line_feeds(data: bytes) -> tuple[bytes, bytes]:
