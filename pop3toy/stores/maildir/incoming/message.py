@@ -404,7 +404,7 @@ class Message:
                 raise StoreTrouble(detail="somebody has put another file in the place of a new message")
 
     def _copy(self, name: str, folder: int, maildir: int) -> None:
-        """For another owner's Maildir, one on another file system, without hard links, or without the file."""
+        """For another owner's Maildir, or another file system, or without hard links, or the file."""
         assert self._file is not None
         tmp = open_or_refuse(maildir, "tmp")
         try:
