@@ -94,6 +94,8 @@ class Option:
     owner: str
     field: str
     default: Any
+    #: For the reference: what a file may say, where no default shows it.
+    example: int | str | None = None
 
 
 def option(
@@ -106,6 +108,7 @@ def option(
     many: bool = False,
     short: str | None = None,
     secret: bool = False,
+    example: int | str | None = None,
 ) -> Any:
     """A field of a settings dataclass that is an option.
 
@@ -114,8 +117,12 @@ def option(
     :param name: if it is not the field's with hyphens.
     :param table: if it is not that of the dataclass (its class variable ``table``).
     :param secret: left out of the settings' repr.
+    :param example: what a file may say, where the default is ``None``.
     """
-    said = {"help": help, "kind": kind, "name": name, "table": table, "many": many, "short": short}
+    said = {
+        "help": help, "kind": kind, "name": name, "table": table, "many": many, "short": short,
+        "example": example,
+    }  # fmt: skip
     return dataclasses.field(default=() if many else default, repr=not secret, metadata={"option": said})
 
 

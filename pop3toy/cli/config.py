@@ -14,17 +14,28 @@ import click
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
+from ..auth.throttle.connection_limiter import ConnectionLimits
+from ..auth.throttle.login_throttle import LoginLimits
 from ..config import toml
 from ..config.settings import Settings
 from ..config.table import OPTIONS, settings_of
 from ..errors import CannotStart
 from ..option import Option, options_of
+from ..smtp.limits import MESSAGE
 from .options import Failed, config_option, printable
 
 __all__ = ["config"]
 
 #: Checkers of Twisted's in whose description there is no password.
 _WITHOUT_SECRETS = ("file", "unix", "sshkey", "anonymous")
+
+#: What is in force where an option is not set, which is not the same as setting it to that.
+_IN_FORCE = {
+    "max-connections": f"{ConnectionLimits().connections}",
+    "max-per-address": f"{ConnectionLimits().per_address}, and any number from loopback",
+    "max-per-user": f"{LoginLimits().sessions_per_user}",
+    "max-message-size": f"{MESSAGE}",
+}
 
 
 @click.group()
@@ -123,7 +134,8 @@ def _lines(settings: Settings, said: Mapping[str, Any], file: str) -> Iterator[s
             table = one.table
         value = values[one.name]
         if value is None:
-            yield f"# {one.name} is not set"
+            default = _IN_FORCE.get(one.name)
+            yield f"# {one.name} is not set" + (f"; the default is {default}" if default else "")
         else:
             origin = printable(file) if one.name in said else "default"
             yield f"{one.name} = {_written(one, value)}  # {origin}"

@@ -58,9 +58,10 @@ def _example(one: Option) -> str:
         return "[...]"
     if one.kind is FLAG:
         return "true"
-    if isinstance(one.default, int | str):
-        return str(one.default) if isinstance(one.default, int) else f'"{one.default}"'
-    return "1000" if int in one.kind.types else '"..."'
+    shown = one.default if isinstance(one.default, int | str) else one.example
+    if shown is None:
+        return '"..."'
+    return str(shown) if isinstance(shown, int) else f'"{shown}"'
 
 
 if __name__ == "__main__":

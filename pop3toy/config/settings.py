@@ -92,15 +92,22 @@ class Limits:
         kind=number(0, 60),
     )
     max_connections: int | None = option(
-        "Connections at once, in all (default 4096).", kind=number(1, 1_000_000)
+        "Connections at once, in all (default 4096).",
+        kind=number(1, 1_000_000),
+        example=4096,
     )
     max_per_address: int | None = option(
         "Connections at once from one address or IPv6 /64 (default 64, and any number from loopback).",
         kind=number(1, 1_000_000),
+        example=64,
     )
-    max_per_user: int | None = option("Sessions of one user at once (default 10).", kind=number(1, 1_000_000))
+    max_per_user: int | None = option(
+        "Sessions of one user at once (default 10).", kind=number(1, 1_000_000), example=10
+    )
     max_message_size: int | None = option(
-        "The octets that a message may have (default 52428800).", kind=number(1000, 10**12)
+        "The octets that a message may have (default 52428800).",
+        kind=number(1000, 10**12),
+        example=52428800,
     )
     trusted: tuple[str, ...] = option(
         "An address or network that speaks for many, such as a webmail's or a fetching service's: 192.0.2.7,"
@@ -148,6 +155,7 @@ class Settings:
         "The TCP port for TLS from the first octet on (pop3s), such as 2995; needs a certificate.",
         kind=values.PORT,
         table="pop3",
+        example=2995,
     )
     tls_listen: tuple[str, ...] = option(
         "Where to listen with TLS from the first octet on, as a Twisted endpoint; see --listen.",
@@ -254,17 +262,22 @@ class Settings:
         " the built-in mailbox: a trap for trying things.",
         kind=values.PORT,
         table="mail",
+        example=2525,
     )
     smtp: tuple[str, ...] = option(
         "Take mail by SMTP at this Twisted endpoint.", kind=ENDPOINT, table="mail", many=True
     )
     submission_port: int | None = option(
-        "Take mail from users who log in, on this TCP port, such as 2587.", kind=values.PORT, table="mail"
+        "Take mail from users who log in, on this TCP port, such as 2587.",
+        kind=values.PORT,
+        table="mail",
+        example=2587,
     )
     submission_tls_port: int | None = option(
         "The same with TLS from the first octet on, such as 2465; needs a certificate.",
         kind=values.PORT,
         table="mail",
+        example=2465,
     )
     submission: tuple[str, ...] = option(
         "Take mail from users who log in, at this Twisted endpoint; see --listen.",
@@ -314,6 +327,7 @@ class Settings:
         kind=Kind(values.workers, "NUMBER", (int, str)),
         table="workers",
         short="w",
+        example="auto",
     )
 
     def __post_init__(self) -> None:

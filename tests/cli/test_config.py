@@ -137,6 +137,10 @@ class ShowTests(FileTests):
             f'maildir = "{self.pattern}"  # {self.file}', f'accounts = "{self.accounts}"  # {self.file}',
             f"login-delay = 0  # {self.file}", "port = 2590  # default", "lock-wait = 5  # default",
             "create = false  # default", "# tls-port is not set", "listen = []  # default",
+            "# max-connections is not set; the default is 4096",
+            "# max-per-address is not set; the default is 64, and any number from loopback",
+            "# max-per-user is not set; the default is 10",
+            "# max-message-size is not set; the default is 52428800",
         ):  # fmt: skip
             self.assertIn(line, lines)
         shown = {line.removeprefix("# ").split(" ")[0] for line in lines if line and line[0] != "["}

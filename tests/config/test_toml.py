@@ -235,6 +235,15 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual(len(set(names)), len(names))
         self.assertIs(STORES[0].settings, Toy)
 
+    def test_examples(self) -> None:
+        """Each number has an example that may be said: the default, where the help tells one."""
+        for name, one in OPTIONS.items():
+            if int in one.kind.types and not one.many:
+                shown = one.default if isinstance(one.default, int) else one.example
+                self.assertIsNotNone(one.kind.parse(str(shown)), name)
+            if one.example is not None and "(default " in one.help:
+                self.assertRegex(one.help, rf"\(default {one.example}\b")
+
     def test_reference(self) -> None:
         """docs/reference.rst is made from the options as they are now."""
         self.assertEqual((ROOT / "docs" / "reference.rst").read_text(encoding="utf-8"), reference())
