@@ -65,7 +65,11 @@ def list_(settings: Settings, user: str | None) -> int:
     known = accounts_of(settings)
     status = os.EX_OK
     user = user and user_meant(settings, admin, user)
-    for name in _users(admin, settings) if user is None else [user]:
+    names = _users(admin, settings) if user is None else [user]
+    if not names:
+        of = f"; {len(known)} user{'s'[: len(known) != 1]} without one" if known else ""
+        click.echo(f"There is no mailbox yet{of}", err=True)
+    for name in names:
         try:
             messages = messages_of(admin, name)
             full = _how_full(admin, name, known)

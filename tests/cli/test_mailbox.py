@@ -489,7 +489,19 @@ class MailboxTests(CommandTests):
         for options in ((), ("--yes",)):
             done = self.run_command("mailbox", "remove", "{M}", *options, "bob")
             self.assertEqual((done.status, done.out), (os.EX_NOUSER, ""))
-            self.assertIn("bob has no mailbox here", done.err)
+            self.assertRegex(done.err, r"\AError: bob has no mailbox here \(no Maildir at '[^']*'\)\n\Z")
+
+    def test_none_yet(self) -> None:
+        """Where nobody has a mailbox the list says so, and how many users there are."""
+        for accounts, more in (
+            ("", ""),
+            ("ann:{PLAIN}x\n", "; 1 user without one"),
+            ("a:{PLAIN}x\nb:{PLAIN}x\n", "; 2 users without one"),
+        ):
+            self.accounts.write_text(accounts)
+            done = self.run_command("mailbox", "list", "{M}", "{A}")
+            self.assertEqual(done, Outcome(0, "", f"There is no mailbox yet{more}\n"))
+        self.assertEqual(self.run_command("mailbox", "list", "{M}").err, "There is no mailbox yet\n")
 
     def test_remove_what_is_in_use(self) -> None:
         """While a session has a mailbox open it stays whole; the status is 75, and the line says why."""

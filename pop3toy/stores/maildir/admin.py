@@ -37,7 +37,7 @@ class MaildirAdmin:
     def __init__(self, settings: Maildirs, *, wall: Callable[[], float] = time.time) -> None:
         self._wall = wall
         self._pattern = os.path.abspath(os.path.expanduser(settings.path))
-        self._paths = MaildirPaths(settings.path)
+        self._paths = MaildirPaths(settings.path, advice="")
         self._max_listed_size = settings.max_listed_size
 
     def users(self) -> Sequence[str]:

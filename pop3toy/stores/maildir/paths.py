@@ -75,9 +75,16 @@ class MaildirPaths:
     :param pattern: a path with ``{user}`` in it, such as ``/srv/mail/{user}/Maildir``;
         without it, all users share one Maildir.
     :param create: make a missing Maildir when it is first asked for.
+    :param advice: what is said behind that there is none.
     """
 
-    def __init__(self, pattern: str, *, create: bool = False) -> None:
+    def __init__(
+        self,
+        pattern: str,
+        *,
+        create: bool = False,
+        advice: str = "; make it (with new, cur and tmp in it) or start with --create",
+    ) -> None:
         pattern = os.path.abspath(os.path.expanduser(pattern))
         parts = pattern.split(os.sep)
         first = next((at for at, part in enumerate(parts) if _PLACEHOLDER in part), len(parts) - 1)
@@ -86,6 +93,7 @@ class MaildirPaths:
         self._beneath_root = os.path.join(self.root, "")
         self._parts = tuple(parts[first:])
         self._create = create
+        self._advice = advice
         self._root_in_octets = os.fsencode(self.root)
         # Whether that is on a local disk, as far as somebody has looked.
         self._root_is_local = False
@@ -118,8 +126,7 @@ class MaildirPaths:
                     detail=f"there is no folder {self.root!r} for the Maildirs; is its disk mounted?"
                 ) from None
             if not self._create:
-                advice = "make it (with new, cur and tmp in it) or start with --create"
-                raise NoSuchMailbox(detail=f"no Maildir at {self.path(user)!r}; {advice}") from None
+                raise NoSuchMailbox(detail=f"no Maildir at {self.path(user)!r}{self._advice}") from None
         except OSError as error:
             raise _trouble(error, f"Maildir {self.path(user)!r}") from error
         try:
