@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 import pop3toy
-from pop3toy import MemoryAccounts, Settings, interfaces, server
+from pop3toy import MemoryAccounts, MemoryStore, Settings, interfaces, server
 
 from .run.test_server import MemoryReactor
 
@@ -94,6 +95,62 @@ class BlockTests(SynchronousTestCase):
         talk(factory, b"USER ann", b"PASS secret")
         self.assertEqual(failures.of, {})
 
+    def test_gate(self) -> None:
+        """Its gate loses an answer to DELE and one behind a message, which happen all the same; RETR is late."""
+        reactor = MemoryReactor()
+        gate = with_words("class BadLine")["BadLine"](reactor)
+        store = MemoryStore({"ann": [b"Subject: x\n\nx\n"]})
+        settings = Settings(port=1, smtp_port=2, users=(("ann", "secret"),), transcript="off")
+        service = server(reactor, settings, store=store, gate=gate)
+        service.startService()
+        self.addCleanup(lambda: self.successResultOf(service.stopService()))
+        pop3, smtp = (one[1] for one in reactor.tcpServers)
+        letter = [b"MAIL FROM:<>", b"RCPT TO:<ann@localhost>", b"DATA", b"Subject: y", b"", b"y", b"."]
+        said = talk(smtp, b"HELO me", *letter, *letter)
+        self.assertEqual(
+            [line[:3] for line in said.splitlines()][1:],
+            [b"250"] * 3 + [b"354"] + [b"250"] * 2 + [b"354", b"250"],
+        )
+        self.assertEqual(len(store.messages("ann")), 3)
+        login = b"USER ann", b"PASS secret"
+        said = talk(pop3, *login, b"DELE 1", b"DELE 2", b"QUIT")
+        self.assertEqual(said.count(b"deleted"), 1)
+        self.assertEqual(len(store.messages("ann")), 1)
+        transport = StringTransport(peerAddress=LOOPBACK)
+        protocol = pop3.buildProtocol(LOOPBACK)
+        protocol.makeConnection(transport)
+        protocol.dataReceived(b"\r\n".join([*login, b"RETR 1", b"NOOP", b""]))
+        transport.clear()
+        reactor.advance(2)
+        self.assertEqual(transport.value(), b"")
+        reactor.advance(1)
+        self.assertTrue(transport.value().endswith(b"y\r\n.\r\n+OK\r\n"))
+        protocol.connectionLost()
+
+    def test_control(self) -> None:
+        """What it shows of a running server ends silent sessions, and lets nobody in meanwhile."""
+        names = with_words("def close_silent")
+        reactor = MemoryReactor()
+        settings = Settings(port=1, users=(("ann", "secret"), ("bob", "secret")), transcript="off")
+        service = server(reactor, settings, store=MemoryStore({"ann": [], "bob": []}))
+        service.startService()
+        self.addCleanup(lambda: self.successResultOf(service.stopService()))
+        [(_, factory, _, _)] = reactor.tcpServers
+        transport = StringTransport(peerAddress=LOOPBACK)
+        protocol = factory.buildProtocol(LOOPBACK)
+        protocol.makeConnection(transport)
+        protocol.dataReceived(b"USER ann\r\nPASS secret\r\n")
+        reactor.advance(30)
+        self.assertEqual(names["close_silent"](service, 31), [])
+        self.assertEqual(names["close_silent"](service, 30), ["ann"])
+        self.assertTrue(transport.disconnecting)
+        protocol.connectionLost()
+        login = b"USER bob", b"PASS secret"
+        done = Deferred.fromCoroutine(names["undisturbed"](service, lambda: talk(factory, *login)))
+        reactor.advance(1)
+        self.assertNotIn(b"maildrop has", self.successResultOf(done))
+        self.assertIn(b"maildrop has", talk(factory, *login))
+
     def test_delivery(self) -> None:
         """Its store takes mail, lists it, and refuses to remove it."""
         store = with_words("class Lists")["Lists"]("ann")
@@ -130,7 +187,15 @@ class BlockTests(SynchronousTestCase):
     def test_methods(self) -> None:
         """Each method of the interfaces has its paragraph, with its parameters."""
         text = " ".join(PAGE.read_text("utf-8").split())
-        for name in ("IMailStore", "IMailbox", "IDelivery", "IStoreAdmin", "IObserver"):
+        for name in (
+            "IMailStore",
+            "IMailbox",
+            "IDelivery",
+            "IStoreAdmin",
+            "IObserver",
+            "IGate",
+            "IServerControl",
+        ):
             interface: Any = getattr(pop3toy, name)
             for method in interface:
                 taken = list(getattr(interface[method], "positional", ()))
