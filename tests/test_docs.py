@@ -126,6 +126,29 @@ class DesignTests(SynchronousTestCase):
         }
         self.assertEqual(set(shown), packages - {"", "__main__"} | {"__init__"})
 
+    def test_modules(self) -> None:
+        """The line of each package names the modules in it, behind colons, and no other."""
+        tree = self.page.partition("    pop3toy/\n")[2].partition("\n    twisted/")[0]
+        entries = re.findall(r"^    ((?:  )+)([a-z_0-9]+)/ (.*(?:\n {20}.*)*)", tree, re.MULTILINE)
+        shown: set[str] = set()
+        above: list[str] = []
+        for indent, name, text in entries:
+            above[len(indent) // 2 - 1 :] = [name]
+            plain = re.sub(r" \([^)]*\)", "", " ".join(text.split()))
+            for names in re.findall(r": ([a-z_0-9]+(?:, [a-z_0-9]+)*)", plain):
+                shown |= {".".join([*above, one]) for one in names.split(", ")}
+        self.assertEqual(shown, {name for name in modules() if "." in name and not is_package(name)})
+
+    def test_reading_list(self) -> None:
+        """What a newcomer is told to read exists, and is as much as the page says."""
+        [said] = re.findall(r"^How pop3toy .*?\n\n", self.page, re.MULTILINE | re.DOTALL)
+        names, lines = re.findall(r"``([a-z0-9_/]+)``", said), 0
+        self.assertGreater(len(names), 3)
+        for name in names:
+            lines += len((SOURCE / f"{name}.py").read_text("utf-8").splitlines())
+        [told] = re.findall(r"some ([\d,]+) lines", said)
+        self.assertLess(abs(lines - int(told.replace(",", ""))), 200)
+
     def test_who_may_import_whom(self) -> None:
         """The table is the one that ``tests/test_boundaries.py`` keeps."""
         rows = re.findall(r"^   \* - ``(.*)``\n     - (.*)$", self.page, re.MULTILINE)

@@ -96,7 +96,7 @@ class BlockTests(SynchronousTestCase):
         self.assertEqual(failures.of, {})
 
     def test_gate(self) -> None:
-        """Its gate loses an answer to DELE and one behind a message, which happen all the same; RETR is late."""
+        """Its gate loses an answer to DELE and one behind a message, which take effect; RETR is late."""
         reactor = MemoryReactor()
         gate = with_words("class BadLine")["BadLine"](reactor)
         store = MemoryStore({"ann": [b"Subject: x\n\nx\n"]})
@@ -117,7 +117,7 @@ class BlockTests(SynchronousTestCase):
         self.assertEqual(said.count(b"deleted"), 1)
         self.assertEqual(len(store.messages("ann")), 1)
         transport = StringTransport(peerAddress=LOOPBACK)
-        protocol = pop3.buildProtocol(LOOPBACK)
+        protocol: Any = pop3.buildProtocol(LOOPBACK)
         protocol.makeConnection(transport)
         protocol.dataReceived(b"\r\n".join([*login, b"RETR 1", b"NOOP", b""]))
         transport.clear()
@@ -137,7 +137,7 @@ class BlockTests(SynchronousTestCase):
         self.addCleanup(lambda: self.successResultOf(service.stopService()))
         [(_, factory, _, _)] = reactor.tcpServers
         transport = StringTransport(peerAddress=LOOPBACK)
-        protocol = factory.buildProtocol(LOOPBACK)
+        protocol: Any = factory.buildProtocol(LOOPBACK)
         protocol.makeConnection(transport)
         protocol.dataReceived(b"USER ann\r\nPASS secret\r\n")
         reactor.advance(30)

@@ -80,7 +80,7 @@ class TextTests(SynchronousTestCase):
 
     def changed(self, section: str) -> Settings:
         """What the host's file says when the commands in a section of docs/operating.rst have changed it."""
-        manual = (FOLDER.parent.parent / "operating.rst").read_text()
+        manual = re.sub(r"\\\n *", "", (FOLDER.parent.parent / "operating.rst").read_text())
         [text] = re.findall(rf"^{section}\n-+\n(.*?)^\S[^\n]*\n[-=]+\n", manual, re.MULTILINE | re.DOTALL)
         file = Path(self.mktemp())
         file.write_text((FOLDER / "host.toml").read_text())

@@ -22,6 +22,8 @@ from typing import NamedTuple
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 import pop3toy
+from pop3toy.auth.throttle.connection_limiter import ConnectionLimits
+from pop3toy.run.descriptors import Fitting
 
 from ..corpus import awkward_messages, fill_maildir
 from ..realserver import DEADLINE, RealServer, environment, maildir_options, wait_until
@@ -269,6 +271,25 @@ class UnitTests(SynchronousTestCase):
             capture_output=True, text=True, timeout=DEADLINE, check=False,
         )  # fmt: skip
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+
+    def test_open_files(self) -> None:
+        """The unit allows as many as the server needs for all connections that it takes, of each kind."""
+        [files] = re.findall(
+            r"^LimitNOFILE=(\d+)$", (DOCS / "systemd" / "pop3toy.service").read_text(), re.MULTILINE
+        )
+        fit = Fitting(ConnectionLimits(), int(files), smtp=True, lmtp=True)
+        wanted = ConnectionLimits().connections
+        self.assertEqual((fit.pop3.connections, fit.smtp.connections), (wanted, wanted))
+        self.assertGreaterEqual(fit.lmtp.connections, wanted)
+        # What docs/operating.rst tells is enough, and nothing less.
+        text = (DOCS / "operating.rst").read_text()
+        for kinds, told in enumerate(("20,520", "41,000", "61,480"), 1):
+            self.assertIn(told, text)
+            for less in (0, 1):
+                fit = Fitting(
+                    ConnectionLimits(), int(told.replace(",", "")) - less, smtp=kinds > 1, lmtp=kinds > 2
+                )
+                self.assertEqual(fit.pop3.connections, wanted - less)
 
     def test_options(self) -> None:
         """The server understands the command line in the unit, and the file that goes with it."""
