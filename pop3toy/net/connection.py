@@ -216,8 +216,8 @@ class Connection(LineReceiver):
 
     #: What is said here.
     conversation: Any
-    #: From a reply to bytes, or to the stream that pulls them.  Does no I/O.
-    encode: Callable[[Any], bytes | Stream]
+    #: From a reply to bytes, or to the stream that pulls them; given whether the first piece may be pulled.
+    encode: Callable[[Any, bool], bytes | Stream]
 
     def __init__(self, factory: Shared, number: int) -> None:
         self.factory = factory
@@ -615,7 +615,7 @@ class Connection(LineReceiver):
         if self._is_over():
             if reply is not None:
                 # Too late; but a body that was opened must be closed.
-                encoded = self.encode(reply)
+                encoded = self.encode(reply, False)
                 if not isinstance(encoded, bytes):
                     encoded.close()
             return
@@ -628,7 +628,11 @@ class Connection(LineReceiver):
 
     def _reply(self, reply: Any) -> None:
         """Put one reply into the writer, and do what it says comes after."""
-        encoded = self.encode(reply)
+        try:
+            encoded = self.encode(reply, not self.writer.paused)
+        except Exception:
+            self.stream_failed(Failure(), began=False)
+            return
         if not isinstance(encoded, bytes):
             usual = reply.after is _GO_ON
             self.writer.stream(encoded, reply.done if usual else lambda: self._go_after(reply.after))

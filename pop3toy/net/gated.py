@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from ..errors import Refusal
 from ..interfaces import After, IGate, MaybeDeferred, SessionRecord, Stream
@@ -39,9 +40,9 @@ def put_gate(connection: Connection, gate: IGate) -> None:
     encode = connection.encode
     connection.conversation = _Gated(connection.conversation, connection.record, gate, encode)
 
-    def encode_sent(reply: Any) -> bytes | Stream:
+    def encode_sent(reply: Any, at_once: bool) -> bytes | Stream:
         # The last words of a connection that the server ends are past the gate.
-        return reply.encoded if isinstance(reply, _Sent) else encode(reply)
+        return reply.encoded if isinstance(reply, _Sent) else encode(reply, at_once)
 
     connection.encode = encode_sent
 
@@ -54,7 +55,7 @@ class _Gated:
         conversation: Conversation,
         record: SessionRecord,
         gate: IGate,
-        encode: Callable[[Any], bytes | Stream],
+        encode: Callable[[Any, bool], bytes | Stream],
     ) -> None:
         self.__dict__["_inner"] = conversation
         self.__dict__["_record"] = record
@@ -112,7 +113,11 @@ class _Gated:
             reply = await reply
         if reply is None:
             return None
-        encoded = self._encode(reply)
+        try:
+            encoded = self._encode(reply, True)
+        except Exception:
+            reply = self._inner.refused(Failure())
+            encoded = self._encode(reply, True)
         changed = await self._asked(encoded, self._gate.reply, self._record, line, encoded)
         if changed is None:
             changed = b""

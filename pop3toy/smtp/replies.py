@@ -41,8 +41,11 @@ class Replies(NamedTuple):
 Answer: TypeAlias = "Reply | Replies | Challenge"
 
 
-def encode(answer: Answer) -> bytes:
-    """Make the octets of a reply."""
+def encode(answer: Answer, at_once: bool = False) -> bytes:
+    """Make the octets of a reply.
+
+    :param at_once: of no account: nothing has to be pulled.
+    """
     if isinstance(answer, Reply):
         return _reply(answer)
     if isinstance(answer, Replies):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy import limits
-from pop3toy.pop3.commands import KEYWORDS, TOO_LONG, Command, Malformed, parse
+from pop3toy.pop3.commands import KEYWORDS, TOO_LONG, Command, Malformed, _parsed_before, parse
 
 DIGEST = b"c4c9334bac560ecc979e58001b3e22fb"
 
@@ -22,6 +22,15 @@ class ParseTests(SynchronousTestCase):
         assert isinstance(parsed, Malformed)
         self.assertEqual(parsed.keyword, keyword, line)
         self.assertIn(saying, parsed.reason)
+
+    def test_keeps_no_words(self) -> None:
+        """A line with words, which may be a password typed too early, is not kept for the next time."""
+        before = _parsed_before.cache_info().misses
+        for line in (b"LISTen-my-Pa55word", b"STAT secret", b"QUIT x", b"PASS 1", b"TOP 1 2x", b"USER ann"):
+            parse(line)
+        self.assertEqual(_parsed_before.cache_info().misses, before)
+        parse(b"RETR 4711")
+        self.assertEqual(_parsed_before.cache_info().misses, before + 1)
 
     def test_well_formed(self) -> None:
         """Keywords in any case, arguments in their types."""

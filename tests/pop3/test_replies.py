@@ -81,12 +81,16 @@ def chunks(data: bytes, places: Sequence[int]) -> list[bytes]:
 
 
 def sent(pieces: Sequence[bytes], body_lines: int | None = None) -> tuple[bytes, ScriptedBody]:
-    """What is sent of a body in these pieces, behind the status line."""
-    body = ScriptedBody(pieces)
+    """What is sent of a body in these pieces, behind the status line; the same if it is begun at once."""
+    body, other = ScriptedBody(pieces), ScriptedBody(pieces)
     stream = encode(Message("x", body, body_lines))
     assert not isinstance(stream, bytes)
     data = pulled(stream)
-    assert body.faults == []
+    begun = encode(Message("x", other, body_lines), at_once=True)
+    assert isinstance(begun, bytes) == (len(pieces) == 1 and body_lines is None)
+    assert (begun if isinstance(begun, bytes) else pulled(begun)) == data
+    assert body.faults == other.faults == []
+    assert (body.closed, body.pulls) == (other.closed, other.pulls)
     return data.removeprefix(b"+OK x\r\n"), body
 
 
@@ -172,24 +176,28 @@ class BodyTests(SynchronousTestCase):
 
     def test_late_chunks(self) -> None:
         """A chunk in a Deferred becomes a piece in a Deferred, also if that has fired."""
-        for early in (False, True):
-            chunk: Deferred[bytes] = Deferred()
-            if early:
-                chunk.callback(b".\n\n")
-            body = ScriptedBody([chunk])
-            stream = encode(Message("x", body))
-            assert not isinstance(stream, bytes)
-            piece = stream.pull()
-            assert isinstance(piece, Deferred)
-            self.assertEqual(stream.done, early)
-            if not early:
-                chunk.callback(b".\n\n")
-            self.assertEqual(self.successResultOf(piece), b"+OK x\r\n..\r\n\r\n.\r\n")
-            self.assertTrue(stream.done)
-            self.assertEqual((body.pulls, body.faults), (1, []))
+        for at_once in (False, True):
+            for early in (False, True):
+                chunk: Deferred[bytes] = Deferred()
+                if early:
+                    chunk.callback(b".\n\n")
+                body = ScriptedBody([chunk])
+                stream = encode(Message("x", body), at_once)
+                assert not isinstance(stream, bytes)
+                piece = stream.pull()
+                assert isinstance(piece, Deferred)
+                self.assertEqual(stream.done, early)
+                if not early:
+                    chunk.callback(b".\n\n")
+                self.assertEqual(self.successResultOf(piece), b"+OK x\r\n..\r\n\r\n.\r\n")
+                self.assertTrue(stream.done)
+                self.assertEqual((body.pulls, body.faults), (1, []))
 
-    def test_encoding_reads_nothing(self) -> None:
-        """Nothing is pulled before somebody wants a piece."""
+    def test_failing_at_once(self) -> None:
+        """What the first pull raises is raised, and the body closed; otherwise nothing is pulled yet."""
+        body = ScriptedBody([KeyError("a bug")])
+        self.assertRaises(KeyError, encode, Message("x", body), at_once=True)
+        self.assertEqual((body.closed, body.faults), ([None], []))
         body = ScriptedBody([KeyError("a bug")])
         self.assertNotIsInstance(encode(Message("x", body)), bytes)
         self.assertEqual((body.closed, body.pulls), ([], 0))
