@@ -17,13 +17,14 @@ from twisted.cred.error import LoginDenied, UnauthorizedLogin, UnhandledCredenti
 from twisted.cred.portal import Portal
 from twisted.internet.defer import maybeDeferred
 from twisted.mail.interfaces import IMailboxPOP3 as ITwistedMailbox
+from twisted.python.failure import Failure
 
 from ..errors import AuthenticationFailed, BadCommand
 from ..interfaces import Channel, Exchange, IMailbox, Login, MaybeDeferred, SessionRecord, is_deferred
 from .chain import AnyOf
 from .credentials import ApopDigest, ClearPassword, Named
 from .login import IProvenIdentity, LoginContext, LoginPolicy, ProvenIdentityChecker
-from .maybe_deferred import map_maybe_deferred, maybe_deferred, resolved
+from .maybe_deferred import available_result, map_maybe_deferred, maybe_deferred, resolved
 from .names import LoginNames
 from .sasl.exchange import AuthResult, MechanismContext, SASLExchange
 from .sasl.mechanisms import MECHANISMS
@@ -175,37 +176,30 @@ class PortalAuthenticator:
         attempt = self._guard.attempt(record.channel.host, user.decode("utf-8", "replace"), self._names.key)
         return self._log_in(credentials, LoginContext(record, attempt), mechanism)
 
-    @maybe_deferred
-    async def _log_in(self, credentials: Any, context: LoginContext, mechanism: str) -> Login:
-        """A login from its first word to the open maildrop: ``Portal.login``, and what is counted of it."""
-        attempt = context.attempt
-        try:
-            turn = attempt.start()
-            if turn is not None:
-                await turn
-            if isinstance(credentials, Named) and credentials.account is None:
-                account = self._names.account(credentials.claimed)
-                credentials.account = await account if is_deferred(account) else account
-            avatar_id = self._identify(credentials)
-            if is_deferred(avatar_id):
-                avatar_id = await avatar_id
-            admission = self._policy.requestAvatar(avatar_id, context, IMailbox, ITwistedMailbox)
-            if is_deferred(admission):
-                admission = await admission
-            _, avatar, logout = admission
-            if not IMailbox.providedBy(avatar):
-                avatar = await _adapted(avatar, logout)
-        except (UnauthorizedLogin, LoginDenied) as error:
-            attempt.failed()
-            raise AuthenticationFailed from error
-        except BaseException as error:
-            if isinstance(error, AuthenticationFailed):
-                attempt.failed()
-            else:
-                # It must not stay under way for ever.
-                attempt.dropped()
-            raise
-        return Login(context.user, avatar, logout, mechanism, context.ending)
+    def _log_in(self, credentials: Any, context: LoginContext, mechanism: str) -> MaybeDeferred[Login]:
+        def failed(why: Failure) -> Failure:
+            return _failed(why, context.attempt)
+
+        def admitted(avatar_id: Any) -> Any:
+            opening = self._policy.requestAvatar(avatar_id, context, IMailbox, ITwistedMailbox)
+            return map_maybe_deferred(opening, lambda admission: _login(admission, context, mechanism))
+
+        def named(account: str | None) -> Any:
+            credentials.account = account
+            return map_maybe_deferred(self._identify(credentials), admitted)
+
+        def go_on(_: None) -> MaybeDeferred[Login]:
+            try:
+                if isinstance(credentials, Named) and credentials.account is None:
+                    login = map_maybe_deferred(self._names.account(credentials.claimed), named)
+                else:
+                    login = map_maybe_deferred(self._identify(credentials), admitted)
+            except BaseException:
+                # As a Deferred does; the attempt must not stay under way for ever.
+                failed(Failure()).raiseException()
+            return available_result(login.addErrback(failed)) if is_deferred(login) else login
+
+        return map_maybe_deferred(context.attempt.start(), go_on)
 
     def _identify(self, credentials: ICredentials) -> Any:
         """Who it is that brings these credentials.
@@ -226,12 +220,33 @@ class PortalAuthenticator:
         raise UnhandledCredentials("no checker for these credentials")
 
 
-async def _adapted(avatar: Any, logout: Callable[[], object]) -> Any:
-    """A mailbox of the kind that sessions know.  Only other programs' realms need it."""
+def _login(
+    admission: tuple[object, Any, Callable[[], object]], context: LoginContext, mechanism: str
+) -> MaybeDeferred[Login]:
+    _, avatar, logout = admission
+    if IMailbox.providedBy(avatar):
+        return Login(context.user, avatar, logout, mechanism, context.ending)
+    return _adapted(avatar, logout, context, mechanism)
+
+
+@maybe_deferred
+async def _adapted(avatar: Any, logout: Callable[[], object], context: LoginContext, mechanism: str) -> Login:
+    # Only other programs' realms need it.
     adapter = import_module("pop3toy.auth.twisted_mailbox")
     adapt = adapter.adapted if ITwistedMailbox.providedBy(avatar) else IMailbox
     try:
-        return await resolved(adapt(avatar))
+        mailbox = await resolved(adapt(avatar))
     except BaseException:
         logout()
         raise
+    return Login(context.user, mailbox, logout, mechanism, context.ending)
+
+
+def _failed(why: Failure, attempt: Attempt) -> Failure:
+    if why.check(UnauthorizedLogin, LoginDenied, AuthenticationFailed) is None:
+        attempt.dropped()
+        return why
+    attempt.failed()
+    if why.check(AuthenticationFailed) is None:
+        raise AuthenticationFailed
+    return why

@@ -219,6 +219,24 @@ class Connection(LineReceiver):
     #: From a reply to bytes, or to the stream that pulls them; given whether the first piece may be pulled.
     encode: Callable[[Any, bool], bytes | Stream]
 
+    # What every connection begins with stands here, and becomes its own when it changes: few live long
+    # enough for most of it, and beyond 30 attributes of its own Python takes the slow way to an object's.
+    _pending_input = 0
+    _reading_paused = False
+    _waiting = False
+    _ending: str | None = None
+    _closing = False
+    _gone = False
+    _told_end = False
+    _end_of_input = False
+    # Within a line that is too long.
+    _skipping = False
+    _scan_again = False
+    _unsent: int | None = None
+    # What a client that reads slowly has left unread, and since when as much.
+    _left: int | None = None
+    _left_since = 0.0
+
     def __init__(self, factory: Shared, number: int) -> None:
         self.factory = factory
         self._clock = factory.clock
@@ -229,24 +247,10 @@ class Connection(LineReceiver):
         self._shows_all = observers.secrets
         # Replies are looked at only if somebody sees them and must not see all.
         self._hides_replies = ReplySent in observers.told and not observers.secrets
-        self._pending_input = 0
-        self._reading_paused = False
-        self._waiting = False
-        self._ending: str | None = None
-        self._closing = False
-        self._gone = False
-        self._end_of_input = False
         # TLS was begun; what it agreed on is known when the first octets came through it.
         self._handshaking = False
-        self._skipping = False
-        self._scan_again = False
-        self._unsent: int | None = None
-        # What a client that reads slowly has left unread, and since when as much.
-        self._left: int | None = None
-        self._left_since = 0.0
         self._turns = factory.turns
         self._visit: Visit | None = None
-        self._told_end = False
         self._timer: interfaces.IDelayedCall | None = None
         self._if_it_lasts: Callable[[], None] | None = None
         self._began = self._text_came = self._clock.seconds()
