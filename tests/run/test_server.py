@@ -138,6 +138,25 @@ class DefaultTests(MemoryCase):
         self.started(Settings(port=1, transcript="off"))
         self.assertIn(b"+OK maildrop has 1 message", self.talk(1, b"USER user", b"PASS pass"))
 
+    def test_toy_is_patient(self) -> None:
+        """Who types a mail into the toy has ten minutes for a line; elsewhere five (RFC 5321)."""
+        real = {"store": MemoryStore(MAIL)}
+        for settings, more, seconds in (
+            (Settings(port=1, smtp_port=2, transcript="off"), {}, 600),
+            (Settings(port=1, smtp_port=2, users=USERS), real, 300),
+        ):
+            self.setUp()
+            service = self.started(settings, **more)
+            [factory] = [one[1] for one in self.reactor.tcpServers if one[0] == 2]
+            protocol, transport = factory.buildProtocol(LOOPBACK), StringTransport(lenient=True)
+            protocol.makeConnection(transport)
+            protocol.dataReceived(b"EHLO me\r\n")
+            self.reactor.pump([1.0] * (seconds - 1))
+            self.assertNotIn(b"421", transport.value(), service)
+            self.reactor.pump([1.0] * 2)
+            self.assertIn(b"421 4.4.2", transport.value())
+            protocol.connectionLost()
+
     def test_penalties_and_log(self) -> None:
         """Whoever guesses waits, and each guess is a line of the log; a login is one, too."""
         self.started(Settings(port=1, users=USERS), store=MemoryStore(MAIL))
