@@ -140,9 +140,10 @@ class DefaultTests(MemoryCase):
 
     def test_toy_is_patient(self) -> None:
         """Who types a mail into the toy has ten minutes for a line; elsewhere five (RFC 5321)."""
-        real = {"store": MemoryStore(MAIL)}
+        real: dict[str, Any] = {"store": MemoryStore(MAIL)}
+        none: dict[str, Any] = {}
         for settings, more, seconds in (
-            (Settings(port=1, smtp_port=2, transcript="off"), {}, 600),
+            (Settings(port=1, smtp_port=2, transcript="off"), none, 600),
             (Settings(port=1, smtp_port=2, users=USERS), real, 300),
         ):
             self.setUp()
