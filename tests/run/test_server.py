@@ -21,9 +21,11 @@ from twisted.cred.portal import Portal
 from twisted.internet import defer, threads
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import capturedLogs, formatEvent
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer, implementer_only
 
@@ -156,7 +158,7 @@ class DefaultTests(MemoryCase):
             self.assertNotIn(b"421", transport.value(), service)
             self.reactor.pump([1.0] * 2)
             self.assertIn(b"421 4.4.2", transport.value())
-            protocol.connectionLost()
+            protocol.connectionLost(Failure(ConnectionDone()))
 
     def test_penalties_and_log(self) -> None:
         """Whoever guesses waits, and each guess is a line of the log; a login is one, too."""
