@@ -471,7 +471,7 @@ class SessionRecord:
     #: Octets received from and sent to the client.
     received: int = 0
     sent: int = 0
-    #: Messages that RETR found, and that were removed at QUIT.
+    #: Messages of which RETR handed over all, and that were removed at QUIT.
     retrieved: int = 0
     removed: int = 0
     #: Seconds from connection to end.
@@ -486,6 +486,13 @@ class SessionRecord:
     client_left: bool = False
     #: Called when that comes, by whoever keeps the client waiting only as long as it is there.
     when_client_leaves: Callable[[], object] | None = field(default=None, repr=False)
+
+    def leave(self) -> None:
+        """The client has gone, or will send nothing more and all that it sent is being carried out."""
+        self.client_left = True
+        leaves, self.when_client_leaves = self.when_client_leaves, None
+        if leaves is not None:
+            leaves()
 
 
 class After(Enum):

@@ -112,9 +112,6 @@ class Conversation(Protocol):
     def restart(self, channel: Channel) -> None:
         """TLS is on: ``record.channel`` is this one; forget all that was learned before."""
 
-    def client_left(self) -> None:
-        """The client will send nothing more, and all that it sent is being carried out."""
-
     def closing(self, why: str, waiting: bool) -> Any:
         """The last reply where the server ends the connection; ``None`` for none.
 
@@ -357,7 +354,7 @@ class Connection(LineReceiver):
     def _see_whether_all_is_begun(self) -> None:
         """A client that will send no more has no use of a login with nothing behind it."""
         if self._end_of_input and self._waiting and self.delimiter not in self._buffer:
-            self.conversation.client_left()
+            self.record.leave()
         if self._unwatched and self._timer is not None:
             self._timer.reset(limits.HUNG_UP)
 

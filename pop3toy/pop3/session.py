@@ -369,14 +369,6 @@ class Session:
         self.user = None
         self._bad_in_a_row = 0
 
-    def client_left(self) -> None:
-        """The client has gone, or will send nothing more and all that it sent is being carried out."""
-        record = self.record
-        record.client_left = True
-        leaves, record.when_client_leaves = record.when_client_leaves, None
-        if leaves is not None:
-            leaves()
-
     def closing(self, why: str, waiting: bool) -> Reply | Later | None:
         """The server ends the connection: in silence (RFC 1939 section 3), but a login that waits is told.
 
@@ -438,7 +430,7 @@ class Session:
         if self.exchange is not None:
             self.exchange.cancel()
             self.exchange = None
-        self.client_left()
+        self.record.leave()
         if self.state is not State.UPDATE:
             self.release()
             self.state = State.CLOSED

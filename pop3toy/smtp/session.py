@@ -395,14 +395,6 @@ class Session:
         self.client_name = self.user = self.record.user = self.record.mechanism = None
         self.forget_message()
 
-    def client_left(self) -> None:
-        """The client has gone, or will send nothing more and all that it sent is being carried out."""
-        record = self.record
-        record.client_left = True
-        leaves, record.when_client_leaves = record.when_client_leaves, None
-        if leaves is not None:
-            leaves()
-
     def closing(self, why: str, waiting: bool) -> Answer | Later | None:
         """The server ends the connection: it says so, when what is being made durable is acknowledged."""
         return LATER if self.finishing else _LAST_WORDS.get(why)
@@ -444,7 +436,7 @@ class Session:
         :return: fires when that is done.
         """
         self._gone = True
-        self.client_left()
+        self.record.leave()
         if not self.finishing:
             self._finish()
             return None

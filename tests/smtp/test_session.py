@@ -562,7 +562,7 @@ class EndTests(SynchronousTestCase):
 
     def test_client_left(self) -> None:
         """Whoever keeps the client waiting only as long as it is there hears that it is not, once."""
-        for leave in (Session.client_left, Session.end):
+        for leave in (lambda session: session.record.leave(), Session.end):
             session, left = Talk(SUBMISSION).session, []
             session.record.when_client_leaves = lambda left=left: left.append(1)  # type: ignore[misc]
             leave(session)
