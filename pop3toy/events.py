@@ -12,7 +12,7 @@ command is and never by a pattern.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, get_args
 
 from twisted.logger import Logger
 
@@ -252,22 +252,7 @@ Event: TypeAlias = (
 LATE: Final[tuple[type[Event], ...]] = (LoginFailed, Delivered)
 
 #: All kinds of events.
-KINDS: Final[tuple[type[Event], ...]] = (
-    Connected,
-    ConnectionRejected,
-    LineReceived,
-    TextReceived,
-    ReplySent,
-    InputDiscarded,
-    TLSStarted,
-    LoggedIn,
-    LoginFailed,
-    MessageRetrieved,
-    MessageRemoved,
-    Delivered,
-    Refused,
-    Ended,
-)
+KINDS: Final[tuple[type[Event], ...]] = get_args(Event)
 
 _Tell: TypeAlias = Callable[[Any], object]
 

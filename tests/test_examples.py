@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -75,7 +76,9 @@ class Examples(SynchronousTestCase):
 
     def started(self, arguments: list[str], port: int, **how: Any) -> StrictClient:
         """Start a program and connect to it as soon as it listens."""
-        self.program = program = subprocess.Popen(arguments, **how)
+        # Whoever runs the tests in the background may have Ctrl-C ignored.
+        heeds_ctrl_c = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        self.program = program = subprocess.Popen(arguments, preexec_fn=heeds_ctrl_c, **how)
 
         def end() -> None:
             program.kill()

@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -219,7 +220,13 @@ class ExampleTests(SynchronousTestCase):
         self.words, self.told = home / "words", home / "log"
         with self.words.open("wb") as out, self.told.open("wb") as log:
             self.process = process = subprocess.Popen(
-                [sys.executable, str(program)], cwd=home, env=environment(home), stdout=out, stderr=log
+                [sys.executable, str(program)],
+                cwd=home,
+                env=environment(home),
+                stdout=out,
+                stderr=log,
+                # Whoever runs the tests in the background may have Ctrl-C ignored.
+                preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
             )
         self.addCleanup(process.wait, DEADLINE)
         self.addCleanup(process.kill)
