@@ -35,13 +35,13 @@ from pop3toy.mail.octets import octets
 from pop3toy.net.threads import run_now
 from pop3toy.pop3.dispatch import handle
 from pop3toy.pop3.session import Session
-from pop3toy.stores.maildir import file_systems
-from pop3toy.stores.maildir import store as maildir_store
-from pop3toy.stores.maildir.folders import look
+from pop3toy.stores.maildir import file_systems, folders
+from pop3toy.stores.maildir.folders import MTIME_GRANULARITY, stat_folders
 from pop3toy.stores.maildir.incoming.delivery import MaildirDelivery
+from pop3toy.stores.maildir.mailbox import SEARCHES
 from pop3toy.stores.maildir.paths import MaildirPaths
 from pop3toy.stores.maildir.sizes import FILE_NAME
-from pop3toy.stores.maildir.store import OPENING, SEARCHES, TICK, MaildirStore
+from pop3toy.stores.maildir.store import OPENING, MaildirStore
 
 from ..corpus import make_maildir, wire_form
 from ..exchanging import exchanging
@@ -255,7 +255,7 @@ class OpenTests(Maildirs):
         self.assertEqual(1_700_000_003.0, mailbox.entries[3].arrived)
         mailbox.release()
         (self.maildir / "new").rename(self.root / "new")
-        self.patch(maildir_store, "_open_folder_cached", lambda maildir, folder: None)
+        self.patch(folders, "open_folder_cached", lambda maildir, folder: None)
         (self.maildir / "new").mkdir()
         with watched_descriptors():
             opening = store.open("ann")
@@ -570,7 +570,7 @@ def look_weight(maildir: Path) -> int:
     """Octets of both folders themselves, as the store sees them."""
     fd = os.open(maildir, os.O_RDONLY)
     try:
-        return look(fd).weight
+        return stat_folders(fd).weight
     finally:
         os.close(fd)
 
@@ -617,8 +617,8 @@ class SnapshotTests(Maildirs):
         """A change that leaves the same time on the folder as the one before the scan is not missed."""
         self.fill(1)
         store = self.new_store()
-        # Not TICK itself: these seconds are floats, good for some tenths of a microsecond.
-        for now_after_change in (0.0, 0.5, TICK - 0.001):
+        # Not the granularity itself: these seconds are floats, good for some tenths of a microsecond.
+        for now_after_change in (0.0, 0.5, MTIME_GRANULARITY - 0.001):
             changed = max((self.maildir / name).stat().st_ctime for name in ("new", "cur"))
             self.now = changed + now_after_change
             before = self.session(store)
@@ -1380,6 +1380,7 @@ import os, sys, threading
 from twisted.internet.defer import Deferred
 from pop3toy.errors import InUse
 from pop3toy.stores.maildir.store import MaildirStore
+from pop3toy.stores.maildir.mailbox import SEARCHES
 from pop3toy.stores.maildir.paths import MaildirPaths
 from pop3toy.net.threads import run_now
 from tests.store_world import outcome

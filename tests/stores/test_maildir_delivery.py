@@ -23,8 +23,9 @@ from zope.interface.verify import verifyObject
 from pop3toy.errors import NoSuchMailbox, OverQuota, StoreFull, StoreTrouble
 from pop3toy.interfaces import Entry, IDelivery, Incoming
 from pop3toy.mail.octets import octets
-from pop3toy.stores.maildir.directory_syncs import Directory, DirectorySyncs, fsync_names
+from pop3toy.stores.maildir.folders import fsync_names
 from pop3toy.stores.maildir.incoming.delivery import SWEEP, MaildirDelivery
+from pop3toy.stores.maildir.incoming.directory_syncs import Directory, DirectorySyncs
 from pop3toy.stores.maildir.incoming.message import SPILL
 from pop3toy.stores.maildir.paths import MaildirPaths
 from pop3toy.stores.maildir.store import MaildirStore

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy.stores.maildir.names import BaseNames, base_name
+from pop3toy.stores.maildir.names import base_name, in_delivery_order, unique_ids, wire_sizes
 
 #: Names as delivery programs make them, and as only a test does.
 ORDINARY = st.builds(
@@ -27,29 +26,6 @@ STRANGE = st.text(
     max_size=80,
 )
 NAMES = st.lists(ORDINARY | STRANGE, max_size=12)
-
-
-def in_delivery_order(names: Iterable[str]) -> list[str]:
-    """The names in their order."""
-    return BaseNames(names).ordered
-
-
-def _each(names: Sequence[str], told: Iterable[Any]) -> list[Any]:
-    """What is told of names in delivery order, in the order in which they were given."""
-    values: dict[str, list[Any]] = {}
-    for name, value in zip(in_delivery_order(names), told, strict=True):
-        values.setdefault(name, []).append(value)
-    return [values[name].pop(0) for name in names]
-
-
-def unique_ids(names: Sequence[str]) -> list[bytes]:
-    """The unique-id of each."""
-    return _each(names, BaseNames(names).unique_ids())
-
-
-def wire_sizes(names: Sequence[str]) -> list[int | None]:
-    """The octets that each tells."""
-    return _each(names, BaseNames(names).wire_sizes())
 
 
 def expected_uid_rules(uids: list[bytes]) -> None:
@@ -152,53 +128,6 @@ class UniqueIdTests(SynchronousTestCase):
         self.assertEqual(len(names), len(uids))
         expected_uid_rules(uids)
         self.assertEqual(uids, unique_ids(ordered))
-
-    @given(st.lists(ORDINARY, unique_by=str.lower))
-    def test_fast_and_slow(self, names: list[str]) -> None:
-        """A name out of the ordinary changes the unique-ids of the others in nothing."""
-        self.assertEqual(unique_ids(names), unique_ids([*names, "out of\tthe ordinary"])[:-1])
-        self.assertEqual(wire_sizes(names), wire_sizes([*names, "out of\tthe ordinary"])[:-1])
-
-
-FLAGS = st.sampled_from(["", ":2,", ":2,S", ":1,x:y"])
-
-
-class FileNamesTests(SynchronousTestCase):
-    """Names of files, with their flags, all in one go."""
-
-    @given(st.lists(st.tuples(ORDINARY | STRANGE, FLAGS), max_size=8))
-    def test_same(self, files: list[tuple[str, str]]) -> None:
-        """What is told of sorted file names is told of their base names, or nothing is."""
-        names = sorted(name + flags for name, flags in files)
-        told = BaseNames.of_files(names)
-        if told is not None:
-            others = BaseNames(map(base_name, names))
-            self.assertEqual(others.ordered, told.ordered)
-            self.assertEqual(others.ordered, list(map(base_name, names)))
-            self.assertEqual(others.unique_ids(), told.unique_ids())
-            self.assertEqual(others.wire_sizes(), told.wire_sizes())
-
-    @given(st.lists(st.tuples(ORDINARY, FLAGS), unique_by=lambda file: file[0].lower(), max_size=8))
-    def test_ordinary(self, files: list[tuple[str, str]]) -> None:
-        """Of names as delivery programs make them it is told, if flags do not change their order."""
-        names = sorted(name + flags for name, flags in files)
-        bases = list(map(base_name, names))
-        self.assertEqual(bases == sorted(bases), BaseNames.of_files(names) is not None)
-
-    def test_others(self) -> None:
-        """Of others it is not: no time of ours in front, not ASCII, alike, in another order."""
-        for names in (
-            ["1.a"],
-            ["10000000000.a"],
-            ["1700000000.\xe9"],
-            ["1700000000.a", "1700000000.a:2,S"],
-            ["1700000000.A", "1700000000.a"],
-            ["1700000001.a", "1700000000.a"],
-            ["1700000000.a,S=1", "1700000000.a:2,S"],
-        ):
-            self.assertIsNone(BaseNames.of_files(names), names)
-        self.assertIsNotNone(BaseNames.of_files(["1700000000.a:2,S", "1700000000.b"]))
-        self.assertIsNotNone(BaseNames.of_files([]))
 
 
 class WireSizeTests(SynchronousTestCase):

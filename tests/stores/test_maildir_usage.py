@@ -17,9 +17,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.errors import OverQuota
+from pop3toy.stores.maildir.folders import MTIME_GRANULARITY
 from pop3toy.stores.maildir.incoming.delivery import MaildirDelivery
 from pop3toy.stores.maildir.incoming.message import SPILL
-from pop3toy.stores.maildir.incoming.usage import FILE_NAME, RECOUNT, TICK, Usage
+from pop3toy.stores.maildir.incoming.usage import FILE_NAME, RECOUNT, Usage
 from pop3toy.stores.maildir.paths import MaildirPaths
 
 from ..store_world import outcome
@@ -87,7 +88,9 @@ class UsageCase(SynchronousTestCase):
 
     def at_rest(self) -> None:
         """Let the folders' last change be long ago."""
-        self.clock.advance(self.maildir.joinpath("new").stat().st_ctime - self.clock.seconds() + TICK + 1)
+        self.clock.advance(
+            self.maildir.joinpath("new").stat().st_ctime - self.clock.seconds() + MTIME_GRANULARITY + 1
+        )
 
 
 class UsageTests(UsageCase):

@@ -17,11 +17,12 @@ from ...errors import InUse, MessageGone, NoSuchMailbox, StoreTrouble
 from ...interfaces import IStoreAdmin, StoredMessage
 from .body import OPEN_FLAGS
 from .check import check_maildir
-from .folders import open_or_refuse
+from .count import Counter
+from .folders import open_folder
 from .incoming.usage import octets_used
 from .paths import MaildirPaths, explained
-from .scan import scan
 from .settings import Maildirs
+from .snapshot import take_snapshot
 
 __all__ = ["MaildirAdmin"]
 
@@ -74,15 +75,11 @@ class MaildirAdmin:
 
     def list(self, user: str) -> Sequence[StoredMessage]:
         """See :class:`~pop3toy.interfaces.IStoreAdmin`; messages are at ``new/NAME`` or ``cur/NAME``."""
-        with self._paths.opened(user) as maildir:
-            snapshot = scan(
-                maildir,
-                lambda messages: {},
-                now=self._wall(),
-                tick=1.0,
-                may_read=True,
-                max_listed_size=self._max_listed_size,
-            )
+        with (
+            self._paths.opened(user) as maildir,
+            Counter(maildir, max_listed_size=self._max_listed_size) as counter,
+        ):
+            snapshot = take_snapshot(maildir, self._wall(), counter)
         return [
             StoredMessage(entry.uid, entry.octets, path, entry.arrived)
             for entry, path in zip(snapshot.listing, snapshot.paths, strict=True)
@@ -92,7 +89,7 @@ class MaildirAdmin:
         """See :class:`~pop3toy.interfaces.IStoreAdmin`."""
         folder, _, name = message.where.partition("/")
         with self._paths.opened(user) as maildir:
-            parent = open_or_refuse(maildir, folder)
+            parent = open_folder(maildir, folder)
             try:
                 return open(os.open(name, OPEN_FLAGS, dir_fd=parent), "rb")
             except FileNotFoundError:

@@ -12,7 +12,7 @@ from ...errors import StoreTrouble
 from ...mail.octets import Encoder
 from .body import OPEN_FLAGS
 from .count import MAX_LISTED_SIZE
-from .folders import open_or_refuse
+from .folders import open_folder
 from .names import base_name
 
 __all__ = ["check_maildir"]
@@ -40,7 +40,7 @@ def check_maildir(
     contents: dict[tuple[bytes, bytes], str] = {}
     for part in ("new", "cur", "tmp"):
         try:
-            folder = open_or_refuse(maildir, part)
+            folder = open_folder(maildir, part)
         except StoreTrouble as error:
             yield f"{part}/: {error.detail}"
             continue

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -19,8 +19,9 @@ from twisted.logger import Logger
 from ... import limits
 from ...errors import StoreTrouble
 from ...mail.octets import OctetCounter
+from . import sizes
 from .body import OPEN_FLAGS
-from .folders import open_or_refuse
+from .folders import WouldWait, open_folder
 from .sizes import Counted
 
 __all__ = ["MAX_LISTED_SIZE", "Counter"]
@@ -31,23 +32,34 @@ log = Logger()
 #: reading, and more than any mail server takes.
 MAX_LISTED_SIZE: Final = 2 * 1024**3
 
-# Some milliseconds.
-_LOOKED_AT_IN_TURN: Final = 1000
-
 
 class Counter:
-    """Counts messages of one Maildir.  A context manager; blocks.
+    """Knows and counts the octets of messages of one Maildir.  A context manager; blocks.
 
     :param maildir: the open directory.
+    :param before: what this process has counted of them, by unique-id.
     :param max_listed_size: octets of the largest file that is read.
-    :param wanted: whether anybody waits for the result yet.
+    :param may_read: whether messages may be read, which can take minutes.
+    :param wanted: asked again and again, from this thread; where it says no the counting ends.
     :param where: what the log calls the Maildir.
     """
 
-    def __init__(self, maildir: int, max_listed_size: int, wanted: Callable[[], bool], where: str) -> None:
+    def __init__(
+        self,
+        maildir: int,
+        before: Mapping[bytes, Counted] | None = None,
+        *,
+        max_listed_size: int = MAX_LISTED_SIZE,
+        may_read: bool = True,
+        wanted: Callable[[], bool] = lambda: True,
+        where: str = "a Maildir",
+    ) -> None:
         self.where = where
         self._maildir = maildir
+        self._before = before or {}
+        self._cached: dict[bytes, Counted] = {}
         self._max_listed_size = max_listed_size
+        self._may_read = may_read
         self._wanted = wanted
         # Opened once: one that is replaced by a link meanwhile leads nowhere.
         self._folders: dict[str, int] = {}
@@ -61,42 +73,40 @@ class Counter:
         for folder in self._folders.values():
             os.close(folder)
 
-    def still_true(
-        self, known: dict[bytes, Counted], files: Iterable[tuple[bytes, str]]
-    ) -> dict[bytes, Counted]:
-        """What of that which was counted is true of the files that have these paths now.
+    def recall(self, uids: Sequence[bytes], paths: Sequence[str]) -> dict[bytes, Counted]:
+        """What was counted before, here or by another process, and is true of the files that are there now.
 
-        What was renamed a moment ago is not taken for another message.
+        A user may have put back an older one of the same name.  What was renamed a moment ago is
+        not taken for another message.
 
-        :param files: unique-ids that are known, and paths such as ``cur/1700000000.M1P1.host:2,S``.
+        :param uids: the unique-ids of all messages.
+        :param paths: theirs, such as ``cur/1700000000.M1P1.host:2,S``.
         :raises pop3toy.errors.StoreTrouble: if nobody wants to know any more.
         """
-        # Of 100,000 messages each call more would be felt.
-        new, cur = self._folder("new"), self._folder("cur")
+        self._cached = sizes.load(self._maildir, len(uids))
+        known = {**self._cached, **self._before}
         true = {}
-        for number, (uid, path) in enumerate(files):
-            if not number % _LOOKED_AT_IN_TURN:
-                self._go_on()
-            counted = known[uid]
-            try:
-                status = os.stat(path[4:], dir_fd=new if path[0] == "n" else cur, follow_symlinks=False)
-            except FileNotFoundError:
-                true[uid] = counted
-                continue
-            if (
-                counted.inode == status.st_ino
-                and counted.size == status.st_size
-                and counted.modified == status.st_mtime_ns
-            ):
-                true[uid] = counted
+        for uid, path in zip(uids, paths, strict=True) if known else ():
+            if (counted := known.get(uid)) is not None:
+                status = self._status(path)
+                if status is None or counted == Counted.of(counted.octets, status):
+                    true[uid] = counted
         return true
+
+    def remember(self, measured: Mapping[bytes, Counted]) -> None:
+        """Write the cache file, for the next process, unless all of this is in it."""
+        if not measured.items() <= self._cached.items():
+            sizes.save(self._maildir, measured)
 
     def count(self, path: str) -> Counted | None:
         """The octets of a message, by reading it; ``None`` if it has vanished.
 
         :raises OSError: if it cannot be read.
+        :raises WouldWait: if messages may not be read.
         :raises pop3toy.errors.StoreTrouble: if nobody wants to know any more.
         """
+        if not self._may_read:
+            raise WouldWait
         folder, name = self._place(path)
         try:
             file = os.open(name, OPEN_FLAGS, dir_fd=folder)
@@ -120,10 +130,10 @@ class Counter:
         finally:
             os.close(file)
 
-    def size_on_disk(self, path: str) -> Counted | None:
+    def size_on_disk(self, path: str) -> int | None:
         """The octets of its file, unread; ``None`` if it has vanished."""
         status = self._status(path)
-        return Counted.of(status.st_size, status) if status is not None else None
+        return status.st_size if status is not None else None
 
     def _octets(self, file: int, status: os.stat_result) -> int:
         counter = OctetCounter()
@@ -160,7 +170,7 @@ class Counter:
     def _folder(self, part: str) -> int:
         folder = self._folders.get(part)
         if folder is None:
-            folder = self._folders[part] = open_or_refuse(self._maildir, part)
+            folder = self._folders[part] = open_folder(self._maildir, part)
         return folder
 
     def _go_on(self) -> None:

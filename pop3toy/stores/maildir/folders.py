@@ -1,9 +1,7 @@
-"""The folders of a Maildir: their stamp, and which files are there, each message once.
+"""The folders of a Maildir: whether they have changed, and which message files are in them.
 
-Plain functions over a directory's file descriptor; they may wait for the disk.
-Other programs rename and remove files meanwhile, and that is most of what is
-told here.  What the files hold and what their names mean is told elsewhere
-(``scan``, ``names``).
+Plain functions over a directory's file descriptor, which block.  Other programs rename
+and remove files meanwhile.
 """
 
 from __future__ import annotations
@@ -11,36 +9,49 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from bisect import bisect_left
-from collections.abc import Callable, Collection, Sequence
-from typing import NamedTuple, overload
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from ...errors import StoreTrouble
+from .file_systems import cached_opener
 from .names import base_name
 from .paths import explained
 
 __all__ = [
-    "OPEN_FOLDER",
-    "PATIENCE",
+    "FOLDERS",
+    "MAX_LISTINGS",
+    "MTIME_GRANULARITY",
     "Files",
-    "Paths",
     "Stamp",
-    "list_by_name",
+    "WouldWait",
+    "fsync_names",
     "list_files",
     "locate_all",
-    "look",
     "open_folder",
-    "open_or_refuse",
+    "open_folder_cached",
+    "stat_folders",
 ]
 
-OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 #: The folders that hold messages.  ``new`` is read first: a message that another
 #: program moves to ``cur`` in the meantime is then seen twice, not missed.
-FOLDERS = ("new", "cur")
+FOLDERS: Final = ("new", "cur")
 
-#: Listings of a Maildir that changes all the while, before the last is believed.
-PATIENCE = 5
+#: Listings of a Maildir that changes during each of them, before the last is believed.
+MAX_LISTINGS: Final = 5
+
+#: Seconds within which two changes of a directory may leave the same time on it.  Linux file systems
+#: are exact to some milliseconds, but FAT and some network file systems count in twos.
+MTIME_GRANULARITY: Final = 2.0
+
+
+class WouldWait(Exception):
+    """What was asked for may have to wait for the disk, and the caller must not."""
+
+
+class NoFolder(StoreTrouble):
+    """A Maildir has not all of its folders."""
 
 
 class Stamp(NamedTuple):
@@ -56,13 +67,16 @@ class Stamp(NamedTuple):
     #: Octets of both directories themselves: a hint how many files there are.
     weight: int
 
-    @property
-    def changed(self) -> int:
-        """The latest of the times, in nanoseconds."""
-        return max(self.new_modified, self.new_changed, self.cur_modified, self.cur_changed)
+    def is_old(self, now: float) -> bool:
+        """Whether a change from now on leaves another stamp, as it does not if the last one was too fresh.
+
+        :param now: seconds since the epoch.
+        """
+        changed = max(self.new_modified, self.new_changed, self.cur_modified, self.cur_changed)
+        return now - changed / 1e9 > MTIME_GRANULARITY
 
 
-def look(maildir: int) -> Stamp:
+def stat_folders(maildir: int) -> Stamp:
     """The stamp of a Maildir given as an open directory.
 
     :raises pop3toy.errors.StoreTrouble: if it is half-made, or a folder of it
@@ -96,12 +110,8 @@ def _folder_status(maildir: int, folder: str) -> os.stat_result:
     return status
 
 
-class NoFolder(StoreTrouble):
-    """A Maildir has not all of its folders."""
-
-
 def _refused(folder: str, error: OSError) -> StoreTrouble:
-    """What is said of ``new``, ``cur`` or ``tmp`` that cannot be used, whoever wanted to."""
+    """Why ``new``, ``cur`` or ``tmp`` cannot be used, for reading and delivery alike."""
     if isinstance(error, FileNotFoundError):
         return NoFolder(detail=f"half-made Maildir: it has no folder {folder}/; make new, cur and tmp")
     # ENOTDIR is what O_NOFOLLOW says of a link to a folder, too.
@@ -113,179 +123,100 @@ def _refused(folder: str, error: OSError) -> StoreTrouble:
     return StoreTrouble(detail=f"folder {folder}/ of a Maildir: {explained(error)}")
 
 
-def open_or_refuse(maildir: int, folder: str) -> int:
+def open_folder(maildir: int, folder: str) -> int:
     """Open ``new``, ``cur`` or ``tmp``; never through a link.
 
     :raises pop3toy.errors.StoreTrouble: if it is none, or cannot be opened.
     """
     try:
-        return open_folder(maildir, folder)
+        return os.open(folder, _OPEN_FOLDER, dir_fd=maildir)
     except OSError as error:
         raise _refused(folder, error) from error
 
 
-def open_folder(maildir: int, folder: str) -> int:
-    """The same, for who tells errors apart.
-
-    :raises OSError: as ``os.open`` does.
-    """
-    return os.open(folder, OPEN_FOLDER, dir_fd=maildir)
+#: The same, for the reactor's thread: ``None`` if the kernel has it not at hand.
+open_folder_cached = cached_opener(_OPEN_FOLDER)
 
 
-def _file_names(maildir: int, folder: str, opener: Callable[[int, str], int] = open_or_refuse) -> list[str]:
-    """The message files of a folder, sorted: regular files that do not begin with a dot.
-
-    :raises pop3toy.errors.StoreTrouble: if it cannot be read.
-    """
-    fd = opener(maildir, folder)
+def fsync_names(directory: int) -> None:
+    """Make the names in an open directory durable.  Blocks."""
     try:
-        with os.scandir(fd) as found:
-            names = [item.name for item in found if item.is_file(follow_symlinks=False)]
+        os.fsync(directory)
     except OSError as error:
-        raise _refused(folder, error) from error
-    finally:
-        os.close(fd)
-    names.sort()
-    # The slash, which no name holds, comes next to the dot.
-    del names[bisect_left(names, ".") : bisect_left(names, "/")]
-    return names
-
-
-class Paths(Sequence[str]):
-    """The paths of message files, such as ``cur/1700000000.M1P1.host:2,S``, made when somebody asks.
-
-    :param names: the files' names.
-    :param new: those that are in ``new``; the others are in ``cur``.
-    """
-
-    def __init__(self, names: Sequence[str], new: Collection[str]) -> None:
-        self.names = names
-        self._new = new
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[str]: ...
-    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
-        if isinstance(index, slice):
-            return Paths(self.names[index], self._new)
-        name = self.names[index]
-        return f"new/{name}" if name in self._new else f"cur/{name}"
-
-    def by_base_name(self) -> dict[str, str]:
-        """Each path by its base name; fewer than there are files if a base name comes up twice."""
-        # base_name() written out: a call for each of 100,000 names is a tenth of the time.
-        return {
-            name.partition(":")[0]: f"new/{name}" if name in self._new else f"cur/{name}"
-            for name in self.names
-        }
-
-
-def _all_paths(maildir: int, opener: Callable[[int, str], int] = open_or_refuse) -> Paths:
-    """The message files of both folders, sorted by their names."""
-    new, cur = (_file_names(maildir, folder, opener) for folder in FOLDERS)
-    return Paths(sorted(new + cur), frozenset(new))
-
-
-def list_by_name(
-    maildir: int, opener: Callable[[int, str], int] = open_or_refuse
-) -> tuple[Paths, Stamp] | None:
-    """The message files that are there now, sorted by their names.
-
-    :param opener: opens the folders.
-    :return: ``None`` if something changed meanwhile.
-    :raises pop3toy.errors.StoreTrouble: if the Maildir cannot be read.
-    """
-    stamp = look(maildir)
-    paths = _all_paths(maildir, opener)
-    return (paths, stamp) if look(maildir) == stamp else None
+        # Some file systems (FUSE, SMB) know no fsync of a directory and say so
+        # with EINVAL; what they do is all that they can do.  Postfix takes it so too.
+        if error.errno != errno.EINVAL:
+            raise
 
 
 class Files(NamedTuple):
-    """The message files of a Maildir, by base name."""
+    """The message files of a Maildir."""
 
-    #: Such as ``cur/1700000000.M1P1.host:2,S``.
+    #: Paths such as ``cur/1700000000.M1P1.host:2,S``, by base name.
     paths: dict[str, str]
     #: All messages of each base name that more than one has, in an order that
-    #: stays when flags change: by the time of delivery, as far as the file tells it.
-    twins: dict[str, list[str]]
-    #: Base names of messages that are in both folders at once.
+    #: stays when flags change: by the time of writing.
+    duplicates: dict[str, list[str]]
+    #: Base names of messages that are linked in both folders: one message each.
     linked: set[str]
+    #: Of before they were listed.
     stamp: Stamp
     #: Whether nothing changed while they were listed.
     steady: bool
 
 
-def list_files(maildir: int) -> Files:
+def list_files(maildir: int, *, may_wait: bool = True) -> Files:
     """The message files that are there now.
 
+    :param may_wait: whether the disk may be waited for.
     :raises pop3toy.errors.StoreTrouble: if the Maildir cannot be read.
+    :raises WouldWait: if that would be necessary and must not be.
     """
     # readdir may miss a file that is renamed meanwhile.  A message that is
     # missing from one listing only would be fetched again after the next.
-    stamp = look(maildir)
+    stamp = stat_folders(maildir)
     paths: dict[str, str] = {}
-    for _ in range(PATIENCE):
+    for _ in range(MAX_LISTINGS):
         earlier = paths
-        paths, twins, linked = _list_once(maildir)
-        before, stamp = stamp, look(maildir)
+        new, cur = (_file_names(maildir, folder, may_wait) for folder in FOLDERS)
+        # Of a message that was moved meanwhile, and is in both, the path in cur stays.
+        paths = {name.partition(":")[0]: f"new/{name}" for name in new}
+        paths |= {name.partition(":")[0]: f"cur/{name}" for name in cur}
+        duplicates: dict[str, list[str]] = {}
+        linked: set[str] = set()
+        if len(paths) < len(new) + len(cur):
+            if not may_wait:
+                raise WouldWait
+            found = [f"new/{name}" for name in sorted(new)] + [f"cur/{name}" for name in sorted(cur)]
+            duplicates, linked = _sort_out(maildir, paths, found)
+        before, stamp = stamp, stat_folders(maildir)
         if before == stamp:
-            return Files(paths, twins, linked, stamp, steady=True)
+            return Files(paths, duplicates, linked, stamp, steady=True)
     # It never holds still.  What was there a moment ago is taken to be there: a
     # message that cannot be read does less harm than one that comes and goes.
-    return Files({**earlier, **paths}, twins, linked, stamp, steady=False)
+    return Files({**earlier, **paths}, duplicates, linked, stamp, steady=False)
 
 
-def _list_once(maildir: int) -> tuple[dict[str, str], dict[str, list[str]], set[str]]:
-    files = _all_paths(maildir)
-    paths = files.by_base_name()
-    if len(paths) < len(files):
-        return _list_doubles(maildir)
-    return paths, {}, set()
-
-
-def _list_doubles(maildir: int) -> tuple[dict[str, str], dict[str, list[str]], set[str]]:
-    """As ``_list_once``, for a Maildir in which base names come up twice."""
-    found: dict[str, list[str]] = {}
-    for folder in FOLDERS:
-        for name in _file_names(maildir, folder):
-            found.setdefault(base_name(name), []).append(f"{folder}/{name}")
-    paths = {}
-    twins = {}
-    linked = set()
-    for base, doubles in found.items():
-        # Where one message is that was moved while the folders were read, or is
-        # linked in both: cur is read last.
-        paths[base] = doubles[-1]
-        if len(doubles) == 1:
-            continue
-        files: dict[tuple[int, int], list[str]] = {}
-        for path in doubles:
+def _sort_out(
+    maildir: int, paths: dict[str, str], found: Sequence[str]
+) -> tuple[dict[str, list[str]], set[str]]:
+    """Which base names are several messages', and which one's that has several names; corrects ``paths``."""
+    by_base: dict[str, list[str]] = {}
+    for path in found:
+        by_base.setdefault(base_name(path), []).append(path)
+    duplicates, linked = {}, set()
+    for base, same in by_base.items():
+        files: dict[tuple[int, int], str] = {}
+        for path in same if len(same) > 1 else ():
             if (identity := _identity(maildir, path)) is not None:
-                files.setdefault(identity, []).append(path)
-        if any(len(names) > 1 for names in files.values()):
-            linked.add(base)
+                if identity in files:
+                    linked.add(base)
+                files[identity] = path
         if len(files) > 1:
-            twins[base] = [files[identity][-1] for identity in sorted(files)]
+            duplicates[base] = [files[identity] for identity in sorted(files)]
         elif files:
-            (paths[base],) = (names[-1] for names in files.values())
-    return paths, twins, linked
-
-
-def _identity(maildir: int, path: str) -> tuple[int, int] | None:
-    """What tells two files of one base name apart whatever they are called: time of writing, inode."""
-    part, _, name = path.partition("/")
-    folder = open_or_refuse(maildir, part)
-    try:
-        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-    finally:
-        os.close(folder)
-    return status.st_mtime_ns, status.st_ino
+            (paths[base],) = files.values()
+    return duplicates, linked
 
 
 def locate_all(maildir: int) -> dict[str, str]:
@@ -294,6 +225,33 @@ def locate_all(maildir: int) -> dict[str, str]:
     :raises pop3toy.errors.StoreTrouble: if the Maildir cannot be read.
     """
     files = list_files(maildir)
-    for base in files.twins:
-        files.paths.pop(base, None)
-    return files.paths
+    return {base: path for base, path in files.paths.items() if base not in files.duplicates}
+
+
+def _file_names(maildir: int, folder: str, may_wait: bool) -> Sequence[str]:
+    """The message files of a folder: regular files that do not begin with a dot."""
+    fd = open_folder(maildir, folder) if may_wait else open_folder_cached(maildir, folder)
+    if fd is None:
+        raise WouldWait
+    try:
+        with os.scandir(fd) as found:
+            return [
+                item.name for item in found if item.is_file(follow_symlinks=False) and item.name[0] != "."
+            ]
+    except OSError as error:
+        raise _refused(folder, error) from error
+    finally:
+        os.close(fd)
+
+
+def _identity(maildir: int, path: str) -> tuple[int, int] | None:
+    """What tells two files of one base name apart whatever they are called: time of writing, inode."""
+    part, _, name = path.partition("/")
+    folder = open_folder(maildir, part)
+    try:
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    finally:
+        os.close(folder)
+    return status.st_mtime_ns, status.st_ino

@@ -1,10 +1,4 @@
-"""What the names of a Maildir's files tell: order, unique-ids, octets.
-
-Pure: no file is looked at here.  A mailbox of 100,000 messages is opened as
-fast as this is, so each method first looks at all names in one go (joined
-with ``/``, which no name holds) and takes them one by one only where some of
-them are out of the ordinary.  Both ways give the same.
-"""
+"""What the names of a Maildir's files tell: delivery order, unique-ids, octets; no file is looked at."""
 
 from __future__ import annotations
 
@@ -12,25 +6,19 @@ import hashlib
 import os
 import re
 from collections.abc import Container, Iterable, Sequence
-from functools import cached_property
 
-from ... import limits
 from ...mail.unique_ids import unique_id_is_valid
 
-__all__ = ["BaseNames", "arrival", "base_name", "unique_id"]
+__all__ = ["arrival", "base_name", "in_delivery_order", "unique_id", "unique_ids", "wire_sizes"]
 
-_FLAGS = re.compile(r":[^/]*+")
 # The delivery time that a name begins with.
 _TIME = re.compile(r"[0-9]{1,18}(?=\.|\Z)")
-# The same where it is one of our time, and no number that somebody thought of.
-_ARRIVAL = re.compile(r"[0-9]{9,10}(?=\.)")
 # From 2001 to 2286 it has ten digits, and names sort as their times do.
-_ALL_OF_OUR_TIME = re.compile(r"(?:[0-9]{10}(?:\.[^/]*+)?+/)*+")
-# Octets that POP3 allows in a unique-id, without the "/".
-_ALL_VALID = re.compile(rb"(?:[\x21-\x2e\x30-\x7e]{1,%d}+/)*+" % limits.UID)
+_OF_OUR_TIME = re.compile(r"[0-9]{10}(?:\.|\Z)").match
+# The delivery time, if it is plausible as seconds since the epoch.
+_ARRIVAL = re.compile(r"[0-9]{9,10}(?=\.)")
 # Dovecot's and Maildir++'s "size on the wire", as far as it is trusted.
 _WIRE_SIZE = re.compile(r",W=([0-9]{1,15})(?=,|\Z)")
-_WIRE_SIZES = re.compile(r",W=([0-9]{1,15})(?:,[^/]*+)?+/")
 
 
 def base_name(path: str) -> str:
@@ -39,6 +27,20 @@ def base_name(path: str) -> str:
     :param path: a name, or one with its folder such as ``cur/1700000000.M1P1.host:2,S``.
     """
     return path[path.find("/") + 1 :].partition(":")[0]
+
+
+def in_delivery_order(bases: Iterable[str]) -> list[str]:
+    """Sort base names by the time that they begin with (0 if none), then by name."""
+    ordered = sorted(bases)
+    if not all(map(_OF_OUR_TIME, ordered)):
+        # A stable sort: those of one time stay sorted by name.
+        ordered.sort(key=_time)
+    return ordered
+
+
+def _time(base: str) -> int:
+    match = _TIME.match(base)
+    return int(match[0]) if match else 0
 
 
 def unique_id(base: str, taken: Container[bytes] = ()) -> bytes:
@@ -57,67 +59,23 @@ def unique_id(base: str, taken: Container[bytes] = ()) -> bytes:
     return uid
 
 
-class BaseNames:
-    """Base names, perhaps with doubles, in delivery order, and what they tell.
-
-    Delivery order is by the time that a name begins with (0 if none), then by name.
-    """
-
-    def __init__(self, bases: Iterable[str]) -> None:
-        ordered = sorted(bases)
-        self._joined = _joined(ordered)
-        if not _ALL_OF_OUR_TIME.fullmatch(self._joined):
-            # A stable sort: those of one time stay sorted by name.
-            ordered.sort(key=_time)
-            self._joined = _joined(ordered)
-
-    @classmethod
-    def of_files(cls, names: Iterable[str]) -> BaseNames | None:
-        """Those of file names, with flags or without, in the order in which they are given.
-
-        It is for names as delivery programs make them, and takes half the time.
-
-        :return: ``None`` if delivery order is or may be another one, or if two are alike.
-        """
-        made = cls(())
-        made._joined = joined = _FLAGS.sub("", _joined(names))
-        # Octets sort as characters do, in ASCII.
-        if not (joined.isascii() and _ALL_OF_OUR_TIME.fullmatch(joined)):
-            return None
-        return made if made._encoded == sorted(made._encoded) and made._distinct else None
-
-    @cached_property
-    def ordered(self) -> list[str]:
-        """The names."""
-        return self._joined.split("/")[:-1]
-
-    @cached_property
-    def _encoded(self) -> list[bytes]:
-        return os.fsencode(self._joined).split(b"/")[:-1]
-
-    @cached_property
-    def _distinct(self) -> bool:
-        """Whether no two are alike, letter case aside."""
-        return len(set(os.fsencode(self._joined).lower().split(b"/"))) == len(self._encoded) + 1
-
-    def unique_ids(self) -> list[bytes]:
-        """The unique-id of each, as :func:`unique_id` makes it: the later of two has to be another one."""
-        if _ALL_VALID.fullmatch(os.fsencode(self._joined)) and self._distinct:
-            return self._encoded
-        uids = []
-        taken: set[bytes] = set()
-        for base in self.ordered:
-            uids.append(uid := unique_id(base, taken))
-            taken.add(uid.lower())
+def unique_ids(bases: Sequence[str]) -> Sequence[bytes]:
+    """The unique-id of each message of a mailbox: of two whose names are alike, the first keeps its name."""
+    # All in one go, since no name holds a slash.
+    uids = os.fsencode("/".join(bases)).split(b"/") if bases else []
+    if all(map(unique_id_is_valid, uids)) and len(set(map(bytes.lower, uids))) == len(uids):
         return uids
+    uids = []
+    taken: set[bytes] = set()
+    for base in bases:
+        uids.append(uid := unique_id(base, taken))
+        taken.add(uid.lower())
+    return uids
 
-    def wire_sizes(self) -> Sequence[int | None]:
-        """The octets in wire form that each tells, or ``None``."""
-        # At most one is found in a name, so as many as names means one in each.
-        sizes = _WIRE_SIZES.findall(self._joined)
-        if len(sizes) == len(self._encoded):
-            return list(map(int, sizes))
-        return [int(match[1]) if (match := _WIRE_SIZE.search(base)) else None for base in self.ordered]
+
+def wire_sizes(bases: Iterable[str]) -> list[int | None]:
+    """The octets in wire form that each base name tells (``,W=``), or ``None``."""
+    return [int(told[1]) if (told := _WIRE_SIZE.search(base)) else None for base in bases]
 
 
 def arrival(path: str) -> float | None:
@@ -127,13 +85,3 @@ def arrival(path: str) -> float | None:
     """
     told = _ARRIVAL.match(path, path.find("/") + 1)
     return float(told[0]) if told else None
-
-
-def _joined(bases: Iterable[str]) -> str:
-    """All names, each with a ``/`` behind it."""
-    return "/".join([*bases, ""])
-
-
-def _time(base: str) -> int:
-    match = _TIME.match(base)
-    return int(match[0]) if match else 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from typing import NamedTuple, Self
 
 from .cache_file import read_note, write_note
@@ -64,7 +65,7 @@ def load(maildir: int, messages: int) -> dict[bytes, Counted]:
     return {line[5]: Counted(*map(int, line.groups()[:4])) for line in _LINE.finditer(body)}
 
 
-def save(maildir: int, sizes: dict[bytes, Counted]) -> None:
+def save(maildir: int, sizes: Mapping[bytes, Counted]) -> None:
     """Replace the file in one step; without a word if that is not possible."""
     body = b"".join(b"%d %d %d %d %b\n" % (*counted, uid) for uid, counted in sizes.items())
     write_note(maildir, FILE_NAME, _MAGIC, body)

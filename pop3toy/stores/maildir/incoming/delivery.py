@@ -30,10 +30,10 @@ from ....clock import steady
 from ....errors import StoreTrouble
 from ....interfaces import IDelivery, Incoming, MaybeDeferred
 from ....net.threads import RunInThread
-from ..directory_syncs import DirectorySyncs, fsync_names
-from ..folders import open_or_refuse
+from ..folders import fsync_names, open_folder
 from ..paths import MaildirPaths, explained
 from .destination import Destination
+from .directory_syncs import DirectorySyncs
 from .keyed_locks import KeyedLocks
 from .message import DeliveryThreads, Message
 
@@ -150,14 +150,14 @@ class MaildirDelivery:
             if place.path not in self._durable:
                 # It may be minutes old, and nobody has written its name to disk yet.
                 for folder in ("new", ".", ".."):
-                    directory = open_or_refuse(maildir, folder)
+                    directory = open_folder(maildir, folder)
                     try:
                         fsync_names(directory)
                     finally:
                         os.close(directory)
                 self._durable.add(place.path)
             # Here already: a message that cannot be written is refused before it comes.
-            tmp = open_or_refuse(maildir, "tmp")
+            tmp = open_folder(maildir, "tmp")
             try:
                 self._sweep(place.path, tmp)
             finally:

@@ -14,9 +14,9 @@ from typing import NamedTuple
 from twisted.logger import Logger
 
 from ....errors import OverQuota, StoreFull, StoreTrouble
-from ..directory_syncs import Directory
-from ..folders import look
+from ..folders import stat_folders
 from ..paths import MaildirPaths
+from .directory_syncs import Directory
 from .usage import Usage
 
 __all__ = ["Destination", "Published", "remove", "roll_back", "trouble"]
@@ -45,7 +45,7 @@ class Destination(NamedTuple):
         """
         with self.paths.opened(self.user) as maildir:
             try:
-                look(maildir)
+                stat_folders(maildir)
                 yield maildir
             except OSError as error:
                 raise trouble(error) from error

@@ -25,10 +25,10 @@ from ....errors import OverQuota, StoreTrouble
 from ....interfaces import MaybeDeferred
 from ....mail.octets import OctetCounter
 from ....net.threads import RunInThread
-from ..directory_syncs import Directory, DirectorySyncs
-from ..folders import open_or_refuse
+from ..folders import open_folder
 from ..names import unique_id
 from .destination import Destination, Published, remove, roll_back, trouble
+from .directory_syncs import Directory, DirectorySyncs
 from .keyed_locks import KeyedLocks
 from .usage import Usage
 
@@ -324,7 +324,7 @@ class Message:
                 continue
             try:
                 with place.opened() as maildir:
-                    self._folder = open_or_refuse(maildir, "tmp")
+                    self._folder = open_folder(maildir, "tmp")
                     self._name = self._new_name()
                     self._file = os.open(self._name, _NEW_FILE, 0o600, dir_fd=self._folder)
                     self._in_tmp = True
@@ -368,7 +368,7 @@ class Message:
         # whoever moves a message from one to the other.
         name = (self._name if place is self._places[0] else self._new_name()) + ending
         with place.opened() as maildir:
-            folder = open_or_refuse(maildir, "new")
+            folder = open_folder(maildir, "new")
             try:
                 if place.quota is None:
                     self._link(name, folder, maildir, last=last)
@@ -406,7 +406,7 @@ class Message:
     def _copy(self, name: str, folder: int, maildir: int) -> None:
         """For another owner's Maildir, or another file system, or without hard links, or the file."""
         assert self._file is not None
-        tmp = open_or_refuse(maildir, "tmp")
+        tmp = open_folder(maildir, "tmp")
         try:
             own = self._new_name()
             try:

@@ -27,7 +27,7 @@ from twisted.logger import Logger
 
 from ....errors import OverQuota, StoreTrouble
 from ..cache_file import read_note, remove_note, write_note
-from ..folders import FOLDERS, Stamp, look, open_or_refuse
+from ..folders import FOLDERS, Stamp, open_folder, stat_folders
 
 __all__ = ["FILE_NAME", "Usage", "octets_used"]
 
@@ -37,10 +37,6 @@ FILE_NAME = "pop3toy-usage"
 _MAGIC = b"pop3toy-usage 1"
 _MOST = 1000
 _SIZE_IN_NAME = re.compile(r",S=(\d+)")
-
-#: Seconds within which two changes of a directory may leave the same time on it;
-#: FAT and some network file systems count in twos.
-TICK: Final = 2.0
 
 #: Seconds after which a sum that is not sure is counted again, as Maildir++ does it.
 RECOUNT: Final = 900.0
@@ -80,7 +76,7 @@ class Usage:
     def __enter__(self) -> Self:
         note = self._load()
         self._counts_before = note.counts if note is not None else 0
-        self._lock = open_or_refuse(self._maildir, "new")
+        self._lock = open_folder(self._maildir, "new")
         self._locked = _lock(self._lock)
         return self
 
@@ -109,7 +105,7 @@ class Usage:
         try:
             note = self._load() if self._locked else None
             if note is not None:
-                now = look(self._maildir)
+                now = stat_folders(self._maildir)
                 self._save(note._replace(octets=self._octets + octets, stamp=now, sure=False))
             else:
                 # Somebody else may be writing as well: then let it be counted.
@@ -120,7 +116,7 @@ class Usage:
 
     def _current(self) -> _Note:
         note = self._load() if self._locked else None
-        if note is None or note.stamp != look(self._maildir):
+        if note is None or note.stamp != stat_folders(self._maildir):
             return self._count()
         if not note.sure and abs(self._now() - note.counted) > RECOUNT:
             return self._count()
@@ -131,14 +127,14 @@ class Usage:
         return note.counts >= self._counts_before + 2
 
     def _count(self) -> _Note:
-        before = look(self._maildir)
+        before = stat_folders(self._maildir)
         octets = octets_used(self._maildir)
-        at_rest = self._now() - before.changed / 1e9 > TICK
+        at_rest = before.is_old(self._now())
         known = self._load()
         note = _Note(
             octets,
             before,
-            sure=at_rest and look(self._maildir) == before,
+            sure=at_rest and stat_folders(self._maildir) == before,
             counts=(known.counts if known is not None else 0) + 1,
             counted=int(self._now()),
         )
@@ -186,7 +182,7 @@ def octets_used(maildir: int) -> int:
     """
     total = 0
     for part in FOLDERS:
-        folder = open_or_refuse(maildir, part)
+        folder = open_folder(maildir, part)
         try:
             with os.scandir(folder) as files:
                 for file in files:

@@ -13,22 +13,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given
-from hypothesis import strategies as st
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy import limits
 from pop3toy.errors import StoreTrouble
-from pop3toy.stores.maildir import scan as maildir_scan
-from pop3toy.stores.maildir.folders import PATIENCE, locate_all, look
-from pop3toy.stores.maildir.scan import LOOKED_AT_ONCE, Snapshot, Uncounted, scan
+from pop3toy.stores.maildir.count import Counter
+from pop3toy.stores.maildir.folders import (
+    MAX_LISTINGS,
+    MTIME_GRANULARITY,
+    WouldWait,
+    locate_all,
+    stat_folders,
+)
 from pop3toy.stores.maildir.sizes import Counted
+from pop3toy.stores.maildir.snapshot import Snapshot, take_snapshot
 
 from ..corpus import awkward_messages, fill_maildir, make_maildir
 from ..store_world import restrict, unprivileged, watched_descriptors
-
-TICK = 2.0
 
 
 class Scanned(SynchronousTestCase):
@@ -54,10 +56,12 @@ class Scanned(SynchronousTestCase):
         """So many octets, counted of the file that is there."""
         return Counted.of(octets, (self.maildir / path).stat())
 
-    def scan(self, measured: dict[bytes, Counted] | None = None, **options: Any) -> Snapshot:
-        """A snapshot."""
-        arguments = {"now": 4e9, "tick": TICK, "may_read": True, **options}
-        return scan(self.fd, lambda messages: dict(measured or {}), **arguments)
+    def scan(
+        self, measured: dict[bytes, Counted] | None = None, now: float = 4e9, **options: Any
+    ) -> Snapshot:
+        """A snapshot; the messages that are measured are known."""
+        with Counter(self.fd, measured, **options) as counter:
+            return take_snapshot(self.fd, now, counter)
 
     def uids(self) -> list[str]:
         """The unique-ids of a new snapshot."""
@@ -148,7 +152,7 @@ class ListingTests(Scanned):
                 (lambda path=path: path.write_bytes(b""), "folder"),
             ):
                 make()
-                for function in (lambda: look(self.fd), self.scan, lambda: locate_all(self.fd)):
+                for function in (lambda: stat_folders(self.fd), self.scan, lambda: locate_all(self.fd)):
                     self.assertIn(word, self.assertRaises(StoreTrouble, function).detail)
                 path.unlink()
             with watched_descriptors():
@@ -215,61 +219,6 @@ class ListingTests(Scanned):
         )
 
 
-class ShortWayTests(Scanned):
-    """Most Maildirs are listed in a short way."""
-
-    def both_ways(self) -> list[Any]:
-        """All that is told by a scan as it is and by one without the short way."""
-        found = []
-        short = maildir_scan.list_by_name  # type: ignore[attr-defined]
-        for listing in (short, lambda maildir: None):
-            self.patch(maildir_scan, "list_by_name", listing)
-            it = self.scan()
-            found.append(
-                (list(it.listing), list(it.paths), it.measured, it.twins, it.linked, it.stamp, it.trusted)
-            )
-        self.patch(maildir_scan, "list_by_name", short)
-        return found
-
-    @given(
-        st.lists(
-            st.tuples(
-                st.sampled_from(["new", "cur"]),
-                st.sampled_from(["1700000000", "1700000001", "1"]),
-                st.sampled_from([".a", ".A", ".a,W=5", ".a,S=4,W=5", ".a\xe9", ".a b", "." + "b" * 70, ""]),
-                st.sampled_from(["", ":2,", ":2,S", ":1,x:y"]),
-            ),
-            max_size=6,
-        )
-    )
-    def test_same(self, files: list[tuple[str, str, str, str]]) -> None:
-        """Whatever the names are, it finds what the long way finds."""
-        for folder in ("new", "cur"):
-            for file in (self.maildir / folder).iterdir():
-                file.unlink()
-        for number, (folder, time, rest, flags) in enumerate(files):
-            self.put(f"{folder}/{time}{rest}{flags}", written=number)
-        short, long = self.both_ways()
-        self.assertEqual(long, short)
-
-    def test_is_taken(self) -> None:
-        """It is taken where names are as delivery programs make them, in whatever folders they are."""
-        self.patch(maildir_scan, "list_files", lambda maildir: self.fail("the long way"))
-        self.assertEqual([], list(self.scan().paths))
-        paths = [
-            "new/1700000000.M1P2.mail,S=1,W=3",
-            "cur/1700000000.M1P3.mail,S=1,W=3:2,S",
-            "new/1700000001.M1P3.mail",
-            "cur/1700000002.V10I2M3.Mail:2,",
-        ]
-        for path in paths:
-            self.put(path)
-        snapshot = self.scan()
-        self.assertEqual(paths, list(snapshot.paths))
-        self.assertEqual(paths[1:3], list(snapshot.paths[1:3]))
-        self.assertEqual(b"1700000000.M1P3.mail,S=1,W=3", snapshot.listing[1].uid)
-
-
 class OctetsTests(Scanned):
     """Where octets come from."""
 
@@ -288,8 +237,9 @@ class OctetsTests(Scanned):
             if not told:
                 # It says so instead of guessing.
                 with watched_descriptors():
-                    self.assertRaises(Uncounted, self.scan, may_read=False)
-            snapshot = self.scan(may_read=not told)
+                    self.assertRaises(WouldWait, self.scan, may_read=False)
+                    self.assertRaises(WouldWait, take_snapshot, self.fd, 4e9)
+            snapshot = take_snapshot(self.fd, 4e9) if told else self.scan()
             self.assertEqual((uid, octets, None), snapshot.listing[0])
             self.assertEqual({} if told else {uid: self.counted(octets, path)}, snapshot.measured)
             file.unlink()
@@ -324,17 +274,6 @@ class OctetsTests(Scanned):
         named = {b"3.c,W=7": Counted(99, 0, 0, 0)}
         self.put("cur/3.c,W=7")
         self.assertEqual(7, self.scan(named).listing[1].octets)
-
-    def test_many_to_look_at(self) -> None:
-        """Whether what was measured is true is seen without a thread for some messages, not for many."""
-        measured = {}
-        for number in range(LOOKED_AT_ONCE):
-            self.put(f"cur/{number:04}.a")
-            measured[b"%04d.a" % number] = self.counted(7, f"cur/{number:04}.a")
-        self.assertEqual(LOOKED_AT_ONCE * 7, self.scan(measured, may_read=False).listing.octets)
-        self.put("cur/9999.a")
-        measured[b"9999.a"] = self.counted(7, "cur/9999.a")
-        self.assertRaises(Uncounted, self.scan, measured, may_read=False)
 
     def test_larger_than_is_counted(self) -> None:
         """What is larger than the limit is listed by its size on the disk, unread, and told in the log."""
@@ -409,7 +348,7 @@ class OctetsTests(Scanned):
 class DoublesTests(Scanned):
     """Messages that have the same base name."""
 
-    def test_twins_and_links(self) -> None:
+    def test_duplicates_and_links(self) -> None:
         """Files of one base name are messages of their own, known as twins; two names of one file are one."""
         self.put("cur/1.a:2,S", b"cur.\n\n", written=1)
         # As a program has it that links a message into cur/ before it unlinks it from new/.
@@ -418,7 +357,7 @@ class DoublesTests(Scanned):
         snapshot = self.scan()
         self.assertEqual([8, 7, 5], [entry.octets for entry in snapshot.listing])
         self.assertEqual(["cur/1.a:2,S", "cur/1.a:2,F", "cur/2.b:2,S"], list(snapshot.paths))
-        self.assertEqual(({"1.a"}, {"1.a", "2.b"}), (snapshot.twins, snapshot.linked))
+        self.assertEqual(({"1.a"}, {"1.a", "2.b"}), (snapshot.duplicates, snapshot.linked))
         self.assertEqual({"2.b"}, set(locate_all(self.fd)))
 
     def test_in_one_folder(self) -> None:
@@ -488,7 +427,7 @@ class ChangingTests(Scanned):
         with self.between_listings(lambda: None, self.rename("new/1.a", "cur/1.a:2,S")):
             snapshot = self.scan()
         self.assertEqual(["cur/1.a:2,S", "new/2.b"], list(snapshot.paths))
-        self.assertEqual(set(), snapshot.twins)
+        self.assertEqual(set(), snapshot.duplicates)
 
     def test_moved_among_usual_names(self) -> None:
         """So it is where all names are as usual, whichever way it moves."""
@@ -500,7 +439,7 @@ class ChangingTests(Scanned):
             ):
                 snapshot = self.scan()
             self.assertEqual([f"{new}/1700000000.a", "new/1700000002.b"], list(snapshot.paths))
-            self.assertEqual((set(), set(), True), (snapshot.twins, snapshot.linked, snapshot.trusted))
+            self.assertEqual((set(), set(), True), (snapshot.duplicates, snapshot.linked, snapshot.trusted))
             (self.maildir / new / "1700000000.a").unlink()
 
     def test_delivered_among_usual_names(self) -> None:
@@ -538,8 +477,8 @@ class ChangingTests(Scanned):
         # It is there when the folder new/ is listed, and not when cur/ is: in every second listing,
         # the last of all among them.
         nothing: Callable[[], object] = lambda: os.utime(self.maildir / "cur")  # noqa: E731
-        changes: list[Callable[[], object]] = [nothing, nothing] * ((PATIENCE + 1) % 2)
-        for number in range(PATIENCE + PATIENCE % 2):
+        changes: list[Callable[[], object]] = [nothing, nothing] * ((MAX_LISTINGS + 1) % 2)
+        for number in range(MAX_LISTINGS + MAX_LISTINGS % 2):
             changes += [nothing, hide] if number % 2 else [show if number else nothing, nothing]
         with self.between_listings(*changes):
             snapshot = self.scan(measured)
@@ -560,13 +499,13 @@ class ChangingTests(Scanned):
 
         self.patch(os, "scandir", spy)
         snapshot = self.scan()
-        self.assertEqual((["cur/1.a,W=5"], frozenset()), (snapshot.paths, snapshot.twins))
+        self.assertEqual((["cur/1.a,W=5"], frozenset()), (snapshot.paths, snapshot.duplicates))
         self.assertFalse(snapshot.trusted)
 
     def test_still_in_the_end(self) -> None:
         """A Maildir that comes to rest within the patience of a scan is believed."""
         changes = [
-            lambda number=number: self.put(f"new/{number}.x,W=5") for number in range(PATIENCE * 2 - 3)
+            lambda number=number: self.put(f"new/{number}.x,W=5") for number in range(MAX_LISTINGS * 2 - 3)
         ]
         with self.between_listings(*changes):
             snapshot = self.scan()
@@ -585,16 +524,14 @@ class ChangingTests(Scanned):
         self.put("new/1.a")
         elsewhere = self.root / "elsewhere"
 
-        def replace() -> None:
+        def replace() -> bool:
             (self.maildir / "new").rename(elsewhere)
             (self.maildir / "new").symlink_to(elsewhere)
-
-        def recall(messages: int) -> dict[bytes, Counted]:
-            replace()
-            return {}
+            return True
 
         with watched_descriptors():
-            self.assertRaises(StoreTrouble, scan, self.fd, recall, now=4e9, tick=TICK, may_read=True)
+            # Asked before the first message is opened.
+            self.assertRaises(StoreTrouble, self.scan, wanted=replace)
 
     def test_renamed_while_counted(self) -> None:
         """One that is renamed between listing and counting is found under its new name."""
@@ -611,7 +548,7 @@ class ChangingTests(Scanned):
         """One that is never where it was listed ends the scan without it, and without trust."""
         self.put("new/1.a")
         self.put("new/2.b,W=5")
-        names = [f"cur/1.a:2,{'S' * number}" for number in range(PATIENCE * 2)]
+        names = [f"cur/1.a:2,{'S' * number}" for number in range(MAX_LISTINGS * 2)]
         changes = [self.rename(old, new) for old, new in zip(["new/1.a", *names], names, strict=False)]
         with self.before_counting(*changes):
             snapshot = self.scan()
@@ -676,10 +613,10 @@ class StampTests(Scanned):
             (self.maildir / "cur").rename(self.root / "old")
             (self.maildir / "cur").mkdir()
 
-        stamp = look(self.fd)
+        stamp = stat_folders(self.fd)
         (self.maildir / "new" / "1.a").read_bytes()
         self.scan()
-        self.assertEqual(stamp, look(self.fd))
+        self.assertEqual(stamp, stat_folders(self.fd))
         for change in (
             lambda: self.put("new/2.b"),
             lambda: (self.maildir / "new" / "2.b").rename(self.maildir / "new" / "2.b:2,S"),
@@ -688,9 +625,9 @@ class StampTests(Scanned):
             replace_folder,
         ):
             self.age()
-            before = look(self.fd)
+            before = stat_folders(self.fd)
             change()
-            self.assertNotEqual(before, look(self.fd))
+            self.assertNotEqual(before, stat_folders(self.fd))
 
     def age(self) -> None:
         """Set the times of the folders back, so that a change in the same tick can be seen."""
@@ -701,21 +638,21 @@ class StampTests(Scanned):
         """A change is seen although the folder has the same modification time as before (rsync, tar)."""
         self.put("new/1.a")
         self.age()
-        before = look(self.fd)
+        before = stat_folders(self.fd)
         self.put("new/2.b")
         self.age()
-        after = look(self.fd)
+        after = stat_folders(self.fd)
         self.assertEqual(before.new_modified, after.new_modified)
         self.assertNotEqual(before, after)
 
     def test_fresh_changes_are_not_trusted(self) -> None:
         """A snapshot taken within a tick of the last change is not believed later on."""
         self.put("new/1.a")
-        changed = look(self.fd).changed / 1e9
+        changed = max((self.maildir / folder).stat().st_ctime for folder in ("new", "cur"))
         for now, trusted in (
             (changed, False),
-            (changed + TICK - 0.1, False),
-            (changed + TICK + 0.1, True),
+            (changed + MTIME_GRANULARITY - 0.1, False),
+            (changed + MTIME_GRANULARITY + 0.1, True),
             # A clock that is behind, or a time in the future.
             (changed - 1000, False),
         ):
@@ -726,4 +663,5 @@ class StampTests(Scanned):
         for folder in ("new", "cur"):
             self.age()
             os.utime(self.maildir / folder, (3e9, 3e9))
-            self.assertEqual(3e9, look(self.fd).changed / 1e9)
+            stamp = stat_folders(self.fd)
+            self.assertEqual((False, True), (stamp.is_old(3e9 + 1), stamp.is_old(3e9 + 3)))

@@ -5,16 +5,17 @@ Knows nothing of mail.
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
-from ...net.threads import RunInThread
+from ....net.threads import RunInThread
+from ..folders import fsync_names
 
-__all__ = ["Directory", "DirectorySyncs", "fsync_names"]
+__all__ = ["Directory", "DirectorySyncs"]
 
 
 class Directory(NamedTuple):
@@ -67,20 +68,9 @@ class DirectorySyncs:
         first = waiting[0]
         first.run_in_thread(fsync_names, first.handle).addBoth(self._done, identity, waiting)
 
-    def _done(self, result: Any, identity: tuple[int, int], waiting: Sequence[_Waiting]) -> None:
+    def _done(self, result: Failure | None, identity: tuple[int, int], waiting: Sequence[_Waiting]) -> None:
         self._running.discard(identity)
         if identity in self._waiting:
             self._start(identity)
         for each in waiting:
             each.result.callback(result)
-
-
-def fsync_names(directory: int) -> None:
-    """Make the names in an open directory durable.  Blocks."""
-    try:
-        os.fsync(directory)
-    except OSError as error:
-        # Some file systems (FUSE, SMB) know no fsync of a directory and say so
-        # with EINVAL; what they do is all that they can do.  Postfix takes it so too.
-        if error.errno != errno.EINVAL:
-            raise
