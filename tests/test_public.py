@@ -222,7 +222,7 @@ class PartTests(SynchronousTestCase):
         root = Path(self.mktemp()).absolute()
         root.mkdir()
         closed = MaildirStore(Maildirs(f"{root}/{{user}}"), self.in_turn)
-        self.assertRaises(errors.NoSuchMailbox, closed.open, "ann")
+        self.failureResultOf(closed.open("ann"), errors.NoSuchMailbox)  # type: ignore[arg-type]
         store = MaildirStore(Maildirs(f"{root}/{{user}}", create=True, max_listed_size=3), self.in_turn)
         self.successResultOf(store.open("ann")).release()  # type: ignore[arg-type]
         (root / "ann" / "new" / "1.mail").write_bytes(b"a\nb\nc\n")

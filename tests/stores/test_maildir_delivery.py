@@ -139,6 +139,13 @@ class MaildirDeliveryTests(SynchronousTestCase):
         # Also if nobody has asked before.
         self.successResultOf(Maildirs(self.root).delivery.begin(["ann"]))
         self.assertEqual(log, folders * 2)
+        # And if it was removed, and another made in its place.
+        shutil.rmtree(self.root / "ann")
+        for part in ("cur", "new", "tmp"):
+            (self.root / "ann" / part).mkdir(parents=True)
+        for _ in range(2):
+            self.successResultOf(self.maildirs.delivery.check("ann"))
+        self.assertEqual(log, folders * 3)
 
     def test_abort(self) -> None:
         """What is given up leaves nothing, whether it has reached the disk or not; what is done stays."""

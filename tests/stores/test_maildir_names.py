@@ -28,7 +28,7 @@ STRANGE = st.text(
 NAMES = st.lists(ORDINARY | STRANGE, max_size=12)
 
 
-def expected_uid_rules(uids: list[bytes]) -> None:
+def expected_uid_rules(uids: Sequence[bytes]) -> None:
     """RFC 1939 section 7, and not two that differ by case alone."""
     for uid in uids:
         assert re.fullmatch(rb"[\x21-\x7e]{1,70}", uid), uid

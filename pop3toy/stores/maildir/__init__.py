@@ -1,7 +1,7 @@
 """Maildirs: mail in files, one for each message.
 
-Reading: ``store`` (lock, session, removal) over ``folders``, ``scan``, ``names``, ``count``, ``sizes`` and
-``body``. Writing: ``incoming``. ``paths`` and ``links`` make descriptors of user names, ``file_systems``
-knows what can be had without waiting, ``admin`` and ``check`` serve the ``pop3toy`` command. Start with
-``store``.
+Reading: ``store`` opens a Maildir, ``snapshot`` is what is in it (over ``folders``, ``names``, ``count`` and
+``sizes``), ``mailbox`` what a session does with it, ``body`` a message that is sent. Writing: ``incoming``.
+``paths`` and ``links`` make descriptors of user names, ``file_systems`` knows what can be had without waiting,
+``admin`` and ``check`` serve the ``pop3toy`` command. Start with ``store``.
 """

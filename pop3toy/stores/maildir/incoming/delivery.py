@@ -83,8 +83,8 @@ class MaildirDelivery:
         self._own = re.compile(rf"\d+\.M\d+P\d+Q\d+\.{re.escape(self._host)}")
         self._count = itertools.count(1)
         self._swept: dict[str, float] = {}
-        # The paths of Maildirs whose own names are on the disk.
-        self._durable: set[str] = set()
+        # The Maildirs whose own names are on the disk, by path.
+        self._durable: dict[str, tuple[int, ...]] = {}
         same = DeliveryThreads(run_in_thread, run_in_thread, run_in_thread)
         self._threads_of = threads_of or (lambda user: same)
         self._directories = DirectorySyncs()
@@ -147,7 +147,7 @@ class MaildirDelivery:
 
     def _look(self, place: Destination) -> None:
         with place.opened() as maildir:
-            if place.path not in self._durable:
+            if self._durable.get(place.path) != (identity := _identity(maildir)):
                 # It may be minutes old, and nobody has written its name to disk yet.
                 for folder in ("new", ".", ".."):
                     directory = open_folder(maildir, folder)
@@ -155,7 +155,7 @@ class MaildirDelivery:
                         fsync_names(directory)
                     finally:
                         os.close(directory)
-                self._durable.add(place.path)
+                self._durable[place.path] = identity
             # Here already: a message that cannot be written is refused before it comes.
             tmp = open_folder(maildir, "tmp")
             try:
@@ -183,6 +183,15 @@ class MaildirDelivery:
                     # No reason to refuse mail.
                     where = os.path.join(path, "tmp", file.name)
                     log.warn("{path!r} cannot be removed: {why}", path=where, why=explained(error))
+
+
+def _identity(maildir: int) -> tuple[int, ...]:
+    """What changes when a Maildir is removed and another made in its place.
+
+    That may get the inodes of the first, but the folder that it is in has changed then.
+    """
+    there, above = os.fstat(maildir), os.stat("..", dir_fd=maildir)
+    return there.st_dev, there.st_ino, above.st_ino, above.st_ctime_ns
 
 
 def _escaped(host: str) -> str:
