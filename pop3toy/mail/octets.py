@@ -8,9 +8,10 @@ store or a socket.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from typing import cast
 
-__all__ = ["CRLF", "Encoder", "OctetCounter", "encode_whole", "octets"]
+__all__ = ["CRLF", "Encoder", "OctetCounter", "canonical", "encode_whole", "octets"]
 
 CRLF = b"\r\n"
 
@@ -28,14 +29,16 @@ class Encoder:
 
     :param body_lines: stop after so many lines of the body, as TOP asks
         (RFC 1939 section 7); ``None`` sends everything.
+    :param stuffed: without it what comes out is the canonical form itself.
     """
 
-    def __init__(self, body_lines: int | None = None) -> None:
+    def __init__(self, body_lines: int | None = None, *, stuffed: bool = True) -> None:
         #: Octets of the canonical form so far.
         self.octets = 0
         #: True once TOP has all it wants.
         self.enough = False
         self._lines_left = body_lines
+        self._stuff = stuffed
         # True between header and body, that is after the first empty line.
         self._in_body = False
         self._at_line_start = True
@@ -122,7 +125,7 @@ class Encoder:
         if not data:
             return data
         at_start, self._at_line_start = self._at_line_start, data.endswith(CRLF)
-        return _stuffed(data, at_start)
+        return _stuffed(data, at_start) if self._stuff else data
 
 
 class OctetCounter:
@@ -194,6 +197,18 @@ def encode_whole(message: bytes) -> tuple[bytes, int]:
     if b"\r\n\r\n" not in data and _empty_line(b"\n" + data) is None:
         data += CRLF
     return _stuffed(data, True), len(data)
+
+
+def canonical(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The canonical form of a message, chunk by chunk, as a store keeps it that wants to read by octets.
+
+    What is counted by :func:`octets`: with CRLF line ends and a final CRLF, and no dot stuffed.
+
+    :param chunks: the whole message in pieces of any size, with LF or CRLF line ends.
+    """
+    encoder = Encoder(stuffed=False)
+    yield from map(encoder.feed, chunks)
+    yield encoder.finish()
 
 
 def octets(message: bytes) -> int:

@@ -504,7 +504,7 @@ class _Incoming:
     def __init__(self, store: ObjectStore, users: Sequence[str]) -> None:
         self._store = store
         self._users = users
-        self._encoder = Encoder()
+        self._encoder = Encoder(stuffed=False)
         self._pieces: list[bytes] = []
         self._over = False
 
@@ -515,8 +515,7 @@ class _Incoming:
         if self._over:
             raise RuntimeError("this delivery is over")
         self._over = True
-        wire = b"".join([*self._pieces, self._encoder.finish()])
-        message = (b"\r\n" + wire).replace(b"\r\n..", b"\r\n.")[2:]
+        message = b"".join([*self._pieces, self._encoder.finish()])
         # Fixed before the first try: whoever repeats a request and finds the key there has succeeded.
         uids = [self._store.new_uid() for _ in self._users]
         return self._store.run(self._put, message, uids, together)
