@@ -2,6 +2,6 @@
 
 Reading: ``store`` opens a Maildir, ``snapshot`` is what is in it (over ``folders``, ``names``, ``count`` and
 ``sizes``), ``mailbox`` what a session does with it, ``body`` a message that is sent. Writing: ``incoming``.
-``paths`` and ``links`` make descriptors of user names, ``file_systems`` knows what can be had without waiting,
+``paths`` and ``links`` make descriptors of user names, ``file_systems`` knows what needs no waiting,
 ``admin`` and ``check`` serve the ``pop3toy`` command. Start with ``store``.
 """

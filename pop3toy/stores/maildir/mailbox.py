@@ -25,7 +25,7 @@ from .paths import explained
 from .sizes import Counted
 from .snapshot import Snapshot
 
-__all__ = ["SEARCHES", "MaildirMailbox", "UserThreads", "close_files"]
+__all__ = ["SEARCHES", "MaildirMailbox", "UserThreads", "close_all", "close_in_thread"]
 
 log = Logger()
 
@@ -117,9 +117,12 @@ class MaildirMailbox:
         raise MessageGone
 
     def _body(self, at: int, fd: int) -> FileBody:
-        threads = self._threads_of(self._user)
-        close = os.close if self._local else (lambda fd: close_files([fd], False, threads))
-        return FileBody(fd, threads.work, self.entries.each[at], partial(self._measured, at), close)
+        close = os.close if self._local else (lambda fd: self._close_files([fd]))
+        return FileBody(fd, self._run_in_thread, self.entries.each[at], partial(self._measured, at), close)
+
+    def _run_in_thread(self, function: Callable[..., _T], *args: object) -> Deferred[_T]:
+        # Asked for at the last moment: most messages are read without a thread.
+        return self._threads_of(self._user).work(function, *args)
 
     def _if_wanted(self, body: FileBody) -> MessageBody:
         if self._released:
@@ -240,17 +243,22 @@ class MaildirMailbox:
         return self._close()
 
     def _close(self) -> MaybeDeferred[None]:
-        threads = self._threads_of(self._user)
         fds = [*self._folders.values(), self._fd]
         if not self._corrected:
-            return close_files(fds, self._local, threads)
+            return self._close_files(fds)
         if self._local:
             # The next session need not wait for what is written.
             fcntl.flock(self._fd, fcntl.LOCK_UN)
-        saving = threads.close(sizes.save, self._fd, dict(self._snapshot.measured))
+        saving = self._threads_of(self._user).close(sizes.save, self._fd, dict(self._snapshot.measured))
         saving.addErrback(lambda why: log.failure("remembering the sizes of {user!r}", why, user=self._user))
-        saving.addCallback(lambda _: close_files(fds, self._local, threads))
+        saving.addCallback(lambda _: self._close_files(fds))
         return None if self._local else saving
+
+    def _close_files(self, fds: Sequence[int]) -> MaybeDeferred[None]:
+        if self._local:
+            close_all(fds)
+            return None
+        return close_in_thread(fds, self._threads_of(self._user).close)
 
     def _in_thread(self, function: Callable[..., _T], *args: object) -> Deferred[_T]:
         self._busy += 1
@@ -261,23 +269,21 @@ class MaildirMailbox:
                 self._when_idle.callback(None)
             return result
 
-        return self._threads_of(self._user).work(function, *args).addBoth(done)
+        return self._run_in_thread(function, *args).addBoth(done)
 
 
-def close_files(fds: Sequence[int], local: bool, threads: UserThreads) -> MaybeDeferred[None]:
-    """Close descriptors, and give up a lock with them: in a thread where that may wait, as in a network."""
-    if local:
-        _close_all(fds)
-        return None
+def close_in_thread(fds: Sequence[int], in_thread: RunInThread) -> Deferred[None]:
+    """Close descriptors, and give up a lock with them, where that may wait: not on a local disk."""
 
     def refused(why: Failure) -> None:
         # The server is stopping.
         why.trap(StoreTrouble)
-        _close_all(fds)
+        close_all(fds)
 
-    return threads.close(_close_all, fds).addErrback(refused)
+    return in_thread(close_all, fds).addErrback(refused)
 
 
-def _close_all(fds: Sequence[int]) -> None:
+def close_all(fds: Sequence[int]) -> None:
+    """Close descriptors."""
     for fd in fds:
         os.close(fd)

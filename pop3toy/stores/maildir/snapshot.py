@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from ...mail.listing import Listing
 from .count import Counter
-from .folders import MAX_LISTINGS, Files, Stamp, WouldWait, list_files, stat_folders
+from .folders import MAX_LISTINGS, Files, Stamp, WouldWait, list_files
 from .names import arrival, in_delivery_order, unique_ids, wire_sizes
 from .paths import explained
 from .sizes import Counted
@@ -57,12 +57,9 @@ class Snapshot:
         self.trusted = trusted
         self._positions: dict[bytes, int] | None = None
 
-    def is_current(self, maildir: int) -> bool:
-        """Whether the Maildir, an open directory, has not changed since.
-
-        :raises pop3toy.errors.StoreTrouble: if that cannot be told.
-        """
-        return stat_folders(maildir) == self.stamp and self.trusted
+    def is_current(self, stamp: Stamp) -> bool:
+        """Whether the Maildir has not changed since, as its folders' stamp of now tells."""
+        return self.trusted and self.stamp == stamp
 
     def position(self, uid: bytes) -> int:
         """At which place of the listing a message is."""

@@ -30,8 +30,8 @@ from ...net.threads import RunInThread
 from . import sizes
 from .count import MAX_LISTED_SIZE, Counter
 from .file_systems import is_local
-from .folders import WouldWait, stat_folders
-from .mailbox import MaildirMailbox, UserThreads, close_files
+from .folders import Stamp, WouldWait, stat_folders
+from .mailbox import MaildirMailbox, UserThreads, close_in_thread
 from .paths import MaildirPaths, explained
 from .settings import Maildirs
 from .snapshot import Snapshot, take_snapshot
@@ -124,9 +124,10 @@ class MaildirStore:
                 if before is not None:
                     if lock:
                         _lock(fd)
-                    if before.is_current(fd):
+                    stamp = stat_folders(fd)
+                    if before.is_current(stamp):
                         return self._mailbox(user, fd, before, local=True)
-                    if not before.measured and _is_small(fd):
+                    if not before.measured and _is_small(fd, stamp):
                         snapshot = take_snapshot(fd, self._wall_clock())
                         return self._mailbox(user, fd, snapshot, local=True)
             except WouldWait:
@@ -175,13 +176,15 @@ class MaildirStore:
                     snapshot = await self._scan(user, fd, before, lock, given_up.is_set)
                 if snapshot is not None:
                     self._keep(user, snapshot)
+                if snapshot is None or given_up.is_set():
+                    raise StoreTrouble
             except BaseException:
-                close_files([fd], local, threads)
+                if local:
+                    os.close(fd)
+                else:
+                    close_in_thread([fd], threads.close)
                 raise
-            if snapshot is None or given_up.is_set():
-                close_files([fd], local, threads)
-            else:
-                result.callback(self._mailbox(user, fd, snapshot, local=local))
+            result.callback(self._mailbox(user, fd, snapshot, local=local))
 
         def failed(why: Failure) -> None:
             if not given_up.is_set():
@@ -250,10 +253,10 @@ class MaildirStore:
                 raise StoreTrouble
             if lock:
                 _lock(fd)
-            snapshot = None
-            if before is not None and before.is_current(fd):
+            stamp, snapshot = stat_folders(fd), None
+            if before is not None and before.is_current(stamp):
                 snapshot = before
-            elif _is_small(fd):
+            elif _is_small(fd, stamp):
                 try:
                     snapshot = self._snapshot(user, fd, before, may_read=False)
                 except WouldWait:
@@ -288,8 +291,8 @@ class MaildirStore:
         return snapshot
 
 
-def _is_small(fd: int) -> bool:
-    return stat_folders(fd).weight + sizes.size(fd) <= SMALL
+def _is_small(fd: int, stamp: Stamp) -> bool:
+    return stamp.weight + sizes.size(fd) <= SMALL
 
 
 def _weight(snapshot: Snapshot) -> int:
