@@ -100,8 +100,10 @@ def _open_toy(settings: Toy, context: StoreContext) -> OpenStore:
             messages.append(Path(path).read_bytes())
         except OSError as error:
             raise CannotStart(f"--message {path}: {error.strerror}") from error
-    store: Any = hello_store(context.wall(), context.users, messages or None)
-    return OpenStore(store, store)
+    memory = hello_store(context.wall(), context.users, messages or None)
+    store: IMailStore = memory
+    delivery: IDelivery = memory
+    return OpenStore(store, delivery)
 
 
 def _open_maildirs(settings: Maildirs, context: StoreContext) -> OpenStore:
@@ -135,7 +137,7 @@ def _open_maildirs(settings: Maildirs, context: StoreContext) -> OpenStore:
             writes.shared(writing, patient=True),
         )
 
-    store: Any = MaildirStore(
+    store: IMailStore = MaildirStore(
         paths,
         reads.run,
         scan_in_thread=counts.run,
@@ -144,7 +146,7 @@ def _open_maildirs(settings: Maildirs, context: StoreContext) -> OpenStore:
         max_listed_size=settings.max_listed_size,
         is_over=counts.is_over,
     )
-    delivery: Any = MaildirDelivery(
+    delivery: IDelivery = MaildirDelivery(
         paths,
         writes.run,
         context.clock,
@@ -158,8 +160,8 @@ def _open_maildirs(settings: Maildirs, context: StoreContext) -> OpenStore:
 def _administer_maildirs(settings: Maildirs) -> IStoreAdmin:
     from .maildir.admin import MaildirAdmin
 
-    admin: Any = MaildirAdmin(settings)
-    return admin  # type: ignore[no-any-return]
+    admin: IStoreAdmin = MaildirAdmin(settings)
+    return admin
 
 
 def _check_toy(settings: Toy) -> None:

@@ -17,7 +17,7 @@ import struct
 import sys
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -107,7 +107,7 @@ def open_folder_cached(root: bytes, path: str) -> int | None:
 
 
 @cache
-def _fstatfs() -> Callable[[int, Any], int] | None:
+def _fstatfs() -> Callable[[int, ctypes.Array[ctypes.c_char]], int] | None:
     if sys.platform != "linux":
         return None
     fstatfs = ctypes.CDLL(None).fstatfs
@@ -119,7 +119,7 @@ def is_local(fd: int) -> bool:
     """Whether what is open is on a disk of this machine; false where nobody can say.  Blocks."""
     fstatfs = _fstatfs()
     # Larger than any struct statfs.
-    status: Any = (ctypes.c_char * 256)()
+    status = (ctypes.c_char * 256)()
     if fstatfs is None or fstatfs(fd, status) != 0:
         return False
     kind: int = struct.unpack_from("@l", status)[0]

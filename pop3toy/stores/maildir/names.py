@@ -61,10 +61,12 @@ def unique_id(base: str, taken: Container[bytes] = ()) -> bytes:
 
 def unique_ids(bases: Sequence[str]) -> Sequence[bytes]:
     """The unique-id of each message of a mailbox: of two whose names are alike, the first keeps its name."""
-    # All in one go, since no name holds a slash.
-    uids = os.fsencode("/".join(bases)).split(b"/") if bases else []
-    if all(map(unique_id_is_valid, uids)) and len(set(map(bytes.lower, uids))) == len(uids):
+    # All in one go, which no name hinders: none holds a slash.
+    joined = os.fsencode("/".join(bases))
+    uids = joined.split(b"/") if bases else []
+    if all(map(unique_id_is_valid, uids)) and len(set(joined.lower().split(b"/"))) == len(bases):
         return uids
+    # Some need another one.
     uids = []
     taken: set[bytes] = set()
     for base in bases:

@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -49,6 +49,8 @@ _NO_LINK = frozenset(
 )
 
 log = Logger()
+
+_T = TypeVar("_T")
 
 
 class DeliveryThreads(NamedTuple):
@@ -289,10 +291,10 @@ class Message:
                 lambda failure: log.failure("a file was left in tmp/", failure=failure)
             )
 
-    async def _write(self, user: str, work: Callable[..., Any], *args: Any) -> Any:
+    async def _write(self, user: str, work: Callable[..., _T], *args: object) -> _T:
         return await self._in_thread(self._threads_of(user).write, work, *args)
 
-    async def _in_thread(self, run: RunInThread, work: Callable[..., Any], *args: Any) -> Any:
+    async def _in_thread(self, run: RunInThread, work: Callable[..., _T], *args: object) -> _T:
         self._working = True
         try:
             return await run(work, *args)
