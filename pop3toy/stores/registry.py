@@ -1,7 +1,7 @@
 """The kinds of store: what is said of each, and how it is made.  A new one is an entry here.
 
-What makes a store is loaded when one is wanted; the settings of all kinds are
-read by whoever reads options, and need nothing else.
+What makes a store is loaded when one is wanted; the settings of all kinds are read
+with the options, and need nothing else.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ USER_THREADS = 2
 #: Threads that write one user's mail: of a Maildir that a link leads to, the file system is not known.
 USER_WRITING_THREADS = 8
 
-#: Seconds that a look at a Maildir may take which mail is for.
+#: Seconds that a look at a Maildir may take before mail for it.
 LOOKING = 10.0
 
 #: Threads of each kind in all: so many that some file systems may hang, and the others do not feel it.

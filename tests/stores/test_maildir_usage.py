@@ -104,7 +104,7 @@ class UsageTests(UsageCase):
         self.assertFalse(self.deliver(6))
         self.assertEqual(self.used(), 95)
 
-    def test_refused_by_a_sure_note(self) -> None:
+    def test_refused_by_a_sure_sum(self) -> None:
         """A mailbox that stays full is counted once more to be sure, and not for each that is refused."""
         self.deliver(QUOTA)
         self.at_rest()
@@ -211,7 +211,7 @@ class UsageTests(UsageCase):
         self.assertEqual(self.assertRaises(OverQuota, incoming.write, b"x" * 101).holds, QUOTA)
 
     def test_note_is_a_cache(self) -> None:
-        """A note that is missing, damaged, or none at all changes nothing but the work."""
+        """A cache file that is missing, damaged, or none at all changes nothing but the work."""
         note = self.maildir / FILE_NAME
         self.deliver(50)
         good = note.read_bytes()
@@ -226,7 +226,7 @@ class UsageTests(UsageCase):
         self.assertTrue(self.deliver(50))
 
     def test_cannot_be_noted(self) -> None:
-        """Where no note can be written, messages come in all the same, within the quota."""
+        """Where no cache file can be written, messages come in all the same, within the quota."""
         (self.maildir / f"{FILE_NAME}.tmp").mkdir()
         self.assertTrue(self.deliver(60))
         self.assertFalse(self.deliver(60))

@@ -24,7 +24,7 @@ __all__ = ["FileBody"]
 _NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None)
 
 # Where chunks in the page cache are read to, by the reactor's thread alone: a
-# fresh buffer for each would be cleared first, at ten times the cost of reading.
+# fresh buffer for each would be cleared first, which costs more than reading.
 _SCRATCH = memoryview(bytearray(limits.CHUNK))
 
 #: NONBLOCK because opening a FIFO that lies in a mailbox would wait for ever.

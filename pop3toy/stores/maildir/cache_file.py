@@ -1,9 +1,9 @@
-"""Small files beside a Maildir's folders, in which something that was counted is remembered.
+"""Small files beside a Maildir's folders that remember what was counted.
 
-A note is a cache: it may be deleted at any time, a damaged one counts as none,
-and that it cannot be written is never a reason to fail.  Two that write at once
-cost the knowledge of one of them: the sum in the first line tells a whole file
-from a part.  The owner of a Maildir can put anything in its place.
+A cache file may be deleted at any time, a damaged one counts as none, and that it cannot be
+written is never a reason to fail.  If two processes write at once, what one of them knew is lost:
+the checksum in the first line tells a whole file from a part.  The owner of a Maildir can put
+anything in its place.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import os
 import stat
 import zlib
 
-__all__ = ["read_note", "remove_note", "write_note"]
+__all__ = ["read_cache", "remove_cache", "write_cache"]
 
 
-def read_note(maildir: int, name: str, magic: bytes, most: int) -> bytes | None:
-    """What a note says; ``None`` if it is missing or damaged.
+def read_cache(maildir: int, name: str, magic: bytes, most: int) -> bytes | None:
+    """What a cache file says; ``None`` if it is missing or damaged.
 
     :param maildir: the open directory.
     :param magic: what its first line begins with: which format in which version.
@@ -37,17 +37,17 @@ def read_note(maildir: int, name: str, magic: bytes, most: int) -> bytes | None:
     finally:
         os.close(fd)
     # Written without fsync, so that a crash of the machine may leave anything
-    # here: the sum tells.
+    # here: the checksum tells.
     return body if head == _head(magic, body) else None
 
 
-def write_note(maildir: int, name: str, magic: bytes, body: bytes) -> None:
-    """Replace the file in one step; without a word if that is not possible."""
+def write_cache(maildir: int, name: str, magic: bytes, body: bytes) -> None:
+    """Replace a cache file in one step; does nothing if that is not possible."""
     temporary = f"{name}.tmp"
     # EXCL, so that nothing that lies there is opened: a link, or a FIFO that would wait for ever.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        remove_note(maildir, temporary)
+        remove_cache(maildir, temporary)
         fd = os.open(temporary, flags, 0o600, dir_fd=maildir)
         try:
             with open(fd, "wb") as file:
@@ -55,13 +55,13 @@ def write_note(maildir: int, name: str, magic: bytes, body: bytes) -> None:
             os.replace(temporary, name, src_dir_fd=maildir, dst_dir_fd=maildir)
         except OSError:
             # Perhaps the disk is full; the part that was written would not help.
-            remove_note(maildir, temporary)
+            remove_cache(maildir, temporary)
     except OSError:
         return
 
 
-def remove_note(maildir: int, name: str) -> None:
-    """Know it no more.
+def remove_cache(maildir: int, name: str) -> None:
+    """Remove a cache file.
 
     :raises OSError: if it is there and stays.
     """

@@ -1,8 +1,8 @@
 """The octets of messages in wire form, counted by reading their files.
 
-Who owns a Maildir can put anything there: files of many TB that take no room on the
-disk, files that grow while they are read, links and FIFOs under the name of a message
-that was one a moment ago.  No more is read than fstat told, nor what is no file.
+The owner of a Maildir can put anything there: files of many TB that take no room on the
+disk, files that grow while they are read, links and FIFOs in the place of messages.  So
+only regular files are read, and no more of them than fstat told.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Counter:
 
         :param uids: the unique-ids of all messages.
         :param paths: theirs, such as ``cur/1700000000.M1P1.host:2,S``.
-        :raises pop3toy.errors.StoreTrouble: if nobody wants to know any more.
+        :raises pop3toy.errors.StoreTrouble: if the result is not wanted any more.
         """
         self._cached = sizes.load(self._maildir, len(uids))
         known = {**self._cached, **self._before}
@@ -117,7 +117,7 @@ class Counter:
 
         :raises OSError: if it cannot be read.
         :raises WouldWait: if messages may not be read.
-        :raises pop3toy.errors.StoreTrouble: if nobody wants to know any more.
+        :raises pop3toy.errors.StoreTrouble: if the result is not wanted any more.
         """
         if not self._may_read:
             raise WouldWait

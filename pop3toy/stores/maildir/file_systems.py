@@ -116,7 +116,7 @@ def _fstatfs() -> Callable[[int, ctypes.Array[ctypes.c_char]], int] | None:
 
 
 def is_local(fd: int) -> bool:
-    """Whether what is open is on a disk of this machine; false where nobody can say.  Blocks."""
+    """Whether what is open is on a disk of this machine; false where that is not known.  Blocks."""
     fstatfs = _fstatfs()
     # Larger than any struct statfs.
     status = (ctypes.c_char * 256)()

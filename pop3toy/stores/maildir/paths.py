@@ -95,7 +95,7 @@ class MaildirPaths:
         self._create = create
         self._advice = advice
         self._root_in_octets = os.fsencode(self.root)
-        # Whether that is on a local disk, as far as somebody has looked.
+        # Whether that is on a local disk; false until it was looked at.
         self._root_is_local = False
 
     def path(self, user: str) -> str:
@@ -108,8 +108,8 @@ class MaildirPaths:
     def open(self, user: str) -> int:
         """Open the directory of a user's Maildir; the caller closes the descriptor.
 
-        Whoever reads, delivers, counts or checks works below it: what its owner puts in the
-        place of the Maildir meanwhile, or of a folder above it, is not what was looked at here.
+        Reading, delivery, counting and checks all work below it: what the owner puts in the
+        place of the Maildir meanwhile, or of a folder above it, has not been looked at here.
 
         :raises pop3toy.errors.NoSuchMailbox: if there is none, or the name
             cannot be part of a path.
@@ -193,7 +193,7 @@ class MaildirPaths:
             os.close(maildir)
 
     def say_where(self, user: str, error: BaseException) -> None:
-        """Who finds trouble knows a descriptor only; the administrator wants a path."""
+        """Put the Maildir's path, for the log, before what was said by code that knows a descriptor only."""
         if isinstance(error, StoreTrouble) and error.detail:
             error.detail = f"Maildir {self.path(user)!r}: {error.detail}"
 

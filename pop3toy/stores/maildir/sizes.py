@@ -1,4 +1,4 @@
-"""The note beside a Maildir's folders that remembers counted octets.
+"""The cache file beside a Maildir's folders that remembers counted octets.
 
 Only for messages whose names do not tell their size on the wire, or tell it
 wrongly.  With each goes what tells its file from another of the same name.
@@ -11,13 +11,13 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple, Self
 
-from .cache_file import read_note, write_note
+from .cache_file import read_cache, write_cache
 
 __all__ = ["FILE_NAME", "Counted", "load", "save", "size"]
 
 #: Not a dot file: Maildir++ takes those for sub-folders.
 FILE_NAME = "pop3toy-sizes"
-# 1 knew no files, and counted line ends that were doubled in another way.
+# Version 1 did not tell files of one name apart, and counted doubled line ends in another way.
 _MAGIC = b"pop3toy-sizes 2"
 _LINE = re.compile(rb"([0-9]{1,15}) ([0-9]{1,20}) ([0-9]{1,19}) (-?[0-9]{1,20}) ([\x21-\x7e]+)\n")
 
@@ -60,12 +60,12 @@ def load(maildir: int, messages: int) -> dict[bytes, Counted]:
         need is none of ours: the owner of a Maildir can put anything there,
         and it is read into memory.
     """
-    body = read_note(maildir, FILE_NAME, _MAGIC, messages * _LONGEST_LINE + _SLACK) or b""
+    body = read_cache(maildir, FILE_NAME, _MAGIC, messages * _LONGEST_LINE + _SLACK) or b""
     # One by one: other threads get their turn, which findall() would not give them.
     return {line[5]: Counted(*map(int, line.groups()[:4])) for line in _LINE.finditer(body)}
 
 
 def save(maildir: int, sizes: Mapping[bytes, Counted]) -> None:
-    """Replace the file in one step; without a word if that is not possible."""
+    """Replace the file in one step; does nothing if that is not possible."""
     body = b"".join(b"%d %d %d %d %b\n" % (*counted, uid) for uid, counted in sizes.items())
-    write_note(maildir, FILE_NAME, _MAGIC, body)
+    write_cache(maildir, FILE_NAME, _MAGIC, body)

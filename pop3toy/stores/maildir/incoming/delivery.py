@@ -7,8 +7,7 @@ how much is used already (``usage.py``), how a session reads a Maildir
 
 The order, for each message: all octets into ``tmp/``, fsync of the file, its
 name in ``new/``, fsync of ``new/``.  After a crash at any moment there is either
-nothing in ``new/`` or the whole message; and whoever was told that the delivery
-is done finds it there.
+nothing in ``new/`` or the whole message; and what was said to be delivered is there.
 """
 
 from __future__ import annotations

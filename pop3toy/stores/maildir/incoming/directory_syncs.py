@@ -1,4 +1,4 @@
-"""Making the names in directories durable, with one fsync for all who wait at the same time.
+"""Making the names in directories durable, with one fsync for all deliveries that wait at the same time.
 
 Knows nothing of mail.
 """
@@ -19,10 +19,10 @@ __all__ = ["Directory", "DirectorySyncs"]
 
 
 class Directory(NamedTuple):
-    """A directory that is open; who has it closes it."""
+    """A directory that is open; the holder closes it."""
 
     handle: int
-    #: Device and inode: the same for all who opened it.
+    #: Device and inode: the same however often it was opened.
     identity: tuple[int, int]
 
     @classmethod
@@ -39,10 +39,10 @@ class _Waiting(NamedTuple):
 
 
 class DirectorySyncs:
-    """Fsyncs of directories: who asks while one is running shares the next one.
+    """Fsyncs of directories: deliveries that ask for one while one is running share the next one.
 
-    The one that is running may have begun before the asker's file had its name,
-    so it does not count for the asker.
+    The one that is running may have begun before a delivery's file had its name, so
+    it does not count for that delivery.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class DirectorySyncs:
     def sync(self, directory: Directory, run_in_thread: RunInThread) -> Deferred[None]:
         """Fires when every name that is in the directory now is durable; it stays open until then.
 
-        :param run_in_thread: where that may be done, unless another asker's thread does it.
+        :param run_in_thread: where that may be done, unless another delivery's thread does it.
         """
         result: Deferred[None] = Deferred()
         waiting = _Waiting(result, directory.handle, run_in_thread)

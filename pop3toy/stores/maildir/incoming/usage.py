@@ -1,16 +1,15 @@
 """How much a Maildir holds, for quotas: counted once, and kept up to date from then on.
 
-To count means to read all names, a third of a second for 100,000 messages.  So the
-sum lies in a note beside the folders, with the stamp that these had, for all who
-deliver: other processes of a server, and ``pop3toy deliver``.
+To count means to read all names.  So the sum lies in a cache file beside the folders, with the
+stamp that these had, for all processes that deliver: those of a server, and ``pop3toy deliver``.
 
-Who adds a message writes the new sum and the new stamp.  Another stamp than the one
-in the note means that somebody else was here (a session that removed messages,
-another program), and all is counted again.  Two changes within one tick of the file
-system's clock leave the same stamp, though; so nobody is refused on the word of a
-note that is not *sure*, which it is when it was counted while the folders had been
-at rest for a while.  What another program adds in the same tick as we do, and does not
-take down, may be used beyond the quota, until all is counted again.
+A delivery that adds a message writes the new sum and the new stamp.  Another stamp than the one
+in the cache file means that somebody else has changed the Maildir (a session that removed messages,
+another program), and all is counted again.  But two changes within the granularity of the file
+system's times leave the same stamp.  So nobody is refused because of a sum that is not *sure*, which
+it is if it was counted while the folders had been at rest for a while.  What another program adds
+at the same moment as a delivery, and does not write down, may be used beyond the quota, until all is
+counted again.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from typing import Final, NamedTuple, Self
 from twisted.logger import Logger
 
 from ....errors import OverQuota, StoreTrouble
-from ..cache_file import read_note, remove_note, write_note
+from ..cache_file import read_cache, remove_cache, write_cache
 from ..folders import FOLDERS, Stamp, open_folder, stat_folders
 
 __all__ = ["FILE_NAME", "Usage", "octets_used"]
@@ -47,7 +46,7 @@ PATIENCE: Final = 1.0
 _PAUSE: Final = 0.005
 
 
-class _Note(NamedTuple):
+class _Cached(NamedTuple):
     octets: int
     stamp: Stamp
     #: Whether nothing can have changed unseen.
@@ -74,8 +73,8 @@ class Usage:
         self._octets = 0
 
     def __enter__(self) -> Self:
-        note = self._load()
-        self._counts_before = note.counts if note is not None else 0
+        cached = self._load()
+        self._counts_before = cached.counts if cached is not None else 0
         self._lock = open_folder(self._maildir, "new")
         self._locked = _lock(self._lock)
         return self
@@ -92,46 +91,46 @@ class Usage:
         :return: the octets that are there already.
         :raises pop3toy.errors.OverQuota: if not.
         """
-        note = self._current()
-        if _over(note, octets, quota) and not (note.sure or self._counted_meanwhile(note)):
-            note = self._count()
-        if _over(note, octets, quota):
-            raise OverQuota(detail=f"{user!r} uses {note.octets} of {quota} octets", holds=quota)
-        self._octets = note.octets
-        return note.octets
+        cached = self._current()
+        if _over(cached, octets, quota) and not (cached.sure or self._counted_meanwhile(cached)):
+            cached = self._count()
+        if _over(cached, octets, quota):
+            raise OverQuota(detail=f"{user!r} uses {cached.octets} of {quota} octets", holds=quota)
+        self._octets = cached.octets
+        return cached.octets
 
     def add(self, octets: int) -> None:
         """Take down that so many were added, behind ``fit``.  Never fails: they are there."""
         try:
-            note = self._load() if self._locked else None
-            if note is not None:
+            cached = self._load() if self._locked else None
+            if cached is not None:
                 now = stat_folders(self._maildir)
-                self._save(note._replace(octets=self._octets + octets, stamp=now, sure=False))
+                self._save(cached._replace(octets=self._octets + octets, stamp=now, sure=False))
             else:
                 # Somebody else may be writing as well: then let it be counted.
-                remove_note(self._maildir, FILE_NAME)
+                remove_cache(self._maildir, FILE_NAME)
         except (OSError, StoreTrouble) as error:
             why = getattr(error, "detail", "") or str(error)
             log.warn("what a Maildir holds cannot be noted: {why}", why=why)
 
-    def _current(self) -> _Note:
-        note = self._load() if self._locked else None
-        if note is None or note.stamp != stat_folders(self._maildir):
+    def _current(self) -> _Cached:
+        cached = self._load() if self._locked else None
+        if cached is None or cached.stamp != stat_folders(self._maildir):
             return self._count()
-        if not note.sure and abs(self._now() - note.counted) > RECOUNT:
+        if not cached.sure and abs(self._now() - cached.counted) > RECOUNT:
             return self._count()
-        return note
+        return cached
 
-    def _counted_meanwhile(self, note: _Note) -> bool:
+    def _counted_meanwhile(self, cached: _Cached) -> bool:
         # One that was under way when we came may have begun before.
-        return note.counts >= self._counts_before + 2
+        return cached.counts >= self._counts_before + 2
 
-    def _count(self) -> _Note:
+    def _count(self) -> _Cached:
         before = stat_folders(self._maildir)
         octets = octets_used(self._maildir)
         at_rest = before.is_old(self._now())
         known = self._load()
-        note = _Note(
+        cached = _Cached(
             octets,
             before,
             sure=at_rest and stat_folders(self._maildir) == before,
@@ -139,25 +138,25 @@ class Usage:
             counted=int(self._now()),
         )
         if self._locked:
-            self._save(note)
-        return note
+            self._save(cached)
+        return cached
 
-    def _load(self) -> _Note | None:
-        body = read_note(self._maildir, FILE_NAME, _MAGIC, _MOST)
+    def _load(self) -> _Cached | None:
+        body = read_cache(self._maildir, FILE_NAME, _MAGIC, _MOST)
         try:
             octets, sure, counts, counted, *stamp = map(int, (body or b"").split())
-            return _Note(octets, Stamp(*stamp), bool(sure), counts, counted)
+            return _Cached(octets, Stamp(*stamp), bool(sure), counts, counted)
         except (ValueError, TypeError):
             return None
 
-    def _save(self, note: _Note) -> None:
-        numbers = (note.octets, note.sure, note.counts, note.counted, *note.stamp)
+    def _save(self, cached: _Cached) -> None:
+        numbers = (cached.octets, cached.sure, cached.counts, cached.counted, *cached.stamp)
         body = b" ".join(b"%d" % number for number in numbers) + b"\n"
-        write_note(self._maildir, FILE_NAME, _MAGIC, body)
+        write_cache(self._maildir, FILE_NAME, _MAGIC, body)
 
 
-def _over(note: _Note, octets: int, quota: int) -> bool:
-    return note.octets >= quota or note.octets + octets > quota
+def _over(cached: _Cached, octets: int, quota: int) -> bool:
+    return cached.octets >= quota or cached.octets + octets > quota
 
 
 def _lock(folder: int) -> bool:
