@@ -1318,10 +1318,13 @@ class RemoveTests(Maildirs):
 
     def test_all_is_gone(self) -> None:
         """If the folders, or the whole Maildir, are gone before, none is said to have been removed."""
-        for whole in (False, True):
+        for whole, used in itertools.product((False, True), repeat=2):
             uids = self.fill(10)
             mailbox = self.open()
-            away = self.root / f"away-{whole}"
+            if used:
+                # The folder is open from now on.
+                self.read(mailbox, uids[0])
+            away = self.root / f"away-{whole}-{used}"
             self.maildir.rename(away)
             if not whole:
                 self.maildir.mkdir()
