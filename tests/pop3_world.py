@@ -165,13 +165,16 @@ class FakeSocket:
     def stopProducing(self) -> None:
         self.loseConnection()
 
+    def startWriting(self) -> None:
+        if not self.unsent:
+            # The reactor finds out in its next turn.
+            self._clock.callLater(0, self.client_reads)
+
     def loseConnection(self) -> None:
         if self.connected and not self.disconnecting:
             self.reading = False
             self.disconnecting = True
-            if not self.unsent:
-                # The reactor finds out in its next turn.
-                self._clock.callLater(0, self.client_reads)
+            self.startWriting()
 
     def abortConnection(self) -> None:
         if self.connected:

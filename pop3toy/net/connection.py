@@ -40,11 +40,10 @@ from ..interfaces import (
     SessionInfo,
     SessionRecord,
     Stream,
-    Turns,
     Visit,
     is_deferred,
 )
-from .fast.immediate_write import abort, close, forget_tls, takes_octets, unsent
+from .sending import Sending, abort, takes_octets
 from .transport import channel_of, hung_up, peer_name, prepare
 from .writer import ReplyWriter
 
@@ -158,7 +157,7 @@ class Shared(Protocol):
     observers: Observers
     gatekeeper: Gatekeeper | None
     tls_context: object | None
-    turns: Turns | None
+    sending: Sending
     #: The server is stopping.
     draining: bool
 
@@ -239,14 +238,14 @@ class Connection(LineReceiver):
         self._clock = factory.clock
         self.record = SessionRecord(number, Channel("unknown", local=False))
         observers = factory.observers
-        self.writer = ReplyWriter(self, self.record, self._clock, observers)
+        self._sending = factory.sending
+        self.writer = ReplyWriter(self, self.record, self._clock, observers, self._sending)
         self._tell_line = LineReceived in observers.told
         self._shows_all = observers.secrets
         # Replies are looked at only if somebody sees them and must not see all.
         self._hides_replies = ReplySent in observers.told and not observers.secrets
         # TLS was begun; what it agreed on is known when the first octets came through it.
         self._handshaking = False
-        self._turns = factory.turns
         self._visit: Visit | None = None
         self._timer: interfaces.IDelayedCall | None = None
         self._if_it_lasts: Callable[[], None] | None = None
@@ -317,7 +316,7 @@ class Connection(LineReceiver):
         self._visit = self.conversation.visit = None
         self._if_it_lasts = None
         if self._handshaking or self.record.channel.tls is not None:
-            forget_tls(self.transport)
+            self._sending.forget_tls(self._transport())
 
     def _tell_end(self) -> None:
         """It is over, or not waited for any longer: tell of it, once."""
@@ -442,7 +441,7 @@ class Connection(LineReceiver):
         """
         if not self.logged_in:
             return True
-        now, left = self._clock.seconds(), unsent(self._transport())
+        now, left = self._clock.seconds(), self._sending.unsent(self._transport())
         if left != self._left:
             self._left, self._left_since = left, now
         still = not left or now - self._left_since >= limits.SHUTDOWN_SILENCE
@@ -495,7 +494,7 @@ class Connection(LineReceiver):
         A transport tells when all is sent, which a slow client may need longer
         for.  The first time there is nothing to compare with yet.
         """
-        before, self._unsent = self._unsent, unsent(self._transport())
+        before, self._unsent = self._unsent, self._sending.unsent(self._transport())
         return bool(self._unsent) and self._unsent != before
 
     # -- in ---------------------------------------------------------------------------
@@ -531,7 +530,8 @@ class Connection(LineReceiver):
 
     def _in_turn(self, call: Callable[[], None]) -> None:
         """Write when the others who are ready have been heard, or now if there are none."""
-        if self._turns is None or not self._turns.postpone(call):
+        postpone = self._sending.postpone
+        if postpone is None or not postpone(call):
             call()
 
     def _scan(self, data: bytes) -> None:
@@ -749,14 +749,14 @@ class Connection(LineReceiver):
         transport = self._transport()
         # A transport with a paused producer would wait for it for ever.
         transport.unregisterProducer()
-        if close(transport, self.writer.drain()):
+        if self._sending.close(transport, self.writer.drain()):
             return
         if self._timer is not None:
             self._timer.reset(limits.LINGER)
         else:
             # It was the idle timer that led here.
             self._timer = self._clock.callLater(limits.LINGER, self._look_at_the_clock)
-        self._unsent = unsent(transport)
+        self._unsent = self._sending.unsent(transport)
 
     def _close_if_all_is_said(self) -> None:
         if self._end_of_input and not (self._closing or self._waiting or self.writer.full):

@@ -13,9 +13,10 @@ from twisted.internet.protocol import ServerFactory
 from .. import limits
 from ..clock import steady
 from ..events import Observers
-from ..interfaces import Gatekeeper, IGate, Turns
+from ..interfaces import Gatekeeper, IGate
 from .connection import Connection
 from .gated import put_gate
+from .sending import Sending
 
 __all__ = ["ConnectionFactory"]
 
@@ -29,7 +30,7 @@ class ConnectionFactory(ServerFactory):
     :param gatekeeper: counts connections and turns some away; ``None`` lets all in.
     :param tls_context: offers STLS or STARTTLS with this context factory.
     :param numbers: session numbers, shared with other factories whose observers are the same.
-    :param turns: the :class:`pop3toy.net.fast.reply_batcher.ReactorTurns` of the reactor, if it has turns.
+    :param sending: how octets reach the transports; the plain way, if none is given.
     :param gate: holds, changes or drops commands and replies.
     """
 
@@ -45,14 +46,14 @@ class ConnectionFactory(ServerFactory):
         gatekeeper: Gatekeeper | None = None,
         tls_context: object | None = None,
         numbers: Iterator[int] | None = None,
-        turns: Turns | None = None,
+        sending: Sending | None = None,
         gate: IGate | None = None,
     ) -> None:
         self.clock: IReactorTime = steady(reactor)
         self.observers = observers if observers is not None else Observers()
         self.gatekeeper = gatekeeper
         self.tls_context = tls_context
-        self.turns = turns
+        self.sending = sending if sending is not None else Sending()
         self.gate = gate
         self._numbers = numbers if numbers is not None else itertools.count(1)
         self._connections: dict[Connection, None] = {}

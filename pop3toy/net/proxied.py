@@ -32,7 +32,7 @@ from zope.interface import directlyProvides, implementer, providedBy
 from ..clock import steady
 from ..errors import Refusal
 from ..interfaces import Gatekeeper, Visit
-from .fast.immediate_write import abort
+from .sending import abort
 from .proxy_header import BadHeader, Header, parse_header
 from .transport import peer_name
 from .types import IStreamTransport

@@ -22,7 +22,7 @@ from .. import limits
 from ..errors import Refusal
 from ..events import LATE, MessageRetrieved, Observers, ReplySent
 from ..interfaces import MaybeDeferred, SessionRecord, Stream, is_deferred
-from .fast.immediate_write import pause_until_sent, takes_octets, writer_of
+from .sending import Sending, takes_octets
 
 __all__ = ["ReplyWriter"]
 
@@ -81,11 +81,17 @@ class ReplyWriter:
     """
 
     def __init__(
-        self, owner: Owner, record: SessionRecord, clock: IReactorTime, observers: Observers
+        self,
+        owner: Owner,
+        record: SessionRecord,
+        clock: IReactorTime,
+        observers: Observers,
+        sending: Sending,
     ) -> None:
         self._owner: Owner = owner
         self._record = record
         self._clock = clock
+        self._sending = sending
         self._told = observers.told
         self._tell_sent = observers.told.get(ReplySent)
         # What is told when that which is gathered has left: what to call, and the kind and fields of
@@ -135,7 +141,7 @@ class ReplyWriter:
     def rewire(self, transport: Any) -> None:
         """Look at the transport again, which has changed its nature (TLS)."""
         self._transport = transport
-        self._write = writer_of(transport)
+        self._write = self._sending.writer_of(transport)
 
     # -- replies ---------------------------------------------------------------------
 
@@ -184,7 +190,7 @@ class ReplyWriter:
         self.flush()
         if not takes_octets(self._transport):
             return False
-        if not (self.paused or pause_until_sent(self._transport)):
+        if not (self.paused or self._sending.pause_until_sent(self._transport)):
             return True
         self._until_sent = Deferred()
         return self._until_sent

@@ -34,8 +34,8 @@ from pop3toy import POP3Factory, limits
 from pop3toy.auth.throttle.connection_limiter import ConnectionLimiter, ConnectionLimits
 from pop3toy.events import Observers
 from pop3toy.interfaces import Login
-from pop3toy.net.fast.immediate_write import close
-from pop3toy.net.fast.reply_batcher import CROWD, ReactorTurns, turns_of
+from pop3toy.net.fast.immediate_write import ImmediateSending
+from pop3toy.net.fast.reply_batcher import MAX_EVENTS, ReplyBatcher, batcher_of
 from pop3toy.net.tls.certificate_files import CertificateFiles
 from pop3toy.net.tls.contexts import ServerTLS
 from pop3toy.tap import makeService
@@ -108,7 +108,7 @@ class SocketCase(SynchronousTestCase):
         self.addCleanup(self.listening.close)
         self.reactor: Any = EPollReactor()
         self.addCleanup(self.clean_up)
-        self.turns = ReactorTurns(self.reactor)
+        self.turns = ReplyBatcher(self.reactor)
         self.turns.startService()
         self.events: list[tuple[str, Any]] = []
 
@@ -215,12 +215,12 @@ class TurnTests(SocketCase):
 
     def test_nobody_starves(self) -> None:
         """So many are heard in one go, the rest in the next."""
-        peers = self.peers(CROWD + 6)
+        peers = self.peers(MAX_EVENTS + 6)
         self.served(peers)
-        self.assertEqual(len(set(self.named("heard"))), CROWD)
+        self.assertEqual(len(set(self.named("heard"))), MAX_EVENTS)
         self.assertEqual(self.named("answered"), self.named("heard"))
         self.reactor.doIteration(0)
-        self.assertEqual(sorted(self.named("answered")), list(range(1, CROWD + 7)))
+        self.assertEqual(sorted(self.named("answered")), list(range(1, MAX_EVENTS + 7)))
 
     def test_ended_by_another(self) -> None:
         """Who is ended by another one that is ready is not heard; what was postponed is done."""
@@ -228,7 +228,7 @@ class TurnTests(SocketCase):
         def does(peer: Peer) -> None:
             self.answers_later(peer)
             for _, other in peers:
-                close(other.transport)
+                ImmediateSending().close(other.transport)
 
         peers = self.peers(3, does)
         self.served(peers)
@@ -391,12 +391,12 @@ class ServiceTests(SocketCase):
                 """Without anything that would have to be closed."""
 
         for reactor in (Clock(), MemoryReactor(), Odd()):
-            self.assertIsNone(turns_of(reactor))
-        self.assertIsInstance(turns_of(self.reactor), ReactorTurns)
+            self.assertIsNone(batcher_of(reactor))
+        self.assertIsInstance(batcher_of(self.reactor), ReplyBatcher)
 
     def test_stop_gives_the_reactor_back(self) -> None:
         """Between start and stop, each time; a second one changes nothing, whenever it starts and stops."""
-        second = ReactorTurns(self.reactor)
+        second = ReplyBatcher(self.reactor)
         for _ in range(2):
             second.startService()
             second.stopService()
@@ -437,9 +437,9 @@ class ServiceTests(SocketCase):
         started.privilegedStartService()
         started.startService()
         [port] = [one for one in self.reactor.getReaders() if isinstance(one, tcp.Port)]
-        turns = port.factory.turns
-        self.assertEqual(vars(self.reactor)["doIteration"], turns._turn)
-        self.assertIs(application.getComponent(ILogObserver)._turns, turns)
+        batcher = port.factory.sending.postpone.__self__
+        self.assertEqual(vars(self.reactor)["doIteration"], batcher._turn)
+        self.assertIs(application.getComponent(ILogObserver)._batcher, batcher)
         stopped: list[Any] = []
         started.stopService().addCallback(stopped.append)
         self.until(lambda: stopped)
@@ -464,7 +464,7 @@ class SessionTests(SocketCase):
             self.clock,
             Houses(),
             observers=Observers(self.watcher),
-            turns=self.turns,
+            sending=ImmediateSending(self.turns.postpone),
         )
 
     def listens(self, description: str) -> Any:
@@ -630,7 +630,7 @@ class ProtocolTests(SynchronousTestCase):
 
     def after(self, *said: bytes, **arguments: Any) -> tuple[Any, WriteCounter, POP3Factory]:
         """One connection that heard this, each in a turn of its own; then the next turn begins."""
-        found = connect(self.authenticator, self.clock, turns=self.turns, watcher=self.watcher, **arguments)
+        found = connect(self.authenticator, self.clock, sending=ImmediateSending(self.turns.postpone), watcher=self.watcher, **arguments)
         for data in said:
             self.turns.end()
             found[0].dataReceived(data)
@@ -639,7 +639,7 @@ class ProtocolTests(SynchronousTestCase):
     def slow(self, said: bytes) -> FakeSocket:
         """A client that decides what it reads; after login it says this in the next turn."""
         factory = POP3Factory(
-            self.clock, self.authenticator, turns=self.turns, observers=Observers(self.watcher)
+            self.clock, self.authenticator, sending=ImmediateSending(self.turns.postpone), observers=Observers(self.watcher)
         )
         client = FakeSocket(self.clock)
         client.connect(factory.buildProtocol(LOOPBACK))
@@ -782,7 +782,7 @@ class ProtocolTests(SynchronousTestCase):
 
     def test_stls(self) -> None:
         """The answer to STLS, and what was answered before, leaves in clear text before TLS begins."""
-        factory = POP3Factory(self.clock, self.authenticator, turns=self.turns, tls_context=object())
+        factory = POP3Factory(self.clock, self.authenticator, sending=ImmediateSending(self.turns.postpone), tls_context=object())
         protocol = factory.buildProtocol(LOOPBACK)
         transport = SecretTransport(peerAddress=LOOPBACK, lenient=True)
         protocol.makeConnection(transport)

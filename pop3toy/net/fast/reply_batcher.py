@@ -23,29 +23,29 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.log import callWithLogger
 
-__all__ = ["ReactorTurns", "turns_of"]
+__all__ = ["ReplyBatcher", "batcher_of"]
 
 log = Logger()
 
 #: Connections that are heard before the first of them is answered.  A thousand
 #: would make the first wait for 50 ms; more than some dozens gain nothing.
-CROWD = 64
+MAX_EVENTS = 64
 
 _CONNECTIONS = (tcp.Server, unix.Server)
 
 
-class ReactorTurns(Service):
+class ReplyBatcher(Service):
     """The turns of a reactor, while this service runs.
 
     :param reactor: a :class:`twisted.internet.epollreactor.EPollReactor`.
 
     To embed it, make it a part of your application, or start it yourself, and tell the
-    factory: ``POP3Factory(reactor, ..., turns=turns)``.
+    factory: ``POP3Factory(reactor, ..., sending=ImmediateSending(batcher.postpone))``.
     """
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
-        self._crowded = False
+        self._batching = False
         self._postponed: list[Callable[[], object]] = []
 
     def startService(self) -> None:
@@ -62,10 +62,10 @@ class ReactorTurns(Service):
         return None
 
     def postpone(self, call: Callable[[], object]) -> bool:
-        """See :class:`pop3toy.interfaces.Turns`."""
-        if self._crowded:
+        """See :class:`pop3toy.interfaces.Batcher`."""
+        if self._batching:
             self._postponed.append(call)
-        return self._crowded
+        return self._batching
 
     def _turn(self, timeout: float | None) -> None:
         """Wait until somebody is ready, and serve all who are.
@@ -74,14 +74,14 @@ class ReactorTurns(Service):
         """
         # By descriptor; as Twisted does, it is allowed for that nobody watches one.
         watched = self._reactor._selectables
-        ready = self._reactor._poller.poll(-1 if timeout is None else timeout, CROWD)
+        ready = self._reactor._poller.poll(-1 if timeout is None else timeout, MAX_EVENTS)
         if len(ready) < 2:
             for number, events in ready:
                 if number in watched:
                     self._hear(watched[number], number, events)
             return
         found = [(watched.get(number), number, events) for number, events in ready]
-        self._crowded = True
+        self._batching = True
         try:
             for one, number, events in found:
                 # One may have ended another, and a new one may have its number.
@@ -105,7 +105,7 @@ class ReactorTurns(Service):
         try:
             self._call_postponed()
         finally:
-            self._crowded = False
+            self._batching = False
             # What the answers had to postpone, such as the log line of each session that
             # ended with one, in a piece: one by one they cost 5 % of a login.
             self._call_postponed()
@@ -123,11 +123,11 @@ class ReactorTurns(Service):
             self._postponed[:0] = calls
 
 
-def turns_of(reactor: Any) -> ReactorTurns | None:
+def batcher_of(reactor: Any) -> ReplyBatcher | None:
     """The turns of a reactor; ``None`` where it has none."""
     if not hasattr(select, "epoll"):
         return None
     from twisted.internet.epollreactor import EPollReactor
 
     # A kind of its own may wait in its own way.
-    return ReactorTurns(reactor) if type(reactor) is EPollReactor else None
+    return ReplyBatcher(reactor) if type(reactor) is EPollReactor else None
