@@ -98,13 +98,17 @@ class FakeSocket:
         self.count += len(data)
         if self._keep:
             self.got += data
+        self._look()
+        return data
+
+    def _look(self) -> None:
+        """If all is sent, what a reactor does in the turn in which it finds that out."""
         if not self.unsent:
             if self.producer is not None and self.producerPaused:
                 self.producerPaused = False
                 self.producer.resumeProducing()
             elif self.disconnecting:
                 self.vanish(ConnectionDone())
-        return data
 
     def client_reads_all(self) -> bytes:
         """The client reads until nothing comes any more, turn after turn."""
@@ -168,7 +172,7 @@ class FakeSocket:
     def startWriting(self) -> None:
         if not self.unsent:
             # The reactor finds out in its next turn.
-            self._clock.callLater(0, self.client_reads)
+            self._clock.callLater(0, self._look)
 
     def loseConnection(self) -> None:
         if self.connected and not self.disconnecting:

@@ -32,8 +32,8 @@ from zope.interface import directlyProvides, implementer, providedBy
 from ..clock import steady
 from ..errors import Refusal
 from ..interfaces import Gatekeeper, Visit
-from .sending import abort
 from .proxy_header import BadHeader, Header, parse_header
+from .sending import abort
 from .transport import peer_name
 from .types import IStreamTransport
 

@@ -25,11 +25,10 @@ from pop3toy.net.sending import takes_octets
 
 from ..pop3_world import FakeAuthenticator, ScriptedMailbox, Watcher
 
-
 SENDING = ImmediateSending()
 
 
-class _Reactor:
+class IdleReactor:
     """Notes who wants to write."""
 
     def __init__(self) -> None:
@@ -45,7 +44,7 @@ class _Reactor:
     addReader = removeReader = lambda self, reader: None
 
 
-class _Producer:
+class Producer:
     """Notes what it is told."""
 
     def __init__(self) -> None:
@@ -72,7 +71,7 @@ class DirectTests(SynchronousTestCase):
         self.client.settimeout(10)
         skt, address = listening.accept()
         self.addCleanup(skt.close)
-        self.reactor: Any = _Reactor()
+        self.reactor: Any = IdleReactor()
         port: Any = None
         self.transport = tcp.Server(skt, Protocol(), address, port, 1, self.reactor)
         self.write = SENDING.writer_of(self.transport)
@@ -142,7 +141,7 @@ class DirectTests(SynchronousTestCase):
 
     def test_paused_until_sent(self) -> None:
         """While an octet waits, a producer is paused that asked for it, and resumed when all is sent."""
-        producer = _Producer()
+        producer = Producer()
         self.transport.registerProducer(producer, True)
         self.assertFalse(SENDING.pause_until_sent(self.transport))
         self.transport.write(b"x")
@@ -249,7 +248,7 @@ class SessionTests(SynchronousTestCase):
         skt, address = self.listening.accept()
         self.addCleanup(skt.close)
         protocol = self.factory.buildProtocol(None)
-        reactor: Any = _Reactor()
+        reactor: Any = IdleReactor()
         port: Any = None
         transport = tcp.Server(skt, protocol, address, port, 1, reactor)
         protocol.makeConnection(transport)

@@ -625,12 +625,19 @@ class ProtocolTests(SynchronousTestCase):
     def start(self, messages: Any, crowded: bool = True) -> None:
         """Everything anew, with these messages."""
         self.turns, self.clock, self.watcher = Turns(crowded), Clock(), Watcher()
+        self.sending = ImmediateSending(self.turns.postpone)
         self.mailbox = ScriptedMailbox(messages)
         self.authenticator = FakeAuthenticator(self.mailbox)
 
     def after(self, *said: bytes, **arguments: Any) -> tuple[Any, WriteCounter, POP3Factory]:
         """One connection that heard this, each in a turn of its own; then the next turn begins."""
-        found = connect(self.authenticator, self.clock, sending=ImmediateSending(self.turns.postpone), watcher=self.watcher, **arguments)
+        found = connect(
+            self.authenticator,
+            self.clock,
+            sending=self.sending,
+            watcher=self.watcher,
+            **arguments,
+        )
         for data in said:
             self.turns.end()
             found[0].dataReceived(data)
@@ -639,7 +646,10 @@ class ProtocolTests(SynchronousTestCase):
     def slow(self, said: bytes) -> FakeSocket:
         """A client that decides what it reads; after login it says this in the next turn."""
         factory = POP3Factory(
-            self.clock, self.authenticator, sending=ImmediateSending(self.turns.postpone), observers=Observers(self.watcher)
+            self.clock,
+            self.authenticator,
+            sending=self.sending,
+            observers=Observers(self.watcher),
         )
         client = FakeSocket(self.clock)
         client.connect(factory.buildProtocol(LOOPBACK))
@@ -782,7 +792,12 @@ class ProtocolTests(SynchronousTestCase):
 
     def test_stls(self) -> None:
         """The answer to STLS, and what was answered before, leaves in clear text before TLS begins."""
-        factory = POP3Factory(self.clock, self.authenticator, sending=ImmediateSending(self.turns.postpone), tls_context=object())
+        factory = POP3Factory(
+            self.clock,
+            self.authenticator,
+            sending=self.sending,
+            tls_context=object(),
+        )
         protocol = factory.buildProtocol(LOOPBACK)
         transport = SecretTransport(peerAddress=LOOPBACK, lenient=True)
         protocol.makeConnection(transport)

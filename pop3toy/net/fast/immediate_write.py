@@ -38,7 +38,7 @@ _DONE = Failure(CONNECTION_DONE)
 
 
 class ImmediateSending(Sending):
-    """Sends to the sockets of TCP and Unix connections without TLS at once, and counts what they have not taken.
+    """Sends to sockets without TLS at once, and counts what they have not taken.
 
     Order, back-pressure and errors are the transport's own: as soon as anything is buffered in it,
     everything goes through its ``write``.
@@ -121,7 +121,7 @@ def _known(transport: object) -> TypeIs[tcp.Server | unix.Server]:
 
 
 def _beneath(transport: object) -> Any:
-    """What is beneath all layers, and has the buffer; of StandardIO, whose halves are transports, the writing half."""
+    """What is beneath all layers, and has the buffer; of ``StandardIO`` it is the writing half."""
     while lower := getattr(transport, "transport", None) or getattr(transport, "_writer", None):
         transport = lower
     return transport
