@@ -728,7 +728,7 @@ class IServerControl(Interface):
     def drain() -> Deferred[None]:
         """Take no more connections and let the sessions end, as a stopping server does, but do not stop.
 
-        :return: fires when the last one has ended.
+        :return: fires when the last one has ended, or with :meth:`resume`.
         """
 
     def resume() -> None:

@@ -29,6 +29,7 @@ from ..events import (
     Observers,
     ReplySent,
     TextReceived,
+    TLSFailed,
     TLSStarted,
 )
 from ..interfaces import (
@@ -44,7 +45,7 @@ from ..interfaces import (
     is_deferred,
 )
 from .sending import Sending, abort, takes_octets
-from .transport import channel_of, hung_up, peer_name, prepare
+from .transport import channel_of, handshake_error, hung_up, peer_name, prepare
 from .writer import ReplyWriter
 
 __all__ = ["Connection", "Conversation", "Shared"]
@@ -304,6 +305,8 @@ class Connection(LineReceiver):
         self.paused = True
         self._closing = self._gone = True
         self.writer.abandon()
+        if self._handshaking and (why := handshake_error(reason)):
+            self.writer.happened(TLSFailed, self.conversation.name, self.record.channel, why)
         ending = self.conversation.end()
         if self._visit is not None:
             self._visit.left()

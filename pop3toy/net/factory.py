@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import ServerFactory
 
 from .. import limits
@@ -57,7 +57,8 @@ class ConnectionFactory(ServerFactory):
         self.gate = gate
         self._numbers = numbers if numbers is not None else itertools.count(1)
         self._connections: dict[Connection, None] = {}
-        self._when_empty: list[Deferred[None]] = []
+        self._when_drained: list[Deferred[None]] = []
+        self._next_look: IDelayedCall | None = None
         self._stop_at = 0.0
         #: The server is stopping; whoever comes now, by a port that is still open, is turned away.
         self.draining = False
@@ -89,13 +90,8 @@ class ConnectionFactory(ServerFactory):
     def disconnected(self, connection: Connection) -> None:
         """A connection is gone, and what it held is given back."""
         self._connections.pop(connection, None)
-        self._tell_if_empty()
-
-    def _tell_if_empty(self) -> None:
         if not self._connections:
-            when_empty, self._when_empty = self._when_empty, []
-            for waiting in when_empty:
-                waiting.callback(None)
+            self._end_drain()
 
     def drain(self) -> Deferred[None]:
         """Let the sessions end, for a bounded time (``limits.SHUTDOWN_GRACE``).
@@ -103,28 +99,38 @@ class ConnectionFactory(ServerFactory):
         Strangers go at once, a session goes as soon as it is silent for
         ``limits.SHUTDOWN_SILENCE`` seconds; what QUIT has begun, or is being delivered, is finished.
 
-        :return: a Deferred that fires when no connection is left.
+        :return: a Deferred that fires when no connection is left, or with :meth:`resume`.
         """
         done: Deferred[None] = Deferred()
-        self._when_empty.append(done)
+        self._when_drained.append(done)
         if not self.draining:
             self.draining = True
             self._stop_at = self.clock.seconds() + limits.SHUTDOWN_GRACE
-        if len(self._when_empty) == 1:
+        if self._next_look is None:
             self._drain_on()
         return done
 
     def resume(self) -> None:
-        """Let clients in again, and those that have not ended yet go on."""
+        """Let clients in again; those that have not ended yet go on, and :meth:`drain` has come to its end."""
         self.draining = False
+        self._end_drain()
 
     def _drain_on(self) -> None:
-        if not self.draining:
-            return
+        """End the connections that need not be waited for, and look again soon if any are left."""
+        self._next_look = None
         late = self.clock.seconds() >= self._stop_at
         for connection in self.all_connections():
             if late or (not connection.ending and connection.at_rest()):
                 connection.hang_up("shutdown", at_once=late)
-        self._tell_if_empty()
-        if self._when_empty:
-            self.clock.callLater(limits.SHUTDOWN_SILENCE / 4, self._drain_on)
+        if self._connections:
+            self._next_look = self.clock.callLater(limits.SHUTDOWN_SILENCE / 4, self._drain_on)
+        else:
+            self._end_drain()
+
+    def _end_drain(self) -> None:
+        if self._next_look is not None:
+            self._next_look.cancel()
+            self._next_look = None
+        drained, self._when_drained = self._when_drained, []
+        for waiting in drained:
+            waiting.callback(None)

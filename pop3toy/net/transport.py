@@ -13,12 +13,13 @@ from typing import Any
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import ISSLTransport
 from twisted.protocols.policies import ProtocolWrapper
+from twisted.python.failure import Failure
 
 from .. import limits
 from ..interfaces import Channel, TLSFacts
 from .types import IStreamTransport
 
-__all__ = ["channel_of", "hung_up", "is_loopback", "peer_name", "prepare", "speaks_tls"]
+__all__ = ["channel_of", "handshake_error", "hung_up", "is_loopback", "peer_name", "prepare", "speaks_tls"]
 
 _KEEPALIVE = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
 
@@ -157,6 +158,20 @@ def _tls_facts(connection: Any) -> TLSFacts:
         exporter=exporter if version == "TLSv1.3" else None,
         server_end_point=_end_point(connection),
     )
+
+
+def handshake_error(reason: Failure) -> str:
+    """Why a handshake failed, in OpenSSL's words; empty if the connection ended in another way.
+
+    A client that goes away without a word, as many do that look which ports are open, is no failure.
+    """
+    from OpenSSL import SSL
+
+    if not isinstance(reason.value, SSL.Error):
+        return ""
+    # Of each error in OpenSSL's queue: library, function, reason.
+    queue = reason.value.args[0] if reason.value.args else ()
+    return ", ".join(words for *_, words in queue) or type(reason.value).__name__
 
 
 def _client_name(connection: Any) -> str | None:
