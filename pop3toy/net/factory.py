@@ -111,7 +111,7 @@ class ConnectionFactory(ServerFactory):
         return done
 
     def resume(self) -> None:
-        """Let clients in again; those that have not ended yet go on, and :meth:`drain` has come to its end."""
+        """Let clients in again; those that have not ended go on, and :meth:`drain` is over."""
         self.draining = False
         self._end_drain()
 

@@ -20,7 +20,7 @@ from twisted.internet.interfaces import (
     ITransport,
 )
 
-__all__ = ["IReactor", "IStreamTransport"]
+__all__ = ["IReactor", "IStreamTransport", "IThreadedReactor"]
 
 
 class IStreamTransport(ITransport, IConsumer, IPushProducer):
@@ -39,10 +39,13 @@ class IStreamTransport(ITransport, IConsumer, IPushProducer):
         """Begin with TLS, where ``ITLSTransport`` is provided."""
 
 
+class IThreadedReactor(IReactorFromThreads, IReactorTime):
+    """What threads need of a reactor."""
+
+
 class IReactor(
+    IThreadedReactor,
     IReactorCore,
-    IReactorTime,
-    IReactorFromThreads,
     IReactorTCP,
     IReactorUNIX,
     IReactorSocket,

@@ -11,15 +11,18 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from pop3toy.errors import StoreTrouble
 from pop3toy.net.threads import HANGING, Share, WorkerThreads, run_now
 from pop3toy.net.threads import PATIENCE as PATIENT_FOR
+from pop3toy.net.types import IThreadedReactor
 
 #: Seconds after which a thread that does not answer is a failed test.
 PATIENCE = 30.0
 
 
+@implementer(IThreadedReactor)
 class FakeReactor(Clock):
     """A clock, and the part of a reactor that takes results from threads; the test delivers them."""
 
@@ -324,7 +327,7 @@ class ShareTests(SynchronousTestCase):
         self.failureResultOf(refused, StoreTrouble)
         self.gate.open()
         self.reactor.deliver()
-        self.assertEqual({}, self.threads._shares)
+        self.assertEqual({}, self.threads._keys)
 
     def test_stop_does_not_wait_for_ever(self) -> None:
         """A pool whose threads hang stops in bounded time, and can be started again."""
