@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -14,7 +14,7 @@ from .. import limits
 from ..clock import steady
 from ..events import Observers
 from ..interfaces import Gatekeeper, IGate
-from .connection import Connection
+from .connection import AnyConnection
 from .gated import put_gate
 from .sending import Sending
 
@@ -35,7 +35,7 @@ class ConnectionFactory(ServerFactory):
     """
 
     #: Makes a connection of this factory and a number.
-    protocol: Any = Connection
+    protocol: Callable[[Any, int], AnyConnection]
     noisy = False
 
     def __init__(
@@ -56,16 +56,16 @@ class ConnectionFactory(ServerFactory):
         self.sending = sending if sending is not None else Sending()
         self.gate = gate
         self._numbers = numbers if numbers is not None else itertools.count(1)
-        self._connections: dict[Connection, None] = {}
+        self._connections: dict[AnyConnection, None] = {}
         self._when_drained: list[Deferred[None]] = []
         self._next_look: IDelayedCall | None = None
         self._stop_at = 0.0
         #: The server is stopping; whoever comes now, by a port that is still open, is turned away.
         self.draining = False
 
-    def buildProtocol(self, addr: IAddress | None) -> Connection:
+    def buildProtocol(self, addr: IAddress | None) -> AnyConnection:
         """A connection with the next session number."""
-        made: Connection = self.protocol(self, next(self._numbers))
+        made = self.protocol(self, next(self._numbers))
         if self.gate is not None:
             put_gate(made, self.gate)
         return made
@@ -79,15 +79,15 @@ class ConnectionFactory(ServerFactory):
         """How many clients are connected now."""
         return len(self._connections)
 
-    def all_connections(self) -> Sequence[Connection]:
+    def all_connections(self) -> Sequence[AnyConnection]:
         """Those that are there now, oldest first."""
         return list(self._connections)
 
-    def connected(self, connection: Connection) -> None:
+    def connected(self, connection: AnyConnection) -> None:
         """A connection has its transport."""
         self._connections[connection] = None
 
-    def disconnected(self, connection: Connection) -> None:
+    def disconnected(self, connection: AnyConnection) -> None:
         """A connection is gone, and what it held is given back."""
         self._connections.pop(connection, None)
         if not self._connections:

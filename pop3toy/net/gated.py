@@ -11,7 +11,8 @@ from twisted.python.failure import Failure
 
 from ..errors import Refusal
 from ..interfaces import After, IGate, MaybeDeferred, SessionRecord, Stream
-from .connection import Connection, Conversation
+from .connection import AnyConnection
+from .conversation import Conversation
 
 __all__ = ["put_gate"]
 
@@ -35,7 +36,7 @@ class _Sent(NamedTuple):
     done: Callable[[], object] | None
 
 
-def put_gate(connection: Connection, gate: IGate) -> None:
+def put_gate(connection: AnyConnection, gate: IGate) -> None:
     """Put a gate before a connection's conversation; before it has its transport."""
     encode = connection.encode
     connection.conversation = _Gated(connection.conversation, connection.record, gate, encode)
@@ -52,7 +53,7 @@ class _Gated:
 
     def __init__(
         self,
-        conversation: Conversation,
+        conversation: Conversation[Any, Any],
         record: SessionRecord,
         gate: IGate,
         encode: Callable[[Any, bool], bytes | Stream],

@@ -105,12 +105,12 @@ class _Key:
 
     __slots__ = ("jobs", "key", "most", "moved", "running", "waiting")
 
-    def __init__(self, key: Hashable, most: int, now: float) -> None:
+    def __init__(self, key: Hashable, most: int) -> None:
         self.key, self.most = key, most
         #: How many jobs it has: with the threads, and waiting for this key or for another.
         self.jobs = self.running = 0
         #: When one of its jobs began or ended last.
-        self.moved = now
+        self.moved = 0.0
         self.waiting: deque[_Job] = deque()
 
     @property
@@ -156,7 +156,7 @@ class WorkerThreads(Service):
         self._threads: list[Thread] = []
         self._keys: dict[Hashable, _Key] = {}
         # No job begins before the service.
-        self._pool = _Key("all", 0, 0.0)
+        self._pool = _Key("all", 0)
         # With the threads, each with the time at which it was given to them.
         self._running: dict[_Job, float] = {}
         self._over = False
@@ -219,7 +219,7 @@ class WorkerThreads(Service):
         self._threads.clear()
         self._running.clear()
         self._keys.clear()
-        self._pool = _Key("all", self._size, self._clock.seconds())
+        self._pool = _Key("all", self._size)
         self._ended()
         for job in undone:
             self._fail(job, StoreTrouble(detail="the disk did not answer until the end"))
@@ -262,9 +262,8 @@ class WorkerThreads(Service):
     ) -> Deferred[_T]:
         if self._over:
             return fail(StoreTrouble(detail="asked for a thread after the service had stopped"))
-        now = self._clock.seconds()
-        keys = [self._keys.get(key) or _Key(key, most, now) for key, most in shares]
-        if not patient and any(key.full and key.moved + PATIENCE <= now for key in keys):
+        keys = [self._keys.get(key) or _Key(key, most) for key, most in shares]
+        if not patient and any(key.full and key.moved + PATIENCE <= self._clock.seconds() for key in keys):
             return fail(_hangs())
         for key in keys:
             self._keys[key.key] = key

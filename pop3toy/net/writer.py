@@ -321,12 +321,12 @@ class ReplyWriter:
         self._tell_sent = None
         self._untold.clear()
 
-    def hold(self) -> None:
+    def expect_cause(self) -> None:
         """Something is carried out that can be told of only then: what follows from it has to wait."""
         self._cause_at = len(self._untold)
 
     def cause(self, kind: Any, *what: Any) -> None:
-        """Tell of what was carried out since :meth:`hold`, and then of what followed."""
+        """Tell of what was carried out since :meth:`expect_cause`, and then of what followed."""
         at, self._cause_at = self._cause_at, None
         tell = self._told.get(kind)
         if tell is not None:
