@@ -265,7 +265,7 @@ class Connection(LineReceiver, Generic[_P, _R]):
 
     @property
     def _unwatched(self) -> bool:
-        """Whether an answer is pending, and the reactor does not read and so not notice a client that hangs up.
+        """Whether an answer is pending and the client could hang up unnoticed, as the reactor does not read.
 
         What is being made durable is finished anyway, so the client is not looked for then.
         """
