@@ -156,7 +156,7 @@ class Connection(LineReceiver, Generic[_P, _R]):
         self.writer = ReplyWriter(self, self.record, self._clock, observers, self._sending)
         self._wants_lines = LineReceived in observers.told
         self._shows_all = observers.secrets
-        # Replies are looked at only if somebody sees them and must not see all.
+        # Secrets in replies are looked for only if an observer wants replies and may not see secrets.
         self._hides_replies = ReplySent in observers.told and not observers.secrets
         # TLS was begun; what it agreed on is known when the first octets came through it.
         self._handshaking = False
@@ -217,7 +217,7 @@ class Connection(LineReceiver, Generic[_P, _R]):
         else:
             ending.addBoth(lambda _: self._tell_end())
         # No reference cycle is left: all is freed at once, and the garbage collector, which
-        # took 7 % of a login, has nothing to do.
+        # would cost a good part of a login, has nothing to do.
         self._visit = self.conversation.visit = None
         self._keep_alive = None
         if self._handshaking or self.record.channel.tls is not None:
@@ -312,7 +312,7 @@ class Connection(LineReceiver, Generic[_P, _R]):
         """Seconds since the last line, text or reply; 0 while the server itself is busy."""
         writer = self.writer
         busy = (self._waiting and not writer.awaited) or (writer.streaming and not writer.paused)
-        # What is answered after the end is answered to nobody.
+        # Behind the end of the conversation no answer is sent.
         if busy and not self.conversation.over:
             return 0.0
         return self._clock.seconds() - max(self._text_came, writer.last_sent)
@@ -336,7 +336,7 @@ class Connection(LineReceiver, Generic[_P, _R]):
 
     @property
     def logged_in(self) -> bool:
-        """Whether somebody is in, or something has to be finished."""
+        """Whether a user is logged in, or something has to be finished."""
         conversation = self.conversation
         return bool(conversation.logged_in or conversation.finishing)
 
@@ -428,7 +428,7 @@ class Connection(LineReceiver, Generic[_P, _R]):
         self._in_turn(self.writer.flush)
 
     def _in_turn(self, call: Callable[[], None]) -> None:
-        """Write when the others who are ready have been heard, or now if there are none."""
+        """Call this when the other connections that are ready have been read, or now if there are none."""
         postpone = self._sending.postpone
         if postpone is None or not postpone(call):
             call()

@@ -116,7 +116,7 @@ class Conversation(Protocol[_P, _R]):
 
     @property
     def over(self) -> bool:
-        """Whether answers that come now are sent to nobody."""
+        """Whether no answer is sent any more."""
 
     @property
     def state_name(self) -> str:

@@ -26,7 +26,7 @@ class ConnectionFactory(ServerFactory):
 
     :param reactor: the clock of all timers (``IReactorTime``); they do not mind that the time
         of day is set.
-    :param observers: who is told of what happens.
+    :param observers: are told of events.
     :param gatekeeper: counts connections and turns some away; ``None`` lets all in.
     :param tls_context: offers STLS or STARTTLS with this context factory.
     :param numbers: session numbers, shared with other factories whose observers are the same.
@@ -60,7 +60,7 @@ class ConnectionFactory(ServerFactory):
         self._when_drained: list[Deferred[None]] = []
         self._next_look: IDelayedCall | None = None
         self._stop_at = 0.0
-        #: The server is stopping; whoever comes now, by a port that is still open, is turned away.
+        #: The server is stopping; clients that connect now, to a port that is still open, are rejected.
         self.draining = False
 
     def buildProtocol(self, addr: IAddress | None) -> AnyConnection:
@@ -71,7 +71,7 @@ class ConnectionFactory(ServerFactory):
         return made
 
     def startFactory(self) -> None:
-        """A port was opened, maybe again: whoever comes is let in."""
+        """A port was opened, maybe again: clients are let in."""
         self.resume()
 
     @property

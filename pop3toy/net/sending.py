@@ -33,7 +33,7 @@ class Sending:
         """What writes to a transport.
 
         With TLS it encrypts at once.  Twisted keeps small writes back until the reactor's next turn; what the
-        peer's ``close_notify`` overtakes meanwhile is lost, and nobody is told.
+        peer's ``close_notify`` overtakes meanwhile is lost without an error.
         """
         write: Callable[[bytes], None] = transport.write
         if not speaks_tls(transport):

@@ -1,7 +1,7 @@
 """Threads of our own for what may wait for a disk: never the reactor's, where DNS lives.
 
 A disk that does not answer keeps the threads that ask it, and nothing can be done about it.
-So whoever has work for a pool says whose it is (:class:`Share`): the work of one user, or of one
+So the caller says whose work it is (:class:`Share`): that of one user, or of one
 file system, never has more than its share of the threads, and what waits for its share for long
 fails instead of piling up.
 """
@@ -62,7 +62,7 @@ class Share(NamedTuple):
 
 
 class Threads(Protocol):
-    """What a pool of threads is to whoever has work for it."""
+    """A pool of threads, as its callers see it."""
 
     @property
     def run(self) -> RunInThread:
@@ -77,7 +77,7 @@ class Threads(Protocol):
 
         :param patient: it waits as long as it takes: what closes descriptors has to be done.
         :param within: seconds after which it fails with ``StoreTrouble`` though it may be running, for
-            work whose result nobody has to give back.
+            work whose result holds nothing that has to be closed.
         """
 
     def is_over(self) -> bool:

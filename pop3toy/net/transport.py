@@ -8,7 +8,7 @@ import select
 import socket
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import ISSLTransport
@@ -18,6 +18,9 @@ from twisted.python.failure import Failure
 from .. import limits
 from ..interfaces import Channel, TLSFacts
 from .types import IStreamTransport
+
+if TYPE_CHECKING:
+    from OpenSSL import SSL
 
 __all__ = ["channel_of", "handshake_error", "hung_up", "is_loopback", "peer_name", "prepare", "speaks_tls"]
 
@@ -76,14 +79,14 @@ def prepare(transport: IStreamTransport) -> Callable[[], None] | None:
     return None
 
 
-def _beneath(transport: object) -> Any:
+def _beneath(transport: IStreamTransport) -> IStreamTransport:
     """What has the socket, which TLS hides."""
     while isinstance(transport, ProtocolWrapper):
-        transport = transport.transport
+        transport = transport.transport  # type: ignore[assignment]
     return transport
 
 
-def hung_up(transport: object) -> bool:
+def hung_up(transport: IStreamTransport) -> bool:
     """Whether the peer has gone, for a transport that is paused: the reactor does not look at it.
 
     A peer that has closed its side and may read on has not gone.  Over TCP one that closes
@@ -121,7 +124,8 @@ def channel_of(transport: IStreamTransport) -> Channel:
     Before the TLS handshake is done, the TLS facts are there but empty.
     """
     peer = transport.getPeer()
-    tls = _tls_facts(transport.getHandle()) if speaks_tls(transport) else None
+    # With TLS the handle is OpenSSL's.
+    tls = _tls_facts(transport.getHandle()) if speaks_tls(transport) else None  # type: ignore[arg-type]
     if isinstance(peer, UNIXAddress):
         return Channel("unix", True, tls)
     if isinstance(peer, IPv4Address | IPv6Address):
@@ -139,7 +143,7 @@ def peer_name(transport: IStreamTransport) -> str:
     return "a Unix socket" if isinstance(peer, UNIXAddress) else str(getattr(peer, "host", "unknown"))
 
 
-def _tls_facts(connection: Any) -> TLSFacts:
+def _tls_facts(connection: SSL.Connection) -> TLSFacts:
     """What an ``OpenSSL.SSL.Connection`` knows."""
     cipher = connection.get_cipher_name()
     if cipher is None:
@@ -174,7 +178,7 @@ def handshake_error(reason: Failure) -> str:
     return ", ".join(words for *_, words in queue) or type(reason.value).__name__
 
 
-def _client_name(connection: Any) -> str | None:
+def _client_name(connection: SSL.Connection) -> str | None:
     """The mail address or common name of a client certificate that was verified."""
     from cryptography import x509
 
@@ -191,7 +195,7 @@ def _client_name(connection: Any) -> str | None:
     return found[0] if found else None
 
 
-def _end_point(connection: Any) -> bytes | None:
+def _end_point(connection: SSL.Connection) -> bytes | None:
     """RFC 5929 section 4.1: the hash of the certificate, with its own hash or SHA-256 for weaker ones."""
     certificate = connection.get_certificate(as_cryptography=True)
     if certificate is None or certificate.signature_hash_algorithm is None:

@@ -1,7 +1,7 @@
 """What the server uses of Twisted's transports and reactors, as types.
 
-Each is made of several interfaces of Twisted's; none of those has all of it. Nobody declares to provide
-these, and nothing asks whether somebody does: they are for whoever reads, and for the type checker.
+Each is made of several interfaces of Twisted's, none of which has all of it. They are for readers and for the
+type checker: no class declares to provide them, and nothing asks.
 """
 
 from __future__ import annotations

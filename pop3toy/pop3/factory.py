@@ -25,7 +25,7 @@ class POP3Factory(ConnectionFactory):
     :param authenticator: decides who may come in and opens the maildrop; see
         :class:`pop3toy.auth.authenticator.PortalAuthenticator` for one over a
         ``twisted.cred`` portal.
-    :param observers: who is told of what happens: ``Observers(MemoryTranscript())``.
+    :param observers: are told of events: ``Observers(MemoryTranscript())``.
     :param gatekeeper: counts connections and turns some away; ``None`` lets all in.
     :param tls_context: offers STLS with this context factory.
     :param numbers: session numbers, shared with others whose observers are the same.

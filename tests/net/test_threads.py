@@ -158,13 +158,6 @@ class WorkerThreadsTests(SynchronousTestCase):
         self.failureResultOf(threads.run(ran.append, 1), StoreTrouble)
         self.assertEqual([], ran)
 
-    def test_own_pool(self) -> None:
-        """It does not use the reactor's threads, of which the fake has none."""
-        self.assertFalse(hasattr(self.reactor, "getThreadPool"))
-        result = self.threads().run(int)
-        self.reactor.deliver()
-        self.assertEqual(0, self.successResultOf(result))
-
 
 class Gate:
     """Work that waits in its thread until it is let through."""
@@ -356,14 +349,9 @@ class ShareTests(SynchronousTestCase):
 class RunNowTests(SynchronousTestCase):
     """The one without threads."""
 
-    def test_result(self) -> None:
-        """The result is there at once, from the same thread."""
-        self.assertEqual(
-            (3, threading.current_thread()),
-            self.successResultOf(run_now(lambda a: (a, threading.current_thread()), 3)),
-        )
-
-    def test_failure(self) -> None:
-        """So is a failure."""
-        result: Deferred[int] = run_now(int, "x")
-        self.failureResultOf(result, ValueError)
+    def test_at_once(self) -> None:
+        """The result or the failure is there at once, from the same thread."""
+        result = run_now(lambda a: (a, threading.current_thread()), 3)
+        self.assertEqual((3, threading.current_thread()), self.successResultOf(result))
+        failed: Deferred[int] = run_now(int, "x")
+        self.failureResultOf(failed, ValueError)
