@@ -171,11 +171,17 @@ def handshake_error(reason: Failure) -> str:
     """
     from OpenSSL import SSL
 
-    if not isinstance(reason.value, SSL.Error):
+    error = reason.value
+    if not isinstance(error, SSL.Error):
         return ""
-    # Of each error in OpenSSL's queue: library, function, reason.
-    queue = reason.value.args[0] if reason.value.args else ()
-    return ", ".join(words for *_, words in queue) or type(reason.value).__name__
+    words = []
+    if isinstance(error, SSL.SysCallError):
+        # A number, and text.
+        words = [str(error.args[-1])]
+    elif error.args:
+        # Of each error in OpenSSL's queue: library, function, reason.
+        words = [entry[-1] for entry in error.args[0]]
+    return ", ".join(filter(None, words)) or type(error).__name__
 
 
 def _client_name(connection: SSL.Connection) -> str | None:
