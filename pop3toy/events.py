@@ -35,6 +35,7 @@ __all__ = [
     "Observers",
     "Refused",
     "ReplySent",
+    "TLSFailed",
     "TLSStarted",
     "TextReceived",
 ]
@@ -124,6 +125,17 @@ class TLSStarted(NamedTuple):
     session: int
     at: float
     tls: TLSFacts
+
+
+class TLSFailed(NamedTuple):
+    """The handshake failed, and with it the connection."""
+
+    session: int
+    at: float
+    protocol: str
+    channel: Channel
+    #: In OpenSSL's words.
+    why: str
 
 
 class LoggedIn(NamedTuple):
@@ -239,6 +251,7 @@ Event: TypeAlias = (
     | ReplySent
     | InputDiscarded
     | TLSStarted
+    | TLSFailed
     | LoggedIn
     | LoginFailed
     | MessageRetrieved

@@ -32,6 +32,7 @@ __all__ = [
     "LATER",
     "After",
     "Authenticator",
+    "Batcher",
     "Challenge",
     "Channel",
     "Delayed",
@@ -58,7 +59,6 @@ __all__ = [
     "SessionRecord",
     "StoredMessage",
     "TLSFacts",
-    "Turns",
     "Visit",
     "is_deferred",
 ]
@@ -591,13 +591,13 @@ class Delayed(Protocol):
         """It is not to come."""
 
 
-class Turns(Protocol):
-    """Hears several connections before it lets the first of them be answered."""
+class Batcher(Protocol):
+    """Has the reactor read from all connections that are ready before the first of them is answered."""
 
     def postpone(self, call: Callable[[], object]) -> bool:
-        """Call this when all who are ready now have been heard; or answered, if they have been heard.
+        """Call this when all connections that are ready have been read; or answered, if they have been read.
 
-        :return: whether that will be; if not, nobody else is ready, and the
+        :return: whether that will be; if not, no other connection is ready, and the
             caller goes on at once.
         """
 
@@ -728,7 +728,7 @@ class IServerControl(Interface):
     def drain() -> Deferred[None]:
         """Take no more connections and let the sessions end, as a stopping server does, but do not stop.
 
-        :return: fires when the last one has ended.
+        :return: fires when the last one has ended, or with :meth:`resume`.
         """
 
     def resume() -> None:

@@ -20,10 +20,10 @@ from twisted.python import usage
 from .clock import use_monotonic_time
 from .config import cmdline
 from .errors import CannotStart
-from .net.fast.reply_batcher import turns_of
 from .run.assembly import assemble
 from .run.checks import check_files, check_files_of_twistd
 from .run.process_context import single_process
+from .run.speed import batcher_of
 from .run.supervised import supervised
 from .run.tls import server_tls
 
@@ -91,7 +91,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
             server_tls(settings.tls),
             cannot_start,
             host=host,
-            turns=turns_of(reactor),
+            batcher=batcher_of(reactor),
             owned=True,
         )
         return assemble(settings, reactor, context, twistd=twistd)

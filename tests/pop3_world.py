@@ -98,13 +98,17 @@ class FakeSocket:
         self.count += len(data)
         if self._keep:
             self.got += data
+        self._look()
+        return data
+
+    def _look(self) -> None:
+        """If all is sent, what a reactor does in the turn in which it finds that out."""
         if not self.unsent:
             if self.producer is not None and self.producerPaused:
                 self.producerPaused = False
                 self.producer.resumeProducing()
             elif self.disconnecting:
                 self.vanish(ConnectionDone())
-        return data
 
     def client_reads_all(self) -> bytes:
         """The client reads until nothing comes any more, turn after turn."""
@@ -165,13 +169,16 @@ class FakeSocket:
     def stopProducing(self) -> None:
         self.loseConnection()
 
+    def startWriting(self) -> None:
+        if not self.unsent:
+            # The reactor finds out in its next turn.
+            self._clock.callLater(0, self._look)
+
     def loseConnection(self) -> None:
         if self.connected and not self.disconnecting:
             self.reading = False
             self.disconnecting = True
-            if not self.unsent:
-                # The reactor finds out in its next turn.
-                self._clock.callLater(0, self.client_reads)
+            self.startWriting()
 
     def abortConnection(self) -> None:
         if self.connected:

@@ -12,6 +12,7 @@ import errno
 import socket
 from typing import Any
 
+from twisted.internet import tcp
 from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.logger import Logger
 
@@ -57,14 +58,14 @@ class Patience:
 class _PatientSocket:
     """A listening socket that accepts later what it cannot accept now."""
 
-    def __init__(self, port: Any, clock: IReactorTime) -> None:
+    def __init__(self, port: tcp.Port, clock: IReactorTime) -> None:
         self._socket: socket.socket = port.socket
         self._patience = Patience(port, clock)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._socket, name)
 
-    def accept(self) -> Any:
+    def accept(self) -> tuple[socket.socket, object]:
         try:
             return self._socket.accept()
         except OSError as error:
@@ -77,4 +78,4 @@ class _PatientSocket:
 def wait_for_descriptors(port: IListeningPort, clock: IReactorTime) -> None:
     """Have a port of Twisted's wait for a descriptor where it has none; any other kind stays as it is."""
     if isinstance(getattr(port, "socket", None), socket.socket):
-        port.socket = _PatientSocket(port, clock)  # type: ignore[attr-defined]
+        port.socket = _PatientSocket(port, clock)  # type: ignore[attr-defined, arg-type]

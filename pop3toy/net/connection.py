@@ -9,9 +9,10 @@ said, a :class:`Conversation` knows, of which POP3 and SMTP each have one.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
 from twisted.internet import interfaces
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
@@ -29,6 +30,7 @@ from ..events import (
     Observers,
     ReplySent,
     TextReceived,
+    TLSFailed,
     TLSStarted,
 )
 from ..interfaces import (
@@ -36,119 +38,28 @@ from ..interfaces import (
     After,
     Channel,
     Gatekeeper,
-    MaybeDeferred,
     SessionInfo,
     SessionRecord,
     Stream,
-    Turns,
     Visit,
     is_deferred,
 )
-from .fast.immediate_write import abort, close, forget_tls, takes_octets, unsent
-from .transport import channel_of, hung_up, peer_name, prepare
+from .conversation import Conversation, Reply
+from .sending import Sending, abort, takes_octets
+from .transport import channel_of, handshake_error, hung_up, peer_name, prepare
+from .types import IStreamTransport
 from .writer import ReplyWriter
 
-__all__ = ["Connection", "Conversation", "Shared"]
+__all__ = ["AnyConnection", "Connection", "Shared"]
 
-# A member of an Enum is dear to look up, before Python 3.12.
+# A global is looked up faster than a member of an Enum.
 _GO_ON = After.GO_ON
 
 log = Logger()
 
-
-class Conversation(Protocol):
-    """What is said on a connection: the pure part of a protocol.
-
-    A *reply* is a value of the protocol's own, which the connection's ``encode`` makes bytes of; what
-    the connection knows of it is ``after``, an :class:`~pop3toy.interfaces.After`, and ``done``: called,
-    unless it is ``None``, when the last octet was handed to the writer.
-    """
-
-    #: ``POP3``, ``SMTP``, ``submission`` or ``LMTP``.
-    name: str
-    #: Whether TLS can be started here; the connection says so when it has its transport.
-    can_start_tls: bool
-    #: The place of this connection among those that are counted, where they are.
-    visit: Visit | None
-
-    def greet(self) -> MaybeDeferred[Any]:
-        """The first reply."""
-
-    def turned_away(self, refusal: Refusal) -> MaybeDeferred[Any]:
-        """The only reply, to one connection too many."""
-
-    def parse(self, line: bytes, crlf: bool) -> Any:
-        """What a line is.
-
-        :param line: without its end.
-        :param crlf: whether that was CRLF, and not a bare LF.
-        """
-
-    def too_long(self) -> Any:
-        """What stands for a line of which too much came to keep it."""
-
-    def handle(self, parsed: Any) -> MaybeDeferred[Any]:
-        """Carry out what :meth:`parse` gave, and answer it.  Never raises, never fails.
-
-        A Deferred may fire with ``None``: then nothing is answered.
-        """
-
-    def text_received(self, data: bytes) -> tuple[bytes | None, MaybeDeferred[Any]]:
-        """Octets of a message, behind a reply with ``After.READ_TEXT``.
-
-        :return: what stands behind the message's end, or ``None`` while it goes on; and a reply, or
-            ``None`` for none, or a Deferred of either, which has to be waited for.
-        """
-
-    def shown(self, line: bytes, parsed: Any) -> tuple[bytes, str]:
-        """What of a line is no secret, and the command's keyword (empty for what is none)."""
-
-    def reply_shown(self, reply: Any, encoded: bytes) -> bytes:
-        """What of a reply is no secret."""
-
-    def refused(self, why: Failure) -> Any:
-        """The reply in the place of one that failed before its first octet."""
-
-    def restart(self, channel: Channel) -> None:
-        """TLS is on: ``record.channel`` is this one; forget all that was learned before."""
-
-    def closing(self, why: str, waiting: bool) -> Any:
-        """The last reply where the server ends the connection; ``None`` for none.
-
-        :param why: see :attr:`~pop3toy.interfaces.SessionRecord.ended`.
-        :param waiting: whether an answer is pending.
-        :return: :data:`~pop3toy.interfaces.LATER` if what is pending has to be finished; then this is
-            asked again.
-        """
-
-    def deadline(self, now: float, began: float, last: float, *, shaking_hands: bool, waiting: bool) -> float:
-        """When the connection is to be closed if nothing more happens; before that it is asked again.
-
-        :param began: when the connection was made, in seconds of the clock, like all times here.
-        :param last: when the last reply or text was sent or came; ``now`` while the server is busy.
-        """
-
-    def end(self) -> MaybeDeferred[None]:
-        """Nothing more is asked.  Finish what must be, give back what is held.
-
-        :return: fires when that is done.  May be called twice.
-        """
-
-    @property
-    def logged_in(self) -> bool:
-        """Whether somebody is in, whom a stopping server gives the time to finish."""
-
-    @property
-    def finishing(self) -> bool:
-        """Whether something is being made durable that goes on even if the client goes away."""
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing that is answered now is answered to anybody."""
-
-    @property
-    def state_name(self) -> str:
-        """The state, for who watches."""
+# What a line is, and what is replied.
+_P = TypeVar("_P")
+_R = TypeVar("_R", bound=Reply)
 
 
 class Shared(Protocol):
@@ -158,19 +69,19 @@ class Shared(Protocol):
     observers: Observers
     gatekeeper: Gatekeeper | None
     tls_context: object | None
-    turns: Turns | None
+    sending: Sending
     #: The server is stopping.
     draining: bool
 
-    def connected(self, connection: Any) -> None:
+    def connected(self, connection: AnyConnection) -> None:
         """A connection has its transport."""
 
-    def disconnected(self, connection: Any) -> None:
+    def disconnected(self, connection: AnyConnection) -> None:
         """A connection is gone, and what it held is given back."""
 
 
 @implementer(interfaces.IHalfCloseableProtocol)
-class Connection(LineReceiver):
+class Connection(LineReceiver, Generic[_P, _R]):
     """One connection of a client.
 
     How it lives:
@@ -178,7 +89,7 @@ class Connection(LineReceiver):
     ============= ============================================= =================================
     it is         when                                          what may happen
     ============= ============================================= =================================
-    rejected      ``_admit`` raised                             one reply, then closing
+    rejected      too many are there, or the server is stopping one reply, then closing
     shaking hands TLS was begun, nothing came through it        nothing that counts
     listening     nothing is pending                            a line or text is carried out
     waiting       ``_waiting``: an answer is pending            input waits
@@ -211,13 +122,15 @@ class Connection(LineReceiver):
     #: ``net.fast.reply_batcher``.
     logs_by_itself = True
 
+    #: Every stream transport of Twisted's.
+    transport: IStreamTransport
     #: What is said here.
-    conversation: Any
+    conversation: Conversation[_P, _R]
     #: From a reply to bytes, or to the stream that pulls them; given whether the first piece may be pulled.
-    encode: Callable[[Any, bool], bytes | Stream]
+    encode: Callable[[_R, bool], bytes | Stream]
 
-    # What every connection begins with stands here, and becomes its own when it changes: few live long
-    # enough for most of it, and beyond 30 attributes of its own Python takes the slow way to an object's.
+    # Values that most connections never change are the class's: an object with more than 30 attributes of its
+    # own is slower.
     _pending_input = 0
     _reading_paused = False
     _waiting = False
@@ -239,63 +152,52 @@ class Connection(LineReceiver):
         self._clock = factory.clock
         self.record = SessionRecord(number, Channel("unknown", local=False))
         observers = factory.observers
-        self.writer = ReplyWriter(self, self.record, self._clock, observers)
-        self._tell_line = LineReceived in observers.told
+        self._sending = factory.sending
+        self.writer = ReplyWriter(self, self.record, self._clock, observers, self._sending)
+        self._wants_lines = LineReceived in observers.told
         self._shows_all = observers.secrets
-        # Replies are looked at only if somebody sees them and must not see all.
+        # Secrets in replies are looked for only if an observer wants replies and may not see secrets.
         self._hides_replies = ReplySent in observers.told and not observers.secrets
         # TLS was begun; what it agreed on is known when the first octets came through it.
         self._handshaking = False
-        self._turns = factory.turns
         self._visit: Visit | None = None
         self._timer: interfaces.IDelayedCall | None = None
-        self._if_it_lasts: Callable[[], None] | None = None
+        self._keep_alive: Callable[[], None] | None = None
         self._began = self._text_came = self._clock.seconds()
 
     # -- coming and going -----------------------------------------------------------
 
     def connectionMade(self) -> None:
-        """Greet, or send away."""
-        transport = self._transport()
+        """Greet the client, or refuse it in one reply: there are too many, or the server is stopping."""
+        transport, conversation, factory = self.transport, self.conversation, self.factory
         self.record.channel = channel = channel_of(transport)
         self._handshaking = channel.tls is not None
-        self._if_it_lasts = prepare(transport)
+        self._keep_alive = prepare(transport)
         self.writer.attach(transport)
-        conversation = self.conversation
         conversation.can_start_tls = (
-            self.factory.tls_context is not None
+            factory.tls_context is not None
             and not self._handshaking
             and interfaces.ITLSTransport.providedBy(transport)
         )
-        self.factory.connected(self)
-        if Connected in self.factory.observers.told:
+        factory.connected(self)
+        if Connected in factory.observers.told:
             self.writer.happened(Connected, conversation.name, channel, peer_name(transport))
-        self._timer = self._clock.callLater(limits.IDLE_BEFORE_LOGIN, self._look_at_the_clock)
+        timer = self._timer = self._clock.callLater(limits.IDLE_BEFORE_LOGIN, self._look_at_the_clock)
         try:
-            self._visit = self._admit()
+            if factory.draining:
+                raise StoreTrouble("the server is stopping, try again later")
+            if factory.gatekeeper is not None:
+                self._visit = conversation.visit = factory.gatekeeper.arrive(
+                    channel.host, lambda: self.hang_up("limit")
+                )
         except Refusal as refusal:
-            self._reject(refusal)
+            self.record.ended = "rejected"
+            self.writer.happened(ConnectionRejected, conversation.name, channel, refusal.text)
+            timer.reset(limits.LINGER)
+            self._await(conversation.turned_away(refusal))
             return
-        conversation.visit = self._visit
         self._await(conversation.greet())
         self._in_turn(self.writer.flush)
-
-    def _admit(self) -> Visit | None:
-        """Ask whether there is room for one more."""
-        if self.factory.draining:
-            raise StoreTrouble("the server is stopping, try again later")
-        if self.factory.gatekeeper is None:
-            return None
-        visit: Visit = self.factory.gatekeeper.arrive(self.record.channel.host, lambda: self.hang_up("limit"))
-        return visit
-
-    def _reject(self, refusal: Refusal) -> None:
-        """One connection too many: say so at once, and close."""
-        self.record.ended = "rejected"
-        self.writer.happened(ConnectionRejected, self.conversation.name, self.record.channel, refusal.text)
-        if self._timer is not None:
-            self._timer.reset(limits.LINGER)
-        self._await(self.conversation.turned_away(refusal))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone: all that was not finished comes to nothing, and what was held is free."""
@@ -305,6 +207,8 @@ class Connection(LineReceiver):
         self.paused = True
         self._closing = self._gone = True
         self.writer.abandon()
+        if self._handshaking and (why := handshake_error(reason)):
+            self.writer.happened(TLSFailed, self.conversation.name, self.record.channel, why)
         ending = self.conversation.end()
         if self._visit is not None:
             self._visit.left()
@@ -313,14 +217,14 @@ class Connection(LineReceiver):
         else:
             ending.addBoth(lambda _: self._tell_end())
         # No reference cycle is left: all is freed at once, and the garbage collector, which
-        # took 7 % of a login, has nothing to do.
+        # would cost a good part of a login, has nothing to do.
         self._visit = self.conversation.visit = None
-        self._if_it_lasts = None
+        self._keep_alive = None
         if self._handshaking or self.record.channel.tls is not None:
-            forget_tls(self.transport)
+            self._sending.forget_tls(self.transport)
 
     def _tell_end(self) -> None:
-        """It is over, or not waited for any longer: tell of it, once."""
+        """It has ended, or what it finishes is not waited for any longer: tell the observers, once."""
         if self._told_end:
             return
         self._told_end = True
@@ -347,22 +251,23 @@ class Connection(LineReceiver):
         """The client will send no more (``printf ... | nc -N``): answer what it has sent, then close."""
         self._end_of_input = True
         # Over TLS something could still come; it would count for nothing.
-        self._transport().pauseProducing()
-        self._see_whether_all_is_begun()
+        self.transport.pauseProducing()
+        self._watch_waiting_client()
         self._close_if_all_is_said()
 
-    def _see_whether_all_is_begun(self) -> None:
-        """A client that will send no more has no use of a login with nothing behind it."""
+    def _watch_waiting_client(self) -> None:
+        """An answer is pending: see that a client is noticed that goes away, or cannot use the answer."""
         if self._end_of_input and self._waiting and self.delimiter not in self._buffer:
+            # It will send no more, and this is its last command: a login would be of no use to it.
             self.record.leave()
         if self._unwatched and self._timer is not None:
             self._timer.reset(limits.HUNG_UP)
 
     @property
     def _unwatched(self) -> bool:
-        """Whether the client waits, and the reactor would not notice that it hangs up.
+        """Whether an answer is pending and the client could hang up unnoticed, as the reactor does not read.
 
-        What is being made durable is finished and written down anyway.
+        What is being made durable is finished anyway, so the client is not looked for then.
         """
         unread = self._reading_paused or self._end_of_input
         return self._waiting and unread and not self.conversation.finishing
@@ -399,7 +304,7 @@ class Connection(LineReceiver):
         if self.writer.paused or self._closing:
             # It does not read; there is no waiting for it.
             self._closing = self.paused = True
-            abort(self._transport())
+            abort(self.transport)
         else:
             self._close()
 
@@ -407,7 +312,7 @@ class Connection(LineReceiver):
         """Seconds since the last line, text or reply; 0 while the server itself is busy."""
         writer = self.writer
         busy = (self._waiting and not writer.awaited) or (writer.streaming and not writer.paused)
-        # What is answered after the end is answered to nobody.
+        # Behind the end of the conversation no answer is sent.
         if busy and not self.conversation.over:
             return 0.0
         return self._clock.seconds() - max(self._text_came, writer.last_sent)
@@ -431,7 +336,7 @@ class Connection(LineReceiver):
 
     @property
     def logged_in(self) -> bool:
-        """Whether somebody is in, or something has to be finished."""
+        """Whether a user is logged in, or something has to be finished."""
         conversation = self.conversation
         return bool(conversation.logged_in or conversation.finishing)
 
@@ -442,7 +347,7 @@ class Connection(LineReceiver):
         """
         if not self.logged_in:
             return True
-        now, left = self._clock.seconds(), unsent(self._transport())
+        now, left = self._clock.seconds(), self._sending.unsent(self.transport)
         if left != self._left:
             self._left, self._left_since = left, now
         still = not left or now - self._left_since >= limits.SHUTDOWN_SILENCE
@@ -454,49 +359,42 @@ class Connection(LineReceiver):
         return self._closing
 
     def _look_at_the_clock(self) -> None:
-        """The idle timer.
+        """The timer for silent clients: close the connection, or look again when its deadline comes.
 
-        It is not moved at every command, which would cost more than the
-        command; it looks when it fires and sleeps for what is left.
+        A command does not move the timer, which would cost more than the command.
         """
-        if self._if_it_lasts is not None:
-            self._if_it_lasts()
-            self._if_it_lasts = None
+        if self._keep_alive is not None:
+            self._keep_alive()
+            self._keep_alive = None
+        self._timer = None
         unwatched = self._unwatched and not self._closing
-        if unwatched and hung_up(self._transport()):
-            self._timer = None
+        if unwatched and hung_up(self.transport):
             self.hang_up("dropped")
             return
-        now = self._clock.seconds()
         if self._closing:
             left = limits.LINGER - self.silence()
         else:
-            left = self.conversation.deadline(
-                now,
-                self._began,
-                now - self.silence(),
-                shaking_hands=self._handshaking,
-                waiting=self._waiting,
+            now = self._clock.seconds()
+            last = now - self.silence()
+            shaking_hands, waiting = self._handshaking, self._waiting
+            left = (
+                self.conversation.deadline(
+                    now, self._began, last, shaking_hands=shaking_hands, waiting=waiting
+                )
+                - now
             )
-            left -= now
-        if left <= 0 and (self._closing or self.logged_in) and self._still_reads():
-            left = limits.LINGER
-        if left > 0:
-            if unwatched:
-                left = min(left, limits.HUNG_UP)
-            self._timer = self._clock.callLater(left, self._look_at_the_clock)
+        if left <= 0 and (self._closing or self.logged_in):
+            # The transport tells only when all is sent.  A client that has read some of what waits for it
+            # since the last look is slow, not gone; at the first look there is nothing to compare with.
+            before, self._unsent = self._unsent, self._sending.unsent(self.transport)
+            if self._unsent and self._unsent != before:
+                left = limits.LINGER
+        if left <= 0:
+            self.hang_up("timeout")
             return
-        self._timer = None
-        self.hang_up("timeout")
-
-    def _still_reads(self) -> bool:
-        """Whether the client has read something of what waits for it since this was asked last.
-
-        A transport tells when all is sent, which a slow client may need longer
-        for.  The first time there is nothing to compare with yet.
-        """
-        before, self._unsent = self._unsent, unsent(self._transport())
-        return bool(self._unsent) and self._unsent != before
+        if unwatched:
+            left = min(left, limits.HUNG_UP)
+        self._timer = self._clock.callLater(left, self._look_at_the_clock)
 
     # -- in ---------------------------------------------------------------------------
 
@@ -512,8 +410,8 @@ class Connection(LineReceiver):
             and self.line_mode
             and not (self._buffer or self.paused or self._busyReceiving)
         ):
-            # One line and no more, from a client that waits for each answer:
-            # LineReceiver would do the same in three times the time.
+            # One line and no more, from a client that waits for each answer: what LineReceiver would do
+            # with it, by a shorter way.
             self.lineReceived(data[:-1])
         else:
             self._scan(data)
@@ -523,15 +421,16 @@ class Connection(LineReceiver):
             self._pending_input += len(data)
             if self._pending_input > self.PENDING_INPUT and not self._reading_paused:
                 self._reading_paused = True
-                self._transport().pauseProducing()
-                self._see_whether_all_is_begun()
+                self.transport.pauseProducing()
+                self._watch_waiting_client()
         else:
             self._pending_input = 0
         self._in_turn(self.writer.flush)
 
     def _in_turn(self, call: Callable[[], None]) -> None:
-        """Write when the others who are ready have been heard, or now if there are none."""
-        if self._turns is None or not self._turns.postpone(call):
+        """Call this when the other connections that are ready have been read, or now if there are none."""
+        postpone = self._sending.postpone
+        if postpone is None or not postpone(call):
             call()
 
     def _scan(self, data: bytes) -> None:
@@ -547,11 +446,11 @@ class Connection(LineReceiver):
         if crlf:
             line = line[:-1]
         parsed = self.conversation.parse(line, crlf)
-        if self._tell_line:
-            self._heard(line, len(line) + 1 + crlf, parsed)
+        if self._wants_lines:
+            self._tell_line(line, len(line) + 1 + crlf, parsed)
         self._await(self.conversation.handle(parsed))
 
-    def _heard(self, line: bytes, octets: int, parsed: Any) -> None:
+    def _tell_line(self, line: bytes, octets: int, parsed: _P) -> None:
         shown, keyword = self.conversation.shown(line, parsed)
         if self._shows_all:
             shown = line
@@ -562,8 +461,8 @@ class Connection(LineReceiver):
         # Its end may be there already, and other lines behind it.
         line, end, rest = line.partition(self.delimiter)
         parsed = self.conversation.too_long()
-        if self._tell_line:
-            self._heard(line.removesuffix(b"\r"), len(line) + len(end), parsed)
+        if self._wants_lines:
+            self._tell_line(line.removesuffix(b"\r"), len(line) + len(end), parsed)
         if not end:
             self._skipping = True
             self.setRawMode()
@@ -587,31 +486,32 @@ class Connection(LineReceiver):
         tell = TextReceived in self.factory.observers.told
         if tell:
             # Where the text ends is known behind it, when the message may be delivered already.
-            self.writer.hold()
-        rest, answer = self.conversation.text_received(data)
+            self.writer.expect_cause()
+        behind, answer = self.conversation.text_received(data)
         if tell:
-            text = data if rest is None else data[: len(data) - len(rest)]
-            self.writer.cause(TextReceived, text if self._shows_all else b"", len(text), rest is not None)
-        if rest is not None:
+            text = data if behind is None else data[: len(data) - len(behind)]
+            self.writer.cause(TextReceived, text if self._shows_all else b"", len(text), behind is not None)
+        if behind is not None:
             self.line_mode = 1
-            # Back into the receiver's buffer; they were counted as received already.
-            super().dataReceived(rest)
+            # Back into the receiver's buffer; these octets were counted as received already.
+            super().dataReceived(behind)
         if answer is not None:
             self._await(answer)
 
     # -- answers, strictly in turn ------------------------------------------------------
 
-    def _await(self, answer: MaybeDeferred[Any]) -> None:
+    def _await(self, answer: _R | Deferred[_R] | Deferred[_R | None]) -> None:
+        """Reply, now or when the Deferred fires; until then lines wait."""
         if is_deferred(answer):
             self._waiting = self.paused = True
             # What was answered before must not wait for what is not.
             self.writer.flush()
             answer.addCallback(self._answered).addErrback(self.bug)
-            self._see_whether_all_is_begun()
+            self._watch_waiting_client()
         else:
             self._reply(answer)
 
-    def _answered(self, reply: Any) -> None:
+    def _answered(self, reply: _R | None) -> None:
         self._waiting = False
         if self._is_over():
             if reply is not None:
@@ -627,7 +527,7 @@ class Connection(LineReceiver):
             return
         self._go_on()
 
-    def _reply(self, reply: Any) -> None:
+    def _reply(self, reply: _R) -> None:
         """Put one reply into the writer, and do what it says comes after."""
         try:
             encoded = self.encode(reply, not self.writer.paused)
@@ -651,10 +551,26 @@ class Connection(LineReceiver):
         """What comes when a reply was given to the writer."""
         if after is After.CLOSE:
             self._close()
-        elif after is After.START_TLS:
-            self._start_tls()
-        else:
+        elif after is After.READ_TEXT:
             self.setRawMode()
+        elif after is After.START_TLS:
+            self.writer.flush()
+            # What was pipelined behind the command in clear text is thrown away (RFC 2595 section 4).
+            discarded = self.clearLineBuffer()
+            if discarded:
+                self.writer.happened(InputDiscarded, len(discarded))
+            self._pending_input = 0
+            self.transport.startTLS(self.factory.tls_context)
+            self.writer.rewire(self.transport)
+            self._handshaking = True
+
+    def _tls_is_on(self) -> None:
+        """The first octets have come through TLS, so its handshake is done."""
+        self._handshaking = False
+        channel = channel_of(self.transport)
+        self.conversation.restart(channel)
+        if channel.tls is not None:
+            self.writer.happened(TLSStarted, channel.tls)
 
     def _go_on(self) -> None:
         """Take up the lines again that had to wait."""
@@ -676,7 +592,7 @@ class Connection(LineReceiver):
             if self._reading_paused:
                 self._reading_paused = False
                 if not self._end_of_input:
-                    self._transport().resumeProducing()
+                    self.transport.resumeProducing()
         writer.flush()
         self._close_if_all_is_said()
 
@@ -699,7 +615,7 @@ class Connection(LineReceiver):
         A transport that was closed by others does not tell: a TLS layer may have taken the
         peer's ``close_notify`` for the end of both directions.
         """
-        if not self._closing and not takes_octets(self._transport()):
+        if not self._closing and not takes_octets(self.transport):
             self.writer.discard()
             self._close()
         return self._closing
@@ -741,47 +657,27 @@ class Connection(LineReceiver):
         # client takes to read its last line.
         self.writer.stop()
         self.conversation.end()
-        self._in_turn(self._say_goodbye)
+        self._in_turn(self._close_transport)
 
-    def _say_goodbye(self) -> None:
+    def _close_transport(self) -> None:
         if self._gone:
             return
-        transport = self._transport()
+        transport = self.transport
         # A transport with a paused producer would wait for it for ever.
         transport.unregisterProducer()
-        if close(transport, self.writer.drain()):
+        if self._sending.close(transport, self.writer.drain()):
             return
         if self._timer is not None:
             self._timer.reset(limits.LINGER)
         else:
             # It was the idle timer that led here.
             self._timer = self._clock.callLater(limits.LINGER, self._look_at_the_clock)
-        self._unsent = unsent(transport)
+        self._unsent = self._sending.unsent(transport)
 
     def _close_if_all_is_said(self) -> None:
         if self._end_of_input and not (self._closing or self._waiting or self.writer.full):
             self._close()
 
-    def _start_tls(self) -> None:
-        """What was pipelined behind the command in clear text is thrown away (RFC 2595 section 4)."""
-        self.writer.flush()
-        discarded = self.clearLineBuffer()
-        if discarded:
-            self.writer.happened(InputDiscarded, len(discarded))
-        self._pending_input = 0
-        transport = self._transport()
-        transport.startTLS(self.factory.tls_context)
-        self.writer.rewire(transport)
-        self._handshaking = True
 
-    def _tls_is_on(self) -> None:
-        self._handshaking = False
-        channel = channel_of(self._transport())
-        self.conversation.restart(channel)
-        if channel.tls is not None:
-            self.writer.happened(TLSStarted, channel.tls)
-
-    def _transport(self) -> Any:
-        # ITransport, IConsumer, IPushProducer and abortConnection in one: no
-        # interface of Twisted's has them all, every stream transport does.
-        return self.transport
+#: A connection, whatever is spoken on it.
+AnyConnection: TypeAlias = Connection[Any, Any]

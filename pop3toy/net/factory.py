@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import ServerFactory
 
 from .. import limits
 from ..clock import steady
 from ..events import Observers
-from ..interfaces import Gatekeeper, IGate, Turns
-from .connection import Connection
+from ..interfaces import Gatekeeper, IGate
+from .connection import AnyConnection
 from .gated import put_gate
+from .sending import Sending
 
 __all__ = ["ConnectionFactory"]
 
@@ -25,16 +26,16 @@ class ConnectionFactory(ServerFactory):
 
     :param reactor: the clock of all timers (``IReactorTime``); they do not mind that the time
         of day is set.
-    :param observers: who is told of what happens.
+    :param observers: are told of events.
     :param gatekeeper: counts connections and turns some away; ``None`` lets all in.
     :param tls_context: offers STLS or STARTTLS with this context factory.
     :param numbers: session numbers, shared with other factories whose observers are the same.
-    :param turns: the :class:`pop3toy.net.fast.reply_batcher.ReactorTurns` of the reactor, if it has turns.
+    :param sending: how octets reach the transports; the plain way, if none is given.
     :param gate: holds, changes or drops commands and replies.
     """
 
     #: Makes a connection of this factory and a number.
-    protocol: Any = Connection
+    protocol: Callable[[Any, int], AnyConnection]
     noisy = False
 
     def __init__(
@@ -45,31 +46,32 @@ class ConnectionFactory(ServerFactory):
         gatekeeper: Gatekeeper | None = None,
         tls_context: object | None = None,
         numbers: Iterator[int] | None = None,
-        turns: Turns | None = None,
+        sending: Sending | None = None,
         gate: IGate | None = None,
     ) -> None:
         self.clock: IReactorTime = steady(reactor)
         self.observers = observers if observers is not None else Observers()
         self.gatekeeper = gatekeeper
         self.tls_context = tls_context
-        self.turns = turns
+        self.sending = sending if sending is not None else Sending()
         self.gate = gate
         self._numbers = numbers if numbers is not None else itertools.count(1)
-        self._connections: dict[Connection, None] = {}
-        self._when_empty: list[Deferred[None]] = []
+        self._connections: dict[AnyConnection, None] = {}
+        self._when_drained: list[Deferred[None]] = []
+        self._next_look: IDelayedCall | None = None
         self._stop_at = 0.0
-        #: The server is stopping; whoever comes now, by a port that is still open, is turned away.
+        #: The server is stopping; clients that connect now, to a port that is still open, are rejected.
         self.draining = False
 
-    def buildProtocol(self, addr: IAddress | None) -> Connection:
+    def buildProtocol(self, addr: IAddress | None) -> AnyConnection:
         """A connection with the next session number."""
-        made: Connection = self.protocol(self, next(self._numbers))
+        made = self.protocol(self, next(self._numbers))
         if self.gate is not None:
             put_gate(made, self.gate)
         return made
 
     def startFactory(self) -> None:
-        """A port was opened, maybe again: whoever comes is let in."""
+        """A port was opened, maybe again: clients are let in."""
         self.resume()
 
     @property
@@ -77,24 +79,19 @@ class ConnectionFactory(ServerFactory):
         """How many clients are connected now."""
         return len(self._connections)
 
-    def all_connections(self) -> Sequence[Connection]:
+    def all_connections(self) -> Sequence[AnyConnection]:
         """Those that are there now, oldest first."""
         return list(self._connections)
 
-    def connected(self, connection: Connection) -> None:
+    def connected(self, connection: AnyConnection) -> None:
         """A connection has its transport."""
         self._connections[connection] = None
 
-    def disconnected(self, connection: Connection) -> None:
+    def disconnected(self, connection: AnyConnection) -> None:
         """A connection is gone, and what it held is given back."""
         self._connections.pop(connection, None)
-        self._tell_if_empty()
-
-    def _tell_if_empty(self) -> None:
         if not self._connections:
-            when_empty, self._when_empty = self._when_empty, []
-            for waiting in when_empty:
-                waiting.callback(None)
+            self._end_drain()
 
     def drain(self) -> Deferred[None]:
         """Let the sessions end, for a bounded time (``limits.SHUTDOWN_GRACE``).
@@ -102,28 +99,38 @@ class ConnectionFactory(ServerFactory):
         Strangers go at once, a session goes as soon as it is silent for
         ``limits.SHUTDOWN_SILENCE`` seconds; what QUIT has begun, or is being delivered, is finished.
 
-        :return: a Deferred that fires when no connection is left.
+        :return: a Deferred that fires when no connection is left, or with :meth:`resume`.
         """
         done: Deferred[None] = Deferred()
-        self._when_empty.append(done)
+        self._when_drained.append(done)
         if not self.draining:
             self.draining = True
             self._stop_at = self.clock.seconds() + limits.SHUTDOWN_GRACE
-        if len(self._when_empty) == 1:
+        if self._next_look is None:
             self._drain_on()
         return done
 
     def resume(self) -> None:
-        """Let clients in again, and those that have not ended yet go on."""
+        """Let clients in again; those that have not ended go on, and :meth:`drain` is over."""
         self.draining = False
+        self._end_drain()
 
     def _drain_on(self) -> None:
-        if not self.draining:
-            return
+        """End the connections that need not be waited for, and look again soon if any are left."""
+        self._next_look = None
         late = self.clock.seconds() >= self._stop_at
         for connection in self.all_connections():
             if late or (not connection.ending and connection.at_rest()):
                 connection.hang_up("shutdown", at_once=late)
-        self._tell_if_empty()
-        if self._when_empty:
-            self.clock.callLater(limits.SHUTDOWN_SILENCE / 4, self._drain_on)
+        if self._connections:
+            self._next_look = self.clock.callLater(limits.SHUTDOWN_SILENCE / 4, self._drain_on)
+        else:
+            self._end_drain()
+
+    def _end_drain(self) -> None:
+        if self._next_look is not None:
+            self._next_look.cancel()
+            self._next_look = None
+        drained, self._when_drained = self._when_drained, []
+        for waiting in drained:
+            waiting.callback(None)

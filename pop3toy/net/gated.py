@@ -1,21 +1,27 @@
-"""A gate around a conversation: what a connection is given in its place where somebody acts on it."""
+"""A gate around a conversation, for a connection that an :class:`IGate` acts on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..errors import Refusal
-from ..interfaces import After, IGate, MaybeDeferred, SessionRecord, Stream
-from .connection import Connection, Conversation
+from ..interfaces import After, IGate, SessionRecord, Stream
+from .connection import AnyConnection
+from .conversation import Conversation
 
 __all__ = ["put_gate"]
 
 log = Logger()
+
+
+#: Of a protocol that the gate need not know.
+_Conversation: TypeAlias = Conversation[Any, Any]
+_Encode: TypeAlias = Callable[[Any, bool], bytes | Stream]
 
 
 class _Line(NamedTuple):
@@ -23,7 +29,7 @@ class _Line(NamedTuple):
 
     line: bytes
     crlf: bool
-    parsed: Any
+    parsed: object
 
 
 class _Sent(NamedTuple):
@@ -35,12 +41,12 @@ class _Sent(NamedTuple):
     done: Callable[[], object] | None
 
 
-def put_gate(connection: Connection, gate: IGate) -> None:
+def put_gate(connection: AnyConnection, gate: IGate) -> None:
     """Put a gate before a connection's conversation; before it has its transport."""
     encode = connection.encode
     connection.conversation = _Gated(connection.conversation, connection.record, gate, encode)
 
-    def encode_sent(reply: Any, at_once: bool) -> bytes | Stream:
+    def encode_sent(reply: object, at_once: bool) -> bytes | Stream:
         # The last words of a connection that the server ends are past the gate.
         return reply.encoded if isinstance(reply, _Sent) else encode(reply, at_once)
 
@@ -50,12 +56,17 @@ def put_gate(connection: Connection, gate: IGate) -> None:
 class _Gated:
     """Has the methods of a conversation; those that take lines and give replies ask the gate."""
 
+    _inner: _Conversation
+    _record: SessionRecord
+    _gate: IGate
+    _encode: _Encode
+
     def __init__(
         self,
-        conversation: Conversation,
+        conversation: _Conversation,
         record: SessionRecord,
         gate: IGate,
-        encode: Callable[[Any, bool], bytes | Stream],
+        encode: _Encode,
     ) -> None:
         self.__dict__["_inner"] = conversation
         self.__dict__["_record"] = record
@@ -65,13 +76,13 @@ class _Gated:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_inner"], name)
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         setattr(self._inner, name, value)
 
-    def greet(self) -> Deferred[Any]:
+    def greet(self) -> Deferred[_Sent | None]:
         return Deferred.fromCoroutine(self._sent(b"", self._inner.greet()))
 
-    def turned_away(self, refusal: Refusal) -> Deferred[Any]:
+    def turned_away(self, refusal: Refusal) -> Deferred[_Sent | None]:
         return Deferred.fromCoroutine(self._sent(b"", self._inner.turned_away(refusal)))
 
     def parse(self, line: bytes, crlf: bool) -> _Line:
@@ -81,20 +92,18 @@ class _Gated:
         return _Line(b"", True, self._inner.too_long())
 
     def shown(self, line: bytes, parsed: _Line) -> tuple[bytes, str]:
-        shown: tuple[bytes, str] = self._inner.shown(line, parsed.parsed)
-        return shown
+        return self._inner.shown(line, parsed.parsed)
 
-    def reply_shown(self, reply: Any, encoded: bytes) -> bytes:
+    def reply_shown(self, reply: object, encoded: bytes) -> bytes:
         if isinstance(reply, _Sent):
             return encoded if reply.shown is None else reply.shown
-        shown: bytes = self._inner.reply_shown(reply, encoded)
-        return shown
+        return self._inner.reply_shown(reply, encoded)
 
-    def text_received(self, data: bytes) -> tuple[bytes | None, MaybeDeferred[Any]]:
+    def text_received(self, data: bytes) -> tuple[bytes | None, Deferred[_Sent | None] | None]:
         rest, answer = self._inner.text_received(data)
         return rest, None if answer is None else Deferred.fromCoroutine(self._sent(b".", answer))
 
-    def handle(self, parsed: _Line) -> Deferred[Any]:
+    def handle(self, parsed: _Line) -> Deferred[_Sent | None]:
         return Deferred.fromCoroutine(self._handled(parsed))
 
     async def _handled(self, parsed: _Line) -> _Sent | None:
@@ -136,7 +145,7 @@ class _Gated:
         done = reply.done if changed is encoded or not isinstance(changed, bytes) else None
         return _Sent(changed, shown, reply.after, done)
 
-    async def _asked(self, unchanged: Any, ask: Callable[..., Any], *what: Any) -> Any:
+    async def _asked(self, unchanged: object, ask: Callable[..., object], *what: object) -> Any:
         try:
             return await maybeDeferred(ask, *what)
         except Exception:

@@ -32,8 +32,8 @@ from zope.interface import directlyProvides, implementer, providedBy
 from ..clock import steady
 from ..errors import Refusal
 from ..interfaces import Gatekeeper, Visit
-from .fast.immediate_write import abort
 from .proxy_header import BadHeader, Header, parse_header
+from .sending import abort
 from .transport import peer_name
 from .types import IStreamTransport
 
@@ -81,7 +81,7 @@ class _Proxied(ProtocolWrapper):
         return self._header is not None
 
     def let_go(self) -> None:
-        """End the connection: the header did not come in time, or nobody waits for it any more."""
+        """End the connection: the header did not come in time, or the port is closed."""
         abort(self.transport)
 
     def _too_late(self) -> None:
@@ -133,7 +133,7 @@ class _Proxied(ProtocolWrapper):
             self.factory.unregisterProtocol(self)
 
     def readConnectionLost(self) -> None:
-        """The client sends no more; whoever cannot go on so, as TLS, is ended as by TCP."""
+        """The client sends no more; a protocol that cannot go on then, as TLS, is ended as by TCP."""
         if self._header is not None and IHalfCloseableProtocol.providedBy(self.wrappedProtocol):
             IHalfCloseableProtocol(self.wrappedProtocol).readConnectionLost()
         else:
@@ -162,7 +162,7 @@ class _ProxiedFactory(WrappingFactory[_Proxied]):
         self.gatekeeper = gatekeeper
 
     def stopFactory(self) -> None:
-        """Nobody listens any more: who has not said whom he speaks for is not waited for."""
+        """The port is closed: connections whose header has not come are not waited for."""
         for connection in list(self.protocols):
             if not connection.header_is_there:
                 connection.let_go()
@@ -170,9 +170,9 @@ class _ProxiedFactory(WrappingFactory[_Proxied]):
 
 @implementer(IStreamServerEndpoint)
 class ProxiedEndpoint:
-    """An endpoint where nobody but a proxy connects.
+    """An endpoint to which only a proxy connects.
 
-    Version 1 and 2 of the header are read.  Who may reach the port can claim
+    Version 1 and 2 of the header are read.  A client that can reach the port can claim
     any address, so it belongs behind a firewall or on loopback.
 
     :param endpoint: where the proxy connects.

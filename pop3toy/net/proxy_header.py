@@ -1,15 +1,14 @@
 """The header of the PROXY protocol: who the client of a proxy is.
 
 Versions 1 and 2, as HAProxy's ``proxy-protocol.txt`` has them.  Pure: octets
-in, addresses out; who waits for them is in ``proxied``.
+in, addresses out; the waiting for them is in ``proxied``.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import struct
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
@@ -111,7 +110,7 @@ def _path(padded: bytes) -> UNIXAddress:
     return UNIXAddress(padded.rstrip(b"\0"))
 
 
-_Parse: TypeAlias = Callable[[Any], object]
+_Parse: TypeAlias = type[ipaddress.IPv4Address] | type[ipaddress.IPv6Address]
 _TEXTS: dict[bytes, tuple[_Parse, type[IPv4Address] | type[IPv6Address]]] = {
     b"TCP4": (ipaddress.IPv4Address, IPv4Address),
     b"TCP6": (ipaddress.IPv6Address, IPv6Address),

@@ -1,7 +1,7 @@
 """Threads of our own for what may wait for a disk: never the reactor's, where DNS lives.
 
 A disk that does not answer keeps the threads that ask it, and nothing can be done about it.
-So whoever has work for a pool says whose it is (:class:`Share`): the work of one user, or of one
+So the caller says whose work it is (:class:`Share`): that of one user, or of one
 file system, never has more than its share of the threads, and what waits for its share for long
 fails instead of piling up.
 """
@@ -10,18 +10,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Final, NamedTuple, NoReturn, Protocol, TypeVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..clock import steady
 from ..errors import StoreTrouble
+from .types import IThreadedReactor
 
 __all__ = ["NoThreads", "RunInThread", "Share", "Threads", "WorkerThreads", "run_now"]
 
@@ -41,11 +43,11 @@ HANGING: Final = 30.0
 class RunInThread(Protocol):
     """Runs a function where it may wait."""
 
-    def __call__(self, function: Callable[..., _T], *args: Any) -> Deferred[_T]:
+    def __call__(self, function: Callable[..., _T], *args: object) -> Deferred[_T]:
         """Fires with what ``function(*args)`` returns, or fails with what it raises."""
 
 
-def run_now(function: Callable[..., _T], *args: Any) -> Deferred[_T]:
+def run_now(function: Callable[..., _T], *args: object) -> Deferred[_T]:
     """A :class:`RunInThread` without a thread: for tests and command lines, which may wait."""
     return maybeDeferred(function, *args)
 
@@ -60,7 +62,7 @@ class Share(NamedTuple):
 
 
 class Threads(Protocol):
-    """What a pool of threads is to whoever has work for it."""
+    """A pool of threads, as its callers see it."""
 
     @property
     def run(self) -> RunInThread:
@@ -75,7 +77,7 @@ class Threads(Protocol):
 
         :param patient: it waits as long as it takes: what closes descriptors has to be done.
         :param within: seconds after which it fails with ``StoreTrouble`` though it may be running, for
-            work whose result nobody has to give back.
+            work whose result holds nothing that has to be closed.
         """
 
     def is_over(self) -> bool:
@@ -98,84 +100,65 @@ class NoThreads:
         return False
 
 
-class _Job:
-    """Something to do.  It is begun by a thread or refused by the reactor's, whoever claims it first."""
-
-    __slots__ = ("_claims", "args", "began", "function", "result", "shares", "since")
-
-    def __init__(
-        self, function: Callable[..., Any], args: tuple[Any, ...], shares: Sequence[_Used], since: float
-    ) -> None:
-        self.function = function
-        self.args = args
-        self.shares = shares
-        self.result: Deferred[Any] = Deferred()
-        #: When it came, and when it was given to the threads.
-        self.since = since
-        self.began: float | None = None
-        # Taking the last of a list is atomic.
-        self._claims = [True]
-
-    def claim(self) -> bool:
-        """Whether the caller is the first; from any thread."""
-        try:
-            return self._claims.pop()
-        except IndexError:
-            return False
-
-    @property
-    def claimed(self) -> bool:
-        """Whether somebody has."""
-        return not self._claims
-
-
-class _Used:
-    """A share of which something is used or waited for."""
+class _Key:
+    """The work of one key."""
 
     __slots__ = ("jobs", "key", "most", "moved", "running", "waiting")
 
-    def __init__(self, share: Share, now: float) -> None:
-        self.key, self.most = share
-        #: Those that have it, begun or not.
-        self.jobs = 0
-        self.running = 0
+    def __init__(self, key: Hashable, most: int) -> None:
+        self.key, self.most = key, most
+        #: How many jobs it has: with the threads, and waiting for this key or for another.
+        self.jobs = self.running = 0
         #: When one of its jobs began or ended last.
-        self.moved = now
+        self.moved = 0.0
         self.waiting: deque[_Job] = deque()
 
     @property
     def full(self) -> bool:
-        """Whether all of it is used."""
+        """Whether the next job has to wait."""
         return self.running >= self.most
+
+
+class _Job:
+    """A call, its result, and the keys that it counts for: its shares' and the whole pool's."""
+
+    __slots__ = ("args", "function", "keys", "refusal", "result", "waits_for")
+
+    def __init__(self, function: Callable[..., object], args: tuple[object, ...], keys: list[_Key]) -> None:
+        self.function, self.args, self.keys = function, args, keys
+        self.result: Deferred[Any] = Deferred()
+        self.waits_for: _Key | None = None
+        #: Comes when it has waited for too long.
+        self.refusal: IDelayedCall | None = None
 
 
 class WorkerThreads(Service):
     """A few threads that live as long as the service; its ``run`` is a :class:`RunInThread`.
 
+    A job is given to the threads when all its keys have room, its shares' and the whole pool's; until
+    then it waits at the first that has none.  So no more jobs are with the threads than there are
+    threads, and all that is counted is counted in the reactor's thread.
+
     Threads start when there is work, hence after twistd has become a daemon.  Going
     to another thread and back costs half of what it does with Twisted's pool, and a
-    delivery goes five times, a cold message once for each chunk.
+    delivery goes several times, a cold message once for each chunk.
 
-    :param reactor: where results are delivered (``IReactorFromThreads``), from whose thread all is
-        called, and which tells the time (``IReactorTime``).
+    :param reactor: where results are delivered, from whose thread all is called, and which tells the time.
     :param size: how many threads at the most.
     """
 
-    def __init__(self, reactor: Any, *, name: str = "disk", size: int = 8) -> None:
+    def __init__(self, reactor: IThreadedReactor, *, name: str = "disk", size: int = 8) -> None:
         self._reactor = reactor
-        self._clock: IReactorTime = steady(reactor)
+        self._clock = steady(reactor)
         self._name = name
         self._size = size
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._threads: list[Thread] = []
-        # Given to the threads, in this order; no result is there yet.
-        self._begun: dict[_Job, None] = {}
-        # How many wait for a share.
-        self._held = 0
-        self._shares: dict[Hashable, _Used] = {}
-        # Those that had to wait and may not wait for ever, some of them begun meanwhile.
-        self._impatient: deque[_Job] = deque()
-        self._look: IDelayedCall | None = None
+        self._keys: dict[Hashable, _Key] = {}
+        # No job begins before the service.
+        self._pool = _Key("all", 0)
+        # With the threads, each with the time at which it was given to them.
+        self._running: dict[_Job, float] = {}
         self._over = False
         self._when_idle: list[Deferred[None]] = []
         self._give_up: IDelayedCall | None = None
@@ -184,8 +167,8 @@ class WorkerThreads(Service):
         """Begin with the work that is there already."""
         super().startService()
         self._over = False
-        while self._wants_a_thread():
-            self._start_a_thread()
+        self._pool.most = self._size
+        self._begin_waiting(self._pool)
 
     def stopService(self) -> Deferred[None]:
         """Finish what was begun; a removal is never left half-done, unless its disk hangs.
@@ -203,7 +186,7 @@ class WorkerThreads(Service):
         return done
 
     def _end_if_idle(self) -> None:
-        if (self._begun or self._held) and self._threads:
+        if self._pool.jobs and self._threads:
             return
         for _ in self._threads:
             self._jobs.put(None)
@@ -215,40 +198,41 @@ class WorkerThreads(Service):
     def _end_if_hanging(self) -> None:
         """Leave the threads alone that hang, and what waits for them undone."""
         self._give_up = None
-        latest = max((job.began or 0.0 for job in self._begun), default=0.0)
+        latest = max(self._running.values(), default=0.0)
         if (left := latest + HANGING - self._clock.seconds()) > 0:
             self._give_up = self._clock.callLater(left, self._end_if_hanging)
             return
         log.warn(
             "{count} threads ({name}) wait for a disk that does not answer, and are not waited for",
-            count=len(self._begun),
+            count=len(self._running),
             name=self._name,
         )
+        undone = [job for key in (*self._keys.values(), self._pool) for job in key.waiting]
+        with suppress(Empty):
+            # None of the threads has taken these.
+            while (job := self._jobs.get_nowait()) is not None:
+                undone.append(job)
         for _ in self._threads:
             self._jobs.put(None)
-        # Those of a pool that is started again come from another queue.
+        # Those of a pool that is started again count anew, and come from another queue.
         self._jobs = SimpleQueue()
         self._threads.clear()
-        undone = [*self._begun, *(job for share in self._shares.values() for job in share.waiting)]
-        self._begun.clear()
-        self._shares.clear()
-        self._held = 0
+        self._running.clear()
+        self._keys.clear()
+        self._pool = _Key("all", self._size)
         self._ended()
         for job in undone:
-            if job.claim():
-                job.result.errback(Failure(StoreTrouble(detail="the disk did not answer until the end")))
+            self._fail(job, StoreTrouble(detail="the disk did not answer until the end"))
 
     def _ended(self) -> None:
-        self._impatient.clear()
-        for call in (self._look, self._give_up):
-            if call is not None and call.active():
-                call.cancel()
-        self._look = self._give_up = None
+        if self._give_up is not None:
+            self._give_up.cancel()
+            self._give_up = None
         when_idle, self._when_idle = self._when_idle, []
         for waiting in when_idle:
             waiting.callback(None)
 
-    def run(self, function: Callable[..., _T], *args: Any) -> Deferred[_T]:
+    def run(self, function: Callable[..., _T], *args: object) -> Deferred[_T]:
         """See :class:`RunInThread`; after the end of the service it fails with ``StoreTrouble``."""
         return self._run(function, args)
 
@@ -257,7 +241,7 @@ class WorkerThreads(Service):
     ) -> RunInThread:
         """See :class:`Threads`."""
 
-        def run(function: Callable[..., _T], *args: Any) -> Deferred[_T]:
+        def run(function: Callable[..., _T], *args: object) -> Deferred[_T]:
             result: Deferred[_T] = self._run(function, args, shares, patient)
             if within is not None and not result.called:
                 result.addTimeout(within, self._clock, _too_late)
@@ -271,134 +255,103 @@ class WorkerThreads(Service):
 
     def _run(
         self,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
+        function: Callable[..., _T],
+        args: tuple[object, ...],
         shares: Sequence[Share] = (),
         patient: bool = True,
-    ) -> Deferred[Any]:
+    ) -> Deferred[_T]:
         if self._over:
             return fail(StoreTrouble(detail="asked for a thread after the service had stopped"))
-        now = self._clock.seconds()
-        used = [self._shares.get(share.key) or _Used(share, now) for share in shares]
-        if not patient and any(share.full and share.moved + PATIENCE <= now for share in used):
+        keys = [self._keys.get(key) or _Key(key, most) for key, most in shares]
+        if not patient and any(key.full and key.moved + PATIENCE <= self._clock.seconds() for key in keys):
             return fail(_hangs())
-        job = _Job(function, args, used, now)
-        for share in used:
-            self._shares[share.key] = share
-            share.jobs += 1
-        begun = self._begin_or_hold(job)
-        if begun and self.running and self._wants_a_thread():
-            try:
-                self._start_a_thread()
-            except RuntimeError as error:
-                # The others will do it, if there are any.
-                if not self._threads and job.claim():
-                    self._forget(job)
-                    return fail(StoreTrouble(detail=f"starting a thread: {error}"))
-        if not patient and (not begun or len(self._begun) > self._size):
-            self._impatient.append(job)
-            if self._look is None:
-                self._look = self._clock.callLater(PATIENCE, self._refuse_the_late)
+        for key in keys:
+            self._keys[key.key] = key
+        job = _Job(function, args, [*keys, self._pool])
+        for key in job.keys:
+            key.jobs += 1
+        if not self._begin(job) and not patient:
+            job.refusal = self._clock.callLater(PATIENCE, self._refuse, job)
         return job.result
 
-    def _begin_or_hold(self, job: _Job) -> bool:
-        """Give a job to the threads, or let it wait for the first of its shares that has no room."""
-        for share in job.shares:
-            if share.full:
-                share.waiting.append(job)
-                self._held += 1
-                return False
-        job.began = self._clock.seconds()
-        for share in job.shares:
-            share.running += 1
-            share.moved = job.began
-        self._begun[job] = None
+    def _begin(self, job: _Job) -> bool:
+        """Give a job to the threads, unless it has to wait for one of its keys."""
+        job.waits_for = next((key for key in job.keys if key.full), None)
+        if job.waits_for is not None:
+            job.waits_for.waiting.append(job)
+            return False
+        if job.refusal is not None:
+            job.refusal.cancel()
+            job.refusal = None
+        self._running[job] = now = self._clock.seconds()
+        for key in job.keys:
+            key.running += 1
+            key.moved = now
+        if len(self._threads) < len(self._running):
+            name = f"pop3toy-{self._name}-{len(self._threads)}"
+            thread = Thread(target=self._work, args=(self._jobs,), name=name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                # The others will do it, if there are any.
+                if not self._threads:
+                    self._done(job, Failure(StoreTrouble(detail=f"starting a thread: {error}")))
+                    return True
+            else:
+                self._threads.append(thread)
         self._jobs.put(job)
         return True
 
-    def _forget(self, job: _Job) -> None:
-        """It is not with the threads any more; those that waited for its shares have their turn."""
-        del self._begun[job]
-        now = self._clock.seconds()
-        for share in job.shares:
-            share.running -= 1
-            share.moved = now
-        self._give_back(job)
-        for share in job.shares:
-            while share.waiting and not share.full:
-                next_one = share.waiting.popleft()
-                self._held -= 1
-                if not next_one.claimed:
-                    self._begin_or_hold(next_one)
-        while self.running and self._wants_a_thread():
-            try:
-                self._start_a_thread()
-            except RuntimeError:
-                break
+    def _begin_waiting(self, key: _Key) -> None:
+        while key.waiting and not key.full:
+            self._begin(key.waiting.popleft())
 
-    def _give_back(self, job: _Job) -> None:
-        for share in job.shares:
-            share.jobs -= 1
-            if not share.jobs:
-                del self._shares[share.key]
-
-    def _refuse_the_late(self) -> None:
-        """Refuse what has waited for too long."""
-        self._look = None
-        now = self._clock.seconds()
-        late = []
-        while self._impatient and self._impatient[0].since + PATIENCE <= now:
-            job = self._impatient.popleft()
-            if job.claim():
-                late.append(job)
-        for job in late:
-            if job in self._begun:
-                # The threads will pass it over.
-                self._forget(job)
-            else:
-                self._give_back(job)
-                for share in job.shares:
-                    self._drop_claimed(share)
-        if self._impatient:
-            left = self._impatient[0].since + PATIENCE - now
-            self._look = self._clock.callLater(left, self._refuse_the_late)
-        for job in late:
-            job.result.errback(Failure(_hangs()))
+    def _refuse(self, job: _Job) -> None:
+        """A job has waited for too long."""
+        assert job.waits_for is not None
+        job.waits_for.waiting.remove(job)
+        job.refusal = None
+        self._forget(job)
+        self._fail(job, _hangs())
         if self._when_idle:
             self._end_if_idle()
 
-    def _drop_claimed(self, share: _Used) -> None:
-        while share.waiting and share.waiting[0].claimed:
-            share.waiting.popleft()
-            self._held -= 1
+    def _fail(self, job: _Job, why: StoreTrouble) -> None:
+        if job.refusal is not None:
+            job.refusal.cancel()
+        job.args = ()
+        job.result.errback(Failure(why))
 
-    def _wants_a_thread(self) -> bool:
-        return len(self._threads) < min(len(self._begun), self._size)
-
-    def _start_a_thread(self) -> None:
-        name = f"pop3toy-{self._name}-{len(self._threads)}"
-        thread = Thread(target=self._work, args=(self._jobs,), name=name, daemon=True)
-        thread.start()
-        self._threads.append(thread)
+    def _forget(self, job: _Job) -> None:
+        for key in job.keys:
+            key.jobs -= 1
+            if not key.jobs and key is not self._pool:
+                del self._keys[key.key]
 
     def _work(self, jobs: SimpleQueue[_Job | None]) -> None:
         """What each thread does."""
         while (job := jobs.get()) is not None:
-            if job.claim():
-                try:
-                    outcome = job.function(*job.args)
-                except BaseException:
-                    outcome = Failure()
-                self._reactor.callFromThread(self._done, job, outcome)
-                del outcome
+            outcome: object
+            try:
+                outcome = job.function(*job.args)
+            except BaseException:
+                outcome = Failure()
+            self._reactor.callFromThread(self._done, job, outcome)
             # Not kept until the next job comes.
-            del job
+            del job, outcome
 
-    def _done(self, job: _Job, outcome: Any) -> None:
-        # It may be told of among those that had to wait.
+    def _done(self, job: _Job, outcome: object) -> None:
+        """A job has ended: give back its room, then its result."""
         job.args = ()
-        if job in self._begun:
+        # A pool that has given up waiting for it does not count it any more.
+        if self._running.pop(job, None) is not None:
+            now = self._clock.seconds()
+            for key in job.keys:
+                key.running -= 1
+                key.moved = now
             self._forget(job)
+            for key in job.keys:
+                self._begin_waiting(key)
         # A failure is one for errbacks.
         job.result.callback(outcome)
         if self._when_idle:

@@ -8,17 +8,21 @@ import select
 import socket
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import ISSLTransport
 from twisted.protocols.policies import ProtocolWrapper
+from twisted.python.failure import Failure
 
 from .. import limits
 from ..interfaces import Channel, TLSFacts
 from .types import IStreamTransport
 
-__all__ = ["channel_of", "hung_up", "is_loopback", "peer_name", "prepare", "speaks_tls"]
+if TYPE_CHECKING:
+    from OpenSSL import SSL
+
+__all__ = ["channel_of", "handshake_error", "hung_up", "is_loopback", "peer_name", "prepare", "speaks_tls"]
 
 _KEEPALIVE = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
 
@@ -75,14 +79,14 @@ def prepare(transport: IStreamTransport) -> Callable[[], None] | None:
     return None
 
 
-def _beneath(transport: object) -> Any:
+def _beneath(transport: IStreamTransport) -> IStreamTransport:
     """What has the socket, which TLS hides."""
     while isinstance(transport, ProtocolWrapper):
-        transport = transport.transport
+        transport = transport.transport  # type: ignore[assignment]
     return transport
 
 
-def hung_up(transport: object) -> bool:
+def hung_up(transport: IStreamTransport) -> bool:
     """Whether the peer has gone, for a transport that is paused: the reactor does not look at it.
 
     A peer that has closed its side and may read on has not gone.  Over TCP one that closes
@@ -120,7 +124,8 @@ def channel_of(transport: IStreamTransport) -> Channel:
     Before the TLS handshake is done, the TLS facts are there but empty.
     """
     peer = transport.getPeer()
-    tls = _tls_facts(transport.getHandle()) if speaks_tls(transport) else None
+    # With TLS the handle is OpenSSL's.
+    tls = _tls_facts(transport.getHandle()) if speaks_tls(transport) else None  # type: ignore[arg-type]
     if isinstance(peer, UNIXAddress):
         return Channel("unix", True, tls)
     if isinstance(peer, IPv4Address | IPv6Address):
@@ -138,7 +143,7 @@ def peer_name(transport: IStreamTransport) -> str:
     return "a Unix socket" if isinstance(peer, UNIXAddress) else str(getattr(peer, "host", "unknown"))
 
 
-def _tls_facts(connection: Any) -> TLSFacts:
+def _tls_facts(connection: SSL.Connection) -> TLSFacts:
     """What an ``OpenSSL.SSL.Connection`` knows."""
     cipher = connection.get_cipher_name()
     if cipher is None:
@@ -159,7 +164,27 @@ def _tls_facts(connection: Any) -> TLSFacts:
     )
 
 
-def _client_name(connection: Any) -> str | None:
+def handshake_error(reason: Failure) -> str:
+    """Why a handshake failed, in OpenSSL's words; empty if the connection ended in another way.
+
+    A client that goes away without a word, as many do that look which ports are open, is no failure.
+    """
+    from OpenSSL import SSL
+
+    error = reason.value
+    if not isinstance(error, SSL.Error):
+        return ""
+    words = []
+    if isinstance(error, SSL.SysCallError):
+        # A number, and text.
+        words = [str(error.args[-1])]
+    elif error.args:
+        # Of each error in OpenSSL's queue: library, function, reason.
+        words = [entry[-1] for entry in error.args[0]]
+    return ", ".join(filter(None, words)) or type(error).__name__
+
+
+def _client_name(connection: SSL.Connection) -> str | None:
     """The mail address or common name of a client certificate that was verified."""
     from cryptography import x509
 
@@ -176,7 +201,7 @@ def _client_name(connection: Any) -> str | None:
     return found[0] if found else None
 
 
-def _end_point(connection: Any) -> bytes | None:
+def _end_point(connection: SSL.Connection) -> bytes | None:
     """RFC 5929 section 4.1: the hash of the certificate, with its own hash or SHA-256 for weaker ones."""
     certificate = connection.get_certificate(as_cryptography=True)
     if certificate is None or certificate.signature_hash_algorithm is None:

@@ -1,7 +1,7 @@
 """What the server uses of Twisted's transports and reactors, as types.
 
-Each is made of several interfaces of Twisted's; none of those has all of it. Nobody declares to provide
-these, and nothing asks whether somebody does: they are for whoever reads, and for the type checker.
+Each is made of several interfaces of Twisted's, none of which has all of it. They are for readers and for the
+type checker: no class declares to provide them, and nothing asks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from twisted.internet.interfaces import (
     ITransport,
 )
 
-__all__ = ["IReactor", "IStreamTransport"]
+__all__ = ["IReactor", "IStreamTransport", "IThreadedReactor"]
 
 
 class IStreamTransport(ITransport, IConsumer, IPushProducer):
@@ -39,10 +39,13 @@ class IStreamTransport(ITransport, IConsumer, IPushProducer):
         """Begin with TLS, where ``ITLSTransport`` is provided."""
 
 
+class IThreadedReactor(IReactorFromThreads, IReactorTime):
+    """What threads need of a reactor."""
+
+
 class IReactor(
+    IThreadedReactor,
     IReactorCore,
-    IReactorTime,
-    IReactorFromThreads,
     IReactorTCP,
     IReactorUNIX,
     IReactorSocket,

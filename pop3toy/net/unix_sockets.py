@@ -1,7 +1,7 @@
-"""Unix sockets: those that somebody else has opened, and those that a server that died has left behind.
+"""Unix sockets: those that another program has opened, and those that a server that died has left behind.
 
 Twisted sets the mode of an adopted Unix socket to 0666 and removes it in the end, though
-it is systemd's.  It takes a socket for somebody's as long as any process has the number
+it is systemd's.  It takes a socket for another's as long as any process has the number
 of the one that opened it, which as process 1 of a container is always so.  In the end it
 removes whatever stands where its own socket was, which may be another server's by then.
 
@@ -25,7 +25,9 @@ from typing import Any
 from twisted.internet import unix
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.protocol import ServerFactory
+from twisted.python.failure import Failure
 
 from .types import IReactor
 
@@ -37,9 +39,9 @@ _BY_INDEX = re.compile(r"systemd:(?:domain=)?(INET6?|UNIX):(?:index=)?(\d+)")
 
 
 class _AdoptedUnixPort(unix.Port):
-    """A listening Unix socket whose file is somebody else's: its mode is not set, and it is not removed."""
+    """A listening Unix socket whose file is another program's: its mode is not set, and it is not removed."""
 
-    # Twisted would shut the socket down, for all who have it, when one closes it.
+    # When one process closes it, Twisted would shut the socket down for all that have it.
     _shouldShutdown = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -48,7 +50,7 @@ class _AdoptedUnixPort(unix.Port):
         self._bindPath = b"\0" + self._bindPath
 
 
-def _closed(port: Any, file: tuple[int, int] | None, reason: Any) -> None:
+def _closed(port: unix.Port, file: tuple[int, int] | None, reason: Failure) -> None:
     """In place of ``connectionLost``, which removes whatever stands there, and closes nothing if that fails.
 
     :param file: which one the port has made.  No other gets its number as long as the socket
@@ -85,12 +87,19 @@ class UnixListening:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
 
-    def listenUNIX(self, address: str, factory: Any, *args: Any, **kwargs: Any) -> Any:
+    def listenUNIX(
+        self,
+        address: str,
+        factory: ServerFactory,
+        backlog: int = 50,
+        mode: int = 0o666,
+        wantPID: bool = False,
+    ) -> IListeningPort:
         """See :class:`twisted.internet.interfaces.IReactorUNIX`.
 
-        A socket at which nobody answers is taken over.
+        A socket at which no server answers is taken over.
 
-        :raises CannotListenError: if somebody answers, among other reasons.
+        :raises CannotListenError: if a server answers, among other reasons.
         """
         with _alone_at(address) as alone:
             if alone:
@@ -99,7 +108,7 @@ class UnixListening:
                 except OSError as error:
                     raise CannotListenError(None, address, error) from error
             try:
-                port: Any = self._reactor.listenUNIX(address, factory, *args, **kwargs)
+                port = self._reactor.listenUNIX(address, factory, backlog, mode, wantPID)
             except CannotListenError:
                 if alone:
                     _remove_own_lock(address)
@@ -108,11 +117,13 @@ class UnixListening:
                 port.connectionLost = partial(_closed, port, _which(port._bindPath))  # type: ignore[method-assign]
             return port
 
-    def adoptStreamPort(self, descriptor: int, family: socket.AddressFamily, factory: Any) -> Any:
+    def adoptStreamPort(
+        self, descriptor: int, family: socket.AddressFamily, factory: ServerFactory
+    ) -> IListeningPort:
         """See :class:`twisted.internet.interfaces.IReactorSocket`; a Unix socket's file is left alone."""
         if family != socket.AF_UNIX:
             return self._reactor.adoptStreamPort(descriptor, family, factory)
-        port = _AdoptedUnixPort._fromListeningDescriptor(self._reactor, descriptor, factory)
+        port: _AdoptedUnixPort = _AdoptedUnixPort._fromListeningDescriptor(self._reactor, descriptor, factory)
         port.startListening()
         return port
 
@@ -121,13 +132,13 @@ class UnixListening:
 def _alone_at(path: str) -> Iterator[bool]:
     """Keep another server from looking and opening at the same moment; whether that was possible.
 
-    By a file of our own, which nobody else may open: a lock on the folder can be had by all who may read it.
+    By a file of our own, which no other user may open: a folder can be locked by every user that may read it.
     """
     name = f"{path}.starting"
     try:
         descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError:
-        # Whoever listens there will say what is wrong, if it matters.
+        # Listening there will fail with the reason, if it matters.
         yield False
         return
     alone = False
@@ -146,13 +157,13 @@ def _alone_at(path: str) -> Iterator[bool]:
 
 
 def _remove_dead(path: str) -> None:
-    """Remove a socket at which nobody answers, and Twisted's lock beside it.
+    """Remove a socket at which no server answers, and Twisted's lock beside it.
 
-    :raises OSError: if somebody answers, or it cannot be told or removed.
+    :raises OSError: if a server answers, or it cannot be told or removed.
     """
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            # Somebody's file: binding to it says that the name is taken.
+            # Another program's file: binding to it says that the name is taken.
             return
     except FileNotFoundError:
         pass
@@ -204,7 +215,7 @@ def _unnamed_sockets() -> int:
     """How many sockets without names this process has got.
 
     Twisted has taken the variables from the environment when it was imported, so this looks at
-    those with which the process was started; once, because later it may be somebody else's.
+    those with which the process was started; once, because later the number may be another file's.
     """
     try:
         pairs = Path("/proc/self/environ").read_bytes().split(b"\0")

@@ -38,7 +38,7 @@ class Content(NamedTuple):
 
 
 def read(path: str | Path, wall: Callable[[], float]) -> Content:
-    """Read a file that somebody may be changing.
+    """Read a file that may be being changed.
 
     :param wall: the file system's time of day, in seconds.
     :raises OSError: if it cannot be read.
@@ -62,7 +62,7 @@ def is_unchanged(path: str | Path, signature: object) -> bool:
 
 
 def being_written(status: os.stat_result, now: float) -> bool:
-    """Whether somebody has written into a file a moment ago, and may not have done.
+    """Whether a file was written to a moment ago, so that more may follow.
 
     Writing sets both of a file's times; what comes after the last write, such
     as the renaming by which whole files are put in place, sets ``st_ctime`` alone.  A renaming

@@ -10,7 +10,7 @@ while an answer waits to be written is told of behind that answer.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
@@ -20,9 +20,10 @@ from zope.interface import implementer
 
 from .. import limits
 from ..errors import Refusal
-from ..events import LATE, MessageRetrieved, Observers, ReplySent
+from ..events import LATE, Event, MessageRetrieved, Observers, ReplySent
 from ..interfaces import MaybeDeferred, SessionRecord, Stream, is_deferred
-from .fast.immediate_write import pause_until_sent, takes_octets, writer_of
+from .sending import Sending, takes_octets
+from .types import IStreamTransport
 
 __all__ = ["ReplyWriter"]
 
@@ -30,7 +31,7 @@ log = Logger()
 
 
 class Owner(Protocol):
-    """Whom a writer tells."""
+    """What a writer calls of its connection."""
 
     def writer_full(self) -> None:
         """No further line may be answered now; :meth:`writer_ready` will come."""
@@ -52,8 +53,8 @@ def _nowhere(data: bytes) -> None:
     """Where octets go when the connection is lost."""
 
 
-class _Gone:
-    """Whom a writer tells when the connection is lost: nobody, and of what fails then, the log."""
+class _NoOwner:
+    """In the owner's place when the connection is lost: only failures are told, to the log."""
 
     def __init__(self, record: SessionRecord) -> None:
         self._number = record.number
@@ -77,33 +78,39 @@ class ReplyWriter:
 
     :param owner: the connection.
     :param record: its ``sent`` is kept up to date.
-    :param observers: who is told of what happens, in the order of the conversation.
+    :param observers: are told of events, in the order of the conversation.
     """
 
     def __init__(
-        self, owner: Owner, record: SessionRecord, clock: IReactorTime, observers: Observers
+        self,
+        owner: Owner,
+        record: SessionRecord,
+        clock: IReactorTime,
+        observers: Observers,
+        sending: Sending,
     ) -> None:
         self._owner: Owner = owner
         self._record = record
         self._clock = clock
+        self._sending = sending
         self._told = observers.told
         self._tell_sent = observers.told.get(ReplySent)
-        # What is told when that which is gathered has left: what to call, and the kind and fields of
-        # the event behind number and time.
-        self._untold: list[tuple[Callable[[Any], object], Any, tuple[Any, ...]]] = []
+        # Events that are told when the gathered octets have left: what to call, the kind, and the
+        # fields behind number and time.
+        self._untold: list[tuple[Callable[[Event], object], type[Event], tuple[object, ...]]] = []
         # Where in it belongs what :meth:`cause` is going to tell.
         self._cause_at: int | None = None
-        self._transport: Any = None
+        self._transport: IStreamTransport | None = None
         self._write: Callable[[bytes], None]
         self._gathered: list[bytes] = []
         self._gathered_octets = 0
         self._stream: Stream | None = None
         self._done: Callable[[], object] | None = None
         self._began = False
-        # A pull is under way, or its Deferred is waited for: nobody may pull again.
+        # A pull is under way, or its Deferred is waited for: no other may begin.
         self._pulling = False
-        # A client that takes all as fast as it comes must leave the others their turn:
-        # one that sent CAPA 10,000 times kept everybody waiting for 0.2 s, again and again.
+        # A client that takes all as fast as it comes must leave the others their turn: one that
+        # sends commands by the thousand would keep all others waiting.
         self._rest: IDelayedCall | None = None
         self._until_rest: int = limits.TURN
         self._until_sent: Deferred[bool] | None = None
@@ -119,7 +126,7 @@ class ReplyWriter:
 
     @property
     def awaited(self) -> bool:
-        """Whether somebody waits for the client to take what was said; see :meth:`handed_over`."""
+        """Whether QUIT waits for the client to take what was sent; see :meth:`handed_over`."""
         return self._until_sent is not None
 
     @property
@@ -127,15 +134,15 @@ class ReplyWriter:
         """Whether the next answer has to wait."""
         return self.paused or self._rest is not None or self._stream is not None
 
-    def attach(self, transport: Any) -> None:
+    def attach(self, transport: IStreamTransport) -> None:
         """Send through this transport, and be its producer."""
         transport.registerProducer(self, True)
         self.rewire(transport)
 
-    def rewire(self, transport: Any) -> None:
+    def rewire(self, transport: IStreamTransport) -> None:
         """Look at the transport again, which has changed its nature (TLS)."""
         self._transport = transport
-        self._write = writer_of(transport)
+        self._write = self._sending.writer_of(transport)
 
     # -- replies ---------------------------------------------------------------------
 
@@ -163,7 +170,7 @@ class ReplyWriter:
             self._write(self.drain())
 
     def drain(self) -> bytes:
-        """All that was gathered, for whoever writes it now."""
+        """All that was gathered, for the caller to write now."""
         gathered = self._gathered
         if not gathered:
             return b""
@@ -184,7 +191,7 @@ class ReplyWriter:
         self.flush()
         if not takes_octets(self._transport):
             return False
-        if not (self.paused or pause_until_sent(self._transport)):
+        if not (self.paused or self._sending.pause_until_sent(self._transport)):
             return True
         self._until_sent = Deferred()
         return self._until_sent
@@ -218,7 +225,7 @@ class ReplyWriter:
 
     def abandon(self) -> None:
         """The connection is lost: forget everything, owner and transport included, which know this object."""
-        self._owner = _Gone(self._record)
+        self._owner = _NoOwner(self._record)
         self._transport, self._write = None, _nowhere
         if self._rest is not None:
             self._rest.cancel()
@@ -286,17 +293,17 @@ class ReplyWriter:
     def _broke(self, why: Failure) -> None:
         self._pulling = False
         if self._stream is None:
-            # All is out, or was given up.  That a store is in trouble concerns nobody any more.
+            # All is out, or was given up: that the store is in trouble does not matter any more.
             if not isinstance(why.value, Refusal):
                 self._owner.bug(why)
             return
         self.stop()
         self._owner.stream_failed(why, self._began)
 
-    # -- who watches -------------------------------------------------------------------
+    # -- events -------------------------------------------------------------------
 
-    def happened(self, kind: Any, *what: Any) -> None:
-        """Tell whoever wants this kind of event; not before what was said until now is out.
+    def happened(self, kind: type[Event], *what: object) -> None:
+        """Tell the observers that want this kind of event, when what was sent before is out.
 
         :param what: its fields behind ``session`` and ``at``.
         """
@@ -306,7 +313,7 @@ class ReplyWriter:
         if self._gathered or self._cause_at is not None:
             self._untold.append((tell, kind, what))
         else:
-            # What kind(...) does, in a third of the time; two events are told of at every login.
+            # What kind(...) does, by a shorter way.
             tell(tuple.__new__(kind, (self._record.number, self._clock.seconds(), *what)))
 
     def tell_no_more(self) -> None:
@@ -315,12 +322,12 @@ class ReplyWriter:
         self._tell_sent = None
         self._untold.clear()
 
-    def hold(self) -> None:
-        """Something is carried out that can be told of only then: what follows from it has to wait."""
+    def expect_cause(self) -> None:
+        """Something is carried out whose event is made afterwards: events that follow from it wait."""
         self._cause_at = len(self._untold)
 
-    def cause(self, kind: Any, *what: Any) -> None:
-        """Tell of what was carried out since :meth:`hold`, and then of what followed."""
+    def cause(self, kind: type[Event], *what: object) -> None:
+        """Tell of what was carried out since :meth:`expect_cause`, and then of what followed."""
         at, self._cause_at = self._cause_at, None
         tell = self._told.get(kind)
         if tell is not None:
@@ -335,7 +342,7 @@ class ReplyWriter:
                 what = (*what, handed_over)
             elif kind is MessageRetrieved and not handed_over:
                 continue
-            tell(kind(self._record.number, self._clock.seconds(), *what))
+            tell(tuple.__new__(kind, (self._record.number, self._clock.seconds(), *what)))
 
     # -- the transport's side (IPushProducer) ------------------------------------------
 

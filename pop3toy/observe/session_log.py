@@ -9,7 +9,7 @@ from typing import Any, Final
 from twisted.logger import Logger, LogLevel
 from zope.interface import implementer
 
-from ..events import ConnectionRejected, Delivered, Ended, LoggedIn, LoginFailed, Refused
+from ..events import ConnectionRejected, Delivered, Ended, LoggedIn, LoginFailed, Refused, TLSFailed
 from ..interfaces import Channel, IObserver
 from ..printable import printable
 
@@ -44,6 +44,7 @@ class SessionLog:
             Ended: (LogLevel.info, _end),
             LoginFailed: (LogLevel.warn, _failure),
             ConnectionRejected: (LogLevel.warn, _rejected),
+            TLSFailed: (LogLevel.info, _tls_failed),
             Delivered: (LogLevel.info, _delivered),
             Refused: (LogLevel.info, _refused),
         }
@@ -95,6 +96,13 @@ def _end(event: Ended) -> str | None:
 
 def _rejected(event: ConnectionRejected) -> str:
     return f"connection refused: rip={_field(event.channel.host)} reason={printable(event.why)}"
+
+
+def _tls_failed(event: TLSFailed) -> str:
+    return (
+        f"TLS failed: session={event.session} rip={_field(event.channel.host)} protocol={event.protocol}"
+        f" reason={printable(event.why)}"
+    )
 
 
 def _delivered(event: Delivered) -> str:

@@ -202,7 +202,7 @@ _SHOWN: dict[str, Callable[[tuple[bytes, ...]], bytes]] = {
 }
 
 #: What lines begin with that come again and again.  With nothing but digits behind it they
-#: hold no secret, as a password would that somebody typed too early.
+#: hold no secret, as a password would that was typed too early.
 _REPEATED = frozenset(
     [b"CAPA", b"DELE", b"LIST", b"NOOP", b"QUIT", b"RETR", b"RSET", b"STAT", b"STLS", b"TOP ", b"UIDL"]
 )
@@ -222,7 +222,7 @@ def parse(line: bytes) -> Command | Malformed:
 def _parse(line: bytes) -> Command | Malformed:
     word, space, rest = line.partition(b" ")
     row = _SYNTAX.get(word.upper())
-    # A password may hold a tab: who has one that does logs in with it everywhere else.
+    # A password may hold a tab, and other servers take it.
     if _CONTROL.search(rest.replace(b"\t", b"") if row is not None and row[0] == "PASS" else line):
         return _VOID
     if len(line) + 2 > limits.COMMAND_LINE and (row is None or row[0] != "AUTH"):

@@ -61,7 +61,7 @@ def handle(session: Session, parsed: Parsed) -> MaybeDeferred[Reply]:
 
 
 def _malformed(session: Session, line: Malformed) -> BadCommand:
-    """What is wrong with a line; who makes up a command (HELP, for one) is told those that work now."""
+    """What is wrong with a line; for an unknown command (HELP, for one) with the names of those that work."""
     if line.keyword is not None and line.keyword not in TABLES[session.state]:
         return _out_of_place(session.state, line.keyword)
     words = _available(session) if line == UNKNOWN else []

@@ -9,8 +9,9 @@ from twisted.internet.interfaces import IReactorTime
 
 from .. import limits
 from ..events import Observers
-from ..interfaces import Authenticator, Gatekeeper, IGate, Turns
+from ..interfaces import Authenticator, Gatekeeper, IGate
 from ..net.factory import ConnectionFactory
+from ..net.sending import Sending
 from .protocol import POP3Protocol
 
 __all__ = ["POP3Factory"]
@@ -24,11 +25,11 @@ class POP3Factory(ConnectionFactory):
     :param authenticator: decides who may come in and opens the maildrop; see
         :class:`pop3toy.auth.authenticator.PortalAuthenticator` for one over a
         ``twisted.cred`` portal.
-    :param observers: who is told of what happens: ``Observers(MemoryTranscript())``.
+    :param observers: are told of events: ``Observers(MemoryTranscript())``.
     :param gatekeeper: counts connections and turns some away; ``None`` lets all in.
     :param tls_context: offers STLS with this context factory.
     :param numbers: session numbers, shared with others whose observers are the same.
-    :param turns: the :class:`pop3toy.net.fast.reply_batcher.ReactorTurns` of the reactor, if it has turns.
+    :param sending: how octets reach the transports; the plain way, if none is given.
     :param gate: holds, changes or drops commands and replies.
     :param before_login: seconds of silence at least that a client may take before it has logged in.
     """
@@ -44,7 +45,7 @@ class POP3Factory(ConnectionFactory):
         gatekeeper: Gatekeeper | None = None,
         tls_context: object | None = None,
         numbers: Iterator[int] | None = None,
-        turns: Turns | None = None,
+        sending: Sending | None = None,
         gate: IGate | None = None,
         before_login: float = limits.IDLE_BEFORE_LOGIN,
     ) -> None:
@@ -58,7 +59,7 @@ class POP3Factory(ConnectionFactory):
             gatekeeper=gatekeeper,
             tls_context=tls_context,
             numbers=numbers,
-            turns=turns,
+            sending=sending,
             gate=gate,
         )
         self.authenticator = authenticator

@@ -6,8 +6,9 @@ from typing import Protocol
 
 from ..interfaces import Authenticator
 from ..net.connection import Connection, Shared
+from .commands import Parsed
 from .dispatch import POP3Conversation
-from .replies import encode
+from .replies import Reply, encode
 
 __all__ = ["POP3Protocol"]
 
@@ -19,7 +20,7 @@ class POP3Shared(Shared, Protocol):
     before_login: float
 
 
-class POP3Protocol(Connection):
+class POP3Protocol(Connection[Parsed, Reply]):
     """One connection of a POP3 client; how it lives, :class:`~pop3toy.net.connection.Connection` says."""
 
     encode = staticmethod(encode)

@@ -2,7 +2,7 @@
 
 Status lines, multi-line replies, CRLF, dot-stuffing, TOP, the count of octets
 and the alphabet of unique-ids (RFC 1939 sections 3, 5, 7 and 11).  A long reply
-is a :class:`Stream`, pulled piece by piece by whoever writes it, so that a
+is a :class:`Stream`, pulled piece by piece by the writer, so that a
 listing or a body of any size costs a session no more than one piece.
 
 Nothing here knows a state, a command, a store or a transport.
@@ -90,11 +90,11 @@ def encode(reply: Reply, at_once: bool = False) -> bytes | Stream:
     return b"+ " + binascii.b2a_base64(reply.data, newline=False) + CRLF
 
 
-# The same few are said again and again: half of a microsecond instead of two.
+# The same few are sent again and again.
 @lru_cache(maxsize=1024)
 def _status_line(ok: bool, text: str, code: str = "") -> bytes:
     if not (text.isascii() and text.isprintable()):
-        # A store of somebody else's raised it; a line end in it would be a reply of its own.
+        # Another program's store may have raised it; a line end in it would be a reply of its own.
         text = "".join([c if " " <= c <= "~" else "?" for c in text])
     word = "+OK" if ok else "-ERR"
     if code:
@@ -157,7 +157,7 @@ _NO_CHUNK = "a store handed out None instead of a chunk"
 def _begun(reply: Message) -> bytes | Stream:
     """The reply to RETR, whole if the message is at hand in one piece.
 
-    Most are; as streams they took 0.9 of 19 microseconds more.
+    Most are, and this is cheaper than a stream.
     """
     body = reply.body
     try:

@@ -46,7 +46,7 @@ __all__ = ["Session", "State"]
 
 log = Logger()
 
-#: The maildrop of whoever is not in.
+#: The maildrop before login.
 _NOTHING = Maildrop(())
 
 #: What a login that waits is told when its connection ends before that.
@@ -114,7 +114,7 @@ class Session:
         self.timestamp: str | None = None
         #: The SASL exchange in progress.
         self.exchange: Exchange | None = None
-        #: Who is in, and the maildrop, in TRANSACTION.
+        #: The user's login, and the maildrop, in TRANSACTION.
         self.login: Login | None = None
         self.maildrop = _NOTHING
         self.handed_over: Callable[[], MaybeDeferred[bool]] = handed_over
@@ -133,7 +133,7 @@ class Session:
         # Whom the last failed authentication was about, for the log.
         self._claimed = ""
         self._gone = False
-        # Who waits for the end: see end().
+        # Fire when the session has ended: see end().
         self._when_ended: list[Deferred[None]] = []
         # The mailbox is being given back.
         self._releasing = False
@@ -225,7 +225,7 @@ class Session:
         self.happened(LoginFailed, self.name, self.channel, user, mechanism, why or "refused")
 
     def log_bug(self, failure: Failure) -> None:
-        """Write down in full what nobody foresaw."""
+        """Log an unforeseen exception in full."""
         log.failure("session {number}: a bug, answered with [SYS/TEMP]", failure, number=self.record.number)
 
     def _patience(self) -> int:
@@ -236,7 +236,7 @@ class Session:
     # -- coming and going ----------------------------------------------------------
 
     def login_succeeded(self, login: Login) -> Reply:
-        """Somebody is in: AUTHORIZATION becomes TRANSACTION (RFC 1939 section 4)."""
+        """A user is in: AUTHORIZATION becomes TRANSACTION (RFC 1939 section 4)."""
         if self._gone:
             # The client left while the password was being looked at.
             self._log_out(login)
@@ -254,7 +254,7 @@ class Session:
         self.state = State.TRANSACTION
         if self.visit is not None:
             if login.mechanism == "ANONYMOUS":
-                # Nobody in particular: users and whoever may become one go before.
+                # An anonymous visitor: users and unauthenticated connections go before.
                 self.visit.idle()
             else:
                 self.visit.logged_in()
@@ -269,7 +269,7 @@ class Session:
         self.happened(MessageRetrieved, number, entry.uid, entry.octets)
 
     def _lock_is_lost(self, why: str) -> None:
-        """Somebody else may have the maildrop by now: end without UPDATE."""
+        """Another session may have the maildrop by now: end without UPDATE."""
         if self.state is not State.TRANSACTION:
             # It is over, or the store finds out itself while it removes.
             return
@@ -345,7 +345,7 @@ class Session:
             self._log_out(login)
 
     def _log_out(self, login: Login) -> None:
-        """The realm is somebody else's: its mistakes must not keep a session from ending."""
+        """The realm may be another program's: its mistakes must not keep a session from ending."""
         try:
             leaving = login.logout()
         except Exception:
@@ -388,7 +388,7 @@ class Session:
         """
         if self.state is not State.AUTHORIZATION:
             return last + limits.IDLE
-        # Nobody needs to look anything up for a handshake.
+        # A handshake needs no time for looking things up.
         knows = self.speaks_pop3 and not shaking_hands
         patience = limits.IDLE_WITHIN_AUTH if knows else limits.IDLE_BEFORE_LOGIN
         end = last + max(patience, self.before_login)
@@ -399,7 +399,7 @@ class Session:
 
     @property
     def logged_in(self) -> bool:
-        """Whether somebody is in."""
+        """Whether a user is logged in."""
         return self.state is State.TRANSACTION
 
     @property
@@ -435,7 +435,7 @@ class Session:
             self.release()
             self.state = State.CLOSED
         elif self._say_goodbye is not None:
-            # Nobody is there to hear it.
+            # The client is gone.
             self._finish()
         if self.state is State.UPDATE or self._releasing:
             ended: Deferred[None] = Deferred()

@@ -15,13 +15,13 @@ from ..auth.throttle.peer_workers import PeerWorkers
 from ..clock import use_monotonic_time
 from ..config.settings import Settings
 from ..errors import CannotStart
-from ..net.fast.reply_batcher import turns_of
 from ..net.types import IReactor
 from .assembly import assemble
 from .descriptors import fitting
 from .log_lines import FastLines, safe_lines
 from .ports import Port
 from .process_context import ProcessContext, connection_limits
+from .speed import batcher_of
 from .workers.sockets import InheritedEndpoint
 from .workers.talk import LOG, REPORTS, SOCKETS, Brief, Report, Word
 from .workers.worker import Lifeline, LogToSupervisor, Pipe
@@ -72,7 +72,7 @@ def _serve(brief: Brief, reports: Pipe, reactor: IReactor) -> None:
         cannot_listen,
         brief.host,
         peers,
-        turns_of(reactor),
+        batcher_of(reactor),
         strict=False,
         warns=brief.number == 0,
         owned=True,

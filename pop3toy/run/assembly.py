@@ -46,6 +46,7 @@ from .process import ProcessTuning, StopSignals
 from .process_context import ProcessContext, single_process
 from .recipients import recipients_of_all, recipients_of_users
 from .service import LinesService, ListeningService, OrderedService, ReloadService, Server
+from .speed import sending_of
 from .tls import server_tls
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def assemble(
         partial(
             set_observer,
             twistd=twistd or {},
-            turns=context.turns,
+            batcher=context.batcher,
             starting=starting,
             terminal=lines if settings.transcript_to == "-" else None,
         )
@@ -177,8 +178,8 @@ def assemble(
     if context.owned:
         ProcessTuning().setServiceParent(parts)
         StopSignals(reactor).setServiceParent(parts)
-    if context.turns is not None:
-        context.turns.setServiceParent(parts)
+    if context.batcher is not None:
+        context.batcher.setServiceParent(parts)
     if lines is not None:
         LinesService(lines, None if context.owned else reactor).setServiceParent(parts)
     told = _observers(settings, lines, observers)
@@ -197,7 +198,7 @@ def assemble(
             # Who is at telnet for the first time reads a page between two lines.
             before_login=limits.IDLE if settings.is_toy else limits.IDLE_BEFORE_LOGIN,
             numbers=context.numbers,
-            turns=context.turns,
+            sending=sending_of(context.batcher),
             gate=gate,
         )
     }
@@ -350,7 +351,7 @@ def _mail_factories(
         "observers": observers,
         "gate": gate,
         "numbers": context.numbers,
-        "turns": context.turns,
+        "sending": sending_of(context.batcher),
         "original_to": settings.is_toy,
         # Who types a mail for the first time looks things up.
         "idle": limits.IDLE if settings.is_toy else smtp_limits.IDLE,

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from zope.interface import implementer
 
 from ..interfaces import IServerControl, IStoreAdmin, SessionInfo
-from ..net.connection import Connection
+from ..net.connection import AnyConnection
 from ..net.factory import ConnectionFactory
 
 __all__ = ["ServerControl"]
@@ -33,7 +33,7 @@ class ServerControl:
         """The store as an administrator sees it."""
         return self._admin()
 
-    def _connections(self) -> Iterator[Connection]:
+    def _connections(self) -> Iterator[AnyConnection]:
         for factory in self._factories:
             yield from factory.all_connections()
 

@@ -35,7 +35,7 @@ from twisted.python.runtime import platformType
 from twisted.python.threadable import isInIOThread
 from zope.interface import implementer
 
-from ..interfaces import Turns
+from ..interfaces import Batcher
 from ..observe.line_writer import LineWriter
 from ..printable import printable
 
@@ -92,13 +92,13 @@ class LinesInTurn:
 
     :param out: an open text file, Twisted's ``LogFile`` or a :class:`LineWriter`.
     :param line: makes the line of an event, with its end.
-    :param turns: whose turns; ``None`` writes each line at once.
+    :param batcher: of the reactor; ``None`` writes each line at once.
     """
 
-    def __init__(self, out: Any, line: Callable[[LogEvent], str | None], turns: Turns | None) -> None:
+    def __init__(self, out: Any, line: Callable[[LogEvent], str | None], batcher: Batcher | None) -> None:
         self._out = out
         self._line = safe_lines(line)
-        self._turns = turns
+        self._batcher = batcher
         self._gathered: list[str] = []
 
     def __call__(self, event: LogEvent) -> None:
@@ -106,7 +106,7 @@ class LinesInTurn:
         text = self._line(event)
         if not text:
             return
-        if self._turns is None or not isInIOThread():
+        if self._batcher is None or not isInIOThread():
             # Only the reactor's own thread has turns; what another has to say does not wait.
             self.put(text)
             return
@@ -115,7 +115,7 @@ class LinesInTurn:
 
     def _write(self) -> None:
         # Behind what is heard, and then behind the answers to it; the first one writes for all.
-        if self._turns is not None and self._turns.postpone(self._write):
+        if self._batcher is not None and self._batcher.postpone(self._write):
             return
         if self._gathered:
             gathered, self._gathered = self._gathered, []
@@ -207,7 +207,7 @@ def _quiet(
 def set_observer(
     application: Componentized,
     twistd: Mapping[str, Any],
-    turns: Turns | None = None,
+    batcher: Batcher | None = None,
     *,
     starting: Callable[[], bool] | None = None,
     terminal: LineWriter | None = None,
@@ -218,7 +218,7 @@ def set_observer(
     goes before both.
 
     :param twistd: the options of twistd itself; empty where it runs something else, whose log that is.
-    :param turns: whose turns the server has.
+    :param batcher: of the reactor, if it has one.
     :param starting: as long as it says so, Twisted's own lines are left out; ``None`` leaves none out.
     :param terminal: who writes to standard output.  If the log goes there as well its lines are given
         to it at once, so that each stands between those lines of a conversation where it belongs.
@@ -237,5 +237,5 @@ def set_observer(
         if starting is not None:
             line = _quiet(line, starting)
         if terminal is not None and out is sys.__stdout__:
-            out, turns = terminal, None
-        application.setComponent(ILogObserver, LinesInTurn(out, line, turns))
+            out, batcher = terminal, None
+        application.setComponent(ILogObserver, LinesInTurn(out, line, batcher))

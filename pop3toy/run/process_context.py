@@ -15,11 +15,11 @@ from ..auth.throttle.origins import Networks
 from ..auth.throttle.peer_workers import PeerWorkers
 from ..config.settings import Settings
 from ..errors import CannotStart
-from ..net.fast.reply_batcher import ReactorTurns
 from ..net.unix_sockets import UnixListening
 from .descriptors import fitting
 from .ports import Port, endpoint_of
 from .service import Reloadable
+from .speed import BatcherService
 
 if TYPE_CHECKING:
     from ..net.tls.contexts import GivenTLS, ServerTLS
@@ -48,8 +48,8 @@ class ProcessContext:
     host: str
     #: The other processes of the same server, if it is one of several.
     peers: PeerWorkers | None = None
-    #: The turns of its reactor, if it has any.
-    turns: ReactorTurns | None = None
+    #: The batcher of its reactor, if there is one.
+    batcher: BatcherService | None = None
     #: What is read again when it changes.
     reloads: Sequence[Reloadable] = ()
     #: Whether a file that cannot be used ends the start.  Not that of a worker:
@@ -86,7 +86,7 @@ def single_process(
     cannot_listen: Callable[[CannotStart], object],
     *,
     host: str | None = None,
-    turns: ReactorTurns | None = None,
+    batcher: BatcherService | None = None,
     owned: bool = False,
 ) -> ProcessContext:
     """A process that shares nothing with others.
@@ -105,7 +105,7 @@ def single_process(
         tls,
         cannot_listen,
         host or socket.gethostname(),
-        turns=turns,
+        batcher=batcher,
         reloads=[tls] if tls is not None else [],
         owned=owned,
     )

@@ -14,8 +14,9 @@ from typing import Final
 from twisted.internet.interfaces import IReactorTime
 
 from ..events import Observers
-from ..interfaces import Authenticator, Gatekeeper, IDelivery, IGate, Recipients, Turns
+from ..interfaces import Authenticator, Gatekeeper, IDelivery, IGate, Recipients
 from ..net.factory import ConnectionFactory
+from ..net.sending import Sending
 from . import limits
 from .policies import LMTP, SMTP, SUBMISSION
 from .protocol import SMTPProtocol
@@ -38,7 +39,7 @@ class SMTPFactory(ConnectionFactory):
     :param observers: who is told of what happens.
     :param gatekeeper: counts connections and turns some away; ``None`` lets all in.
     :param numbers: session numbers, shared with others whose observers are the same.
-    :param turns: the :class:`pop3toy.net.fast.reply_batcher.ReactorTurns` of the reactor, if it has turns.
+    :param sending: how octets reach the transports; the plain way, if none is given.
     :param gate: holds, changes or drops commands and replies.
     :param largest_message: in octets.
     :param smtputf8: whether the store and who reads from it can bear UTF-8 in headers.
@@ -62,7 +63,7 @@ class SMTPFactory(ConnectionFactory):
         observers: Observers | None = None,
         gatekeeper: Gatekeeper | None = None,
         numbers: Iterator[int] | None = None,
-        turns: Turns | None = None,
+        sending: Sending | None = None,
         gate: IGate | None = None,
         largest_message: int = limits.MESSAGE,
         smtputf8: bool = True,
@@ -78,7 +79,7 @@ class SMTPFactory(ConnectionFactory):
             gatekeeper=gatekeeper,
             tls_context=tls,
             numbers=numbers,
-            turns=turns,
+            sending=sending,
             gate=gate,
         )
         self.policy = policy

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import ClassVar, Protocol
 
 from ..net.connection import Connection, Shared
-from .replies import encode
+from .commands import Parsed
+from .replies import Answer, encode
 from .session import Options, Policy, Session
 
 __all__ = ["SMTPProtocol"]
@@ -18,7 +19,7 @@ class SMTPShared(Shared, Protocol):
     options: Options
 
 
-class SMTPProtocol(Connection):
+class SMTPProtocol(Connection[Parsed, Answer]):
     """One connection; how it lives, :class:`~pop3toy.net.connection.Connection` says."""
 
     # What comes while a reply is pending waits in the transport.
@@ -36,6 +37,6 @@ class SMTPProtocol(Connection):
     def connectionMade(self) -> None:
         """Greet, or send away."""
         # A Unix socket has no address.
-        own = getattr(self._transport().getHost(), "host", None)
+        own = getattr(self.transport.getHost(), "host", None)
         self.session.own_address = own if isinstance(own, str) else None
         super().connectionMade()

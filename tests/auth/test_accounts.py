@@ -694,7 +694,7 @@ class RealThreadsTests(TestCase):
         """Right and wrong passwords, many at once, through a pool of two threads and back."""
         from twisted.internet import reactor
 
-        threads = WorkerThreads(reactor, name="passwords", size=2)
+        threads = WorkerThreads(reactor, name="passwords", size=2)  # type: ignore[arg-type]
         threads.startService()
         self.addCleanup(threads.stopService)
         path = Path(self.mktemp())

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import os
 import weakref
+from itertools import product
 from typing import Any, ClassVar
 
 from OpenSSL import SSL
@@ -19,6 +20,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy import POP3Factory, limits
 from pop3toy.events import Observers
+from pop3toy.net.fast.immediate_write import ImmediateSending
+from pop3toy.net.sending import Sending
 from pop3toy.net.tls.contexts import ServerTLS
 from pop3toy.net.tls.self_signed import self_signed
 from pop3toy.run.recipients import recipients_of_all
@@ -29,6 +32,7 @@ from ..pop3_world import FakeAuthenticator, FakeSocket, ScriptedMailbox, Watcher
 from ..smtp_world import Slow
 from ..tls_memory import SecurableSocket, TLSClient, TwistedsOwn
 
+IMMEDIATE = ImmediateSending()
 COMMANDS = [b"USER ann\r\n", b"PASS pass\r\n", b"RETR 1\r\n", b"DELE 1\r\n", b"QUIT\r\n"]
 SMALL = b"A: b\r\n\r\n" + b"x" * 70 + b"\r\n"
 LARGE = b"A: b\r\n\r\n" + (b"x" * 98 + b"\r\n") * 4000
@@ -67,7 +71,7 @@ class IdleReactor:
 class World:
     """A server with one message for one client."""
 
-    def __init__(self, message: bytes, tls: Any = None) -> None:
+    def __init__(self, message: bytes, tls: Any = None, sending: Sending = IMMEDIATE) -> None:
         self.clock = Clock()
         # In pieces, as large messages come.
         pieces = [message[at : at + limits.CHUNK] for at in range(0, len(message), limits.CHUNK)]
@@ -76,7 +80,11 @@ class World:
         self.watcher = Watcher()
         self.authenticator = FakeAuthenticator(self.mailbox)
         self.factory = POP3Factory(
-            self.clock, self.authenticator, observers=Observers(self.watcher), tls_context=tls
+            self.clock,
+            self.authenticator,
+            observers=Observers(self.watcher),
+            tls_context=tls,
+            sending=sending,
         )
 
     @property
@@ -89,9 +97,11 @@ class World:
 class PlainTests(SynchronousTestCase):
     """Without TLS, on a transport whose client takes so many octets and no more."""
 
-    def taken(self, message: bytes, count: int, *, one_by_one: bool = False) -> World:
+    def taken(
+        self, message: bytes, count: int, *, one_by_one: bool = False, sending: Sending = IMMEDIATE
+    ) -> World:
         """The client takes so many octets of what is said, and is gone."""
-        world = World(message)
+        world = World(message, sending=sending)
         socket = FakeSocket(world.clock)
         socket.connect(world.factory.buildProtocol(None))  # type: ignore[arg-type]
         commands = COMMANDS if one_by_one else [b"".join(COMMANDS)]
@@ -100,6 +110,7 @@ class PlainTests(SynchronousTestCase):
             if not socket.reading:
                 break
             socket.client_sends(command)
+            world.clock.advance(0)
             while left and (piece := socket.client_reads(left)):
                 left -= len(piece)
                 world.clock.advance(0)
@@ -113,10 +124,10 @@ class PlainTests(SynchronousTestCase):
         """Wherever the client vanishes, the message is removed if all up to QUIT was taken, and only then."""
         before = len(b"+OK pop3toy ready\r\n" + b"".join(replies(SMALL)[:-1]))
         for count in range(before + 30):
-            for one_by_one in (False, True):
-                removed = self.taken(SMALL, count, one_by_one=one_by_one).removed
+            for one_by_one, sending in product((False, True), (Sending(), IMMEDIATE)):
+                removed = self.taken(SMALL, count, one_by_one=one_by_one, sending=sending).removed
                 # Who sends one by one has not said QUIT before.
-                self.assertEqual(removed, count >= before, (count, one_by_one))
+                self.assertEqual(removed, count >= before, (count, one_by_one, sending))
 
     def test_large(self) -> None:
         """The same with a message of several pieces, and far less in the transport than makes it pause."""
@@ -565,8 +576,8 @@ class FreedTests(TLSCase):
     def test_freed_at_once(self) -> None:
         """Broken handshakes, connections cut off within TLS, and those that end in order."""
         clock = Clock()
-        pop3 = POP3Factory(clock, FakeAuthenticator(), tls_context=self.tls)
-        smtp = smtp_factory(Slow(), recipients_of_all(["ann"]), clock, tls=self.tls)
+        pop3 = POP3Factory(clock, FakeAuthenticator(), tls_context=self.tls, sending=IMMEDIATE)
+        smtp = smtp_factory(Slow(), recipients_of_all(["ann"]), clock, tls=self.tls, sending=IMMEDIATE)
         for factory, command in ((pop3, b"STLS\r\n"), (smtp, b"EHLO x\r\nSTARTTLS\r\n")):
             for how in ("no TLS", "cut off", "QUIT", "clear text"):
                 for begin in (b"", command):

@@ -20,12 +20,15 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3toy import POP3Factory, limits
 from pop3toy.auth.throttle.connection_limiter import ConnectionLimiter, ConnectionLimits
 from pop3toy.events import Observers
-from pop3toy.net.fast.immediate_write import close, pause_until_sent, takes_octets, unsent, writer_of
+from pop3toy.net.fast.immediate_write import ImmediateSending
+from pop3toy.net.sending import takes_octets
 
 from ..pop3_world import FakeAuthenticator, ScriptedMailbox, Watcher
 
+SENDING = ImmediateSending()
 
-class _Reactor:
+
+class IdleReactor:
     """Notes who wants to write."""
 
     def __init__(self) -> None:
@@ -41,7 +44,7 @@ class _Reactor:
     addReader = removeReader = lambda self, reader: None
 
 
-class _Producer:
+class Producer:
     """Notes what it is told."""
 
     def __init__(self) -> None:
@@ -68,10 +71,10 @@ class DirectTests(SynchronousTestCase):
         self.client.settimeout(10)
         skt, address = listening.accept()
         self.addCleanup(skt.close)
-        self.reactor: Any = _Reactor()
+        self.reactor: Any = IdleReactor()
         port: Any = None
         self.transport = tcp.Server(skt, Protocol(), address, port, 1, self.reactor)
-        self.write = writer_of(self.transport)
+        self.write = SENDING.writer_of(self.transport)
 
     def received(self, count: int) -> bytes:
         data = b""
@@ -84,14 +87,14 @@ class DirectTests(SynchronousTestCase):
         self.write(b"+OK\r\n")
         self.assertEqual(self.received(5), b"+OK\r\n")
         self.assertEqual(self.reactor.writers, [])
-        self.assertEqual(unsent(self.transport), 0)
+        self.assertEqual(SENDING.unsent(self.transport), 0)
 
     def test_larger_than_one_send(self) -> None:
         """More than a transport sends at once goes out as far as there is room."""
         self.client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         data = bytes(range(256)) * 1024
         self.write(data)
-        waiting = unsent(self.transport)
+        waiting = SENDING.unsent(self.transport)
         assert waiting is not None
         self.assertEqual(self.received(len(data) - waiting), data[: len(data) - waiting])
 
@@ -99,11 +102,11 @@ class DirectTests(SynchronousTestCase):
         """What does not fit is sent by the reactor, and nothing overtakes it."""
         big = b"x" * (16 << 20)
         self.write(big)
-        waiting = unsent(self.transport)
+        waiting = SENDING.unsent(self.transport)
         self.assertGreater(waiting, 0)
         self.assertEqual(self.reactor.writers[:1], [self.transport])
         self.write(b"end")
-        self.assertEqual(unsent(self.transport), waiting + 3)  # type: ignore[operator]
+        self.assertEqual(SENDING.unsent(self.transport), waiting + 3)  # type: ignore[operator]
         self.client.setblocking(False)
         got = bytearray()
         while not got.endswith(b"end"):
@@ -118,15 +121,15 @@ class DirectTests(SynchronousTestCase):
         """While something waits in the transport nothing is written past it, although the socket has room."""
         big = b"x" * (16 << 20)
         self.write(big)
-        waiting = unsent(self.transport)
+        waiting = SENDING.unsent(self.transport)
         assert waiting is not None
         # All that the socket holds is read; what waits in the transport is more than nothing.
         got = bytearray(self.received(len(big) - waiting))
         self.assertGreater(waiting, 0)
         self.write(b"end")
-        self.assertEqual(unsent(self.transport), waiting + 3)
+        self.assertEqual(SENDING.unsent(self.transport), waiting + 3)
         self.transport.doWrite()
-        self.assertLess(unsent(self.transport), waiting + 3)
+        self.assertLess(SENDING.unsent(self.transport), waiting + 3)
         self.client.setblocking(False)
         while len(got) < len(big) + 3:
             self.transport.doWrite()
@@ -138,20 +141,20 @@ class DirectTests(SynchronousTestCase):
 
     def test_paused_until_sent(self) -> None:
         """While an octet waits, a producer is paused that asked for it, and resumed when all is sent."""
-        producer = _Producer()
+        producer = Producer()
         self.transport.registerProducer(producer, True)
-        self.assertFalse(pause_until_sent(self.transport))
+        self.assertFalse(SENDING.pause_until_sent(self.transport))
         self.transport.write(b"x")
         self.assertEqual(producer.told, [])
-        self.assertTrue(pause_until_sent(self.transport))
+        self.assertTrue(SENDING.pause_until_sent(self.transport))
         self.assertEqual(producer.told, ["pause"])
         self.transport.doWrite()
         self.assertEqual(producer.told, ["pause", "resume"])
-        self.assertFalse(pause_until_sent(self.transport))
+        self.assertFalse(SENDING.pause_until_sent(self.transport))
         self.transport.write(b"y")
         self.transport.unregisterProducer()
-        self.assertFalse(pause_until_sent(self.transport))
-        self.assertFalse(pause_until_sent(StringTransport()))
+        self.assertFalse(SENDING.pause_until_sent(self.transport))
+        self.assertFalse(SENDING.pause_until_sent(StringTransport()))
 
     def test_takes_octets(self) -> None:
         """Not when it, or what is beneath it, was closed."""
@@ -175,13 +178,13 @@ class DirectTests(SynchronousTestCase):
         lost: list[Any] = []
         self.transport.protocol.connectionLost = lost.append  # type: ignore[assignment, attr-defined, method-assign]
         self.write(b"+OK\r\n")
-        self.assertTrue(close(self.transport, b""))
+        self.assertTrue(SENDING.close(self.transport, b""))
         self.assertIsNotNone(lost[0].check(ConnectionDone))
         self.assertEqual(self.received(5), b"+OK\r\n")
         self.assertEqual(self.client.recv(1), b"")
         self.assertEqual(self.reactor.writers, [])
         # Whoever closes or writes once more does no harm.
-        self.assertFalse(close(self.transport, b""))
+        self.assertFalse(SENDING.close(self.transport, b""))
         self.write(b"late")
         self.assertEqual(len(lost), 1)
 
@@ -189,7 +192,7 @@ class DirectTests(SynchronousTestCase):
         """While something waits in the transport it stays open."""
         big = b"x" * (16 << 20)
         self.write(big)
-        self.assertFalse(close(self.transport, b""))
+        self.assertFalse(SENDING.close(self.transport, b""))
         self.client.setblocking(False)
         got = bytearray()
         while len(got) < len(big):
@@ -203,16 +206,16 @@ class DirectTests(SynchronousTestCase):
     def test_others_close_for_themselves(self) -> None:
         """A transport of another kind closes as it does."""
         transport = StringTransport()
-        self.assertFalse(close(transport, b""))
+        self.assertFalse(SENDING.close(transport, b""))
         self.assertTrue(transport.disconnecting)
 
     def test_others_write_for_themselves(self) -> None:
         """A transport of another kind, or with TLS, is not looked into."""
         transport = StringTransport()
-        self.assertEqual(writer_of(transport), transport.write)
-        self.assertIsNone(unsent(transport))
+        self.assertEqual(SENDING.writer_of(transport), transport.write)
+        self.assertIsNone(SENDING.unsent(transport))
         self.transport.TLS = True
-        self.assertEqual(writer_of(self.transport), self.transport.write)
+        self.assertEqual(SENDING.writer_of(self.transport), self.transport.write)
 
     def test_twisted_still_buffers_so(self) -> None:
         """Twisted's transports have the buffers that are looked at; without them all is slower, but right."""
@@ -233,6 +236,7 @@ class SessionTests(SynchronousTestCase):
             self.clock,
             FakeAuthenticator(self.mailbox),
             observers=Observers(self.watcher),
+            sending=SENDING,
             gatekeeper=ConnectionLimiter(ConnectionLimits(strangers=2), choose=lambda visits: visits[0]),
         )
 
@@ -244,7 +248,7 @@ class SessionTests(SynchronousTestCase):
         skt, address = self.listening.accept()
         self.addCleanup(skt.close)
         protocol = self.factory.buildProtocol(None)
-        reactor: Any = _Reactor()
+        reactor: Any = IdleReactor()
         port: Any = None
         transport = tcp.Server(skt, protocol, address, port, 1, reactor)
         protocol.makeConnection(transport)

@@ -34,8 +34,8 @@ from pop3toy import POP3Factory, limits
 from pop3toy.auth.throttle.connection_limiter import ConnectionLimiter, ConnectionLimits
 from pop3toy.events import Observers
 from pop3toy.interfaces import Login
-from pop3toy.net.fast.immediate_write import close
-from pop3toy.net.fast.reply_batcher import CROWD, ReactorTurns, turns_of
+from pop3toy.net.fast.immediate_write import ImmediateSending
+from pop3toy.net.fast.reply_batcher import MAX_EVENTS, ReplyBatcher, batcher_of
 from pop3toy.net.tls.certificate_files import CertificateFiles
 from pop3toy.net.tls.contexts import ServerTLS
 from pop3toy.tap import makeService
@@ -108,8 +108,8 @@ class SocketCase(SynchronousTestCase):
         self.addCleanup(self.listening.close)
         self.reactor: Any = EPollReactor()
         self.addCleanup(self.clean_up)
-        self.turns = ReactorTurns(self.reactor)
-        self.turns.startService()
+        self.batcher = ReplyBatcher(self.reactor)
+        self.batcher.startService()
         self.events: list[tuple[str, Any]] = []
 
     def clean_up(self) -> None:
@@ -146,7 +146,7 @@ class SocketCase(SynchronousTestCase):
 
     def answers_later(self, peer: Peer) -> None:
         """What a peer does that postpones its answer."""
-        postponed = self.turns.postpone(lambda: self.events.append(("answered", peer.name)))
+        postponed = self.batcher.postpone(lambda: self.events.append(("answered", peer.name)))
         self.events.append(("postponed", postponed))
 
     def wait(self, *ready: Any, events: int = select.POLLIN) -> None:
@@ -193,16 +193,16 @@ class TurnTests(SocketCase):
             self.assertEqual(self.named("answered"), self.named("heard"))
         self.assertEqual(self.named("postponed"), [True] * 5)
         # Outside of a turn nothing is.
-        self.assertFalse(self.turns.postpone(self.fail))
+        self.assertFalse(self.batcher.postpone(self.fail))
 
     def test_behind_the_answers(self) -> None:
         """What an answer postpones comes behind all answers of the turn; after that nothing is postponed."""
 
         def last() -> None:
-            self.events.append(("last", self.turns.postpone(self.fail)))
+            self.events.append(("last", self.batcher.postpone(self.fail)))
 
         self.served(
-            self.peers(3, lambda _: self.turns.postpone(lambda: self.turns.postpone(last) or self.fail()))
+            self.peers(3, lambda _: self.batcher.postpone(lambda: self.batcher.postpone(last) or self.fail()))
         )
         self.assertEqual(self.named("last"), [False] * 3)
 
@@ -215,12 +215,12 @@ class TurnTests(SocketCase):
 
     def test_nobody_starves(self) -> None:
         """So many are heard in one go, the rest in the next."""
-        peers = self.peers(CROWD + 6)
+        peers = self.peers(MAX_EVENTS + 6)
         self.served(peers)
-        self.assertEqual(len(set(self.named("heard"))), CROWD)
+        self.assertEqual(len(set(self.named("heard"))), MAX_EVENTS)
         self.assertEqual(self.named("answered"), self.named("heard"))
         self.reactor.doIteration(0)
-        self.assertEqual(sorted(self.named("answered")), list(range(1, CROWD + 7)))
+        self.assertEqual(sorted(self.named("answered")), list(range(1, MAX_EVENTS + 7)))
 
     def test_ended_by_another(self) -> None:
         """Who is ended by another one that is ready is not heard; what was postponed is done."""
@@ -228,7 +228,7 @@ class TurnTests(SocketCase):
         def does(peer: Peer) -> None:
             self.answers_later(peer)
             for _, other in peers:
-                close(other.transport)
+                ImmediateSending().close(other.transport)
 
         peers = self.peers(3, does)
         self.served(peers)
@@ -306,7 +306,7 @@ class TurnTests(SocketCase):
             raise ValueError("a bug")
 
         def postpones_a_bug(peer: Peer) -> None:
-            self.turns.postpone(lambda: raises(peer))
+            self.batcher.postpone(lambda: raises(peer))
 
         for does, kind, lost in ((raises, Peer, 1), (postpones_a_bug, Peer, 0), (None, FailsAtItsEnd, 0)):
             [(client, bad)] = self.peers(1, does, kind)
@@ -322,7 +322,7 @@ class TurnTests(SocketCase):
             if does:
                 self.assertEqual(len(bad.lost), lost)
             self.assertEqual(sorted(self.named("answered")), [1, 2, 3])
-            self.assertFalse(self.turns.postpone(self.fail))
+            self.assertFalse(self.batcher.postpone(self.fail))
             self.served(good)
             self.assertEqual(sorted(self.named("answered")), [1, 1, 2, 2, 3, 3])
 
@@ -330,7 +330,7 @@ class TurnTests(SocketCase):
         """If one ends the process, those who were heard are answered, and nothing is postponed any more."""
         for at_its_end in (False, True):
             kind = KillsTheServer if at_its_end else Peer
-            [(client, bad)] = self.peers(1, lambda peer: self.turns.postpone(sys.exit), kind)
+            [(client, bad)] = self.peers(1, lambda peer: self.batcher.postpone(sys.exit), kind)
             if at_its_end:
                 client.close()
             else:
@@ -340,7 +340,7 @@ class TurnTests(SocketCase):
             self.assertRaises(SystemExit, self.served, self.peers(3))
             heard = [name for kind, name in self.events if kind == "heard"]
             self.assertEqual(self.named("answered"), heard[0 if at_its_end else 1 :])
-            self.assertFalse(self.turns.postpone(self.fail))
+            self.assertFalse(self.batcher.postpone(self.fail))
 
     def test_prefix_of_log_lines(self) -> None:
         """What others watch is called with its prefix for the log, ours without; what it raises is logged."""
@@ -391,18 +391,18 @@ class ServiceTests(SocketCase):
                 """Without anything that would have to be closed."""
 
         for reactor in (Clock(), MemoryReactor(), Odd()):
-            self.assertIsNone(turns_of(reactor))
-        self.assertIsInstance(turns_of(self.reactor), ReactorTurns)
+            self.assertIsNone(batcher_of(reactor))
+        self.assertIsInstance(batcher_of(self.reactor), ReplyBatcher)
 
     def test_stop_gives_the_reactor_back(self) -> None:
         """Between start and stop, each time; a second one changes nothing, whenever it starts and stops."""
-        second = ReactorTurns(self.reactor)
+        second = ReplyBatcher(self.reactor)
         for _ in range(2):
             second.startService()
             second.stopService()
-            self.assertEqual((vars(self.reactor)["doIteration"], second.running), (self.turns._turn, False))
-        self.turns.stopService()
-        self.assertFalse(self.turns.running)
+            self.assertEqual((vars(self.reactor)["doIteration"], second.running), (self.batcher._turn, False))
+        self.batcher.stopService()
+        self.assertFalse(self.batcher.running)
         self.served(self.peers(2))
         self.assertEqual(self.named("postponed"), [False, False])
         second.startService()
@@ -425,7 +425,7 @@ class ServiceTests(SocketCase):
 
     def test_of_a_server(self) -> None:
         """The reactor, the factory and the log of a server take part, from start to stop."""
-        self.turns.stopService()
+        self.batcher.stopService()
         folder = Path(self.mktemp()).absolute()
         folder.mkdir()
         options = parsed("--port=0", f"--maildir={folder}/{{user}}", "--user=ann:pass")
@@ -437,9 +437,9 @@ class ServiceTests(SocketCase):
         started.privilegedStartService()
         started.startService()
         [port] = [one for one in self.reactor.getReaders() if isinstance(one, tcp.Port)]
-        turns = port.factory.turns
-        self.assertEqual(vars(self.reactor)["doIteration"], turns._turn)
-        self.assertIs(application.getComponent(ILogObserver)._turns, turns)
+        batcher = port.factory.sending.postpone.__self__
+        self.assertEqual(vars(self.reactor)["doIteration"], batcher._turn)
+        self.assertIs(application.getComponent(ILogObserver)._batcher, batcher)
         stopped: list[Any] = []
         started.stopService().addCallback(stopped.append)
         self.until(lambda: stopped)
@@ -464,7 +464,7 @@ class SessionTests(SocketCase):
             self.clock,
             Houses(),
             observers=Observers(self.watcher),
-            turns=self.turns,
+            sending=ImmediateSending(self.batcher.postpone),
         )
 
     def listens(self, description: str) -> Any:
@@ -580,7 +580,7 @@ class SessionTests(SocketCase):
         self.assertEqual(sorted(end.why for end in self.watcher.ends), ["limit"] * 2 + ["quit"] * 2)
 
 
-class Turns:
+class FakeBatcher:
     """A turn that ends when the test says so."""
 
     def __init__(self, crowded: bool) -> None:
@@ -624,27 +624,37 @@ class ProtocolTests(SynchronousTestCase):
 
     def start(self, messages: Any, crowded: bool = True) -> None:
         """Everything anew, with these messages."""
-        self.turns, self.clock, self.watcher = Turns(crowded), Clock(), Watcher()
+        self.batcher, self.clock, self.watcher = FakeBatcher(crowded), Clock(), Watcher()
+        self.sending = ImmediateSending(self.batcher.postpone)
         self.mailbox = ScriptedMailbox(messages)
         self.authenticator = FakeAuthenticator(self.mailbox)
 
     def after(self, *said: bytes, **arguments: Any) -> tuple[Any, WriteCounter, POP3Factory]:
         """One connection that heard this, each in a turn of its own; then the next turn begins."""
-        found = connect(self.authenticator, self.clock, turns=self.turns, watcher=self.watcher, **arguments)
+        found = connect(
+            self.authenticator,
+            self.clock,
+            sending=self.sending,
+            watcher=self.watcher,
+            **arguments,
+        )
         for data in said:
-            self.turns.end()
+            self.batcher.end()
             found[0].dataReceived(data)
         return found
 
     def slow(self, said: bytes) -> FakeSocket:
         """A client that decides what it reads; after login it says this in the next turn."""
         factory = POP3Factory(
-            self.clock, self.authenticator, turns=self.turns, observers=Observers(self.watcher)
+            self.clock,
+            self.authenticator,
+            sending=self.sending,
+            observers=Observers(self.watcher),
         )
         client = FakeSocket(self.clock)
         client.connect(factory.buildProtocol(LOOPBACK))
         client.client_sends(LOGIN)
-        self.turns.end()
+        self.batcher.end()
         client.client_reads_all()
         client.got.clear()
         client.client_sends(said)
@@ -666,9 +676,9 @@ class ProtocolTests(SynchronousTestCase):
                 self.assertEqual(
                     (len(transport.writes), transport.disconnecting), (before, False), (said, data)
                 )
-                self.turns.end()
+                self.batcher.end()
                 self.assertLessEqual(len(transport.writes), before + 1)
-        self.turns.end()
+        self.batcher.end()
         got = b"".join(transport.writes), transport.disconnecting, self.mailbox.removed, self.mailbox.released
         protocol.connectionLost(Failure(ConnectionLost()))
         return *got, self.watcher.turned, [end.why for end in self.watcher.ends], self.clock.getDelayedCalls()
@@ -693,7 +703,7 @@ class ProtocolTests(SynchronousTestCase):
         protocol, transport, _ = self.after(LOGIN, b"DELE 1\r\nQUIT\r\n")
         self.assertEqual((self.mailbox.removed, self.mailbox.released), ([[b"one"]], 1))
         protocol.dataReceived(b"STAT\r\n")
-        self.turns.end()
+        self.batcher.end()
         self.assertEqual(transport.writes[-1], b"+OK message 1 deleted\r\n+OK bye, 1 message removed\r\n")
 
     def test_gone_before(self) -> None:
@@ -712,7 +722,7 @@ class ProtocolTests(SynchronousTestCase):
                     protocol.hang_up("limit")
                 else:
                     protocol.connectionLost(Failure(ConnectionLost()))
-                self.turns.end()
+                self.batcher.end()
                 self.assertEqual(self.mailbox.removed, removed)
                 self.assertEqual(self.mailbox.released, bool(said))
                 if hung_up:
@@ -729,7 +739,7 @@ class ProtocolTests(SynchronousTestCase):
         self.start({b"one": [b"x" * 70_000 + b"\n"] * 9})
         client = self.slow(b"RETR 1\r\nSTAT\r\n")
         client.protocol.hang_up("limit")
-        self.turns.end()
+        self.batcher.end()
         client.client_reads_all()
         self.clock.advance(0)
         self.assertNotIn(b"\r\n.\r\n", client.got)
@@ -742,7 +752,7 @@ class ProtocolTests(SynchronousTestCase):
         client = self.slow(b"STAT\r\nRETR 1\r\nSTAT\r\nQUIT\r\n")
         got = bytearray()
         while client.connected:
-            self.turns.end()
+            self.batcher.end()
             got += client.client_reads(50_000)
             self.clock.advance(0)
         first, _, rest = bytes(got).partition(b"A: b\r\n\r\n" + (b"y" * 1022 + b"\r\n") * 900)
@@ -754,7 +764,7 @@ class ProtocolTests(SynchronousTestCase):
         """Who does not read the goodbye is cut; the time for it begins with the turn's end."""
         client = self.slow(b"QUIT\r\n")
         self.clock.advance(1)
-        self.turns.end()
+        self.batcher.end()
         self.assertEqual(bytes(client.unsent), BYE)
         self.clock.advance(limits.LINGER - 0.5)
         self.assertTrue(client.connected)
@@ -766,7 +776,7 @@ class ProtocolTests(SynchronousTestCase):
         """Who has said goodbye and has to make room before the turn's end ends once, as one who quit."""
         client = self.slow(b"DELE 1\r\nQUIT\r\n")
         client.protocol.hang_up("limit")
-        self.turns.end()
+        self.batcher.end()
         self.clock.advance(0)
         self.assertFalse(client.connected)
         self.assertEqual((self.mailbox.removed, self.mailbox.released), ([[b"one"]], 1))
@@ -777,26 +787,31 @@ class ProtocolTests(SynchronousTestCase):
         protocol, transport, _ = self.after(LOGIN, b"STAT\r\n")
         protocol.readConnectionLost()
         self.assertEqual((transport.disconnecting, self.mailbox.released), (False, 1))
-        self.turns.end()
+        self.batcher.end()
         self.assertEqual((transport.writes[-1], transport.disconnecting), (b"+OK 1 24\r\n", True))
 
     def test_stls(self) -> None:
         """The answer to STLS, and what was answered before, leaves in clear text before TLS begins."""
-        factory = POP3Factory(self.clock, self.authenticator, turns=self.turns, tls_context=object())
+        factory = POP3Factory(
+            self.clock,
+            self.authenticator,
+            sending=self.sending,
+            tls_context=object(),
+        )
         protocol = factory.buildProtocol(LOOPBACK)
         transport = SecretTransport(peerAddress=LOOPBACK, lenient=True)
         protocol.makeConnection(transport)
-        self.turns.end()
+        self.batcher.end()
         protocol.dataReceived(b"USER ann\r\nSTLS\r\nNOOP\r\n")
         clear = transport.in_clear_text
         assert clear is not None
         self.assertTrue(clear.startswith(GREETING + b"+OK send PASS\r\n+OK begin TLS"), clear)
-        self.turns.end()
+        self.batcher.end()
         # What was pipelined behind it was thrown away.
         self.assertEqual(b"".join(transport.writes), clear)
         protocol.dataReceived(b"USER ann\r\n")
         self.assertEqual(b"".join(transport.writes), clear)
-        self.turns.end()
+        self.batcher.end()
         self.assertEqual(b"".join(transport.writes), clear + b"+OK send PASS\r\n")
 
     def test_answers_that_come_later(self) -> None:
@@ -807,5 +822,5 @@ class ProtocolTests(SynchronousTestCase):
         self.authenticator.let_in()
         answered = b"+OK send PASS\r\n+OK maildrop has 1 message (24 octets)\r\n+OK 1 24\r\n"
         self.assertEqual(b"".join(transport.writes), GREETING + answered)
-        self.turns.end()
+        self.batcher.end()
         self.assertEqual(b"".join(transport.writes), GREETING + answered)

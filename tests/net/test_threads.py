@@ -11,15 +11,18 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from pop3toy.errors import StoreTrouble
 from pop3toy.net.threads import HANGING, Share, WorkerThreads, run_now
 from pop3toy.net.threads import PATIENCE as PATIENT_FOR
+from pop3toy.net.types import IThreadedReactor
 
 #: Seconds after which a thread that does not answer is a failed test.
 PATIENCE = 30.0
 
 
+@implementer(IThreadedReactor)
 class FakeReactor(Clock):
     """A clock, and the part of a reactor that takes results from threads; the test delivers them."""
 
@@ -154,13 +157,6 @@ class WorkerThreadsTests(SynchronousTestCase):
         ran: list[int] = []
         self.failureResultOf(threads.run(ran.append, 1), StoreTrouble)
         self.assertEqual([], ran)
-
-    def test_own_pool(self) -> None:
-        """It does not use the reactor's threads, of which the fake has none."""
-        self.assertFalse(hasattr(self.reactor, "getThreadPool"))
-        result = self.threads().run(int)
-        self.reactor.deliver()
-        self.assertEqual(0, self.successResultOf(result))
 
 
 class Gate:
@@ -324,7 +320,7 @@ class ShareTests(SynchronousTestCase):
         self.failureResultOf(refused, StoreTrouble)
         self.gate.open()
         self.reactor.deliver()
-        self.assertEqual({}, self.threads._shares)
+        self.assertEqual({}, self.threads._keys)
 
     def test_stop_does_not_wait_for_ever(self) -> None:
         """A pool whose threads hang stops in bounded time, and can be started again."""
@@ -353,14 +349,9 @@ class ShareTests(SynchronousTestCase):
 class RunNowTests(SynchronousTestCase):
     """The one without threads."""
 
-    def test_result(self) -> None:
-        """The result is there at once, from the same thread."""
-        self.assertEqual(
-            (3, threading.current_thread()),
-            self.successResultOf(run_now(lambda a: (a, threading.current_thread()), 3)),
-        )
-
-    def test_failure(self) -> None:
-        """So is a failure."""
-        result: Deferred[int] = run_now(int, "x")
-        self.failureResultOf(result, ValueError)
+    def test_at_once(self) -> None:
+        """The result or the failure is there at once, from the same thread."""
+        result = run_now(lambda a: (a, threading.current_thread()), 3)
+        self.assertEqual((3, threading.current_thread()), self.successResultOf(result))
+        failed: Deferred[int] = run_now(int, "x")
+        self.failureResultOf(failed, ValueError)

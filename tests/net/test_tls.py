@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import hmac
 import poplib
+import re
 import secrets
 import shutil
 import signal
@@ -282,22 +283,30 @@ class HandshakeTests(ServedCase):
                     wire.starttls(context, name)
 
     def test_no_handshake(self) -> None:
-        """What is no TLS, or no more of it, ends that connection alone, and is no bug in the log."""
-        for said in (
-            b"GET / HTTP/1.0\r\n\r\n",
-            b"USER ann\r\n",
-            b"\0" * 4096,
-            b"\x16\x03\x01\xff\xff" + b"x" * 70000,
-        ):
+        """What is no TLS, or no more of it, ends that connection alone; the log says why, in a line."""
+        cases = {
+            b"GET / HTTP/1.0\r\n\r\n": "http request",
+            b"USER ann\r\n": "wrong version number",
+            b"\0" * 4096: "wrong version number",
+            b"\x16\x03\x01\xff\xff" + b"x" * 70000: "",
+        }
+        told = self.server.log.count("TLS failed: ")
+        for said, why in cases.items():
             first, second = self.wire(self.tls_port), self.wire()
             second.ask(b"STLS")
             for wire in (first, second):
                 wire.send(said)
                 self.assertNotIn(b"+OK", wire.rest())
+            told += 2
+            wait_until(lambda told=told: self.server.log.count("TLS failed: ") >= told, "it is told of")
+            for line in re.findall("TLS failed: .*", self.server.log)[-2:]:
+                self.assertRegex(line, rf"session=\d+ rip=127.0.0.1 protocol=POP3 reason=.*{why}")
+        # Clients that look whether the port is open are no news.
         for said in (b"", b"\x16\x03\x01\x02\x00\x01\x00"):
             with self.wire(self.tls_port) as wire:
                 wire.send(said)
         self.log_in(self.implicit())
+        self.assertEqual(self.server.log.count("TLS failed: "), told)
         self.assertNotIn("Traceback", self.server.log)
 
 

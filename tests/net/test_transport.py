@@ -6,14 +6,25 @@ import socket
 from typing import Any
 from unittest import SkipTest
 
+from OpenSSL import SSL
 from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.error import ConnectionLost
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import StringTransport
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.interfaces import Channel, TLSFacts
-from pop3toy.net.transport import _keep_alive, channel_of, hung_up, is_loopback, peer_name, prepare
+from pop3toy.net.transport import (
+    _keep_alive,
+    channel_of,
+    handshake_error,
+    hung_up,
+    is_loopback,
+    peer_name,
+    prepare,
+)
 
 
 def connected(peer: object) -> StringTransport:
@@ -207,3 +218,20 @@ class KeepAliveTests(SynchronousTestCase):
     def test_unix_sockets(self) -> None:
         """A Unix socket is asked nothing of the kind."""
         prepare(object())
+
+
+class HandshakeErrorTests(SynchronousTestCase):
+    """Why a handshake failed."""
+
+    def test_errors(self) -> None:
+        """OpenSSL's reasons, whatever form they have; nothing for other ends of a connection."""
+        cases: dict[Exception, str] = {
+            SSL.Error([("SSL routines", "", "http request"), ("SSL routines", "", "")]): "http request",
+            SSL.Error([("a", "b", "one"), ("a", "b", "two")]): "one, two",
+            SSL.Error([]): "Error",
+            SSL.ZeroReturnError(): "ZeroReturnError",
+            SSL.SysCallError(104, "ECONNRESET"): "ECONNRESET",
+            ConnectionLost(): "",
+        }
+        for error, words in cases.items():
+            self.assertEqual(handshake_error(Failure(error)), words, error)

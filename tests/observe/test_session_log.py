@@ -18,6 +18,7 @@ from pop3toy.events import (
     LoginFailed,
     Observers,
     Refused,
+    TLSFailed,
 )
 from pop3toy.interfaces import Channel, IObserver, TLSFacts
 from pop3toy.observe.session_log import SessionLog
@@ -111,6 +112,13 @@ class SessionLogTests(SynchronousTestCase):
             "warn: connection refused: rip=192.0.2.7 reason=full",
         )
 
+    def test_tls_failed(self) -> None:
+        """A handshake that failed is told with its reason."""
+        self.assertEqual(
+            self.line(TLSFailed(7, 1.0, "POP3", FAR, "http\nrequest")),
+            "info: TLS failed: session=7 rip=192.0.2.7 protocol=POP3 reason=http\\nrequest",
+        )
+
     def test_delivered(self) -> None:
         """What came in, from whom, for whom."""
         self.assertEqual(
@@ -135,7 +143,8 @@ class SessionLogTests(SynchronousTestCase):
         """All that it has lines for, or what it is told."""
         verifyObject(IObserver, self.log)
         self.assertEqual(
-            set(self.log.wants), {LoggedIn, LoginFailed, Ended, ConnectionRejected, Delivered, Refused}
+            set(self.log.wants),
+            {LoggedIn, LoginFailed, Ended, ConnectionRejected, TLSFailed, Delivered, Refused},
         )
         self.assertEqual(set(Observers(SessionLog([Delivered])).told), {Delivered})
         self.assertLess(set(self.log.wants), set(KINDS) - {Connected})

@@ -27,17 +27,24 @@ octets coming one by one, and with a store whose every answer comes late.
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from twisted.cred.portal import Portal
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy import MailboxRealm, POP3Factory, PortalAuthenticator
 from pop3toy.auth.accounts.memory import MemoryAccounts
 from pop3toy.interfaces import Channel, IMailbox
+from pop3toy.net.fast.immediate_write import ImmediateSending
+from pop3toy.net.fast.reply_batcher import ReplyBatcher
+from pop3toy.net.sending import Sending
 from pop3toy.stores.memory import MemoryStore
 
 from ..pop3_world import FakeSocket, LateStore
@@ -83,15 +90,89 @@ class _FixedTimestamp(PortalAuthenticator):
         return self.fixed or super().timestamp(channel)
 
 
+class Kernel:
+    """A reactor that the test calls, and the connections of its Unix sockets."""
+
+    def __init__(self) -> None:
+        self.reactor: Any = EPollReactor()
+
+    def connect(self, factory: POP3Factory, clock: Clock) -> KernelSocket:
+        """The client's end of a new connection."""
+        ours, theirs = socket.socketpair()
+        self.reactor.adoptStreamConnection(theirs.fileno(), socket.AF_UNIX, factory)
+        theirs.close()
+        return KernelSocket(self.reactor, clock, ours)
+
+    def close(self) -> None:
+        """Give back what it has opened."""
+        for one in [*self.reactor.removeAll(), *self.reactor._internalReaders]:
+            self.reactor.removeReader(one)
+            one.connectionLost(Failure(ConnectionDone()))
+        self.reactor._poller.close()
+
+
+class KernelSocket:
+    """A client, with the names of :class:`FakeSocket`."""
+
+    def __init__(self, reactor: Any, clock: Clock, ours: socket.socket) -> None:
+        self._reactor = reactor
+        self._clock = clock
+        self._socket = ours
+        ours.setblocking(False)
+        self.got = bytearray()
+        self.lost: str | None = None
+
+    @property
+    def reading(self) -> bool:
+        """Whether what the client sends may still be read."""
+        return self.lost is None
+
+    def client_sends(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
+    def client_reads_all(self) -> None:
+        """Turn after turn, until nothing comes in three of them: one hears, one writes, one closes."""
+        quiet = 0
+        while quiet < 3 and self.lost is None:
+            self._clock.advance(0)
+            self._reactor.iterate(0)
+            quiet += 1
+            try:
+                while data := self._socket.recv(1 << 16):
+                    self.got += data
+                    quiet = 0
+                self.lost = "closed"
+                self._socket.close()
+            except BlockingIOError:
+                pass
+
+    def vanish(self) -> None:
+        self._socket.close()
+        self.lost = "gone"
+        self._reactor.iterate(0)
+
+
 class Conversation:
     """One run of one script.
 
     :param slowly: the client's octets come one by one.
     :param late: the store's answers come late.
+    :param kernel: makes the connections; without it they are fakes.
+    :param sending: of the factory.
     """
 
-    def __init__(self, script: str, *, slowly: bool, late: bool) -> None:
+    def __init__(
+        self,
+        script: str,
+        *,
+        slowly: bool,
+        late: bool,
+        kernel: Kernel | None = None,
+        sending: Sending | None = None,
+    ) -> None:
         self._slowly = slowly
+        self._kernel = kernel
+        self._sending = sending
         self._clock = Clock()
         self._accounts: dict[bytes, bytes] = {b"ann": b"secret"}
         self._uids: list[str] = []
@@ -101,7 +182,7 @@ class Conversation:
         self._user = "ann"
         self._other: IMailbox | None = None
         self._to_send = b""
-        self._socket: FakeSocket | None = None
+        self._socket: FakeSocket | KernelSocket | None = None
         self._factory: POP3Factory | None = None
         self._lines = script.splitlines()
 
@@ -176,10 +257,10 @@ class Conversation:
 
     def _settle(self) -> None:
         assert self._socket is not None
+        self._socket.client_reads_all()
         while self._late is not None and self._late.pending:
             self._clock.advance(0.01)
             self._socket.client_reads_all()
-        self._socket.client_reads_all()
         self._clock.advance(0)
 
     def _expect(self, expected: bytes) -> None:
@@ -201,9 +282,12 @@ class Conversation:
             portal = Portal(MailboxRealm(store), [MemoryAccounts(self._accounts)])
             authenticator = _FixedTimestamp(portal)
             authenticator.fixed = self._timestamp
-            self._factory = POP3Factory(self._clock, authenticator)
-        self._socket = FakeSocket(self._clock)
-        self._socket.connect(self._factory.buildProtocol(None))
+            self._factory = POP3Factory(self._clock, authenticator, sending=self._sending)
+        if self._kernel is not None:
+            self._socket = self._kernel.connect(self._factory, self._clock)
+        else:
+            self._socket = FakeSocket(self._clock)
+            self._socket.connect(self._factory.buildProtocol(None))
         self._settle()
 
     def _dropped(self) -> None:
@@ -216,6 +300,7 @@ class Conversation:
 
     def _closed(self) -> None:
         assert self._socket is not None
+        self._socket.client_reads_all()
         assert self._socket.lost is not None, "the server has not closed the connection"
 
     def _wait(self, seconds: str) -> None:
@@ -260,7 +345,7 @@ class Conversation:
 class ConversationTests(SynchronousTestCase):
     """Every script, at once, octet by octet, and with a slow store."""
 
-    def run_all(self, **manner: bool) -> None:
+    def run_all(self, **manner: Any) -> None:
         for script in SCRIPTS:
             with self.subTest(script.name, **manner):
                 try:
@@ -283,6 +368,16 @@ class ConversationTests(SynchronousTestCase):
     def test_late_and_octet_by_octet(self) -> None:
         """They hold when both are so."""
         self.run_all(slowly=True, late=True)
+
+    def test_sockets(self) -> None:
+        """They hold over the kernel's sockets, with what is there for speed and without it."""
+        kernel = Kernel()
+        self.addCleanup(kernel.close)
+        batcher = ReplyBatcher(kernel.reactor)
+        for sending in (Sending(), ImmediateSending(batcher.postpone)):
+            self.run_all(slowly=False, late=False, kernel=kernel, sending=sending)
+            # With it the second time.
+            batcher.startService()
 
     def test_each_says_why(self) -> None:
         """Each script begins with the reason for which it is there."""

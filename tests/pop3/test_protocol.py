@@ -1476,12 +1476,18 @@ class DrainTests(SynchronousTestCase):
         """Whoever comes after a drain that was taken back is let in, and who was there goes on."""
         socket = self.client(LOGIN)
         socket.client_reads_all()
-        self.factory.drain()
+        done = self.factory.drain()
+        self.assertNoResult(done)
         self.factory.resume()
+        self.successResultOf(done)
         self.clock.pump([1.0] * 20)
         self.assertFalse(socket.lost or socket.disconnecting)
         late = self.client()
         self.assertTrue(late.client_reads_all().startswith(b"+OK"))
+        # And a second one is carried out as the first was.
+        again = self.factory.drain()
+        self.clock.pump([0.25] * 8)
+        self.successResultOf(again)
 
     def test_silent_sessions_go_soon(self) -> None:
         """A session that says nothing for a second is not waited for."""

@@ -81,7 +81,7 @@ class FakeTurns:
         self.postponed: list[Callable[[], object]] = []
 
     def postpone(self, call: Callable[[], object]) -> bool:
-        """See :class:`pop3toy.interfaces.Turns`."""
+        """See :class:`pop3toy.interfaces.Batcher`."""
         if self.crowded:
             self.postponed.append(call)
         return self.crowded
@@ -215,7 +215,7 @@ class ObserverTests(SynchronousTestCase):
             application = Application("pop3toy")
             twistd = {"nodaemon": True, "logfile": logfile}
             writer = LineWriter(lambda lines=lines: lines, started=False)  # type: ignore[misc]
-            prepare = partial(set_observer, twistd=twistd, turns=turns, terminal=writer)
+            prepare = partial(set_observer, twistd=twistd, batcher=turns, terminal=writer)
             OrderedService(prepare).setServiceParent(application)
             observer: Any = application.getComponent(ILogObserver)
             observer(event)

@@ -1,14 +1,13 @@
-"""Connections that are ready together are heard together, then answered.
+"""Connections that are ready at the same time are all read, then all answered.
 
-Twisted's reactor tells about one socket after the other, and each is answered
-before the next is heard.  A client that waits for its answer is asleep; waking
-it costs the sender more than the answer does.  Here the sockets that are ready
-at one time are all read first, and their answers are sent in one go afterwards:
-the clients have hardly time to fall asleep.  32 sessions at once that fetch 20
-messages each took 1.77 ms of CPU time each and take 1.00; logins 0.29 and 0.17.
+Twisted's reactor reads from one socket after the other, and each client is answered before the
+next is read from.  A client that waits for its answer sleeps in the kernel, and to wake it costs
+the sender more than the answer does.  Here the sockets that are ready together are all read first
+and the answers are sent in one go afterwards, when the clients have hardly fallen asleep.
+``benchmarks/README.rst`` has the figures.
 
-This is the one file that knows how Twisted's epoll reactor waits.  Over any
-other reactor there are no turns, and each is answered as soon as it is heard.
+This is the one file that knows how Twisted's epoll reactor waits.  Over any other reactor each
+connection is answered as soon as it was read.
 """
 
 from __future__ import annotations
@@ -23,33 +22,33 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.log import callWithLogger
 
-__all__ = ["ReactorTurns", "turns_of"]
+__all__ = ["ReplyBatcher", "batcher_of"]
 
 log = Logger()
 
-#: Connections that are heard before the first of them is answered.  A thousand
-#: would make the first wait for 50 ms; more than some dozens gain nothing.
-CROWD = 64
+#: Connections that are read before the first of them is answered: with a thousand the first would wait
+#: for long, and more than some dozens gain nothing.
+MAX_EVENTS = 64
 
 _CONNECTIONS = (tcp.Server, unix.Server)
 
 
-class ReactorTurns(Service):
-    """The turns of a reactor, while this service runs.
+class ReplyBatcher(Service):
+    """Has the reactor read from all that are ready before they are answered, while this service runs.
 
     :param reactor: a :class:`twisted.internet.epollreactor.EPollReactor`.
 
     To embed it, make it a part of your application, or start it yourself, and tell the
-    factory: ``POP3Factory(reactor, ..., turns=turns)``.
+    factory: ``POP3Factory(reactor, ..., sending=ImmediateSending(batcher.postpone))``.
     """
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
-        self._crowded = False
+        self._batching = False
         self._postponed: list[Callable[[], object]] = []
 
     def startService(self) -> None:
-        """Take over how the reactor waits; if somebody else has, nothing is ever postponed."""
+        """Take over how the reactor waits; if another program has, nothing is ever postponed."""
         super().startService()
         if "doIteration" not in vars(self._reactor):
             self._reactor.doIteration = self._turn
@@ -62,39 +61,39 @@ class ReactorTurns(Service):
         return None
 
     def postpone(self, call: Callable[[], object]) -> bool:
-        """See :class:`pop3toy.interfaces.Turns`."""
-        if self._crowded:
+        """See :class:`pop3toy.interfaces.Batcher`."""
+        if self._batching:
             self._postponed.append(call)
-        return self._crowded
+        return self._batching
 
     def _turn(self, timeout: float | None) -> None:
-        """Wait until somebody is ready, and serve all who are.
+        """Wait until a connection is ready, and serve all that are.
 
         :param timeout: how many seconds to wait at the most; ``None`` for ever.
         """
-        # By descriptor; as Twisted does, it is allowed for that nobody watches one.
+        # By descriptor.  As in Twisted, a ready one may not be watched any more.
         watched = self._reactor._selectables
-        ready = self._reactor._poller.poll(-1 if timeout is None else timeout, CROWD)
+        ready = self._reactor._poller.poll(-1 if timeout is None else timeout, MAX_EVENTS)
         if len(ready) < 2:
             for number, events in ready:
                 if number in watched:
-                    self._hear(watched[number], number, events)
+                    self._serve(watched[number], number, events)
             return
         found = [(watched.get(number), number, events) for number, events in ready]
-        self._crowded = True
+        self._batching = True
         try:
             for one, number, events in found:
                 # One may have ended another, and a new one may have its number.
                 if one is not None and watched.get(number) is one:
-                    self._hear(one, number, events)
+                    self._serve(one, number, events)
         finally:
             self._answer()
 
-    def _hear(self, one: Any, number: int, events: int) -> None:
+    def _serve(self, one: Any, number: int, events: int) -> None:
         if type(one) not in _CONNECTIONS or not getattr(one.protocol, "logs_by_itself", False):
             callWithLogger(one, self._reactor._doReadOrWrite, one, number, events)
             return
-        # Without the prefix that old-fashioned log lines of others rely on: it took 3 % of a login.
+        # Without the prefix for log lines of old, which costs more than a login can spare.
         try:
             self._reactor._doReadOrWrite(one, number, events)
         except Exception:
@@ -105,9 +104,9 @@ class ReactorTurns(Service):
         try:
             self._call_postponed()
         finally:
-            self._crowded = False
-            # What the answers had to postpone, such as the log line of each session that
-            # ended with one, in a piece: one by one they cost 5 % of a login.
+            self._batching = False
+            # What the answers had to postpone, such as the log lines of all sessions that ended: in one
+            # piece they cost much less.
             self._call_postponed()
 
     def _call_postponed(self) -> None:
@@ -123,11 +122,11 @@ class ReactorTurns(Service):
             self._postponed[:0] = calls
 
 
-def turns_of(reactor: Any) -> ReactorTurns | None:
-    """The turns of a reactor; ``None`` where it has none."""
+def batcher_of(reactor: object) -> ReplyBatcher | None:
+    """A batcher for this reactor; ``None`` if it is of another kind."""
     if not hasattr(select, "epoll"):
         return None
     from twisted.internet.epollreactor import EPollReactor
 
-    # A kind of its own may wait in its own way.
-    return ReactorTurns(reactor) if type(reactor) is EPollReactor else None
+    # One derived from it may wait in its own way.
+    return ReplyBatcher(reactor) if type(reactor) is EPollReactor else None

@@ -52,7 +52,7 @@ class _Loaded(NamedTuple):
 
 @implementer(IOpenSSLServerConnectionCreator)
 class GivenTLS:
-    """What STLS and implicit TLS are made with, from certificates that somebody else has read.
+    """What STLS and implicit TLS are made with, from certificates that were read elsewhere.
 
     TLS 1.2 at least, forward secrecy, ALPN ``pop3`` (for other ports see :meth:`speaking`),
     certificates by SNI (RFC 6066 section 3).

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
-from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -44,7 +43,7 @@ class HalfCloseableConnection(SSL.Connection):
         try:
             return super().recv(bufsiz, flags)
         except SSL.ZeroReturnError:
-            protocol: Any = self._tls.wrappedProtocol
+            protocol: object = self._tls.wrappedProtocol
             if self.get_shutdown() & SSL.SENT_SHUTDOWN or not IHalfCloseableProtocol.providedBy(protocol):
                 raise
             if not self._input_over:
