@@ -100,10 +100,10 @@ class Conversation(Protocol):
             ``None`` for none, or a Deferred of either, which has to be waited for.
         """
 
-    def shown(self, line: bytes, parsed: Any) -> tuple[bytes, str]:
+    def masked_line(self, line: bytes, parsed: Any) -> tuple[bytes, str]:
         """What of a line is no secret, and the command's keyword (empty for what is none)."""
 
-    def reply_shown(self, reply: Any, encoded: bytes) -> bytes:
+    def masked_reply(self, reply: Any, encoded: bytes) -> bytes:
         """What of a reply is no secret."""
 
     def refused(self, why: Failure) -> Any:
@@ -552,7 +552,7 @@ class Connection(LineReceiver):
         self._await(self.conversation.handle(parsed))
 
     def _heard(self, line: bytes, octets: int, parsed: Any) -> None:
-        shown, keyword = self.conversation.shown(line, parsed)
+        shown, keyword = self.conversation.masked_line(line, parsed)
         if self._shows_all:
             shown = line
         self.writer.happened(LineReceived, shown, octets, keyword, self.conversation.state_name)
@@ -639,7 +639,7 @@ class Connection(LineReceiver):
             self.writer.stream(encoded, reply.done if usual else lambda: self._go_after(reply.after))
             return
         if self._hides_replies:
-            self.writer.send(encoded, True, self.conversation.reply_shown(reply, encoded))
+            self.writer.send(encoded, True, self.conversation.masked_reply(reply, encoded))
         else:
             self.writer.send(encoded)
         if reply.done is not None:

@@ -30,7 +30,7 @@ class _Sent(NamedTuple):
     """A reply that has been through it."""
 
     encoded: bytes | Stream
-    shown: bytes | None
+    masked: bytes | None
     after: After
     done: Callable[[], object] | None
 
@@ -80,15 +80,15 @@ class _Gated:
     def too_long(self) -> _Line:
         return _Line(b"", True, self._inner.too_long())
 
-    def shown(self, line: bytes, parsed: _Line) -> tuple[bytes, str]:
-        shown: tuple[bytes, str] = self._inner.shown(line, parsed.parsed)
-        return shown
+    def masked_line(self, line: bytes, parsed: _Line) -> tuple[bytes, str]:
+        masked: tuple[bytes, str] = self._inner.masked_line(line, parsed.parsed)
+        return masked
 
-    def reply_shown(self, reply: Any, encoded: bytes) -> bytes:
+    def masked_reply(self, reply: Any, encoded: bytes) -> bytes:
         if isinstance(reply, _Sent):
-            return encoded if reply.shown is None else reply.shown
-        shown: bytes = self._inner.reply_shown(reply, encoded)
-        return shown
+            return encoded if reply.masked is None else reply.masked
+        masked: bytes = self._inner.masked_reply(reply, encoded)
+        return masked
 
     def text_received(self, data: bytes) -> tuple[bytes | None, MaybeDeferred[Any]]:
         rest, answer = self._inner.text_received(data)
@@ -127,14 +127,14 @@ class _Gated:
         if isinstance(changed, bytes) and not isinstance(encoded, bytes):
             encoded.close()
         # What is secret in a reply is so as long as the gate leaves it.
-        shown = (
-            self._inner.reply_shown(reply, encoded)
+        masked = (
+            self._inner.masked_reply(reply, encoded)
             if changed is encoded and isinstance(encoded, bytes)
             else None
         )
         # Of a message in whose place comes something else, nothing was retrieved.
         done = reply.done if changed is encoded or not isinstance(changed, bytes) else None
-        return _Sent(changed, shown, reply.after, done)
+        return _Sent(changed, masked, reply.after, done)
 
     async def _asked(self, unchanged: Any, ask: Callable[..., Any], *what: Any) -> Any:
         try:

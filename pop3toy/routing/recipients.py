@@ -11,13 +11,14 @@ from typing import Final, TypeAlias
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from ..addresses import Address, folded, ip_literal, parse_address
 from ..errors import NoSuchMailbox, NotOurs, StoreTrouble
-from ..interfaces import MaybeDeferred
+from ..interfaces import IRecipientResolver, MaybeDeferred
 from .aliases import Aliases
 
-__all__ = ["Recipients"]
+__all__ = ["RecipientResolver"]
 
 #: Names that an alias may lead through before it counts as a circle.
 ALIAS_DEPTH: Final = 10
@@ -28,7 +29,8 @@ log = Logger()
 _DeadEnd: TypeAlias = tuple[str, str]
 
 
-class Recipients:
+@implementer(IRecipientResolver)
+class RecipientResolver:
     """Says whose an address is.
 
     :param find: the user whom a name means, as the accounts spell it, or ``None``.

@@ -15,7 +15,7 @@ from ..masking import mechanism_alone, name_alone
 from . import limits
 from .envelope import path_alone
 
-__all__ = ["TOO_LONG", "Command", "Malformed", "Parsed", "Response", "parse", "shown"]
+__all__ = ["TOO_LONG", "Command", "Malformed", "Parsed", "Response", "masked", "parse"]
 
 
 class Command(NamedTuple):
@@ -114,7 +114,7 @@ _SHOWN: Final[dict[str, Callable[[bytes], bytes]]] = {
 }
 
 
-def shown(line: bytes, parsed: Parsed) -> bytes:
+def masked(line: bytes, parsed: Parsed) -> bytes:
     """A line without what is secret in it, because of what it is.
 
     A line that is no command is hidden as a whole: it may be a password typed at the wrong moment.

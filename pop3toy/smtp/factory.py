@@ -14,7 +14,7 @@ from typing import Final
 from twisted.internet.interfaces import IReactorTime
 
 from ..events import Observers
-from ..interfaces import Authenticator, Gatekeeper, IDelivery, IGate, Recipients, Turns
+from ..interfaces import Authenticator, Gatekeeper, IDelivery, IGate, IRecipientResolver, Turns
 from ..net.factory import ConnectionFactory
 from . import limits
 from .policies import LMTP, SMTP, SUBMISSION
@@ -29,7 +29,7 @@ class SMTPFactory(ConnectionFactory):
 
     :param policy: what is spoken: one of those in ``policies``.
     :param delivery: where the mail goes.
-    :param recipients: whose an address is.
+    :param resolver: whose an address is.
     :param reactor: the clock of all timers (``IReactorTime``).
     :param authenticator: over a portal with :class:`~pop3toy.smtp.submission.SenderRealm`, which opens no
         maildrop; submission needs one, and no other asks it.
@@ -53,7 +53,7 @@ class SMTPFactory(ConnectionFactory):
         self,
         policy: Policy,
         delivery: IDelivery,
-        recipients: Recipients,
+        resolver: IRecipientResolver,
         reactor: IReactorTime,
         authenticator: Authenticator | None = None,
         *,
@@ -84,7 +84,7 @@ class SMTPFactory(ConnectionFactory):
         self.policy = policy
         self.options = Options(
             delivery,
-            recipients,
+            resolver,
             host,
             wall,
             largest_message=largest_message,

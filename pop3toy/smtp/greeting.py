@@ -24,7 +24,7 @@ def ehlo(session: Session, command: Command) -> Answer:
 
 def _begin_anew(session: Session, command: Command, *, extended: bool) -> None:
     """RFC 5321 section 4.1.4: it has the effect of RSET."""
-    session.forget_message()
+    session.abort_transaction()
     session.client_name = command.argument
     session.extended = extended
     session.state = State.READY
@@ -58,7 +58,7 @@ def noop(session: Session, command: Command) -> Answer:
 
 def rset(session: Session, command: Command) -> Answer:
     """RSET (RFC 5321 section 4.1.1.5)."""
-    session.forget_message()
+    session.abort_transaction()
     return Reply(250, "ok", "2.0.0")
 
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from .authentication import auth, respond
 from .greeting import ehlo, helo, help_, noop, quit_, rset, starttls, vrfy
+from .mail_commands import data, mail, rcpt
 from .session import Handler, Policy, State
-from .transaction import data, mail, rcpt
 
 __all__ = ["LMTP", "SMTP", "SUBMISSION"]
 

@@ -2,7 +2,7 @@
 
 A session is pure: it takes parsed lines and text and gives replies (or Deferreds of them), and knows no
 transport, no reactor and no clock.  What the commands do stands in ``greeting``, ``authentication`` and
-``transaction``; which there are in which state, its :class:`Policy` says (``policies``).
+``mail_commands``; which there are in which state, its :class:`Policy` says (``policies``).
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from ..interfaces import (
     Channel,
     Exchange,
     IDelivery,
+    IRecipientResolver,
     Later,
     Login,
     MaybeDeferred,
-    Recipients,
     SessionRecord,
     Visit,
     is_deferred,
@@ -38,8 +38,8 @@ from ..interfaces import (
 from ..masking import name_alone
 from . import commands, limits
 from .commands import Command, Parsed, Response
-from .message import BUG, Message
 from .replies import Answer, Replies, Reply
+from .transaction import BUG, Transaction
 
 __all__ = ["Handler", "Options", "Policy", "Session", "State"]
 
@@ -97,7 +97,7 @@ class Options(NamedTuple):
     """What all sessions of one port have in common."""
 
     delivery: IDelivery
-    recipients: Recipients
+    resolver: IRecipientResolver
     #: This server's name, in the greeting and in Received headers.
     host: str
     #: The time of day, for Received headers.
@@ -152,7 +152,7 @@ class Session:
         self.client_name: bytes | None = None
         self.extended = False
         #: The message on its way.
-        self.message: Message | None = None
+        self.transaction: Transaction | None = None
         #: The SASL exchange in progress, and who has logged in.
         self.exchange: Exchange | None = None
         self.user: str | None = None
@@ -163,7 +163,7 @@ class Session:
         self._useful = False
         # Since when, at least, it has a message on its way and keeps its place; begun anew by a message that
         # arrives, not by RSET and MAIL.
-        self._message_seen: float | None = None
+        self._transaction_seen: float | None = None
         self._gone = False
         # Who waits for the end: see end().
         self._when_ended: list[Deferred[None]] = []
@@ -193,11 +193,11 @@ class Session:
         """What stands for a line of which too much came to keep it."""
         return commands.TOO_LONG
 
-    def shown(self, line: bytes, parsed: Parsed) -> tuple[bytes, str]:
+    def masked_line(self, line: bytes, parsed: Parsed) -> tuple[bytes, str]:
         """What of a line is no secret, and its verb."""
-        return commands.shown(line, parsed), "" if isinstance(parsed, Response) else parsed.verb
+        return commands.masked(line, parsed), "" if isinstance(parsed, Response) else parsed.verb
 
-    def reply_shown(self, reply: Answer, encoded: bytes) -> bytes:
+    def masked_reply(self, reply: Answer, encoded: bytes) -> bytes:
         """What of a reply is no secret: with what SCRAM asks passwords can be tried out."""
         return b"334 ****\r\n" if isinstance(reply, Challenge) and reply.data else encoded
 
@@ -242,40 +242,40 @@ class Session:
 
     def text_received(self, data: bytes) -> tuple[bytes | None, MaybeDeferred[Answer | None]]:
         """Octets of a message, behind DATA."""
-        message = self.message
-        assert message is not None
-        rest, waiting = message.feed(data, self.options.largest_message)
-        if message.text.octets > 2 * self.options.largest_message:
+        transaction = self.transaction
+        assert transaction is not None
+        rest, waiting = transaction.feed(data, self.options.largest_message)
+        if transaction.text.octets > 2 * self.options.largest_message:
             # Its end may never come.
             far = Reply(421, f"message is far larger than {self.options.largest_message} octets", "4.3.4")
             return rest, self.close("limit", self.refuse(far))
         if waiting is None and rest is None:
             return None, None
-        return rest, _at_hand(self._text_taken(message, waiting))
+        return rest, _at_hand(self._text_taken(transaction, waiting))
 
-    async def _text_taken(self, message: Message, waiting: Deferred[None] | None) -> Answer | None:
+    async def _text_taken(self, transaction: Transaction, waiting: Deferred[None] | None) -> Answer | None:
         if waiting is not None:
-            await message.written(waiting)
+            await transaction.written(waiting)
         # Not if the connection was lost meanwhile.
-        if message.dropped or not message.text.finished:
+        if transaction.dropped or not transaction.text.finished:
             return None
         # From here on a lost connection takes nothing back.
         self.state = State.DELIVERING
-        outcome = await message.commit(together=self.policy.together)
+        outcome = await transaction.commit(together=self.policy.together)
         uids = [(user, result) for user, result in outcome.items() if isinstance(result, bytes)]
         if uids:
-            octets = message.text.octets
+            octets = transaction.text.octets
             self.happened(
-                Delivered, self.name, self.channel, message.queue_id, message.from_whom, octets, uids
+                Delivered, self.name, self.channel, transaction.queue_id, transaction.from_whom, octets, uids
             )
-        answer = self._how_it_went(message, outcome)
-        self._message_over(delivered=bool(uids))
+        answer = self._how_it_went(transaction, outcome)
+        self._transaction_over(delivered=bool(uids))
         return answer
 
-    def _how_it_went(self, message: Message, outcome: Mapping[str, bytes | StoreTrouble]) -> Answer:
-        taken = f"delivered as {message.queue_id}"
+    def _how_it_went(self, transaction: Transaction, outcome: Mapping[str, bytes | StoreTrouble]) -> Answer:
+        taken = f"delivered as {transaction.queue_id}"
         if self.policy.together:
-            [*others, (recipient, refusal)] = message.fates(outcome)
+            [*others, (recipient, refusal)] = transaction.fates(outcome)
             if refusal is None:
                 return Reply(250, taken, "2.0.0")
             return self.refuse(refusal, "" if others else recipient)
@@ -283,7 +283,7 @@ class Session:
         return Replies(
             tuple(
                 Reply(250, taken, "2.1.5") if refusal is None else self.refuse(refusal, recipient)
-                for recipient, refusal in message.fates(outcome)
+                for recipient, refusal in transaction.fates(outcome)
             )
         )
 
@@ -300,8 +300,8 @@ class Session:
 
         :param sender: where there is no message yet.
         """
-        message = self.message
-        of = (message.queue_id, message.from_whom) if message is not None else ("", sender)
+        transaction = self.transaction
+        of = (transaction.queue_id, transaction.from_whom) if transaction is not None else ("", sender)
         why = (reply.code, reply.enhanced, reply.text)
         self.happened(Refused, self.name, self.channel, *of, recipient, *why)
         return reply
@@ -310,7 +310,7 @@ class Session:
         """What nobody foresaw: it is written down in full, and the client hears that it may try again."""
         log.failure("session {number}: a bug, answered with 451", failure, number=self.record.number)
         self._cancel_exchange()
-        self.forget_message()
+        self.abort_transaction()
         return BUG
 
     # -- who it is -----------------------------------------------------------------
@@ -346,24 +346,24 @@ class Session:
 
     # -- messages ------------------------------------------------------------------
 
-    def begin_message(self, message: Message) -> None:
+    def begin_transaction(self, transaction: Transaction) -> None:
         """MAIL: who is no stranger need not make room meanwhile."""
-        self.message = message
+        self.transaction = transaction
         self.state = State.MAIL
-        if self._useful and self.visit is not None and self._message_seen != inf:
+        if self._useful and self.visit is not None and self._transaction_seen != inf:
             self.visit.logged_in()
 
-    def forget_message(self) -> None:
+    def abort_transaction(self) -> None:
         """No message is on its way any more; one that was is dropped (RFC 5321 section 4.1.1.5)."""
-        message, self.message = self.message, None
-        if message is not None:
-            message.drop()
+        transaction, self.transaction = self.transaction, None
+        if transaction is not None:
+            transaction.drop()
             self._between_messages()
         if self.state is not State.CLOSED:
             self.state = State.READY if self.client_name is not None else State.BEFORE_HELLO
 
-    def _message_over(self, *, delivered: bool) -> None:
-        self.message = None
+    def _transaction_over(self, *, delivered: bool) -> None:
+        self.transaction = None
         self.state = State.CLOSED if self._gone else State.READY
         if delivered:
             self._prove_useful()
@@ -376,7 +376,7 @@ class Session:
     def _prove_useful(self) -> None:
         """The client is no stranger any more: its mistakes are forgiven."""
         self._mistakes = self._commands = 0
-        self._message_seen = None
+        self._transaction_seen = None
         self._useful = True
         self._between_messages()
 
@@ -393,7 +393,7 @@ class Session:
         self.can_start_tls = False
         self._cancel_exchange()
         self.client_name = self.user = self.record.user = self.record.mechanism = None
-        self.forget_message()
+        self.abort_transaction()
 
     def closing(self, why: str, waiting: bool) -> Answer | Later | None:
         """The server ends the connection: it says so, when what is being made durable is acknowledged."""
@@ -406,15 +406,15 @@ class Session:
         make room; that is found out up to ``idle`` seconds late, as rarely as this is asked.
         """
         end = last + self.options.idle
-        if not self._useful or self.message is None:
+        if not self._useful or self.transaction is None:
             return end
-        if self._message_seen is None:
-            self._message_seen = now
-        end_of_message = self._message_seen + limits.MESSAGE_TIME
-        if now < end_of_message:
-            return min(end, end_of_message)
+        if self._transaction_seen is None:
+            self._transaction_seen = now
+        end_of_transaction = self._transaction_seen + limits.MESSAGE_TIME
+        if now < end_of_transaction:
+            return min(end, end_of_transaction)
         self._between_messages()
-        self._message_seen = inf
+        self._transaction_seen = inf
         return end
 
     def close(self, why: str, *replies: Reply) -> Answer:
@@ -428,7 +428,7 @@ class Session:
     def _finish(self) -> None:
         self.state = State.CLOSED
         self._cancel_exchange()
-        self.forget_message()
+        self.abort_transaction()
 
     def end(self) -> MaybeDeferred[None]:
         """Nothing more is asked.  What is being made durable is finished, all else dropped.

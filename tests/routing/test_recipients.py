@@ -17,7 +17,7 @@ from pop3toy.addresses import Address, parse_address
 from pop3toy.errors import NoSuchMailbox, NotOurs, StoreTrouble
 from pop3toy.net.threads import run_now
 from pop3toy.routing.aliases import ALIAS_LOOK, AliasFile, BadAliases, parse_aliases
-from pop3toy.routing.recipients import Recipients
+from pop3toy.routing.recipients import RecipientResolver
 from tests.smtp_world import NOW, find_in
 
 
@@ -31,7 +31,7 @@ class RecipientsTests(SynchronousTestCase):
 
     def users(self, text: str, aliases: Mapping[str, tuple[str, ...]] | None = None, **options: Any) -> Any:
         """The users behind an address, or the error's name."""
-        recipients = Recipients(
+        recipients = RecipientResolver(
             find_in("ann", "bob", "Cat", "d+e", "eve@example.org", "fay", "fay@münchen.example"),
             domains=("example.org", "münchen.example"), aliases=lambda: aliases or {}, **options,
         )  # fmt: skip
@@ -64,14 +64,14 @@ class RecipientsTests(SynchronousTestCase):
 
     def test_in_full(self) -> None:
         """An address without a domain is in the first of ours."""
-        recipients = Recipients(find_in(), domains=("Example.org", "b.example"))
+        recipients = RecipientResolver(find_in(), domains=("Example.org", "b.example"))
         for text, written in (("Bob", "Bob@Example.org"), ("bob@b.example", "bob@b.example")):
             self.assertEqual(recipients.in_full(parse_address(text)).written, written)
 
     def test_later(self) -> None:
         """Accounts may take their time to find somebody."""
         asked: dict[str, Deferred[str | None]] = {}
-        recipients = Recipients(lambda name: asked.setdefault(name, Deferred()))
+        recipients = RecipientResolver(lambda name: asked.setdefault(name, Deferred()))
         found = Deferred.fromCoroutine(recipients.resolve(parse_address("Ann+x")))
         for name, user in (
             ("Ann+x@localhost", None), ("Ann+x", None), ("Ann@localhost", None), ("Ann", "ann"),
@@ -129,7 +129,7 @@ class RecipientsTests(SynchronousTestCase):
             "fine": ("info", "c", "Cat", "eve@example.org", "eve"), "self": ("self",),
             "fay@b.example": ("fay", "eve"), "eva@example.org": ("eve",),
         }  # fmt: skip
-        recipients = Recipients(
+        recipients = RecipientResolver(
             find_in("ann", "bob", "Cat", "eve@example.org", "fay@b.example"),
             domains=("example.org", "b.example"),
         )
@@ -149,7 +149,7 @@ class RecipientsTests(SynchronousTestCase):
         """Aliases that lead in circles are not followed again and again."""
         asked: list[str] = []
         circle = dict.fromkeys("abc", ("a", "b", "c"))
-        recipients = Recipients(lambda name: asked.append(name), aliases=lambda: circle)
+        recipients = RecipientResolver(lambda name: asked.append(name), aliases=lambda: circle)
         found = Deferred.fromCoroutine(recipients.resolve(parse_address("a")))
         self.failureResultOf(found, StoreTrouble)
         self.assertLess(len(asked), 50)

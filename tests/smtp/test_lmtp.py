@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.errors import NoSuchMailbox, OverQuota, StoreTrouble
 from pop3toy.events import Delivered, Observers, Refused
-from pop3toy.routing.recipients import Recipients
+from pop3toy.routing.recipients import RecipientResolver
 from pop3toy.smtp import limits
 from pop3toy.smtp.factory import lmtp_factory
 from tests.pop3_world import Watcher
@@ -127,7 +127,7 @@ class LMTPTests(SynchronousTestCase):
         """An alias is delivered when all its users have the message."""
         slow = Slow()
         slow.fail = {"commit bob": StoreTrouble()}
-        recipients = Recipients(find_in("ann", "bob"), aliases=lambda: {"all": ("ann", "bob")})
+        recipients = RecipientResolver(find_in("ann", "bob"), aliases=lambda: {"all": ("ann", "bob")})
         factory, _, _ = world(lmtp_factory, delivery=slow, recipients=recipients)
         client = Client.on_socket(factory)
         client.say(*ENVELOPE, "RCPT TO:<all@localhost>", "RCPT TO:<ann@localhost>", "DATA", "a: b", ".")

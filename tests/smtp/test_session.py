@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3toy.errors import OverQuota, StoreTrouble
 from pop3toy.events import Delivered, LoggedIn, LoginFailed, Refused
 from pop3toy.interfaces import LATER, After, Challenge, Channel, IDelivery, SessionRecord, TLSFacts
-from pop3toy.routing.recipients import Recipients
+from pop3toy.routing.recipients import RecipientResolver
 from pop3toy.smtp import commands, limits
 from pop3toy.smtp.commands import Command, Malformed, Response
 from pop3toy.smtp.policies import LMTP, SMTP, SUBMISSION
@@ -78,7 +78,7 @@ class Talk:
         self.delivery = Slow() if delivery is None else delivery
         self.accounts = Accounts()
         self.watcher = Watcher(Delivered, Refused, LoggedIn, LoginFailed)
-        recipients = Recipients(find_in("ann", "bob", "cat"), domains=("example.org",))
+        recipients = RecipientResolver(find_in("ann", "bob", "cat"), domains=("example.org",))
         self.session = Session(
             policy,
             Options(
@@ -147,14 +147,14 @@ class EveryStateTests(SynchronousTestCase):
                 for verb, line in LINES.items():
                     talk = Talk(policy).reach(*way)
                     session = talk.session
-                    message = session.message
+                    message = session.transaction
                     reply = talk.say(line)
                     where = (policy.name, state, verb, reply)
                     if verb not in policy.verbs:
                         self.assertEqual(reply.code, 502 if verb == "AUTH" else 500, where)
                     elif verb not in policy.tables[state]:
                         self.assertEqual((reply.code, reply.enhanced), (503, "5.5.1"), where)
-                        self.assertEqual((session.state, session.message), (state, message), where)
+                        self.assertEqual((session.state, session.transaction), (state, message), where)
                         seen.add((policy.name, state.name, verb))
                     else:
                         self.assertNotIn(reply.code, (500, 502, 503) if verb != "STARTTLS" else (), where)
@@ -474,7 +474,7 @@ class FateTests(SynchronousTestCase):
         async def nobody_knows(address: object) -> Any:
             raise StoreTrouble(detail="no aliases")
 
-        talk.session.options.recipients.resolve = nobody_knows  # type: ignore[method-assign]
+        talk.session.options.resolver.resolve = nobody_knows  # type: ignore[method-assign]
         for _ in range(limits.ERRORS):
             self.assertEqual(talk.say(LINES["MAIL"]).code, 451)
             self.assertIs(talk.session.state, State.READY)
@@ -551,14 +551,14 @@ class EndTests(SynchronousTestCase):
             answered: Deferred[Any] = Deferred()
             talk.delivery.check_at_once = talk.delivery.begin_at_once = False
             if word == "MAIL":
-                talk.session.options.recipients.resolve = lambda _, answered=answered: answered  # type: ignore[method-assign]
+                talk.session.options.resolver.resolve = lambda _, answered=answered: answered  # type: ignore[method-assign]
             self.assertIsNone(talk.say(LINES[word]))
             talk.session.end()
             answered.callback(["ann"])
             while talk.delivery.waiting:
                 talk.delivery.go_on()
             self.assertEqual(len(talk.later), 1)
-            self.assertEqual((talk.session.state, talk.session.message), (State.CLOSED, None))
+            self.assertEqual((talk.session.state, talk.session.transaction), (State.CLOSED, None))
 
     def test_client_left(self) -> None:
         """Whoever keeps the client waiting only as long as it is there hears that it is not, once."""
@@ -629,8 +629,8 @@ class LoginTests(SynchronousTestCase):
         """What a mechanism asks is shown to nobody."""
         session = Talk(SUBMISSION).session
         for reply, shown in ((Challenge(b"x"), b"334 ****\r\n"), (Challenge(b""), b"334 \r\n")):
-            self.assertEqual(session.reply_shown(reply, encode(reply)), shown)
-        self.assertEqual(session.reply_shown(Reply(250, "ok"), b"250 ok\r\n"), b"250 ok\r\n")
+            self.assertEqual(session.masked_reply(reply, encode(reply)), shown)
+        self.assertEqual(session.masked_reply(Reply(250, "ok"), b"250 ok\r\n"), b"250 ok\r\n")
 
 
 class LineTests(SynchronousTestCase):
@@ -660,7 +660,7 @@ class LineTests(SynchronousTestCase):
         """Any octets are a value, of a verb of this port, and what is shown of them begins with it."""
         parsed = commands.parse(line, policy.verbs, crlf=crlf)
         self.assertIsInstance(parsed, Command | Malformed)
-        shown = commands.shown(line, parsed)
+        shown = commands.masked(line, parsed)
         self.assertTrue(shown.startswith(parsed.verb.encode()))
         if parsed.verb:
             self.assertIn(parsed.verb, policy.verbs)
@@ -670,7 +670,7 @@ class LineTests(SynchronousTestCase):
     def test_responses(self) -> None:
         """Of a response nothing is shown but that it gives up."""
         for line, shown in ((b"*", b"*"), (b"hunter2", b"****"), (b"", b"****")):
-            self.assertEqual(commands.shown(line, Response(line)), shown)
+            self.assertEqual(commands.masked(line, Response(line)), shown)
 
     def test_replies(self) -> None:
         """Replies have their codes on each line, and are of ASCII and no longer than RFC 5321 allows."""

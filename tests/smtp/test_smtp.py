@@ -18,7 +18,7 @@ from pop3toy.addresses import parse_address
 from pop3toy.auth.throttle.connection_limiter import ConnectionLimiter, ConnectionLimits
 from pop3toy.errors import OverQuota, StoreFull, StoreTrouble
 from pop3toy.events import Delivered, Ended, LineReceived, Observers, ReplySent, TextReceived
-from pop3toy.routing.recipients import Recipients
+from pop3toy.routing.recipients import RecipientResolver
 from pop3toy.smtp import limits
 from pop3toy.smtp.factory import lmtp_factory, smtp_factory
 from pop3toy.stores.memory import MemoryStore
@@ -394,7 +394,7 @@ class EnvelopeTests(SynchronousTestCase):
 
     def test_postmaster(self) -> None:
         """Mail for postmaster reaches who is named for it, in any case, with and without a domain."""
-        recipients = Recipients(
+        recipients = RecipientResolver(
             find_in("ann"), domains=("example.org",), aliases=lambda: {"postmaster": ("ann",)}
         )
         factory, store, _ = world(smtp_factory, recipients=recipients)
@@ -466,7 +466,7 @@ class EnvelopeTests(SynchronousTestCase):
         def find(name: str) -> str | None:
             raise StoreTrouble(detail="accounts are on a disk that is gone")
 
-        factory, _, _ = world(smtp_factory, recipients=Recipients(find))
+        factory, _, _ = world(smtp_factory, recipients=RecipientResolver(find))
         client = Client(factory)
         self.assertEqual(client.say("EHLO x", "MAIL FROM:<>", "RCPT TO:<ann>")[-1][:9], "451 4.3.0")
 
@@ -700,7 +700,7 @@ class TrapTests(SynchronousTestCase):
 
     def test_any_address(self) -> None:
         """The toy takes every address in the world for its user."""
-        recipients = Recipients(find_in("user"), catch_all="user", any_domain=True)
+        recipients = RecipientResolver(find_in("user"), catch_all="user", any_domain=True)
         factory, store, _ = world(smtp_factory, users=("user",), recipients=recipients, original_to=True)
         client = Client(factory)
         answers = client.say("EHLO x", "MAIL FROM:<>", "RCPT TO:<who@ever.example>", "DATA", "a: b", ".")
@@ -711,7 +711,7 @@ class TrapTests(SynchronousTestCase):
 
     def test_whom_it_was_for(self) -> None:
         """A message for several says whom it was for, as they were written."""
-        recipients = Recipients(find_in("user"), catch_all="user", any_domain=True)
+        recipients = RecipientResolver(find_in("user"), catch_all="user", any_domain=True)
         factory, store, _ = world(smtp_factory, users=("user",), recipients=recipients, original_to=True)
         client = Client(factory)
         client.say(
@@ -946,7 +946,7 @@ class TraceTests(SynchronousTestCase):
         """However long the addresses are, no line of the headers exceeds what RFC 5322 allows."""
         name = "a" * (limits.PATH - len("@example.org"))
         factory, store, _ = world(
-            smtp_factory, recipients=Recipients(lambda _: "ann", domains=("example.org",))
+            smtp_factory, recipients=RecipientResolver(lambda _: "ann", domains=("example.org",))
         )
         client = Client(factory)
         client.say(

@@ -16,7 +16,7 @@ from pop3toy.auth.throttle.connection_limiter import ConnectionLimiter, Connecti
 from pop3toy.errors import BadCommand, StoreTrouble
 from pop3toy.events import LineReceived, LoggedIn, LoginFailed, Observers, Refused
 from pop3toy.interfaces import Channel, IMailbox
-from pop3toy.routing.recipients import Recipients
+from pop3toy.routing.recipients import RecipientResolver
 from pop3toy.smtp import limits
 from pop3toy.smtp.factory import submission_factory
 from pop3toy.smtp.submission import SenderRealm
@@ -37,7 +37,7 @@ class SubmissionTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.accounts = Accounts()
         self.watcher = Watcher(LineReceived, LoggedIn, LoginFailed, Refused)
-        recipients = Recipients(
+        recipients = RecipientResolver(
             find_in("ann", "bob"), domains=("example.org",), aliases=lambda: {"boss": ("ann",)}
         )
         self.factory, self.store, _ = world(
