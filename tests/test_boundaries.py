@@ -36,8 +36,8 @@ PURE = {
         "maildrop",
     },
     "smtp": {
-        "commands", "replies", "session", "policies", "greeting", "authentication", "mail_commands", "transaction",
-        "framing", "envelope", "trace", "limits",
+        "commands", "replies", "session", "policies", "greeting", "authentication", "mail_commands",
+        "transaction", "framing", "envelope", "trace", "limits",
     },
 }  # fmt: skip
 

@@ -29,7 +29,7 @@ async def auth(session: Session, command: Command) -> Answer:
         except Refusal as error:
             return _refused(session, error)
         return await _step(session, initial or None)
-    if session.channel.private:
+    if session.record.channel.private:
         return session.mistake(Reply(504, "this mechanism is not available here", "5.5.4"))
     return session.mistake(Reply(538, "no login in clear text: STARTTLS comes first", "5.7.11"))
 

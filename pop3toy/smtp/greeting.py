@@ -44,7 +44,7 @@ def _extensions(session: Session) -> list[str]:
 
 def starttls(session: Session, command: Command) -> Answer:
     """STARTTLS: what was said before does not count behind it; see :meth:`Session.restart`."""
-    if session.channel.tls is not None:
+    if session.record.channel.tls is not None:
         return Reply(503, "TLS already negotiated", "5.5.1")
     if not session.can_start_tls:
         return Reply(454, "TLS not available", "4.7.0")

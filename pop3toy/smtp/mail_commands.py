@@ -1,16 +1,15 @@
 """MAIL, RCPT and DATA (RFC 5321 section 3.3): from whom, to whom, and then the message.
 
 Mail is taken for users of this server and for nobody else; where the policy asks for a login, from users
-alone.  What comes behind DATA goes to :meth:`Session.text_received`.
+alone.  The text behind DATA goes to :meth:`Session.text_received`.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
 
 from ..errors import NoSuchMailbox, NotOurs, StoreTrouble
-from ..interfaces import After
+from ..interfaces import After, is_deferred
 from . import limits, trace
 from .commands import Command
 from .envelope import BadEnvelope, Sender, mail_from, rcpt_to
@@ -30,10 +29,9 @@ async def mail(session: Session, command: Command) -> Answer:
     except BadEnvelope as error:
         return session.mistake(_malformed(session, error))
     transaction = Transaction(sender)
-    refusal = await _may_not_send(session, sender) if session.policy.login_required else None
-    if refusal is not None:
-        refused = session.refuse(refusal, sender=transaction.from_whom)
-        # That nobody can say so now is no mistake of the client's.
+    if session.policy.login_required and (refusal := await _may_not_send(session, sender)):
+        refused = session.refuse(refusal, sender=transaction.written_sender)
+        # An authenticator in trouble is no mistake of the client's.
         return session.mistake(refused) if refusal.code >= 500 else refused
     if session.state is State.READY:
         session.begin_transaction(transaction)
@@ -41,7 +39,7 @@ async def mail(session: Session, command: Command) -> Answer:
 
 
 async def _may_not_send(session: Session, sender: Sender) -> Reply | None:
-    """Who has not logged in sends nothing; who has does not write in another's name (RFC 6409)."""
+    """Why a client may not send: without a login nothing, with one not in another user's name (RFC 6409)."""
     if session.user is None:
         return Reply(530, "AUTH comes first", "5.7.0")
     if sender.address is None:
@@ -50,7 +48,7 @@ async def _may_not_send(session: Session, sender: Sender) -> Reply | None:
     if session.own_address is not None:
         names.append(session.own_address)
     address = resolver.at_home(sender.address, names)
-    # An address elsewhere may well be the user's own, and nothing here knows it.
+    # An address elsewhere may well be the user's own; the server has no way to know.
     if not resolver.ours(address):
         return None
     try:
@@ -64,36 +62,41 @@ async def _may_not_send(session: Session, sender: Sender) -> Reply | None:
 
 
 async def rcpt(session: Session, command: Command) -> Answer:
-    """RCPT (RFC 5321 section 4.1.1.3)."""
+    """RCPT (RFC 5321 section 4.1.1.3): refused if a user behind it cannot have the message."""
     transaction = session.transaction
     assert transaction is not None
     try:
         address = rcpt_to(command.argument, utf8=transaction.sender.utf8)
     except BadEnvelope as error:
         return session.mistake(_malformed(session, error))
-    recipient = address.written
+    recipient, octets = address.written, transaction.sender.size or 0
     if len(transaction.recipients) >= limits.RECIPIENTS:
         # RFC 5321 section 4.5.3.1.10: 452, for which another copy is sent to the rest.
         why = "too many recipients, send another copy to the rest"
         return session.refuse(Reply(452, why, "4.5.3"), recipient)
-    users: Sequence[str] | None = None
-    octets = 0
     try:
         users = await session.options.resolver.resolve(address)
-        octets = transaction.sender.size or 0
-        await transaction.check(session.options.delivery, users)
     except NotOurs:
         why = "relaying denied: only mail for our own users is taken"
         return _unknown(session, Reply(550, why, "5.7.1"), recipient)
+    except NoSuchMailbox:
+        return _unknown(session, Reply(550, "no such user here", "5.1.1"), recipient)
     except StoreTrouble as error:
-        if isinstance(error, NoSuchMailbox) and users is None:
-            return _unknown(session, Reply(550, "no such user here", "5.1.1"), recipient)
-        # Also if the store has no mailbox for this user: there is such a user, so
-        # something is wrong here, and nothing with the mail.
+        log_trouble(error, recipient)
+        return session.refuse(reply_to(error, 0), recipient)
+    more = [user for user in users if user not in transaction.users]
+    try:
+        for user in more:
+            checked = session.options.delivery.check(user, octets)
+            if is_deferred(checked):
+                await checked
+    except StoreTrouble as error:
+        # A missing mailbox, too: there is such a user, so it is this server's fault and not the sender's.
         log_trouble(error, recipient)
         return session.refuse(reply_to(error, octets), recipient)
     if not transaction.dropped:
-        transaction.accept(address, users)
+        transaction.recipients.append((address, users))
+        transaction.users += more
         session.state = State.RECIPIENTS
     return Reply(250, "recipient ok", "2.1.5")
 
@@ -104,7 +107,7 @@ def _unknown(session: Session, reply: Reply, recipient: str) -> Answer:
 
 
 def _malformed(session: Session, error: BadEnvelope) -> Reply:
-    """The reply to an envelope that cannot be; unless it is no more than bad syntax, it is told of."""
+    """The reply to a bad envelope; one that is more than bad syntax is an event, too."""
     reply = Reply(error.code, error.text, error.enhanced)
     if error.code == 501 and error.enhanced.startswith("5.5"):
         return reply
@@ -118,13 +121,13 @@ async def data(session: Session, command: Command) -> Answer:
     transaction = session.transaction
     assert transaction is not None
     if not command.crlf:
-        # Whoever ends lines so (netcat does) could never end the message: only
-        # CR LF . CR LF does, see framing.py.
+        # A client that ends lines so (netcat does) could never end the message: CR LF . CR LF alone does.
         why = "a message needs lines that end in CR LF; use telnet, or nc -C"
         return session.mistake(Reply(500, why, "5.5.2"))
     queue_id = secrets.token_hex(6)
     try:
-        await transaction.begin(session.options.delivery, queue_id, _headers(session, transaction, queue_id))
+        headers = _headers(session, transaction, queue_id)
+        await transaction.begin(session.options.delivery, queue_id, headers)
     except StoreTrouble as error:
         log_trouble(error, ", ".join(transaction.users))
         refused = session.refuse(reply_to(error, transaction.sender.size or 0))
@@ -136,7 +139,7 @@ async def data(session: Session, command: Command) -> Answer:
 
 
 def _headers(session: Session, transaction: Transaction, queue_id: str) -> bytes:
-    options, channel = session.options, session.channel
+    options, channel = session.options, session.record.channel
     recipients = [options.resolver.in_full(address) for address, _ in transaction.recipients]
     protocol = session.policy.protocols[session.extended]
     if transaction.sender.utf8:
@@ -153,8 +156,7 @@ def _headers(session: Session, transaction: Transaction, queue_id: str) -> bytes
         peer=channel.host,
         by=options.host.encode("ascii"),
         protocol=protocol,
-        ident=queue_id,
-        # Otherwise they would learn of one another.
+        queue_id=queue_id,
         recipient=None if several else recipients[0],
         seconds=options.wall(),
     )

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from enum import Enum
 from math import inf
-from types import CoroutineType
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar, cast
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ..errors import AuthenticationFailed, Refusal, StoreTrouble
+from ..errors import AuthenticationFailed, Refusal
 from ..events import Delivered, LoggedIn, LoginFailed, Refused
 from ..interfaces import (
     LATER,
@@ -64,8 +63,9 @@ class State(Enum):
     __hash__ = object.__hash__
 
 
-#: What a command does: gives its answer, or a coroutine or Deferred of it.
-Handler: TypeAlias = "Callable[[Session, Command], Answer | Coroutine[Any, Any, Answer]]"
+_Coroutine: TypeAlias = Coroutine[Deferred[object], object, _T]
+#: What a command does: gives its answer, or a coroutine of it.
+Handler: TypeAlias = "Callable[[Session, Command], Answer | _Coroutine[Answer]]"
 
 
 class Policy(NamedTuple):
@@ -84,7 +84,7 @@ class Policy(NamedTuple):
     #: What Received calls the protocol, without and with extensions (RFC 3848).
     protocols: tuple[str, str] = ("SMTP", "ESMTP")
     #: What carries out a line within a SASL exchange.
-    respond: Callable[[Session, Response], Coroutine[Any, Any, Answer]] | None = None
+    respond: Callable[[Session, Response], _Coroutine[Answer]] | None = None
     #: One reply for all recipients of a message: they stand and fall together.
     together: bool = True
     #: Who has not logged in sends nothing.
@@ -168,11 +168,6 @@ class Session:
         # Who waits for the end: see end().
         self._when_ended: list[Deferred[None]] = []
 
-    @property
-    def channel(self) -> Channel:
-        """The connection as it is now."""
-        return self.record.channel
-
     def greet(self) -> Answer:
         """The greeting (RFC 5321 section 4.2)."""
         return Reply(220, f"{self.options.host} {self.policy.speaks} pop3toy")
@@ -207,26 +202,25 @@ class Session:
         if self._commands > limits.COMMANDS:
             return self.close("limit", Reply(421, "too many commands without a message", "4.7.0"))
         try:
-            answer = self._carried_out(parsed)
-            if type(answer) is CoroutineType:
-                answer = _at_hand(answer)
+            if isinstance(parsed, Command):
+                handler = self.policy.tables[self.state].get(parsed.verb)
+                if handler is None:
+                    return self.mistake(Reply(503, self._what_comes_first(parsed.verb), "5.5.1"))
+                answer = handler(self, parsed)
+            elif isinstance(parsed, Response):
+                assert self.policy.respond is not None
+                answer = self.policy.respond(self, parsed)
+            else:
+                # Within an exchange it ends that, and has a code of its own (RFC 4954 section 4).
+                enhanced = parsed.enhanced if self.exchange is None else "5.5.6"
+                self._cancel_exchange()
+                return self.mistake(Reply(parsed.code, parsed.reason, enhanced))
+            if isinstance(answer, (Reply, Replies, Challenge)):
+                return answer
+            later = _at_hand(answer)
         except Exception:
             return self.refused(Failure())
-        return answer.addErrback(self.refused) if is_deferred(answer) else answer
-
-    def _carried_out(self, parsed: Parsed) -> Any:
-        if isinstance(parsed, Command):
-            handler = self.policy.tables[self.state].get(parsed.verb)
-            if handler is None:
-                return self.mistake(Reply(503, self._what_comes_first(parsed.verb), "5.5.1"))
-            return handler(self, parsed)
-        if isinstance(parsed, Response):
-            assert self.policy.respond is not None
-            return self.policy.respond(self, parsed)
-        # Within an exchange it ends that, and has a code of its own (RFC 4954 section 4).
-        enhanced = parsed.enhanced if self.exchange is None else "5.5.6"
-        self._cancel_exchange()
-        return self.mistake(Reply(parsed.code, parsed.reason, enhanced))
+        return later.addErrback(self.refused) if is_deferred(later) else later
 
     def _what_comes_first(self, verb: str) -> str:
         """Why a command that there is has no place in this state."""
@@ -254,38 +248,47 @@ class Session:
         return rest, _at_hand(self._text_taken(transaction, waiting))
 
     async def _text_taken(self, transaction: Transaction, waiting: Deferred[None] | None) -> Answer | None:
+        """Wait until the store has taken the text; at its end make the message durable, and answer."""
         if waiting is not None:
-            await transaction.written(waiting)
-        # Not if the connection was lost meanwhile.
+            await waiting
+        # The connection may have been lost meanwhile.
         if transaction.dropped or not transaction.text.finished:
             return None
         # From here on a lost connection takes nothing back.
         self.state = State.DELIVERING
-        outcome = await transaction.commit(together=self.policy.together)
+        together = self.policy.together
+        outcome = await transaction.commit(together=together)
         uids = [(user, result) for user, result in outcome.items() if isinstance(result, bytes)]
+        queue_id, octets = transaction.queue_id, transaction.text.octets
         if uids:
-            octets = transaction.text.octets
-            self.happened(
-                Delivered, self.name, self.channel, transaction.queue_id, transaction.from_whom, octets, uids
-            )
-        answer = self._how_it_went(transaction, outcome)
-        self._transaction_over(delivered=bool(uids))
+            channel, sender = self.record.channel, transaction.written_sender
+            self.happened(Delivered, self.name, channel, queue_id, sender, octets, uids)
+        answer: Answer
+        if not together:
+            # RFC 2033 section 4.2: one reply for each RCPT that was accepted, in their order.
+            fates = transaction.fates(outcome)
+            replies = [self._fate(refusal, recipient, queue_id, "2.1.5") for recipient, refusal in fates]
+            answer = Replies(tuple(replies))
+        else:
+            recipients = transaction.recipients
+            recipient = recipients[0][0].written if len(recipients) == 1 else ""
+            answer = self._fate(None if outcome else transaction.refusal, recipient, queue_id, "2.0.0")
+        self.transaction = None
+        self.state = State.CLOSED if self._gone else State.READY
+        if uids:
+            self._prove_useful()
+        else:
+            self._between_messages()
+        when_ended, self._when_ended = self._when_ended, []
+        for ended in when_ended:
+            ended.callback(None)
         return answer
 
-    def _how_it_went(self, transaction: Transaction, outcome: Mapping[str, bytes | StoreTrouble]) -> Answer:
-        taken = f"delivered as {transaction.queue_id}"
-        if self.policy.together:
-            [*others, (recipient, refusal)] = transaction.fates(outcome)
-            if refusal is None:
-                return Reply(250, taken, "2.0.0")
-            return self.refuse(refusal, "" if others else recipient)
-        # RFC 2033 section 4.2: one reply for each RCPT that was accepted, in their order.
-        return Replies(
-            tuple(
-                Reply(250, taken, "2.1.5") if refusal is None else self.refuse(refusal, recipient)
-                for recipient, refusal in transaction.fates(outcome)
-            )
-        )
+    def _fate(self, refusal: Reply | None, recipient: str, queue_id: str, enhanced: str) -> Reply:
+        """The reply behind a message, for one recipient or for all."""
+        if refusal is None:
+            return Reply(250, f"delivered as {queue_id}", enhanced)
+        return self.refuse(refusal, recipient)
 
     def mistake(self, reply: Reply) -> Answer:
         """Answer a mistake of the client's; too many of them end the connection."""
@@ -296,14 +299,15 @@ class Session:
         return self.close("limit", last, Reply(421, "too many errors", "4.7.0"))
 
     def refuse(self, reply: Reply, recipient: str = "", sender: str = "") -> Reply:
-        """Tell that mail is not taken, which is answered so.
+        """Tell observers that mail is not taken; gives the reply back.
 
-        :param sender: where there is no message yet.
+        :param sender: the sender where no transaction has begun.
         """
-        transaction = self.transaction
-        of = (transaction.queue_id, transaction.from_whom) if transaction is not None else ("", sender)
+        queue_id = ""
+        if self.transaction is not None:
+            queue_id, sender = self.transaction.queue_id, self.transaction.written_sender
         why = (reply.code, reply.enhanced, reply.text)
-        self.happened(Refused, self.name, self.channel, *of, recipient, *why)
+        self.happened(Refused, self.name, self.record.channel, queue_id, sender, recipient, *why)
         return reply
 
     def refused(self, failure: Failure) -> Answer:
@@ -320,7 +324,7 @@ class Session:
         authenticator = self.options.authenticator
         if authenticator is None or self.user is not None:
             return ()
-        return authenticator.mechanisms(self.channel)
+        return authenticator.mechanisms(self.record.channel)
 
     def login_succeeded(self, login: Login) -> Answer:
         """The client is who it says; nothing is opened for it."""
@@ -330,14 +334,16 @@ class Session:
             self.user = self.record.user = login.user
             self.record.mechanism = login.mechanism
             self._prove_useful()
-            self.happened(LoggedIn, self.name, self.channel, login.user, login.mechanism)
+            self.happened(LoggedIn, self.name, self.record.channel, login.user, login.mechanism)
         return Reply(235, "welcome", "2.7.0")
 
     def login_failed(self, exchange: Exchange, why: Refusal) -> None:
         """An authentication failed."""
         self.failed_logins += isinstance(why, AuthenticationFailed)
         user = name_alone((exchange.user or "").encode("utf-8", "replace")).decode("utf-8")
-        self.happened(LoginFailed, self.name, self.channel, user, exchange.mechanism, why.code or "refused")
+        self.happened(
+            LoginFailed, self.name, self.record.channel, user, exchange.mechanism, why.code or "refused"
+        )
 
     def _cancel_exchange(self) -> None:
         exchange, self.exchange = self.exchange, None
@@ -361,17 +367,6 @@ class Session:
             self._between_messages()
         if self.state is not State.CLOSED:
             self.state = State.READY if self.client_name is not None else State.BEFORE_HELLO
-
-    def _transaction_over(self, *, delivered: bool) -> None:
-        self.transaction = None
-        self.state = State.CLOSED if self._gone else State.READY
-        if delivered:
-            self._prove_useful()
-        else:
-            self._between_messages()
-        when_ended, self._when_ended = self._when_ended, []
-        for waiting in when_ended:
-            waiting.callback(None)
 
     def _prove_useful(self) -> None:
         """The client is no stranger any more: its mistakes are forgiven."""
@@ -465,11 +460,9 @@ class Session:
         return self.state.value
 
 
-def _at_hand(coroutine: Coroutine[Any, Any, _T]) -> MaybeDeferred[_T]:
+def _at_hand(coroutine: _Coroutine[_T]) -> MaybeDeferred[_T]:
     """What a coroutine gives, if it has waited for nothing; else a Deferred of it."""
     waiting = Deferred.fromCoroutine(coroutine)
     if waiting.called and not waiting.paused and not isinstance(waiting.result, Failure):
-        at_hand: Any = waiting.result
-        result: _T = at_hand
-        return result
+        return cast(_T, waiting.result)
     return waiting

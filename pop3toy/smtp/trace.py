@@ -22,7 +22,14 @@ def original_to(recipients: Sequence[Address]) -> bytes:
 
 
 def received(
-    *, helo: bytes, peer: str, by: bytes, protocol: str, ident: str, recipient: Address | None, seconds: float
+    *,
+    helo: bytes,
+    peer: str,
+    by: bytes,
+    protocol: str,
+    queue_id: str,
+    recipient: Address | None,
+    seconds: float,
 ) -> bytes:
     """How the message came here.
 
@@ -30,7 +37,7 @@ def received(
     :param peer: the address that it really has.
     :param by: this server's name.
     :param protocol: the registered keyword, such as ``ESMTPS`` (RFC 3848).
-    :param ident: under which the log knows this message.
+    :param queue_id: the name that the log knows this message by.
     :param recipient: given only when there is one: several would learn of one another.
     :param seconds: the time of day.
     """
@@ -42,7 +49,7 @@ def received(
     for_whom = f"\r\n\tfor <{recipient.written}>" if recipient else ""
     return (
         b"Received: from %b (%b)\r\n\tby %b (pop3toy) with %b id %b"
-        % (name, where.encode("ascii", "replace"), by, protocol.encode("ascii"), ident.encode("ascii"))
+        % (name, where.encode("ascii", "replace"), by, protocol.encode("ascii"), queue_id.encode("ascii"))
         + for_whom.encode()
         + f";\r\n\t{formatdate(seconds, localtime=True)}\r\n".encode()
     )
