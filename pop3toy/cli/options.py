@@ -31,7 +31,7 @@ from ..errors import BadSetting, CannotStart, NoSuchMailbox, StoreTrouble
 from ..interfaces import IDelivery, Incoming, IStoreAdmin, MaybeDeferred, is_deferred
 from ..net.threads import NoThreads
 from ..option import options_of
-from ..routing.quota import Settled, quota_of
+from ..routing.quota import HasSettings, quota_of
 from ..stores.registry import STORES, StoreContext, kind_of
 
 __all__ = [
@@ -201,7 +201,9 @@ def administration(settings: Settings) -> IStoreAdmin:
     return kind.admin(settings.store)
 
 
-def delivery(settings: Settings, *, create: bool, accounts: Mapping[str, Settled] | None = None) -> IDelivery:
+def delivery(
+    settings: Settings, *, create: bool, accounts: Mapping[str, HasSettings] | None = None
+) -> IDelivery:
     """The way into the store of a command, whose work is done at once.
 
     :param create: whether a missing mailbox is made.
