@@ -107,7 +107,7 @@ def _open_toy(settings: Toy, context: StoreContext) -> OpenStore:
 def _open_maildirs(settings: Maildirs, context: StoreContext) -> OpenStore:
     from .maildir.file_systems import Mounts
     from .maildir.incoming.delivery import MaildirDelivery
-    from .maildir.incoming.message import DeliveryThreads
+    from .maildir.incoming.destination import DeliveryThreads
     from .maildir.paths import MaildirPaths
     from .maildir.store import MaildirStore, UserThreads
 
@@ -115,11 +115,9 @@ def _open_maildirs(settings: Maildirs, context: StoreContext) -> OpenStore:
     mounts = Mounts(context.clock)
     reads, counts, writes = (context.threads(name, ALL_THREADS) for name in ("disk", "scans", "delivery"))
 
-    def shares(
-        user: str, of_file_system: int, *, what: str = "user", of_user: int = USER_THREADS
-    ) -> Sequence[Share]:
+    def shares(user: str, of_file_system: int) -> tuple[Share, Share]:
         place = mounts.point(paths.path(user))
-        return Share((what, user), of_user), Share(("file system", place), of_file_system)
+        return Share(("user", user), USER_THREADS), Share(("file system", place), of_file_system)
 
     def threads_of(user: str) -> UserThreads:
         reading = shares(user, READING_THREADS)
@@ -132,8 +130,8 @@ def _open_maildirs(settings: Maildirs, context: StoreContext) -> OpenStore:
 
     def delivery_threads_of(user: str) -> DeliveryThreads:
         # All of a file system have one share: when its messages hang, nobody looks at it any more.
-        looking = shares(user, WRITING_THREADS)
-        writing = shares(user, WRITING_THREADS, what="mail for", of_user=USER_WRITING_THREADS)
+        of_user, of_disk = shares(user, WRITING_THREADS)
+        looking, writing = (of_user, of_disk), (Share(("mail for", user), USER_WRITING_THREADS), of_disk)
         return DeliveryThreads(
             writes.shared(looking, within=LOOKING),
             writes.shared(writing),
