@@ -226,7 +226,7 @@ def _text(value: str) -> str:
 
 
 def _users(admin: IStoreAdmin, settings: Settings) -> Sequence[str]:
-    """Who has a mailbox."""
+    """All users with a mailbox."""
     if not settings.store.for_each_user:
         raise click.UsageError("all users share one mailbox: name one")
     return admin.users()
