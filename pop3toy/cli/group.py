@@ -110,7 +110,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         click.echo(f"Error: {where}{error.strerror or error}", err=True)
         return os.EX_IOERR
     except Exception as error:
-        # A bug of ours, and no reason to return somebody's mail.
+        # A bug: mail is not returned for it, but tried again.
         click.echo(f"Error: {type(error).__name__}: {printable(str(error))}", err=True)
         return os.EX_TEMPFAIL
     return result if isinstance(result, int) else os.EX_OK

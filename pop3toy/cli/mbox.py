@@ -82,7 +82,7 @@ class Mbox:
             for start, end in self._places:
                 file.seek(start)
                 _, message = take_off(file.read(end - start))
-                # Whoever leaves one such line as it is has quoted none.
+                # A program that left one such line as it is has quoted none.
                 unquoted = len(_UNQUOTED.findall(message))
                 self.kept_as_text += unquoted
                 yield message if unquoted else _QUOTED.sub(rb"\1", message)

@@ -24,7 +24,7 @@ class Listing(Sequence[Entry]):
     gives the same ``Listing`` again, and STAT, LIST and UIDL cost nothing.
 
     It is kept in two columns, which a store with many messages has already, and a
-    function: an entry is made when somebody looks at it.
+    function: an entry is made when it is asked for.
 
     :param entries: in the order in which they are numbered; their unique-ids are not checked.
     """
@@ -59,7 +59,7 @@ class Listing(Sequence[Entry]):
         :param uids: a unique-id for each message (RFC 1939 section 7).
         :param octets: as :func:`pop3toy.octets` counts them, in the same order.
         :param arrived: tells when a message came, in seconds since the epoch, given its place in
-            that order, from 0 on.  Asked when somebody looks at the entry, each time.
+            that order, from 0 on.  Called each time when the entry is asked for.
         :raises ValueError: if there are more of one than of the other.
         """
         if len(uids) != len(octets):

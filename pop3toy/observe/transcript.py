@@ -162,7 +162,7 @@ class _Transcript:
         for at, line in enumerate(lines):
             if progress.lines < limits.TRANSCRIPT_LINES or at == final:
                 self._count_hidden(number, side, progress)
-                # Without a blank at the end of an empty line, which nobody sees.
+                # An empty line gets no blank at its end.
                 text = f" {_printable(line, dropped)}" if line else ""
                 self._write(f"[{number}] {side}:{text}")
                 progress.lines += 1
@@ -211,7 +211,7 @@ class MemoryTranscript(_Transcript):
 class WriterTranscript(_Transcript):
     """Writes to a terminal or a file.
 
-    :param writer: who does that, and may do it for others as well.
+    :param writer: may write for others as well, such as the log.
     """
 
     def __init__(self, writer: LineWriter) -> None:

@@ -39,7 +39,7 @@ class RecipientResolver:
     :param domains: whose mail is taken, at least one; an address without a domain
         is in the first.
     :param aliases: the aliases as they are now.
-    :param catch_all: the user who gets what nobody else in our domains gets.
+    :param catch_all: the user who gets mail for addresses in our domains that have no user.
     :param any_domain: take mail for every domain there is: a mail trap.
     """
 
@@ -86,9 +86,9 @@ class RecipientResolver:
         """The users who get mail for this address, each once, at least one.
 
         :raises pop3toy.errors.NotOurs: if it would have to be sent on: there is no relaying.
-        :raises pop3toy.errors.NoSuchMailbox: if it is ours and nobody's.
-        :raises pop3toy.errors.StoreTrouble: if nobody can say so now, or if it is an alias that
-            leads to no user.
+        :raises pop3toy.errors.NoSuchMailbox: if it is in our domains and has no user.
+        :raises pop3toy.errors.StoreTrouble: if accounts or aliases cannot be read now, or for an
+            alias that leads to no user.
         """
         if not self.ours(address):
             raise NotOurs
@@ -117,7 +117,7 @@ class RecipientResolver:
     async def dead_ends(self, alias: str, aliases: Aliases) -> Sequence[str]:
         """The targets of an alias that lead to no user in any domain; some lead to themselves.
 
-        :raises pop3toy.errors.StoreTrouble: if nobody can say so now.
+        :raises pop3toy.errors.StoreTrouble: if the accounts cannot be read now.
         """
         dead = list(aliases[alias])
         _, at, own_domain = alias.rpartition("@")

@@ -1,4 +1,4 @@
-"""AUTH (RFC 4954): what the commands mean; who is let in is decided in ``auth/``."""
+"""AUTH (RFC 4954): the command and its replies; ``auth`` decides who may log in."""
 
 from __future__ import annotations
 
@@ -42,28 +42,28 @@ async def respond(session: Session, response: Response) -> Answer:
 async def _step(session: Session, line: bytes | None) -> Answer:
     exchange = session.exchange
     assert exchange is not None
-    # A refusal that the last challenge brought is told and counted.
-    told = exchange.refusal is not None
+    # A refusal that the last challenge brought was counted with that.
+    counted = exchange.refusal is not None
     try:
         answer = exchange.respond(line)
         result = await answer if is_deferred(answer) else answer
     except Refusal as error:
         session.exchange = None
-        # Nor is it one if the client went before anything was checked.
+        # A client that left before anything was checked has not failed.
         given_up = session.over and isinstance(error, BadCommand)
-        if not (told or given_up or isinstance(error, AuthenticationCancelled)):
+        if not (counted or given_up or isinstance(error, AuthenticationCancelled)):
             session.login_failed(exchange, error)
         return _refused(session, error)
     if isinstance(result, Challenge):
         if result.refusal is not None:
-            # It counts when it is certain; what the client answers may never come.
+            # Counted at once: the client's answer may never come.
             session.login_failed(exchange, result.refusal)
         return result
     return session.login_succeeded(result)
 
 
 def _refused(session: Session, error: Refusal) -> Answer:
-    # RFC 4954 section 4: 501 for "*", also where a refusal was still to be said.
+    # RFC 4954 section 4: 501 for "*", also where the challenge before brought a refusal.
     if isinstance(error.__cause__, AuthenticationCancelled):
         error = error.__cause__
     if isinstance(error, BadCommand):

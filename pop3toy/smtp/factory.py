@@ -35,13 +35,13 @@ class SMTPFactory(ConnectionFactory):
         maildrop; submission needs one, and no other asks it.
     :param host: this server's name.
     :param tls: a context factory, to offer STARTTLS.
-    :param observers: who is told of what happens.
+    :param observers: are given the events.
     :param gatekeeper: counts connections and turns some away; ``None`` lets all in.
     :param numbers: session numbers, shared with others whose observers are the same.
     :param turns: the :class:`pop3toy.net.fast.reply_batcher.ReactorTurns` of the reactor, if it has turns.
     :param gate: holds, changes or drops commands and replies.
     :param largest_message: in octets.
-    :param smtputf8: whether the store and who reads from it can bear UTF-8 in headers.
+    :param smtputf8: whether SMTPUTF8 is offered: store and readers can have UTF-8 in headers.
     :param original_to: write the recipients of a message into it, for a mail trap.
     :param wall: the time of day in seconds, for Received headers.
     :param idle: seconds of silence after which a connection ends.
@@ -95,13 +95,13 @@ class SMTPFactory(ConnectionFactory):
         )
 
 
-#: An SMTP port: takes mail from anybody, for our own users (RFC 5321).  Parameters as of :class:`SMTPFactory`
-#: behind the first.
+#: An SMTP port: takes mail from anybody, for users of this server (RFC 5321).  Parameters as of
+#: :class:`SMTPFactory`, without the first.
 smtp_factory: Final = partial(SMTPFactory, SMTP)
 
-#: A submission port: takes mail from users who log in, for our own users (RFC 6409).
+#: A submission port: takes mail from users who log in, for users of this server (RFC 6409).
 submission_factory: Final = partial(SMTPFactory, SUBMISSION)
 
-#: An LMTP port for a mail server that hands over mail, such as Postfix or Exim (RFC 2033).  Whoever can
-#: connect is trusted: a Unix socket, or loopback.
+#: An LMTP port for a mail server that hands over mail, such as Postfix or Exim (RFC 2033).  Every client that
+#: can connect is trusted, so it belongs on a Unix socket, or on loopback.
 lmtp_factory: Final = partial(SMTPFactory, LMTP)

@@ -1,4 +1,4 @@
-"""MAIL, RCPT and DATA (RFC 5321 section 3.3): from whom, to whom, and then the message.
+"""MAIL, RCPT and DATA (RFC 5321 section 3.3): sender, recipients, and then the message.
 
 Mail is taken for users of this server and for nobody else; where the policy asks for a login, from users
 alone.  The text behind DATA goes to :meth:`Session.text_received`.

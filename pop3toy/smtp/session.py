@@ -59,7 +59,7 @@ class State(Enum):
     DELIVERING = "delivering"
     CLOSED = "closed"
 
-    # Each command looks one up in a table; Enum's own is a call of Python's.
+    # Each command looks its state up in a table, and Enum's own hash is a function in Python.
     __hash__ = object.__hash__
 
 
@@ -71,7 +71,7 @@ Handler: TypeAlias = "Callable[[Session, Command], Answer | _Coroutine[Answer]]"
 class Policy(NamedTuple):
     """What makes a port one of SMTP, of submission or of LMTP; the three are in ``policies``."""
 
-    #: As events tell it.
+    #: The protocol's name in events.
     name: str
     #: What each command does in each state.
     tables: Mapping[State, Mapping[str, Handler]]
@@ -83,13 +83,13 @@ class Policy(NamedTuple):
     hello: str = "EHLO"
     #: What Received calls the protocol, without and with extensions (RFC 3848).
     protocols: tuple[str, str] = ("SMTP", "ESMTP")
-    #: What carries out a line within a SASL exchange.
+    #: Answers a line within a SASL exchange.
     respond: Callable[[Session, Response], _Coroutine[Answer]] | None = None
     #: One reply for all recipients of a message: they stand and fall together.
     together: bool = True
-    #: Who has not logged in sends nothing.
+    #: Only users who have logged in may send.
     login_required: bool = False
-    #: Many unknown recipients look as if somebody tried names.
+    #: Unknown recipients count as mistakes: a client with many of them is guessing names.
     unknown_is_mistake: bool = True
 
 
@@ -104,14 +104,14 @@ class Options(NamedTuple):
     wall: Callable[[], float]
     largest_message: int = limits.MESSAGE
     smtputf8: bool = True
-    #: Write the recipients of a message into it: for a mail trap, where one user gets what is for everybody.
+    #: Write the recipients of a message into it: for a mail trap, where one user gets everybody's mail.
     original_to: bool = False
     authenticator: Authenticator | None = None
     #: Seconds of silence after which a connection ends.
     idle: float = limits.IDLE
 
 
-#: What a client is told whose connection the server ends (RFC 5321 section 3.8).
+#: The last reply where the server ends the connection (RFC 5321 section 3.8), by the reason.
 _LAST_WORDS = {
     "timeout": Reply(421, "you were silent for too long", "4.4.2", After.CLOSE),
     "limit": Reply(421, "too many connections", "4.7.0", After.CLOSE),
@@ -125,8 +125,8 @@ _LAST_WORDS = {
 class Session:
     """The server's side of one conversation: a :class:`~pop3toy.net.connection.Conversation`.
 
-    :param record: what is written down about this session, kept up to date.
-    :param happened: is told of events: the kind, and the fields behind ``session`` and ``at``.
+    :param record: what observers and the log show of this session; kept up to date here.
+    :param happened: called for each event with its kind, and its fields behind ``session`` and ``at``.
     """
 
     def __init__(
@@ -148,24 +148,23 @@ class Session:
         #: The server's address on this connection, in text, where it has one.
         self.own_address: str | None = None
         self.state = State.BEFORE_HELLO
-        #: What the client calls itself, once it has said so; and whether it knows extensions.
+        #: The name in HELO, EHLO or LHLO, and whether the client knows extensions.
         self.client_name: bytes | None = None
         self.extended = False
-        #: The message on its way.
         self.transaction: Transaction | None = None
-        #: The SASL exchange in progress, and who has logged in.
+        #: The SASL exchange in progress, and the user who has logged in.
         self.exchange: Exchange | None = None
         self.user: str | None = None
         self.failed_logins = 0
-        # The client's mistakes, and its commands, since it last brought a message or logged in.
+        # The client's mistakes, and its commands, since a message was accepted or the client logged in.
         self._mistakes = self._commands = 0
-        # Whether it has brought a message, or its client has logged in.
-        self._useful = False
-        # Since when, at least, it has a message on its way and keeps its place; begun anew by a message that
-        # arrives, not by RSET and MAIL.
+        # Whether a message was accepted, or the client has logged in.
+        self._known_good = False
+        # When the idle timer first saw a transaction since a message was accepted (RSET and MAIL do not begin
+        # this anew); infinite once that took longer than limits.MESSAGE_TIME.
         self._transaction_seen: float | None = None
         self._gone = False
-        # Who waits for the end: see end().
+        # Fire when what is being made durable is done: see end().
         self._when_ended: list[Deferred[None]] = []
 
     def greet(self) -> Answer:
@@ -185,15 +184,15 @@ class Session:
         return commands.parse(line, self.policy.verbs, crlf=crlf)
 
     def too_long(self) -> Parsed:
-        """What stands for a line of which too much came to keep it."""
+        """In the place of a line that is too long to be kept."""
         return commands.TOO_LONG
 
     def masked_line(self, line: bytes, parsed: Parsed) -> tuple[bytes, str]:
-        """What of a line is no secret, and its verb."""
+        """The line without secrets, and its verb."""
         return commands.masked(line, parsed), "" if isinstance(parsed, Response) else parsed.verb
 
     def masked_reply(self, reply: Answer, encoded: bytes) -> bytes:
-        """What of a reply is no secret: with what SCRAM asks passwords can be tried out."""
+        """The reply without secrets: against a challenge of SCRAM passwords can be tried offline."""
         return b"334 ****\r\n" if isinstance(reply, Challenge) and reply.data else encoded
 
     def handle(self, parsed: Parsed) -> MaybeDeferred[Answer]:
@@ -223,7 +222,7 @@ class Session:
         return later.addErrback(self.refused) if is_deferred(later) else later
 
     def _what_comes_first(self, verb: str) -> str:
-        """Why a command that there is has no place in this state."""
+        """Why a known command is out of place in this state."""
         if self.state is State.BEFORE_HELLO:
             return f"{self.policy.hello} comes first"
         if verb == "DATA":
@@ -276,7 +275,7 @@ class Session:
         self.transaction = None
         self.state = State.CLOSED if self._gone else State.READY
         if uids:
-            self._prove_useful()
+            self._reset_error_count()
         else:
             self._between_messages()
         when_ended, self._when_ended = self._when_ended, []
@@ -311,13 +310,13 @@ class Session:
         return reply
 
     def refused(self, failure: Failure) -> Answer:
-        """What nobody foresaw: it is written down in full, and the client hears that it may try again."""
+        """A bug: the log has it in full, the client hears that it may try again."""
         log.failure("session {number}: a bug, answered with 451", failure, number=self.record.number)
         self._cancel_exchange()
         self.abort_transaction()
         return BUG
 
-    # -- who it is -----------------------------------------------------------------
+    # -- login ---------------------------------------------------------------------
 
     def mechanisms(self) -> Sequence[str]:
         """The SASL mechanisms that can work here and now."""
@@ -327,13 +326,13 @@ class Session:
         return authenticator.mechanisms(self.record.channel)
 
     def login_succeeded(self, login: Login) -> Answer:
-        """The client is who it says; nothing is opened for it."""
+        """AUTH has succeeded; the avatar is given back, since nothing is opened to send."""
         self.exchange = None
         login.logout()
         if self.state is not State.CLOSED:
             self.user = self.record.user = login.user
             self.record.mechanism = login.mechanism
-            self._prove_useful()
+            self._reset_error_count()
             self.happened(LoggedIn, self.name, self.record.channel, login.user, login.mechanism)
         return Reply(235, "welcome", "2.7.0")
 
@@ -350,17 +349,17 @@ class Session:
         if exchange is not None:
             exchange.cancel()
 
-    # -- messages ------------------------------------------------------------------
+    # -- transactions --------------------------------------------------------------
 
     def begin_transaction(self, transaction: Transaction) -> None:
-        """MAIL: who is no stranger need not make room meanwhile."""
+        """MAIL: while it lasts, a known-good client is not closed to make room for others."""
         self.transaction = transaction
         self.state = State.MAIL
-        if self._useful and self.visit is not None and self._transaction_seen != inf:
+        if self._known_good and self.visit is not None and self._transaction_seen != inf:
             self.visit.logged_in()
 
     def abort_transaction(self) -> None:
-        """No message is on its way any more; one that was is dropped (RFC 5321 section 4.1.1.5)."""
+        """Drop the transaction, if there is one (RFC 5321 section 4.1.1.5)."""
         transaction, self.transaction = self.transaction, None
         if transaction is not None:
             transaction.drop()
@@ -368,16 +367,16 @@ class Session:
         if self.state is not State.CLOSED:
             self.state = State.READY if self.client_name is not None else State.BEFORE_HELLO
 
-    def _prove_useful(self) -> None:
-        """The client is no stranger any more: its mistakes are forgiven."""
+    def _reset_error_count(self) -> None:
+        """A message was accepted, or the client has logged in: it is known to be good."""
         self._mistakes = self._commands = 0
         self._transaction_seen = None
-        self._useful = True
+        self._known_good = True
         self._between_messages()
 
     def _between_messages(self) -> None:
-        """Who is no stranger makes room before strangers, but hears 421."""
-        if self._useful and self.visit is not None:
+        """A known-good client without a transaction may be closed, with 421, to make room."""
+        if self._known_good and self.visit is not None:
             self.visit.idle()
 
     # -- coming and going ----------------------------------------------------------
@@ -391,17 +390,17 @@ class Session:
         self.abort_transaction()
 
     def closing(self, why: str, waiting: bool) -> Answer | Later | None:
-        """The server ends the connection: it says so, when what is being made durable is acknowledged."""
+        """The last reply where the server ends the connection; later if a message is being made durable."""
         return LATER if self.finishing else _LAST_WORDS.get(why)
 
     def deadline(self, now: float, began: float, last: float, *, shaking_hands: bool, waiting: bool) -> float:
-        """When patience ends (RFC 5321 section 4.5.3.2.7); and until then whether a message takes too long.
+        """When the connection is idle for too long (RFC 5321 section 4.5.3.2.7).
 
-        A message that takes longer than ``limits.MESSAGE_TIME`` loses its place among those that need not
-        make room; that is found out up to ``idle`` seconds late, as rarely as this is asked.
+        Also finds out whether a transaction takes longer than ``limits.MESSAGE_TIME``, up to ``idle`` seconds
+        late; from then on its connection may be closed to make room.
         """
         end = last + self.options.idle
-        if not self._useful or self.transaction is None:
+        if not self._known_good or self.transaction is None:
             return end
         if self._transaction_seen is None:
             self._transaction_seen = now
@@ -426,7 +425,7 @@ class Session:
         self.abort_transaction()
 
     def end(self) -> MaybeDeferred[None]:
-        """Nothing more is asked.  What is being made durable is finished, all else dropped.
+        """No more lines come.  A message that is being made durable is finished, all else dropped.
 
         :return: fires when that is done.
         """
@@ -441,7 +440,7 @@ class Session:
 
     @property
     def logged_in(self) -> bool:
-        """Whether a message is coming in: its sender has the time to finish when the server stops."""
+        """Whether text is coming in: a server that stops gives the client the time to finish it."""
         return self.state is State.TEXT
 
     @property
@@ -451,17 +450,17 @@ class Session:
 
     @property
     def over(self) -> bool:
-        """Whether nothing that is answered now is answered to anybody."""
+        """Whether no answer reaches the client any more."""
         return self._gone or self.state is State.CLOSED
 
     @property
     def state_name(self) -> str:
-        """The state, for who watches."""
+        """The state, for observers."""
         return self.state.value
 
 
 def _at_hand(coroutine: _Coroutine[_T]) -> MaybeDeferred[_T]:
-    """What a coroutine gives, if it has waited for nothing; else a Deferred of it."""
+    """The result of a coroutine if it has waited for nothing; else a Deferred of it."""
     waiting = Deferred.fromCoroutine(coroutine)
     if waiting.called and not waiting.paused and not isinstance(waiting.result, Failure):
         return cast(_T, waiting.result)

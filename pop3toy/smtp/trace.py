@@ -17,7 +17,7 @@ def return_path(sender: Address | None) -> bytes:
 
 
 def original_to(recipients: Sequence[Address]) -> bytes:
-    """Whom the message was for, a line for each, as Postfix writes it."""
+    """A line for each recipient, as Postfix writes it."""
     return b"".join(f"X-Original-To: {recipient.written}\r\n".encode() for recipient in recipients)
 
 
@@ -38,10 +38,10 @@ def received(
     :param by: this server's name.
     :param protocol: the registered keyword, such as ``ESMTPS`` (RFC 3848).
     :param queue_id: the name that the log knows this message by.
-    :param recipient: given only when there is one: several would learn of one another.
+    :param recipient: the only one; of several none is named, or they would learn of one another.
     :param seconds: the time of day.
     """
-    # Nothing that ends a comment or a line: the header is ours to write.
+    # Nothing that ends a comment or a line, or the client would write headers.
     name = re.sub(rb"[^A-Za-z0-9.:_\[\]-]", b"?", helo[:255]) or b"unknown"
     # RFC 5321 section 4.1.3: an address of IPv6 says so.
     address = f"IPv6:{peer.partition('%')[0]}" if ":" in peer else peer

@@ -42,7 +42,7 @@ class Transaction:
         #: The name that client and log know it by; empty before DATA.
         self.queue_id = ""
         self.text = MessageText()
-        #: Given up: nothing that comes of it now is told or answered.
+        #: Given up: whatever comes of it now has no reply and no event.
         self.dropped = False
         self._incoming: Incoming | None = None
         self._start = HeldStart(b"")
@@ -91,8 +91,8 @@ class Transaction:
     async def commit(self, *, together: bool) -> Mapping[str, bytes | StoreTrouble]:
         """Make it durable.
 
-        :param together: if one user cannot have it, it counts as given to nobody.
-        :return: for each user the unique-id, or why not; nothing if nobody has it, and then
+        :param together: if one user cannot have it, no user gets it.
+        :return: for each user the unique-id, or why not; empty if no user has it, and then
             :attr:`refusal` says why.
         """
         if self._refusal is not None:
@@ -114,7 +114,7 @@ class Transaction:
         return outcome
 
     def drop(self) -> None:
-        """It comes to nothing; harmless behind :meth:`commit`, and when called twice."""
+        """Give it up; harmless behind :meth:`commit`, and when called twice."""
         self.dropped = True
         if self._incoming is not None:
             self._incoming.abort()
@@ -148,7 +148,7 @@ class Transaction:
         return reply_to(why, self.text.octets) if isinstance(why, StoreTrouble) else why
 
     def fates(self, outcome: Mapping[str, bytes | StoreTrouble]) -> Iterator[tuple[str, Reply | None]]:
-        """Each recipient that was accepted, in their order, and the refusal of those who have not got it."""
+        """Each recipient that was accepted, in their order, with the refusal if its users have not got it."""
         for address, users in self.recipients:
             # An alias for several: one that failed makes the sender try again.
             failed = [result for user in users if isinstance(result := outcome.get(user), StoreTrouble)]
