@@ -26,6 +26,7 @@ class LMTPTests(SynchronousTestCase):
         client = Client.on_socket(factory)
         self.assertEqual(client.greeting, ["220 mx.example.org LMTP pop3toy"])
         self.assertEqual([a[:3] for a in client.say("HELO x", "EHLO x")], ["500", "500"])
+        self.assertEqual(client.say(ENVELOPE[1]), ["503 5.5.1 LHLO comes first"])
         answers = client.say("LHLO postfix")
         self.assertEqual(answers[0], "250-mx.example.org")
         for extension in ("PIPELINING", "ENHANCEDSTATUSCODES", "8BITMIME"):
@@ -64,8 +65,7 @@ class LMTPTests(SynchronousTestCase):
             with self.subTest(fail=fail):
                 slow = Slow()
                 slow.fail = dict(fail)
-                factory, _, _ = world(lmtp_factory, delivery=slow)
-                client = Client.on_socket(factory)
+                client = Client.on_socket(world(lmtp_factory, delivery=slow)[0])
                 client.say(*ENVELOPE, *EVERYBODY)
                 answers = client.say("DATA", "a: b", ".")[1:]
                 while slow.waiting:

@@ -164,18 +164,6 @@ class EveryStateTests(SynchronousTestCase):
         self.assertIn(("submission", "BEFORE_HELLO", "AUTH"), seen)
         self.assertIn(("submission", "RECIPIENTS", "AUTH"), seen)
 
-    def test_what_comes_first(self) -> None:
-        """503 says which command is missing, by the name that it has on this port."""
-        for policy, way, verb, text in (
-            (SMTP, (), "MAIL", "EHLO comes first"),
-            (LMTP, (), "RCPT", "LHLO comes first"),
-            (SMTP, ("hello",), "RCPT", "MAIL comes first"),
-            (SMTP, ("hello",), "DATA", "MAIL and RCPT come first"),
-            (SMTP, ("hello", "MAIL"), "DATA", "RCPT comes first"),
-            (SUBMISSION, ("hello", "AUTH", "MAIL"), "AUTH", "AUTH has no place within a message"),
-        ):
-            self.assertIn(text, Talk(policy).reach(*way).say(LINES[verb]).text)
-
     @given(
         st.sampled_from(POLICIES),
         st.lists(
@@ -216,14 +204,6 @@ class EveryStateTests(SynchronousTestCase):
             self.assertEqual(answer.code == 354, session.state is State.TEXT)  # type: ignore[comparison-overlap]
         committed = [word for word in talk.delivery.log if word.startswith("commit")]
         self.assertEqual(len(talk.watcher.of(Delivered)), len(committed))
-
-    def test_unknown_here(self) -> None:
-        """LHLO is no command of SMTP, nor EHLO one of LMTP; what stands in RFCs only is 502."""
-        self.assertEqual(Talk(SMTP).say(b"LHLO me").code, 500)
-        self.assertEqual(Talk(LMTP).say(b"EHLO me").code, 500)
-        self.assertEqual(Talk(LMTP).say(b"EHLO").code, 500)
-        self.assertEqual(Talk(SMTP).say(b"EXPN all").code, 502)
-        self.assertEqual(Talk(SMTP).say(b"AUTH PLAIN").code, 502)
 
 
 class TLSTests(SynchronousTestCase):
@@ -523,15 +503,6 @@ class EndTests(SynchronousTestCase):
                 talk.delivery.go_on()
             self.assertEqual(talk.delivery.log[-1], "abort bob")
             self.assertEqual(talk.watcher.of(Delivered), [])
-
-    def test_too_many_commands(self) -> None:
-        """The bound of commands ends any state."""
-        talk = Talk(SUBMISSION).reach("hello")
-        for _ in range(limits.COMMANDS - 1):
-            self.assertEqual(talk.say(b"NOOP").code, 250)
-        reply = talk.say(b"NOOP")
-        self.assertEqual((reply.code, reply.after), (421, After.CLOSE))
-        self.assertEqual(talk.session.record.ended, "limit")
 
     def test_bug(self) -> None:
         """What fails in a command is logged and 451, and the message is dropped."""
