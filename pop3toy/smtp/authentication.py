@@ -7,7 +7,7 @@ from twisted.logger import Logger
 from ..errors import AuthenticationCancelled, AuthenticationFailed, BadCommand, NotBase64, Refusal
 from ..interfaces import Challenge, is_deferred
 from . import limits
-from .commands import Command, Response
+from .commands import Command
 from .replies import Answer, Reply
 from .session import Session
 
@@ -28,18 +28,14 @@ async def auth(session: Session, command: Command) -> Answer:
             session.exchange = authenticator.begin(mechanism, session.record)
         except Refusal as error:
             return _refused(session, error)
-        return await _step(session, initial or None)
+        return await respond(session, initial or None)
     if session.record.channel.private:
         return session.mistake(Reply(504, "this mechanism is not available here", "5.5.4"))
     return session.mistake(Reply(538, "no login in clear text: STARTTLS comes first", "5.7.11"))
 
 
-async def respond(session: Session, response: Response) -> Answer:
-    """A line of the exchange."""
-    return await _step(session, response.line)
-
-
-async def _step(session: Session, line: bytes | None) -> Answer:
+async def respond(session: Session, line: bytes | None) -> Answer:
+    """A line of the exchange; ``None`` stands for an initial response that is missing."""
     exchange = session.exchange
     assert exchange is not None
     # A refusal that the last challenge brought was counted with that.

@@ -84,7 +84,7 @@ class Policy(NamedTuple):
     #: What Received calls the protocol, without and with extensions (RFC 3848).
     protocols: tuple[str, str] = ("SMTP", "ESMTP")
     #: Answers a line within a SASL exchange.
-    respond: Callable[[Session, Response], _Coroutine[Answer]] | None = None
+    respond: Callable[[Session, bytes | None], _Coroutine[Answer]] | None = None
     #: One reply for all recipients of a message: they stand and fall together.
     together: bool = True
     #: Only users who have logged in may send.
@@ -208,7 +208,7 @@ class Session:
                 answer = handler(self, parsed)
             elif isinstance(parsed, Response):
                 assert self.policy.respond is not None
-                answer = self.policy.respond(self, parsed)
+                answer = self.policy.respond(self, parsed.line)
             else:
                 # Within an exchange it ends that, and has a code of its own (RFC 4954 section 4).
                 enhanced = parsed.enhanced if self.exchange is None else "5.5.6"
@@ -400,7 +400,7 @@ class Session:
         late; from then on its connection may be closed to make room.
         """
         end = last + self.options.idle
-        if not self._known_good or self.transaction is None:
+        if self.transaction is None:
             return end
         if self._transaction_seen is None:
             self._transaction_seen = now

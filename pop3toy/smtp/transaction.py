@@ -45,7 +45,6 @@ class Transaction:
         #: Given up: whatever comes of it now has no reply and no event.
         self.dropped = False
         self._incoming: Incoming | None = None
-        self._start = HeldStart(b"")
         # Why it is not taken: the reply, or what the store said before the size was known.
         self._refusal: Reply | StoreTrouble | None = None
 

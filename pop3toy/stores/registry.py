@@ -25,9 +25,9 @@ from .toy import Toy
 
 __all__ = ["STORES", "Maildirs", "OpenStore", "StoreContext", "StoreKind", "Toy", "kind_of"]
 
-#: Threads of one file system at the most, for reading and removing; for counting; and for writing mail:
-#: the more there are, the more fsyncs the file system can join into one.
-READING_THREADS, COUNTING_THREADS, WRITING_THREADS = 8, 8, 16
+#: Threads of one file system at the most: for reading and removing, and as many for counting; and for
+#: writing mail: the more there are, the more fsyncs the file system can join into one.
+READING_THREADS, WRITING_THREADS = 8, 16
 
 #: Threads of one user, of each kind: a session, and one more that comes while that one's disk hangs.
 USER_THREADS = 2
@@ -107,7 +107,7 @@ def _open_toy(settings: Toy, context: StoreContext) -> OpenStore:
 def _open_maildirs(settings: Maildirs, context: StoreContext) -> OpenStore:
     from .maildir.file_systems import Mounts
     from .maildir.incoming.delivery import MaildirDelivery
-    from .maildir.incoming.destination import DeliveryThreads
+    from .maildir.incoming.message import DeliveryThreads
     from .maildir.paths import MaildirPaths
     from .maildir.store import MaildirStore, UserThreads
 
@@ -115,25 +115,22 @@ def _open_maildirs(settings: Maildirs, context: StoreContext) -> OpenStore:
     mounts = Mounts(context.clock)
     reads, counts, writes = (context.threads(name, ALL_THREADS) for name in ("disk", "scans", "delivery"))
 
-    def shares(user: str, of_file_system: int) -> tuple[Share, Share]:
-        place = mounts.point(paths.path(user))
-        return Share(("user", user), USER_THREADS), Share(("file system", place), of_file_system)
-
     def threads_of(user: str) -> UserThreads:
-        reading = shares(user, READING_THREADS)
+        place = Share(("file system", mounts.point(paths.path(user))), READING_THREADS)
+        shares = Share(("user", user), USER_THREADS), place
         return UserThreads(
-            reads.shared(reading),
+            reads.shared(shares),
             # Opened before, so the disk did answer; there may be much to count for all.
-            counts.shared(shares(user, COUNTING_THREADS), patient=True),
-            reads.shared(reading, patient=True),
+            counts.shared(shares, patient=True),
+            reads.shared(shares, patient=True),
         )
 
     def delivery_threads_of(user: str) -> DeliveryThreads:
         # All of a file system have one share: when its messages hang, nobody looks at it any more.
-        of_user, of_disk = shares(user, WRITING_THREADS)
-        looking, writing = (of_user, of_disk), (Share(("mail for", user), USER_WRITING_THREADS), of_disk)
+        place = Share(("file system", mounts.point(paths.path(user))), WRITING_THREADS)
+        writing = Share(("mail for", user), USER_WRITING_THREADS), place
         return DeliveryThreads(
-            writes.shared(looking, within=LOOKING),
+            writes.shared((Share(("user", user), USER_THREADS), place), within=LOOKING),
             writes.shared(writing),
             writes.shared(writing, patient=True),
         )
