@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from typing import Final
+from typing import Final, TypeAlias, get_args
 
 from twisted.logger import Logger, LogLevel
 from zope.interface import implementer
 
-from ..events import ConnectionRejected, Delivered, Ended, Event, LoggedIn, LoginFailed, Refused
+from ..events import ConnectionRejected, Delivered, Ended, LoggedIn, LoginFailed, Refused
 from ..interfaces import Channel, IObserver
 from ..printable import printable
 
@@ -22,7 +22,7 @@ NAMESPACE: Final = "pop3toy.session"
 NAME = 200
 
 #: The kinds of events that there is a line for.
-_KINDS: Final = (LoggedIn, Ended, LoginFailed, ConnectionRejected, Delivered, Refused)
+_Logged: TypeAlias = LoggedIn | Ended | LoginFailed | ConnectionRejected | Delivered | Refused
 
 #: Ends without a login that have no line: the client left, or another line says why.
 _UNSAID: Final = ("quit", "dropped", "rejected", "shutdown")
@@ -45,9 +45,9 @@ class SessionLog:
     ) -> None:
         self.log = Logger(NAMESPACE, source=self)
         self._wall_clock = wall_clock
-        self.wants: Collection[type] = frozenset(_KINDS if wants is None else wants)
+        self.wants: Collection[type] = frozenset(get_args(_Logged) if wants is None else wants)
 
-    def observe(self, event: Event) -> None:
+    def observe(self, event: _Logged) -> None:
         """Write the line of an event."""
         level = LogLevel.info
         match event:
@@ -65,8 +65,6 @@ class SessionLog:
                 text = _delivered(event)
             case Refused():
                 text = _refused(event)
-            case _:
-                return
         # As Logger.emit does, which looks for the level among all levels each time.
         self.log.observer(
             {

@@ -120,7 +120,7 @@ class Transaction:
 
     def refuse(self, why: Reply | StoreTrouble) -> None:
         """Take no more of it.  What is wrong with the message itself goes before what the store says."""
-        if self._refusal is None or (isinstance(why, Reply) and isinstance(self._refusal, StoreTrouble)):
+        if not isinstance(self._refusal, Reply):
             self._refusal = why
             if self._incoming is not None:
                 self._incoming.abort()

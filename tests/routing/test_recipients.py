@@ -69,16 +69,16 @@ class RecipientsTests(SynchronousTestCase):
             self.assertEqual(recipients.in_full(parse_address(text)).written, written)
 
     def test_later(self) -> None:
-        """Accounts may take their time to find somebody."""
+        """Accounts may take their time to find a user, and to find that of catch-all."""
         asked: dict[str, Deferred[str | None]] = {}
-        recipients = RecipientResolver(lambda name: asked.setdefault(name, Deferred()))
+        recipients = RecipientResolver(lambda name: asked.setdefault(name, Deferred()), catch_all="Cat")
         found = Deferred.fromCoroutine(recipients.resolve(parse_address("Ann+x")))
         for name, user in (
-            ("Ann+x@localhost", None), ("Ann+x", None), ("Ann@localhost", None), ("Ann", "ann"),
+            ("Ann+x@localhost", None), ("Ann+x", None), ("Ann@localhost", None), ("Ann", None), ("Cat", "cat"),
         ):  # fmt: skip
             self.assertNoResult(found)
             asked[name].callback(user)
-        self.assertEqual(self.successResultOf(found), ("ann",))
+        self.assertEqual(self.successResultOf(found), ("cat",))
 
     def test_catch_all(self) -> None:
         """What nobody else in our domains gets goes to one user, and nothing of other domains."""
