@@ -74,7 +74,8 @@ class RecipientsTests(SynchronousTestCase):
         recipients = RecipientResolver(lambda name: asked.setdefault(name, Deferred()), catch_all="Cat")
         found = Deferred.fromCoroutine(recipients.resolve(parse_address("Ann+x")))
         for name, user in (
-            ("Ann+x@localhost", None), ("Ann+x", None), ("Ann@localhost", None), ("Ann", None), ("Cat", "cat"),
+            ("Ann+x@localhost", None), ("Ann+x", None), ("Ann@localhost", None), ("Ann", None),
+            ("Cat", "cat"),
         ):  # fmt: skip
             self.assertNoResult(found)
             asked[name].callback(user)

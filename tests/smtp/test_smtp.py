@@ -404,8 +404,8 @@ class EnvelopeTests(SynchronousTestCase):
         for argument, answer in (
             ("TO:<ann@elsewhere.example>", "550 5.7.1"), ("TO:<nobody@localhost>", "550 5.1.1"),
             ("TO:<ann%elsewhere.example@localhost>", "550 5.1.1"), ("TO:<else.example!ann>", "550 5.1.1"),
-            ("TO:<>", "501 5.1.3"), ("TO:<ü@localhost>", "553 5.6.7"), ("TO:<ann@localhost> NOTIFY=NEVER", "555 5.5.4"),
-            ("TO:<+x@localhost>", "550 5.1.1"),
+            ("TO:<>", "501 5.1.3"), ("TO:<ann@localhost> NOTIFY=NEVER", "555 5.5.4"),
+            ("TO:<+x@localhost>", "550 5.1.1"), ("TO:<ü@localhost>", "553 5.6.7"),
             ("TO:<ann@localhost", "501 5.1.3"), ("TO:<ann@sub.example.org>", "550 5.7.1"),
             ("TO:<" + "a" * limits.PATH + "@localhost>", "501 5.1.3"),
         ):  # fmt: skip
