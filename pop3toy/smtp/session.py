@@ -32,7 +32,6 @@ from ..interfaces import (
     MaybeDeferred,
     SessionRecord,
     Visit,
-    is_deferred,
 )
 from ..masking import name_alone
 from . import commands, limits
@@ -216,10 +215,9 @@ class Session:
                 return self.mistake(Reply(parsed.code, parsed.reason, enhanced))
             if isinstance(answer, (Reply, Replies, Challenge)):
                 return answer
-            later = _at_hand(answer)
+            return _at_hand(answer, self.refused)
         except Exception:
             return self.refused(Failure())
-        return later.addErrback(self.refused) if is_deferred(later) else later
 
     def _what_comes_first(self, verb: str) -> str:
         """Why a known command is out of place in this state."""
@@ -459,9 +457,12 @@ class Session:
         return self.state.value
 
 
-def _at_hand(coroutine: _Coroutine[_T]) -> MaybeDeferred[_T]:
-    """The result of a coroutine if it has waited for nothing; else a Deferred of it."""
+def _at_hand(coroutine: _Coroutine[_T], failed: Callable[[Failure], _T] | None = None) -> MaybeDeferred[_T]:
+    """The result of a coroutine if it has waited for nothing; else a Deferred of it.
+
+    :param failed: gives the result if the coroutine raises.
+    """
     waiting = Deferred.fromCoroutine(coroutine)
     if waiting.called and not waiting.paused and not isinstance(waiting.result, Failure):
         return cast(_T, waiting.result)
-    return waiting
+    return waiting if failed is None else waiting.addErrback(failed)

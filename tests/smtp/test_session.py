@@ -446,6 +446,8 @@ class FateTests(SynchronousTestCase):
         self.assertEqual((at_rcpt.recipient, at_rcpt.code, at_rcpt.queue_id), ("ann@example.org", 452, ""))
         self.assertEqual((at_data.recipient, at_data.code, len(at_data.queue_id)), ("", 451, 12))
         self.assertIs(talk.session.state, State.READY)
+        talk.delivery.fail = {}
+        self.assertEqual(talk.reach("MAIL", "RCPT").say(b"DATA").code, 354)
 
     def test_sender_in_doubt(self) -> None:
         """While nobody can say whose an address is, a user cannot send by it, and is told to try again."""
@@ -530,6 +532,7 @@ class EndTests(SynchronousTestCase):
                 talk.delivery.go_on()
             self.assertEqual(len(talk.later), 1)
             self.assertEqual((talk.session.state, talk.session.transaction), (State.CLOSED, None))
+            self.assertEqual(talk.delivery.log, ["abort bob"] if word == "DATA" else [])
 
     def test_client_left(self) -> None:
         """Whoever keeps the client waiting only as long as it is there hears that it is not, once."""
