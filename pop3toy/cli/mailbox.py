@@ -1,6 +1,6 @@
 """``pop3toy mailbox``: what is in a mailbox, and whether it is sound.
 
-Nothing is locked but by ``remove``: a mail program may be fetching meanwhile.
+``remove`` alone takes the mailbox's lock: a mail program may be fetching while the others run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``pop3toy user``: who may log in."""
+"""``pop3toy user``: the users of the accounts file."""
 
 from __future__ import annotations
 

@@ -13,12 +13,12 @@ __all__ = ["Listing", "Render"]
 Render: TypeAlias = Callable[[Iterable[tuple[int, tuple[bytes, int]]]], Iterator[bytes]]
 
 
-def _nobody_knows(at: int) -> None:
-    """When a message came, where the store does not know."""
+def _unknown(at: int) -> None:
+    """The arrival of a message where the store does not know it."""
 
 
 class Listing(Sequence[Entry]):
-    """An immutable sequence of :class:`~pop3toy.interfaces.Entry` that remembers its sum and its replies.
+    """An immutable sequence of :class:`~pop3toy.interfaces.Entry` that keeps its sum and its replies.
 
     A store that keeps the snapshot of an unchanged mailbox between sessions
     gives the same ``Listing`` again, and STAT, LIST and UIDL cost nothing.
@@ -33,7 +33,7 @@ class Listing(Sequence[Entry]):
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         uids, each, *more = tuple(zip(*entries, strict=True)) or ((), ())
-        self._fill(uids, each, more[0].__getitem__ if more else _nobody_knows)
+        self._fill(uids, each, more[0].__getitem__ if more else _unknown)
 
     def _fill(
         self, uids: Sequence[bytes], each: Sequence[int], arrived: Callable[[int], float | None]
@@ -52,7 +52,7 @@ class Listing(Sequence[Entry]):
         cls,
         uids: Sequence[bytes],
         octets: Sequence[int],
-        arrived: Callable[[int], float | None] = _nobody_knows,
+        arrived: Callable[[int], float | None] = _unknown,
     ) -> Listing:
         """The listing of messages with these unique-ids and octets; neither is changed any more.
 
