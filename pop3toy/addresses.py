@@ -87,10 +87,11 @@ def is_domain(domain: str) -> bool:
         return True
     if last or not labels:
         labels.append(last)
+    if domain.isascii():
+        return "" not in labels
     # Characters that IDNA maps to nothing make no label (RFC 3454 table B.1), and some become dots.
-    return all(not all(map(stringprep.in_table_b1, label)) for label in labels) and (
-        domain.isascii() or "" not in folded(domain).split(".")
-    )
+    empty = any(all(map(stringprep.in_table_b1, label)) for label in labels)
+    return not empty and "" not in folded(domain).split(".")
 
 
 def unquoted(local: str) -> str:

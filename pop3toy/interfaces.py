@@ -46,6 +46,7 @@ __all__ = [
     "IMailStore",
     "IMailbox",
     "IObserver",
+    "IRecipientResolver",
     "IServerControl",
     "IStoreAdmin",
     "IViewableStore",
@@ -54,7 +55,6 @@ __all__ = [
     "Login",
     "MaybeDeferred",
     "MessageBody",
-    "Recipients",
     "SessionInfo",
     "SessionRecord",
     "StoredMessage",
@@ -315,24 +315,32 @@ class IDelivery(Interface):
         """
 
 
-class Recipients(Protocol):
-    """What SMTP asks about addresses; :class:`pop3toy.routing.recipients.Recipients` answers it."""
+class IRecipientResolver(Interface):
+    """Says whose an address is; :class:`pop3toy.routing.recipients.RecipientResolver` is the one shipped."""
 
-    def ours(self, address: Address) -> bool:
-        """Whether mail for this address is taken at all."""
+    def ours(address: Address) -> bool:
+        """Whether mail for this address is taken at all.
 
-    def at_home(self, address: Address, here: Collection[str]) -> Address:
+        :param address: of MAIL or RCPT.
+        """
+
+    def at_home(address: Address, here: Collection[str]) -> Address:
         """The address in our first domain if its own is another name of this host, else as it is.
 
+        :param address: of MAIL.
         :param here: this host's names and IP addresses.
         """
 
-    def in_full(self, address: Address) -> Address:
-        """The address with its domain, for headers."""
+    def in_full(address: Address) -> Address:
+        """The address with its domain, for headers.
 
-    def resolve(self, address: Address) -> Awaitable[Sequence[str]]:
+        :param address: of RCPT.
+        """
+
+    def resolve(address: Address) -> Awaitable[Sequence[str]]:
         """The users who get mail for this address, each once, at least one.
 
+        :param address: of MAIL or RCPT.
         :raises pop3toy.errors.NotOurs: if it would have to be sent on.
         :raises pop3toy.errors.NoSuchMailbox: if it is ours and nobody's.
         :raises pop3toy.errors.StoreTrouble: if nobody can say so now.

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import shutil
+import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
@@ -62,6 +65,18 @@ class CommandTests(SynchronousTestCase):
             assert isinstance(buffer, io.BytesIO)
             texts.append(buffer.getvalue().decode())
         return Outcome(status, *texts)
+
+    def run_process(
+        self, *words: str, before: str = "", variables: Mapping[str, str] | None = None, **options: Any
+    ) -> subprocess.CompletedProcess[Any]:
+        """Run it as a process of its own, with pipes for its output.
+
+        :param before: Python that is run first.
+        """
+        main = f"{before}from pop3toy.cli import main; main()"
+        env = {**os.environ, "PYTHONPATH": os.getcwd(), "POP3TOY_MAILDIR": self.pattern, **(variables or {})}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+        return subprocess.run([sys.executable, "-c", main, *words], env=env, check=False, **pipes)
 
     def deliver(self, message: bytes = MESSAGE, user: str = "ann", *options: str) -> Outcome:
         """Deliver a message."""

@@ -18,7 +18,7 @@ from pop3toy.auth.sasl.exchange import SASLExchange
 from pop3toy.auth.throttle.login_throttle import unguarded
 from pop3toy.errors import AuthenticationFailed, BadCommand, NoSuchMailbox
 from pop3toy.interfaces import Challenge, Channel, IDelivery, Incoming, Login, SessionRecord
-from pop3toy.routing.recipients import Recipients
+from pop3toy.routing.recipients import RecipientResolver
 from pop3toy.smtp.factory import SMTPFactory
 from pop3toy.stores.memory import MemoryStore
 
@@ -267,14 +267,14 @@ def world(
     *args: Any,
     users: tuple[str, ...] = ("ann", "bob", "cat"),
     delivery: Any = None,
-    recipients: Recipients | None = None,
+    recipients: RecipientResolver | None = None,
     **options: Any,
 ) -> tuple[SMTPFactory, Any, Clock]:
     """A factory, its delivery (a MemoryStore if none is given), and its clock."""
     clock = Clock()
     clock.advance(NOW)
     delivery = delivery or MemoryStore(dict.fromkeys(users, ()))
-    recipients = recipients or Recipients(find_in(*users), domains=("example.org", "localhost"))
+    recipients = recipients or RecipientResolver(find_in(*users), domains=("example.org", "localhost"))
     options = {"host": "mx.example.org", "wall": clock.seconds} | options
     return make(delivery, recipients, clock, *args, **options), delivery, clock
 

@@ -38,7 +38,7 @@ from pop3toy.interfaces import Channel, TLSFacts
 from pop3toy.masking import mechanism_alone, name_alone
 from pop3toy.observe.session_log import SessionLog
 from pop3toy.observe.transcript import MemoryTranscript
-from pop3toy.routing.recipients import Recipients
+from pop3toy.routing.recipients import RecipientResolver
 from pop3toy.run.log_lines import FastLines, LinesInTurn
 from pop3toy.smtp.factory import lmtp_factory, smtp_factory, submission_factory
 from pop3toy.smtp.submission import SenderRealm
@@ -132,7 +132,9 @@ class Watched:
         else:
             make = {"smtp": smtp_factory, "submission": submission_factory, "lmtp": lmtp_factory}[kind]
             more = (users(clock, SenderRealm()),) if kind == "submission" else ()
-            recipients = Recipients(lambda name: "ann" if name == "ann" else None, domains=("example.org",))
+            recipients = RecipientResolver(
+                lambda name: "ann" if name == "ann" else None, domains=("example.org",)
+            )
             factory = make(store, recipients, clock, *more, host="mx", observers=observers)
         self.transport = StringTransport(peerAddress=peer, lenient=True)
         with capturedLogs() as events:

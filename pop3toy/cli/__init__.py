@@ -1,6 +1,6 @@
 """``pop3toy``: the command line for people who administer the server.
 
-This file only starts it, so that a missing click is told in one line.  The commands
+This file only starts it, and says in one line if click is missing.  The commands
 are in the files beside it.
 """
 

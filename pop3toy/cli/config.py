@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import click
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
@@ -20,6 +20,7 @@ from ..config import toml
 from ..config.settings import Settings
 from ..config.table import OPTIONS, settings_of
 from ..errors import CannotStart
+from ..net.types import IReactor
 from ..option import Option, options_of
 from ..smtp.limits import MESSAGE
 from .options import Failed, config_option, printable
@@ -29,7 +30,7 @@ __all__ = ["config"]
 #: Checkers of Twisted's in whose description there is no password.
 _WITHOUT_SECRETS = ("file", "unix", "sshkey", "anonymous")
 
-#: What is in force where an option is not set, which is not the same as setting it to that.
+#: The limits in force where an option is not set; setting them is not quite the same.
 _IN_FORCE = {
     "max-connections": f"{ConnectionLimits().connections}",
     "max-per-address": f"{ConnectionLimits().per_address}, and any number from loopback",
@@ -52,13 +53,15 @@ def check(file: Path) -> None:
     says what is wrong, and the exit status is 78. What the server would warn of
     is told, too. Nothing is changed.
     """
-    # These load all of a server, which other commands can do without.
+    # These load all of a server, which other commands do not need.
     from twisted.internet import reactor
 
     from ..run.checks import check_files, check_sources
     from ..run.ports import endpoint_of, ports_of
     from ..run.tls import server_tls
 
+    # Asked for the time alone; it does not run.
+    clock = cast(IReactor, reactor)
     with _mistakes(file) as said, _warnings(), tempfile.TemporaryDirectory() as kept:
         settings = _settings_in(file, said)
         check_files(settings)
@@ -66,9 +69,8 @@ def check(file: Path) -> None:
         for port in ports_of(settings):
             # systemd has handed over nothing to this command.
             if not port.description.startswith("systemd:"):
-                endpoint_of(port, settings, cast(Any, reactor))
-        # The reactor is only asked for the time; nothing runs.
-        check_sources(settings, reactor)
+                endpoint_of(port, settings, clock)
+        check_sources(settings, clock)
     click.echo(f"{printable(str(file))} is right")
 
 
@@ -86,12 +88,12 @@ def show(config: Path | None) -> None:
 
 
 @contextmanager
-def _mistakes(file: Path | None) -> Iterator[dict[str, Any]]:
+def _mistakes(file: Path | None) -> Iterator[dict[str, object]]:
     """Tell what is wrong with the settings in one line, with its place in the file.
 
-    Gives a dictionary for what stands there.
+    :return: a dictionary that takes the options of the file.
     """
-    said: dict[str, Any] = {}
+    said: dict[str, object] = {}
     try:
         yield said
     except CannotStart as why:
@@ -114,7 +116,7 @@ def _warnings() -> Iterator[None]:
         globalLogPublisher.removeObserver(_tell_warning)
 
 
-def _settings_in(file: Path | None, said: dict[str, Any]) -> Settings:
+def _settings_in(file: Path | None, said: dict[str, object]) -> Settings:
     if file is not None:
         said.update(toml.read(str(file)))
     settings = settings_of(said)
@@ -122,8 +124,8 @@ def _settings_in(file: Path | None, said: dict[str, Any]) -> Settings:
     return settings
 
 
-def _lines(settings: Settings, said: Mapping[str, Any], file: str) -> Iterator[str]:
-    parts: list[Any] = [settings, settings.store, settings.tls, settings.limits]
+def _lines(settings: Settings, said: Mapping[str, object], file: str) -> Iterator[str]:
+    parts = (settings, settings.store, settings.tls, settings.limits)
     values = {one.name: getattr(part, one.field) for part in parts for one in options_of(type(part))}
     table = ""
     # Options of other kinds of store have no value.
@@ -141,25 +143,23 @@ def _lines(settings: Settings, said: Mapping[str, Any], file: str) -> Iterator[s
             yield f"{one.name} = {_written(one, value)}  # {origin}"
 
 
-def _written(one: Option, value: Any) -> str:
-    """A value as a file has it."""
+def _written(one: Option, value: bool | int | str | Sequence[str] | Sequence[tuple[str, str]]) -> str:
+    """A value as a file has it, passwords masked."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
         return str(value)
-    if one.name == "user":
-        value = [f"{name}:****" for name, _ in value]
-    elif one.name == "auth":
-        value = [_without_secret(text) for text in value]
-    elif one.name == "introspection":
-        value = re.sub("//[^/]*@", "//****@", value)
-    if one.many:
-        return f"[{', '.join(map(_quoted, value))}]"
-    return _quoted(value if isinstance(value, str) else ",".join(value))
+    if isinstance(value, str):
+        return _quoted(re.sub("//[^/]*@", "//****@", value) if one.name == "introspection" else value)
+    # An account is a pair of name and password.
+    texts = [each if isinstance(each, str) else f"{each[0]}:****" for each in value]
+    if one.name == "auth":
+        texts = list(map(_without_secret, texts))
+    return f"[{', '.join(map(_quoted, texts))}]" if one.many else _quoted(",".join(texts))
 
 
 def _without_secret(checker: str) -> str:
-    """What describes a checker, without what may be a password in it."""
+    """The description of a checker, with what may be a password in it masked."""
     kind, colon, arguments = checker.partition(":")
     if kind in _WITHOUT_SECRETS or not colon:
         return checker

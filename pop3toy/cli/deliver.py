@@ -1,8 +1,7 @@
 """``pop3toy deliver``: one message from standard input, for ``.forward``, procmail and cron.
 
-The exit status tells the mail server what to do (sysexits.h).  Of those that are
-given here each mail server tries again for 75 and returns the mail to its sender for the
-others; Exim, for one, would try a 73 again for days.  So whatever is the administrator's to
+The exit status tells the mail server what to do (sysexits.h): for 75 every mail server tries again,
+for the others that are given here it returns the mail to its sender.  So what the administrator has to
 mend is 75: accounts that cannot be read, a disk that is gone, a bug.
 """
 
@@ -24,7 +23,7 @@ from ..interfaces import Incoming
 from ..mail.message_start import HEADER, take_off, with_headers, without_return_path
 from ..smtp import limits
 from ..smtp.trace import return_path
-from .options import Failed, accounts_of, complete_user, delivery, listed, put, result_of, with_settings
+from .options import Failed, accounts_of, complete_user, delivery, listed, result_of, with_settings
 
 __all__ = ["deliver"]
 
@@ -65,9 +64,9 @@ def deliver(settings: Settings, create: bool, sender: str | None, user: str) -> 
     try:
         accounts = accounts_of(settings)
         known = {*accounts, *(name for name, _ in settings.users)}
-        # As a sender has written it, perhaps.
+        # The name may be spelled as a sender has written it.
         user = NameIndex(known).find(user) or user
-        # With a list of those there are nobody else gets one, however the name was misspelled.
+        # Where the users are listed, a name that is misspelled gets no Maildir.
         may_have = user in known if listed(settings) else create
         make = may_have and (create or settings.store.create)
         into = delivery(settings, create=make, accounts=accounts)
@@ -77,11 +76,11 @@ def deliver(settings: Settings, create: bool, sender: str | None, user: str) -> 
         result_of(incoming.commit())
     except NoSuchMailbox as error:
         if listed(settings) and user not in known:
-            # And nothing to be made, with --create or without.
+            # Such a user gets none, with --create or without.
             raise Failed(
                 f"there is no account {user}, and {user} has no mailbox here", os.EX_NOUSER
             ) from None
-        # Somebody who has an account has a mailbox as well, unless something is wrong.
+        # A user with an account and no mailbox is the administrator's to mend.
         status = os.EX_TEMPFAIL if user in known else os.EX_NOUSER
         raise Failed(_told(f"{user} has no mailbox here", error), status) from None
     except OverQuota as error:
@@ -89,7 +88,7 @@ def deliver(settings: Settings, create: bool, sender: str | None, user: str) -> 
             what, status = f"the message is larger than the mailbox of {user}", os.EX_UNAVAILABLE
         else:
             what, status = f"the mailbox of {user} is full", os.EX_TEMPFAIL
-        # What a mail server returns to the sender tells nothing of paths.
+        # Without the detail: a mail server returns this to the sender, whom paths do not concern.
         raise Failed(_told(what, error) if error.holds is None else what, status) from None
     except StoreTrouble as error:
         raise Failed(_told(error.text, error), os.EX_TEMPFAIL) from None
@@ -126,7 +125,7 @@ class _Source:
 
 
 def _copy(source: _Source, incoming: Incoming, sender: str | None) -> None:
-    # A mailbox file's separator, which local delivery agents put first, names the sender.
+    # Local delivery agents put a mailbox file's separator first, which names the sender.
     first = source.chunk()
     told, start = take_off(first)
     if not start:
@@ -136,27 +135,25 @@ def _copy(source: _Source, incoming: Incoming, sender: str | None) -> None:
         header = _return_path(sender)
     elif told and without_return_path(start) == start:
         header = _return_path(told.decode("utf-8", "surrogateescape"))
-    put(incoming, with_headers(header, start, cut=len(first) == HEADER) if header else start)
+    start = with_headers(header, start, cut=len(first) == HEADER) if header else start
+    result_of(incoming.write(start))
     while chunk := source.chunk():
-        put(incoming, chunk)
+        result_of(incoming.write(chunk))
 
 
 def _return_path(sender: str) -> bytes:
-    # MAILER-DAEMON is how a separator writes the empty sender, and - one that the program did not know.
+    # A separator has MAILER-DAEMON for the empty sender, and - for one that is not known.
     if sender.upper() in ("<>", "MAILER-DAEMON"):
         return return_path(None)
     if sender == "-":
         return b""
     address = _address(sender.removeprefix("<").removesuffix(">"))
-    # Somebody's mail is not refused for a sender of a strange form.
+    # Mail is not refused because its sender has a strange form.
     return return_path(address) if address is not None else b""
 
 
 def _address(text: str) -> Address | None:
-    """The address; with its local part in quotes if it needs them and has lost them on its way.
-
-    Words without a domain are no address that has lost its quotes.
-    """
+    """The address; its local part in quotes if it needs them and lost them on its way, and has a domain."""
     local, at, domain = text.rpartition("@")
     quoted = '"' + re.sub(r'(["\\])', r"\\\1", local) + f'"@{domain}'
     for written in (text, quoted) if at else (text,):

@@ -1,8 +1,8 @@
-"""Mail in files: mbox, Maildir, MH and eml, found out and read.
+"""Mail in files: tells mbox (read by ``mbox.py``), Maildir, MH and eml apart, and reads their messages.
 
-The files may be a user's, who can exchange them for something else meanwhile, and are read
-with the administrator's rights: so only regular files are, and no link within a folder is
-followed.  What lives here knows no command and no store; mbox is in ``mbox.py``.
+The files are read with the administrator's rights, and a user who owns them can exchange them for something
+else meanwhile: so only regular files are read, and no link within a folder is followed.  Knows no command
+and no store.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class Source(NamedTuple):
 
     kind: str
     total: int
-    #: Each message as it is, with a name for it; one that cannot be read is an error.
+    #: Each message with a name for it; an error in the place of one that cannot be read.
     messages: Callable[[], Iterator[tuple[str, bytes | OSError]]]
-    #: Folders within it that are not looked into.
+    #: Folders within it, which are not read.
     folders: Sequence[str] = ()
-    #: What lies among the messages and is none: links, FIFOs, names with a dot.
+    #: Files among the messages that are none: links, FIFOs, names with a dot.
     left_out: Sequence[str] = ()
     #: Lines like an mbox's separators that were kept as text, in the messages read so far.
     kept_as_text: Callable[[], int] = lambda: 0
@@ -122,7 +122,7 @@ def _is_mh(name: str) -> bool:
 
 
 class _Found(NamedTuple):
-    """What lies in a folder; names are paths within it."""
+    """The files and folders in a folder, as paths within it."""
 
     files: list[str]
     folders: list[str]
@@ -130,7 +130,7 @@ class _Found(NamedTuple):
 
 
 def _look(folder: int, wanted: Callable[[str], bool]) -> _Found:
-    """What has a message's name, be it a message or not, and all folders."""
+    """The files with a message's name, those that are no messages apart, and all folders."""
     found = _Found([], [], [])
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -193,7 +193,7 @@ def _messages(path: Path, files: Sequence[str]) -> Iterator[tuple[str, bytes | O
 
 
 def _find_again(folder: int, file: str) -> str | None:
-    """Where a Maildir's message is that a mail program has read, or marked, in the meantime."""
+    """The new path of a Maildir's message that a mail program has renamed in the meantime."""
     base = os.path.basename(file).partition(":")[0]
     candidates = _look_at_maildir(folder).files if "/" in file else []
     return next((name for name in candidates if os.path.basename(name).partition(":")[0] == base), None)
@@ -227,10 +227,10 @@ def _opener(path: str, flags: int) -> int:
 
 
 def _open_named(path: str | Path, flags: int) -> int:
-    """Open what the administrator has named, which may be a link.
+    """Open a path that the administrator has named, which may be a link.
 
-    But one that a user has made leads to the user's own files only, or another's mail
-    could be imported through it.
+    A link that a user has made is followed to the user's own files only: otherwise
+    another's mail could be imported through it.
     """
     try:
         return os.open(path, flags | os.O_NOFOLLOW)

@@ -83,14 +83,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
     :return: the exit status: 0, or one of sysexits.h, which mail servers know.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # Mail is written in all alphabets; what the terminal has not is shown escaped.
+        # Characters that the terminal's encoding lacks are escaped.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         result = pop3toy.main(args=arguments, prog_name="pop3toy", standalone_mode=False)
     except click.UsageError as error:
         error.show()
         if error.ctx is None or error.ctx.command is pop3toy:
-            # The options of the server, most likely, or a word for starting it.
+            # Most likely options of the server, or a command to start it, were meant.
             click.echo("The server itself is another command: twistd -n pop3toy --help", err=True)
         return os.EX_USAGE
     except click.ClickException as error:
@@ -110,7 +110,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         click.echo(f"Error: {where}{error.strerror or error}", err=True)
         return os.EX_IOERR
     except Exception as error:
-        # A bug of ours, and no reason to return somebody's mail.
+        # A bug: mail is not returned for it, but tried again.
         click.echo(f"Error: {type(error).__name__}: {printable(str(error))}", err=True)
         return os.EX_TEMPFAIL
     return result if isinstance(result, int) else os.EX_OK

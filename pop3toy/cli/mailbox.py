@@ -1,6 +1,6 @@
 """``pop3toy mailbox``: what is in a mailbox, and whether it is sound.
 
-Nothing is locked but by ``remove``: a mail program may be fetching meanwhile.
+``remove`` alone takes the mailbox's lock: a mail program may be fetching while the others run.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ def _text(value: str) -> str:
 
 
 def _users(admin: IStoreAdmin, settings: Settings) -> Sequence[str]:
-    """Who has a mailbox."""
+    """All users with a mailbox."""
     if not settings.store.for_each_user:
         raise click.UsageError("all users share one mailbox: name one")
     return admin.users()

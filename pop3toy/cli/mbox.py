@@ -62,13 +62,13 @@ class Mbox:
     def __init__(self, path: Path, opener: Callable[[str, int], int] | None = None) -> None:
         self._path = path
         self._opener = opener
-        #: Lines that begin like a separator and are text, in the messages that were read so far.
+        #: Lines of text that begin like a separator, in the messages read so far.
         self.kept_as_text = 0
         with self._open() as file:
             self._places = list(_places(file))
 
     def _open(self) -> BinaryIO:
-        file = open(self._path, "rb", opener=self._opener)  # noqa: SIM115  # noqa: SIM115
+        file = open(self._path, "rb", opener=self._opener)  # noqa: SIM115
         # As long as the first line with something in it goes on, its ends are CRs.
         start = file.read(_START).lstrip(b"\r\n").partition(b"\n")[0]
         file.seek(0)
@@ -82,7 +82,7 @@ class Mbox:
             for start, end in self._places:
                 file.seek(start)
                 _, message = take_off(file.read(end - start))
-                # Whoever leaves one such line as it is has quoted none.
+                # A program that left one such line as it is has quoted none.
                 unquoted = len(_UNQUOTED.findall(message))
                 self.kept_as_text += unquoted
                 yield message if unquoted else _QUOTED.sub(rb"\1", message)
@@ -115,7 +115,7 @@ class _EndsInCR(io.RawIOBase):
 
 
 def _places(file: BinaryIO) -> Iterator[tuple[int, int]]:
-    """Where each message begins and ends, without separators and the empty lines before them."""
+    """The start and end of each message, without separators and the empty lines before them."""
     start: int | None = None
     # How the file's first separator is built, if it is none of the known ones.
     form: bytes | None = None
@@ -188,7 +188,7 @@ def _is_end(file: BinaryIO, end: int, form: bytes | None) -> bool:
 def separator(message: bytes, fallback: float) -> bytes:
     """The line that stands before a message in an mbox (RFC 4155): its sender, and its time in UTC.
 
-    :param fallback: the time if its Date header tells none.
+    :param fallback: the time if it has no Date header that can be read.
     """
     header = BytesHeaderParser().parsebytes(message)
     senders = getaddresses([str(header.get("Return-Path") or header.get("From") or "")])

@@ -1,7 +1,7 @@
-"""Options that several commands have, and how a Deferred is waited for where nothing runs.
+"""Options that several commands have, and how they use the server's parts without a reactor.
 
-A command is told where accounts and mail are as the server is: by options, and by the
-same file.  What the command line or a variable of the environment says wins.
+A command finds accounts and mail as the server does: by options, and by the same file.  The command line
+and the environment go before the file.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import os
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any, TypeVar, cast, overload
+from typing import TypeAlias, TypeVar, cast, overload
 
 import click
 from click.core import ParameterSource
@@ -28,10 +28,11 @@ from ..config import toml
 from ..config.settings import Settings
 from ..config.table import merged, settings_of
 from ..errors import BadSetting, CannotStart, NoSuchMailbox, StoreTrouble
-from ..interfaces import IDelivery, Incoming, IStoreAdmin, MaybeDeferred, is_deferred
+from ..interfaces import IDelivery, IStoreAdmin, MaybeDeferred, is_deferred
 from ..net.threads import NoThreads
 from ..option import options_of
-from ..routing.quota import Settled, quota_of
+from ..printable import printable as escaped
+from ..routing.quota import HasSettings, quota_of
 from ..stores.registry import STORES, StoreContext, kind_of
 
 __all__ = [
@@ -45,42 +46,36 @@ __all__ = [
     "listed",
     "no_mailbox",
     "printable",
-    "put",
     "result_of",
     "user_meant",
     "with_settings",
 ]
 
 _T = TypeVar("_T")
-_F = TypeVar("_F", bound=Callable[..., Any])
+_Command: TypeAlias = Callable[..., object]
+_Decorator: TypeAlias = Callable[[_Command], _Command]
 
 
 def _before_the_command(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
-    """What stands before the command's name holds as well; it goes before the environment."""
+    """``--config`` may also stand before the command's name; there it goes before the environment."""
     if context.get_parameter_source("config") is ParameterSource.COMMANDLINE:
         return path
     return context.find_root().params.get("config") or path
 
 
-_CONFIG: dict[str, Any] = {
-    "type": click.Path(path_type=Path),
-    "metavar": "FILE",
-    "help": "The file of options, as twistd pop3toy --config has it: where accounts and mail are.",
-}
-config_option = click.option(
-    "--config", envvar="POP3TOY_CONFIG", show_envvar=True, callback=_before_the_command, **_CONFIG
+_config = partial(
+    click.option,
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The file of options, as twistd pop3toy --config has it: where accounts and mail are.",
 )
+config_option = _config(envvar="POP3TOY_CONFIG", show_envvar=True, callback=_before_the_command)
 #: The same before the commands' names.
-config_option_of_all = click.option("--config", **_CONFIG)
+config_option_of_all = _config()
 
-#: Of each kind of store that can be administered, the option that says where it is.
-_STORES = [
-    one
-    for kind in STORES
-    if kind.admin is not None
-    for one in options_of(kind.settings)
-    if one.name == kind.key
-]
+#: For each kind of store that can be administered, the option that says where it is.
+_STORES = [one for kind in STORES if kind.admin for one in options_of(kind.settings) if one.name == kind.key]
 
 
 def with_settings(
@@ -89,29 +84,50 @@ def with_settings(
     accounts: str | None = None,
     must_have_accounts: bool = False,
     status: int | None = None,
-) -> Callable[[_F], _F]:
-    """Give a command ``settings``, made of options for them and of the file.
+) -> _Decorator:
+    """Give a command ``settings``, made of its options and of the file.
 
     :param store: whether it works on mailboxes, and hence needs a store that outlives the server.
-    :param accounts: what the accounts file is for, if it is for anything.
-    :param must_have_accounts: whether it can do nothing without.
-    :param status: the exit status if the settings cannot be; if not given, that of a mistake on the command
-        line, or in a file.
+    :param accounts: what the accounts file is for; ``None`` if the command has no use for it.
+    :param must_have_accounts: whether the command cannot work without one.
+    :param status: the exit status for settings that are wrong; if not given, that of a mistake on the
+        command line, or in a file.
     """
-    options = [config_option]
+    options: list[_Decorator] = [config_option]
+    names: list[str] = []
     if accounts is not None:
-        options.append(_accounts_option(accounts, folders=not must_have_accounts))
-    if store:
-        options += [_option_of(one) for one in _STORES]
-    names = [*(["accounts"] if accounts is not None else []), *(one.name for one in _STORES if store)]
+        names.append("accounts")
+        options.append(
+            click.option(
+                "-a",
+                "--accounts",
+                envvar="POP3TOY_ACCOUNTS",
+                type=click.Path(dir_okay=not must_have_accounts, path_type=Path),
+                metavar="FILE",
+                show_envvar=True,
+                help=f"The accounts file, {accounts}.",
+            )
+        )
+    for one in _STORES if store else ():
+        names.append(one.name)
+        options.append(
+            click.option(
+                *([f"-{one.short}"] if one.short else []),
+                f"--{one.name}",
+                envvar=f"POP3TOY_{one.name.replace('-', '_').upper()}",
+                metavar=one.kind.metavar,
+                show_envvar=True,
+                help=one.help,
+            )
+        )
     needed = [(f"[{one.table}]", one.name) for one in _STORES]
 
-    def decorate(command: _F) -> _F:
+    def decorate(command: _Command) -> _Command:
         @wraps(command)
-        def run(config: Path | None, **words: Any) -> Any:
+        def run(config: Path | None, **words: object) -> object:
             found = {name: words.pop(name.replace("-", "_")) for name in names}
             given = {name: str(value) for name, value in found.items() if value is not None}
-            in_file: Mapping[str, Any] = {}
+            in_file: dict[str, object] = {}
             try:
                 if config is not None:
                     in_file = toml.read(str(config))
@@ -128,37 +144,16 @@ def with_settings(
                 line = toml.located(why, str(config), in_file, given)
                 raise Failed(printable(line), os.EX_CONFIG if status is None else status) from None
 
-        decorated: Any = run
+        decorated: _Command = run
         for option in reversed(options):
             decorated = option(decorated)
-        return decorated  # type: ignore[no-any-return]
+        return decorated
 
     return decorate
 
 
-def _accounts_option(use: str, *, folders: bool) -> Callable[[_F], _F]:
-    return click.option(
-        "-a",
-        "--accounts",
-        envvar="POP3TOY_ACCOUNTS",
-        type=click.Path(dir_okay=folders, path_type=Path),
-        metavar="FILE",
-        show_envvar=True,
-        help=f"The accounts file, {use}.",
-    )
-
-
-def _option_of(one: Any) -> Callable[[_F], _F]:
-    """An option of the server for a command."""
-    short = [f"-{one.short}"] if one.short else []
-    variable = f"POP3TOY_{one.name.replace('-', '_').upper()}"
-    return click.option(
-        *short, f"--{one.name}", envvar=variable, metavar=one.kind.metavar, show_envvar=True, help=one.help
-    )
-
-
 def _missing(config: Path | None, needed: list[tuple[str, str]]) -> Exception:
-    """That neither the command line nor the file says one of these."""
+    """The error where neither the command line nor the file has one of these options."""
     if config is not None:
         names = " or ".join(f"{table} {name}" for table, name in needed)
         return CannotStart(f"{config}: {names} is missing, and no option is given for it")
@@ -176,11 +171,11 @@ def accounts_of(settings: Settings) -> Mapping[str, Account]:
 
 
 def user_meant(settings: Settings, admin: IStoreAdmin, name: str) -> str:
-    """Whose mailbox is meant: as the name stands, or the account that logins and deliveries find by it."""
+    """The user whose mailbox is meant: of exactly this name, or the account that it means at a login."""
     try:
         exact = admin.exists(name)
     except StoreTrouble:
-        # Whatever is done with it says what is wrong.
+        # The command runs into it again, and tells what is wrong.
         exact = True
     return name if exact else NameIndex(accounts_of(settings)).find(name) or name
 
@@ -201,8 +196,10 @@ def administration(settings: Settings) -> IStoreAdmin:
     return kind.admin(settings.store)
 
 
-def delivery(settings: Settings, *, create: bool, accounts: Mapping[str, Settled] | None = None) -> IDelivery:
-    """The way into the store of a command, whose work is done at once.
+def delivery(
+    settings: Settings, *, create: bool, accounts: Mapping[str, HasSettings] | None = None
+) -> IDelivery:
+    """The delivery of a command's store; all its Deferreds have fired.
 
     :param create: whether a missing mailbox is made.
     :param accounts: users by name, for quotas.
@@ -211,7 +208,7 @@ def delivery(settings: Settings, *, create: bool, accounts: Mapping[str, Settled
 
     store = replace(settings.store, create=create)
     context = StoreContext(
-        # It is only asked for the time; nothing runs.
+        # Asked for the time alone; it does not run.
         clock=cast(IReactorTime, reactor),
         threads=lambda name, size: NoThreads(),
         quota=quota_of((accounts or {}).get),
@@ -224,7 +221,7 @@ def delivery(settings: Settings, *, create: bool, accounts: Mapping[str, Settled
 def complete_user(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Complete a user's name from the accounts file, if it is known where that is."""
+    """Complete a user's name from the accounts file, if an option or a variable names it."""
     path = context.params.get("accounts") or os.environ.get("POP3TOY_ACCOUNTS")
     config = context.params.get("config")
     try:
@@ -238,8 +235,7 @@ def complete_user(
 
 def printable(text: str) -> str:
     """Text in one line that steers no terminal; file names may hold any octet."""
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return escaped(text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
 
 
 class Failed(Exception):
@@ -262,24 +258,16 @@ def no_mailbox(user: str, error: NoSuchMailbox) -> Failed:
 def result_of(result: Deferred[_T]) -> _T: ...
 @overload
 def result_of(result: MaybeDeferred[_T]) -> _T: ...
-def result_of(result: Any) -> Any:
-    """What came at once, or what a Deferred that has fired holds: no reactor runs, and work is done at once.
+def result_of(result: object) -> object:
+    """A result, or what a Deferred holds; it has fired, since a command's threads work at once.
 
     :raises Exception: what it failed with.
     """
     if not is_deferred(result):
         return result
-    outcome: list[Any] = []
+    outcome: list[object] = []
     result.addBoth(outcome.append)
     assert outcome, "something waits for a reactor"
     if isinstance(outcome[0], Failure):
         outcome[0].raiseException()
     return outcome[0]
-
-
-def put(incoming: Incoming, octets: bytes) -> None:
-    """Write to a delivery.
-
-    :raises pop3toy.errors.StoreTrouble: when it cannot be written.
-    """
-    result_of(incoming.write(octets))

@@ -34,7 +34,6 @@ from .options import (
     listed,
     no_mailbox,
     printable,
-    put,
     result_of,
     user_meant,
     with_settings,
@@ -87,7 +86,7 @@ def import_(
             _tell(f"{path}: there are no messages in it (as {source.kind})")
     admin = administration(settings)
     user = user_meant(settings, admin, user)
-    # Nobody gets a mailbox because a name was mistyped.
+    # A mistyped name gets no mailbox.
     accounts = accounts_of(settings)
     make = (create or settings.store.create) and (user in accounts or user in dict(settings.users))
     into = delivery(settings, create=make)
@@ -119,7 +118,7 @@ def import_(
             else:
                 _deliver(into, user, message)
                 imported += 1
-    # Without --skip-known nobody has looked.
+    # Only with --skip-known were they compared.
     found = f", {skipped} known already" if skip_known else ""
     counts = f"{imported} imported{found}, {failed} not readable"
     if expunged:
@@ -142,7 +141,7 @@ def import_(
 
 
 def _quota(user: str, accounts: Mapping[str, Account]) -> int | None:
-    """How many octets a user may keep, as far as that is known."""
+    """The user's quota in octets; ``None`` without one that can be read."""
     account = accounts.get(user)
     try:
         return parse_quota(account.settings.get("quota", "none")) if account is not None else None
@@ -183,8 +182,8 @@ def export(settings: Settings, kind: str, user: str, destination: Path) -> None:
 class _Mailbox:
     """The messages of a user, each with its number and its octets.
 
-    Somebody may be fetching: what is marked as read in the meantime is found again
-    where it is now, and what is removed is left out and counted.
+    A mail program may be fetching: what it marks as read in the meantime is found again
+    where it is now, and what it removes is left out and counted.
     """
 
     def __init__(self, admin: IStoreAdmin, user: str) -> None:
@@ -280,12 +279,12 @@ def _tell(text: str) -> None:
 def _deliver(into: IDelivery, user: str, message: bytes) -> None:
     incoming = result_of(into.begin([user]))
     try:
-        put(incoming, message)
+        result_of(incoming.write(message))
         result_of(incoming.commit())
     finally:
         incoming.abort()
 
 
 def _digest(message: bytes) -> bytes:
-    """The same for a message with LF and with CRLF line ends, and whatever stood before it in a file."""
+    """The same with LF and with CRLF line ends, and with or without a separator before the message."""
     return hashlib.sha256(with_line_feeds(take_off(message)[1])).digest()

@@ -1,4 +1,4 @@
-"""``pop3toy user``: who may log in."""
+"""``pop3toy user``: the users of the accounts file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeAlias
 
 import click
 
@@ -22,10 +22,10 @@ from .options import Failed, complete_user, with_settings
 
 __all__ = ["user"]
 
-FC = TypeVar("FC", bound=Callable[..., Any])
+_Command: TypeAlias = Callable[..., object]
 
 
-def _scheme_option(default: str | None, means: str) -> Callable[[FC], FC]:
+def _scheme_option(default: str | None, means: str) -> Callable[[_Command], _Command]:
     return click.option(
         "-s",
         "--scheme",
@@ -36,18 +36,15 @@ def _scheme_option(default: str | None, means: str) -> Callable[[FC], FC]:
     )
 
 
-def _with_accounts(command: FC) -> FC:
+def _with_accounts(command: _Command) -> _Command:
     """Give a command ``accounts``, the path of the file."""
 
     @wraps(command)
-    def run(settings: Settings, **words: Any) -> Any:
+    def run(settings: Settings, **words: object) -> object:
         assert settings.accounts is not None, "with_settings sees to it"
         return command(accounts=Path(settings.accounts), **words)
 
-    decorated: Any = with_settings(accounts="as twistd pop3toy --accounts has it", must_have_accounts=True)(
-        run
-    )
-    return decorated  # type: ignore[no-any-return]
+    return with_settings(accounts="as twistd pop3toy --accounts has it", must_have_accounts=True)(run)
 
 
 _stdin_option = click.option(
@@ -77,13 +74,11 @@ def add(accounts: Path, scheme: str, from_stdin: bool, quota: str | None, name: 
     Makes the accounts file if it is missing. A Maildir is made at the first
     login or delivery, if the server was started with --create.
     """
-    settings = {}
-    if quota is not None:
-        settings["quota"] = _quota(quota, "--quota")
+    settings = {} if quota is None else {"quota": _quota(quota, "--quota")}
     with _mistakes():
         admin.add_user(accounts, name, _password(from_stdin), scheme=scheme, settings=settings)
         others = admin.differing_in_case(accounts, name)
-    click.echo(f"User {name} is in {accounts}{_with_quota(quota)}.")
+    click.echo(f"User {name} is in {accounts}{f', with the quota {_in_octets(quota)}' if quota else ''}.")
     if others:
         click.echo(
             f"Warning: {' and '.join([*others, name])} differ in case alone. From now on each of them logs in"
@@ -100,7 +95,7 @@ def add(accounts: Path, scheme: str, from_stdin: bool, quota: str | None, name: 
 def passwd(accounts: Path, scheme: str | None, from_stdin: bool, name: str) -> None:
     """Give a user a new password; it is asked for."""
     with _mistakes():
-        # Before somebody types a password for nobody.
+        # First, so that no password is typed for a user who does not exist.
         name = _canonical_name(accounts, name)
         admin.set_password(accounts, name, _password(from_stdin), scheme=scheme)
     click.echo(f"User {name} has a new password.")
@@ -173,21 +168,16 @@ def _in_octets(quota: str) -> str:
     return quota if octets is None else f"{quota} ({f'{octets:,} octets' if octets else 'no mail fits'})"
 
 
-def _with_quota(quota: str | None) -> str:
-    return "" if quota is None else f", with the quota {_in_octets(quota)}"
-
-
 def _password(from_stdin: bool) -> str:
-    if not from_stdin:
-        return _asked()
-    line = sys.stdin.buffer.readline()
-    try:
-        return line.removesuffix(b"\n").decode("utf-8")
-    except UnicodeDecodeError:
-        raise ValueError("the password is not UTF-8") from None
+    """The password, read or asked for.
 
-
-def _asked() -> str:
+    :raises ValueError: if that cannot be.
+    """
+    if from_stdin:
+        try:
+            return sys.stdin.buffer.readline().removesuffix(b"\n").decode("utf-8")
+        except UnicodeDecodeError:
+            raise ValueError("the password is not UTF-8") from None
     with warnings.catch_warnings():
         # Python would ask all the same, and show what is typed.
         warnings.simplefilter("error", getpass.GetPassWarning)
@@ -199,8 +189,7 @@ def _asked() -> str:
 
 
 def _canonical_name(accounts: Path, name: str) -> str:
-    """The name of the user that is meant, as at login."""
-    # Also one whose line is not understood: how else would it be mended or removed?
+    """The name of the user that is meant, as at login; found too where the line cannot be read."""
     found = admin.canonical_name(accounts, name)
     if found is None:
         raise admin.NoSuchAccount(f"there is no user {name}")
@@ -209,7 +198,7 @@ def _canonical_name(accounts: Path, name: str) -> str:
 
 @contextmanager
 def _mistakes() -> Iterator[None]:
-    """What the accounts say of a mistake, as one line."""
+    """Turn the errors of ``auth.accounts`` into one line and an exit status."""
     try:
         yield
     except admin.NoSuchAccount as error:

@@ -13,18 +13,18 @@ __all__ = ["Listing", "Render"]
 Render: TypeAlias = Callable[[Iterable[tuple[int, tuple[bytes, int]]]], Iterator[bytes]]
 
 
-def _nobody_knows(at: int) -> None:
-    """When a message came, where the store does not know."""
+def _unknown(at: int) -> None:
+    """The arrival of a message where the store does not know it."""
 
 
 class Listing(Sequence[Entry]):
-    """An immutable sequence of :class:`~pop3toy.interfaces.Entry` that remembers its sum and its replies.
+    """An immutable sequence of :class:`~pop3toy.interfaces.Entry` that keeps its sum and its replies.
 
     A store that keeps the snapshot of an unchanged mailbox between sessions
     gives the same ``Listing`` again, and STAT, LIST and UIDL cost nothing.
 
     It is kept in two columns, which a store with many messages has already, and a
-    function: an entry is made when somebody looks at it.
+    function: an entry is made when it is asked for.
 
     :param entries: in the order in which they are numbered; their unique-ids are not checked.
     """
@@ -33,7 +33,7 @@ class Listing(Sequence[Entry]):
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         uids, each, *more = tuple(zip(*entries, strict=True)) or ((), ())
-        self._fill(uids, each, more[0].__getitem__ if more else _nobody_knows)
+        self._fill(uids, each, more[0].__getitem__ if more else _unknown)
 
     def _fill(
         self, uids: Sequence[bytes], each: Sequence[int], arrived: Callable[[int], float | None]
@@ -52,14 +52,14 @@ class Listing(Sequence[Entry]):
         cls,
         uids: Sequence[bytes],
         octets: Sequence[int],
-        arrived: Callable[[int], float | None] = _nobody_knows,
+        arrived: Callable[[int], float | None] = _unknown,
     ) -> Listing:
         """The listing of messages with these unique-ids and octets; neither is changed any more.
 
         :param uids: a unique-id for each message (RFC 1939 section 7).
         :param octets: as :func:`pop3toy.octets` counts them, in the same order.
         :param arrived: tells when a message came, in seconds since the epoch, given its place in
-            that order, from 0 on.  Asked when somebody looks at the entry, each time.
+            that order, from 0 on.  Called each time when the entry is asked for.
         :raises ValueError: if there are more of one than of the other.
         """
         if len(uids) != len(octets):

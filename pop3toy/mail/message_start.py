@@ -1,7 +1,7 @@
 """The start of a message that comes in: what other programs left there, and the headers put before it.
 
-A mailbox file (RFC 4155) has a line ``From SENDER DATE`` before each message, and some
-editors write a byte order mark.  Behind our own headers either of them would end the
+A mailbox file (RFC 4155) has a separator line ``From SENDER DATE`` before each message, and some
+editors write a byte order mark.  Behind the headers that a delivery adds either of them would end the
 header, and the reader would see a mail without a subject.  Pure: no store, no protocol.
 """
 
@@ -22,8 +22,8 @@ __all__ = [
     "without_return_path",
 ]
 
-#: Octets in the beginning of a message in which its header must end to be looked at as
-#: a whole; so many are held in memory for each message that is coming.
+#: Octets at the start of a message within which its header has to end to be looked at as
+#: a whole; as many are held in memory for each message that is coming.
 HEADER: Final = 64 * 1024
 
 # RFC 5322 section 2.2: a field name is printable ASCII without a colon.  What goes on
@@ -42,7 +42,7 @@ _DAY = rb"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _MONTH = rb"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 _TIME = rb"\d{1,2}:\d\d(?::\d\d)?"
 _ZONE = rb"[A-Za-z0-9+() :-]{1,20}"
-#: As asctime() writes it, with a time zone before or behind the year if somebody likes;
+#: As asctime() writes it, perhaps with a time zone before or behind the year;
 #: with the year before the time; or as in a header (RFC 5322 section 3.3).
 _DATE = (
     rb"(?:" + _DAY + rb" +" + _MONTH + rb" +\d{1,2} +(?:"
@@ -92,6 +92,8 @@ def take_off(start: bytes) -> tuple[bytes | None, bytes]:
     sender: bytes | None = None
     while True:
         start = start.removeprefix(codecs.BOM_UTF8)
+        if not start.startswith((b"From ", b">From ")):
+            return sender, start
         line, _, rest = start.partition(b"\n")
         found = sender_of(line)
         if found is None and header_follows(rest):
@@ -108,11 +110,10 @@ def take_off(start: bytes) -> tuple[bytes | None, bytes]:
 def without_return_path(start: bytes, *, cut: bool = False) -> bytes:
     """The start of a message without the Return-Path fields of its header.
 
-    RFC 5321 section 4.4: exactly one should be there, and who delivers for good may
-    remove those of before.
+    RFC 5321 section 4.4: one should be there, and the final delivery may remove others.
 
-    :param cut: whether more of the message follows.  Of a header that is longer than what is
-        here the last field stays: the rest of it would stay in any case.
+    :param cut: whether more of the message follows.  If the header goes on in there, its last field
+        here stays, because the rest of that field would stay in any case.
     """
     end = _HEADER_END.search(start)
     if end:

@@ -80,7 +80,7 @@ class Encoder:
         return tail + ending
 
     def _canonical(self, chunk: bytes) -> bytes:
-        """CRLF for every line end.  4.5 GB/s, where a loop over lines makes 0.2."""
+        """CRLF for every line end; by ``replace``, which is many times as fast as a loop over lines."""
         if self._held_cr:
             chunk = b"\r" + chunk
             self._held_cr = False
@@ -171,13 +171,13 @@ _empty_line = re.compile(rb"\n\r++\n").search
 _empty_line_as_kept = re.compile(rb"\n\r*+\n").search
 
 
-# Looks for its first octet with memchr: up to four times as fast as what bytes have.
+# A regular expression looks for its first octet with memchr, which is faster than ``bytes.replace`` here.
 _dots_doubled = re.compile(rb"\n\.").sub
 
 
 def _stuffed(data: bytes, at_line_start: bool) -> bytes:
     """One dot more before every line that begins with one (RFC 1939 section 3)."""
-    # Costs nothing, and most chunks of base64 have no dot.
+    # Cheap, and most chunks of base64 have no dot.
     if b"." not in data:
         return data
     stuffed = _dots_doubled(b"\n..", data)
@@ -185,7 +185,7 @@ def _stuffed(data: bytes, at_line_start: bool) -> bytes:
 
 
 def encode_whole(message: bytes) -> tuple[bytes, int]:
-    """What :class:`Encoder` makes of a message that is there in one piece, for half the time.
+    """What :class:`Encoder` makes of a message, faster, for one that is there in one piece.
 
     :return: the wire form, and its octets before dot-stuffing.
     """

@@ -451,7 +451,7 @@ class Connection(LineReceiver, Generic[_P, _R]):
         self._await(self.conversation.handle(parsed))
 
     def _tell_line(self, line: bytes, octets: int, parsed: _P) -> None:
-        shown, keyword = self.conversation.shown(line, parsed)
+        shown, keyword = self.conversation.masked_line(line, parsed)
         if self._shows_all:
             shown = line
         self.writer.happened(LineReceived, shown, octets, keyword, self.conversation.state_name)
@@ -539,7 +539,7 @@ class Connection(LineReceiver, Generic[_P, _R]):
             self.writer.stream(encoded, reply.done if usual else lambda: self._go_after(reply.after))
             return
         if self._hides_replies:
-            self.writer.send(encoded, True, self.conversation.reply_shown(reply, encoded))
+            self.writer.send(encoded, True, self.conversation.masked_reply(reply, encoded))
         else:
             self.writer.send(encoded)
         if reply.done is not None:

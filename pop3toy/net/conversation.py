@@ -72,10 +72,10 @@ class Conversation(Protocol[_P, _R]):
             ``None`` for none, or a Deferred of either, which has to be waited for.
         """
 
-    def shown(self, line: bytes, parsed: _P) -> tuple[bytes, str]:
+    def masked_line(self, line: bytes, parsed: _P) -> tuple[bytes, str]:
         """What of a line is no secret, and the command's keyword (empty for what is none)."""
 
-    def reply_shown(self, reply: _R, encoded: bytes) -> bytes:
+    def masked_reply(self, reply: _R, encoded: bytes) -> bytes:
         """What of a reply is no secret."""
 
     def refused(self, failure: Failure) -> _R:

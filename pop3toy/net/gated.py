@@ -91,13 +91,13 @@ class _Gated:
     def too_long(self) -> _Line:
         return _Line(b"", True, self._inner.too_long())
 
-    def shown(self, line: bytes, parsed: _Line) -> tuple[bytes, str]:
-        return self._inner.shown(line, parsed.parsed)
+    def masked_line(self, line: bytes, parsed: _Line) -> tuple[bytes, str]:
+        return self._inner.masked_line(line, parsed.parsed)
 
-    def reply_shown(self, reply: object, encoded: bytes) -> bytes:
+    def masked_reply(self, reply: object, encoded: bytes) -> bytes:
         if isinstance(reply, _Sent):
             return encoded if reply.shown is None else reply.shown
-        return self._inner.reply_shown(reply, encoded)
+        return self._inner.masked_reply(reply, encoded)
 
     def text_received(self, data: bytes) -> tuple[bytes | None, Deferred[_Sent | None] | None]:
         rest, answer = self._inner.text_received(data)
@@ -137,7 +137,7 @@ class _Gated:
             encoded.close()
         # What is secret in a reply is so as long as the gate leaves it.
         shown = (
-            self._inner.reply_shown(reply, encoded)
+            self._inner.masked_reply(reply, encoded)
             if changed is encoded and isinstance(encoded, bytes)
             else None
         )

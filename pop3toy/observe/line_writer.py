@@ -22,7 +22,7 @@ log = Logger()
 
 
 class LineWriter:
-    """Writes lines in the order in which they come, whoever they come from.
+    """Writes lines in the order in which they come, for several callers.
 
     A terminal that was stopped with Ctrl-S, or a pipe that nobody reads, must
     not stop the server: lines wait in a bounded queue, and beyond it they are
@@ -30,16 +30,16 @@ class LineWriter:
 
     :param open_stream: opens what is written to; called at the first line (after twistd has become
         a daemon).
-    :param started: whether the thread writes from the first line on.  If not, whoever calls writes, until
-        :meth:`start` and again behind :meth:`stop`: what is said of a server that does not even start is
-        out before its process ends.
+    :param started: whether the thread writes from the first line on.  If not, the caller's thread does, until
+        :meth:`start` and again behind :meth:`stop`: the lines of a server that cannot start are written
+        before its process ends.
     """
 
     def __init__(self, open_stream: Callable[[], TextIO], *, started: bool = True) -> None:
         self._open_stream = open_stream
         self._stream: TextIO | None = None
         self._started = started
-        # There are others who need it when the thread has ended.
+        # Callers write for themselves before the thread starts and when it has ended.
         self._by_caller = not started
         self._lines: deque[str] = deque()
         self._lost = 0
@@ -56,7 +56,7 @@ class LineWriter:
         def private(name: str, flags: int) -> int:
             return os.open(name, flags, 0o600)
 
-        # Line buffering: somebody may follow the file.
+        # Line buffering: the file may be followed (tail -f).
         return cls(lambda: open(path, "a", buffering=1, encoding="utf-8", opener=private))
 
     @classmethod
@@ -101,7 +101,7 @@ class LineWriter:
         try:
             self._write_all(self._opened())
         except Exception as error:
-            # The terminal is gone, or the disk is full; the server is not.
+            # The terminal is gone, or the disk is full; the server goes on.
             why = (error.strerror if isinstance(error, OSError) else None) or str(error)
             log.error("the conversation is not written down any more: {why}", why=why)
             with self._something:
@@ -138,7 +138,7 @@ class LineWriter:
         with self._something:
             self._started = True
             self._stopping = self._over = False
-        # Of a process that ends without stopping its services.
+        # For a process that ends without stopping its services.
         atexit.register(self.stop)
 
     def stop(self, patience: float = 1.0) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from typing import Any, Final
+from typing import Final, TypeAlias, get_args
 
 from twisted.logger import Logger, LogLevel
 from zope.interface import implementer
@@ -15,22 +15,28 @@ from ..printable import printable
 
 __all__ = ["SessionLog"]
 
-#: Under which its lines are written.  Filters of fail2ban that people have installed look for it.
+#: The namespace of its lines.  Installed filters of fail2ban look for it.
 NAMESPACE: Final = "pop3toy.session"
 
-#: Characters of a name or address that a line shows; no real one has more.
+#: Characters of a name or address that a line shows; real ones have fewer.
 NAME = 200
+
+#: The kinds of events that there is a line for.
+_Logged: TypeAlias = LoggedIn | Ended | LoginFailed | ConnectionRejected | TLSFailed | Delivered | Refused
+
+#: Ends without a login that have no line: the client left, or another line says why.
+_UNSAID: Final = ("quit", "dropped", "rejected", "shutdown")
 
 
 @implementer(IObserver)
 class SessionLog:
     """Writes lines for people and for fail2ban.
 
-    Each event of the log carries its text ready-made and what happened beside it as ``event``: Twisted
-    would take 60 microseconds to put so many fields into a format, which is a tenth of a whole session.
-    What a client has chosen is escaped; it writes no field and no line of its own.
+    Each event of Twisted's log carries its text ready-made, and beside it the pop3toy event as ``event``:
+    putting so many fields into a format is a large part of a whole session's work.  Text that a client has
+    chosen is escaped, so that it adds no field and no line.
 
-    :param wants: the kinds that it writes of, if not of all that it can.
+    :param wants: the kinds of events that it writes of; if not given, all for which there is a line.
     :param wall_clock: the time of day.
     """
 
@@ -39,26 +45,29 @@ class SessionLog:
     ) -> None:
         self.log = Logger(NAMESPACE, source=self)
         self._wall_clock = wall_clock
-        self._lines: dict[type, tuple[LogLevel, Callable[[Any], str | None]]] = {
-            LoggedIn: (LogLevel.info, _login),
-            Ended: (LogLevel.info, _end),
-            LoginFailed: (LogLevel.warn, _failure),
-            ConnectionRejected: (LogLevel.warn, _rejected),
-            TLSFailed: (LogLevel.info, _tls_failed),
-            Delivered: (LogLevel.info, _delivered),
-            Refused: (LogLevel.info, _refused),
-        }
-        self.wants: Collection[type] = frozenset(self._lines if wants is None else wants)
+        self.wants: Collection[type] = frozenset(get_args(_Logged) if wants is None else wants)
 
-    def observe(self, event: Any) -> None:
+    def observe(self, event: _Logged) -> None:
         """Write the line of an event."""
-        level, line = self._lines[type(event)]
-        text = line(event)
-        if text is not None:
-            self._say(level, text, event)
-
-    def _say(self, level: LogLevel, text: str, event: Any) -> None:
-        """What ``Logger.info`` does, which sorts all levels each time to see that this is one."""
+        level = LogLevel.info
+        match event:
+            case LoggedIn():
+                text = _login(event)
+            case Ended() if event.user is None and event.why in _UNSAID:
+                return
+            case Ended():
+                text = _end(event)
+            case LoginFailed():
+                level, text = LogLevel.warn, _failure(event)
+            case ConnectionRejected():
+                level, text = LogLevel.warn, _rejected(event)
+            case TLSFailed():
+                text = _tls_failed(event)
+            case Delivered():
+                text = _delivered(event)
+            case Refused():
+                text = _refused(event)
+        # As Logger.emit does, which looks for the level among all levels each time.
         self.log.observer(
             {
                 "log_logger": self.log,
@@ -78,15 +87,12 @@ def _login(event: LoggedIn) -> str:
 
 
 def _failure(event: LoginFailed) -> str:
-    # Nothing stands behind the reason, where fail2ban looks for it.
+    # The reason is last: fail2ban's filter expects it at the end of the line.
     who = _who(event.session, event.channel, event.user, event.mechanism)
     return f"login failed: {who}{_unless_pop3(event)} reason={printable(event.why)}"
 
 
-def _end(event: Ended) -> str | None:
-    # Who was not in and went is no news; one whom the server has sent away is, unless that was told.
-    if event.user is None and event.why in ("quit", "dropped", "rejected", "shutdown"):
-        return None
+def _end(event: Ended) -> str:
     return (
         f"end: {_who(event.session, event.channel, event.user, event.mechanism)} ended={event.why}"
         f" seconds={event.seconds:.3f} received={event.received} sent={event.sent}"
@@ -106,10 +112,10 @@ def _tls_failed(event: TLSFailed) -> str:
 
 
 def _delivered(event: Delivered) -> str:
-    users = printable(", ".join(user for user, _ in event.uids))
-    sender = printable(event.sender)
+    users = ", ".join([user for user, _ in event.uids])
+    between = printable(f"from <{event.sender}> for {users}")
     return (
-        f"message {event.queue_id} delivered: {event.octets} octets from <{sender}> for {users}"
+        f"message {event.queue_id} delivered: {event.octets} octets {between}"
         f" session={event.session} rip={_field(event.channel.host)} protocol={event.protocol}"
     )
 
@@ -128,17 +134,13 @@ def _unless_pop3(event: LoggedIn | LoginFailed | Ended) -> str:
 
 
 def _field(text: str | None) -> str:
-    """A value that ends at a blank: what a client may have had a say in writes no field and no line."""
-    text = str(text)
-    # The usual case, in half the time.
-    if text.isprintable() and " " not in text:
-        return text
-    return printable(text).replace(" ", "\\x20")
+    """A value that ends at a blank: text that a client may have chosen adds no field and no line."""
+    return printable(str(text)).replace(" ", "\\x20")
 
 
 def _who(session: int, channel: Channel, user: str | None, mechanism: str | None) -> str:
     tls = channel.tls.version if channel.tls is not None else "none"
-    # And what one claims can be 12,288 octets long (RFC 5034 section 4).
+    # The name that a client claims can be as long as a line of AUTH (RFC 5034 section 4).
     claimed = user[:NAME] if user is not None else None
     return (
         f"session={session} rip={_field(channel.host)} user={claimed!r}"

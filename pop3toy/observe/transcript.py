@@ -1,14 +1,13 @@
 """The conversation, written down as ``C:`` and ``S:`` lines.
 
-What each line looks like is decided once, in :class:`_Transcript`; where it goes, to memory, a file or
-a terminal, its subclasses decide.  What may be shown has been decided before: an event holds nothing else.
+:class:`_Transcript` decides what each line looks like; its subclasses write it to memory, to a file or to
+a terminal.  Secrets have been masked before: no event holds one.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection
-from typing import Any
+from collections.abc import Collection
 
 from zope.interface import implementer
 
@@ -17,6 +16,7 @@ from ..events import (
     Connected,
     ConnectionRejected,
     Ended,
+    Event,
     InputDiscarded,
     LineReceived,
     ReplySent,
@@ -77,7 +77,7 @@ class _Progress:
 
 @implementer(IObserver)
 class _Transcript:
-    """What a transcript says; subclasses say where, in ``_write``."""
+    """Makes the lines; subclasses write them, in ``_write``."""
 
     wants: Collection[type] = (
         Connected,
@@ -92,36 +92,38 @@ class _Transcript:
 
     def __init__(self) -> None:
         self._unfinished: dict[tuple[int, str], _Progress] = {}
-        self._show: dict[type, Callable[[Any], None]] = {
-            Connected: self._connected,
-            ConnectionRejected: lambda event: self._note(event.session, f"sent away: {event.why}"),
-            LineReceived: lambda event: self._write(f"[{event.session}] C: {_printable(event.line)}"),
-            TextReceived: self._text,
-            ReplySent: self._reply,
-            InputDiscarded: lambda event: self._note(
-                event.session, f"{event.octets} octets in clear text behind it thrown away"
-            ),
-            TLSStarted: lambda event: self._note(
-                event.session, f"encrypted from here on with {event.tls.version}"
-            ),
-            Ended: self._ended,
-        }
 
-    def observe(self, event: Any) -> None:
+    def observe(self, event: Event) -> None:
         """Write down what happened."""
-        self._show[type(event)](event)
+        number = event.session
+        match event:
+            case LineReceived():
+                self._write(f"[{number}] C: {_printable(event.line)}")
+            case ReplySent():
+                self._reply(event)
+            case TextReceived():
+                self._text(event)
+            case Connected():
+                protocol = "" if event.protocol == "POP3" else f", {event.protocol}"
+                self._note(number, f"connected from {event.peer}{protocol}")
+            case ConnectionRejected():
+                self._note(number, f"sent away: {event.why}")
+            case InputDiscarded():
+                self._note(number, f"{event.octets} octets in clear text behind it thrown away")
+            case TLSStarted():
+                self._note(number, f"encrypted from here on with {event.tls.version}")
+            case Ended():
+                for side in ("C", "S"):
+                    self._cut_off(number, side)
+                self._note(number, f"closed ({_WHY.get(event.why, event.why)})")
 
     def _write(self, line: str) -> None:
         raise NotImplementedError
 
     def _note(self, number: int, text: str) -> None:
-        """What is neither side's line."""
-        # An address can be what a proxy's client made of it.
+        """A line that neither side said."""
+        # An address may be text that a proxy has taken from its client.
         self._write(f"[{number}] -- {printable(text)}")
-
-    def _connected(self, event: Connected) -> None:
-        protocol = "" if event.protocol == "POP3" else f", {event.protocol}"
-        self._note(event.session, f"connected from {event.peer}{protocol}")
 
     def _text(self, event: TextReceived) -> None:
         progress = self._progress(event.session, "C")
@@ -155,15 +157,12 @@ class _Transcript:
         # A megabyte without a line end is not kept: only its beginning is shown anyway.
         tail = lines.pop()
         progress.partial = tail[: limits.TRANSCRIPT_COLUMNS * 4]
-        dropped, progress.cut = (
-            progress.cut,
-            len(tail) - len(progress.partial) + (0 if lines else progress.cut),
-        )
+        dropped, progress.cut = progress.cut, len(tail) - len(progress.partial) + progress.cut * (not lines)
         final = len(lines) - 1 if last else -1
         for at, line in enumerate(lines):
             if progress.lines < limits.TRANSCRIPT_LINES or at == final:
                 self._count_hidden(number, side, progress)
-                # Without a blank at the end of an empty line, which nobody sees.
+                # An empty line gets no blank at its end.
                 text = f" {_printable(line, dropped)}" if line else ""
                 self._write(f"[{number}] {side}:{text}")
                 progress.lines += 1
@@ -189,11 +188,6 @@ class _Transcript:
                 text = _printable(progress.partial, progress.cut)
                 self._write(f"[{number}] {side}: {text} ... (cut off)")
 
-    def _ended(self, event: Ended) -> None:
-        for side in ("C", "S"):
-            self._cut_off(event.session, side)
-        self._note(event.session, f"closed ({_WHY.get(event.why, event.why)})")
-
 
 class MemoryTranscript(_Transcript):
     """Keeps the last lines in memory: for tests, and for programs that embed the server.
@@ -217,7 +211,7 @@ class MemoryTranscript(_Transcript):
 class WriterTranscript(_Transcript):
     """Writes to a terminal or a file.
 
-    :param writer: who does that, and may do it for others as well.
+    :param writer: may write for others as well, such as the log.
     """
 
     def __init__(self, writer: LineWriter) -> None:

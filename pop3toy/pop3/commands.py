@@ -25,8 +25,8 @@ __all__ = [
     "Malformed",
     "Parsed",
     "Response",
+    "masked",
     "parse",
-    "shown",
 ]
 
 Argument: TypeAlias = "int | bytes"
@@ -173,7 +173,7 @@ _SYNTAX: dict[bytes, tuple[str, Callable[[bytes | None], tuple[Argument, ...]]]]
 KEYWORDS = frozenset(name for name, _ in _SYNTAX.values())
 
 
-def shown(line: bytes, parsed: Parsed) -> bytes:
+def masked(line: bytes, parsed: Parsed) -> bytes:
     """A line without what is secret in it, because of what it is.
 
     A line that is no command is hidden as a whole: it may be a password typed at the wrong moment.

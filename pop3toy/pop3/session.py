@@ -169,12 +169,12 @@ class Session:
         """Never asked for: POP3 sends messages, and takes none."""
         raise NotImplementedError
 
-    def shown(self, line: bytes, parsed: Parsed) -> tuple[bytes, str]:
+    def masked_line(self, line: bytes, parsed: Parsed) -> tuple[bytes, str]:
         """What of a line is no secret, and its keyword."""
         keyword = parsed.keyword if isinstance(parsed, Command | Malformed) else ""
-        return commands.shown(line, parsed), keyword or ""
+        return commands.masked(line, parsed), keyword or ""
 
-    def reply_shown(self, reply: Reply, encoded: bytes) -> bytes:
+    def masked_reply(self, reply: Reply, encoded: bytes) -> bytes:
         """What of a reply is no secret: with what SCRAM asks passwords can be tried out."""
         return b"+ ****\r\n" if isinstance(reply, Challenge) and reply.data else encoded
 

@@ -1,5 +1,5 @@
-"""Whose mail it is, and where it goes: addresses, aliases, quotas.
+"""From addresses to users, and how much these may keep.
 
-``recipients`` resolves an address, ``aliases`` is the alias file, ``quota`` says how much a user may keep.
-No protocol and no store is known here. Start with ``recipients``.
+``recipients`` resolves an address, ``aliases`` reads the alias file, ``quota`` the quotas of accounts.
+Knows no protocol and no store.  Start with ``recipients``.
 """

@@ -19,8 +19,8 @@ from ..net.watched_file import is_unchanged, read
 
 __all__ = ["AliasFile", "Aliases", "BadAliases", "parse_aliases"]
 
-#: Seconds between two looks at the alias file: an administrator who has changed it
-#: does not wait so long, and a flood of mail does not become a flood of looks.
+#: Seconds between two looks at the alias file: an administrator hardly notices the delay of a change,
+#: and a flood of mail does not become a flood of looks.
 ALIAS_LOOK: Final = 1.0
 
 log = Logger()
@@ -101,15 +101,15 @@ def _alias(line: str, ours: Callable[[Address], bool]) -> tuple[str, tuple[str, 
 class AliasFile:
     """The aliases of a file: read at once, and again in a thread when it has changed.
 
-    A file that has become unusable is told in the log, and the aliases stay as
-    they were: a slip in an editor must not bounce mail.
+    If the file becomes unusable the log says so, and the aliases stay as they
+    were: a mistake in an editor must not bounce mail.
 
-    :param clock: tells when it is time to look at it.
-    :param wall: the file system's idea of now, in seconds.
-    :param changed: is told the aliases when they are other ones than before.
-    :param strict: whether it must be usable now; else mail waits until it is.
-    :raises BadAliases: if it is unusable in the first place, and must be.
-    :raises OSError: if it cannot be read in the first place, and must be.
+    :param clock: for the time between two looks.
+    :param wall: the file system's time of day, in seconds.
+    :param changed: called with the aliases when they have changed.
+    :param strict: whether the file must be usable now; else mail waits until it is.
+    :raises BadAliases: if it is ``strict`` and the file is not usable now.
+    :raises OSError: if it is ``strict`` and the file cannot be read now.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class AliasFile:
         self._wall = wall
         self._looked = self._clock.seconds()
         self._looking = False
-        # What is wrong with it, as the log has it.
+        # What the log said last of what is wrong.
         self._told = ""
         self._signature: object = None
         self._aliases: Aliases | None = None

@@ -6,16 +6,14 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from twisted.internet.defer import Deferred
-
 from ..errors import StoreTrouble
-from ..interfaces import MaybeDeferred
+from ..interfaces import MaybeDeferred, is_deferred
 
-__all__ = ["Settled", "parse_quota", "quota_of"]
+__all__ = ["HasSettings", "parse_quota", "quota_of"]
 
 
-class Settled(Protocol):
-    """Somebody with settings, such as an account."""
+class HasSettings(Protocol):
+    """An account, or whatever else has settings."""
 
     @property
     def settings(self) -> Mapping[str, str]:
@@ -41,18 +39,18 @@ def parse_quota(text: str) -> int | None:
 
 
 def quota_of(
-    find: Callable[[str], MaybeDeferred[Settled | None]], default: int | None = None
+    find: Callable[[str], MaybeDeferred[HasSettings | None]], default: int | None = None
 ) -> Callable[[str], MaybeDeferred[int | None]]:
-    """What a store asks of quotas, answered by accounts.
+    """Quotas of accounts, as a store asks for them.
 
     :param find: a user's account, or ``None``.
-    :param default: for accounts that say nothing of it.
+    :param default: for accounts whose settings have no quota.
     :return: a function from a user to octets, or ``None`` for no limit; it raises, or
-        fails with, :class:`~pop3toy.errors.StoreTrouble` if what the account says is
-        no quota: the mail waits until somebody has seen to it.
+        fails with, :class:`~pop3toy.errors.StoreTrouble` if the account's quota cannot
+        be read: the mail waits until the administrator has mended it.
     """
 
-    def octets(user: str, account: Settled | None) -> int | None:
+    def octets(account: HasSettings | None, user: str) -> int | None:
         text = account.settings.get("quota") if account is not None else None
         try:
             return default if text is None else parse_quota(text)
@@ -61,8 +59,6 @@ def quota_of(
 
     def quota(user: str) -> MaybeDeferred[int | None]:
         account = find(user)
-        if isinstance(account, Deferred):
-            return account.addCallback(lambda found: octets(user, found))
-        return octets(user, account)
+        return account.addCallback(octets, user) if is_deferred(account) else octets(account, user)
 
     return quota

@@ -1,6 +1,6 @@
-"""From an address to the users who get the mail: domains, aliases, plus, catch-all.
+"""From an address to the users who get its mail: domains, aliases, subaddresses (``+``), catch-all.
 
-Knows no SMTP and no store.  Who is a user says ``find``.
+Knows no SMTP and no store; the users are found by a function that is handed in.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ from typing import Final, TypeAlias
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from ..addresses import Address, folded, ip_literal, parse_address
 from ..errors import NoSuchMailbox, NotOurs, StoreTrouble
-from ..interfaces import MaybeDeferred
+from ..interfaces import IRecipientResolver, MaybeDeferred
 from .aliases import Aliases
 
-__all__ = ["Recipients"]
+__all__ = ["RecipientResolver"]
 
-#: Names that an alias may lead through before it counts as a circle.
+#: Aliases that may lead to one another before they count as a loop.
 ALIAS_DEPTH: Final = 10
 
 log = Logger()
@@ -28,16 +29,17 @@ log = Logger()
 _DeadEnd: TypeAlias = tuple[str, str]
 
 
-class Recipients:
-    """Says whose an address is.
+@implementer(IRecipientResolver)
+class RecipientResolver:
+    """Resolves addresses to users.
 
     :param find: the user whom a name means, as the accounts spell it, or ``None``.
-        It is asked for ``local@domain`` first, then for the local part alone; in
-        which case names are found is its own affair.
+        It is called with ``local@domain`` first, then with the local part alone, and decides whether
+        case counts.
     :param domains: whose mail is taken, at least one; an address without a domain
         is in the first.
     :param aliases: the aliases as they are now.
-    :param catch_all: the user who gets what nobody else in our domains gets.
+    :param catch_all: the user who gets mail for addresses in our domains that have no user.
     :param any_domain: take mail for every domain there is: a mail trap.
     """
 
@@ -59,7 +61,9 @@ class Recipients:
 
     def ours(self, address: Address) -> bool:
         """Whether mail for this address is taken at all."""
-        return self._any_domain or not address.domain or _spelled(address.domain) in self._domains
+        domain = address.domain
+        # Most senders write a domain as it is spelled here.
+        return self._any_domain or not domain or domain in self._domains or _spelled(domain) in self._domains
 
     def at_home(self, address: Address, here: Collection[str]) -> Address:
         """The address in our first domain if its own is another name of this host, else as it is.
@@ -76,16 +80,15 @@ class Recipients:
         """The address with its domain, for headers: RFC 5322 knows none without."""
         if address.domain:
             return address
-        domain = self._first_domain
-        return Address(address.local, domain, f"{address.written}@{domain}")
+        return Address(address.local, self._first_domain, f"{address.written}@{self._first_domain}")
 
     async def resolve(self, address: Address) -> tuple[str, ...]:
         """The users who get mail for this address, each once, at least one.
 
         :raises pop3toy.errors.NotOurs: if it would have to be sent on: there is no relaying.
-        :raises pop3toy.errors.NoSuchMailbox: if it is ours and nobody's.
-        :raises pop3toy.errors.StoreTrouble: if nobody can say so now, or if it is an alias that
-            leads to no user.
+        :raises pop3toy.errors.NoSuchMailbox: if it is in our domains and has no user.
+        :raises pop3toy.errors.StoreTrouble: if accounts or aliases cannot be read now, or for an
+            alias that leads to no user.
         """
         if not self.ours(address):
             raise NotOurs
@@ -93,22 +96,28 @@ class Recipients:
         if isinstance(aliases, Deferred):
             aliases = await aliases
         dead: list[_DeadEnd] = []
-        users = await self._users(self.in_full(address), aliases, (), dead)
+        users = await self._users(address.local, address.domain or self._first_domain, aliases, (), dead)
         for alias, target in dead:
             log.error("alias {alias!r} names {target!r}, which leads to no user", alias=alias, target=target)
         if dead and not users:
-            # A slip of the administrator's: it is no sender's fault, and nobody else's mail.
+            # A mistake of the administrator's: no reason to return mail, or to give it to catch-all.
             raise StoreTrouble(detail=f"the alias {dead[-1][0]!r} leads to no user")
         if not users and self._catch_all is not None:
-            users = (await self._found(self._catch_all),)
+            user = self._find(self._catch_all)
+            if isinstance(user, Deferred):
+                user = await user
+            if user is None:
+                # An account may go while the server runs; its mail waits.
+                raise StoreTrouble(detail=f"the user of catch-all, {self._catch_all!r}, is no user")
+            users = (user,)
         if not users:
             raise NoSuchMailbox
         return tuple(dict.fromkeys(users))
 
     async def dead_ends(self, alias: str, aliases: Aliases) -> Sequence[str]:
-        """The targets of an alias that lead to no user, in a circle for example, whatever the domain.
+        """The targets of an alias that lead to no user in any domain; some lead to themselves.
 
-        :raises pop3toy.errors.StoreTrouble: if nobody can say so now.
+        :raises pop3toy.errors.StoreTrouble: if the accounts cannot be read now.
         """
         dead = list(aliases[alias])
         _, at, own_domain = alias.rpartition("@")
@@ -118,41 +127,32 @@ class Recipients:
             dead = [target for target in dead if (alias, target) in found]
         return dead
 
-    async def _found(self, catch_all: str) -> str:
-        user = await self._asked(catch_all)
-        if user is None:
-            # An account may go while the server runs; what it was meant for waits.
-            raise StoreTrouble(detail=f"the user who gets what nobody else gets, {catch_all!r}, is no user")
-        return user
-
-    async def _asked(self, name: str) -> str | None:
-        user = self._find(name)
-        return await user if isinstance(user, Deferred) else user
-
     async def _users(
-        self, address: Address, aliases: Aliases, through: tuple[str, ...], dead: list[_DeadEnd]
+        self, local: str, domain: str, aliases: Aliases, through: tuple[str, ...], dead: list[_DeadEnd]
     ) -> tuple[str, ...]:
-        # As it is written first: somebody may have a plus in the name.  Then
-        # without "+detail" (RFC 5233 calls it subaddressing).
-        for name in dict.fromkeys((address.local, address.local.partition("+")[0])):
-            users = await self._named(name, address.domain, aliases, through, dead) if name else ()
-            if users:
-                return users
-        return ()
+        """The users behind an address.
 
-    async def _named(
-        self, name: str, domain: str, aliases: Aliases, through: tuple[str, ...], dead: list[_DeadEnd]
-    ) -> tuple[str, ...]:
-        in_full = f"{name}@{folded(domain)}"
-        for alias in (in_full.lower(), name.lower()):
-            # "ann: ann, bob" gives ann's mail to both: within itself an alias is the user.
-            if alias in aliases and alias not in through and len(through) < ALIAS_DEPTH:
-                return await self._behind(alias, domain, aliases, through, dead)
-        # RFC 5321 section 2.4 leaves it to us whether the case of a local part counts.
-        for spelling in (in_full, name):
-            user = await self._asked(spelling)
-            if user is not None:
-                return (user,)
+        :param through: the aliases that led to it.
+        :param dead: is given the targets of aliases that lead to no user.
+        """
+        # As it is written first: a user may have a plus in the name.  Then
+        # without "+detail" (RFC 5233 calls it subaddressing).
+        for name in filter(None, dict.fromkeys((local, local.partition("+")[0]))):
+            in_full = f"{name}@{folded(domain)}"
+            for alias in (in_full.lower(), name.lower()):
+                # "ann: ann, bob" gives ann's mail to both: within itself an alias is the user.
+                if alias in aliases and alias not in through and len(through) < ALIAS_DEPTH:
+                    if users := await self._behind(alias, domain, aliases, through, dead):
+                        return users
+                    break
+            else:
+                # RFC 5321 section 2.4 leaves it to us whether the case of a local part counts.
+                for spelling in (in_full, name):
+                    user = self._find(spelling)
+                    if isinstance(user, Deferred):
+                        user = await user
+                    if user is not None:
+                        return (user,)
         return ()
 
     async def _behind(
@@ -161,9 +161,9 @@ class Recipients:
         users: tuple[str, ...] = ()
         for target in aliases[alias]:
             address = parse_address(target)
-            if not address.domain:
-                address = address._replace(domain=domain)
-            found = await self._users(address, aliases, (*through, alias), dead)
+            found = await self._users(
+                address.local, address.domain or domain, aliases, (*through, alias), dead
+            )
             if not found:
                 dead.append((alias, target))
             users += found
@@ -171,13 +171,13 @@ class Recipients:
 
 
 def _spelled(domain: str) -> str:
-    """One spelling for a domain, which may be an IP address, with or without brackets."""
+    """One spelling for a domain, which may be an IP address in brackets."""
     literal = ip_literal(domain)
     return str(literal) if literal is not None else folded(domain)
 
 
 def _is_own(address: str) -> bool:
-    """Whether it is an IP address that means this host wherever it is said."""
+    """Whether it is an IP address that means this host on every host."""
     try:
         ip = ip_address(address)
     except ValueError:

@@ -19,7 +19,7 @@ from ..errors import BadSetting, NoSuchMailbox, StoreTrouble
 from ..interfaces import IStoreAdmin, MaybeDeferred
 from ..net.threads import Share, Threads, WorkerThreads
 from ..routing.aliases import Aliases, AliasFile, BadAliases
-from ..routing.recipients import Recipients
+from ..routing.recipients import RecipientResolver
 from .access import Access
 
 log = Logger()
@@ -42,9 +42,9 @@ LOOKING = 10.0
 ALIASES_IN_TURN = 50
 
 
-def recipients_of_all(users: Collection[str]) -> Recipients:
+def recipients_of_all(users: Collection[str]) -> RecipientResolver:
     """A mail trap: whatever the domain, users get what is for them, and the first one all the rest."""
-    return Recipients(NameIndex(users).find, catch_all=next(iter(users)), any_domain=True)
+    return RecipientResolver(NameIndex(users).find, catch_all=next(iter(users)), any_domain=True)
 
 
 def recipients_of_users(
@@ -56,7 +56,7 @@ def recipients_of_users(
     strict: bool = True,
     admin: IStoreAdmin | None = None,
     warns: bool = False,
-) -> Recipients:
+) -> RecipientResolver:
     """The users of the accounts, or, where a checker cannot tell who they are, those with a mailbox.
 
     :param server: whose parts the threads become that look for them.
@@ -73,7 +73,7 @@ def recipients_of_users(
         find = or_mailbox(find, admin, threads)
     elif strict and catch_all is not None and access.sources_know_all and not access.knows(catch_all):
         raise BadSetting("catch-all", f" {catch_all}: there is no such user")
-    recipients = Recipients(find, domains=settings.mail_domains, catch_all=catch_all)
+    recipients = RecipientResolver(find, domains=settings.mail_domains, catch_all=catch_all)
     aliases: AliasFile | None = None
 
     def look_through(changed: Aliases) -> None:
@@ -94,7 +94,9 @@ def recipients_of_users(
         except (BadAliases, OSError) as error:
             why = getattr(error, "strerror", None) or error
             raise BadSetting("aliases", f" {settings.aliases}: {why}") from error
-        recipients = Recipients(find, domains=settings.mail_domains, aliases=aliases, catch_all=catch_all)
+        recipients = RecipientResolver(
+            find, domains=settings.mail_domains, aliases=aliases, catch_all=catch_all
+        )
     if warns:
         # Who there is may have to be asked in a thread, and those begin with the server.
         reactor.callWhenRunning(look)
@@ -119,7 +121,7 @@ def or_mailbox(find: _Find, mailboxes: IStoreAdmin, threads: Threads) -> _Find:
     return find_or_look
 
 
-async def _warn_of_dead_ends(recipients: Recipients, aliases: Aliases, clock: IReactorTime) -> None:
+async def _warn_of_dead_ends(recipients: RecipientResolver, aliases: Aliases, clock: IReactorTime) -> None:
     """Tell of targets that lead to no user: a slip, unless the user is still to come."""
     for number, alias in enumerate(aliases, 1):
         try:
@@ -138,7 +140,7 @@ async def _warn_of_dead_ends(recipients: Recipients, aliases: Aliases, clock: IR
             await deferLater(clock, 0)
 
 
-def _look_for_postmaster(recipients: Recipients) -> None:
+def _look_for_postmaster(recipients: RecipientResolver) -> None:
     """RFC 5321 section 4.5.1: there MUST be somebody who reads mail for postmaster."""
 
     def nobody(why: Failure) -> None:

@@ -1,4 +1,4 @@
-"""AUTH (RFC 4954): what the commands mean; who is let in is decided in ``auth/``."""
+"""AUTH (RFC 4954): the command and its replies; ``auth`` decides who may log in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from twisted.logger import Logger
 from ..errors import AuthenticationCancelled, AuthenticationFailed, BadCommand, NotBase64, Refusal
 from ..interfaces import Challenge, is_deferred
 from . import limits
-from .commands import Command, Response
+from .commands import Command
 from .replies import Answer, Reply
 from .session import Session
 
@@ -28,42 +28,38 @@ async def auth(session: Session, command: Command) -> Answer:
             session.exchange = authenticator.begin(mechanism, session.record)
         except Refusal as error:
             return _refused(session, error)
-        return await _step(session, initial or None)
-    if session.channel.private:
+        return await respond(session, initial or None)
+    if session.record.channel.private:
         return session.mistake(Reply(504, "this mechanism is not available here", "5.5.4"))
     return session.mistake(Reply(538, "no login in clear text: STARTTLS comes first", "5.7.11"))
 
 
-async def respond(session: Session, response: Response) -> Answer:
-    """A line of the exchange."""
-    return await _step(session, response.line)
-
-
-async def _step(session: Session, line: bytes | None) -> Answer:
+async def respond(session: Session, line: bytes | None) -> Answer:
+    """A line of the exchange; ``None`` stands for an initial response that is missing."""
     exchange = session.exchange
     assert exchange is not None
-    # A refusal that the last challenge brought is told and counted.
-    told = exchange.refusal is not None
+    # A refusal that the last challenge brought was counted with that.
+    counted = exchange.refusal is not None
     try:
         answer = exchange.respond(line)
         result = await answer if is_deferred(answer) else answer
     except Refusal as error:
         session.exchange = None
-        # Nor is it one if the client went before anything was checked.
+        # A client that left before anything was checked has not failed.
         given_up = session.over and isinstance(error, BadCommand)
-        if not (told or given_up or isinstance(error, AuthenticationCancelled)):
+        if not (counted or given_up or isinstance(error, AuthenticationCancelled)):
             session.login_failed(exchange, error)
         return _refused(session, error)
     if isinstance(result, Challenge):
         if result.refusal is not None:
-            # It counts when it is certain; what the client answers may never come.
+            # Counted at once: the client's answer may never come.
             session.login_failed(exchange, result.refusal)
         return result
     return session.login_succeeded(result)
 
 
 def _refused(session: Session, error: Refusal) -> Answer:
-    # RFC 4954 section 4: 501 for "*", also where a refusal was still to be said.
+    # RFC 4954 section 4: 501 for "*", also where the challenge before brought a refusal.
     if isinstance(error.__cause__, AuthenticationCancelled):
         error = error.__cause__
     if isinstance(error, BadCommand):

@@ -1,8 +1,8 @@
 """From a line to a command: the syntax of SMTP's command lines, and nothing of their meaning.
 
 A line becomes a :class:`Command` or, if it does not parse, a :class:`Malformed`, which knows its reply
-(RFC 5321 section 4.2.4).  Plain values: nothing here raises, or knows a state.  What stands in MAIL and RCPT,
-``envelope`` reads.
+(RFC 5321 section 4.2.4).  Plain values: nothing here raises, or knows a state.  ``envelope`` reads the
+arguments of MAIL and RCPT.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from ..masking import mechanism_alone, name_alone
 from . import limits
 from .envelope import path_alone
 
-__all__ = ["TOO_LONG", "Command", "Malformed", "Parsed", "Response", "parse", "shown"]
+__all__ = ["TOO_LONG", "Command", "Malformed", "Parsed", "Response", "masked", "parse"]
 
 
 class Command(NamedTuple):
-    """A command that is known: its verb in capitals, and what stands behind it."""
+    """A known command: its verb in capitals, and its argument."""
 
     verb: str
     argument: bytes = b""
@@ -28,7 +28,7 @@ class Command(NamedTuple):
 
 
 class Malformed(NamedTuple):
-    """A line that is no command, and how it is answered; ``verb`` is set where that much was clear."""
+    """A line that is no command, and its reply; ``verb`` is set where that much was clear."""
 
     reason: str
     code: int = 500
@@ -50,14 +50,14 @@ TOO_LONG: Final = Malformed("line too long")
 _UNKNOWN: Final = Malformed("command not understood; HELP lists them")
 _NOT_HERE: Final = Malformed("command not implemented", 502, "5.5.1")
 
-#: Verbs that stand in RFCs; where they are not known RFC 5321 section 4.2.4 has 502 for them.
-#: SEND and the like are obsolete, TURN is refused by RFC 5321 appendix F.1.
+#: Verbs of RFCs; where a port does not have them RFC 5321 section 4.2.4 asks for 502.
+#: SEND and the like are obsolete, TURN is forbidden by RFC 5321 appendix F.1.
 _NOT_IMPLEMENTED: Final = frozenset(
     ("ATRN", "AUTH", "BDAT", "BURL", "ETRN", "EXPN", "SAML", "SEND", "SOML", "TURN")
 )
-#: RFC 5321 section 4.1.1: 501 if something stands behind them.
+#: RFC 5321 section 4.1.1: they take no argument.
 _ALONE: Final = frozenset(("DATA", "QUIT", "RSET", "STARTTLS"))
-#: What is missing behind those that need something.
+#: What is wrong with a command that lacks its argument.
 _NEEDED: Final = {
     "AUTH": "AUTH needs the name of a mechanism",
     "EHLO": "say who you are, for example: EHLO my.host.name",
@@ -71,7 +71,7 @@ def parse(line: bytes, known: Collection[str], *, crlf: bool = True) -> Command 
     """Read one command line.
 
     :param line: without its line end.
-    :param known: the verbs that there are on this port, in capitals.
+    :param known: the verbs of this port, in capitals.
     :param crlf: whether the line ended in CRLF.
     """
     word, _, rest = line.strip(b" \t").partition(b" ")
@@ -101,9 +101,8 @@ def _host_alone(rest: bytes) -> bytes:
     return literal[0] + (b" ****" if rest[literal.end() :].strip() else b"")
 
 
-#: What may be shown of what stands behind a verb.  Of all other verbs nothing is: passwords
-#: are typed everywhere, and too early.
-_SHOWN: Final[dict[str, Callable[[bytes], bytes]]] = {
+#: What masks a verb's argument.  Arguments of all other verbs are hidden: passwords are typed in any place.
+_MASKED: Final[dict[str, Callable[[bytes], bytes]]] = {
     "AUTH": mechanism_alone,
     "EHLO": _host_alone,
     "HELO": _host_alone,
@@ -114,8 +113,8 @@ _SHOWN: Final[dict[str, Callable[[bytes], bytes]]] = {
 }
 
 
-def shown(line: bytes, parsed: Parsed) -> bytes:
-    """A line without what is secret in it, because of what it is.
+def masked(line: bytes, parsed: Parsed) -> bytes:
+    """A line without its secrets, by what the command is.
 
     A line that is no command is hidden as a whole: it may be a password typed at the wrong moment.
 
@@ -128,5 +127,5 @@ def shown(line: bytes, parsed: Parsed) -> bytes:
         return (f"{parsed.verb} {hidden}" if parsed.verb else hidden).encode()
     if not parsed.argument:
         return parsed.verb.encode()
-    rest = _SHOWN.get(parsed.verb, lambda _: b"****")(parsed.argument)
+    rest = _MASKED.get(parsed.verb, lambda _: b"****")(parsed.argument)
     return b"%b %b" % (parsed.verb.encode(), rest)

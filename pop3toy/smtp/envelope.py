@@ -1,6 +1,6 @@
 """The envelope: MAIL FROM and RCPT TO, from octets to values (RFC 5321 section 4.1.2).
 
-Pure syntax.  Whether an address is ours, and whose it is, says ``routing/recipients.py``.
+Pure syntax.  ``routing.recipients`` says whether an address is ours, and whose it is.
 """
 
 from __future__ import annotations
@@ -12,19 +12,13 @@ from typing import NamedTuple
 from ..addresses import MAILBOX, Address, is_domain, unquoted
 from . import limits
 
-__all__ = [
-    "BadEnvelope",
-    "Sender",
-    "mail_from",
-    "path_alone",
-    "rcpt_to",
-]
+__all__ = ["BadEnvelope", "Sender", "mail_from", "path_alone", "rcpt_to"]
 
 
 class BadEnvelope(ValueError):
-    """It does not parse, or asks for what we cannot do; knows its SMTP reply.
+    """MAIL or RCPT does not parse, or asks for what this server cannot do; knows its SMTP reply.
 
-    :param address: whose it is, if that much was clear.
+    :param address: the address, if that much was clear.
     """
 
     def __init__(self, code: int, enhanced: str, text: str, address: Address | None = None) -> None:
@@ -38,7 +32,7 @@ class BadEnvelope(ValueError):
 class Sender(NamedTuple):
     """What MAIL FROM said."""
 
-    #: ``None`` is the empty path ``<>``, of which bounces come.
+    #: ``None`` is the empty path ``<>``, from which bounces come.
     address: Address | None
     #: Octets that the client announced, or ``None`` (RFC 1870 section 5).
     size: int | None = None
@@ -46,16 +40,12 @@ class Sender(NamedTuple):
     utf8: bool = False
 
 
-# A source route is to be accepted and ignored: RFC 5321 appendix C.
-_PATH = rf"(?:@[^:>\s]*:)?{MAILBOX}"
-# Without the angle brackets too, and with a space behind the colon: people on
-# telnet write so, and it cannot mean anything else.
+# A source route is accepted and ignored: RFC 5321 appendix C.  The angle brackets may be missing, and a space
+# may stand behind the colon: people on telnet write so, and it cannot mean anything else.
 _ARGUMENT = re.compile(
-    rf"\s*(?:<(?P<empty>)>|<{_PATH}>|{_PATH.replace('<local>', '<bare>').replace('<domain>', '<at>')})"
-    r"(?:\s+(?P<parameters>.*))?",
-    re.DOTALL,
+    rf"\s*(?:<>|(?P<bracket><)?(?:@[^:>\s]*:)?{MAILBOX}(?(bracket)>))(?:\s+(?P<parameters>.*))?", re.DOTALL
 )
-# RFC 1870, 6152, 6531: the parameters that hold a number or nothing.
+# RFC 1870, 6152, 6531: the parameters that cannot hold a secret.
 _PUBLIC_PARAMETER = re.compile(r"SIZE=[0-9]{1,20}|BODY=(?:7BIT|8BITMIME)|SMTPUTF8", re.IGNORECASE)
 
 
@@ -67,26 +57,25 @@ def mail_from(argument: bytes, *, utf8: bool, largest: int) -> Sender:
     :raises BadEnvelope: with the reply.
     """
     address, parameters = _parsed(argument, b"FROM:", "5.1.7")
-    size = None
-    told_utf8 = False
+    size, smtputf8 = None, False
     for name, value in parameters.items():
         if name == "SIZE" and value.isascii() and value.isdigit() and len(value) <= 20:
             size = int(value)
             if size > largest:
                 raise BadEnvelope(552, "5.3.4", f"message is larger than {largest} octets", address)
         elif name == "BODY" and value.upper() in ("7BIT", "8BITMIME"):
-            # RFC 6152: nothing to do, octets are kept as they are.
+            # RFC 6152: octets are kept as they are in any case.
             continue
         elif name == "SMTPUTF8" and not value and utf8:
-            told_utf8 = True
+            smtputf8 = True
         elif name == "AUTH" and value:
-            # RFC 4954 section 5: who says so is not trusted, and it is passed on nowhere.
+            # RFC 4954 section 5: no client is trusted to say it, and it is passed on nowhere.
             continue
         else:
             raise BadEnvelope(555, "5.5.4", "MAIL parameter not recognized", address)
-    if address is not None:
-        _allowed(address, told_utf8)
-    return Sender(address, size, told_utf8)
+    if address is not None and not (smtputf8 or address.written.isascii()):
+        raise _needs_smtputf8(address)
+    return Sender(address, size, smtputf8)
 
 
 def rcpt_to(argument: bytes, *, utf8: bool) -> Address:
@@ -100,23 +89,21 @@ def rcpt_to(argument: bytes, *, utf8: bool) -> Address:
         raise BadEnvelope(501, "5.1.3", "RCPT needs an address")
     if parameters:
         raise BadEnvelope(555, "5.5.4", "RCPT parameter not recognized", address)
-    _allowed(address, utf8)
+    if not (utf8 or address.written.isascii()):
+        raise _needs_smtputf8(address)
     return address
 
 
 def path_alone(argument: bytes) -> bytes:
-    """What a transcript may show of what follows MAIL or RCPT.
-
-    Paths, and parameters that are known and hold no secret; everything else may be one.
-    """
+    """What follows MAIL or RCPT, masked but for the path and for parameters that cannot hold a secret."""
     keyword, colon, rest = argument.partition(b":")
     match = _ARGUMENT.fullmatch(rest.decode("utf-8", "replace"))
     if keyword.upper() not in (b"FROM", b"TO") or not colon or match is None:
         return b"****"
     words = (match["parameters"] or "").split()
-    shown = [word if _PUBLIC_PARAMETER.fullmatch(word) else "****" for word in words]
+    masked = [word if _PUBLIC_PARAMETER.fullmatch(word) else "****" for word in words]
     path = match.string[: match.start("parameters")] if words else match.string
-    return b"%b:%b" % (keyword, " ".join([path.rstrip(), *shown]).encode())
+    return b"%b:%b" % (keyword, " ".join([path.rstrip(), *masked]).encode())
 
 
 def _parsed(argument: bytes, keyword: bytes, enhanced: str) -> tuple[Address | None, Mapping[str, str]]:
@@ -126,7 +113,7 @@ def _parsed(argument: bytes, keyword: bytes, enhanced: str) -> tuple[Address | N
         match = _ARGUMENT.fullmatch(argument[len(keyword) :].decode("utf-8"))
     except UnicodeDecodeError:
         match = None
-    if match is None or not is_domain(match["domain"] or match["at"] or ""):
+    if match is None or not is_domain(match["domain"] or ""):
         raise BadEnvelope(501, enhanced, "that is not a mail address")
     parameters = {}
     for word in (match["parameters"] or "").split():
@@ -135,14 +122,14 @@ def _parsed(argument: bytes, keyword: bytes, enhanced: str) -> tuple[Address | N
             # RFC 5321 section 4.1.1.11.
             raise BadEnvelope(501, "5.5.4", "a parameter stands there twice")
         parameters[name.upper()] = value
-    if match["empty"] is not None:
+    local, domain = match["local"], match["domain"] or ""
+    if local is None:
         return None, parameters
-    local, domain = match["local"] or match["bare"], match["domain"] or match["at"] or ""
-    if len(f"{local}@{domain}".encode()) > limits.PATH:
+    written = f"{local}@{domain}" if domain else local
+    if len(written.encode()) > limits.PATH:
         raise BadEnvelope(501, enhanced, f"an address has at most {limits.PATH} octets")
-    return Address(unquoted(local), domain, f"{local}@{domain}" if domain else local), parameters
+    return Address(unquoted(local), domain, written), parameters
 
 
-def _allowed(address: Address, utf8: bool) -> None:
-    if not utf8 and not address.written.isascii():
-        raise BadEnvelope(553, "5.6.7", "an address in UTF-8 needs SMTPUTF8", address)
+def _needs_smtputf8(address: Address) -> BadEnvelope:
+    return BadEnvelope(553, "5.6.7", "an address in UTF-8 needs SMTPUTF8", address)

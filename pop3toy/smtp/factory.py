@@ -14,7 +14,7 @@ from typing import Final
 from twisted.internet.interfaces import IReactorTime
 
 from ..events import Observers
-from ..interfaces import Authenticator, Gatekeeper, IDelivery, IGate, Recipients
+from ..interfaces import Authenticator, Gatekeeper, IDelivery, IGate, IRecipientResolver
 from ..net.factory import ConnectionFactory
 from ..net.sending import Sending
 from . import limits
@@ -30,19 +30,19 @@ class SMTPFactory(ConnectionFactory):
 
     :param policy: what is spoken: one of those in ``policies``.
     :param delivery: where the mail goes.
-    :param recipients: whose an address is.
+    :param resolver: whose an address is.
     :param reactor: the clock of all timers (``IReactorTime``).
     :param authenticator: over a portal with :class:`~pop3toy.smtp.submission.SenderRealm`, which opens no
         maildrop; submission needs one, and no other asks it.
     :param host: this server's name.
     :param tls: a context factory, to offer STARTTLS.
-    :param observers: who is told of what happens.
+    :param observers: are given the events.
     :param gatekeeper: counts connections and turns some away; ``None`` lets all in.
     :param numbers: session numbers, shared with others whose observers are the same.
     :param sending: how octets reach the transports; the plain way, if none is given.
     :param gate: holds, changes or drops commands and replies.
     :param largest_message: in octets.
-    :param smtputf8: whether the store and who reads from it can bear UTF-8 in headers.
+    :param smtputf8: whether SMTPUTF8 is offered: store and readers can have UTF-8 in headers.
     :param original_to: write the recipients of a message into it, for a mail trap.
     :param wall: the time of day in seconds, for Received headers.
     :param idle: seconds of silence after which a connection ends.
@@ -54,7 +54,7 @@ class SMTPFactory(ConnectionFactory):
         self,
         policy: Policy,
         delivery: IDelivery,
-        recipients: Recipients,
+        resolver: IRecipientResolver,
         reactor: IReactorTime,
         authenticator: Authenticator | None = None,
         *,
@@ -85,7 +85,7 @@ class SMTPFactory(ConnectionFactory):
         self.policy = policy
         self.options = Options(
             delivery,
-            recipients,
+            resolver,
             host,
             wall,
             largest_message=largest_message,
@@ -96,13 +96,13 @@ class SMTPFactory(ConnectionFactory):
         )
 
 
-#: An SMTP port: takes mail from anybody, for our own users (RFC 5321).  Parameters as of :class:`SMTPFactory`
-#: behind the first.
+#: An SMTP port: takes mail from anybody, for users of this server (RFC 5321).  Parameters as of
+#: :class:`SMTPFactory`, without the first.
 smtp_factory: Final = partial(SMTPFactory, SMTP)
 
-#: A submission port: takes mail from users who log in, for our own users (RFC 6409).
+#: A submission port: takes mail from users who log in, for users of this server (RFC 6409).
 submission_factory: Final = partial(SMTPFactory, SUBMISSION)
 
-#: An LMTP port for a mail server that hands over mail, such as Postfix or Exim (RFC 2033).  Whoever can
-#: connect is trusted: a Unix socket, or loopback.
+#: An LMTP port for a mail server that hands over mail, such as Postfix or Exim (RFC 2033).  Every client that
+#: can connect is trusted, so it belongs on a Unix socket, or on loopback.
 lmtp_factory: Final = partial(SMTPFactory, LMTP)

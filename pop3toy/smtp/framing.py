@@ -1,11 +1,10 @@
-"""Where a message ends, and where it does not: the octets behind DATA, and nothing of their meaning.
+"""The octets behind DATA: finds the end of the text and takes out the dot-stuffing.
 
-:class:`MessageText` finds the end and takes out the dot-stuffing (RFC 5321 sections 2.3.8, 4.1.1.4
-and 4.5.2).  Pure: no transport, no replies, no store.
+See RFC 5321 sections 2.3.8, 4.1.1.4 and 4.5.2.  Pure: no transport, no replies, no store.
 
-Only CR LF . CR LF ends a message.  ``<LF>.<CRLF>``, ``<LF>.<LF>``, ``<CR>.<CR>`` and
-every other relative of it do not: a sender before us may have taken them for data,
-and what follows would be a second message smuggled in under the first one's name.
+Only CR LF . CR LF ends a message.  ``<LF>.<CRLF>``, ``<LF>.<LF>``, ``<CR>.<CR>`` and the like do not: the
+server that sends the message may have taken them for data, and what follows would be a second message,
+smuggled in under its name ("SMTP smuggling").
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who speaks, TLS, and the commands that carry no mail (RFC 5321 sections 3.2 and 4.1.1, RFC 3207)."""
+"""HELO, EHLO, STARTTLS and the commands that carry no mail (RFC 5321 section 4.1.1, RFC 3207)."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def ehlo(session: Session, command: Command) -> Answer:
 
 
 def _begin_anew(session: Session, command: Command, *, extended: bool) -> None:
-    """RFC 5321 section 4.1.4: it has the effect of RSET."""
-    session.forget_message()
+    # RFC 5321 section 4.1.4: it has the effect of RSET.
+    session.abort_transaction()
     session.client_name = command.argument
     session.extended = extended
     session.state = State.READY
 
 
 def _extensions(session: Session) -> list[str]:
-    """What EHLO announces: nothing that does not work."""
+    """The extensions that EHLO announces: those that work now."""
     offered = ["PIPELINING", f"SIZE {session.options.largest_message}", "8BITMIME", "ENHANCEDSTATUSCODES"]
     if session.options.smtputf8:
         offered.append("SMTPUTF8")
@@ -43,8 +43,8 @@ def _extensions(session: Session) -> list[str]:
 
 
 def starttls(session: Session, command: Command) -> Answer:
-    """STARTTLS: what was said before does not count behind it; see :meth:`Session.restart`."""
-    if session.channel.tls is not None:
+    """STARTTLS; :meth:`Session.restart` forgets what was said before."""
+    if session.record.channel.tls is not None:
         return Reply(503, "TLS already negotiated", "5.5.1")
     if not session.can_start_tls:
         return Reply(454, "TLS not available", "4.7.0")
@@ -58,7 +58,7 @@ def noop(session: Session, command: Command) -> Answer:
 
 def rset(session: Session, command: Command) -> Answer:
     """RSET (RFC 5321 section 4.1.1.5)."""
-    session.forget_message()
+    session.abort_transaction()
     return Reply(250, "ok", "2.0.0")
 
 
@@ -74,5 +74,5 @@ def help_(session: Session, command: Command) -> Answer:
 
 
 def vrfy(session: Session, command: Command) -> Answer:
-    """VRFY: nobody is told who is here (RFC 5321 section 7.3)."""
+    """VRFY: says nothing about users (RFC 5321 section 7.3)."""
     return Reply(252, "send a message and see", "2.1.5")

@@ -27,8 +27,8 @@ REPLY_LINE: Final = 512
 
 # -- messages ------------------------------------------------------------------
 
-#: Octets of a message, before the administrator says otherwise: about what the
-#: large providers take, so that few senders ever meet it.
+#: Octets of a message, unless --max-message-size says otherwise: about what large
+#: providers take, so that few senders ever meet it.
 MESSAGE: Final = 50 * 1024 * 1024
 
 #: Recipients of one message.  RFC 5321 section 4.5.3.1.8: at least 100.
@@ -45,8 +45,8 @@ ERRORS: Final = 20
 #: envelopes of a hundred recipients that all had to be put off.
 COMMANDS: Final = 500
 
-#: Seconds that a message may take before its sender may have to make room like one that is idle: who
-#: sends an octet now and then would keep a place for ever.
+#: Seconds that a transaction may take before its connection may be closed to make room, like an idle one: a
+#: client that sends an octet now and then would keep its connection for ever.
 MESSAGE_TIME: Final = 600
 
 #: Failed authentications on one connection after which it is closed.

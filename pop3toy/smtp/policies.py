@@ -1,21 +1,23 @@
 """SMTP, submission and LMTP: what each is, as a table of the commands in each state.
 
-A command that is in no row of a state is out of place there (503), one that is in no table is unknown (500).
+A command that is not in its state's table is out of place there (503), one that is in no table unknown (500).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final, TypeAlias
 
 from .authentication import auth, respond
 from .greeting import ehlo, helo, help_, noop, quit_, rset, starttls, vrfy
+from .mail_commands import data, mail, rcpt
 from .session import Handler, Policy, State
-from .transaction import data, mail, rcpt
 
 __all__ = ["LMTP", "SMTP", "SUBMISSION"]
 
-_ANYTIME: Final[dict[str, Handler]] = {
+_Table: TypeAlias = Mapping[str, Handler]
+
+_ANYTIME: Final[_Table] = {
     "HELP": help_,
     "NOOP": noop,
     "QUIT": quit_,
@@ -25,10 +27,10 @@ _ANYTIME: Final[dict[str, Handler]] = {
 }
 
 
-def _policy(hellos: Mapping[str, Handler], more: Mapping[str, Handler], **terms: Any) -> Policy:
-    """A policy with these commands to say hello, and more of them behind it."""
+def _tables(hellos: _Table, more: _Table) -> tuple[Mapping[State, _Table], frozenset[str]]:
+    """The commands of each state, and all verbs; ``more`` are those behind the hello."""
     anytime = {**_ANYTIME, **hellos}
-    tables: dict[State, Mapping[str, Handler]] = {
+    tables: dict[State, _Table] = {
         State.BEFORE_HELLO: anytime,
         State.READY: {**anytime, **more, "MAIL": mail},
         State.MAIL: {**anytime, "RCPT": rcpt},
@@ -37,25 +39,25 @@ def _policy(hellos: Mapping[str, Handler], more: Mapping[str, Handler], **terms:
         State.DELIVERING: {},
         State.CLOSED: {},
     }
-    verbs = frozenset(verb for table in tables.values() for verb in table)
-    return Policy(tables=tables, verbs=verbs, **terms)
+    return tables, frozenset(verb for table in tables.values() for verb in table)
 
 
-#: RFC 5321: takes mail from anybody, for our own users.
-SMTP: Final = _policy({"EHLO": ehlo, "HELO": helo}, {}, name="SMTP")
+_HELLOS: Final[_Table] = {"EHLO": ehlo, "HELO": helo}
 
-#: RFC 6409: from users who have logged in.
-SUBMISSION: Final = _policy(
-    {"EHLO": ehlo, "HELO": helo}, {"AUTH": auth}, name="submission", respond=respond, login_required=True
+#: RFC 5321: takes mail from anybody, for users of this server.
+SMTP: Final = Policy("SMTP", *_tables(_HELLOS, {}))
+
+#: RFC 6409: takes mail from users who have logged in.
+SUBMISSION: Final = Policy(
+    "submission", *_tables(_HELLOS, {"AUTH": auth}), respond=respond, login_required=True
 )
 
-#: RFC 2033: from a mail server that hands over mail.  Section 4.1: LHLO is in the place of HELO and EHLO.
-#: Each recipient has a reply, and so a fate, of its own; and a mail server with many unknown ones does
-#: not guess names.
-LMTP: Final = _policy(
-    {"LHLO": ehlo},
-    {},
-    name="LMTP",
+#: RFC 2033: takes mail from a mail server that hands it over.  Section 4.1: LHLO is in the place of HELO and
+#: EHLO.  Each recipient has a reply, and so a fate, of its own; a mail server with many unknown recipients
+#: does not guess names.
+LMTP: Final = Policy(
+    "LMTP",
+    *_tables({"LHLO": ehlo}, {}),
     speaks="LMTP",
     hello="LHLO",
     protocols=("LMTP", "LMTP"),

@@ -2,7 +2,7 @@
 
 A session is pure: it takes parsed lines and text and gives replies (or Deferreds of them), and knows no
 transport, no reactor and no clock.  What the commands do stands in ``greeting``, ``authentication`` and
-``transaction``; which there are in which state, its :class:`Policy` says (``policies``).
+``mail_commands``; which there are in which state, its :class:`Policy` says (``policies``).
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from enum import Enum
 from math import inf
-from types import CoroutineType
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar, cast
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ..errors import AuthenticationFailed, Refusal, StoreTrouble
+from ..errors import AuthenticationFailed, Refusal
 from ..events import Delivered, LoggedIn, LoginFailed, Refused
 from ..interfaces import (
     LATER,
@@ -27,19 +26,18 @@ from ..interfaces import (
     Channel,
     Exchange,
     IDelivery,
+    IRecipientResolver,
     Later,
     Login,
     MaybeDeferred,
-    Recipients,
     SessionRecord,
     Visit,
-    is_deferred,
 )
 from ..masking import name_alone
 from . import commands, limits
 from .commands import Command, Parsed, Response
-from .message import BUG, Message
 from .replies import Answer, Replies, Reply
+from .transaction import BUG, Transaction
 
 __all__ = ["Handler", "Options", "Policy", "Session", "State"]
 
@@ -60,18 +58,19 @@ class State(Enum):
     DELIVERING = "delivering"
     CLOSED = "closed"
 
-    # Each command looks one up in a table; Enum's own is a call of Python's.
+    # Each command looks its state up in a table, and Enum's own hash is a function in Python.
     __hash__ = object.__hash__
 
 
-#: What a command does: gives its answer, or a coroutine or Deferred of it.
-Handler: TypeAlias = "Callable[[Session, Command], Answer | Coroutine[Any, Any, Answer]]"
+_Coroutine: TypeAlias = Coroutine[Deferred[object], object, _T]
+#: What a command does: gives its answer, or a coroutine of it.
+Handler: TypeAlias = "Callable[[Session, Command], Answer | _Coroutine[Answer]]"
 
 
 class Policy(NamedTuple):
     """What makes a port one of SMTP, of submission or of LMTP; the three are in ``policies``."""
 
-    #: As events tell it.
+    #: The protocol's name in events.
     name: str
     #: What each command does in each state.
     tables: Mapping[State, Mapping[str, Handler]]
@@ -83,13 +82,13 @@ class Policy(NamedTuple):
     hello: str = "EHLO"
     #: What Received calls the protocol, without and with extensions (RFC 3848).
     protocols: tuple[str, str] = ("SMTP", "ESMTP")
-    #: What carries out a line within a SASL exchange.
-    respond: Callable[[Session, Response], Coroutine[Any, Any, Answer]] | None = None
+    #: Answers a line within a SASL exchange.
+    respond: Callable[[Session, bytes | None], _Coroutine[Answer]] | None = None
     #: One reply for all recipients of a message: they stand and fall together.
     together: bool = True
-    #: Who has not logged in sends nothing.
+    #: Only users who have logged in may send.
     login_required: bool = False
-    #: Many unknown recipients look as if somebody tried names.
+    #: Unknown recipients count as mistakes: a client with many of them is guessing names.
     unknown_is_mistake: bool = True
 
 
@@ -97,21 +96,21 @@ class Options(NamedTuple):
     """What all sessions of one port have in common."""
 
     delivery: IDelivery
-    recipients: Recipients
+    resolver: IRecipientResolver
     #: This server's name, in the greeting and in Received headers.
     host: str
     #: The time of day, for Received headers.
     wall: Callable[[], float]
     largest_message: int = limits.MESSAGE
     smtputf8: bool = True
-    #: Write the recipients of a message into it: for a mail trap, where one user gets what is for everybody.
+    #: Write the recipients of a message into it: for a mail trap, where one user gets everybody's mail.
     original_to: bool = False
     authenticator: Authenticator | None = None
     #: Seconds of silence after which a connection ends.
     idle: float = limits.IDLE
 
 
-#: What a client is told whose connection the server ends (RFC 5321 section 3.8).
+#: The last reply where the server ends the connection (RFC 5321 section 3.8), by the reason.
 _LAST_WORDS = {
     "timeout": Reply(421, "you were silent for too long", "4.4.2", After.CLOSE),
     "limit": Reply(421, "too many connections", "4.7.0", After.CLOSE),
@@ -125,8 +124,8 @@ _LAST_WORDS = {
 class Session:
     """The server's side of one conversation: a :class:`~pop3toy.net.connection.Conversation`.
 
-    :param record: what is written down about this session, kept up to date.
-    :param happened: is told of events: the kind, and the fields behind ``session`` and ``at``.
+    :param record: what observers and the log show of this session; kept up to date here.
+    :param happened: called for each event with its kind, and its fields behind ``session`` and ``at``.
     """
 
     def __init__(
@@ -148,30 +147,24 @@ class Session:
         #: The server's address on this connection, in text, where it has one.
         self.own_address: str | None = None
         self.state = State.BEFORE_HELLO
-        #: What the client calls itself, once it has said so; and whether it knows extensions.
+        #: The name in HELO, EHLO or LHLO, and whether the client knows extensions.
         self.client_name: bytes | None = None
         self.extended = False
-        #: The message on its way.
-        self.message: Message | None = None
-        #: The SASL exchange in progress, and who has logged in.
+        self.transaction: Transaction | None = None
+        #: The SASL exchange in progress, and the user who has logged in.
         self.exchange: Exchange | None = None
         self.user: str | None = None
         self.failed_logins = 0
-        # The client's mistakes, and its commands, since it last brought a message or logged in.
+        # The client's mistakes, and its commands, since a message was accepted or the client logged in.
         self._mistakes = self._commands = 0
-        # Whether it has brought a message, or its client has logged in.
-        self._useful = False
-        # Since when, at least, it has a message on its way and keeps its place; begun anew by a message that
-        # arrives, not by RSET and MAIL.
-        self._message_seen: float | None = None
+        # Whether a message was accepted, or the client has logged in.
+        self._known_good = False
+        # When the idle timer first saw a transaction since a message was accepted (RSET and MAIL do not begin
+        # this anew); infinite once that took longer than limits.MESSAGE_TIME.
+        self._transaction_seen: float | None = None
         self._gone = False
-        # Who waits for the end: see end().
+        # Fire when what is being made durable is done: see end().
         self._when_ended: list[Deferred[None]] = []
-
-    @property
-    def channel(self) -> Channel:
-        """The connection as it is now."""
-        return self.record.channel
 
     def greet(self) -> Answer:
         """The greeting (RFC 5321 section 4.2)."""
@@ -190,15 +183,15 @@ class Session:
         return commands.parse(line, self.policy.verbs, crlf=crlf)
 
     def too_long(self) -> Parsed:
-        """What stands for a line of which too much came to keep it."""
+        """In the place of a line that is too long to be kept."""
         return commands.TOO_LONG
 
-    def shown(self, line: bytes, parsed: Parsed) -> tuple[bytes, str]:
-        """What of a line is no secret, and its verb."""
-        return commands.shown(line, parsed), "" if isinstance(parsed, Response) else parsed.verb
+    def masked_line(self, line: bytes, parsed: Parsed) -> tuple[bytes, str]:
+        """The line without secrets, and its verb."""
+        return commands.masked(line, parsed), "" if isinstance(parsed, Response) else parsed.verb
 
-    def reply_shown(self, reply: Answer, encoded: bytes) -> bytes:
-        """What of a reply is no secret: with what SCRAM asks passwords can be tried out."""
+    def masked_reply(self, reply: Answer, encoded: bytes) -> bytes:
+        """The reply without secrets: against a challenge of SCRAM passwords can be tried offline."""
         return b"334 ****\r\n" if isinstance(reply, Challenge) and reply.data else encoded
 
     def handle(self, parsed: Parsed) -> MaybeDeferred[Answer]:
@@ -207,29 +200,27 @@ class Session:
         if self._commands > limits.COMMANDS:
             return self.close("limit", Reply(421, "too many commands without a message", "4.7.0"))
         try:
-            answer = self._carried_out(parsed)
-            if type(answer) is CoroutineType:
-                answer = _at_hand(answer)
+            if isinstance(parsed, Command):
+                handler = self.policy.tables[self.state].get(parsed.verb)
+                if handler is None:
+                    return self.mistake(Reply(503, self._what_comes_first(parsed.verb), "5.5.1"))
+                answer = handler(self, parsed)
+            elif isinstance(parsed, Response):
+                assert self.policy.respond is not None
+                answer = self.policy.respond(self, parsed.line)
+            else:
+                # Within an exchange it ends that, and has a code of its own (RFC 4954 section 4).
+                enhanced = parsed.enhanced if self.exchange is None else "5.5.6"
+                self._cancel_exchange()
+                return self.mistake(Reply(parsed.code, parsed.reason, enhanced))
+            if isinstance(answer, (Reply, Replies, Challenge)):
+                return answer
+            return _at_hand(answer, self.refused)
         except Exception:
             return self.refused(Failure())
-        return answer.addErrback(self.refused) if is_deferred(answer) else answer
-
-    def _carried_out(self, parsed: Parsed) -> Any:
-        if isinstance(parsed, Command):
-            handler = self.policy.tables[self.state].get(parsed.verb)
-            if handler is None:
-                return self.mistake(Reply(503, self._what_comes_first(parsed.verb), "5.5.1"))
-            return handler(self, parsed)
-        if isinstance(parsed, Response):
-            assert self.policy.respond is not None
-            return self.policy.respond(self, parsed)
-        # Within an exchange it ends that, and has a code of its own (RFC 4954 section 4).
-        enhanced = parsed.enhanced if self.exchange is None else "5.5.6"
-        self._cancel_exchange()
-        return self.mistake(Reply(parsed.code, parsed.reason, enhanced))
 
     def _what_comes_first(self, verb: str) -> str:
-        """Why a command that there is has no place in this state."""
+        """Why a known command is out of place in this state."""
         if self.state is State.BEFORE_HELLO:
             return f"{self.policy.hello} comes first"
         if verb == "DATA":
@@ -242,50 +233,59 @@ class Session:
 
     def text_received(self, data: bytes) -> tuple[bytes | None, MaybeDeferred[Answer | None]]:
         """Octets of a message, behind DATA."""
-        message = self.message
-        assert message is not None
-        rest, waiting = message.feed(data, self.options.largest_message)
-        if message.text.octets > 2 * self.options.largest_message:
+        transaction = self.transaction
+        assert transaction is not None
+        rest, waiting = transaction.feed(data, self.options.largest_message)
+        if transaction.text.octets > 2 * self.options.largest_message:
             # Its end may never come.
             far = Reply(421, f"message is far larger than {self.options.largest_message} octets", "4.3.4")
             return rest, self.close("limit", self.refuse(far))
         if waiting is None and rest is None:
             return None, None
-        return rest, _at_hand(self._text_taken(message, waiting))
+        return rest, _at_hand(self._text_taken(transaction, waiting))
 
-    async def _text_taken(self, message: Message, waiting: Deferred[None] | None) -> Answer | None:
+    async def _text_taken(self, transaction: Transaction, waiting: Deferred[None] | None) -> Answer | None:
+        """Wait until the store has taken the text; at its end make the message durable, and answer."""
         if waiting is not None:
-            await message.written(waiting)
-        # Not if the connection was lost meanwhile.
-        if message.dropped or not message.text.finished:
+            await waiting
+        # The connection may have been lost meanwhile.
+        if transaction.dropped or not transaction.text.finished:
             return None
         # From here on a lost connection takes nothing back.
         self.state = State.DELIVERING
-        outcome = await message.commit(together=self.policy.together)
+        together = self.policy.together
+        outcome = await transaction.commit(together=together)
         uids = [(user, result) for user, result in outcome.items() if isinstance(result, bytes)]
+        queue_id, octets = transaction.queue_id, transaction.text.octets
         if uids:
-            octets = message.text.octets
-            self.happened(
-                Delivered, self.name, self.channel, message.queue_id, message.from_whom, octets, uids
-            )
-        answer = self._how_it_went(message, outcome)
-        self._message_over(delivered=bool(uids))
+            channel, sender = self.record.channel, transaction.written_sender
+            self.happened(Delivered, self.name, channel, queue_id, sender, octets, uids)
+        answer: Answer
+        if not together:
+            # RFC 2033 section 4.2: one reply for each RCPT that was accepted, in their order.
+            fates = transaction.fates(outcome)
+            replies = [self._fate(refusal, recipient, queue_id, "2.1.5") for recipient, refusal in fates]
+            answer = Replies(tuple(replies))
+        else:
+            recipients = transaction.recipients
+            recipient = recipients[0][0].written if len(recipients) == 1 else ""
+            answer = self._fate(None if outcome else transaction.refusal, recipient, queue_id, "2.0.0")
+        self.transaction = None
+        self.state = State.CLOSED if self._gone else State.READY
+        if uids:
+            self._reset_error_count()
+        else:
+            self._between_messages()
+        when_ended, self._when_ended = self._when_ended, []
+        for ended in when_ended:
+            ended.callback(None)
         return answer
 
-    def _how_it_went(self, message: Message, outcome: Mapping[str, bytes | StoreTrouble]) -> Answer:
-        taken = f"delivered as {message.queue_id}"
-        if self.policy.together:
-            [*others, (recipient, refusal)] = message.fates(outcome)
-            if refusal is None:
-                return Reply(250, taken, "2.0.0")
-            return self.refuse(refusal, "" if others else recipient)
-        # RFC 2033 section 4.2: one reply for each RCPT that was accepted, in their order.
-        return Replies(
-            tuple(
-                Reply(250, taken, "2.1.5") if refusal is None else self.refuse(refusal, recipient)
-                for recipient, refusal in message.fates(outcome)
-            )
-        )
+    def _fate(self, refusal: Reply | None, recipient: str, queue_id: str, enhanced: str) -> Reply:
+        """The reply behind a message, for one recipient or for all."""
+        if refusal is None:
+            return Reply(250, f"delivered as {queue_id}", enhanced)
+        return self.refuse(refusal, recipient)
 
     def mistake(self, reply: Reply) -> Answer:
         """Answer a mistake of the client's; too many of them end the connection."""
@@ -296,93 +296,85 @@ class Session:
         return self.close("limit", last, Reply(421, "too many errors", "4.7.0"))
 
     def refuse(self, reply: Reply, recipient: str = "", sender: str = "") -> Reply:
-        """Tell that mail is not taken, which is answered so.
+        """Tell observers that mail is not taken; gives the reply back.
 
-        :param sender: where there is no message yet.
+        :param sender: the sender where no transaction has begun.
         """
-        message = self.message
-        of = (message.queue_id, message.from_whom) if message is not None else ("", sender)
+        queue_id = ""
+        if self.transaction is not None:
+            queue_id, sender = self.transaction.queue_id, self.transaction.written_sender
         why = (reply.code, reply.enhanced, reply.text)
-        self.happened(Refused, self.name, self.channel, *of, recipient, *why)
+        self.happened(Refused, self.name, self.record.channel, queue_id, sender, recipient, *why)
         return reply
 
     def refused(self, failure: Failure) -> Answer:
-        """What nobody foresaw: it is written down in full, and the client hears that it may try again."""
+        """A bug: the log has it in full, the client hears that it may try again."""
         log.failure("session {number}: a bug, answered with 451", failure, number=self.record.number)
         self._cancel_exchange()
-        self.forget_message()
+        self.abort_transaction()
         return BUG
 
-    # -- who it is -----------------------------------------------------------------
+    # -- login ---------------------------------------------------------------------
 
     def mechanisms(self) -> Sequence[str]:
         """The SASL mechanisms that can work here and now."""
         authenticator = self.options.authenticator
         if authenticator is None or self.user is not None:
             return ()
-        return authenticator.mechanisms(self.channel)
+        return authenticator.mechanisms(self.record.channel)
 
     def login_succeeded(self, login: Login) -> Answer:
-        """The client is who it says; nothing is opened for it."""
+        """AUTH has succeeded; the avatar is given back, since nothing is opened to send."""
         self.exchange = None
         login.logout()
         if self.state is not State.CLOSED:
             self.user = self.record.user = login.user
             self.record.mechanism = login.mechanism
-            self._prove_useful()
-            self.happened(LoggedIn, self.name, self.channel, login.user, login.mechanism)
+            self._reset_error_count()
+            self.happened(LoggedIn, self.name, self.record.channel, login.user, login.mechanism)
         return Reply(235, "welcome", "2.7.0")
 
     def login_failed(self, exchange: Exchange, why: Refusal) -> None:
         """An authentication failed."""
         self.failed_logins += isinstance(why, AuthenticationFailed)
         user = name_alone((exchange.user or "").encode("utf-8", "replace")).decode("utf-8")
-        self.happened(LoginFailed, self.name, self.channel, user, exchange.mechanism, why.code or "refused")
+        self.happened(
+            LoginFailed, self.name, self.record.channel, user, exchange.mechanism, why.code or "refused"
+        )
 
     def _cancel_exchange(self) -> None:
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             exchange.cancel()
 
-    # -- messages ------------------------------------------------------------------
+    # -- transactions --------------------------------------------------------------
 
-    def begin_message(self, message: Message) -> None:
-        """MAIL: who is no stranger need not make room meanwhile."""
-        self.message = message
+    def begin_transaction(self, transaction: Transaction) -> None:
+        """MAIL: while it lasts, a known-good client is not closed to make room for others."""
+        self.transaction = transaction
         self.state = State.MAIL
-        if self._useful and self.visit is not None and self._message_seen != inf:
+        if self._known_good and self.visit is not None and self._transaction_seen != inf:
             self.visit.logged_in()
 
-    def forget_message(self) -> None:
-        """No message is on its way any more; one that was is dropped (RFC 5321 section 4.1.1.5)."""
-        message, self.message = self.message, None
-        if message is not None:
-            message.drop()
+    def abort_transaction(self) -> None:
+        """Drop the transaction, if there is one (RFC 5321 section 4.1.1.5)."""
+        transaction, self.transaction = self.transaction, None
+        if transaction is not None:
+            transaction.drop()
             self._between_messages()
         if self.state is not State.CLOSED:
             self.state = State.READY if self.client_name is not None else State.BEFORE_HELLO
 
-    def _message_over(self, *, delivered: bool) -> None:
-        self.message = None
-        self.state = State.CLOSED if self._gone else State.READY
-        if delivered:
-            self._prove_useful()
-        else:
-            self._between_messages()
-        when_ended, self._when_ended = self._when_ended, []
-        for waiting in when_ended:
-            waiting.callback(None)
-
-    def _prove_useful(self) -> None:
-        """The client is no stranger any more: its mistakes are forgiven."""
+    def _reset_error_count(self) -> None:
+        """A message was accepted, or the client has logged in: it is known to be good."""
         self._mistakes = self._commands = 0
-        self._message_seen = None
-        self._useful = True
+        self._transaction_seen = None
+        self._known_good = True
         self._between_messages()
 
     def _between_messages(self) -> None:
-        """Who is no stranger makes room before strangers, but hears 421."""
-        if self._useful and self.visit is not None:
+        """A known-good client without a transaction may be closed, with 421, to make room."""
+        if self._known_good and self.visit is not None:
             self.visit.idle()
 
     # -- coming and going ----------------------------------------------------------
@@ -393,28 +385,28 @@ class Session:
         self.can_start_tls = False
         self._cancel_exchange()
         self.client_name = self.user = self.record.user = self.record.mechanism = None
-        self.forget_message()
+        self.abort_transaction()
 
     def closing(self, why: str, waiting: bool) -> Answer | Later | None:
-        """The server ends the connection: it says so, when what is being made durable is acknowledged."""
+        """The last reply where the server ends the connection; later if a message is being made durable."""
         return LATER if self.finishing else _LAST_WORDS.get(why)
 
     def deadline(self, now: float, began: float, last: float, *, shaking_hands: bool, waiting: bool) -> float:
-        """When patience ends (RFC 5321 section 4.5.3.2.7); and until then whether a message takes too long.
+        """When the connection is idle for too long (RFC 5321 section 4.5.3.2.7).
 
-        A message that takes longer than ``limits.MESSAGE_TIME`` loses its place among those that need not
-        make room; that is found out up to ``idle`` seconds late, as rarely as this is asked.
+        Also finds out whether a transaction takes longer than ``limits.MESSAGE_TIME``, up to ``idle`` seconds
+        late; from then on its connection may be closed to make room.
         """
         end = last + self.options.idle
-        if not self._useful or self.message is None:
+        if self.transaction is None:
             return end
-        if self._message_seen is None:
-            self._message_seen = now
-        end_of_message = self._message_seen + limits.MESSAGE_TIME
-        if now < end_of_message:
-            return min(end, end_of_message)
+        if self._transaction_seen is None:
+            self._transaction_seen = now
+        end_of_transaction = self._transaction_seen + limits.MESSAGE_TIME
+        if now < end_of_transaction:
+            return min(end, end_of_transaction)
         self._between_messages()
-        self._message_seen = inf
+        self._transaction_seen = inf
         return end
 
     def close(self, why: str, *replies: Reply) -> Answer:
@@ -428,10 +420,10 @@ class Session:
     def _finish(self) -> None:
         self.state = State.CLOSED
         self._cancel_exchange()
-        self.forget_message()
+        self.abort_transaction()
 
     def end(self) -> MaybeDeferred[None]:
-        """Nothing more is asked.  What is being made durable is finished, all else dropped.
+        """No more lines come.  A message that is being made durable is finished, all else dropped.
 
         :return: fires when that is done.
         """
@@ -446,7 +438,7 @@ class Session:
 
     @property
     def logged_in(self) -> bool:
-        """Whether a message is coming in: its sender has the time to finish when the server stops."""
+        """Whether text is coming in: a server that stops gives the client the time to finish it."""
         return self.state is State.TEXT
 
     @property
@@ -456,20 +448,21 @@ class Session:
 
     @property
     def over(self) -> bool:
-        """Whether nothing that is answered now is answered to anybody."""
+        """Whether no answer reaches the client any more."""
         return self._gone or self.state is State.CLOSED
 
     @property
     def state_name(self) -> str:
-        """The state, for who watches."""
+        """The state, for observers."""
         return self.state.value
 
 
-def _at_hand(coroutine: Coroutine[Any, Any, _T]) -> MaybeDeferred[_T]:
-    """What a coroutine gives, if it has waited for nothing; else a Deferred of it."""
+def _at_hand(coroutine: _Coroutine[_T], failed: Callable[[Failure], _T] | None = None) -> MaybeDeferred[_T]:
+    """The result of a coroutine if it has waited for nothing; else a Deferred of it.
+
+    :param failed: gives the result if the coroutine raises.
+    """
     waiting = Deferred.fromCoroutine(coroutine)
     if waiting.called and not waiting.paused and not isinstance(waiting.result, Failure):
-        at_hand: Any = waiting.result
-        result: _T = at_hand
-        return result
-    return waiting
+        return cast(_T, waiting.result)
+    return waiting if failed is None else waiting.addErrback(failed)

@@ -1,17 +1,15 @@
-"""Whom a submission port lets in (RFC 6409): our own users, who log in as they do for POP3.
+"""The realm behind a submission port (RFC 6409), whose users log in as they do for POP3.
 
-The same accounts, mechanisms and limits, by the same authenticator.  SMTP wants to know who somebody is
-and opens no maildrop, so that a mail program can send while it fetches: :class:`SenderRealm` is the realm
-for that.
+Accounts, mechanisms and limits are those of POP3, and so is the authenticator; but its portal has
+:class:`SenderRealm`, which opens no maildrop, so that a mail program can send while it fetches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from twisted.cred.portal import IRealm
-from zope.interface import implementer
+from zope.interface import Interface, implementer
 
 from ..errors import MessageGone
 from ..interfaces import Entry, IMailbox, MessageBody
@@ -21,7 +19,7 @@ __all__ = ["SenderRealm"]
 
 @implementer(IMailbox)
 class _NoMailbox:
-    """What somebody gets who came to send: an avatar with nothing in it."""
+    """The avatar of a user who logs in to send."""
 
     entries: Sequence[Entry] = ()
     read_only = True
@@ -43,8 +41,8 @@ class SenderRealm:
     """
 
     def requestAvatar(
-        self, avatarId: object, mind: object, *interfaces: Any
-    ) -> tuple[Any, object, Callable[[], None]]:
+        self, avatarId: object, mind: object, *interfaces: type[Interface]
+    ) -> tuple[type[Interface], object, Callable[[], None]]:
         """See :class:`twisted.cred.portal.IRealm`."""
         if IMailbox not in interfaces:
             raise NotImplementedError("this realm knows IMailbox only")

@@ -1,160 +1,179 @@
-"""MAIL, RCPT and DATA (RFC 5321 section 3.3): from whom, to whom, and then the message.
+"""A mail transaction (RFC 5321 section 3.3): envelope, text, where it goes, and what is wrong with it.
 
-Mail is taken for users of this server and for nobody else; where the policy asks for a login, from users
-alone.  What comes behind DATA goes to :meth:`Session.text_received`.
+MAIL begins it, DATA gives it to the store's :class:`~pop3toy.interfaces.Incoming`, and it is over with the
+reply behind the end of the text or with :meth:`Transaction.drop`.  Knows the store's interface, no session.
 """
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from ..errors import NoSuchMailbox, NotOurs, StoreTrouble
-from ..interfaces import After
-from . import limits, trace
-from .commands import Command
-from .envelope import BadEnvelope, Sender, mail_from, rcpt_to
-from .message import Message, log_trouble, reply_to
-from .replies import Answer, Reply
-from .session import Session, State
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-__all__ = ["data", "mail", "rcpt"]
+from ..addresses import Address
+from ..errors import OverQuota, StoreFull, StoreTrouble
+from ..interfaces import IDelivery, Incoming, is_deferred
+from ..mail.message_start import HeldStart
+from .envelope import Sender
+from .framing import MessageText
+from .replies import Reply
 
+__all__ = ["BUG", "Transaction", "log_trouble", "reply_to"]
 
-async def mail(session: Session, command: Command) -> Answer:
-    """MAIL (RFC 5321 section 4.1.1.2)."""
-    options = session.options
-    utf8 = options.smtputf8 and session.extended
-    try:
-        sender = mail_from(command.argument, utf8=utf8, largest=options.largest_message)
-    except BadEnvelope as error:
-        return session.mistake(_malformed(session, error))
-    message = Message(sender)
-    refusal = await _may_not_send(session, sender) if session.policy.login_required else None
-    if refusal is not None:
-        refused = session.refuse(refusal, sender=message.from_whom)
-        # That nobody can say so now is no mistake of the client's.
-        return session.mistake(refused) if refusal.code >= 500 else refused
-    if session.state is State.READY:
-        session.begin_message(message)
-    return Reply(250, "sender ok", "2.1.0")
+log = Logger()
+
+#: The reply to a bug of ours or of a store's.
+BUG = Reply(451, "something went wrong here, please try again later", "4.3.0")
 
 
-async def _may_not_send(session: Session, sender: Sender) -> Reply | None:
-    """Who has not logged in sends nothing; who has does not write in another's name (RFC 6409)."""
-    if session.user is None:
-        return Reply(530, "AUTH comes first", "5.7.0")
-    if sender.address is None:
-        return None
-    recipients, names = session.options.recipients, [session.options.host]
-    if session.own_address is not None:
-        names.append(session.own_address)
-    address = recipients.at_home(sender.address, names)
-    # An address elsewhere may well be the user's own, and nothing here knows it.
-    if not recipients.ours(address):
-        return None
-    try:
-        users = await recipients.resolve(address)
-    except NoSuchMailbox:
-        users = ()
-    except StoreTrouble as error:
-        log_trouble(error, address.written)
-        return reply_to(error, 0)
-    return None if session.user in users else Reply(553, "this address is not yours", "5.7.1")
+class Transaction:
+    """A message between MAIL and the reply behind its end."""
+
+    def __init__(self, sender: Sender) -> None:
+        self.sender = sender
+        #: The sender as it was written; empty for a bounce.
+        self.written_sender = sender.address.written if sender.address is not None else ""
+        #: Each recipient that was accepted, and the users behind it.
+        self.recipients: list[tuple[Address, Sequence[str]]] = []
+        #: The users; each is there once, however many addresses lead to it.
+        self.users: list[str] = []
+        #: The name that client and log know it by; empty before DATA.
+        self.queue_id = ""
+        self.text = MessageText()
+        #: Given up: whatever comes of it now has no reply and no event.
+        self.dropped = False
+        self._incoming: Incoming | None = None
+        # Why it is not taken: the reply, or what the store said before the size was known.
+        self._refusal: Reply | StoreTrouble | None = None
+
+    async def begin(self, delivery: IDelivery, queue_id: str, headers: bytes) -> None:
+        """DATA: begin the delivery.
+
+        :param headers: what is put before the text.
+        :raises pop3toy.errors.StoreTrouble: if none of the users can have it.
+        """
+        self.queue_id = queue_id
+        self._start = HeldStart(headers)
+        begun = delivery.begin(self.users, self.sender.size or 0)
+        self._incoming = await begun if is_deferred(begun) else begun
+        if self.dropped:
+            self._incoming.abort()
+
+    def feed(self, data: bytes, largest: int) -> tuple[bytes | None, Deferred[None] | None]:
+        """Take what the client sent, up to the end of the text.
+
+        :param largest: octets that it may have.
+        :return: what stands behind the end, or ``None`` before it; and, if the store has to be waited for,
+            a Deferred, which does not fail.
+        """
+        text, rest = self.text.feed(data)
+        if self.text.octets > largest:
+            self.refuse(Reply(552, f"message is larger than {largest} octets", "5.3.4"))
+        elif self.text.bare_line_feeds:
+            # RFC 5321 section 2.3.8: a bare LF "MUST NOT" be sent.  A filter before this server takes it for
+            # data, who reads the mailbox for a line end: two different messages, and the second may hold
+            # headers that the first did not.
+            why = "a line feed without a carriage return is not allowed in a message"
+            self.refuse(Reply(550, why, "5.6.11"))
+        waiting: Deferred[None] | None = None
+        if self._refusal is None and (text := self._start.feed(text, last=self.text.finished)):
+            assert self._incoming is not None
+            try:
+                written = self._incoming.write(text)
+                waiting = written.addErrback(self._failed) if is_deferred(written) else None
+            except Exception:
+                self._failed(Failure())
+        return rest if self.text.finished else None, waiting
+
+    async def commit(self, *, together: bool) -> Mapping[str, bytes | StoreTrouble]:
+        """Make it durable.
+
+        :param together: if one user cannot have it, no user gets it.
+        :return: for each user the unique-id, or why not; empty if no user has it, and then
+            :attr:`refusal` says why.
+        """
+        if self._refusal is not None:
+            return {}
+        assert self._incoming is not None
+        several = len(self.users) > 1
+        try:
+            results = await self._incoming.commit(together=together)
+            outcome = dict(zip(self.users, results, strict=True))
+        except Exception:
+            self._failed(Failure(), only_one=several)
+            return {}
+        for user, result in outcome.items():
+            if isinstance(result, StoreTrouble):
+                if together:
+                    self._failed(Failure(result), only_one=several)
+                    return {}
+                log_trouble(result, user)
+        return outcome
+
+    def drop(self) -> None:
+        """Give it up; harmless behind :meth:`commit`, and when called twice."""
+        self.dropped = True
+        if self._incoming is not None:
+            self._incoming.abort()
+
+    def refuse(self, why: Reply | StoreTrouble) -> None:
+        """Take no more of it.  What is wrong with the message itself goes before what the store says."""
+        if not isinstance(self._refusal, Reply):
+            self._refusal = why
+            if self._incoming is not None:
+                self._incoming.abort()
+
+    def _failed(self, why: Failure, *, only_one: bool = False) -> None:
+        """The store cannot take it.
+
+        :param only_one: the store could, but for one of several users.
+        """
+        error = why.value
+        if isinstance(error, StoreTrouble):
+            log_trouble(error, ", ".join(self.users))
+            # One user with little room must not send it back for all: it is tried again,
+            # and a sender that announces its size then hears at RCPT for whom it is too large.
+            self.refuse(reply_to(error, 0) if only_one else error)
+        else:
+            log.failure("message {queue_id}: a bug in the store", why, queue_id=self.queue_id)
+            self.refuse(BUG)
+
+    @property
+    def refusal(self) -> Reply | None:
+        """The reply behind the end of the text if it is not taken."""
+        why = self._refusal
+        return reply_to(why, self.text.octets) if isinstance(why, StoreTrouble) else why
+
+    def fates(self, outcome: Mapping[str, bytes | StoreTrouble]) -> Iterator[tuple[str, Reply | None]]:
+        """Each recipient that was accepted, in their order, with the refusal if its users have not got it."""
+        for address, users in self.recipients:
+            # An alias for several: one that failed makes the sender try again.
+            failed = [result for user in users if isinstance(result := outcome.get(user), StoreTrouble)]
+            yield address.written, reply_to(failed[0], self.text.octets) if failed else self.refusal
 
 
-async def rcpt(session: Session, command: Command) -> Answer:
-    """RCPT (RFC 5321 section 4.1.1.3)."""
-    message = session.message
-    assert message is not None
-    try:
-        address = rcpt_to(command.argument, utf8=message.sender.utf8)
-    except BadEnvelope as error:
-        return session.mistake(_malformed(session, error))
-    recipient = address.written
-    if len(message.recipients) >= limits.RECIPIENTS:
-        # RFC 5321 section 4.5.3.1.10: 452, for which another copy is sent to the rest.
-        why = "too many recipients, send another copy to the rest"
-        return session.refuse(Reply(452, why, "4.5.3"), recipient)
-    users: Sequence[str] | None = None
-    octets = 0
-    try:
-        users = await session.options.recipients.resolve(address)
-        octets = message.sender.size or 0
-        await message.check(session.options.delivery, users)
-    except NotOurs:
-        why = "relaying denied: only mail for our own users is taken"
-        return _unknown(session, Reply(550, why, "5.7.1"), recipient)
-    except StoreTrouble as error:
-        if isinstance(error, NoSuchMailbox) and users is None:
-            return _unknown(session, Reply(550, "no such user here", "5.1.1"), recipient)
-        # Also if the store has no mailbox for this user: there is such a user, so
-        # something is wrong here, and nothing with the mail.
-        log_trouble(error, recipient)
-        return session.refuse(reply_to(error, octets), recipient)
-    if not message.dropped:
-        message.accept(address, users)
-        session.state = State.RECIPIENTS
-    return Reply(250, "recipient ok", "2.1.5")
+def reply_to(error: StoreTrouble, octets: int) -> Reply:
+    """The reply to a store that cannot take a message.
+
+    :param octets: how large it is, as far as that is known.
+    """
+    if isinstance(error, OverQuota):
+        if error.holds is not None and octets > error.holds:
+            # However empty the mailbox is: the sender would try in vain for days.
+            why = f"message is larger than this mailbox, which holds {error.holds} octets"
+            return Reply(552, why, "5.2.3")
+        return Reply(452, "mailbox is full", "4.2.2")
+    if isinstance(error, StoreFull):
+        return Reply(452, "no room for mail at the moment", "4.3.1")
+    return Reply(451, "mail cannot be stored at the moment, please try again later", "4.3.0")
 
 
-def _unknown(session: Session, reply: Reply, recipient: str) -> Answer:
-    refused = session.refuse(reply, recipient)
-    return session.mistake(refused) if session.policy.unknown_is_mistake else refused
+def log_trouble(error: StoreTrouble, whose: str) -> None:
+    """Tell the administrator what the client does not hear.
 
-
-def _malformed(session: Session, error: BadEnvelope) -> Reply:
-    """The reply to an envelope that cannot be; unless it is no more than bad syntax, it is told of."""
-    reply = Reply(error.code, error.text, error.enhanced)
-    if error.code == 501 and error.enhanced.startswith("5.5"):
-        return reply
-    written = error.address.written if error.address is not None else ""
-    at_mail = session.message is None
-    return session.refuse(reply, "" if at_mail else written, written if at_mail else "")
-
-
-async def data(session: Session, command: Command) -> Answer:
-    """DATA (RFC 5321 section 4.1.1.4): the store begins before the client is told to go on."""
-    message = session.message
-    assert message is not None
-    if not command.crlf:
-        # Whoever ends lines so (netcat does) could never end the message: only
-        # CR LF . CR LF does, see framing.py.
-        why = "a message needs lines that end in CR LF; use telnet, or nc -C"
-        return session.mistake(Reply(500, why, "5.5.2"))
-    queue_id = secrets.token_hex(6)
-    try:
-        await message.begin(session.options.delivery, queue_id, _headers(session, message, queue_id))
-    except StoreTrouble as error:
-        log_trouble(error, ", ".join(message.users))
-        refused = session.refuse(reply_to(error, message.sender.size or 0))
-        session.forget_message()
-        return refused
-    if not message.dropped:
-        session.state = State.TEXT
-    return Reply(354, "go on, and end with a line that is just a dot", after=After.READ_TEXT)
-
-
-def _headers(session: Session, message: Message, queue_id: str) -> bytes:
-    options, channel = session.options, session.channel
-    recipients = [options.recipients.in_full(address) for address, _ in message.recipients]
-    protocol = session.policy.protocols[session.extended]
-    if message.sender.utf8:
-        # RFC 6531 section 4.3 drops the E.
-        protocol = f"UTF8{protocol.removeprefix('E')}"
-    # RFC 3848: S for TLS, A for an authenticated sender.
-    protocol += "S" * (channel.tls is not None) + "A" * (session.user is not None)
-    several = len(recipients) > 1
-    header = trace.return_path(message.sender.address)
-    if several and options.original_to:
-        header += trace.original_to(recipients)
-    return header + trace.received(
-        helo=session.client_name or b"",
-        peer=channel.host,
-        by=options.host.encode("ascii"),
-        protocol=protocol,
-        ident=queue_id,
-        # Otherwise they would learn of one another.
-        recipient=None if several else recipients[0],
-        seconds=options.wall(),
-    )
+    :param whose: the user, the users or the address that the mail is for.
+    """
+    why = f"{error.text}: {error.detail}" if error.detail else error.text
+    log.warn("delivery for {whose!r}: {why}", whose=whose, why=why)

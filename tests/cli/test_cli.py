@@ -123,12 +123,8 @@ class UserTests(CommandTests):
 
     def test_nobody_to_ask(self) -> None:
         """Without a terminal it asks nothing, and one line says what to do."""
-        main = "from pop3toy.cli import main; main()"
-        done = subprocess.run(
-            [sys.executable, "-c", main, "user", "add", "-a", self.accounts, "ann"],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, start_new_session=True,
-            env={**os.environ, "PYTHONPATH": os.getcwd()},
-        )  # fmt: skip
+        words = ("user", "add", "-a", str(self.accounts), "ann")
+        done = self.run_process(*words, stdin=subprocess.DEVNULL, text=True, start_new_session=True)
         self.assertEqual((done.returncode, done.stdout), (os.EX_DATAERR, ""))
         self.assertRegex(done.stderr, r"\AError: there is no terminal .* --stdin .*\n\Z")
         self.assertFalse(self.accounts.exists())
@@ -246,11 +242,6 @@ class UserTests(CommandTests):
 class DeliverTests(CommandTests):
     """``pop3toy deliver``."""
 
-    def test_deliver(self) -> None:
-        """A message from standard input lies in the Maildir, octet for octet."""
-        self.assertEqual(self.deliver(), Outcome(0, "", ""))
-        self.assertEqual(self.files()[0].read_bytes(), MESSAGE)
-
     def test_other_spelling(self) -> None:
         """A name that is in the accounts in another case is that user's."""
         self.accounts.write_text("ann:{PLAIN}x\n")
@@ -333,6 +324,8 @@ class DeliverTests(CommandTests):
     def test_what_an_administrator_has_to_mend(self) -> None:
         """What is wrong on the administrator's side returns no mail: try again later, one line says why."""
         self.deliver()
+        self.deliver(MESSAGE, "half")
+        shutil.rmtree(self.root / "mail" / "half" / "new")
         (self.root / "bad-quota").write_text("ann:{PLAIN}x:quota=lots\n")
         (self.root / "knows-bob").write_text("bob:{PLAIN}x\n")
         for arguments, says in (
@@ -343,6 +336,7 @@ class DeliverTests(CommandTests):
             (("{M}", f"--accounts={self.root}/bad-quota", "ann"), "'lots' is no quota"),
             (("{M}", f"--accounts={self.root}/knows-bob", "bob"), "bob has no mailbox here"),
             (("--maildir=relative\0/{user}", "ann"), "embedded null"),
+            (("{M}", "half"), "half-made"),
         ):
             with self.subTest(arguments=arguments):
                 outcome = self.run_command("deliver", *arguments, stdin=MESSAGE)
@@ -378,33 +372,14 @@ class DeliverTests(CommandTests):
 
     def test_standard_input_is_closed(self) -> None:
         """Without a standard input there is one line and another try."""
-        main = f"{sys.executable} -c 'from pop3toy.cli import main; main()'"
-        done = subprocess.run(
-            ["sh", "-c", f"{main} deliver -c -m '{self.pattern}' ann <&-"],
-            capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": os.getcwd()},
-        )  # fmt: skip
+        done = self.run_process("deliver", "-c", "ann", preexec_fn=lambda: os.close(0), text=True)
         self.assertEqual(
             (done.returncode, done.stderr), (os.EX_TEMPFAIL, "Error: standard input is closed\n")
         )
 
-    def test_first_line_is_no_separator(self) -> None:
-        """A first line that only looks like a separator is a part of the message."""
-        self.deliver(b"From here on\nit is text\n")
-        self.assertEqual(self.files()[0].read_bytes(), b"From here on\nit is text\n")
-
-    def test_trouble(self) -> None:
-        """A Maildir that cannot be written to means: try again later."""
-        self.deliver()
-        shutil.rmtree(self.root / "mail" / "ann" / "tmp")
-        self.assertEqual(self.run_command("deliver", "{M}", "ann", stdin=MESSAGE).status, os.EX_TEMPFAIL)
-
     def test_as_a_process(self) -> None:
         """It works as the process that a mail server starts."""
-        command = [sys.executable, "-c", "from pop3toy.cli import main; main()"]
-        done = subprocess.run(
-            [*command, "deliver", "--create", "-m", self.pattern, "ann"],
-            input=MESSAGE, capture_output=True, check=False, env={**os.environ, "PYTHONPATH": os.getcwd()},
-        )  # fmt: skip
+        done = self.run_process("deliver", "--create", "ann", input=MESSAGE)
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"", b""))
         self.assertEqual(self.files()[0].read_bytes(), MESSAGE)
 
@@ -412,33 +387,21 @@ class DeliverTests(CommandTests):
         """Subjects with characters that the terminal has not are listed, with these escaped."""
         subject = "Subject: =?utf-8?q?=C3=BC_=E2=82=AC?=\nFrom: a@example.org\n\nx\n"
         self.deliver(subject.encode(), "ann", "--create")
-        command = [sys.executable, "-c", "from pop3toy.cli import main; main()"]
         for encoding, shown in (
             ("iso-8859-1", "ü \\u20ac"),
             ("iso-8859-15", "ü €"),
             ("koi8-r", "\\xfc \\u20ac"),
         ):
-            done = subprocess.run(
-                [*command, "mailbox", "list", "-m", self.pattern, "ann"], capture_output=True, check=False,
-                env={**os.environ, "PYTHONPATH": os.getcwd(), "PYTHONIOENCODING": encoding},
-            )  # fmt: skip
+            done = self.run_process("mailbox", "list", "ann", variables={"PYTHONIOENCODING": encoding})
             self.assertEqual((done.returncode, done.stderr), (0, b""))
             self.assertIn(f"a@example.org: {shown}", done.stdout.decode(encoding))
 
     def test_without_click(self) -> None:
         """Without click there is one line that says what to install."""
-        hidden = "import sys; sys.modules['click'] = None; from pop3toy.cli import main; main()"
-        done = subprocess.run(
-            [sys.executable, "-c", hidden], capture_output=True, text=True, check=False,
-            env={**os.environ, "PYTHONPATH": os.getcwd()},
-        )  # fmt: skip
-        self.assertEqual(done.returncode, os.EX_UNAVAILABLE)
-        self.assertEqual(done.stderr, f"pop3toy: the command line needs click: {install_hint('cli')}\n")
-        done = subprocess.run(
-            [sys.executable, "-c", hidden, "deliver", "ann"], capture_output=True, text=True, check=False,
-            env={**os.environ, "PYTHONPATH": os.getcwd()},
-        )  # fmt: skip
-        self.assertEqual(done.returncode, os.EX_TEMPFAIL)
+        for words, status in (((), os.EX_UNAVAILABLE), (("deliver", "ann"), os.EX_TEMPFAIL)):
+            done = self.run_process(*words, before="import sys; sys.modules['click'] = None; ", text=True)
+            self.assertEqual(done.returncode, status)
+            self.assertEqual(done.stderr, f"pop3toy: the command line needs click: {install_hint('cli')}\n")
 
 
 class StartTests(CommandTests):

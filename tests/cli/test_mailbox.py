@@ -9,8 +9,6 @@ import os
 import pty
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from email.message import EmailMessage
 from pathlib import Path
@@ -140,11 +138,7 @@ class MailboxTests(CommandTests):
         self.deliver("Subject: \x1b[31mré\x07d\x9b\n\n\tx\ry\n".encode() + b"\xff\n")
         master, slave = pty.openpty()
         self.addCleanup(os.close, master)
-        done = subprocess.run(
-            [sys.executable, "-c", "from pop3toy.cli import main; main()", "mailbox", "show", "ann", "1"],
-            stdout=slave, stderr=subprocess.PIPE, check=False,
-            env={**os.environ, "PYTHONPATH": os.getcwd(), "PYTHONUTF8": "1", "POP3TOY_MAILDIR": self.pattern},
-        )  # fmt: skip
+        done = self.run_process("mailbox", "show", "ann", "1", variables={"PYTHONUTF8": "1"}, stdout=slave)
         os.close(slave)
         self.assertEqual((done.returncode, done.stderr), (0, b""))
         shown = os.read(master, 4096).decode().replace("\r\n", "\n")

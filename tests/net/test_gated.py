@@ -14,7 +14,7 @@ from pop3toy import POP3Factory
 from pop3toy.errors import StoreTrouble
 from pop3toy.events import LineReceived, Observers, ReplySent
 from pop3toy.interfaces import IGate, MaybeDeferred, SessionRecord, Stream
-from pop3toy.routing.recipients import Recipients
+from pop3toy.routing.recipients import RecipientResolver
 from pop3toy.smtp.factory import smtp_factory
 from pop3toy.stores.memory import MemoryStore
 
@@ -222,7 +222,7 @@ class GateTests(SynchronousTestCase):
     def test_behind_a_message(self) -> None:
         """What is said behind a message that came in goes through the gate: a lost acknowledgement."""
         store = MemoryStore({"ann": []})
-        factory = smtp_factory(store, Recipients({"ann": "ann"}.get), self.clock, gate=self.gate)
+        factory = smtp_factory(store, RecipientResolver({"ann": "ann"}.get), self.clock, gate=self.gate)
         self.socket.connect(factory.buildProtocol(None))
         self.socket.client_reads_all()
         for line in (b"EHLO me", b"MAIL FROM:<>", b"RCPT TO:<ann>", b"DATA"):

@@ -52,29 +52,37 @@ class SessionLogTests(SynchronousTestCase):
         """Under this name the filters look for it that people have installed."""
         self.assertEqual(self.log.log.namespace, "pop3toy.session")
 
-    def test_login(self) -> None:
-        """Who came in, from where, how, and with which TLS."""
-        self.assertEqual(
-            self.line(LoggedIn(7, 1.0, "POP3", FAR, "ann", "USER")),
-            "info: login: session=7 rip=192.0.2.7 user='ann' mechanism=USER tls=none",
+    def test_lines(self) -> None:
+        """Fields have a fixed order; all but POP3 say their protocol; the reason of a failure is last."""
+        far, local = FAR, Channel("::1", True, TLSFacts("TLSv1.3", "x"))
+        end: Any = ("ann", "USER", "quit", 1.5, 10, 20, 2, 1)
+        ended = (
+            "info: end: session=7 rip=192.0.2.7 user='ann' mechanism=USER tls=none ended=quit seconds=1.500"
+            " received=10 sent=20 retrieved=2 removed=1"
         )
-
-    def test_login_for_submission(self) -> None:
-        """Whoever may send mail has come in as well, over TLS here."""
-        channel = Channel("::1", True, TLSFacts("TLSv1.3", "x"))
-        self.assertEqual(
-            self.line(LoggedIn(7, 1.0, "submission", channel, "ann", "PLAIN")),
-            "info: login: session=7 rip=::1 user='ann' mechanism=PLAIN tls=TLSv1.3 protocol=submission",
-        )
-
-    def test_failure(self) -> None:
-        """Who failed, from where, and why; wherever that was, nothing stands behind the reason."""
-        for protocol, more in (("POP3", ""), ("submission", " protocol=submission")):
-            self.assertEqual(
-                self.line(LoginFailed(7, 1.0, protocol, FAR, "ann", "APOP", "AUTH")),
-                "warn: login failed: session=7 rip=192.0.2.7 user='ann' mechanism=APOP tls=none"
-                f"{more} reason=AUTH",
-            )
+        failed = "warn: login failed: session=7 rip=192.0.2.7 user='ann' mechanism=APOP tls=none"
+        for event, line in (
+            (LoggedIn(7, 1.0, "POP3", far, "ann", "USER"),
+             "info: login: session=7 rip=192.0.2.7 user='ann' mechanism=USER tls=none"),
+            (LoggedIn(7, 1.0, "submission", local, "ann", "PLAIN"),
+             "info: login: session=7 rip=::1 user='ann' mechanism=PLAIN tls=TLSv1.3 protocol=submission"),
+            (LoginFailed(7, 1.0, "POP3", far, "ann", "APOP", "AUTH"), f"{failed} reason=AUTH"),
+            (LoginFailed(7, 1.0, "submission", far, "ann", "APOP", "AUTH"),
+             f"{failed} protocol=submission reason=AUTH"),
+            (Ended(7, 1.0, "POP3", far, *end), ended),
+            (Ended(7, 1.0, "submission", far, *end), f"{ended} protocol=submission"),
+            (ConnectionRejected(7, 1.0, "POP3", far, "full"),
+             "warn: connection refused: rip=192.0.2.7 reason=full"),
+            (TLSFailed(7, 1.0, "POP3", far, "http\nrequest"),
+             "info: TLS failed: session=7 rip=192.0.2.7 protocol=POP3 reason=http\\nrequest"),
+            (Delivered(7, 1.0, "SMTP", far, "0A", "bob@x", 5, [("ann", b"1"), ("eve", b"2")]),
+             "info: message 0A delivered: 5 octets from <bob@x> for ann, eve"
+             " session=7 rip=192.0.2.7 protocol=SMTP"),
+            (refused(),
+             "info: mail refused: session=7 rip=192.0.2.7 protocol=SMTP id=- from=<bob@example.org> to=<>"
+             " code=550 reason=5.1.1 no such user"),
+        ):  # fmt: skip
+            self.assertEqual(self.line(event), line)
 
     def test_names_forge_nothing(self) -> None:
         """What a stranger chose writes no line of its own, no field of its own format, no escape."""
@@ -90,7 +98,7 @@ class SessionLogTests(SynchronousTestCase):
             self.assertIn("{rip}", line)
 
     def test_end(self) -> None:
-        """What a session did, and how it ended; a stranger's is no news unless the server has ended it."""
+        """An end without a login has a line only if the server ended it and no other line says so."""
         for why in ("quit", "dropped", "rejected", "shutdown"):
             self.log.observe(Ended(7, 1.0, "POP3", FAR, None, None, why, 1.5, 10, 20, 0, 0))
         self.assertEqual(self.events, [])
@@ -98,42 +106,9 @@ class SessionLogTests(SynchronousTestCase):
             " user=None mechanism=None tls=none ended=timeout seconds=60.0",
             self.line(Ended(7, 1.0, "POP3", FAR, None, None, "timeout", 60.0, 10, 20, 0, 0)),
         )
-        for protocol, more in (("POP3", ""), ("submission", " protocol=submission")):
-            self.assertEqual(
-                self.line(Ended(7, 1.0, protocol, FAR, "ann", "USER", "quit", 1.5, 10, 20, 2, 1)),
-                "info: end: session=7 rip=192.0.2.7 user='ann' mechanism=USER tls=none ended=quit"
-                f" seconds=1.500 received=10 sent=20 retrieved=2 removed=1{more}",
-            )
-
-    def test_rejected(self) -> None:
-        """A connection that was refused is told with its address."""
-        self.assertEqual(
-            self.line(ConnectionRejected(7, 1.0, "POP3", FAR, "full")),
-            "warn: connection refused: rip=192.0.2.7 reason=full",
-        )
-
-    def test_tls_failed(self) -> None:
-        """A handshake that failed is told with its reason."""
-        self.assertEqual(
-            self.line(TLSFailed(7, 1.0, "POP3", FAR, "http\nrequest")),
-            "info: TLS failed: session=7 rip=192.0.2.7 protocol=POP3 reason=http\\nrequest",
-        )
-
-    def test_delivered(self) -> None:
-        """What came in, from whom, for whom."""
-        self.assertEqual(
-            self.line(Delivered(7, 1.0, "SMTP", FAR, "0A", "bob@x", 5, [("ann", b"1"), ("eve", b"2")])),
-            "info: message 0A delivered: 5 octets from <bob@x> for ann, eve"
-            " session=7 rip=192.0.2.7 protocol=SMTP",
-        )
 
     def test_refused(self) -> None:
-        """Mail that was not taken, with the reply that said so; an address writes no field of its own."""
-        self.assertEqual(
-            self.line(refused()),
-            "info: mail refused: session=7 rip=192.0.2.7 protocol=SMTP id=- from=<bob@example.org> to=<>"
-            " code=550 reason=5.1.1 no such user",
-        )
+        """A refused address adds no field, and a long one is cut."""
         line = self.line(refused("", "x> code=250 y\n" + "z" * 300, "0A"))
         self.assertIn(" id=0A from=<> to=<x>\\x20code=250\\x20y\\nzz", line)
         self.assertIn("z> code=550 reason=5.1.1 no such user", line)

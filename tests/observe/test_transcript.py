@@ -223,10 +223,6 @@ class ConversationTests(SynchronousTestCase):
             self.tape.observe(event)
             self.assertEqual(self.tape.lines[-1], f"[1] -- {text}")
 
-    def test_every_kind(self) -> None:
-        """There is a line for each kind that it wants."""
-        self.assertEqual(set(self.tape.wants), set(self.tape._show))
-
 
 class OddOctetTests(SynchronousTestCase):
     """Nothing a stranger sends can steer a terminal or forge a line."""

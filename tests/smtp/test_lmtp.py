@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.errors import NoSuchMailbox, OverQuota, StoreTrouble
 from pop3toy.events import Delivered, Observers, Refused
-from pop3toy.routing.recipients import Recipients
+from pop3toy.routing.recipients import RecipientResolver
 from pop3toy.smtp import limits
 from pop3toy.smtp.factory import lmtp_factory
 from tests.pop3_world import Watcher
@@ -26,6 +26,7 @@ class LMTPTests(SynchronousTestCase):
         client = Client.on_socket(factory)
         self.assertEqual(client.greeting, ["220 mx.example.org LMTP pop3toy"])
         self.assertEqual([a[:3] for a in client.say("HELO x", "EHLO x")], ["500", "500"])
+        self.assertEqual(client.say(ENVELOPE[1]), ["503 5.5.1 LHLO comes first"])
         answers = client.say("LHLO postfix")
         self.assertEqual(answers[0], "250-mx.example.org")
         for extension in ("PIPELINING", "ENHANCEDSTATUSCODES", "8BITMIME"):
@@ -64,8 +65,7 @@ class LMTPTests(SynchronousTestCase):
             with self.subTest(fail=fail):
                 slow = Slow()
                 slow.fail = dict(fail)
-                factory, _, _ = world(lmtp_factory, delivery=slow)
-                client = Client.on_socket(factory)
+                client = Client.on_socket(world(lmtp_factory, delivery=slow)[0])
                 client.say(*ENVELOPE, *EVERYBODY)
                 answers = client.say("DATA", "a: b", ".")[1:]
                 while slow.waiting:
@@ -127,7 +127,7 @@ class LMTPTests(SynchronousTestCase):
         """An alias is delivered when all its users have the message."""
         slow = Slow()
         slow.fail = {"commit bob": StoreTrouble()}
-        recipients = Recipients(find_in("ann", "bob"), aliases=lambda: {"all": ("ann", "bob")})
+        recipients = RecipientResolver(find_in("ann", "bob"), aliases=lambda: {"all": ("ann", "bob")})
         factory, _, _ = world(lmtp_factory, delivery=slow, recipients=recipients)
         client = Client.on_socket(factory)
         client.say(*ENVELOPE, "RCPT TO:<all@localhost>", "RCPT TO:<ann@localhost>", "DATA", "a: b", ".")

@@ -32,48 +32,6 @@ TWO_MESSAGES = "".join(
 class ScriptTests(SynchronousTestCase):
     """Conversations as they are written down."""
 
-    def test_smtp(self) -> None:
-        """Mistakes, a refused message and a good one, in one session."""
-        factory, store, _ = world(smtp_factory, largest_message=100)
-        client = Client(factory)
-        client.converse(
-            """
-            C: MAIL FROM:<eve@elsewhere.example>
-            S: 503 5.5.1 EHLO comes first
-            C: EHLO me
-            S: 250-mx.example.org
-            S: 250-PIPELINING
-            S: 250-SIZE 100
-            S: 250-8BITMIME
-            S: 250-ENHANCEDSTATUSCODES
-            S: 250 SMTPUTF8
-            C: MAIL FROM:<eve@elsewhere.example> SIZE=101
-            S: 552 5.3.4 message is larger than 100 octets
-            C: MAIL FROM:<eve@elsewhere.example>
-            S: 250 2.1.0 sender ok
-            C: RCPT TO:<nobody@example.org>
-            S: 550 5.1.1 no such user here
-            C: DATA
-            S: 503 5.5.1 RCPT comes first
-            C: RCPT TO:<ann@example.org>
-            S: 250 2.1.5 recipient ok
-            C: DATA
-            S: 354 go on, and end with a line that is just a dot
-            C: Subject: one
-            C:
-            C: ..
-            C: .
-            S: 250 2.0.0 delivered as ...
-            C: RCPT TO:<ann@example.org>
-            S: 503 5.5.1 MAIL comes first
-            C: QUIT
-            S: 221 2.0.0 goodbye
-            """
-        )
-        [message] = store.messages("ann")
-        self.assertTrue(message.endswith(b"Subject: one\r\n\r\n.\r\n"))
-        self.assertTrue(client.closed)
-
     def test_submission(self) -> None:
         """A wrong password, a right one, another's name, and a message."""
         factory, store, _ = world(submission_factory, Accounts())
@@ -107,30 +65,6 @@ class ScriptTests(SynchronousTestCase):
             """
         )
         self.assertEqual(len(store.messages("bob")), 1)
-
-    def test_lmtp(self) -> None:
-        """A reply for each recipient."""
-        factory, _, _ = world(lmtp_factory)
-        client = Client.on_socket(factory)
-        client.say("LHLO postfix")
-        client.converse(
-            """
-            C: EHLO postfix
-            S: 500 5.5.2 command not understood; HELP lists them
-            C: MAIL FROM:<>
-            S: 250 2.1.0 sender ok
-            C: RCPT TO:<ann@example.org>
-            S: 250 2.1.5 recipient ok
-            C: RCPT TO:<bob@example.org>
-            S: 250 2.1.5 recipient ok
-            C: DATA
-            S: 354 ...
-            C: Subject: one
-            C: .
-            S: 250 2.1.5 delivered as ...
-            S: 250 2.1.5 delivered as ...
-            """
-        )
 
 
 class VanishTests(SynchronousTestCase):

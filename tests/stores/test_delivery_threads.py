@@ -16,7 +16,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3toy.errors import StoreTrouble
 from pop3toy.net.threads import PATIENCE, WorkerThreads
 from pop3toy.stores.maildir.incoming.delivery import MaildirDelivery
-from pop3toy.stores.maildir.incoming.message import SPILL, DeliveryThreads
+from pop3toy.stores.maildir.incoming.destination import DeliveryThreads
+from pop3toy.stores.maildir.incoming.message import SPILL
 from pop3toy.stores.maildir.paths import MaildirPaths
 from pop3toy.stores.registry import (
     LOOKING,

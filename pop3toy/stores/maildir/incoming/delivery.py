@@ -31,10 +31,10 @@ from ....interfaces import IDelivery, Incoming, MaybeDeferred
 from ....net.threads import RunInThread
 from ..folders import fsync_names, open_folder
 from ..paths import MaildirPaths, explained
-from .destination import Destination
+from .destination import DeliveryThreads, Destination
 from .directory_syncs import DirectorySyncs
 from .keyed_locks import KeyedLocks
-from .message import DeliveryThreads, Message
+from .message import Message
 
 __all__ = ["MaildirDelivery"]
 
@@ -95,11 +95,10 @@ class MaildirDelivery:
 
     async def _check(self, user: str, octets: int) -> None:
         place = await self._destination(user)
-        look = self._threads_of(user).look
-        await look(self._look, place)
+        await place.threads.look(self._look, place)
         if place.quota is not None:
             async with self._locks.hold([place.path]):
-                await look(place.fit, octets, place.quota, self._wall)
+                await place.threads.look(place.fit, octets, place.quota, self._wall)
 
     def begin(self, users: Sequence[str], octets: int = 0) -> Deferred[Incoming]:
         """See :class:`~pop3toy.interfaces.IDelivery`: one file, and a hard link for each further user.
@@ -115,7 +114,7 @@ class MaildirDelivery:
                 place = await self._destination(user)
                 # Else ``check`` has looked, or an earlier delivery; the disk has the last word in the end.
                 if place.path not in self._durable:
-                    await self._threads_of(user).look(self._look, place)
+                    await place.threads.look(self._look, place)
                 places.append(place)
             except StoreTrouble as error:
                 places.append(error)
@@ -127,13 +126,14 @@ class MaildirDelivery:
             new_name=self.new_name,
             locks=self._locks,
             now=self._wall,
-            threads_of=self._threads_of,
             directories=self._directories,
         )
 
     async def _destination(self, user: str) -> Destination:
         quota = self._quota(user)
-        return Destination(self._paths, user, await quota if isinstance(quota, Deferred) else quota)
+        if isinstance(quota, Deferred):
+            quota = await quota
+        return Destination(self._paths, user, self._paths.path(user), quota, self._threads_of(user))
 
     def new_name(self) -> str:
         """A name that no message on this host or another ever had."""

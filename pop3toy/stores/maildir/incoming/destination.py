@@ -14,14 +14,27 @@ from typing import NamedTuple
 from twisted.logger import Logger
 
 from ....errors import OverQuota, StoreFull, StoreTrouble
+from ....net.threads import RunInThread
 from ..folders import stat_folders
 from ..paths import MaildirPaths
 from .directory_syncs import Directory
 from .usage import Usage
 
-__all__ = ["Destination", "Published", "remove", "roll_back", "trouble"]
+__all__ = ["DeliveryThreads", "Destination", "Published", "remove", "roll_back", "trouble"]
 
 log = Logger()
+
+
+class DeliveryThreads(NamedTuple):
+    """Where the work for one user is done that may wait for a disk."""
+
+    #: Where the Maildir is looked at.  May be refused, or given up while it is running.
+    look: RunInThread
+    #: Where messages are written and published.  May be refused; once begun it is waited for, because
+    #: somebody has to know what became of the message.
+    write: RunInThread
+    #: Where that is made durable, or removed again.  Waits as long as it takes.
+    finish: RunInThread
 
 
 class Destination(NamedTuple):
@@ -29,13 +42,11 @@ class Destination(NamedTuple):
 
     paths: MaildirPaths
     user: str
+    #: The Maildir's path, to tell it from others; never opened by it.
+    path: str
     #: Octets that it may hold, or ``None``.
     quota: int | None
-
-    @property
-    def path(self) -> str:
-        """The Maildir's path, to tell it from others; never opened by it."""
-        return self.paths.path(self.user)
+    threads: DeliveryThreads
 
     @contextmanager
     def opened(self) -> Iterator[int]:
@@ -66,8 +77,7 @@ class Published(NamedTuple):
     name: str
     #: That ``new/``, open: who has this closes it.
     folder: Directory
-    #: Whose it is.
-    user: str
+    place: Destination
 
 
 def roll_back(messages: Sequence[Published]) -> None:

@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -27,7 +27,7 @@ from ....mail.octets import OctetCounter
 from ....net.threads import RunInThread
 from ..folders import open_folder
 from ..names import unique_id
-from .destination import Destination, Published, remove, roll_back, trouble
+from .destination import DeliveryThreads, Destination, Published, remove, roll_back, trouble
 from .directory_syncs import Directory, DirectorySyncs
 from .keyed_locks import KeyedLocks
 from .usage import Usage
@@ -53,18 +53,6 @@ log = Logger()
 _T = TypeVar("_T")
 
 
-class DeliveryThreads(NamedTuple):
-    """Where the work for one user is done that may wait for a disk."""
-
-    #: Where the Maildir is looked at.  May be refused, or given up while it is running.
-    look: RunInThread
-    #: Where messages are written and published.  May be refused; once begun it is waited for, because
-    #: somebody has to know what became of the message.
-    write: RunInThread
-    #: Where that is made durable, or removed again.  Waits as long as it takes.
-    finish: RunInThread
-
-
 class Message:
     """One message for one or several users: an :class:`~pop3toy.interfaces.Incoming`.
 
@@ -77,7 +65,6 @@ class Message:
     :param new_name: gives a name that no message ever had.
     :param locks: held, by a Maildir's path, while its quota is used up; shared by all messages.
     :param now: the time of day, in seconds.
-    :param threads_of: where the work for a user is done.
     """
 
     def __init__(
@@ -87,18 +74,16 @@ class Message:
         new_name: Callable[[], str],
         locks: KeyedLocks,
         now: Callable[[], float],
-        threads_of: Callable[[str], DeliveryThreads],
         directories: DirectorySyncs,
     ) -> None:
         self._places = list(places)
         self._new_name = new_name
         self._locks = locks
         self._now = now
-        self._threads_of = threads_of
         self._directories = directories
         there = [place for place in places if isinstance(place, Destination)]
         #: In whose tmp/ the file is, or will be if that can be.
-        self._home = there[0].user
+        self._home = there[0]
         #: Those that have a quota; where all have one, what does not fit into the largest
         #: fits nowhere.
         self._quotas = [(place, place.quota) for place in there if place.quota is not None]
@@ -158,7 +143,7 @@ class Message:
             if beyond:
                 await self._look_for_room()
             if self._pending_octets >= SPILL:
-                await self._write(self._home, self._append, self._gathered())
+                await self._in_thread(self._home.threads.write, self._append, self._gathered())
         except BaseException as error:
             # Some of it may be on the disk and some not.
             self._failed = error
@@ -171,8 +156,7 @@ class Message:
         for place, quota in self._quotas:
             try:
                 async with self._locks.hold([place.path]):
-                    look = self._threads_of(place.user).look
-                    used = await self._in_thread(look, place.fit, self._size, quota, self._now)
+                    used = await self._in_thread(place.threads.look, place.fit, self._size, quota, self._now)
                 rooms.append(quota - used)
             except OverQuota as error:
                 refused = error
@@ -193,25 +177,30 @@ class Message:
             raise self._failed
         self._add(self._held)
         self._wire.finish()
+        ending = f",S={self._size},W={self._wire.octets}"
+        write = self._home.threads.write
         try:
-            results = await self._published(together)
+            if len(self._places) == 1 and not self._quotas:
+                work = self._finish_and_publish
+                results: list[Published | StoreTrouble] = [
+                    await self._in_thread(write, work, self._gathered(), ending)
+                ]
+            else:
+                # Its octets need not wait for others, only its names do.
+                await self._in_thread(write, self._finish, self._gathered())
+                results = await self._published(ending, together)
         except StoreTrouble:
             # The thread leaves nothing, but it may not have begun.
             self._discard_later()
             raise
-        there = [result for result in results if isinstance(result, Published)]
         try:
-            return await self._made_durable(results, there, together)
+            return await self._made_durable(results, together)
         finally:
-            for published in there:
-                os.close(published.folder.handle)
+            for result in results:
+                if isinstance(result, Published):
+                    os.close(result.folder.handle)
 
-    async def _published(self, together: bool) -> list[Published | StoreTrouble]:
-        ending = f",S={self._size},W={self._wire.octets}"
-        if len(self._places) == 1 and not self._quotas:
-            return [await self._write(self._home, self._finish_and_publish, self._gathered(), ending)]
-        # Its octets need not wait for others, only its names do.
-        await self._write(self._home, self._finish, self._gathered())
+    async def _published(self, ending: str, together: bool) -> list[Published | StoreTrouble]:
         results: list[Published | StoreTrouble] = []
         try:
             if together and (refused := self._refused()):
@@ -242,39 +231,45 @@ class Message:
     async def _put_in_turn(self, place: Destination, ending: str, *, last: bool) -> Published:
         """A call for each user, so that one whose disk hangs keeps neither threads nor locks of another."""
         async with self._locks.hold([place.path] if place.quota is not None else []):
-            published: Published = await self._write(place.user, self._put, place, ending, last)
+            published: Published = await self._in_thread(place.threads.write, self._put, place, ending, last)
         return published
 
     async def _roll_back(self, there: Sequence[Published]) -> None:
         for published in there:
-            await self._threads_of(published.user).finish(roll_back, [published])
+            await published.place.threads.finish(roll_back, [published])
 
     async def _made_durable(
-        self, results: Sequence[Published | StoreTrouble], there: Sequence[Published], together: bool
+        self, results: Sequence[Published | StoreTrouble], together: bool
     ) -> list[bytes | StoreTrouble]:
         # All at once: the fsyncs of several directories run in several threads.
-        syncs = [
-            self._directories.sync(published.folder, self._threads_of(published.user).finish)
-            for published in there
-        ]
-        lost = {}
-        for published, sync in zip(there, syncs, strict=True):
-            try:
-                await sync
-            except (OSError, StoreTrouble) as error:
-                # Visible, but perhaps gone after a crash: nobody may be told that it is there.
-                lost[published.name] = trouble(error) if isinstance(error, OSError) else error
-        uids: list[bytes | StoreTrouble] = [
-            lost.get(result.name, unique_id(result.name)) if isinstance(result, Published) else result
+        syncs = {
+            result.name: self._directories.sync(result.folder, result.place.threads.finish)
             for result in results
-        ]
+            if isinstance(result, Published)
+        }
+        uids: list[bytes | StoreTrouble] = []
+        for result in results:
+            if isinstance(result, Published):
+                try:
+                    await syncs[result.name]
+                    uids.append(unique_id(result.name))
+                except (OSError, StoreTrouble) as error:
+                    # Visible, but perhaps gone after a crash: nobody may be told that it is there.
+                    uids.append(trouble(error) if isinstance(error, OSError) else error)
+            else:
+                uids.append(result)
         refused = [uid for uid in uids if isinstance(uid, StoreTrouble)]
-        none = bool(refused) and (together or len(refused) == len(uids))
-        back = [published for published in there if none or published.name in lost]
-        if back:
-            await self._roll_back(back)
-        if none:
-            raise refused[0]
+        if refused:
+            none = together or len(refused) == len(uids)
+            await self._roll_back(
+                [
+                    result
+                    for result, uid in zip(results, uids, strict=True)
+                    if isinstance(result, Published) and (none or isinstance(uid, StoreTrouble))
+                ]
+            )
+            if none:
+                raise refused[0]
         return uids
 
     def abort(self) -> None:
@@ -287,12 +282,9 @@ class Message:
 
     def _discard_later(self) -> None:
         if self._folder is not None:
-            self._threads_of(self._home).finish(self._discard).addErrback(
+            self._home.threads.finish(self._discard).addErrback(
                 lambda failure: log.failure("a file was left in tmp/", failure=failure)
             )
-
-    async def _write(self, user: str, work: Callable[..., _T], *args: object) -> _T:
-        return await self._in_thread(self._threads_of(user).write, work, *args)
 
     async def _in_thread(self, run: RunInThread, work: Callable[..., _T], *args: object) -> _T:
         self._working = True
@@ -332,7 +324,7 @@ class Message:
                     self._in_tmp = True
                     if len(self._places) == 1:
                         _give(self._file, maildir)
-                    self._home = place.user
+                    self._home = place
                     return
             except StoreTrouble as error:
                 self._discard()
@@ -379,7 +371,7 @@ class Message:
                         usage.fit(self._size, place.quota, place.user)
                         self._link(name, folder, maildir, last=last)
                         usage.add(self._size)
-                return Published(name, Directory.of(folder), place.user)
+                return Published(name, Directory.of(folder), place)
             except BaseException:
                 os.close(folder)
                 raise
