@@ -1,4 +1,4 @@
-"""The realm: from a user whose identity is proven to the opened maildrop.
+"""The realm: opens the maildrop of a user whose identity is proven.
 
 What twisted.cred calls the avatar is the opened mailbox, and its logout is the
 mailbox's release.  Nothing here knows a password or a mechanism.
@@ -17,6 +17,7 @@ from zope.interface.interface import InterfaceClass
 
 from ..errors import AuthenticationFailed
 from ..interfaces import ICancellableStore, IMailbox, IViewableStore, SessionRecord, is_deferred
+from .maybe_deferred import map_maybe_deferred
 from .read_only import ReadOnlyMailbox
 
 __all__ = ["Admission", "MailboxRealm", "user_name"]
@@ -68,15 +69,15 @@ class MailboxRealm:
             if self._anonymous is None:
                 raise AuthenticationFailed
             view = self._store.view if IViewableStore.providedBy(self._store) else self._store.open
-            opening, admission = view(self._anonymous), _admission_of_visitor
+            opening: Any = map_maybe_deferred(view(self._anonymous), ReadOnlyMailbox)
         else:
-            opening, admission = self._store.open(user_name(avatarId)), _admission
+            opening = self._store.open(user_name(avatarId))
         if is_deferred(opening):
             record = getattr(mind, "record", None)
             if record is not None and ICancellableStore.providedBy(self._store):
                 _give_up_with(record, opening)
-            return opening.addCallback(admission)
-        return admission(opening)
+            return opening.addCallback(lambda mailbox: (IMailbox, mailbox, mailbox.release))
+        return IMailbox, opening, opening.release
 
 
 def _give_up_with(record: SessionRecord, opening: Deferred[Any]) -> None:
@@ -88,11 +89,3 @@ def _give_up_with(record: SessionRecord, opening: Deferred[Any]) -> None:
 
     record.give_up_opening = opening.cancel
     opening.addBoth(opened)
-
-
-def _admission(mailbox: Any) -> Admission:
-    return IMailbox, mailbox, mailbox.release
-
-
-def _admission_of_visitor(mailbox: Any) -> Admission:
-    return _admission(ReadOnlyMailbox(mailbox))

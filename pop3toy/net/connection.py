@@ -35,13 +35,13 @@ from ..interfaces import (
     LATER,
     After,
     Channel,
-    Gatekeeper,
+    ConnectionSlot,
+    Limiter,
     MaybeDeferred,
     SessionInfo,
     SessionRecord,
     Stream,
     Turns,
-    Visit,
     is_deferred,
 )
 from .fast.immediate_write import abort, close, forget_tls, takes_octets, unsent
@@ -69,7 +69,7 @@ class Conversation(Protocol):
     #: Whether TLS can be started here; the connection says so when it has its transport.
     can_start_tls: bool
     #: The place of this connection among those that are counted, where they are.
-    visit: Visit | None
+    slot: ConnectionSlot | None
 
     def greet(self) -> MaybeDeferred[Any]:
         """The first reply."""
@@ -156,7 +156,7 @@ class Shared(Protocol):
 
     clock: interfaces.IReactorTime
     observers: Observers
-    gatekeeper: Gatekeeper | None
+    limiter: Limiter | None
     tls_context: object | None
     turns: Turns | None
     #: The server is stopping.
@@ -247,7 +247,7 @@ class Connection(LineReceiver):
         # TLS was begun; what it agreed on is known when the first octets came through it.
         self._handshaking = False
         self._turns = factory.turns
-        self._visit: Visit | None = None
+        self._slot: ConnectionSlot | None = None
         self._timer: interfaces.IDelayedCall | None = None
         self._if_it_lasts: Callable[[], None] | None = None
         self._began = self._text_came = self._clock.seconds()
@@ -272,22 +272,24 @@ class Connection(LineReceiver):
             self.writer.happened(Connected, conversation.name, channel, peer_name(transport))
         self._timer = self._clock.callLater(limits.IDLE_BEFORE_LOGIN, self._look_at_the_clock)
         try:
-            self._visit = self._admit()
+            self._slot = self._admit()
         except Refusal as refusal:
             self._reject(refusal)
             return
-        conversation.visit = self._visit
+        conversation.slot = self._slot
         self._await(conversation.greet())
         self._in_turn(self.writer.flush)
 
-    def _admit(self) -> Visit | None:
+    def _admit(self) -> ConnectionSlot | None:
         """Ask whether there is room for one more."""
         if self.factory.draining:
             raise StoreTrouble("the server is stopping, try again later")
-        if self.factory.gatekeeper is None:
+        if self.factory.limiter is None:
             return None
-        visit: Visit = self.factory.gatekeeper.arrive(self.record.channel.host, lambda: self.hang_up("limit"))
-        return visit
+        slot: ConnectionSlot = self.factory.limiter.acquire(
+            self.record.channel.host, lambda: self.hang_up("limit")
+        )
+        return slot
 
     def _reject(self, refusal: Refusal) -> None:
         """One connection too many: say so at once, and close."""
@@ -306,15 +308,15 @@ class Connection(LineReceiver):
         self._closing = self._gone = True
         self.writer.abandon()
         ending = self.conversation.end()
-        if self._visit is not None:
-            self._visit.left()
+        if self._slot is not None:
+            self._slot.release()
         if ending is None:
             self._tell_end()
         else:
             ending.addBoth(lambda _: self._tell_end())
         # No reference cycle is left: all is freed at once, and the garbage collector, which
         # took 7 % of a login, has nothing to do.
-        self._visit = self.conversation.visit = None
+        self._slot = self.conversation.slot = None
         self._if_it_lasts = None
         if self._handshaking or self.record.channel.tls is not None:
             forget_tls(self.transport)

@@ -13,7 +13,7 @@ from twisted.internet.protocol import ServerFactory
 from .. import limits
 from ..clock import steady
 from ..events import Observers
-from ..interfaces import Gatekeeper, IGate, Turns
+from ..interfaces import IGate, Limiter, Turns
 from .connection import Connection
 from .gated import put_gate
 
@@ -26,7 +26,7 @@ class ConnectionFactory(ServerFactory):
     :param reactor: the clock of all timers (``IReactorTime``); they do not mind that the time
         of day is set.
     :param observers: who is told of what happens.
-    :param gatekeeper: counts connections and turns some away; ``None`` lets all in.
+    :param limiter: counts connections and turns some away; ``None`` lets all in.
     :param tls_context: offers STLS or STARTTLS with this context factory.
     :param numbers: session numbers, shared with other factories whose observers are the same.
     :param turns: the :class:`pop3toy.net.fast.reply_batcher.ReactorTurns` of the reactor, if it has turns.
@@ -42,7 +42,7 @@ class ConnectionFactory(ServerFactory):
         reactor: IReactorTime,
         *,
         observers: Observers | None = None,
-        gatekeeper: Gatekeeper | None = None,
+        limiter: Limiter | None = None,
         tls_context: object | None = None,
         numbers: Iterator[int] | None = None,
         turns: Turns | None = None,
@@ -50,7 +50,7 @@ class ConnectionFactory(ServerFactory):
     ) -> None:
         self.clock: IReactorTime = steady(reactor)
         self.observers = observers if observers is not None else Observers()
-        self.gatekeeper = gatekeeper
+        self.limiter = limiter
         self.tls_context = tls_context
         self.turns = turns
         self.gate = gate

@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from .. import limits
 from ..events import Observers
-from ..interfaces import Authenticator, Gatekeeper, IGate, Turns
+from ..interfaces import Authenticator, IGate, Limiter, Turns
 from ..net.factory import ConnectionFactory
 from .protocol import POP3Protocol
 
@@ -25,7 +25,7 @@ class POP3Factory(ConnectionFactory):
         :class:`pop3toy.auth.authenticator.PortalAuthenticator` for one over a
         ``twisted.cred`` portal.
     :param observers: who is told of what happens: ``Observers(MemoryTranscript())``.
-    :param gatekeeper: counts connections and turns some away; ``None`` lets all in.
+    :param limiter: counts connections and turns some away; ``None`` lets all in.
     :param tls_context: offers STLS with this context factory.
     :param numbers: session numbers, shared with others whose observers are the same.
     :param turns: the :class:`pop3toy.net.fast.reply_batcher.ReactorTurns` of the reactor, if it has turns.
@@ -41,7 +41,7 @@ class POP3Factory(ConnectionFactory):
         authenticator: Authenticator,
         *,
         observers: Observers | None = None,
-        gatekeeper: Gatekeeper | None = None,
+        limiter: Limiter | None = None,
         tls_context: object | None = None,
         numbers: Iterator[int] | None = None,
         turns: Turns | None = None,
@@ -55,7 +55,7 @@ class POP3Factory(ConnectionFactory):
         super().__init__(
             reactor,
             observers=observers,
-            gatekeeper=gatekeeper,
+            limiter=limiter,
             tls_context=tls_context,
             numbers=numbers,
             turns=turns,

@@ -14,7 +14,7 @@ from typing import Final
 from twisted.internet.interfaces import IReactorTime
 
 from ..events import Observers
-from ..interfaces import Authenticator, Gatekeeper, IDelivery, IGate, Recipients, Turns
+from ..interfaces import Authenticator, IDelivery, IGate, Limiter, Recipients, Turns
 from ..net.factory import ConnectionFactory
 from . import limits
 from .policies import LMTP, SMTP, SUBMISSION
@@ -36,7 +36,7 @@ class SMTPFactory(ConnectionFactory):
     :param host: this server's name.
     :param tls: a context factory, to offer STARTTLS.
     :param observers: who is told of what happens.
-    :param gatekeeper: counts connections and turns some away; ``None`` lets all in.
+    :param limiter: counts connections and turns some away; ``None`` lets all in.
     :param numbers: session numbers, shared with others whose observers are the same.
     :param turns: the :class:`pop3toy.net.fast.reply_batcher.ReactorTurns` of the reactor, if it has turns.
     :param gate: holds, changes or drops commands and replies.
@@ -60,7 +60,7 @@ class SMTPFactory(ConnectionFactory):
         host: str = "localhost",
         tls: object | None = None,
         observers: Observers | None = None,
-        gatekeeper: Gatekeeper | None = None,
+        limiter: Limiter | None = None,
         numbers: Iterator[int] | None = None,
         turns: Turns | None = None,
         gate: IGate | None = None,
@@ -75,7 +75,7 @@ class SMTPFactory(ConnectionFactory):
         super().__init__(
             reactor,
             observers=observers,
-            gatekeeper=gatekeeper,
+            limiter=limiter,
             tls_context=tls,
             numbers=numbers,
             turns=turns,

@@ -25,6 +25,7 @@ from ..interfaces import (
     Authenticator,
     Challenge,
     Channel,
+    ConnectionSlot,
     Exchange,
     IDelivery,
     Later,
@@ -32,7 +33,6 @@ from ..interfaces import (
     MaybeDeferred,
     Recipients,
     SessionRecord,
-    Visit,
     is_deferred,
 )
 from ..masking import name_alone
@@ -144,7 +144,7 @@ class Session:
         self.name = policy.name
         #: Whether TLS can be started on this connection.
         self.can_start_tls = False
-        self.visit: Visit | None = None
+        self.slot: ConnectionSlot | None = None
         #: The server's address on this connection, in text, where it has one.
         self.own_address: str | None = None
         self.state = State.BEFORE_HELLO
@@ -350,8 +350,8 @@ class Session:
         """MAIL: who is no stranger need not make room meanwhile."""
         self.message = message
         self.state = State.MAIL
-        if self._useful and self.visit is not None and self._message_seen != inf:
-            self.visit.logged_in()
+        if self._useful and self.slot is not None and self._message_seen != inf:
+            self.slot.logged_in()
 
     def forget_message(self) -> None:
         """No message is on its way any more; one that was is dropped (RFC 5321 section 4.1.1.5)."""
@@ -382,8 +382,8 @@ class Session:
 
     def _between_messages(self) -> None:
         """Who is no stranger makes room before strangers, but hears 421."""
-        if self._useful and self.visit is not None:
-            self.visit.idle()
+        if self._useful and self.slot is not None:
+            self.slot.idle()
 
     # -- coming and going ----------------------------------------------------------
 

@@ -544,7 +544,7 @@ class BeingWrittenTests(AccountsCase):
         """By no mechanism is it a guess, nor a refusal that a client would believe."""
         guard = LoginThrottle(Clock())
         portal = Portal(MailboxRealm(FakeStore()), [self.accounts])
-        authenticator = PortalAuthenticator(portal, guard=guard, certificates=True)
+        authenticator = PortalAuthenticator(portal, throttle=guard, certificates=True)
         self.cut(self.TEXT.index(b"bob"))
         self.assertIs(StoreTrouble, self.outcome("bob", b"two"))
         shown = Channel("127.0.0.1", local=True, tls=TLSFacts("TLSv1.3", "x", client_name="bob"))

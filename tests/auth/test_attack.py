@@ -86,12 +86,12 @@ class House:
         self.store = MemoryStore({user: [b"Subject: hello\n\nhello\n"] for user in PASSWORDS})
         authenticator = PortalAuthenticator(
             Portal(MailboxRealm(self.store), [MemoryAccounts(PASSWORDS)]),
-            guard=LoginThrottle(self.clock, guard),
+            throttle=LoginThrottle(self.clock, guard),
             allow_cleartext=True,
         )
         self.crowd = ConnectionLimiter(crowd)
         self.factory = POP3Factory(
-            self.clock, authenticator, observers=Observers(SessionLog()), gatekeeper=self.crowd
+            self.clock, authenticator, observers=Observers(SessionLog()), limiter=self.crowd
         )
 
     def connect(self, host: str = GOOD) -> Client:
@@ -125,8 +125,8 @@ class VisitorTests(SynchronousTestCase):
         portal = Portal(realm, [MemoryAccounts({"demo": "x"}), AllowAnonymousAccess()])
         guard = LoginThrottle(clock, LoginLimits(visitors=visitors))
         limiter = ConnectionLimiter(ConnectionLimits(connections=limit))
-        auth = PortalAuthenticator(portal, guard=guard, allow_cleartext=True)
-        return POP3Factory(clock, auth, gatekeeper=limiter), store
+        auth = PortalAuthenticator(portal, throttle=guard, allow_cleartext=True)
+        return POP3Factory(clock, auth, limiter=limiter), store
 
     def connect(self, factory: POP3Factory) -> Client:
         """Somebody connects."""
@@ -232,12 +232,12 @@ class FloodTests(SynchronousTestCase):
         self.assertTrue(user.log_in("ann").startswith(b"+OK maildrop has 1"))
         self.assertTrue(resident.ask(b"STAT").startswith(b"+OK 1 "))
         still_there = [one.open for one in strangers]
-        self.assertLessEqual(sum(still_there), ConnectionLimits().strangers)
+        self.assertLessEqual(sum(still_there), ConnectionLimits().unauthenticated)
         self.assertEqual(house.crowd.connections, sum(still_there) + 2)
 
     def test_full(self) -> None:
         """When all places are users', the next one is told at once, and costs no timer afterwards."""
-        house = House(crowd=ConnectionLimits(connections=2, strangers=2))
+        house = House(crowd=ConnectionLimits(connections=2, unauthenticated=2))
         for user in PASSWORDS:
             self.assertTrue(house.connect().log_in(user).startswith(b"+OK"))
         with capturedLogs() as events:

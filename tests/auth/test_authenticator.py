@@ -289,7 +289,7 @@ class ForeignTests(SynchronousTestCase):
                 raise Panic
 
         guard = LoginThrottle(Clock(), LoginLimits(attempts_per_address=2))
-        auth = PortalAuthenticator(Portal(MailboxRealm(FakeStore()), [Panicking()]), guard=guard)
+        auth = PortalAuthenticator(Portal(MailboxRealm(FakeStore()), [Panicking()]), throttle=guard)
         for _ in range(5):
             self.assertRaises(Panic, auth.password, b"ann", b"x", session(TLS))
 
@@ -303,7 +303,7 @@ class ForeignTests(SynchronousTestCase):
 
         guard = LoginThrottle(Clock(), LoginLimits(sessions_per_user=1))
         portal = Portal(Nonsense(), [MemoryAccounts({"ann": "x"})])
-        auth = PortalAuthenticator(portal, guard=guard)
+        auth = PortalAuthenticator(portal, throttle=guard)
         for _ in range(3):
             self.assertRaises(TypeError, auth.password, b"ann", b"x", session())
 

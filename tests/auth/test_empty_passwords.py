@@ -118,7 +118,7 @@ class EmptyPasswordTests(WorldCase):
         """It is a guess like others, and counts."""
         guard = LoginThrottle(Clock())
         portal = Portal(MailboxRealm(self.store), [MemoryAccounts({"ann": ""})])
-        self.authenticator = PortalAuthenticator(portal, guard=guard)
+        self.authenticator = PortalAuthenticator(portal, throttle=guard)
         for mechanism in ("USER", "LOGIN"):
             self.log_in(mechanism, b"ann", b"", LOOPBACK)
         self.assertEqual(2, guard._users.count("ann"))

@@ -356,7 +356,7 @@ class LimitTests(NamesCase):
 
     def guarded(self, **limits: Any) -> PortalAuthenticator:
         guard = LoginThrottle(self.clock, LoginLimits(**limits))
-        return self.authenticator(self.memory(*USERS), guard=guard)
+        return self.authenticator(self.memory(*USERS), throttle=guard)
 
     def test_penalties(self) -> None:
         """Guesses at all spellings of a name are guesses at one user; the same for a name that nobody has."""

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.auth.throttle.connection_limiter import ConnectionLimits
 from pop3toy.auth.throttle.lock_queue import INTERVAL
-from pop3toy.auth.throttle.login_throttle import LoginLimits, LoginThrottle
+from pop3toy.auth.throttle.login_throttle import VISITORS, LoginLimits, LoginThrottle
 from pop3toy.auth.throttle.peer_workers import PeerWorkers
 from pop3toy.errors import InUse, LoginDelay, StoreTrouble
 
@@ -181,7 +181,7 @@ class PeersTests(SynchronousTestCase):
         self.assertEqual(9, self.most(lambda guard: attempt(GOOD, next(users))(guard), guards))
         hosts = (f"203.0.113.{number}" for number in range(1, 200))
         self.assertEqual(6, self.most(lambda guard: attempt(next(hosts), "ann")(guard), guards))
-        self.assertEqual(3, self.most(lambda guard: guard.enter_visitor(), guards))
+        self.assertEqual(3, self.most(lambda guard: guard.enter(VISITORS), guards))
 
     def test_in_flight_under_penalty(self) -> None:
         """So has it while the address has to wait, wherever the failures were."""

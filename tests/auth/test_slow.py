@@ -86,7 +86,7 @@ class SlowHouse:
         accounts = AccountsFile(path, self.queue, self.clock, wall=lambda: later)
         authenticator = PortalAuthenticator(
             Portal(MailboxRealm(self.late, anonymous="demo"), [accounts, AllowAnonymousAccess()]),
-            guard=self.guard,
+            throttle=self.guard,
             allow_cleartext=True,
             tokens=self.tokens,
             masters=["carl"],
@@ -227,8 +227,8 @@ class AnythingTests(SynchronousTestCase):
             self.assertRegex(line, rb"\A(\+OK|-ERR|\+ |\.\Z|[A-Z0-9-]+( |\Z))")
         self.assertEqual(house.factory.connections, 0)
         self.assertEqual((house.queue.busy, house.late.pending, house.tokens.waiting), (0, 0, []))
-        self.assertEqual(house.guard._counts.under_way.total, 0)
-        self.assertEqual(house.guard._counts.sessions.total, 0)
+        self.assertEqual(len(house.guard._counts.in_flight), 0)
+        self.assertEqual(len(house.guard._counts.sessions), 0)
         for user in ("ann", "bob"):
             after = house.connect("203.0.113.9")
             after.log_in(user, PASSWORDS[user])

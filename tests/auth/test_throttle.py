@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3toy.auth.accounts.memory import MemoryAccounts
 from pop3toy.auth.authenticator import PortalAuthenticator
 from pop3toy.auth.realm import MailboxRealm
-from pop3toy.auth.throttle.connection_limiter import ConnectionLimiter, ConnectionLimits, Visit
+from pop3toy.auth.throttle.connection_limiter import ConnectionLimiter, ConnectionLimits, ConnectionSlot
 from pop3toy.auth.throttle.counts import Counts
 from pop3toy.auth.throttle.login_throttle import LoginLimits, LoginThrottle, without_penalties
 from pop3toy.auth.throttle.origins import Networks, is_local, network
@@ -113,7 +113,7 @@ class PenaltyTests(SynchronousTestCase):
         self.assertNoResult(first)
         self.clock.advance(1)
         self.successResultOf(first)
-        attempt.user = "ann"
+        attempt.claim("ann")
         self.assertIsNone(attempt.start())
         self.assertEqual([], self.clock.getDelayedCalls())
 
@@ -124,7 +124,7 @@ class PenaltyTests(SynchronousTestCase):
         for number in range(1000):
             guard.attempt(f"2001:db8:{number:x}::1", f"user{number}").failed()
             guard.attempt(f"2001:db8:{number:x}::1", f"user{number}").succeeded()
-        for recent in (counts.address_failures, counts.user_failures, counts.friends):
+        for recent in (counts.address_failures, counts.user_failures, counts.known_good):
             self.assertEqual(10, len(recent))
 
     def test_recent_are_remembered(self) -> None:
@@ -143,12 +143,12 @@ class PenaltyTests(SynchronousTestCase):
             attempt.failed()
         self.assertEqual(1, self.guard._addresses.count(EVIL))
         attempt.succeeded()
-        self.assertEqual(0, len(self.guard._counts.friends))
+        self.assertEqual(0, len(self.guard._counts.known_good))
 
     def test_long_names(self) -> None:
         """Names that are too long to be anybody's fill no memory either."""
         self.guard.attempt(EVIL, "x" * 12_000).failed()
-        self.assertEqual([200], [len(user) for user in self.guard._counts.user_failures._entries])  # type: ignore[attr-defined]
+        self.assertEqual([200], [len(user) for user in self.guard._counts.user_failures])
 
     def test_turns(self) -> None:
         """One address has only so many attempts under way; an end of any kind gives a turn back, once."""
@@ -178,7 +178,7 @@ class PenaltyTests(SynchronousTestCase):
         store = FakeStore(later=True)
         guard = LoginThrottle(self.clock, LoginLimits(attempts_per_address=1, sessions_per_user=9))
         portal = Portal(MailboxRealm(store), [MemoryAccounts({f"user{n}": "x" for n in range(9)})])
-        auth = PortalAuthenticator(portal, guard=guard)
+        auth = PortalAuthenticator(portal, throttle=guard)
         for number in range(9):
             self.assertNoResult(auth.password(b"user%d" % number, b"x", session(TLS)))
         store.go_on()
@@ -225,10 +225,10 @@ class PenaltyTests(SynchronousTestCase):
         for host in (EVIL, "127.0.0.1", "unix"):
             late = self.guard.attempt(host)
             self.assertIsNone(late.start())
-            late.user = "ANN"
+            late.claim("ANN")
             with self.assertRaises(StoreTrouble):
                 late.start()
-            self.assertEqual(self.guard._counts.under_way.count(host), 0)
+            self.assertEqual(self.guard._counts.in_flight.get(host, 0), 0)
             self.assertIsNone(self.guard.attempt(host, "bob").start())
         self.assertIsNone(self.guard.attempt(GOOD, "ann").start())
         attempts[0].failed()
@@ -294,7 +294,7 @@ class SessionLimitTests(SynchronousTestCase):
         self.guard = LoginThrottle(self.clock, LoginLimits(lock_wait=0, **limits))
         self.store = FakeStore()
         portal = Portal(MailboxRealm(self.store), [MemoryAccounts({"ann": "x", "bob": "x"})])
-        return PortalAuthenticator(portal, guard=self.guard)
+        return PortalAuthenticator(portal, throttle=self.guard)
 
     def test_login_delay(self) -> None:
         """A login too soon after the last is refused, counted from when the maildrop was opened."""
@@ -390,7 +390,7 @@ class AttackTests(SynchronousTestCase):
         clock = Clock()
         guard = LoginThrottle(clock)
         portal = Portal(MailboxRealm(FakeStore()), [MemoryAccounts({"ann": "x"})])
-        auth = PortalAuthenticator(portal, guard=guard, allow_cleartext=True)
+        auth = PortalAuthenticator(portal, throttle=guard, allow_cleartext=True)
         evil, good = (Channel(host, local=False, tls=None) for host in (EVIL, GOOD))
         checked = turned_away = 0
         waiting: list[Deferred[Login]] = []
@@ -414,7 +414,7 @@ class AttackTests(SynchronousTestCase):
         """Behind a penalty a right password is answered no sooner than a wrong one."""
         clock = Clock()
         auth = PortalAuthenticator(
-            Portal(MailboxRealm(FakeStore()), [MemoryAccounts({"ann": "x"})]), guard=LoginThrottle(clock)
+            Portal(MailboxRealm(FakeStore()), [MemoryAccounts({"ann": "x"})]), throttle=LoginThrottle(clock)
         )
         for _ in range(3):
             with self.assertRaises(AuthenticationFailed):
@@ -430,7 +430,7 @@ class AttackTests(SynchronousTestCase):
     def test_gone_before_the_answer(self) -> None:
         """Who does not wait for the verdict is counted all the same."""
         guard, checker = LoginThrottle(Clock(), LoginLimits(attempts_per_address=2)), SlowChecker()
-        auth = PortalAuthenticator(Portal(MailboxRealm(FakeStore()), [checker]), guard=guard)
+        auth = PortalAuthenticator(Portal(MailboxRealm(FakeStore()), [checker]), throttle=guard)
         for _ in range(2):
             exchange = auth.begin("PLAIN", session(TLS))
             say(exchange, b"\0ann\0guess").addErrback(lambda why: why.trap(AuthenticationFailed))
@@ -447,7 +447,7 @@ class AttackTests(SynchronousTestCase):
         """Who goes away during his penalty is not checked any more."""
         clock, checker = Clock(), SlowChecker()
         guard = LoginThrottle(clock)
-        auth = PortalAuthenticator(Portal(MailboxRealm(FakeStore()), [checker]), guard=guard)
+        auth = PortalAuthenticator(Portal(MailboxRealm(FakeStore()), [checker]), throttle=guard)
         for _ in range(3):
             guard.attempt("127.0.0.1", "ann").failed()
         exchange = auth.begin("PLAIN", session())
@@ -456,19 +456,21 @@ class AttackTests(SynchronousTestCase):
         clock.advance(1)
         self.failureResultOf(answer, BadCommand)
         self.assertEqual([], checker.waiting)
-        self.assertEqual(0, guard._counts.under_way.total)
+        self.assertEqual(0, len(guard._counts.in_flight))
 
     def test_what_counts(self) -> None:
         """Bad credentials count, however they are found to be bad; trouble and malformed responses do not."""
         guard, store = LoginThrottle(Clock()), FakeStore()
-        auth = PortalAuthenticator(Portal(MailboxRealm(store), [MemoryAccounts({"ann": "x"})]), guard=guard)
+        auth = PortalAuthenticator(
+            Portal(MailboxRealm(store), [MemoryAccounts({"ann": "x"})]), throttle=guard
+        )
         store.trouble = StoreTrouble()
         with self.assertRaises(StoreTrouble):
             auth.password(b"ann", b"x", session())
         with self.assertRaises(BadCommand):
             say(auth.begin("PLAIN", session()), b"nonsense")
         checker = SlowChecker()
-        slow = PortalAuthenticator(Portal(MailboxRealm(store), [checker]), guard=guard)
+        slow = PortalAuthenticator(Portal(MailboxRealm(store), [checker]), throttle=guard)
         attempt = slow.password(b"ann", b"x", session())
         checker.waiting[0].errback(StoreTrouble())
         self.failureResultOf(attempt, StoreTrouble)
@@ -483,7 +485,7 @@ class AttackTests(SynchronousTestCase):
         """An exchange in which it is the client's turn keeps nobody else from his."""
         guard = LoginThrottle(Clock(), LoginLimits(attempts_per_address=1))
         portal = Portal(MailboxRealm(FakeStore()), [MemoryAccounts({"ann": "x"})])
-        auth = PortalAuthenticator(portal, guard=guard)
+        auth = PortalAuthenticator(portal, throttle=guard)
         for _ in range(5):
             say(auth.begin("SCRAM-SHA-256", session(TLS)), b"n,,n=ann,r=x")
         self.assertEqual("ann", auth.password(b"ann", b"x", session(TLS)).user)
@@ -495,8 +497,8 @@ class AttackTests(SynchronousTestCase):
             with self.assertRaises(AuthenticationFailed):
                 auth.password(b"ann", b"y", session())
         self.assertEqual("ann", auth.password(b"ann", b"x", session()).user)
-        counts = auth._guard._counts
-        self.assertEqual((0, 0), (len(counts.address_failures), len(counts.friends)))
+        counts = auth._throttle._counts
+        self.assertEqual((0, 0), (len(counts.address_failures), len(counts.known_good)))
 
 
 class CrowdTests(SynchronousTestCase):
@@ -507,21 +509,21 @@ class CrowdTests(SynchronousTestCase):
 
     def arrive(self, crowd: ConnectionLimiter, number: int, host: str | None = None) -> Any:
         host = host if host is not None else f"2001:db8:{number // 4:x}::1"
-        return crowd.arrive(host, lambda: self.turned_out.append(number))
+        return crowd.acquire(host, lambda: self.turned_out.append(number))
 
     def test_strangers_make_room(self) -> None:
         """2,000 idle strangers do not keep a user out: others of them go."""
-        crowd = ConnectionLimiter(ConnectionLimits(strangers=100))
+        crowd = ConnectionLimiter(ConnectionLimits(unauthenticated=100))
         for number in range(2000):
             self.arrive(crowd, number)
-        self.assertEqual((100, 100), (crowd.connections, crowd.strangers))
+        self.assertEqual((100, 100), (crowd.connections, crowd.unauthenticated))
         self.assertEqual((1900, 1900), (len(self.turned_out), len(set(self.turned_out))))
         user = self.arrive(crowd, 5000, GOOD)
         user.logged_in()
         for number in range(2000, 4000):
             self.arrive(crowd, number)
         self.assertNotIn(5000, self.turned_out)
-        self.assertEqual((101, 100), (crowd.connections, crowd.strangers))
+        self.assertEqual((101, 100), (crowd.connections, crowd.unauthenticated))
 
     def test_churn_of_one_network(self) -> None:
         """New connections of one network, however fast, send no stranger of another away."""
@@ -531,13 +533,13 @@ class CrowdTests(SynchronousTestCase):
             for number in range(2_000):
                 self.arrive(crowd, number, hosts.format(number % 250))
             self.assertNotIn(7_000, self.turned_out)
-            self.assertEqual((crowd.connections, crowd.strangers), (50, 50))
+            self.assertEqual((crowd.connections, crowd.unauthenticated), (50, 50))
 
     def test_churn_of_many_networks(self) -> None:
         """Where all strangers are of networks of their own, each may have to go, and not the oldest first."""
         chosen: list[int] = []
 
-        def choose(visits: Sequence[Visit]) -> Visit:
+        def choose(visits: Sequence[ConnectionSlot]) -> ConnectionSlot:
             chosen.append(len(visits))
             return visits[-1]
 
@@ -561,7 +563,7 @@ class CrowdTests(SynchronousTestCase):
         self.arrive(crowd, 13)
         self.assertEqual(self.turned_out[3:], [2])
         for visit in visits:
-            visit.left()
+            visit.release()
             visit.idle()
 
     def test_room_and_no_room(self) -> None:
@@ -575,7 +577,7 @@ class CrowdTests(SynchronousTestCase):
         third.logged_in()
         with self.assertRaises(StoreTrouble):
             self.arrive(crowd, 3)
-        first.left()
+        first.release()
         self.arrive(crowd, 4)
 
     def test_full_of_users(self) -> None:
@@ -586,8 +588,8 @@ class CrowdTests(SynchronousTestCase):
             visit.logged_in()
         with self.assertRaises(StoreTrouble):
             self.arrive(crowd, 3)
-        visits[0].left()
-        visits[0].left()
+        visits[0].release()
+        visits[0].release()
         self.arrive(crowd, 4).logged_in()
         with self.assertRaises(StoreTrouble):
             self.arrive(crowd, 5)
@@ -602,7 +604,7 @@ class CrowdTests(SynchronousTestCase):
                 self.arrive(crowd, 9, hosts[8])
             self.arrive(crowd, 9, "192.0.2.8")
             visits[0].logged_in()
-            visits[0].left()
+            visits[0].release()
             self.arrive(crowd, 9, hosts[8])
         crowd = ConnectionLimiter(ConnectionLimits(per_address=8, trusted=Networks.of(["198.51.100.0/24"])))
         for number, host in enumerate(("unix", EVIL, "127.0.0.1", "::1") * 20):
@@ -620,13 +622,13 @@ class CrowdTests(SynchronousTestCase):
 
     def test_who_is_turned_out_may_say_goodbye(self) -> None:
         """The connection that is closed reports its end, at once or later, without harm."""
-        crowd = ConnectionLimiter(ConnectionLimits(strangers=1))
-        visit = crowd.arrive("192.0.2.1", lambda: visit.left())
+        crowd = ConnectionLimiter(ConnectionLimits(unauthenticated=1))
+        visit = crowd.acquire("192.0.2.1", lambda: visit.release())
         second = self.arrive(crowd, 2)
-        visit.left()
-        self.assertEqual((1, 1), (crowd.connections, crowd.strangers))
-        second.left()
-        self.assertEqual((0, 0), (crowd.connections, crowd.strangers))
+        visit.release()
+        self.assertEqual((1, 1), (crowd.connections, crowd.unauthenticated))
+        second.release()
+        self.assertEqual((0, 0), (crowd.connections, crowd.unauthenticated))
 
 
 class SenderTests(SynchronousTestCase):

@@ -150,7 +150,7 @@ class SASLExchange:
                 # The client has gone while it had to wait.
                 raise BadCommand("the authentication exchange is over")
             outcome = await self._mechanism.step(response)
-            self._attempt.user = self._mechanism.user
+            self._attempt.claim(self._mechanism.user)
             if isinstance(outcome, Challenge):
                 self.refusal = outcome.refusal
                 if self.refusal is not None:
@@ -162,7 +162,7 @@ class SASLExchange:
             return await resolved(self._log_in(outcome, self._attempt))
         except Exception as error:
             self._over = True
-            self._attempt.user = self._mechanism.user
+            self._attempt.claim(self._mechanism.user)
             if isinstance(error, AuthenticationFailed):
                 self._attempt.failed()
             else:

@@ -107,7 +107,7 @@ class LockQueue:
         :raises pop3toy.errors.InUse: (or fails with) when the time is over, or at once if it
             may not wait.
         """
-        if self._waiting.total and self._waiting.count(user):
+        if user in self._waiting:
             until = self._until()
             if self._may_wait(user, record, until):
                 # Not before those who came first.
@@ -147,9 +147,9 @@ class LockQueue:
     def _may_wait(self, user: str, record: SessionRecord, until: float) -> bool:
         return bool(
             not record.client_left
-            and (self._clock.seconds() < until or self._ending.count(user))
-            and self._waiting.total < self._most
-            and self._waiting.count(user) < self._per_user
+            and (self._clock.seconds() < until or user in self._ending)
+            and sum(self._waiting.values()) < self._most
+            and self._waiting.get(user, 0) < self._per_user
         )
 
     def _in_use(self, waiter: _Waiter) -> Deferred[Any]:
@@ -185,7 +185,7 @@ class LockQueue:
         self._go_on(user, line)
 
     def _is_late(self, waiter: _Waiter) -> bool:
-        return waiter.until <= self._clock.seconds() and not self._ending.count(waiter.user)
+        return waiter.until <= self._clock.seconds() and waiter.user not in self._ending
 
     def _answered(self, outcome: Any, line: _Line, waiter: _Waiter) -> None:
         """The store has answered a try."""
