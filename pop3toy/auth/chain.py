@@ -5,7 +5,7 @@ Who is unknown to the first is asked of the next, and so on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.cred.checkers import ICredentialsChecker
@@ -42,6 +42,12 @@ class AnyOf:
         self._sources: list[Any] = [c for c in self._checkers if IAccountSource.providedBy(c)]
         interfaces = (interface for checker in self._checkers for interface in _takes(checker))
         self.credentialInterfaces = tuple(dict.fromkeys(interfaces))
+        #: The exact name if one of them has it, else as they spell it, if they do so in one way alone.
+        #: Raises (or fails with) :class:`~pop3toy.errors.StoreTrouble` if one of them is in trouble and
+        #: no other has the exact name.
+        self.canonical_name: Callable[[str], MaybeDeferred[str | None]] = (
+            self._sources[0].canonical_name if len(self._sources) == 1 else self._canonical_name
+        )
 
     @property
     def knows_all(self) -> bool:
@@ -94,18 +100,6 @@ class AnyOf:
                 dummy: Verifier = source.dummy_verifier(user, hash_name)
                 return dummy
         return make_dummy_verifier(b"", user, hash_name)
-
-    def canonical_name(self, user: str) -> MaybeDeferred[str | None]:
-        """The exact name if one of them has it, else as they spell it, if they do so in one way alone.
-
-        :raises pop3toy.errors.StoreTrouble: (or fails with) if one of them is in trouble and
-            no other has the exact name.
-        """
-        if len(self._sources) == 1:
-            # As with most servers, at each login.
-            only: MaybeDeferred[str | None] = self._sources[0].canonical_name(user)
-            return only
-        return self._canonical_name(user)
 
     @maybe_deferred
     async def _canonical_name(self, user: str) -> str | None:

@@ -12,7 +12,7 @@ import hashlib
 import hmac
 from typing import Any
 
-from twisted.cred.credentials import IUsernameHashedPassword, UsernamePassword
+from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
 from zope.interface import implementer
 
 from ..interfaces import Channel
@@ -26,33 +26,34 @@ def octets(secret: bytes | str) -> bytes:
 
 
 class Named:
-    """Credentials of somebody with a name."""
+    """Credentials that claim a name.
 
-    username: bytes
+    :param channel: where they came from, for accounts that are tied to networks.
+    """
+
     #: The account's name, once that is known; ``None`` if it is not known, or nobody's.
     account: str | None = None
 
-    @property
-    def claimed(self) -> str:
-        """The name as the client sent it; octets that are not UTF-8 make one that nobody has."""
-        return self.username.decode("utf-8", "surrogateescape")
+    def __init__(self, username: bytes, channel: Channel | None) -> None:
+        self.username = username
+        self.channel = channel
+        #: The name as the client sent it; octets that are not UTF-8 make one that nobody has.
+        self.claimed = username.decode("utf-8", "surrogateescape")
 
 
 def account_name(credentials: Any) -> str:
-    """Whom credentials of any kind speak of: the account's name, else the name as the client sent it."""
+    """The account that credentials of any kind mean, else the name as the client sent it."""
     account: str | None = getattr(credentials, "account", None)
     return account if account is not None else credentials.username.decode("utf-8", "surrogateescape")
 
 
-class ClearPassword(Named, UsernamePassword):
-    """A password in clear text, from USER and PASS, PLAIN or LOGIN.
-
-    :param channel: where it came from, for accounts that are tied to networks.
-    """
+@implementer(IUsernamePassword)
+class ClearPassword(Named):
+    """A password in clear text, from USER and PASS, PLAIN or LOGIN."""
 
     def __init__(self, username: bytes, password: bytes, channel: Channel | None = None) -> None:
-        super().__init__(username, password)
-        self.channel = channel
+        super().__init__(username, channel)
+        self.password = password
 
     def checkPassword(self, password: bytes | str) -> bool:
         """Whether it is this password."""
@@ -66,8 +67,7 @@ class ApopDigest(Named):
     def __init__(
         self, username: bytes, digest: bytes, timestamp: str, channel: Channel | None = None
     ) -> None:
-        self.username = username
-        self.channel = channel
+        super().__init__(username, channel)
         self._digest = digest.lower()
         self._timestamp = timestamp.encode("ascii")
 

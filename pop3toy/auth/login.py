@@ -47,14 +47,9 @@ class ProvenIdentity(Named):
     """
 
     def __init__(self, user: str, channel: Channel, account: str | None = None) -> None:
-        self.user = user
+        self.user = self.claimed = user
         self.channel = channel
         self.account = account
-
-    @property
-    def claimed(self) -> str:
-        """The name that was proven."""
-        return self.user
 
 
 @implementer(ICredentialsChecker)
@@ -108,16 +103,10 @@ class LoginContext:
         self.user = self.counted_as = ""
         self._throttle = throttle
         self._logout: Callable[[], object] | None = None
-        # Whether the session is counted, and whether others of the user wait for its end.
-        self._counted = self._is_ending = False
-
-    def enter(self) -> None:
-        """Count the session.
-
-        :raises pop3toy.errors.Refusal: if the user may not have another one now.
-        """
-        self._throttle.enter(self.counted_as)
-        self._counted = True
+        #: Whether the session is counted.
+        self.counted = False
+        # Whether other logins of the user wait for its end.
+        self._is_ending = False
 
     def opened(self, logout: Callable[[], object]) -> None:
         """The maildrop is open; ``logout`` gives it back."""
@@ -126,8 +115,8 @@ class LoginContext:
 
     def not_opened(self) -> None:
         """The maildrop could not be opened: the session counts no more."""
-        if self._counted:
-            self._counted = False
+        if self.counted:
+            self.counted = False
             self._throttle.left(self.counted_as)
 
     def ending(self) -> None:
@@ -179,7 +168,7 @@ class LoginPolicy:
         names: LoginNames,
     ) -> None:
         self._realm: Any = realm
-        self._lock_queue = throttle.lock_queue
+        self._throttle = throttle
         self._exists = exists
         self._names = names
         self._masters = frozenset(masters)
@@ -221,10 +210,13 @@ class LoginPolicy:
         # The verdict is there; opening the maildrop may take a while yet.
         context.attempt.succeeded()
         context.counted_as = counted_as
-        return self._lock_queue.open(counted_as, partial(self._try, avatar_id, context), context.record)
+        return self._throttle.lock_queue.open(
+            counted_as, partial(self._try, avatar_id, context), context.record
+        )
 
     def _try(self, avatar_id: object, context: LoginContext) -> MaybeDeferred[Login]:
-        context.enter()
+        self._throttle.enter(context.counted_as)
+        context.counted = True
         try:
             opening = self._realm.requestAvatar(avatar_id, context, IMailbox, ITwistedMailbox)
             if is_deferred(opening):

@@ -53,11 +53,9 @@ class SessionLog:
         """Write the line of an event."""
         level, line = self._lines[type(event)]
         text = line(event)
-        if text is not None:
-            self._say(level, text, event)
-
-    def _say(self, level: LogLevel, text: str, event: Any) -> None:
-        """What ``Logger.info`` does, which sorts all levels each time to see that this is one."""
+        if text is None:
+            return
+        # What ``Logger.info`` does, which sorts all levels each time to see that this is one.
         self.log.observer(
             {
                 "log_logger": self.log,

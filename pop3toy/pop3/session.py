@@ -260,7 +260,7 @@ class Session:
                 self.slot.logged_in()
         if ILeasedMailbox.providedBy(login.mailbox):
             login.mailbox.when_lost(self._lock_is_lost)
-        self.happened(LoggedIn, self.name, self.channel, login.user, login.mechanism)
+        self.happened(LoggedIn, self.name, self.record.channel, login.user, login.mechanism)
         return Status(True, f"maildrop has {self.maildrop.summary()}")
 
     def retrieved(self, number: int, entry: Entry) -> None:

@@ -7,7 +7,7 @@ few users and for trying things; :mod:`~pop3toy.auth.accounts.accounts_file` is 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.cred.checkers import ICredentialsChecker
@@ -48,8 +48,11 @@ class MemoryAccounts:
 
     def __init__(self, passwords: Mapping[str, str] | Mapping[bytes, bytes]) -> None:
         self._secrets = {octets(user): octets(secret) for user, secret in passwords.items()}
-        self._names = NameIndex({name.decode("utf-8", "surrogateescape") for name in self._secrets})
+        names = NameIndex({name.decode("utf-8", "surrogateescape") for name in self._secrets})
         self._key = secrets.token_bytes(32)
+        #: See :class:`IAccountSource`.
+        self.canonical_name: Callable[[str], str | None] = names.find
+        self._has_addresses = names.has_addresses
 
     def requestAvatarId(self, credentials: IUsernameHashedPassword) -> Any:
         """The user's name in UTF-8, if the credentials fit.
@@ -57,17 +60,16 @@ class MemoryAccounts:
         :raises twisted.cred.error.UnauthorizedLogin: (or fails with) after the
             same work whether there is such a user or not.
         """
-        user = octets(account_name(credentials))
+        user = account_name(credentials).encode("utf-8", "surrogateescape")
         secret = self._secrets.get(user) or None
-        matches = credentials.checkPassword(self._key if secret is None else secret)
-        if is_deferred(matches):
-            return matches.addCallback(self._decide, user)
-        return self._decide(matches, user)
 
-    def _decide(self, matches: object, user: bytes) -> bytes:
-        if matches is True and self._secrets.get(user):
-            return user
-        raise UnauthorizedLogin
+        def decide(fits: object) -> bytes:
+            if fits is True and secret is not None:
+                return user
+            raise UnauthorizedLogin
+
+        fits = credentials.checkPassword(self._key if secret is None else secret)
+        return fits.addCallback(decide) if is_deferred(fits) else decide(fits)
 
     def has_plaintext(self) -> bool:
         """Whether there is any account with a password."""
@@ -92,13 +94,9 @@ class MemoryAccounts:
         """What SCRAM shows of a user that does not exist."""
         return make_dummy_verifier(self._key, user, hash_name)
 
-    def canonical_name(self, user: str) -> str | None:
-        """See :class:`IAccountSource`."""
-        return self._names.find(user)
-
     def has_addresses(self) -> bool:
         """Whether some user's name is a mail address."""
-        return self._names.has_addresses
+        return self._has_addresses
 
     def login_allowed(self, user: str, channel: Channel | None) -> bool:
         """Everybody, from everywhere."""

@@ -25,8 +25,7 @@ class CramDigest(Named):
     """The digest of a challenge under the shared secret."""
 
     def __init__(self, username: bytes, digest: bytes, challenge: bytes, channel: Channel) -> None:
-        self.username = username
-        self.channel = channel
+        super().__init__(username, channel)
         self._digest = digest.lower()
         self._challenge = challenge
 

@@ -351,7 +351,7 @@ class Attempt:
             in_flight.add(address)
             turns.append(address)
         if len(turns) == 1 and user is not None:
-            turn = _both("user", user)
+            turn = f"user {user}"
             # A user who came in from this address before is not kept out by others' attempts.
             full = in_flight.get(turn, 0) >= throttle.limits.attempts_per_user
             if full and _both(address, user) not in throttle.known_good:

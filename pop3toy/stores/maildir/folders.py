@@ -68,13 +68,20 @@ def look(maildir: int) -> Stamp:
     :raises pop3toy.errors.StoreTrouble: if it is half-made, or a folder of it
         leads elsewhere.
     """
-    new, cur = _folder_status(maildir, "new"), _folder_status(maildir, "cur")
-    try:
-        # Nothing is read there; but what deliveries refuse is refused here, too.
-        _folder_status(maildir, "tmp")
-    except NoFolder:
-        # As in a copy made by a program that leaves out what is empty.
-        pass
+    found = []
+    # Nothing is read in tmp; but what deliveries refuse is refused here, too.
+    for folder in ("new", "cur", "tmp"):
+        try:
+            status = os.stat(folder, dir_fd=maildir, follow_symlinks=False)
+        except OSError as error:
+            if folder == "tmp" and isinstance(error, FileNotFoundError):
+                # As in a copy made by a program that leaves out what is empty.
+                break
+            raise _refused(folder, error) from error
+        if not stat.S_ISDIR(status.st_mode):
+            raise _refused(folder, NotADirectoryError())
+        found.append(status)
+    new, cur = found[:2]
     return Stamp(
         new.st_ino,
         new.st_mtime_ns,
@@ -84,16 +91,6 @@ def look(maildir: int) -> Stamp:
         cur.st_ctime_ns,
         new.st_size + cur.st_size,
     )
-
-
-def _folder_status(maildir: int, folder: str) -> os.stat_result:
-    try:
-        status = os.stat(folder, dir_fd=maildir, follow_symlinks=False)
-    except OSError as error:
-        raise _refused(folder, error) from error
-    if not stat.S_ISDIR(status.st_mode):
-        raise _refused(folder, NotADirectoryError())
-    return status
 
 
 class NoFolder(StoreTrouble):

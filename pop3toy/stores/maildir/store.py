@@ -130,22 +130,16 @@ class MaildirStore:
         self.scanned: set[tuple[str, bool]] = set()
         self._kept: OrderedDict[str, Snapshot] = OrderedDict()
 
-    def open(self, user: str) -> MaybeDeferred[IMailbox]:
+    def open(self, user: str, *, lock: bool = True) -> MaybeDeferred[IMailbox]:
         """See :class:`~pop3toy.interfaces.IMailStore`; a Deferred of it may be cancelled.
 
         :param user: whose Maildir.
+        :param lock: take its lock; without it the mailbox may only be read.
         :return: the mailbox, or a Deferred of it where counting takes a thread.
         :raises pop3toy.errors.InUse: (or fails with) if another session or process has it locked.
         :raises pop3toy.errors.NoSuchMailbox: (or fails with) if there is none and it may not be made.
         :raises pop3toy.errors.StoreTrouble: (or fails with) if it cannot be read.
         """
-        return self._open(user, lock=True)
-
-    def view(self, user: str) -> MaybeDeferred[IMailbox]:
-        """See :class:`IViewableStore`."""
-        return self._open(user, lock=False)
-
-    def _open(self, user: str, *, lock: bool) -> MaybeDeferred[IMailbox]:
         fd = self.paths.open_cached(user)
         before = self._kept.get(user)
         if fd is not None:
@@ -162,6 +156,10 @@ class MaildirStore:
                 raise
             os.close(fd)
         return _Opening(self, user, before, lock=lock).begin()
+
+    def view(self, user: str) -> MaybeDeferred[IMailbox]:
+        """See :class:`IViewableStore`."""
+        return self.open(user, lock=False)
 
     def _look_at_once(self, fd: int, before: Snapshot) -> Snapshot | None:
         stamp = look(fd)
