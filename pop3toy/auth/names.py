@@ -60,8 +60,8 @@ class NameIndex:
 class LoginNames:
     """Says which account a claimed name means.
 
-    :param canonical_name: finds the account of a name in whatever case, such as
-        :meth:`pop3toy.auth.chain.AnyOf.canonical_name`.
+    :param canonical_name: finds the account of a name in whatever case, as
+        :class:`~pop3toy.auth.sources.IAccountSource` does.
     :param has_addresses: whether some accounts are named by mail addresses.
     :param domains: mail domains of the users: behind an account's name, ``@`` and
         one of these may stand.

@@ -6,7 +6,7 @@ mailbox's release.  Nothing here knows a password or a mechanism.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from twisted.cred.checkers import ANONYMOUS
@@ -15,10 +15,18 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 from zope.interface.interface import InterfaceClass
 
-from ..errors import AuthenticationFailed
-from ..interfaces import ICancellableStore, IMailbox, IViewableStore, SessionRecord, is_deferred
+from ..errors import AuthenticationFailed, Refusal
+from ..interfaces import (
+    Entry,
+    ICancellableStore,
+    IMailbox,
+    IViewableStore,
+    MaybeDeferred,
+    MessageBody,
+    SessionRecord,
+    is_deferred,
+)
 from .maybe_deferred import map_maybe_deferred
-from .read_only import ReadOnlyMailbox
 
 __all__ = ["Admission", "MailboxRealm", "user_name"]
 
@@ -69,7 +77,7 @@ class MailboxRealm:
             if self._anonymous is None:
                 raise AuthenticationFailed
             view = self._store.view if IViewableStore.providedBy(self._store) else self._store.open
-            opening: Any = map_maybe_deferred(view(self._anonymous), ReadOnlyMailbox)
+            opening: Any = map_maybe_deferred(view(self._anonymous), _ReadOnly)
         else:
             opening = self._store.open(user_name(avatarId))
         if is_deferred(opening):
@@ -89,3 +97,19 @@ def _give_up_with(record: SessionRecord, opening: Deferred[Any]) -> None:
 
     record.give_up_opening = opening.cancel
     opening.addBoth(opened)
+
+
+@implementer(IMailbox)
+class _ReadOnly:
+    """A mailbox of which everything can be read and nothing removed: what an anonymous visitor gets."""
+
+    read_only = True
+
+    def __init__(self, mailbox: Any) -> None:
+        self.entries: Sequence[Entry] = mailbox.entries
+        self.read: Callable[[bytes], MaybeDeferred[MessageBody]] = mailbox.read
+        self.release: Callable[[], MaybeDeferred[None]] = mailbox.release
+
+    def remove(self, uids: Sequence[bytes]) -> None:
+        if uids:
+            raise Refusal("this maildrop is read-only")

@@ -47,12 +47,15 @@ class MemoryAccounts:
     credentialInterfaces = (IUsernamePassword, IUsernameHashedPassword)
 
     def __init__(self, passwords: Mapping[str, str] | Mapping[bytes, bytes]) -> None:
-        self._secrets = {octets(user): octets(secret) for user, secret in passwords.items()}
-        names = NameIndex({name.decode("utf-8", "surrogateescape") for name in self._secrets})
         self._key = secrets.token_bytes(32)
+        self.keep(passwords)
         #: See :class:`IAccountSource`.
-        self.canonical_name: Callable[[str], str | None] = names.find
-        self._has_addresses = names.has_addresses
+        self.canonical_name: Callable[[str], str | None] = self.names.find
+
+    def keep(self, passwords: Mapping[str, str] | Mapping[bytes, bytes]) -> None:
+        """These are the users from now on."""
+        self._secrets = {octets(user): octets(secret) for user, secret in passwords.items()}
+        self.names = NameIndex({name.decode("utf-8", "surrogateescape") for name in self._secrets})
 
     def requestAvatarId(self, credentials: IUsernameHashedPassword) -> Any:
         """The user's name in UTF-8, if the credentials fit.
@@ -96,7 +99,7 @@ class MemoryAccounts:
 
     def has_addresses(self) -> bool:
         """Whether some user's name is a mail address."""
-        return self._has_addresses
+        return self.names.has_addresses
 
     def login_allowed(self, user: str, channel: Channel | None) -> bool:
         """Everybody, from everywhere."""
