@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
 
 from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
 from twisted.cred.error import LoginDenied, UnauthorizedLogin, UnhandledCredentials
@@ -173,7 +172,7 @@ class PortalAuthenticator:
 
     # Without coroutines, and with a Deferred only where something is waited for: this is at each login.
 
-    def _log_in(self, credentials: Any, context: LoginContext) -> MaybeDeferred[Login]:
+    def _log_in(self, credentials: object, context: LoginContext) -> MaybeDeferred[Login]:
         """The penalty, then the account's name, then the password, then the maildrop."""
         attempt = context.attempt
         try:
@@ -188,7 +187,7 @@ class PortalAuthenticator:
             _failed(Failure(), attempt).raiseException()
         return available_result(login.addErrback(_failed, attempt)) if is_deferred(login) else login
 
-    def _find_account(self, credentials: Any, context: LoginContext) -> MaybeDeferred[Login]:
+    def _find_account(self, credentials: object, context: LoginContext) -> MaybeDeferred[Login]:
         if not isinstance(credentials, Named) or credentials.account is not None:
             return self._check(None, credentials, context)
         account = self._names.account(credentials.claimed)
@@ -196,9 +195,9 @@ class PortalAuthenticator:
             return account.addCallback(self._check, credentials, context)
         return self._check(account, credentials, context)
 
-    def _check(self, account: str | None, credentials: Any, context: LoginContext) -> MaybeDeferred[Login]:
+    def _check(self, account: str | None, credentials: object, context: LoginContext) -> MaybeDeferred[Login]:
         """What ``Portal.login`` does, with the policy before its realm."""
-        if account is not None:
+        if isinstance(credentials, Named) and account is not None:
             credentials.account = account
         if isinstance(credentials, ClearPassword) and not credentials.password:
             # Others' checkers may look at the password themselves.
@@ -209,7 +208,7 @@ class PortalAuthenticator:
                 if isinstance(found, bytes | str):
                     return self._policy.log_in(found, context)
                 # A Deferred, a Failure, a coroutine.
-                later: Deferred[Any] = maybeDeferred(lambda result: result, found)
+                later: Deferred[object] = maybeDeferred(lambda result: result, found)
                 return later.addCallback(self._policy.log_in, context)
         raise UnhandledCredentials("no checker for these credentials")
 

@@ -14,6 +14,7 @@ from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
+from zope.interface.interface import InterfaceClass
 
 from ..errors import StoreTrouble
 from ..interfaces import Channel, MaybeDeferred
@@ -39,7 +40,7 @@ class AnyOf:
 
     def __init__(self, checkers: Iterable[ICredentialsChecker]) -> None:
         self._checkers: list[Any] = [repaired(checker) for checker in checkers]
-        self._sources: list[Any] = [c for c in self._checkers if IAccountSource.providedBy(c)]
+        self._sources: list[IAccountSource] = [c for c in self._checkers if IAccountSource.providedBy(c)]
         interfaces = (interface for checker in self._checkers for interface in _takes(checker))
         self.credentialInterfaces = tuple(dict.fromkeys(interfaces))
         #: The exact name if one of them has it, else as they spell it, if they do so in one way alone.
@@ -59,7 +60,7 @@ class AnyOf:
             for checker in self._checkers
         )
 
-    def requestAvatarId(self, credentials: Any) -> Any:
+    def requestAvatarId(self, credentials: object) -> Any:
         """What the first checker says that does not refuse; at once or as a Deferred.
 
         :raises twisted.cred.error.UnauthorizedLogin: (or fails with) if all refuse.
@@ -141,11 +142,11 @@ class AnyOf:
             raise not_now("the accounts are being written")
 
 
-def _takes(checker: Any) -> tuple[Any, ...]:
+def _takes(checker: object) -> tuple[InterfaceClass, ...]:
     return tuple(getattr(checker, "credentialInterfaces", ()))
 
 
-def _ask(checkers: list[Any], credentials: Any) -> Any:
+def _ask(checkers: list[ICredentialsChecker], credentials: object) -> Any:
     if not checkers:
         raise UnauthorizedLogin
     first, *others = checkers
@@ -158,6 +159,6 @@ def _ask(checkers: list[Any], credentials: Any) -> Any:
     return answer
 
 
-def _ask_others(why: Failure, others: list[Any], credentials: Any) -> Any:
+def _ask_others(why: Failure, others: list[ICredentialsChecker], credentials: object) -> Any:
     why.trap(UnauthorizedLogin)
     return _ask(others, credentials)

@@ -64,7 +64,7 @@ class ProvenIdentityChecker:
     def __init__(self, accounts: AnyOf) -> None:
         self._accounts = accounts
 
-    def requestAvatarId(self, credentials: Any) -> Any:
+    def requestAvatarId(self, credentials: ProvenIdentity) -> Any:
         """The user's name, at once or as a Deferred.
 
         :raises twisted.cred.error.UnauthorizedLogin: (or fails with) if the

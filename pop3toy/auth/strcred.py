@@ -34,7 +34,6 @@ class PasswordFile(MemoryAccounts):
 
     def __init__(self, path: str, *, wall: Callable[[], float] = time.time) -> None:
         super().__init__({})
-        self.canonical_name = self._find
         self._path = path
         self._wall = wall
         # Who was there when it was last read and not just being written.
@@ -83,7 +82,8 @@ class PasswordFile(MemoryAccounts):
             self._known = passwords.keys()
         return in_doubt
 
-    def _find(self, user: str) -> str | None:
+    def canonical_name(self, user: str) -> str | None:
+        """See :class:`~pop3toy.auth.sources.IAccountSource`."""
         in_doubt = self.in_doubt()
         found = self.names.find(user)
         if found is None and in_doubt:

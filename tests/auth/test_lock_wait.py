@@ -70,19 +70,21 @@ class QueueCase(SynchronousTestCase):
 
     def queue(
         self, seconds: float = 5, counts: Counts | None = None, most: int = 256, *, alone: bool = True
-    ) -> LockQueue:
+    ) -> LockQueue[Any]:
         """A queue of one process."""
         counts = counts or self.counts
         return LockQueue(self.clock, seconds, 10, most, counts.waiting, counts.ending, alone=alone)
 
-    def waits(self, queue: LockQueue, name: str = "x", record: SessionRecord | None = None) -> Deferred[str]:
+    def waits(
+        self, queue: LockQueue[Any], name: str = "x", record: SessionRecord | None = None
+    ) -> Deferred[str]:
         """A login that has to wait."""
         opening = queue.open("ann", self.lock.taker(name), record or session())
         assert isinstance(opening, Deferred)
         self.assertNoResult(opening)
         return opening
 
-    def free(self, *queues: LockQueue) -> None:
+    def free(self, *queues: LockQueue[Any]) -> None:
         """The session ends; the queue of its process, if there is one here, is told."""
         self.lock.held = False
         for queue in queues:
@@ -281,7 +283,7 @@ class QueueTests(QueueCase):
                 self.assertEqual(self.successResultOf(first), "opened for it", "so somebody can give it back")
 
     def asks(
-        self, queue: LockQueue, takes: float, name: str = "x", record: SessionRecord | None = None
+        self, queue: LockQueue[Any], takes: float, name: str = "x", record: SessionRecord | None = None
     ) -> Deferred[str]:
         """A login at a store that takes so many seconds to answer."""
         take = self.lock.taker(name)

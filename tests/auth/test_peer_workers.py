@@ -6,11 +6,12 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.auth.throttle.connection_limiter import ConnectionLimits
-from pop3toy.auth.throttle.lock_queue import INTERVAL
+from pop3toy.auth.throttle.lock_queue import INTERVAL, LockQueue
 from pop3toy.auth.throttle.login_throttle import VISITORS, LoginLimits, LoginThrottle
 from pop3toy.auth.throttle.peer_workers import PeerWorkers
 from pop3toy.errors import InUse, LoginDelay, StoreTrouble
@@ -139,8 +140,10 @@ class PeersTests(SynchronousTestCase):
                 raise InUse
             return "open"
 
-        waiting: Any = guard.lock_queue.open("ann", attempt, session())
-        guard.lock_queue.released("ann")
+        queue: LockQueue[Any] = guard.lock_queue
+        waiting = queue.open("ann", attempt, session())
+        assert isinstance(waiting, Deferred)
+        queue.released("ann")
         self.clock.advance(0)
         self.assertNoResult(waiting)
         self.clock.advance(INTERVAL)

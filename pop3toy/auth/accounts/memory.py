@@ -7,7 +7,7 @@ few users and for trying things; :mod:`~pop3toy.auth.accounts.accounts_file` is 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from twisted.cred.checkers import ICredentialsChecker
@@ -49,8 +49,6 @@ class MemoryAccounts:
     def __init__(self, passwords: Mapping[str, str] | Mapping[bytes, bytes]) -> None:
         self._key = secrets.token_bytes(32)
         self.keep(passwords)
-        #: See :class:`IAccountSource`.
-        self.canonical_name: Callable[[str], str | None] = self.names.find
 
     def keep(self, passwords: Mapping[str, str] | Mapping[bytes, bytes]) -> None:
         """These are the users from now on."""
@@ -96,6 +94,10 @@ class MemoryAccounts:
     def dummy_verifier(self, user: str, hash_name: str) -> Verifier:
         """What SCRAM shows of a user that does not exist."""
         return make_dummy_verifier(self._key, user, hash_name)
+
+    def canonical_name(self, user: str) -> str | None:
+        """See :class:`IAccountSource`."""
+        return self.names.find(user)
 
     def has_addresses(self) -> bool:
         """Whether some user's name is a mail address."""

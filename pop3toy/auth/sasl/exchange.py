@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from twisted.cred.credentials import ICredentials
+from zope.interface.interface import InterfaceClass
 
 from ...errors import AuthenticationCancelled, AuthenticationFailed, BadCommand, NotBase64
 from ...interfaces import Challenge, Channel, Login, MaybeDeferred
@@ -33,7 +34,7 @@ class MechanismContext:
     #: Whether a secret may be sent as it is.
     clear_text: bool
     #: The kinds of credentials that the Portal takes.
-    credentials: Collection[Any]
+    credentials: Collection[InterfaceClass]
     accounts: AnyOf
     #: Which account a claimed name means.
     names: LoginNames = field(repr=False)

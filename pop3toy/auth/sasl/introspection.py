@@ -40,7 +40,7 @@ class HTTPClient(Protocol):
         """Fires with the response when its headers are there."""
 
 
-def treq_client(reactor: Any) -> HTTPClient:
+def treq_client(reactor: IReactorTime) -> HTTPClient:
     """An HTTP client that verifies certificates.
 
     :raises MissingLibrary: if treq is not installed.
@@ -185,7 +185,7 @@ class Introspection:
             self._known.popitem(last=False)
         return user
 
-    def _expiry(self, answer: dict[str, Any]) -> float:
+    def _expiry(self, answer: dict[str, object]) -> float:
         """Until which time of day the answer counts; 0 for NaN, which JSON has in Python, and its like."""
         expires = answer.get("exp", self._wall() + self._remembered)
         try:
@@ -196,7 +196,7 @@ class Introspection:
             return 0.0
         return expires
 
-    def _is_for_us(self, answer: dict[str, Any]) -> bool:
+    def _is_for_us(self, answer: dict[str, object]) -> bool:
         scopes, audience = answer.get("scope"), answer.get("aud")
         if self._scope is not None and self._scope not in (scopes.split() if isinstance(scopes, str) else ()):
             return False

@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 
 from ...clock import steady
 from ...errors import InUse, LoginDelay, StoreTrouble
-from ...interfaces import MaybeDeferred
+from ...interfaces import Login, MaybeDeferred
 from ..names import folded
 from .connection_limiter import divided
 from .counts import NEVER, Counts, Recent, Tally
@@ -149,7 +149,7 @@ class LoginThrottle:
         if peers is not None:
             peers.note = self._note
         #: Where logins wait for a maildrop that is locked.
-        self.lock_queue = LockQueue(
+        self.lock_queue: LockQueue[Login] = LockQueue(
             clock,
             limits.lock_wait,
             limits.waits_per_user,

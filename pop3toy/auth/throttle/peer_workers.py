@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any
 
 __all__ = ["PeerWorkers"]
 
@@ -22,7 +21,7 @@ class PeerWorkers:
     :param send: takes events for all others: JSON values.
     """
 
-    def __init__(self, key: bytes, send: Callable[[Sequence[Sequence[Any]]], object]) -> None:
+    def __init__(self, key: bytes, send: Callable[[Sequence[Sequence[object]]], object]) -> None:
         self._send = send
         #: Is called with each event of another worker.
         self.note: Callable[..., object] = lambda *event: None
@@ -35,11 +34,11 @@ class PeerWorkers:
         #: then a password, and what is told stays in the memory of all.
         self.pseudonym: Callable[[str], str] = pseudonym
 
-    def tell(self, *event: Any) -> None:
+    def tell(self, *event: object) -> None:
         """Tell all others of an event."""
         self._send([event])
 
-    def hear(self, events: Iterable[Sequence[Any]]) -> None:
+    def hear(self, events: Iterable[Sequence[object]]) -> None:
         """What others have told."""
         for event in events:
             self.note(*event)
