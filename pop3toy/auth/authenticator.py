@@ -143,7 +143,7 @@ class PortalAuthenticator:
         return SASLExchange(MECHANISMS[name](context), attempt, log_in)
 
     def _may_exist(self, user: str) -> MaybeDeferred[bool]:
-        # Tokens and certificates speak of users whom nobody here needs to know.
+        # Tokens and certificates may name users of whom no checker knows.
         if self._certificates or self._tokens is not None or not self._accounts.knows_all:
             return True
         return map_maybe_deferred(self._accounts.canonical_name(user), lambda name: name == user)

@@ -1,6 +1,6 @@
-"""Several checkers as one: a Portal takes one checker for each kind of credentials.
+"""Several checkers as one, because a Portal takes one checker for each kind of credentials.
 
-Who is unknown to the first is asked of the next, and so on.
+A login that the first checker refuses is tried with the next, and so on.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["AnyOf"]
 
 @implementer(ICredentialsChecker, IAccountSource)
 class AnyOf:
-    """Lets in whom one of these checkers lets in.
+    """Accepts credentials that one of these checkers accepts.
 
     A failure goes through all of them, so that it takes the same time for a
     user of the first and of none.
@@ -52,7 +52,7 @@ class AnyOf:
 
     @property
     def knows_all(self) -> bool:
-        """Whether nobody can come in whom ``exists`` does not know, visitors left aside."""
+        """Whether every user that can log in, visitors aside, is known to ``canonical_name``."""
         return bool(self._sources) and all(
             checker.knows_all
             if isinstance(checker, AnyOf)
@@ -95,7 +95,7 @@ class AnyOf:
         return next((verifier for verifier in found if verifier is not None), None)
 
     def dummy_verifier(self, user: str, hash_name: str) -> Verifier:
-        """As the first would make it whose users can use SCRAM."""
+        """As the first source makes it that has users of SCRAM."""
         for source in self._sources:
             if hash_name in source.scram_hashes():
                 dummy: Verifier = source.dummy_verifier(user, hash_name)
@@ -126,7 +126,7 @@ class AnyOf:
 
     @maybe_deferred
     async def login_allowed(self, user: str, channel: Channel | None) -> bool:
-        """Whether none of them keeps the user out."""
+        """Whether the user may log in by all of them."""
         return all([await resolved(source.login_allowed(user, channel)) for source in self._sources])
 
     def in_doubt(self) -> bool:
@@ -134,9 +134,9 @@ class AnyOf:
         return any(source.in_doubt() for source in self._sources)
 
     def be_sure(self) -> None:
-        """Go on to refuse somebody only if nothing is in doubt.
+        """Called before a login is refused: that is certain only while no accounts are being written.
 
-        :raises pop3toy.errors.StoreTrouble: otherwise, which counts as no guess.
+        :raises pop3toy.errors.StoreTrouble: if some are, which does not count as a wrong guess.
         """
         if self.in_doubt():
             raise not_now("the accounts are being written")

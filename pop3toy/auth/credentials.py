@@ -2,8 +2,8 @@
 
 Each comparison takes the same time however much of a secret was guessed, and
 takes a stored password as bytes or as text, because checkers keep both.  No
-secret appears in a ``repr``.  Nobody's password is empty: an account that is
-stored with an empty one is an account without a password, and nothing fits it.
+secret appears in a ``repr``.  An empty password is never accepted: an account that is
+stored with one has no password, and cannot log in.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class Named:
     :param channel: where they came from, for accounts that are tied to networks.
     """
 
-    #: The account's name, once that is known; ``None`` if it is not known, or nobody's.
+    #: The account's name, once that is known; ``None`` before that, and if there is no such account.
     account: str | None = None
 
     def __init__(self, username: bytes, channel: Channel | None) -> None:
         self.username = username
         self.channel = channel
-        #: The name as the client sent it; octets that are not UTF-8 make one that nobody has.
+        #: The name as the client sent it; octets that are not UTF-8 make a name that no account has.
         self.claimed = username.decode("utf-8", "surrogateescape")
 
 

@@ -54,7 +54,7 @@ class ProvenIdentity(Named):
 
 @implementer(ICredentialsChecker)
 class ProvenIdentityChecker:
-    """Lets in whom a mechanism has proven, unless the account is barred.
+    """Takes an identity that a mechanism has proven, unless the account is barred.
 
     :param accounts: what is known of the users.
     """
@@ -177,7 +177,7 @@ class LoginPolicy:
         """Open the maildrop, if it may be opened now.
 
         :param avatar_id: who it is that logs in, as a checker says it.
-        :raises pop3toy.errors.AuthenticationFailed: (or fails with) if it is another user's, or nobody's.
+        :raises pop3toy.errors.AuthenticationFailed: (or fails with) if it is another user's, or no user's.
         :raises pop3toy.errors.InUse: (or fails with) if the user has too many sessions, or the
             maildrop is locked, when that was waited for.
         :raises pop3toy.errors.LoginDelay: (or fails with) if the last login is too recent.
@@ -202,7 +202,9 @@ class LoginPolicy:
         context.user = another = account or authzid
         if not await resolved(self._exists(another)):
             # A store might make a maildrop for any user that it is asked for.
-            raise AuthenticationFailed(detail="a master user asks for a maildrop of nobody's")
+            raise AuthenticationFailed(
+                detail="a master user asks for the maildrop of a user that does not exist"
+            )
         avatar_id = another.encode("utf-8") if isinstance(avatar_id, bytes) else another
         return await resolved(self._open(avatar_id, context, another))
 

@@ -50,12 +50,12 @@ def user_name(avatar_id: object) -> str:
 
 @implementer(IRealm)
 class MailboxRealm:
-    """Opens the maildrop of whoever was let in.
+    """Opens the maildrop of the user that a portal has let in.
 
     :param store: an :class:`~pop3toy.interfaces.IMailStore`.
     :param anonymous: whose maildrop an anonymous visitor may read but not
-        change, or ``None`` for nobody's.  Neither visitors nor the owner hear of
-        one another, if the store is an :class:`~pop3toy.interfaces.IViewableStore`.
+        change; ``None`` if there is none for visitors.  Visitors and the owner do not lock
+        one another out, if the store is an :class:`~pop3toy.interfaces.IViewableStore`.
     """
 
     def __init__(self, store: Any, *, anonymous: str | None = None) -> None:

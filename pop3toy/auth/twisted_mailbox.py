@@ -1,4 +1,4 @@
-"""Makes a ``twisted.mail.pop3.IMailbox`` of somebody else's realm into one of ours.
+"""Adapts a ``twisted.mail.pop3.IMailbox`` of another program's realm to ours.
 
 A realm that yields Twisted's interface works with
 :class:`~pop3toy.auth.authenticator.PortalAuthenticator` as it is.  Its methods run
@@ -137,7 +137,7 @@ class TwistedMailbox:
                 # There is none any more, which is all that was wanted.
                 pass
             except Exception as error:
-                # It is somebody else's code: it must not keep the others from being removed.
+                # It is another program's code: one failure must not keep the other messages.
                 log.failure("a mailbox could not delete a message")
                 failed.append(type(error).__name__)
                 continue

@@ -100,8 +100,8 @@ class AccountsFile:
         sure = self._file.sure_of(account_name(credentials))
 
         def judged(outcome: Any) -> Any:
-            # With the same work for all, nobody is refused, and only those come
-            # in whose line is whole: else it may lack what bars them.
+            # With the same work for all users.  No login is refused as wrong, and a right one is accepted
+            # only if the user's line is whole: else it may lack what bars the account.
             if not sure or (isinstance(outcome, Failure) and outcome.check(UnauthorizedLogin)):
                 raise not_now("the accounts file is being written")
             return outcome
@@ -194,8 +194,8 @@ class AccountsFile:
             kept = replace(kept, is_empty=partial(self._is_empty, user, kept, hash_name))
         if not accounts.has_plaintext:
             return kept
-        # Some verifiers must be made from passwords.  So that nobody sees
-        # whose, the work is done for every user.
+        # Some verifiers must be made from passwords.  The work is done for every user, so that
+        # the time does not tell which.
         dummy = self.dummy_verifier(user, hash_name)
         made = self._queue.run(derive, secret or self._key, hash_name, dummy.salt, dummy.iterations)
         return made.addCallback(lambda verifier: verifier if secret is not None else kept)
@@ -294,7 +294,7 @@ def _login_allowed(account: Account, channel: Channel | None) -> bool:
 
 
 def _allowed_account(accounts: Accounts, credentials: Any) -> Account | None:
-    """Whose credentials these are to be; ``None``, as for a user who is not there, if the account is barred.
+    """The account that the credentials claim; ``None`` if there is none, or if it is barred.
 
     Asked before anything is computed: the work that follows must not tell of
     an account that may not log in whether the password is right.
@@ -322,6 +322,6 @@ def _spend_time(passwords: Sequence[StoredPassword], password: bytes) -> None:
 
 
 def _renew(path: Path, account: Account, password: bytes) -> None:
-    """In a thread: write a new hash, unless somebody has changed the password meanwhile."""
+    """In a thread: write a new hash, unless the password was changed meanwhile."""
     made = make(password)
     edit_file(path, lambda text: with_password_renewed(text, account, made))

@@ -1,7 +1,7 @@
 """Accounts given on the command line or by a program: names and their passwords, in memory.
 
-The passwords are recoverable, so every mechanism can work with them.  For a
-few users and for trying things; :mod:`~pop3toy.auth.accounts.accounts_file` is for the rest.
+The passwords are recoverable, so every mechanism can work with them.  For a few users
+and for trying things; :mod:`~pop3toy.auth.accounts.accounts_file` is for real mail.
 """
 
 from __future__ import annotations

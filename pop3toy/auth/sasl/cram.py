@@ -16,7 +16,7 @@ from .exchange import AuthResult, MechanismContext, text
 
 __all__ = ["CramDigest", "CramMD5"]
 
-#: What is kept of an empty password, which nobody has.
+#: What is kept of an empty password, which is never accepted.
 _EMPTY = hmac_md5.contexts(b"")
 
 

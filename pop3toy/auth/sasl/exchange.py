@@ -72,7 +72,7 @@ class Mechanism(Protocol):
 
     @classmethod
     def available(cls, context: MechanismContext) -> bool:
-        """Whether it can work here for somebody."""
+        """Whether it can work on this connection for any user."""
 
     async def step(self, response: bytes | None) -> Challenge | AuthResult:
         """Take a response, give the next challenge or what is to be proven.
@@ -80,8 +80,8 @@ class Mechanism(Protocol):
         :param response: raw octets; ``None`` only for a mechanism in which the server
             speaks first, if there is no initial response.
         :raises pop3toy.errors.BadCommand: if it is malformed.
-        :raises pop3toy.errors.AuthenticationFailed: if it proves that the client is
-            somebody else.
+        :raises pop3toy.errors.AuthenticationFailed: if the client is proven to be
+            another user.
         """
 
 
@@ -138,8 +138,8 @@ class SASLExchange:
     def cancel(self) -> None:
         """The client gave up or went away, or its line was too long.
 
-        What is being checked is checked to its end, and counts: else whoever
-        does not wait for the answer would guess for nothing.
+        What is being checked is checked to its end, and counts: else a client
+        that does not wait for the answer could guess without a penalty.
         """
         self._over = True
 

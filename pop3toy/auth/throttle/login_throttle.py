@@ -43,8 +43,8 @@ class LoginLimits:
     #: 15 seconds at which Dovecot stops too: clients give up after 30.
     first_penalty: float = 1.0
     most_penalty: float = 15.0
-    #: The same from loopback: whoever guesses there is slowed too, but whoever
-    #: tries a mail client on this machine does not wait for long.
+    #: The same from loopback: guesses are slowed there too, but a person who tries
+    #: a mail client on this machine does not wait for long.
     local_most_penalty: float = 4.0
     #: The same for a user who is attacked from many addresses: later and less,
     #: because it is the user who suffers.
@@ -286,13 +286,13 @@ class LoginThrottle:
 
 
 def unguarded() -> LoginThrottle:
-    """A throttle under which nobody ever waits, and which so needs no real clock."""
+    """A throttle without penalties and limits, which needs no real clock."""
     limits = LoginLimits(sessions_per_user=sys.maxsize, visitors=sys.maxsize, waits=0, remembered=0)
     return LoginThrottle(Clock(), without_penalties(limits))
 
 
 def without_penalties(limits: LoginLimits) -> LoginLimits:
-    """The limits, but nobody waits for having failed."""
+    """The limits, without penalties for failed logins."""
     never = sys.maxsize
     return replace(
         limits,

@@ -1,8 +1,8 @@
 """What the worker processes of one server tell each other about logins.
 
 Told is what is rare: a failure, the first success of a user from an address, and where there
-is a LOGIN-DELAY each login.  What is in flight and who is connected is told to nobody: those
-limits are divided by the number of workers.  What follows of an event, ``login_throttle`` knows.
+is a LOGIN-DELAY each login.  Connections and logins in flight are not told: those limits are divided
+by the number of workers.  What an event changes is in ``login_throttle``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["PeerWorkers"]
 class PeerWorkers:
     """The other workers.
 
-    :param key: of all workers of one server and of nobody else; see :meth:`pseudonym`.
+    :param key: a secret that the workers of one server share; see :meth:`pseudonym`.
     :param send: takes events for all others: JSON values.
     """
 
@@ -30,8 +30,8 @@ class PeerWorkers:
         def pseudonym(name: str) -> str:
             return blake2b(name.encode("utf-8", "surrogatepass"), key=key, digest_size=16).hexdigest()
 
-        #: What a name is known by among workers.  What clients claim as their names is now and
-        #: then a password, and what is told stays in the memory of all.
+        #: What a name is called among workers: a keyed digest, because clients now and then send a
+        #: password as their name, and what is told stays in the memory of all workers.
         self.pseudonym: Callable[[str], str] = pseudonym
 
     def tell(self, *event: object) -> None:
@@ -39,6 +39,6 @@ class PeerWorkers:
         self._send([event])
 
     def hear(self, events: Iterable[Sequence[object]]) -> None:
-        """What others have told."""
+        """Take the events of other workers."""
         for event in events:
             self.note(*event)
