@@ -423,8 +423,8 @@ class LoginTests(SynchronousTestCase):
             [MemoryAccounts({"ann": "x", "demo": "x", "root": "x"})],
         )
         portal.registerChecker(AllowAnonymousAccess())
-        guard = LoginThrottle(self.clock, LoginLimits(**options), self.counts)
-        return PortalAuthenticator(portal, throttle=guard, masters=("root",))
+        throttle = LoginThrottle(self.clock, LoginLimits(**options), self.counts)
+        return PortalAuthenticator(portal, throttle=throttle, masters=("root",))
 
     def test_every_way(self) -> None:
         """A password, SASL, a master user and an anonymous visitor wait for the maildrop that they want."""
@@ -547,7 +547,7 @@ class LoginTests(SynchronousTestCase):
             self.assertEqual((len(self.counts.ending), len(self.counts.sessions)), (0, 0))
 
     def test_without_a_guard(self) -> None:
-        """An authenticator that was given no guard has no clock to wait on, and refuses at once."""
+        """An authenticator that was given no throttle has no clock to wait on, and refuses at once."""
         auth = PortalAuthenticator(Portal(MailboxRealm(self.store), [MemoryAccounts({"ann": "x"})]))
         login = auth.password(b"ann", b"x", session())
         login.ending()
