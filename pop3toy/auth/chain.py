@@ -20,6 +20,7 @@ from ..errors import StoreTrouble
 from ..interfaces import Channel, MaybeDeferred
 from .accounts.verifier import Verifier
 from .accounts.watched import not_now
+from .credentials import AvatarId
 from .maybe_deferred import maybe_deferred, resolved
 from .sources import IAccountSource, make_dummy_verifier
 from .strcred import repaired
@@ -60,7 +61,7 @@ class AnyOf:
             for checker in self._checkers
         )
 
-    def requestAvatarId(self, credentials: object) -> Any:
+    def requestAvatarId(self, credentials: object) -> AvatarId:
         """What the first checker says that does not refuse; at once or as a Deferred.
 
         :raises twisted.cred.error.UnauthorizedLogin: (or fails with) if all refuse.
@@ -146,7 +147,7 @@ def _takes(checker: object) -> tuple[InterfaceClass, ...]:
     return tuple(getattr(checker, "credentialInterfaces", ()))
 
 
-def _ask(checkers: list[ICredentialsChecker], credentials: object) -> Any:
+def _ask(checkers: list[ICredentialsChecker], credentials: object) -> AvatarId:
     if not checkers:
         raise UnauthorizedLogin
     first, *others = checkers
@@ -159,6 +160,6 @@ def _ask(checkers: list[ICredentialsChecker], credentials: object) -> Any:
     return answer
 
 
-def _ask_others(why: Failure, others: list[ICredentialsChecker], credentials: object) -> Any:
+def _ask_others(why: Failure, others: list[ICredentialsChecker], credentials: object) -> AvatarId:
     why.trap(UnauthorizedLogin)
     return _ask(others, credentials)

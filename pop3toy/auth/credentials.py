@@ -10,19 +10,33 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
 from zope.interface import implementer
 
 from ..interfaces import Channel
 
-__all__ = ["ApopDigest", "ClearPassword", "Named", "account_name", "octets"]
+__all__ = ["ApopDigest", "AvatarId", "ClearPassword", "Credentials", "Named", "account_name", "octets"]
 
 
 def octets(secret: bytes | str) -> bytes:
     """A stored secret as octets; text is UTF-8."""
     return secret.encode("utf-8", "surrogateescape") if isinstance(secret, str) else secret
+
+
+#: What a checker answers: the user's name in octets, at once or as a Deferred.  Twisted's interface
+#: knows Deferreds alone, and its own Portal takes both.
+AvatarId: TypeAlias = Any
+
+
+class Credentials(Protocol):
+    """Credentials with a name and a way to compare a stored secret, ours or those of another program."""
+
+    username: bytes
+
+    def checkPassword(self, password: bytes) -> object:
+        """Whether the client knows this secret."""
 
 
 class Named:
@@ -41,7 +55,7 @@ class Named:
         self.claimed = username.decode("utf-8", "surrogateescape")
 
 
-def account_name(credentials: Any) -> str:
+def account_name(credentials: Credentials) -> str:
     """The account that credentials of any kind mean, else the name as the client sent it."""
     account: str | None = getattr(credentials, "account", None)
     return account if account is not None else credentials.username.decode("utf-8", "surrogateescape")

@@ -23,7 +23,7 @@ from zope.interface import Attribute, implementer
 from ..errors import AuthenticationFailed
 from ..interfaces import Channel, IMailbox, Login, MaybeDeferred, SessionRecord, is_deferred
 from .chain import AnyOf
-from .credentials import Named
+from .credentials import AvatarId, Named
 from .maybe_deferred import map_maybe_deferred, maybe_deferred, resolved
 from .names import LoginNames
 from .realm import Admission, user_name
@@ -64,7 +64,7 @@ class ProvenIdentityChecker:
     def __init__(self, accounts: AnyOf) -> None:
         self._accounts = accounts
 
-    def requestAvatarId(self, credentials: ProvenIdentity) -> Any:
+    def requestAvatarId(self, credentials: ProvenIdentity) -> AvatarId:
         """The user's name, at once or as a Deferred.
 
         :raises twisted.cred.error.UnauthorizedLogin: (or fails with) if the
@@ -235,8 +235,7 @@ def _login(admission: Admission, context: LoginContext) -> MaybeDeferred[Login]:
     _, avatar, logout = admission
     context.opened(logout)
     if IMailbox.providedBy(avatar):
-        mailbox: Any = avatar
-        return Login(context.user, mailbox, context.leave, context.mechanism, context.ending)
+        return Login(context.user, avatar, context.leave, context.mechanism, context.ending)
     return _adapted(avatar, context)
 
 

@@ -44,10 +44,7 @@ def available_result(result: Deferred[_T]) -> MaybeDeferred[_T]:
 def maybe_deferred(
     function: Callable[_P, Coroutine[Deferred[object], object, _T]],
 ) -> Callable[_P, MaybeDeferred[_T]]:
-    """Make an ``async def`` one that returns (or raises) at once if it has waited for nothing.
-
-    Costs some 4 microseconds a call.
-    """
+    """Make an ``async def`` one that returns (or raises) at once if it has waited for nothing."""
 
     @wraps(function)
     def called(*args: _P.args, **kwargs: _P.kwargs) -> MaybeDeferred[_T]:

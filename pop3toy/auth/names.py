@@ -16,7 +16,7 @@ from .maybe_deferred import maybe_deferred, resolved
 __all__ = ["LoginNames", "NameIndex", "folded"]
 
 #: Characters of a name that are looked at: no account and no address has more, and
-#: normalizing thousands of combining characters would take 20 milliseconds.
+#: normalizing thousands of combining characters would take the reactor's time.
 _LONGEST = 1000
 
 

@@ -20,6 +20,7 @@ from ..interfaces import (
     Entry,
     ICancellableStore,
     IMailbox,
+    IMailStore,
     IViewableStore,
     MaybeDeferred,
     MessageBody,
@@ -58,7 +59,7 @@ class MailboxRealm:
         one another out, if the store is an :class:`~pop3toy.interfaces.IViewableStore`.
     """
 
-    def __init__(self, store: Any, *, anonymous: str | None = None) -> None:
+    def __init__(self, store: IMailStore, *, anonymous: str | None = None) -> None:
         self._store = store
         self._anonymous = anonymous
 
@@ -88,7 +89,7 @@ class MailboxRealm:
         return IMailbox, opening, opening.release
 
 
-def _give_up_with(record: SessionRecord, opening: Deferred[Any]) -> None:
+def _give_up_with(record: SessionRecord, opening: Deferred[object]) -> None:
     """Give up what is being opened when its session has gone."""
 
     def opened(result: object) -> object:

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Set
-from typing import Any
 
 from twisted.cred.checkers import FilePasswordDB, ICredentialsChecker, InMemoryUsernamePasswordDatabaseDontUse
-from twisted.cred.credentials import IUsernameHashedPassword
 from twisted.cred.portal import Portal
 from zope.interface.interface import InterfaceClass
 
@@ -20,6 +18,7 @@ from ..errors import StoreTrouble
 from ..net.watched_file import read
 from .accounts.memory import MemoryAccounts
 from .accounts.watched import not_now
+from .credentials import AvatarId, Credentials
 
 __all__ = ["PasswordFile", "of_auth_option", "repaired", "repaired_checkers"]
 
@@ -39,7 +38,7 @@ class PasswordFile(MemoryAccounts):
         # Who was there when it was last read and not just being written.
         self._known: Set[bytes] = frozenset()
 
-    def requestAvatarId(self, credentials: IUsernameHashedPassword) -> Any:
+    def requestAvatarId(self, credentials: Credentials) -> AvatarId:
         """The user's name, if the credentials fit.
 
         :raises twisted.cred.error.UnauthorizedLogin: (or fails with) if not.

@@ -567,7 +567,7 @@ class ConnectionLimiterTests(SynchronousTestCase):
             slot.idle()
 
     def test_room_and_no_room(self) -> None:
-        """A client that has not logged in is evicted, a user never: then there is no room for the next one."""
+        """A client that has not logged in is evicted, a user never: then there is no room for another."""
         limiter = ConnectionLimiter(ConnectionLimits(connections=2))
         first = self.acquire(limiter, 0)
         self.acquire(limiter, 1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 
@@ -55,7 +55,7 @@ class HashingQueue:
         #: Jobs that run or wait now.
         self.busy = 0
 
-    def run(self, job: Callable[..., _T], *args: Any) -> Deferred[_T]:
+    def run(self, job: Callable[..., _T], *args: object) -> Deferred[_T]:
         """Do it in a thread.
 
         :raises pop3toy.errors.StoreTrouble: at once, if too much waits already.

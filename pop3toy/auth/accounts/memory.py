@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from typing import Any
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
@@ -16,7 +15,7 @@ from twisted.cred.error import UnauthorizedLogin
 from zope.interface import implementer
 
 from ...interfaces import Channel, is_deferred
-from ..credentials import account_name, octets
+from ..credentials import AvatarId, Credentials, account_name, octets
 from ..names import NameIndex
 from ..sources import IAccountSource, make_dummy_verifier
 from .verifier import Verifier, derive
@@ -55,7 +54,7 @@ class MemoryAccounts:
         self._secrets = {octets(user): octets(secret) for user, secret in passwords.items()}
         self.names = NameIndex({name.decode("utf-8", "surrogateescape") for name in self._secrets})
 
-    def requestAvatarId(self, credentials: IUsernameHashedPassword) -> Any:
+    def requestAvatarId(self, credentials: Credentials) -> AvatarId:
         """The user's name in UTF-8, if the credentials fit.
 
         :raises twisted.cred.error.UnauthorizedLogin: (or fails with) after the

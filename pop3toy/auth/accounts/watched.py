@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar, cast
+from typing import Concatenate, NoReturn, ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -101,8 +101,8 @@ class WatchedFile:
         """
         if self._waiting is None and is_unchanged(self.path, self._signature):
             return function(self._known(self.accounts), *args, **kwargs)
-        waiting: Deferred[Any] = self._reading().addCallback(function, *args, **kwargs)
-        return cast("Deferred[_T]", waiting)
+        waiting: Deferred[_T] = self._reading().addCallback(function, *args, **kwargs)
+        return waiting
 
     def sure_of(self, user: str) -> bool:
         """Whether what is said of the user now can be relied on."""

@@ -37,7 +37,7 @@ __all__ = ["LockQueue"]
 
 _T = TypeVar("_T")
 
-#: Seconds between two tries.  A try is an open, a lock and a close: 20 microseconds.
+#: Seconds between two tries.  A try is cheap: an open, a lock and a close.
 INTERVAL = 0.05
 
 
