@@ -114,8 +114,8 @@ class LoginContext:
         self._throttle.opened(self.counted_as)
 
     def not_opened(self) -> None:
-        """The maildrop could not be opened: the session counts no more."""
-        if self.counted:
+        """The maildrop could not be opened: the session counts no more, unless its end is waited for."""
+        if self.counted and not self._is_ending:
             self.counted = False
             self._throttle.left(self.counted_as)
 
@@ -143,7 +143,8 @@ class LoginContext:
 
     def _left(self, outcome: object) -> object:
         self._logout = None
-        self.not_opened()
+        self.counted = False
+        self._throttle.left(self.counted_as)
         if self._is_ending:
             self._throttle.lock_queue.ended(self.counted_as)
         self._throttle.lock_queue.released(self.counted_as)
