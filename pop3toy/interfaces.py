@@ -35,10 +35,10 @@ __all__ = [
     "Batcher",
     "Challenge",
     "Channel",
+    "ConnectionSlot",
     "Delayed",
     "Entry",
     "Exchange",
-    "Gatekeeper",
     "ICancellableStore",
     "IDelivery",
     "IGate",
@@ -52,6 +52,7 @@ __all__ = [
     "IViewableStore",
     "Incoming",
     "Later",
+    "Limiter",
     "Login",
     "MaybeDeferred",
     "MessageBody",
@@ -59,7 +60,6 @@ __all__ = [
     "SessionRecord",
     "StoredMessage",
     "TLSFacts",
-    "Visit",
     "is_deferred",
 ]
 
@@ -567,27 +567,27 @@ class Exchange(Protocol):
         """The client went away, or its line was too long."""
 
 
-class Visit(Protocol):
-    """One connection, as whoever counts them sees it."""
+class ConnectionSlot(Protocol):
+    """One connection of those that the limits allow; given back by :meth:`release`."""
 
     def logged_in(self) -> None:
-        """It is a user's now, no stranger's; or brings a message."""
+        """A user has logged in, or the client brings a message: the connection is not evicted."""
 
     def idle(self) -> None:
-        """It is no stranger's, but would lose little by ending: it makes room before strangers do."""
+        """The client would lose little: the connection is evicted before unauthenticated ones."""
 
-    def left(self) -> None:
-        """It is gone.  Harmless when called twice."""
+    def release(self) -> None:
+        """The connection is closed.  Harmless when called twice."""
 
 
-class Gatekeeper(Protocol):
-    """Counts connections: in all, from one address, and of strangers."""
+class Limiter(Protocol):
+    """Counts connections: in all, from one address, and those that have not logged in."""
 
-    def arrive(self, host: str, turn_out: Callable[[], object]) -> Visit:
+    def acquire(self, host: str, evict: Callable[[], object]) -> ConnectionSlot:
         """A client has connected.
 
         :param host: its address in text; ``unix`` for a Unix socket.
-        :param turn_out: closes the connection, if it has to make room later.
+        :param evict: closes the connection, to make room for another one.
         :raises pop3toy.errors.Refusal: if there are too many.
         """
 

@@ -270,7 +270,7 @@ class PackageTests(SynchronousTestCase):
             }
             if name == "run.supervised":
                 named.discard("pop3toy.run.as_worker")
-            if name == "auth.authenticator":
+            if name == "auth.login":
                 # Loaded when a realm brings such a mailbox: it needs twisted.mail.
                 named.discard("pop3toy.auth.twisted_mailbox")
             self.assertEqual(named, set(), name)

@@ -276,18 +276,18 @@ class EverythingTests(SynchronousTestCase):
         """A penalty lasts as long as it should, and failures are forgotten when they should be."""
 
         def test(by: float) -> None:
-            guard = LoginThrottle(self.clock)
+            throttle = LoginThrottle(self.clock)
             for _ in range(4):
-                guard.failed("192.0.2.7/32", None)
-            sleeping = guard.sleep(2)
+                throttle.failed("192.0.2.7/32", None)
+            sleeping = throttle.sleep(2)
             self.reactor.advance(1)
             self.reactor.set(by)
-            self.assertEqual(2, guard.penalty("192.0.2.7/32", None))
+            self.assertEqual(2, throttle.penalty("192.0.2.7/32", None))
             self.assertNoResult(sleeping)
             self.reactor.advance(1.1)
             self.successResultOf(sleeping)
-            self.reactor.advance(guard.limits.forgotten_after)
-            self.assertEqual(0, guard.penalty("192.0.2.7/32", None))
+            self.reactor.advance(throttle.limits.forgotten_after)
+            self.assertEqual(0, throttle.penalty("192.0.2.7/32", None))
 
         self.each(test)
 
@@ -295,12 +295,12 @@ class EverythingTests(SynchronousTestCase):
         """The delay between two logins is what it should be."""
 
         def test(by: float) -> None:
-            guard = LoginThrottle(self.clock, LoginLimits(login_delay=2))
-            guard.opened("ann")
+            throttle = LoginThrottle(self.clock, LoginLimits(login_delay=2))
+            throttle.opened("ann")
             self.reactor.set(by)
-            self.assertRaises(LoginDelay, guard.enter, "ann")
+            self.assertRaises(LoginDelay, throttle.enter, "ann")
             self.reactor.advance(2)
-            guard.enter("ann")
+            throttle.enter("ann")
 
         self.each(test)
 

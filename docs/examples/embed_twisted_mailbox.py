@@ -74,8 +74,8 @@ class OldRealm:
 def make_factory(reactor: Any) -> POP3Factory:
     """The server's factory, with what ``pop3toy.server`` has by itself: penalties and limits."""
     portal = Portal(OldRealm(), [InMemoryUsernamePasswordDatabaseDontUse(ann=b"secret")])
-    authenticator = PortalAuthenticator(portal, guard=LoginThrottle(reactor))
-    return POP3Factory(reactor, authenticator, gatekeeper=ConnectionLimiter())
+    authenticator = PortalAuthenticator(portal, throttle=LoginThrottle(reactor))
+    return POP3Factory(reactor, authenticator, limiter=ConnectionLimiter())
 
 
 def main(reactor: Any, port: str = "2590") -> Deferred[None]:

@@ -1,30 +1,26 @@
-"""What a session asks about coming in, answered by a twisted.cred Portal.
+"""The session's :class:`~pop3toy.interfaces.Authenticator`, over a twisted.cred Portal.
 
-Translates between the session's :class:`~pop3toy.interfaces.Authenticator` and
-twisted.cred: credentials go in, an opened mailbox or a refusal comes out.  No
-password is compared here and no mailbox opened.
+Credentials go in, an opened mailbox or a refusal comes out.  No password is compared here
+and no mailbox opened.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Collection, Sequence
-from importlib import import_module
-from typing import Any
 
-from twisted.cred.credentials import ICredentials, IUsernameHashedPassword, IUsernamePassword
+from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
 from twisted.cred.error import LoginDenied, UnauthorizedLogin, UnhandledCredentials
 from twisted.cred.portal import Portal
-from twisted.internet.defer import maybeDeferred
-from twisted.mail.interfaces import IMailboxPOP3 as ITwistedMailbox
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from ..errors import AuthenticationFailed, BadCommand
-from ..interfaces import Channel, Exchange, IMailbox, Login, MaybeDeferred, SessionRecord, is_deferred
+from ..interfaces import Channel, Exchange, Login, MaybeDeferred, SessionRecord, is_deferred
 from .chain import AnyOf
 from .credentials import ApopDigest, ClearPassword, Named
 from .login import IProvenIdentity, LoginContext, LoginPolicy, ProvenIdentityChecker
-from .maybe_deferred import available_result, map_maybe_deferred, maybe_deferred, resolved
+from .maybe_deferred import available_result, map_maybe_deferred
 from .names import LoginNames
 from .sasl.exchange import AuthResult, MechanismContext, SASLExchange
 from .sasl.mechanisms import MECHANISMS
@@ -45,7 +41,7 @@ class PortalAuthenticator:
         :class:`twisted.mail.pop3.IMailbox`; its checkers, which are all
         registered by now, decide what is offered.  A checker for identities
         that a mechanism has proven is added.
-    :param guard: keeps penalties, sessions per user and LOGIN-DELAY, and has logins wait
+    :param throttle: keeps penalties, sessions per user and LOGIN-DELAY, and has logins wait
         for a locked maildrop; without one there is none of that.
     :param allow_cleartext: take passwords and tokens from a network without TLS too.
     :param masters: users who may open others' maildrops with PLAIN's, SCRAM's
@@ -67,7 +63,7 @@ class PortalAuthenticator:
         self,
         portal: Portal,
         *,
-        guard: LoginThrottle | None = None,
+        throttle: LoginThrottle | None = None,
         allow_cleartext: bool = False,
         masters: Collection[str] = (),
         mechanisms: Collection[str] | None = None,
@@ -81,18 +77,20 @@ class PortalAuthenticator:
         self._accounts = AnyOf(dict.fromkeys(checkers.values()))
         checkers[IProvenIdentity] = ProvenIdentityChecker(self._accounts)
         self._names = LoginNames(self._accounts.canonical_name, self._accounts.has_addresses, domains)
-        self._guard = guard = guard if guard is not None else unguarded()
-        self._policy = LoginPolicy(portal, guard, masters, self._may_exist, self._names)
+        self._throttle = throttle = throttle if throttle is not None else unguarded()
+        self._policy = LoginPolicy(portal.realm, throttle, masters, self._may_exist, self._names)
         self._allow_cleartext = allow_cleartext
         self._only = None if mechanisms is None else frozenset(name.upper() for name in mechanisms)
         self._certificates = certificates
         self._channel_binding = channel_binding
         self._tokens = tokens
         self._nonce = nonce
+        self._takes_passwords = self._wanted("USER") and IUsernamePassword in checkers
+        self._takes_apop = self._wanted("APOP") and IUsernameHashedPassword in checkers
 
     def clear_text(self, channel: Channel) -> bool:
         """Whether USER and PASS are offered and taken on this connection."""
-        return self._private(channel) and self._wanted("USER") and IUsernamePassword in self._checkers
+        return self._takes_passwords and (self._allow_cleartext or channel.private)
 
     def timestamp(self, channel: Channel) -> str | None:
         """A fresh APOP timestamp, or ``None`` where APOP cannot work.
@@ -100,9 +98,9 @@ class PortalAuthenticator:
         RFC 1939 section 7 suggests process id, clock and host name; random
         octets are as unique and tell nothing.
         """
-        if not self._wanted("APOP") or IUsernameHashedPassword not in self._checkers:
-            return None
-        return f"<{self._nonce()}@pop3toy>" if self._accounts.has_plaintext() else None
+        if self._takes_apop and self._accounts.has_plaintext():
+            return f"<{self._nonce()}@pop3toy>"
+        return None
 
     def mechanisms(self, channel: Channel) -> Sequence[str]:
         """The SASL mechanisms that can work here now, best first."""
@@ -111,7 +109,7 @@ class PortalAuthenticator:
 
     def login_delay(self) -> int:
         """Seconds that LOGIN-DELAY announces; 0 for none (RFC 2449 section 6.5)."""
-        return self._guard.limits.login_delay
+        return self._throttle.limits.login_delay
 
     def password(self, user: bytes, password: bytes, record: SessionRecord) -> MaybeDeferred[Login]:
         """Check a clear-text password and open the maildrop.
@@ -121,11 +119,11 @@ class PortalAuthenticator:
         """
         if not self.clear_text(record.channel):
             raise BadCommand("clear-text passwords are not taken here")
-        return self._begin(ClearPassword(user, password, record.channel), user, record, "USER")
+        return self._begin(ClearPassword(user, password, record.channel), record, "USER")
 
     def apop(self, user: bytes, digest: bytes, timestamp: str, record: SessionRecord) -> MaybeDeferred[Login]:
         """The same for APOP: ``digest`` is the MD5 of timestamp and secret in hex."""
-        return self._begin(ApopDigest(user, digest, timestamp, record.channel), user, record, "APOP")
+        return self._begin(ApopDigest(user, digest, timestamp, record.channel), record, "APOP")
 
     def begin(self, mechanism: str, record: SessionRecord) -> Exchange:
         """Start a SASL exchange.
@@ -138,19 +136,17 @@ class PortalAuthenticator:
             raise BadCommand("this mechanism is not available here")
 
         def log_in(result: AuthResult, attempt: Attempt) -> MaybeDeferred[Login]:
-            return self._log_in(result.credentials, LoginContext(record, attempt, result.authzid), name)
+            context = LoginContext(self._throttle, record, attempt, name, result.authzid)
+            return self._log_in(result.credentials, context)
 
-        attempt = self._guard.attempt(record.channel.host, key=self._names.key)
+        attempt = self._throttle.attempt(record.channel.host, key=self._names.key)
         return SASLExchange(MECHANISMS[name](context), attempt, log_in)
 
     def _may_exist(self, user: str) -> MaybeDeferred[bool]:
-        # Tokens and certificates speak of users whom nobody here needs to know.
+        # Tokens and certificates may name users of whom no checker knows.
         if self._certificates or self._tokens is not None or not self._accounts.knows_all:
             return True
         return map_maybe_deferred(self._accounts.canonical_name(user), lambda name: name == user)
-
-    def _private(self, channel: Channel) -> bool:
-        return channel.private or self._allow_cleartext
 
     def _wanted(self, name: str) -> bool:
         if name.endswith("-PLUS") and not self._channel_binding:
@@ -160,7 +156,7 @@ class PortalAuthenticator:
     def _mechanism_context(self, channel: Channel) -> MechanismContext:
         return MechanismContext(
             channel=channel,
-            clear_text=self._private(channel),
+            clear_text=self._allow_cleartext or channel.private,
             credentials=self._checkers,
             accounts=self._accounts,
             names=self._names,
@@ -170,43 +166,39 @@ class PortalAuthenticator:
             certificates=self._certificates,
         )
 
-    def _begin(
-        self, credentials: ICredentials, user: bytes, record: SessionRecord, mechanism: str
-    ) -> MaybeDeferred[Login]:
-        attempt = self._guard.attempt(record.channel.host, user.decode("utf-8", "replace"), self._names.key)
-        return self._log_in(credentials, LoginContext(record, attempt), mechanism)
+    def _begin(self, credentials: Named, record: SessionRecord, mechanism: str) -> MaybeDeferred[Login]:
+        attempt = self._throttle.attempt(record.channel.host, credentials.claimed, self._names.key)
+        return self._log_in(credentials, LoginContext(self._throttle, record, attempt, mechanism))
 
-    def _log_in(self, credentials: Any, context: LoginContext, mechanism: str) -> MaybeDeferred[Login]:
-        def failed(why: Failure) -> Failure:
-            return _failed(why, context.attempt)
+    # Without coroutines, and with a Deferred only where something is waited for: this is at each login.
 
-        def admitted(avatar_id: Any) -> Any:
-            opening = self._policy.requestAvatar(avatar_id, context, IMailbox, ITwistedMailbox)
-            return map_maybe_deferred(opening, lambda admission: _login(admission, context, mechanism))
+    def _log_in(self, credentials: object, context: LoginContext) -> MaybeDeferred[Login]:
+        """The penalty, then the account's name, then the password, then the maildrop."""
+        attempt = context.attempt
+        try:
+            penalty = attempt.start()
+            if penalty is not None:
+                login: MaybeDeferred[Login] = penalty.addCallback(
+                    lambda _: self._find_account(credentials, context)
+                )
+            else:
+                login = self._find_account(credentials, context)
+        except BaseException:
+            _failed(Failure(), attempt).raiseException()
+        return available_result(login.addErrback(_failed, attempt)) if is_deferred(login) else login
 
-        def named(account: str | None) -> Any:
+    def _find_account(self, credentials: object, context: LoginContext) -> MaybeDeferred[Login]:
+        if not isinstance(credentials, Named) or credentials.account is not None:
+            return self._check(None, credentials, context)
+        account = self._names.account(credentials.claimed)
+        if is_deferred(account):
+            return account.addCallback(self._check, credentials, context)
+        return self._check(account, credentials, context)
+
+    def _check(self, account: str | None, credentials: object, context: LoginContext) -> MaybeDeferred[Login]:
+        """What ``Portal.login`` does, with the policy before its realm."""
+        if isinstance(credentials, Named) and account is not None:
             credentials.account = account
-            return map_maybe_deferred(self._identify(credentials), admitted)
-
-        def go_on(_: None) -> MaybeDeferred[Login]:
-            try:
-                if isinstance(credentials, Named) and credentials.account is None:
-                    login = map_maybe_deferred(self._names.account(credentials.claimed), named)
-                else:
-                    login = map_maybe_deferred(self._identify(credentials), admitted)
-            except BaseException:
-                # As a Deferred does; the attempt must not stay under way for ever.
-                failed(Failure()).raiseException()
-            return available_result(login.addErrback(failed)) if is_deferred(login) else login
-
-        return map_maybe_deferred(context.attempt.start(), go_on)
-
-    def _identify(self, credentials: ICredentials) -> Any:
-        """Who it is that brings these credentials.
-
-        With the realm's turn behind it this is ``Portal.login``, without four Deferreds for
-        what is at hand.
-        """
         if isinstance(credentials, ClearPassword) and not credentials.password:
             # Others' checkers may look at the password themselves.
             raise UnauthorizedLogin
@@ -214,32 +206,11 @@ class PortalAuthenticator:
             if interface.providedBy(credentials):
                 found = checker.requestAvatarId(credentials)
                 if isinstance(found, bytes | str):
-                    return found
+                    return self._policy.log_in(found, context)
                 # A Deferred, a Failure, a coroutine.
-                return maybeDeferred(lambda result: result, found)
+                later: Deferred[object] = maybeDeferred(lambda result: result, found)
+                return later.addCallback(self._policy.log_in, context)
         raise UnhandledCredentials("no checker for these credentials")
-
-
-def _login(
-    admission: tuple[object, Any, Callable[[], object]], context: LoginContext, mechanism: str
-) -> MaybeDeferred[Login]:
-    _, avatar, logout = admission
-    if IMailbox.providedBy(avatar):
-        return Login(context.user, avatar, logout, mechanism, context.ending)
-    return _adapted(avatar, logout, context, mechanism)
-
-
-@maybe_deferred
-async def _adapted(avatar: Any, logout: Callable[[], object], context: LoginContext, mechanism: str) -> Login:
-    # Only other programs' realms need it.
-    adapter = import_module("pop3toy.auth.twisted_mailbox")
-    adapt = adapter.adapted if ITwistedMailbox.providedBy(avatar) else IMailbox
-    try:
-        mailbox = await resolved(adapt(avatar))
-    except BaseException:
-        logout()
-        raise
-    return Login(context.user, mailbox, logout, mechanism, context.ending)
 
 
 def _failed(why: Failure, attempt: Attempt) -> Failure:

@@ -1,11 +1,11 @@
-"""Several checkers as one: a Portal takes one checker for each kind of credentials.
+"""Several checkers as one, because a Portal takes one checker for each kind of credentials.
 
-Who is unknown to the first is asked of the next, and so on.
+A login that the first checker refuses is tried with the next, and so on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.cred.checkers import ICredentialsChecker
@@ -14,11 +14,13 @@ from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
+from zope.interface.interface import InterfaceClass
 
 from ..errors import StoreTrouble
 from ..interfaces import Channel, MaybeDeferred
 from .accounts.verifier import Verifier
 from .accounts.watched import not_now
+from .credentials import AvatarId
 from .maybe_deferred import maybe_deferred, resolved
 from .sources import IAccountSource, make_dummy_verifier
 from .strcred import repaired
@@ -28,7 +30,7 @@ __all__ = ["AnyOf"]
 
 @implementer(ICredentialsChecker, IAccountSource)
 class AnyOf:
-    """Lets in whom one of these checkers lets in.
+    """Accepts credentials that one of these checkers accepts.
 
     A failure goes through all of them, so that it takes the same time for a
     user of the first and of none.
@@ -39,13 +41,19 @@ class AnyOf:
 
     def __init__(self, checkers: Iterable[ICredentialsChecker]) -> None:
         self._checkers: list[Any] = [repaired(checker) for checker in checkers]
-        self._sources: list[Any] = [c for c in self._checkers if IAccountSource.providedBy(c)]
+        self._sources: list[IAccountSource] = [c for c in self._checkers if IAccountSource.providedBy(c)]
         interfaces = (interface for checker in self._checkers for interface in _takes(checker))
         self.credentialInterfaces = tuple(dict.fromkeys(interfaces))
+        #: The exact name if one of them has it, else as they spell it, if they do so in one way alone.
+        #: Raises (or fails with) :class:`~pop3toy.errors.StoreTrouble` if one of them is in trouble and
+        #: no other has the exact name.
+        self.canonical_name: Callable[[str], MaybeDeferred[str | None]] = (
+            self._sources[0].canonical_name if len(self._sources) == 1 else self._canonical_name
+        )
 
     @property
     def knows_all(self) -> bool:
-        """Whether nobody can come in whom ``exists`` does not know, visitors left aside."""
+        """Whether every user that can log in, visitors aside, is known to ``canonical_name``."""
         return bool(self._sources) and all(
             checker.knows_all
             if isinstance(checker, AnyOf)
@@ -53,7 +61,7 @@ class AnyOf:
             for checker in self._checkers
         )
 
-    def requestAvatarId(self, credentials: Any) -> Any:
+    def requestAvatarId(self, credentials: object) -> AvatarId:
         """What the first checker says that does not refuse; at once or as a Deferred.
 
         :raises twisted.cred.error.UnauthorizedLogin: (or fails with) if all refuse.
@@ -88,24 +96,12 @@ class AnyOf:
         return next((verifier for verifier in found if verifier is not None), None)
 
     def dummy_verifier(self, user: str, hash_name: str) -> Verifier:
-        """As the first would make it whose users can use SCRAM."""
+        """As the first source makes it that has users of SCRAM."""
         for source in self._sources:
             if hash_name in source.scram_hashes():
                 dummy: Verifier = source.dummy_verifier(user, hash_name)
                 return dummy
         return make_dummy_verifier(b"", user, hash_name)
-
-    def canonical_name(self, user: str) -> MaybeDeferred[str | None]:
-        """The exact name if one of them has it, else as they spell it, if they do so in one way alone.
-
-        :raises pop3toy.errors.StoreTrouble: (or fails with) if one of them is in trouble and
-            no other has the exact name.
-        """
-        if len(self._sources) == 1:
-            # As with most servers, at each login.
-            only: MaybeDeferred[str | None] = self._sources[0].canonical_name(user)
-            return only
-        return self._canonical_name(user)
 
     @maybe_deferred
     async def _canonical_name(self, user: str) -> str | None:
@@ -131,7 +127,7 @@ class AnyOf:
 
     @maybe_deferred
     async def login_allowed(self, user: str, channel: Channel | None) -> bool:
-        """Whether none of them keeps the user out."""
+        """Whether the user may log in by all of them."""
         return all([await resolved(source.login_allowed(user, channel)) for source in self._sources])
 
     def in_doubt(self) -> bool:
@@ -139,19 +135,19 @@ class AnyOf:
         return any(source.in_doubt() for source in self._sources)
 
     def be_sure(self) -> None:
-        """Go on to refuse somebody only if nothing is in doubt.
+        """Called before a login is refused: that is certain only while no accounts are being written.
 
-        :raises pop3toy.errors.StoreTrouble: otherwise, which counts as no guess.
+        :raises pop3toy.errors.StoreTrouble: if some are, which does not count as a wrong guess.
         """
         if self.in_doubt():
             raise not_now("the accounts are being written")
 
 
-def _takes(checker: Any) -> tuple[Any, ...]:
+def _takes(checker: object) -> tuple[InterfaceClass, ...]:
     return tuple(getattr(checker, "credentialInterfaces", ()))
 
 
-def _ask(checkers: list[Any], credentials: Any) -> Any:
+def _ask(checkers: list[ICredentialsChecker], credentials: object) -> AvatarId:
     if not checkers:
         raise UnauthorizedLogin
     first, *others = checkers
@@ -164,6 +160,6 @@ def _ask(checkers: list[Any], credentials: Any) -> Any:
     return answer
 
 
-def _ask_others(why: Failure, others: list[Any], credentials: Any) -> Any:
+def _ask_others(why: Failure, others: list[ICredentialsChecker], credentials: object) -> AvatarId:
     why.trap(UnauthorizedLogin)
     return _ask(others, credentials)

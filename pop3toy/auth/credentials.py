@@ -2,22 +2,22 @@
 
 Each comparison takes the same time however much of a secret was guessed, and
 takes a stored password as bytes or as text, because checkers keep both.  No
-secret appears in a ``repr``.  Nobody's password is empty: an account that is
-stored with an empty one is an account without a password, and nothing fits it.
+secret appears in a ``repr``.  An empty password is never accepted: an account that is
+stored with one has no password, and cannot log in.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
-from twisted.cred.credentials import IUsernameHashedPassword, UsernamePassword
+from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
 from zope.interface import implementer
 
 from ..interfaces import Channel
 
-__all__ = ["ApopDigest", "ClearPassword", "Named", "account_name", "octets"]
+__all__ = ["ApopDigest", "AvatarId", "ClearPassword", "Credentials", "Named", "account_name", "octets"]
 
 
 def octets(secret: bytes | str) -> bytes:
@@ -25,34 +25,49 @@ def octets(secret: bytes | str) -> bytes:
     return secret.encode("utf-8", "surrogateescape") if isinstance(secret, str) else secret
 
 
-class Named:
-    """Credentials of somebody with a name."""
+#: What a checker answers: the user's name in octets, at once or as a Deferred.  Twisted's interface
+#: knows Deferreds alone, and its own Portal takes both.
+AvatarId: TypeAlias = Any
+
+
+class Credentials(Protocol):
+    """Credentials with a name and a way to compare a stored secret, ours or those of another program."""
 
     username: bytes
-    #: The account's name, once that is known; ``None`` if it is not known, or nobody's.
+
+    def checkPassword(self, password: bytes) -> object:
+        """Whether the client knows this secret."""
+
+
+class Named:
+    """Credentials that claim a name.
+
+    :param channel: where they came from, for accounts that are tied to networks.
+    """
+
+    #: The account's name, once that is known; ``None`` before that, and if there is no such account.
     account: str | None = None
 
-    @property
-    def claimed(self) -> str:
-        """The name as the client sent it; octets that are not UTF-8 make one that nobody has."""
-        return self.username.decode("utf-8", "surrogateescape")
+    def __init__(self, username: bytes, channel: Channel | None) -> None:
+        self.username = username
+        self.channel = channel
+        #: The name as the client sent it; octets that are not UTF-8 make a name that no account has.
+        self.claimed = username.decode("utf-8", "surrogateescape")
 
 
-def account_name(credentials: Any) -> str:
-    """Whom credentials of any kind speak of: the account's name, else the name as the client sent it."""
+def account_name(credentials: Credentials) -> str:
+    """The account that credentials of any kind mean, else the name as the client sent it."""
     account: str | None = getattr(credentials, "account", None)
     return account if account is not None else credentials.username.decode("utf-8", "surrogateescape")
 
 
-class ClearPassword(Named, UsernamePassword):
-    """A password in clear text, from USER and PASS, PLAIN or LOGIN.
-
-    :param channel: where it came from, for accounts that are tied to networks.
-    """
+@implementer(IUsernamePassword)
+class ClearPassword(Named):
+    """A password in clear text, from USER and PASS, PLAIN or LOGIN."""
 
     def __init__(self, username: bytes, password: bytes, channel: Channel | None = None) -> None:
-        super().__init__(username, password)
-        self.channel = channel
+        super().__init__(username, channel)
+        self.password = password
 
     def checkPassword(self, password: bytes | str) -> bool:
         """Whether it is this password."""
@@ -66,8 +81,7 @@ class ApopDigest(Named):
     def __init__(
         self, username: bytes, digest: bytes, timestamp: str, channel: Channel | None = None
     ) -> None:
-        self.username = username
-        self.channel = channel
+        super().__init__(username, channel)
         self._digest = digest.lower()
         self._timestamp = timestamp.encode("ascii")
 

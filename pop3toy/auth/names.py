@@ -16,7 +16,7 @@ from .maybe_deferred import maybe_deferred, resolved
 __all__ = ["LoginNames", "NameIndex", "folded"]
 
 #: Characters of a name that are looked at: no account and no address has more, and
-#: normalizing thousands of combining characters would take 20 milliseconds.
+#: normalizing thousands of combining characters would take the reactor's time.
 _LONGEST = 1000
 
 
@@ -60,8 +60,8 @@ class NameIndex:
 class LoginNames:
     """Says which account a claimed name means.
 
-    :param canonical_name: finds the account of a name in whatever case, such as
-        :meth:`pop3toy.auth.chain.AnyOf.canonical_name`.
+    :param canonical_name: finds the account of a name in whatever case, as
+        :class:`~pop3toy.auth.sources.IAccountSource` does.
     :param has_addresses: whether some accounts are named by mail addresses.
     :param domains: mail domains of the users: behind an account's name, ``@`` and
         one of these may stand.
@@ -85,8 +85,11 @@ class LoginNames:
 
         :raises pop3toy.errors.StoreTrouble: (or fails with) if the accounts cannot be read.
         """
-        local, domain = self._split(claimed)
-        return self._address(claimed, local, domain) if domain else self._canonical_name(claimed)
+        if "@" in claimed:
+            local, domain = self._split(claimed)
+            if domain:
+                return self._address(claimed, local, domain)
+        return self._canonical_name(claimed)
 
     @maybe_deferred
     async def _address(self, claimed: str, local: str, domain: str) -> str | None:
@@ -96,7 +99,8 @@ class LoginNames:
 
     def key(self, claimed: str) -> str:
         """One word for all spellings of a name, to count by; of no meaning beyond that."""
-        return folded(self._split(claimed[:_LONGEST])[0])
+        claimed = claimed[:_LONGEST]
+        return folded(self._split(claimed)[0] if "@" in claimed else claimed)
 
     def dummy_name(self, claimed: str) -> str:
         """One word for all spellings that would mean the same account, if there were one.
@@ -108,7 +112,7 @@ class LoginNames:
 
     def _split(self, claimed: str) -> tuple[str, str]:
         """The local part and the folded domain, if it is one of ours; else the whole and nothing."""
-        if "@" in claimed and self._domains:
+        if self._domains:
             local, _, domain = claimed.rpartition("@")
             # RFC 1035 section 2.3.4 has 255 octets for a domain.
             if local and len(domain) <= 255 and (domain := folded_domain(domain)) in self._domains:

@@ -1,4 +1,4 @@
-"""The realm: from a user whose identity is proven to the opened maildrop.
+"""The realm: opens the maildrop of a user whose identity is proven.
 
 What twisted.cred calls the avatar is the opened mailbox, and its logout is the
 mailbox's release.  Nothing here knows a password or a mechanism.
@@ -6,7 +6,7 @@ mailbox's release.  Nothing here knows a password or a mechanism.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from twisted.cred.checkers import ANONYMOUS
@@ -15,9 +15,19 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 from zope.interface.interface import InterfaceClass
 
-from ..errors import AuthenticationFailed
-from ..interfaces import ICancellableStore, IMailbox, IViewableStore, SessionRecord, is_deferred
-from .read_only import ReadOnlyMailbox
+from ..errors import AuthenticationFailed, Refusal
+from ..interfaces import (
+    Entry,
+    ICancellableStore,
+    IMailbox,
+    IMailStore,
+    IViewableStore,
+    MaybeDeferred,
+    MessageBody,
+    SessionRecord,
+    is_deferred,
+)
+from .maybe_deferred import map_maybe_deferred
 
 __all__ = ["Admission", "MailboxRealm", "user_name"]
 
@@ -41,15 +51,15 @@ def user_name(avatar_id: object) -> str:
 
 @implementer(IRealm)
 class MailboxRealm:
-    """Opens the maildrop of whoever was let in.
+    """Opens the maildrop of the user that a portal has let in.
 
     :param store: an :class:`~pop3toy.interfaces.IMailStore`.
     :param anonymous: whose maildrop an anonymous visitor may read but not
-        change, or ``None`` for nobody's.  Neither visitors nor the owner hear of
-        one another, if the store is an :class:`~pop3toy.interfaces.IViewableStore`.
+        change; ``None`` if there is none for visitors.  Visitors and the owner do not lock
+        one another out, if the store is an :class:`~pop3toy.interfaces.IViewableStore`.
     """
 
-    def __init__(self, store: Any, *, anonymous: str | None = None) -> None:
+    def __init__(self, store: IMailStore, *, anonymous: str | None = None) -> None:
         self._store = store
         self._anonymous = anonymous
 
@@ -68,18 +78,18 @@ class MailboxRealm:
             if self._anonymous is None:
                 raise AuthenticationFailed
             view = self._store.view if IViewableStore.providedBy(self._store) else self._store.open
-            opening, admission = view(self._anonymous), _admission_of_visitor
+            opening: Any = map_maybe_deferred(view(self._anonymous), _ReadOnly)
         else:
-            opening, admission = self._store.open(user_name(avatarId)), _admission
+            opening = self._store.open(user_name(avatarId))
         if is_deferred(opening):
             record = getattr(mind, "record", None)
             if record is not None and ICancellableStore.providedBy(self._store):
                 _give_up_with(record, opening)
-            return opening.addCallback(admission)
-        return admission(opening)
+            return opening.addCallback(lambda mailbox: (IMailbox, mailbox, mailbox.release))
+        return IMailbox, opening, opening.release
 
 
-def _give_up_with(record: SessionRecord, opening: Deferred[Any]) -> None:
+def _give_up_with(record: SessionRecord, opening: Deferred[object]) -> None:
     """Give up what is being opened when its session has gone."""
 
     def opened(result: object) -> object:
@@ -90,9 +100,17 @@ def _give_up_with(record: SessionRecord, opening: Deferred[Any]) -> None:
     opening.addBoth(opened)
 
 
-def _admission(mailbox: Any) -> Admission:
-    return IMailbox, mailbox, mailbox.release
+@implementer(IMailbox)
+class _ReadOnly:
+    """A mailbox of which everything can be read and nothing removed: what an anonymous visitor gets."""
 
+    read_only = True
 
-def _admission_of_visitor(mailbox: Any) -> Admission:
-    return _admission(ReadOnlyMailbox(mailbox))
+    def __init__(self, mailbox: Any) -> None:
+        self.entries: Sequence[Entry] = mailbox.entries
+        self.read: Callable[[bytes], MaybeDeferred[MessageBody]] = mailbox.read
+        self.release: Callable[[], MaybeDeferred[None]] = mailbox.release
+
+    def remove(self, uids: Sequence[bytes]) -> None:
+        if uids:
+            raise Refusal("this maildrop is read-only")

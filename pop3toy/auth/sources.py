@@ -1,4 +1,4 @@
-"""What a checker may know of its users beyond whether a password fits.
+"""What a checker can tell of its users besides whether a password fits.
 
 Any ``ICredentialsChecker`` works; one that provides :class:`IAccountSource`
 as well makes more mechanisms possible, and says precisely which.
@@ -17,7 +17,7 @@ __all__ = ["IAccountSource", "make_dummy_verifier"]
 
 
 class IAccountSource(Interface):
-    """Somebody who keeps accounts.
+    """A checker that knows its accounts.
 
     Every method of a user may raise or fail with
     :class:`~pop3toy.errors.StoreTrouble` when the accounts cannot be read.
@@ -44,8 +44,8 @@ class IAccountSource(Interface):
     def canonical_name(user: str) -> MaybeDeferred[str | None]:
         """The user's name as the accounts have it, or ``None`` if there is no such user.
 
-        Exactly as it was asked for if that is somebody's name, else however it
-        is spelled where that is one user's alone (:class:`~pop3toy.auth.names.NameIndex`):
+        As it was asked for if a user has exactly this name, else in whatever case or
+        Unicode form, if one user alone has it (:class:`~pop3toy.auth.names.NameIndex`):
         for addresses and for logins.  Takes the same time either way.
         """
 
@@ -53,7 +53,7 @@ class IAccountSource(Interface):
         """Whether some user's name is a mail address, as far as is known without a look."""
 
     def login_allowed(user: str, channel: Channel | None) -> MaybeDeferred[bool]:
-        """Whether nothing but a password keeps the user from coming in here.
+        """Whether the account allows logins, and from this connection.
 
         True for a user who is not known.
         """
@@ -67,8 +67,8 @@ def make_dummy_verifier(
 ) -> Verifier:
     """A verifier that no password fits.
 
-    The same user has the same salt each time, as with an account, and whoever
-    does not have ``key`` cannot tell it from a random one.
+    The same user has the same salt each time, as with an account, and without ``key`` it
+    cannot be told from a random one.
     """
     salt, stored_key, server_key = (
         hmac.digest(key, label + user.encode("utf-8", "surrogatepass"), hash_name)

@@ -1,4 +1,4 @@
-"""Makes a ``twisted.mail.pop3.IMailbox`` of somebody else's realm into one of ours.
+"""Adapts a ``twisted.mail.pop3.IMailbox`` of another program's realm to ours.
 
 A realm that yields Twisted's interface works with
 :class:`~pop3toy.auth.authenticator.PortalAuthenticator` as it is.  Its methods run
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -30,6 +30,7 @@ from ..mail.unique_ids import unique_id_is_valid
 __all__ = ["TwistedMailbox", "adapted"]
 
 log = Logger()
+_T = TypeVar("_T")
 
 
 class _StreamBody:
@@ -78,7 +79,7 @@ class TwistedMailbox:
 
     read_only = False
 
-    def __init__(self, mailbox: Any, sizes: Sequence[int] | None = None) -> None:
+    def __init__(self, mailbox: ITwistedMailbox, sizes: Sequence[int] | None = None) -> None:
         self._mailbox = mailbox
         self._indices: dict[bytes, int] = {}
         self._folded: set[bytes] = set()
@@ -136,7 +137,7 @@ class TwistedMailbox:
                 # There is none any more, which is all that was wanted.
                 pass
             except Exception as error:
-                # It is somebody else's code: it must not keep the others from being removed.
+                # It is another program's code: one failure must not keep the other messages.
                 log.failure("a mailbox could not delete a message")
                 failed.append(type(error).__name__)
                 continue
@@ -156,7 +157,7 @@ class TwistedMailbox:
         """Nothing to give back: the realm's logout does that."""
 
 
-def _at_hand(result: Any) -> Any:
+def _at_hand(result: MaybeDeferred[_T]) -> _T:
     if isinstance(result, Deferred):
         result.addErrback(lambda _: None)
         raise StoreTrouble(
@@ -165,7 +166,7 @@ def _at_hand(result: Any) -> Any:
     return result
 
 
-def adapted(mailbox: Any) -> MaybeDeferred[IMailbox]:
+def adapted(mailbox: ITwistedMailbox) -> MaybeDeferred[IMailbox]:
     """Our mailbox over Twisted's, as soon as that has listed its messages.
 
     :param mailbox: a ``twisted.mail.pop3.IMailbox``.

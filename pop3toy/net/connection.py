@@ -37,11 +37,11 @@ from ..interfaces import (
     LATER,
     After,
     Channel,
-    Gatekeeper,
+    ConnectionSlot,
+    Limiter,
     SessionInfo,
     SessionRecord,
     Stream,
-    Visit,
     is_deferred,
 )
 from .conversation import Conversation, Reply
@@ -67,7 +67,7 @@ class Shared(Protocol):
 
     clock: interfaces.IReactorTime
     observers: Observers
-    gatekeeper: Gatekeeper | None
+    limiter: Limiter | None
     tls_context: object | None
     sending: Sending
     #: The server is stopping.
@@ -160,7 +160,7 @@ class Connection(LineReceiver, Generic[_P, _R]):
         self._hides_replies = ReplySent in observers.told and not observers.secrets
         # TLS was begun; what it agreed on is known when the first octets came through it.
         self._handshaking = False
-        self._visit: Visit | None = None
+        self._slot: ConnectionSlot | None = None
         self._timer: interfaces.IDelayedCall | None = None
         self._keep_alive: Callable[[], None] | None = None
         self._began = self._text_came = self._clock.seconds()
@@ -186,8 +186,8 @@ class Connection(LineReceiver, Generic[_P, _R]):
         try:
             if factory.draining:
                 raise StoreTrouble("the server is stopping, try again later")
-            if factory.gatekeeper is not None:
-                self._visit = conversation.visit = factory.gatekeeper.arrive(
+            if factory.limiter is not None:
+                self._slot = conversation.slot = factory.limiter.acquire(
                     channel.host, lambda: self.hang_up("limit")
                 )
         except Refusal as refusal:
@@ -210,15 +210,15 @@ class Connection(LineReceiver, Generic[_P, _R]):
         if self._handshaking and (why := handshake_error(reason)):
             self.writer.happened(TLSFailed, self.conversation.name, self.record.channel, why)
         ending = self.conversation.end()
-        if self._visit is not None:
-            self._visit.left()
+        if self._slot is not None:
+            self._slot.release()
         if ending is None:
             self._tell_end()
         else:
             ending.addBoth(lambda _: self._tell_end())
         # No reference cycle is left: all is freed at once, and the garbage collector, which
         # would cost a good part of a login, has nothing to do.
-        self._visit = self.conversation.visit = None
+        self._slot = self.conversation.slot = None
         self._keep_alive = None
         if self._handshaking or self.record.channel.tls is not None:
             self._sending.forget_tls(self.transport)

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 from twisted.python.failure import Failure
 
 from ..errors import Refusal
-from ..interfaces import After, Channel, Later, MaybeDeferred, Visit
+from ..interfaces import After, Channel, ConnectionSlot, Later, MaybeDeferred
 
 __all__ = ["Conversation", "Reply"]
 
@@ -40,8 +40,8 @@ class Conversation(Protocol[_P, _R]):
     name: str
     #: Whether TLS can be started here; the connection says so when it has its transport.
     can_start_tls: bool
-    #: This connection's place at the gatekeeper, if there is one.
-    visit: Visit | None
+    #: This connection's place at the limiter, if there is one.
+    slot: ConnectionSlot | None
 
     def greet(self) -> MaybeDeferred[_R]:
         """The first reply."""

@@ -13,7 +13,7 @@ from twisted.internet.protocol import ServerFactory
 from .. import limits
 from ..clock import steady
 from ..events import Observers
-from ..interfaces import Gatekeeper, IGate
+from ..interfaces import IGate, Limiter
 from .connection import AnyConnection
 from .gated import put_gate
 from .sending import Sending
@@ -27,7 +27,7 @@ class ConnectionFactory(ServerFactory):
     :param reactor: the clock of all timers (``IReactorTime``); they do not mind that the time
         of day is set.
     :param observers: are told of events.
-    :param gatekeeper: counts connections and turns some away; ``None`` lets all in.
+    :param limiter: counts connections and turns some away; ``None`` lets all in.
     :param tls_context: offers STLS or STARTTLS with this context factory.
     :param numbers: session numbers, shared with other factories whose observers are the same.
     :param sending: how octets reach the transports; the plain way, if none is given.
@@ -43,7 +43,7 @@ class ConnectionFactory(ServerFactory):
         reactor: IReactorTime,
         *,
         observers: Observers | None = None,
-        gatekeeper: Gatekeeper | None = None,
+        limiter: Limiter | None = None,
         tls_context: object | None = None,
         numbers: Iterator[int] | None = None,
         sending: Sending | None = None,
@@ -51,7 +51,7 @@ class ConnectionFactory(ServerFactory):
     ) -> None:
         self.clock: IReactorTime = steady(reactor)
         self.observers = observers if observers is not None else Observers()
-        self.gatekeeper = gatekeeper
+        self.limiter = limiter
         self.tls_context = tls_context
         self.sending = sending if sending is not None else Sending()
         self.gate = gate

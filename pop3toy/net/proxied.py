@@ -31,7 +31,7 @@ from zope.interface import directlyProvides, implementer, providedBy
 
 from ..clock import steady
 from ..errors import Refusal
-from ..interfaces import Gatekeeper, Visit
+from ..interfaces import ConnectionSlot, Limiter
 from .proxy_header import BadHeader, Header, parse_header
 from .sending import abort
 from .transport import peer_name
@@ -59,7 +59,7 @@ class _Proxied(ProtocolWrapper):
         self._begin = b""
         self._header: Header | None = None
         self._timer: IDelayedCall | None = None
-        self._visit: Visit | None = None
+        self._slot: ConnectionSlot | None = None
 
     def makeConnection(self, transport: ITransport) -> None:
         """Wait for the header, but not for ever."""
@@ -68,10 +68,10 @@ class _Proxied(ProtocolWrapper):
         Protocol.makeConnection(self, transport)
         self.factory.registerProtocol(self)
         self._timer = self.factory.clock.callLater(PATIENCE, self._too_late)
-        if self.factory.gatekeeper is not None:
+        if self.factory.limiter is not None:
             try:
                 # The proxy stands for many: no limit by address holds for it, as for a Unix socket.
-                self._visit = self.factory.gatekeeper.arrive("unix", self.let_go)
+                self._slot = self.factory.limiter.acquire("unix", self.let_go)
             except Refusal as why:
                 self._send_away(why.text)
 
@@ -147,19 +147,19 @@ class _Proxied(ProtocolWrapper):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._visit is not None:
-            self._visit.left()
-            self._visit = None
+        if self._slot is not None:
+            self._slot.release()
+            self._slot = None
 
 
 class _ProxiedFactory(WrappingFactory[_Proxied]):
     protocol = _Proxied
     noisy = False
 
-    def __init__(self, factory: IProtocolFactory, clock: IReactorTime, gatekeeper: Gatekeeper | None) -> None:
+    def __init__(self, factory: IProtocolFactory, clock: IReactorTime, limiter: Limiter | None) -> None:
         super().__init__(factory)
         self.clock = clock
-        self.gatekeeper = gatekeeper
+        self.limiter = limiter
 
     def stopFactory(self) -> None:
         """The port is closed: connections whose header has not come are not waited for."""
@@ -177,19 +177,19 @@ class ProxiedEndpoint:
 
     :param endpoint: where the proxy connects.
     :param clock: for the patience with which the header is waited for.
-    :param gatekeeper: counts the connections whose header has not come; ``None`` lets all in.
+    :param limiter: counts the connections whose header has not come; ``None`` lets all in.
     """
 
     def __init__(
-        self, endpoint: IStreamServerEndpoint, clock: IReactorTime, gatekeeper: Gatekeeper | None = None
+        self, endpoint: IStreamServerEndpoint, clock: IReactorTime, limiter: Limiter | None = None
     ) -> None:
         self._endpoint = endpoint
         self._clock: IReactorTime = steady(clock)
-        self._gatekeeper = gatekeeper
+        self._limiter = limiter
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """See ``IStreamServerEndpoint``."""
         listening: Deferred[IListeningPort] = self._endpoint.listen(
-            _ProxiedFactory(protocolFactory, self._clock, self._gatekeeper)
+            _ProxiedFactory(protocolFactory, self._clock, self._limiter)
         )
         return listening

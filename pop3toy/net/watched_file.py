@@ -32,7 +32,7 @@ class Content(NamedTuple):
         """Whether the last line has an end."""
         return self.octets.endswith((b"\n", b"\r"))
 
-    def in_doubt(self, before: Set[str], now: Set[str]) -> bool:
+    def in_doubt(self, before: Set[object], now: Set[object]) -> bool:
         """Whether it may say half the truth: just being written, it lacks a user or ends within a line."""
         return bool(before) and self.being_written and not (self.whole_lines and before <= now)
 

@@ -32,7 +32,7 @@ def password(session: Session, command: Command) -> MaybeDeferred[Reply]:
         _clear_text_or_refuse(session)
         raise BadCommand("send USER first")
     secret = cast(bytes, command.args[0])
-    return _enter(session, "USER", name, lambda: session.authenticator.password(name, secret, session.record))
+    return _log_in(session, "USER", session.authenticator.password, name, secret)
 
 
 def apop(session: Session, command: Command) -> MaybeDeferred[Reply]:
@@ -41,10 +41,7 @@ def apop(session: Session, command: Command) -> MaybeDeferred[Reply]:
         raise BadCommand("APOP is not available here")
     session.user = None
     name, digest = cast("tuple[bytes, bytes]", command.args)
-    timestamp = session.timestamp
-    return _enter(
-        session, "APOP", name, lambda: session.authenticator.apop(name, digest, timestamp, session.record)
-    )
+    return _log_in(session, "APOP", session.authenticator.apop, name, digest, session.timestamp)
 
 
 def auth(session: Session, command: Command) -> MaybeDeferred[Reply]:
@@ -113,17 +110,17 @@ def _clear_text_or_refuse(session: Session) -> None:
         raise BadCommand("clear-text passwords are not taken here without TLS")
 
 
-def _enter(
-    session: Session, mechanism: str, name: bytes, attempt: Callable[[], MaybeDeferred[Login]]
+def _log_in(
+    session: Session, mechanism: str, log_in: Callable[..., MaybeDeferred[Login]], name: bytes, *proof: object
 ) -> MaybeDeferred[Reply]:
-    """Try to come in, and have it counted if that fails."""
+    """Try to log in, and have it counted if that fails."""
 
     def failed(why: Failure) -> Failure:
         session.login_failed(name.decode("utf-8", "replace"), mechanism, why)
         return why
 
     try:
-        login = attempt()
+        login = log_in(name, *proof, session.record)
     except Exception:
         failed(Failure())
         raise

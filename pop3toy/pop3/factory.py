@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from .. import limits
 from ..events import Observers
-from ..interfaces import Authenticator, Gatekeeper, IGate
+from ..interfaces import Authenticator, IGate, Limiter
 from ..net.factory import ConnectionFactory
 from ..net.sending import Sending
 from .protocol import POP3Protocol
@@ -26,7 +26,7 @@ class POP3Factory(ConnectionFactory):
         :class:`pop3toy.auth.authenticator.PortalAuthenticator` for one over a
         ``twisted.cred`` portal.
     :param observers: are told of events: ``Observers(MemoryTranscript())``.
-    :param gatekeeper: counts connections and turns some away; ``None`` lets all in.
+    :param limiter: counts connections and turns some away; ``None`` lets all in.
     :param tls_context: offers STLS with this context factory.
     :param numbers: session numbers, shared with others whose observers are the same.
     :param sending: how octets reach the transports; the plain way, if none is given.
@@ -42,7 +42,7 @@ class POP3Factory(ConnectionFactory):
         authenticator: Authenticator,
         *,
         observers: Observers | None = None,
-        gatekeeper: Gatekeeper | None = None,
+        limiter: Limiter | None = None,
         tls_context: object | None = None,
         numbers: Iterator[int] | None = None,
         sending: Sending | None = None,
@@ -56,7 +56,7 @@ class POP3Factory(ConnectionFactory):
         super().__init__(
             reactor,
             observers=observers,
-            gatekeeper=gatekeeper,
+            limiter=limiter,
             tls_context=tls_context,
             numbers=numbers,
             sending=sending,

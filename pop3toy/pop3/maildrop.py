@@ -25,7 +25,7 @@ class Maildrop:
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self._listing = listing = Listing.of(entries)
-        self._size = len(listing)
+        self._size = len(listing.uids)
         self._marked: dict[int, None] = {}
         self._marked_octets = 0
 
@@ -41,7 +41,8 @@ class Maildrop:
 
     def summary(self) -> str:
         """Both in words, for the replies that people read: ``2 messages (320 octets)``."""
-        return f"{self.count} message{'s'[: self.count != 1]} ({self.octets} octets)"
+        count = self.count
+        return f"{count} message{'s'[: count != 1]} ({self.octets} octets)"
 
     def entry(self, number: int) -> Entry:
         """The entry of a message that is not marked.

@@ -25,6 +25,7 @@ from ..interfaces import (
     Authenticator,
     Challenge,
     Channel,
+    ConnectionSlot,
     Delayed,
     Entry,
     Exchange,
@@ -33,7 +34,6 @@ from ..interfaces import (
     Login,
     MaybeDeferred,
     SessionRecord,
-    Visit,
     is_deferred,
 )
 from ..masking import name_alone
@@ -106,7 +106,7 @@ class Session:
         self.before_login = before_login
         #: Whether TLS can be started on this connection.
         self.can_start_tls = False
-        self.visit: Visit | None = None
+        self.slot: ConnectionSlot | None = None
         self.state = State.AUTHORIZATION
         #: The name that USER brought, until PASS.
         self.user: bytes | None = None
@@ -252,15 +252,15 @@ class Session:
         self.record.user = login.user
         self.record.mechanism = login.mechanism
         self.state = State.TRANSACTION
-        if self.visit is not None:
+        if self.slot is not None:
             if login.mechanism == "ANONYMOUS":
                 # An anonymous visitor: users and unauthenticated connections go before.
-                self.visit.idle()
+                self.slot.idle()
             else:
-                self.visit.logged_in()
+                self.slot.logged_in()
         if ILeasedMailbox.providedBy(login.mailbox):
             login.mailbox.when_lost(self._lock_is_lost)
-        self.happened(LoggedIn, self.name, self.channel, login.user, login.mechanism)
+        self.happened(LoggedIn, self.name, self.record.channel, login.user, login.mechanism)
         return Status(True, f"maildrop has {self.maildrop.summary()}")
 
     def retrieved(self, number: int, entry: Entry) -> None:

@@ -193,7 +193,7 @@ def assemble(
             reactor,
             access.for_maildrops(opened.store),
             observers=told,
-            gatekeeper=context.pop3_connections,
+            limiter=context.pop3_connections,
             tls_context=context.tls,
             # Who is at telnet for the first time reads a page between two lines.
             before_login=limits.IDLE if settings.is_toy else limits.IDLE_BEFORE_LOGIN,
@@ -358,7 +358,7 @@ def _mail_factories(
         "largest_message": settings.limits.max_message_size or smtp_limits.MESSAGE,
     }
     tls = _speaking(context.tls, "SMTP") if context.tls is not None else None
-    limited: dict[str, Any] = {"tls": tls, "gatekeeper": context.smtp_connections}
+    limited: dict[str, Any] = {"tls": tls, "limiter": context.smtp_connections}
     return {
         "SMTP": smtp_factory(delivery, recipients, reactor, **limited, **shared),
         "submission": submission_factory(
@@ -366,7 +366,7 @@ def _mail_factories(
         ),
         # Whoever may connect here is a mail server that is trusted, and brings much.
         "LMTP": lmtp_factory(
-            delivery, recipients, reactor, gatekeeper=context.lmtp_connections, **shared
+            delivery, recipients, reactor, limiter=context.lmtp_connections, **shared
         ),
     }  # fmt: skip
 

@@ -106,4 +106,4 @@ def fitting(limits: ConnectionLimits, settings: Settings, *, owned: bool) -> Fit
 
 def _lowered(limits: ConnectionLimits, most: int) -> ConnectionLimits:
     most = min(limits.connections, most)
-    return replace(limits, connections=most, strangers=min(limits.strangers, most))
+    return replace(limits, connections=most, unauthenticated=min(limits.unauthenticated, most))

@@ -71,7 +71,7 @@ def connection_limits(settings: Settings) -> ConnectionLimits:
     most = limits.max_connections or default.connections
     return ConnectionLimits(
         connections=most,
-        strangers=min(default.strangers, most),
+        unauthenticated=min(default.unauthenticated, most),
         per_address=limits.max_per_address or default.per_address,
         # Who gives a number means it for everybody.
         per_local_address=limits.max_per_address or default.per_local_address,

@@ -14,7 +14,7 @@ from typing import Final
 from twisted.internet.interfaces import IReactorTime
 
 from ..events import Observers
-from ..interfaces import Authenticator, Gatekeeper, IDelivery, IGate, IRecipientResolver
+from ..interfaces import Authenticator, IDelivery, IGate, IRecipientResolver, Limiter
 from ..net.factory import ConnectionFactory
 from ..net.sending import Sending
 from . import limits
@@ -37,7 +37,7 @@ class SMTPFactory(ConnectionFactory):
     :param host: this server's name.
     :param tls: a context factory, to offer STARTTLS.
     :param observers: are given the events.
-    :param gatekeeper: counts connections and turns some away; ``None`` lets all in.
+    :param limiter: counts connections and turns some away; ``None`` lets all in.
     :param numbers: session numbers, shared with others whose observers are the same.
     :param sending: how octets reach the transports; the plain way, if none is given.
     :param gate: holds, changes or drops commands and replies.
@@ -61,7 +61,7 @@ class SMTPFactory(ConnectionFactory):
         host: str = "localhost",
         tls: object | None = None,
         observers: Observers | None = None,
-        gatekeeper: Gatekeeper | None = None,
+        limiter: Limiter | None = None,
         numbers: Iterator[int] | None = None,
         sending: Sending | None = None,
         gate: IGate | None = None,
@@ -76,7 +76,7 @@ class SMTPFactory(ConnectionFactory):
         super().__init__(
             reactor,
             observers=observers,
-            gatekeeper=gatekeeper,
+            limiter=limiter,
             tls_context=tls,
             numbers=numbers,
             sending=sending,

@@ -24,6 +24,7 @@ from ..interfaces import (
     Authenticator,
     Challenge,
     Channel,
+    ConnectionSlot,
     Exchange,
     IDelivery,
     IRecipientResolver,
@@ -31,7 +32,6 @@ from ..interfaces import (
     Login,
     MaybeDeferred,
     SessionRecord,
-    Visit,
 )
 from ..masking import name_alone
 from . import commands, limits
@@ -143,7 +143,7 @@ class Session:
         self.name = policy.name
         #: Whether TLS can be started on this connection.
         self.can_start_tls = False
-        self.visit: Visit | None = None
+        self.slot: ConnectionSlot | None = None
         #: The server's address on this connection, in text, where it has one.
         self.own_address: str | None = None
         self.state = State.BEFORE_HELLO
@@ -353,8 +353,8 @@ class Session:
         """MAIL: while it lasts, a known-good client is not closed to make room for others."""
         self.transaction = transaction
         self.state = State.MAIL
-        if self._known_good and self.visit is not None and self._transaction_seen != inf:
-            self.visit.logged_in()
+        if self._known_good and self.slot is not None and self._transaction_seen != inf:
+            self.slot.logged_in()
 
     def abort_transaction(self) -> None:
         """Drop the transaction, if there is one (RFC 5321 section 4.1.1.5)."""
@@ -374,8 +374,8 @@ class Session:
 
     def _between_messages(self) -> None:
         """A known-good client without a transaction may be closed, with 421, to make room."""
-        if self._known_good and self.visit is not None:
-            self.visit.idle()
+        if self._known_good and self.slot is not None:
+            self.slot.idle()
 
     # -- coming and going ----------------------------------------------------------
 

@@ -542,9 +542,9 @@ class BeingWrittenTests(AccountsCase):
 
     def test_every_mechanism(self) -> None:
         """By no mechanism is it a guess, nor a refusal that a client would believe."""
-        guard = LoginThrottle(Clock())
+        throttle = LoginThrottle(Clock())
         portal = Portal(MailboxRealm(FakeStore()), [self.accounts])
-        authenticator = PortalAuthenticator(portal, guard=guard, certificates=True)
+        authenticator = PortalAuthenticator(portal, throttle=throttle, certificates=True)
         self.cut(self.TEXT.index(b"bob"))
         self.assertIs(StoreTrouble, self.outcome("bob", b"two"))
         shown = Channel("127.0.0.1", local=True, tls=TLSFacts("TLSv1.3", "x", client_name="bob"))
@@ -565,7 +565,7 @@ class BeingWrittenTests(AccountsCase):
                 nonce = said.data.partition(b",")[0][2:]
                 said = self.said(say, exchange, response and response.replace(b"%b", nonce))
             self.assertIs(StoreTrouble, said, mechanism)
-        self.assertEqual((0, 0), (guard._addresses.count("127.0.0.1"), guard._users.count("bob")))
+        self.assertEqual((0, 0), (throttle._addresses.count("127.0.0.1"), throttle._users.count("bob")))
 
     def test_replaced(self) -> None:
         """A file that was put in place whole is believed at once: who was removed is refused."""

@@ -81,17 +81,17 @@ class Client:
 class House:
     """A server with two users, that takes clear-text passwords from everywhere."""
 
-    def __init__(self, guard: LoginLimits | None = None, crowd: ConnectionLimits | None = None) -> None:
+    def __init__(self, throttle: LoginLimits | None = None, crowd: ConnectionLimits | None = None) -> None:
         self.clock = Clock()
         self.store = MemoryStore({user: [b"Subject: hello\n\nhello\n"] for user in PASSWORDS})
         authenticator = PortalAuthenticator(
             Portal(MailboxRealm(self.store), [MemoryAccounts(PASSWORDS)]),
-            guard=LoginThrottle(self.clock, guard),
+            throttle=LoginThrottle(self.clock, throttle),
             allow_cleartext=True,
         )
         self.crowd = ConnectionLimiter(crowd)
         self.factory = POP3Factory(
-            self.clock, authenticator, observers=Observers(SessionLog()), gatekeeper=self.crowd
+            self.clock, authenticator, observers=Observers(SessionLog()), limiter=self.crowd
         )
 
     def connect(self, host: str = GOOD) -> Client:
@@ -123,10 +123,10 @@ class VisitorTests(SynchronousTestCase):
         store = MemoryStore({"demo": [b"Subject: hello\n\nhello\n"]})
         realm = MailboxRealm(store, anonymous="demo")
         portal = Portal(realm, [MemoryAccounts({"demo": "x"}), AllowAnonymousAccess()])
-        guard = LoginThrottle(clock, LoginLimits(visitors=visitors))
+        throttle = LoginThrottle(clock, LoginLimits(visitors=visitors))
         limiter = ConnectionLimiter(ConnectionLimits(connections=limit))
-        auth = PortalAuthenticator(portal, guard=guard, allow_cleartext=True)
-        return POP3Factory(clock, auth, gatekeeper=limiter), store
+        auth = PortalAuthenticator(portal, throttle=throttle, allow_cleartext=True)
+        return POP3Factory(clock, auth, limiter=limiter), store
 
     def connect(self, factory: POP3Factory) -> Client:
         """Somebody connects."""
@@ -232,12 +232,12 @@ class FloodTests(SynchronousTestCase):
         self.assertTrue(user.log_in("ann").startswith(b"+OK maildrop has 1"))
         self.assertTrue(resident.ask(b"STAT").startswith(b"+OK 1 "))
         still_there = [one.open for one in strangers]
-        self.assertLessEqual(sum(still_there), ConnectionLimits().strangers)
+        self.assertLessEqual(sum(still_there), ConnectionLimits().unauthenticated)
         self.assertEqual(house.crowd.connections, sum(still_there) + 2)
 
     def test_full(self) -> None:
         """When all places are users', the next one is told at once, and costs no timer afterwards."""
-        house = House(crowd=ConnectionLimits(connections=2, strangers=2))
+        house = House(crowd=ConnectionLimits(connections=2, unauthenticated=2))
         for user in PASSWORDS:
             self.assertTrue(house.connect().log_in(user).startswith(b"+OK"))
         with capturedLogs() as events:
@@ -269,7 +269,7 @@ class FloodTests(SynchronousTestCase):
 
     def test_sessions_of_one_user(self) -> None:
         """So many sessions of a user, and no more, whatever the store would allow."""
-        house = House(guard=LoginLimits(sessions_per_user=1))
+        house = House(throttle=LoginLimits(sessions_per_user=1))
         first, second, other = (house.connect() for _ in range(3))
         first.log_in()
         self.assertEqual(second.log_in(), b"", "it waits")
@@ -281,7 +281,7 @@ class FloodTests(SynchronousTestCase):
 
     def test_login_delay(self) -> None:
         """LOGIN-DELAY is announced before and after login, and enforced for each user by himself."""
-        house = House(guard=LoginLimits(login_delay=60))
+        house = House(throttle=LoginLimits(login_delay=60))
         client = house.connect()
         self.assertIn(b"\r\nLOGIN-DELAY 60\r\n", client.ask(b"CAPA"))
         self.assertTrue(client.log_in().startswith(b"+OK"))

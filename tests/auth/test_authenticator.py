@@ -288,8 +288,8 @@ class ForeignTests(SynchronousTestCase):
             def requestAvatarId(self, credentials: Any) -> bytes:
                 raise Panic
 
-        guard = LoginThrottle(Clock(), LoginLimits(attempts_per_address=2))
-        auth = PortalAuthenticator(Portal(MailboxRealm(FakeStore()), [Panicking()]), guard=guard)
+        throttle = LoginThrottle(Clock(), LoginLimits(attempts_per_address=2))
+        auth = PortalAuthenticator(Portal(MailboxRealm(FakeStore()), [Panicking()]), throttle=throttle)
         for _ in range(5):
             self.assertRaises(Panic, auth.password, b"ann", b"x", session(TLS))
 
@@ -301,9 +301,9 @@ class ForeignTests(SynchronousTestCase):
             def requestAvatar(self, *args: Any) -> None:
                 return None
 
-        guard = LoginThrottle(Clock(), LoginLimits(sessions_per_user=1))
+        throttle = LoginThrottle(Clock(), LoginLimits(sessions_per_user=1))
         portal = Portal(Nonsense(), [MemoryAccounts({"ann": "x"})])
-        auth = PortalAuthenticator(portal, guard=guard)
+        auth = PortalAuthenticator(portal, throttle=throttle)
         for _ in range(3):
             self.assertRaises(TypeError, auth.password, b"ann", b"x", session())
 

@@ -116,9 +116,9 @@ class EmptyPasswordTests(WorldCase):
 
     def test_counts(self) -> None:
         """It is a guess like others, and counts."""
-        guard = LoginThrottle(Clock())
+        throttle = LoginThrottle(Clock())
         portal = Portal(MailboxRealm(self.store), [MemoryAccounts({"ann": ""})])
-        self.authenticator = PortalAuthenticator(portal, guard=guard)
+        self.authenticator = PortalAuthenticator(portal, throttle=throttle)
         for mechanism in ("USER", "LOGIN"):
             self.log_in(mechanism, b"ann", b"", LOOPBACK)
-        self.assertEqual(2, guard._users.count("ann"))
+        self.assertEqual(2, throttle._users.count("ann"))

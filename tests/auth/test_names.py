@@ -355,8 +355,8 @@ class LimitTests(NamesCase):
     """What is counted by user is counted by account."""
 
     def guarded(self, **limits: Any) -> PortalAuthenticator:
-        guard = LoginThrottle(self.clock, LoginLimits(**limits))
-        return self.authenticator(self.memory(*USERS), guard=guard)
+        throttle = LoginThrottle(self.clock, LoginLimits(**limits))
+        return self.authenticator(self.memory(*USERS), throttle=throttle)
 
     def test_penalties(self) -> None:
         """Guesses at all spellings of a name are guesses at one user; the same for a name that nobody has."""

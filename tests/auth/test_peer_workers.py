@@ -6,12 +6,13 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.auth.throttle.connection_limiter import ConnectionLimits
-from pop3toy.auth.throttle.lock_queue import INTERVAL
-from pop3toy.auth.throttle.login_throttle import LoginLimits, LoginThrottle
+from pop3toy.auth.throttle.lock_queue import INTERVAL, LockQueue
+from pop3toy.auth.throttle.login_throttle import VISITORS, LoginLimits, LoginThrottle
 from pop3toy.auth.throttle.peer_workers import PeerWorkers
 from pop3toy.errors import InUse, LoginDelay, StoreTrouble
 
@@ -41,9 +42,9 @@ class PeersTests(SynchronousTestCase):
                     other.hear(json.loads(text))
 
         own = PeerWorkers(KEY, send)
-        guard = LoginThrottle(self.clock, LoginLimits(**limits).shared_by(3), peers=own)
+        throttle = LoginThrottle(self.clock, LoginLimits(**limits).shared_by(3), peers=own)
         self.peers.append(own)
-        return guard
+        return throttle
 
     def workers(self, **limits: Any) -> list[LoginThrottle]:
         """Three of them."""
@@ -51,23 +52,23 @@ class PeersTests(SynchronousTestCase):
 
     def test_penalty(self) -> None:
         """Failures at whichever worker make the next attempt wait at all, as long as at one."""
-        guards, waits = self.workers(), []
+        throttles, waits = self.workers(), []
         for number in range(10):
-            waits.append({guard.penalty(EVIL, "x") for guard in guards})
-            guards[number % 3].attempt(EVIL, f"user{number}").failed()
+            waits.append({throttle.penalty(EVIL, "x") for throttle in throttles})
+            throttles[number % 3].attempt(EVIL, f"user{number}").failed()
             self.clock.advance(1)
         self.assertEqual([{float(wait)} for wait in (0, 0, 0, 1, 2, 4, 8, 15, 15, 15)], waits)
         self.clock.advance(900)
-        self.assertEqual([0.0] * 3, [guard.penalty(EVIL, "x") for guard in guards])
+        self.assertEqual([0.0] * 3, [throttle.penalty(EVIL, "x") for throttle in throttles])
 
     def test_penalty_of_user(self) -> None:
         """So do failures of one user from many addresses."""
-        guards = self.workers()
+        throttles = self.workers()
         for number in range(11):
-            guards[number % 3].attempt(f"198.51.100.{number}", "Ann").failed()
-        for guard in guards:
-            self.assertIsNotNone(guard.attempt(GOOD, "ann").start())
-            self.assertIsNone(guard.attempt(GOOD, "bob").start())
+            throttles[number % 3].attempt(f"198.51.100.{number}", "Ann").failed()
+        for throttle in throttles:
+            self.assertIsNotNone(throttle.attempt(GOOD, "ann").start())
+            self.assertIsNone(throttle.attempt(GOOD, "bob").start())
 
     def test_senders(self) -> None:
         """A password that is guessed at submission costs time at another worker's POP3, and counts once."""
@@ -78,48 +79,48 @@ class PeersTests(SynchronousTestCase):
 
     def test_friend(self) -> None:
         """Who came in at one worker is a friend at all, until he fails three times, wherever."""
-        guards = self.workers()
-        guards[0].attempt(GOOD, "ann").succeeded()
+        throttles = self.workers()
+        throttles[0].attempt(GOOD, "ann").succeeded()
         for _ in range(9):
             self.clock.advance(1)
-            guards[1].attempt(GOOD, "bob").failed()
-        for guard in guards:
-            self.assertIsNone(guard.attempt(GOOD, "ann").start())
-            self.assertIsNotNone(guard.attempt(GOOD, "carl").start())
+            throttles[1].attempt(GOOD, "bob").failed()
+        for throttle in throttles:
+            self.assertIsNone(throttle.attempt(GOOD, "ann").start())
+            self.assertIsNotNone(throttle.attempt(GOOD, "carl").start())
             self.clock.advance(1)
-            guard.attempt(GOOD, "ann").failed()
-        for guard in guards:
-            self.assertIsNotNone(guard.attempt(GOOD, "ann").start())
+            throttle.attempt(GOOD, "ann").failed()
+        for throttle in throttles:
+            self.assertIsNotNone(throttle.attempt(GOOD, "ann").start())
 
     def test_once(self) -> None:
         """Of logins that succeed only the first of a user from an address is told."""
-        guards = self.workers()
-        for guard in guards * 2:
-            guard.attempt(GOOD, "ann").succeeded()
-            guard.enter("ann")
-            guard.opened("ann")
-            guard.left("ann")
+        throttles = self.workers()
+        for throttle in throttles * 2:
+            throttle.attempt(GOOD, "ann").succeeded()
+            throttle.enter("ann")
+            throttle.opened("ann")
+            throttle.left("ann")
         self.assertEqual(1, len(self.told))
-        guards[2].attempt(GOOD, "ann").failed()
-        guards[1].attempt(GOOD, "ann").succeeded()
+        throttles[2].attempt(GOOD, "ann").failed()
+        throttles[1].attempt(GOOD, "ann").succeeded()
         self.assertEqual(3, len(self.told))
 
     def test_login_delay(self) -> None:
         """LOGIN-DELAY is from the last login at whichever worker."""
-        guards = self.workers(login_delay=60)
-        guards[0].enter("ann")
-        guards[0].opened("ann")
-        guards[0].left("ann")
+        throttles = self.workers(login_delay=60)
+        throttles[0].enter("ann")
+        throttles[0].opened("ann")
+        throttles[0].left("ann")
         self.clock.advance(59)
-        self.assertRaises(LoginDelay, guards[1].enter, "ann")
+        self.assertRaises(LoginDelay, throttles[1].enter, "ann")
         self.clock.advance(1)
-        guards[1].enter("ann")
+        throttles[1].enter("ann")
 
     def test_started_later(self) -> None:
         """What was told before a worker was started holds there as well, and for as long."""
-        guards = self.workers()
+        throttles = self.workers()
         for number in range(4):
-            guards[number % 3].attempt(EVIL, "ann").failed()
+            throttles[number % 3].attempt(EVIL, "ann").failed()
         self.clock.advance(899)
         late = self.worker()
         for text in self.told:
@@ -130,7 +131,7 @@ class PeersTests(SynchronousTestCase):
 
     def test_locks(self) -> None:
         """A login that waits for a lock tries in intervals, so that those at other workers have a chance."""
-        [guard, *_] = self.workers()
+        [throttle, *_] = self.workers()
         tries: list[float] = []
 
         def attempt() -> str:
@@ -139,8 +140,10 @@ class PeersTests(SynchronousTestCase):
                 raise InUse
             return "open"
 
-        waiting: Any = guard.lock_queue.open("ann", attempt, session())
-        guard.lock_queue.released("ann")
+        queue: LockQueue[Any] = throttle.lock_queue
+        waiting = queue.open("ann", attempt, session())
+        assert isinstance(waiting, Deferred)
+        queue.released("ann")
         self.clock.advance(0)
         self.assertNoResult(waiting)
         self.clock.advance(INTERVAL)
@@ -148,22 +151,22 @@ class PeersTests(SynchronousTestCase):
 
     def test_no_names(self) -> None:
         """What clients claim as their names, which may be passwords, is not told; one key, one pseudonym."""
-        guard, *_ = self.workers(login_delay=60)
+        throttle, *_ = self.workers(login_delay=60)
         for end in ("failed", "succeeded"):
-            getattr(guard.attempt(GOOD, "hunter2-\udcff"), end)()
-        guard.opened("hunter2-\udcff")
+            getattr(throttle.attempt(GOOD, "hunter2-\udcff"), end)()
+        throttle.opened("hunter2-\udcff")
         self.assertEqual(3, len(self.told))
         self.assertNotIn("hunter2", "".join(self.told))
         names = [PeerWorkers(key, self.fail).pseudonym("ann") for key in (KEY, KEY, b"another")]
         self.assertEqual((names[0] == names[1], names[0] == names[2]), (True, False))
 
-    def most(self, take: Callable[[LoginThrottle], object], guards: list[LoginThrottle]) -> int:
+    def most(self, take: Callable[[LoginThrottle], object], throttles: list[LoginThrottle]) -> int:
         """How many are let in before each worker has refused one."""
         let_in = 0
-        for guard in guards:
+        for throttle in throttles:
             for _ in range(100):
                 try:
-                    take(guard)
+                    take(throttle)
                 except StoreTrouble:
                     break
                 let_in += 1
@@ -173,23 +176,25 @@ class PeersTests(SynchronousTestCase):
         """Of what may be in flight each worker has its part, rounded up: an address, a user, visitors."""
 
         def attempt(host: str, user: str) -> Callable[[LoginThrottle], object]:
-            return lambda guard: guard.attempt(host, user).start()
+            return lambda throttle: throttle.attempt(host, user).start()
 
         limits = {"attempts_per_address": 9, "attempts_per_user": 4, "visitors": 1}
         users = iter(map(str, range(1000)))
-        guards = self.workers(**limits)
-        self.assertEqual(9, self.most(lambda guard: attempt(GOOD, next(users))(guard), guards))
+        throttles = self.workers(**limits)
+        self.assertEqual(9, self.most(lambda throttle: attempt(GOOD, next(users))(throttle), throttles))
         hosts = (f"203.0.113.{number}" for number in range(1, 200))
-        self.assertEqual(6, self.most(lambda guard: attempt(next(hosts), "ann")(guard), guards))
-        self.assertEqual(3, self.most(lambda guard: guard.enter_visitor(), guards))
+        self.assertEqual(6, self.most(lambda throttle: attempt(next(hosts), "ann")(throttle), throttles))
+        self.assertEqual(3, self.most(lambda throttle: throttle.enter(VISITORS), throttles))
 
     def test_in_flight_under_penalty(self) -> None:
         """So has it while the address has to wait, wherever the failures were."""
-        guards = self.workers(attempts_under_penalty=6)
+        throttles = self.workers(attempts_under_penalty=6)
         for _ in range(4):
-            guards[0].attempt(EVIL, None).failed()
+            throttles[0].attempt(EVIL, None).failed()
         users = iter(map(str, range(1000)))
-        self.assertEqual(6, self.most(lambda guard: guard.attempt(EVIL, next(users)).start(), guards))
+        self.assertEqual(
+            6, self.most(lambda throttle: throttle.attempt(EVIL, next(users)).start(), throttles)
+        )
 
 
 class DividedTests(SynchronousTestCase):

@@ -573,15 +573,15 @@ class TokenTests(SaslCase):
 
     def test_bad_token_counts_at_once(self) -> None:
         """It counts as soon as it is known to be bad: neither ``*`` nor going away makes a guess free."""
-        guard = LoginThrottle(Clock())
+        throttle = LoginThrottle(Clock())
         for failures in range(1, 4):
-            exchange = self.begin("OAUTHBEARER", guard=guard)
+            exchange = self.begin("OAUTHBEARER", throttle=throttle)
             say(exchange, b"n,a=ann,\1auth=Bearer bad\1\1")
             exchange.cancel()
-            self.assertEqual(failures, guard._addresses.count(TLS.host))
-        waiting = say(self.begin("OAUTHBEARER", guard=guard), b"n,a=ann,\1auth=Bearer bad\1\1")
+            self.assertEqual(failures, throttle._addresses.count(TLS.host))
+        waiting = say(self.begin("OAUTHBEARER", throttle=throttle), b"n,a=ann,\1auth=Bearer bad\1\1")
         self.assertNoResult(waiting)
-        self.assertEqual(1, guard._counts.under_way.total)
+        self.assertEqual(1, len(throttle._counts.in_flight))
 
     def test_anothers(self) -> None:
         """A token does not open somebody else's maildrop, unless its owner is a master."""

@@ -81,12 +81,12 @@ class SlowHouse:
         self.tokens = LateTokens()
         self.store = MemoryStore({user: [b"Subject: hello\n\nhello\n"] for user in (*PASSWORDS, "demo")})
         self.late = LateStore(self.clock, self.store)
-        self.guard = LoginThrottle(self.clock, limits)
+        self.throttle = LoginThrottle(self.clock, limits)
         later = Path(path).stat().st_mtime + 1000
         accounts = AccountsFile(path, self.queue, self.clock, wall=lambda: later)
         authenticator = PortalAuthenticator(
             Portal(MailboxRealm(self.late, anonymous="demo"), [accounts, AllowAnonymousAccess()]),
-            guard=self.guard,
+            throttle=self.throttle,
             allow_cleartext=True,
             tokens=self.tokens,
             masters=["carl"],
@@ -227,8 +227,8 @@ class AnythingTests(SynchronousTestCase):
             self.assertRegex(line, rb"\A(\+OK|-ERR|\+ |\.\Z|[A-Z0-9-]+( |\Z))")
         self.assertEqual(house.factory.connections, 0)
         self.assertEqual((house.queue.busy, house.late.pending, house.tokens.waiting), (0, 0, []))
-        self.assertEqual(house.guard._counts.under_way.total, 0)
-        self.assertEqual(house.guard._counts.sessions.total, 0)
+        self.assertEqual(len(house.throttle._counts.in_flight), 0)
+        self.assertEqual(len(house.throttle._counts.sessions), 0)
         for user in ("ann", "bob"):
             after = house.connect("203.0.113.9")
             after.log_in(user, PASSWORDS[user])

@@ -1,4 +1,4 @@
-"""Penalties, limits and the crowd: shown by counts and by a clock that is advanced, not by waiting."""
+"""Penalties, limits and the limiter: shown by counts and by a clock that is advanced, not by waiting."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3toy.auth.accounts.memory import MemoryAccounts
 from pop3toy.auth.authenticator import PortalAuthenticator
 from pop3toy.auth.realm import MailboxRealm
-from pop3toy.auth.throttle.connection_limiter import ConnectionLimiter, ConnectionLimits, Visit
+from pop3toy.auth.throttle.connection_limiter import ConnectionLimiter, ConnectionLimits, ConnectionSlot
 from pop3toy.auth.throttle.counts import Counts
 from pop3toy.auth.throttle.login_throttle import LoginLimits, LoginThrottle, without_penalties
 from pop3toy.auth.throttle.origins import Networks, is_local, network
@@ -35,19 +35,19 @@ class PenaltyTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.guard = LoginThrottle(self.clock)
+        self.throttle = LoginThrottle(self.clock)
 
     def fail(self, host: str, user: str, times: int = 1) -> None:
         """So many failures, however long they had to wait."""
         for _ in range(times):
-            attempt = self.guard.attempt(host, user)
+            attempt = self.throttle.attempt(host, user)
             if attempt.start() is not None:
                 self.clock.advance(15)
             attempt.failed()
 
     def waits(self, host: str, user: str) -> float:
         """Seconds that an attempt would wait now."""
-        return self.guard.penalty(network(host), user)
+        return self.throttle.penalty(network(host), user)
 
     def test_growing(self) -> None:
         """The first failures of an address are free, then the wait doubles up to its bound."""
@@ -71,18 +71,18 @@ class PenaltyTests(SynchronousTestCase):
             self.fail(f"198.51.100.{number}", "ann")
         self.assertEqual([0] * 10 + [1, 2, 4, 4, 4], waits)
 
-    def test_friend(self) -> None:
-        """Who came in from an address before does not wait for what others do."""
-        self.guard.attempt(GOOD, "ann").succeeded()
+    def test_known_good(self) -> None:
+        """A user who has logged in from an address before does not wait for others' failures."""
+        self.throttle.attempt(GOOD, "ann").succeeded()
         self.fail(GOOD, "bob", 9)
         for number in range(15):
             self.fail(f"198.51.100.{number}", "ann")
         self.assertEqual(0, self.waits(GOOD, "ann"))
         self.assertEqual(15, self.waits(GOOD, "carl"))
 
-    def test_false_friend(self) -> None:
-        """Friendship ends with three failures in a row."""
-        self.guard.attempt(GOOD, "ann").succeeded()
+    def test_known_good_fails(self) -> None:
+        """The exception for a known-good user ends with three failures in a row."""
+        self.throttle.attempt(GOOD, "ann").succeeded()
         self.fail(GOOD, "bob", 9)
         self.fail(GOOD, "ann", 2)
         self.assertEqual(0, self.waits(GOOD, "ann"))
@@ -107,78 +107,78 @@ class PenaltyTests(SynchronousTestCase):
         """What an attempt waited for its address counts when its user becomes known; no thread is held."""
         self.fail(EVIL, "ann", 12)
         self.fail(EVIL, "bob")
-        attempt = self.guard.attempt(EVIL)
+        attempt = self.throttle.attempt(EVIL)
         first = attempt.start()
         self.clock.advance(14)
         self.assertNoResult(first)
         self.clock.advance(1)
         self.successResultOf(first)
-        attempt.user = "ann"
+        attempt.claim("ann")
         self.assertIsNone(attempt.start())
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_bounded_memory(self) -> None:
         """Whoever tries from many addresses fills no memory; the most recent are remembered."""
         counts = Counts(10)
-        guard = LoginThrottle(self.clock, counts=counts)
+        throttle = LoginThrottle(self.clock, counts=counts)
         for number in range(1000):
-            guard.attempt(f"2001:db8:{number:x}::1", f"user{number}").failed()
-            guard.attempt(f"2001:db8:{number:x}::1", f"user{number}").succeeded()
-        for recent in (counts.address_failures, counts.user_failures, counts.friends):
+            throttle.attempt(f"2001:db8:{number:x}::1", f"user{number}").failed()
+            throttle.attempt(f"2001:db8:{number:x}::1", f"user{number}").succeeded()
+        for recent in (counts.address_failures, counts.user_failures, counts.known_good):
             self.assertEqual(10, len(recent))
 
     def test_recent_are_remembered(self) -> None:
         """Whoever fails again and again is not forgotten because others fail once."""
-        guard = LoginThrottle(self.clock, LoginLimits(remembered=3))
+        throttle = LoginThrottle(self.clock, LoginLimits(remembered=3))
         for number in range(10):
-            guard.attempt(EVIL, None).failed()
+            throttle.attempt(EVIL, None).failed()
             for other in range(2):
-                guard.attempt(f"198.51.100.{2 * number + other + 100}", None).failed()
-        self.assertEqual(15, guard.penalty(EVIL, None))
+                throttle.attempt(f"198.51.100.{2 * number + other + 100}", None).failed()
+        self.assertEqual(15, throttle.penalty(EVIL, None))
 
     def test_one_end(self) -> None:
         """An attempt has one end; what is said after it does not count."""
-        attempt = self.guard.attempt(EVIL, "ann")
+        attempt = self.throttle.attempt(EVIL, "ann")
         for _ in range(9):
             attempt.failed()
-        self.assertEqual(1, self.guard._addresses.count(EVIL))
+        self.assertEqual(1, self.throttle._addresses.count(EVIL))
         attempt.succeeded()
-        self.assertEqual(0, len(self.guard._counts.friends))
+        self.assertEqual(0, len(self.throttle._counts.known_good))
 
     def test_long_names(self) -> None:
         """Names that are too long to be anybody's fill no memory either."""
-        self.guard.attempt(EVIL, "x" * 12_000).failed()
-        self.assertEqual([200], [len(user) for user in self.guard._counts.user_failures._entries])  # type: ignore[attr-defined]
+        self.throttle.attempt(EVIL, "x" * 12_000).failed()
+        self.assertEqual([200], [len(user) for user in self.throttle._counts.user_failures])
 
     def test_turns(self) -> None:
         """One address has only so many attempts under way; an end of any kind gives a turn back, once."""
         for failures, most in ((0, 32), (3, 8)):
             self.fail(EVIL, "bob", failures)
-            attempts = [self.guard.attempt(EVIL, f"user{number}") for number in range(most)]
+            attempts = [self.throttle.attempt(EVIL, f"user{number}") for number in range(most)]
             for attempt in attempts:
                 attempt.start()
                 attempt.start()
             with self.assertRaises(StoreTrouble):
-                self.guard.attempt(EVIL, "ann").start()
-            self.assertIsNone(self.guard.attempt(GOOD, "ann").start())
+                self.throttle.attempt(EVIL, "ann").start()
+            self.assertIsNone(self.throttle.attempt(GOOD, "ann").start())
             attempts[0].dropped()
             attempts[0].dropped()
             attempts[1].rest()
             attempts[1].rest()
-            attempts[:2] = [self.guard.attempt(EVIL, "ann") for _ in range(2)]
+            attempts[:2] = [self.throttle.attempt(EVIL, "ann") for _ in range(2)]
             for attempt in attempts[:2]:
                 attempt.start()
             with self.assertRaises(StoreTrouble):
-                self.guard.attempt(EVIL, "ann").start()
+                self.throttle.attempt(EVIL, "ann").start()
             for attempt in attempts:
                 attempt.dropped()
 
     def test_opening_is_no_attempt(self) -> None:
         """A maildrop that takes long to open keeps nobody else from logging in."""
         store = FakeStore(later=True)
-        guard = LoginThrottle(self.clock, LoginLimits(attempts_per_address=1, sessions_per_user=9))
+        throttle = LoginThrottle(self.clock, LoginLimits(attempts_per_address=1, sessions_per_user=9))
         portal = Portal(MailboxRealm(store), [MemoryAccounts({f"user{n}": "x" for n in range(9)})])
-        auth = PortalAuthenticator(portal, guard=guard)
+        auth = PortalAuthenticator(portal, throttle=throttle)
         for number in range(9):
             self.assertNoResult(auth.password(b"user%d" % number, b"x", session(TLS)))
         store.go_on()
@@ -186,24 +186,24 @@ class PenaltyTests(SynchronousTestCase):
     def test_trusted(self) -> None:
         """A webmail's address speaks for many and is not blamed; its users are."""
         for trusted in (GOOD, "192.0.2.0/24"):
-            self.guard = LoginThrottle(self.clock, LoginLimits(trusted=Networks.of([trusted])))
+            self.throttle = LoginThrottle(self.clock, LoginLimits(trusted=Networks.of([trusted])))
             self.fail(GOOD, "ann", 11)
-            self.assertIsNone(self.guard.attempt(GOOD, "bob").start())
-            self.assertIsNotNone(self.guard.attempt(GOOD, "ann").start())
+            self.assertIsNone(self.throttle.attempt(GOOD, "bob").start())
+            self.assertIsNotNone(self.throttle.attempt(GOOD, "ann").start())
             for number in range(100):
-                self.guard.attempt(GOOD, f"bob{number}").start()
+                self.throttle.attempt(GOOD, f"bob{number}").start()
             self.fail(EVIL, "carl", 4)
-            self.assertIsNotNone(self.guard.attempt(EVIL, "bob").start())
+            self.assertIsNotNone(self.throttle.attempt(EVIL, "bob").start())
 
     def test_loopback(self) -> None:
         """From loopback the wait grows as well, but to 4 seconds; its share holds from the first on."""
         for host in ("127.0.0.1", "127.0.0.9", "::1", "::ffff:127.0.0.2"):
-            self.guard = LoginThrottle(self.clock)
-            waiting = [self.guard.attempt(host, f"user{number}") for number in range(32)]
+            self.throttle = LoginThrottle(self.clock)
+            waiting = [self.throttle.attempt(host, f"user{number}") for number in range(32)]
             for attempt in waiting:
                 self.assertIsNone(attempt.start())
             with self.assertRaises(StoreTrouble):
-                self.guard.attempt(host, "x").start()
+                self.throttle.attempt(host, "x").start()
             for attempt in waiting:
                 attempt.succeeded()
             waits = []
@@ -212,38 +212,38 @@ class PenaltyTests(SynchronousTestCase):
                 self.fail(host, f"other{number}")
             self.assertEqual([0, 0, 0, 1, 2, 4, 4, 4], waits)
             for number in range(32):
-                self.guard.attempt(host, f"x{number}").start()
+                self.throttle.attempt(host, f"x{number}").start()
             with self.assertRaises(StoreTrouble):
-                self.guard.attempt(host, "y").start()
+                self.throttle.attempt(host, "y").start()
 
     def test_share_of_user(self) -> None:
         """One user has only so many attempts under way, from the first on; a friend passes."""
-        self.guard.attempt(GOOD, "ann").succeeded()
-        attempts = [self.guard.attempt(f"198.51.100.{number}", "ann") for number in range(10)]
+        self.throttle.attempt(GOOD, "ann").succeeded()
+        attempts = [self.throttle.attempt(f"198.51.100.{number}", "ann") for number in range(10)]
         for attempt in attempts:
             self.assertIsNone(attempt.start())
         for host in (EVIL, "127.0.0.1", "unix"):
-            late = self.guard.attempt(host)
+            late = self.throttle.attempt(host)
             self.assertIsNone(late.start())
-            late.user = "ANN"
+            late.claim("ANN")
             with self.assertRaises(StoreTrouble):
                 late.start()
-            self.assertEqual(self.guard._counts.under_way.count(host), 0)
-            self.assertIsNone(self.guard.attempt(host, "bob").start())
-        self.assertIsNone(self.guard.attempt(GOOD, "ann").start())
+            self.assertEqual(self.throttle._counts.in_flight.get(host, 0), 0)
+            self.assertIsNone(self.throttle.attempt(host, "bob").start())
+        self.assertIsNone(self.throttle.attempt(GOOD, "ann").start())
         attempts[0].failed()
         attempts[1].rest()
-        self.assertIsNone(self.guard.attempt("192.0.2.8", "ann").start())
+        self.assertIsNone(self.throttle.attempt("192.0.2.8", "ann").start())
 
     def test_without_penalties(self) -> None:
-        """A toy's guard keeps sessions and LOGIN-DELAY and lets nobody wait for a mistake."""
-        guard = self.guard = LoginThrottle(self.clock, without_penalties(LoginLimits(login_delay=60)))
+        """A toy's throttle keeps sessions and LOGIN-DELAY and lets nobody wait for a mistake."""
+        throttle = self.throttle = LoginThrottle(self.clock, without_penalties(LoginLimits(login_delay=60)))
         self.fail(EVIL, "ann", 50)
         for _ in range(50):
-            self.assertIsNone(guard.attempt(EVIL, "ann").start())
-        guard.enter("ann")
-        guard.opened("ann")
-        self.assertRaises(LoginDelay, guard.enter, "ann")
+            self.assertIsNone(throttle.attempt(EVIL, "ann").start())
+        throttle.enter("ann")
+        throttle.opened("ann")
+        self.assertRaises(LoginDelay, throttle.enter, "ann")
 
 
 class NetworkTests(SynchronousTestCase):
@@ -291,10 +291,10 @@ class SessionLimitTests(SynchronousTestCase):
 
     def authenticator(self, **limits: Any) -> PortalAuthenticator:
         # That a lock is waited for is tested elsewhere.
-        self.guard = LoginThrottle(self.clock, LoginLimits(lock_wait=0, **limits))
+        self.throttle = LoginThrottle(self.clock, LoginLimits(lock_wait=0, **limits))
         self.store = FakeStore()
         portal = Portal(MailboxRealm(self.store), [MemoryAccounts({"ann": "x", "bob": "x"})])
-        return PortalAuthenticator(portal, guard=self.guard)
+        return PortalAuthenticator(portal, throttle=self.throttle)
 
     def test_login_delay(self) -> None:
         """A login too soon after the last is refused, counted from when the maildrop was opened."""
@@ -388,9 +388,9 @@ class AttackTests(SynchronousTestCase):
     def test_thousand_wrong_passwords(self) -> None:
         """A thousand wrong passwords from one address: few are checked, and ann elsewhere logs in at once."""
         clock = Clock()
-        guard = LoginThrottle(clock)
+        throttle = LoginThrottle(clock)
         portal = Portal(MailboxRealm(FakeStore()), [MemoryAccounts({"ann": "x"})])
-        auth = PortalAuthenticator(portal, guard=guard, allow_cleartext=True)
+        auth = PortalAuthenticator(portal, throttle=throttle, allow_cleartext=True)
         evil, good = (Channel(host, local=False, tls=None) for host in (EVIL, GOOD))
         checked = turned_away = 0
         waiting: list[Deferred[Login]] = []
@@ -414,7 +414,7 @@ class AttackTests(SynchronousTestCase):
         """Behind a penalty a right password is answered no sooner than a wrong one."""
         clock = Clock()
         auth = PortalAuthenticator(
-            Portal(MailboxRealm(FakeStore()), [MemoryAccounts({"ann": "x"})]), guard=LoginThrottle(clock)
+            Portal(MailboxRealm(FakeStore()), [MemoryAccounts({"ann": "x"})]), throttle=LoginThrottle(clock)
         )
         for _ in range(3):
             with self.assertRaises(AuthenticationFailed):
@@ -429,8 +429,8 @@ class AttackTests(SynchronousTestCase):
 
     def test_gone_before_the_answer(self) -> None:
         """Who does not wait for the verdict is counted all the same."""
-        guard, checker = LoginThrottle(Clock(), LoginLimits(attempts_per_address=2)), SlowChecker()
-        auth = PortalAuthenticator(Portal(MailboxRealm(FakeStore()), [checker]), guard=guard)
+        throttle, checker = LoginThrottle(Clock(), LoginLimits(attempts_per_address=2)), SlowChecker()
+        auth = PortalAuthenticator(Portal(MailboxRealm(FakeStore()), [checker]), throttle=throttle)
         for _ in range(2):
             exchange = auth.begin("PLAIN", session(TLS))
             say(exchange, b"\0ann\0guess").addErrback(lambda why: why.trap(AuthenticationFailed))
@@ -438,7 +438,7 @@ class AttackTests(SynchronousTestCase):
         with self.assertRaises(StoreTrouble):
             say(auth.begin("PLAIN", session(TLS)), b"\0ann\0guess")
         checker.refuse_all()
-        self.assertEqual(2, guard._addresses.count(TLS.host))
+        self.assertEqual(2, throttle._addresses.count(TLS.host))
         last = say(auth.begin("PLAIN", session(TLS)), b"\0ann\0guess")
         checker.refuse_all()
         self.failureResultOf(last, AuthenticationFailed)
@@ -446,207 +446,197 @@ class AttackTests(SynchronousTestCase):
     def test_gone_while_waiting(self) -> None:
         """Who goes away during his penalty is not checked any more."""
         clock, checker = Clock(), SlowChecker()
-        guard = LoginThrottle(clock)
-        auth = PortalAuthenticator(Portal(MailboxRealm(FakeStore()), [checker]), guard=guard)
+        throttle = LoginThrottle(clock)
+        auth = PortalAuthenticator(Portal(MailboxRealm(FakeStore()), [checker]), throttle=throttle)
         for _ in range(3):
-            guard.attempt("127.0.0.1", "ann").failed()
+            throttle.attempt("127.0.0.1", "ann").failed()
         exchange = auth.begin("PLAIN", session())
         answer = say(exchange, b"\0ann\0guess")
         exchange.cancel()
         clock.advance(1)
         self.failureResultOf(answer, BadCommand)
         self.assertEqual([], checker.waiting)
-        self.assertEqual(0, guard._counts.under_way.total)
+        self.assertEqual(0, len(throttle._counts.in_flight))
 
     def test_what_counts(self) -> None:
         """Bad credentials count, however they are found to be bad; trouble and malformed responses do not."""
-        guard, store = LoginThrottle(Clock()), FakeStore()
-        auth = PortalAuthenticator(Portal(MailboxRealm(store), [MemoryAccounts({"ann": "x"})]), guard=guard)
+        throttle, store = LoginThrottle(Clock()), FakeStore()
+        auth = PortalAuthenticator(
+            Portal(MailboxRealm(store), [MemoryAccounts({"ann": "x"})]), throttle=throttle
+        )
         store.trouble = StoreTrouble()
         with self.assertRaises(StoreTrouble):
             auth.password(b"ann", b"x", session())
         with self.assertRaises(BadCommand):
             say(auth.begin("PLAIN", session()), b"nonsense")
         checker = SlowChecker()
-        slow = PortalAuthenticator(Portal(MailboxRealm(store), [checker]), guard=guard)
+        slow = PortalAuthenticator(Portal(MailboxRealm(store), [checker]), throttle=throttle)
         attempt = slow.password(b"ann", b"x", session())
         checker.waiting[0].errback(StoreTrouble())
         self.failureResultOf(attempt, StoreTrouble)
-        self.assertEqual((0, 0), (guard._addresses.count("127.0.0.1"), guard._users.count("ann")))
+        self.assertEqual((0, 0), (throttle._addresses.count("127.0.0.1"), throttle._users.count("ann")))
         scram = auth.begin("SCRAM-SHA-256", session())
         [nonce] = re.findall(rb"r=[^,]+", say(scram, b"n,,n=ann,r=x").data)
         with self.assertRaises(AuthenticationFailed):
             say(scram, b"c=biws," + nonce + b",p=AAAA")
-        self.assertEqual((1, 1), (guard._addresses.count("127.0.0.1"), guard._users.count("ann")))
+        self.assertEqual((1, 1), (throttle._addresses.count("127.0.0.1"), throttle._users.count("ann")))
 
     def test_clients_turn(self) -> None:
         """An exchange in which it is the client's turn keeps nobody else from his."""
-        guard = LoginThrottle(Clock(), LoginLimits(attempts_per_address=1))
+        throttle = LoginThrottle(Clock(), LoginLimits(attempts_per_address=1))
         portal = Portal(MailboxRealm(FakeStore()), [MemoryAccounts({"ann": "x"})])
-        auth = PortalAuthenticator(portal, guard=guard)
+        auth = PortalAuthenticator(portal, throttle=throttle)
         for _ in range(5):
             say(auth.begin("SCRAM-SHA-256", session(TLS)), b"n,,n=ann,r=x")
         self.assertEqual("ann", auth.password(b"ann", b"x", session(TLS)).user)
 
     def test_unguarded(self) -> None:
-        """Without a guard nobody waits, and nothing is remembered."""
+        """Without a throttle nobody waits, and nothing is remembered."""
         auth = PortalAuthenticator(Portal(MailboxRealm(FakeStore()), [MemoryAccounts({"ann": "x"})]))
         for _ in range(50):
             with self.assertRaises(AuthenticationFailed):
                 auth.password(b"ann", b"y", session())
         self.assertEqual("ann", auth.password(b"ann", b"x", session()).user)
-        counts = auth._guard._counts
-        self.assertEqual((0, 0), (len(counts.address_failures), len(counts.friends)))
+        counts = auth._throttle._counts
+        self.assertEqual((0, 0), (len(counts.address_failures), len(counts.known_good)))
 
 
-class CrowdTests(SynchronousTestCase):
-    """Connections."""
+class ConnectionLimiterTests(SynchronousTestCase):
+    """Connections are counted, and evicted where there are too many."""
 
     def setUp(self) -> None:
-        self.turned_out: list[int] = []
+        self.evicted: list[int] = []
 
-    def arrive(self, crowd: ConnectionLimiter, number: int, host: str | None = None) -> Any:
+    def acquire(self, limiter: ConnectionLimiter, number: int, host: str | None = None) -> Any:
         host = host if host is not None else f"2001:db8:{number // 4:x}::1"
-        return crowd.arrive(host, lambda: self.turned_out.append(number))
+        return limiter.acquire(host, lambda: self.evicted.append(number))
 
     def test_strangers_make_room(self) -> None:
-        """2,000 idle strangers do not keep a user out: others of them go."""
-        crowd = ConnectionLimiter(ConnectionLimits(strangers=100))
+        """2,000 idle clients do not keep a user out: they are evicted for one another."""
+        limiter = ConnectionLimiter(ConnectionLimits(unauthenticated=100))
         for number in range(2000):
-            self.arrive(crowd, number)
-        self.assertEqual((100, 100), (crowd.connections, crowd.strangers))
-        self.assertEqual((1900, 1900), (len(self.turned_out), len(set(self.turned_out))))
-        user = self.arrive(crowd, 5000, GOOD)
+            self.acquire(limiter, number)
+        self.assertEqual((100, 100), (limiter.connections, limiter.unauthenticated))
+        self.assertEqual((1900, 1900), (len(self.evicted), len(set(self.evicted))))
+        user = self.acquire(limiter, 5000, GOOD)
         user.logged_in()
         for number in range(2000, 4000):
-            self.arrive(crowd, number)
-        self.assertNotIn(5000, self.turned_out)
-        self.assertEqual((101, 100), (crowd.connections, crowd.strangers))
+            self.acquire(limiter, number)
+        self.assertNotIn(5000, self.evicted)
+        self.assertEqual((101, 100), (limiter.connections, limiter.unauthenticated))
 
     def test_churn_of_one_network(self) -> None:
         """New connections of one network, however fast, send no stranger of another away."""
         for hosts in ("198.51.100.{}", "2001:db8:1:{:x}::1", "unix"):
-            crowd = ConnectionLimiter(ConnectionLimits(connections=50))
-            self.arrive(crowd, 7_000, GOOD)
+            limiter = ConnectionLimiter(ConnectionLimits(connections=50))
+            self.acquire(limiter, 7_000, GOOD)
             for number in range(2_000):
-                self.arrive(crowd, number, hosts.format(number % 250))
-            self.assertNotIn(7_000, self.turned_out)
-            self.assertEqual((crowd.connections, crowd.strangers), (50, 50))
+                self.acquire(limiter, number, hosts.format(number % 250))
+            self.assertNotIn(7_000, self.evicted)
+            self.assertEqual((limiter.connections, limiter.unauthenticated), (50, 50))
 
     def test_churn_of_many_networks(self) -> None:
         """Where all strangers are of networks of their own, each may have to go, and not the oldest first."""
         chosen: list[int] = []
 
-        def choose(visits: Sequence[Visit]) -> Visit:
-            chosen.append(len(visits))
-            return visits[-1]
+        def choose(slots: Sequence[ConnectionSlot]) -> ConnectionSlot:
+            chosen.append(len(slots))
+            return slots[-1]
 
-        crowd = ConnectionLimiter(ConnectionLimits(connections=50), choose=choose)
+        limiter = ConnectionLimiter(ConnectionLimits(connections=50), choose=choose)
         for number in range(60):
-            self.arrive(crowd, number, f"198.51.{number}.1")
-        self.assertEqual((chosen, self.turned_out), ([50] * 10, list(range(49, 59))))
+            self.acquire(limiter, number, f"198.51.{number}.1")
+        self.assertEqual((chosen, self.evicted), ([50] * 10, list(range(49, 59))))
 
     def test_idle_first(self) -> None:
         """Who loses little by it makes room before strangers do, the longest idle first; not while busy."""
-        crowd = ConnectionLimiter(ConnectionLimits(connections=4))
-        visits = [self.arrive(crowd, number) for number in range(4)]
+        limiter = ConnectionLimiter(ConnectionLimits(connections=4))
+        slots = [self.acquire(limiter, number) for number in range(4)]
         for number in (2, 0, 1):
-            visits[number].idle()
-        visits[2].logged_in()
+            slots[number].idle()
+        slots[2].logged_in()
         for number in range(10, 13):
-            self.arrive(crowd, number)
-        self.assertEqual(self.turned_out[:2], [0, 1])
-        self.assertNotIn(2, self.turned_out)
-        visits[2].idle()
-        self.arrive(crowd, 13)
-        self.assertEqual(self.turned_out[3:], [2])
-        for visit in visits:
-            visit.left()
-            visit.idle()
+            self.acquire(limiter, number)
+        self.assertEqual(self.evicted[:2], [0, 1])
+        self.assertNotIn(2, self.evicted)
+        slots[2].idle()
+        self.acquire(limiter, 13)
+        self.assertEqual(self.evicted[3:], [2])
+        for slot in slots:
+            slot.release()
+            slot.idle()
 
     def test_room_and_no_room(self) -> None:
-        """A stranger makes room; when only users are there the next one is told."""
-        crowd = ConnectionLimiter(ConnectionLimits(connections=2))
-        first = self.arrive(crowd, 0)
-        self.arrive(crowd, 1)
+        """A client that has not logged in is evicted, a user never: then there is no room for another."""
+        limiter = ConnectionLimiter(ConnectionLimits(connections=2))
+        first = self.acquire(limiter, 0)
+        self.acquire(limiter, 1)
         first.logged_in()
-        third = self.arrive(crowd, 2)
-        self.assertEqual(self.turned_out, [1])
+        third = self.acquire(limiter, 2)
         third.logged_in()
         with self.assertRaises(StoreTrouble):
-            self.arrive(crowd, 3)
-        first.left()
-        self.arrive(crowd, 4)
-
-    def test_full_of_users(self) -> None:
-        """When all places are taken by users, the next one is turned away; one who leaves makes room."""
-        crowd = ConnectionLimiter(ConnectionLimits(connections=3))
-        visits = [self.arrive(crowd, number) for number in range(3)]
-        for visit in visits:
-            visit.logged_in()
+            self.acquire(limiter, 3)
+        first.release()
+        first.release()
+        self.acquire(limiter, 4).logged_in()
         with self.assertRaises(StoreTrouble):
-            self.arrive(crowd, 3)
-        visits[0].left()
-        visits[0].left()
-        self.arrive(crowd, 4).logged_in()
-        with self.assertRaises(StoreTrouble):
-            self.arrive(crowd, 5)
-        self.assertEqual([], self.turned_out)
+            self.acquire(limiter, 5)
+        self.assertEqual([1], self.evicted)
 
     def test_per_address(self) -> None:
         """One address, or one IPv6 network, has only so many; a Unix socket has no such bound."""
         for hosts in (["192.0.2.7"] * 9, [f"2001:db8::{number:x}" for number in range(9)]):
-            crowd = ConnectionLimiter(ConnectionLimits(per_address=8))
-            visits = [self.arrive(crowd, number, host) for number, host in enumerate(hosts[:8])]
+            limiter = ConnectionLimiter(ConnectionLimits(per_address=8))
+            slots = [self.acquire(limiter, number, host) for number, host in enumerate(hosts[:8])]
             with self.assertRaises(StoreTrouble):
-                self.arrive(crowd, 9, hosts[8])
-            self.arrive(crowd, 9, "192.0.2.8")
-            visits[0].logged_in()
-            visits[0].left()
-            self.arrive(crowd, 9, hosts[8])
-        crowd = ConnectionLimiter(ConnectionLimits(per_address=8, trusted=Networks.of(["198.51.100.0/24"])))
+                self.acquire(limiter, 9, hosts[8])
+            self.acquire(limiter, 9, "192.0.2.8")
+            slots[0].logged_in()
+            slots[0].release()
+            self.acquire(limiter, 9, hosts[8])
+        limiter = ConnectionLimiter(ConnectionLimits(per_address=8, trusted=Networks.of(["198.51.100.0/24"])))
         for number, host in enumerate(("unix", EVIL, "127.0.0.1", "::1") * 20):
-            self.arrive(crowd, number, host)
-        self.assertEqual(80, crowd.connections)
+            self.acquire(limiter, number, host)
+        self.assertEqual(80, limiter.connections)
 
     def test_loopback(self) -> None:
         """From loopback any number comes, unless the administrator gives a number."""
-        crowd = ConnectionLimiter(ConnectionLimits(per_local_address=2))
+        limiter = ConnectionLimiter(ConnectionLimits(per_local_address=2))
         for number in range(2):
-            self.arrive(crowd, number, "127.0.0.1")
-        self.arrive(crowd, 2, "::1")
+            self.acquire(limiter, number, "127.0.0.1")
+        self.acquire(limiter, 2, "::1")
         with self.assertRaises(StoreTrouble):
-            self.arrive(crowd, 3, "127.0.0.1")
+            self.acquire(limiter, 3, "127.0.0.1")
 
-    def test_who_is_turned_out_may_say_goodbye(self) -> None:
+    def test_release_when_evicted(self) -> None:
         """The connection that is closed reports its end, at once or later, without harm."""
-        crowd = ConnectionLimiter(ConnectionLimits(strangers=1))
-        visit = crowd.arrive("192.0.2.1", lambda: visit.left())
-        second = self.arrive(crowd, 2)
-        visit.left()
-        self.assertEqual((1, 1), (crowd.connections, crowd.strangers))
-        second.left()
-        self.assertEqual((0, 0), (crowd.connections, crowd.strangers))
+        limiter = ConnectionLimiter(ConnectionLimits(unauthenticated=1))
+        slot = limiter.acquire("192.0.2.1", lambda: slot.release())
+        second = self.acquire(limiter, 2)
+        slot.release()
+        self.assertEqual((1, 1), (limiter.connections, limiter.unauthenticated))
+        second.release()
+        self.assertEqual((0, 0), (limiter.connections, limiter.unauthenticated))
 
 
 class SenderTests(SynchronousTestCase):
-    """The guard of those who only send."""
+    """The throttle of submission ports."""
 
     def test_penalties_are_shared(self) -> None:
         """A password that was guessed wrongly at one port costs time at the other."""
-        guard = LoginThrottle(Clock(), LoginLimits(free_failures=1, login_delay=60))
-        senders = guard.for_senders()
-        guard.attempt("192.0.2.1", "ann").failed()
+        throttle = LoginThrottle(Clock(), LoginLimits(free_failures=1, login_delay=60))
+        senders = throttle.for_senders()
+        throttle.attempt("192.0.2.1", "ann").failed()
         self.assertGreater(senders.penalty("192.0.2.1", "ann"), 0)
         senders.attempt("192.0.2.2", "bob").failed()
-        self.assertGreater(guard.penalty("192.0.2.2", "bob"), 0)
+        self.assertGreater(throttle.penalty("192.0.2.2", "bob"), 0)
 
     def test_no_login_delay(self) -> None:
         """Sending twice in a row is no reason to wait, fetching twice is."""
-        guard = LoginThrottle(Clock(), LoginLimits(login_delay=60, sessions_per_user=1))
-        senders = guard.for_senders()
+        throttle = LoginThrottle(Clock(), LoginLimits(login_delay=60, sessions_per_user=1))
+        senders = throttle.for_senders()
         # Nor do those who send take a session from who fetches.
-        for one in (senders, senders, guard):
+        for one in (senders, senders, throttle):
             one.enter("ann")
             one.opened("ann")
-        self.assertRaises(LoginDelay, guard.enter, "ann")
+        self.assertRaises(LoginDelay, throttle.enter, "ann")

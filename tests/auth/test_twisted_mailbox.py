@@ -12,6 +12,7 @@ from typing import Any
 
 from twisted.cred.portal import IRealm, Portal
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
 from twisted.mail.maildir import MaildirMailbox
 from twisted.mail.pop3 import IMailbox as ITwistedMailbox
 from twisted.mail.pop3 import Mailbox
@@ -21,8 +22,9 @@ from zope.interface.verify import verifyObject
 
 from pop3toy.auth.accounts.memory import MemoryAccounts
 from pop3toy.auth.authenticator import PortalAuthenticator
+from pop3toy.auth.throttle.login_throttle import LoginLimits, LoginThrottle
 from pop3toy.auth.twisted_mailbox import TwistedMailbox, adapted
-from pop3toy.errors import StoreTrouble
+from pop3toy.errors import InUse, StoreTrouble
 from pop3toy.interfaces import Channel, IMailbox, IMailStore, SessionRecord
 
 from ..corpus import awkward_messages, wire_form
@@ -229,15 +231,22 @@ class AdapterTests(SynchronousTestCase):
         self.patch(old, "listMessages", lambda i=None: succeed([]))
         self.assertIn("IMailbox", self.assertRaises(StoreTrouble, TwistedMailbox, old).detail)
 
-    def login(self, old: OldMailbox, left: list[object]) -> Any:
-        """What comes of a login at a realm that yields this mailbox."""
+    def login(self, old: OldMailbox, left: list[object], throttle: LoginThrottle | None = None) -> Any:
+        """What comes of a login at a realm that yields this mailbox; its logout may be waited for."""
+        free: Deferred[None] = Deferred()
 
         @implementer(IRealm)
         class Realm:
             def requestAvatar(self, avatar_id: object, mind: object, *interfaces: Any) -> Any:
-                return ITwistedMailbox, old, lambda: left.append(avatar_id)
+                return ITwistedMailbox, old, logout
 
-        authenticator = PortalAuthenticator(Portal(Realm(), [MemoryAccounts({"ann": "secret"})]))
+        def logout() -> Deferred[None] | None:
+            left.append(b"ann" if throttle is None else free)
+            return None if throttle is None else free
+
+        authenticator = PortalAuthenticator(
+            Portal(Realm(), [MemoryAccounts({"ann": "secret"})]), throttle=throttle
+        )
         record = SessionRecord(1, Channel("127.0.0.1", local=True))
         return authenticator.password(b"ann", b"secret", record)
 
@@ -255,6 +264,20 @@ class AdapterTests(SynchronousTestCase):
         self.patch(old, "listMessages", lambda i=None: fail(StoreTrouble()))
         self.assertRaises(StoreTrouble, self.login, old, left)
         self.assertEqual([b"ann"], left)
+
+    def test_session_counts_until_the_mailbox_is_free(self) -> None:
+        """So does the session of a listing that fails, once, when giving back takes a while."""
+        old, left, throttle = (
+            OldMailbox({}),
+            list[Any](),
+            LoginThrottle(Clock(), LoginLimits(sessions_per_user=1)),
+        )
+        self.patch(old, "listMessages", lambda i=None: fail(StoreTrouble()))
+        self.assertRaises(StoreTrouble, self.login, old, left, throttle)
+        self.assertRaises(InUse, throttle.enter, "ann")
+        left[0].callback(None)
+        throttle.enter("ann")
+        self.assertRaises(InUse, throttle.enter, "ann")
 
     def test_deferred_message(self) -> None:
         """So is one that gives its messages later."""

@@ -84,7 +84,7 @@ class CloseNotifyTests(SynchronousTestCase):
         )
 
     def look(self) -> None:
-        """Visit the mailbox, so that its sizes are known."""
+        """ConnectionSlot the mailbox, so that its sizes are known."""
         with OpenSSLWire(self.port) as wire:
             self.assertTrue(wire.line().startswith(b"+OK"))
             self.assertTrue(wire.ask(b"STLS").startswith(b"+OK"))

@@ -202,7 +202,7 @@ class HeaderTests(SynchronousTestCase):
     def test_counted(self) -> None:
         """A connection without a header is one of the strangers, whatever its address, until it has one."""
         crowd = ConnectionLimiter(
-            ConnectionLimits(connections=3, strangers=3, per_address=1, per_local_address=1),
+            ConnectionLimits(connections=3, unauthenticated=3, per_address=1, per_local_address=1),
             choose=lambda visits: visits[0],
         )
         endpoint = serverFromString(self.reactor, "tcp:111:interface=127.0.0.1")
@@ -210,24 +210,24 @@ class HeaderTests(SynchronousTestCase):
         self.successResultOf(ProxiedEndpoint(endpoint, self.reactor, crowd).listen(factory))
         self.wrapper = self.reactor.tcpServers[1][1]
         silent = [self.connect() for _ in range(3)]
-        self.assertEqual((crowd.connections, crowd.strangers), (3, 3))
+        self.assertEqual((crowd.connections, crowd.unauthenticated), (3, 3))
         # The one that is chosen makes room for one more.
         fourth, late = self.connect()
         self.assertEqual([transport.disconnected for _, transport in silent], [True, False, False])
         silent[1][0].dataReceived(v1(STRANGER))
-        self.assertEqual(crowd.strangers, 2)
+        self.assertEqual(crowd.unauthenticated, 2)
         silent[2][0].connectionLost(None)  # type: ignore[arg-type]
-        self.assertEqual(crowd.strangers, 1)
+        self.assertEqual(crowd.unauthenticated, 1)
         self.reactor.advance(PATIENCE)
         self.assertTrue(late.disconnected)
         fourth.connectionLost(None)  # type: ignore[arg-type]
-        self.assertEqual((crowd.connections, crowd.strangers), (0, 0))
+        self.assertEqual((crowd.connections, crowd.unauthenticated), (0, 0))
         self.assertFalse(silent[1][1].disconnected)
 
     def test_one_too_many(self) -> None:
         """Where there is no room, one without a header is sent away at once, and the log says so."""
         crowd = ConnectionLimiter(ConnectionLimits(connections=1))
-        crowd.arrive("unix", lambda: None).logged_in()
+        crowd.acquire("unix", lambda: None).logged_in()
         endpoint = serverFromString(self.reactor, "tcp:111:interface=127.0.0.1")
         self.successResultOf(ProxiedEndpoint(endpoint, self.reactor, crowd).listen(Factory()))
         self.wrapper = self.reactor.tcpServers[1][1]

@@ -237,7 +237,7 @@ class SessionTests(SynchronousTestCase):
             FakeAuthenticator(self.mailbox),
             observers=Observers(self.watcher),
             sending=SENDING,
-            gatekeeper=ConnectionLimiter(ConnectionLimits(strangers=2), choose=lambda visits: visits[0]),
+            limiter=ConnectionLimiter(ConnectionLimits(unauthenticated=2), choose=lambda visits: visits[0]),
         )
 
     def connected(self) -> tuple[socket.socket, tcp.Server]:

@@ -555,8 +555,8 @@ class SessionTests(SocketCase):
 
     def test_limits_make_room(self) -> None:
         """Strangers who have to make room, while ready, for those who come in the same turn end in order."""
-        self.factory.gatekeeper = ConnectionLimiter(
-            ConnectionLimits(strangers=2), choose=lambda visits: visits[0]
+        self.factory.limiter = ConnectionLimiter(
+            ConnectionLimits(unauthenticated=2), choose=lambda visits: visits[0]
         )
         port = self.listens("tcp:0:interface=127.0.0.1")
         strangers = [self.dials(self.address(port)) for _ in range(2)]
@@ -613,7 +613,7 @@ class SecretTransport(WriteCounter):
 
 MAIL = {b"one": b"Subject: hello\r\n\r\nbody\r\n"}
 LONG = {b"one": [b"A: b\n\n", *[b"y" * 1022 + b"\n"] * 900]}
-FULL = {"gatekeeper": ConnectionLimiter(ConnectionLimits(connections=0))}
+FULL = {"limiter": ConnectionLimiter(ConnectionLimits(connections=0))}
 
 
 class ProtocolTests(SynchronousTestCase):

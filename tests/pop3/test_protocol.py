@@ -1601,32 +1601,32 @@ class DrainTests(SynchronousTestCase):
 
 
 class OneDoor:
-    """A gatekeeper who lets in so many at once, and remembers their coming and going."""
+    """A limiter who lets in so many at once, and remembers their coming and going."""
 
     def __init__(self, places: int) -> None:
         self.places = places
-        self.visits: list[OneVisit] = []
+        self.visits: list[OneSlot] = []
 
-    def arrive(self, host: str, turn_out: Callable[[], object]) -> OneVisit:
+    def acquire(self, host: str, evict: Callable[[], object]) -> OneSlot:
         if sum(not visit.over for visit in self.visits) >= self.places:
             raise StoreTrouble("too many connections")
-        self.visits.append(OneVisit(host, turn_out))
+        self.visits.append(OneSlot(host, evict))
         return self.visits[-1]
 
 
-class OneVisit:
-    """What the gatekeeper knows of one who is in."""
+class OneSlot:
+    """What the limiter knows of one who is in."""
 
-    def __init__(self, host: str, turn_out: Callable[[], object]) -> None:
+    def __init__(self, host: str, evict: Callable[[], object]) -> None:
         self.host = host
-        self.turn_out = turn_out
+        self.evict = evict
         self.known = 0
         self.over = 0
 
     def logged_in(self) -> None:
         self.known += 1
 
-    def left(self) -> None:
+    def release(self) -> None:
         self.over += 1
 
 
@@ -1642,7 +1642,7 @@ class GatekeeperTests(SynchronousTestCase):
             self.clock,
             FakeAuthenticator(self.mailbox),
             observers=Observers(self.watcher),
-            gatekeeper=self.door,  # type: ignore[arg-type]
+            limiter=self.door,  # type: ignore[arg-type]
         )
 
     def client(self) -> FakeSocket:
@@ -1681,7 +1681,7 @@ class GatekeeperTests(SynchronousTestCase):
         self.assertEqual([visit.over for visit in self.door.visits], [1, 1, 0])
 
     def test_login_is_told_once(self) -> None:
-        """The gatekeeper hears of the login, once, and of no failed one."""
+        """The limiter hears of the login, once, and of no failed one."""
         socket = self.client()
         socket.client_sends(b"USER ann\r\nPASS wrong\r\n")
         self.assertEqual(self.door.visits[0].known, 0)
@@ -1692,7 +1692,7 @@ class GatekeeperTests(SynchronousTestCase):
         """A stranger who has to make room is closed, without a word."""
         socket = self.client()
         socket.client_reads_all()
-        self.door.visits[0].turn_out()
+        self.door.visits[0].evict()
         self.assertEqual(socket.client_reads_all(), b"")
         self.clock.advance(0)
         self.assertIsNotNone(socket.lost)

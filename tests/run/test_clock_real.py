@@ -33,7 +33,7 @@ from pop3toy.auth.throttle.login_throttle import LoginThrottle
 from pop3toy.stores.memory import MemoryStore
 
 portal = Portal(MailboxRealm(MemoryStore({"ann": [b"x"]})), [MemoryAccounts({"ann": "secret"})])
-factory = POP3Factory(reactor, PortalAuthenticator(portal, guard=LoginThrottle(reactor)))
+factory = POP3Factory(reactor, PortalAuthenticator(portal, throttle=LoginThrottle(reactor)))
 port = reactor.listenTCP(0, factory, interface="127.0.0.1")
 before = reactor.seconds
 reactor.callWhenRunning(lambda: print(port.getHost().port, flush=True))

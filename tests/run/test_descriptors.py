@@ -33,7 +33,7 @@ class FittingTests(SynchronousTestCase):
         for files in (524_288, sys.maxsize):
             fit = Fitting(limits, files, smtp=True, lmtp=True)
             self.assertEqual((fit.pop3.connections, fit.smtp.connections), (4096, 4096))
-            self.assertEqual((fit.pop3.strangers, self.told(fit)), (1024, []))
+            self.assertEqual((fit.pop3.unauthenticated, self.told(fit)), (1024, []))
 
     def test_lowered(self) -> None:
         """Where they are few, all maildrops can be open at once beside the reserve, and one line says so."""
@@ -45,7 +45,7 @@ class FittingTests(SynchronousTestCase):
                 # One connection of each kind at least.
                 self.assertLessEqual(used, max(files - RESERVE, 5 + 4 * smtp + 4 * lmtp))
                 self.assertGreaterEqual(min(fit.pop3.connections, fit.smtp.connections), 1)
-                self.assertLessEqual(fit.pop3.strangers, fit.pop3.connections)
+                self.assertLessEqual(fit.pop3.unauthenticated, fit.pop3.connections)
                 [line] = self.told(fit)
                 self.assertIn(f"{files:,} open files are allowed, hence {fit.pop3.connections} of POP3", line)
                 self.assertEqual(" of SMTP" in line, smtp)
@@ -63,7 +63,7 @@ class FittingTests(SynchronousTestCase):
 
     def test_workers(self) -> None:
         """Each worker has a part of the connections, and files of its own."""
-        limits = ConnectionLimits(connections=1001, strangers=10, per_address=3)
+        limits = ConnectionLimits(connections=1001, unauthenticated=10, per_address=3)
         fit = Fitting(limits, 4096, workers=4)
         self.assertEqual(fit.pop3, ConnectionLimits(251, 3, 1, per_local_address=fit.pop3.per_local_address))
         self.assertEqual(self.told(fit), [])

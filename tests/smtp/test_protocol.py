@@ -99,7 +99,7 @@ class VanishTests(SynchronousTestCase):
         """What is being made durable is acknowledged before the connection makes room."""
         slow = Slow()
         limiter = ConnectionLimiter(ConnectionLimits(connections=1))
-        factory, _, _ = world(smtp_factory, delivery=slow, gatekeeper=limiter)
+        factory, _, _ = world(smtp_factory, delivery=slow, limiter=limiter)
         client = Client(factory)
         client.say(*ENVELOPE, "DATA", "a: b", ".")
         slow.go_on()
@@ -113,7 +113,7 @@ class VanishTests(SynchronousTestCase):
         """One that only waits for an answer makes room at once, and its message comes to nothing."""
         slow = Slow()
         factory, _, _ = world(
-            smtp_factory, delivery=slow, gatekeeper=ConnectionLimiter(ConnectionLimits(connections=1))
+            smtp_factory, delivery=slow, limiter=ConnectionLimiter(ConnectionLimits(connections=1))
         )
         client = Client(factory)
         client.say(*ENVELOPE, "DATA", "a: b", "", "x")

@@ -67,8 +67,8 @@ class Visited:
     def idle(self) -> None:
         self.told.append("idle")
 
-    def left(self) -> None:
-        self.told.append("left")
+    def release(self) -> None:
+        self.told.append("released")
 
 
 class Talk:
@@ -88,7 +88,7 @@ class Talk:
             SessionRecord(1, LOOPBACK),
             happened=self.watcher.happened,
         )  # fmt: skip
-        self.session.visit = self.visit = Visited()
+        self.session.slot = self.slot = Visited()
 
     def say(self, line: bytes, crlf: bool = True) -> Any:
         """What is answered at once, or ``None``."""
@@ -265,7 +265,7 @@ class FateTests(SynchronousTestCase):
                 self.assertEqual(refused.code, codes(answer)[0])
                 self.assertEqual((refused.sender, refused.recipient), ("ann@example.org", "bob@example.org"))
                 self.assertRegex(refused.queue_id, "^[0-9a-f]{12}$")
-                self.assertEqual(talk.visit.told, [])
+                self.assertEqual(talk.slot.told, [])
                 self.assertEqual(codes(talk.say(b"BURP")), [500, 421])
                 self.assertIs(talk.session.state, State.CLOSED)
 
@@ -317,38 +317,38 @@ class FateTests(SynchronousTestCase):
         self.assertEqual((delivered.octets, delivered.uids), (6, [("bob", b"uid")]))
         self.assertEqual(talk.watcher.of(Refused), [])
         self.assertEqual(codes(talk.say(b"BURP")), [500])
-        self.assertEqual(talk.visit.told, ["idle"])
+        self.assertEqual(talk.slot.told, ["idle"])
 
     def test_place_while_a_message_comes(self) -> None:
         """Who has brought a message keeps its place while it brings another, and not for ever."""
         talk = self.ready()
         talk.message()
         session = talk.session
-        self.assertEqual(talk.visit.told, ["idle"])
+        self.assertEqual(talk.slot.told, ["idle"])
         talk.reach("MAIL")
-        self.assertEqual(talk.visit.told, ["idle", "logged in"])
+        self.assertEqual(talk.slot.told, ["idle", "logged in"])
         patience: Any = {"began": 0.0, "shaking_hands": False, "waiting": False}
         self.assertEqual(session.deadline(100.0, last=90.0, **patience), 90.0 + limits.IDLE)
         late = 100.0 + limits.MESSAGE_TIME
         self.assertEqual(session.deadline(late - 50, last=late - 60, **patience), late)
-        self.assertEqual(talk.visit.told, ["idle", "logged in"])
+        self.assertEqual(talk.slot.told, ["idle", "logged in"])
         self.assertEqual(session.deadline(late, last=late - 1, **patience), late - 1 + limits.IDLE)
-        self.assertEqual(talk.visit.told, ["idle", "logged in", "idle"])
+        self.assertEqual(talk.slot.told, ["idle", "logged in", "idle"])
         self.assertEqual(session.deadline(late + 9, last=late + 9, **patience), late + 9 + limits.IDLE)
-        self.assertEqual(talk.visit.told, ["idle", "logged in", "idle"])
+        self.assertEqual(talk.slot.told, ["idle", "logged in", "idle"])
         # Another MAIL does not begin it anew; a message that arrives does.
         talk.say(b"RSET")
         talk.reach("MAIL")
-        self.assertEqual(talk.visit.told[-1], "idle")
+        self.assertEqual(talk.slot.told[-1], "idle")
         talk.reach("RCPT")
         talk.message()
         talk.reach("MAIL")
-        self.assertEqual(talk.visit.told[-1], "logged in")
+        self.assertEqual(talk.slot.told[-1], "logged in")
         session.deadline(late, last=late, **patience)
         talk.say(b"RSET")
         talk.reach("MAIL")
         session.deadline(late + limits.MESSAGE_TIME, last=late + limits.MESSAGE_TIME, **patience)
-        self.assertEqual(talk.visit.told[-1], "idle")
+        self.assertEqual(talk.slot.told[-1], "idle")
 
     def test_never_a_part_missing(self) -> None:
         """A store that tells of a user in trouble, or of too few users, is never answered with 250."""
@@ -553,7 +553,7 @@ class LoginTests(SynchronousTestCase):
         for _ in range(limits.ERRORS - 1):
             talk.say(b"BURP")
         talk.reach("AUTH")
-        self.assertEqual(talk.visit.told, ["idle"])
+        self.assertEqual(talk.slot.told, ["idle"])
         self.assertEqual(codes(talk.say(b"BURP")), [500])
         self.assertEqual((talk.session.record.user, talk.session.record.mechanism), ("ann", "PLAIN"))
 

@@ -682,7 +682,7 @@ class FactoryTests(SynchronousTestCase):
 
     def test_too_many(self) -> None:
         """A connection too many from one address hears 421 in place of the greeting."""
-        factory, _, _ = world(smtp_factory, gatekeeper=ConnectionLimiter(ConnectionLimits(per_address=2)))
+        factory, _, _ = world(smtp_factory, limiter=ConnectionLimiter(ConnectionLimits(per_address=2)))
         first, _ = Client(factory), Client(factory)
         turned_away = Client(factory)
         self.assertEqual(turned_away.greeting, ["421 4.7.0 too many connections from your address"])
@@ -693,7 +693,7 @@ class FactoryTests(SynchronousTestCase):
 
     def test_making_room(self) -> None:
         """When there are too many in all, one that brings nothing yet goes before one that brings more."""
-        factory, _, _ = world(smtp_factory, gatekeeper=ConnectionLimiter(ConnectionLimits(connections=2)))
+        factory, _, _ = world(smtp_factory, limiter=ConnectionLimiter(ConnectionLimits(connections=2)))
         useful, idle = Client(factory), Client(factory)
         useful.say(*ENVELOPE, "DATA", "a: b", ".", ENVELOPE[1])
         self.assertEqual(Client(factory).greeting[0][:3], "220")
@@ -704,7 +704,7 @@ class FactoryTests(SynchronousTestCase):
     def test_useful_once(self) -> None:
         """Who has brought a message, and only stays, makes room, whatever it says: the longest idle."""
         for make in (smtp_factory, lmtp_factory):
-            factory, _, _ = world(make, gatekeeper=ConnectionLimiter(ConnectionLimits(connections=3)))
+            factory, _, _ = world(make, limiter=ConnectionLimiter(ConnectionLimits(connections=3)))
             hello = "LHLO me" if make is lmtp_factory else ENVELOPE[0]
             clients = [Client(factory) for _ in range(3)]
             for client in (clients[1], clients[0], clients[2]):
@@ -720,7 +720,7 @@ class FactoryTests(SynchronousTestCase):
         """Who begins another message keeps its place, but not for ever, and not beyond RSET or a refusal."""
         for end in (None, "RSET", "EHLO me"):
             factory, _, clock = world(
-                smtp_factory, gatekeeper=ConnectionLimiter(ConnectionLimits(connections=1))
+                smtp_factory, limiter=ConnectionLimiter(ConnectionLimits(connections=1))
             )
             client = Client(factory)
             client.say(*ENVELOPE, "DATA", "a: b", ".", ENVELOPE[1])

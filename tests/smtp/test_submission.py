@@ -74,7 +74,7 @@ class SubmissionTests(SynchronousTestCase):
     def test_makes_room(self) -> None:
         """Who has logged in and sends nothing makes room, before strangers; while a message comes, not."""
         limiter = ConnectionLimiter(ConnectionLimits(connections=3))
-        factory, _, _ = world(submission_factory, self.accounts, gatekeeper=limiter)
+        factory, _, _ = world(submission_factory, self.accounts, limiter=limiter)
         sends, idle, stranger = (Client(factory, LOCAL) for _ in range(3))
         for client in (sends, idle):
             client.say("EHLO x", "AUTH PLAIN " + plain("ann", "nna"))

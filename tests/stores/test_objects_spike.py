@@ -281,7 +281,7 @@ class ServedTests(LateCase):
         portal = Portal(MailboxRealm(self.store), [MemoryAccounts({"ann": "pass"})])
         self.factory = POP3Factory(
             self.world.clock,
-            PortalAuthenticator(portal, guard=LoginThrottle(self.world.clock)),
+            PortalAuthenticator(portal, throttle=LoginThrottle(self.world.clock)),
             observers=Observers(self.watcher),
         )
 

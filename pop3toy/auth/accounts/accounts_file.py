@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -25,7 +25,7 @@ from zope.interface import implementer
 
 from ...errors import StoreTrouble
 from ...interfaces import Channel, MaybeDeferred
-from ..credentials import account_name
+from ..credentials import AvatarId, ClearPassword, Credentials, account_name
 from ..maybe_deferred import maybe_deferred
 from ..sasl.cram import CramDigest
 from ..sources import IAccountSource, make_dummy_verifier
@@ -82,7 +82,7 @@ class AccountsFile:
 
     # -- twisted.cred ------------------------------------------------------------------
 
-    def requestAvatarId(self, credentials: Any) -> Any:
+    def requestAvatarId(self, credentials: Credentials) -> AvatarId:
         """The user's name in UTF-8, if the credentials fit; at once or as a Deferred.
 
         :raises twisted.cred.error.UnauthorizedLogin: (or fails with) for bad
@@ -92,23 +92,24 @@ class AccountsFile:
         """
         return self._file.use(self._check, credentials)
 
-    def _check(self, accounts: Accounts, credentials: Any) -> Any:
-        password = IUsernamePassword.providedBy(credentials)
-        check = self._check_password if password else self._check_digest
+    def _check(self, accounts: Accounts, credentials: Credentials) -> MaybeDeferred[bytes]:
+        check = partial(self._check_digest, accounts, credentials)
+        if IUsernamePassword.providedBy(credentials):
+            check = partial(self._check_password, accounts, cast(ClearPassword, credentials))
         if not self._file.in_doubt:
-            return check(accounts, credentials)
+            return check()
         sure = self._file.sure_of(account_name(credentials))
 
-        def judged(outcome: Any) -> Any:
-            # With the same work for all, nobody is refused, and only those come
-            # in whose line is whole: else it may lack what bars them.
+        def judged(outcome: bytes | Failure) -> bytes | Failure:
+            # With the same work for all users.  No login is refused as wrong, and a right one is accepted
+            # only if the user's line is whole: else it may lack what bars the account.
             if not sure or (isinstance(outcome, Failure) and outcome.check(UnauthorizedLogin)):
                 raise not_now("the accounts file is being written")
             return outcome
 
-        return maybeDeferred(check, accounts, credentials).addBoth(judged)
+        return cast("Deferred[bytes]", maybeDeferred(check)).addBoth(judged)
 
-    def _check_digest(self, accounts: Accounts, credentials: Any) -> Any:
+    def _check_digest(self, accounts: Accounts, credentials: Credentials) -> MaybeDeferred[bytes]:
         account = _allowed_account(accounts, credentials)
         secret = account.password.secret if account is not None else None
         matches = (
@@ -123,9 +124,9 @@ class AccountsFile:
             raise UnauthorizedLogin
         return self._let_in(account, credentials)
 
-    def _check_password(self, accounts: Accounts, credentials: Any) -> Any:
+    def _check_password(self, accounts: Accounts, credentials: ClearPassword) -> MaybeDeferred[bytes]:
         account = _allowed_account(accounts, credentials)
-        password: bytes = credentials.password
+        password = credentials.password
         if account is None:
             return self._refuse_after(accounts.dummy_passwords, password)
         stored = account.password
@@ -140,7 +141,11 @@ class AccountsFile:
 
     @maybe_deferred
     async def _compute(
-        self, accounts: Accounts, account: Account, dummies: Sequence[StoredPassword], credentials: Any
+        self,
+        accounts: Accounts,
+        account: Account,
+        dummies: Sequence[StoredPassword],
+        credentials: ClearPassword,
     ) -> bytes:
         if not await self._queue.run(_judge, account.password, dummies, credentials.password):
             raise UnauthorizedLogin
@@ -154,9 +159,9 @@ class AccountsFile:
             await self._queue.run(_spend_time, dummies, password)
         raise UnauthorizedLogin
 
-    def _let_in(self, account: Account, credentials: Any) -> bytes:
+    def _let_in(self, account: Account, credentials: Credentials) -> bytes:
         if self._renew and IUsernamePassword.providedBy(credentials):
-            self._consider_renewal(account, credentials.password)
+            self._consider_renewal(account, cast(ClearPassword, credentials).password)
         return account.name.encode("utf-8")
 
     # -- what SCRAM and deliveries ask ---------------------------------------------------
@@ -194,8 +199,8 @@ class AccountsFile:
             kept = replace(kept, is_empty=partial(self._is_empty, user, kept, hash_name))
         if not accounts.has_plaintext:
             return kept
-        # Some verifiers must be made from passwords.  So that nobody sees
-        # whose, the work is done for every user.
+        # Some verifiers must be made from passwords.  The work is done for every user, so that
+        # the time does not tell which.
         dummy = self.dummy_verifier(user, hash_name)
         made = self._queue.run(derive, secret or self._key, hash_name, dummy.salt, dummy.iterations)
         return made.addCallback(lambda verifier: verifier if secret is not None else kept)
@@ -293,8 +298,8 @@ def _login_allowed(account: Account, channel: Channel | None) -> bool:
     return account.login_allowed(channel.host if channel is not None else None)
 
 
-def _allowed_account(accounts: Accounts, credentials: Any) -> Account | None:
-    """Whose credentials these are to be; ``None``, as for a user who is not there, if the account is barred.
+def _allowed_account(accounts: Accounts, credentials: Credentials) -> Account | None:
+    """The account that the credentials claim; ``None`` if there is none, or if it is barred.
 
     Asked before anything is computed: the work that follows must not tell of
     an account that may not log in whether the password is right.
@@ -322,6 +327,6 @@ def _spend_time(passwords: Sequence[StoredPassword], password: bytes) -> None:
 
 
 def _renew(path: Path, account: Account, password: bytes) -> None:
-    """In a thread: write a new hash, unless somebody has changed the password meanwhile."""
+    """In a thread: write a new hash, unless the password was changed meanwhile."""
     made = make(password)
     edit_file(path, lambda text: with_password_renewed(text, account, made))

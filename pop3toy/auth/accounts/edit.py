@@ -1,7 +1,7 @@
 """Changing a file that others read and change at the same time.
 
-Whoever reads sees the old file or the new one and never a half; of several
-who change it at once nobody's change is lost.  What the text means is not
+Readers see the old file or the new one and never a half; of several changes at once
+none is lost.  What the text means is not
 known here.  Blocks: for a command line or a thread.
 """
 

@@ -1,13 +1,13 @@
 """Slow checks of passwords, a bounded number at a time, away from the reactor's thread.
 
-What is checked is not known here, only how much may wait.
+Only counts the jobs; what they check is in ``accounts_file``.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 
@@ -26,10 +26,10 @@ NEWEST = 0.125
 
 
 class HashingQueue:
-    """A door to a thread pool of one's own that lets only so much wait.
+    """A bounded queue before a thread pool.
 
-    :param in_thread: the pool behind it must be for this alone: a flood of
-        logins must not stop those who are in.
+    :param in_thread: runs a job in a pool that is for this alone: a flood of
+        logins must not stop the sessions.
     :param longest_wait: seconds that a job may be expected to wait for those
         before it; mail clients give up after 30, and have more to do.
     :param most: jobs that may run or wait, however fast they are.
@@ -48,14 +48,14 @@ class HashingQueue:
         self._longest_wait = longest_wait
         self._most = most
         self._now = now
-        # Seconds from one result to the next, as long as there is work: so it needs not be known how
-        # many threads there are, and what else they share a core with.
+        # Mean seconds from one result to the next while there is work.  It covers how many threads
+        # there are, and how busy the machine is.
         self._mean = FIRST_GUESS
         self._last = 0.0
         #: Jobs that run or wait now.
         self.busy = 0
 
-    def run(self, job: Callable[..., _T], *args: Any) -> Deferred[_T]:
+    def run(self, job: Callable[..., _T], *args: object) -> Deferred[_T]:
         """Do it in a thread.
 
         :raises pop3toy.errors.StoreTrouble: at once, if too much waits already.

@@ -1,14 +1,13 @@
 """Accounts given on the command line or by a program: names and their passwords, in memory.
 
-The passwords are recoverable, so every mechanism can work with them.  For a
-few users and for trying things; :mod:`~pop3toy.auth.accounts.accounts_file` is for the rest.
+The passwords are recoverable, so every mechanism can work with them.  For a few users
+and for trying things; :mod:`~pop3toy.auth.accounts.accounts_file` is for real mail.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from typing import Any
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
@@ -16,7 +15,7 @@ from twisted.cred.error import UnauthorizedLogin
 from zope.interface import implementer
 
 from ...interfaces import Channel, is_deferred
-from ..credentials import account_name, octets
+from ..credentials import AvatarId, Credentials, account_name, octets
 from ..names import NameIndex
 from ..sources import IAccountSource, make_dummy_verifier
 from .verifier import Verifier, derive
@@ -47,27 +46,30 @@ class MemoryAccounts:
     credentialInterfaces = (IUsernamePassword, IUsernameHashedPassword)
 
     def __init__(self, passwords: Mapping[str, str] | Mapping[bytes, bytes]) -> None:
-        self._secrets = {octets(user): octets(secret) for user, secret in passwords.items()}
-        self._names = NameIndex({name.decode("utf-8", "surrogateescape") for name in self._secrets})
         self._key = secrets.token_bytes(32)
+        self.keep(passwords)
 
-    def requestAvatarId(self, credentials: IUsernameHashedPassword) -> Any:
+    def keep(self, passwords: Mapping[str, str] | Mapping[bytes, bytes]) -> None:
+        """These are the users from now on."""
+        self._secrets = {octets(user): octets(secret) for user, secret in passwords.items()}
+        self.names = NameIndex({name.decode("utf-8", "surrogateescape") for name in self._secrets})
+
+    def requestAvatarId(self, credentials: Credentials) -> AvatarId:
         """The user's name in UTF-8, if the credentials fit.
 
         :raises twisted.cred.error.UnauthorizedLogin: (or fails with) after the
             same work whether there is such a user or not.
         """
-        user = octets(account_name(credentials))
+        user = account_name(credentials).encode("utf-8", "surrogateescape")
         secret = self._secrets.get(user) or None
-        matches = credentials.checkPassword(self._key if secret is None else secret)
-        if is_deferred(matches):
-            return matches.addCallback(self._decide, user)
-        return self._decide(matches, user)
 
-    def _decide(self, matches: object, user: bytes) -> bytes:
-        if matches is True and self._secrets.get(user):
-            return user
-        raise UnauthorizedLogin
+        def decide(fits: object) -> bytes:
+            if fits is True and secret is not None:
+                return user
+            raise UnauthorizedLogin
+
+        fits = credentials.checkPassword(self._key if secret is None else secret)
+        return fits.addCallback(decide) if is_deferred(fits) else decide(fits)
 
     def has_plaintext(self) -> bool:
         """Whether there is any account with a password."""
@@ -94,11 +96,11 @@ class MemoryAccounts:
 
     def canonical_name(self, user: str) -> str | None:
         """See :class:`IAccountSource`."""
-        return self._names.find(user)
+        return self.names.find(user)
 
     def has_addresses(self) -> bool:
         """Whether some user's name is a mail address."""
-        return self._names.has_addresses
+        return self.names.has_addresses
 
     def login_allowed(self, user: str, channel: Channel | None) -> bool:
         """Everybody, from everywhere."""

@@ -42,8 +42,8 @@ class Verifier:
     iterations: int
     stored_key: bytes = field(repr=False)
     server_key: bytes = field(repr=False)
-    #: Finds out whether it is the empty password's, which nobody may use; asked
-    #: when a proof was right, so that others cannot see by the time who is there.
+    #: Finds out whether it is the empty password's, which is never accepted; asked
+    #: only when a proof was right, so that the time does not tell which users exist.
     is_empty: Callable[[], MaybeDeferred[bool]] = field(default=lambda: False, repr=False, compare=False)
 
     def fits(self, password: bytes, hash_name: str) -> bool:

@@ -1,7 +1,7 @@
 """An accounts file as it says now: read again when it has changed, in a thread.
 
-Knows when to read and whom to tell what is wrong with it; what the text means
-is in ``passwd_file``, and passwords are checked in ``accounts_file``.
+Logs what is wrong with it.  What the text means is in ``passwd_file``, and passwords are checked
+in ``accounts_file``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar, cast
+from typing import Concatenate, NoReturn, ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -61,7 +61,7 @@ class WatchedFile:
         #: Whether it is just being written in place, and has lost users or ends
         #: within a line: it may say half the truth.
         self.in_doubt = False
-        #: Whose line may have been read in part.
+        #: The user whose line may have been read in part.
         self._unfinished: str | None = None
         #: What it said when it was last not in doubt.
         self.certain = self.accounts
@@ -101,8 +101,8 @@ class WatchedFile:
         """
         if self._waiting is None and is_unchanged(self.path, self._signature):
             return function(self._known(self.accounts), *args, **kwargs)
-        waiting: Deferred[Any] = self._reading().addCallback(function, *args, **kwargs)
-        return cast("Deferred[_T]", waiting)
+        waiting: Deferred[_T] = self._reading().addCallback(function, *args, **kwargs)
+        return waiting
 
     def sure_of(self, user: str) -> bool:
         """Whether what is said of the user now can be relied on."""
@@ -185,6 +185,6 @@ class WatchedFile:
 
 
 def not_now(detail: str = "") -> StoreTrouble:
-    """What is said when nobody can tell who is right."""
+    """The refusal of a login while the accounts cannot be relied on."""
     # A client that is told that its password is wrong forgets it.
     return StoreTrouble("logins are not possible at the moment", detail=detail)

@@ -13,7 +13,7 @@ __all__ = ["AnonymousMechanism"]
 
 
 class AnonymousMechanism:
-    """The client may say who it is; nobody believes it or keeps it."""
+    """The client may send trace information, which is neither checked nor kept."""
 
     name: ClassVar[str] = "ANONYMOUS"
     client_first: ClassVar[bool] = True

@@ -16,7 +16,7 @@ from .exchange import AuthResult, MechanismContext, text
 
 __all__ = ["CramDigest", "CramMD5"]
 
-#: What is kept of an empty password, which nobody has.
+#: What is kept of an empty password, which is never accepted.
 _EMPTY = hmac_md5.contexts(b"")
 
 
@@ -25,8 +25,7 @@ class CramDigest(Named):
     """The digest of a challenge under the shared secret."""
 
     def __init__(self, username: bytes, digest: bytes, challenge: bytes, channel: Channel) -> None:
-        self.username = username
-        self.channel = channel
+        super().__init__(username, channel)
         self._digest = digest.lower()
         self._challenge = challenge
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from twisted.cred.credentials import ICredentials
+from zope.interface.interface import InterfaceClass
 
 from ...errors import AuthenticationCancelled, AuthenticationFailed, BadCommand, NotBase64
 from ...interfaces import Challenge, Channel, Login, MaybeDeferred
@@ -33,7 +34,7 @@ class MechanismContext:
     #: Whether a secret may be sent as it is.
     clear_text: bool
     #: The kinds of credentials that the Portal takes.
-    credentials: Collection[Any]
+    credentials: Collection[InterfaceClass]
     accounts: AnyOf
     #: Which account a claimed name means.
     names: LoginNames = field(repr=False)
@@ -71,7 +72,7 @@ class Mechanism(Protocol):
 
     @classmethod
     def available(cls, context: MechanismContext) -> bool:
-        """Whether it can work here for somebody."""
+        """Whether it can work on this connection for any user."""
 
     async def step(self, response: bytes | None) -> Challenge | AuthResult:
         """Take a response, give the next challenge or what is to be proven.
@@ -79,8 +80,8 @@ class Mechanism(Protocol):
         :param response: raw octets; ``None`` only for a mechanism in which the server
             speaks first, if there is no initial response.
         :raises pop3toy.errors.BadCommand: if it is malformed.
-        :raises pop3toy.errors.AuthenticationFailed: if it proves that the client is
-            somebody else.
+        :raises pop3toy.errors.AuthenticationFailed: if the client is proven to be
+            another user.
         """
 
 
@@ -137,8 +138,8 @@ class SASLExchange:
     def cancel(self) -> None:
         """The client gave up or went away, or its line was too long.
 
-        What is being checked is checked to its end, and counts: else whoever
-        does not wait for the answer would guess for nothing.
+        What is being checked is checked to its end, and counts: else a client
+        that does not wait for the answer could guess without a penalty.
         """
         self._over = True
 
@@ -150,7 +151,7 @@ class SASLExchange:
                 # The client has gone while it had to wait.
                 raise BadCommand("the authentication exchange is over")
             outcome = await self._mechanism.step(response)
-            self._attempt.user = self._mechanism.user
+            self._attempt.claim(self._mechanism.user)
             if isinstance(outcome, Challenge):
                 self.refusal = outcome.refusal
                 if self.refusal is not None:
@@ -162,7 +163,7 @@ class SASLExchange:
             return await resolved(self._log_in(outcome, self._attempt))
         except Exception as error:
             self._over = True
-            self._attempt.user = self._mechanism.user
+            self._attempt.claim(self._mechanism.user)
             if isinstance(error, AuthenticationFailed):
                 self._attempt.failed()
             else:

@@ -1,4 +1,4 @@
-"""Whose a bearer token is, as the authorization server says (RFC 7662).
+"""Asks the authorization server to which user a bearer token belongs (RFC 7662).
 
 Asks over HTTP with treq, waits no longer than it may, and remembers good
 answers for a short while.  What SASL does with them is in ``oauth``.
@@ -40,7 +40,7 @@ class HTTPClient(Protocol):
         """Fires with the response when its headers are there."""
 
 
-def treq_client(reactor: Any) -> HTTPClient:
+def treq_client(reactor: IReactorTime) -> HTTPClient:
     """An HTTP client that verifies certificates.
 
     :raises MissingLibrary: if treq is not installed.
@@ -146,7 +146,7 @@ class Introspection:
             data={"token": token, "token_type_hint": "access_token"},
             headers={"Accept": "application/json"},
             auth=self._credentials,
-            # Whoever could redirect it would get the token.
+            # A redirection would send the token elsewhere.
             allow_redirects=False,
         )
         if response.code != 200:
@@ -175,7 +175,7 @@ class Introspection:
         expires = self._expiry(answer)
         seconds = min(expires - self._wall(), self._remembered)
         user = answer.get(self._claim)
-        # What cannot be printed (a lone surrogate, which JSON can hold) is nobody's name.
+        # JSON can hold what cannot be printed, such as a lone surrogate; no user is called so.
         if not isinstance(user, str) or not user.isprintable() or not user:
             return None
         if not seconds > 0 or not self._is_for_us(answer):
@@ -185,7 +185,7 @@ class Introspection:
             self._known.popitem(last=False)
         return user
 
-    def _expiry(self, answer: dict[str, Any]) -> float:
+    def _expiry(self, answer: dict[str, object]) -> float:
         """Until which time of day the answer counts; 0 for NaN, which JSON has in Python, and its like."""
         expires = answer.get("exp", self._wall() + self._remembered)
         try:
@@ -196,7 +196,7 @@ class Introspection:
             return 0.0
         return expires
 
-    def _is_for_us(self, answer: dict[str, Any]) -> bool:
+    def _is_for_us(self, answer: dict[str, object]) -> bool:
         scopes, audience = answer.get("scope"), answer.get("aud")
         if self._scope is not None and self._scope not in (scopes.split() if isinstance(scopes, str) else ()):
             return False

@@ -1,4 +1,4 @@
-"""The names of the SASL mechanisms, best first: for whoever must not load what they need."""
+"""The names of the SASL mechanisms, best first, apart from the mechanisms: reading options loads none."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """OAUTHBEARER (RFC 7628) and Google's and Microsoft's XOAUTH2: a bearer token instead of a password.
 
-Who says whether a token is good is behind :class:`ITokenChecker`; one provider
-is in ``introspection``.
+Whether a token is good is decided by an :class:`ITokenChecker`; one is in ``introspection``.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ __all__ = ["ITokenChecker", "OAuthBearer", "XOAuth2"]
 
 
 class ITokenChecker(Interface):
-    """Somebody who knows whose a bearer token is."""
+    """Knows to which user a bearer token belongs."""
 
     def owner(token: str) -> MaybeDeferred[str | None]:
         """The user that the token was given to; ``None`` if it is no good.
@@ -47,7 +46,7 @@ class _Bearer:
 
     @classmethod
     def available(cls, context: MechanismContext) -> bool:
-        """Where secrets may be sent and somebody judges tokens."""
+        """Where secrets may be sent and there is a token checker."""
         return context.tokens is not None and context.clear_text
 
     async def step(self, response: bytes | None) -> Challenge | AuthResult:

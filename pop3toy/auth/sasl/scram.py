@@ -70,7 +70,7 @@ class _Scram:
     async def _client_first(self, message: bytes) -> Challenge:
         found = _CLIENT_FIRST.fullmatch(message)
         if found is None:
-            # An "m=" is refused here as well: a mandatory extension that nobody knows.
+            # An "m=" is refused here as well: an unknown mandatory extension.
             raise BadCommand("this is not a SCRAM client-first message")
         self._bind(found["flag"], found["binding"])
         self._header, self._bare = found[1], found["bare"]
@@ -86,7 +86,7 @@ class _Scram:
         # its work: its proof is never judged.
         kept = await resolved(accounts.verifier(user, self.hash_name))
         verifier = kept if allowed else None
-        # All spellings of an account's name get its salt, so those of nobody's get one, too.
+        # All spellings of an account's name get the same salt, so those of an unknown name do, too.
         dummy = accounts.dummy_verifier(self._context.names.dummy_name(self.user), self.hash_name)
         self._known = verifier is not None
         self._verifier = dummy if verifier is None else verifier
@@ -107,7 +107,7 @@ class _Scram:
             raise AuthenticationFailed("this mechanism needs a channel binding")
         elif flag == b"y" and bindings and self._context.wanted(f"{self.name}-PLUS"):
             # The client could bind and believes that the server cannot, but it
-            # was told so: somebody has taken -PLUS out of the list on the way.
+            # was told so: an attacker on the way has taken -PLUS out of the list.
             raise AuthenticationFailed("the list of mechanisms was tampered with")
 
     async def _client_final(self, message: bytes) -> Challenge:

@@ -1,13 +1,11 @@
-"""How many connections there may be: in all, from one address, and of strangers.
+"""How many connections there may be: in all, from one address, and of clients that have not logged in.
 
-Counts and nothing else.  Whoever has not logged in is a stranger; when there are
-too many, one of them has to go, so that idle strangers never keep a user out: at
-random one of those from the network that has the most of them.  Were it the oldest, a flood of new
-connections would leave nobody the time to log in.
+When there are too many, one that has not logged in is evicted, so that idle clients never keep a
+user out: at random one from the network that has most of them.  Were it the oldest, a flood
+of new connections would leave nobody the time to log in.
 
-Before strangers go those who lose little by it, the one that is idle longest
-first: anonymous visitors, and mail servers that have brought a message and may
-or may not bring another.
+Before those, connections are evicted whose clients lose little, the one that is idle longest
+first: anonymous visitors, and mail servers that have brought a message and may or may not bring another.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from ...errors import StoreTrouble
 from .counts import Tally
 from .origins import NOWHERE, Networks, is_local, neighbourhood, network
 
-__all__ = ["ConnectionLimiter", "ConnectionLimits", "Visit", "divided"]
+__all__ = ["ConnectionLimiter", "ConnectionLimits", "ConnectionSlot", "divided"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +29,9 @@ class ConnectionLimits:
     #: Connections in all.  Each costs some 20 kB and a file descriptor, and
     #: another descriptor while a message is read.
     connections: int = 4096
-    #: Of them strangers: a login takes a second, so that 1,024 are more than
-    #: ever log in at once.
-    strangers: int = 1024
+    #: Of them such as have not logged in: a login takes a second, so that 1,024 are more
+    #: than ever log in at once.
+    unauthenticated: int = 1024
     #: From one address (IPv6: one /64): an office behind one address, and a
     #: client that opens several.
     per_address: int = 64
@@ -48,7 +46,7 @@ class ConnectionLimits:
         return replace(
             self,
             connections=divided(self.connections, workers),
-            strangers=divided(self.strangers, workers),
+            unauthenticated=divided(self.unauthenticated, workers),
             per_address=divided(self.per_address, workers),
             per_local_address=divided(self.per_local_address, workers),
         )
@@ -60,9 +58,9 @@ def divided(limit: int, workers: int) -> int:
 
 
 class ConnectionLimiter:
-    """Who is connected: bounds the connections in all, of one address, and of clients not logged in.
+    """Bounds the connections in all, of one address, and of clients that have not logged in.
 
-    Give it to a :class:`~pop3toy.pop3.factory.POP3Factory` as its ``gatekeeper``; several may share one.
+    Give it to a :class:`~pop3toy.pop3.factory.POP3Factory` as its ``limiter``; several may share one.
 
     :param limits: the numbers, ``ConnectionLimiter.Limits(connections=100)``; its defaults if not given.
     :param choose: picks one of several, at random.
@@ -76,124 +74,120 @@ class ConnectionLimiter:
         self,
         limits: ConnectionLimits | None = None,
         *,
-        choose: Callable[[Sequence[Visit]], Visit] = random.choice,
+        choose: Callable[[Sequence[ConnectionSlot]], ConnectionSlot] = random.choice,
     ) -> None:
         self.limits = limits if limits is not None else ConnectionLimits()
-        # By address; strangers are those of them that have not logged in.
-        self._connections, self._strangers = Tally(), Tally()
+        #: Connections now, and those of them that have not logged in.
+        self.connections = self.unauthenticated = 0
+        self._by_address = Tally()
         self._choose = choose
-        # Strangers by network, and how many of them the largest has; and those that would go
-        # before them, the longest idle first.
+        # Those that have not logged in, by network, and how many of them the largest network has;
+        # and those that are evicted before them, the longest idle first.
+        self._networks: dict[str, dict[ConnectionSlot, None]] = {}
         self._heaviest = 0
-        self._networks: dict[str, dict[Visit, None]] = {}
-        self._idle: dict[Visit, None] = {}
+        self._idle: dict[ConnectionSlot, None] = {}
 
-    @property
-    def connections(self) -> int:
-        """Connections now."""
-        return self._connections.total
-
-    @property
-    def strangers(self) -> int:
-        """Connections now that have not logged in."""
-        return self._strangers.total
-
-    def arrive(self, host: str, turn_out: Callable[[], object]) -> Visit:
-        """Somebody connects.
+    def acquire(self, host: str, evict: Callable[[], object]) -> ConnectionSlot:
+        """A client connects.
 
         :param host: the client's address in text; ``unix`` is not limited by address.
-        :param turn_out: closes this connection; called at most once, when it has
-            to make room.  :meth:`Visit.left` is harmless after it.
-        :raises pop3toy.errors.StoreTrouble: if he has to be turned away at once.
+        :param evict: closes this connection; called at most once, to make room for
+            another.  :meth:`ConnectionSlot.release` is harmless after it.
+        :raises pop3toy.errors.StoreTrouble: if the connection cannot be taken.
         """
         address, limits = network(host), self.limits
-        if self._connections.count(address) >= self._most_of(host):
+        if self._by_address.get(address, 0) >= self._most_of(host):
             raise StoreTrouble("too many connections from your address")
-        too_many_strangers = self.strangers >= limits.strangers
-        if too_many_strangers or self.connections >= limits.connections:
-            self._make_room(of_stranger=too_many_strangers)
-        visit = Visit(self, address, neighbourhood(host), turn_out)
-        self._connections.add(address)
-        self._strangers.add(address)
-        group = self._networks.setdefault(visit.network, {})
-        group[visit] = None
+        too_many_unauthenticated = self.unauthenticated >= limits.unauthenticated
+        if too_many_unauthenticated or self.connections >= limits.connections:
+            self._evict_one(unauthenticated=too_many_unauthenticated)
+        slot = ConnectionSlot(self, address, neighbourhood(host), evict)
+        self.connections += 1
+        self.unauthenticated += 1
+        self._by_address.add(address)
+        group = self._networks.setdefault(slot.network, {})
+        group[slot] = None
         self._heaviest = max(self._heaviest, len(group))
-        return visit
+        return slot
 
     def _most_of(self, host: str) -> int:
         if host == "unix" or host in self.limits.trusted:
             return sys.maxsize
         return self.limits.per_local_address if is_local(host) else self.limits.per_address
 
-    def _make_room(self, *, of_stranger: bool) -> None:
-        """Send one away: a stranger, if those are too many.
+    def _evict_one(self, *, unauthenticated: bool) -> None:
+        """Close a connection: one that has not logged in, if those are too many.
 
-        :raises pop3toy.errors.StoreTrouble: if there is none that may be.
+        :raises pop3toy.errors.StoreTrouble: if there is none that may be closed.
         """
-        if self._idle and not of_stranger:
-            visit = next(iter(self._idle))
+        if self._idle and not unauthenticated:
+            slot = next(iter(self._idle))
         elif self._networks:
             most = self._heaviest
-            visit = self._choose(
+            slot = self._choose(
                 [one for each in self._networks.values() if len(each) == most for one in each]
             )
         else:
             raise StoreTrouble("too many connections")
-        visit.left()
-        visit.turn_out()
+        slot.release()
+        slot.evict()
 
-    def known(self, visit: Visit, *, idle: bool) -> None:
-        """Not a stranger any more; whether it goes before strangers all the same."""
-        group = self._networks.get(visit.network)
-        if group is not None and visit in group:
+    def forget(self, slot: ConnectionSlot) -> None:
+        """The slot is among those that may be evicted no more."""
+        group = self._networks.get(slot.network)
+        if group is not None and slot in group:
             was_heaviest = len(group) == self._heaviest
-            del group[visit]
+            del group[slot]
             if not group:
-                del self._networks[visit.network]
+                del self._networks[slot.network]
             if was_heaviest:
                 self._heaviest = max(map(len, self._networks.values()), default=0)
-            self._strangers.remove(visit.address)
-        elif visit in self._idle:
-            del self._idle[visit]
-        if idle:
-            self._idle[visit] = None
+            self.unauthenticated -= 1
+        else:
+            self._idle.pop(slot, None)
 
-    def gone(self, visit: Visit) -> None:
-        """Not connected any more."""
-        self.known(visit, idle=False)
-        self._connections.remove(visit.address)
+    def may_go(self, slot: ConnectionSlot) -> None:
+        """The slot is evicted before unauthenticated ones, and behind those that are idle longer."""
+        self.forget(slot)
+        self._idle[slot] = None
+
+    def release(self, slot: ConnectionSlot) -> None:
+        """The connection is closed."""
+        self.forget(slot)
+        self.connections -= 1
+        self._by_address.remove(slot.address)
 
 
-class Visit:
-    """One connection.
+class ConnectionSlot:
+    """One connection, as the limiter counts it; see :class:`pop3toy.interfaces.ConnectionSlot`.
 
-    :param address: whom it is counted for.
-    :param network: where it comes from, for the choice of one that has to go.
+    :param address: the address that it is counted for.
+    :param network: where it comes from, for the choice of one to evict.
     """
 
-    __slots__ = ("_crowd", "_left", "address", "network", "turn_out")
+    __slots__ = ("_limiter", "_released", "address", "evict", "network")
 
     def __init__(
-        self, crowd: ConnectionLimiter, address: str, network: str, turn_out: Callable[[], object]
+        self, limiter: ConnectionLimiter, address: str, network: str, evict: Callable[[], object]
     ) -> None:
         self.address = address
         self.network = network
-        self.turn_out = turn_out
-        self._crowd = crowd
-        self._left = False
+        self.evict = evict
+        self._limiter = limiter
+        self._released = False
 
     def logged_in(self) -> None:
-        """He is a user, or brings a message: he will not have to make room."""
-        if not self._left:
-            self._crowd.known(self, idle=False)
+        """A user has logged in, or the client brings a message: the connection is not evicted."""
+        if not self._released:
+            self._limiter.forget(self)
 
     def idle(self) -> None:
-        """He is no stranger, but loses little by going: he makes room before strangers do."""
-        if not self._left:
-            self._crowd.known(self, idle=True)
+        """The client would lose little: the connection is evicted before unauthenticated ones."""
+        if not self._released:
+            self._limiter.may_go(self)
 
-    def left(self) -> None:
-        """The connection is gone.  Harmless when called twice."""
-        if not self._left:
-            self._left = True
-            self._crowd.gone(self)
+    def release(self) -> None:
+        """The connection is closed.  Harmless when called twice."""
+        if not self._released:
+            self._released = True
+            self._limiter.release(self)

@@ -9,62 +9,46 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-__all__ = ["Counts", "Recent", "Tally"]
+__all__ = ["NEVER", "Counts", "Recent", "Tally"]
+
+#: What ``Recent.get`` gives for a key of which nothing is known.
+NEVER = (0, 0.0)
 
 
-class Tally:
-    """How many there are of each at the moment."""
-
-    def __init__(self) -> None:
-        #: How many there are of all.
-        self.total = 0
-        self._counts: dict[str, int] = {}
-
-    def count(self, key: str) -> int:
-        """How many there are of this."""
-        return self._counts.get(key, 0)
+class Tally(dict[str, int]):
+    """How many there are of each key at the moment; keys of which there are none are not in it."""
 
     def add(self, key: str) -> None:
         """One more."""
-        self.total += 1
-        self._counts[key] = self._counts.get(key, 0) + 1
+        self[key] = self.get(key, 0) + 1
 
     def remove(self, key: str) -> None:
         """One less; :meth:`add` came before it."""
-        self.total -= 1
-        left = self._counts[key] - 1
-        if left:
-            self._counts[key] = left
+        if left := self[key] - 1:
+            self[key] = left
         else:
-            del self._counts[key]
+            del self[key]
 
 
-class Recent:
+class Recent(OrderedDict[str, tuple[int, float]]):
     """A number for each key, and when it was written; the oldest are forgotten first.
 
     :param most: keys that are remembered.
     """
 
     def __init__(self, most: int) -> None:
+        super().__init__()
         self._most = most
-        self._entries: OrderedDict[str, tuple[int, float]] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def get(self, key: str) -> tuple[int, float]:
-        """The number and its time; ``(0, 0.0)`` if nothing is known."""
-        return self._entries.get(key, (0, 0.0))
 
     def put(self, key: str, number: int, seconds: float) -> None:
         """Write it down; 0 is as good as nothing."""
         if not number:
-            self._entries.pop(key, None)
+            self.pop(key, None)
             return
-        self._entries[key] = (number, seconds)
-        self._entries.move_to_end(key)
-        if len(self._entries) > self._most:
-            self._entries.popitem(last=False)
+        self[key] = (number, seconds)
+        self.move_to_end(key)
+        if len(self) > self._most:
+            self.popitem(last=False)
 
 
 class Counts:
@@ -75,7 +59,7 @@ class Counts:
 
     def __init__(self, remembered: int = 20_000) -> None:
         #: Logins that wait or are checked, by address and by user.
-        self.under_way = Tally()
+        self.in_flight = Tally()
         #: Open maildrops by user.
         self.sessions = Tally()
         #: Logins that wait for a maildrop, by user; and sessions that are ending, by user.
@@ -84,7 +68,7 @@ class Counts:
         #: Failed logins.
         self.address_failures = Recent(remembered)
         self.user_failures = Recent(remembered)
-        #: By address and user: how often he may mistype now who came in from there.
-        self.friends = Recent(remembered)
+        #: By address and user: how often a user may mistype who has come in from there.
+        self.known_good = Recent(remembered)
         #: When a user's maildrop was opened.
         self.logins = Recent(remembered)

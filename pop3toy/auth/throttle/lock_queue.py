@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Generic, TypeVar, cast
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -37,35 +37,35 @@ __all__ = ["LockQueue"]
 
 _T = TypeVar("_T")
 
-#: Seconds between two tries.  A try is an open, a lock and a close: 20 microseconds.
+#: Seconds between two tries.  A try is cheap: an open, a lock and a close.
 INTERVAL = 0.05
 
 
 @dataclass(eq=False, slots=True)
-class _Waiter:
+class _Waiter(Generic[_T]):
     """One login that waits."""
 
     user: str
-    attempt: Callable[[], MaybeDeferred[Any]]
+    attempt: Callable[[], MaybeDeferred[_T]]
     record: SessionRecord
     #: Until when, in the clock's seconds.
     until: float
     #: What it is told in the end if the lock does not become free.
     refusal: InUse
-    done: Deferred[Any] = field(default_factory=Deferred)
+    done: Deferred[_T] = field(default_factory=Deferred)
 
 
-class _Line:
+class _Line(Generic[_T]):
     """The logins of one user that wait in this process, in their order."""
 
     def __init__(self) -> None:
-        self.waiters: deque[_Waiter] = deque()
+        self.waiters: deque[_Waiter[_T]] = deque()
         #: The one that was the first and is being tried, while the store has not answered yet.
-        self.tried: _Waiter | None = None
+        self.tried: _Waiter[_T] | None = None
         self.call: IDelayedCall | None = None
 
 
-class LockQueue:
+class LockQueue(Generic[_T]):
     """Opens maildrops, and waits for those that are locked.
 
     :param seconds: how long a login waits; 0 waits for sessions that are ending alone.
@@ -94,7 +94,7 @@ class LockQueue:
         self._waiting = waiting
         self._ending = ending
         self._alone = alone
-        self._lines: dict[str, _Line] = {}
+        self._lines: dict[str, _Line[_T]] = {}
 
     def open(
         self, user: str, attempt: Callable[[], MaybeDeferred[_T]], record: SessionRecord
@@ -107,7 +107,7 @@ class LockQueue:
         :raises pop3toy.errors.InUse: (or fails with) when the time is over, or at once if it
             may not wait.
         """
-        if self._waiting.total and self._waiting.count(user):
+        if user in self._waiting:
             until = self._until()
             if self._may_wait(user, record, until):
                 # Not before those who came first.
@@ -119,7 +119,7 @@ class LockQueue:
         if is_deferred(opening):
             until = self._until()
 
-            def failed(why: Failure) -> Any:
+            def failed(why: Failure) -> Failure | Deferred[_T]:
                 if isinstance(why.value, InUse):
                     return self._in_use(_Waiter(user, attempt, record, until, why.value))
                 return why
@@ -147,17 +147,17 @@ class LockQueue:
     def _may_wait(self, user: str, record: SessionRecord, until: float) -> bool:
         return bool(
             not record.client_left
-            and (self._clock.seconds() < until or self._ending.count(user))
-            and self._waiting.total < self._most
-            and self._waiting.count(user) < self._per_user
+            and (self._clock.seconds() < until or user in self._ending)
+            and sum(self._waiting.values()) < self._most
+            and self._waiting.get(user, 0) < self._per_user
         )
 
-    def _in_use(self, waiter: _Waiter) -> Deferred[Any]:
+    def _in_use(self, waiter: _Waiter[_T]) -> Deferred[_T]:
         if not self._may_wait(waiter.user, waiter.record, waiter.until):
             raise waiter.refusal
         return self._wait(waiter)
 
-    def _wait(self, waiter: _Waiter) -> Deferred[Any]:
+    def _wait(self, waiter: _Waiter[_T]) -> Deferred[_T]:
         user = waiter.user
         line = self._lines.setdefault(user, _Line())
         line.waiters.append(waiter)
@@ -166,28 +166,29 @@ class LockQueue:
         self._look_in(user, line, INTERVAL)
         return waiter.done
 
-    def _look_in(self, user: str, line: _Line, seconds: float) -> None:
+    def _look_in(self, user: str, line: _Line[_T], seconds: float) -> None:
         """Have a look in so many seconds, or sooner if that is to be anyway."""
         if line.call is None:
             line.call = self._clock.callLater(seconds, self._look, user, line)
         elif not seconds:
             line.call.reset(0)
 
-    def _look(self, user: str, line: _Line) -> None:
+    def _look(self, user: str, line: _Line[_T]) -> None:
         line.call = None
         if line.waiters and line.tried is None:
             first = line.tried = line.waiters.popleft()
-            maybeDeferred(first.attempt).addBoth(self._answered, line, first)
+            trying = cast("Deferred[_T]", maybeDeferred(first.attempt))
+            trying.addBoth(self._answered, line, first)
         while line.waiters and self._is_late(line.waiters[0]):
             late = line.waiters.popleft()
             self._leave(late)
             late.done.errback(late.refusal)
         self._go_on(user, line)
 
-    def _is_late(self, waiter: _Waiter) -> bool:
-        return waiter.until <= self._clock.seconds() and not self._ending.count(waiter.user)
+    def _is_late(self, waiter: _Waiter[_T]) -> bool:
+        return waiter.until <= self._clock.seconds() and waiter.user not in self._ending
 
-    def _answered(self, outcome: Any, line: _Line, waiter: _Waiter) -> None:
+    def _answered(self, outcome: _T | Failure, line: _Line[_T], waiter: _Waiter[_T]) -> None:
         """The store has answered a try."""
         if line.tried is not waiter:
             # It was given up; a maildrop is given back by the session, which knows that it is over.
@@ -206,7 +207,7 @@ class LockQueue:
             waiter.done.callback(outcome)
         self._go_on(waiter.user, line)
 
-    def _go_on(self, user: str, line: _Line) -> None:
+    def _go_on(self, user: str, line: _Line[_T]) -> None:
         if line.waiters:
             self._look_in(user, line, INTERVAL)
         elif line.tried is None:
@@ -215,7 +216,7 @@ class LockQueue:
                 line.call = None
             self._lines.pop(user, None)
 
-    def _give_up(self, line: _Line, waiter: _Waiter) -> None:
+    def _give_up(self, line: _Line[_T], waiter: _Waiter[_T]) -> None:
         """The client has gone: its place is free, also while the store does not answer its try."""
         self._leave(waiter)
         if line.tried is waiter:
@@ -225,6 +226,6 @@ class LockQueue:
             waiter.done.errback(waiter.refusal)
         self._go_on(waiter.user, line)
 
-    def _leave(self, waiter: _Waiter) -> None:
+    def _leave(self, waiter: _Waiter[_T]) -> None:
         self._waiting.remove(waiter.user)
         waiter.record.when_client_leaves = None

@@ -1,8 +1,7 @@
-"""Who has to wait before trying again, and who is in too often: bookkeeping about logins.
+"""Penalties for failed logins, and limits of logins in flight, of sessions of a user, and of LOGIN-DELAY.
 
-Counts and nothing else: no password, no mailbox, no connection.  A penalty is a
-Deferred on the clock that was passed in and holds no thread.  Where they are
-kept is ``counts``.
+Counts and nothing else: no password, no mailbox, no connection.  A penalty is a Deferred
+on the clock that was passed in and holds no thread.  The counts themselves are in ``counts``.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ from twisted.internet.task import Clock
 
 from ...clock import steady
 from ...errors import InUse, LoginDelay, StoreTrouble
-from ...interfaces import MaybeDeferred
+from ...interfaces import Login, MaybeDeferred
 from ..names import folded
 from .connection_limiter import divided
-from .counts import Counts, Recent, Tally
+from .counts import NEVER, Counts, Recent, Tally
 from .lock_queue import LockQueue
 from .origins import NOWHERE, Networks, is_local, network
 from .peer_workers import PeerWorkers
@@ -44,8 +43,8 @@ class LoginLimits:
     #: 15 seconds at which Dovecot stops too: clients give up after 30.
     first_penalty: float = 1.0
     most_penalty: float = 15.0
-    #: The same from loopback: whoever guesses there is slowed too, but whoever
-    #: tries a mail client on this machine does not wait for long.
+    #: The same from loopback: guesses are slowed there too, but a person who tries
+    #: a mail client on this machine does not wait for long.
     local_most_penalty: float = 4.0
     #: The same for a user who is attacked from many addresses: later and less,
     #: because it is the user who suffers.
@@ -54,10 +53,10 @@ class LoginLimits:
     #: Seconds without a failure after which an address or user starts anew.
     forgotten_after: float = 900.0
     #: Attempts of one address, loopback too, that may wait or be checked at once: an
-    #: office's clients after a restart, but a part of what the queue of checks holds.
+    #: office's clients after a restart, but only a part of what the hashing queue takes.
     attempts_per_address: int = 32
-    #: The same for one user, from addresses where he has not come in before: more
-    #: than all devices of a person.
+    #: The same for one user, from addresses from which the user has not logged in before:
+    #: more than all devices of a person.
     attempts_per_user: int = 10
     #: The same while another address has to wait: with penalties of 15 seconds
     #: it is one guess in two seconds.
@@ -103,7 +102,7 @@ class _Failures:
         self._forgotten_after = forgotten_after
 
     def count(self, key: str) -> int:
-        failures, since = self._kept.get(key)
+        failures, since = self._kept.get(key, NEVER)
         return failures if failures and self._clock.seconds() - since < self._forgotten_after else 0
 
     def add(self, key: str, when: float) -> None:
@@ -111,9 +110,9 @@ class _Failures:
 
 
 class LoginThrottle:
-    """What is remembered about logins: makes whoever guesses wait, and bounds the sessions of a user.
+    """What is remembered about logins: makes clients that guess wait, and bounds the sessions of a user.
 
-    Give it to a :class:`~pop3toy.auth.authenticator.PortalAuthenticator` as its ``guard``; several may
+    Give it to a :class:`~pop3toy.auth.authenticator.PortalAuthenticator` as its ``throttle``; several may
     share one.
 
     :param clock: the reactor (``IReactorTime``): tells the time and lets penalties pass.
@@ -140,13 +139,17 @@ class LoginThrottle:
         self._addresses = _Failures(clock, counts.address_failures, limits.forgotten_after)
         self._users = _Failures(clock, counts.user_failures, limits.forgotten_after)
         self._sessions = counts.sessions
+        #: Logins that wait or are checked, by address and by user.
+        self.in_flight = counts.in_flight
+        #: How often a user may mistype who has come in from an address, by both (:func:`_both`).
+        self.known_good = counts.known_good
         self._peers = peers
         #: What a name is remembered as.
         self.pseudonym: Callable[[str], str] = peers.pseudonym if peers is not None else str
         if peers is not None:
             peers.note = self._note
         #: Where logins wait for a maildrop that is locked.
-        self.lock_queue = LockQueue(
+        self.lock_queue: LockQueue[Login] = LockQueue(
             clock,
             limits.lock_wait,
             limits.waits_per_user,
@@ -159,21 +162,22 @@ class LoginThrottle:
     # -- attempts ----------------------------------------------------------------------
 
     def attempt(self, host: str, user: str | None = None, key: Callable[[str], str] = folded) -> Attempt:
-        """Somebody begins to log in.
+        """A client begins to log in.
 
         :param host: the client's address in text.
         :param user: the claimed name, if it is known already.
         :param key: one word for all spellings of a name.
         """
-        return Attempt(self, _EVERYBODY if host in self.limits.trusted else network(host), user, key)
+        address = _EVERYBODY if host in self.limits.trusted else network(host)
+        return Attempt(self, address, user, key)
 
     def penalty(self, address: str, user: str | None) -> float:
         """Seconds that an attempt has to wait now.
 
-        Who came in from the same address before does not wait for others'
-        failures, unless he fails himself.
+        A user who came in from the same address before does not wait for others'
+        failures, but for failures of their own.
         """
-        if user is not None and self._counts.friends.get(_both(address, user))[0]:
+        if user is not None and _both(address, user) in self.known_good:
             return 0.0
         limits = self.limits
         failures = self._addresses.count(address) - limits.free_failures
@@ -185,41 +189,14 @@ class LoginThrottle:
                 seconds = max(seconds, _doubled(limits.first_penalty, failures, limits.user_most_penalty))
         return seconds
 
-    def take_turn(self, address: str) -> None:
-        """One more attempt of this address is under way.
-
-        :raises pop3toy.errors.StoreTrouble: if there are too many already.
-        """
-        under_way = self._counts.under_way.count(address)
-        if under_way >= self._most_under_way(address):
-            raise StoreTrouble("too many logins from your address at the moment, try later")
-        self._counts.under_way.add(address)
-
-    def take_turn_of_user(self, address: str, user: str) -> str:
-        """One more attempt for this user is under way; :meth:`give_turn_back` takes what this returns.
-
-        :raises pop3toy.errors.StoreTrouble: if there are too many already, and the
-            user never came in from this address.
-        """
-        counts, key = self._counts, _both("user", user)
-        full = counts.under_way.count(key) >= self.limits.attempts_per_user
-        if full and not counts.friends.get(_both(address, user))[0]:
-            raise StoreTrouble("too many logins of this user at the moment, try later")
-        counts.under_way.add(key)
-        return key
-
-    def _most_under_way(self, address: str) -> int:
+    def most_in_flight(self, address: str) -> int:
+        """How many attempts of this address may wait or be checked now."""
         limits = self.limits
         if address == _EVERYBODY:
             return sys.maxsize
-        wary = self._addresses.count(address) >= limits.free_failures
-        if is_local(address):
+        if is_local(address) or self._addresses.count(address) < limits.free_failures:
             return limits.attempts_per_address
-        return limits.attempts_under_penalty if wary else limits.attempts_per_address
-
-    def give_turn_back(self, address: str) -> None:
-        """One attempt of this address, or user, is not under way any more."""
-        self._counts.under_way.remove(address)
+        return limits.attempts_under_penalty
 
     def sleep(self, seconds: float) -> Deferred[None]:
         """A penalty."""
@@ -233,10 +210,10 @@ class LoginThrottle:
 
     def succeeded(self, address: str, user: str) -> None:
         """A password was right."""
-        friend, patience = _both(address, user), self.limits.free_failures
-        if self._counts.friends.get(friend)[0] == patience:
-            # The others know, too.
-            self._counts.friends.put(friend, patience, self._clock.seconds())
+        pair, patience = _both(address, user), self.limits.free_failures
+        if self.known_good.get(pair, NEVER)[0] == patience:
+            # The other workers know of it.
+            self.known_good.put(pair, patience, self._clock.seconds())
         else:
             self._happened("succeeded", address, user)
 
@@ -249,75 +226,73 @@ class LoginThrottle:
     def _note(self, what: str, address: str, user: str | None, when: float) -> None:
         """Remember what happened, in this process or in another.
 
-        :param user: by his pseudonym.
+        :param user: by the pseudonym.
         """
         if what == "failed":
             if address != _EVERYBODY:
                 self._addresses.add(address, when)
             if user is not None:
                 self._users.add(user, when)
-                friend = _both(address, user)
-                patience, _ = self._counts.friends.get(friend)
+                pair = _both(address, user)
+                patience, _ = self.known_good.get(pair, NEVER)
                 if patience:
-                    self._counts.friends.put(friend, patience - 1, when)
+                    self.known_good.put(pair, patience - 1, when)
         elif user is not None and what == "succeeded":
-            self._counts.friends.put(_both(address, user), self.limits.free_failures, when)
+            self.known_good.put(_both(address, user), self.limits.free_failures, when)
         elif user is not None and what == "opened":
             self._counts.logins.put(user, 1, when)
 
     def for_senders(self) -> LoginThrottle:
-        """A guard that shares these penalties, but counts no sessions and keeps no LOGIN-DELAY.
+        """A throttle with the same penalties, which counts no sessions and keeps no LOGIN-DELAY.
 
         Those are about maildrops; a password is guessed at whichever port is open.
         """
         limits = replace(self.limits, login_delay=0, sessions_per_user=sys.maxsize)
-        guard = LoginThrottle(self._clock, limits, self._counts, self._peers)
-        guard._sessions = Tally()
-        return guard
+        throttle = LoginThrottle(self._clock, limits, self._counts, self._peers)
+        throttle._sessions = Tally()
+        return throttle
 
     # -- sessions -----------------------------------------------------------------------
 
     def enter(self, user: str) -> None:
-        """A user who is who he claims to be wants in; :meth:`left` must follow.
+        """A user who has proven to be this one, or a visitor, opens a maildrop; :meth:`left` must follow.
 
-        :raises pop3toy.errors.InUse: if he is in too often.
-        :raises pop3toy.errors.LoginDelay: if he was in too recently.
+        :param user: the name, or :data:`VISITORS`.
+        :raises pop3toy.errors.InUse: if the user has too many sessions.
+        :raises pop3toy.errors.LoginDelay: if the user's last login is too recent.
+        :raises pop3toy.errors.StoreTrouble: if there are too many visitors.
         """
-        if self.limits.login_delay:
-            known, last = self._counts.logins.get(self.pseudonym(user))
-            if known and self._clock.seconds() - last < self.limits.login_delay:
-                raise LoginDelay
-        if self._sessions.count(user) >= self.limits.sessions_per_user:
-            raise InUse("too many sessions, the maildrop is locked by others of yours")
+        limits, sessions = self.limits, self._sessions.get(user, 0)
+        if user == VISITORS:
+            if sessions >= limits.visitors:
+                raise StoreTrouble("too many visitors at the moment, try later")
+        else:
+            if limits.login_delay:
+                known, last = self._counts.logins.get(self.pseudonym(user), NEVER)
+                if known and self._clock.seconds() - last < limits.login_delay:
+                    raise LoginDelay
+            if sessions >= limits.sessions_per_user:
+                raise InUse("too many sessions, the maildrop is locked by others of yours")
         self._sessions.add(user)
 
-    def enter_visitor(self) -> None:
-        """An anonymous visitor wants in; :meth:`left` of :data:`VISITORS` must follow.
-
-        :raises pop3toy.errors.StoreTrouble: if there are too many.
-        """
-        if self._sessions.count(VISITORS) >= self.limits.visitors:
-            raise StoreTrouble("too many visitors at the moment, try later")
-        self._sessions.add(VISITORS)
-
     def opened(self, user: str) -> None:
-        """His maildrop is open: the delay until the next login begins."""
+        """The user's maildrop is open: the delay until the next login begins."""
         if self.limits.login_delay:
             self._happened("opened", "", self.pseudonym(user))
 
     def left(self, user: str) -> None:
-        """One session of a user is over, or did not come about."""
+        """One session of the user is over, or did not come about."""
         self._sessions.remove(user)
 
 
 def unguarded() -> LoginThrottle:
-    """A guard that never keeps anybody waiting, and so needs no real clock."""
+    """A throttle without penalties and limits, which needs no real clock."""
     limits = LoginLimits(sessions_per_user=sys.maxsize, visitors=sys.maxsize, waits=0, remembered=0)
     return LoginThrottle(Clock(), without_penalties(limits))
 
 
 def without_penalties(limits: LoginLimits) -> LoginLimits:
-    """The limits, but nobody waits for having failed."""
+    """The limits, without penalties for failed logins."""
     never = sys.maxsize
     return replace(
         limits,
@@ -333,73 +308,81 @@ class Attempt:
     """One login, from the first word of it to its end.
 
     :param address: see :func:`network`.
+    :param user: the claimed name, if it is known already.
     :param key: one word for all spellings of a name: else each spelling would be tried anew.
     """
 
     def __init__(
-        self, guard: LoginThrottle, address: str, user: str | None, key: Callable[[str], str]
+        self, throttle: LoginThrottle, address: str, user: str | None, key: Callable[[str], str]
     ) -> None:
-        #: The claimed name, as soon as it is known.
-        self.user = user
-        self._guard = guard
+        self._throttle = throttle
         self._address = address
         self._key = key
+        # The pseudonym of the claimed name, and that name.
+        self._user: str | None = None
+        self._claimed: str | None = None
         self._waited = 0.0
-        # What it is counted under while it is under way.
+        # What it is counted under while it is in flight: the address, and then the user.
         self._turns: list[str] = []
         self._over = False
+        self.claim(user)
+
+    def claim(self, user: str | None) -> None:
+        """The name that the client claims, as soon as it is known."""
+        if user != self._claimed:
+            self._claimed = user
+            # What a client claims can be 12,288 octets long (RFC 5034 section 4).
+            self._user = None if user is None else self._throttle.pseudonym(self._key(user)[:200])
 
     def start(self) -> MaybeDeferred[None]:
-        """Wait for one's turn: ``None`` if there is nothing to wait for.
+        """Wait for the penalty to be over: ``None`` if there is nothing to wait for.
 
         To be called before any secret is looked at, and again when the user
         becomes known; what was waited already counts.
 
         :raises pop3toy.errors.StoreTrouble: at once, if too many attempts of
-            the address or of the user are under way.
+            the address or of the user are in flight.
         """
-        turns, user = self._turns, self._short_user()
+        throttle, address, user, turns = self._throttle, self._address, self._user, self._turns
+        in_flight = throttle.in_flight
         if not turns:
-            self._guard.take_turn(self._address)
-            turns.append(self._address)
+            if in_flight.get(address, 0) >= throttle.most_in_flight(address):
+                raise StoreTrouble("too many logins from your address at the moment, try later")
+            in_flight.add(address)
+            turns.append(address)
         if len(turns) == 1 and user is not None:
-            try:
-                turns.append(self._guard.take_turn_of_user(self._address, user))
-            except StoreTrouble:
+            turn = f"user {user}"
+            # A user who came in from this address before is not kept out by others' attempts.
+            full = in_flight.get(turn, 0) >= throttle.limits.attempts_per_user
+            if full and _both(address, user) not in throttle.known_good:
                 self.rest()
-                raise
-        remaining = self._guard.penalty(self._address, user) - self._waited
+                raise StoreTrouble("too many logins of this user at the moment, try later")
+            in_flight.add(turn)
+            turns.append(turn)
+        remaining = throttle.penalty(address, user) - self._waited
         if remaining <= 0:
             return None
         self._waited += remaining
-        return self._guard.sleep(remaining)
+        return throttle.sleep(remaining)
 
     def rest(self) -> None:
         """It is the client's turn now; :meth:`start` comes before the next step."""
         turns, self._turns = self._turns, []
         for turn in turns:
-            self._guard.give_turn_back(turn)
+            self._throttle.in_flight.remove(turn)
 
     def failed(self) -> None:
         """The credentials were bad.  The first end counts."""
-        if self._end():
-            self._guard.failed(self._address, self._short_user())
+        if self.dropped():
+            self._throttle.failed(self._address, self._user)
 
     def succeeded(self) -> None:
         """The credentials were good.  The first end counts."""
-        user = self._short_user()
-        if self._end() and user is not None:
-            self._guard.succeeded(self._address, user)
+        if self.dropped() and self._user is not None:
+            self._throttle.succeeded(self._address, self._user)
 
-    def dropped(self) -> None:
-        """It ended without a verdict.  The first end counts."""
-        self._end()
-
-    def _short_user(self) -> str | None:
-        # What a client claims can be 12,288 octets long (RFC 5034 section 4).
-        return self._guard.pseudonym(self._key(self.user)[:200]) if self.user is not None else None
-
-    def _end(self) -> bool:
+    def dropped(self) -> bool:
+        """It ends without a verdict, if that follows from nothing else; whether this is the first end."""
         self.rest()
         first, self._over = not self._over, True
         return first
