@@ -32,10 +32,9 @@ from .process import StopSignals
 from .process_context import connection_limits
 from .service import ListeningService, OrderedService, ReloadService
 from .tls import server_tls
-from .workers.process import Launch
+from .workers.pipes import WorkerConfig
 from .workers.sockets import SharedSockets
-from .workers.supervisor import Supervisor
-from .workers.talk import Brief, Word
+from .workers.supervisor import SpawnSpec, Supervisor
 
 if TYPE_CHECKING:
     from ..net.tls.contexts import ServerTLS
@@ -74,36 +73,36 @@ def supervised(
     check_sources(settings, reactor)
     folder = os.getcwd()
 
-    def brief(number: int) -> Brief:
+    def config(number: int) -> WorkerConfig:
         nonlocal began
         began = began or clock.seconds()
-        return Brief(
+        return WorkerConfig(
             number=number,
             workers=workers,
             host=host,
             sessions=int((clock.seconds() - began) * SESSIONS_A_SECOND),
             reactor=twistd.get("reactor"),
             settings=settings.to_json(),
-            material=tls.in_use.dump() if tls is not None else "",
+            tls=tls.in_use.dump() if tls is not None else "",
             key=key,
-            told=list(supervisor.told),
+            events=list(supervisor.events),
         )
 
-    launch = Launch(
+    spec = SpawnSpec(
         # -P: the folder in which the server happens to be is no place for modules.
         command=[sys.executable, "-P", "-m", "pop3toy.run.as_worker"],
         environment=_environment(folder),
-        brief=brief,
+        config=config,
         sockets=lambda: sockets.descriptors,
     )
     supervisor = Supervisor(
         reactor,
-        launch,
+        spec,
         workers,
         grace=limits.SHUTDOWN_GRACE + MARGIN,
         publish=log.publish,
-        hopeless=cannot_go_on,
-        unattended=sockets.turn_away,
+        give_up=cannot_go_on,
+        turn_away=sockets.turn_away,
     )
     server = OrderedService(partial(log.set_observer, twistd=twistd))
     _AsWorkersUser(settings, reactor, cannot_start).setServiceParent(server)
@@ -150,7 +149,7 @@ class _HandedOn:
     def _hand_on(self) -> None:
         if self._tls.in_use is not self._handed_on:
             self._handed_on = self._tls.in_use
-            self._supervisor.tell_all(Word.MATERIAL, self._handed_on.dump())
+            self._supervisor.use_tls(self._handed_on.dump())
 
 
 class _AsWorkersUser(Service):

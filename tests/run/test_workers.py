@@ -39,11 +39,20 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from pop3toy.net.accepting import PAUSE
 from pop3toy.observe.line_writer import _pieces
-from pop3toy.run.workers.process import Launch
+from pop3toy.run.workers.pipes import (
+    LOG,
+    REPORTS,
+    SOCKETS,
+    Command,
+    LineBuffer,
+    Report,
+    WorkerConfig,
+    read,
+    write,
+)
 from pop3toy.run.workers.sockets import ACCEPTS, InheritedEndpoint, SharedSockets
-from pop3toy.run.workers.supervisor import PATIENCE, Supervisor, pause_before
-from pop3toy.run.workers.talk import LOG, REPORTS, SOCKETS, Brief, Lines, Report, Word, read, write
-from pop3toy.run.workers.worker import Lifeline, LogToSupervisor, Pipe
+from pop3toy.run.workers.supervisor import PATIENCE, REMEMBERED, SpawnSpec, Supervisor, pause_before
+from pop3toy.run.workers.worker import ControlPipe, LogToSupervisor, ReportPipe
 
 from ..corpus import awkward_messages, fill_maildir
 from ..realserver import DEADLINE, RealServer, environment, maildir_options, twistd, wait_until
@@ -61,6 +70,13 @@ class FakeProcess:
         self.heard: list[Any] = []
         self.stdin_open = True
         self.signals: list[str] = []
+        self.producer: Any = None
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        self.producer = producer
+
+    def unregisterProducer(self) -> None:
+        self.producer = None
 
     def write(self, data: bytes) -> None:
         assert self.stdin_open
@@ -68,6 +84,8 @@ class FakeProcess:
         self.heard += [heard for line in data.splitlines() if not isinstance(heard := read(line), int)]
 
     def closeStdin(self) -> None:
+        # Twisted would ask a producer that is paused for more, and leave the pipe open.
+        assert self.producer is None
         self.stdin_open = False
 
     def signalProcess(self, name: str) -> None:
@@ -110,20 +128,20 @@ class SupervisorTests(SynchronousTestCase):
         self.lines: list[str] = []
         self.hopeless: list[str] = []
         self.unattended: list[bool] = []
-        launch = Launch(
+        spec = SpawnSpec(
             command=["python"],
             environment={},
-            brief=lambda number: Brief(number, 2, "host", told=list(self.supervisor.told)),
+            config=lambda number: WorkerConfig(number, 2, "host", events=list(self.supervisor.events)),
             sockets=lambda: [21, 22],
         )
         self.supervisor = Supervisor(
             self.reactor,
-            launch,
+            spec,
             2,
             grace=20,
             publish=self.lines.append,
-            hopeless=self.hopeless.append,
-            unattended=self.unattended.append,
+            give_up=self.hopeless.append,
+            turn_away=self.unattended.append,
         )
         self.supervisor.startService()
 
@@ -235,8 +253,8 @@ class SupervisorTests(SynchronousTestCase):
     def test_tell_all(self) -> None:
         """All workers are told of new material."""
         first, second = self.both_serve()
-        self.supervisor.tell_all(Word.MATERIAL, "new")
-        self.assertEqual([["material", "new"]] * 2, [first.heard[-1], second.heard[-1]])
+        self.supervisor.use_tls("new")
+        self.assertEqual([["tls", "new"]] * 2, [first.heard[-1], second.heard[-1]])
 
     def test_nobody_serves(self) -> None:
         """When none has served for a while clients are turned away, until one does again."""
@@ -279,8 +297,8 @@ class SupervisorTests(SynchronousTestCase):
         first, second = self.both_serve()
         event = ["failed", "192.0.2.7", None, 12.5]
         first.reports(Report.TELL, [event])
-        self.assertEqual([Word.TOLD, [event]], second.heard[-1])
-        for nonsense in ((7, "material"), ("dance",), ()):
+        self.assertEqual([Command.NOTE, [event]], second.heard[-1])
+        for nonsense in ((7, "tls"), ("dance",), ()):
             first.reports(Report.TELL, *nonsense)
         self.assertEqual((1, 2), (len(first.heard), len(second.heard)))
         self.flushLoggedErrors()
@@ -288,7 +306,26 @@ class SupervisorTests(SynchronousTestCase):
         second.reports(Report.TELL, [event, event])
         self.reactor.advance(0)
         [brief] = self.reactor.started[-1].heard
-        self.assertEqual([event] * 3, brief["told"])
+        self.assertEqual([event] * 3, brief["events"])
+
+    def test_does_not_read(self) -> None:
+        """A worker that does not read is told the newest events later; of the others it never hears."""
+        first, second = self.both_serve()
+        second.producer.pauseProducing()
+        known = len(second.heard)
+        with capturedLogs() as logged:
+            for number in range(0, REMEMBERED + 50, 10):
+                first.reports(Report.TELL, [[each] for each in range(number, number + 10)])
+            self.supervisor.use_tls("old")
+            self.supervisor.use_tls("new")
+        self.assertEqual([2], [event["number"] for event in logged], "said once")
+        self.assertEqual(known, len(second.heard))
+        second.producer.resumeProducing()
+        tls, (command, events) = second.heard[known:]
+        self.assertEqual((["tls", "new"], Command.NOTE), (tls, command))
+        self.assertEqual([[number] for number in range(50, REMEMBERED + 50)], events)
+        first.reports(Report.TELL, [["next"]])
+        self.assertEqual([Command.NOTE, [["next"]]], second.heard[-1])
 
     def test_log(self) -> None:
         """A worker's lines for the log are written as they are, whole ones in one piece."""
@@ -296,6 +333,46 @@ class SupervisorTests(SynchronousTestCase):
         for piece in (b"one\ntw", b"o", b"\n\tthree\xff\n\xc3", b"\xa9\n"):
             first.protocol.childDataReceived(LOG, piece)
         self.assertEqual(["one\n", "two\n\tthree\\xff\n", "\u00e9\n"], self.lines)
+
+
+class StoppedWorkerTests(TestCase):
+    """A process that the system has stopped."""
+
+    async def test_stops_in_good_order(self) -> None:
+        """What did not fit into its pipe is dropped when the server stops, and the pipe is closed."""
+        from twisted.internet import reactor as installed
+
+        reactor: Any = installed
+        program = (
+            "import os, sys\n"
+            "os.write(3, b'[\"ready\"]\\n')\n"
+            "octets = len(sys.stdin.buffer.read())\n"
+            "os.write(4, b'%d\\n' % octets)"
+        )
+        spec = SpawnSpec(
+            [sys.executable, "-c", program], {}, lambda number: WorkerConfig(number, 1, "h"), list
+        )
+        serves: Deferred[None] = Deferred()
+        lines: list[str] = []
+
+        class OneWorker(Supervisor):
+            def serves(self, worker: Any) -> None:
+                super().serves(worker)
+                self.pid = worker.transport.pid
+                serves.callback(None)
+
+        supervisor = OneWorker(
+            reactor, spec, 1, grace=60, publish=lines.append, give_up=self.fail, turn_away=self.fail
+        )
+        supervisor.startService()
+        await serves
+        os.kill(supervisor.pid, signal.SIGSTOP)
+        for octets in (1_000_000, 2_000_000):
+            supervisor.use_tls("x" * octets)
+        stopped = supervisor.stopService()
+        os.kill(supervisor.pid, signal.SIGCONT)
+        await stopped
+        self.assertTrue(1_000_000 < int("".join(lines)) < 1_100_000, lines)
 
 
 class WorkerSideTests(SynchronousTestCase):
@@ -307,10 +384,10 @@ class WorkerSideTests(SynchronousTestCase):
 
     def test_brief(self) -> None:
         """A brief comes through the pipe, however large, without an octet too much; print hides secrets."""
-        brief = Brief(1, 2, "host", material="secret\n" * 100_000, key="secret", told=[["failed"]])
+        brief = WorkerConfig(1, 2, "host", tls="secret\n" * 100_000, key="secret", events=[["failed"]])
         writing = threading.Thread(target=os.write, args=(self.write_end, brief.octets() + b'"word"\n'))
         writing.start()
-        self.assertEqual(brief, Brief.read(self.read_end))
+        self.assertEqual(brief, WorkerConfig.read(self.read_end))
         writing.join()
         self.assertEqual(b'"word"\n', os.read(self.read_end, 100))
         self.assertNotIn("secret", repr(brief))
@@ -319,32 +396,30 @@ class WorkerSideTests(SynchronousTestCase):
         """A supervisor that ends before or within the brief is understood."""
         os.write(self.write_end, b"20\n[")
         os.close(self.write_end)
-        self.assertIsNone(Brief.read(self.read_end))
-        self.assertIsNone(Brief.read(self.read_end))
+        self.assertIsNone(WorkerConfig.read(self.read_end))
+        self.assertIsNone(WorkerConfig.read(self.read_end))
 
-    def test_words(self) -> None:
-        """Words are done, unknown ones are not, and the end stops, once."""
-        done: list[object] = []
+    def test_commands(self) -> None:
+        """Each command is handled, in whatever pieces it comes; the end stops, once."""
+        handled: list[object] = []
         reactor = FakeReader()
-        does = {word: lambda value, word=word: done.append([word, value]) for word in Word}
-        lifeline = Lifeline(reactor, self.read_end, does, lambda: done.append("stop"))
-        said = write([Word.MATERIAL, "new"]) + write("dance") + write(["dance", 1]) + write([]) + b"\xff\n"
-        os.write(self.write_end, said + write({}) + b'["told"')
-        lifeline.doRead()
-        os.write(self.write_end, b", []]\n")
-        lifeline.doRead()
-        lifeline.doRead()
-        self.assertEqual([["material", "new"], ["told", []]], done)
+        pipe = ControlPipe(reactor, self.read_end, handled.append, lambda: handled.append("stop"))
+        for piece in (write([Command.USE_TLS, "new"]) + b"\xff\n" + b'["note"', b", []]\n"):
+            os.write(self.write_end, piece)
+            pipe.doRead()
+        pipe.doRead()
+        said = [["tls", "new"], None, ["note", []]]
+        self.assertEqual(said, handled)
         os.close(self.write_end)
-        lifeline.doRead()
-        lifeline.connectionLost(Failure(ProcessDone(0)))
-        self.assertEqual([["material", "new"], ["told", []], "stop"], done)
+        pipe.doRead()
+        pipe.connectionLost(Failure(ProcessDone(0)))
+        self.assertEqual([*said, "stop"], handled)
         self.assertEqual([], reactor.readers)
 
     def test_log_waits_a_moment(self) -> None:
         """What is said goes up with what is said soon after; a warning goes at once, and nothing is lost."""
         reactor = FakeReader()
-        log = LogToSupervisor(Pipe(self.write_end), lambda event: event["text"], reactor)
+        log = LogToSupervisor(ReportPipe(self.write_end), lambda event: event["text"], reactor)
         os.set_blocking(self.read_end, False)
         one, two, nothing = (
             {"text": text, "log_level": LogLevel.info} for text in ("one\n", "tw\udcffo\n", "")
@@ -363,14 +438,10 @@ class WorkerSideTests(SynchronousTestCase):
         os.close(self.write_end)
 
     def test_lines(self) -> None:
-        """Pieces become lines; what is left at the end is one too."""
-        lines, rest = Lines(), []
-        self.assertEqual(
-            [[], [b"ab", b""], []], [list(lines.add(piece)) for piece in (b"a", b"b\n\nc", b"d")]
-        )
-        lines.rest(rest.append)
-        lines.rest(rest.append)
-        self.assertEqual([b"cd"], rest)
+        """Pieces become lines."""
+        lines = LineBuffer()
+        pieces = (b"a", b"b\n\nc", b"d", b"\n")
+        self.assertEqual([[], [b"ab", b""], [], [b"cd"]], [lines.add(piece) for piece in pieces])
 
     def test_whole_lines(self) -> None:
         """What several processes write to one pipe is written in pieces that are whole lines and not cut."""
