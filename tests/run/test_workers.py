@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import pwd
 import re
@@ -471,6 +470,9 @@ class FakeReader(Clock):
         if reader in self.readers:
             self.readers.remove(reader)
 
+    def removeWriter(self, writer: object) -> None:
+        """There are none."""
+
 
 class Hearer(Protocol):
     """A client that waits for the end, or for a word."""
@@ -536,36 +538,36 @@ class SocketTests(TestCase):
         self.assertEqual(os.stat(path).st_mode, mode, "a Unix socket is left alone")
 
 
-class AdoptingReader(FakeReader):
-    """A reactor whose connections are counted, and closed."""
-
-    trouble: OSError | None = None
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.adopted: list[tuple[bytes, socket.AddressFamily]] = []
-
-    def removeWriter(self, writer: object) -> None:
-        """There are none."""
-
-    def adoptStreamConnection(self, descriptor: int, family: socket.AddressFamily, factory: object) -> None:
-        if self.trouble is not None:
-            raise self.trouble
-        self.adopted.append((os.read(descriptor, 10), family))
-
-
 class AcceptReaderTests(SynchronousTestCase):
     """A worker's accept reader."""
 
     def setUp(self) -> None:
-        self.reactor = AdoptingReader()
+        self.reactor = FakeReader()
+        #: What each client that was accepted has said.
+        self.accepted: list[bytes] = []
         self.factory = Factory()
         self.factory.noisy = False  # type: ignore[misc]
+        self.patch(self.factory, "buildProtocol", self.serve)
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(self.listening.close)
         endpoint = InheritedEndpoint(self.reactor, os.dup(self.listening.fileno()))  # type: ignore[arg-type]
         self.reader: Any = self.successResultOf(endpoint.listen(self.factory))
         self.addCleanup(self.reader.stopListening)
+
+    def serve(self, peer: object) -> Protocol:
+        """A protocol that reads what its client has said."""
+        test = self
+
+        class Reads(Protocol):
+            def connectionMade(self) -> None:
+                transport: Any = self.transport
+                test.assertEqual((peer, test.reader.getHost()), (transport.getPeer(), transport.getHost()))
+                test.assertIn("127.0.0.1", repr(transport))
+                transport.stopReading()
+                test.accepted.append(transport.getHandle().recv(10))
+                test.addCleanup(transport.getHandle().close)
+
+        return Reads()
 
     def clients(self, number: int) -> list[socket.socket]:
         """Clients that have connected, each with its number said."""
@@ -581,16 +583,16 @@ class AcceptReaderTests(SynchronousTestCase):
         """Some are left to the other workers, and nobody is there afterwards."""
         self.clients(ACCEPTS + 1)
         self.reader.doRead()
-        self.assertEqual([(b"%d" % each, socket.AF_INET) for each in range(ACCEPTS)], self.reactor.adopted)
+        self.assertEqual([b"%d" % each for each in range(ACCEPTS)], self.accepted)
         for _ in range(2):
             self.reader.doRead()
-        self.assertEqual(ACCEPTS + 1, len(self.reactor.adopted))
+        self.assertEqual(ACCEPTS + 1, len(self.accepted))
 
     def test_no_descriptor(self) -> None:
-        """A client for whom there is no descriptor, at whichever step, waits for one and is served."""
+        """A client for whom there is no descriptor waits for one and is served."""
         files = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, files)
-        waiting = self.clients(2)
+        self.clients(2)
         with capturedLogs() as events:
             resource.setrlimit(resource.RLIMIT_NOFILE, (3, files[1]))
             self.reader.doRead()
@@ -598,26 +600,27 @@ class AcceptReaderTests(SynchronousTestCase):
             self.assertEqual([], self.reactor.readers)
             self.reactor.advance(PAUSE)
             self.assertEqual([self.reader], self.reactor.readers)
-            self.reactor.trouble = OSError(errno.EMFILE, "none left")
-            self.reader.doRead()
-            self.assertEqual([], self.reactor.readers)
-            self.reactor.advance(PAUSE)
         self.assertEqual(1, len(events))
-        self.reactor.trouble = None
         self.reader.doRead()
-        self.assertEqual([b"0", b"1"], [said for said, _ in self.reactor.adopted])
-        for client in waiting:
-            self.assertEqual(b"", client.recv(1))
+        self.assertEqual([b"0", b"1"], self.accepted)
 
-    def test_client_gone(self) -> None:
-        """A client that has gone, or cannot be served, keeps nobody else out."""
-        self.clients(1)
-        for trouble in (errno.ENOTCONN, errno.EINVAL):
-            self.clients(1)
-            self.reactor.trouble = OSError(trouble, "x")
-            self.reader.doRead()
-        self.assertEqual(1, len(self.flushLoggedErrors(OSError)))
+    def test_not_served(self) -> None:
+        """A client that is not served is closed on, and keeps nobody else out."""
+
+        class Fails(Protocol):
+            def connectionMade(self) -> None:
+                raise ZeroDivisionError
+
+        *others, _ = self.clients(4)
+        first = iter((lambda peer: 1 / 0, lambda peer: None, lambda peer: Fails()))
+        self.patch(self.factory, "buildProtocol", lambda peer: next(first, self.serve)(peer))
+        self.reader.doRead()
+        self.assertEqual(2, len(self.flushLoggedErrors(ZeroDivisionError)))
+        self.reactor.advance(0)
+        self.assertEqual([b"3"], self.accepted)
         self.assertEqual([self.reader], self.reactor.readers)
+        for client in others:
+            self.assertRaises(ConnectionError, client.recv, 1)
 
     def test_ended(self) -> None:
         """Where the supervisor has shut the socket down nothing is read any more; a stop closes it, once."""
@@ -627,16 +630,6 @@ class AcceptReaderTests(SynchronousTestCase):
         self.reader.stopListening()
         self.reader.stopListening()
         self.assertEqual((-1, 0), (self.reader.fileno(), self.factory.numPorts))
-
-    def test_stopped_while_it_waits(self) -> None:
-        """A client that waits for a descriptor is closed with the port, and nothing is read later."""
-        [client] = self.clients(1)
-        self.reactor.trouble = OSError(errno.EMFILE, "none left")
-        self.reader.doRead()
-        self.reader.stopListening()
-        self.assertRaises(ConnectionError, client.recv, 1)
-        self.reactor.advance(PAUSE)
-        self.assertEqual([], self.reactor.readers)
 
 
 def alive(pid: int) -> bool:
