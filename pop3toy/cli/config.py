@@ -20,9 +20,9 @@ from ..config import toml
 from ..config.settings import Settings
 from ..config.table import OPTIONS, settings_of
 from ..errors import CannotStart
+from ..net.types import IReactor
 from ..option import Option, options_of
 from ..smtp.limits import MESSAGE
-from ..stores import hello
 from .options import Failed, config_option, printable
 
 __all__ = ["config"]
@@ -52,6 +52,7 @@ def check(file: Path) -> None:
     from ..run.ports import endpoint_of, ports_of
     from ..run.tls import server_tls
 
+    running = cast(IReactor, reactor)
     with _mistakes(file) as said, _warnings(), tempfile.TemporaryDirectory() as kept:
         settings = _settings_in(file, said)
         check_files(settings)
@@ -59,9 +60,9 @@ def check(file: Path) -> None:
         for port in ports_of(settings):
             # systemd has handed over nothing to this command.
             if not port.description.startswith("systemd:"):
-                endpoint_of(port, settings, cast(Any, reactor))
+                endpoint_of(port, settings, running)
         # The reactor is only asked for the time; nothing runs.
-        check_sources(settings, reactor)
+        check_sources(settings, running)
     click.echo(f"{printable(str(file))} is right")
 
 
@@ -118,7 +119,6 @@ def _settings_in(file: Path | None, said: dict[str, Any]) -> Settings:
 def _defaults(settings: Settings) -> Mapping[str, str]:
     """What the server does where an option has no value, in words; setting it to that may mean more."""
     toy = settings.is_toy
-    account = f"{hello.USER}:{hello.PASSWORD}, which everybody knows"
     return {
         "transcript": settings.transcript_to,
         "max-connections": f"{ConnectionLimits().connections}",
@@ -128,7 +128,7 @@ def _defaults(settings: Settings) -> Mapping[str, str]:
         "hostname": "what the system says",
         "workers": "one process, not watched",
         "domain": "localhost; mail for any domain is taken" if toy else "localhost",
-        **({"user": account, "message": "the built-in one"} if toy else {}),
+        **({"user": "the built-in one, which everybody knows", "message": "the built-in one"} if toy else {}),
     }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.cred.checkers import AllowAnonymousAccess, ICredentialsChecker
@@ -30,6 +29,7 @@ from ..config.settings import Settings
 from ..errors import BadSetting, StoreTrouble
 from ..interfaces import IMailStore
 from ..net.threads import WorkerThreads
+from ..net.types import IReactor
 from ..stores import hello
 from ..stores.registry import kind_of
 
@@ -59,7 +59,7 @@ class Access:
     def __init__(
         self,
         settings: Settings,
-        reactor: Any,
+        reactor: IReactor,
         server: MultiService,
         peers: PeerWorkers | None = None,
         *,
@@ -83,7 +83,7 @@ class Access:
             limits = without_penalties(limits)
             self.users = self.users or {hello.USER: hello.PASSWORD}
         self._guard = LoginThrottle(reactor, limits, peers=peers)
-        asked: list[Any] = [MemoryAccounts(self.users)] if self.users else []
+        asked: list[ICredentialsChecker] = [MemoryAccounts(self.users)] if self.users else []
         #: The accounts file, if there is one; it knows quotas.
         self.file = self._accounts_file(settings.accounts) if settings.accounts is not None else None
         if self.file is not None:

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Protocol
 
 from twisted.logger import (
     FileLogObserver,
@@ -38,10 +38,18 @@ from zope.interface import implementer
 from ..interfaces import Turns
 from ..observe.line_writer import LineWriter
 from ..printable import printable
+from .process import TwistdOptions
 
 __all__ = ["FastLines", "LinesInTurn", "WorkersLog", "safe_lines", "set_observer"]
 
 log = Logger()
+
+
+class _Out(Protocol):
+    """An open text file, Twisted's ``LogFile`` or a :class:`LineWriter`."""
+
+    def write(self, text: str, /) -> object: ...
+    def flush(self) -> object: ...
 
 
 class FastLines:
@@ -90,12 +98,11 @@ class FastLines:
 class LinesInTurn:
     """Writes to a log file; what comes within one turn is written at its end, in one piece.
 
-    :param out: an open text file, Twisted's ``LogFile`` or a :class:`LineWriter`.
     :param line: makes the line of an event, with its end.
     :param turns: whose turns; ``None`` writes each line at once.
     """
 
-    def __init__(self, out: Any, line: Callable[[LogEvent], str | None], turns: Turns | None) -> None:
+    def __init__(self, out: _Out, line: Callable[[LogEvent], str | None], turns: Turns | None) -> None:
         self._out = out
         self._line = safe_lines(line)
         self._turns = turns
@@ -171,7 +178,7 @@ class WorkersLog:
     def __init__(self) -> None:
         self._own: LinesInTurn | None = None
 
-    def set_observer(self, application: Componentized, twistd: Mapping[str, Any]) -> None:
+    def set_observer(self, application: Componentized, twistd: TwistdOptions) -> None:
         """As :func:`set_observer`: the observer that takes these lines as they are, if it may be ours."""
         set_observer(application, twistd)
         observer = application.getComponent(ILogObserver, None)
@@ -206,7 +213,7 @@ def _quiet(
 
 def set_observer(
     application: Componentized,
-    twistd: Mapping[str, Any],
+    twistd: TwistdOptions,
     turns: Turns | None = None,
     *,
     starting: Callable[[], bool] | None = None,

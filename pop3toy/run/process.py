@@ -5,14 +5,16 @@ from __future__ import annotations
 import gc
 import resource
 import signal
-from typing import Any
+from collections.abc import Callable
+from types import FrameType
+from typing import TypedDict
 
 from twisted.application.service import Service
 from twisted.logger import Logger
 
 from ..net.types import IReactor
 
-__all__ = ["ProcessTuning", "StopSignals"]
+__all__ = ["ProcessTuning", "StopSignals", "TwistdOptions"]
 
 log = Logger()
 
@@ -25,6 +27,20 @@ GARBAGE_THRESHOLD = 20_000
 #: memory of this size instead of asking the system for each chunk of a body: it
 #: adapts to the largest block that was freed.  1.7 times as fast with bodies of 20 MB.
 LARGEST_BLOCK = 16 * 1024 * 1024
+
+
+class TwistdOptions(TypedDict, total=False):
+    """Those of twistd's own options that matter to a server; empty in another program."""
+
+    nodaemon: bool
+    pidfile: str | None
+    logfile: str | None
+    syslog: bool
+    logger: object
+    chroot: str | None
+    reactor: str | None
+    #: Where the process that waits for the daemon is told how its start went.
+    statusPipe: int
 
 
 class ProcessTuning(Service):
@@ -74,8 +90,10 @@ class StopSignals(Service):
     def _take_over(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             handler = signal.getsignal(number)
-            if getattr(handler, "__self__", None) is self._reactor:
+            if callable(handler) and getattr(handler, "__self__", None) is self._reactor:
                 signal.signal(number, self._in_turn(handler))
 
-    def _in_turn(self, handler: Any) -> Any:
+    def _in_turn(
+        self, handler: Callable[[int, FrameType | None], object]
+    ) -> Callable[[int, FrameType | None], object]:
         return lambda number, frame: self._reactor.callFromThread(handler, number)

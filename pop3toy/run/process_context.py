@@ -6,7 +6,7 @@ import itertools
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from twisted.internet.interfaces import IStreamServerEndpoint
 
@@ -16,6 +16,7 @@ from ..auth.throttle.peer_workers import PeerWorkers
 from ..config.settings import Settings
 from ..errors import CannotStart
 from ..net.fast.reply_batcher import ReactorTurns
+from ..net.types import IReactor
 from ..net.unix_sockets import UnixListening
 from .descriptors import fitting
 from .ports import Port, endpoint_of
@@ -81,7 +82,7 @@ def connection_limits(settings: Settings) -> ConnectionLimits:
 
 def single_process(
     settings: Settings,
-    reactor: Any,
+    reactor: IReactor,
     tls: ServerTLS | None,
     cannot_listen: Callable[[CannotStart], object],
     *,
@@ -94,7 +95,7 @@ def single_process(
     :param host: this host's full name; asking for it may wait for the network, hence the short one otherwise.
     """
     limits = fitting(connection_limits(settings), settings, owned=owned)
-    listening: Any = UnixListening(reactor)
+    listening = cast(IReactor, UnixListening(reactor))
     limits.tell(asked=settings.limits.max_connections is not None)
     return ProcessContext(
         lambda port: endpoint_of(port, settings, listening),

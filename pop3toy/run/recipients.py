@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
@@ -18,6 +18,7 @@ from ..config.settings import Settings
 from ..errors import BadSetting, NoSuchMailbox, StoreTrouble
 from ..interfaces import IStoreAdmin, MaybeDeferred
 from ..net.threads import Share, Threads, WorkerThreads
+from ..net.types import IReactor
 from ..routing.aliases import Aliases, AliasFile, BadAliases
 from ..routing.recipients import Recipients
 from .access import Access
@@ -49,7 +50,7 @@ def recipients_of_all(users: Collection[str]) -> Recipients:
 
 def recipients_of_users(
     settings: Settings,
-    reactor: Any,
+    reactor: IReactor,
     server: MultiService,
     access: Access,
     *,

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from types import FrameType
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-from twisted.application.service import MultiService, Service
+from twisted.application.service import IService, IServiceCollection, MultiService, Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
@@ -42,6 +43,8 @@ __all__ = [
 
 log = Logger()
 
+_T = TypeVar("_T")
+
 
 class Drainable(Protocol):
     """A factory whose sessions can be let end."""
@@ -65,7 +68,7 @@ class OrderedService(MultiService):
         #: Fired when all parts have stopped; there are some while they stop.
         self._when_stopped: list[Deferred[None]] = []
 
-    def setServiceParent(self, parent: Any) -> None:
+    def setServiceParent(self, parent: IServiceCollection) -> None:
         """See :class:`twisted.application.service.IService`."""
         if self._prepare is not None and isinstance(parent, Componentized):
             self._prepare(parent)
@@ -119,11 +122,11 @@ class OrderedService(MultiService):
 
         return self._ended(Deferred.fromCoroutine(one_after_another()))
 
-    def _stopped(self, service: Any) -> Deferred[Any]:
-        stopping: Deferred[Any] = maybeDeferred(service.stopService)
+    def _stopped(self, service: IService) -> Deferred[object]:
+        stopping: Deferred[object] = maybeDeferred(service.stopService)
         return stopping.addErrback(lambda why: log.failure("while stopping", why))
 
-    def _ended(self, ending: Deferred[Any]) -> Deferred[None]:
+    def _ended(self, ending: Deferred[_T]) -> Deferred[None]:
         """Whoever asks from now on is told when it has ended."""
         done: Deferred[None] = Deferred()
         self._when_stopped.append(done)
@@ -214,7 +217,7 @@ class ListeningService(Service):
         """Open the ports."""
         for name, endpoint in self._endpoints:
             self._asked, self._trouble = True, None
-            opening: Deferred[Any] = maybeDeferred(endpoint.listen, self._factory)
+            opening: Deferred[IListeningPort] = maybeDeferred(endpoint.listen, self._factory)
             opening.addCallbacks(
                 self._listening, self._not_listening, callbackArgs=(name,), errbackArgs=(name,)
             )
@@ -303,7 +306,7 @@ class ReloadService(Service):
         self._interval = interval
         self._watch = LoopingCall(self._look)
         self._watch.clock = steady(reactor)
-        self._handler_before: Any = None
+        self._handler_before: Callable[[int, FrameType | None], object] | int | None = None
         self._listening = False
 
     def privilegedStartService(self) -> None:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 import secrets
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from twisted.application.service import IService, Service
 from twisted.internet.interfaces import IListeningPort
@@ -28,7 +28,7 @@ from .checks import check_sources
 from .descriptors import fitting
 from .log_lines import WorkersLog
 from .ports import Port, announce, endpoint_of, ports_of
-from .process import StopSignals
+from .process import StopSignals, TwistdOptions
 from .process_context import connection_limits
 from .service import ListeningService, OrderedService, ReloadService
 from .tls import server_tls
@@ -54,7 +54,7 @@ def supervised(
     host: str,
     cannot_start: Callable[[CannotStart], object],
     cannot_go_on: Callable[[str], object],
-    twistd: Mapping[str, Any],
+    twistd: TwistdOptions,
 ) -> IService:
     """The supervisor, which has the ports and runs the workers.
 
@@ -113,7 +113,7 @@ def supervised(
     ReloadService(reactor, certificates).setServiceParent(server)
     limits_of_one = fitting(connection_limits(settings), settings, owned=True)
     limits_of_one.tell(asked=settings.limits.max_connections is not None)
-    listening: Any = UnixListening(reactor)
+    listening = cast(IReactor, UnixListening(reactor))
 
     def listen(port: Port) -> ListeningService:
         def ready(name: str, opened: IListeningPort) -> None:

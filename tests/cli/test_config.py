@@ -165,7 +165,7 @@ class ShowTests(FileTests):
         for lines, line in (
             (toy, "# transcript is not set; the default is -"),
             (toy, "# domain is not set; the default is localhost; mail for any domain is taken"),
-            (toy, "# user is not set; the default is user:pass, which everybody knows"),
+            (toy, "# user is not set; the default is the built-in one, which everybody knows"),
             (toy, "port = 2590  # default"),
             (real, "# transcript is not set; the default is off"),
             (real, "# domain is not set; the default is localhost"),

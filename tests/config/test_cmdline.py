@@ -317,7 +317,7 @@ class RefusedTests(OptionsCase):
 
 
 @implementer(IReactorFromThreads)
-class _Reactor(MemoryReactorClock):
+class _MemoryReactor(MemoryReactorClock):
     """A reactor in memory that can be given to thread pools."""
 
     def callFromThread(self, callable: Any, *args: Any, **kwargs: Any) -> None:
@@ -330,12 +330,17 @@ class _Reactor(MemoryReactorClock):
         pass
 
 
+def memory_reactor() -> Any:
+    """A reactor in memory that can be given to thread pools; it provides what a server asks for."""
+    return _MemoryReactor()
+
+
 class ServiceTests(OptionsCase):
     """What ``makeService`` makes of them."""
 
     def setUp(self) -> None:
         super().setUp()
-        self.reactor = _Reactor()
+        self.reactor = memory_reactor()
 
     def start(self, *arguments: str) -> IService:
         """Start the service as twistd does; it is stopped when the test ends."""
@@ -368,7 +373,7 @@ class ServiceTests(OptionsCase):
             ("--interface=::1",): [("::1", 2590)],
             ("--listen=tcp:1:interface=127.0.0.1", "--listen=tcp6:2"): [("127.0.0.1", 1), ("::", 2)],
         }.items():
-            self.reactor = _Reactor()
+            self.reactor = memory_reactor()
             self.start("--transcript=off", *arguments)
             self.assertEqual([(host, port) for port, _, _, host in self.reactor.tcpServers], where)
         self.start("--transcript=off", f"--listen=unix:{self.folder}/socket")
@@ -502,7 +507,7 @@ class ServiceTests(OptionsCase):
         """A stranger on a network cannot send a password in the clear, unless that is allowed."""
         self.start("--transcript=off")
         self.assertIn(b"-ERR clear-text", self.talk(b"USER user", peer=STRANGER))
-        self.reactor = _Reactor()
+        self.reactor = memory_reactor()
         self.start("--transcript=off", "--allow-cleartext")
         self.assertIn(b"+OK send PASS", self.talk(b"USER user", peer=STRANGER))
 
@@ -515,7 +520,7 @@ class ServiceTests(OptionsCase):
             (("-u", "ann:hunter2", "--show-secrets"), (b"USER ann", b"PASS hunter2"), "PASS hunter2"),
         ):
             path.unlink(missing_ok=True)
-            self.reactor = _Reactor()
+            self.reactor = memory_reactor()
             service = makeService(parsed(f"--transcript={path}", *arguments), self.reactor)
             service.startService()
             self.talk(*login, b"QUIT")
