@@ -16,9 +16,9 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import cast
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
 from zope.interface import implementer
 
 __all__ = ["SteadyClock", "steady", "use_monotonic_time"]
@@ -29,14 +29,18 @@ LOOK = 1.0
 STEP = 0.1
 
 
-def use_monotonic_time(reactor: Any) -> None:
+def use_monotonic_time(reactor: IReactorTime) -> None:
     """Let a reactor measure durations by the system's monotonic clock, in whatever it schedules.
 
     For who owns the process.  A reactor for which something is scheduled already stays as it
     is: what is due at a time of day would never come.
     """
     if reactor.seconds is time.time and not reactor.getDelayedCalls():
-        reactor.seconds = time.monotonic
+        reactor.seconds = time.monotonic  # type: ignore[method-assign]
+
+
+class _IReactor(IReactorTime, IReactorFromThreads):
+    """What a clock stands on."""
 
 
 @implementer(IDelayedCall)
@@ -103,7 +107,7 @@ class SteadyClock:
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: _IReactor,
         monotonic: Callable[[], float] = time.monotonic,
         watch: Callable[[SteadyClock], object] | None = None,
     ) -> None:
@@ -115,7 +119,7 @@ class SteadyClock:
         # In which process: a daemon is forked without the thread.
         self._watched_in = 0
 
-    def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kw: object) -> _Call:
+    def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kw: object) -> _Call:
         """See ``IReactorTime``."""
         if self._watched_in != (process := os.getpid()):
             self._watched_in = process
@@ -167,5 +171,5 @@ def steady(reactor: IReactorTime) -> IReactorTime:
         return reactor
     clock = _clocks.get(id(reactor))
     if clock is None:
-        clock = _clocks[id(reactor)] = SteadyClock(reactor)
+        clock = _clocks[id(reactor)] = SteadyClock(cast(_IReactor, reactor))
     return clock

@@ -12,7 +12,7 @@ command is and never by a pattern.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias, get_args
+from typing import Final, NamedTuple, TypeAlias, get_args
 
 from twisted.logger import Logger
 
@@ -254,7 +254,7 @@ LATE: Final[tuple[type[Event], ...]] = (LoginFailed, Delivered)
 #: All kinds of events.
 KINDS: Final[tuple[type[Event], ...]] = get_args(Event)
 
-_Tell: TypeAlias = Callable[[Any], object]
+_Tell: TypeAlias = Callable[[Event], object]
 
 
 class Observers:

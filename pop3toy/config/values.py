@@ -81,7 +81,7 @@ def workers(text: str) -> int:
         allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
         return min(len(allowed(0)), MOST_WORKERS)
     try:
-        found: int = number(1, MOST_WORKERS).parse(text)
+        number(1, MOST_WORKERS).parse(text)
     except ValueError as why:
         raise ValueError(f"{why}, or auto") from None
-    return found
+    return int(text)
