@@ -9,7 +9,7 @@ import re
 
 __all__ = ["mechanism_alone", "name_alone"]
 
-# Any blank (the no-break space, too), any control character, and what people put between two words.
+# Blanks (the no-break space, too), control characters, and what people put between two words.
 _BEHIND_A_NAME = re.compile(rb"(?:[\x00-\x20\x7f:=,;|]|\xc2\xa0).*", re.DOTALL)
 
 

@@ -12,10 +12,8 @@ import errno
 import os
 import socket
 from collections.abc import Callable
-from typing import Any
 
-from twisted.internet import tcp
-from twisted.internet import unix as unix_transport
+from twisted.internet import tcp, unix
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, succeed
@@ -57,11 +55,12 @@ class SharedSockets:
 
     def __init__(self) -> None:
         #: What they are opened with.
-        self.factory: Any = _Nobody()
-        self._ports: list[Any] = []
+        self.factory: IProtocolFactory = _Nobody()
+        self._ports: list[FileDescriptor] = []
 
-    def add(self, port: Any) -> None:
+    def add(self, port: IListeningPort) -> None:
         """One that is open now, in the order in which workers inherit them."""
+        assert isinstance(port, FileDescriptor), "an endpoint that is a socket"
         port.stopReading()
         self._ports.append(port)
 
@@ -159,17 +158,19 @@ class AcceptReader(FileDescriptor):
                 return
             self._serve(client, address)
 
-    def _serve(self, client: socket.socket, address: Any) -> None:
-        host = self._host
-        unix = isinstance(host, UNIXAddress)
-        kind: Any = unix_transport.Server if unix else tcp.Server
+    def _serve(self, client: socket.socket, address: tuple[str, int]) -> None:
+        peer, kind = self._host, tcp.Server
+        if isinstance(peer, UNIXAddress):
+            kind = unix.Server
+        else:
+            peer = type(peer)("TCP", *address)
         end: Callable[[], object] = client.close
         try:
-            protocol = self._factory.buildProtocol(host if unix else type(host)("TCP", *address))
+            protocol = self._factory.buildProtocol(peer)
             if protocol is None:
                 client.close()
                 return
-            transport = kind(client, protocol, address, None, 0, self.reactor)
+            transport = kind(client, protocol, address, None, 0, self.reactor)  # type: ignore[arg-type]
             # From here on the reactor has it.
             end = transport.abortConnection
             # Twisted makes it of the port, of which there is none.
