@@ -1,12 +1,11 @@
-"""Time as durations need it: a clock that nobody sets.
+"""A clock for durations, which goes on steadily when the time of day is set.
 
-``reactor.seconds()`` is the time of day in Twisted, and so are the moments at which
-its delayed calls are due: a clock that is set forward ends what waits, one that is set
-back holds it up.  A process of our own tells its reactor another time
-(:func:`use_monotonic_time`).  Another program's reactor is left alone: over it there is
-a clock of ours (:func:`steady`).
+Twisted's ``reactor.seconds()`` is the time of day, and its delayed calls are due at a time of day: when
+that is set forward they come early, when it is set back, late.  In a process of its own the server has the
+reactor use the monotonic clock (:func:`use_monotonic_time`).  Another program's reactor is left alone: over
+it there is a second clock (:func:`steady`).
 
-What must not live here: dates.  Those are ``time.time``, passed in as ``wall``.
+Dates do not belong here.  They are ``time.time``, passed in as ``wall``.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ STEP = 0.1
 def use_monotonic_time(reactor: IReactorTime) -> None:
     """Let a reactor measure durations by the system's monotonic clock, in whatever it schedules.
 
-    For who owns the process.  A reactor for which something is scheduled already stays as it
+    Only the owner of the process may do that.  A reactor for which something is scheduled already stays as it
     is: what is due at a time of day would never come.
     """
     if reactor.seconds is time.time and not reactor.getDelayedCalls():
@@ -161,7 +160,7 @@ def _look(reference: weakref.ref[SteadyClock]) -> None:
         pause.wait(LOOK)
 
 
-#: One for each reactor, as long as somebody uses it; it keeps the reactor, so the number stays its own.
+#: One for each reactor, by its ``id``, as long as it is used; a clock keeps its reactor, so ids are unique.
 _clocks: weakref.WeakValueDictionary[int, SteadyClock] = weakref.WeakValueDictionary()
 
 

@@ -18,7 +18,7 @@ def name_alone(claimed: bytes) -> bytes:
 
     That can be the password: people who do not know POP3 type both on one line, and
     clients send both where the name alone is asked for (RFC 4616 has a NUL between them).
-    Blanks at its end are nobody's password, and tell why it is not known.
+    Blanks at its end are no password, and tell why the name is not known.
     """
     if not _BEHIND_A_NAME.search(claimed.rstrip(b" ")):
         return claimed

@@ -1,4 +1,4 @@
-"""``twistd pop3toy``: the command line, and what a process of our own ends with.
+"""``twistd pop3toy``: the command line, and how its process ends when the server cannot start.
 
 twistd finds :class:`Options` and :func:`makeService` here.  Only this module and ``cli`` exit.
 """
@@ -60,8 +60,8 @@ def makeService(options: Options, reactor: IReactor | None = None) -> IService:
     :param options: parsed options.
     :param reactor: the global one if not given.
 
-    Where ``twistd pop3toy`` runs, the reactor is told to measure durations by a clock that
-    nobody sets; in another program it is left as it is.
+    Where ``twistd pop3toy`` runs, the reactor is told to measure durations by the monotonic
+    clock; in another program it is left as it is.
     """
     if reactor is None:
         from twisted.internet import reactor as installed

@@ -356,7 +356,7 @@ class Settings:
             self._check_mechanisms(self.mechanisms)
 
     def _check_mechanisms(self, mechanisms: tuple[str, ...]) -> None:
-        """Somebody can log in with one of these."""
+        """See that a user can log in with one of these."""
         bound = sorted(name for name in mechanisms if name.endswith("-PLUS"))
         if bound and not self.channel_binding:
             raise BadSetting("mechanisms", f": {bound[0]} needs --channel-binding")

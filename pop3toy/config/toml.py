@@ -72,7 +72,7 @@ def _value(path: str, one: Option, value: object) -> object:
 
 
 def _single(where: str, path: str, one: Option, value: object) -> object:
-    # A bool is an int to Python, and not to whoever writes a file.
+    # A bool is an int to Python.
     if not isinstance(value, one.kind.types) or (isinstance(value, bool) and bool not in one.kind.types):
         wanted = " or ".join(_CALLED[kind] for kind in one.kind.types)
         raise CannotStart(f"{where} is {wanted}")

@@ -1,4 +1,4 @@
-"""``python -m pop3toy.run.as_worker``: one worker; the supervisor starts it and nobody else."""
+"""``python -m pop3toy.run.as_worker``: a worker process, as the supervisor starts it."""
 
 from __future__ import annotations
 

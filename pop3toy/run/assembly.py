@@ -203,7 +203,7 @@ def assemble(
             observers=told,
             gatekeeper=context.pop3_connections,
             tls_context=context.tls,
-            # Who is at telnet for the first time reads a page between two lines.
+            # A beginner at telnet reads a page between two lines.
             before_login=limits.IDLE if settings.is_toy else limits.IDLE_BEFORE_LOGIN,
             numbers=context.numbers,
             turns=context.turns,
@@ -272,7 +272,8 @@ def _listen(
     if port.proxied:
         endpoint = ProxiedEndpoint(endpoint, reactor, counted)
     return ListeningService(
-        [(name, endpoint)],
+        name,
+        endpoint,
         listening,
         ready=ready,
         failed=context.cannot_listen,
@@ -291,13 +292,13 @@ def _lines(settings: Settings) -> LineWriter | None:
 
 
 def _observers(settings: Settings, lines: LineWriter | None, given: Sequence[IObserver]) -> Observers:
-    """Who is told of what happens, on all ports."""
+    """The observers of all ports."""
     told: list[IObserver] = []
     if lines is not None:
         told.append(WriterTranscript(lines))
     # In the toy logins are seen in the conversation, and only where mail went is not.
     told.append(SessionLog([Delivered]) if settings.is_toy else SessionLog())
-    # Only the built-in account, which everybody knows, is shown with its password unasked.
+    # Only the built-in account, which is public, is shown with its password unasked.
     secrets = settings.is_toy and (not settings.users or settings.show_secrets)
     return Observers(*told, *given, secrets=secrets)
 
@@ -334,7 +335,7 @@ def _given(settings: Settings, store: IMailStore) -> OpenStore:
 
 
 def _admin(settings: Settings, store: object) -> IStoreAdmin | None:
-    """Whom to ask whether somebody has a mailbox."""
+    """The administrator of the store, where it has one."""
     if store is None:
         administer = kind_of(settings.store).admin
         return administer(settings.store) if administer is not None else None
@@ -359,7 +360,7 @@ def _mail_factories(
         "numbers": context.numbers,
         "turns": context.turns,
         "original_to": settings.is_toy,
-        # Who types a mail for the first time looks things up.
+        # A beginner who types a mail looks things up.
         "idle": limits.IDLE if settings.is_toy else smtp_limits.IDLE,
         "largest_message": settings.limits.max_message_size or smtp_limits.MESSAGE,
     }
@@ -370,7 +371,7 @@ def _mail_factories(
         "submission": submission_factory(
             delivery, recipients, reactor, access.for_senders(SenderRealm()), **limited, **shared
         ),
-        # Whoever may connect here is a mail server that is trusted, and brings much.
+        # The client is a mail server that is trusted, and brings much.
         "LMTP": lmtp_factory(
             delivery, recipients, reactor, gatekeeper=context.lmtp_connections, **shared
         ),
@@ -390,8 +391,8 @@ def _speaking(tls: GivenTLS, protocol: str) -> IOpenSSLServerConnectionCreator:
 def _next_step(
     settings: Settings, users: Mapping[str, str], twistd: TwistdOptions
 ) -> Callable[[IAddress], str] | None:
-    """Says what somebody who has just started the toy may type, and what ends it."""
-    # With telnet nobody gets through TLS, or past the header of a proxy.
+    """Says what may be typed after the toy's start, and what ends it."""
+    # With telnet one gets neither through TLS nor past the header of a proxy.
     talkable = not settings.listen or settings.listen[0].startswith(("tcp:", "tcp6:", "unix:"))
     if not (settings.is_toy and talkable):
         return None
@@ -420,7 +421,7 @@ def _until_it_runs(reactor: IReactor) -> Callable[[], bool]:
 
 
 def _warn_of_nobody(settings: Settings, tls: object | None) -> None:
-    """Say that nobody on the network can log in, though a port is open to it."""
+    """Warn that no client on the network can log in, though a port is open to it."""
     public = any(
         not is_loopback(settings.interface) if isinstance(port.where, int) else _PUBLIC.match(port.where)
         for port in ports_of(settings)

@@ -29,7 +29,7 @@ def check_files(settings: Settings, *, own_store: bool = True) -> None:
             check_readable(option, path)
     for description in settings.auth:
         kind, _, path = description.partition(":")
-        # Twisted warns of a missing password file and goes on, and nobody could log in.
+        # Twisted warns of a missing password file and goes on; no user could log in.
         if kind == "file":
             check_readable("auth", os.path.abspath(path))
     if own_store:

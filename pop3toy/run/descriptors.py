@@ -74,7 +74,7 @@ class Fitting:
     def tell(self, *, asked: bool) -> None:
         """One line, if something had to be lowered.
 
-        :param asked: whether somebody has given the number, and should be warned.
+        :param asked: whether the settings give the number; then it is a warning.
         """
         lowered = [
             f"{limits.connections * self._workers:,} of {protocol}"

@@ -99,7 +99,7 @@ class LinesInTurn:
     """Writes to a log file; what comes within one turn is written at its end, in one piece.
 
     :param line: makes the line of an event, with its end.
-    :param turns: whose turns; ``None`` writes each line at once.
+    :param turns: the reactor's turns; ``None`` writes each line at once.
     """
 
     def __init__(self, out: _Out, line: Callable[[LogEvent], str | None], turns: Turns | None) -> None:
@@ -158,7 +158,7 @@ _LEVELS = {level.name: level for level in LogLevel.iterconstants()}
 
 
 def _event_of(entry: str) -> LogEvent | None:
-    """The event of which this was made; ``None`` for the rest of one whose beginning came before."""
+    """The event of which an entry was made; ``None`` where the entry is cut off at its beginning."""
     found = _ENTRY.fullmatch(entry)
     if found is None:
         return None
@@ -185,7 +185,7 @@ class WorkersLog:
         self._own = observer if isinstance(observer, LinesInTurn) else None
 
     def publish(self, lines: str) -> None:
-        """Write whole lines, or tell who wants events (syslog, ``--logger``) of each."""
+        """Write whole lines, or make events of them where the log is no text file (syslog, ``--logger``)."""
         if self._own is not None:
             self._own.put(lines)
             return
@@ -224,10 +224,10 @@ def set_observer(
     twistd asks an application for one, and makes its own where there is none; ``--logger``
     goes before both.
 
-    :param twistd: the options of twistd itself; empty where it runs something else, whose log that is.
-    :param turns: whose turns the server has.
+    :param twistd: the options of twistd itself; empty in another program, which has a log of its own.
+    :param turns: the reactor's turns.
     :param starting: as long as it says so, Twisted's own lines are left out; ``None`` leaves none out.
-    :param terminal: who writes to standard output.  If the log goes there as well its lines are given
+    :param terminal: writes to standard output.  If the log goes there as well its lines are given
         to it at once, so that each stands between those lines of a conversation where it belongs.
     """
     if not twistd or platformType != "posix" or application.getComponent(ILogObserver, None) is not None:

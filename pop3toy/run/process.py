@@ -1,4 +1,4 @@
-"""What a server asks of its process: memory, open files, a calm garbage collector, signals in their turn."""
+"""What the server changes in a process of its own: memory, open files, garbage collector, signals."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class StopSignals(Service):
     is not made for that: where the signal came while another line was being written, the
     process waited for itself for ever (once in a thousand stops, beneath many logins).
 
-    :param reactor: whose handlers they are; anybody else's stay as they are.
+    :param reactor: its handlers are replaced; those of others stay as they are.
     """
 
     def __init__(self, reactor: IReactor) -> None:

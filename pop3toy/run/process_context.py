@@ -1,4 +1,4 @@
-"""What a process gives the server that it runs: where to listen, where to count, what it may do to itself."""
+"""What a process gives its server: endpoints, connection limits, and what of itself it may change."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ProcessContext:
     smtp_connections: ConnectionLimiter
     #: LMTP's, which nothing but open files bounds.
     lmtp_connections: ConnectionLimiter
-    #: Session numbers: everybody who writes to one transcript counts together.
+    #: Session numbers, unique in the transcript that all ports write to.
     numbers: Iterator[int]
     #: What TLS is made with, if there is TLS.
     tls: GivenTLS | None
@@ -62,7 +62,7 @@ class ProcessContext:
     #: Whether the process is there for this server alone: then its garbage collector, open files and
     #: signals are set as the server needs them.
     owned: bool = False
-    #: Whether it is one of several, whose sockets the supervisor has opened and told of.
+    #: Whether it is a worker, for which the supervisor has opened the sockets, and logged them.
     inherits: bool = False
 
 
@@ -74,7 +74,7 @@ def connection_limits(settings: Settings) -> ConnectionLimits:
         connections=most,
         strangers=min(default.strangers, most),
         per_address=limits.max_per_address or default.per_address,
-        # Who gives a number means it for everybody.
+        # A number that was given is meant for clients on this machine, too.
         per_local_address=limits.max_per_address or default.per_local_address,
         trusted=Networks.of(limits.trusted),
     )

@@ -1,6 +1,6 @@
-"""A server with workers: what the process does that twistd starts.
+"""A server with workers: the process that twistd starts, which becomes the supervisor.
 
-It looks for mistakes before anything runs, opens the ports, and serves nobody
+It looks for mistakes before anything runs, opens the ports, and serves no client
 itself.  It reads the certificates for all workers: what was good once is what a
 worker gets that is started again, whatever has become of the files, and root may
 have been able to read what the workers' user is not.
@@ -107,7 +107,7 @@ def supervised(
     server = OrderedService(partial(log.set_observer, twistd=twistd))
     _AsWorkersUser(settings, reactor, cannot_start).setServiceParent(server)
     StopSignals(reactor).setServiceParent(server)
-    # Stopped before it, so that nobody is accepted whom no worker will serve.
+    # The ports, added behind it, are stopped first: no client is accepted that no worker will serve.
     supervisor.setServiceParent(server)
     certificates = [_HandedOn(tls, supervisor)] if tls is not None else []
     ReloadService(reactor, certificates).setServiceParent(server)
@@ -120,8 +120,8 @@ def supervised(
             sockets.add(opened)
             announce(port, opened, name, reactor)
 
-        endpoint = endpoint_of(port, settings, listening)
-        return ListeningService([endpoint], sockets.factory, ready=ready, failed=cannot_start)
+        name, endpoint = endpoint_of(port, settings, listening)
+        return ListeningService(name, endpoint, sockets.factory, ready=ready, failed=cannot_start)
 
     for port in ports_of(settings):
         listen(port).setServiceParent(server)
@@ -153,7 +153,7 @@ class _HandedOn:
 
 
 class _AsWorkersUser(Service):
-    """Looks once more, as the user that twistd has become: what only root may read, workers cannot."""
+    """Checks the files as the user that twistd has become: what only root may read, workers cannot."""
 
     def __init__(
         self, settings: Settings, reactor: IReactor, cannot_start: Callable[[CannotStart], object]

@@ -38,12 +38,12 @@ ACCEPTS = 4
 
 
 class _Nobody(Factory):
-    """Serves nobody: Twisted closes the connection at once."""
+    """Serves no client: Twisted closes the connection at once."""
 
     noisy = False
 
     def logPrefix(self) -> str:
-        """Who opens a port, in Twisted's own line about it."""
+        """The port's owner, in Twisted's own log line."""
         return "the supervisor's port"
 
     def buildProtocol(self, addr: object) -> None:
@@ -70,7 +70,7 @@ class SharedSockets:
         return [port.fileno() for port in self._ports]
 
     def turn_away(self, yes: bool) -> None:
-        """Whether to accept whoever connects and close the connection, because nobody else would."""
+        """Whether to accept clients and close their connections, because no worker serves."""
         for port in self._ports:
             if yes:
                 port.startReading()
@@ -80,7 +80,7 @@ class SharedSockets:
 
 @implementer(IStreamServerEndpoint)
 class InheritedEndpoint:
-    """A listening socket that somebody else has opened.
+    """A listening socket that another process has opened.
 
     :param reactor: makes connections.
     :param descriptor: belongs to this process.
