@@ -82,7 +82,7 @@ class Access:
             # The toy has no mail to guard, and is there for trying wrong passwords too.
             limits = without_penalties(limits)
             self.users = self.users or {hello.USER: hello.PASSWORD}
-        self._guard = LoginThrottle(reactor, limits, peers=peers)
+        self._throttle = LoginThrottle(reactor, limits, peers=peers)
         asked: list[ICredentialsChecker] = [MemoryAccounts(self.users)] if self.users else []
         #: The accounts file, if there is one; it knows quotas.
         self.file = self._accounts_file(settings.accounts) if settings.accounts is not None else None
@@ -113,17 +113,17 @@ class Access:
         portal = Portal(MailboxRealm(store, anonymous=anonymous), [self._checker])
         if anonymous is not None:
             portal.registerChecker(AllowAnonymousAccess())
-        return self._authenticator(portal, self._guard)
+        return self._authenticator(portal, self._throttle)
 
     def for_senders(self, realm: IRealm) -> PortalAuthenticator:
         """For submission: a login may send; no maildrop is opened."""
-        return self._authenticator(Portal(realm, [self._checker]), self._guard.for_senders())
+        return self._authenticator(Portal(realm, [self._checker]), self._throttle.for_senders())
 
-    def _authenticator(self, portal: Portal, guard: LoginThrottle) -> PortalAuthenticator:
+    def _authenticator(self, portal: Portal, throttle: LoginThrottle) -> PortalAuthenticator:
         settings = self._settings
         return PortalAuthenticator(
             portal,
-            guard=guard,
+            guard=throttle,
             allow_cleartext=settings.allow_cleartext,
             masters=settings.masters,
             mechanisms=frozenset(settings.mechanisms) if settings.mechanisms is not None else None,
