@@ -1,11 +1,9 @@
-"""Log lines as twistd writes them, for a fraction of the time.
+"""Log lines as twistd writes them, in much less time.
 
-A login and its end are a line each, and making text of them took a fifth of a
-whole session: for each line Twisted works out the time of day and its zone anew,
-and parses the same format.  Here both are kept as long as they are the same.
-Writing them took another twentieth: a lock and a call of the system for each
-line.  What is written is the same to the octet; everything out of the ordinary
-goes through Twisted's own formatter.
+A login and its end are a line each.  For each line Twisted works out the time of day and its
+zone anew and parses the format, which was a good part of a session's CPU time; here both are
+kept as long as they are the same.  Lines of one turn are written with one call of the system.
+What is written is the same to the octet; all other events go through Twisted's own formatter.
 
 Workers make such lines too, and their supervisor writes them as they are.
 

@@ -18,14 +18,14 @@ __all__ = ["ProcessTuning", "StopSignals", "TwistdOptions"]
 
 log = Logger()
 
-#: Objects that are made before the garbage collector looks for cycles among
-#: them.  Python's 700 is for small programs: listing a mailbox of 100,000
-#: messages took twice as long with it.
+#: Objects that are made before the garbage collector looks for cycles among them.
+#: With Python's default, which is for small programs, it takes as long as listing a
+#: large mailbox itself.
 GARBAGE_THRESHOLD = 20_000
 
 #: Octets that are taken and given back once, so that the C library (glibc) keeps
 #: memory of this size instead of asking the system for each chunk of a body: it
-#: adapts to the largest block that was freed.  1.7 times as fast with bodies of 20 MB.
+#: adapts to the largest block that was freed.  Large bodies are sent much faster.
 LARGEST_BLOCK = 16 * 1024 * 1024
 
 
@@ -74,7 +74,7 @@ class StopSignals(Service):
 
     Twisted writes a line to the log within the signal handler.  A log file has a lock that
     is not made for that: where the signal came while another line was being written, the
-    process waited for itself for ever (once in a thousand stops, beneath many logins).
+    process waited for itself for ever.
 
     :param reactor: its handlers are replaced; those of others stay as they are.
     """
