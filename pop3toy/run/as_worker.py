@@ -19,7 +19,7 @@ from ..net.types import IReactor
 from .assembly import assemble
 from .descriptors import fitting
 from .log_lines import FastLines, safe_lines
-from .process_context import ProcessContext, connection_limits
+from .process_context import ProcessContext
 from .workers.pipes import LOG, REPORTS, SOCKETS, Command, Report, WorkerConfig
 from .workers.sockets import InheritedEndpoint
 from .workers.worker import ControlPipe, LogToSupervisor, ReportPipe
@@ -35,7 +35,7 @@ log = Logger()
 def _serve(config: WorkerConfig, reports: ReportPipe, reactor: IReactor) -> None:
     settings = Settings.from_json(config.settings)
     # The supervisor has told what was lowered.
-    fit = fitting(connection_limits(settings), settings, owned=True)
+    fit = fitting(settings, owned=True)
     peers = PeerWorkers(bytes.fromhex(config.key), lambda events: reports.report(Report.TELL, events))
     inherited = itertools.count(SOCKETS)
     tls: GivenTLS | None = None

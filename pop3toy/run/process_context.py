@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from twisted.internet.interfaces import IStreamServerEndpoint
 
-from ..auth.throttle.connection_limiter import ConnectionLimiter, ConnectionLimits
-from ..auth.throttle.origins import Networks
+from ..auth.throttle.connection_limiter import ConnectionLimiter
 from ..auth.throttle.peer_workers import PeerWorkers
 from ..config.settings import Settings
 from ..errors import CannotStart
@@ -25,7 +24,7 @@ from .service import Reloadable
 if TYPE_CHECKING:
     from ..net.tls.contexts import GivenTLS, ServerTLS
 
-__all__ = ["ProcessContext", "connection_limits", "single_process"]
+__all__ = ["ProcessContext", "single_process"]
 
 
 @dataclass(frozen=True)
@@ -66,20 +65,6 @@ class ProcessContext:
     inherits: bool = False
 
 
-def connection_limits(settings: Settings) -> ConnectionLimits:
-    """How many connections there may be, of all processes."""
-    limits, default = settings.limits, ConnectionLimits()
-    most = limits.max_connections or default.connections
-    return ConnectionLimits(
-        connections=most,
-        strangers=min(default.strangers, most),
-        per_address=limits.max_per_address or default.per_address,
-        # A number that was given is meant for clients on this machine, too.
-        per_local_address=limits.max_per_address or default.per_local_address,
-        trusted=Networks.of(limits.trusted),
-    )
-
-
 def single_process(
     settings: Settings,
     reactor: IReactor,
@@ -94,7 +79,7 @@ def single_process(
 
     :param host: this host's full name; asking for it may wait for the network, hence the short one otherwise.
     """
-    limits = fitting(connection_limits(settings), settings, owned=owned)
+    limits = fitting(settings, owned=owned)
     listening = cast(IReactor, UnixListening(reactor))
     limits.tell(asked=settings.limits.max_connections is not None)
     return ProcessContext(

@@ -279,6 +279,7 @@ class ReloadService(Service):
     :param reloadables: what is read again.
     :param interval: seconds between two looks.
     :param signals: whether SIGHUP is ours.
+    :param after: is called after each look and each reading.
     """
 
     def __init__(
@@ -288,9 +289,11 @@ class ReloadService(Service):
         *,
         interval: float = 30.0,
         signals: bool = True,
+        after: Callable[[], object] = lambda: None,
     ) -> None:
         self._reactor = reactor
         self._signals = signals
+        self._after = after
         self._reloadables = reloadables
         self._interval = interval
         self._watch = LoopingCall(self._look)
@@ -329,10 +332,12 @@ class ReloadService(Service):
     def _reload(self) -> None:
         for reloadable in self._reloadables:
             reloadable.reload()
+        self._after()
 
     def _look(self) -> None:
         for reloadable in self._reloadables:
             reloadable.reload_if_changed()
+        self._after()
 
 
 class LinesService(Service):

@@ -13,7 +13,7 @@ import secrets
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from twisted.application.service import IService, Service
 from twisted.internet.interfaces import IListeningPort
@@ -29,15 +29,11 @@ from .descriptors import fitting
 from .log_lines import WorkersLog
 from .ports import Port, announce, endpoint_of, ports_of
 from .process import StopSignals, TwistdOptions
-from .process_context import connection_limits
 from .service import ListeningService, OrderedService, ReloadService
 from .tls import server_tls
 from .workers.pipes import WorkerConfig
 from .workers.sockets import SharedSockets
 from .workers.supervisor import SpawnSpec, Supervisor
-
-if TYPE_CHECKING:
-    from ..net.tls.contexts import ServerTLS
 
 __all__ = ["supervised"]
 
@@ -109,9 +105,16 @@ def supervised(
     StopSignals(reactor).setServiceParent(server)
     # The ports, added behind it, are stopped first: no client is accepted that no worker will serve.
     supervisor.setServiceParent(server)
-    certificates = [_HandedOn(tls, supervisor)] if tls is not None else []
-    ReloadService(reactor, certificates).setServiceParent(server)
-    limits_of_one = fitting(connection_limits(settings), settings, owned=True)
+    handed_on = tls.in_use if tls is not None else None
+
+    def hand_on() -> None:
+        nonlocal handed_on
+        if tls is not None and tls.in_use is not handed_on:
+            handed_on = tls.in_use
+            supervisor.use_tls(handed_on.dump())
+
+    ReloadService(reactor, [tls] if tls is not None else [], after=hand_on).setServiceParent(server)
+    limits_of_one = fitting(settings, owned=True)
     limits_of_one.tell(asked=settings.limits.max_connections is not None)
     listening = cast(IReactor, UnixListening(reactor))
 
@@ -126,30 +129,6 @@ def supervised(
     for port in ports_of(settings):
         listen(port).setServiceParent(server)
     return server
-
-
-class _HandedOn:
-    """Certificates that workers get when they are other ones than before."""
-
-    def __init__(self, tls: ServerTLS, supervisor: Supervisor) -> None:
-        self._tls = tls
-        self._supervisor = supervisor
-        self._handed_on = tls.in_use
-
-    def reload(self) -> None:
-        """See :class:`~pop3toy.run.service.Reloadable`."""
-        self._tls.reload()
-        self._hand_on()
-
-    def reload_if_changed(self) -> None:
-        """See :class:`~pop3toy.run.service.Reloadable`."""
-        self._tls.reload_if_changed()
-        self._hand_on()
-
-    def _hand_on(self) -> None:
-        if self._tls.in_use is not self._handed_on:
-            self._handed_on = self._tls.in_use
-            self._supervisor.use_tls(self._handed_on.dump())
 
 
 class _AsWorkersUser(Service):

@@ -33,7 +33,6 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs
 from twisted.python.failure import Failure
-from twisted.trial.runner import TestLoader
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from pop3toy.net.accepting import PAUSE
@@ -643,17 +642,6 @@ def alive(pid: int) -> bool:
 def pids(log: str) -> dict[int, int]:
     """The process of each worker, as the log tells; the last that served under each number."""
     return {int(n): int(pid) for n, pid in re.findall(r"worker (\d+) serves \(process (\d+)\)", log)}
-
-
-class OrderTests(SynchronousTestCase):
-    """In which order these tests run."""
-
-    def test_processes_last(self) -> None:
-        """What needs no process comes first: a mistake of the supervisor's shows in a second."""
-        found = [list(suite) for suite in TestLoader().loadModule(sys.modules[__name__])]
-        real = [isinstance(tests[0], RealCase) for tests in found if tests]
-        self.assertEqual(sorted(real), real)
-        self.assertEqual({False, True}, set(real))
 
 
 class RealCase(SynchronousTestCase):
