@@ -22,6 +22,7 @@ from benchmarks.measure import Bench
 from benchmarks.peers import PEERS, Peer, Setting
 from benchmarks.peers.dovecot import mail_owner
 from benchmarks.peers.mail_in import TAKERS
+from benchmarks.processes import ENDS, Server
 from benchmarks.report import as_text
 from benchmarks.rounds import run, say
 from benchmarks.workloads import WORKLOADS
@@ -34,14 +35,8 @@ OPEN_FILES = 65_536
 ONLY_FOR = {
     "rounds": ("table", "deliveries"),
     "workloads": ("table",),
-    "users": ("table",),
-    "messages": ("deliveries",),
-    "most_messages": ("curves",),
-    "most_octets": ("curves",),
-    "most_connections": ("curves",),
     "chart": ("table", "curves"),
     "seconds": ("table", "curves"),
-    "load_processes": ("table", "curves"),
 }
 
 
@@ -62,16 +57,6 @@ def _positive(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
     return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < 3600:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
-    return seconds
 
 
 def _new_file(text: str) -> Path:
@@ -104,21 +89,13 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--quick", action="store_true", help="small mailboxes, one short round: under a minute")
     add("--rounds", type=_positive, help="how often everything is measured (default 3, quick 1)")
-    add("--seconds", type=_seconds, help="how long each load lasts (default 3, quick 0.3)")
+    add("--seconds", type=float, help="how long each load lasts (default 3, quick 0.3)")
     add(
         "--peers",
         type=_names([*PEERS, *TAKERS]),
         help=f"of {','.join(PEERS)}; for deliveries of {','.join(TAKERS)}",
     )
-    add("--messages", type=_positive, help="deliveries: messages of one load (default 2000, quick 40)")
     add("--workloads", type=_names(list(WORKLOADS)), help=f"of {','.join(WORKLOADS)}")
-    add("--users", type=_positive, help="mailboxes of 20 messages (default 100, quick 20)")
-    add("--load-processes", type=_positive, help="processes of the load generator (default: half the cores)")
-    add("--most-messages", type=_positive, help="curves: the largest mailbox (default 1000000, quick 1000)")
-    add(
-        "--most-octets", type=_positive, help="curves: the largest message (default 1000000000, quick 100000)"
-    )
-    add("--most-connections", type=_positive, help="curves: the most sessions (default 10000, quick 100)")
     add("--json", type=_new_file, metavar="FILE", help="write all figures")
     add("--chart", type=_picture, metavar="FILE", help="draw them; .svg or .png (needs matplotlib)")
     return parser
@@ -134,6 +111,8 @@ def _root() -> Iterator[Path]:
         yield made
     finally:
         _be_patient()
+        for server in list(Server.started):
+            server.stop()
         shutil.rmtree(made, ignore_errors=True)
 
 
@@ -157,8 +136,6 @@ def _data_sets(options: argparse.Namespace) -> list[datasets.DataSet]:
         sets = [datasets.QUICK_SMALL, datasets.QUICK_MANY, datasets.QUICK_BIG, datasets.QUICK_IDLE]
     else:
         sets = [datasets.SMALL, datasets.MANY, datasets.BIG, datasets.IDLE]
-    if options.users:
-        sets[0] = datasets.DataSet("small", options.users, 20, 6_000)
     needed = {WORKLOADS[name].data for name in options.workloads or WORKLOADS}
     return [data for data in sets if data.name in needed]
 
@@ -168,7 +145,7 @@ def _peers(options: argparse.Namespace) -> list[Peer]:
 
 
 def _deliveries(options: argparse.Namespace, root: Path) -> int:
-    count = options.messages or (40 if options.quick else 2_000)
+    count = 40 if options.quick else 2_000
     rows = [deliveries.Row(1, max(count // 4, 1)), deliveries.Row(8, count)]
     names = [name for name in options.peers or TAKERS if name in TAKERS]
     if not names:
@@ -206,18 +183,6 @@ def _table(options: argparse.Namespace, bench: Bench) -> int:
     return 1 if outcome.wrong else 0
 
 
-def _reach(options: argparse.Namespace) -> curves.Reach:
-    """How far the curves go."""
-    usual = (
-        curves.Reach(1_000, 100_000, 100) if options.quick else curves.Reach(1_000_000, 1_000_000_000, 10_000)
-    )
-    return curves.Reach(
-        options.most_messages or usual.messages,
-        options.most_octets or usual.octets,
-        min(options.most_connections or usual.connections, _sessions_at_once()),
-    )
-
-
 def _sessions_at_once() -> int:
     """How many the system lets a server have, which has a socket and an open mailbox for each."""
     return max((_open_files() - 1_000) // 2, 1)
@@ -238,7 +203,7 @@ def _open_files() -> int:
 
 def _be_patient() -> None:
     """From here on: a second Ctrl-C must not keep it from stopping servers and tidying up."""
-    for impatience in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for impatience in ENDS:
         signal.signal(impatience, signal.SIG_IGN)
 
 
@@ -256,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for option, takers in ONLY_FOR.items():
         if getattr(options, option) and options.what not in takers:
             parser.error(f"--{option.replace('_', '-')} is not for {options.what}")
-    for end in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for end in ENDS:
         signal.signal(end, _stop)
     try:
         if options.chart:
@@ -268,18 +233,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             pair = _certificate(root) or (None, None)
             world = World(root, mail_owner(), say=say)
             setting = Setting(world, world.peers, *pair)
-            processes = options.load_processes or max((os.cpu_count() or 1) // 2, 1)
             seconds = options.seconds or (0.3 if options.quick else 3.0)
-            bench = Bench(setting, LoadGenerator(program, root, processes), seconds)
+            bench = Bench(setting, LoadGenerator(program, root), seconds)
             if options.what == "table":
                 return _table(options, bench)
-            return curves.run(
-                bench,
-                _peers(options),
-                _reach(options),
-                options.json,
-                options.chart,
-            )
+            reach = curves.QUICK if options.quick else curves.FULL.at_most(_sessions_at_once())
+            return curves.run(bench, _peers(options), reach, options.json, options.chart)
     except (native.CompilerMissing, chart.NoChart) as missing:
         say(str(missing))
         return 2

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks import chart
@@ -30,6 +30,14 @@ class Reach:
     messages: int
     octets: int
     connections: int
+
+    def at_most(self, connections: int) -> Reach:
+        """The same with no more connections than the machine allows open files for."""
+        return replace(self, connections=min(self.connections, connections))
+
+
+FULL = Reach(1_000_000, 1_000_000_000, 10_000)
+QUICK = Reach(100, 10_000, 10)
 
 
 def _powers(first: int, last: int) -> list[int]:

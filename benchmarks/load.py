@@ -67,66 +67,46 @@ class Result:
 
 
 class LoadGenerator:
-    """The compiled generator.
+    """The compiled generator; it makes about 20,000 sessions a second."""
 
-    :param processes: how many share the load, each with users of its own; one
-        process makes about 20,000 sessions a second.
-    """
-
-    def __init__(self, program: Path, scratch: Path, processes: int = 1) -> None:
+    def __init__(self, program: Path, scratch: Path) -> None:
         self.program = program
         self.scratch = scratch
-        self.processes = processes
 
-    def _command(self, job: Job, share: int, shares: int) -> list[str]:
+    def _start(self, job: Job) -> subprocess.Popen[str]:
         users = sum(1 for _ in (job.expected / "users.txt").open())
-        first, last = users * share // shares, users * (share + 1) // shares
         command = [
             str(self.program),
             f"--port={job.port}",
             f"--expected={job.expected}",
             f"--script=g{job.script.replace('L', 'up')}",
-            f"--connections={max(job.connections // shares, 1)}",
+            f"--connections={min(job.connections, users)}",
             f"--seconds={job.seconds}",
-            f"--sessions={-(-job.sessions // shares)}",
-            f"--first-user={first}",
-            f"--users={last - first}",
-            f"--latencies={self.scratch / f'latencies.{share}'}",
+            f"--sessions={job.sessions}",
+            f"--users={users}",
+            f"--latencies={self.scratch / 'latencies'}",
         ]
         command += ["--pipelined"] * job.pipelined + ["--tls"] * job.tls
         command += [f"--known={job.known}"] * (job.known is not None)
         command += [f"--learn={job.learn}"] * (job.learn is not None)
-        return command
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
     def run(self, job: Job) -> Result:
         """Give the load to the server and wait for the end."""
-        users = sum(1 for _ in (job.expected / "users.txt").open())
-        shares = min(self.processes, job.connections, users)
-        started = [
-            subprocess.Popen(
-                self._command(job, share, shares), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
-            for share in range(shares)
-        ]
         total = Result()
+        process = self._start(job)
         try:
-            for share, process in enumerate(started):
-                try:
-                    out, complaints = process.communicate(timeout=job.seconds + PATIENCE)
-                except subprocess.TimeoutExpired:
-                    total.failures += 1
-                    total.complaints += "the load generator does not come to an end\n"
-                    break
-                self._add(total, share, process.returncode, out, complaints)
+            out, complaints = process.communicate(timeout=job.seconds + PATIENCE)
+            self._add(total, process.returncode, out, complaints)
+        except subprocess.TimeoutExpired:
+            total.failures += 1
+            total.complaints += "the load generator does not come to an end\n"
         finally:
-            for process in started:
-                if process.poll() is None:
-                    process.kill()
-                    process.wait()
-        total.latencies.sort()
+            _end(process)
         return total
 
-    def _add(self, total: Result, share: int, code: int, out: str, complaints: str) -> None:
+    def _add(self, total: Result, code: int, out: str, complaints: str) -> None:
         total.complaints += complaints
         if code not in (0, 1):
             total.failures += 1
@@ -140,8 +120,8 @@ class LoadGenerator:
         total.cpu += told["cpu"]
         total.seconds = max(total.seconds, told["seconds"])
         latencies = array("Q")
-        latencies.frombytes((self.scratch / f"latencies.{share}").read_bytes())
-        total.latencies.extend(ns / 1e9 for ns in latencies)
+        latencies.frombytes((self.scratch / "latencies").read_bytes())
+        total.latencies.extend(sorted(ns / 1e9 for ns in latencies))
 
     @contextmanager
     def holding(self, job: Job) -> Iterator[Result]:
@@ -149,13 +129,7 @@ class LoadGenerator:
 
         The result that is given fills in its failures when the body is over.
         """
-        process = subprocess.Popen(
-            self._command(job, 0, 1),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        process = self._start(job)
         total = Result()
         try:
             assert process.stdout is not None
@@ -167,8 +141,12 @@ class LoadGenerator:
                 rest, complaints = process.communicate(timeout=PATIENCE)
                 out = line + rest
                 yield total
-            self._add(total, 0, process.returncode, out, complaints)
+            self._add(total, process.returncode, out, complaints)
         finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+            _end(process)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        process.kill()
+        process.wait()

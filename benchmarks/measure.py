@@ -87,8 +87,7 @@ class Bench:
                 sessions=data.users,
                 learn=self._known(peer, data.name),
             )
-            # One process, so that one file holds what is learned.
-            result = LoadGenerator(self.load.program, self.load.scratch).run(job)
+            result = self.load.run(job)
             total.sessions += result.sessions
             total.failures += result.failures
             total.complaints += result.complaints
@@ -113,7 +112,6 @@ class Bench:
         before = cpu_seconds(peer.server.pid)
         result = self.load.run(job)
         cpu = cpu_seconds(peer.server.pid) - before
-        processes = min(self.load.processes, job.connections)
         return Sample(
             result.sessions,
             result.failures,
@@ -123,7 +121,7 @@ class Bench:
             cpu=cpu / result.sessions if result.sessions and cpu >= CPU_LEAST else None,
             p50=result.latency(0.5),
             p99=result.latency(0.99),
-            client_busy=None if workload.fresh else result.cpu / processes / max(result.seconds, 1e-9),
+            client_busy=None if workload.fresh else result.cpu / max(result.seconds, 1e-9),
             complaints=result.complaints,
         )
 

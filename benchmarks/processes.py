@@ -14,7 +14,9 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 #: Seconds that a server may take to stop before it is killed.
@@ -67,13 +69,21 @@ def memory_octets(root: int) -> int:
     return total
 
 
+#: The signals that end a run.
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 class Server:
     """One started server process in a process group of its own."""
+
+    #: Those that were not stopped yet, however their start was interrupted.
+    started: ClassVar[list[Server]] = []
 
     def __init__(
         self, arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
     ) -> None:
         self.log = log
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)
         with log.open("ab") as out:
             self.process = subprocess.Popen(
                 arguments,
@@ -82,7 +92,11 @@ class Server:
                 stderr=out,
                 env=dict(os.environ, **(environment or {})),
                 start_new_session=True,
+                preexec_fn=partial(signal.pthread_sigmask, signal.SIG_SETMASK, before),
             )
+        self.started.append(self)
+        # A signal that came meanwhile interrupts here.
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     @property
     def pid(self) -> int:
@@ -118,3 +132,5 @@ class Server:
             time.sleep(0.02)
         if self.process.stdout:
             self.process.stdout.close()
+        if self in self.started:
+            self.started.remove(self)

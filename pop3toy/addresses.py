@@ -1,6 +1,6 @@
-"""Mail addresses as text (RFC 5321 section 4.1.2): for whoever logs in and whoever is written to alike.
+"""Mail addresses as text (RFC 5321 section 4.1.2), for logins and for recipients.
 
-Pure syntax.  Whether an address is ours, and whose it is, ``routing`` says.
+Syntax alone.  Whether this server takes mail for an address, and for which user, ``routing`` knows.
 """
 
 from __future__ import annotations

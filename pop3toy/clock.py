@@ -1,12 +1,11 @@
-"""Time as durations need it: a clock that nobody sets.
+"""A clock for durations, which goes on steadily when the time of day is set.
 
-``reactor.seconds()`` is the time of day in Twisted, and so are the moments at which
-its delayed calls are due: a clock that is set forward ends what waits, one that is set
-back holds it up.  A process of our own tells its reactor another time
-(:func:`use_monotonic_time`).  Another program's reactor is left alone: over it there is
-a clock of ours (:func:`steady`).
+Twisted's ``reactor.seconds()`` is the time of day, and its delayed calls are due at a time of day: when
+that is set forward they come early, when it is set back, late.  In a process of its own the server has the
+reactor use the monotonic clock (:func:`use_monotonic_time`).  Another program's reactor is left alone: over
+it there is a second clock (:func:`steady`).
 
-What must not live here: dates.  Those are ``time.time``, passed in as ``wall``.
+Dates do not belong here.  They are ``time.time``, passed in as ``wall``.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import cast
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
 from zope.interface import implementer
 
 __all__ = ["SteadyClock", "steady", "use_monotonic_time"]
@@ -29,14 +28,18 @@ LOOK = 1.0
 STEP = 0.1
 
 
-def use_monotonic_time(reactor: Any) -> None:
+def use_monotonic_time(reactor: IReactorTime) -> None:
     """Let a reactor measure durations by the system's monotonic clock, in whatever it schedules.
 
-    For who owns the process.  A reactor for which something is scheduled already stays as it
+    Only the owner of the process may do that.  A reactor for which something is scheduled already stays as it
     is: what is due at a time of day would never come.
     """
     if reactor.seconds is time.time and not reactor.getDelayedCalls():
-        reactor.seconds = time.monotonic
+        reactor.seconds = time.monotonic  # type: ignore[method-assign]
+
+
+class _IReactor(IReactorTime, IReactorFromThreads):
+    """What a clock stands on."""
 
 
 @implementer(IDelayedCall)
@@ -103,7 +106,7 @@ class SteadyClock:
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: _IReactor,
         monotonic: Callable[[], float] = time.monotonic,
         watch: Callable[[SteadyClock], object] | None = None,
     ) -> None:
@@ -115,7 +118,7 @@ class SteadyClock:
         # In which process: a daemon is forked without the thread.
         self._watched_in = 0
 
-    def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kw: object) -> _Call:
+    def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kw: object) -> _Call:
         """See ``IReactorTime``."""
         if self._watched_in != (process := os.getpid()):
             self._watched_in = process
@@ -157,7 +160,7 @@ def _look(reference: weakref.ref[SteadyClock]) -> None:
         pause.wait(LOOK)
 
 
-#: One for each reactor, as long as somebody uses it; it keeps the reactor, so the number stays its own.
+#: One for each reactor, by its ``id``, as long as it is used; a clock keeps its reactor, so ids are unique.
 _clocks: weakref.WeakValueDictionary[int, SteadyClock] = weakref.WeakValueDictionary()
 
 
@@ -167,5 +170,5 @@ def steady(reactor: IReactorTime) -> IReactorTime:
         return reactor
     clock = _clocks.get(id(reactor))
     if clock is None:
-        clock = _clocks[id(reactor)] = SteadyClock(reactor)
+        clock = _clocks[id(reactor)] = SteadyClock(cast(_IReactor, reactor))
     return clock

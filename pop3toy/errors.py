@@ -84,7 +84,7 @@ class MessageGone(Refusal):
 
 
 class AuthenticationFailed(Refusal):
-    """Bad credentials, said the same way whoever the user was (RFC 3206 section 5)."""
+    """Bad credentials; the answer is the same whether there is such a user or not (RFC 3206 section 5)."""
 
     code = "AUTH"
     sentence = "invalid user name or password"
@@ -144,7 +144,7 @@ class OverQuota(StoreTrouble):
 
 
 class StoreFull(StoreTrouble):
-    """A delivery does not fit on the disk: nobody's fault, and it may pass."""
+    """A delivery does not fit on the disk: no fault of the user, and it may pass."""
 
     sentence = "no room left in the store"
 

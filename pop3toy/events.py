@@ -1,18 +1,18 @@
-"""What happened, as values: the one stream that everybody who watches is told of.
+"""What happened, as values: one stream for all observers.
 
-POP3, SMTP, submission and LMTP tell the same kinds.  A connection stamps them with its number and
-the time, and tells of them in the order of the conversation; a kind that no observer wants is never
-built.  An observer is an :class:`~pop3toy.interfaces.IObserver`; it cannot act, which is what a
+The kinds are the same for POP3, SMTP, submission and LMTP.  A connection stamps events with its number and
+the time, and gives them to observers in the order of the conversation; a kind that no observer wants is
+never built.  An observer is an :class:`~pop3toy.interfaces.IObserver`; it cannot act, which is what a
 :class:`~pop3toy.interfaces.IGate` and :class:`~pop3toy.interfaces.IServerControl` are for.
 
-No event holds a secret of real mail: what of a line is none, each protocol says itself, by what the
+No event holds a secret of real mail: each protocol decides which part of a line may be shown, by what the
 command is and never by a pattern.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias, get_args
+from typing import Final, NamedTuple, TypeAlias, get_args
 
 from twisted.logger import Logger
 
@@ -194,7 +194,7 @@ class Delivered(NamedTuple):
     #: Of the envelope; empty for a bounce.
     sender: str
     octets: int
-    #: Who has it, each with the unique-id.
+    #: The users who got it, each with the unique-id.
     uids: Sequence[tuple[str, bytes]]
 
 
@@ -228,7 +228,7 @@ class Ended(NamedTuple):
     at: float
     protocol: str
     channel: Channel
-    #: Who was in; ``None`` for nobody.
+    #: Who was logged in, if anybody.
     user: str | None
     mechanism: str | None
     #: See :attr:`pop3toy.interfaces.SessionRecord.ended`.
@@ -267,11 +267,11 @@ LATE: Final[tuple[type[Event], ...]] = (LoginFailed, Delivered)
 #: All kinds of events.
 KINDS: Final[tuple[type[Event], ...]] = get_args(Event)
 
-_Tell: TypeAlias = Callable[[Any], object]
+_Tell: TypeAlias = Callable[[Event], object]
 
 
 class Observers:
-    """Who is told of what; connections look into it.
+    """Which observers are told of which kinds; connections look into it.
 
     :param observers: any number of :class:`~pop3toy.interfaces.IObserver`, told in this order.
     :param secrets: whether events hold lines and mail as they came: for a server whose secrets
@@ -284,7 +284,7 @@ class Observers:
         for observer in observers:
             for kind in observer.wants:
                 wanted.setdefault(kind, []).append(observer.observe)
-        #: What to call with an event, by its kind; a kind that nobody wants is not in it.
+        #: What to call with an event, by its kind; a kind that no observer wants is not in it.
         self.told: dict[type, _Tell] = {kind: _each(calls) for kind, calls in wanted.items()}
 
 

@@ -1,4 +1,4 @@
-"""Whether a file or folder that somebody has named can be used, and why not, in words."""
+"""Whether a file or folder that the settings name can be used, and why not, in words."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def why_unusable(path: str, is_one: Callable[[int], bool], kind: str, access: in
     except FileNotFoundError:
         return f"there is no {kind} {path}"
     except OSError as error:
-        # A folder above it may not be entered, for instance: then nobody knows whether it is there.
+        # A folder above it may not be entered, for instance; whether it is there is not known then.
         return f"{path}: {(error.strerror or str(error)).lower()}"
     if not is_one(mode):
         return f"{path} is no {kind}"

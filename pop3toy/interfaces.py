@@ -71,8 +71,8 @@ MaybeDeferred: TypeAlias = _T | Deferred[_T]
 def is_deferred(result: _T | Deferred[Any]) -> TypeIs[Deferred[Any]]:
     """Whether a result comes later.
 
-    What ``isinstance`` says, for a third of the time: ``Deferred`` is an abstract base
-    class, which asks Python code about every object that is none, a dozen times a command.
+    What ``isinstance`` says, and faster: ``Deferred`` is an abstract base class, which asks
+    Python code about every object that is none.
     """
     return Deferred in type(result).__mro__
 
@@ -191,15 +191,15 @@ class IMailbox(Interface):
 
 
 class ILeasedMailbox(IMailbox):
-    """One whose lock can be lost while the session lasts, such as a lease on a server that has to be renewed.
+    """A mailbox whose lock can be lost while the session lasts, such as a lease that has to be renewed.
 
     Its ``remove`` looks once more before it begins, and raises (or fails with)
     :class:`~pop3toy.errors.StoreTrouble`, with nothing removed, when the lock is lost; its ``release`` gives
-    away nothing that somebody else holds by then.
+    away nothing that another session holds by then.
     """
 
     def when_lost(call: Callable[[str], object]) -> None:
-        """Say whom to tell that the lock is lost.  Asked once, when the session begins.
+        """Set what is called when the lock is lost.  Called once, when the session begins.
 
         The session ends then without UPDATE: nothing is removed, whatever was marked.  Gives no
         Deferred, and raises nothing.
@@ -226,7 +226,7 @@ class IMailStore(Interface):
 
 
 class ICancellableStore(IMailStore):
-    """One whose work at opening a maildrop can be given up."""
+    """A store whose opening of a maildrop can be given up."""
 
     def open(user: str) -> MaybeDeferred[object]:
         """See :class:`IMailStore`.
@@ -240,7 +240,7 @@ class ICancellableStore(IMailStore):
 
 
 class IViewableStore(IMailStore):
-    """One that can show a maildrop to somebody who must not change it, whoever else has it open.
+    """A store that can show a maildrop to a reader who must not change it, while others have it open.
 
     Without it anonymous visitors need the lock of the maildrop that they see.
     """
@@ -256,7 +256,7 @@ class IViewableStore(IMailStore):
 
 
 class Incoming(Protocol):
-    """One message on its way to one or several users; nobody sees it before ``commit``."""
+    """One message on its way to one or several users; no session sees it before ``commit``."""
 
     def write(self, chunk: bytes) -> MaybeDeferred[None]:
         """Add octets (any size, LF or CRLF line ends, no dot-stuffing), once for all users.
@@ -270,9 +270,9 @@ class Incoming(Protocol):
         """
 
     def commit(self, *, together: bool = True) -> Deferred[Sequence[bytes | StoreTrouble]]:
-        """Make it durable and visible; fires when both are true for everybody who has it.
+        """Make it durable and visible; fires when both are true for all who get it.
 
-        :param together: if one user cannot have it, nobody gets it.
+        :param together: if one user cannot have it, none gets it.
         :return: for each user, in the order of ``begin``, the uid, or why the user has not got it;
             uids alone if they stand together.  Fails with :class:`~pop3toy.errors.StoreTrouble`
             when nobody has it, and then nobody will find the message.  (What several must have
@@ -342,8 +342,8 @@ class IRecipientResolver(Interface):
 
         :param address: of MAIL or RCPT.
         :raises pop3toy.errors.NotOurs: if it would have to be sent on.
-        :raises pop3toy.errors.NoSuchMailbox: if it is ours and nobody's.
-        :raises pop3toy.errors.StoreTrouble: if nobody can say so now.
+        :raises pop3toy.errors.NoSuchMailbox: if its domain is ours and no user has it.
+        :raises pop3toy.errors.StoreTrouble: if that cannot be known now.
         """
 
 
@@ -369,7 +369,7 @@ class IStoreAdmin(Interface):
     """
 
     def users() -> Sequence[str]:
-        """Who has a mailbox, in alphabetical order.
+        """The users who have a mailbox, in alphabetical order.
 
         What cannot be opened is among them: the other methods say what is wrong with it.
 
@@ -443,7 +443,7 @@ class Channel:
     #: The client's address in text: ``127.0.0.1``, ``::1``, or ``unix`` for a
     #: Unix socket.  With the PROXY protocol the one that the proxy tells.
     host: str
-    #: Loopback or a Unix socket: nobody on a network can listen.
+    #: Loopback or a Unix socket: no one on a network can listen.
     local: bool
     #: TLS facts once TLS is on.
     tls: TLSFacts | None = None
@@ -455,7 +455,7 @@ class Channel:
 
 
 class Login(NamedTuple):
-    """Somebody is in: what an authentication gives to the session."""
+    """A successful login: what an authentication gives to the session."""
 
     user: str
     mailbox: IMailbox
@@ -611,7 +611,7 @@ class Batcher(Protocol):
 
 
 class Authenticator(Protocol):
-    """What a session asks of ``auth/``: who may come in, and how."""
+    """What a session asks of ``auth/``: mechanisms, and logins."""
 
     def clear_text(self, channel: Channel) -> bool:
         """Whether USER and PASS are offered and taken on this connection."""
@@ -643,9 +643,9 @@ class Authenticator(Protocol):
 
 
 class IObserver(Interface):
-    """Somebody who watches: the log, a transcript, metrics.
+    """It is told what happens: the log, a transcript, metrics.
 
-    It must not block, and has no say: who wants to act uses an :class:`IGate` or :class:`IServerControl`.
+    It must not block, and cannot act: that is for an :class:`IGate` or :class:`IServerControl`.
     """
 
     wants: Collection[type] = Attribute("The kinds of events that it is told of, of :mod:`pop3toy.events`.")
@@ -653,14 +653,14 @@ class IObserver(Interface):
     def observe(event: Any) -> object:
         """Something happened.
 
-        What this raises is logged and disturbs nobody; what it returns, a Deferred too, counts for nothing.
+        What this raises is logged and disturbs no conversation; what it returns, a Deferred too, is ignored.
 
         :param event: of one of the kinds in ``wants``.
         """
 
 
 class IGate(Interface):
-    """Somebody who acts on a conversation: holds, delays, changes or drops commands and replies.
+    """It acts on a conversation: holds, delays, changes or drops commands and replies.
 
     Of a message that comes in by SMTP it sees the commands and the replies, not the text.
 

@@ -30,7 +30,7 @@ UID: Final = 70
 #: Bad commands in a row after which the connection is closed.  A person on
 #: telnet makes three mistakes, a port scanner makes hundreds.
 BAD_COMMANDS: Final = 20
-#: The same before login, where nobody has shown to be anybody.
+#: The same before login.
 BAD_COMMANDS_BEFORE_LOGIN: Final = 10
 
 #: Failed logins on one connection after which it is closed; popa3d and Dovecot
@@ -41,14 +41,14 @@ FAILED_LOGINS: Final = 5
 #: timer MUST be of at least 10 minutes' duration".
 IDLE: Final = 600.0
 #: The same for a client that has said nothing valid yet.  RFC 1939 speaks of an
-#: autologout timer, for somebody who is logged in; such a stranger gets a minute.
+#: autologout timer of sessions; a client that is not logged in gets a minute.
 IDLE_BEFORE_LOGIN: Final = 60.0
 #: The same between one that speaks POP3 and its login: mail programs begin with
 #: USER or AUTH, and only then ask for the password, which their user has to find.
 #: Dovecot waits for three minutes, too.
 IDLE_WITHIN_AUTH: Final = 180.0
-#: Seconds in all that a stranger may stay, whatever he sends; who has been asked
-#: for a password before that has the time for it to the end.
+#: Seconds in all that a client may stay without a login, whatever it sends; one that was asked
+#: for a password before that may still send it.
 STRANGER: Final = 300.0
 
 #: Seconds of silence after which the kernel asks whether a client is still
@@ -83,8 +83,8 @@ PENDING_INPUT: Final = 64 * 1024
 #: Octets of replies that are gathered before they are written.
 GATHER: Final = 64 * 1024
 
-#: Octets of one chunk of a body.  256 KiB moved 1.2 to 1.9 GB/s in a prototype
-#: where one write of the whole moved 0.19.
+#: Octets of one chunk of a body.  Smaller ones cost more calls; one write of a large
+#: body as a whole was several times slower, because Twisted joins what it could not send.
 CHUNK: Final = 256 * 1024
 
 #: Octets that are sent to one client before others have their turn, and for how

@@ -9,7 +9,7 @@ import re
 
 __all__ = ["mechanism_alone", "name_alone"]
 
-# Any blank (the no-break space, too), any control character, and what people put between two words.
+# Blanks (the no-break space, too), control characters, and what people put between two words.
 _BEHIND_A_NAME = re.compile(rb"(?:[\x00-\x20\x7f:=,;|]|\xc2\xa0).*", re.DOTALL)
 
 
@@ -18,7 +18,7 @@ def name_alone(claimed: bytes) -> bytes:
 
     That can be the password: people who do not know POP3 type both on one line, and
     clients send both where the name alone is asked for (RFC 4616 has a NUL between them).
-    Blanks at its end are nobody's password, and tell why it is not known.
+    Blanks at its end are no password, and tell why the name is not known.
     """
     if not _BEHIND_A_NAME.search(claimed.rstrip(b" ")):
         return claimed

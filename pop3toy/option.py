@@ -13,7 +13,7 @@ import dataclasses
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from .errors import BadSetting
 
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 #: The default of a field that has to be given.
-REQUIRED: Any = dataclasses.MISSING
+REQUIRED: Final = dataclasses.MISSING
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Kind:
     value's own text is parsed to the same value again.
     """
 
-    parse: Callable[[str], Any]
+    parse: Callable[[str], object]
     #: Shown in the help: ``--port NUMBER``.
     metavar: str = "TEXT"
     #: The types that a value may have in a TOML file.
@@ -93,14 +93,14 @@ class Option:
     #: The type of settings that has it, and its field there.
     owner: str
     field: str
-    default: Any
+    default: object
     #: For the reference: what a file may say, where no default shows it.
     example: int | str | None = None
 
 
 def option(
     help: str,
-    default: Any = None,
+    default: object = None,
     *,
     kind: Kind = TEXT,
     name: str | None = None,
@@ -144,7 +144,7 @@ def options_of(settings: type) -> list[Option]:
     return found
 
 
-def check(settings: Any) -> None:
+def check(settings: object) -> None:
     """Check every field of a frozen settings dataclass, and put the parsed value in its place.
 
     :raises pop3toy.errors.BadSetting: for the first one that is wrong.
@@ -156,13 +156,13 @@ def check(settings: Any) -> None:
         if one.many:
             if isinstance(value, str) or not isinstance(value, list | tuple):
                 raise BadSetting(one.name, " is a list")
-            parsed: Any = tuple(_parsed(one, each) for each in value)
+            parsed: object = tuple(_parsed(one, each) for each in value)
         else:
             parsed = _parsed(one, value)
         object.__setattr__(settings, one.field, parsed)
 
 
-def _parsed(one: Option, value: Any) -> Any:
+def _parsed(one: Option, value: object) -> object:
     if one.kind is FLAG:
         if not isinstance(value, bool):
             raise BadSetting(one.name, " is true or false")

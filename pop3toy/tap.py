@@ -1,4 +1,4 @@
-"""``twistd pop3toy``: the command line, and what a process of our own ends with.
+"""``twistd pop3toy``: the command line, and how its process ends when the server cannot start.
 
 twistd finds :class:`Options` and :func:`makeService` here.  Only this module and ``cli`` exit.
 """
@@ -9,9 +9,9 @@ import atexit
 import os
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, NoReturn
+from typing import NoReturn, cast
 
 from twisted.application.service import IService
 from twisted.logger import Logger
@@ -20,8 +20,10 @@ from twisted.python import usage
 from .clock import use_monotonic_time
 from .config import cmdline
 from .errors import CannotStart
+from .net.types import IReactor
 from .run.assembly import assemble
 from .run.checks import check_files, check_files_of_twistd
+from .run.process import TwistdOptions
 from .run.process_context import single_process
 from .run.speed import batcher_of
 from .run.supervised import supervised
@@ -47,24 +49,24 @@ class Options(cmdline.Options):
             sys.exit(f"pop3toy: {why} (twistd pop3toy --help tells more)")
 
     @property
-    def twistd(self) -> Mapping[str, Any]:
+    def twistd(self) -> TwistdOptions:
         """The options of twistd itself, those before our name."""
-        return self.parent or {}
+        return cast(TwistdOptions, self.parent or {})
 
 
-def makeService(options: Options, reactor: Any = None) -> IService:
+def makeService(options: Options, reactor: IReactor | None = None) -> IService:
     """The whole server as one service.
 
     :param options: parsed options.
     :param reactor: the global one if not given.
 
-    Where ``twistd pop3toy`` runs, the reactor is told to measure durations by a clock that
-    nobody sets; in another program it is left as it is.
+    Where ``twistd pop3toy`` runs, the reactor is told to measure durations by the monotonic
+    clock; in another program it is left as it is.
     """
     if reactor is None:
         from twisted.internet import reactor as installed
 
-        reactor = installed
+        reactor = cast(IReactor, installed)
         if options.parent is not None:
             use_monotonic_time(reactor)
     settings, twistd = options.settings, options.twistd
@@ -99,7 +101,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         sys.exit(f"pop3toy: {why}")
 
 
-def _exit_in_twistd(twistd: Mapping[str, Any], why: CannotStart) -> NoReturn:
+def _exit_in_twistd(twistd: TwistdOptions, why: CannotStart) -> NoReturn:
     """End the process with one line and exit status 1, when twistd starts the service already.
 
     twistd would print a traceback for an exception, and forget its pid file
@@ -124,7 +126,7 @@ def _exit_in_twistd(twistd: Mapping[str, Any], why: CannotStart) -> NoReturn:
     raise SystemExit(1)
 
 
-def _end(reactor: Any, why: str) -> None:
+def _end(reactor: IReactor, why: str) -> None:
     """End with one line and status 1 when twistd runs already."""
     log.critical("{why}", why=why)
     print(f"pop3toy: {why}", file=sys.__stderr__, flush=True)

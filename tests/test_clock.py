@@ -6,7 +6,7 @@ import ast
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.error import AlreadyCalled, AlreadyCancelled
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -42,7 +42,7 @@ class SetReactor(Clock):
         super().__init__()
         self.rightNow = 1_700_000_000.0
         self.since_boot = 7.0
-        self.clock = SteadyClock(self, lambda: self.since_boot, lambda clock: None)
+        self.clock = SteadyClock(cast(Any, self), lambda: self.since_boot, lambda clock: None)
 
     def advance(self, amount: float) -> None:
         """Time passes."""
@@ -137,7 +137,7 @@ class SteadyClockTests(SynchronousTestCase):
     def test_looks(self) -> None:
         """The clock is looked at by a thread as soon as something waits: the reactor would come too late."""
         watched: list[SteadyClock] = []
-        clock = SteadyClock(self.reactor, lambda: 0.0, watched.append)
+        clock = SteadyClock(cast(Any, self.reactor), lambda: 0.0, watched.append)
         self.assertEqual([], watched)
         clock.callLater(1, self.called.append, 1)
         clock.callLater(1, self.called.append, 1)

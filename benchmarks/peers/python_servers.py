@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import os
 import platform
-import subprocess
 import sys
 from pathlib import Path
 
@@ -41,15 +39,8 @@ class Pop3toy(Peer):
             from pop3toy._version import __version__
         finally:
             sys.path.remove(str(ROOT))
-        if self.workers and not self._has_workers():
-            raise NotHere("this version of pop3toy has no --workers")
         more = f", {self.workers} workers" if self.workers else ""
         return f"pop3toy {__version__}{more}, {twisted}"
-
-    def _has_workers(self) -> bool:
-        asked = [sys.executable, "-c", TWISTD, "pop3toy", "--help"]
-        environment = dict(os.environ, PYTHONPATH=str(ROOT))
-        return "--workers" in subprocess.run(asked, capture_output=True, text=True, env=environment).stdout
 
     def launch(self, setting: Setting) -> Server:
         """Start it as anybody would, with the transcript off."""

@@ -30,14 +30,6 @@ __all__ = ["config"]
 #: Checkers of Twisted's in whose description there is no password.
 _WITHOUT_SECRETS = ("file", "unix", "sshkey", "anonymous")
 
-#: The limits in force where an option is not set; setting them is not quite the same.
-_IN_FORCE = {
-    "max-connections": f"{ConnectionLimits().connections}",
-    "max-per-address": f"{ConnectionLimits().per_address}, and any number from loopback",
-    "max-per-user": f"{LoginLimits().sessions_per_user}",
-    "max-message-size": f"{MESSAGE}",
-}
-
 
 @click.group()
 def config() -> None:
@@ -124,9 +116,36 @@ def _settings_in(file: Path | None, said: dict[str, object]) -> Settings:
     return settings
 
 
+def _defaults(settings: Settings) -> Mapping[str, str]:
+    """What the server does where an option has no value, in words; setting it to that may mean more."""
+    toy = settings.is_toy
+    return {
+        "transcript": settings.transcript_to,
+        "max-connections": f"{ConnectionLimits().connections}",
+        "max-per-address": f"{ConnectionLimits().per_address}, and any number from loopback",
+        "max-per-user": f"{LoginLimits().sessions_per_user}",
+        "max-message-size": f"{MESSAGE}",
+        "hostname": "what the system says",
+        "workers": "one process, not watched",
+        "domain": "localhost; mail for any domain is taken" if toy else "localhost",
+        **({"user": "the built-in one, which everybody knows", "message": "the built-in one"} if toy else {}),
+    }
+
+
+def _unused(settings: Settings) -> Iterator[str]:
+    """Options that change nothing, because others say where to listen."""
+    from ..run.ports import ports_of
+
+    if settings.listen:
+        yield "port"
+        if not any(isinstance(port.where, int) for port in ports_of(settings)):
+            yield "interface"
+
+
 def _lines(settings: Settings, said: Mapping[str, object], file: str) -> Iterator[str]:
     parts = (settings, settings.store, settings.tls, settings.limits)
     values = {one.name: getattr(part, one.field) for part in parts for one in options_of(type(part))}
+    defaults, unused = _defaults(settings), set(_unused(settings))
     table = ""
     # Options of other kinds of store have no value.
     for one in (one for name, one in OPTIONS.items() if name in values):
@@ -134,13 +153,13 @@ def _lines(settings: Settings, said: Mapping[str, object], file: str) -> Iterato
             yield from [""] * bool(table)
             yield f"[{one.table}]"
             table = one.table
-        value = values[one.name]
-        if value is None:
-            default = _IN_FORCE.get(one.name)
+        value, default = values[one.name], defaults.get(one.name)
+        if value is None or (value == () and default):
             yield f"# {one.name} is not set" + (f"; the default is {default}" if default else "")
         else:
             origin = printable(file) if one.name in said else "default"
-            yield f"{one.name} = {_written(one, value)}  # {origin}"
+            note = "; not used: listen is set" if one.name in unused else ""
+            yield f"{one.name} = {_written(one, value)}  # {origin}{note}"
 
 
 def _written(one: Option, value: bool | int | str | Sequence[str] | Sequence[tuple[str, str]]) -> str:

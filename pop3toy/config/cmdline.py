@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import textwrap
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from twisted.cred import strcred
 from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
@@ -48,10 +47,10 @@ class Options(usage.Options, strcred.AuthOptionMixin):
 
     def __init__(self) -> None:
         #: By name, as they were given: text, true, or a list of texts.
-        self.given: dict[str, Any] = {}
+        self.given: dict[str, object] = {}
         #: The file that was read, and what stands there, by name.
         self.file: str | None = None
-        self.in_file: dict[str, Any] = {}
+        self.in_file: dict[str, object] = {}
         #: What all of it means, once it is read.
         self.settings = Settings()
         super().__init__()
@@ -136,7 +135,8 @@ def _valued(one: Option) -> Callable[[Options, str], None]:
             # twistd changes to another folder when it becomes a daemon.
             text = os.path.abspath(text)
         if one.many:
-            self.given.setdefault(one.name, []).append(text)
+            before = self.given.get(one.name)
+            self.given[one.name] = [*(before if isinstance(before, list) else ()), text]
         else:
             self.given[one.name] = text
 

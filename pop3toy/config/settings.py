@@ -356,7 +356,7 @@ class Settings:
             self._check_mechanisms(self.mechanisms)
 
     def _check_mechanisms(self, mechanisms: tuple[str, ...]) -> None:
-        """Somebody can log in with one of these."""
+        """See that a user can log in with one of these."""
         bound = sorted(name for name in mechanisms if name.endswith("-PLUS"))
         if bound and not self.channel_binding:
             raise BadSetting("mechanisms", f": {bound[0]} needs --channel-binding")
@@ -464,7 +464,7 @@ class Settings:
     @classmethod
     def from_json(cls, text: str) -> Settings:
         """What :meth:`to_json` was called on."""
-        said = {name: _tuples(value) for name, value in json.loads(text).items()}
+        said = json.loads(text, object_hook=_with_tuples)
         kind, store = said.pop("store")
         types = {one.settings.__name__: one.settings for one in STORES}
         return cls(
@@ -477,8 +477,10 @@ class Settings:
         )
 
 
-def _tuples(value: Any) -> Any:
+def _with_tuples(found: dict[str, object]) -> dict[str, object]:
     """JSON has lists where the settings have tuples."""
-    if isinstance(value, list):
-        return tuple(map(_tuples, value))
-    return {name: _tuples(one) for name, one in value.items()} if isinstance(value, dict) else value
+    return {name: _tuple(value) for name, value in found.items()}
+
+
+def _tuple(value: object) -> object:
+    return tuple(map(_tuple, value)) if isinstance(value, list) else value

@@ -41,7 +41,7 @@ OPTIONS: Mapping[str, Option] = {
 }
 
 
-def settings_of(given: Mapping[str, Any]) -> Settings:
+def settings_of(given: Mapping[str, object]) -> Settings:
     """The settings that these options make.
 
     :param given: values by the options' names, as text, number, true or false, or a list of them.
@@ -57,7 +57,7 @@ def settings_of(given: Mapping[str, Any]) -> Settings:
     )
 
 
-def merged(in_file: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def merged(in_file: Mapping[str, object], given: Mapping[str, object]) -> dict[str, object]:
     """What a file and a command line say together, by the options' names; the command line wins.
 
     A store that it chooses takes the place of the file's, with whatever else the file says of that.
@@ -69,7 +69,7 @@ def merged(in_file: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, An
     return {**in_file, **given}
 
 
-def _store(given: Mapping[str, Any], by_type: Mapping[str, dict[str, Any]]) -> Any:
+def _store(given: Mapping[str, object], by_type: Mapping[str, dict[str, object]]) -> object:
     """The store of the kind whose own option is given; of the first kind if none is."""
     chosen = next((one for one in STORES if one.key in given), STORES[0])
     for kind in STORES:

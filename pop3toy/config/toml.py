@@ -16,7 +16,6 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any
 
 from ..errors import BadSetting, CannotStart
 from ..option import Option
@@ -27,7 +26,7 @@ __all__ = ["located", "read"]
 _CALLED = {str: "a text in quotes", int: "a number", bool: "true or false"}
 
 
-def read(path: str) -> dict[str, Any]:
+def read(path: str) -> dict[str, object]:
     """What a file says, by the options' names.
 
     :raises pop3toy.errors.CannotStart: if it cannot be read or says something that is no option; the values
@@ -40,7 +39,7 @@ def read(path: str) -> dict[str, Any]:
         raise CannotStart(f"--config {path}: {(error.strerror or str(error)).lower()}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CannotStart(f"{path}: this is not TOML: {error}") from error
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for table, values in tables.items():
         if table not in TABLES:
             raise CannotStart(_unknown_table(path, table, values))
@@ -54,14 +53,16 @@ def read(path: str) -> dict[str, Any]:
     return found
 
 
-def located(why: CannotStart, path: str | None, in_file: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+def located(
+    why: CannotStart, path: str | None, in_file: Mapping[str, object], given: Mapping[str, object]
+) -> str:
     """What is wrong, with its place if it is in the file."""
     if isinstance(why, BadSetting) and why.option in in_file and why.option not in given:
         return f"{path}: [{OPTIONS[why.option].table}] {why.option}{why.text}"
     return str(why)
 
 
-def _value(path: str, one: Option, value: Any) -> Any:
+def _value(path: str, one: Option, value: object) -> object:
     where = f"{path}: [{one.table}] {one.name}"
     if one.many:
         if not isinstance(value, list):
@@ -70,8 +71,8 @@ def _value(path: str, one: Option, value: Any) -> Any:
     return _single(where, path, one, value)
 
 
-def _single(where: str, path: str, one: Option, value: Any) -> Any:
-    # A bool is an int to Python, and not to whoever writes a file.
+def _single(where: str, path: str, one: Option, value: object) -> object:
+    # A bool is an int to Python.
     if not isinstance(value, one.kind.types) or (isinstance(value, bool) and bool not in one.kind.types):
         wanted = " or ".join(_CALLED[kind] for kind in one.kind.types)
         raise CannotStart(f"{where} is {wanted}")

@@ -28,7 +28,7 @@ _DOMAIN = re.compile(r"[\w-]+(?:\.[\w-]+)*\.?|\[[0-9A-Za-z.:]+\]")
 def interface(text: str) -> str:
     """An address to listen on."""
     if not text:
-        # To the system it means every network, and to whoever left it out it does not.
+        # To the system it means every network; the administrator who left it out hardly means that.
         raise ValueError(" is an address; 0.0.0.0 or :: is every network")
     return text
 
@@ -56,7 +56,7 @@ def mechanisms(text: str) -> tuple[str, ...]:
     names = tuple(text.upper().replace(",", " ").split())
     known = {"USER", "APOP", *MECHANISM_NAMES}
     if not names or not set(names) <= known:
-        # With a slip in it nobody could log in, and nobody would know why.
+        # With a slip in it no user could log in, and nothing would say why.
         raise ValueError(f": there are {', '.join(sorted(known))}")
     return names
 
@@ -70,7 +70,7 @@ def domain(text: str) -> str:
 
 def lmtp(text: str) -> str:
     """An endpoint for LMTP, with the mode of a Unix socket."""
-    # Twisted would let everybody on this machine deliver mail.
+    # Twisted would let every user of this machine deliver mail.
     return f"{text}:mode=660" if text.startswith("unix:") and ":mode=" not in text else text
 
 
@@ -81,7 +81,7 @@ def workers(text: str) -> int:
         allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
         return min(len(allowed(0)), MOST_WORKERS)
     try:
-        found: int = number(1, MOST_WORKERS).parse(text)
+        number(1, MOST_WORKERS).parse(text)
     except ValueError as why:
         raise ValueError(f"{why}, or auto") from None
-    return found
+    return int(text)

@@ -1,10 +1,9 @@
-"""Who may come in, put together from the settings: checkers, portal, throttle, tokens."""
+"""Authentication as the settings say: checkers, portal, throttle, tokens."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.cred.checkers import AllowAnonymousAccess, ICredentialsChecker
@@ -30,6 +29,7 @@ from ..config.settings import Settings
 from ..errors import BadSetting, StoreTrouble
 from ..interfaces import IMailStore
 from ..net.threads import WorkerThreads
+from ..net.types import IReactor
 from ..stores import hello
 from ..stores.registry import kind_of
 
@@ -59,7 +59,7 @@ class Access:
     def __init__(
         self,
         settings: Settings,
-        reactor: Any,
+        reactor: IReactor,
         server: MultiService,
         peers: PeerWorkers | None = None,
         *,
@@ -83,7 +83,7 @@ class Access:
             limits = without_penalties(limits)
             self.users = self.users or {hello.USER: hello.PASSWORD}
         self._throttle = LoginThrottle(reactor, limits, peers=peers)
-        asked: list[Any] = [MemoryAccounts(self.users)] if self.users else []
+        asked: list[ICredentialsChecker] = [MemoryAccounts(self.users)] if self.users else []
         #: The accounts file, if there is one; it knows quotas.
         self.file = self._accounts_file(settings.accounts) if settings.accounts is not None else None
         if self.file is not None:
@@ -92,7 +92,7 @@ class Access:
         asked += checkers
         # A Portal takes one checker for each kind of credentials.
         self._checker = asked[0] if len(asked) == 1 else AnyOf(asked)
-        #: Who exists, as far as the checkers can tell.
+        #: Tells which users there are, as far as the checkers can.
         self.sources = AnyOf(asked)
         #: Whether all checkers can tell.
         self.sources_know_all = not settings.auth and (not checkers or AnyOf(checkers).knows_all)
@@ -108,7 +108,7 @@ class Access:
         )
 
     def for_maildrops(self, store: IMailStore) -> PortalAuthenticator:
-        """Who comes in gets his maildrop."""
+        """For POP3: a login opens the user's maildrop."""
         anonymous = self._settings.anonymous
         portal = Portal(MailboxRealm(store, anonymous=anonymous), [self._checker])
         if anonymous is not None:
@@ -116,7 +116,7 @@ class Access:
         return self._authenticator(portal, self._throttle)
 
     def for_senders(self, realm: IRealm) -> PortalAuthenticator:
-        """Who comes in may send; no maildrop is opened."""
+        """For submission: a login may send; no maildrop is opened."""
         return self._authenticator(Portal(realm, [self._checker]), self._throttle.for_senders())
 
     def _authenticator(self, portal: Portal, throttle: LoginThrottle) -> PortalAuthenticator:
@@ -134,7 +134,7 @@ class Access:
         )
 
     def _accounts_file(self, path: str) -> AccountsFile:
-        # A pool of its own: a flood of logins must not stop those who are in.
+        # A pool of its own: a flood of logins must not stop the sessions.
         threads = WorkerThreads(self._reactor, name="passwords", size=PASSWORD_THREADS)
         threads.setServiceParent(self._server)
         try:
@@ -162,7 +162,7 @@ class Access:
             log.warn("--anonymous {user}: there is no such user, and no such mailbox", user=anonymous)
 
     def _warn_of_mixture(self, file: AccountsFile) -> None:
-        """Say who cannot use what is announced for the sake of others."""
+        """Warn of mechanisms that are announced, but do not work for some users."""
         wanted = self._settings.mechanisms
         unsupported = file.unsupported_mechanisms(also_others=bool(self._settings.users))
         mixed = [
@@ -206,7 +206,7 @@ def _may_have_mailbox(settings: Settings, user: str) -> bool:
         administer = kind_of(settings.store).admin
         return administer is not None and administer(settings.store).exists(user)
     except (TypeError, StoreTrouble):
-        # A store that another program brings, or one in trouble: nobody can say.
+        # A store that another program brings, or one in trouble: it is not known.
         return True
 
 

@@ -1,12 +1,11 @@
-"""``python -m pop3toy.run.as_worker``: one worker; the supervisor starts it and nobody else."""
+"""``python -m pop3toy.run.as_worker``: a worker process, as the supervisor starts it."""
 
 from __future__ import annotations
 
 import itertools
 import signal
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from twisted.logger import Logger, formatEventAsClassicLogText, globalLogBeginner
 
@@ -19,12 +18,11 @@ from ..net.types import IReactor
 from .assembly import assemble
 from .descriptors import fitting
 from .log_lines import FastLines, safe_lines
-from .ports import Port
-from .process_context import ProcessContext, connection_limits
+from .process_context import ProcessContext
 from .speed import batcher_of
+from .workers.pipes import LOG, REPORTS, SOCKETS, Command, Report, WorkerConfig
 from .workers.sockets import InheritedEndpoint
-from .workers.talk import LOG, REPORTS, SOCKETS, Brief, Report, Word
-from .workers.worker import Lifeline, LogToSupervisor, Pipe
+from .workers.worker import ControlPipe, LogToSupervisor, ReportPipe
 
 if TYPE_CHECKING:
     from ..net.tls.contexts import GivenTLS
@@ -34,53 +32,49 @@ __all__ = ["main"]
 log = Logger()
 
 
-def _tls(material: str) -> tuple[GivenTLS | None, Callable[[str], object]]:
-    """TLS with what the supervisor has read, and what is done with what it reads later."""
-    if not material:
-        return None, lambda later: None
-    from ..net.tls.certificate_files import Material
-    from ..net.tls.contexts import GivenTLS
-
-    tls = GivenTLS(Material.load(material))
-    return tls, lambda later: tls.use(Material.load(later))
-
-
-def _serve(brief: Brief, reports: Pipe, reactor: IReactor) -> None:
-    settings = Settings.from_json(brief.settings)
-    # The supervisor has told of it.
-    fit = fitting(connection_limits(settings), settings, owned=True)
-    peers = PeerWorkers(bytes.fromhex(brief.key), lambda events: reports.report(Report.TELL, events))
+def _serve(config: WorkerConfig, reports: ReportPipe, reactor: IReactor) -> None:
+    settings = Settings.from_json(config.settings)
+    # The supervisor has told what was lowered.
+    fit = fitting(settings, owned=True)
+    peers = PeerWorkers(bytes.fromhex(config.key), lambda events: reports.report(Report.TELL, events))
     inherited = itertools.count(SOCKETS)
+    tls: GivenTLS | None = None
+    if config.tls:
+        from ..net.tls.certificate_files import Material
+        from ..net.tls.contexts import GivenTLS
 
-    def endpoint(port: Port) -> tuple[str, InheritedEndpoint]:
-        return port.spoken, InheritedEndpoint(reactor, next(inherited))
-
-    # No two sessions have one number, whichever worker has them.
-    numbers = itertools.count((brief.sessions * brief.workers) + brief.number + 1, brief.workers)
-    tls, renew = _tls(brief.material)
+        tls = GivenTLS(Material.load(config.tls))
 
     def cannot_listen(why: CannotStart) -> None:
         raise why
 
     context = ProcessContext(
-        endpoint,
-        ConnectionLimiter(fit.pop3),
-        ConnectionLimiter(fit.smtp),
-        ConnectionLimiter(fit.lmtp),
-        numbers,
-        tls,
-        cannot_listen,
-        brief.host,
-        peers,
-        batcher_of(reactor),
+        endpoint=lambda port: (port.spoken, InheritedEndpoint(reactor, next(inherited))),
+        pop3_connections=ConnectionLimiter(fit.pop3),
+        smtp_connections=ConnectionLimiter(fit.smtp),
+        lmtp_connections=ConnectionLimiter(fit.lmtp),
+        # No two sessions have one number, whichever worker has them.
+        numbers=itertools.count(config.sessions * config.workers + config.number + 1, config.workers),
+        tls=tls,
+        cannot_listen=cannot_listen,
+        host=config.host,
+        peers=peers,
+        batcher=batcher_of(reactor),
         strict=False,
-        warns=brief.number == 0,
+        warns=config.number == 0,
         owned=True,
         inherits=True,
     )
     server = assemble(settings, reactor, context)
-    peers.hear(brief.told)
+    peers.hear(config.events)
     stopping = False
+
+    def handle(command: object) -> None:
+        match command:
+            case [Command.USE_TLS, str(material)] if tls is not None:
+                tls.use(Material.load(material))
+            case [Command.NOTE, list(events)]:
+                peers.hear(events)
 
     def stop() -> None:
         nonlocal stopping
@@ -90,7 +84,7 @@ def _serve(brief: Brief, reports: Pipe, reactor: IReactor) -> None:
 
     def begin() -> None:
         signal.signal(signal.SIGTERM, lambda number, frame: reactor.callFromThread(stop))
-        Lifeline(reactor, 0, {Word.MATERIAL: renew, Word.TOLD: peers.hear}, stop)
+        ControlPipe(reactor, 0, handle, stop)
         reports.report(Report.READY)
 
     server.privilegedStartService()
@@ -100,27 +94,27 @@ def _serve(brief: Brief, reports: Pipe, reactor: IReactor) -> None:
 
 
 def main() -> None:
-    """Serve until the supervisor says that it is enough, or is gone."""
-    # Ctrl-C reaches everybody in the terminal; the supervisor says what it means.
+    """Serve until the supervisor closes the control pipe, or is gone."""
+    # Ctrl-C reaches all processes of the terminal; the supervisor stops the workers in good order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # So does a signal to the whole group; until it serves, a worker waits for that word.
+    # So does a signal to the whole group; until a worker serves, it waits for the supervisor's order.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    brief, reports = Brief.read(0), Pipe(REPORTS)
-    if brief is None:
+    config, reports = WorkerConfig.read(0), ReportPipe(REPORTS)
+    if config is None:
         return
-    if brief.reactor is not None:
+    if config.reactor is not None:
         from twisted.application.reactors import installReactor
 
-        installReactor(brief.reactor)
+        installReactor(config.reactor)
     from twisted.internet import reactor
 
-    run: Any = reactor
-    # What workers tell each other says when something happened, so all of them have one clock.
+    run = cast(IReactor, reactor)
+    # The events that workers tell each other hold times, so all workers need the same clock.
     use_monotonic_time(run)
-    observer = LogToSupervisor(Pipe(LOG), safe_lines(FastLines(formatEventAsClassicLogText)), run)
+    observer = LogToSupervisor(ReportPipe(LOG), safe_lines(FastLines(formatEventAsClassicLogText)), run)
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     try:
-        _serve(brief, reports, run)
+        _serve(config, reports, run)
     except CannotStart as why:
         reports.report(Report.REFUSED, str(why))
         sys.exit(1)

@@ -11,22 +11,30 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from twisted.cred.checkers import ICredentialsChecker
-from twisted.internet.address import UNIXAddress
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.interfaces import (
+    IAddress,
+    IListeningPort,
+    IOpenSSLServerConnectionCreator,
+    IProtocolFactory,
+)
 from twisted.logger import Logger
+from zope.interface import Interface
 
 from .. import limits
 from ..config.settings import Settings
 from ..errors import BadSetting, CannotStart
 from ..events import Delivered, Observers
-from ..interfaces import IDelivery, IGate, IMailStore, IObserver, IStoreAdmin
+from ..interfaces import IDelivery, IGate, IMailStore, IObserver, IRecipientResolver, IStoreAdmin
 from ..net.accepting import wait_for_descriptors
+from ..net.factory import ConnectionFactory
 from ..net.proxied import ProxiedEndpoint
 from ..net.threads import WorkerThreads
 from ..net.transport import is_loopback
+from ..net.types import IReactor
 from ..observe.line_writer import LineWriter
 from ..observe.session_log import SessionLog
 from ..observe.transcript import WriterTranscript
@@ -42,7 +50,7 @@ from .checks import check_files
 from .control import ServerControl
 from .log_lines import set_observer
 from .ports import Port, announce, ports_of
-from .process import ProcessTuning, StopSignals
+from .process import ProcessTuning, StopSignals, TwistdOptions
 from .process_context import ProcessContext, single_process
 from .recipients import recipients_of_all, recipients_of_users
 from .service import LinesService, ListeningService, OrderedService, ReloadService, Server
@@ -132,7 +140,7 @@ def _check_provided(
     store: object, checkers: Sequence[object], observers: Sequence[object], gate: object
 ) -> None:
     """Find the @implementer that was forgotten here, not at the first login."""
-    wanted: list[tuple[object, Any]] = [(one, ICredentialsChecker) for one in checkers]
+    wanted: list[tuple[object, type[Interface]]] = [(one, ICredentialsChecker) for one in checkers]
     wanted += [(one, IObserver) for one in observers]
     if store is not None:
         wanted.append((store, IMailStore))
@@ -147,14 +155,14 @@ def _check_provided(
 
 def assemble(
     settings: Settings,
-    reactor: Any,
+    reactor: IReactor,
     context: ProcessContext,
     *,
     store: IMailStore | None = None,
     checkers: Sequence[ICredentialsChecker] = (),
     observers: Sequence[IObserver] = (),
     gate: IGate | None = None,
-    twistd: Mapping[str, Any] | None = None,
+    twistd: TwistdOptions | None = None,
 ) -> Server:
     """The server of one process.
 
@@ -188,14 +196,14 @@ def assemble(
     if not settings.is_toy or context.tls is not None:
         # Also with nothing to read again: SIGHUP must not end a server that others rely on.
         ReloadService(reactor, context.reloads, signals=context.owned).setServiceParent(parts)
-    factories: dict[str, Any] = {
+    factories: dict[str, ConnectionFactory] = {
         "POP3": POP3Factory(
             reactor,
             access.for_maildrops(opened.store),
             observers=told,
             limiter=context.pop3_connections,
             tls_context=context.tls,
-            # Who is at telnet for the first time reads a page between two lines.
+            # A beginner at telnet reads a page between two lines.
             before_login=limits.IDLE if settings.is_toy else limits.IDLE_BEFORE_LOGIN,
             numbers=context.numbers,
             sending=sending_of(context.batcher),
@@ -231,10 +239,10 @@ def assemble(
 def _listen(
     port: Port,
     settings: Settings,
-    reactor: Any,
+    reactor: IReactor,
     context: ProcessContext,
-    factory: Any,
-    next_step: Callable[[Any], str] | None = None,
+    factory: ConnectionFactory,
+    next_step: Callable[[IAddress], str] | None = None,
 ) -> ListeningService:
     """A service that listens on a port, and lets the sessions of its factory end when it stops.
 
@@ -242,7 +250,7 @@ def _listen(
     :param next_step: says what people may do next, given the address of the port.
     :raises pop3toy.errors.BadSetting: for an endpoint that cannot be read.
     """
-    listening = factory
+    listening: IProtocolFactory = factory
     if port.tls and context.tls is not None:
         from twisted.protocols.tls import TLSMemoryBIOFactory
 
@@ -264,7 +272,8 @@ def _listen(
     if port.proxied:
         endpoint = ProxiedEndpoint(endpoint, reactor, counted)
     return ListeningService(
-        [(name, endpoint)],
+        name,
+        endpoint,
         listening,
         ready=ready,
         failed=context.cannot_listen,
@@ -283,19 +292,19 @@ def _lines(settings: Settings) -> LineWriter | None:
 
 
 def _observers(settings: Settings, lines: LineWriter | None, given: Sequence[IObserver]) -> Observers:
-    """Who is told of what happens, on all ports."""
+    """The observers of all ports."""
     told: list[IObserver] = []
     if lines is not None:
         told.append(WriterTranscript(lines))
     # In the toy logins are seen in the conversation, and only where mail went is not.
     told.append(SessionLog([Delivered]) if settings.is_toy else SessionLog())
-    # Only the built-in account, which everybody knows, is shown with its password unasked.
+    # Only the built-in account, which is public, is shown with its password unasked.
     secrets = settings.is_toy and (not settings.users or settings.show_secrets)
     return Observers(*told, *given, secrets=secrets)
 
 
 def _open(
-    settings: Settings, reactor: Any, parts: OrderedService, access: Access, context: ProcessContext
+    settings: Settings, reactor: IReactor, parts: OrderedService, access: Access, context: ProcessContext
 ) -> OpenStore:
     """The store that the settings say."""
 
@@ -304,47 +313,45 @@ def _open(
         pool.setServiceParent(parts)
         return pool
 
-    # A Deferred of an account is one of something with settings, but Deferreds are invariant.
-    find: Any = access.file.find if access.file is not None else lambda user: None
     return kind_of(settings.store).open(
         settings.store,
         StoreContext(
             clock=reactor,
             threads=threads,
-            quota=quota_of(find),
+            # A Deferred of an account is one of something with settings, but Deferreds are invariant.
+            quota=quota_of(access.file.find if access.file is not None else lambda user: None),  # type: ignore[arg-type]
             users=list(access.users),
             host=context.host,
         ),
     )
 
 
-def _given(settings: Settings, store: Any) -> OpenStore:
+def _given(settings: Settings, store: IMailStore) -> OpenStore:
     if settings.wants_mail and not IDelivery.providedBy(store):
         raise CannotStart(
             "this store takes no mail: it is no IDelivery, and the settings open ports for mail"
         )
-    return OpenStore(store, store)
+    return OpenStore(store, cast(IDelivery, store))
 
 
 def _admin(settings: Settings, store: object) -> IStoreAdmin | None:
-    """Whom to ask whether somebody has a mailbox."""
+    """The administrator of the store, where it has one."""
     if store is None:
         administer = kind_of(settings.store).admin
         return administer(settings.store) if administer is not None else None
-    admin: Any = store
-    return admin if IStoreAdmin.providedBy(store) else None
+    return store if IStoreAdmin.providedBy(store) else None
 
 
 def _mail_factories(
     settings: Settings,
-    reactor: Any,
+    reactor: IReactor,
     access: Access,
     delivery: IDelivery,
-    recipients: Any,
+    resolver: IRecipientResolver,
     context: ProcessContext,
     observers: Observers,
     gate: IGate | None,
-) -> dict[str, Any]:
+) -> dict[str, ConnectionFactory]:
     """Factories for SMTP, submission and LMTP."""
     shared: dict[str, Any] = {
         "host": settings.hostname or context.host,
@@ -353,25 +360,25 @@ def _mail_factories(
         "numbers": context.numbers,
         "sending": sending_of(context.batcher),
         "original_to": settings.is_toy,
-        # Who types a mail for the first time looks things up.
+        # A beginner who types a mail looks things up.
         "idle": limits.IDLE if settings.is_toy else smtp_limits.IDLE,
         "largest_message": settings.limits.max_message_size or smtp_limits.MESSAGE,
     }
     tls = _speaking(context.tls, "SMTP") if context.tls is not None else None
     limited: dict[str, Any] = {"tls": tls, "limiter": context.smtp_connections}
     return {
-        "SMTP": smtp_factory(delivery, recipients, reactor, **limited, **shared),
+        "SMTP": smtp_factory(delivery, resolver, reactor, **limited, **shared),
         "submission": submission_factory(
-            delivery, recipients, reactor, access.for_senders(SenderRealm()), **limited, **shared
+            delivery, resolver, reactor, access.for_senders(SenderRealm()), **limited, **shared
         ),
-        # Whoever may connect here is a mail server that is trusted, and brings much.
+        # The client is a mail server that is trusted, and brings much.
         "LMTP": lmtp_factory(
-            delivery, recipients, reactor, limiter=context.lmtp_connections, **shared
+            delivery, resolver, reactor, limiter=context.lmtp_connections, **shared
         ),
     }  # fmt: skip
 
 
-def _speaking(tls: GivenTLS, protocol: str) -> Any:
+def _speaking(tls: GivenTLS, protocol: str) -> IOpenSSLServerConnectionCreator:
     """What TLS is made with where this is spoken: each port agrees by ALPN on its own."""
     if protocol == "POP3":
         return tls
@@ -382,18 +389,19 @@ def _speaking(tls: GivenTLS, protocol: str) -> Any:
 
 
 def _next_step(
-    settings: Settings, users: Mapping[str, str], twistd: Mapping[str, Any]
-) -> Callable[[Any], str] | None:
-    """Says what somebody who has just started the toy may type, and what ends it."""
-    # With telnet nobody gets through TLS, or past the header of a proxy.
+    settings: Settings, users: Mapping[str, str], twistd: TwistdOptions
+) -> Callable[[IAddress], str] | None:
+    """Says what may be typed after the toy's start, and what ends it."""
+    # With telnet one gets neither through TLS nor past the header of a proxy.
     talkable = not settings.listen or settings.listen[0].startswith(("tcp:", "tcp6:", "unix:"))
     if not (settings.is_toy and talkable):
         return None
 
-    def say(address: Any) -> str:
+    def say(address: IAddress) -> str:
         if isinstance(address, UNIXAddress):
             client = f"nc -CU {os.fsdecode(address.name or b'')}"
         else:
+            assert isinstance(address, IPv4Address | IPv6Address)
             host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
             client = f"telnet {host} {address.port}"
         user, password = next(iter(users.items()))
@@ -405,7 +413,7 @@ def _next_step(
     return say
 
 
-def _until_it_runs(reactor: Any) -> Callable[[], bool]:
+def _until_it_runs(reactor: IReactor) -> Callable[[], bool]:
     """True as long as the reactor has not begun to run."""
     begun: list[bool] = []
     reactor.callWhenRunning(begun.append, True)
@@ -413,7 +421,7 @@ def _until_it_runs(reactor: Any) -> Callable[[], bool]:
 
 
 def _warn_of_nobody(settings: Settings, tls: object | None) -> None:
-    """Say that nobody on the network can log in, though a port is open to it."""
+    """Warn that no client on the network can log in, though a port is open to it."""
     public = any(
         not is_loopback(settings.interface) if isinstance(port.where, int) else _PUBLIC.match(port.where)
         for port in ports_of(settings)

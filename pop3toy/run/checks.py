@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
 
 from twisted.application.service import MultiService
 
 from ..config.settings import Settings
 from ..errors import BadSetting, CannotStart
 from ..files import check_readable, may
+from ..net.types import IReactor
 from ..stores.registry import kind_of
 from .access import Access
+from .process import TwistdOptions
 from .recipients import recipients_of_users
 
 __all__ = ["check_files", "check_files_of_twistd", "check_sources"]
@@ -29,7 +29,7 @@ def check_files(settings: Settings, *, own_store: bool = True) -> None:
             check_readable(option, path)
     for description in settings.auth:
         kind, _, path = description.partition(":")
-        # Twisted warns of a missing password file and goes on, and nobody could log in.
+        # Twisted warns of a missing password file and goes on; no user could log in.
         if kind == "file":
             check_readable("auth", os.path.abspath(path))
     if own_store:
@@ -37,7 +37,7 @@ def check_files(settings: Settings, *, own_store: bool = True) -> None:
     _check_transcript(settings.transcript_to)
 
 
-def check_sources(settings: Settings, reactor: Any) -> None:
+def check_sources(settings: Settings, reactor: IReactor) -> None:
     """See that accounts, checkers and aliases can be read and say what they should; nothing is started.
 
     :raises pop3toy.errors.CannotStart: if not.
@@ -48,14 +48,13 @@ def check_sources(settings: Settings, reactor: Any) -> None:
         recipients_of_users(settings, reactor, parts, access)
 
 
-def check_files_of_twistd(twistd: Mapping[str, Any]) -> None:
+def check_files_of_twistd(twistd: TwistdOptions) -> None:
     """See that twistd can write its own files; it would end with a traceback.
 
     :param twistd: its options.
     :raises pop3toy.errors.CannotStart: if not.
     """
-    for option in ("pidfile", "logfile"):
-        path = twistd.get(option)
+    for option, path in (("pidfile", twistd.get("pidfile")), ("logfile", twistd.get("logfile"))):
         if not path or path == "-":
             continue
         folder, name = os.path.split(os.path.abspath(path))

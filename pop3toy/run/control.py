@@ -1,4 +1,4 @@
-"""What may be done to a running server: who is connected, close one, let all end."""
+"""What may be done to a running server: list connections, close one, let all end."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from typing import Final
 from twisted.logger import Logger, LogLevel
 
 from ..auth.throttle.connection_limiter import ConnectionLimits
+from ..auth.throttle.origins import Networks
 from ..config.settings import Settings
 
 __all__ = ["Fitting", "fitting", "most_open_files"]
@@ -74,7 +75,7 @@ class Fitting:
     def tell(self, *, asked: bool) -> None:
         """One line, if something had to be lowered.
 
-        :param asked: whether somebody has given the number, and should be warned.
+        :param asked: whether the settings give the number; then it is a warning.
         """
         lowered = [
             f"{limits.connections * self._workers:,} of {protocol}"
@@ -92,10 +93,20 @@ class Fitting:
             )
 
 
-def fitting(limits: ConnectionLimits, settings: Settings, *, owned: bool) -> Fitting:
-    """What fits into this process, for these settings."""
+def fitting(settings: Settings, *, owned: bool) -> Fitting:
+    """The limits that these settings ask for, as they fit into this process."""
+    limits, default = settings.limits, ConnectionLimits()
+    most = limits.max_connections or default.connections
+    asked_for = ConnectionLimits(
+        connections=most,
+        unauthenticated=min(default.unauthenticated, most),
+        per_address=limits.max_per_address or default.per_address,
+        # A number that was given is meant for clients on this machine, too.
+        per_local_address=limits.max_per_address or default.per_local_address,
+        trusted=Networks.of(limits.trusted),
+    )
     return Fitting(
-        limits,
+        asked_for,
         most_open_files(owned=owned),
         workers=settings.workers or 1,
         smtp=settings.wants_mail,

@@ -1,11 +1,9 @@
-"""Log lines as twistd writes them, for a fraction of the time.
+"""Log lines as twistd writes them, in much less time.
 
-A login and its end are a line each, and making text of them took a fifth of a
-whole session: for each line Twisted works out the time of day and its zone anew,
-and parses the same format.  Here both are kept as long as they are the same.
-Writing them took another twentieth: a lock and a call of the system for each
-line.  What is written is the same to the octet; everything out of the ordinary
-goes through Twisted's own formatter.
+A login and its end are a line each.  For each line Twisted works out the time of day and its
+zone anew and parses the format, which was a good part of a session's CPU time; here both are
+kept as long as they are the same.  Lines of one turn are written with one call of the system.
+What is written is the same to the octet; all other events go through Twisted's own formatter.
 
 Workers make such lines too, and their supervisor writes them as they are.
 
@@ -17,9 +15,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Protocol
 
 from twisted.logger import (
     FileLogObserver,
@@ -38,10 +36,18 @@ from zope.interface import implementer
 from ..interfaces import Batcher
 from ..observe.line_writer import LineWriter
 from ..printable import printable
+from .process import TwistdOptions
 
 __all__ = ["FastLines", "LinesInTurn", "WorkersLog", "safe_lines", "set_observer"]
 
 log = Logger()
+
+
+class _Out(Protocol):
+    """An open text file, Twisted's ``LogFile`` or a :class:`LineWriter`."""
+
+    def write(self, text: str, /) -> object: ...
+    def flush(self) -> object: ...
 
 
 class FastLines:
@@ -90,12 +96,11 @@ class FastLines:
 class LinesInTurn:
     """Writes to a log file; what comes within one turn is written at its end, in one piece.
 
-    :param out: an open text file, Twisted's ``LogFile`` or a :class:`LineWriter`.
     :param line: makes the line of an event, with its end.
     :param batcher: of the reactor; ``None`` writes each line at once.
     """
 
-    def __init__(self, out: Any, line: Callable[[LogEvent], str | None], batcher: Batcher | None) -> None:
+    def __init__(self, out: _Out, line: Callable[[LogEvent], str | None], batcher: Batcher | None) -> None:
         self._out = out
         self._line = safe_lines(line)
         self._batcher = batcher
@@ -151,7 +156,7 @@ _LEVELS = {level.name: level for level in LogLevel.iterconstants()}
 
 
 def _event_of(entry: str) -> LogEvent | None:
-    """The event of which this was made; ``None`` for the rest of one whose beginning came before."""
+    """The event of which an entry was made; ``None`` where the entry is cut off at its beginning."""
     found = _ENTRY.fullmatch(entry)
     if found is None:
         return None
@@ -171,14 +176,14 @@ class WorkersLog:
     def __init__(self) -> None:
         self._own: LinesInTurn | None = None
 
-    def set_observer(self, application: Componentized, twistd: Mapping[str, Any]) -> None:
+    def set_observer(self, application: Componentized, twistd: TwistdOptions) -> None:
         """As :func:`set_observer`: the observer that takes these lines as they are, if it may be ours."""
         set_observer(application, twistd)
         observer = application.getComponent(ILogObserver, None)
         self._own = observer if isinstance(observer, LinesInTurn) else None
 
     def publish(self, lines: str) -> None:
-        """Write whole lines, or tell who wants events (syslog, ``--logger``) of each."""
+        """Write whole lines, or make events of them where the log is no text file (syslog, ``--logger``)."""
         if self._own is not None:
             self._own.put(lines)
             return
@@ -206,7 +211,7 @@ def _quiet(
 
 def set_observer(
     application: Componentized,
-    twistd: Mapping[str, Any],
+    twistd: TwistdOptions,
     batcher: Batcher | None = None,
     *,
     starting: Callable[[], bool] | None = None,
@@ -217,10 +222,10 @@ def set_observer(
     twistd asks an application for one, and makes its own where there is none; ``--logger``
     goes before both.
 
-    :param twistd: the options of twistd itself; empty where it runs something else, whose log that is.
+    :param twistd: the options of twistd itself; empty in another program, which has a log of its own.
     :param batcher: of the reactor, if it has one.
     :param starting: as long as it says so, Twisted's own lines are left out; ``None`` leaves none out.
-    :param terminal: who writes to standard output.  If the log goes there as well its lines are given
+    :param terminal: writes to standard output.  If the log goes there as well its lines are given
         to it at once, so that each stands between those lines of a conversation where it belongs.
     """
     if not twistd or platformType != "posix" or application.getComponent(ILogObserver, None) is not None:

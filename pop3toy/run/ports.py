@@ -129,7 +129,7 @@ def _misread(description: str, error: Exception) -> str:
 def announce(port: Port, opened: IListeningPort, name: str, reactor: IReactor, hint: str = "") -> None:
     """Say that a port is open, with the real number where 0 was asked for.
 
-    Said when the reactor runs: whoever waits for this line may end the server with a signal then.
+    Said when the reactor runs: a program that waits for this line may then end the server with a signal.
 
     :param name: of the endpoint, for people.
     """

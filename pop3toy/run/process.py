@@ -1,30 +1,46 @@
-"""What a server asks of its process: memory, open files, a calm garbage collector, signals in their turn."""
+"""What the server changes in a process of its own: memory, open files, garbage collector, signals."""
 
 from __future__ import annotations
 
 import gc
 import resource
 import signal
-from typing import Any
+from collections.abc import Callable
+from types import FrameType
+from typing import TypedDict
 
 from twisted.application.service import Service
 from twisted.logger import Logger
 
 from ..net.types import IReactor
 
-__all__ = ["ProcessTuning", "StopSignals"]
+__all__ = ["ProcessTuning", "StopSignals", "TwistdOptions"]
 
 log = Logger()
 
-#: Objects that are made before the garbage collector looks for cycles among
-#: them.  Python's 700 is for small programs: listing a mailbox of 100,000
-#: messages took twice as long with it.
+#: Objects that are made before the garbage collector looks for cycles among them.
+#: With Python's default, which is for small programs, it takes as long as listing a
+#: large mailbox itself.
 GARBAGE_THRESHOLD = 20_000
 
 #: Octets that are taken and given back once, so that the C library (glibc) keeps
 #: memory of this size instead of asking the system for each chunk of a body: it
-#: adapts to the largest block that was freed.  1.7 times as fast with bodies of 20 MB.
+#: adapts to the largest block that was freed.  Large bodies are sent much faster.
 LARGEST_BLOCK = 16 * 1024 * 1024
+
+
+class TwistdOptions(TypedDict, total=False):
+    """Those of twistd's own options that matter to a server; empty in another program."""
+
+    nodaemon: bool
+    pidfile: str | None
+    logfile: str | None
+    syslog: bool
+    logger: object
+    chroot: str | None
+    reactor: str | None
+    #: Where the process that waits for the daemon is told how its start went.
+    statusPipe: int
 
 
 class ProcessTuning(Service):
@@ -58,9 +74,9 @@ class StopSignals(Service):
 
     Twisted writes a line to the log within the signal handler.  A log file has a lock that
     is not made for that: where the signal came while another line was being written, the
-    process waited for itself for ever (once in a thousand stops, beneath many logins).
+    process waited for itself for ever.
 
-    :param reactor: whose handlers they are; anybody else's stay as they are.
+    :param reactor: its handlers are replaced; those of others stay as they are.
     """
 
     def __init__(self, reactor: IReactor) -> None:
@@ -74,8 +90,10 @@ class StopSignals(Service):
     def _take_over(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             handler = signal.getsignal(number)
-            if getattr(handler, "__self__", None) is self._reactor:
+            if callable(handler) and getattr(handler, "__self__", None) is self._reactor:
                 signal.signal(number, self._in_turn(handler))
 
-    def _in_turn(self, handler: Any) -> Any:
+    def _in_turn(
+        self, handler: Callable[[int, FrameType | None], object]
+    ) -> Callable[[int, FrameType | None], object]:
         return lambda number, frame: self._reactor.callFromThread(handler, number)

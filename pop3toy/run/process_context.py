@@ -1,4 +1,4 @@
-"""What a process gives the server that it runs: where to listen, where to count, what it may do to itself."""
+"""What a process gives its server: endpoints, connection limits, and what of itself it may change."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import itertools
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from twisted.internet.interfaces import IStreamServerEndpoint
 
-from ..auth.throttle.connection_limiter import ConnectionLimiter, ConnectionLimits
-from ..auth.throttle.origins import Networks
+from ..auth.throttle.connection_limiter import ConnectionLimiter
 from ..auth.throttle.peer_workers import PeerWorkers
 from ..config.settings import Settings
 from ..errors import CannotStart
+from ..net.types import IReactor
 from ..net.unix_sockets import UnixListening
 from .descriptors import fitting
 from .ports import Port, endpoint_of
@@ -24,7 +24,7 @@ from .speed import BatcherService
 if TYPE_CHECKING:
     from ..net.tls.contexts import GivenTLS, ServerTLS
 
-__all__ = ["ProcessContext", "connection_limits", "single_process"]
+__all__ = ["ProcessContext", "single_process"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ProcessContext:
     smtp_connections: ConnectionLimiter
     #: LMTP's, which nothing but open files bounds.
     lmtp_connections: ConnectionLimiter
-    #: Session numbers: everybody who writes to one transcript counts together.
+    #: Session numbers, unique in the transcript that all ports write to.
     numbers: Iterator[int]
     #: What TLS is made with, if there is TLS.
     tls: GivenTLS | None
@@ -61,27 +61,13 @@ class ProcessContext:
     #: Whether the process is there for this server alone: then its garbage collector, open files and
     #: signals are set as the server needs them.
     owned: bool = False
-    #: Whether it is one of several, whose sockets the supervisor has opened and told of.
+    #: Whether it is a worker, for which the supervisor has opened the sockets, and logged them.
     inherits: bool = False
-
-
-def connection_limits(settings: Settings) -> ConnectionLimits:
-    """How many connections there may be, of all processes."""
-    limits, default = settings.limits, ConnectionLimits()
-    most = limits.max_connections or default.connections
-    return ConnectionLimits(
-        connections=most,
-        unauthenticated=min(default.unauthenticated, most),
-        per_address=limits.max_per_address or default.per_address,
-        # Who gives a number means it for everybody.
-        per_local_address=limits.max_per_address or default.per_local_address,
-        trusted=Networks.of(limits.trusted),
-    )
 
 
 def single_process(
     settings: Settings,
-    reactor: Any,
+    reactor: IReactor,
     tls: ServerTLS | None,
     cannot_listen: Callable[[CannotStart], object],
     *,
@@ -93,8 +79,8 @@ def single_process(
 
     :param host: this host's full name; asking for it may wait for the network, hence the short one otherwise.
     """
-    limits = fitting(connection_limits(settings), settings, owned=owned)
-    listening: Any = UnixListening(reactor)
+    limits = fitting(settings, owned=owned)
+    listening = cast(IReactor, UnixListening(reactor))
     limits.tell(asked=settings.limits.max_connections is not None)
     return ProcessContext(
         lambda port: endpoint_of(port, settings, listening),

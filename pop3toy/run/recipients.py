@@ -1,9 +1,9 @@
-"""Whose mail is taken, put together from the settings: domains, accounts, Maildirs, aliases, catch-all."""
+"""For which addresses mail is taken, as the settings say: domains, accounts, Maildirs, aliases, catch-all."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
@@ -18,6 +18,7 @@ from ..config.settings import Settings
 from ..errors import BadSetting, NoSuchMailbox, StoreTrouble
 from ..interfaces import IStoreAdmin, MaybeDeferred
 from ..net.threads import Share, Threads, WorkerThreads
+from ..net.types import IReactor
 from ..routing.aliases import Aliases, AliasFile, BadAliases
 from ..routing.recipients import RecipientResolver
 from .access import Access
@@ -49,7 +50,7 @@ def recipients_of_all(users: Collection[str]) -> RecipientResolver:
 
 def recipients_of_users(
     settings: Settings,
-    reactor: Any,
+    reactor: IReactor,
     server: MultiService,
     access: Access,
     *,
@@ -98,13 +99,13 @@ def recipients_of_users(
             find, domains=settings.mail_domains, aliases=aliases, catch_all=catch_all
         )
     if warns:
-        # Who there is may have to be asked in a thread, and those begin with the server.
+        # Names may have to be looked for in threads, which start with the server.
         reactor.callWhenRunning(look)
     return recipients
 
 
 def or_mailbox(find: _Find, mailboxes: IStoreAdmin, threads: Threads) -> _Find:
-    """Finds whom the accounts do not know, but who has a mailbox; a look that hangs costs its name alone."""
+    """Finds a user in the accounts, else by a mailbox; a look that hangs holds up that name alone."""
 
     def look(name: str) -> str | None:
         return next((one for one in dict.fromkeys((name, folded(name))) if mailboxes.exists(one)), None)
@@ -127,7 +128,7 @@ async def _warn_of_dead_ends(recipients: RecipientResolver, aliases: Aliases, cl
         try:
             dead = await recipients.dead_ends(alias, aliases)
         except StoreTrouble:
-            # Nobody can say; each mail for it tells again.
+            # It is not known now; each mail for the alias tells again.
             return
         for target in dead:
             log.warn(

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from types import FrameType
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-from twisted.application.service import MultiService, Service
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.application.service import IService, IServiceCollection, MultiService, Service
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IListeningPort,
@@ -18,7 +19,7 @@ from twisted.internet.interfaces import (
     IReactorTime,
     IStreamServerEndpoint,
 )
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
@@ -26,11 +27,11 @@ from twisted.python.failure import Failure
 from ..clock import steady
 from ..errors import CannotStart
 from ..interfaces import IServerControl
+from ..net.factory import ConnectionFactory
 from ..net.types import IReactor
 from ..observe.line_writer import LineWriter
 
 __all__ = [
-    "Drainable",
     "LinesService",
     "Listening",
     "ListeningService",
@@ -42,12 +43,7 @@ __all__ = [
 
 log = Logger()
 
-
-class Drainable(Protocol):
-    """A factory whose sessions can be let end."""
-
-    def drain(self) -> Deferred[None]:
-        """Fires when the last session has ended."""
+_T = TypeVar("_T")
 
 
 class OrderedService(MultiService):
@@ -65,7 +61,7 @@ class OrderedService(MultiService):
         #: Fired when all parts have stopped; there are some while they stop.
         self._when_stopped: list[Deferred[None]] = []
 
-    def setServiceParent(self, parent: Any) -> None:
+    def setServiceParent(self, parent: IServiceCollection) -> None:
         """See :class:`twisted.application.service.IService`."""
         if self._prepare is not None and isinstance(parent, Componentized):
             self._prepare(parent)
@@ -90,7 +86,7 @@ class OrderedService(MultiService):
         if self._when_stopped:
             raise CannotStart("the server is still stopping: start it when stopService's Deferred has fired")
         if self.running:
-            # Somebody has started it, and given it a parent that starts as well.
+            # An embedding program has started it, and given it a parent that starts its parts as well.
             return
         own(self)
         try:
@@ -98,7 +94,7 @@ class OrderedService(MultiService):
                 getattr(service, step)()
         except Exception:
             Service.stopService(self)
-            # Nobody has connected yet: all ports are closed at once, none waits for another.
+            # No client has connected yet: all ports are closed at once, none waits for another.
             self._ended(gatherResults([self._stopped(service) for service in reversed(list(self))]))
             raise
 
@@ -119,12 +115,12 @@ class OrderedService(MultiService):
 
         return self._ended(Deferred.fromCoroutine(one_after_another()))
 
-    def _stopped(self, service: Any) -> Deferred[Any]:
-        stopping: Deferred[Any] = maybeDeferred(service.stopService)
+    def _stopped(self, service: IService) -> Deferred[object]:
+        stopping: Deferred[object] = maybeDeferred(service.stopService)
         return stopping.addErrback(lambda why: log.failure("while stopping", why))
 
-    def _ended(self, ending: Deferred[Any]) -> Deferred[None]:
-        """Whoever asks from now on is told when it has ended."""
+    def _ended(self, ending: Deferred[_T]) -> Deferred[None]:
+        """A Deferred that fires when all parts have ended, as do those of later calls of stopService."""
         done: Deferred[None] = Deferred()
         self._when_stopped.append(done)
 
@@ -163,79 +159,79 @@ class Server(OrderedService):
         after the stop; a server that is started again may have got other numbers.
         """
         return [
-            Listening(part.protocol, part.tls, port.getHost())
+            Listening(part.protocol, part.tls, part.port.getHost())
             for part in self
-            if isinstance(part, ListeningService)
-            for port in part.ports
+            if isinstance(part, ListeningService) and part.port is not None
         ]
 
 
 class ListeningService(Service):
-    """Listens on endpoints for one factory; when stopped, lets its sessions end.
+    """Listens at an endpoint for a factory; when stopped, lets its sessions end.
 
-    Ports are opened while the process may still be root.
+    The port is opened while the process may still be root.
 
-    :param endpoints: where to listen, each with a name for people.
-    :param factory: of the protocol.
+    :param name: of the endpoint, for people.
+    :param ready: is told the name and the port when that listens.
+    :param failed: is called with a :class:`CannotStart` if it cannot be opened; it should not return.
     :param drained: the factory whose sessions are let end, if there is one.
-    :param ready: is told the name and the port of each endpoint that listens.
-    :param failed: is called with a :class:`CannotStart` if one cannot be
-        opened; it should not return.
     :param protocol: what is spoken there.
     :param tls: whether with TLS from the first octet on.
     """
 
     def __init__(
         self,
-        endpoints: Sequence[tuple[str, IStreamServerEndpoint]],
+        name: str,
+        endpoint: IStreamServerEndpoint,
         factory: IProtocolFactory,
         *,
         ready: Callable[[str, IListeningPort], None],
         failed: Callable[[CannotStart], object],
-        drained: Drainable | None = None,
+        drained: ConnectionFactory | None = None,
         protocol: str = "",
         tls: bool = False,
     ) -> None:
         self.protocol = protocol
         self.tls = tls
-        #: Those that are open.
-        self.ports: list[IListeningPort] = []
-        self._endpoints = endpoints
+        #: Once it is open.
+        self.port: IListeningPort | None = None
+        self._name = name
+        self._endpoint = endpoint
         self._factory = factory
         self._ready = ready
         self._failed = failed
         self._drained = drained
-        self._opened: list[Deferred[IListeningPort]] = []
-        # What keeps a port from being opened, while that is asked for.
-        self._trouble: CannotStart | None = None
-        self._asked = False
+        self._opening: Deferred[IListeningPort | None] | None = None
 
     def privilegedStartService(self) -> None:
-        """Open the ports."""
-        for name, endpoint in self._endpoints:
-            self._asked, self._trouble = True, None
-            opening: Deferred[Any] = maybeDeferred(endpoint.listen, self._factory)
-            opening.addCallbacks(
-                self._listening, self._not_listening, callbackArgs=(name,), errbackArgs=(name,)
-            )
-            self._opened.append(opening)
-            self._asked = False
-            # Outside of the callback, where a SystemExit would get lost.
-            if self._trouble is not None:
-                self._failed(self._trouble)
+        """Open the port."""
+        trouble: list[CannotStart] = []
+        late = False
+
+        def not_listening(why: Failure) -> None:
+            trouble.append(self._trouble(why))
+            if late:
+                # The endpoint took its time, as one that asks another machine does.
+                log.critical("{why}", why=str(trouble[0]))
+
+        opening: Deferred[IListeningPort] = maybeDeferred(self._endpoint.listen, self._factory)
+        self._opening = opening.addCallbacks(self._listening, not_listening)
+        # Outside of the callback, where a SystemExit would get lost.
+        if trouble:
+            self._failed(trouble[0])
+        late = True
 
     def startService(self) -> None:
-        """Open the ports, unless that was done while privileged."""
+        """Open the port, unless that was done while privileged."""
         super().startService()
-        if not self._opened:
+        if self._opening is None:
             self.privilegedStartService()
 
-    def _listening(self, port: IListeningPort, name: str) -> IListeningPort:
-        self.ports.append(port)
-        self._ready(name, port)
+    def _listening(self, port: IListeningPort) -> IListeningPort:
+        self.port = port
+        self._ready(self._name, port)
         return port
 
-    def _not_listening(self, why: Failure, name: str) -> None:
+    def _trouble(self, why: Failure) -> CannotStart:
         error = why.value
         if isinstance(error, CannotListenError):
             reason = getattr(error.socketError, "strerror", None) or str(error.socketError)
@@ -244,30 +240,26 @@ class ListeningService(Service):
         elif isinstance(error, OverflowError):
             reason = "a port is a number from 0 to 65535"
         else:
-            log.failure("opening {name}", why, name=name)
+            log.failure("opening {name}", why, name=self._name)
             reason = str(error)
-        self._trouble = CannotStart(f"cannot listen on {name}: {reason.lower()}")
-        if not self._asked:
-            # An endpoint that took its time, as one that asks another machine does.
-            log.critical("{why}", why=str(self._trouble))
+        return CannotStart(f"cannot listen on {self._name}: {reason.lower()}")
 
     def stopService(self) -> Deferred[None]:
         """Take no more connections, then let the sessions end."""
         super().stopService()
-        opened, self._opened = self._opened, []
-        self.ports.clear()
+        opening, self._opening = self._opening, None
+        self.port = None
 
-        def close(port: IListeningPort | None) -> object:
-            if port in self.ports:
-                # It was opened late.
-                self.ports.remove(port)
-            return port.stopListening() if port is not None else None
+        async def close() -> None:
+            port = await opening if opening is not None else None
+            # It may have been opened only now.
+            self.port = None
+            if port is not None:
+                await maybeDeferred(port.stopListening)
+            if self._drained is not None:
+                await self._drained.drain()
 
-        closing = gatherResults([maybeDeferred(lambda one: one.addCallback(close), one) for one in opened])
-        drained = self._drained
-        if drained is not None:
-            closing.addCallback(lambda _: drained.drain())
-        return closing.addCallback(lambda _: None)
+        return Deferred.fromCoroutine(close())
 
 
 class Reloadable(Protocol):
@@ -287,6 +279,7 @@ class ReloadService(Service):
     :param reloadables: what is read again.
     :param interval: seconds between two looks.
     :param signals: whether SIGHUP is ours.
+    :param after: is called after each look and each reading.
     """
 
     def __init__(
@@ -296,14 +289,16 @@ class ReloadService(Service):
         *,
         interval: float = 30.0,
         signals: bool = True,
+        after: Callable[[], object] = lambda: None,
     ) -> None:
         self._reactor = reactor
         self._signals = signals
+        self._after = after
         self._reloadables = reloadables
         self._interval = interval
         self._watch = LoopingCall(self._look)
         self._watch.clock = steady(reactor)
-        self._handler_before: Any = None
+        self._handler_before: Callable[[int, FrameType | None], object] | int | None = None
         self._listening = False
 
     def privilegedStartService(self) -> None:
@@ -337,22 +332,24 @@ class ReloadService(Service):
     def _reload(self) -> None:
         for reloadable in self._reloadables:
             reloadable.reload()
+        self._after()
 
     def _look(self) -> None:
         for reloadable in self._reloadables:
             reloadable.reload_if_changed()
+        self._after()
 
 
 class LinesService(Service):
     """Lets a thread write its last lines before the process, or the service, ends.
 
-    :param clock: with which it waits for a slow reader (``IReactorTime``), where others live on
-        the reactor's thread; ``None`` stops the thread.
+    :param clock: with which it waits for a slow reader, where others live on the reactor's thread;
+        ``None`` stops the thread.
     """
 
     def __init__(self, lines: LineWriter, clock: IReactorTime | None = None) -> None:
         self._lines = lines
-        self._clock: IReactorTime | None = steady(clock) if clock is not None else None
+        self._clock = steady(clock) if clock is not None else None
 
     def startService(self) -> None:
         """Write, again if need be."""
@@ -365,16 +362,14 @@ class LinesService(Service):
         :return: a Deferred that fires then.
         """
         super().stopService()
-        done: Deferred[None] = Deferred()
         if self._clock is None:
             self._lines.stop()
-            done.callback(None)
-        else:
-            self._wait(self._clock, done, 20)
-        return done
+            return succeed(None)
+        return Deferred.fromCoroutine(self._stop(self._clock))
 
-    def _wait(self, clock: IReactorTime, done: Deferred[None], tries: int) -> None:
-        if self._lines.stop(0.005) or not tries:
-            done.callback(None)
-        else:
-            clock.callLater(0.05, self._wait, clock, done, tries - 1)
+    async def _stop(self, clock: IReactorTime) -> None:
+        for _ in range(20):
+            if self._lines.stop(0.005):
+                return
+            await deferLater(clock, 0.05)
+        self._lines.stop(0.005)

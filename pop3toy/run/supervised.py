@@ -1,6 +1,6 @@
-"""A server with workers: what the process does that twistd starts.
+"""A server with workers: the process that twistd starts, which becomes the supervisor.
 
-It looks for mistakes before anything runs, opens the ports, and serves nobody
+It looks for mistakes before anything runs, opens the ports, and serves no client
 itself.  It reads the certificates for all workers: what was good once is what a
 worker gets that is started again, whatever has become of the files, and root may
 have been able to read what the workers' user is not.
@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 import secrets
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import cast
 
 from twisted.application.service import IService, Service
 from twisted.internet.interfaces import IListeningPort
@@ -28,17 +28,12 @@ from .checks import check_sources
 from .descriptors import fitting
 from .log_lines import WorkersLog
 from .ports import Port, announce, endpoint_of, ports_of
-from .process import StopSignals
-from .process_context import connection_limits
+from .process import StopSignals, TwistdOptions
 from .service import ListeningService, OrderedService, ReloadService
 from .tls import server_tls
-from .workers.process import Launch
+from .workers.pipes import WorkerConfig
 from .workers.sockets import SharedSockets
-from .workers.supervisor import Supervisor
-from .workers.talk import Brief, Word
-
-if TYPE_CHECKING:
-    from ..net.tls.contexts import ServerTLS
+from .workers.supervisor import SpawnSpec, Supervisor
 
 __all__ = ["supervised"]
 
@@ -55,7 +50,7 @@ def supervised(
     host: str,
     cannot_start: Callable[[CannotStart], object],
     cannot_go_on: Callable[[str], object],
-    twistd: Mapping[str, Any],
+    twistd: TwistdOptions,
 ) -> IService:
     """The supervisor, which has the ports and runs the workers.
 
@@ -74,87 +69,70 @@ def supervised(
     check_sources(settings, reactor)
     folder = os.getcwd()
 
-    def brief(number: int) -> Brief:
+    def config(number: int) -> WorkerConfig:
         nonlocal began
         began = began or clock.seconds()
-        return Brief(
+        return WorkerConfig(
             number=number,
             workers=workers,
             host=host,
             sessions=int((clock.seconds() - began) * SESSIONS_A_SECOND),
             reactor=twistd.get("reactor"),
             settings=settings.to_json(),
-            material=tls.in_use.dump() if tls is not None else "",
+            tls=tls.in_use.dump() if tls is not None else "",
             key=key,
-            told=list(supervisor.told),
+            events=list(supervisor.events),
         )
 
-    launch = Launch(
+    spec = SpawnSpec(
         # -P: the folder in which the server happens to be is no place for modules.
         command=[sys.executable, "-P", "-m", "pop3toy.run.as_worker"],
         environment=_environment(folder),
-        brief=brief,
+        config=config,
         sockets=lambda: sockets.descriptors,
     )
     supervisor = Supervisor(
         reactor,
-        launch,
+        spec,
         workers,
         grace=limits.SHUTDOWN_GRACE + MARGIN,
         publish=log.publish,
-        hopeless=cannot_go_on,
-        unattended=sockets.turn_away,
+        give_up=cannot_go_on,
+        turn_away=sockets.turn_away,
     )
     server = OrderedService(partial(log.set_observer, twistd=twistd))
     _AsWorkersUser(settings, reactor, cannot_start).setServiceParent(server)
     StopSignals(reactor).setServiceParent(server)
-    # Stopped before it, so that nobody is accepted whom no worker will serve.
+    # The ports, added behind it, are stopped first: no client is accepted that no worker will serve.
     supervisor.setServiceParent(server)
-    certificates = [_HandedOn(tls, supervisor)] if tls is not None else []
-    ReloadService(reactor, certificates).setServiceParent(server)
-    limits_of_one = fitting(connection_limits(settings), settings, owned=True)
+    handed_on = tls.in_use if tls is not None else None
+
+    def hand_on() -> None:
+        nonlocal handed_on
+        if tls is not None and tls.in_use is not handed_on:
+            handed_on = tls.in_use
+            supervisor.use_tls(handed_on.dump())
+
+    ReloadService(reactor, [tls] if tls is not None else [], after=hand_on).setServiceParent(server)
+    limits_of_one = fitting(settings, owned=True)
     limits_of_one.tell(asked=settings.limits.max_connections is not None)
-    listening: Any = UnixListening(reactor)
+    listening = cast(IReactor, UnixListening(reactor))
 
     def listen(port: Port) -> ListeningService:
         def ready(name: str, opened: IListeningPort) -> None:
             sockets.add(opened)
             announce(port, opened, name, reactor)
 
-        endpoint = endpoint_of(port, settings, listening)
-        return ListeningService([endpoint], sockets.factory, ready=ready, failed=cannot_start)
+        name, endpoint = endpoint_of(port, settings, listening)
+        return ListeningService(name, endpoint, sockets.factory, ready=ready, failed=cannot_start)
 
     for port in ports_of(settings):
         listen(port).setServiceParent(server)
     return server
 
 
-class _HandedOn:
-    """Certificates that workers get when they are other ones than before."""
-
-    def __init__(self, tls: ServerTLS, supervisor: Supervisor) -> None:
-        self._tls = tls
-        self._supervisor = supervisor
-        self._handed_on = tls.in_use
-
-    def reload(self) -> None:
-        """See :class:`~pop3toy.run.service.Reloadable`."""
-        self._tls.reload()
-        self._hand_on()
-
-    def reload_if_changed(self) -> None:
-        """See :class:`~pop3toy.run.service.Reloadable`."""
-        self._tls.reload_if_changed()
-        self._hand_on()
-
-    def _hand_on(self) -> None:
-        if self._tls.in_use is not self._handed_on:
-            self._handed_on = self._tls.in_use
-            self._supervisor.tell_all(Word.MATERIAL, self._handed_on.dump())
-
-
 class _AsWorkersUser(Service):
-    """Looks once more, as the user that twistd has become: what only root may read, workers cannot."""
+    """Checks the files as the user that twistd has become: what only root may read, workers cannot."""
 
     def __init__(
         self, settings: Settings, reactor: IReactor, cannot_start: Callable[[CannotStart], object]

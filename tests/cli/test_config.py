@@ -155,6 +155,28 @@ class ShowTests(FileTests):
         self.assertEqual(settings_of(toml.read(str(self.file))), settings_of({}))
         self.assertEqual(self.run_command("config", "check", str(self.file)).status, 0)
 
+    def test_what_the_server_does(self) -> None:
+        """It is told what the server does where nothing is set, and what is set for nothing."""
+        toy = self.run_command("config", "show").out.splitlines()
+        self.write("[pop3]", 'listen = ["tcp:2590"]', "port = 995")
+        real = self.show().splitlines()
+        self.write("[pop3]", 'listen = ["tcp:2590"]', "[mail]", "smtp-port = 25", 'domain = ["x.org"]')
+        mail = self.show().splitlines()
+        for lines, line in (
+            (toy, "# transcript is not set; the default is -"),
+            (toy, "# domain is not set; the default is localhost; mail for any domain is taken"),
+            (toy, "# user is not set; the default is the built-in one, which everybody knows"),
+            (toy, "port = 2590  # default"),
+            (real, "# transcript is not set; the default is off"),
+            (real, "# domain is not set; the default is localhost"),
+            (real, "user = []  # default"),
+            (real, f"port = 995  # {self.file}; not used: listen is set"),
+            (real, 'interface = "127.0.0.1"  # default; not used: listen is set'),
+            (mail, 'interface = "127.0.0.1"  # default'),
+            (mail, f'domain = ["x.org"]  # {self.file}'),
+        ):
+            self.assertIn(line, lines)
+
     def test_accepted_again(self) -> None:
         """What is shown means the same and is right, wherever it lies; passwords are masked."""
         (self.root / "passwords").write_text(f"dan:{SECRET}\n")

@@ -121,82 +121,79 @@ class DefaultTests(OptionsCase):
 class RefusedTests(OptionsCase):
     """Each mistake has a line that names the option and says what to do."""
 
-    def test_port(self) -> None:
-        """A port is a number from 0 to 65535."""
-        for port in ("abc", "", "-1", "65536", "25.9", "1e3", "0x19", "²", " 25"):
-            self.assertRefused("--port is a number from 0 to 65535", f"--port={port}")
+    def test_refused(self) -> None:
+        """The line names the option and what is wrong or missing; an empty option is no missing one."""
+        real = ("--maildir", self.pattern, "-u", "ann:a")
+        one, bob = f"--maildir={self.mail}/ann", ("-u", "bob:b")
+        file = f"--auth=file:{self.passwords}"
+        needs_certificate = "needs --certificate"
+        for begins, holds, *arguments in (
+            ("--maildir is", "empty", "--maildir=", "--user=ann:secret"),
+            ("--interface is", "every network", "--interface="),
+            ("--workers", "needs --maildir", "--workers=2"),
+            ("--user:", "twice", "-u", "ann:a", *bob, "-u", "ann:c"),
+            (
+                "who may log in?",
+                "--accounts FILE, --user NAME:PASSWORD, or --auth",
+                f"--maildir={self.pattern}",
+            ),
+            ("--auth", "needs --maildir", file),
+            ("--auth", "needs --maildir", "--auth=memory:ann:secret"),
+            ("--accounts", "needs --maildir", f"--accounts={self.passwords}"),
+            ("--create", "needs --maildir", "--create"),
+            ("--max-listed-size", "needs --maildir", "--max-listed-size=1"),
+            ("--domain", "needs --maildir", "--smtp-port=0", "--domain=example.org"),
+            ("--show-secrets", "for the built-in mailbox", "--show-secrets", *real),
+            ("--catch-all", "needs --smtp-port", "--catch-all=ann"),
+            ("--introspection-audience", "needs --introspection", "--introspection-audience=x"),
+            ("--introspection-scope", "needs --introspection", "--introspection-scope=x"),
+            ("--introspection-claim", "needs --introspection", "--introspection-claim=x"),
+            ("--tls-port", needs_certificate, "--tls-port=2995"),
+            ("--submission-tls-port", needs_certificate, "--submission-tls-port=2995"),
+            ("--tls-listen", needs_certificate, "--tls-listen=tcp:2995"),
+            ("--submission-tls", needs_certificate, "--submission-tls=tcp:2995"),
+            ("--key", needs_certificate, "--key=k.pem"),
+            ("--client-ca", needs_certificate, "--client-ca=c.pem"),
+            ("--certificate and --self-signed", "together", "--certificate=c", "--self-signed"),
+            # Several users need {user} in the path.
+            ("--maildir", "needs {user}", one, "-u", "ann:a", *bob),
+            ("--maildir", "needs {user}", one, file),
+            ("--maildir", "needs {user}", one, "-u", "ann:a", file),
+            ("--maildir", "needs {user}", one, f"--accounts={self.passwords}"),
+            ("--maildir", "needs {user}", f"--maildir={self.mail}/{{usr}}", "-u", "ann:a"),
+        ):
+            with self.subTest(arguments=arguments):
+                line = self.refused(*arguments)
+                self.assertTrue(line.startswith(f"{begins} "), line)
+                self.assertIn(holds, line)
+        self.assertEqual(parsed(one, "-u", "ann:a").settings.store, Maildirs(f"{self.mail}/ann"))
+        self.assertTrue(parsed("--self-signed", "--tls-port=0").settings.tls.wanted)
+
+    def test_values(self) -> None:
+        """What cannot be a value is refused with what can; a password is not repeated."""
+        real = ("--maildir", self.pattern, "--user=ann:secret")
+        for option, fact, wrong in (
+            ("port", "0 to 65535", ("abc", "", "-1", "65536", "25.9", "1e3", "0x19", "\u00b2", " 25")),
+            ("mechanisms", "there are ANONYMOUS, APOP, ", ("PLIAN", "USER,PLIAN", "", ",")),
+            ("workers", "1 to 64, or auto", ("0", "65", "-1", "two", "", "Auto")),
+            ("user", ": an account is written NAME:PASSWORD", ("ann", "hunter2", "ann:", ":secret", ":", "")),
+            ("trusted", "no address and no network", ("webmail.example", "192.0.2.7/24", "")),
+        ):
+            for value in wrong:
+                line = self.refused(*real, f"--{option}={value}")
+                self.assertTrue(line.startswith(f"--{option}"), line)
+                self.assertIn(fact, line)
+                self.assertNotIn("hunter2", line)
         for port in ("0", "65535", "02590"):
             self.assertEqual(parsed(f"--port={port}").settings.port, int(port))
-
-    def test_empty(self) -> None:
-        """A variable that is not set does not turn a mail server into a toy."""
-        self.assertRefused("--maildir is empty", "--maildir=", "--user=ann:secret")
-
-    def test_interface(self) -> None:
-        """An empty address, as from a variable that is not set, does not open the server to every network."""
-        self.assertRefused("--interface is an address; 0.0.0.0 or :: is every network", "--interface=")
-
-    def test_mechanisms(self) -> None:
-        """A mechanism that does not exist is not offered in silence, nor is none at all."""
-        for wrong in ("PLIAN", "USER,PLIAN", "", ","):
-            self.assertIn("--mechanisms: there are ANONYMOUS, APOP, ", self.refused(f"--mechanisms={wrong}"))
-        settings = parsed("--mechanisms=user, scram-sha-256").settings
-        self.assertEqual(settings.mechanisms, ("USER", "SCRAM-SHA-256"))
-
-    def test_workers(self) -> None:
-        """Workers are a number, or as many as there are cores; the toy's message is in one process."""
-        real = ("--maildir", self.pattern, "--user=ann:secret")
-        for wrong in ("0", "65", "-1", "two", "", "Auto"):
-            self.assertRefused("--workers is a number from 1 to 64, or auto", f"--workers={wrong}", *real)
-        self.assertRefused(
-            "--workers needs --maildir: the built-in message is in one process alone", "--workers=2"
-        )
-        self.assertEqual(parsed(*real).settings.workers, None)
-        self.assertEqual(parsed("-w", "3", *real).settings.workers, 3)
         self.assertEqual(
-            parsed("--workers=auto", *real).settings.workers, min(len(os.sched_getaffinity(0)), 64)
+            parsed("--mechanisms=user, scram-sha-256").settings.mechanisms, ("USER", "SCRAM-SHA-256")
         )
-
-    def test_accounts_on_the_command_line(self) -> None:
-        """``--user`` has a name and a password; the text, which may be a secret, is not repeated."""
-        for account in ("ann", "hunter2", "ann:", ":secret", ":", ""):
-            self.assertRefused("--user: an account is written NAME:PASSWORD", f"--user={account}")
-        self.assertRefused(
-            "--user: the same name is given twice", "-u", "ann:a", "-u", "bob:b", "-u", "ann:c"
-        )
-
-    def test_who_may_log_in(self) -> None:
-        """Real mail needs accounts."""
-        self.assertRefused(
-            "who may log in? Give --accounts FILE, --user NAME:PASSWORD, or --auth (see --help-auth)",
-            f"--maildir={self.pattern}",
-        )
-
-    def test_for_real_mail_only(self) -> None:
-        """What makes no sense for the built-in message is refused, and why."""
-        for option in (f"--auth=file:{self.passwords}", "--auth=memory:ann:secret"):
-            self.assertRefused("--auth needs --maildir: the built-in message is for --user accounts", option)
-        self.assertRefused(
-            "--accounts needs --maildir: the built-in message is for --user accounts",
-            f"--accounts={self.passwords}",
-        )
-        self.assertRefused("--create needs --maildir", "--create")
-        self.assertRefused(
-            "--show-secrets is for the built-in mailbox: those of real mail are never shown",
-            "--show-secrets", f"--maildir={self.pattern}", "-u", "ann:a",
-        )  # fmt: skip
-        self.assertRefused("--max-listed-size needs --maildir", "--max-listed-size=1")
-
-    def test_where_the_user_goes(self) -> None:
-        """Several users need ``{user}`` in the path; one user does not."""
-        needs = "--maildir needs {user} in its path, where the user's name goes"
-        one = f"--maildir={self.mail}/ann"
-        self.assertRefused(needs, one, "-u", "ann:a", "-u", "bob:b")
-        self.assertRefused(needs, one, f"--auth=file:{self.passwords}")
-        self.assertRefused(needs, one, "-u", "ann:a", f"--auth=file:{self.passwords}")
-        self.assertRefused(needs, one, f"--accounts={self.passwords}")
-        self.assertRefused(needs, f"--maildir={self.mail}/{{usr}}", "-u", "ann:a")
-        self.assertEqual(parsed(one, "-u", "ann:a").settings.store, Maildirs(f"{self.mail}/ann"))
+        cores = min(len(os.sched_getaffinity(0)), 64)
+        for given, workers in (((), None), (("-w", "3"), 3), (("--workers=auto",), cores)):
+            self.assertEqual(parsed(*real, *given).settings.workers, workers)
+        networks = parsed("--trusted=192.0.2.7", "--trusted=2001:db8::/64").settings.limits.trusted
+        self.assertEqual(networks, ("192.0.2.7", "2001:db8::/64"))
 
     def test_folder(self) -> None:
         """The folder above the users has to be there."""
@@ -257,48 +254,8 @@ class RefusedTests(OptionsCase):
             for value in ("x", "-1", "", "9" * 20):
                 self.assertRefused(f"--{option} is a number from {bounds}", f"--{option}={value}", *real)
 
-    def test_introspection(self) -> None:
-        """What a token must say belongs to an endpoint that is asked."""
-        for what in ("audience", "scope", "claim"):
-            self.assertRefused(
-                f"--introspection-{what} needs --introspection", f"--introspection-{what}=mail"
-            )
-
-    def test_trusted(self) -> None:
-        """``--trusted`` takes addresses and networks, and nothing else."""
-        options = parsed("--trusted=192.0.2.7", "--trusted=2001:db8::/64")
-        self.assertEqual(options.settings.limits.trusted, ("192.0.2.7", "2001:db8::/64"))
-        for wrong in ("webmail.example", "192.0.2.7/24", ""):
-            self.assertRefused(
-                f"--trusted: {wrong} is no address and no network such as 192.0.2.0/24", f"--trusted={wrong}"
-            )
-
-    def test_tls(self) -> None:
-        """What belongs to TLS needs a certificate, and one kind of it."""
-        needs = "needs --certificate, or --self-signed to try it"
-        for port in ("tls-port", "submission-tls-port"):
-            self.assertRefused(f"--{port} {needs}", f"--{port}=2995")
-        for endpoint in ("tls-listen", "submission-tls"):
-            self.assertRefused(f"--{endpoint} {needs}", f"--{endpoint}=tcp:2995")
-        self.assertRefused(f"--key {needs}", "--key=k.pem")
-        self.assertRefused(f"--client-ca {needs}", "--client-ca=c.pem")
-        self.assertRefused(
-            "--certificate and --self-signed do not go together", "--certificate=c", "--self-signed"
-        )
-        self.assertRefused("--tls-port is a number from 0 to 65535", "--self-signed", "--tls-port=x")
-        self.assertTrue(parsed("--self-signed", "--tls-port=0").settings.tls.wanted)
-
     def test_mail_in(self) -> None:
         """What belongs to mail that comes in needs a way for it."""
-        self.assertRefused(
-            "--catch-all needs --smtp-port, --submission-port, --lmtp or the like",
-            "--catch-all=ann",
-        )
-        self.assertRefused(
-            "--domain needs --maildir: the toy takes mail for anybody",
-            "--smtp-port=0",
-            "--domain=example.org",
-        )
         endpoint = "tcp:0:interface=127.0.0.1"
         for way in ("smtp-port=0", f"smtp={endpoint}", "submission-port=0", f"submission={endpoint}",
                     "submission-tls-port=0", f"submission-tls={endpoint}", f"lmtp={endpoint}"):  # fmt: skip
@@ -317,7 +274,7 @@ class RefusedTests(OptionsCase):
 
 
 @implementer(IReactorFromThreads)
-class _Reactor(MemoryReactorClock):
+class _MemoryReactor(MemoryReactorClock):
     """A reactor in memory that can be given to thread pools."""
 
     def callFromThread(self, callable: Any, *args: Any, **kwargs: Any) -> None:
@@ -330,12 +287,17 @@ class _Reactor(MemoryReactorClock):
         pass
 
 
+def memory_reactor() -> Any:
+    """A reactor in memory that can be given to thread pools; it provides what a server asks for."""
+    return _MemoryReactor()
+
+
 class ServiceTests(OptionsCase):
     """What ``makeService`` makes of them."""
 
     def setUp(self) -> None:
         super().setUp()
-        self.reactor = _Reactor()
+        self.reactor = memory_reactor()
 
     def start(self, *arguments: str) -> IService:
         """Start the service as twistd does; it is stopped when the test ends."""
@@ -368,7 +330,7 @@ class ServiceTests(OptionsCase):
             ("--interface=::1",): [("::1", 2590)],
             ("--listen=tcp:1:interface=127.0.0.1", "--listen=tcp6:2"): [("127.0.0.1", 1), ("::", 2)],
         }.items():
-            self.reactor = _Reactor()
+            self.reactor = memory_reactor()
             self.start("--transcript=off", *arguments)
             self.assertEqual([(host, port) for port, _, _, host in self.reactor.tcpServers], where)
         self.start("--transcript=off", f"--listen=unix:{self.folder}/socket")
@@ -502,7 +464,7 @@ class ServiceTests(OptionsCase):
         """A stranger on a network cannot send a password in the clear, unless that is allowed."""
         self.start("--transcript=off")
         self.assertIn(b"-ERR clear-text", self.talk(b"USER user", peer=STRANGER))
-        self.reactor = _Reactor()
+        self.reactor = memory_reactor()
         self.start("--transcript=off", "--allow-cleartext")
         self.assertIn(b"+OK send PASS", self.talk(b"USER user", peer=STRANGER))
 
@@ -515,7 +477,7 @@ class ServiceTests(OptionsCase):
             (("-u", "ann:hunter2", "--show-secrets"), (b"USER ann", b"PASS hunter2"), "PASS hunter2"),
         ):
             path.unlink(missing_ok=True)
-            self.reactor = _Reactor()
+            self.reactor = memory_reactor()
             service = makeService(parsed(f"--transcript={path}", *arguments), self.reactor)
             service.startService()
             self.talk(*login, b"QUIT")

@@ -22,7 +22,7 @@ from pop3toy.run import access
 from pop3toy.run.service import ReloadService
 from pop3toy.tap import makeService
 
-from ..config.test_cmdline import _Reactor, parsed
+from ..config.test_cmdline import memory_reactor, parsed
 from ..tls_world import Authority
 from .test_start_errors import StartCase
 
@@ -34,7 +34,7 @@ class TapCase(SynchronousTestCase):
     """A folder with everything that options can name."""
 
     def setUp(self) -> None:
-        self.reactor = _Reactor()
+        self.reactor = memory_reactor()
         self.folder = Path(self.mktemp()).absolute()
         (self.folder / "mail" / "ann" / "new").mkdir(parents=True)
         self.authority = Authority(self.folder)
@@ -130,7 +130,7 @@ class CombinationTests(TapCase):
         tried = 0
         for parts in itertools.product(ports, certificates, accounts, mail):
             options = [option for part in parts for option in part]
-            self.reactor = _Reactor()
+            self.reactor = memory_reactor()
             hang_up = signal.getsignal(signal.SIGHUP)
             service = makeService(parsed("--transcript=off", *options), self.reactor)
             service.privilegedStartService()
@@ -158,7 +158,7 @@ class CombinationTests(TapCase):
             (("--allow-cleartext",), STRANGER, True),
             (("--self-signed",), STRANGER, False),
         ):
-            self.reactor = _Reactor()
+            self.reactor = memory_reactor()
             service = makeService(parsed("--transcript=off", "--port=1", *options), self.reactor)
             service.privilegedStartService()
             said = self.talk(1, b"CAPA", b"AUTH", b"USER user", peer=peer)
@@ -192,13 +192,13 @@ class CombinationTests(TapCase):
 
         self.patch(access, "LoginThrottle", guard)
         for options, most in (((), 10), (("--max-per-user=3",), 3)):
-            makeService(parsed("--transcript=off", *options), _Reactor())
+            makeService(parsed("--transcript=off", *options), memory_reactor())
             self.assertEqual(made[-1].sessions_per_user, most)
         for options, seconds in (((), 5), (("--lock-wait=0",), 0), (("--lock-wait=30",), 30)):
-            makeService(parsed("--transcript=off", *options), _Reactor())
+            makeService(parsed("--transcript=off", *options), memory_reactor())
             self.assertEqual(made[-1].lock_wait, seconds)
         maildir = f"--maildir={self.folder}/mail/{{user}}"
-        makeService(parsed("--workers=4", maildir, "--user=ann:secret"), _Reactor())
+        makeService(parsed("--workers=4", maildir, "--user=ann:secret"), memory_reactor())
         self.assertEqual(
             (made[-1].visitors, made[-1].attempts_per_address), (16, 8), "each worker has a part"
         )
@@ -209,7 +209,7 @@ class CombinationTests(TapCase):
             ("--max-per-address=1", b"too many connections from your address"),
             ("--max-connections=1", b""),
         ):
-            self.reactor = _Reactor()
+            self.reactor = memory_reactor()
             service = makeService(parsed("--transcript=off", "--port=1", option), self.reactor)
             service.privilegedStartService()
             [(_, factory, _, _)] = self.reactor.tcpServers
@@ -253,7 +253,7 @@ class CombinationTests(TapCase):
             ([], limits.IDLE),
             ([f"--maildir={self.folder}/mail/{{user}}"], limits.IDLE_BEFORE_LOGIN),
         ):
-            self.reactor = _Reactor()
+            self.reactor = memory_reactor()
             words = parsed("--transcript=off", "--port=1", "--user=ann:secret", *options)
             service = makeService(words, self.reactor)
             service.privilegedStartService()
@@ -264,7 +264,7 @@ class CombinationTests(TapCase):
 
     def connect(self, count: int, peer: IPv4Address, *options: str) -> list[bytes]:
         """What as many clients of one address are greeted with."""
-        self.reactor = _Reactor()
+        self.reactor = memory_reactor()
         service = makeService(parsed("--transcript=off", "--port=1", *options), self.reactor)
         service.privilegedStartService()
         [(_, factory, _, _)] = self.reactor.tcpServers
@@ -292,7 +292,7 @@ class CombinationTests(TapCase):
         """The toy lets nobody wait who gives a wrong password; a server of real mail does."""
         real = ("--user=ann:secret", f"--maildir={self.folder}/mail/{{user}}")
         for options, answered in (((), 21), (("--user=ann:secret",), 21), (real, 3)):
-            self.reactor = _Reactor()
+            self.reactor = memory_reactor()
             service = makeService(parsed("--transcript=off", "--port=1", *options), self.reactor)
             service.privilegedStartService()
             said = b"".join(self.talk(1, *[b"USER ann", b"PASS wrong"] * 3) for _ in range(7))

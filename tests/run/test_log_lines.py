@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.observe.line_writer import LineWriter
 from pop3toy.run.log_lines import FastLines, LinesInTurn, WorkersLog, set_observer
+from pop3toy.run.process import TwistdOptions
 from pop3toy.run.service import OrderedService
 
 TEXTS = st.text(st.sampled_from("ab {}\n\t'é\x00"), max_size=12)
@@ -176,7 +177,7 @@ class LinesInTurnTests(SynchronousTestCase):
 class ObserverTests(SynchronousTestCase):
     """What twistd finds at an application."""
 
-    def observer(self, **twistd: Any) -> Any:
+    def observer(self, **twistd: Unpack[TwistdOptions]) -> Any:
         """The observer of an application whose server has these options of twistd."""
         application = Application("pop3toy")
         OrderedService(lambda one: set_observer(one, twistd)).setServiceParent(application)
@@ -213,7 +214,7 @@ class ObserverTests(SynchronousTestCase):
             lines, turns = Writes(), FakeTurns()
             turns.crowded = True
             application = Application("pop3toy")
-            twistd = {"nodaemon": True, "logfile": logfile}
+            twistd: TwistdOptions = {"nodaemon": True, "logfile": logfile}
             writer = LineWriter(lambda lines=lines: lines, started=False)  # type: ignore[misc]
             prepare = partial(set_observer, twistd=twistd, batcher=turns, terminal=writer)
             OrderedService(prepare).setServiceParent(application)

@@ -810,7 +810,7 @@ class LateTests(SynchronousTestCase):
         endpoint: Any = LateEndpoint()
         factory: Any = None
         service = ListeningService(
-            [("there", endpoint)], factory, ready=lambda name, port: None, failed=self.fail
+            "there", endpoint, factory, ready=lambda name, port: None, failed=self.fail
         )
         service.startService()
         with capturedLogs() as logged:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import pwd
 import re
@@ -34,16 +33,24 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs
 from twisted.python.failure import Failure
-from twisted.trial.runner import TestLoader
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from pop3toy.net.accepting import PAUSE
 from pop3toy.observe.line_writer import _pieces
-from pop3toy.run.workers.process import Launch
+from pop3toy.run.workers.pipes import (
+    LOG,
+    REPORTS,
+    SOCKETS,
+    Command,
+    LineBuffer,
+    Report,
+    WorkerConfig,
+    read,
+    write,
+)
 from pop3toy.run.workers.sockets import ACCEPTS, InheritedEndpoint, SharedSockets
-from pop3toy.run.workers.supervisor import PATIENCE, Supervisor, pause_before
-from pop3toy.run.workers.talk import LOG, REPORTS, SOCKETS, Brief, Lines, Report, Word, read, write
-from pop3toy.run.workers.worker import Lifeline, LogToSupervisor, Pipe
+from pop3toy.run.workers.supervisor import PATIENCE, REMEMBERED, SpawnSpec, Supervisor, pause_before
+from pop3toy.run.workers.worker import ControlPipe, LogToSupervisor, ReportPipe
 
 from ..corpus import awkward_messages, fill_maildir
 from ..realserver import DEADLINE, RealServer, environment, maildir_options, twistd, wait_until
@@ -61,6 +68,13 @@ class FakeProcess:
         self.heard: list[Any] = []
         self.stdin_open = True
         self.signals: list[str] = []
+        self.producer: Any = None
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        self.producer = producer
+
+    def unregisterProducer(self) -> None:
+        self.producer = None
 
     def write(self, data: bytes) -> None:
         assert self.stdin_open
@@ -68,6 +82,8 @@ class FakeProcess:
         self.heard += [heard for line in data.splitlines() if not isinstance(heard := read(line), int)]
 
     def closeStdin(self) -> None:
+        # Twisted would ask a producer that is paused for more, and leave the pipe open.
+        assert self.producer is None
         self.stdin_open = False
 
     def signalProcess(self, name: str) -> None:
@@ -110,20 +126,20 @@ class SupervisorTests(SynchronousTestCase):
         self.lines: list[str] = []
         self.hopeless: list[str] = []
         self.unattended: list[bool] = []
-        launch = Launch(
+        spec = SpawnSpec(
             command=["python"],
             environment={},
-            brief=lambda number: Brief(number, 2, "host", told=list(self.supervisor.told)),
+            config=lambda number: WorkerConfig(number, 2, "host", events=list(self.supervisor.events)),
             sockets=lambda: [21, 22],
         )
         self.supervisor = Supervisor(
             self.reactor,
-            launch,
+            spec,
             2,
             grace=20,
             publish=self.lines.append,
-            hopeless=self.hopeless.append,
-            unattended=self.unattended.append,
+            give_up=self.hopeless.append,
+            turn_away=self.unattended.append,
         )
         self.supervisor.startService()
 
@@ -235,8 +251,8 @@ class SupervisorTests(SynchronousTestCase):
     def test_tell_all(self) -> None:
         """All workers are told of new material."""
         first, second = self.both_serve()
-        self.supervisor.tell_all(Word.MATERIAL, "new")
-        self.assertEqual([["material", "new"]] * 2, [first.heard[-1], second.heard[-1]])
+        self.supervisor.use_tls("new")
+        self.assertEqual([["tls", "new"]] * 2, [first.heard[-1], second.heard[-1]])
 
     def test_nobody_serves(self) -> None:
         """When none has served for a while clients are turned away, until one does again."""
@@ -279,8 +295,8 @@ class SupervisorTests(SynchronousTestCase):
         first, second = self.both_serve()
         event = ["failed", "192.0.2.7", None, 12.5]
         first.reports(Report.TELL, [event])
-        self.assertEqual([Word.TOLD, [event]], second.heard[-1])
-        for nonsense in ((7, "material"), ("dance",), ()):
+        self.assertEqual([Command.NOTE, [event]], second.heard[-1])
+        for nonsense in ((7, "tls"), ("dance",), ()):
             first.reports(Report.TELL, *nonsense)
         self.assertEqual((1, 2), (len(first.heard), len(second.heard)))
         self.flushLoggedErrors()
@@ -288,7 +304,26 @@ class SupervisorTests(SynchronousTestCase):
         second.reports(Report.TELL, [event, event])
         self.reactor.advance(0)
         [brief] = self.reactor.started[-1].heard
-        self.assertEqual([event] * 3, brief["told"])
+        self.assertEqual([event] * 3, brief["events"])
+
+    def test_does_not_read(self) -> None:
+        """A worker that does not read is told the newest events later; of the others it never hears."""
+        first, second = self.both_serve()
+        second.producer.pauseProducing()
+        known = len(second.heard)
+        with capturedLogs() as logged:
+            for number in range(0, REMEMBERED + 50, 10):
+                first.reports(Report.TELL, [[each] for each in range(number, number + 10)])
+            self.supervisor.use_tls("old")
+            self.supervisor.use_tls("new")
+        self.assertEqual([2], [event["number"] for event in logged], "said once")
+        self.assertEqual(known, len(second.heard))
+        second.producer.resumeProducing()
+        tls, (command, events) = second.heard[known:]
+        self.assertEqual((["tls", "new"], Command.NOTE), (tls, command))
+        self.assertEqual([[number] for number in range(50, REMEMBERED + 50)], events)
+        first.reports(Report.TELL, [["next"]])
+        self.assertEqual([Command.NOTE, [["next"]]], second.heard[-1])
 
     def test_log(self) -> None:
         """A worker's lines for the log are written as they are, whole ones in one piece."""
@@ -296,6 +331,46 @@ class SupervisorTests(SynchronousTestCase):
         for piece in (b"one\ntw", b"o", b"\n\tthree\xff\n\xc3", b"\xa9\n"):
             first.protocol.childDataReceived(LOG, piece)
         self.assertEqual(["one\n", "two\n\tthree\\xff\n", "\u00e9\n"], self.lines)
+
+
+class StoppedWorkerTests(TestCase):
+    """A process that the system has stopped."""
+
+    async def test_stops_in_good_order(self) -> None:
+        """What did not fit into its pipe is dropped when the server stops, and the pipe is closed."""
+        from twisted.internet import reactor as installed
+
+        reactor: Any = installed
+        program = (
+            "import os, sys\n"
+            "os.write(3, b'[\"ready\"]\\n')\n"
+            "octets = len(sys.stdin.buffer.read())\n"
+            "os.write(4, b'%d\\n' % octets)"
+        )
+        spec = SpawnSpec(
+            [sys.executable, "-c", program], {}, lambda number: WorkerConfig(number, 1, "h"), list
+        )
+        serves: Deferred[None] = Deferred()
+        lines: list[str] = []
+
+        class OneWorker(Supervisor):
+            def serves(self, worker: Any) -> None:
+                super().serves(worker)
+                self.pid = worker.transport.pid
+                serves.callback(None)
+
+        supervisor = OneWorker(
+            reactor, spec, 1, grace=60, publish=lines.append, give_up=self.fail, turn_away=self.fail
+        )
+        supervisor.startService()
+        await serves
+        os.kill(supervisor.pid, signal.SIGSTOP)
+        for octets in (1_000_000, 2_000_000):
+            supervisor.use_tls("x" * octets)
+        stopped = supervisor.stopService()
+        os.kill(supervisor.pid, signal.SIGCONT)
+        await stopped
+        self.assertTrue(1_000_000 < int("".join(lines)) < 1_100_000, lines)
 
 
 class WorkerSideTests(SynchronousTestCase):
@@ -307,10 +382,10 @@ class WorkerSideTests(SynchronousTestCase):
 
     def test_brief(self) -> None:
         """A brief comes through the pipe, however large, without an octet too much; print hides secrets."""
-        brief = Brief(1, 2, "host", material="secret\n" * 100_000, key="secret", told=[["failed"]])
+        brief = WorkerConfig(1, 2, "host", tls="secret\n" * 100_000, key="secret", events=[["failed"]])
         writing = threading.Thread(target=os.write, args=(self.write_end, brief.octets() + b'"word"\n'))
         writing.start()
-        self.assertEqual(brief, Brief.read(self.read_end))
+        self.assertEqual(brief, WorkerConfig.read(self.read_end))
         writing.join()
         self.assertEqual(b'"word"\n', os.read(self.read_end, 100))
         self.assertNotIn("secret", repr(brief))
@@ -319,32 +394,30 @@ class WorkerSideTests(SynchronousTestCase):
         """A supervisor that ends before or within the brief is understood."""
         os.write(self.write_end, b"20\n[")
         os.close(self.write_end)
-        self.assertIsNone(Brief.read(self.read_end))
-        self.assertIsNone(Brief.read(self.read_end))
+        self.assertIsNone(WorkerConfig.read(self.read_end))
+        self.assertIsNone(WorkerConfig.read(self.read_end))
 
-    def test_words(self) -> None:
-        """Words are done, unknown ones are not, and the end stops, once."""
-        done: list[object] = []
+    def test_commands(self) -> None:
+        """Each command is handled, in whatever pieces it comes; the end stops, once."""
+        handled: list[object] = []
         reactor = FakeReader()
-        does = {word: lambda value, word=word: done.append([word, value]) for word in Word}
-        lifeline = Lifeline(reactor, self.read_end, does, lambda: done.append("stop"))
-        said = write([Word.MATERIAL, "new"]) + write("dance") + write(["dance", 1]) + write([]) + b"\xff\n"
-        os.write(self.write_end, said + write({}) + b'["told"')
-        lifeline.doRead()
-        os.write(self.write_end, b", []]\n")
-        lifeline.doRead()
-        lifeline.doRead()
-        self.assertEqual([["material", "new"], ["told", []]], done)
+        pipe = ControlPipe(reactor, self.read_end, handled.append, lambda: handled.append("stop"))
+        for piece in (write([Command.USE_TLS, "new"]) + b"\xff\n" + b'["note"', b", []]\n"):
+            os.write(self.write_end, piece)
+            pipe.doRead()
+        pipe.doRead()
+        said = [["tls", "new"], None, ["note", []]]
+        self.assertEqual(said, handled)
         os.close(self.write_end)
-        lifeline.doRead()
-        lifeline.connectionLost(Failure(ProcessDone(0)))
-        self.assertEqual([["material", "new"], ["told", []], "stop"], done)
+        pipe.doRead()
+        pipe.connectionLost(Failure(ProcessDone(0)))
+        self.assertEqual([*said, "stop"], handled)
         self.assertEqual([], reactor.readers)
 
     def test_log_waits_a_moment(self) -> None:
         """What is said goes up with what is said soon after; a warning goes at once, and nothing is lost."""
         reactor = FakeReader()
-        log = LogToSupervisor(Pipe(self.write_end), lambda event: event["text"], reactor)
+        log = LogToSupervisor(ReportPipe(self.write_end), lambda event: event["text"], reactor)
         os.set_blocking(self.read_end, False)
         one, two, nothing = (
             {"text": text, "log_level": LogLevel.info} for text in ("one\n", "tw\udcffo\n", "")
@@ -363,14 +436,10 @@ class WorkerSideTests(SynchronousTestCase):
         os.close(self.write_end)
 
     def test_lines(self) -> None:
-        """Pieces become lines; what is left at the end is one too."""
-        lines, rest = Lines(), []
-        self.assertEqual(
-            [[], [b"ab", b""], []], [list(lines.add(piece)) for piece in (b"a", b"b\n\nc", b"d")]
-        )
-        lines.rest(rest.append)
-        lines.rest(rest.append)
-        self.assertEqual([b"cd"], rest)
+        """Pieces become lines."""
+        lines = LineBuffer()
+        pieces = (b"a", b"b\n\nc", b"d", b"\n")
+        self.assertEqual([[], [b"ab", b""], [], [b"cd"]], [lines.add(piece) for piece in pieces])
 
     def test_whole_lines(self) -> None:
         """What several processes write to one pipe is written in pieces that are whole lines and not cut."""
@@ -399,6 +468,9 @@ class FakeReader(Clock):
     def removeReader(self, reader: object) -> None:
         if reader in self.readers:
             self.readers.remove(reader)
+
+    def removeWriter(self, writer: object) -> None:
+        """There are none."""
 
 
 class Hearer(Protocol):
@@ -465,36 +537,36 @@ class SocketTests(TestCase):
         self.assertEqual(os.stat(path).st_mode, mode, "a Unix socket is left alone")
 
 
-class AdoptingReader(FakeReader):
-    """A reactor whose connections are counted, and closed."""
-
-    trouble: OSError | None = None
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.adopted: list[tuple[bytes, socket.AddressFamily]] = []
-
-    def removeWriter(self, writer: object) -> None:
-        """There are none."""
-
-    def adoptStreamConnection(self, descriptor: int, family: socket.AddressFamily, factory: object) -> None:
-        if self.trouble is not None:
-            raise self.trouble
-        self.adopted.append((os.read(descriptor, 10), family))
-
-
 class AcceptReaderTests(SynchronousTestCase):
     """A worker's accept reader."""
 
     def setUp(self) -> None:
-        self.reactor = AdoptingReader()
+        self.reactor = FakeReader()
+        #: What each client that was accepted has said.
+        self.accepted: list[bytes] = []
         self.factory = Factory()
         self.factory.noisy = False  # type: ignore[misc]
+        self.patch(self.factory, "buildProtocol", self.serve)
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(self.listening.close)
         endpoint = InheritedEndpoint(self.reactor, os.dup(self.listening.fileno()))  # type: ignore[arg-type]
         self.reader: Any = self.successResultOf(endpoint.listen(self.factory))
         self.addCleanup(self.reader.stopListening)
+
+    def serve(self, peer: object) -> Protocol:
+        """A protocol that reads what its client has said."""
+        test = self
+
+        class Reads(Protocol):
+            def connectionMade(self) -> None:
+                transport: Any = self.transport
+                test.assertEqual((peer, test.reader.getHost()), (transport.getPeer(), transport.getHost()))
+                test.assertIn("127.0.0.1", repr(transport))
+                transport.stopReading()
+                test.accepted.append(transport.getHandle().recv(10))
+                test.addCleanup(transport.getHandle().close)
+
+        return Reads()
 
     def clients(self, number: int) -> list[socket.socket]:
         """Clients that have connected, each with its number said."""
@@ -510,16 +582,16 @@ class AcceptReaderTests(SynchronousTestCase):
         """Some are left to the other workers, and nobody is there afterwards."""
         self.clients(ACCEPTS + 1)
         self.reader.doRead()
-        self.assertEqual([(b"%d" % each, socket.AF_INET) for each in range(ACCEPTS)], self.reactor.adopted)
+        self.assertEqual([b"%d" % each for each in range(ACCEPTS)], self.accepted)
         for _ in range(2):
             self.reader.doRead()
-        self.assertEqual(ACCEPTS + 1, len(self.reactor.adopted))
+        self.assertEqual(ACCEPTS + 1, len(self.accepted))
 
     def test_no_descriptor(self) -> None:
-        """A client for whom there is no descriptor, at whichever step, waits for one and is served."""
+        """A client for whom there is no descriptor waits for one and is served."""
         files = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, files)
-        waiting = self.clients(2)
+        self.clients(2)
         with capturedLogs() as events:
             resource.setrlimit(resource.RLIMIT_NOFILE, (3, files[1]))
             self.reader.doRead()
@@ -527,26 +599,27 @@ class AcceptReaderTests(SynchronousTestCase):
             self.assertEqual([], self.reactor.readers)
             self.reactor.advance(PAUSE)
             self.assertEqual([self.reader], self.reactor.readers)
-            self.reactor.trouble = OSError(errno.EMFILE, "none left")
-            self.reader.doRead()
-            self.assertEqual([], self.reactor.readers)
-            self.reactor.advance(PAUSE)
         self.assertEqual(1, len(events))
-        self.reactor.trouble = None
         self.reader.doRead()
-        self.assertEqual([b"0", b"1"], [said for said, _ in self.reactor.adopted])
-        for client in waiting:
-            self.assertEqual(b"", client.recv(1))
+        self.assertEqual([b"0", b"1"], self.accepted)
 
-    def test_client_gone(self) -> None:
-        """A client that has gone, or cannot be served, keeps nobody else out."""
-        self.clients(1)
-        for trouble in (errno.ENOTCONN, errno.EINVAL):
-            self.clients(1)
-            self.reactor.trouble = OSError(trouble, "x")
-            self.reader.doRead()
-        self.assertEqual(1, len(self.flushLoggedErrors(OSError)))
+    def test_not_served(self) -> None:
+        """A client that is not served is closed on, and keeps nobody else out."""
+
+        class Fails(Protocol):
+            def connectionMade(self) -> None:
+                raise ZeroDivisionError
+
+        *others, _ = self.clients(4)
+        first = iter((lambda peer: 1 / 0, lambda peer: None, lambda peer: Fails()))
+        self.patch(self.factory, "buildProtocol", lambda peer: next(first, self.serve)(peer))
+        self.reader.doRead()
+        self.assertEqual(2, len(self.flushLoggedErrors(ZeroDivisionError)))
+        self.reactor.advance(0)
+        self.assertEqual([b"3"], self.accepted)
         self.assertEqual([self.reader], self.reactor.readers)
+        for client in others:
+            self.assertRaises(ConnectionError, client.recv, 1)
 
     def test_ended(self) -> None:
         """Where the supervisor has shut the socket down nothing is read any more; a stop closes it, once."""
@@ -556,16 +629,6 @@ class AcceptReaderTests(SynchronousTestCase):
         self.reader.stopListening()
         self.reader.stopListening()
         self.assertEqual((-1, 0), (self.reader.fileno(), self.factory.numPorts))
-
-    def test_stopped_while_it_waits(self) -> None:
-        """A client that waits for a descriptor is closed with the port, and nothing is read later."""
-        [client] = self.clients(1)
-        self.reactor.trouble = OSError(errno.EMFILE, "none left")
-        self.reader.doRead()
-        self.reader.stopListening()
-        self.assertRaises(ConnectionError, client.recv, 1)
-        self.reactor.advance(PAUSE)
-        self.assertEqual([], self.reactor.readers)
 
 
 def alive(pid: int) -> bool:
@@ -579,17 +642,6 @@ def alive(pid: int) -> bool:
 def pids(log: str) -> dict[int, int]:
     """The process of each worker, as the log tells; the last that served under each number."""
     return {int(n): int(pid) for n, pid in re.findall(r"worker (\d+) serves \(process (\d+)\)", log)}
-
-
-class OrderTests(SynchronousTestCase):
-    """In which order these tests run."""
-
-    def test_processes_last(self) -> None:
-        """What needs no process comes first: a mistake of the supervisor's shows in a second."""
-        found = [list(suite) for suite in TestLoader().loadModule(sys.modules[__name__])]
-        real = [isinstance(tests[0], RealCase) for tests in found if tests]
-        self.assertEqual(sorted(real), real)
-        self.assertEqual({False, True}, set(real))
 
 
 class RealCase(SynchronousTestCase):

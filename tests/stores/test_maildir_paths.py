@@ -381,6 +381,37 @@ class PathsTests(SynchronousTestCase):
                 self.assertEqual([place.rpartition("/")[2]], os.listdir((self.tree / place).parent))
                 shutil.rmtree(self.tree / place.partition("/")[0])
 
+    @skipIf(os.geteuid() != 0, "only root can give files away")
+    def test_created_by_root(self) -> None:
+        """What root makes belongs to the owner of the folder that it is made in, who is to open it."""
+        os.chown(self.tree, 12345, 54321)
+        self.opens(self.paths(create=True), "ann")
+        made = [self.tree / "ann", *(self.tree / "ann").rglob("*")]
+        self.assertEqual(5, len(made))
+        self.assertEqual({(12345, 54321)}, {(path.stat().st_uid, path.stat().st_gid) for path in made})
+
+    @skipIf(os.geteuid() != 0, "only root can give files away")
+    def test_exchanged_while_root_makes_it(self) -> None:
+        """A folder of root's that is put in the place of the new one is not given away."""
+        os.chown(self.tree, 12345, 54321)
+        (self.tree / "roots").mkdir()
+        (self.tree / "roots" / "file").touch()
+        mkdir = os.mkdir
+
+        def exchange(path: str, *args: int, **kw: int) -> None:
+            mkdir(path, *args, **kw)
+            if path == "tom" or path.startswith(".new-"):
+                os.rename(path, f"{path}-new", src_dir_fd=kw["dir_fd"], dst_dir_fd=kw["dir_fd"])
+                os.rename(self.tree / "roots", path, dst_dir_fd=kw["dir_fd"])
+
+        for user in ("tom", "eve"):
+            self.patch(os, "mkdir", exchange)
+            self.assertRaises(StoreTrouble, self.paths(create=True).open, user)
+            self.patch(os, "mkdir", mkdir)
+            [file] = self.tree.rglob("file")
+            self.assertEqual(0, file.parent.stat().st_uid)
+            file.parent.rename(self.tree / "roots")
+
     def test_created_once(self) -> None:
         """What is there is not made again, and what is half-made is not completed behind anybody's back."""
         maildir = self.tree / "ann" / "Maildir"

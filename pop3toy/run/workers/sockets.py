@@ -1,8 +1,9 @@
 """Listening sockets that one process opens and others accept from.
 
-The supervisor opens them, as any server does, and accepts nothing; a worker inherits them, and an
-accept reader makes its connections with the reactor's ``adoptStreamConnection``.  Twisted's own
-``adoptStreamPort`` would set a Unix socket's mode to 0666, and remove it with the first worker that stops.
+The supervisor opens them, as any server does, and accepts nothing; a worker inherits them, and an accept
+reader makes Twisted's transports of its clients.  Twisted's own ``adoptStreamPort`` would set a Unix
+socket's mode to 0666, and remove it with the first worker that stops; ``adoptStreamConnection`` would
+duplicate each client's descriptor and close the one that is here, which is a twentieth of a login.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from typing import Any, cast
+from collections.abc import Callable
 
+from twisted.internet import tcp, unix
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, succeed
@@ -28,20 +30,20 @@ __all__ = ["InheritedEndpoint", "SharedSockets"]
 
 log = Logger()
 
-#: Clients that a worker takes before it looks at those it has, so that it leaves some to the others.
-#: Twisted's ports take up to 100: of 32 that came at once one of two workers took 8 to 27, with this 13 to
-#: 17.  Both are as busy as each other then (by 5 % of their CPU time), as they are with a socket of each
-#: one's own (SO_REUSEPORT), where clients would be lost with the worker that the system has chosen for them.
+#: Clients that a worker takes in a turn, so that it leaves some to the others.  Twisted's ports take as many
+#: as there are: of two workers one then had most clients that came at once.  With this they are equally busy,
+#: as they are with a socket of each one's own (SO_REUSEPORT), where clients would be lost with the worker
+#: that the system has chosen for them.
 ACCEPTS = 4
 
 
 class _Nobody(Factory):
-    """Serves nobody: Twisted closes the connection at once."""
+    """Serves no client: Twisted closes the connection at once."""
 
     noisy = False
 
     def logPrefix(self) -> str:
-        """Who opens a port, in Twisted's own line about it."""
+        """The port's owner, in Twisted's own log line."""
         return "the supervisor's port"
 
     def buildProtocol(self, addr: object) -> None:
@@ -53,11 +55,12 @@ class SharedSockets:
 
     def __init__(self) -> None:
         #: What they are opened with.
-        self.factory: Any = _Nobody()
-        self._ports: list[Any] = []
+        self.factory: IProtocolFactory = _Nobody()
+        self._ports: list[FileDescriptor] = []
 
-    def add(self, port: Any) -> None:
+    def add(self, port: IListeningPort) -> None:
         """One that is open now, in the order in which workers inherit them."""
+        assert isinstance(port, FileDescriptor), "an endpoint that is a socket"
         port.stopReading()
         self._ports.append(port)
 
@@ -67,7 +70,7 @@ class SharedSockets:
         return [port.fileno() for port in self._ports]
 
     def turn_away(self, yes: bool) -> None:
-        """Whether to accept whoever connects and close the connection, because nobody else would."""
+        """Whether to accept clients and close their connections, because no worker serves."""
         for port in self._ports:
             if yes:
                 port.startReading()
@@ -77,7 +80,7 @@ class SharedSockets:
 
 @implementer(IStreamServerEndpoint)
 class InheritedEndpoint:
-    """A listening socket that somebody else has opened.
+    """A listening socket that another process has opened.
 
     :param reactor: makes connections.
     :param descriptor: belongs to this process.
@@ -96,17 +99,21 @@ class InheritedEndpoint:
 
 @implementer(IListeningPort)
 class AcceptReader(FileDescriptor):
-    """Accepts from a listening socket, a few at a time."""
+    """Accepts from a listening socket, a few clients in a turn."""
 
     def __init__(self, listening: socket.socket, factory: IProtocolFactory, reactor: IReactor) -> None:
         super().__init__(reactor)
         listening.setblocking(False)
         self._listening = listening
         self._factory = factory
-        self._adopting: Any = reactor
         self._patience = Patience(self, reactor)
-        # One that is accepted, while there is no descriptor that its transport needs besides.
-        self._client: socket.socket | None = None
+        name = listening.getsockname()
+        self._host: UNIXAddress | IPv4Address | IPv6Address
+        if listening.family == socket.AF_UNIX:
+            self._host = UNIXAddress(os.fsencode(name))
+        else:
+            self._host = (IPv6Address if ":" in name[0] else IPv4Address)("TCP", *name[:2])
+        self._description = f"<connection to {self._host}>"
 
     def fileno(self) -> int:
         """See ``IFileDescriptor``."""
@@ -114,11 +121,7 @@ class AcceptReader(FileDescriptor):
 
     def getHost(self) -> IAddress:
         """See ``IListeningPort``."""
-        name = self._listening.getsockname()
-        if self._listening.family == socket.AF_UNIX:
-            return UNIXAddress(os.fsencode(name))
-        kind = IPv6Address if self._listening.family == socket.AF_INET6 else IPv4Address
-        return kind("TCP", *name[:2])
+        return self._host
 
     def startListening(self) -> None:
         """See ``IListeningPort``."""
@@ -136,36 +139,43 @@ class AcceptReader(FileDescriptor):
         """See ``IFileDescriptor``."""
         super().connectionLost(reason)
         self._listening.close()
-        if self._client is not None:
-            self._client.close()
         self._factory.doStop()
 
     def doRead(self) -> None:
-        """Accept some."""
+        """Accept some clients."""
         for _ in range(ACCEPTS):
             try:
-                client = self._client or self._listening.accept()[0]
+                client, address = self._listening.accept()
             except BlockingIOError:
                 return
             except OSError as error:
                 if error.errno in NONE_LEFT:
                     self._patience.pause(error)
                 elif error.errno == errno.EINVAL:
-                    # The supervisor has ended its port.
+                    # The supervisor has shut the socket down.
                     self.stopReading()
                 # All else is of one client: it has gone, or netfilter does not let it in.
                 return
-            self._client = None
-            try:
-                self._adopting.adoptStreamConnection(client.fileno(), self._listening.family, self._factory)
-            except Exception as error:
-                number = getattr(error, "errno", None)
-                if number in NONE_LEFT:
-                    self._client = client
-                    self._patience.pause(cast(OSError, error))
-                    return
-                if number != errno.ENOTCONN:
-                    log.failure("a connection cannot be served")
-                # Else the client has gone.
-            # The transport has a descriptor of its own.
-            client.close()
+            self._serve(client, address)
+
+    def _serve(self, client: socket.socket, address: tuple[str, int]) -> None:
+        peer, kind = self._host, tcp.Server
+        if isinstance(peer, UNIXAddress):
+            kind = unix.Server
+        else:
+            peer = type(peer)("TCP", *address)
+        end: Callable[[], object] = client.close
+        try:
+            protocol = self._factory.buildProtocol(peer)
+            if protocol is None:
+                client.close()
+                return
+            transport = kind(client, protocol, address, None, 0, self.reactor)  # type: ignore[arg-type]
+            # From here on the reactor has it.
+            end = transport.abortConnection
+            # Twisted makes it of the port, of which there is none.
+            transport.repstr = self._description
+            protocol.makeConnection(transport)
+        except Exception:
+            log.failure("a connection cannot be served")
+            end()

@@ -1,4 +1,4 @@
-"""A worker's side: it hears what the supervisor says, and reports.
+"""A worker's side of the pipes: it hears what the supervisor says, and reports.
 
 Nothing here knows what a worker serves.
 """
@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import ILogObserver, LogEvent, LogLevel
@@ -16,19 +15,19 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ...net.types import IReactor
-from .talk import Lines, Word, read, write
+from .pipes import LineBuffer, read, write
 
-__all__ = ["Lifeline", "LogToSupervisor", "Pipe"]
+__all__ = ["ControlPipe", "LogToSupervisor", "ReportPipe"]
 
 #: Seconds that a line for the log may wait for others to go with it: a write for each line, and a turn of the
 #: supervisor's reactor, cost more than the line.
 MOMENT = 0.05
 
 
-class Pipe:
-    """A way up.
+class ReportPipe:
+    """A pipe to the supervisor.
 
-    :param descriptor: of the pipe.  It is waited for when it is full, as for a log file.
+    :param descriptor: of the pipe.  Where it is full the worker waits, as for a log file.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -36,7 +35,7 @@ class Pipe:
         self._writing = threading.Lock()
 
     def report(self, *report: object) -> None:
-        """Report something; harmless when nobody is there to hear it."""
+        """Report something; harmless when the supervisor is gone."""
         self.send(write(report))
 
     def send(self, octets: bytes) -> None:
@@ -47,7 +46,7 @@ class Pipe:
                 while rest:
                     rest = rest[os.write(self._descriptor, rest) :]
             except OSError:
-                # The supervisor is gone, and the lifeline will tell.
+                # The supervisor is gone: the control pipe has ended, too, and stops the worker.
                 pass
 
 
@@ -61,7 +60,7 @@ class LogToSupervisor:
     :param reactor: tells when the moment has passed.
     """
 
-    def __init__(self, pipe: Pipe, line: Callable[[LogEvent], str | None], reactor: IReactor) -> None:
+    def __init__(self, pipe: ReportPipe, line: Callable[[LogEvent], str | None], reactor: IReactor) -> None:
         self._pipe = pipe
         self._line = line
         self._reactor = reactor
@@ -69,7 +68,7 @@ class LogToSupervisor:
         self._thread = threading.get_ident()
 
     def __call__(self, event: LogEvent) -> None:
-        """See :class:`twisted.logger.ILogObserver`."""
+        """See ``ILogObserver``."""
         line = self._line(event)
         if not line:
             return
@@ -87,10 +86,10 @@ class LogToSupervisor:
 
 
 @implementer(IReadDescriptor)
-class Lifeline:
-    """The way down; its end is the order to stop.
+class ControlPipe:
+    """What the supervisor commands; the end of the pipe is the order to stop.
 
-    :param does: what is done at each word, with the value that comes with it.
+    :param handle: is called with each line's JSON value, which is a list of a command and its value.
     :param stop: is called once, at the end.
     """
 
@@ -98,44 +97,39 @@ class Lifeline:
         self,
         reactor: IReactor,
         descriptor: int,
-        does: Mapping[Word, Callable[[Any], object]],
+        handle: Callable[[object], object],
         stop: Callable[[], object],
     ) -> None:
         self._reactor = reactor
         self._descriptor = descriptor
-        self._does = does
+        self._handle = handle
         self._stop = stop
-        self._lines = Lines()
+        self._lines = LineBuffer()
         self._over = False
         os.set_blocking(descriptor, False)
         reactor.addReader(self)
 
     def fileno(self) -> int:
-        """See :class:`twisted.internet.interfaces.IFileDescriptor`."""
+        """See ``IFileDescriptor``."""
         return self._descriptor
 
     def logPrefix(self) -> str:
-        """See :class:`twisted.internet.interfaces.ILoggingContext`."""
-        return "lifeline"
+        """See ``ILoggingContext``."""
+        return "control pipe"
 
     def doRead(self) -> None:
-        """See :class:`twisted.internet.interfaces.IReadDescriptor`."""
+        """See ``IReadDescriptor``."""
         try:
             data = os.read(self._descriptor, 65536)
         except BlockingIOError:
             return
+        for line in self._lines.add(data):
+            self._handle(read(line))
         if not data:
             self._end()
-        for line in self._lines.add(data):
-            match read(line):
-                case [str(word), value] if word in self._does:
-                    self._does[Word(word)](value)
 
     def connectionLost(self, reason: Failure) -> None:
-        """See :class:`twisted.internet.interfaces.IFileDescriptor`.
-
-        Called instead of :meth:`doRead`, with some reactors, when there is nothing left but the end.
-        """
+        """See ``IFileDescriptor``; some reactors call it in place of :meth:`doRead` at the end."""
         self._end()
 
     def _end(self) -> None:

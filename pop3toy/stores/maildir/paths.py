@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -37,6 +36,7 @@ _ADVICE = {
 _NO_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
 #: Octets of a name in a folder; no file system of Linux takes more.
 _LONGEST = 255
+_FOLDERS = ("tmp", "new", "cur")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -243,30 +243,62 @@ class MaildirPaths:
             for depth, part in enumerate(parts[:-1], 1):
                 try:
                     os.mkdir(part, 0o700, dir_fd=parent)
+                    made = True
                 except FileExistsError:
-                    pass
+                    made = False
                 deeper = self._descend(parts[:depth])
-                os.close(parent)
-                parent = deeper
+                try:
+                    if made and (owner := _owner_of_new(deeper, parent)) is not None:
+                        os.fchown(deeper, *owner)
+                finally:
+                    os.close(parent)
+                    parent = deeper
             _make_maildir(parent, parts[-1])
         finally:
             os.close(parent)
+
+
+def _owner_of_new(made: int, parent: int) -> tuple[int, int] | None:
+    """Whose a folder should be that root has just made: of the owner of the folder that it is in.
+
+    Neither the server nor its users could open one of root's.  The parent's owner may have put another of
+    root's folders in the place of the new one: what is given away has to be empty.
+
+    :return: user and group; ``None`` for another process than root's, which can give nothing away.
+    :raises OSError: if it is not empty.
+    """
+    owner = os.fstat(parent)
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return None
+    if os.fstat(made).st_uid != 0 or os.listdir(made):
+        raise PermissionError(errno.EPERM, "something else was put in the place of a new folder")
+    return owner.st_uid, owner.st_gid
 
 
 def _make_maildir(parent: int, name: str) -> None:
     """Make a whole Maildir in one step: it is never seen half-made."""
     staging = f".new-{secrets.token_hex(8)}"
     os.mkdir(staging, 0o700, dir_fd=parent)
+    made = os.open(staging, _DIRECTORY, dir_fd=parent)
     try:
-        made = os.open(staging, _DIRECTORY, dir_fd=parent)
-        try:
-            for folder in ("tmp", "new", "cur"):
-                os.mkdir(folder, 0o700, dir_fd=made)
-        finally:
-            os.close(made)
+        owner = _owner_of_new(made, parent)
+        for folder in _FOLDERS:
+            os.mkdir(folder, 0o700, dir_fd=made)
+            if owner is not None:
+                os.chown(folder, *owner, dir_fd=made, follow_symlinks=False)
+        if owner is not None:
+            # Last: until then nobody else can reach what is in it.
+            os.fchown(made, *owner)
         os.rename(staging, name, src_dir_fd=parent, dst_dir_fd=parent)
     except OSError as error:
-        shutil.rmtree(staging, ignore_errors=True, dir_fd=parent)
+        for folder, where in (*((folder, made) for folder in _FOLDERS), (staging, parent)):
+            try:
+                os.rmdir(folder, dir_fd=where)
+            except OSError:
+                # It was not made yet, or is not what was made.
+                pass
         # Somebody else made it at the same moment.
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
             raise
+    finally:
+        os.close(made)

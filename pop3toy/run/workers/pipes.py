@@ -1,21 +1,20 @@
-"""What supervisor and workers tell each other, and through which descriptors.
+"""What supervisor and workers write to each other, and through which descriptors.
 
-Down, on the worker's standard input: the brief, then lists of a :class:`Word` and a value; the
-end means "stop in good order", which it also is when the supervisor was killed.  Up, on
-:data:`REPORTS`: lists that begin with a :class:`Report`.  Each is one JSON value a line.  Lines
-for the log go up on :data:`LOG`, as they are to be written.
+Down, on the worker's standard input: the :class:`WorkerConfig`, then lists of a :class:`Command` and its
+value.  The end of the input means "stop in good order"; it comes as well when the supervisor was killed.
+Up, on :data:`REPORTS`: lists that begin with a :class:`Report`.  Each is one JSON value a line.  Lines for
+the log go up on :data:`LOG`, as they are to be written.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
 
-__all__ = ["LOG", "REPORTS", "SOCKETS", "Brief", "Lines", "Report", "Word", "read", "write"]
+__all__ = ["LOG", "REPORTS", "SOCKETS", "Command", "LineBuffer", "Report", "WorkerConfig", "read", "write"]
 
 #: A worker's descriptors: where it reports, its lines for the log, and the first listening socket.
 REPORTS = 3
@@ -23,28 +22,28 @@ LOG = 4
 SOCKETS = 5
 
 
-class Word(StrEnum):
-    """What a worker is told."""
+class Command(StrEnum):
+    """What the supervisor tells a worker."""
 
-    #: Serve with this from now on, in place of the brief's material.
-    MATERIAL = "material"
-    #: What another worker has told: a list of events.
-    TOLD = "told"
+    #: Serve with this TLS material from now on.
+    USE_TLS = "tls"
+    #: What other workers have told: a list of events.
+    NOTE = "note"
 
 
 class Report(StrEnum):
-    """What a worker tells."""
+    """What a worker tells the supervisor."""
 
     #: It serves now.
     READY = "ready"
     #: It cannot serve; with the line that says why.
     REFUSED = "refused"
-    #: A list of events that all others should hear of, those that are started later as well.
+    #: A list of events for all other workers, those that are started later as well.
     TELL = "tell"
 
 
 @dataclass(frozen=True)
-class Brief:
+class WorkerConfig:
     """What a worker has to know when it starts."""
 
     #: Its number, from 0, and of how many.
@@ -56,24 +55,24 @@ class Brief:
     sessions: int = 0
     #: The reactor's name, if one was asked for.
     reactor: str | None = None
-    #: What the server is told, as JSON; holds passwords.
+    #: The server's settings as JSON; hold passwords.
     settings: str = field(default="", repr=False)
-    #: What it serves with and may not be able to read for itself.  A secret:
+    #: Certificates and keys as JSON, which the worker may not be able to read for itself.  A secret:
     #: never on a disk, on a command line or in an environment.
-    material: str = field(default="", repr=False)
+    tls: str = field(default="", repr=False)
     #: A key that all workers of this supervisor have, in hexadecimal digits.
     key: str = field(default="", repr=False)
-    #: What workers have told each other before.
-    told: Sequence[Any] = ()
+    #: The events that workers have told each other before.
+    events: Sequence[Sequence[object]] = ()
 
     def octets(self) -> bytes:
-        """For the way down: a line that says how many octets are behind it."""
+        """For the pipe: a line with the number of octets that follow, and these."""
         body = write(asdict(self))
         return b"%d\n" % len(body) + body
 
     @classmethod
-    def read(cls, descriptor: int) -> Brief | None:
-        """The brief, and not an octet of what is behind it.  Waits; ``None`` if the end comes before."""
+    def read(cls, descriptor: int) -> WorkerConfig | None:
+        """Read it from the pipe, and not an octet more.  Waits; ``None`` if the end comes first."""
         length = b""
         while not length.endswith(b"\n"):
             octet = os.read(descriptor, 1)
@@ -95,16 +94,17 @@ def write(value: object) -> bytes:
     return json.dumps(value).encode("ascii") + b"\n"
 
 
-def read(line: bytes) -> Any:
-    """What a line holds; ``None`` if it is none of ours."""
+def read(line: bytes) -> object:
+    """The JSON value of a line; ``None`` if it is none."""
     try:
-        return json.loads(line)
+        value: object = json.loads(line)
     except ValueError:
         return None
+    return value
 
 
-class Lines:
-    """Puts lines together from pieces."""
+class LineBuffer:
+    """Makes lines of the pieces in which they come."""
 
     def __init__(self) -> None:
         self._partial = b""
@@ -121,9 +121,3 @@ class Lines:
     def add(self, data: bytes) -> list[bytes]:
         """The lines that are whole now, without their ends."""
         return self.whole(data).split(b"\n")[:-1]
-
-    def rest(self, give: Callable[[bytes], object]) -> None:
-        """The end has come: a last line without its end."""
-        if self._partial:
-            give(self._partial)
-        self._partial = b""
