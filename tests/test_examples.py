@@ -9,7 +9,6 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -18,21 +17,10 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from .realserver import environment, twistd, wait_until
+from .realserver import DEADLINE, environment, free_port, heed_ctrl_c, run_command, twistd, wait_until
 from .strictclient import StrictClient
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
-
-#: Seconds after which a program that does not listen is a failed test.
-PATIENCE = 30.0
-
-
-def free_port() -> int:
-    """A port of the loopback that was free a moment ago."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 class Examples(SynchronousTestCase):
@@ -76,13 +64,11 @@ class Examples(SynchronousTestCase):
 
     def started(self, arguments: list[str], port: int, **how: Any) -> StrictClient:
         """Start a program and connect to it as soon as it listens."""
-        # Whoever runs the tests in the background may have Ctrl-C ignored.
-        heeds_ctrl_c = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-        self.program = program = subprocess.Popen(arguments, preexec_fn=heeds_ctrl_c, **how)
+        self.program = program = subprocess.Popen(arguments, preexec_fn=heed_ctrl_c, **how)
 
         def end() -> None:
             program.kill()
-            program.wait(PATIENCE)
+            program.wait(DEADLINE)
 
         self.addCleanup(end)
         clients = []
@@ -158,7 +144,7 @@ class MaildirsTests(Examples):
         wait_until(lambda: log.read_text().count("] end: ") == 2, "two sessions in the log")
         self.assertEqual(log.read_text().count("] login: "), 2)
         self.program.terminate()
-        self.program.wait(PATIENCE)
+        self.program.wait(DEADLINE)
         self.assertIn("Server Shut Down", log.read_text())
         self.assertNotIn("Traceback", log.read_text())
 
@@ -184,7 +170,7 @@ class AsyncioTests(Examples):
 
         wait_until(more, "the task has gone on", pause=0.2)
         self.program.terminate()
-        self.assertEqual(self.program.wait(PATIENCE), 0)
+        self.assertEqual(self.program.wait(DEADLINE), 0)
 
 
 class ThreadTests(Examples):
@@ -203,7 +189,7 @@ class ThreadTests(Examples):
 
         def visited() -> bool:
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{web}/", timeout=PATIENCE) as page:
+                with urllib.request.urlopen(f"http://127.0.0.1:{web}/", timeout=DEADLINE) as page:
                     pages.append(page.read())
             except URLError:
                 return False
@@ -216,21 +202,13 @@ class ThreadTests(Examples):
             self.assertEqual(1, client.stat().messages)
             client.quit()
         self.program.send_signal(signal.SIGINT)
-        self.assertEqual(self.program.wait(PATIENCE), 0)
+        self.assertEqual(self.program.wait(DEADLINE), 0)
 
     def test_taken(self) -> None:
         """A port that is taken is raised where the server was asked for, and the program ends."""
-        with socket.socket() as other:
-            other.bind(("127.0.0.1", 0))
-            other.listen()
-            done = subprocess.run(
-                [sys.executable, str(EXAMPLES / self.NAME), str(other.getsockname()[1])],
-                env=environment(Path(self.mktemp())),
-                capture_output=True,
-                text=True,
-                timeout=PATIENCE,
-                check=False,
-            )
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = str(other.getsockname()[1])
+            done = run_command(sys.executable, EXAMPLES / self.NAME, port, folder=Path(self.mktemp()))
         self.assertEqual(done.returncode, 1)
         self.assertIn("CannotStart: cannot listen on 127.0.0.1:", done.stderr.splitlines()[-1])
 

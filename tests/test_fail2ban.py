@@ -19,7 +19,6 @@ from pop3toy.interfaces import Channel, TLSFacts
 from pop3toy.observe.session_log import SessionLog
 
 from .realserver import DEADLINE, RealServer, maildir_options, wait_until
-from .tls_world import log_port
 
 FILES = Path(pop3toy.__file__).parent.parent / "docs" / "fail2ban"
 HOST = r"(?:::f{4,6}:)?(?P<host>[0-9a-fA-F:.]+)"
@@ -119,7 +118,7 @@ class FilterTests(SynchronousTestCase):
         (folder / "mail").mkdir()
         options = maildir_options(folder / "mail")
         with RealServer(*options, "--submission=tcp:0:interface=127.0.0.1", folder=folder) as server:
-            with smtplib.SMTP("127.0.0.1", log_port(server, "submission"), timeout=DEADLINE) as client:
+            with smtplib.SMTP("127.0.0.1", server.port_for("submission"), timeout=DEADLINE) as client:
                 client.ehlo()
                 wrong = base64.b64encode(b"\0ann\0wrong").decode()
                 self.assertEqual(client.docmd("AUTH", f"PLAIN {wrong}")[0], 535)

@@ -11,7 +11,6 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +20,16 @@ from pop3toy.config.cmdline import Options
 from pop3toy.installation import install_hint
 from pop3toy.stores.registry import Maildirs
 
-from .realserver import DEADLINE, RealServer, environment, twistd, wait_until
+from .realserver import (
+    DEADLINE,
+    RealServer,
+    environment,
+    heed_ctrl_c,
+    listening,
+    run_command,
+    twistd,
+    wait_until,
+)
 from .strictclient import StrictClient
 
 ROOT = Path(__file__).parent.parent
@@ -225,8 +233,7 @@ class ExampleTests(SynchronousTestCase):
                 env=environment(home),
                 stdout=out,
                 stderr=log,
-                # Whoever runs the tests in the background may have Ctrl-C ignored.
-                preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+                preexec_fn=heed_ctrl_c,
             )
         self.addCleanup(process.wait, DEADLINE)
         self.addCleanup(process.kill)
@@ -234,8 +241,7 @@ class ExampleTests(SynchronousTestCase):
 
         def listens() -> bool:
             self.assertIs(process.poll(), None, self.told.read_text())
-            found = re.findall(r"pop3toy listens for (.*) on \S*:(\d+)\n", self.told.read_text())
-            ports.update({what: int(port) for what, port in found})
+            ports.update(listening(self.told.read_text()))
             return set(ports) == set(protocols)
 
         wait_until(listens, "the program listens")
@@ -334,17 +340,7 @@ class CommandTests(SynchronousTestCase):
     def test_options_exist(self) -> None:
         """Each option that README.rst tells of is one of ``twistd pop3toy``."""
         told = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", readme()))
-        home = Path(self.mktemp())
-        home.mkdir()
-        done = subprocess.run(
-            twistd("pop3toy", "--help"),
-            cwd=home,
-            env=environment(home.absolute()),
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            check=True,
-        )
+        done = run_command(*twistd("pop3toy", "--help"), folder=Path(self.mktemp()))
         known = set(re.findall(r"--[a-z][a-z-]+", done.stdout))
         self.assertGreater(len(known & told), 5)
         self.assertEqual(told - known, set())

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import re
 import socket
 import ssl
 import struct
@@ -25,9 +24,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from OpenSSL import SSL
 
-from .realserver import DEADLINE, RealServer, wait_until
+from .realserver import DEADLINE
 
-__all__ = ["Authority", "OpenSSLWire", "Pair", "Wire", "log_port", "self_signed", "trusting"]
+__all__ = ["Authority", "OpenSSLWire", "Pair", "Wire", "self_signed", "trusting"]
 
 
 class Pair:
@@ -110,15 +109,6 @@ def self_signed(common: str, *, bits: int = 2048, hashed: Any = None) -> Pair:
     builder = builder.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(days=2))
     certificate = builder.sign(key, hashed or hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
     return Pair(certificate, _pem(key, serialization.NoEncryption()))
-
-
-def log_port(server: RealServer, what: str) -> int:
-    """The port where a server says that it listens for something, as in ``POP3 over TLS``."""
-    form = re.compile(rf"pop3toy listens for {re.escape(what)} on \S+:(\d+)\n")
-    wait_until(lambda: form.search(server.log) is not None, f"the server listens for {what}")
-    found = form.search(server.log)
-    assert found is not None
-    return int(found[1])
 
 
 def trusting(authority: Authority, **settings: Any) -> ssl.SSLContext:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-import subprocess
 
 from twisted.trial.unittest import SkipTest
 
-from ..mailserver import port_for
-from ..realserver import DEADLINE, RealServer, environment
+from ..realserver import RealServer, run_command
 from ..test_readme import readme
 from .newcomer import Newcomer
 from .test_thunderbird import ThunderbirdCase
@@ -67,14 +65,7 @@ class NewcomerTests(ThunderbirdCase):
         super().setUp()
         told = re.search(r"Thunderbird (\d+)", section())
         assert told is not None
-        done = subprocess.run(
-            ["thunderbird", "--version"],
-            env=environment(self.root),
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            check=True,
-        )
+        done = run_command("thunderbird", "--version", folder=self.root)
         if f" {told[1]}." not in done.stdout:
             raise SkipTest(f"README.rst tells the steps of {told[0]}, and this is {done.stdout.strip()}")
 
@@ -105,7 +96,7 @@ class NewcomerTests(ThunderbirdCase):
             newcomer.press("Continue")
             newcomer.see("Outgoing server settings")
             newcomer.type("Hostname", "127.0.0.1")
-            newcomer.type("Port", str(port_for(server, "SMTP")))
+            newcomer.type("Port", str(server.port_for("SMTP")))
             newcomer.choose("Connection security", "None")
             newcomer.choose("Authentication method", "No Authentication")
             newcomer.press("Test")

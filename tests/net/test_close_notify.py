@@ -13,7 +13,7 @@ from OpenSSL import SSL
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from ..realserver import DEADLINE, RealServer, maildir_options, wait_until
-from ..tls_world import Authority, OpenSSLWire, log_port
+from ..tls_world import Authority, OpenSSLWire
 
 #: Larger than what the kernel and the server's own buffers take without being read.
 MESSAGE = b"Subject: large\r\n\r\n" + (b"x" * 98 + b"\r\n") * 6000
@@ -45,7 +45,7 @@ class CloseNotifyTests(SynchronousTestCase):
             folder=self.folder,
         )
         self.addCleanup(self.server.terminate)
-        self.port, self.tls_port = (log_port(self.server, what) for what in ("POP3", "POP3 over TLS"))
+        self.port, self.tls_port = map(self.server.port_for, ("POP3", "POP3 over TLS"))
 
     def deliver(self) -> Path:
         """One large message."""

@@ -19,7 +19,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from ..corpus import awkward_messages, fill_maildir
 from ..realserver import DEADLINE, RealServer, environment, wait_until
-from ..tls_world import Authority, log_port
+from ..tls_world import Authority
 
 PASSWORD = "Tr0ub4dor-and-3"
 TOKEN = "ya29.a-token-that-nobody-may-see"
@@ -98,7 +98,7 @@ class ClientCase(SynchronousTestCase):
             folder=self.folder,
         )
         self.addCleanup(self.server.terminate)
-        self.ports = {True: log_port(self.server, "POP3 over TLS"), False: log_port(self.server, "POP3")}
+        self.ports = {True: self.server.port_for("POP3 over TLS"), False: self.server.port_for("POP3")}
 
     def run_client(self, *command: str) -> bytes:
         """Run a program to its end; what it wrote on standard output."""

@@ -18,7 +18,7 @@ from pop3toy.net.threads import WorkerThreads
 from pop3toy.run.recipients import LOOKING, or_mailbox
 
 from ..corpus import make_maildir
-from ..mailserver import LOOPBACK, port_for
+from ..mailserver import LOOPBACK
 from ..net.test_threads import FakeReactor, Gate
 from ..realserver import DEADLINE, RealServer, maildir_options, wait_until
 from ..store_world import DeadDisk, mounted
@@ -115,7 +115,7 @@ class HangingDiskTests(SynchronousTestCase):
             *options, "--smtp-port=0", "--domain=example.org", "--lock-wait=0", "--max-per-address=1000"
         )
         self.addCleanup(self.server.terminate)
-        self.smtp = port_for(self.server, "SMTP")
+        self.smtp = self.server.port_for("SMTP")
 
     def hang(self) -> DeadDisk:
         """From now on ann's disk hangs."""

@@ -26,8 +26,15 @@ from pop3toy.auth.throttle.connection_limiter import ConnectionLimits
 from pop3toy.run.descriptors import Fitting
 
 from ..corpus import awkward_messages, fill_maildir
-from ..realserver import DEADLINE, RealServer, environment, maildir_options, wait_until
-from ..tls_world import Authority, Wire, log_port, trusting
+from ..realserver import (
+    DEADLINE,
+    RealServer,
+    ServerDied,
+    environment,
+    maildir_options,
+    wait_until,
+)
+from ..tls_world import Authority, Wire, trusting
 
 DOCS = Path(pop3toy.__file__).parent.parent / "docs"
 
@@ -88,7 +95,7 @@ class DroppedTests(SynchronousTestCase):
             own_options=["--uid=nobody", f"--gid={self.nobody.pw_gid}"],
         )
         self.addCleanup(server.terminate)
-        self.assertEqual((log_port(server, "POP3"), log_port(server, "POP3 over TLS")), (plain, encrypted))
+        self.assertEqual((server.port_for("POP3"), server.port_for("POP3 over TLS")), (plain, encrypted))
         status = Path(f"/proc/{server.process.pid}/status").read_text()
         ids = {line.split(":")[0]: line.split()[1:] for line in status.splitlines()}
         self.assertEqual(ids["Uid"], [str(self.nobody.pw_uid)] * 4)
@@ -188,7 +195,7 @@ class SocketActivationTests(SynchronousTestCase):
             "--tls-listen=systemd:domain=INET:index=1",
             sockets=2,
         )
-        self.assertEqual([log_port(server, "POP3"), log_port(server, "POP3 over TLS")], ports)
+        self.assertEqual([server.port_for("POP3"), server.port_for("POP3 over TLS")], ports)
         with Wire(ports[0]) as plain, Wire(ports[1]) as encrypted:
             encrypted.starttls(context)
             for wire in (plain, encrypted):
@@ -213,7 +220,7 @@ class SocketActivationTests(SynchronousTestCase):
                     workers=workers,
                 )
                 told = ("POP3", "POP3 over TLS", "submission", "submission over TLS")
-                self.assertEqual([log_port(server, what) for what in told], ports)
+                self.assertEqual([server.port_for(what) for what in told], ports)
                 before = len(list((folder / "mail" / "ann" / "new").iterdir()))
                 with smtplib.SMTP("localhost", ports[2], timeout=DEADLINE) as client:
                     client.ehlo()
@@ -238,7 +245,6 @@ class SocketActivationTests(SynchronousTestCase):
 
     def test_no_socket(self) -> None:
         """Without systemd it is one line and no start."""
-        from ..realserver import ServerDied
 
         folder = Path(self.mktemp()).absolute()
         fill_maildir(folder / "mail" / "ann", [])

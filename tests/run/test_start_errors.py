@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3toy.tap import Options
 
 from ..corpus import awkward_messages, fill_maildir
-from ..realserver import DEADLINE, RealServer, environment, twistd, wait_until
+from ..realserver import listening, run_command, twistd, wait_until
 from ..store_world import unprivileged
 from ..strictclient import StrictClient
 
@@ -29,16 +29,8 @@ class StartCase(SynchronousTestCase):
 
     def run_twistd(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run twistd until the process that was started ends."""
-        return subprocess.run(
-            twistd("--pidfile=twistd.pid", "--logfile=twistd.log", *arguments),
-            cwd=self.folder,
-            env=environment(self.folder),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            check=False,
-        )
+        command = twistd("--pidfile=twistd.pid", "--logfile=twistd.log", *arguments)
+        return run_command(*command, folder=self.folder)
 
     def taken_port(self) -> int:
         """A port on which somebody else listens until the test ends."""
@@ -243,10 +235,8 @@ class DaemonTests(StartCase):
         pid = int((self.folder / "twistd.pid").read_text())
         self.addCleanup(self._end, pid)
         # It listens already, but says so only when the reactor runs.
-        wait_until(lambda: RealServer.listening(self.log) is not None, "the daemon tells its port")
-        found = RealServer.listening(self.log)
-        assert found is not None, self.log
-        with StrictClient(found) as client:
+        wait_until(lambda: "POP3" in listening(self.log), "the daemon tells its port")
+        with StrictClient(listening(self.log)["POP3"]) as client:
             client.login()
             self.assertEqual(client.stat().messages, 3)
             client.dele(1)
@@ -283,10 +273,8 @@ class DaemonTests(StartCase):
         pid = int((self.folder / "twistd.pid").read_text())
         self.addCleanup(self._end, pid)
         # It listens already, but says so only when the reactor runs.
-        wait_until(lambda: RealServer.listening(self.log) is not None, "the daemon tells its port")
-        found = RealServer.listening(self.log)
-        assert found is not None, self.log
-        with StrictClient(found) as client:
+        wait_until(lambda: "POP3" in listening(self.log), "the daemon tells its port")
+        with StrictClient(listening(self.log)["POP3"]) as client:
             client.login()
             self.assertEqual(client.stat().messages, 3)
             client.quit()

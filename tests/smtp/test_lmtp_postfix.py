@@ -7,14 +7,13 @@ import re
 import shlex
 import shutil
 import smtplib
-import socket
 import subprocess
 from pathlib import Path
 
 from twisted.trial.unittest import SkipTest
 
 from tests.mailserver import LOOPBACK, MailServer
-from tests.realserver import wait_until
+from tests.realserver import free_port, wait_until
 from tests.smtp.test_smtp_real import MESSAGE, ServerTests, without_trace
 
 #: Postfix breaks lines that are longer than SMTP allows.
@@ -204,11 +203,3 @@ class InetTests(PostfixCase):
 def without_received(message: bytes) -> bytes:
     """A message without the Received that Postfix put before it."""
     return without_trace(b"Return-Path: <>\r\n" + message)
-
-
-def free_port() -> int:
-    """A port of loopback that nobody uses."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
