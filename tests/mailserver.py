@@ -6,7 +6,6 @@ folder and each user's name as password.
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 from .realserver import RealServer
@@ -53,18 +52,3 @@ class MailServer:
         folder = self.root / "mail" / user
         files = [*folder.glob("new/*"), *folder.glob("cur/*")]
         return [file.read_bytes() for file in sorted(files, key=lambda file: file.name)]
-
-
-def make_certificate(folder: Path) -> Path:
-    """A certificate for localhost, with its key, as one PEM file."""
-    pem = folder / "cert.pem"
-    if not pem.exists():
-        key, certificate = folder / "key", folder / "certificate"
-        subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost",
-             "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-days", "2",
-             "-keyout", str(key), "-out", str(certificate)],
-            check=True, capture_output=True,
-        )  # fmt: skip
-        pem.write_bytes(key.read_bytes() + certificate.read_bytes())
-    return pem

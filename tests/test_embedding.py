@@ -9,7 +9,6 @@ import unittest
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
@@ -17,10 +16,9 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 import pop3toy
 from pop3toy import MemoryAccounts, MemoryStore, Settings, interfaces, server
 
-from .run.test_server import MemoryReactor
+from .memory_world import MemoryReactor, StringClient, talk
 
 PAGE = Path(__file__).parent.parent / "docs" / "embedding.rst"
-LOOPBACK = IPv4Address("TCP", "127.0.0.1", 50110)
 
 
 def blocks() -> list[str]:
@@ -42,17 +40,6 @@ def with_words(words: str) -> dict[str, Any]:
     names: dict[str, Any] = {"__name__": "shown"}
     exec(compile(block, str(PAGE), "exec"), names)
     return names
-
-
-def talk(factory: Any, *lines: bytes) -> bytes:
-    """All that a server says to a client of this machine that says these lines."""
-    transport = StringTransport(peerAddress=LOOPBACK)
-    protocol = factory.buildProtocol(LOOPBACK)
-    protocol.makeConnection(transport)
-    protocol.dataReceived(b"".join(line + b"\r\n" for line in lines))
-    protocol.connectionLost()
-    said: bytes = transport.value()
-    return said
 
 
 class BlockTests(SynchronousTestCase):
@@ -116,16 +103,13 @@ class BlockTests(SynchronousTestCase):
         said = talk(pop3, *login, b"DELE 1", b"DELE 2", b"QUIT")
         self.assertEqual(said.count(b"deleted"), 1)
         self.assertEqual(len(store.messages("ann")), 1)
-        transport = StringTransport(peerAddress=LOOPBACK)
-        protocol: Any = pop3.buildProtocol(LOOPBACK)
-        protocol.makeConnection(transport)
-        protocol.dataReceived(b"\r\n".join([*login, b"RETR 1", b"NOOP", b""]))
-        transport.clear()
+        client = StringClient(pop3)
+        client.say(*login, b"RETR 1", b"NOOP")
         reactor.advance(2)
-        self.assertEqual(transport.value(), b"")
+        self.assertEqual(client.read(), b"")
         reactor.advance(1)
-        self.assertTrue(transport.value().endswith(b"y\r\n.\r\n+OK\r\n"))
-        protocol.connectionLost()
+        self.assertTrue(client.read().endswith(b"y\r\n.\r\n+OK\r\n"))
+        client.leave()
 
     def test_control(self) -> None:
         """What it shows of a running server ends silent sessions, and lets nobody in meanwhile."""
@@ -136,15 +120,13 @@ class BlockTests(SynchronousTestCase):
         service.startService()
         self.addCleanup(lambda: self.successResultOf(service.stopService()))
         [(_, factory, _, _)] = reactor.tcpServers
-        transport = StringTransport(peerAddress=LOOPBACK)
-        protocol: Any = factory.buildProtocol(LOOPBACK)
-        protocol.makeConnection(transport)
-        protocol.dataReceived(b"USER ann\r\nPASS secret\r\n")
+        client = StringClient(factory)
+        client.say(b"USER ann", b"PASS secret")
         reactor.advance(30)
         self.assertEqual(names["close_silent"](service, 31), [])
         self.assertEqual(names["close_silent"](service, 30), ["ann"])
-        self.assertTrue(transport.disconnecting)
-        protocol.connectionLost()
+        self.assertTrue(client.closed)
+        client.leave()
         login = b"USER bob", b"PASS secret"
         done = Deferred.fromCoroutine(names["undisturbed"](service, lambda: talk(factory, *login)))
         reactor.advance(1)

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
-from twisted.internet.address import IPv4Address
-from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
+from .memory_world import StringClient
 from .realserver import DEADLINE, environment, free_port, heed_ctrl_c, run_command, twistd, wait_until
 from .strictclient import StrictClient
 
@@ -39,19 +39,9 @@ class Examples(SynchronousTestCase):
             [(_, factory, _, _)] = reactor.tcpServers
 
         def connect() -> Callable[[str], list[str]]:
-            transport = StringTransport(peerAddress=IPv4Address("TCP", "127.0.0.1", 40000))
-            protocol = factory.buildProtocol(None)
-            protocol.makeConnection(transport)
-            self.addCleanup(protocol.connectionLost)
-            transport.clear()
-
-            def say(line: str) -> list[str]:
-                protocol.dataReceived(line.encode() + b"\r\n")
-                reply = transport.value().decode()
-                transport.clear()
-                return reply.split("\r\n")[:-1]
-
-            return say
+            client = StringClient(factory)
+            self.addCleanup(client.leave)
+            return lambda line: client.say(line.encode()).decode().split("\r\n")[:-1]
 
         self.connect = connect
         return connect()

@@ -122,13 +122,21 @@ def trusting(authority: Authority, **settings: Any) -> ssl.SSLContext:
 class Wire:
     """A connection on which a test says whatever it wants, and reads lines.
 
-    :param host: the address to connect to.
+    :param port: on ``host``, or the path of a Unix socket.
     """
 
-    def __init__(self, port: int, host: str = "127.0.0.1", *, source: str | None = None) -> None:
-        bound = (source, 0) if source is not None else None
-        self.socket = socket.create_connection((host, port), DEADLINE, source_address=bound)
+    def __init__(self, port: int | str, host: str = "127.0.0.1") -> None:
         self._buffer = b""
+        if isinstance(port, int):
+            self.socket = socket.create_connection((host, port), DEADLINE)
+            return
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(DEADLINE)
+        try:
+            self.socket.connect(port)
+        except OSError:
+            self.socket.close()
+            raise
 
     def __enter__(self) -> Self:
         return self

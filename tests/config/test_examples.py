@@ -18,10 +18,11 @@ from pop3toy.auth.accounts.admin import add_user
 from pop3toy.config import toml
 from pop3toy.config.settings import Settings
 from pop3toy.config.table import OPTIONS, settings_of
-from pop3toy.net.tls.self_signed import self_signed
 from tests.mailserver import LOOPBACK
 from tests.realserver import DEADLINE, POP3TOY, RealServer, run_command, wait_until
 from tests.smtp.test_smtp_real import without_trace
+
+from ..tls_world import Authority, trusting
 
 FOLDER = Path(__file__).parent.parent.parent / "docs" / "examples" / "config"
 EXAMPLES = sorted(FOLDER.glob("*.toml"))
@@ -116,10 +117,11 @@ class StartTests(SynchronousTestCase):
 
     def certificate(self) -> ssl.SSLContext:
         """Make a certificate for localhost where the files say; for clients that trust it."""
-        pem = Path(self_signed(str(self.root / "kept")).certificate).read_bytes()
+        authority = Authority(self.root)
+        pair = authority.issue("localhost")
         for name in ("certificate.pem", "key.pem"):
-            (self.root / "etc" / name).write_bytes(pem)
-        return ssl.create_default_context(cafile=str(self.root / "etc" / "certificate.pem"))
+            pair.write(self.root / "etc" / name)
+        return trusting(authority)
 
     def started(self, name: str) -> RealServer:
         """The server that runs with it."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from OpenSSL import SSL
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from ..corpus import make_maildir
 from ..realserver import DEADLINE, RealServer, maildir_options, wait_until
 from ..tls_world import Authority, OpenSSLWire
 
@@ -35,9 +36,7 @@ class CloseNotifyTests(SynchronousTestCase):
         self.addCleanup(shutil.rmtree, self.folder)
         authority = Authority(self.folder)
         authority.issue("localhost", "127.0.0.1").write(self.folder / "localhost.pem")
-        self.maildir = self.folder / "mail" / "ann"
-        for name in ("new", "cur", "tmp"):
-            (self.maildir / name).mkdir(parents=True)
+        self.maildir = make_maildir(self.folder / "mail" / "ann")
         self.server = RealServer(
             *maildir_options(self.folder / "mail"),
             "--tls-port=0",

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from ..corpus import awkward_messages, fill_maildir
+from ..corpus import awkward_messages, fill_maildir, make_maildir
 from ..realserver import DEADLINE, RealServer, environment, wait_until
 from ..tls_world import Authority
 
@@ -260,9 +260,7 @@ class MpopTests(ClientCase):
 
     def fetch(self, implicit: bool, mechanism: str, secret: str, *more: str) -> bytes:
         """The one message, from a Maildir that mpop has filled."""
-        maildir = self.home / f"{mechanism}-{implicit}"
-        for name in ("new", "cur", "tmp"):
-            (maildir / name).mkdir(parents=True)
+        maildir = make_maildir(self.home / f"{mechanism}-{implicit}")
         configuration = self.config(
             "mpoprc",
             "\n".join([

@@ -860,12 +860,10 @@ class WorkersServeTests(RealCase):
         os.kill(pids(server.log)[1], signal.SIGTERM)
         wait_until(lambda: len(re.findall("worker 1 serves", server.log)) == 2, "it is started again")
         self.assertIn("worker 1 ended with status 0", server.log)
-        with socket.socket(socket.AF_UNIX) as unix:
-            here = os.open(self.home, os.O_RDONLY)
-            self.addCleanup(os.close, here)
-            unix.settimeout(60)
-            unix.connect(f"/proc/self/fd/{here}/{short}")
-            self.assertEqual(b"+OK ", unix.recv(4))
+        here = os.open(self.home, os.O_RDONLY)
+        self.addCleanup(os.close, here)
+        with Wire(f"/proc/self/fd/{here}/{short}") as unix:
+            self.assertEqual(b"+OK ", unix.line()[:4])
         server.terminate()
         self.assertFalse(path.exists())
 

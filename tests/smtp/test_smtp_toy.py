@@ -5,18 +5,17 @@ from __future__ import annotations
 import poplib
 import re
 import smtplib
-import socket
-import ssl
 import tempfile
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.auth.accounts.admin import add_user
-from pop3toy.net.tls.self_signed import self_signed
 from tests.mailserver import LOOPBACK
 from tests.realserver import RealServer, maildir_options, wait_until
 from tests.smtp.test_smtp_real import without_trace
+
+from ..tls_world import Authority, Wire, trusting
 
 TEXT = b"Subject: caught\r\n\r\nin the trap\r\n"
 
@@ -118,15 +117,10 @@ class UnixSocketTests(SynchronousTestCase):
         with (
             tempfile.TemporaryDirectory() as folder,
             RealServer(f"--listen=unix:{folder}/s", "--listen=tcp:0:interface=127.0.0.1"),
+            Wire(f"{folder}/s") as client,
         ):
-            client = socket.socket(socket.AF_UNIX)
-            self.addCleanup(client.close)
-            client.settimeout(30)
-            client.connect(f"{folder}/s")
-            client.sendall(b"USER user\r\nPASS pass\r\nSTAT\r\nQUIT\r\n")
-            said = b""
-            while data := client.recv(1000):
-                said += data
+            client.send(b"USER user\r\nPASS pass\r\nSTAT\r\nQUIT\r\n")
+            said = client.rest()
             self.assertEqual([line[:3] for line in said.splitlines()], [b"+OK"] * 5, said)
 
 
@@ -266,7 +260,8 @@ class FriendsTests(SynchronousTestCase):
             for user in ("ann", "bob"):
                 add_user(root / "accounts", user, f"{user}'s secret", scheme="PLAIN")
             (root / "aliases").write_text("bobby: bob\n")
-            (root / "pem").write_bytes(Path(self_signed(str(root / "kept")).certificate).read_bytes())
+            authority = Authority(root)
+            authority.issue("localhost").write(root / "pem")
             with RealServer(
                 f"--accounts={root}/accounts", f"--maildir={root}/mail/{{user}}", "--create",
                 "--smtp-port=0", "--submission-port=0", "--domain=friends.example",
@@ -276,8 +271,9 @@ class FriendsTests(SynchronousTestCase):
                     client.login("ann", "ann's secret")
                     client.sendmail("ann@friends.example", ["Bobby@friends.example"], TEXT)
                 encrypted = server.port_for("submission over TLS")
-                context = ssl.create_default_context(cafile=f"{root}/pem")
-                with smtplib.SMTP_SSL("localhost", encrypted, timeout=30, context=context) as client:
+                with smtplib.SMTP_SSL(
+                    "localhost", encrypted, timeout=30, context=trusting(authority)
+                ) as client:
                     client.login("bob", "bob's secret")
                     client.sendmail("bob@friends.example", ["ann@friends.example"], TEXT)
                 self.assertEqual(fetch_last(server, "ann", "ann's secret"), (1, TEXT))

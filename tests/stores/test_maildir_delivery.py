@@ -6,7 +6,6 @@ import errno
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -30,8 +29,9 @@ from pop3toy.stores.maildir.incoming.message import SPILL
 from pop3toy.stores.maildir.paths import MaildirPaths
 from pop3toy.stores.maildir.store import MaildirStore
 
+from ..corpus import make_maildir
 from ..exchanging import exchanging
-from ..store_world import outcome, watched_descriptors
+from ..store_world import outcome, tmpfs, watched_descriptors
 
 
 class Maildirs:
@@ -43,8 +43,7 @@ class Maildirs:
         self.clock = Clock()
         self.clock.advance(1_700_000_000.25)
         for user in users:
-            for part in ("cur", "new", "tmp"):
-                (root / user / part).mkdir(parents=True)
+            make_maildir(root / user)
         self.delivery = MaildirDelivery(
             self.paths, execute, self.clock, host="mx", wall=self.clock.seconds, **options
         )
@@ -710,18 +709,10 @@ class OtherFileSystemTests(SynchronousTestCase):
     """Small file systems: full ones, and Maildirs on different ones."""
 
     def setUp(self) -> None:
-        if os.geteuid() != 0:
-            self.skipTest("mounting a tmpfs needs root")
         self.root = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.root)
         (self.root / "small").mkdir()
-        mounted = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(self.root / "small")],
-            capture_output=True, check=False,
-        )  # fmt: skip
-        if mounted.returncode:
-            self.skipTest("a tmpfs cannot be mounted here")
-        self.addCleanup(subprocess.run, ["umount", str(self.root / "small")], check=True)
+        self.enterContext(tmpfs("size=1m", self.root / "small"))
 
     def test_full(self) -> None:
         """On a full file system everything that was acknowledged is there, and nothing else."""

@@ -1,0 +1,103 @@
+"""A server in memory: a reactor whose threads the test serves, and clients on strings."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from queue import SimpleQueue
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.protocol import connectionDone
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from zope.interface import alsoProvides, implementer
+
+from .realserver import DEADLINE
+
+__all__ = ["LOOPBACK", "MemoryReactor", "StringClient", "talk"]
+
+LOOPBACK = IPv4Address("TCP", "127.0.0.1", 50110)
+
+Address = IPv4Address | IPv6Address | UNIXAddress
+
+
+@implementer(IReactorFromThreads)
+class MemoryReactor(MemoryReactorClock):
+    """A reactor in memory that can be given to thread pools; the test delivers what comes from threads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._results: SimpleQueue[Callable[[], Any]] = SimpleQueue()
+
+    def callFromThread(self, callable: Any, *args: Any, **kwargs: Any) -> None:
+        if threading.current_thread() is threading.main_thread():
+            callable(*args, **kwargs)
+        else:
+            self._results.put(partial(callable, *args, **kwargs))
+
+    def deliver(self) -> None:
+        """Wait for a result of a thread, and deliver it."""
+        self._results.get(timeout=DEADLINE)()
+
+    def callInThread(self, callable: Any, *args: Any, **kwargs: Any) -> None:
+        callable(*args, **kwargs)
+
+    def suggestThreadPoolSize(self, size: int) -> None:
+        pass
+
+    def factory_at(self, port: int) -> Any:
+        """The factory that listens at this port."""
+        [factory] = [one[1] for one in self.tcpServers if one[0] == port]
+        return factory
+
+
+class StringClient:
+    """A client whose connection is a ``StringTransport``.
+
+    :param provides: interfaces that the transport has besides.
+    :ivar greeting: what the server said first.
+    """
+
+    greeting: Any
+
+    def __init__(self, factory: Any, peer: Address = LOOPBACK, *provides: Any) -> None:
+        self.transport = StringTransport(peerAddress=peer, lenient=True)
+        alsoProvides(self.transport, *provides)
+        self.protocol: Any = factory.buildProtocol(peer)
+        self.protocol.makeConnection(self.transport)
+        self.greeting = self.read()
+
+    def send(self, data: bytes) -> Any:
+        """Send octets, unless the server has ended the connection; what is answered at once."""
+        if not self.closed:
+            self.protocol.dataReceived(data)
+        return self.read()
+
+    def say(self, *lines: bytes) -> Any:
+        """Send lines, all at once; what is answered at once."""
+        return self.send(b"".join(line + b"\r\n" for line in lines))
+
+    def read(self) -> Any:
+        """What was answered since the last look."""
+        said = self.transport.value()
+        self.transport.clear()
+        return said
+
+    @property
+    def closed(self) -> bool:
+        """Whether the server has ended the connection."""
+        return bool(self.transport.disconnecting or self.transport.disconnected)
+
+    def leave(self) -> None:
+        """The connection is lost."""
+        self.protocol.connectionLost(connectionDone)
+
+
+def talk(factory: Any, *lines: bytes, peer: Address = LOOPBACK) -> bytes:
+    """All that a server says to a client that sends these lines at once and leaves."""
+    client = StringClient(factory, peer)
+    said: bytes = client.greeting + client.say(*lines)
+    client.leave()
+    return said
