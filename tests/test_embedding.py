@@ -3,42 +3,28 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import inspect
 import unittest
-from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import StringTransport
-from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase
 
 import pop3toy
 from pop3toy import MemoryAccounts, MemoryStore, Settings, interfaces, server
 
 from .memory_world import MemoryReactor, StringClient, talk
+from .pages import literal_blocks, page
 
-PAGE = Path(__file__).parent.parent / "docs" / "embedding.rst"
-
-
-def blocks() -> list[str]:
-    """The literal blocks of the page."""
-    if importlib.util.find_spec("docutils") is None:
-        raise SkipTest("docutils is not installed")
-    if not PAGE.exists():
-        raise SkipTest("there are no docs beside the tests")
-    from docutils import nodes
-    from docutils.core import publish_doctree
-
-    tree = publish_doctree(PAGE.read_text("utf-8"), source_path=str(PAGE))
-    return [node.astext() for node in tree.findall(nodes.literal_block)]
+PAGE = "docs/embedding.rst"
 
 
 def with_words(words: str) -> dict[str, Any]:
     """The names of the one block in which these words stand, after it has run."""
-    [block] = [one for one in blocks() if words in one]
+    [block] = ["\n".join(lines) for lines in literal_blocks(PAGE) if any(words in line for line in lines)]
     names: dict[str, Any] = {"__name__": "shown"}
-    exec(compile(block, str(PAGE), "exec"), names)
+    exec(compile(block, PAGE, "exec"), names)
     return names
 
 
@@ -47,9 +33,10 @@ class BlockTests(SynchronousTestCase):
 
     def test_names(self) -> None:
         """Each is Python, and imports public names of pop3toy."""
-        self.assertGreater(len(blocks()), 5)
-        for block in blocks():
-            for node in ast.walk(ast.parse(block)):
+        blocks = list(literal_blocks(PAGE))
+        self.assertGreater(len(blocks), 5)
+        for lines in blocks:
+            for node in ast.walk(ast.parse("\n".join(lines))):
                 if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pop3toy"):
                     self.assertEqual(node.module, "pop3toy")
                     self.assertLessEqual({alias.name for alias in node.names}, set(pop3toy.__all__))
@@ -168,7 +155,7 @@ class BlockTests(SynchronousTestCase):
 
     def test_methods(self) -> None:
         """Each method of the interfaces has its paragraph, with its parameters."""
-        text = " ".join(PAGE.read_text("utf-8").split())
+        text = " ".join(page(PAGE).split())
         for name in (
             "IMailStore",
             "IMailbox",

@@ -30,6 +30,7 @@ from pop3toy import (
     events,
 )
 
+from .pages import page
 from .realserver import DEADLINE, run_python
 
 ROOT = Path(pop3toy.__file__).parent.parent
@@ -182,10 +183,7 @@ class DocumentationTests(SynchronousTestCase):
 
     def test_page(self) -> None:
         """docs/embedding.rst tells of each name."""
-        page = ROOT / "docs" / "embedding.rst"
-        if not page.exists():
-            raise SkipTest("there are no docs beside the tests")
-        text = page.read_text("utf-8")
+        text = page("docs/embedding.rst")
         self.assertEqual([name for name in NAMES if not re.search(rf"\b{name}\b", text)], [])
 
 

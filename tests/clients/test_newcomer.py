@@ -6,8 +6,8 @@ import re
 
 from twisted.trial.unittest import SkipTest
 
+from ..pages import page
 from ..realserver import RealServer, run_command
-from ..test_readme import readme
 from .newcomer import Newcomer
 from .test_thunderbird import ThunderbirdCase
 
@@ -17,7 +17,9 @@ PROCEED = "even if the configuration is incorrect. Do you want to proceed?"
 
 def section() -> str:
     """README.rst's section on Thunderbird as plain words: one blank between two, no markup."""
-    found = re.search(r"^Read it with Thunderbird\n=+\n(.*?)\n\n\n", readme(), re.DOTALL | re.MULTILINE)
+    found = re.search(
+        r"^Read it with Thunderbird\n=+\n(.*?)\n\n\n", page("README.rst"), re.DOTALL | re.MULTILINE
+    )
     assert found is not None, "README.rst says nothing of Thunderbird"
     return " ".join(re.sub(r"[*`]", "", found[1]).split())
 
