@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 import socket
-from types import TracebackType
 from typing import NamedTuple, Self
 
 __all__ = ["ProtocolViolation", "Refused", "StrictClient", "unstuffed"]
@@ -97,9 +96,7 @@ class StrictClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from pop3toy import __version__
 
+from .folders import new_folder
 from .mutate import mutants, passes
 from .pages import CHECKOUT, page
 from .test_docs import exists
@@ -258,8 +259,7 @@ class MutateTests(SynchronousTestCase):
 
     def test_noticed(self) -> None:
         """A module's own tests fail for a mistake, and for one that never ends; they pass without."""
-        folder = Path(self.mktemp()).absolute()
-        folder.mkdir()
+        folder = new_folder(self)
         (folder / "thing.py").write_text("def f(a):\n    while a < 1:\n        a += 1\n    return a\n")
         (folder / "test_thing.py").write_text(
             "from unittest import TestCase\nfrom thing import f\n\n"

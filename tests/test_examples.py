@@ -16,6 +16,7 @@ from urllib.error import URLError
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
+from .folders import new_folder
 from .memory_world import StringClient
 from .realserver import DEADLINE, environment, free_port, heed_ctrl_c, run_command, twistd, wait_until
 from .strictclient import StrictClient
@@ -115,8 +116,7 @@ class MaildirsTests(Examples):
 
     def test_program(self) -> None:
         """Mail that lies in the Maildir is fetched; the log has the login, its end, and no trouble."""
-        home = Path(self.mktemp()).absolute()
-        home.mkdir()
+        home = new_folder(self)
         port = free_port()
         log = home / "log"
         environ = {**environment(home), "POP3_PORT": str(port)}

@@ -18,6 +18,7 @@ from pop3toy.events import ConnectionRejected, Delivered, Ended, LoggedIn, Login
 from pop3toy.interfaces import Channel, TLSFacts
 from pop3toy.observe.session_log import SessionLog
 
+from .folders import new_folder
 from .realserver import DEADLINE, RealServer, maildir_options, wait_until
 
 FILES = Path(pop3toy.__file__).parent.parent / "docs" / "fail2ban"
@@ -113,8 +114,7 @@ class FilterTests(SynchronousTestCase):
 
     def test_submission(self) -> None:
         """A wrong password counts by submission as by POP3."""
-        folder = Path(self.mktemp()).absolute()
-        folder.mkdir()
+        folder = new_folder(self)
         (folder / "mail").mkdir()
         options = maildir_options(folder / "mail")
         with RealServer(*options, "--submission=tcp:0:interface=127.0.0.1", folder=folder) as server:

@@ -24,6 +24,8 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 import pop3toy
 from pop3toy.tap import Options
 
+from .folders import new_folder
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 PLUGIN = "twisted/plugins/pop3toy_plugin.py"
 #: What a package is built from.
@@ -114,8 +116,7 @@ class WheelTests(SynchronousTestCase):
 
     def test_built_and_installed(self) -> None:
         """The wheel's ``twisted/`` holds just the plugin, and twistd lists it from another folder."""
-        self.folder = Path(self.mktemp()).resolve()
-        self.folder.mkdir()
+        self.folder = new_folder(self)
         sdist, wheel = self.build()
         self.look_into_sdist(sdist)
         self.look_into_wheel(wheel)

@@ -30,6 +30,7 @@ from pop3toy import (
     events,
 )
 
+from .folders import new_folder
 from .pages import page
 from .realserver import DEADLINE, run_python
 
@@ -203,8 +204,7 @@ class PartTests(SynchronousTestCase):
 
     def test_maildir_store(self) -> None:
         """A store of Maildirs is made of ``Maildirs``, with its limit and what it may make."""
-        root = Path(self.mktemp()).absolute()
-        root.mkdir()
+        root = new_folder(self)
         closed = MaildirStore(Maildirs(f"{root}/{{user}}"), self.in_turn)
         self.failureResultOf(closed.open("ann"), errors.NoSuchMailbox)  # type: ignore[arg-type]
         store = MaildirStore(Maildirs(f"{root}/{{user}}", create=True, max_listed_size=3), self.in_turn)

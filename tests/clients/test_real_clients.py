@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from ..corpus import Awkward, Stored, awkward_messages, fill_maildir, make_maildir, stuffed
+from ..folders import new_folder
 from ..realserver import RealServer, maildir_options, wait_until
 from ..strictclient import StrictClient
 from .mailclients import (
@@ -176,8 +177,7 @@ class MailClientTests(_Mixin):
             raise SkipTest(why)
 
     def _program(self) -> MailClient:
-        home = Path(self.mktemp()).absolute()
-        home.mkdir(mode=0o700)
+        home = new_folder(self)
         return self.client(self.server.port, home)
 
     def _compare(

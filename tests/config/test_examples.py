@@ -8,7 +8,6 @@ import shlex
 import smtplib
 import ssl
 import subprocess
-import tempfile
 import textwrap
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from tests.mailserver import LOOPBACK
 from tests.realserver import DEADLINE, POP3TOY, RealServer, run_command, wait_until
 from tests.smtp.test_smtp_real import without_trace
 
+from ..folders import new_folder
 from ..tls_world import Authority, trusting
 
 FOLDER = Path(__file__).parent.parent.parent / "docs" / "examples" / "config"
@@ -93,9 +93,7 @@ class StartTests(SynchronousTestCase):
     """A server started with each of them, its paths in a folder of ours and its ports free ones."""
 
     def setUp(self) -> None:
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.root = Path(folder.name)
+        self.root = new_folder(self)
         for name in ("srv", "etc", "server"):
             (self.root / name).mkdir()
         for user in ("ann", "bob"):

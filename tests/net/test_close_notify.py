@@ -6,13 +6,13 @@ import re
 import shutil
 import socket
 import subprocess
-import tempfile
 from pathlib import Path
 
 from OpenSSL import SSL
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from ..corpus import make_maildir
+from ..folders import new_folder
 from ..realserver import DEADLINE, RealServer, maildir_options, wait_until
 from ..tls_world import Authority, OpenSSLWire
 
@@ -32,8 +32,7 @@ class CloseNotifyTests(SynchronousTestCase):
     """``printf ... | gnutls-cli``: all commands at once, then a ``close_notify``."""
 
     def setUp(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="pop3toy-close-notify-"))
-        self.addCleanup(shutil.rmtree, self.folder)
+        self.folder = new_folder(self)
         authority = Authority(self.folder)
         authority.issue("localhost", "127.0.0.1").write(self.folder / "localhost.pem")
         self.maildir = make_maildir(self.folder / "mail" / "ann")

@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import subprocess
-import tempfile
 import threading
 from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -18,6 +17,7 @@ from urllib.parse import parse_qs
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from ..corpus import awkward_messages, fill_maildir, make_maildir
+from ..folders import new_folder
 from ..realserver import DEADLINE, RealServer, environment, wait_until
 from ..tls_world import Authority
 
@@ -74,8 +74,7 @@ class ClientCase(SynchronousTestCase):
     def setUp(self) -> None:
         if self.program and shutil.which(self.program) is None:
             raise SkipTest(f"{self.program} is not installed (Debian package {self.package})")
-        self.folder = Path(tempfile.mkdtemp(prefix="pop3toy-clients-"))
-        self.addCleanup(shutil.rmtree, self.folder)
+        self.folder = new_folder(self)
         self.home = self.folder / "home"
         self.home.mkdir()
         [stored] = fill_maildir(self.folder / "mail" / "ann", awkward_messages(large=False)[:1])

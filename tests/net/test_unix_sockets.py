@@ -10,7 +10,6 @@ import signal
 import socket
 import stat
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest
@@ -22,6 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3toy.net.unix_sockets import UnixListening
 
 from ..corpus import awkward_messages, fill_maildir
+from ..folders import new_folder
 from ..realserver import (
     DEADLINE,
     RealServer,
@@ -54,9 +54,7 @@ class Case(SynchronousTestCase):
     """Servers with a Maildir, and a folder for sockets, whose names may not be long."""
 
     def setUp(self) -> None:
-        short = tempfile.TemporaryDirectory()
-        self.addCleanup(short.cleanup)
-        self.path = f"{short.name}/s"
+        self.path = f"{new_folder(self)}/s"
         self.folder = Path(self.mktemp()).absolute()
         fill_maildir(self.folder / "mail" / "ann", awkward_messages(large=False)[:2])
         (self.folder / "home").mkdir()

@@ -15,7 +15,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +25,7 @@ from pop3toy.auth.throttle.connection_limiter import ConnectionLimits
 from pop3toy.run.descriptors import Fitting
 
 from ..corpus import awkward_messages, fill_maildir
+from ..folders import new_folder
 from ..realserver import (
     DEADLINE,
     RealServer,
@@ -58,8 +58,7 @@ class DroppedTests(SynchronousTestCase):
             raise SkipTest("only root can give up being root")
         self.nobody = pwd.getpwnam("nobody")
         # Below the tests' own folder it might be out of reach for others.
-        self.folder = Path(tempfile.mkdtemp(prefix="pop3toy-drop-"))
-        self.addCleanup(shutil.rmtree, self.folder)
+        self.folder = new_folder(self)
         self.folder.chmod(0o755)
         # Modules that are loaded when they are needed must be in reach as well.
         command = [sys.executable, "-c", "import pop3toy.pop3.protocol, argon2"]

@@ -46,6 +46,7 @@ from pop3toy.run.workers.talk import LOG, REPORTS, SOCKETS, Brief, Lines, Report
 from pop3toy.run.workers.worker import Lifeline, LogToSupervisor, Pipe
 
 from ..corpus import awkward_messages, fill_maildir
+from ..folders import new_folder
 from ..realserver import DEADLINE, RealServer, environment, listening, maildir_options, twistd, wait_until
 from ..strictclient import Refused, StrictClient
 from ..tls_world import Authority, Wire, trusting
@@ -1001,8 +1002,7 @@ class WorkersStartTests(RealCase):
     def for_nobody(self) -> pwd.struct_passwd:
         """The user ``nobody``, to whom all of the folder belongs now, wherever the tests run."""
         nobody = pwd.getpwnam("nobody")
-        elsewhere = Path(tempfile.mkdtemp(prefix="pop3toy-"))
-        self.addCleanup(shutil.rmtree, elsewhere)
+        elsewhere = new_folder(self)
         shutil.copytree(self.folder, elsewhere, dirs_exist_ok=True)
         self.folder, self.home = elsewhere, elsewhere / "home"
         for path in (self.folder, *self.folder.rglob("*")):

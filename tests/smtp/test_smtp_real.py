@@ -8,7 +8,6 @@ import smtplib
 import socket
 import ssl
 import subprocess
-import tempfile
 import threading
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.mailserver import LOOPBACK, MailServer
 
+from ..folders import new_folder
 from ..tls_world import Authority, Wire, trusting
 
 MESSAGE = (
@@ -32,8 +32,7 @@ class ServerTests(SynchronousTestCase):
     tls = False
 
     def setUp(self) -> None:
-        self.root = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.root)
+        self.root = new_folder(self)
         if self.tls:
             self.authority = Authority(self.root)
             self.authority.issue("localhost", LOOPBACK).write(self.root / "cert.pem")

@@ -15,6 +15,7 @@ from tests.mailserver import LOOPBACK
 from tests.realserver import RealServer, maildir_options, wait_until
 from tests.smtp.test_smtp_real import without_trace
 
+from ..folders import new_folder
 from ..tls_world import Authority, Wire, trusting
 
 TEXT = b"Subject: caught\r\n\r\nin the trap\r\n"
@@ -128,9 +129,7 @@ class StrangersTests(SynchronousTestCase):
     """What strangers can send to, on servers that were started in one way and another."""
 
     def setUp(self) -> None:
-        temporary = tempfile.TemporaryDirectory()
-        self.addCleanup(temporary.cleanup)
-        self.root = Path(temporary.name)
+        self.root = new_folder(self)
         self.mail = self.root / "mail"
         self.mail.mkdir()
 

@@ -31,6 +31,7 @@ from pop3toy.stores.maildir.store import MaildirStore
 
 from ..corpus import make_maildir
 from ..exchanging import exchanging
+from ..folders import new_folder
 from ..store_world import outcome, tmpfs, watched_descriptors
 
 
@@ -57,8 +58,7 @@ class MaildirDeliveryTests(SynchronousTestCase):
     """One message, one user."""
 
     def setUp(self) -> None:
-        self.root = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.root)
+        self.root = new_folder(self)
         self.maildirs = Maildirs(self.root, "ann")
 
     def deliver(self, *chunks: bytes, user: str = "ann", maildirs: Maildirs | None = None) -> bytes:
@@ -361,8 +361,7 @@ class OwnersTests(SynchronousTestCase):
     def setUp(self) -> None:
         if os.geteuid() != 0:
             raise SkipTest("only root can give files away")
-        self.root = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.root)
+        self.root = new_folder(self)
         self.maildirs = Maildirs(self.root, "ann", "bob")
         for user, number in (("ann", 12_001), ("bob", 12_002)):
             for path in (self.root / user, *(self.root / user).iterdir()):
@@ -413,8 +412,7 @@ class QuotaTests(SynchronousTestCase):
     """How much a user may keep."""
 
     def setUp(self) -> None:
-        self.root = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.root)
+        self.root = new_folder(self)
         self.maildirs = Maildirs(self.root, "ann", quota={"ann": 100}.get)
 
     def test_quota(self) -> None:
@@ -453,8 +451,7 @@ class WriteFailsTests(SynchronousTestCase):
     """What fails in the middle of a message is never a success with a part missing."""
 
     def setUp(self) -> None:
-        self.root = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.root)
+        self.root = new_folder(self)
         self.maildirs = Maildirs(self.root, "ann", "bob")
         self.full = False
         real = os.write
@@ -572,8 +569,7 @@ class SharedQuotaTests(SynchronousTestCase):
     """One message, several users with quotas."""
 
     def setUp(self) -> None:
-        self.root = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.root)
+        self.root = new_folder(self)
 
     def test_two_in_the_end(self) -> None:
         """If room has gone meanwhile for one of two, the other has it, unless they stand together."""
@@ -652,8 +648,7 @@ class SharedTests(SynchronousTestCase):
     """One message, several users."""
 
     def setUp(self) -> None:
-        self.root = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.root)
+        self.root = new_folder(self)
 
     def share(self, maildirs: Maildirs, *users: str) -> Any:
         """A delivery to several users."""
@@ -709,8 +704,7 @@ class OtherFileSystemTests(SynchronousTestCase):
     """Small file systems: full ones, and Maildirs on different ones."""
 
     def setUp(self) -> None:
-        self.root = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.root)
+        self.root = new_folder(self)
         (self.root / "small").mkdir()
         self.enterContext(tmpfs("size=1m", self.root / "small"))
 

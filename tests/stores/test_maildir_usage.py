@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +23,7 @@ from pop3toy.stores.maildir.incoming.usage import FILE_NAME, RECOUNT, Usage
 from pop3toy.stores.maildir.paths import MaildirPaths
 
 from ..corpus import make_maildir
+from ..folders import new_folder
 from ..store_world import outcome
 
 QUOTA = 100
@@ -33,8 +33,7 @@ class UsageCase(SynchronousTestCase):
     """A Maildir with a quota, and two servers that deliver into it."""
 
     def setUp(self) -> None:
-        self.root = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.root)
+        self.root = new_folder(self)
         self.maildir = make_maildir(self.root / "ann")
         self.clock = Clock()
         self.clock.advance(1_700_000_000)
