@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from .folders import new_folder
 from .memory_world import StringClient
 from .realserver import DEADLINE, environment, free_port, heed_ctrl_c, run_command, twistd, wait_until
-from .strictclient import StrictClient
+from .strictclient import StrictClient, logged_in
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 
@@ -126,10 +126,8 @@ class MaildirsTests(Examples):
             self.assertEqual(0, client.stat().messages)
             client.quit()
         (home / "mail" / "bob" / "new" / "1.mail").write_bytes(b"Subject: hello\n\nBob!\n")
-        with StrictClient(port) as client:
-            client.login(b"bob", b"secret too")
+        with logged_in(port, b"bob", b"secret too") as client:
             self.assertEqual(1, client.stat().messages)
-            client.quit()
         self.assertTrue((home / "mail" / "bob" / "cur").is_dir())
         wait_until(lambda: log.read_text().count("] end: ") == 2, "two sessions in the log")
         self.assertEqual(log.read_text().count("] login: "), 2)
@@ -187,10 +185,8 @@ class ThreadTests(Examples):
 
         wait_until(visited, "the web server listens")
         self.assertEqual(pages, [b"There is a message more.\n"])
-        with StrictClient(self.port) as client:
-            client.login(b"ann", b"secret")
+        with logged_in(self.port, b"ann", b"secret") as client:
             self.assertEqual(1, client.stat().messages)
-            client.quit()
         self.program.send_signal(signal.SIGINT)
         self.assertEqual(self.program.wait(DEADLINE), 0)
 

@@ -29,7 +29,7 @@ from .realserver import (
     twistd,
     wait_until,
 )
-from .strictclient import StrictClient
+from .strictclient import StrictClient, logged_in
 
 #: A line of a transcript: the session's number if it is there, who, and what was said.
 _LINE = re.compile(r"(?:\[\d+\] )?(?P<side>[CS]|--)(?:: ?| )?(?P<text>.*)")
@@ -223,10 +223,8 @@ class ExampleTests(SynchronousTestCase):
         """It serves the message that it holds, and prints the conversation."""
         lines, _ = self.examples()
         [port] = self.start(lines, "POP3")
-        with StrictClient(port) as client:
-            client.login()
+        with logged_in(port) as client:
             self.assertEqual(client.retr(1), b"Subject: Hello\r\n\r\nHello Ann!\r\n")
-            client.quit()
         self.end()
         said = self.words.read_text().splitlines()
         for line in ("C: USER ann", "C: PASS ****", "S: +OK 30 octets", "S: Hello Ann!", "-- closed (quit)"):

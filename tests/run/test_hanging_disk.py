@@ -22,7 +22,7 @@ from ..mailserver import LOOPBACK
 from ..net.test_threads import FakeReactor, Gate
 from ..realserver import DEADLINE, RealServer, maildir_options, wait_until
 from ..store_world import DeadDisk, mounted
-from ..strictclient import Refused, StrictClient
+from ..strictclient import Refused, logged_in
 
 #: Seconds: what a user of a healthy disk may wait at the most, on a busy machine; a user of a disk that
 #: hangs until there is an answer; and a stop.
@@ -125,11 +125,8 @@ class HangingDiskTests(SynchronousTestCase):
 
     def fetch(self, user: str) -> list[bytes]:
         """All messages of a user, in a session of their own."""
-        with StrictClient(self.server.port, timeout=DEADLINE) as client:
-            client.login(user.encode())
-            messages = [client.retr(number) for number in range(1, client.stat().messages + 1)]
-            client.quit()
-        return messages
+        with logged_in(self.server.port, user.encode(), timeout=DEADLINE) as client:
+            return [client.retr(number) for number in range(1, client.stat().messages + 1)]
 
     def deliver(self, user: str) -> int:
         """What a sender is told at the end of a message, or before."""

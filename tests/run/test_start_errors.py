@@ -16,7 +16,7 @@ from pop3toy.tap import Options
 from ..corpus import awkward_messages, fill_maildir
 from ..realserver import listening, run_command, twistd, wait_until
 from ..store_world import unprivileged
-from ..strictclient import StrictClient
+from ..strictclient import logged_in
 
 
 class StartCase(SynchronousTestCase):
@@ -236,11 +236,9 @@ class DaemonTests(StartCase):
         self.addCleanup(self._end, pid)
         # It listens already, but says so only when the reactor runs.
         wait_until(lambda: "POP3" in listening(self.log), "the daemon tells its port")
-        with StrictClient(listening(self.log)["POP3"]) as client:
-            client.login()
+        with logged_in(listening(self.log)["POP3"]) as client:
             self.assertEqual(client.stat().messages, 3)
             client.dele(1)
-            client.quit()
         os.kill(pid, signal.SIGTERM)
         self._wait_for_its_end()
         # Written when the pid file is gone already.
@@ -274,10 +272,8 @@ class DaemonTests(StartCase):
         self.addCleanup(self._end, pid)
         # It listens already, but says so only when the reactor runs.
         wait_until(lambda: "POP3" in listening(self.log), "the daemon tells its port")
-        with StrictClient(listening(self.log)["POP3"]) as client:
-            client.login()
+        with logged_in(listening(self.log)["POP3"]) as client:
             self.assertEqual(client.stat().messages, 3)
-            client.quit()
         os.kill(pid, signal.SIGTERM)
         self._wait_for_its_end()
 

@@ -48,7 +48,7 @@ from pop3toy.run.workers.worker import Lifeline, LogToSupervisor, Pipe
 from ..corpus import awkward_messages, fill_maildir
 from ..folders import new_folder
 from ..realserver import DEADLINE, RealServer, environment, listening, maildir_options, twistd, wait_until
-from ..strictclient import Refused, StrictClient
+from ..strictclient import Refused, StrictClient, logged_in
 from ..tls_world import Authority, Wire, trusting
 
 
@@ -983,10 +983,8 @@ class WorkersStartTests(RealCase):
         self.addCleanup(self._end, pid)
         wait_until(lambda: len(pids(self.log)) == 2, "both serve")
         everybody = pids(self.log).values()
-        with StrictClient(listening(self.log)["POP3"]) as client:
-            client.login()
+        with logged_in(listening(self.log)["POP3"]) as client:
             self.assertEqual(3, client.stat().messages)
-            client.quit()
         os.kill(pid, signal.SIGTERM)
         wait_until(lambda: not (self.home / "t.pid").exists(), "the pid file is gone")
         self.assertIn(" login: session=", self.log)
