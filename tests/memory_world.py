@@ -12,11 +12,15 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.protocol import connectionDone
 from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides, implementer
+
+from pop3toy import Settings, server
+from pop3toy.run.service import Server
 
 from .realserver import DEADLINE
 
-__all__ = ["LOOPBACK", "MemoryReactor", "StringClient", "talk"]
+__all__ = ["LOOPBACK", "MemoryCase", "MemoryReactor", "StringClient", "talk"]
 
 LOOPBACK = IPv4Address("TCP", "127.0.0.1", 50110)
 
@@ -101,3 +105,34 @@ def talk(factory: Any, *lines: bytes, peer: Address = LOOPBACK) -> bytes:
     said: bytes = client.greeting + client.say(*lines)
     client.leave()
     return said
+
+
+class MemoryCase(SynchronousTestCase):
+    """A server on a reactor in memory."""
+
+    def setUp(self) -> None:
+        self.reactor = MemoryReactor()
+
+    def started(self, settings: Settings, **more: Any) -> Server:
+        """A server that runs, and is stopped when the test ends."""
+        service = server(self.reactor, settings, **more)
+        self.start(service)
+        return service
+
+    def start(self, service: Any) -> None:
+        """Start a service, which is stopped when the test ends."""
+        service.startService()
+        self.addCleanup(lambda: self.successResultOf(service.stopService()))
+
+    def talk(self, port: int, *lines: bytes, peer: IPv4Address = LOOPBACK, results: int = 0) -> bytes:
+        """What the server at one of its ports answers a client that says these lines.
+
+        :param results: of threads that the answer needs.
+        """
+        client = StringClient(self.reactor.factory_at(port), peer)
+        said: bytes = client.greeting + client.say(*lines)
+        for _ in range(results):
+            self.reactor.deliver()
+        said += client.read()
+        client.leave()
+        return said

@@ -13,39 +13,31 @@ from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
-from twisted.internet.testing import MemoryReactorClock
-from twisted.trial.unittest import SynchronousTestCase
-
 from .folders import new_folder
-from .memory_world import StringClient
+from .memory_world import MemoryCase, StringClient
 from .realserver import DEADLINE, environment, free_port, heed_ctrl_c, run_command, twistd, wait_until
 from .strictclient import StrictClient, logged_in
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 
 
-class Examples(SynchronousTestCase):
+class Examples(MemoryCase):
     """Runs an example, on a fake connection and as a program."""
 
-    def conversation(self, name: str) -> Callable[[str], list[str]]:
-        """Connect to the server of an example; a function that sends a line and gives the reply's lines."""
-        self.reactor = reactor = MemoryReactorClock()
+    def serve(self, name: str) -> None:
+        """Have the server of an example serve clients of :meth:`connect`."""
         made = runpy.run_path(str(EXAMPLES / name))
         if "make_factory" in made:
-            factory = made["make_factory"](reactor)
+            self.factory = made["make_factory"](self.reactor)
         else:
-            service = made["make_service"](reactor, 2590)
-            service.startService()
-            self.addCleanup(lambda: self.successResultOf(service.stopService()))
-            [(_, factory, _, _)] = reactor.tcpServers
+            self.start(made["make_service"](self.reactor, 2590))
+            self.factory = self.reactor.factory_at(2590)
 
-        def connect() -> Callable[[str], list[str]]:
-            client = StringClient(factory)
-            self.addCleanup(client.leave)
-            return lambda line: client.say(line.encode()).decode().split("\r\n")[:-1]
-
-        self.connect = connect
-        return connect()
+    def connect(self) -> Callable[[str], list[str]]:
+        """A function that sends a line and gives the lines of the reply."""
+        client = StringClient(self.factory)
+        self.addCleanup(client.leave)
+        return lambda line: client.say(line.encode()).decode().split("\r\n")[:-1]
 
     def as_program(self, name: str, *more: str) -> StrictClient:
         """Start an example as its text says, and connect to it."""
@@ -83,7 +75,8 @@ class OwnStoreTests(Examples):
 
     def test_conversation(self) -> None:
         """Both messages are listed, read and removed, for this user alone."""
-        say = self.conversation(self.NAME)
+        self.serve(self.NAME)
+        say = self.connect()
         self.assertEqual(["+OK send PASS"], say("USER ann"))
         self.assertTrue(say("PASS secret")[0].startswith("+OK maildrop has 2 messages"))
         self.assertIn("1 alert-0", say("UIDL"))
@@ -206,7 +199,8 @@ class TwistedMailboxTests(Examples):
 
     def test_conversation(self) -> None:
         """Messages of an old mailbox are listed, read and removed."""
-        say = self.conversation(self.NAME)
+        self.serve(self.NAME)
+        say = self.connect()
         say("USER ann")
         self.assertEqual(["-ERR [AUTH] invalid user name or password"], say("PASS wrong"))
         say("USER ann")

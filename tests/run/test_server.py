@@ -45,7 +45,7 @@ from pop3toy.interfaces import Channel, IDelivery, IGate, IServerControl, Sessio
 from pop3toy.run.service import ListeningService, Server
 
 from ..corpus import make_maildir
-from ..memory_world import LOOPBACK, MemoryReactor, StringClient
+from ..memory_world import LOOPBACK, MemoryCase, MemoryReactor, StringClient
 from ..strictclient import StrictClient
 from ..tls_world import Wire
 
@@ -54,33 +54,6 @@ STRANGER = IPv4Address("TCP", "192.0.2.7", 50110)
 PATIENCE = 30.0
 USERS = (("ann", "secret"),)
 MAIL = {"ann": [b"Subject: Hello\n\nHello Ann!\n"]}
-
-
-class MemoryCase(SynchronousTestCase):
-    """A server on a reactor in memory."""
-
-    def setUp(self) -> None:
-        self.reactor = MemoryReactor()
-
-    def started(self, settings: Settings, **more: Any) -> Server:
-        """A server that runs, and is stopped when the test ends."""
-        service = server(self.reactor, settings, **more)
-        service.startService()
-        self.addCleanup(lambda: self.successResultOf(service.stopService()))
-        return service
-
-    def talk(self, port: int, *lines: bytes, peer: IPv4Address = LOOPBACK, results: int = 0) -> bytes:
-        """What the server at one of its ports answers a client that says these lines.
-
-        :param results: of threads that the answer needs.
-        """
-        client = StringClient(self.reactor.factory_at(port), peer)
-        said: bytes = client.greeting + client.say(*lines)
-        for _ in range(results):
-            self.reactor.deliver()
-        said += client.read()
-        client.leave()
-        return said
 
 
 @implementer(IObserver)
