@@ -107,7 +107,8 @@ def free_port() -> int:
 
 def listening(log: str) -> dict[str, int]:
     """The ports that a server's log tells, by what for: ``POP3``, ``POP3 over TLS``, ``SMTP`` and so on."""
-    return {what: int(port) for what, port in _LISTENING.findall(log)}
+    # Of several ports for the same the first.
+    return {what: int(port) for what, port in reversed(_LISTENING.findall(log))}
 
 
 def wait_until(condition: Callable[[], bool], what: str, *, pause: float = 0.01) -> None:

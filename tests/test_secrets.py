@@ -145,7 +145,9 @@ class Watched:
         """Send lines; everything that was written down so far."""
         with capturedLogs() as events:
             for line in lines:
-                self.said += self.client.say(line)
+                # What comes behind the end of a session must not be shown either.
+                self.client.protocol.dataReceived(line + b"\r\n")
+                self.said += self.client.read()
         self.events += events
         return "\n".join([*self.tape.lines, *map(str, map(formatEvent, self.events))])
 
