@@ -8,12 +8,14 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
+from twisted.application.service import IService
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.protocol import connectionDone
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides, implementer
+from zope.interface.interface import InterfaceClass
 
 from pop3toy import Settings, server
 from pop3toy.run.service import Server
@@ -33,9 +35,9 @@ class MemoryReactor(MemoryReactorClock):
 
     def __init__(self) -> None:
         super().__init__()
-        self._results: SimpleQueue[Callable[[], Any]] = SimpleQueue()
+        self._results: SimpleQueue[Callable[[], object]] = SimpleQueue()
 
-    def callFromThread(self, callable: Any, *args: Any, **kwargs: Any) -> None:
+    def callFromThread(self, callable: Callable[..., object], *args: object, **kwargs: object) -> None:
         if threading.current_thread() is threading.main_thread():
             callable(*args, **kwargs)
         else:
@@ -45,7 +47,7 @@ class MemoryReactor(MemoryReactorClock):
         """Wait for a result of a thread, and deliver it."""
         self._results.get(timeout=DEADLINE)()
 
-    def callInThread(self, callable: Any, *args: Any, **kwargs: Any) -> None:
+    def callInThread(self, callable: Callable[..., object], *args: object, **kwargs: object) -> None:
         callable(*args, **kwargs)
 
     def suggestThreadPoolSize(self, size: int) -> None:
@@ -66,26 +68,26 @@ class StringClient:
 
     greeting: Any
 
-    def __init__(self, factory: Any, peer: Address = LOOPBACK, *provides: Any) -> None:
+    def __init__(self, factory: Any, peer: Address = LOOPBACK, *provides: InterfaceClass) -> None:
         self.transport = StringTransport(peerAddress=peer, lenient=True)
         alsoProvides(self.transport, *provides)
         self.protocol: Any = factory.buildProtocol(peer)
         self.protocol.makeConnection(self.transport)
         self.greeting = self.read()
 
-    def send(self, data: bytes) -> Any:
+    def send(self, data: bytes) -> bytes:
         """Send octets, unless the server has ended the connection; what is answered at once."""
         if not self.closed:
             self.protocol.dataReceived(data)
         return self.read()
 
-    def say(self, *lines: bytes) -> Any:
+    def say(self, *lines: bytes) -> bytes:
         """Send lines, all at once; what is answered at once."""
         return self.send(b"".join(line + b"\r\n" for line in lines))
 
-    def read(self) -> Any:
+    def read(self) -> bytes:
         """What was answered since the last look."""
-        said = self.transport.value()
+        said: bytes = self.transport.value()
         self.transport.clear()
         return said
 
@@ -119,7 +121,7 @@ class MemoryCase(SynchronousTestCase):
         self.start(service)
         return service
 
-    def start(self, service: Any) -> None:
+    def start(self, service: IService) -> None:
         """Start a service, which is stopped when the test ends."""
         service.startService()
         self.addCleanup(lambda: self.successResultOf(service.stopService()))

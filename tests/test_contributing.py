@@ -124,13 +124,8 @@ class RecipeTests(SynchronousTestCase):
     def test_followed(self) -> None:
         """The test of each recipe fails before its change, and passes behind it; so do the import rules."""
         folder, tests = self.copy()
-        self.assertEqual(
-            set(tests),
-            {
-                ".".join(path.relative_to(RECIPES).with_suffix("").parts)
-                for path in (RECIPES / "tests").rglob("*.py")
-            },
-        )
+        files = (path.relative_to(RECIPES).with_suffix("") for path in (RECIPES / "tests").rglob("*.py"))
+        self.assertEqual(set(tests), {".".join(file.parts) for file in files})
         before = run_tests(folder, *tests)
         said = before.stdout + before.stderr
         for name in tests:

@@ -43,21 +43,10 @@ class FilterTests(SynchronousTestCase):
         tls = TLSFacts("TLSv1.3", "x")
         forged = "login failed: session=1 rip=203.0.113.1 user='x' mechanism=USER tls=none reason=AUTH"
         for host in ("192.0.2.7", "2001:db8::7"):
-            for user in (
-                "ann",
-                "",
-                "x' mechanism=USER tls=none reason=AUTH",
-                f"\n[{forged}",
-                forged,
-                "\u2028\xff",
-            ):
-                for facts, why in (
-                    (None, "AUTH"),
-                    (tls, "AUTH"),
-                    (tls, "SYS/TEMP"),
-                    (None, "IN-USE"),
-                    (None, "refused"),
-                ):
+            claimed = "x' mechanism=USER tls=none reason=AUTH"
+            for user in ("ann", "", claimed, f"\n[{forged}", forged, "\u2028\xff"):
+                reasons = [(tls, "SYS/TEMP"), (None, "IN-USE"), (None, "refused")]
+                for facts, why in [(None, "AUTH"), (tls, "AUTH"), *reasons]:
                     channel = Channel(host, False, facts)
                     sessions.observe(LoginFailed(7, 0.0, "POP3", channel, user, "SCRAM-SHA-256-PLUS", why))
                     expected.append(host if why == "AUTH" else None)

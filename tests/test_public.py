@@ -244,13 +244,7 @@ class TypingTests(SynchronousTestCase):
         if not EXAMPLES.is_dir():
             raise SkipTest("there are no docs beside the tests")
         done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "mypy",
-                f"--config-file={ROOT / 'pyproject.toml'}",
-                *arguments,
-            ],
+            [sys.executable, "-m", "mypy", f"--config-file={ROOT / 'pyproject.toml'}", *arguments],
             cwd=ROOT,
             capture_output=True,
             text=True,

@@ -24,15 +24,7 @@ from pop3toy.auth.accounts.memory import MemoryAccounts
 from pop3toy.auth.authenticator import PortalAuthenticator
 from pop3toy.auth.realm import MailboxRealm
 from pop3toy.auth.sasl.mechanisms import MECHANISMS
-from pop3toy.events import (
-    Connected,
-    ConnectionRejected,
-    Ended,
-    LoggedIn,
-    LoginFailed,
-    Observers,
-    Refused,
-)
+from pop3toy.events import Connected, ConnectionRejected, Ended, LoggedIn, LoginFailed, Observers, Refused
 from pop3toy.interfaces import Channel, TLSFacts
 from pop3toy.masking import mechanism_alone, name_alone
 from pop3toy.observe.session_log import SessionLog

@@ -44,8 +44,7 @@ class Client(StringClient):
     def log_in(self, user: str = "ann", password: str = "") -> bytes:
         """The answer to PASS, if it comes at once."""
         self.say(b"USER " + user.encode())
-        answer: bytes = self.say(b"PASS " + (password or PASSWORDS[user]).encode())
-        return answer
+        return self.say(b"PASS " + (password or PASSWORDS[user]).encode())
 
 
 class House:
