@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import io
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from pop3toy.installation import install_hint
-
-from .folders import new_folder
 
 try:
     from click.testing import CliRunner
@@ -38,7 +38,8 @@ class CommandTests(SynchronousTestCase):
     """A folder with accounts and Maildirs, and commands run on them."""
 
     def setUp(self) -> None:
-        self.root = new_folder(self)
+        self.root = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.root)
         self.accounts = self.root / "accounts"
         (self.root / "mail").mkdir()
         self.pattern = f"{self.root}/mail/{{user}}"

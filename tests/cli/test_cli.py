@@ -6,7 +6,6 @@ import contextlib
 import io
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -25,8 +24,6 @@ from pop3toy.routing.quota import parse_quota, quota_of
 from pop3toy.smtp import limits
 from tests.cli_world import MESSAGE, CliRunner, CommandTests, Outcome, pop3toy, run
 from tests.mail.test_message_start import BOM, DATED, HEADER, MOST, STARTS
-
-from ..realserver import POP3TOY, run_command
 
 
 class UserTests(CommandTests):
@@ -126,7 +123,12 @@ class UserTests(CommandTests):
 
     def test_nobody_to_ask(self) -> None:
         """Without a terminal it asks nothing, and one line says what to do."""
-        done = run_command(*POP3TOY, "user", "add", "-a", self.accounts, "ann", folder=self.root)
+        main = "from pop3toy.cli import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", main, "user", "add", "-a", self.accounts, "ann"],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, start_new_session=True,
+            env={**os.environ, "PYTHONPATH": os.getcwd()},
+        )  # fmt: skip
         self.assertEqual((done.returncode, done.stdout), (os.EX_DATAERR, ""))
         self.assertRegex(done.stderr, r"\AError: there is no terminal .* --stdin .*\n\Z")
         self.assertFalse(self.accounts.exists())
@@ -376,8 +378,11 @@ class DeliverTests(CommandTests):
 
     def test_standard_input_is_closed(self) -> None:
         """Without a standard input there is one line and another try."""
-        command = shlex.join([*POP3TOY, "deliver", "-c", "-m", self.pattern, "ann"])
-        done = run_command("sh", "-c", f"{command} <&-", folder=self.root)
+        main = f"{sys.executable} -c 'from pop3toy.cli import main; main()'"
+        done = subprocess.run(
+            ["sh", "-c", f"{main} deliver -c -m '{self.pattern}' ann <&-"],
+            capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": os.getcwd()},
+        )  # fmt: skip
         self.assertEqual(
             (done.returncode, done.stderr), (os.EX_TEMPFAIL, "Error: standard input is closed\n")
         )
@@ -395,22 +400,26 @@ class DeliverTests(CommandTests):
 
     def test_as_a_process(self) -> None:
         """It works as the process that a mail server starts."""
-        words = ("deliver", "--create", "-m", self.pattern, "ann")
-        done = run_command(*POP3TOY, *words, folder=self.root, stdin=MESSAGE.decode())
-        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+        command = [sys.executable, "-c", "from pop3toy.cli import main; main()"]
+        done = subprocess.run(
+            [*command, "deliver", "--create", "-m", self.pattern, "ann"],
+            input=MESSAGE, capture_output=True, check=False, env={**os.environ, "PYTHONPATH": os.getcwd()},
+        )  # fmt: skip
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"", b""))
         self.assertEqual(self.files()[0].read_bytes(), MESSAGE)
 
     def test_terminal_of_another_alphabet(self) -> None:
         """Subjects with characters that the terminal has not are listed, with these escaped."""
         subject = "Subject: =?utf-8?q?=C3=BC_=E2=82=AC?=\nFrom: a@example.org\n\nx\n"
         self.deliver(subject.encode(), "ann", "--create")
+        command = [sys.executable, "-c", "from pop3toy.cli import main; main()"]
         for encoding, shown in (
             ("iso-8859-1", "ü \\u20ac"),
             ("iso-8859-15", "ü €"),
             ("koi8-r", "\\xfc \\u20ac"),
         ):
             done = subprocess.run(
-                [*POP3TOY, "mailbox", "list", "-m", self.pattern, "ann"], capture_output=True, check=False,
+                [*command, "mailbox", "list", "-m", self.pattern, "ann"], capture_output=True, check=False,
                 env={**os.environ, "PYTHONPATH": os.getcwd(), "PYTHONIOENCODING": encoding},
             )  # fmt: skip
             self.assertEqual((done.returncode, done.stderr), (0, b""))
@@ -419,10 +428,16 @@ class DeliverTests(CommandTests):
     def test_without_click(self) -> None:
         """Without click there is one line that says what to install."""
         hidden = "import sys; sys.modules['click'] = None; from pop3toy.cli import main; main()"
-        done = run_command(sys.executable, "-c", hidden, folder=self.root)
+        done = subprocess.run(
+            [sys.executable, "-c", hidden], capture_output=True, text=True, check=False,
+            env={**os.environ, "PYTHONPATH": os.getcwd()},
+        )  # fmt: skip
         self.assertEqual(done.returncode, os.EX_UNAVAILABLE)
         self.assertEqual(done.stderr, f"pop3toy: the command line needs click: {install_hint('cli')}\n")
-        done = run_command(sys.executable, "-c", hidden, "deliver", "ann", folder=self.root)
+        done = subprocess.run(
+            [sys.executable, "-c", hidden, "deliver", "ann"], capture_output=True, text=True, check=False,
+            env={**os.environ, "PYTHONPATH": os.getcwd()},
+        )  # fmt: skip
         self.assertEqual(done.returncode, os.EX_TEMPFAIL)
 
 

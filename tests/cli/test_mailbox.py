@@ -10,6 +10,7 @@ import pty
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from email.message import EmailMessage
 from pathlib import Path
@@ -23,8 +24,6 @@ from pop3toy.cli.formats import open_source
 from pop3toy.cli.mbox import Mbox, write_mbox
 from pop3toy.stores.maildir.check import check_maildir
 from tests.cli_world import MESSAGE, CliRunner, CommandTests, Outcome, pop3toy
-
-from ..realserver import POP3TOY
 
 
 class MailboxTests(CommandTests):
@@ -142,7 +141,7 @@ class MailboxTests(CommandTests):
         master, slave = pty.openpty()
         self.addCleanup(os.close, master)
         done = subprocess.run(
-            [*POP3TOY, "mailbox", "show", "ann", "1"],
+            [sys.executable, "-c", "from pop3toy.cli import main; main()", "mailbox", "show", "ann", "1"],
             stdout=slave, stderr=subprocess.PIPE, check=False,
             env={**os.environ, "PYTHONPATH": os.getcwd(), "PYTHONUTF8": "1", "POP3TOY_MAILDIR": self.pattern},
         )  # fmt: skip
