@@ -6,20 +6,11 @@ folder and each user's name as password.
 
 from __future__ import annotations
 
-import re
-import subprocess
 from pathlib import Path
 
-from tests.realserver import RealServer, wait_until
+from .realserver import RealServer
 
 LOOPBACK = "127.0.0.1"
-
-
-def port_for(server: RealServer, what: str) -> int:
-    """The port on which a server says that it listens for something."""
-    listening = re.compile(rf"listens for {what} on 127\.0\.0\.1:(\d+)\n")
-    wait_until(lambda: listening.search(server.log) is not None, f"the port for {what}")
-    return int(listening.findall(server.log)[0])
 
 
 class MailServer:
@@ -46,7 +37,7 @@ class MailServer:
         )  # fmt: skip
         self.process = self._server.process
         self.pop3 = self._server.port
-        self.smtp, self.submission = (port_for(self._server, what) for what in ("SMTP", "submission"))
+        self.smtp, self.submission = map(self._server.port_for, ("SMTP", "submission"))
 
     def kill(self) -> None:
         """End it as a power cut would end it, as far as a process can know."""
@@ -61,18 +52,3 @@ class MailServer:
         folder = self.root / "mail" / user
         files = [*folder.glob("new/*"), *folder.glob("cur/*")]
         return [file.read_bytes() for file in sorted(files, key=lambda file: file.name)]
-
-
-def make_certificate(folder: Path) -> Path:
-    """A certificate for localhost, with its key, as one PEM file."""
-    pem = folder / "cert.pem"
-    if not pem.exists():
-        key, certificate = folder / "key", folder / "certificate"
-        subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost",
-             "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-days", "2",
-             "-keyout", str(key), "-out", str(certificate)],
-            check=True, capture_output=True,
-        )  # fmt: skip
-        pem.write_bytes(key.read_bytes() + certificate.read_bytes())
-    return pem

@@ -37,9 +37,9 @@ from pop3toy.interfaces import (
 )
 from pop3toy.mail.octets import octets
 
-T = TypeVar("T")
+from .memory_world import LOOPBACK
 
-LOOPBACK = IPv4Address("TCP", "127.0.0.1", 50110)
+T = TypeVar("T")
 
 
 @implementer(ITransport, IConsumer, IPushProducer)

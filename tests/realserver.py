@@ -10,25 +10,40 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import pop3toy
 
-__all__ = ["DEADLINE", "RealServer", "ServerDied", "environment", "maildir_options", "twistd", "wait_until"]
+__all__ = [
+    "DEADLINE",
+    "POP3TOY",
+    "RealServer",
+    "ServerDied",
+    "environment",
+    "free_port",
+    "heed_ctrl_c",
+    "listening",
+    "maildir_options",
+    "run_command",
+    "run_python",
+    "twistd",
+    "wait_until",
+]
 
 #: Seconds after which anything that should have happened never will: generous,
 #: because a busy machine is no reason to fail.
 DEADLINE = 60.0
-#: Twisted's own line about a port that it opened.
-_LISTENING = re.compile(r" pop3toy listens for POP3(?: \(.*\))? on \S*:(\d+)\n")
-#: twistd without looking for its script: the same from a checkout and from an installation.
+#: The server's line about a port that it opened, with what for.
+_LISTENING = re.compile(r"\bpop3toy listens for (.+?)(?: \(.*\))? on \S*:(\d+)\n")
+#: Both commands without looking for their scripts: the same from a checkout and from an installation.
+POP3TOY = [sys.executable, "-c", "from pop3toy.cli import main; main()"]
 _TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 
 
@@ -46,6 +61,54 @@ def environment(home: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name.startswith(("COVERAGE_", "PATH"))}
     where = str(Path(pop3toy.__file__).parent.parent)
     return {**kept, "HOME": str(home), "LANG": "C.UTF-8", "TZ": "UTC", "PYTHONPATH": where}
+
+
+def run_command(
+    *command: str | Path, folder: Path, stdin: str = "", **environ: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, without a terminal.
+
+    :param folder: its home, and where it runs; made if it is not there.
+    :param environ: what its environment has besides :func:`environment`.
+    """
+    folder = folder.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env={**environment(folder), **environ},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=2 * DEADLINE,
+        check=False,
+        start_new_session=True,
+    )
+
+
+def run_python(program: str, *arguments: str, folder: Path) -> str:
+    """What a program prints that runs in a fresh interpreter, and has no complaint."""
+    done = run_command(sys.executable, "-c", program, *arguments, folder=folder)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    return done.stdout
+
+
+def heed_ctrl_c() -> None:
+    """For ``preexec_fn``: Ctrl-C ends the process, though a shell has it ignored in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def listening(log: str) -> dict[str, int]:
+    """The ports that a server's log tells, by what for: ``POP3``, ``POP3 over TLS``, ``SMTP`` and so on."""
+    # Of several ports for the same the first.
+    return {what: int(port) for what, port in reversed(_LISTENING.findall(log))}
 
 
 def wait_until(condition: Callable[[], bool], what: str, *, pause: float = 0.01) -> None:
@@ -120,20 +183,17 @@ class RealServer:
     def _listening(self) -> bool:
         if self.process.poll() is not None:
             raise ServerDied(f"exit status {self.process.returncode}:\n{self.log}\n{self.words}")
-        return self.listening(self.log) is not None
-
-    @staticmethod
-    def listening(log: str) -> int | None:
-        """The port that a server's log says it listens on, or ``None`` as long as it says nothing."""
-        found = _LISTENING.search(log)
-        return int(found[1]) if found else None
+        return "POP3" in listening(self.log)
 
     @property
     def port(self) -> int:
-        """The port it listens on."""
-        port = self.listening(self.log)
-        assert port is not None
-        return port
+        """The port where it listens for POP3."""
+        return listening(self.log)["POP3"]
+
+    def port_for(self, what: str) -> int:
+        """The port where it listens for something, as in ``POP3 over TLS``; waits until its log tells it."""
+        wait_until(lambda: what in listening(self.log), f"the server listens for {what}")
+        return listening(self.log)[what]
 
     @property
     def log(self) -> str:
@@ -187,9 +247,7 @@ class RealServer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if error is not None:
             print(f"--- the server's log:\n{self.log}\n--- its words:\n{self.words}", file=sys.stderr)
         try:

@@ -7,10 +7,8 @@ from typing import Any
 
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import ITLSTransport
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer
 
@@ -22,21 +20,19 @@ from pop3toy.routing.recipients import RecipientResolver
 from pop3toy.smtp.factory import SMTPFactory
 from pop3toy.stores.memory import MemoryStore
 
+from .memory_world import StringClient
+
 #: What each test's clock says at first.
 NOW = 1_700_000_000
 
 
-class Client:
-    """A client on a string: says octets, and reads what was answered."""
+class Client(StringClient):
+    """A client whose lines, and the server's, are text."""
 
     def __init__(self, factory: SMTPFactory, peer: Any = None) -> None:
-        self.transport = StringTransport(
-            peerAddress=peer or IPv4Address("TCP", "192.0.2.7", 4711), lenient=True
-        )
-        self.protocol: Any = factory.buildProtocol(self.transport.getPeer())
         self.clock = factory.clock
-        self.protocol.makeConnection(self.transport)
-        self.greeting = self.answers()
+        super().__init__(factory, peer or IPv4Address("TCP", "192.0.2.7", 4711))
+        self.greeting = self.greeting.decode().splitlines()
 
     @classmethod
     def on_socket(cls, factory: SMTPFactory) -> Client:
@@ -78,18 +74,7 @@ class Client:
 
     def answers(self) -> list[str]:
         """What was answered since the last look, line by line."""
-        answered = self.transport.value().decode()
-        self.transport.clear()
-        return answered.splitlines()
-
-    def drop(self) -> None:
-        """Lose the connection."""
-        self.protocol.connectionLost(Failure(ConnectionDone()))
-
-    @property
-    def closed(self) -> bool:
-        """Whether the server has closed the connection."""
-        return bool(self.transport.disconnecting)
+        return self.read().decode().splitlines()
 
 
 class _NoCipherYet:

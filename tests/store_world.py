@@ -97,9 +97,12 @@ def watched_descriptors() -> Iterator[None]:
 
 
 @contextmanager
-def tmpfs(options: str) -> Iterator[Path]:
-    """A small file system of its own; skips the test where that is not allowed, as in many containers."""
-    root = tempfile.mkdtemp()
+def tmpfs(options: str, at: Path | None = None) -> Iterator[Path]:
+    """A small file system of its own; skips the test where that is not allowed, as in many containers.
+
+    :param at: an empty folder; a new one if not given.
+    """
+    root = tempfile.mkdtemp() if at is None else str(at)
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", root], capture_output=True)
     try:
         if mounted.returncode != 0:
@@ -109,7 +112,8 @@ def tmpfs(options: str) -> Iterator[Path]:
         finally:
             subprocess.run(["umount", "-l", root], check=True)
     finally:
-        os.rmdir(root)
+        if at is None:
+            os.rmdir(root)
 
 
 @contextmanager

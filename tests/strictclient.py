@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import re
 import socket
-from types import TracebackType
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple, Self
 
-__all__ = ["ProtocolViolation", "Refused", "StrictClient", "unstuffed"]
+__all__ = ["ProtocolViolation", "Refused", "StrictClient", "logged_in", "unstuffed"]
 
 #: RFC 1939 section 3 with RFC 2449 section 4: 512 octets with CRLF, printable ASCII.
 MAX_REPLY = 512
@@ -97,9 +98,7 @@ class StrictClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -284,3 +283,17 @@ class StrictClient:
         """QUIT, and the server closes."""
         self.command(b"QUIT")
         self.ended()
+
+
+@contextmanager
+def logged_in(
+    port: int, user: bytes = b"ann", password: bytes = b"secret", **options: float
+) -> Iterator[StrictClient]:
+    """A client that has logged in; at the end of the block it says QUIT.
+
+    :param options: of :class:`StrictClient`.
+    """
+    with StrictClient(port, **options) as client:  # type: ignore[arg-type]
+        client.login(user, password)
+        yield client
+        client.quit()

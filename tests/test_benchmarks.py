@@ -30,6 +30,8 @@ from benchmarks.rounds import Outcome
 from benchmarks.senders import Letter, Refused, compare
 from benchmarks.workloads import WORKLOADS
 
+from .folders import new_folder
+
 TINY = DataSet("tiny", users=3, messages=4, octets=5_000)
 LINES = st.lists(st.sampled_from([b"", b".", b"..", b".x", b"x.", b"text"]), min_size=1, max_size=8)
 
@@ -98,8 +100,7 @@ class LoadGeneratorTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Compile both programs and make two copies of the truth: one to serve, one to compare with."""
-        self.root = Path(self.mktemp())
-        self.root.mkdir()
+        self.root = new_folder(self)
         self.world = World(self.root)
         self.world.add(TINY)
         self.truth = self.world.expected(TINY)
@@ -320,8 +321,7 @@ class CommandTests(SynchronousTestCase):
     def run_command(self, *arguments: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run the benchmark from the checkout."""
         checkout = Path(command_line.__file__).parents[1]
-        self.scratch = Path(self.mktemp()).resolve()
-        self.scratch.mkdir()
+        self.scratch = new_folder(self)
         environment = dict(os.environ, TMPDIR=str(self.scratch))
         if path is not None:
             environment["PATH"] = path
@@ -355,8 +355,7 @@ class CommandTests(SynchronousTestCase):
 
     def tools(self, *names: str) -> str:
         """A PATH with these programs alone."""
-        folder = Path(self.mktemp()).resolve()
-        folder.mkdir()
+        folder = new_folder(self)
         for name in names:
             found = shutil.which(name)
             if found is None:
@@ -378,8 +377,7 @@ class CommandTests(SynchronousTestCase):
     def test_impatience(self) -> None:
         """Whoever presses Ctrl-C again and again while it stops leaves nothing behind either."""
         need_compiler()
-        scratch = Path(self.mktemp()).resolve()
-        scratch.mkdir()
+        scratch = new_folder(self)
         process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks", "--quick", "--peers", "pop3toy,sendfile", "--rounds", "100"],
             cwd=Path(command_line.__file__).parents[1],

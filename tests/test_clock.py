@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import time
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,6 +34,7 @@ from .smtp_world import Client, world
 ROOT = Path(pop3toy.__file__).parent
 #: Both ways, and both enough to end or to hold up all that waits.
 STEPS = (900.0, -3600.0)
+LOGIN = b"USER ann\r\nPASS pass\r\n"
 
 
 class SetReactor(Clock):
@@ -174,6 +176,19 @@ class SteadyClockTests(SynchronousTestCase):
         self.assertIs(reactor.seconds, time.time)
 
 
+def each_step(test: Callable[[EverythingTests, float], None]) -> Callable[[EverythingTests], None]:
+    """Run a test with a clock that is set forward, and with one that is set back."""
+
+    @wraps(test)
+    def both(case: EverythingTests) -> None:
+        for by in STEPS:
+            with case.subTest(by=by):
+                case.setUp()
+                test(case, by)
+
+    return both
+
+
 class EverythingTests(SynchronousTestCase):
     """Every part that waits, over a reactor whose time is set while it does."""
 
@@ -181,213 +196,170 @@ class EverythingTests(SynchronousTestCase):
         self.reactor = SetReactor()
         self.clock: Any = self.reactor.clock
 
-    def each(self, test: Callable[[float], None]) -> None:
-        """Do it with a clock that is set forward, and with one that is set back."""
-        for by in STEPS:
-            with self.subTest(by=by):
-                self.reactor = SetReactor()
-                self.clock = self.reactor.clock
-                test(by)
-
-    def pop3(self, mailbox: ScriptedMailbox | None = None) -> FakeSocket:
-        """A client of ours that is connected."""
+    def pop3(self, mailbox: ScriptedMailbox | None = None, said: bytes = LOGIN) -> FakeSocket:
+        """A client that has said this, and read what was answered."""
         client = FakeSocket(self.reactor)
         client.connect(POP3Factory(self.clock, FakeAuthenticator(mailbox)).buildProtocol(None))
+        client.client_sends(said)
+        client.client_reads_all()
         return client
 
-    def test_session(self) -> None:
+    @each_step
+    def test_session(self, by: float) -> None:
         """A session goes on, QUIT removes what was marked, and the log tells how long it was."""
+        mailbox = ScriptedMailbox({b"one": b"x\r\n"})
+        client = self.pop3(mailbox, LOGIN + b"DELE 1\r\n")
+        self.reactor.advance(5)
+        self.reactor.set(by)
+        self.assertTrue(client.connected and not client.disconnecting)
+        client.client_sends(b"QUIT\r\n")
+        self.assertIn(b"+OK", client.client_reads_all())
+        self.assertEqual([[b"one"]], mailbox.removed)
+        assert client.protocol is not None
+        self.assertAlmostEqual(5, client.protocol.record.seconds)
 
-        def test(by: float) -> None:
-            mailbox = ScriptedMailbox({b"one": b"x\r\n"})
-            client = self.pop3(mailbox)
-            client.client_sends(b"USER ann\r\nPASS pass\r\nDELE 1\r\n")
-            client.client_reads_all()
-            self.reactor.advance(5)
-            self.reactor.set(by)
-            self.assertTrue(client.connected and not client.disconnecting)
-            client.client_sends(b"QUIT\r\n")
-            self.assertIn(b"+OK", client.client_reads_all())
-            self.assertEqual([[b"one"]], mailbox.removed)
-            assert client.protocol is not None
-            self.assertAlmostEqual(5, client.protocol.record.seconds)
-
-        self.each(test)
-
-    def test_idle(self) -> None:
+    @each_step
+    def test_idle(self, by: float) -> None:
         """Who says nothing goes when it is time, before login and after."""
+        for said, patience in (
+            (b"", limits.IDLE_BEFORE_LOGIN),
+            (LOGIN, limits.IDLE),
+        ):
+            client = self.pop3(said=said)
+            self.reactor.advance(patience - 1)
+            self.reactor.set(by)
+            self.assertTrue(client.connected, said)
+            self.reactor.advance(2)
+            client.client_reads_all()
+            self.assertFalse(client.connected, said)
 
-        def test(by: float) -> None:
-            for said, patience in (
-                (b"", limits.IDLE_BEFORE_LOGIN),
-                (b"USER a\r\nPASS pass\r\n", limits.IDLE),
-            ):
-                client = self.pop3()
-                if said:
-                    client.client_sends(said)
-                client.client_reads_all()
-                self.reactor.advance(patience - 1)
-                self.reactor.set(by)
-                self.assertTrue(client.connected, said)
-                self.reactor.advance(2)
-                client.client_reads_all()
-                self.assertFalse(client.connected, said)
-
-        self.each(test)
-
-    def test_output(self) -> None:
+    @each_step
+    def test_output(self, by: float) -> None:
         """Answers that wait for the others' turn come."""
+        client = self.pop3()
+        client.client_sends(b"NOOP\r\n" * 5_000)
+        self.assertTrue(self.clock.calls)
+        self.reactor.set(by)
+        got = b""
+        for _ in range(100):
+            self.reactor.advance(0.01)
+            got += client.client_reads()
+        self.assertEqual(5_000, got.count(b"+OK"))
 
-        def test(by: float) -> None:
-            client = self.pop3()
-            client.client_sends(b"USER ann\r\nPASS pass\r\n")
-            client.client_reads_all()
-            client.client_sends(b"NOOP\r\n" * 5_000)
-            self.assertTrue(self.clock.calls)
-            self.reactor.set(by)
-            got = b""
-            for _ in range(100):
-                self.reactor.advance(0.01)
-                got += client.client_reads()
-            self.assertEqual(5_000, got.count(b"+OK"))
-
-        self.each(test)
-
-    def test_drain(self) -> None:
+    @each_step
+    def test_drain(self, by: float) -> None:
         """A server that stops waits for sessions as long as it should."""
+        client = self.pop3()
+        assert client.protocol is not None
+        done = client.protocol.factory.drain()
+        self.reactor.set(by)
+        self.assertTrue(client.connected)
+        self.assertNoResult(done)
+        for _ in range(int(4 * limits.SHUTDOWN_GRACE)):
+            self.reactor.advance(0.3)
+        client.client_reads_all()
+        self.successResultOf(done)
 
-        def test(by: float) -> None:
-            client = self.pop3()
-            client.client_sends(b"USER ann\r\nPASS pass\r\n")
-            client.client_reads_all()
-            assert client.protocol is not None
-            done = client.protocol.factory.drain()
-            self.reactor.set(by)
-            self.assertTrue(client.connected)
-            self.assertNoResult(done)
-            for _ in range(int(4 * limits.SHUTDOWN_GRACE)):
-                self.reactor.advance(0.3)
-            client.client_reads_all()
-            self.successResultOf(done)
-
-        self.each(test)
-
-    def test_penalty(self) -> None:
+    @each_step
+    def test_penalty(self, by: float) -> None:
         """A penalty lasts as long as it should, and failures are forgotten when they should be."""
+        guard = LoginThrottle(self.clock)
+        for _ in range(4):
+            guard.failed("192.0.2.7/32", None)
+        sleeping = guard.sleep(2)
+        self.reactor.advance(1)
+        self.reactor.set(by)
+        self.assertEqual(2, guard.penalty("192.0.2.7/32", None))
+        self.assertNoResult(sleeping)
+        self.reactor.advance(1.1)
+        self.successResultOf(sleeping)
+        self.reactor.advance(guard.limits.forgotten_after)
+        self.assertEqual(0, guard.penalty("192.0.2.7/32", None))
 
-        def test(by: float) -> None:
-            throttle = LoginThrottle(self.clock)
-            for _ in range(4):
-                throttle.failed("192.0.2.7/32", None)
-            sleeping = throttle.sleep(2)
-            self.reactor.advance(1)
-            self.reactor.set(by)
-            self.assertEqual(2, throttle.penalty("192.0.2.7/32", None))
-            self.assertNoResult(sleeping)
-            self.reactor.advance(1.1)
-            self.successResultOf(sleeping)
-            self.reactor.advance(throttle.limits.forgotten_after)
-            self.assertEqual(0, throttle.penalty("192.0.2.7/32", None))
-
-        self.each(test)
-
-    def test_login_delay(self) -> None:
+    @each_step
+    def test_login_delay(self, by: float) -> None:
         """The delay between two logins is what it should be."""
+        guard = LoginThrottle(self.clock, LoginLimits(login_delay=2))
+        guard.opened("ann")
+        self.reactor.set(by)
+        self.assertRaises(LoginDelay, guard.enter, "ann")
+        self.reactor.advance(2)
+        guard.enter("ann")
 
-        def test(by: float) -> None:
-            throttle = LoginThrottle(self.clock, LoginLimits(login_delay=2))
-            throttle.opened("ann")
-            self.reactor.set(by)
-            self.assertRaises(LoginDelay, throttle.enter, "ann")
-            self.reactor.advance(2)
-            throttle.enter("ann")
-
-        self.each(test)
-
-    def test_success_cache(self) -> None:
+    @each_step
+    def test_success_cache(self, by: float) -> None:
         """A password that was right is remembered for ten minutes."""
+        cache = SuccessCache(self.clock)
+        cache.add("ann", b"hash", b"secret")
+        self.reactor.set(by)
+        self.assertTrue(cache.has("ann", b"hash", b"secret"))
+        self.reactor.advance(600)
+        self.assertFalse(cache.has("ann", b"hash", b"secret"))
 
-        def test(by: float) -> None:
-            cache = SuccessCache(self.clock)
-            cache.add("ann", b"hash", b"secret")
-            self.reactor.set(by)
-            self.assertTrue(cache.has("ann", b"hash", b"secret"))
-            self.reactor.advance(600)
-            self.assertFalse(cache.has("ann", b"hash", b"secret"))
-
-        self.each(test)
-
-    def test_smtp(self) -> None:
+    @each_step
+    def test_smtp(self, by: float) -> None:
         """A client of SMTP that is silent goes when it is time, and no message is lost before."""
+        factory, store, _ = world(lambda delivery, recipients, _, **more: smtp_factory(
+            delivery, recipients, self.clock, **{**more, "wall": self.reactor.seconds}
+        ))  # fmt: skip
+        client = Client(factory)
+        client.say("EHLO x", "MAIL FROM:<a@b.example>", "RCPT TO:<ann@example.org>")
+        self.reactor.advance(5)
+        self.reactor.set(by)
+        self.assertFalse(client.closed)
+        self.assertEqual("250", client.say("DATA", "a: b", "", "c", ".")[-1][:3])
+        date = time.strftime("%d %b %Y %H:%M", time.gmtime(self.reactor.seconds()))
+        self.assertIn(date.lstrip("0").encode(), store.messages("ann")[0])
+        self.reactor.advance(delivery_limits.IDLE - 1)
+        self.assertEqual([], client.answers())
+        self.reactor.advance(2)
+        self.assertEqual("421", client.answers()[-1][:3])
 
-        def test(by: float) -> None:
-            factory, store, _ = world(lambda delivery, recipients, _, **more: smtp_factory(
-                delivery, recipients, self.clock, **{**more, "wall": self.reactor.seconds}
-            ))  # fmt: skip
-            client = Client(factory)
-            client.say("EHLO x", "MAIL FROM:<a@b.example>", "RCPT TO:<ann@example.org>")
-            self.reactor.advance(5)
-            self.reactor.set(by)
-            self.assertFalse(client.closed)
-            self.assertEqual("250", client.say("DATA", "a: b", "", "c", ".")[-1][:3])
-            date = time.strftime("%d %b %Y %H:%M", time.gmtime(self.reactor.seconds()))
-            self.assertIn(date.lstrip("0").encode(), store.messages("ann")[0])
-            self.reactor.advance(delivery_limits.IDLE - 1)
-            self.assertEqual([], client.answers())
-            self.reactor.advance(2)
-            self.assertEqual("421", client.answers()[-1][:3])
-
-        self.each(test)
-
-    def test_aliases(self) -> None:
+    @each_step
+    def test_aliases(self, by: float) -> None:
         """The alias file is looked at again when it is time."""
+        path = Path(self.mktemp())
+        path.write_text("a: ann\n")
+        looked: list[object] = []
 
-        def test(by: float) -> None:
-            path = Path(self.mktemp())
-            path.write_text("a: ann\n")
-            looked: list[object] = []
+        def look(*work: object) -> Any:
+            looked.append(work)
+            raise ValueError
 
-            def look(*work: object) -> Any:
-                looked.append(work)
-                raise ValueError
+        in_thread: Any = look
+        aliases = AliasFile(
+            str(path),
+            lambda address: True,
+            in_thread,
+            self.clock,
+            wall=self.reactor.seconds,
+        )
+        self.reactor.set(by)
+        aliases()
+        self.assertEqual([], looked)
+        self.reactor.advance(ALIAS_LOOK)
+        self.assertRaises(ValueError, aliases)
 
-            in_thread: Any = look
-            aliases = AliasFile(
-                str(path),
-                lambda address: True,
-                in_thread,
-                self.clock,
-                wall=self.reactor.seconds,
-            )
-            self.reactor.set(by)
-            aliases()
-            self.assertEqual([], looked)
-            self.reactor.advance(ALIAS_LOOK)
-            self.assertRaises(ValueError, aliases)
-
-        self.each(test)
-
-    def test_proxy(self) -> None:
+    @each_step
+    def test_proxy(self, by: float) -> None:
         """The header of a proxy is waited for as long as it should be."""
 
         class Port:
             def listen(self, factory: Any) -> Any:
                 self.factory = factory
 
-        def test(by: float) -> None:
-            port: Any = Port()
-            ProxiedEndpoint(port, self.clock).listen(world(smtp_factory)[0])
-            transport = StringTransport()
-            port.factory.buildProtocol(None).makeConnection(transport)
-            self.reactor.advance(PATIENCE - 1)
-            self.reactor.set(by)
-            self.assertFalse(transport.disconnected)
-            self.reactor.advance(2)
-            self.assertTrue(transport.disconnected)
+        port: Any = Port()
+        ProxiedEndpoint(port, self.clock).listen(world(smtp_factory)[0])
+        transport = StringTransport()
+        port.factory.buildProtocol(None).makeConnection(transport)
+        self.reactor.advance(PATIENCE - 1)
+        self.reactor.set(by)
+        self.assertFalse(transport.disconnected)
+        self.reactor.advance(2)
+        self.assertTrue(transport.disconnected)
 
-        self.each(test)
-
-    def test_reload(self) -> None:
+    @each_step
+    def test_reload(self, by: float) -> None:
         """Files are looked at every 30 seconds."""
 
         class Files:
@@ -399,21 +371,18 @@ class EverythingTests(SynchronousTestCase):
             def reload_if_changed(self) -> None:
                 self.looks += 1
 
-        def test(by: float) -> None:
-            files = Files()
-            service = ReloadService(self.clock, [files])
-            service.startService()
-            try:
-                self.reactor.advance(15)
-                self.reactor.set(by)
-                self.assertEqual(0, files.looks)
-                for _ in range(3):
-                    self.reactor.advance(15.5)
-                self.assertEqual(2, files.looks)
-            finally:
-                service.stopService()
-
-        self.each(test)
+        files = Files()
+        service = ReloadService(self.clock, [files])
+        service.startService()
+        try:
+            self.reactor.advance(15)
+            self.reactor.set(by)
+            self.assertEqual(0, files.looks)
+            for _ in range(3):
+                self.reactor.advance(15.5)
+            self.assertEqual(2, files.looks)
+        finally:
+            service.stopService()
 
 
 class SourceTests(SynchronousTestCase):

@@ -16,11 +16,12 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from pop3toy import __version__
 
+from .folders import new_folder
 from .mutate import mutants, passes
+from .pages import CHECKOUT, page
 from .test_docs import exists
 
-ROOT = Path(__file__).parent.parent
-RECIPES = ROOT / "docs" / "examples" / "recipes"
+RECIPES = CHECKOUT / "docs" / "examples" / "recipes"
 #: Pages whose commands and files are looked for.
 PAGES = ("CONTRIBUTING.rst", "SECURITY.md", "docs/releasing.rst")
 #: Seconds that the recipes' tests may take.
@@ -34,20 +35,11 @@ class Edit(NamedTuple):
     lines: list[str]
 
 
-def page(name: str = "CONTRIBUTING.rst") -> str:
-    """A page beside the tests.
-
-    :raises SkipTest: where the tests run without the checkout around them.
-    """
-    path = ROOT / name
-    if not path.exists():
-        raise SkipTest(f"there is no {name} beside the tests")
-    return path.read_text("utf-8")
-
-
 def recipes() -> dict[str, str]:
     """The sections of the recipes, by their titles."""
-    parts = re.split(r"^(.+)\n~+\n", page().partition("\nRecipes\n-------\n")[2], flags=re.MULTILINE)
+    parts = re.split(
+        r"^(.+)\n~+\n", page("CONTRIBUTING.rst").partition("\nRecipes\n-------\n")[2], flags=re.MULTILINE
+    )
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
@@ -121,7 +113,7 @@ class RecipeTests(SynchronousTestCase):
             raise SkipTest("there are no recipes beside the tests")
         folder = Path(self.mktemp()).absolute()
         for name in ("pop3toy", "tests"):
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(CHECKOUT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copytree(RECIPES / "tests", folder / "tests", dirs_exist_ok=True)
         tests = {}
         for title, text in recipes().items():
@@ -132,13 +124,8 @@ class RecipeTests(SynchronousTestCase):
     def test_followed(self) -> None:
         """The test of each recipe fails before its change, and passes behind it; so do the import rules."""
         folder, tests = self.copy()
-        self.assertEqual(
-            set(tests),
-            {
-                ".".join(path.relative_to(RECIPES).with_suffix("").parts)
-                for path in (RECIPES / "tests").rglob("*.py")
-            },
-        )
+        files = (path.relative_to(RECIPES).with_suffix("") for path in (RECIPES / "tests").rglob("*.py"))
+        self.assertEqual(set(tests), {".".join(file.parts) for file in files})
         before = run_tests(folder, *tests)
         said = before.stdout + before.stderr
         for name in tests:
@@ -208,13 +195,13 @@ class NamedTests(SynchronousTestCase):
             for path in re.findall(
                 r"`((?:\.\w|\w)[\w.-]*(?:/[\w.-]+)+|\w+\.(?:rst|md|toml|cfg))[`/ ]", page(name)
             ):
-                if not (ROOT / path).exists():
+                if not (CHECKOUT / path).exists():
                     missing.append(f"{name}: {path}")
         self.assertEqual(missing, [])
 
     def test_names(self) -> None:
         """Functions and classes behind ``X of `` a file are in it."""
-        found = re.findall(r"``(\w+)``\s+of\s+``(pop3toy/\S+)\.py``", page())
+        found = re.findall(r"``(\w+)``\s+of\s+``(pop3toy/\S+)\.py``", page("CONTRIBUTING.rst"))
         self.assertGreater(len(found), 1)
         for name, path in found:
             self.assertTrue(hasattr(import_module(path.replace("/", ".")), name), f"{name} in {path}")
@@ -267,8 +254,7 @@ class MutateTests(SynchronousTestCase):
 
     def test_noticed(self) -> None:
         """A module's own tests fail for a mistake, and for one that never ends; they pass without."""
-        folder = Path(self.mktemp()).absolute()
-        folder.mkdir()
+        folder = new_folder(self)
         (folder / "thing.py").write_text("def f(a):\n    while a < 1:\n        a += 1\n    return a\n")
         (folder / "test_thing.py").write_text(
             "from unittest import TestCase\nfrom thing import f\n\n"

@@ -9,64 +9,35 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
-from twisted.internet.address import IPv4Address
-from twisted.internet.testing import MemoryReactorClock, StringTransport
-from twisted.trial.unittest import SynchronousTestCase
-
-from .realserver import environment, twistd, wait_until
-from .strictclient import StrictClient
+from .folders import new_folder
+from .memory_world import MemoryCase, StringClient
+from .realserver import DEADLINE, environment, free_port, heed_ctrl_c, run_command, twistd, wait_until
+from .strictclient import StrictClient, logged_in
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 
-#: Seconds after which a program that does not listen is a failed test.
-PATIENCE = 30.0
 
-
-def free_port() -> int:
-    """A port of the loopback that was free a moment ago."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-class Examples(SynchronousTestCase):
+class Examples(MemoryCase):
     """Runs an example, on a fake connection and as a program."""
 
-    def conversation(self, name: str) -> Callable[[str], list[str]]:
-        """Connect to the server of an example; a function that sends a line and gives the reply's lines."""
-        self.reactor = reactor = MemoryReactorClock()
+    def serve(self, name: str) -> None:
+        """Have the server of an example serve clients of :meth:`connect`."""
         made = runpy.run_path(str(EXAMPLES / name))
         if "make_factory" in made:
-            factory = made["make_factory"](reactor)
+            self.factory = made["make_factory"](self.reactor)
         else:
-            service = made["make_service"](reactor, 2590)
-            service.startService()
-            self.addCleanup(lambda: self.successResultOf(service.stopService()))
-            [(_, factory, _, _)] = reactor.tcpServers
+            self.start(made["make_service"](self.reactor, 2590))
+            self.factory = self.reactor.factory_at(2590)
 
-        def connect() -> Callable[[str], list[str]]:
-            transport = StringTransport(peerAddress=IPv4Address("TCP", "127.0.0.1", 40000))
-            protocol = factory.buildProtocol(None)
-            protocol.makeConnection(transport)
-            self.addCleanup(protocol.connectionLost)
-            transport.clear()
-
-            def say(line: str) -> list[str]:
-                protocol.dataReceived(line.encode() + b"\r\n")
-                reply = transport.value().decode()
-                transport.clear()
-                return reply.split("\r\n")[:-1]
-
-            return say
-
-        self.connect = connect
-        return connect()
+    def connect(self) -> Callable[[str], list[str]]:
+        """A function that sends a line and gives the lines of the reply."""
+        client = StringClient(self.factory)
+        self.addCleanup(client.leave)
+        return lambda line: client.say(line.encode()).decode().split("\r\n")[:-1]
 
     def as_program(self, name: str, *more: str) -> StrictClient:
         """Start an example as its text says, and connect to it."""
@@ -76,13 +47,11 @@ class Examples(SynchronousTestCase):
 
     def started(self, arguments: list[str], port: int, **how: Any) -> StrictClient:
         """Start a program and connect to it as soon as it listens."""
-        # Whoever runs the tests in the background may have Ctrl-C ignored.
-        heeds_ctrl_c = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-        self.program = program = subprocess.Popen(arguments, preexec_fn=heeds_ctrl_c, **how)
+        self.program = program = subprocess.Popen(arguments, preexec_fn=heed_ctrl_c, **how)
 
         def end() -> None:
             program.kill()
-            program.wait(PATIENCE)
+            program.wait(DEADLINE)
 
         self.addCleanup(end)
         clients = []
@@ -106,7 +75,8 @@ class OwnStoreTests(Examples):
 
     def test_conversation(self) -> None:
         """Both messages are listed, read and removed, for this user alone."""
-        say = self.conversation(self.NAME)
+        self.serve(self.NAME)
+        say = self.connect()
         self.assertEqual(["+OK send PASS"], say("USER ann"))
         self.assertTrue(say("PASS secret")[0].startswith("+OK maildrop has 2 messages"))
         self.assertIn("1 alert-0", say("UIDL"))
@@ -139,8 +109,7 @@ class MaildirsTests(Examples):
 
     def test_program(self) -> None:
         """Mail that lies in the Maildir is fetched; the log has the login, its end, and no trouble."""
-        home = Path(self.mktemp()).absolute()
-        home.mkdir()
+        home = new_folder(self)
         port = free_port()
         log = home / "log"
         environ = {**environment(home), "POP3_PORT": str(port)}
@@ -150,15 +119,13 @@ class MaildirsTests(Examples):
             self.assertEqual(0, client.stat().messages)
             client.quit()
         (home / "mail" / "bob" / "new" / "1.mail").write_bytes(b"Subject: hello\n\nBob!\n")
-        with StrictClient(port) as client:
-            client.login(b"bob", b"secret too")
+        with logged_in(port, b"bob", b"secret too") as client:
             self.assertEqual(1, client.stat().messages)
-            client.quit()
         self.assertTrue((home / "mail" / "bob" / "cur").is_dir())
         wait_until(lambda: log.read_text().count("] end: ") == 2, "two sessions in the log")
         self.assertEqual(log.read_text().count("] login: "), 2)
         self.program.terminate()
-        self.program.wait(PATIENCE)
+        self.program.wait(DEADLINE)
         self.assertIn("Server Shut Down", log.read_text())
         self.assertNotIn("Traceback", log.read_text())
 
@@ -184,7 +151,7 @@ class AsyncioTests(Examples):
 
         wait_until(more, "the task has gone on", pause=0.2)
         self.program.terminate()
-        self.assertEqual(self.program.wait(PATIENCE), 0)
+        self.assertEqual(self.program.wait(DEADLINE), 0)
 
 
 class ThreadTests(Examples):
@@ -203,7 +170,7 @@ class ThreadTests(Examples):
 
         def visited() -> bool:
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{web}/", timeout=PATIENCE) as page:
+                with urllib.request.urlopen(f"http://127.0.0.1:{web}/", timeout=DEADLINE) as page:
                     pages.append(page.read())
             except URLError:
                 return False
@@ -211,26 +178,16 @@ class ThreadTests(Examples):
 
         wait_until(visited, "the web server listens")
         self.assertEqual(pages, [b"There is a message more.\n"])
-        with StrictClient(self.port) as client:
-            client.login(b"ann", b"secret")
+        with logged_in(self.port, b"ann", b"secret") as client:
             self.assertEqual(1, client.stat().messages)
-            client.quit()
         self.program.send_signal(signal.SIGINT)
-        self.assertEqual(self.program.wait(PATIENCE), 0)
+        self.assertEqual(self.program.wait(DEADLINE), 0)
 
     def test_taken(self) -> None:
         """A port that is taken is raised where the server was asked for, and the program ends."""
-        with socket.socket() as other:
-            other.bind(("127.0.0.1", 0))
-            other.listen()
-            done = subprocess.run(
-                [sys.executable, str(EXAMPLES / self.NAME), str(other.getsockname()[1])],
-                env=environment(Path(self.mktemp())),
-                capture_output=True,
-                text=True,
-                timeout=PATIENCE,
-                check=False,
-            )
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = str(other.getsockname()[1])
+            done = run_command(sys.executable, EXAMPLES / self.NAME, port, folder=Path(self.mktemp()))
         self.assertEqual(done.returncode, 1)
         self.assertIn("CannotStart: cannot listen on 127.0.0.1:", done.stderr.splitlines()[-1])
 
@@ -242,7 +199,8 @@ class TwistedMailboxTests(Examples):
 
     def test_conversation(self) -> None:
         """Messages of an old mailbox are listed, read and removed."""
-        say = self.conversation(self.NAME)
+        self.serve(self.NAME)
+        say = self.connect()
         say("USER ann")
         self.assertEqual(["-ERR [AUTH] invalid user name or password"], say("PASS wrong"))
         say("USER ann")

@@ -18,8 +18,8 @@ from pop3toy.events import ConnectionRejected, Delivered, Ended, LoggedIn, Login
 from pop3toy.interfaces import Channel, TLSFacts
 from pop3toy.observe.session_log import SessionLog
 
+from .folders import new_folder
 from .realserver import DEADLINE, RealServer, maildir_options, wait_until
-from .tls_world import log_port
 
 FILES = Path(pop3toy.__file__).parent.parent / "docs" / "fail2ban"
 HOST = r"(?:::f{4,6}:)?(?P<host>[0-9a-fA-F:.]+)"
@@ -43,21 +43,10 @@ class FilterTests(SynchronousTestCase):
         tls = TLSFacts("TLSv1.3", "x")
         forged = "login failed: session=1 rip=203.0.113.1 user='x' mechanism=USER tls=none reason=AUTH"
         for host in ("192.0.2.7", "2001:db8::7"):
-            for user in (
-                "ann",
-                "",
-                "x' mechanism=USER tls=none reason=AUTH",
-                f"\n[{forged}",
-                forged,
-                "\u2028\xff",
-            ):
-                for facts, why in (
-                    (None, "AUTH"),
-                    (tls, "AUTH"),
-                    (tls, "SYS/TEMP"),
-                    (None, "IN-USE"),
-                    (None, "refused"),
-                ):
+            claimed = "x' mechanism=USER tls=none reason=AUTH"
+            for user in ("ann", "", claimed, f"\n[{forged}", forged, "\u2028\xff"):
+                reasons = [(tls, "SYS/TEMP"), (None, "IN-USE"), (None, "refused")]
+                for facts, why in [(None, "AUTH"), (tls, "AUTH"), *reasons]:
                     channel = Channel(host, False, facts)
                     sessions.observe(LoginFailed(7, 0.0, "POP3", channel, user, "SCRAM-SHA-256-PLUS", why))
                     expected.append(host if why == "AUTH" else None)
@@ -114,12 +103,11 @@ class FilterTests(SynchronousTestCase):
 
     def test_submission(self) -> None:
         """A wrong password counts by submission as by POP3."""
-        folder = Path(self.mktemp()).absolute()
-        folder.mkdir()
+        folder = new_folder(self)
         (folder / "mail").mkdir()
         options = maildir_options(folder / "mail")
         with RealServer(*options, "--submission=tcp:0:interface=127.0.0.1", folder=folder) as server:
-            with smtplib.SMTP("127.0.0.1", log_port(server, "submission"), timeout=DEADLINE) as client:
+            with smtplib.SMTP("127.0.0.1", server.port_for("submission"), timeout=DEADLINE) as client:
                 client.ehlo()
                 wrong = base64.b64encode(b"\0ann\0wrong").decode()
                 self.assertEqual(client.docmd("AUTH", f"PLAIN {wrong}")[0], 535)

@@ -24,6 +24,8 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 import pop3toy
 from pop3toy.tap import Options
 
+from .folders import new_folder
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 PLUGIN = "twisted/plugins/pop3toy_plugin.py"
 #: What a package is built from.
@@ -114,8 +116,7 @@ class WheelTests(SynchronousTestCase):
 
     def test_built_and_installed(self) -> None:
         """The wheel's ``twisted/`` holds just the plugin, and twistd lists it from another folder."""
-        self.folder = Path(self.mktemp()).resolve()
-        self.folder.mkdir()
+        self.folder = new_folder(self)
         sdist, wheel = self.build()
         self.look_into_sdist(sdist)
         self.look_into_wheel(wheel)
@@ -141,23 +142,11 @@ class WheelTests(SynchronousTestCase):
             # Python 3.12 and later make virtual environments without it.
             version = "0"
         here = int(version.partition(".")[0]) >= NEEDED_SETUPTOOLS
-        done = self.run_in(
-            self.folder,
-            *(
-                sys.executable,
-                "-m",
-                "build",
-                *(["--no-isolation"] if here else []),
-                "--outdir",
-                "dist",
-                "source",
-            ),
-        )
-        if (
-            done.returncode
-            and not here
-            and re.search("Could not find a version|connection", done.stderr + done.stdout)
-        ):
+        isolation = ["--no-isolation"] if here else []
+        command = [sys.executable, "-m", "build", *isolation, "--outdir", "dist", "source"]
+        done = self.run_in(self.folder, *command)
+        unreachable = re.search("Could not find a version|connection", done.stderr + done.stdout)
+        if done.returncode and not here and unreachable:
             raise SkipTest(f"setuptools {NEEDED_SETUPTOOLS} is neither installed nor can it be fetched")
         self.assertEqual(done.returncode, 0, done.stdout[-3000:] + done.stderr[-3000:])
         [sdist] = (self.folder / "dist").glob("*.tar.gz")

@@ -30,7 +30,9 @@ from pop3toy import (
     events,
 )
 
-from .realserver import DEADLINE, environment
+from .folders import new_folder
+from .pages import page
+from .realserver import DEADLINE, run_python
 
 ROOT = Path(pop3toy.__file__).parent.parent
 EXAMPLES = ROOT / "docs" / "examples"
@@ -44,20 +46,6 @@ NAMES = [
     "Listing", "MemoryStore", "MaildirStore", "octets", "unique_id_is_valid", "errors",
     "MemoryTranscript", "IObserver", "Observers", "events",
 ]  # fmt: skip
-
-
-def run_python(case: SynchronousTestCase, program: str) -> str:
-    """Run a program in a fresh interpreter; what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=environment(Path(case.mktemp())),
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-    )
-    case.assertEqual((0, ""), (done.returncode, done.stderr))
-    return done.stdout
 
 
 class NameTests(SynchronousTestCase):
@@ -95,20 +83,19 @@ class LoadingTests(SynchronousTestCase):
     def test_import(self) -> None:
         """Importing pop3toy loads its version, and nothing else of ours, of Twisted or of TLS."""
         said = run_python(
-            self,
             "import sys\n"
             "before = set(sys.modules)\n"
             "import pop3toy\n"
             "new = {name for name in set(sys.modules) - before"
             " if name.split('.')[0] in ('pop3toy', 'twisted', 'zope', 'OpenSSL', 'cryptography')}\n"
             "print(*sorted(new))\n",
+            folder=Path(self.mktemp()),
         )
         self.assertEqual(said.split(), ["pop3toy", "pop3toy._version"])
 
     def test_names(self) -> None:
         """No name installs a reactor or loads our TLS; settings and interfaces load no store either."""
         said = run_python(
-            self,
             "import os, sys, pop3toy\n"
             f"for name in {NAMES!r}:\n"
             "    if not os.fork():\n"
@@ -120,6 +107,7 @@ class LoadingTests(SynchronousTestCase):
             "        os.write(1, ' '.join([name, *sorted(heavy & set(sys.modules))]).encode() + b'\\n')\n"
             "        os._exit(0)\n"
             "    assert os.wait()[1] == 0\n",
+            folder=Path(self.mktemp()),
         )
         self.assertEqual(said.splitlines(), NAMES)
 
@@ -196,10 +184,7 @@ class DocumentationTests(SynchronousTestCase):
 
     def test_page(self) -> None:
         """docs/embedding.rst tells of each name."""
-        page = ROOT / "docs" / "embedding.rst"
-        if not page.exists():
-            raise SkipTest("there are no docs beside the tests")
-        text = page.read_text("utf-8")
+        text = page("docs/embedding.rst")
         self.assertEqual([name for name in NAMES if not re.search(rf"\b{name}\b", text)], [])
 
 
@@ -219,8 +204,7 @@ class PartTests(SynchronousTestCase):
 
     def test_maildir_store(self) -> None:
         """A store of Maildirs is made of ``Maildirs``, with its limit and what it may make."""
-        root = Path(self.mktemp()).absolute()
-        root.mkdir()
+        root = new_folder(self)
         closed = MaildirStore(Maildirs(f"{root}/{{user}}"), self.in_turn)
         self.failureResultOf(closed.open("ann"), errors.NoSuchMailbox)  # type: ignore[arg-type]
         store = MaildirStore(Maildirs(f"{root}/{{user}}", create=True, max_listed_size=3), self.in_turn)
@@ -260,13 +244,7 @@ class TypingTests(SynchronousTestCase):
         if not EXAMPLES.is_dir():
             raise SkipTest("there are no docs beside the tests")
         done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "mypy",
-                f"--config-file={ROOT / 'pyproject.toml'}",
-                *arguments,
-            ],
+            [sys.executable, "-m", "mypy", f"--config-file={ROOT / 'pyproject.toml'}", *arguments],
             cwd=ROOT,
             capture_output=True,
             text=True,

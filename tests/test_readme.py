@@ -10,10 +10,7 @@ import signal
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
@@ -21,10 +18,19 @@ from pop3toy.config.cmdline import Options
 from pop3toy.installation import install_hint
 from pop3toy.stores.registry import Maildirs
 
-from .realserver import DEADLINE, RealServer, environment, twistd, wait_until
-from .strictclient import StrictClient
+from .pages import CHECKOUT, literal_blocks, page
+from .realserver import (
+    DEADLINE,
+    RealServer,
+    environment,
+    heed_ctrl_c,
+    listening,
+    run_command,
+    twistd,
+    wait_until,
+)
+from .strictclient import StrictClient, logged_in
 
-ROOT = Path(__file__).parent.parent
 #: A line of a transcript: the session's number if it is there, who, and what was said.
 _LINE = re.compile(r"(?:\[\d+\] )?(?P<side>[CS]|--)(?:: ?| )?(?P<text>.*)")
 #: What is made anew at each start, and what to read in its place.
@@ -34,47 +40,6 @@ _CHANGING = (
     (re.compile(r"\bDate: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d \+0000$"), "Date: DATE"),
     (re.compile(r"\bMessage-ID: <hello\.[0-9a-f]{11}@pop3toy\.example>$"), "Message-ID: ID"),
 )
-
-
-class Literal(NamedTuple):
-    """A literal block of README.rst, without its indentation."""
-
-    #: The comment before it, ``.. transcript: hello`` for instance, or nothing.
-    comment: str
-    lines: list[str]
-
-
-def readme() -> str:
-    """README.rst.
-
-    :raises SkipTest: where the tests run without the checkout around them.
-    """
-    path = ROOT / "README.rst"
-    if not path.exists():
-        raise SkipTest("there is no README.rst beside the tests")
-    return path.read_text("utf-8")
-
-
-def literal_blocks() -> Iterator[Literal]:
-    """The literal blocks of README.rst: what is indented below a paragraph that ends with two colons."""
-    lines = [*readme().splitlines(), "end"]
-    comment = ""
-    at = 0
-    while at < len(lines):
-        line = lines[at]
-        at += 1
-        if line.startswith(".. "):
-            comment = line.removeprefix(".. ")
-        elif line.endswith("::"):
-            start = at
-            while not lines[at] or lines[at].startswith(" "):
-                at += 1
-            block = lines[start:at]
-            indent = min(len(one) - len(one.lstrip()) for one in block if one)
-            yield Literal(comment, "\n".join(one[indent:] for one in block).strip("\n").splitlines())
-            comment = ""
-        elif line:
-            comment = ""
 
 
 def settled(line: str) -> str:
@@ -87,9 +52,9 @@ def settled(line: str) -> str:
 def conversations() -> list[list[str]]:
     """The literal blocks that are transcripts."""
     return [
-        block.lines
-        for block in literal_blocks()
-        if any(re.match(r"(\[\d+\] )?S: [+-](OK|ERR)", line) for line in block.lines)
+        lines
+        for lines in literal_blocks("README.rst")
+        if any(re.match(r"(\[\d+\] )?S: [+-](OK|ERR)", line) for line in lines)
     ]
 
 
@@ -111,7 +76,7 @@ class ConversationTests(SynchronousTestCase):
 
     def test_typed_lines_are_those_of_the_transcript(self) -> None:
         """The lines that a reader is told to type are those that the transcript shows."""
-        typed = [block.lines for block in literal_blocks() if block.lines[0].startswith("USER ")]
+        typed = [lines for lines in literal_blocks("README.rst") if lines[0].startswith("USER ")]
         self.assertEqual(typed, [said_by("C", shown) for shown in conversations()])
 
     def test_on_the_wire(self) -> None:
@@ -151,7 +116,7 @@ class ConversationTests(SynchronousTestCase):
 
     def test_with_netcat(self) -> None:
         """So does netcat, as README.rst starts it."""
-        self.assertIn("nc -C 127.0.0.1 2590", readme())
+        self.assertIn("nc -C 127.0.0.1 2590", page("README.rst"))
         self._with_program("nc", "netcat-openbsd", ["-C", "127.0.0.1"])
 
     def _with_program(self, program: str, package: str, arguments: list[str]) -> None:
@@ -202,7 +167,7 @@ class ExampleTests(SynchronousTestCase):
 
     def examples(self) -> list[list[str]]:
         """The programs: one without TLS, one with it."""
-        return [block.lines for block in literal_blocks() if "reactor.run()" in block.lines]
+        return [lines for lines in literal_blocks("README.rst") if "reactor.run()" in lines]
 
     def start(self, lines: list[str], *protocols: str) -> list[int]:
         """Start a program with any free ports in the place of those it names; the ports it got.
@@ -225,8 +190,7 @@ class ExampleTests(SynchronousTestCase):
                 env=environment(home),
                 stdout=out,
                 stderr=log,
-                # Whoever runs the tests in the background may have Ctrl-C ignored.
-                preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+                preexec_fn=heed_ctrl_c,
             )
         self.addCleanup(process.wait, DEADLINE)
         self.addCleanup(process.kill)
@@ -234,8 +198,7 @@ class ExampleTests(SynchronousTestCase):
 
         def listens() -> bool:
             self.assertIs(process.poll(), None, self.told.read_text())
-            found = re.findall(r"pop3toy listens for (.*) on \S*:(\d+)\n", self.told.read_text())
-            ports.update({what: int(port) for what, port in found})
+            ports.update(listening(self.told.read_text()))
             return set(ports) == set(protocols)
 
         wait_until(listens, "the program listens")
@@ -260,10 +223,8 @@ class ExampleTests(SynchronousTestCase):
         """It serves the message that it holds, and prints the conversation."""
         lines, _ = self.examples()
         [port] = self.start(lines, "POP3")
-        with StrictClient(port) as client:
-            client.login()
+        with logged_in(port) as client:
             self.assertEqual(client.retr(1), b"Subject: Hello\r\n\r\nHello Ann!\r\n")
-            client.quit()
         self.end()
         said = self.words.read_text().splitlines()
         for line in ("C: USER ann", "C: PASS ****", "S: +OK 30 octets", "S: Hello Ann!", "-- closed (quit)"):
@@ -290,10 +251,11 @@ class ExampleTests(SynchronousTestCase):
 
     def test_file_of_options(self) -> None:
         """The file in README.rst says what the command line above it says."""
-        [block] = [block for block in literal_blocks() if block.lines[0] == "[pop3]"]
-        [line] = [line for one in literal_blocks() for line in one.lines if "--maildir '/srv" in line]
+        blocks = list(literal_blocks("README.rst"))
+        [block] = [lines for lines in blocks if lines[0] == "[pop3]"]
+        [line] = [line for lines in blocks for line in lines if "--maildir '/srv" in line]
         file = Path(self.mktemp())
-        file.write_text("\n".join(block.lines))
+        file.write_text("\n".join(block))
         outcomes = []
         for words in ([f"--config={file}"], shlex.split(line.partition(" pop3toy ")[2])):
             options = Options()
@@ -307,44 +269,34 @@ class CommandTests(SynchronousTestCase):
     """The commands and options in README.rst."""
 
     def _test_command(self) -> str:
-        lines = [line for block in literal_blocks() for line in block.lines]
-        [command] = [line for line in lines if line.endswith("/trial tests")]
+        blocks = literal_blocks("README.rst")
+        [command] = [line for lines in blocks for line in lines if line.endswith("/trial tests")]
         return command
 
     def test_same_test_command_in_ci(self) -> None:
         """``.ci/run`` runs the test command that README.rst names, as it stands there."""
-        script = ROOT / ".ci" / "run"
-        if not script.exists():
-            raise SkipTest("there is no .ci/run beside the tests")
-        named = self._test_command()
-        text = script.read_text()
+        named, text = self._test_command(), page(".ci/run")
         # The script reads the command from README.rst; so does this, with the script's own line.
         [reading] = re.findall(r"^command=\$\((.*)\)$", text, re.MULTILINE)
         done = subprocess.run(
-            ["bash", "-c", reading], cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE, check=True
+            ["bash", "-c", reading],
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=True,
         )
         self.assertEqual(done.stdout, named + "\n")
         self.assertRegex(text, r'(?m)^eval "\$command"')
 
     def test_same_test_command_for_contributors(self) -> None:
         """CONTRIBUTING.rst names the same command."""
-        named = self._test_command()
-        self.assertIn(f"\n    {named}\n", (ROOT / "CONTRIBUTING.rst").read_text("utf-8"))
+        self.assertIn(f"\n    {self._test_command()}\n", page("CONTRIBUTING.rst"))
 
     def test_options_exist(self) -> None:
         """Each option that README.rst tells of is one of ``twistd pop3toy``."""
-        told = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", readme()))
-        home = Path(self.mktemp())
-        home.mkdir()
-        done = subprocess.run(
-            twistd("pop3toy", "--help"),
-            cwd=home,
-            env=environment(home.absolute()),
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            check=True,
-        )
+        told = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page("README.rst")))
+        done = run_command(*twistd("pop3toy", "--help"), folder=Path(self.mktemp()))
         known = set(re.findall(r"--[a-z][a-z-]+", done.stdout))
         self.assertGreater(len(known & told), 5)
         self.assertEqual(told - known, set())
@@ -358,18 +310,18 @@ class LinkTests(SynchronousTestCase):
     for_sphinx = ("index.rst", "api.rst")
 
     def _pages(self) -> list[Path]:
-        readme()
+        page("README.rst")
         pages = []
         for name in self.pages:
-            path = ROOT / name
+            path = CHECKOUT / name
             pages += sorted(path.rglob("*.rst")) if path.is_dir() else [path]
         return pages
 
     def test_targets_exist(self) -> None:
         """Each link to a file, and each picture, leads to something that is there."""
         missing = []
-        for page in self._pages():
-            text = page.read_text("utf-8")
+        for path in self._pages():
+            text = path.read_text("utf-8")
             targets = re.findall(r"`[^`<]+<([^`>]+)>`_", text)
             targets += re.findall(
                 r"^\s*\.\. (?:image|figure|include|literalinclude):: *(\S+)$", text, re.MULTILINE
@@ -378,8 +330,8 @@ class LinkTests(SynchronousTestCase):
                 here = re.sub(r"\s", "", target).partition("#")[0]
                 if re.match(r"[a-z]+:", here) or not here:
                     continue
-                if not (page.parent / here).exists():
-                    missing.append(f"{page.name}: {here}")
+                if not (path.parent / here).exists():
+                    missing.append(f"{path.name}: {here}")
         self.assertEqual(missing, [])
 
     def test_well_formed(self) -> None:
@@ -388,14 +340,14 @@ class LinkTests(SynchronousTestCase):
             from docutils.core import publish_doctree
         except ImportError:
             raise SkipTest(f"docutils is not installed ({install_hint('test')})") from None
-        for page in self._pages():
-            if page.name in self.for_sphinx:
+        for path in self._pages():
+            if path.name in self.for_sphinx:
                 continue
             complaints = Path(self.mktemp())
             with complaints.open("w", encoding="utf-8") as stream:
                 publish_doctree(
-                    page.read_text("utf-8"),
-                    source_path=str(page),
+                    path.read_text("utf-8"),
+                    source_path=str(path),
                     settings_overrides={"warning_stream": stream, "report_level": 2, "halt_level": 5},
                 )
-            self.assertEqual(complaints.read_text("utf-8"), "", page.name)
+            self.assertEqual(complaints.read_text("utf-8"), "", path.name)

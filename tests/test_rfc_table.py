@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from importlib import import_module
-from pathlib import Path
 
-from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase
 
-ROOT = Path(__file__).parent.parent
+from .pages import CHECKOUT, page
 
 #: The project's own rules; the gaps leave room for more.
 RULES = [
@@ -22,17 +21,9 @@ _TEST = re.compile(r"``(tests(?:\.[a-z]\w+)?\.test_\w+)\.(\w+)\.(test_\w+)``")
 _SCRIPT = re.compile(r"``(tests/conversations/[\w-]+\.txt)``")
 
 
-def page() -> str:
-    """The page, where the source is at hand."""
-    path = ROOT / "docs" / "rfc.rst"
-    if not path.exists():
-        raise SkipTest("there is no docs/rfc.rst beside the tests")
-    return path.read_text("utf-8")
-
-
 def rows() -> Iterator[tuple[str, str, str]]:
     """The rows of all tables: section, what it asks, what holds it."""
-    for row in re.split(r"^   \* - ", page(), flags=re.MULTILINE)[1:]:
+    for row in re.split(r"^   \* - ", page("docs/rfc.rst"), flags=re.MULTILINE)[1:]:
         # The last row of a table ends where the next title begins.
         cells = re.split(r"^     - ", re.split(r"^(?=\S)", row, flags=re.MULTILINE)[1], flags=re.MULTILINE)
         assert len(cells) == 3, row
@@ -44,9 +35,12 @@ def rows() -> Iterator[tuple[str, str, str]]:
 class RFCTableTests(SynchronousTestCase):
     """The tables of what RFCs and rules ask."""
 
+    def setUp(self) -> None:
+        self.page = page("docs/rfc.rst")
+
     def test_tests_exist(self) -> None:
         """Every test that is named can be run under that name."""
-        named = set(_TEST.findall(page()))
+        named = set(_TEST.findall(self.page))
         self.assertGreater(len(named), 200)
         missing = [
             ".".join(name)
@@ -57,14 +51,14 @@ class RFCTableTests(SynchronousTestCase):
 
     def test_conversations_exist(self) -> None:
         """Every conversation that is named is there."""
-        named = set(_SCRIPT.findall(page()))
+        named = set(_SCRIPT.findall(self.page))
         self.assertGreater(len(named), 15)
-        self.assertEqual([name for name in sorted(named) if not (ROOT / name).is_file()], [])
+        self.assertEqual([name for name in sorted(named) if not (CHECKOUT / name).is_file()], [])
 
     def test_nothing_else_looks_like_a_test(self) -> None:
         """A name with a slip in it is not passed over."""
-        looks = re.findall(r"``(tests[./][^`]*)``", page())
-        whole = {".".join(name) for name in _TEST.findall(page())} | set(_SCRIPT.findall(page()))
+        looks = re.findall(r"``(tests[./][^`]*)``", self.page)
+        whole = {".".join(name) for name in _TEST.findall(self.page)} | set(_SCRIPT.findall(self.page))
         others = {"tests/conversations/", "tests.pop3.test_conversations", "tests/test_rfc_table.py"}
         self.assertEqual(set(looks) - whole - others, set())
 
@@ -74,7 +68,7 @@ class RFCTableTests(SynchronousTestCase):
 
     def test_rfcs(self) -> None:
         """Each RFC has its table."""
-        titles = re.findall(r"^RFC (\d+): .*\n-+$", page(), re.MULTILINE)
+        titles = re.findall(r"^RFC (\d+): .*\n-+$", self.page, re.MULTILINE)
         self.assertEqual(tuple(map(int, titles)), RFCS)
 
     def test_each_row_is_held(self) -> None:

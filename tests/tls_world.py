@@ -10,13 +10,11 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import re
 import socket
 import ssl
 import struct
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import trustme
@@ -25,9 +23,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from OpenSSL import SSL
 
-from .realserver import DEADLINE, RealServer, wait_until
+from .realserver import DEADLINE
 
-__all__ = ["Authority", "OpenSSLWire", "Pair", "Wire", "log_port", "self_signed", "trusting"]
+__all__ = ["Authority", "OpenSSLWire", "Pair", "Wire", "self_signed", "trusting"]
 
 
 class Pair:
@@ -112,15 +110,6 @@ def self_signed(common: str, *, bits: int = 2048, hashed: Any = None) -> Pair:
     return Pair(certificate, _pem(key, serialization.NoEncryption()))
 
 
-def log_port(server: RealServer, what: str) -> int:
-    """The port where a server says that it listens for something, as in ``POP3 over TLS``."""
-    form = re.compile(rf"pop3toy listens for {re.escape(what)} on \S+:(\d+)\n")
-    wait_until(lambda: form.search(server.log) is not None, f"the server listens for {what}")
-    found = form.search(server.log)
-    assert found is not None
-    return int(found[1])
-
-
 def trusting(authority: Authority, **settings: Any) -> ssl.SSLContext:
     """How a client that trusts this authority alone goes about TLS."""
     context = ssl.create_default_context(cafile=str(authority.file))
@@ -132,20 +121,26 @@ def trusting(authority: Authority, **settings: Any) -> ssl.SSLContext:
 class Wire:
     """A connection on which a test says whatever it wants, and reads lines.
 
-    :param host: the address to connect to.
+    :param port: on ``host``, or the path of a Unix socket.
     """
 
-    def __init__(self, port: int, host: str = "127.0.0.1", *, source: str | None = None) -> None:
-        bound = (source, 0) if source is not None else None
-        self.socket = socket.create_connection((host, port), DEADLINE, source_address=bound)
+    def __init__(self, port: int | str, host: str = "127.0.0.1") -> None:
         self._buffer = b""
+        if isinstance(port, int):
+            self.socket = socket.create_connection((host, port), DEADLINE)
+            return
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(DEADLINE)
+        try:
+            self.socket.connect(port)
+        except OSError:
+            self.socket.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

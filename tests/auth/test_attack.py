@@ -29,6 +29,8 @@ from pop3toy.limits import SASL_LINE
 from pop3toy.observe.session_log import SessionLog
 from pop3toy.stores.memory import MemoryStore
 
+from ..memory_world import StringClient
+
 EVIL, GOOD = "198.51.100.66", "192.0.2.7"
 PASSWORDS = {"ann": "correct horse", "bob": "battery staple"}
 #: Seconds; written out here, because the promise is a minute whatever the limits say.
@@ -36,46 +38,13 @@ MINUTE = 60
 MECHANISMS = ("PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256")
 
 
-class Client:
+class Client(StringClient):
     """One connection, seen from the client's side."""
-
-    def __init__(self, protocol: Any, transport: StringTransport) -> None:
-        self.protocol = protocol
-        self.transport = transport
-        protocol.makeConnection(transport)
-        self.greeting = self.read()
-
-    def send(self, data: bytes) -> bytes:
-        """Send octets; what is answered at once."""
-        if self.open:
-            self.protocol.dataReceived(data)
-        return self.read()
-
-    def ask(self, command: bytes) -> bytes:
-        """Send a line; what is answered at once."""
-        return self.send(command + b"\r\n")
-
-    def read(self) -> bytes:
-        """What came since the last time."""
-        said: bytes = self.transport.value()
-        self.transport.clear()
-        return said
-
-    @property
-    def open(self) -> bool:
-        """Whether the server has not ended the connection."""
-        return not (self.transport.disconnecting or self.transport.disconnected)
 
     def log_in(self, user: str = "ann", password: str = "") -> bytes:
         """The answer to PASS, if it comes at once."""
-        self.ask(b"USER " + user.encode())
-        return self.ask(b"PASS " + (password or PASSWORDS[user]).encode())
-
-    def leave(self) -> None:
-        """Go away without a word."""
-        from twisted.internet.protocol import connectionDone
-
-        self.protocol.connectionLost(connectionDone)
+        self.say(b"USER " + user.encode())
+        return self.say(b"PASS " + (password or PASSWORDS[user]).encode())
 
 
 class House:
@@ -97,8 +66,7 @@ class House:
     def connect(self, host: str = GOOD) -> Client:
         """Somebody connects from this address."""
         kind: Any = IPv6Address if ":" in host else IPv4Address
-        transport = StringTransport(peerAddress=kind("TCP", host, 50110))
-        return Client(self.factory.buildProtocol(None), transport)
+        return Client(self.factory, kind("TCP", host, 50110))
 
 
 class VisitorTests(SynchronousTestCase):
@@ -111,10 +79,10 @@ class VisitorTests(SynchronousTestCase):
         realm = MailboxRealm(store, anonymous="demo")
         authenticator = PortalAuthenticator(Portal(realm, [AllowAnonymousAccess()]))
         factory = POP3Factory(clock, authenticator)
-        visitor = Client(factory.buildProtocol(None), StringTransport())
-        self.assertTrue(visitor.ask(b"AUTH ANONYMOUS =").startswith(b"+OK maildrop has 1"))
-        self.assertEqual(visitor.ask(b"DELE 1"), b"-ERR this maildrop is read-only\r\n")
-        self.assertEqual(visitor.ask(b"QUIT"), b"+OK bye\r\n")
+        visitor = Client(factory, IPv4Address("TCP", GOOD, 50110))
+        self.assertTrue(visitor.say(b"AUTH ANONYMOUS =").startswith(b"+OK maildrop has 1"))
+        self.assertEqual(visitor.say(b"DELE 1"), b"-ERR this maildrop is read-only\r\n")
+        self.assertEqual(visitor.say(b"QUIT"), b"+OK bye\r\n")
         self.assertEqual(len(store.messages("demo")), 1)
 
     def world(self, limit: int, visitors: int = 64) -> tuple[POP3Factory, MemoryStore]:
@@ -130,8 +98,7 @@ class VisitorTests(SynchronousTestCase):
 
     def connect(self, factory: POP3Factory) -> Client:
         """Somebody connects."""
-        transport = StringTransport(peerAddress=IPv4Address("TCP", GOOD, 50110))
-        return Client(factory.buildProtocol(None), transport)
+        return Client(factory, IPv4Address("TCP", GOOD, 50110))
 
     def test_visitors_make_room(self) -> None:
         """Visitors keep no user out: the first of them goes before a stranger, and a user never does."""
@@ -140,39 +107,39 @@ class VisitorTests(SynchronousTestCase):
         owner.log_in("demo", "x")
         stranger, *visitors = (self.connect(factory) for _ in range(3))
         for visitor in visitors:
-            self.assertTrue(visitor.ask(b"AUTH ANONYMOUS =").startswith(b"+OK maildrop"))
+            self.assertTrue(visitor.say(b"AUTH ANONYMOUS =").startswith(b"+OK maildrop"))
         for there in ([False, True], [False, False]):
             self.assertTrue(self.connect(factory).greeting.startswith(b"+OK"))
-            self.assertEqual([one.open for one in visitors], there)
-        self.assertTrue(stranger.open)
+            self.assertEqual([not one.closed for one in visitors], there)
+        self.assertFalse(stranger.closed)
         self.connect(factory)
-        self.assertTrue(owner.open)
+        self.assertFalse(owner.closed)
 
     def test_visitors_and_owner(self) -> None:
         """Neither keeps the other waiting, whoever comes first; DELE and QUIT of the owner work meanwhile."""
         factory, store = self.world(10)
         before, owner, after = (self.connect(factory) for _ in range(3))
-        self.assertTrue(before.ask(b"AUTH ANONYMOUS =").startswith(b"+OK maildrop has 1"))
+        self.assertTrue(before.say(b"AUTH ANONYMOUS =").startswith(b"+OK maildrop has 1"))
         self.assertTrue(owner.log_in("demo", "x").startswith(b"+OK maildrop has 1"))
-        self.assertTrue(after.ask(b"AUTH ANONYMOUS =").startswith(b"+OK maildrop has 1"))
-        owner.ask(b"DELE 1")
-        self.assertTrue(owner.ask(b"QUIT").startswith(b"+OK"))
+        self.assertTrue(after.say(b"AUTH ANONYMOUS =").startswith(b"+OK maildrop has 1"))
+        owner.say(b"DELE 1")
+        self.assertTrue(owner.say(b"QUIT").startswith(b"+OK"))
         self.assertEqual(store.messages("demo"), ())
         for visitor in (before, after):
-            self.assertTrue(visitor.ask(b"RETR 1").startswith(b"-ERR"))
-            self.assertTrue(visitor.ask(b"QUIT").startswith(b"+OK"))
+            self.assertTrue(visitor.say(b"RETR 1").startswith(b"-ERR"))
+            self.assertTrue(visitor.say(b"QUIT").startswith(b"+OK"))
 
     def test_limit_of_visitors(self) -> None:
         """They have a limit of their own; one who leaves makes room for another."""
         factory, _ = self.world(10, visitors=2)
         visitors = [self.connect(factory) for _ in range(3)]
-        said = [visitor.ask(b"AUTH ANONYMOUS =") for visitor in visitors]
+        said = [visitor.say(b"AUTH ANONYMOUS =") for visitor in visitors]
         self.assertEqual([one[:3] for one in said], [b"+OK", b"+OK", b"-ER"])
         self.assertTrue(said[2].startswith(b"-ERR [SYS/TEMP] too many visitors"))
         owner = self.connect(factory)
         self.assertTrue(owner.log_in("demo", "x").startswith(b"+OK"))
-        visitors[0].ask(b"QUIT")
-        self.assertTrue(visitors[2].ask(b"AUTH ANONYMOUS =").startswith(b"+OK"))
+        visitors[0].say(b"QUIT")
+        self.assertTrue(visitors[2].say(b"AUTH ANONYMOUS =").startswith(b"+OK"))
 
 
 class FloodTests(SynchronousTestCase):
@@ -191,14 +158,14 @@ class FloodTests(SynchronousTestCase):
                     # In the middle of it, and the clock stands still.
                     friend = house.connect(GOOD)
                     self.assertTrue(friend.log_in("bob").startswith(b"+OK maildrop has 1"))
-                    self.assertTrue(friend.ask(b"QUIT").startswith(b"+OK"))
+                    self.assertTrue(friend.say(b"QUIT").startswith(b"+OK"))
                     friend.leave()
                     logins += 1
                 if not said:
                     house.clock.advance(15)
                     said = client.read()
                 refused += said.startswith(b"-ERR [AUTH]")
-            self.assertFalse(client.open)
+            self.assertTrue(client.closed)
             client.leave()
         self.assertEqual((guesses, refused, logins), (1000, 1000, 100))
         # All but the three free ones waited, soon for 15 seconds each.
@@ -211,7 +178,7 @@ class FloodTests(SynchronousTestCase):
         house = House()
         owner = house.connect(GOOD)
         self.assertTrue(owner.log_in("ann").startswith(b"+OK"))
-        owner.ask(b"QUIT")
+        owner.say(b"QUIT")
         for number in range(50):
             evil = house.connect(f"198.51.100.{number}")
             evil.log_in("ann", "wrong")
@@ -219,7 +186,7 @@ class FloodTests(SynchronousTestCase):
             evil.leave()
             again = house.connect(GOOD)
             self.assertTrue(again.log_in("ann").startswith(b"+OK"), number)
-            again.ask(b"QUIT")
+            again.say(b"QUIT")
 
     def test_idle_strangers(self) -> None:
         """Two thousand idle strangers keep no user out, and nobody who is in."""
@@ -230,8 +197,8 @@ class FloodTests(SynchronousTestCase):
         self.assertTrue(all(one.greeting.startswith(b"+OK") for one in strangers))
         user = house.connect(GOOD)
         self.assertTrue(user.log_in("ann").startswith(b"+OK maildrop has 1"))
-        self.assertTrue(resident.ask(b"STAT").startswith(b"+OK 1 "))
-        still_there = [one.open for one in strangers]
+        self.assertTrue(resident.say(b"STAT").startswith(b"+OK 1 "))
+        still_there = [not one.closed for one in strangers]
         self.assertLessEqual(sum(still_there), ConnectionLimits().unauthenticated)
         self.assertEqual(house.crowd.connections, sum(still_there) + 2)
 
@@ -243,8 +210,8 @@ class FloodTests(SynchronousTestCase):
         with capturedLogs() as events:
             late = house.connect("2001:db8::5")
         self.assertEqual(late.greeting, b"-ERR [SYS/TEMP] too many connections\r\n")
-        self.assertFalse(late.open)
-        self.assertEqual(late.ask(b"USER ann"), b"")
+        self.assertTrue(late.closed)
+        self.assertEqual(late.say(b"USER ann"), b"")
         self.assertEqual(
             [formatEvent(event) for event in events],
             ["connection refused: rip=2001:db8::5 reason=too many connections"],
@@ -263,7 +230,7 @@ class FloodTests(SynchronousTestCase):
         said = second.read()
         self.assertTrue(said.startswith(b"-ERR [IN-USE] "))
         self.assertIn(b"lock", said)
-        self.assertTrue(second.open)
+        self.assertFalse(second.closed)
         first.leave()
         self.assertTrue(second.log_in().startswith(b"+OK"))
 
@@ -276,17 +243,17 @@ class FloodTests(SynchronousTestCase):
         house.clock.pump([0.25] * 20)
         self.assertTrue(second.read().startswith(b"-ERR [IN-USE] too many sessions"))
         self.assertTrue(other.log_in("bob").startswith(b"+OK"))
-        first.ask(b"QUIT")
+        first.say(b"QUIT")
         self.assertTrue(second.log_in().startswith(b"+OK"))
 
     def test_login_delay(self) -> None:
         """LOGIN-DELAY is announced before and after login, and enforced for each user by himself."""
         house = House(throttle=LoginLimits(login_delay=60))
         client = house.connect()
-        self.assertIn(b"\r\nLOGIN-DELAY 60\r\n", client.ask(b"CAPA"))
+        self.assertIn(b"\r\nLOGIN-DELAY 60\r\n", client.say(b"CAPA"))
         self.assertTrue(client.log_in().startswith(b"+OK"))
-        self.assertIn(b"\r\nLOGIN-DELAY 60\r\n", client.ask(b"CAPA"))
-        client.ask(b"QUIT")
+        self.assertIn(b"\r\nLOGIN-DELAY 60\r\n", client.say(b"CAPA"))
+        client.say(b"QUIT")
         house.clock.advance(59)
         again = house.connect()
         said = again.log_in()
@@ -305,9 +272,9 @@ class SlowTests(SynchronousTestCase):
         house = House()
         client = house.connect()
         house.clock.advance(MINUTE - 1)
-        self.assertTrue(client.open)
+        self.assertFalse(client.closed)
         house.clock.advance(1)
-        self.assertFalse(client.open)
+        self.assertTrue(client.closed)
 
     def test_octet_by_octet(self) -> None:
         """An octet every second is no more than silence, in a command and within AUTH."""
@@ -324,19 +291,19 @@ class SlowTests(SynchronousTestCase):
             client = house.connect()
             client.send(begin)
             for second in range(seconds):
-                self.assertTrue(client.open, (begin, second))
+                self.assertFalse(client.closed, (begin, second))
                 client.send(b"A")
                 house.clock.advance(1)
-            self.assertFalse(client.open, begin)
+            self.assertTrue(client.closed, begin)
 
     def test_busy_stranger(self) -> None:
         """A stranger who asks something now and then is cut after five minutes in all."""
         house = House()
         client = house.connect()
         for _ in range(5 * MINUTE // 30):
-            self.assertTrue(client.ask(b"CAPA").startswith(b"+OK"))
+            self.assertTrue(client.say(b"CAPA").startswith(b"+OK"))
             house.clock.advance(30)
-        self.assertFalse(client.open)
+        self.assertTrue(client.closed)
 
     def test_user_is_left_alone(self) -> None:
         """Who has logged in has ten minutes."""
@@ -344,7 +311,7 @@ class SlowTests(SynchronousTestCase):
         client = house.connect()
         client.log_in()
         house.clock.pump([60] * 9)
-        self.assertTrue(client.ask(b"NOOP").startswith(b"+OK"))
+        self.assertTrue(client.say(b"NOOP").startswith(b"+OK"))
 
     def test_half_a_handshake(self) -> None:
         """Who begins TLS and does not go on is cut after a minute, however little of it was said."""
@@ -452,9 +419,9 @@ class ExchangeTests(SynchronousTestCase):
         for mechanism in MECHANISMS:
             for wrong in (b"!", b"QQ", b"QQ==QQ==", b"Q Q=", b"\xff\xfe", b"=", b"QQ==\0"):
                 client = House().connect()
-                start = client.ask(b"AUTH " + mechanism.encode())
+                start = client.say(b"AUTH " + mechanism.encode())
                 self.assertTrue(start.startswith(b"+ "), start)
-                said = client.ask(wrong)
+                said = client.say(wrong)
                 self.assertTrue(said.startswith(b"-ERR "), (mechanism, wrong, said))
                 self.assertNotIn(b"[AUTH]", said)
                 self.assertTrue(client.log_in().startswith(b"+OK"), (mechanism, wrong))
@@ -463,24 +430,24 @@ class ExchangeTests(SynchronousTestCase):
         """``*`` cancels, at the first step and at a later one."""
         for mechanism in MECHANISMS:
             client = House().connect()
-            client.ask(b"AUTH " + mechanism.encode())
-            self.assertEqual(client.ask(b"*"), b"-ERR authentication cancelled\r\n")
+            client.say(b"AUTH " + mechanism.encode())
+            self.assertEqual(client.say(b"*"), b"-ERR authentication cancelled\r\n")
             self.assertTrue(client.log_in().startswith(b"+OK"), mechanism)
         client = House().connect()
-        client.ask(b"AUTH LOGIN")
-        self.assertEqual(client.ask(base64.b64encode(b"ann")), b"+ UGFzc3dvcmQ6\r\n")
-        self.assertEqual(client.ask(b"*"), b"-ERR authentication cancelled\r\n")
+        client.say(b"AUTH LOGIN")
+        self.assertEqual(client.say(base64.b64encode(b"ann")), b"+ UGFzc3dvcmQ6\r\n")
+        self.assertEqual(client.say(b"*"), b"-ERR authentication cancelled\r\n")
         client = House().connect()
-        first = client.ask(b"AUTH SCRAM-SHA-256 " + base64.b64encode(b"n,,n=ann,r=abcdefgh"))
+        first = client.say(b"AUTH SCRAM-SHA-256 " + base64.b64encode(b"n,,n=ann,r=abcdefgh"))
         self.assertTrue(first.startswith(b"+ "))
-        self.assertEqual(client.ask(b"*"), b"-ERR authentication cancelled\r\n")
+        self.assertEqual(client.say(b"*"), b"-ERR authentication cancelled\r\n")
 
     def test_too_long(self) -> None:
         """A response beyond 12,288 octets is thrown away, answered once, and ends the exchange."""
         for mechanism in MECHANISMS:
             client = House().connect()
-            client.ask(b"AUTH " + mechanism.encode())
-            said = client.ask(b"A" * SASL_LINE)
+            client.say(b"AUTH " + mechanism.encode())
+            said = client.say(b"A" * SASL_LINE)
             self.assertEqual(said.count(b"\r\n"), 1, mechanism)
             self.assertTrue(said.startswith(b"-ERR line too long"), said)
             self.assertTrue(client.log_in().startswith(b"+OK"), mechanism)
@@ -488,16 +455,16 @@ class ExchangeTests(SynchronousTestCase):
     def test_as_long_as_may_be(self) -> None:
         """A response of just so many octets is looked at."""
         client = House().connect()
-        client.ask(b"AUTH PLAIN")
+        client.say(b"AUTH PLAIN")
         name = b"\0" + b"a" * (SASL_LINE // 4 * 3 - 20) + b"\0x"
-        self.assertTrue(client.ask(base64.b64encode(name)).startswith(b"-ERR [AUTH]"))
+        self.assertTrue(client.say(base64.b64encode(name)).startswith(b"-ERR [AUTH]"))
 
     def test_interrupted(self) -> None:
         """A client that goes away in the middle leaves nothing behind."""
         for mechanism in MECHANISMS:
             house = House()
             client = house.connect()
-            client.ask(b"AUTH " + mechanism.encode())
+            client.say(b"AUTH " + mechanism.encode())
             client.leave()
             self.assertEqual(house.clock.getDelayedCalls(), [])
             self.assertEqual(house.factory.connections, 0)
@@ -593,8 +560,8 @@ class SecretTests(SynchronousTestCase):
                 with capturedLogs() as events:
                     client = House().connect()
                     for line in lines:
-                        client.ask(line)
-                    client.ask(b"QUIT")
+                        client.say(line)
+                    client.say(b"QUIT")
                     client.leave()
                 text = "".join(f"{formatEvent(event)} {event!r}" for event in events)
                 plain = b"\0ann\0" + password.encode()
@@ -612,12 +579,12 @@ class SecretTests(SynchronousTestCase):
             client = House().connect()
             timestamp = client.greeting.split()[3]
             digest = hashlib.md5(timestamp + secret).hexdigest().encode()
-            self.assertTrue(client.ask(b"APOP ann " + digest).startswith(b"+OK"))
+            self.assertTrue(client.say(b"APOP ann " + digest).startswith(b"+OK"))
             client.leave()
             client = House().connect()
-            challenge = base64.b64decode(client.ask(b"AUTH CRAM-MD5")[2:])
+            challenge = base64.b64decode(client.say(b"AUTH CRAM-MD5")[2:])
             answer = hmac.new(secret, challenge, "md5").hexdigest().encode()
-            self.assertTrue(client.ask(base64.b64encode(b"ann " + answer)).startswith(b"+OK"))
+            self.assertTrue(client.say(base64.b64encode(b"ann " + answer)).startswith(b"+OK"))
             client.leave()
         text = "".join(f"{formatEvent(event)} {event!r}" for event in events)
         self.assertIn("mechanism=APOP", text)

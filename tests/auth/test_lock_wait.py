@@ -31,7 +31,7 @@ from ..auth_world import FakeStore, say, session
 from ..corpus import awkward_messages, fill_maildir
 from ..pop3_world import FakeSocket, Watcher
 from ..realserver import RealServer, maildir_options, wait_until
-from ..strictclient import Refused, StrictClient
+from ..strictclient import Refused, StrictClient, logged_in
 
 LOGIN = b"USER ann\r\nPASS secret\r\n"
 IN_USE = b"-ERR [IN-USE] maildrop is locked by another session\r\n"
@@ -817,19 +817,15 @@ class HastyTests(SynchronousTestCase):
 
     def quit_and_log_in(self, server: RealServer) -> None:
         """Twenty times: one deletes a message, says QUIT and is gone; the next logs in at once."""
-        with StrictClient(server.port) as first:
-            first.login()
+        with logged_in(server.port) as first:
             messages = first.stat().messages
-            first.quit()
         for number in range(1, 21):
             hasty = StrictClient(server.port)
             hasty.login()
             hasty.send(b"DELE 1\r\nQUIT\r\n")
             hasty.close()
-            with StrictClient(server.port) as second:
-                second.login()
+            with logged_in(server.port) as second:
                 self.assertEqual(second.stat().messages, messages - number)
-                second.quit()
 
     def test_one_process(self) -> None:
         """All of twenty logins succeed."""

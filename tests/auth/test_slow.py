@@ -14,7 +14,6 @@ from twisted.cred.portal import Portal
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -95,8 +94,7 @@ class SlowHouse:
 
     def connect(self, host: str = GOOD) -> Client:
         """Somebody connects from this address."""
-        transport = StringTransport(peerAddress=IPv4Address("TCP", host, 50110))
-        return Client(self.factory.buildProtocol(None), transport)
+        return Client(self.factory, IPv4Address("TCP", host, 50110))
 
     def open_what_is_proven(self) -> None:
         """Let passwords be checked, and maildrops be opened, which takes a moment."""
@@ -132,13 +130,13 @@ class FloodTests(SynchronousTestCase):
                     friend.log_in("bob")
                     house.open_what_is_proven()
                     self.assertTrue(friend.read().startswith(b"+OK maildrop has 1"))
-                    friend.ask(b"QUIT")
+                    friend.say(b"QUIT")
                     friend.leave()
                     logins += 1
                 house.settle()
                 said += client.read()
                 refused += said.startswith(b"-ERR [AUTH]")
-            self.assertFalse(client.open)
+            self.assertTrue(client.closed)
             client.leave()
         self.assertEqual((guesses, refused, logins), (1000, 1000, 100))
         self.assertGreater(house.clock.seconds(), 990 * 15)
@@ -208,7 +206,7 @@ class AnythingTests(SynchronousTestCase):
                 if left:
                     break
                 if isinstance(one, bytes):
-                    said += client.ask(one)
+                    said += client.say(one)
                 elif one == "leave":
                     client.leave()
                     left = True

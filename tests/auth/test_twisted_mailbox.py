@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from io import BytesIO, StringIO
-from pathlib import Path
 from typing import Any
 
 from twisted.cred.portal import IRealm, Portal
@@ -28,6 +25,7 @@ from pop3toy.errors import InUse, StoreTrouble
 from pop3toy.interfaces import Channel, IMailbox, IMailStore, SessionRecord
 
 from ..corpus import awkward_messages, wire_form
+from ..folders import new_folder
 from ..store_contract import StoreContract
 
 
@@ -115,8 +113,7 @@ class TwistedMaildirTests(SynchronousTestCase):
     """Twisted's own Maildir, whose files are opened as text."""
 
     def setUp(self) -> None:
-        self.root = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.root)
+        self.root = new_folder(self)
         self.path = self.root / "ann"
         self.mailbox()
         self.corpus = [one for one in awkward_messages(large=False) if one.stored]

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
 
 from twisted.trial.unittest import SkipTest
 
-from ..mailserver import port_for
-from ..realserver import DEADLINE, RealServer, environment
-from ..test_readme import readme
+from ..pages import page
+from ..realserver import RealServer, run_command
 from .newcomer import Newcomer
 from .test_thunderbird import ThunderbirdCase
 
@@ -19,7 +17,9 @@ PROCEED = "even if the configuration is incorrect. Do you want to proceed?"
 
 def section() -> str:
     """README.rst's section on Thunderbird as plain words: one blank between two, no markup."""
-    found = re.search(r"^Read it with Thunderbird\n=+\n(.*?)\n\n\n", readme(), re.DOTALL | re.MULTILINE)
+    found = re.search(
+        r"^Read it with Thunderbird\n=+\n(.*?)\n\n\n", page("README.rst"), re.DOTALL | re.MULTILINE
+    )
     assert found is not None, "README.rst says nothing of Thunderbird"
     return " ".join(re.sub(r"[*`]", "", found[1]).split())
 
@@ -67,14 +67,7 @@ class NewcomerTests(ThunderbirdCase):
         super().setUp()
         told = re.search(r"Thunderbird (\d+)", section())
         assert told is not None
-        done = subprocess.run(
-            ["thunderbird", "--version"],
-            env=environment(self.root),
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            check=True,
-        )
+        done = run_command("thunderbird", "--version", folder=self.root)
         if f" {told[1]}." not in done.stdout:
             raise SkipTest(f"README.rst tells the steps of {told[0]}, and this is {done.stdout.strip()}")
 
@@ -105,7 +98,7 @@ class NewcomerTests(ThunderbirdCase):
             newcomer.press("Continue")
             newcomer.see("Outgoing server settings")
             newcomer.type("Hostname", "127.0.0.1")
-            newcomer.type("Port", str(port_for(server, "SMTP")))
+            newcomer.type("Port", str(server.port_for("SMTP")))
             newcomer.choose("Connection security", "None")
             newcomer.choose("Authentication method", "No Authentication")
             newcomer.press("Test")

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, ClassVar
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from ..corpus import Awkward, Stored, awkward_messages, fill_maildir, make_maildir, stuffed
+from ..folders import new_folder
 from ..realserver import RealServer, maildir_options, wait_until
-from ..strictclient import StrictClient
+from ..strictclient import StrictClient, logged_in
 from .mailclients import (
     CClient,
     Curl,
@@ -76,8 +77,7 @@ class StrictClientTests(ServedCase):
     def test_every_octet(self) -> None:
         """Each message of the corpus arrives in its wire form, and LIST and STAT tell its octets."""
         stored = self.serve(awkward_messages())
-        with StrictClient(self.server.port) as client:
-            client.login()
+        with logged_in(self.server.port) as client:
             sizes = client.sizes()
             self.assertEqual(list(sizes), list(range(1, len(stored) + 1)))
             for number, one in enumerate(stored, 1):
@@ -85,14 +85,12 @@ class StrictClientTests(ServedCase):
                 self.assertEqual((message.name, sizes[number]), (message.name, len(message.wire)))
                 self.assertTrue(client.retr(number) == message.wire, message.name)
                 self.assertTrue(client.top(number, 99_999_999) == message.wire, f"TOP of {message.name}")
-            client.quit()
         self.assertEqual(len(self.left()), len(stored))
 
     def test_headers_alone(self) -> None:
         """``TOP n 0`` is the header and the empty line, whatever comes after them."""
         stored = self.serve(awkward_messages(large=False))
-        with StrictClient(self.server.port) as client:
-            client.login()
+        with logged_in(self.server.port) as client:
             for number, one in enumerate(stored, 1):
                 lines = one.message.wire.split(b"\r\n")
                 # CRs aside.
@@ -102,7 +100,6 @@ class StrictClientTests(ServedCase):
                 first = b"".join(line + b"\r\n" for line in lines[: end + 3])
                 expected = first if len(first) < len(one.message.wire) else one.message.wire
                 self.assertTrue(client.top(number, 2) == expected, one.message.name)
-            client.quit()
 
     def test_pipelined(self) -> None:
         """All commands of a session in one write bring the octets that one by one bring."""
@@ -127,35 +124,27 @@ class StrictClientTests(ServedCase):
     def test_unique_ids_stay(self) -> None:
         """Unique-ids and order survive a restart of the server, new flags, and the move from new/ to cur/."""
         stored = self.serve(awkward_messages(large=False))
-        with StrictClient(self.server.port) as client:
-            client.login()
+        with logged_in(self.server.port) as client:
             before = client.uids()
-            client.quit()
         self.server.terminate()
         for one in stored:
             base = one.path.name.partition(":2,")[0]
             one.path.rename(self.maildir / "cur" / f"{base}:2,FRS")
         self.start()
-        with StrictClient(self.server.port) as client:
-            client.login()
+        with logged_in(self.server.port) as client:
             self.assertEqual(client.uids(), before)
             for number, one in enumerate(stored, 1):
                 self.assertEqual(client.uid(number), before[number])
                 self.assertEqual(client.size(number), len(one.message.wire))
-            client.quit()
 
     def test_wrong_size_in_a_name(self) -> None:
         """A ``W=`` that lies is found out by the first RETR, and the next session tells the truth."""
         messages = self.serve_with_wrong_sizes()
-        with StrictClient(self.server.port) as client:
-            client.login()
+        with logged_in(self.server.port) as client:
             for number, message in enumerate(messages, 1):
                 self.assertTrue(client.retr(number) == message.wire, message.name)
-            client.quit()
-        with StrictClient(self.server.port) as client:
-            client.login()
+        with logged_in(self.server.port) as client:
             self.assertEqual(list(client.sizes().values()), [len(message.wire) for message in messages])
-            client.quit()
 
 
 if TYPE_CHECKING:
@@ -176,8 +165,7 @@ class MailClientTests(_Mixin):
             raise SkipTest(why)
 
     def _program(self) -> MailClient:
-        home = Path(self.mktemp()).absolute()
-        home.mkdir(mode=0o700)
+        home = new_folder(self)
         return self.client(self.server.port, home)
 
     def _compare(

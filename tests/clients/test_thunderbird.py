@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from ..corpus import awkward_messages, fill_maildir
+from ..folders import new_folder
 from ..realserver import RealServer, maildir_options, wait_until
 from .thunderbird import ENCRYPTED_PASSWORD, Thunderbird
 from .thunderbird_process import missing
@@ -18,8 +17,7 @@ class ThunderbirdCase(SynchronousTestCase):
     def setUp(self) -> None:
         if why := missing():
             raise SkipTest(why)
-        self.root = Path(self.mktemp()).absolute()
-        self.root.mkdir()
+        self.root = new_folder(self)
 
     def start(self, *options: str) -> RealServer:
         """Start a server."""

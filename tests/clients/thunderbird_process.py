@@ -16,7 +16,6 @@ import signal
 import socket
 import subprocess
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from ..realserver import DEADLINE, environment, wait_until
@@ -184,8 +183,6 @@ class ThunderbirdProcess:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._marionette.close()
         self.end()

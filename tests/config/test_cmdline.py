@@ -6,15 +6,12 @@ import os
 import sys
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 from twisted.application.service import IService
 from twisted.internet.address import IPv4Address
-from twisted.internet.interfaces import IReactorFromThreads
-from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 
 import pop3toy
 from pop3toy.config.table import OPTIONS
@@ -22,7 +19,8 @@ from pop3toy.pop3.factory import POP3Factory
 from pop3toy.stores.registry import Maildirs
 from pop3toy.tap import Options, makeService
 
-LOOPBACK = IPv4Address("TCP", "127.0.0.1", 50110)
+from ..memory_world import LOOPBACK, MemoryReactor, StringClient, talk
+
 STRANGER = IPv4Address("TCP", "192.0.2.7", 50110)
 
 
@@ -273,31 +271,12 @@ class RefusedTests(OptionsCase):
             self.assertEqual(parsed(f"--lmtp={given}").settings.lmtp, (meant,))
 
 
-@implementer(IReactorFromThreads)
-class _MemoryReactor(MemoryReactorClock):
-    """A reactor in memory that can be given to thread pools."""
-
-    def callFromThread(self, callable: Any, *args: Any, **kwargs: Any) -> None:
-        callable(*args, **kwargs)
-
-    def callInThread(self, callable: Any, *args: Any, **kwargs: Any) -> None:
-        callable(*args, **kwargs)
-
-    def suggestThreadPoolSize(self, size: int) -> None:
-        pass
-
-
-def memory_reactor() -> Any:
-    """A reactor in memory that can be given to thread pools; it provides what a server asks for."""
-    return _MemoryReactor()
-
-
 class ServiceTests(OptionsCase):
     """What ``makeService`` makes of them."""
 
     def setUp(self) -> None:
         super().setUp()
-        self.reactor = memory_reactor()
+        self.reactor: Any = MemoryReactor()
 
     def start(self, *arguments: str) -> IService:
         """Start the service as twistd does; it is stopped when the test ends."""
@@ -309,12 +288,7 @@ class ServiceTests(OptionsCase):
 
     def talk(self, *lines: bytes, peer: IPv4Address = LOOPBACK) -> bytes:
         """What the first POP3 port answers a client that says these lines."""
-        protocol = self.reactor.tcpServers[0][1].buildProtocol(peer)
-        transport = StringTransport(peerAddress=peer, lenient=True)
-        protocol.makeConnection(transport)
-        protocol.dataReceived(b"".join(line + b"\r\n" for line in lines))
-        protocol.connectionLost()  # type: ignore[call-arg]
-        return transport.value()
+        return talk(self.reactor.tcpServers[0][1], *lines, peer=peer)
 
     def test_nothing_before_the_start(self) -> None:
         """Making the service opens no port and starts no thread."""
@@ -330,7 +304,7 @@ class ServiceTests(OptionsCase):
             ("--interface=::1",): [("::1", 2590)],
             ("--listen=tcp:1:interface=127.0.0.1", "--listen=tcp6:2"): [("127.0.0.1", 1), ("::", 2)],
         }.items():
-            self.reactor = memory_reactor()
+            self.reactor = MemoryReactor()
             self.start("--transcript=off", *arguments)
             self.assertEqual([(host, port) for port, _, _, host in self.reactor.tcpServers], where)
         self.start("--transcript=off", f"--listen=unix:{self.folder}/socket")
@@ -464,7 +438,7 @@ class ServiceTests(OptionsCase):
         """A stranger on a network cannot send a password in the clear, unless that is allowed."""
         self.start("--transcript=off")
         self.assertIn(b"-ERR clear-text", self.talk(b"USER user", peer=STRANGER))
-        self.reactor = memory_reactor()
+        self.reactor = MemoryReactor()
         self.start("--transcript=off", "--allow-cleartext")
         self.assertIn(b"+OK send PASS", self.talk(b"USER user", peer=STRANGER))
 
@@ -477,7 +451,7 @@ class ServiceTests(OptionsCase):
             (("-u", "ann:hunter2", "--show-secrets"), (b"USER ann", b"PASS hunter2"), "PASS hunter2"),
         ):
             path.unlink(missing_ok=True)
-            self.reactor = memory_reactor()
+            self.reactor = MemoryReactor()
             service = makeService(parsed(f"--transcript={path}", *arguments), self.reactor)
             service.startService()
             self.talk(*login, b"QUIT")
@@ -498,11 +472,9 @@ class ServiceTests(OptionsCase):
         """Stopping closes the ports and lets go of the sessions, in bounded time."""
         service = makeService(parsed("--transcript=off"), self.reactor)
         service.startService()
-        protocol = self.reactor.tcpServers[0][1].buildProtocol(LOOPBACK)
-        transport = StringTransport(peerAddress=LOOPBACK, lenient=True)
-        protocol.makeConnection(transport)
+        client = StringClient(self.reactor.tcpServers[0][1])
         done = service.stopService()
         self.assertNoResult(done)
-        self.assertTrue(transport.disconnecting)
-        protocol.connectionLost()  # type: ignore[call-arg]
+        self.assertTrue(client.closed)
+        client.leave()
         self.successResultOf(done)

@@ -8,8 +8,6 @@ import shlex
 import smtplib
 import ssl
 import subprocess
-import sys
-import tempfile
 import textwrap
 from pathlib import Path
 
@@ -19,10 +17,12 @@ from pop3toy.auth.accounts.admin import add_user
 from pop3toy.config import toml
 from pop3toy.config.settings import Settings
 from pop3toy.config.table import OPTIONS, settings_of
-from pop3toy.net.tls.self_signed import self_signed
-from tests.mailserver import LOOPBACK, port_for
-from tests.realserver import DEADLINE, RealServer, environment, wait_until
+from tests.mailserver import LOOPBACK
+from tests.realserver import DEADLINE, POP3TOY, RealServer, run_command, wait_until
 from tests.smtp.test_smtp_real import without_trace
+
+from ..folders import new_folder
+from ..tls_world import Authority, trusting
 
 FOLDER = Path(__file__).parent.parent.parent / "docs" / "examples" / "config"
 EXAMPLES = sorted(FOLDER.glob("*.toml"))
@@ -93,9 +93,7 @@ class StartTests(SynchronousTestCase):
     """A server started with each of them, its paths in a folder of ours and its ports free ones."""
 
     def setUp(self) -> None:
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.root = Path(folder.name)
+        self.root = new_folder(self)
         for name in ("srv", "etc", "server"):
             (self.root / name).mkdir()
         for user in ("ann", "bob"):
@@ -111,22 +109,17 @@ class StartTests(SynchronousTestCase):
         text = re.sub(r'"(?:systemd|tcp):.*"', f'"tcp:0:interface={LOOPBACK}"', text)
         file = self.root / "etc" / "pop3toy.toml"
         file.write_text(text.replace('interface = "::"', f'interface = "{LOOPBACK}"'))
-        done = subprocess.run(
-            [sys.executable, "-c", "from pop3toy.cli import main; main()", "config", "check", str(file)],
-            env=environment(self.root),
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-        )
+        done = run_command(*POP3TOY, "config", "check", file, folder=self.root)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         return file
 
     def certificate(self) -> ssl.SSLContext:
         """Make a certificate for localhost where the files say; for clients that trust it."""
-        pem = Path(self_signed(str(self.root / "kept")).certificate).read_bytes()
+        authority = Authority(self.root)
+        pair = authority.issue("localhost")
         for name in ("certificate.pem", "key.pem"):
-            (self.root / "etc" / name).write_bytes(pem)
-        return ssl.create_default_context(cafile=str(self.root / "etc" / "certificate.pem"))
+            pair.write(self.root / "etc" / name)
+        return trusting(authority)
 
     def started(self, name: str) -> RealServer:
         """The server that runs with it."""
@@ -143,7 +136,7 @@ class StartTests(SynchronousTestCase):
     def test_toy(self) -> None:
         """Mail for anybody is caught, and both conversations are on the terminal."""
         with self.started("toy.toml") as server:
-            with smtplib.SMTP(LOOPBACK, port_for(server, "SMTP"), timeout=DEADLINE) as sender:
+            with smtplib.SMTP(LOOPBACK, server.port_for("SMTP"), timeout=DEADLINE) as sender:
                 sender.sendmail("me@here.example", ["you@there.example"], TEXT)
             client = poplib.POP3(LOOPBACK, server.port, timeout=DEADLINE)
             self.assertEqual(self.fetched(client, "user", "pass"), TEXT)
@@ -154,15 +147,15 @@ class StartTests(SynchronousTestCase):
         """What the host's mail server hands over by LMTP, and users by submission, is fetched over TLS."""
         context = self.certificate()
         with self.started("host.toml") as server:
-            with smtplib.LMTP(LOOPBACK, port_for(server, "LMTP")) as sender:
+            with smtplib.LMTP(LOOPBACK, server.port_for("LMTP")) as sender:
                 for address in ("ann@example.org", "bob@example.org"):
                     sender.sendmail("me@here.example", [address], TEXT)
-            submission = port_for(server, "submission over TLS")
+            submission = server.port_for("submission over TLS")
             with smtplib.SMTP_SSL("localhost", submission, timeout=DEADLINE, context=context) as friend:
                 friend.login("ann", "ann's secret")
                 friend.sendmail("ann@example.org", ["bob@example.org"], TEXT.replace(b"friend", b"user"))
             for user in ("ann", "bob"):
-                encrypted = poplib.POP3_SSL("localhost", port_for(server, "POP3 over TLS"), context=context)
+                encrypted = poplib.POP3_SSL("localhost", server.port_for("POP3 over TLS"), context=context)
                 last = TEXT if user == "ann" else TEXT.replace(b"friend", b"user")
                 self.assertEqual(self.fetched(encrypted, user, f"{user}'s secret"), last)
             self.assertIn("STLS", poplib.POP3(LOOPBACK, server.port, timeout=DEADLINE).capa())
@@ -171,15 +164,15 @@ class StartTests(SynchronousTestCase):
         """One friend writes to another by submission, who fetches it over TLS; others bring mail by SMTP."""
         context = self.certificate()
         with self.started("friends.toml") as server:
-            with smtplib.SMTP("localhost", port_for(server, "submission"), timeout=DEADLINE) as sender:
+            with smtplib.SMTP("localhost", server.port_for("submission"), timeout=DEADLINE) as sender:
                 sender.starttls(context=context)
                 sender.login("ann", "ann's secret")
                 sender.sendmail("ann@example.org", ["bobby@example.org"], TEXT)
-            with smtplib.SMTP(LOOPBACK, port_for(server, "SMTP"), timeout=DEADLINE) as sender:
+            with smtplib.SMTP(LOOPBACK, server.port_for("SMTP"), timeout=DEADLINE) as sender:
                 sender.sendmail("me@here.example", ["ann@example.org"], TEXT)
                 with self.assertRaises(smtplib.SMTPRecipientsRefused):
                     sender.sendmail("me@here.example", ["you@there.example"], TEXT)
-            encrypted = poplib.POP3_SSL("localhost", port_for(server, "POP3 over TLS"), context=context)
+            encrypted = poplib.POP3_SSL("localhost", server.port_for("POP3 over TLS"), context=context)
             self.assertEqual(self.fetched(encrypted, "bob", "bob's secret"), TEXT)
             client = poplib.POP3("localhost", server.port, timeout=DEADLINE)
             client.stls(context)

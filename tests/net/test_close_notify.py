@@ -6,14 +6,15 @@ import re
 import shutil
 import socket
 import subprocess
-import tempfile
 from pathlib import Path
 
 from OpenSSL import SSL
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from ..corpus import make_maildir
+from ..folders import new_folder
 from ..realserver import DEADLINE, RealServer, maildir_options, wait_until
-from ..tls_world import Authority, OpenSSLWire, log_port
+from ..tls_world import Authority, OpenSSLWire
 
 #: Larger than what the kernel and the server's own buffers take without being read.
 MESSAGE = b"Subject: large\r\n\r\n" + (b"x" * 98 + b"\r\n") * 6000
@@ -31,13 +32,10 @@ class CloseNotifyTests(SynchronousTestCase):
     """``printf ... | gnutls-cli``: all commands at once, then a ``close_notify``."""
 
     def setUp(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="pop3toy-close-notify-"))
-        self.addCleanup(shutil.rmtree, self.folder)
+        self.folder = new_folder(self)
         authority = Authority(self.folder)
         authority.issue("localhost", "127.0.0.1").write(self.folder / "localhost.pem")
-        self.maildir = self.folder / "mail" / "ann"
-        for name in ("new", "cur", "tmp"):
-            (self.maildir / name).mkdir(parents=True)
+        self.maildir = make_maildir(self.folder / "mail" / "ann")
         self.server = RealServer(
             *maildir_options(self.folder / "mail"),
             "--tls-port=0",
@@ -45,7 +43,7 @@ class CloseNotifyTests(SynchronousTestCase):
             folder=self.folder,
         )
         self.addCleanup(self.server.terminate)
-        self.port, self.tls_port = (log_port(self.server, what) for what in ("POP3", "POP3 over TLS"))
+        self.port, self.tls_port = map(self.server.port_for, ("POP3", "POP3 over TLS"))
 
     def deliver(self) -> Path:
         """One large message."""

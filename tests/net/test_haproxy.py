@@ -29,7 +29,7 @@ from pop3toy.stores.memory import MemoryStore
 from ..corpus import awkward_messages, fill_maildir
 from ..pop3_world import FakeAuthenticator, FakeSocket
 from ..realserver import RealServer, maildir_options, wait_until
-from ..tls_world import Authority, Wire, log_port, trusting
+from ..tls_world import Authority, Wire, trusting
 
 #: RFC 5737 and RFC 3849: addresses for documentation, which nobody has.
 STRANGER, STRANGER_6 = "192.0.2.7", "2001:db8:1:2::7"
@@ -343,7 +343,7 @@ class ServedCase(SynchronousTestCase):
             folder=self.folder,
         )
         self.addCleanup(self.server.terminate)
-        self.port, self.tls_port = (log_port(self.server, what) for what in ("POP3", "POP3 over TLS"))
+        self.port, self.tls_port = map(self.server.port_for, ("POP3", "POP3 over TLS"))
 
     def connect(self, header: bytes) -> Wire:
         """The proxy connects for a client."""

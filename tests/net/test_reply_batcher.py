@@ -41,8 +41,8 @@ from pop3toy.net.tls.contexts import ServerTLS
 from pop3toy.tap import makeService
 
 from ..config.test_cmdline import parsed
+from ..memory_world import LOOPBACK
 from ..pop3_world import (
-    LOOPBACK,
     FakeAuthenticator,
     FakeSocket,
     ScriptedMailbox,

@@ -28,7 +28,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from ..corpus import awkward_messages, fill_maildir, stuffed
 from ..realserver import DEADLINE, RealServer, maildir_options, wait_until
-from ..tls_world import Authority, OpenSSLWire, Wire, log_port, self_signed, trusting
+from ..tls_world import Authority, OpenSSLWire, Wire, self_signed, trusting
 
 STLS = b"+OK begin TLS negotiation"
 
@@ -83,7 +83,7 @@ class ServedCase(SynchronousTestCase):
     def setUp(self) -> None:
         world = World.of(type(self))
         self.folder, self.authority, self.server = world.folder, world.authority, world.server
-        self.port, self.tls_port = (log_port(self.server, what) for what in ("POP3", "POP3 over TLS"))
+        self.port, self.tls_port = map(self.server.port_for, ("POP3", "POP3 over TLS"))
 
     @classmethod
     def prepare(cls, folder: Path, authority: Authority) -> None:
@@ -411,7 +411,7 @@ class ChannelBindingTests(ServedCase):
         pem = pair.write(self.folder / "sha384.pem")
         options = ("--tls-port=0", f"--certificate={pem}", "--channel-binding")
         with RealServer(*maildir_options(self.folder / "mail"), *options) as other:
-            wire = OpenSSLWire(log_port(other, "POP3 over TLS"))
+            wire = OpenSSLWire(other.port_for("POP3 over TLS"))
             self.addCleanup(wire.close)
             wire.secure(SSL.TLS1_2_VERSION).line()
             self.assertEqual(len(wire.end_point()), 48)
@@ -567,7 +567,7 @@ class AlpnTests(ServedCase):
         if offered:
             context.set_alpn_protocols(offered)
         begin = self.ports[what]
-        with self.wire(log_port(self.server, what)) as wire:
+        with self.wire(self.server.port_for(what)) as wire:
             if begin is not None:
                 wire.line()
                 if what != "POP3":
@@ -750,7 +750,7 @@ class SelfSignedTests(SynchronousTestCase):
                 # Who tries TLS wants to tell a mail program which certificate to trust.
                 self.assertIn(f"{made}; for trying only", server.log)
                 context = ssl.create_default_context(cafile=str(made))
-                with Wire(log_port(server, "POP3 over TLS")) as wire:
+                with Wire(server.port_for("POP3 over TLS")) as wire:
                     wire.starttls(context)
                     self.assertTrue(wire.line().startswith(b"+OK "))
                     shown.append(wire.tls.getpeercert(binary_form=True))

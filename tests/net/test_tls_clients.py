@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import subprocess
-import tempfile
 import threading
 from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -17,9 +16,10 @@ from urllib.parse import parse_qs
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from ..corpus import awkward_messages, fill_maildir
+from ..corpus import awkward_messages, fill_maildir, make_maildir
+from ..folders import new_folder
 from ..realserver import DEADLINE, RealServer, environment, wait_until
-from ..tls_world import Authority, log_port
+from ..tls_world import Authority
 
 PASSWORD = "Tr0ub4dor-and-3"
 TOKEN = "ya29.a-token-that-nobody-may-see"
@@ -74,8 +74,7 @@ class ClientCase(SynchronousTestCase):
     def setUp(self) -> None:
         if self.program and shutil.which(self.program) is None:
             raise SkipTest(f"{self.program} is not installed (Debian package {self.package})")
-        self.folder = Path(tempfile.mkdtemp(prefix="pop3toy-clients-"))
-        self.addCleanup(shutil.rmtree, self.folder)
+        self.folder = new_folder(self)
         self.home = self.folder / "home"
         self.home.mkdir()
         [stored] = fill_maildir(self.folder / "mail" / "ann", awkward_messages(large=False)[:1])
@@ -98,7 +97,7 @@ class ClientCase(SynchronousTestCase):
             folder=self.folder,
         )
         self.addCleanup(self.server.terminate)
-        self.ports = {True: log_port(self.server, "POP3 over TLS"), False: log_port(self.server, "POP3")}
+        self.ports = {True: self.server.port_for("POP3 over TLS"), False: self.server.port_for("POP3")}
 
     def run_client(self, *command: str) -> bytes:
         """Run a program to its end; what it wrote on standard output."""
@@ -260,9 +259,7 @@ class MpopTests(ClientCase):
 
     def fetch(self, implicit: bool, mechanism: str, secret: str, *more: str) -> bytes:
         """The one message, from a Maildir that mpop has filled."""
-        maildir = self.home / f"{mechanism}-{implicit}"
-        for name in ("new", "cur", "tmp"):
-            (maildir / name).mkdir(parents=True)
+        maildir = make_maildir(self.home / f"{mechanism}-{implicit}")
         configuration = self.config(
             "mpoprc",
             "\n".join([

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -9,7 +10,6 @@ import signal
 import socket
 import stat
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest
@@ -21,35 +21,40 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3toy.net.unix_sockets import UnixListening
 
 from ..corpus import awkward_messages, fill_maildir
-from ..realserver import DEADLINE, RealServer, ServerDied, environment, maildir_options, twistd, wait_until
-
-
-def talk(wire: socket.socket) -> bytes:
-    """All that a server says to somebody who says QUIT."""
-    with wire:
-        wire.settimeout(DEADLINE)
-        wire.sendall(b"QUIT\r\n")
-        said = b""
-        while data := wire.recv(1000):
-            said += data
-        return said
+from ..folders import new_folder
+from ..realserver import (
+    DEADLINE,
+    RealServer,
+    ServerDied,
+    environment,
+    maildir_options,
+    twistd,
+    wait_until,
+)
+from ..tls_world import Wire
 
 
 def knock(path: str) -> bytes:
-    """What a server at this socket says."""
-    wire = socket.socket(socket.AF_UNIX)
-    # A socket has its name a moment before it is listened to.
-    wait_until(lambda: wire.connect_ex(path) == 0, "somebody listens")
-    return talk(wire)
+    """What a server at this socket says to QUIT."""
+
+    def connected() -> bool:
+        # A socket has its name a moment before it is listened to.
+        with contextlib.suppress(OSError):
+            wires.append(Wire(path))
+        return bool(wires)
+
+    wires: list[Wire] = []
+    wait_until(connected, "somebody listens")
+    with wires[0] as wire:
+        wire.send(b"QUIT\r\n")
+        return wire.rest()
 
 
 class Case(SynchronousTestCase):
     """Servers with a Maildir, and a folder for sockets, whose names may not be long."""
 
     def setUp(self) -> None:
-        short = tempfile.TemporaryDirectory()
-        self.addCleanup(short.cleanup)
-        self.path = f"{short.name}/s"
+        self.path = f"{new_folder(self)}/s"
         self.folder = Path(self.mktemp()).absolute()
         fill_maildir(self.folder / "mail" / "ann", awkward_messages(large=False)[:2])
         (self.folder / "home").mkdir()
@@ -113,8 +118,9 @@ class HandedOverTests(Case):
             with self.subTest(workers=workers), socket.create_server(("127.0.0.1", 0)) as theirs:
                 how = self.handed_over(theirs, self.unnamed)
                 server = self.start("--listen=systemd:domain=INET:index=0", workers=workers, **how)
-                wire = socket.create_connection(theirs.getsockname())
-                self.assertEqual(2, talk(wire).count(b"+OK"))
+                with Wire(theirs.getsockname()[1]) as wire:
+                    wire.send(b"QUIT\r\n")
+                    self.assertEqual(2, wire.rest().count(b"+OK"))
                 self.assertTrue(server.terminate())
                 with self.assertRaises(ServerDied) as raised:
                     self.start("--listen=systemd:domain=INET:index=1", workers=workers, **how)

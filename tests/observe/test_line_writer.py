@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -15,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3toy import limits
 from pop3toy.observe.line_writer import LineWriter
 
-from ..realserver import DEADLINE, environment
+from ..realserver import DEADLINE, run_command
 
 
 class _Gate(io.StringIO):
@@ -198,10 +197,6 @@ class WriterTests(SynchronousTestCase):
             "    writer.write(f'{number}\\n')\n"
             "sys.exit(3)\n"
         )
-        done = subprocess.run(
-            [sys.executable, "-c", program],
-            env=environment(Path(self.mktemp())),
-            capture_output=True, text=True, timeout=DEADLINE, check=False,
-        )  # fmt: skip
+        done = run_command(sys.executable, "-c", program, folder=Path(self.mktemp()))
         self.assertEqual((done.returncode, done.stderr), (3, ""))
         self.assertEqual(done.stdout.splitlines(), [str(number) for number in range(5000)])

@@ -30,7 +30,7 @@ from pop3toy.observe.transcript import MemoryTranscript, WriterTranscript
 
 from ..pop3_world import FakeAuthenticator, ScriptedMailbox, connect
 from ..realserver import RealServer, wait_until
-from ..strictclient import StrictClient
+from ..strictclient import logged_in
 
 PRIVATE = Channel("127.0.0.1", local=True)
 
@@ -380,9 +380,7 @@ class TerminalTests(SynchronousTestCase):
         message.write_bytes("Subject: x\n\n5 \u20ac for J\xfcrgen\n".encode())
         launcher = ("env", "PYTHONIOENCODING=iso-8859-1")
         with RealServer("--message", str(message), launcher=launcher) as server:
-            with StrictClient(server.port) as client:
-                client.login(b"user", b"pass")
+            with logged_in(server.port, b"user", b"pass") as client:
                 client.retr(1)
-                client.quit()
             wait_until(lambda: "-- closed (quit)" in server.words, "the end of the conversation")
             self.assertIn("S: 5 \\u20ac for J\ufffdrgen\n", server.words)

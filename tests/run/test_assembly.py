@@ -10,10 +10,8 @@ from typing import Any
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.interfaces import ITLSTransport
-from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import alsoProvides
 
 from pop3toy import limits
 from pop3toy.auth.accounts.admin import add_user
@@ -22,11 +20,11 @@ from pop3toy.run import access
 from pop3toy.run.service import ReloadService
 from pop3toy.tap import makeService
 
-from ..config.test_cmdline import memory_reactor, parsed
+from ..config.test_cmdline import parsed
+from ..memory_world import LOOPBACK, MemoryReactor, StringClient
 from ..tls_world import Authority
 from .test_start_errors import StartCase
 
-LOOPBACK = IPv4Address("TCP", "127.0.0.1", 50110)
 STRANGER = IPv4Address("TCP", "192.0.2.7", 50110)
 
 
@@ -34,7 +32,7 @@ class TapCase(SynchronousTestCase):
     """A folder with everything that options can name."""
 
     def setUp(self) -> None:
-        self.reactor = memory_reactor()
+        self.reactor: Any = MemoryReactor()
         self.folder = Path(self.mktemp()).absolute()
         (self.folder / "mail" / "ann" / "new").mkdir(parents=True)
         self.authority = Authority(self.folder)
@@ -63,15 +61,10 @@ class TapCase(SynchronousTestCase):
 
     def talk(self, port: int, *lines: bytes, peer: IPv4Address = LOOPBACK) -> bytes:
         """What the server at one of its ports answers to these lines."""
-        [factory] = [server[1] for server in self.reactor.tcpServers if server[0] == port]
-        protocol = factory.buildProtocol(peer)
-        transport = StringTransport(peerAddress=peer, lenient=True)
-        # As a socket's; it is not begun here.
-        alsoProvides(transport, ITLSTransport)
-        protocol.makeConnection(transport)
-        protocol.dataReceived(b"".join(line + b"\r\n" for line in lines))
-        said: bytes = transport.value()
-        protocol.connectionLost()  # type: ignore[call-arg]
+        # TLS as a socket has it; it is not begun here.
+        client = StringClient(self.reactor.factory_at(port), peer, ITLSTransport)
+        said: bytes = client.greeting + client.say(*lines)
+        client.leave()
         return said
 
 
@@ -130,7 +123,7 @@ class CombinationTests(TapCase):
         tried = 0
         for parts in itertools.product(ports, certificates, accounts, mail):
             options = [option for part in parts for option in part]
-            self.reactor = memory_reactor()
+            self.reactor = MemoryReactor()
             hang_up = signal.getsignal(signal.SIGHUP)
             service = makeService(parsed("--transcript=off", *options), self.reactor)
             service.privilegedStartService()
@@ -158,7 +151,7 @@ class CombinationTests(TapCase):
             (("--allow-cleartext",), STRANGER, True),
             (("--self-signed",), STRANGER, False),
         ):
-            self.reactor = memory_reactor()
+            self.reactor = MemoryReactor()
             service = makeService(parsed("--transcript=off", "--port=1", *options), self.reactor)
             service.privilegedStartService()
             said = self.talk(1, b"CAPA", b"AUTH", b"USER user", peer=peer)
@@ -192,13 +185,13 @@ class CombinationTests(TapCase):
 
         self.patch(access, "LoginThrottle", guard)
         for options, most in (((), 10), (("--max-per-user=3",), 3)):
-            makeService(parsed("--transcript=off", *options), memory_reactor())
+            makeService(parsed("--transcript=off", *options), self.reactor)
             self.assertEqual(made[-1].sessions_per_user, most)
         for options, seconds in (((), 5), (("--lock-wait=0",), 0), (("--lock-wait=30",), 30)):
-            makeService(parsed("--transcript=off", *options), memory_reactor())
+            makeService(parsed("--transcript=off", *options), self.reactor)
             self.assertEqual(made[-1].lock_wait, seconds)
         maildir = f"--maildir={self.folder}/mail/{{user}}"
-        makeService(parsed("--workers=4", maildir, "--user=ann:secret"), memory_reactor())
+        makeService(parsed("--workers=4", maildir, "--user=ann:secret"), self.reactor)
         self.assertEqual(
             (made[-1].visitors, made[-1].attempts_per_address), (16, 8), "each worker has a part"
         )
@@ -209,24 +202,19 @@ class CombinationTests(TapCase):
             ("--max-per-address=1", b"too many connections from your address"),
             ("--max-connections=1", b""),
         ):
-            self.reactor = memory_reactor()
+            self.reactor = MemoryReactor()
             service = makeService(parsed("--transcript=off", "--port=1", option), self.reactor)
             service.privilegedStartService()
             [(_, factory, _, _)] = self.reactor.tcpServers
-            heard = []
-            for _ in range(2):
-                protocol = factory.buildProtocol(STRANGER)
-                transport = StringTransport(peerAddress=STRANGER, lenient=True)
-                protocol.makeConnection(transport)
-                heard.append((transport, protocol))
+            first, second = (StringClient(factory, STRANGER) for _ in range(2))
             if why:
-                self.assertEqual(heard[1][0].value(), b"-ERR [SYS/TEMP] " + why + b"\r\n")
+                self.assertEqual(second.greeting, b"-ERR [SYS/TEMP] " + why + b"\r\n")
             else:
                 # The stranger who came first makes room.
-                self.assertTrue(heard[0][0].disconnecting)
-                self.assertTrue(heard[1][0].value().startswith(b"+OK"))
-            for _, protocol in heard:
-                protocol.connectionLost()  # type: ignore[call-arg]
+                self.assertTrue(first.closed)
+                self.assertTrue(second.greeting.startswith(b"+OK"))
+            for client in (first, second):
+                client.leave()
             service.startService()
             self.successResultOf(service.stopService())
 
@@ -253,7 +241,7 @@ class CombinationTests(TapCase):
             ([], limits.IDLE),
             ([f"--maildir={self.folder}/mail/{{user}}"], limits.IDLE_BEFORE_LOGIN),
         ):
-            self.reactor = memory_reactor()
+            self.reactor = MemoryReactor()
             words = parsed("--transcript=off", "--port=1", "--user=ann:secret", *options)
             service = makeService(words, self.reactor)
             service.privilegedStartService()
@@ -264,21 +252,16 @@ class CombinationTests(TapCase):
 
     def connect(self, count: int, peer: IPv4Address, *options: str) -> list[bytes]:
         """What as many clients of one address are greeted with."""
-        self.reactor = memory_reactor()
+        self.reactor = MemoryReactor()
         service = makeService(parsed("--transcript=off", "--port=1", *options), self.reactor)
         service.privilegedStartService()
         [(_, factory, _, _)] = self.reactor.tcpServers
-        protocols, said = [], []
-        for _ in range(count):
-            protocols.append(factory.buildProtocol(peer))
-            transport = StringTransport(peerAddress=peer, lenient=True)
-            protocols[-1].makeConnection(transport)
-            said.append(transport.value())
-        for protocol in protocols:
-            protocol.connectionLost()  # type: ignore[call-arg]
+        clients = [StringClient(factory, peer) for _ in range(count)]
+        for client in clients:
+            client.leave()
         service.startService()
         self.successResultOf(service.stopService())
-        return [greeting[:3] for greeting in said]
+        return [client.greeting[:3] for client in clients]
 
     def test_one_for_many(self) -> None:
         """From loopback, and from addresses that are trusted, any number comes; a given number is kept."""
@@ -292,7 +275,7 @@ class CombinationTests(TapCase):
         """The toy lets nobody wait who gives a wrong password; a server of real mail does."""
         real = ("--user=ann:secret", f"--maildir={self.folder}/mail/{{user}}")
         for options, answered in (((), 21), (("--user=ann:secret",), 21), (real, 3)):
-            self.reactor = memory_reactor()
+            self.reactor = MemoryReactor()
             service = makeService(parsed("--transcript=off", "--port=1", *options), self.reactor)
             service.privilegedStartService()
             said = b"".join(self.talk(1, *[b"USER ann", b"PASS wrong"] * 3) for _ in range(7))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ..corpus import awkward_messages, fill_maildir
 from ..realserver import DEADLINE, RealServer, environment, maildir_options, wait_until
 from ..strictclient import Refused, StrictClient
+from ..tls_world import Wire
 
 _FOUND = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 without_faketime = skipIf(not _FOUND, "Debian's faketime is not installed")
@@ -147,14 +147,14 @@ class RealClockTests(SynchronousTestCase):
         """A flood of commands is answered to the end, though the clock is set back in the middle of it."""
         server = self.start()
         count = 200_000
-        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as wire:
+        with Wire(server.port) as wire:
             threading.Thread(
-                target=wire.sendall,
+                target=wire.send,
                 args=(b"USER ann\r\nPASS secret\r\n" + b"NOOP\r\n" * count + b"QUIT\r\n",),
                 daemon=True,
             ).start()
             answers, back = 0, 0
-            while piece := wire.recv(65536):
+            while piece := wire.receive():
                 answers += piece.count(b"\n")
                 if answers > (back + 1) * count / 8:
                     back += 1

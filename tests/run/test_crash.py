@@ -13,7 +13,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from ..corpus import Awkward, awkward_messages, fill_maildir
 from ..realserver import RealServer, maildir_options, wait_until
-from ..strictclient import Refused, StrictClient
+from ..strictclient import Refused, StrictClient, logged_in
 
 #: Messages in the Maildir of which many are removed, and how many of three are.
 MANY = 9_000
@@ -88,11 +88,9 @@ class KilledTests(CrashCase):
                 second.quit()
             self.assertRaises((EOFError, ConnectionResetError), client.body)
         self.assertTrue(self.kept() == files)
-        with StrictClient(self.start().port) as client:
-            client.login()
+        with logged_in(self.start().port) as client:
             for number, message in enumerate(messages, 1):
                 self.assertTrue(client.retr(number) == message.wire, message.name)
-            client.quit()
 
     def test_in_the_middle_of_quit(self) -> None:
         """Nothing is missing but what was marked, what is left is whole, and the lock is free."""
@@ -127,14 +125,12 @@ class KilledTests(CrashCase):
         if answered:
             # "+OK" is a promise.
             self.assertEqual(lost, set(doomed.values()))
-        with StrictClient(self.start().port) as client:
-            client.login()
+        with logged_in(self.start().port) as client:
             self.assertEqual(client.stat().messages, len(kept))
             left = [
                 number for number, name in enumerate(n for n in files if n in kept) if name in doomed.values()
             ]
             self.mark(client, [number + 1 for number in left])
-            client.quit()
         self.assertEqual(self.kept().keys(), files.keys() - set(doomed.values()))
         return 0 < len(lost) < len(doomed)
 
@@ -204,10 +200,8 @@ class TwoServersTests(CrashCase):
 
         def in_there() -> bool:
             try:
-                with StrictClient(there.port) as client:
-                    client.login()
+                with logged_in(there.port) as client:
                     self.assertEqual(client.stat().messages, len(messages))
-                    client.quit()
             except Refused as refusal:
                 self.assertEqual(refusal.code, b"IN-USE")
                 return False
@@ -221,11 +215,9 @@ class TwoServersTests(CrashCase):
         self.fill(awkward_messages(large=False)[:5])
         here, there = self.start(), self.start()
         for port, messages in ((here.port, 5), (there.port, 4), (here.port, 3), (there.port, 2)):
-            with StrictClient(port) as client:
-                client.login()
+            with logged_in(port) as client:
                 self.assertEqual(client.stat().messages, messages)
                 client.dele(1)
-                client.quit()
 
 
 #: Starts the command line behind it with a log that gets SIGTERM while it writes the line of a

@@ -18,11 +18,11 @@ from pop3toy.net.threads import WorkerThreads
 from pop3toy.run.recipients import LOOKING, or_mailbox
 
 from ..corpus import make_maildir
-from ..mailserver import LOOPBACK, port_for
+from ..mailserver import LOOPBACK
 from ..net.test_threads import FakeReactor, Gate
 from ..realserver import DEADLINE, RealServer, maildir_options, wait_until
 from ..store_world import DeadDisk, mounted
-from ..strictclient import Refused, StrictClient
+from ..strictclient import Refused, logged_in
 
 #: Seconds: what a user of a healthy disk may wait at the most, on a busy machine; a user of a disk that
 #: hangs until there is an answer; and a stop.
@@ -115,7 +115,7 @@ class HangingDiskTests(SynchronousTestCase):
             *options, "--smtp-port=0", "--domain=example.org", "--lock-wait=0", "--max-per-address=1000"
         )
         self.addCleanup(self.server.terminate)
-        self.smtp = port_for(self.server, "SMTP")
+        self.smtp = self.server.port_for("SMTP")
 
     def hang(self) -> DeadDisk:
         """From now on ann's disk hangs."""
@@ -125,11 +125,8 @@ class HangingDiskTests(SynchronousTestCase):
 
     def fetch(self, user: str) -> list[bytes]:
         """All messages of a user, in a session of their own."""
-        with StrictClient(self.server.port, timeout=DEADLINE) as client:
-            client.login(user.encode())
-            messages = [client.retr(number) for number in range(1, client.stat().messages + 1)]
-            client.quit()
-        return messages
+        with logged_in(self.server.port, user.encode(), timeout=DEADLINE) as client:
+            return [client.retr(number) for number in range(1, client.stat().messages + 1)]
 
     def deliver(self, user: str) -> int:
         """What a sender is told at the end of a message, or before."""

@@ -15,7 +15,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,8 +25,16 @@ from pop3toy.auth.throttle.connection_limiter import ConnectionLimits
 from pop3toy.run.descriptors import Fitting
 
 from ..corpus import awkward_messages, fill_maildir
-from ..realserver import DEADLINE, RealServer, environment, maildir_options, wait_until
-from ..tls_world import Authority, Wire, log_port, trusting
+from ..folders import new_folder
+from ..realserver import (
+    DEADLINE,
+    RealServer,
+    ServerDied,
+    environment,
+    maildir_options,
+    wait_until,
+)
+from ..tls_world import Authority, Wire, trusting
 
 DOCS = Path(pop3toy.__file__).parent.parent / "docs"
 
@@ -51,8 +58,7 @@ class DroppedTests(SynchronousTestCase):
             raise SkipTest("only root can give up being root")
         self.nobody = pwd.getpwnam("nobody")
         # Below the tests' own folder it might be out of reach for others.
-        self.folder = Path(tempfile.mkdtemp(prefix="pop3toy-drop-"))
-        self.addCleanup(shutil.rmtree, self.folder)
+        self.folder = new_folder(self)
         self.folder.chmod(0o755)
         # Modules that are loaded when they are needed must be in reach as well.
         command = [sys.executable, "-c", "import pop3toy.pop3.protocol, argon2"]
@@ -88,7 +94,7 @@ class DroppedTests(SynchronousTestCase):
             own_options=["--uid=nobody", f"--gid={self.nobody.pw_gid}"],
         )
         self.addCleanup(server.terminate)
-        self.assertEqual((log_port(server, "POP3"), log_port(server, "POP3 over TLS")), (plain, encrypted))
+        self.assertEqual((server.port_for("POP3"), server.port_for("POP3 over TLS")), (plain, encrypted))
         status = Path(f"/proc/{server.process.pid}/status").read_text()
         ids = {line.split(":")[0]: line.split()[1:] for line in status.splitlines()}
         self.assertEqual(ids["Uid"], [str(self.nobody.pw_uid)] * 4)
@@ -188,7 +194,7 @@ class SocketActivationTests(SynchronousTestCase):
             "--tls-listen=systemd:domain=INET:index=1",
             sockets=2,
         )
-        self.assertEqual([log_port(server, "POP3"), log_port(server, "POP3 over TLS")], ports)
+        self.assertEqual([server.port_for("POP3"), server.port_for("POP3 over TLS")], ports)
         with Wire(ports[0]) as plain, Wire(ports[1]) as encrypted:
             encrypted.starttls(context)
             for wire in (plain, encrypted):
@@ -213,7 +219,7 @@ class SocketActivationTests(SynchronousTestCase):
                     workers=workers,
                 )
                 told = ("POP3", "POP3 over TLS", "submission", "submission over TLS")
-                self.assertEqual([log_port(server, what) for what in told], ports)
+                self.assertEqual([server.port_for(what) for what in told], ports)
                 before = len(list((folder / "mail" / "ann" / "new").iterdir()))
                 with smtplib.SMTP("localhost", ports[2], timeout=DEADLINE) as client:
                     client.ehlo()
@@ -238,7 +244,6 @@ class SocketActivationTests(SynchronousTestCase):
 
     def test_no_socket(self) -> None:
         """Without systemd it is one line and no start."""
-        from ..realserver import ServerDied
 
         folder = Path(self.mktemp()).absolute()
         fill_maildir(folder / "mail" / "ann", [])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -12,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 import pop3toy
 
 from ..corpus import awkward_messages, fill_maildir
-from ..realserver import DEADLINE, RealServer, environment, maildir_options, wait_until
+from ..realserver import RealServer, environment, maildir_options, run_python, wait_until
 from ..strictclient import StrictClient
 
 ROOT = Path(pop3toy.__file__).parent
@@ -35,19 +33,6 @@ def modules() -> list[str]:
 class ImportTests(SynchronousTestCase):
     """Twisted's default reactor is installed by whoever imports it first, once for all."""
 
-    def run_python(self, program: str, *arguments: str) -> str:
-        """Run a program in a fresh interpreter; what it prints."""
-        done = subprocess.run(
-            [sys.executable, "-c", program, *arguments],
-            env=environment(Path(self.mktemp())),
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            check=False,
-        )
-        self.assertEqual((0, ""), (done.returncode, done.stderr))
-        return done.stdout
-
     def test_every_module(self) -> None:
         """No module installs a reactor by being imported."""
         names = modules()
@@ -65,7 +50,7 @@ class ImportTests(SynchronousTestCase):
             "    if os.wait()[1]:\n"
             "        print('not imported:', name, flush=True)\n"
         )
-        self.assertEqual("", self.run_python(program, *names))
+        self.assertEqual("", run_python(program, *names, folder=Path(self.mktemp())))
 
     def test_embedder(self) -> None:
         """A program that has imported the library installs the reactor that it wants."""
@@ -76,7 +61,7 @@ class ImportTests(SynchronousTestCase):
             "from twisted.internet import reactor\n"
             "print(type(reactor).__name__)\n"
         )
-        self.assertEqual("AsyncioSelectorReactor\n", self.run_python(program))
+        self.assertEqual("AsyncioSelectorReactor\n", run_python(program, folder=Path(self.mktemp())))
 
 
 class WorkersTests(SynchronousTestCase):

@@ -8,10 +8,7 @@ import resource
 import signal
 import socket
 import threading
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -21,11 +18,8 @@ from twisted.cred.portal import Portal
 from twisted.internet import defer, threads
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IReactorFromThreads
-from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs, formatEvent
-from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer, implementer_only
 
@@ -50,69 +44,16 @@ from pop3toy import (
 from pop3toy.interfaces import Channel, IDelivery, IGate, IServerControl, SessionRecord
 from pop3toy.run.service import ListeningService, Server
 
+from ..corpus import make_maildir
+from ..memory_world import LOOPBACK, MemoryCase, MemoryReactor, StringClient
 from ..strictclient import StrictClient
+from ..tls_world import Wire
 
-LOOPBACK = IPv4Address("TCP", "127.0.0.1", 50110)
 STRANGER = IPv4Address("TCP", "192.0.2.7", 50110)
 #: Seconds after which a thread that does not answer is a failed test.
 PATIENCE = 30.0
 USERS = (("ann", "secret"),)
 MAIL = {"ann": [b"Subject: Hello\n\nHello Ann!\n"]}
-
-
-@implementer(IReactorFromThreads)
-class MemoryReactor(MemoryReactorClock):
-    """A reactor in memory that can be given to thread pools; the test delivers what comes from threads."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._results: SimpleQueue[Callable[[], Any]] = SimpleQueue()
-
-    def callFromThread(self, callable: Any, *args: Any, **kwargs: Any) -> None:
-        if threading.current_thread() is threading.main_thread():
-            callable(*args, **kwargs)
-        else:
-            self._results.put(partial(callable, *args, **kwargs))
-
-    def deliver(self) -> None:
-        """Wait for a result of a thread, and deliver it."""
-        self._results.get(timeout=PATIENCE)()
-
-    def callInThread(self, callable: Any, *args: Any, **kwargs: Any) -> None:
-        callable(*args, **kwargs)
-
-    def suggestThreadPoolSize(self, size: int) -> None:
-        pass
-
-
-class MemoryCase(SynchronousTestCase):
-    """A server on a reactor in memory."""
-
-    def setUp(self) -> None:
-        self.reactor = MemoryReactor()
-
-    def started(self, settings: Settings, **more: Any) -> Server:
-        """A server that runs, and is stopped when the test ends."""
-        service = server(self.reactor, settings, **more)
-        service.startService()
-        self.addCleanup(lambda: self.successResultOf(service.stopService()))
-        return service
-
-    def talk(self, port: int, *lines: bytes, peer: IPv4Address = LOOPBACK, results: int = 0) -> bytes:
-        """What the server at one of its ports answers a client that says these lines.
-
-        :param results: of threads that the answer needs.
-        """
-        [factory] = [one[1] for one in self.reactor.tcpServers if one[0] == port]
-        protocol = factory.buildProtocol(peer)
-        transport = StringTransport(peerAddress=peer, lenient=True)
-        protocol.makeConnection(transport)
-        protocol.dataReceived(b"".join(line + b"\r\n" for line in lines))
-        for _ in range(results):
-            self.reactor.deliver()
-        said: bytes = transport.value()
-        protocol.connectionLost()  # type: ignore[call-arg]
-        return said
 
 
 @implementer(IObserver)
@@ -150,15 +91,13 @@ class DefaultTests(MemoryCase):
         ):
             self.setUp()
             service = self.started(settings, **more)
-            [factory] = [one[1] for one in self.reactor.tcpServers if one[0] == 2]
-            protocol, transport = factory.buildProtocol(LOOPBACK), StringTransport(lenient=True)
-            protocol.makeConnection(transport)
-            protocol.dataReceived(b"EHLO me\r\n")
+            client = StringClient(self.reactor.factory_at(2))
+            client.say(b"EHLO me")
             self.reactor.pump([1.0] * (seconds - 1))
-            self.assertNotIn(b"421", transport.value(), service)
+            self.assertNotIn(b"421", client.read(), service)
             self.reactor.pump([1.0] * 2)
-            self.assertIn(b"421 4.4.2", transport.value())
-            protocol.connectionLost(Failure(ConnectionDone()))
+            self.assertIn(b"421 4.4.2", client.read())
+            client.leave()
 
     def test_penalties_and_log(self) -> None:
         """Whoever guesses waits, and each guess is a line of the log; a login is one, too."""
@@ -185,15 +124,10 @@ class DefaultTests(MemoryCase):
                 self.reactor, Settings(port=1, users=USERS, limits=limits), store=MemoryStore(MAIL)
             )
             service.startService()
-            [(_, factory, _, _)] = self.reactor.tcpServers
-            greetings = []
-            for _ in range(most + 1):
-                protocol = factory.buildProtocol(peer)
-                transport = StringTransport(peerAddress=peer, lenient=True)
-                protocol.makeConnection(transport)
-                greetings.append(transport.value()[:3])
-                self.addCleanup(protocol.connectionLost)
-            self.assertEqual(greetings, [b"+OK"] * most + [b"-ER"])
+            clients = [StringClient(self.reactor.factory_at(1), peer) for _ in range(most + 1)]
+            for client in clients:
+                self.addCleanup(client.leave)
+            self.assertEqual([one.greeting[:3] for one in clients], [b"+OK"] * most + [b"-ER"])
 
     def test_no_password_from_a_network(self) -> None:
         """From a network no password is taken without TLS, and the log says so at the start."""
@@ -586,10 +520,7 @@ class ServeTests(Real):
     def test_start_again(self) -> Any:
         """A server that was stopped serves as before when it is started again, by every protocol."""
         folder = Path(self.mktemp()).absolute()
-        (folder / "ann" / "new").mkdir(parents=True)
-        (folder / "ann" / "cur").mkdir()
-        (folder / "ann" / "tmp").mkdir()
-        (folder / "ann" / "new" / "1.mail").write_bytes(b"Subject: x\n\nx\n")
+        (make_maildir(folder / "ann") / "new" / "1.mail").write_bytes(b"Subject: x\n\nx\n")
         before = open_sockets()
         service = self.serve(Settings(port=0, smtp_port=0, store=Maildirs(f"{folder}/{{user}}"), users=USERS))
         for _ in range(3):
@@ -610,10 +541,8 @@ class ServeTests(Real):
 
     def hello(self, port: int) -> tuple[bytes, bytes]:
         """The greeting of an SMTP server, and its answer to HELO."""
-        with socket.create_connection(("127.0.0.1", port), 30) as client:
-            greeting = client.recv(1000)
-            client.sendall(b"HELO me\r\n")
-            return greeting, client.recv(1000)
+        with Wire(port) as client:
+            return client.line(), client.ask(b"HELO me")
 
     @defer.inlineCallbacks
     def test_mail_for_whom_the_store_knows(self) -> Any:
@@ -642,13 +571,11 @@ class ServeTests(Real):
 
     def recipient(self, port: int, address: bytes) -> bytes:
         """What an SMTP server says to a recipient."""
-        with socket.create_connection(("127.0.0.1", port), 30) as client, client.makefile("rwb") as stream:
-            stream.readline()
-            for line in (b"HELO me", b"MAIL FROM:<me@example.org>", b"RCPT TO:<%b>" % address):
-                stream.write(line + b"\r\n")
-                stream.flush()
-                reply = stream.readline()
-            return reply
+        with Wire(port) as client:
+            client.line()
+            client.ask(b"HELO me")
+            client.ask(b"MAIL FROM:<me@example.org>")
+            return client.ask(b"RCPT TO:<%b>" % address)
 
     @defer.inlineCallbacks
     def test_start_while_stopping(self) -> Any:

@@ -14,9 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3toy.tap import Options
 
 from ..corpus import awkward_messages, fill_maildir
-from ..realserver import DEADLINE, RealServer, environment, twistd, wait_until
+from ..realserver import listening, run_command, twistd, wait_until
 from ..store_world import unprivileged
-from ..strictclient import StrictClient
+from ..strictclient import logged_in
 
 
 class StartCase(SynchronousTestCase):
@@ -29,16 +29,8 @@ class StartCase(SynchronousTestCase):
 
     def run_twistd(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run twistd until the process that was started ends."""
-        return subprocess.run(
-            twistd("--pidfile=twistd.pid", "--logfile=twistd.log", *arguments),
-            cwd=self.folder,
-            env=environment(self.folder),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            check=False,
-        )
+        command = twistd("--pidfile=twistd.pid", "--logfile=twistd.log", *arguments)
+        return run_command(*command, folder=self.folder)
 
     def taken_port(self) -> int:
         """A port on which somebody else listens until the test ends."""
@@ -243,14 +235,10 @@ class DaemonTests(StartCase):
         pid = int((self.folder / "twistd.pid").read_text())
         self.addCleanup(self._end, pid)
         # It listens already, but says so only when the reactor runs.
-        wait_until(lambda: RealServer.listening(self.log) is not None, "the daemon tells its port")
-        found = RealServer.listening(self.log)
-        assert found is not None, self.log
-        with StrictClient(found) as client:
-            client.login()
+        wait_until(lambda: "POP3" in listening(self.log), "the daemon tells its port")
+        with logged_in(listening(self.log)["POP3"]) as client:
             self.assertEqual(client.stat().messages, 3)
             client.dele(1)
-            client.quit()
         os.kill(pid, signal.SIGTERM)
         self._wait_for_its_end()
         # Written when the pid file is gone already.
@@ -283,13 +271,9 @@ class DaemonTests(StartCase):
         pid = int((self.folder / "twistd.pid").read_text())
         self.addCleanup(self._end, pid)
         # It listens already, but says so only when the reactor runs.
-        wait_until(lambda: RealServer.listening(self.log) is not None, "the daemon tells its port")
-        found = RealServer.listening(self.log)
-        assert found is not None, self.log
-        with StrictClient(found) as client:
-            client.login()
+        wait_until(lambda: "POP3" in listening(self.log), "the daemon tells its port")
+        with logged_in(listening(self.log)["POP3"]) as client:
             self.assertEqual(client.stat().messages, 3)
-            client.quit()
         os.kill(pid, signal.SIGTERM)
         self._wait_for_its_end()
 

@@ -53,9 +53,10 @@ from pop3toy.run.workers.supervisor import PATIENCE, REMEMBERED, SpawnSpec, Supe
 from pop3toy.run.workers.worker import ControlPipe, LogToSupervisor, ReportPipe
 
 from ..corpus import awkward_messages, fill_maildir
-from ..realserver import DEADLINE, RealServer, environment, maildir_options, twistd, wait_until
-from ..strictclient import Refused, StrictClient
-from ..tls_world import Authority, Wire, log_port, trusting
+from ..folders import new_folder
+from ..realserver import DEADLINE, RealServer, environment, listening, maildir_options, twistd, wait_until
+from ..strictclient import Refused, StrictClient, logged_in
+from ..tls_world import Authority, Wire, trusting
 
 
 class FakeProcess:
@@ -805,7 +806,7 @@ class WorkersServeTests(RealCase):
     def shown(self, server: RealServer, worker: int, authority: Authority) -> int:
         """The serial number of the certificate that this worker shows now."""
         with self.only(server, worker):
-            wire = Wire(log_port(server, "POP3 over TLS"))
+            wire = Wire(server.port_for("POP3 over TLS"))
             self.addCleanup(wire.close)
             certificate = wire.starttls(trusting(authority)).tls.getpeercert()
             assert certificate is not None
@@ -876,7 +877,7 @@ class WorkersServeTests(RealCase):
 
     def recipient(self, server: RealServer, name: bytes) -> bytes:
         """What LMTP says of a recipient."""
-        with Wire(log_port(server, "LMTP")) as wire:
+        with Wire(server.port_for("LMTP")) as wire:
             for line in (b"", b"LHLO x", b"MAIL FROM:<>"):
                 said = wire.ask(line) if line else wire.line()
                 while said[3:4] == b"-":
@@ -903,22 +904,19 @@ class WorkersServeTests(RealCase):
             "--tls-listen=tcp:0:interface=127.0.0.1",
             "--lmtp=tcp:0:interface=127.0.0.1",
         )
-        listens = dict(re.findall(r"listens for (.+) on 127.0.0.1:(\d+)\n", server.log))
         for what, first in (("POP3", b"+OK "), ("LMTP", b"220 ")):
-            with socket.create_connection(("127.0.0.1", int(listens[what])), 60) as plain:
-                self.assertEqual(first, plain.recv(4))
-        with socket.create_connection(("127.0.0.1", int(listens["POP3 over TLS"])), 60) as tls:
-            tls.sendall(b"this is no TLS\r\n")
-            self.assertNotIn(b"OK", tls.recv(100))
+            with Wire(server.port_for(what)) as plain:
+                self.assertEqual(first, plain.line()[:4])
+        with Wire(server.port_for("POP3 over TLS")) as tls:
+            tls.send(b"this is no TLS\r\n")
+            self.assertNotIn(b"OK", tls.rest())
         os.kill(pids(server.log)[1], signal.SIGTERM)
         wait_until(lambda: len(re.findall("worker 1 serves", server.log)) == 2, "it is started again")
         self.assertIn("worker 1 ended with status 0", server.log)
-        with socket.socket(socket.AF_UNIX) as unix:
-            here = os.open(self.home, os.O_RDONLY)
-            self.addCleanup(os.close, here)
-            unix.settimeout(60)
-            unix.connect(f"/proc/self/fd/{here}/{short}")
-            self.assertEqual(b"+OK ", unix.recv(4))
+        here = os.open(self.home, os.O_RDONLY)
+        self.addCleanup(os.close, here)
+        with Wire(f"/proc/self/fd/{here}/{short}") as unix:
+            self.assertEqual(b"+OK ", unix.line()[:4])
         server.terminate()
         self.assertFalse(path.exists())
 
@@ -1037,12 +1035,8 @@ class WorkersStartTests(RealCase):
         self.addCleanup(self._end, pid)
         wait_until(lambda: len(pids(self.log)) == 2, "both serve")
         everybody = pids(self.log).values()
-        port = RealServer.listening(self.log)
-        assert port is not None
-        with StrictClient(port) as client:
-            client.login()
+        with logged_in(listening(self.log)["POP3"]) as client:
             self.assertEqual(3, client.stat().messages)
-            client.quit()
         os.kill(pid, signal.SIGTERM)
         wait_until(lambda: not (self.home / "t.pid").exists(), "the pid file is gone")
         self.assertIn(" login: session=", self.log)
@@ -1058,8 +1052,7 @@ class WorkersStartTests(RealCase):
     def for_nobody(self) -> pwd.struct_passwd:
         """The user ``nobody``, to whom all of the folder belongs now, wherever the tests run."""
         nobody = pwd.getpwnam("nobody")
-        elsewhere = Path(tempfile.mkdtemp(prefix="pop3toy-"))
-        self.addCleanup(shutil.rmtree, elsewhere)
+        elsewhere = new_folder(self)
         shutil.copytree(self.folder, elsewhere, dirs_exist_ok=True)
         self.folder, self.home = elsewhere, elsewhere / "home"
         for path in (self.folder, *self.folder.rglob("*")):
@@ -1140,8 +1133,7 @@ class WorkersStartTests(RealCase):
         for worker in before.values():
             os.kill(worker, signal.SIGKILL)
         wait_until(lambda: set(pids(self.log).values()).isdisjoint(before.values()), "they serve again")
-        [port] = re.findall(r"listens for POP3 over TLS on 127.0.0.1:(\d+)\n", self.log)
-        with Wire(int(port)) as wire:
+        with Wire(listening(self.log)["POP3 over TLS"]) as wire:
             self.assertTrue(wire.starttls(trusting(authority)).line().startswith(b"+OK"))
         for process in (pid, *pids(self.log).values()):
             for where in ("environ", "cmdline"):

@@ -7,15 +7,14 @@ import re
 import shlex
 import shutil
 import smtplib
-import socket
 import subprocess
 from pathlib import Path
 
-from twisted.trial.unittest import SkipTest
-
 from tests.mailserver import LOOPBACK, MailServer
-from tests.realserver import wait_until
+from tests.realserver import free_port, wait_until
 from tests.smtp.test_smtp_real import MESSAGE, ServerTests, without_trace
+
+from ..pages import page
 
 #: Postfix breaks lines that are longer than SMTP allows.
 LETTER = MESSAGE.replace(b"z" * 2000, b"z" * 900)
@@ -62,15 +61,10 @@ postlog unix-dgram n - n - 1 postlogd
 """
 
 
-def page() -> str:
-    """What docs/operating.rst says about Postfix.
-
-    :raises SkipTest: where the tests run without the checkout around them.
-    """
-    path = Path(__file__).parents[2] / "docs" / "operating.rst"
-    if not path.exists():
-        raise SkipTest("there is no docs/operating.rst beside the tests")
-    return path.read_text("utf-8").partition("\nFrom Postfix\n")[2].partition("\nWithout Postfix\n")[0]
+def section() -> str:
+    """What docs/operating.rst says about Postfix."""
+    text = page("docs/operating.rst")
+    return text.partition("\nFrom Postfix\n")[2].partition("\nWithout Postfix\n")[0]
 
 
 class PostfixCase(ServerTests):
@@ -99,7 +93,7 @@ class PostfixCase(ServerTests):
         values = {"root": self.root, "loopback": LOOPBACK, "port": self.port}
         (self.config / "main.cf").write_text(MAIN.format(**values))
         (self.config / "master.cf").write_text(MASTER.format(**values))
-        groups = re.findall(r"::\n\n((?:    .*\n)+)", page())
+        groups = re.findall(r"::\n\n((?:    .*\n)+)", section())
         done = [shlex.split(self.placed(line)) for line in groups[self.commands].splitlines()]
         for command, *arguments in done:
             if command == "postconf":
@@ -113,7 +107,7 @@ class PostfixCase(ServerTests):
 
     def start(self) -> MailServer:
         """As the page says."""
-        told = self.endpoint.search(page())
+        told = self.endpoint.search(section())
         assert told is not None
         return MailServer(self.root, *self.users, lmtp=self.placed(told[1]))
 
@@ -204,11 +198,3 @@ class InetTests(PostfixCase):
 def without_received(message: bytes) -> bytes:
     """A message without the Received that Postfix put before it."""
     return without_trace(b"Return-Path: <>\r\n" + message)
-
-
-def free_port() -> int:
-    """A port of loopback that nobody uses."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port

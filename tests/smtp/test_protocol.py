@@ -79,7 +79,7 @@ class VanishTests(SynchronousTestCase):
             factory, store, clock = world(smtp_factory, observers=Observers(watcher))
             client = Client(factory)
             client.send(TWO_MESSAGES[:cut])
-            client.drop()
+            client.leave()
             whole = sum(end <= cut for end in ends)
             self.assertEqual(len(store.messages("ann")), whole, cut)
             self.assertEqual(len(watcher.of(Delivered)), whole, cut)
@@ -159,7 +159,7 @@ class VanishTests(SynchronousTestCase):
         client = Client(factory)
         client.say(*ENVELOPE, "DATA")
         self.assertEqual(client.send(b"x" * 300)[0][:9], "421 4.3.4")
-        client.drop()
+        client.leave()
         refused, ended = watcher.events
         self.assertEqual((refused.code, refused.sender), (421, "eve@elsewhere.example"))
         self.assertEqual(ended.why, "limit")
@@ -204,7 +204,7 @@ class ObserverTests(SynchronousTestCase):
         ):  # fmt: skip
             watcher = Watcher(Connected, Ended)
             factory, _, _ = world(make, *more, observers=Observers(watcher))
-            Client(factory, LOCAL).drop()
+            Client(factory, LOCAL).leave()
             self.assertEqual([event.protocol for event in watcher.events], [name, name])
 
     def test_discarded(self) -> None:

@@ -199,7 +199,7 @@ class ConversationTests(SynchronousTestCase):
         self.clock.advance(1)
         self.assertEqual(self.client.answers(), ["421 4.4.2 you were silent for too long"])
         self.assertTrue(self.client.closed)
-        self.client.drop()
+        self.client.leave()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_turns(self) -> None:
@@ -688,7 +688,7 @@ class FactoryTests(SynchronousTestCase):
         self.assertEqual(turned_away.greeting, ["421 4.7.0 too many connections from your address"])
         self.assertTrue(turned_away.closed)
         self.assertEqual(Client(factory, IPv4Address("TCP", "192.0.2.8", 1)).greeting[0][:3], "220")
-        first.drop()
+        first.leave()
         self.assertEqual(Client(factory).greeting[0][:3], "220")
 
     def test_making_room(self) -> None:
@@ -713,7 +713,7 @@ class FactoryTests(SynchronousTestCase):
                 clients[number].say("NOOP")
                 self.assertEqual(Client(factory).greeting[0][:3], "220")
                 self.assertEqual(clients[number].answers(), ["421 4.7.0 too many connections"])
-                clients[number].drop()
+                clients[number].leave()
             self.assertFalse(clients[2].closed)
 
     def test_message_for_ever(self) -> None:
@@ -761,14 +761,14 @@ class FactoryTests(SynchronousTestCase):
         slow.go_on()
         done = factory.drain()
         self.assertEqual(idle.answers(), ["421 4.3.2 this server is shutting down"])
-        idle.drop()
+        idle.leave()
         self.assertEqual(busy.answers(), [])
         slow.go_on()
         self.assertEqual([a[:3] for a in busy.answers()], ["250"])
         clock.advance(root_limits.SHUTDOWN_SILENCE)
         self.assertEqual([a[:3] for a in busy.answers()], ["421"])
         self.assertNoResult(done)
-        busy.drop()
+        busy.leave()
         self.successResultOf(done)
 
     def test_drain_waits_for_who_is_gone(self) -> None:
@@ -779,7 +779,7 @@ class FactoryTests(SynchronousTestCase):
             client = Client(factory)
             client.say("EHLO x", f"MAIL FROM:<{sender}>", "RCPT TO:<ann@example.org>", "DATA", "a: b", ".")
             slow.go_on()
-            client.drop()
+            client.leave()
             done = factory.drain()
             self.assertNoResult(done)
             self.assertEqual(watcher.events, [])
@@ -801,7 +801,7 @@ class WatchedTests(SynchronousTestCase):
         factory, _, _ = world(smtp_factory, observers=Observers(watcher), numbers=iter([7]))
         client = Client(factory)
         client.say(*ENVELOPE, "DATA", "Subject: private", ".", "BURP ann secret", "QUIT")
-        client.drop()
+        client.leave()
         self.assertEqual({event.session for event in watcher.events}, {7})
         lines = watcher.of(LineReceived)
         self.assertEqual(
@@ -826,7 +826,7 @@ class WatchedTests(SynchronousTestCase):
         client = Client(factory)
         said = "\r\n".join([*ENVELOPE, "DATA", "a: b", ".", "NOOP", "QUIT", ""]).encode()
         client.send(said)
-        client.drop()
+        client.leave()
         self.assertEqual(watcher.ends[0].received, len(said))
 
     def test_message(self) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import poplib
 import smtplib
-import subprocess
 import threading
 from collections import Counter
 
 from tests.mailserver import LOOPBACK
 from tests.realserver import wait_until
 from tests.smtp.test_smtp_real import ServerTests
+
+from ..store_world import tmpfs
 
 #: Messages of the load test: about half a minute on two cores.
 LOAD = int(os.environ.get("POP3TOY_DELIVERIES", "10000"))
@@ -97,16 +98,8 @@ class FullDiskTests(ServerTests):
     """A disk that is full."""
 
     def setUp(self) -> None:
-        if os.geteuid() != 0:
-            self.skipTest("mounting a tmpfs needs root")
         super().setUp()
-        mail = str(self.root / "mail")
-        mounted = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", mail], capture_output=True, check=False
-        )
-        if mounted.returncode:
-            self.skipTest("a tmpfs cannot be mounted here")
-        self.addCleanup(subprocess.run, ["umount", mail], check=True)
+        self.enterContext(tmpfs("size=1m", self.root / "mail"))
         # Cleanups run last first: the server goes before its disk.
         self.addCleanup(self.server.stop)
 

@@ -8,13 +8,15 @@ import smtplib
 import socket
 import ssl
 import subprocess
-import tempfile
 import threading
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.mailserver import LOOPBACK, MailServer, make_certificate
+from tests.mailserver import LOOPBACK, MailServer
+
+from ..folders import new_folder
+from ..tls_world import Authority, Wire, trusting
 
 MESSAGE = (
     b"From: eve@example.org\r\nSubject: x\r\n\r\n.dot\r\n..dots\r\nFrom here\r\n\xc3\xbc\r\n"
@@ -30,12 +32,10 @@ class ServerTests(SynchronousTestCase):
     tls = False
 
     def setUp(self) -> None:
-        self.root = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.root)
+        self.root = new_folder(self)
         if self.tls:
-            if shutil.which("openssl") is None:
-                self.skipTest("openssl is not installed")
-            self.certificate = make_certificate(self.root)
+            self.authority = Authority(self.root)
+            self.authority.issue("localhost", LOOPBACK).write(self.root / "cert.pem")
         self.server = self.start()
         self.addCleanup(self.server.stop)
 
@@ -120,12 +120,11 @@ class SmtplibTests(ServerTests):
 
     def test_netcat(self) -> None:
         """A whole session in one write, whose sender closes its half at once, is answered and delivered."""
-        with socket.create_connection((LOOPBACK, self.server.smtp), timeout=30) as connection:
-            connection.sendall(b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<ann@localhost>\r\nDATA\r\n")
-            connection.sendall(b"Subject: nc\r\n\r\n.\r\nQUIT\r\n")
-            connection.shutdown(socket.SHUT_WR)
-            with connection.makefile("rb") as answers:
-                self.assertEqual(answers.readlines()[-1][:3], b"221")
+        with Wire(self.server.smtp) as wire:
+            wire.send(b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<ann@localhost>\r\nDATA\r\n")
+            wire.send(b"Subject: nc\r\n\r\n.\r\nQUIT\r\n")
+            wire.socket.shutdown(socket.SHUT_WR)
+            self.assertEqual(wire.rest().splitlines()[-1][:3], b"221")
         self.assertEqual(self.fetch("ann"), [b"Subject: nc\r\n\r\n"])
 
     def test_many_at_once(self) -> None:
@@ -167,7 +166,7 @@ class TLSTests(ServerTests):
 
     def context(self) -> ssl.SSLContext:
         """One that trusts our certificate and no other."""
-        return ssl.create_default_context(cafile=str(self.certificate))
+        return trusting(self.authority)
 
     def test_submission(self) -> None:
         """A mail program starts TLS, logs in and sends."""

@@ -5,18 +5,18 @@ from __future__ import annotations
 import poplib
 import re
 import smtplib
-import socket
-import ssl
 import tempfile
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.auth.accounts.admin import add_user
-from pop3toy.net.tls.self_signed import self_signed
-from tests.mailserver import LOOPBACK, port_for
+from tests.mailserver import LOOPBACK
 from tests.realserver import RealServer, maildir_options, wait_until
 from tests.smtp.test_smtp_real import without_trace
+
+from ..folders import new_folder
+from ..tls_world import Authority, Wire, trusting
 
 TEXT = b"Subject: caught\r\n\r\nin the trap\r\n"
 
@@ -38,7 +38,7 @@ class ToyTests(SynchronousTestCase):
     def test_mail_trap(self) -> None:
         """Mail for anybody lands in the built-in mailbox, and both conversations are on the terminal."""
         with RealServer("--smtp-port", "0") as server:
-            with smtplib.SMTP(LOOPBACK, port_for(server, "SMTP"), timeout=30) as client:
+            with smtplib.SMTP(LOOPBACK, server.port_for("SMTP"), timeout=30) as client:
                 client.sendmail("me@here.example", ["you@there.example", "they@else.example"], TEXT)
             self.assertEqual(fetch_last(server, "user", "pass"), (2, TEXT))
             for line in (
@@ -51,7 +51,7 @@ class ToyTests(SynchronousTestCase):
     def test_several_users(self) -> None:
         """Who has an account gets the mail for it, whatever the domain, and the first user all the rest."""
         with RealServer("--smtp-port", "0", "--user=ann:a", "--user=bob:b") as server:
-            with smtplib.SMTP(LOOPBACK, port_for(server, "SMTP"), timeout=30) as client:
+            with smtplib.SMTP(LOOPBACK, server.port_for("SMTP"), timeout=30) as client:
                 for recipient in ("Bob@there.example", "bob", "nobody@else.example"):
                     client.sendmail("me@here.example", [recipient], TEXT)
             self.assertEqual(fetch_last(server, "bob", "b"), (3, TEXT))
@@ -118,15 +118,10 @@ class UnixSocketTests(SynchronousTestCase):
         with (
             tempfile.TemporaryDirectory() as folder,
             RealServer(f"--listen=unix:{folder}/s", "--listen=tcp:0:interface=127.0.0.1"),
+            Wire(f"{folder}/s") as client,
         ):
-            client = socket.socket(socket.AF_UNIX)
-            self.addCleanup(client.close)
-            client.settimeout(30)
-            client.connect(f"{folder}/s")
-            client.sendall(b"USER user\r\nPASS pass\r\nSTAT\r\nQUIT\r\n")
-            said = b""
-            while data := client.recv(1000):
-                said += data
+            client.send(b"USER user\r\nPASS pass\r\nSTAT\r\nQUIT\r\n")
+            said = client.rest()
             self.assertEqual([line[:3] for line in said.splitlines()], [b"+OK"] * 5, said)
 
 
@@ -134,15 +129,13 @@ class StrangersTests(SynchronousTestCase):
     """What strangers can send to, on servers that were started in one way and another."""
 
     def setUp(self) -> None:
-        temporary = tempfile.TemporaryDirectory()
-        self.addCleanup(temporary.cleanup)
-        self.root = Path(temporary.name)
+        self.root = new_folder(self)
         self.mail = self.root / "mail"
         self.mail.mkdir()
 
     def replies(self, server: RealServer, *recipients: str) -> list[bytes]:
         """What RCPT is answered for each of them."""
-        with smtplib.SMTP(LOOPBACK, port_for(server, "SMTP"), timeout=30) as client:
+        with smtplib.SMTP(LOOPBACK, server.port_for("SMTP"), timeout=30) as client:
             client.ehlo()
             client.mail("eve@elsewhere.example")
             replies = [b"%d %b" % client.rcpt(recipient) for recipient in recipients]
@@ -248,7 +241,7 @@ class NamesTests(SynchronousTestCase):
                     wait_until(lambda: len(re.findall(ended, server.log)) == count, ended)  # noqa: B023
             options += ["--submission-port=0", "--domain=friends.example"]
             with RealServer(*options) as server:
-                with smtplib.SMTP(LOOPBACK, port_for(server, "submission"), timeout=30) as sender:
+                with smtplib.SMTP(LOOPBACK, server.port_for("submission"), timeout=30) as sender:
                     sender.login("Ann@friends.example", "with\ttab")
                     sender.sendmail("ann@FRIENDS.example", ["Ann@friends.example"], TEXT)
                 self.assertEqual(fetch_last(server, "ANN", "with\ttab"), (1, TEXT))
@@ -266,23 +259,25 @@ class FriendsTests(SynchronousTestCase):
             for user in ("ann", "bob"):
                 add_user(root / "accounts", user, f"{user}'s secret", scheme="PLAIN")
             (root / "aliases").write_text("bobby: bob\n")
-            (root / "pem").write_bytes(Path(self_signed(str(root / "kept")).certificate).read_bytes())
+            authority = Authority(root)
+            authority.issue("localhost").write(root / "pem")
             with RealServer(
                 f"--accounts={root}/accounts", f"--maildir={root}/mail/{{user}}", "--create",
                 "--smtp-port=0", "--submission-port=0", "--domain=friends.example",
                 f"--aliases={root}/aliases", "--submission-tls-port=0", f"--certificate={root}/pem",
             ) as server:  # fmt: skip
-                with smtplib.SMTP(LOOPBACK, port_for(server, "submission"), timeout=30) as client:
+                with smtplib.SMTP(LOOPBACK, server.port_for("submission"), timeout=30) as client:
                     client.login("ann", "ann's secret")
                     client.sendmail("ann@friends.example", ["Bobby@friends.example"], TEXT)
-                encrypted = port_for(server, "submission over TLS")
-                context = ssl.create_default_context(cafile=f"{root}/pem")
-                with smtplib.SMTP_SSL("localhost", encrypted, timeout=30, context=context) as client:
+                encrypted = server.port_for("submission over TLS")
+                with smtplib.SMTP_SSL(
+                    "localhost", encrypted, timeout=30, context=trusting(authority)
+                ) as client:
                     client.login("bob", "bob's secret")
                     client.sendmail("bob@friends.example", ["ann@friends.example"], TEXT)
                 self.assertEqual(fetch_last(server, "ann", "ann's secret"), (1, TEXT))
                 self.assertIn("mail for postmaster is refused", server.log)
-                with smtplib.SMTP(LOOPBACK, port_for(server, "SMTP"), timeout=30) as client:
+                with smtplib.SMTP(LOOPBACK, server.port_for("SMTP"), timeout=30) as client:
                     self.assertRaises(
                         smtplib.SMTPRecipientsRefused, client.sendmail, "", ["x@elsewhere.example"], TEXT
                     )

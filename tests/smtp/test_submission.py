@@ -224,7 +224,7 @@ class SubmissionTests(SynchronousTestCase):
     def test_gone_in_the_middle(self) -> None:
         """A client that goes away within an exchange leaves none behind."""
         self.client.say("AUTH LOGIN")
-        self.client.drop()
+        self.client.leave()
         self.assertEqual(self.accounts.cancelled, 1)
 
 

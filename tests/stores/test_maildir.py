@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import zlib
 from collections.abc import Iterator, Sequence
@@ -45,6 +44,7 @@ from pop3toy.stores.maildir.store import OPENING, MaildirStore
 
 from ..corpus import make_maildir, wire_form
 from ..exchanging import exchanging
+from ..folders import new_folder
 from ..store_contract import DeliveryContract, StoreContract
 from ..store_world import (
     Threads,
@@ -68,8 +68,7 @@ class Maildirs(SynchronousTestCase):
     """A tree of Maildirs, and stores over it."""
 
     def setUp(self) -> None:
-        self.root = Path(tempfile.mkdtemp()).resolve()
-        self.addCleanup(shutil.rmtree, self.root)
+        self.root = new_folder(self)
         self.root.chmod(0o755)
         self.maildir = make_maildir(self.root / "ann")
         self.threads = Threads()

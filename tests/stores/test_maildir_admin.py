@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from pop3toy.net.threads import NoThreads
 from pop3toy.stores.registry import Maildirs, OpenStore, StoreContext, kind_of
 
 from ..corpus import make_maildir
+from ..folders import new_folder
 from ..store_contract import AdminContract
 from ..store_world import outcome, watched_descriptors
 
@@ -29,8 +29,7 @@ class Administered(SynchronousTestCase):
     PATTERN = "{user}"
 
     def setUp(self) -> None:
-        self.root = Path(tempfile.mkdtemp()).resolve()
-        self.addCleanup(shutil.rmtree, self.root)
+        self.root = new_folder(self)
         self.settings = Maildirs(f"{self.root}/{self.PATTERN}")
         self.now = 1_700_000_000.0
 

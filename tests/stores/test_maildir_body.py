@@ -5,11 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import resource
-import shutil
-import tempfile
 import tracemalloc
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 from unittest import skipIf
 
@@ -21,6 +18,7 @@ from pop3toy.errors import MessageGone, StoreTrouble
 from pop3toy.stores.maildir import body as filebody
 from pop3toy.stores.maildir.body import OPEN_FLAGS, FileBody
 
+from ..folders import new_folder
 from ..store_world import Threads, watched_descriptors
 
 CAN_ASK = hasattr(os, "RWF_NOWAIT")
@@ -30,8 +28,7 @@ class FileBodyTests(SynchronousTestCase):
     """Every way through a body."""
 
     def setUp(self) -> None:
-        self.root = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.root)
+        self.root = new_folder(self)
         self.path = self.root / "message"
         self.threads = Threads()
         self.measured: list[int] = []

@@ -6,7 +6,6 @@ import errno
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -30,8 +29,10 @@ from pop3toy.stores.maildir.incoming.message import SPILL
 from pop3toy.stores.maildir.paths import MaildirPaths
 from pop3toy.stores.maildir.store import MaildirStore
 
+from ..corpus import make_maildir
 from ..exchanging import exchanging
-from ..store_world import outcome, watched_descriptors
+from ..folders import new_folder
+from ..store_world import outcome, tmpfs, watched_descriptors
 
 
 class Maildirs:
@@ -43,8 +44,7 @@ class Maildirs:
         self.clock = Clock()
         self.clock.advance(1_700_000_000.25)
         for user in users:
-            for part in ("cur", "new", "tmp"):
-                (root / user / part).mkdir(parents=True)
+            make_maildir(root / user)
         self.delivery = MaildirDelivery(
             self.paths, execute, self.clock, host="mx", wall=self.clock.seconds, **options
         )
@@ -58,8 +58,7 @@ class MaildirDeliveryTests(SynchronousTestCase):
     """One message, one user."""
 
     def setUp(self) -> None:
-        self.root = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.root)
+        self.root = new_folder(self)
         self.maildirs = Maildirs(self.root, "ann")
 
     def deliver(self, *chunks: bytes, user: str = "ann", maildirs: Maildirs | None = None) -> bytes:
@@ -362,8 +361,7 @@ class OwnersTests(SynchronousTestCase):
     def setUp(self) -> None:
         if os.geteuid() != 0:
             raise SkipTest("only root can give files away")
-        self.root = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.root)
+        self.root = new_folder(self)
         self.maildirs = Maildirs(self.root, "ann", "bob")
         for user, number in (("ann", 12_001), ("bob", 12_002)):
             for path in (self.root / user, *(self.root / user).iterdir()):
@@ -414,8 +412,7 @@ class QuotaTests(SynchronousTestCase):
     """How much a user may keep."""
 
     def setUp(self) -> None:
-        self.root = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.root)
+        self.root = new_folder(self)
         self.maildirs = Maildirs(self.root, "ann", quota={"ann": 100}.get)
 
     def test_quota(self) -> None:
@@ -454,8 +451,7 @@ class WriteFailsTests(SynchronousTestCase):
     """What fails in the middle of a message is never a success with a part missing."""
 
     def setUp(self) -> None:
-        self.root = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.root)
+        self.root = new_folder(self)
         self.maildirs = Maildirs(self.root, "ann", "bob")
         self.full = False
         real = os.write
@@ -573,8 +569,7 @@ class SharedQuotaTests(SynchronousTestCase):
     """One message, several users with quotas."""
 
     def setUp(self) -> None:
-        self.root = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.root)
+        self.root = new_folder(self)
 
     def test_two_in_the_end(self) -> None:
         """If room has gone meanwhile for one of two, the other has it, unless they stand together."""
@@ -653,8 +648,7 @@ class SharedTests(SynchronousTestCase):
     """One message, several users."""
 
     def setUp(self) -> None:
-        self.root = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.root)
+        self.root = new_folder(self)
 
     def share(self, maildirs: Maildirs, *users: str) -> Any:
         """A delivery to several users."""
@@ -710,18 +704,9 @@ class OtherFileSystemTests(SynchronousTestCase):
     """Small file systems: full ones, and Maildirs on different ones."""
 
     def setUp(self) -> None:
-        if os.geteuid() != 0:
-            self.skipTest("mounting a tmpfs needs root")
-        self.root = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.root)
+        self.root = new_folder(self)
         (self.root / "small").mkdir()
-        mounted = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(self.root / "small")],
-            capture_output=True, check=False,
-        )  # fmt: skip
-        if mounted.returncode:
-            self.skipTest("a tmpfs cannot be mounted here")
-        self.addCleanup(subprocess.run, ["umount", str(self.root / "small")], check=True)
+        self.enterContext(tmpfs("size=1m", self.root / "small"))
 
     def test_full(self) -> None:
         """On a full file system everything that was acknowledged is there, and nothing else."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -15,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.stores.maildir.file_systems import Mounts, cached_opener, is_local, open_folder_cached
 
+from ..folders import new_folder
 from ..store_world import DeadDisk, tmpfs, watched_descriptors
 
 #: Seconds after which what waits is a failed test.
@@ -37,8 +36,7 @@ class CachedTests(SynchronousTestCase):
     """Opening what is at hand."""
 
     def setUp(self) -> None:
-        self.root = Path(tempfile.mkdtemp()).resolve()
-        self.addCleanup(shutil.rmtree, self.root)
+        self.root = new_folder(self)
         (self.root / "ann" / "new").mkdir(parents=True)
         (self.root / "ann" / "new" / "1.a").write_bytes(b"x")
 

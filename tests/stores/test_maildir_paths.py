@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from unittest import skipIf
 
@@ -17,6 +16,7 @@ from pop3toy.errors import NoSuchMailbox, StoreTrouble
 from pop3toy.stores.maildir.paths import MaildirPaths
 
 from ..corpus import make_maildir
+from ..folders import new_folder
 from ..store_world import make_read_only, tmpfs, unprivileged, watched_descriptors
 
 #: Names that would lead elsewhere, or are no names.
@@ -49,8 +49,7 @@ class PathsTests(SynchronousTestCase):
     """Patterns and names."""
 
     def setUp(self) -> None:
-        self.root = Path(tempfile.mkdtemp()).resolve()
-        self.addCleanup(shutil.rmtree, self.root)
+        self.root = new_folder(self)
         self.tree = self.root / "tree"
         self.root.chmod(0o755)
         self.tree.mkdir()

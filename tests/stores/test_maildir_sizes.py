@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import tempfile
 import zlib
@@ -17,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.stores.maildir.sizes import FILE_NAME, Counted, load, save, size
 
+from ..folders import new_folder
 from ..store_world import make_read_only, tmpfs, watched_descriptors
 
 SIZES = {
@@ -31,8 +31,7 @@ class SizesTests(SynchronousTestCase):
     """Loading and saving."""
 
     def setUp(self) -> None:
-        self.root = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.root)
+        self.root = new_folder(self)
         self.file = self.root / FILE_NAME
         self.fd = os.open(self.root, os.O_RDONLY)
         self.addCleanup(os.close, self.fd)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +28,7 @@ from pop3toy.stores.maildir.sizes import Counted
 from pop3toy.stores.maildir.snapshot import Snapshot, take_snapshot
 
 from ..corpus import awkward_messages, fill_maildir, make_maildir
+from ..folders import new_folder
 from ..store_world import restrict, unprivileged, watched_descriptors
 
 
@@ -37,8 +36,7 @@ class Scanned(SynchronousTestCase):
     """A Maildir and its scans."""
 
     def setUp(self) -> None:
-        self.root = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.root)
+        self.root = new_folder(self)
         self.root.chmod(0o755)
         self.maildir = make_maildir(self.root / "ann")
         self.fd = os.open(self.maildir, os.O_RDONLY)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,8 @@ from pop3toy.stores.maildir.incoming.message import SPILL
 from pop3toy.stores.maildir.incoming.usage import FILE_NAME, RECOUNT, Usage
 from pop3toy.stores.maildir.paths import MaildirPaths
 
+from ..corpus import make_maildir
+from ..folders import new_folder
 from ..store_world import outcome
 
 QUOTA = 100
@@ -32,11 +33,8 @@ class UsageCase(SynchronousTestCase):
     """A Maildir with a quota, and two servers that deliver into it."""
 
     def setUp(self) -> None:
-        self.root = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.root)
-        self.maildir = self.root / "ann"
-        for folder in ("new", "cur", "tmp"):
-            (self.maildir / folder).mkdir(parents=True)
+        self.root = new_folder(self)
+        self.maildir = make_maildir(self.root / "ann")
         self.clock = Clock()
         self.clock.advance(1_700_000_000)
         self.servers = [
@@ -263,8 +261,7 @@ class KeyedLocksTests(SynchronousTestCase):
 
         with tempfile.TemporaryDirectory() as root:
             for user in ("ann", "bob"):
-                for folder in ("new", "cur", "tmp"):
-                    Path(root, user, folder).mkdir(parents=True)
+                make_maildir(Path(root, user))
             delivery = MaildirDelivery(
                 MaildirPaths(f"{root}/{{user}}"), later, Clock(), quota=lambda user: QUOTA
             )

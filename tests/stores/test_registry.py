@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from dataclasses import fields
-from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.option import options_of
 from pop3toy.stores.registry import STORES, kind_of
 
+from ..folders import new_folder
 from ..realserver import RealServer, environment
 from ..strictclient import StrictClient
 
@@ -64,8 +62,7 @@ class NewKindTests(SynchronousTestCase):
     """A kind of store that comes with one entry."""
 
     def setUp(self) -> None:
-        self.folder = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.folder)
+        self.folder = new_folder(self)
         self.tin = self.folder / "tin"
         self.tin.write_bytes(MESSAGE)
         self.program = self.folder / "program.py"
