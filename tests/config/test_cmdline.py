@@ -6,6 +6,7 @@ import os
 import sys
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 from twisted.application.service import IService
 from twisted.internet.address import IPv4Address
