@@ -6,7 +6,7 @@ from typing import Protocol
 
 from ..interfaces import Authenticator
 from ..net.connection import Connection, Shared
-from .dispatch import POP3Conversation
+from .dispatch import POP3Session
 from .replies import encode
 
 __all__ = ["POP3Protocol"]
@@ -28,7 +28,7 @@ class POP3Protocol(Connection):
         super().__init__(factory, number)
         writer = self.writer
         #: What is said here.
-        self.session = self.conversation = POP3Conversation(
+        self.session = self.conversation = POP3Session(
             factory.authenticator,
             self.record,
             happened=writer.happened,

@@ -1,0 +1,120 @@
+"""A mail trap beside the POP3 server: takes mail for everybody, by SMTP, and sends nothing on."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import itertools
+from collections.abc import Callable, Collection, Sequence
+from email.message import EmailMessage
+from typing import Any, NamedTuple, cast
+
+from twisted.internet.defer import Deferred, succeed
+from zope.interface import implementer
+
+from ..addresses import Address
+from ..auth.names import NameIndex
+from ..errors import StoreTrouble
+from ..events import Delivered
+from ..interfaces import IDelivery, IObserver
+from ..stores.memory import MemoryStore
+
+__all__ = ["Everybody", "SMTPMessage", "Trap"]
+
+
+class SMTPMessage(NamedTuple):
+    """A message that came in by SMTP."""
+
+    #: Of the envelope (MAIL FROM); empty for a bounce.
+    sender: str
+    #: Of the envelope (RCPT TO), in order.
+    recipients: tuple[str, ...]
+    #: The message, below the Return-Path and Received lines that it got on its way.
+    content: bytes
+
+    @property
+    def email(self) -> EmailMessage:
+        """The message, parsed."""
+        return cast(EmailMessage, email.message_from_bytes(self.content, policy=email.policy.default))
+
+
+class Everybody:
+    """Whose an address is: its own; see :class:`~pop3toy.interfaces.Recipients`."""
+
+    def ours(self, address: Address) -> bool:
+        """All are."""
+        return True
+
+    def at_home(self, address: Address, here: Collection[str]) -> Address:
+        """As it is."""
+        return address
+
+    def in_full(self, address: Address) -> Address:
+        """With the domain ``localhost`` where it has none."""
+        if address.domain:
+            return address
+        return Address(address.local, "localhost", f"{address.written}@localhost")
+
+    async def resolve(self, address: Address) -> Sequence[str]:
+        """The address as it was written: the trap says who gets it."""
+        return (address.written,)
+
+
+@implementer(IDelivery, IObserver)
+class Trap:
+    """Keeps each message; what is for a user of the server goes into the user's mailbox, too.
+
+    :param store: the server's.
+    :param users: who has a mailbox there.
+    """
+
+    wants = (Delivered,)
+
+    def __init__(self, store: MemoryStore, users: Collection[str]) -> None:
+        self._store = store
+        self._names = NameIndex(users)
+        self._numbers = itertools.count(1)
+        # Delivered, and not yet told of.
+        self._arriving: dict[bytes, bytes] = {}
+        #: All that have come.
+        self.messages: list[SMTPMessage] = []
+
+    def check(self, user: str, octets: int = 0) -> None:
+        """There is room."""
+
+    def begin(self, users: Sequence[str], octets: int = 0) -> Any:
+        """See :class:`~pop3toy.interfaces.IDelivery`; ``users`` are addresses."""
+        return _Incoming(lambda content: [self._deliver(address, content) for address in users])
+
+    def _deliver(self, address: str, content: bytes) -> bytes:
+        local = address.rpartition("@")[0] or address
+        for name in (address, local, local.partition("+")[0]):
+            user = self._names.find(name)
+            if user is not None:
+                uid = self._store.add(user, content)
+                break
+        else:
+            uid = b"nobody-%d" % next(self._numbers)
+        self._arriving[uid] = content
+        return uid
+
+    def observe(self, event: Delivered) -> None:
+        """A message is there; what stands in its envelope is known now."""
+        contents = [self._arriving.pop(uid) for _, uid in event.uids]
+        recipients = tuple(address for address, _ in event.uids)
+        self.messages.append(SMTPMessage(event.sender, recipients, contents[0]))
+
+
+class _Incoming:
+    def __init__(self, deliver: Callable[[bytes], Sequence[bytes]]) -> None:
+        self._deliver = deliver
+        self._chunks: list[bytes] = []
+
+    def write(self, chunk: bytes) -> None:
+        self._chunks.append(chunk)
+
+    def commit(self, *, together: bool = True) -> Deferred[Sequence[bytes | StoreTrouble]]:
+        return succeed(self._deliver(b"".join(self._chunks)))
+
+    def abort(self) -> None:
+        self._chunks.clear()
