@@ -1,4 +1,6 @@
-"""Fakes for the tests of session and protocol: an authenticator, mailboxes, bodies; ``pop3toy.testing`` has others.
+"""Fakes for the tests of session and protocol: an authenticator, mailboxes, bodies.
+
+The socket and the late store are in ``pop3toy.testing``.
 
 Each stands for one of the ``interfaces`` or for Twisted's side of a
 connection, and complains when the promise of that port is broken.
@@ -6,16 +8,12 @@ connection, and complains when the promise of that port is broken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IConsumer, IHalfCloseableProtocol, IPushProducer, ITransport
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pop3toy import POP3Factory, limits
@@ -29,7 +27,6 @@ from pop3toy.interfaces import (
     Entry,
     Exchange,
     IMailbox,
-    IMailStore,
     IObserver,
     Login,
     MaybeDeferred,
@@ -41,6 +38,7 @@ from pop3toy.testing.sockets import LOOPBACK
 from pop3toy.testing.sockets import FakeSocket as FakeSocket
 
 T = TypeVar("T")
+
 
 class ScriptedBody:
     """A body whose chunks the test has written down, and which watches over its contract.

@@ -13,12 +13,12 @@ from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
+    IDelayedCall,
     IListeningPort,
     IProtocolFactory,
     IReactorTime,
     IStreamServerEndpoint,
 )
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
@@ -301,8 +301,9 @@ class ReloadService(Service):
         self._signals = signals
         self._reloadables = reloadables
         self._interval = interval
-        self._watch = LoopingCall(self._look)
-        self._watch.clock = steady(reactor)
+        # A LoopingCall would import the reactor of the process, which may be another one or none.
+        self._clock: IReactorTime = steady(reactor)
+        self._next_look: IDelayedCall | None = None
         self._handler_before: Any = None
         self._listening = False
 
@@ -315,13 +316,14 @@ class ReloadService(Service):
         """Take over SIGHUP, unless that was done while privileged, and begin to look."""
         super().startService()
         self._listen()
-        self._watch.start(self._interval, now=False)
+        self._next_look = self._clock.callLater(self._interval, self._look)
 
     def stopService(self) -> None:
         """Give SIGHUP back."""
         super().stopService()
-        if self._watch.running:
-            self._watch.stop()
+        next_look, self._next_look = self._next_look, None
+        if next_look is not None:
+            next_look.cancel()
         if self._listening:
             self._listening = False
             signal.signal(signal.SIGHUP, self._handler_before)
@@ -339,6 +341,7 @@ class ReloadService(Service):
             reloadable.reload()
 
     def _look(self) -> None:
+        self._next_look = self._clock.callLater(self._interval, self._look)
         for reloadable in self._reloadables:
             reloadable.reload_if_changed()
 

@@ -28,6 +28,10 @@ class LateStore:
         self.pending = 0
 
     def open(self, user: str) -> Deferred[object]:
+        """See :class:`~pop3toy.interfaces.IMailStore`; fires later.
+
+        :param user: whose maildrop.
+        """
         return self.late(lambda: _LateMailbox(self, self._store.open(user)))
 
     def late(self, action: Callable[[], Any]) -> Deferred[Any]:

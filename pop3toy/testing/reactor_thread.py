@@ -42,6 +42,31 @@ def _make_reactor() -> Any:
         return SelectReactor()
 
 
+#: The reactor of a thread that has one of its own.
+_here = threading.local()
+_adapting = threading.Lock()
+
+
+def adapt_tls() -> None:
+    """Let Twisted's TLS go by the reactor of its thread.
+
+    It would import the reactor of the process to send what it has gathered, and so install one there,
+    that nobody runs.  Nothing changes in other threads.
+    """
+    from twisted.protocols import tls
+
+    with _adapting:
+        default = getattr(tls, "_get_default_clock", None)
+        if default is not None and not hasattr(default, "adapted"):
+
+            def clock() -> Any:
+                own = getattr(_here, "reactor", None)
+                return own if own is not None else default()
+
+            clock.adapted = True  # type: ignore[attr-defined]
+            tls._get_default_clock = clock
+
+
 class ReactorThread:
     """Runs from :meth:`start` to :meth:`stop`; the other methods may be called in any thread.
 
@@ -77,6 +102,7 @@ class ReactorThread:
         running.wait()
 
     def _run(self) -> None:
+        _here.reactor = self.reactor
         try:
             self.reactor.run(installSignalHandlers=False)
         finally:

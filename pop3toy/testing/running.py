@@ -16,7 +16,7 @@ from ..run.assembly import server
 from ..run.service import ListeningService, Server
 from .mailboxes import Message
 from .options import settings_of
-from .reactor_thread import ReactorThread
+from .reactor_thread import ReactorThread, adapt_tls
 from .recorder import Recorder, Session
 from .served import Served
 from .smtp_trap import Everybody, SMTPMessage, Trap
@@ -99,10 +99,10 @@ class RunningServer(Served):
             self._thread.call(self._service.startService)
             undo.pop_all()
         ports = {(one.protocol, one.tls): one.address for one in self._service.listening}
-        plain, secure = ports.get(("POP3", False)), ports.get(("POP3", True))
-        self._tls_port: int | None = None if secure is None else secure.port
+        # With TLS alone that is the only one.
+        first = ports.get(("POP3", False)) or ports[("POP3", True)]
+        self._tls_port: int | None = ports[("POP3", True)].port if ("POP3", True) in ports else None
         self._smtp_port: int | None = ports[("SMTP", False)].port if smtp else None
-        first = secure if plain is None else plain
         #: Where clients connect: ``127.0.0.1``, and the port's number.  With ``tls="implicit"`` it is the
         #: same as ``tls_port``.
         self.host: str = first.host
@@ -113,6 +113,7 @@ class RunningServer(Served):
             from .certificates import CertificateFolder
         except ImportError as error:
             raise CannotStart(f"TLS needs more than is installed: {install_hint('tls')}") from error
+        adapt_tls()
         self._certificates = CertificateFolder()
         return self._certificates.certificate
 
@@ -120,9 +121,7 @@ class RunningServer(Served):
         if self._certificates is not None:
             self._certificates.remove()
 
-    def _make_service(
-        self, settings: Settings, gate: IGate | None, observers: Sequence[IObserver]
-    ) -> Server:
+    def _make_service(self, settings: Settings, gate: IGate | None, observers: Sequence[IObserver]) -> Server:
         reactor = self._thread.reactor
         service = server(
             reactor, settings, store=self._store, observers=[self._recorder, *observers], gate=gate

@@ -7,7 +7,7 @@ import email.policy
 import itertools
 from collections.abc import Callable, Collection, Sequence
 from email.message import EmailMessage
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
@@ -35,7 +35,7 @@ class SMTPMessage(NamedTuple):
     @property
     def email(self) -> EmailMessage:
         """The message, parsed."""
-        return cast(EmailMessage, email.message_from_bytes(self.content, policy=email.policy.default))
+        return email.message_from_bytes(self.content, policy=email.policy.default)
 
 
 class Everybody:

@@ -61,6 +61,7 @@ class FakeSocket:
         return self.unsent
 
     def connect(self, protocol: Any) -> None:
+        """Give a protocol of the server this transport."""
         self.protocol = protocol
         protocol.makeConnection(self)
 
@@ -117,6 +118,7 @@ class FakeSocket:
     # -- what the protocol calls ----------------------------------------------------
 
     def write(self, data: bytes) -> None:
+        """See ``ITransport``."""
         if not self.connected or not data:
             return
         self.unsent += data
@@ -126,27 +128,34 @@ class FakeSocket:
             self.producer.pauseProducing()
 
     def writeSequence(self, pieces: Iterable[bytes]) -> None:
+        """See ``ITransport``."""
         self.write(b"".join(pieces))
 
     def registerProducer(self, producer: object, streaming: bool) -> None:
+        """See ``IConsumer``."""
         assert self.producer is None
         assert streaming
         self.producer = producer
 
     def unregisterProducer(self) -> None:
+        """See ``IConsumer``."""
         self.producer = None
 
     def pauseProducing(self) -> None:
+        """See ``IPushProducer``."""
         self.reading = False
 
     def resumeProducing(self) -> None:
+        """See ``IPushProducer``."""
         if self.connected and not self.disconnecting:
             self.reading = True
 
     def stopProducing(self) -> None:
+        """See ``IPushProducer``."""
         self.loseConnection()
 
     def loseConnection(self) -> None:
+        """See ``ITransport``."""
         if self.connected and not self.disconnecting:
             self.reading = False
             self.disconnecting = True
@@ -155,21 +164,26 @@ class FakeSocket:
                 self._clock.callLater(0, self.client_reads)
 
     def abortConnection(self) -> None:
+        """See ``ITCPTransport``."""
         if self.connected:
             self.disconnecting = True
             self.reading = False
             self._clock.callLater(0, self.vanish, ConnectionAborted())
 
     def getPeer(self) -> IPv4Address:
+        """See ``ITransport``."""
         return LOOPBACK
 
     def getHost(self) -> IPv4Address:
+        """See ``ITransport``."""
         return IPv4Address("TCP", "127.0.0.1", 2590)
 
     def setTcpNoDelay(self, enabled: bool) -> None:
+        """See ``ITCPTransport``."""
         self.no_delay = enabled
 
     def setTcpKeepAlive(self, enabled: bool) -> None:
+        """See ``ITCPTransport``."""
         self.keep_alive = enabled
 
     def getHandle(self) -> None:

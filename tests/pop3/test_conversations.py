@@ -1,4 +1,4 @@
-"""The conversations in ``tests/conversations``, and the player of them, :class:`pop3toy.testing.POP3Conversation`.
+"""The conversations in ``tests/conversations``, and the player of them (``pop3toy.testing``).
 
 Each script runs four times: with everything at hand, with the client's octets coming one by one, with a
 store whose every answer comes late, and with both.
@@ -19,11 +19,11 @@ SCRIPTS = sorted((Path(__file__).parents[1] / "conversations").glob("*.txt"))
 class ConversationTests(SynchronousTestCase):
     """Every script, at once, octet by octet, and with a slow store."""
 
-    def run_all(self, **manner: bool) -> None:
+    def run_all(self, *, slowly: bool, late: bool) -> None:
         for script in SCRIPTS:
-            with self.subTest(script.name, **manner):
+            with self.subTest(script.name, slowly=slowly, late=late):
                 try:
-                    POP3Conversation(script.read_text(encoding="utf-8"), **manner).run()
+                    POP3Conversation(script.read_text("utf-8"), slowly=slowly, late=late).run()
                 except AssertionError as error:
                     raise self.failureException(f"{script.name}, {error}") from error
 
