@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -94,7 +95,10 @@ class RunningServer(Served):
             if tls in ("implicit", "both"):
                 more["tls_port"] = 0
             settings = settings_of(self.passwords, options, **more)
-            self._service = self._make_service(settings, gate, observers)
+            with warnings.catch_warnings():
+                # Of what Twisted does with pyOpenSSL; where warnings are errors a test must not fail for it.
+                warnings.filterwarnings("ignore", "Passing pyOpenSSL", DeprecationWarning)
+                self._service = self._make_service(settings, gate, observers)
             self._thread.start()
             self._thread.call(self._service.startService)
             undo.pop_all()
