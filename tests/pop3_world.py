@@ -34,7 +34,7 @@ from pop3toy.interfaces import (
 )
 from pop3toy.mail.octets import octets
 from pop3toy.testing.late_store import LateStore as LateStore
-from pop3toy.testing.sockets import LOOPBACK
+from pop3toy.testing.sockets import LOOPBACK as LOOPBACK
 from pop3toy.testing.sockets import FakeSocket as FakeSocket
 
 T = TypeVar("T")

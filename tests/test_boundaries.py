@@ -237,7 +237,7 @@ class PackageTests(SynchronousTestCase):
                     self.assertIn(one.module, allowed, name)
 
     def test_nobody_imports_the_commands(self) -> None:
-        """Nobody imports tap, cli or testing; deleting the observers breaks what assembles and nothing else."""
+        """Nobody imports tap, cli or testing; deleting the observers breaks what assembles alone."""
         for name in modules():
             for one in imports(name):
                 if within(one.room, "tap"):
@@ -250,7 +250,7 @@ class PackageTests(SynchronousTestCase):
                     self.assertTrue(within(name, "testing"), name)
 
     def test_concrete_stores(self) -> None:
-        """A kind of store is named by the registry, and by nobody else but the toy's part of assembly and tests."""
+        """A kind of store is named by the registry, the toy's part of assembly, and servers for tests."""
         for name in modules():
             if not within(name, "stores"):
                 found = {one.room for one in imports(name) if within(one.room, "stores")}

@@ -127,7 +127,8 @@ class Session:
         self._commands.append(_text(event.line))
 
     def _reply(self, event: ReplySent) -> None:
-        if event.handed_over and not self._in_reply:
+        # A gate may have lost it.
+        if event.handed_over and event.data and not self._in_reply:
             self._replies.append(_text(event.data.partition(b"\r\n")[0]))
         self._in_reply = not event.last
 

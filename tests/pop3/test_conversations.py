@@ -9,7 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
+from pop3toy import IGate
 from pop3toy.testing import POP3Conversation
 from pop3toy.testing.conversation import fits
 
@@ -93,3 +95,27 @@ class RunnerTests(SynchronousTestCase):
         self.assertTrue(fits("-ERR [AUTH] ...", "-ERR [AUTH] no"))
         self.assertFalse(fits("-ERR [AUTH] ...", "-ERR [AUTH] "))
         self.assertFalse(fits("1 ...", "1 30"))
+
+    def test_literals_alone(self) -> None:
+        """What is written as octets is a literal, and no program."""
+        for wrong in ('C> print("x")', 'C> b"x".join([])', "C> 1 + 1", 'C> "x"'):
+            with self.assertRaises((AssertionError, ValueError), msg=wrong):
+                self.run_script(f"{self.GOOD}{wrong}\nS: -ERR ...\n")
+        self.run_script(self.GOOD + 'C> b"NO" + b"O" + b"P\\r\\n" * 2\nS: +OK\nS: -ERR ...\n')
+
+    def test_gate(self) -> None:
+        """What a gate makes of a conversation can be played, too."""
+        script = self.GOOD + "C: NOOP\nS: +OK 1 30\n"
+        self.assertRaises(AssertionError, POP3Conversation(script).run)
+        POP3Conversation(script, gate=_StatForNoop()).run()
+
+
+@implementer(IGate)
+class _StatForNoop:
+    """Carries out STAT where the client has said NOOP."""
+
+    def command(self, record: object, line: bytes) -> bytes:
+        return b"STAT" if line == b"NOOP" else line
+
+    def reply(self, record: object, line: bytes, reply: bytes) -> bytes:
+        return reply

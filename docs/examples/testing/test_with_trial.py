@@ -32,8 +32,8 @@ class Counter(LineReceiver):
 def count(reactor: Any, host: str, port: int) -> Deferred[int]:
     """The program under test: connects with whatever reactor it is given."""
     protocol = Counter()
-    connecting = connectProtocol(TCP4ClientEndpoint(reactor, host, port), protocol)
-    return connecting.addCallback(lambda _: protocol.counted)
+    connectProtocol(TCP4ClientEndpoint(reactor, host, port), protocol).addErrback(protocol.counted.errback)
+    return protocol.counted
 
 
 class CountTests(POP3ServerMixin, SynchronousTestCase):
