@@ -12,7 +12,9 @@ from ..config.settings import TLS, Limits, Settings
 __all__ = ["settings_of"]
 
 #: What another parameter says, or cannot be said of a server within a test.
-_NOT_HERE = {"store", "users", "tls", "limits", "workers", "config", "show_secrets"}
+_NOT_HERE = {
+    "store", "users", "tls", "limits", "workers", "show_secrets", "listen", "tls_listen", "smtp", "smtp_port",
+}  # fmt: skip
 
 #: What a test would only wait for: a locked mailbox is refused at once, and nobody is slowed down because
 #: somebody on this machine has mistyped a password before.

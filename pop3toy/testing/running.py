@@ -135,12 +135,10 @@ class RunningServer(Served):
                 if isinstance(part, ListeningService) and part.protocol == "POP3" and not part.tls:
                     part.disownServiceParent()
         if self._trap is not None:
-            self._smtp_service(self._trap, settings, gate, observers).setServiceParent(service)
+            self._smtp_service(self._trap, settings).setServiceParent(service)
         return service
 
-    def _smtp_service(
-        self, trap: Trap, settings: Settings, gate: IGate | None, observers: Sequence[IObserver]
-    ) -> ListeningService:
+    def _smtp_service(self, trap: Trap, settings: Settings) -> ListeningService:
         """A port that takes mail for everybody, as the server's own do not."""
         from twisted.internet.endpoints import TCP4ServerEndpoint
 
@@ -160,8 +158,7 @@ class RunningServer(Served):
             reactor,
             host="localhost",
             tls=secure,
-            observers=Observers(self._smtp_recorder, trap, *observers),
-            gate=gate,
+            observers=Observers(self._smtp_recorder, trap),
         )
 
         def failed(why: CannotStart) -> None:
@@ -286,8 +283,9 @@ def running_server(
         else; ``"both"`` does both, on two ports.
     :param smtp: whether a second port takes mail for everybody: see ``smtp_messages``.  What is for one
         of the users, whatever its domain, is in the user's mailbox as well.
-    :param gate: an :class:`~pop3toy.IGate` that holds, changes or drops what either side says.
-    :param observers: each an :class:`~pop3toy.IObserver`; called in the server's thread.
+    :param gate: an :class:`~pop3toy.IGate` that holds, changes or drops what either side says in POP3;
+        called in the server's thread.
+    :param observers: each an :class:`~pop3toy.IObserver` of POP3; called there as well.
     :param options: fields of :class:`~pop3toy.Settings`, :class:`~pop3toy.Limits` and
         :class:`~pop3toy.TLS`, such as ``login_delay=60``.  Other than elsewhere a locked mailbox is
         refused at once (``lock_wait=0``), and failed logins make nobody wait.

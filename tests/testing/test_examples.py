@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
@@ -14,6 +15,36 @@ from .test_pytest_plugin import plugin_options
 
 DOCS = Path(__file__).parents[2] / "docs"
 EXAMPLES = DOCS / "examples" / "testing"
+
+
+#: The program that the page tests.
+FETCH_MAIL = """
+import poplib
+from contextlib import closing
+
+def fetch_mail(host, port, user, password):
+    with closing(poplib.POP3(host, port, timeout=20)) as client:
+        client.user(user)
+        client.pass_(password)
+        for number in range(1, client.stat()[0] + 1):
+            client.retr(number)
+            client.dele(number)
+        client.quit()
+
+"""
+
+
+def blocks(page: str, opening: str) -> list[str]:
+    """What is indented below lines that end so, without the indentation."""
+    found, lines, at = [], [*page.splitlines(), "end"], 0
+    while at < len(lines):
+        at += 1
+        if lines[at - 1].endswith(opening):
+            start = at
+            while not lines[at] or lines[at].startswith("    "):
+                at += 1
+            found.append(textwrap.dedent("\n".join(lines[start:at])).strip("\n"))
+    return found
 
 
 class ExampleTests(SynchronousTestCase):
@@ -53,6 +84,42 @@ class ExampleTests(SynchronousTestCase):
     def test_trial(self) -> None:
         """trial runs what is written for it."""
         self.assertIn("PASSED", self.run_module("twisted.trial", "test_with_trial"))
+
+    def test_page(self) -> None:
+        """What the page shows of pytest is a file of tests that pass."""
+        options = plugin_options()
+        page = (DOCS / "testing.rst").read_text("utf-8")
+        shown = [block for block in blocks(page, "::") if re.search(r"^(?:import|from|def|@)", block)]
+        program = Path(self.mktemp()).absolute()
+        program.mkdir()
+        (program / "test_page.py").write_text("\n\n".join([FETCH_MAIL, *shown]))
+        said = self.run_module("pytest", "-p", "no:cacheprovider", *options, str(program))
+        count = len(re.findall("^def test_", "\n".join(shown), re.MULTILINE))
+        self.assertGreater(count, 7)
+        self.assertIn(f"{count} passed", said)
+
+    def test_readme(self) -> None:
+        """So is what README.rst begins with."""
+        options = plugin_options()
+        section = (
+            (DOCS.parent / "README.rst").read_text("utf-8").partition("\nTest a mail client with it\n")[2]
+        )
+        program = Path(self.mktemp()).absolute()
+        program.mkdir()
+        (program / "test_readme.py").write_text(FETCH_MAIL + blocks(section, "::")[0])
+        said = self.run_module("pytest", "-p", "no:cacheprovider", *options, str(program))
+        self.assertIn("1 passed", said)
+
+    def test_quoted(self) -> None:
+        """What the page shows of others stands in an example, line by line."""
+        page = (DOCS / "testing.rst").read_text("utf-8")
+        written = {
+            line.strip() for path in EXAMPLES.glob("*.py") for line in path.read_text("utf-8").splitlines()
+        }
+        quoted = blocks(page, ".. code-block:: python")
+        self.assertGreater(len(quoted), 2)
+        for block in quoted:
+            self.assertEqual([line for line in block.splitlines() if line.strip() not in written], [])
 
     def test_shown(self) -> None:
         """docs/testing.rst shows each of them, and what it quotes stands there."""

@@ -466,7 +466,7 @@ class OptionTests(SynchronousTestCase):
         """An option that does not exist is told, with what may have been meant; so is one for others."""
         why = self.assertRaises(TypeError, RunningServer, login_dely=1)
         self.assertIn("'login_dely' of a server under test; is it 'login_delay'?", str(why))
-        for name in ("workers", "store", "users"):
+        for name in ("workers", "store", "users", "listen", "smtp_port"):
             self.assertRaises(TypeError, RunningServer, **{name: 1})
 
     def test_bad(self) -> None:
@@ -486,6 +486,17 @@ class OptionTests(SynchronousTestCase):
             pop3._putcmd("NOOP")  # type: ignore[attr-defined]
             self.assertEqual(pop3.stat(), (0, 0))
             self.assertEqual(server.sessions[0].replies[3:], ["+OK 0 0"])
+
+
+@implementer(IGate)
+class HoldingGate:
+    """Never lets a NOOP go on."""
+
+    def command(self, record: object, line: bytes) -> Any:
+        return Deferred() if line == b"NOOP" else line
+
+    def reply(self, record: object, line: bytes, reply: Any) -> Any:
+        return reply
 
 
 def left() -> tuple[int, int, list[str]]:
@@ -535,6 +546,15 @@ class LeakTests(SynchronousTestCase):
             self.assertLess(time.perf_counter() - began, 5)
         self.assertEqual(server.sessions[0].ended, "shutdown")
         self.assertEqual(server.sessions[0].retrieved, [])
+
+    def test_held(self) -> None:
+        """Nor does a command that a gate has not let go."""
+        with ann(gate=HoldingGate()) as server, client(server) as pop3:
+            pop3._putcmd("NOOP")  # type: ignore[attr-defined]
+            while len(server.sessions[0].commands) < 3:
+                server.clock.advance(0)
+            server.stop()
+        self.assertEqual(server.sessions[0].ended, "shutdown")
 
     def test_many_at_once(self) -> None:
         """Any number of them run at once, and have nothing in common."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import poplib
-import smtplib
 import unittest
 
 from pop3toy.testing import POP3ServerMixin, running_server
@@ -24,9 +23,7 @@ class CountTests(unittest.TestCase):
 
     def setUp(self) -> None:
         """Start it; it stops with the test."""
-        self.server = self.enterContext(
-            running_server(mailboxes={"ann": []}, passwords={"ann": "secret"}, smtp=True)
-        )
+        self.server = self.enterContext(running_server(mailboxes={"ann": []}, passwords={"ann": "secret"}))
 
     def test_count(self) -> None:
         """Mail comes in between two visits, and within one, which does not see it."""
@@ -35,15 +32,6 @@ class CountTests(unittest.TestCase):
         self.server.deliver("ann", b"Subject: two\r\n\r\n2\r\n")
         self.assertEqual(count(self.server.host, self.server.port, "ann", "secret"), 2)
         self.assertEqual(self.server.sessions[1].replies[-2], "+OK 2 38")
-
-    def test_sent(self) -> None:
-        """What is sent to a user by SMTP can be fetched; mail for anybody else is kept, too."""
-        with smtplib.SMTP(self.server.host, self.server.smtp_port) as sender:
-            sender.sendmail("me@example.org", ["ann@example.org", "bob@example.net"], "Subject: hi\n\nhi\n")
-        self.assertEqual(count(self.server.host, self.server.port, "ann", "secret"), 1)
-        [message] = self.server.smtp_messages
-        self.assertEqual(message.recipients, ("ann@example.org", "bob@example.net"))
-        self.assertEqual(message.email["Subject"], "hi")
 
 
 class InMemoryTests(POP3ServerMixin, unittest.TestCase):
