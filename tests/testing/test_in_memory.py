@@ -142,6 +142,18 @@ class ProtocolTests(POP3ServerMixin, SynchronousTestCase):
         self.assertTrue(client.lost)
         self.assertEqual(server.sessions[0].ended, "quit")
 
+    def test_logged_out(self) -> None:
+        """It hears of the end that comes with time."""
+        server = self.pop3_server()
+        client = Listener()
+        server.connect_protocol(client)
+        client.transport.write(b"USER user\r\nPASS pass\r\n")
+        server.clock.advance(599)
+        self.assertFalse(client.lost)
+        server.clock.advance(2)
+        self.assertTrue(client.lost)
+        self.assertIn(b"+OK maildrop has 1 message", client.heard)
+
     def test_hangs_up(self) -> None:
         """A client that closes has left."""
         server = self.pop3_server()
