@@ -84,25 +84,26 @@ class Trap:
 
     def begin(self, users: Sequence[str], octets: int = 0) -> Any:
         """See :class:`~pop3toy.interfaces.IDelivery`; ``users`` are addresses."""
-        return _Incoming(lambda content: [self._deliver(address, content) for address in users])
+        return _Incoming(lambda content: self._deliver(users, content))
 
-    def _deliver(self, address: str, content: bytes) -> bytes:
+    def _deliver(self, addresses: Sequence[str], content: bytes) -> Sequence[bytes]:
+        """Each address with a unique-id; a user who has several of the addresses gets the message once."""
+        users = [self._user(address) for address in addresses]
+        uids: dict[str | None, bytes] = {None: b"nobody-%d" % next(self._numbers)}
+        uids |= {user: self._store.add(user, content) for user in dict.fromkeys(users) if user is not None}
+        self._arriving[uids[users[0]]] = content
+        return [uids[user] for user in users]
+
+    def _user(self, address: str) -> str | None:
+        """Whose an address is, in whatever domain, with or without ``+detail``; ``None`` for nobody's."""
         local = address.rpartition("@")[0] or address
-        for name in (address, local, local.partition("+")[0]):
-            user = self._names.find(name)
-            if user is not None:
-                uid = self._store.add(user, content)
-                break
-        else:
-            uid = b"nobody-%d" % next(self._numbers)
-        self._arriving[uid] = content
-        return uid
+        names = (address, local, local.partition("+")[0])
+        return next((user for user in map(self._names.find, names) if user is not None), None)
 
     def observe(self, event: Delivered) -> None:
         """A message is there; what stands in its envelope is known now."""
-        contents = [self._arriving.pop(uid) for _, uid in event.uids]
-        recipients = tuple(address for address, _ in event.uids)
-        self.messages.append(SMTPMessage(event.sender, recipients, contents[0]))
+        content = self._arriving.pop(event.uids[0][1])
+        self.messages.append(SMTPMessage(event.sender, tuple(address for address, _ in event.uids), content))
 
 
 class _Incoming:

@@ -122,7 +122,8 @@ class ExampleTests(SynchronousTestCase):
             self.assertEqual([line for line in block.splitlines() if line.strip() not in written], [])
 
     def test_shown(self) -> None:
-        """docs/testing.rst shows each of them, and what it quotes stands there."""
+        """docs/testing.rst leads to each of them, and none uses more than public names."""
         page = (DOCS / "testing.rst").read_text("utf-8")
         for path in EXAMPLES.glob("test_*.py"):
+            self.assertNotRegex(path.read_text("utf-8"), r"(from|import) pop3toy\.(?!testing import)")
             self.assertIn(f"`examples/testing/{path.name} <examples/testing/{path.name}>`_", page)
