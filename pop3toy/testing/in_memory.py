@@ -182,17 +182,17 @@ class MemoryServer(Served):
 
         :param protocol: of the client.
         """
+        self._wire(protocol)
+        self.pump()
+
+    def _wire(self, protocol: IProtocol) -> None:
         client = FakeSocket(self.reactor, keep=False)
         self._wires.append(_Wire(client, self._accept(keep=False)))
         client.connect(protocol)
-        self.pump()
 
     def _accept(self, *, keep: bool = True) -> FakeSocket:
         socket = FakeSocket(self.reactor, keep=keep)
-        protocol = self.factory.buildProtocol(LOOPBACK)
-        if protocol is None:
-            raise ConnectionRefusedError("the server has stopped")
-        socket.connect(protocol)
+        socket.connect(self.factory.buildProtocol(LOOPBACK))
         return socket
 
     def pump(self) -> None:
@@ -207,13 +207,12 @@ class MemoryServer(Served):
             while self._accepted < len(self.reactor.tcpClients):
                 factory = self.reactor.tcpClients[self._accepted][2]
                 self._accepted += 1
-                self.connect_protocol(factory.buildProtocol(LOOPBACK))
+                self._wire(factory.buildProtocol(LOOPBACK))
                 moved = True
             for socket in self._sockets:
                 moved = bool(socket.client_reads()) or moved
             for wire in self._wires:
                 moved = wire.pump() or moved
-        self.reactor.advance(0)
 
     def _call(self, function: Callable[[], Any]) -> Any:
         return function()

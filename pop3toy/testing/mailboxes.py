@@ -9,14 +9,12 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from ..stores import hello
 from ..stores.memory import MemoryStore
 
 __all__ = ["DEFAULT_PASSWORD", "Mailbox", "Message", "Store", "accounts", "as_octets"]
-
-_T = TypeVar("_T")
 
 #: What a test may give as a message: octets, text (UTF-8), one of ``email.message``, or a file's path.
 Message: TypeAlias = "bytes | str | email.message.Message | os.PathLike[str]"

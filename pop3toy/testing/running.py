@@ -272,7 +272,7 @@ def running_server(
 
     It runs in a thread of its own, so that the test may block, and beside whatever else runs in the
     process: other servers, a reactor, an event loop of asyncio.  It stops with the block, whatever
-    clients have left open.
+    clients have left open.  What the block raises, a failed assertion too, gets the conversation as a note.
 
     :param mailboxes: messages for each user, the oldest first, each as bytes, str, an ``email.message``
         or a path.  If neither this nor ``passwords`` is given, the toy's: ``user`` with the password
@@ -297,5 +297,11 @@ def running_server(
     )
     try:
         yield running
+    except Exception as error:
+        # Whoever shows the traceback shows the conversation.
+        error.add_note(
+            f"POP3 at {running.host}:{running.port}\n{running.transcript or 'nobody has connected'}"
+        )
+        raise
     finally:
         running.stop()

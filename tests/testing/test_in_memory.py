@@ -206,6 +206,7 @@ class EndTests(SynchronousTestCase):
         self.assertTrue(client.closed and listener.lost)
         self.assertEqual({one.ended for one in server.sessions}, {"shutdown"})
         self.assertEqual(server.reactor.getDelayedCalls(), [])
+        self.assertIn("the server is stopping", server.connect().greeting)
         self.assertEqual(len(server.mailbox("user")), 1)
 
     def test_stops_with_the_test(self) -> None:

@@ -145,6 +145,16 @@ class SessionTests(SynchronousTestCase):
                 self.assertIn("0.01 seconds", str(why))
                 self.assertIn("C: USER ann\nS: +OK send PASS\nC: PASS ****\n", str(why))
 
+    def test_failing_block(self) -> None:
+        """What fails within the block tells of the conversation."""
+        with self.assertRaises(ZeroDivisionError) as caught, ann() as server:
+            with client(server):
+                pass
+            1 / 0  # noqa: B018
+        [note] = caught.exception.__notes__
+        self.assertTrue(note.startswith(f"POP3 at 127.0.0.1:{server.port}\nsession 1:\n-- connected"), note)
+        self.assertIn("C: PASS ****", note)
+
     def test_afterwards(self) -> None:
         """All of it can be asked for when the server has stopped, and stopping twice does no harm."""
         with ann(MESSAGE) as server, client(server) as pop3:
@@ -405,7 +415,10 @@ class TLSTests(SynchronousTestCase):
         """Without TLS there is no file and no port; what is no way of TLS is told."""
         with ann() as server:
             for name in ("ca_file", "tls_port", "smtp_port"):
-                self.assertRaises(AttributeError, getattr, server, name)
+                self.assertIn(
+                    "start the server with", str(self.assertRaises(AttributeError, getattr, server, name))
+                )
+            self.assertEqual((server.smtp_messages, server.smtp_sessions), ([], []))
         self.assertRaises(TypeError, RunningServer, tls="starttls")
 
     def test_file_goes(self) -> None:
