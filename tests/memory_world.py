@@ -24,7 +24,7 @@ from .realserver import DEADLINE
 
 __all__ = ["LOOPBACK", "MemoryCase", "MemoryReactor", "StringClient", "talk"]
 
-LOOPBACK = IPv4Address("TCP", "127.0.0.1", 50110)
+from pop3toy.testing.sockets import LOOPBACK as LOOPBACK
 
 Address = IPv4Address | IPv6Address | UNIXAddress
 

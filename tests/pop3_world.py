@@ -1,4 +1,6 @@
-"""Fakes for the tests of session and protocol: a socket, an authenticator, mailboxes, bodies.
+"""Fakes for the tests of session and protocol: an authenticator, mailboxes, bodies.
+
+The socket and the late store are in ``pop3toy.testing``.
 
 Each stands for one of the ``interfaces`` or for Twisted's side of a
 connection, and complains when the promise of that port is broken.
@@ -6,16 +8,12 @@ connection, and complains when the promise of that port is broken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IConsumer, IHalfCloseableProtocol, IPushProducer, ITransport
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pop3toy import POP3Factory, limits
@@ -29,177 +27,17 @@ from pop3toy.interfaces import (
     Entry,
     Exchange,
     IMailbox,
-    IMailStore,
     IObserver,
     Login,
     MaybeDeferred,
     SessionRecord,
 )
 from pop3toy.mail.octets import octets
-
-from .memory_world import LOOPBACK
+from pop3toy.testing.late_store import LateStore as LateStore
+from pop3toy.testing.sockets import LOOPBACK as LOOPBACK
+from pop3toy.testing.sockets import FakeSocket as FakeSocket
 
 T = TypeVar("T")
-
-
-@implementer(ITransport, IConsumer, IPushProducer)
-class FakeSocket:
-    """A transport with the behaviour of Twisted's ``FileDescriptor``, read by a client who decides when.
-
-    What is written waits in ``unsent`` until :meth:`client_reads`; a producer
-    is paused above ``bufferSize`` and resumed when all is sent; while it is
-    paused, ``loseConnection`` waits for it.
-
-    :ivar got: what the client has read.
-    :ivar most_unsent: the most that ever waited to be sent.
-    :ivar lost: why the connection ended, or ``None``.
-    """
-
-    bufferSize = 64 * 1024
-    offset = 0
-
-    def __init__(self, clock: Clock, *, keep: bool = True) -> None:
-        self._clock = clock
-        self._keep = keep
-        self.protocol: Any = None
-        self.producer: Any = None
-        self.producerPaused = False
-        self.reading = True
-        self.connected = True
-        self.disconnecting = False
-        self.unsent = bytearray()
-        self.got = bytearray()
-        self.count = 0
-        self.most_unsent = 0
-        self.lost: Failure | None = None
-        self.no_delay = False
-
-    @property
-    def dataBuffer(self) -> bytearray:
-        """Where Twisted's transports have what is not sent."""
-        return self.unsent
-
-    def connect(self, protocol: Any) -> None:
-        self.protocol = protocol
-        protocol.makeConnection(self)
-
-    # -- the client's side --------------------------------------------------------
-
-    def client_sends(self, data: bytes) -> None:
-        """Octets arrive; only where the server reads."""
-        assert self.reading, "the server does not read"
-        assert self.protocol is not None
-        self.protocol.dataReceived(data)
-
-    def client_reads(self, most: int | None = None) -> bytes:
-        """The client takes up to so many octets of what waits: one ``doWrite`` of the reactor."""
-        data = bytes(self.unsent[:most])
-        del self.unsent[: len(data)]
-        self.count += len(data)
-        if self._keep:
-            self.got += data
-        self._look()
-        return data
-
-    def _look(self) -> None:
-        """If all is sent, what a reactor does in the turn in which it finds that out."""
-        if not self.unsent:
-            if self.producer is not None and self.producerPaused:
-                self.producerPaused = False
-                self.producer.resumeProducing()
-            elif self.disconnecting:
-                self.vanish(ConnectionDone())
-
-    def client_reads_all(self) -> bytes:
-        """The client reads until nothing comes any more, turn after turn."""
-        read = bytearray()
-        while piece := self.client_reads() or self._next_turn():
-            read += piece
-        return bytes(read)
-
-    def _next_turn(self) -> bytes:
-        self._clock.advance(0)
-        return self.client_reads()
-
-    def client_half_closes(self) -> None:
-        """The client will send no more, but reads on."""
-        self.reading = False
-        IHalfCloseableProtocol(self.protocol).readConnectionLost()
-
-    def vanish(self, why: Exception | None = None) -> None:
-        """The connection is gone."""
-        if self.connected:
-            self.connected = self.reading = False
-            self.lost = Failure(why if why is not None else ConnectionLost())
-            producer, self.producer = self.producer, None
-            if producer is not None:
-                producer.stopProducing()
-            assert self.protocol is not None
-            self.protocol.connectionLost(self.lost)
-
-    # -- what the protocol calls ----------------------------------------------------
-
-    def write(self, data: bytes) -> None:
-        if not self.connected or not data:
-            return
-        self.unsent += data
-        self.most_unsent = max(self.most_unsent, len(self.unsent))
-        if self.producer is not None and len(self.unsent) > self.bufferSize:
-            self.producerPaused = True
-            self.producer.pauseProducing()
-
-    def writeSequence(self, pieces: Iterable[bytes]) -> None:
-        self.write(b"".join(pieces))
-
-    def registerProducer(self, producer: object, streaming: bool) -> None:
-        assert self.producer is None
-        assert streaming
-        self.producer = producer
-
-    def unregisterProducer(self) -> None:
-        self.producer = None
-
-    def pauseProducing(self) -> None:
-        self.reading = False
-
-    def resumeProducing(self) -> None:
-        if self.connected and not self.disconnecting:
-            self.reading = True
-
-    def stopProducing(self) -> None:
-        self.loseConnection()
-
-    def startWriting(self) -> None:
-        if not self.unsent:
-            # The reactor finds out in its next turn.
-            self._clock.callLater(0, self._look)
-
-    def loseConnection(self) -> None:
-        if self.connected and not self.disconnecting:
-            self.reading = False
-            self.disconnecting = True
-            self.startWriting()
-
-    def abortConnection(self) -> None:
-        if self.connected:
-            self.disconnecting = True
-            self.reading = False
-            self._clock.callLater(0, self.vanish, ConnectionAborted())
-
-    def getPeer(self) -> IPv4Address:
-        return LOOPBACK
-
-    def getHost(self) -> IPv4Address:
-        return IPv4Address("TCP", "127.0.0.1", 2590)
-
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        self.no_delay = enabled
-
-    def setTcpKeepAlive(self, enabled: bool) -> None:
-        self.keep_alive = enabled
-
-    def getHandle(self) -> None:
-        """No socket beneath."""
 
 
 class ScriptedBody:
@@ -416,71 +254,6 @@ class _ScriptedMechanism:
         if isinstance(step, Exception):
             raise step
         return await step if isinstance(step, Deferred) else step
-
-
-@implementer(IMailStore)
-class LateStore:
-    """Another store, each answer of which comes only when the clock has moved on.
-
-    :ivar pending: how many answers are on their way.
-    """
-
-    def __init__(self, clock: Clock, store: Any) -> None:
-        self._clock = clock
-        self._store = store
-        self.pending = 0
-
-    def open(self, user: str) -> Deferred[object]:
-        return self.late(lambda: _LateMailbox(self, self._store.open(user)))
-
-    def late(self, action: Callable[[], Any]) -> Deferred[Any]:
-        """The result of ``action``, carried out later."""
-        result: Deferred[Any] = Deferred()
-
-        def now() -> None:
-            self.pending -= 1
-            maybeDeferred(action).chainDeferred(result)
-
-        self.pending += 1
-        self._clock.callLater(0.01, now)
-        return result
-
-
-@implementer(IMailbox)
-class _LateMailbox:
-    read_only = False
-
-    def __init__(self, store: LateStore, mailbox: Any) -> None:
-        self._store = store
-        self._mailbox = mailbox
-        self.entries = mailbox.entries
-
-    def read(self, uid: bytes) -> Deferred[Any]:
-        return self._store.late(lambda: _LateBody(self._store, self._mailbox.read(uid)))
-
-    def remove(self, uids: Sequence[bytes]) -> Deferred[None]:
-        return self._store.late(lambda: self._mailbox.remove(uids))
-
-    def release(self) -> None:
-        self._mailbox.release()
-
-
-class _LateBody:
-    def __init__(self, store: LateStore, body: Any) -> None:
-        self._store = store
-        self._body = body
-        self.done = False
-
-    def pull(self, most: int = limits.CHUNK) -> Deferred[bytes]:
-        def chunk() -> Any:
-            data = self._body.pull(most)
-            self.done = self._body.done
-            return data
-
-        return self._store.late(chunk)
-
-    def close(self, octets: int | None) -> None:
-        self._body.close(octets)
 
 
 @implementer(IObserver)

@@ -60,6 +60,7 @@ MAY: dict[str, set[str]] = {
     "run": {"mail", "pop3", "smtp", "net", "auth", "stores", "routing", "observe", "config"},
     "tap": {"run", "config", "net"},
     "cli": {"mail", "smtp", "net", "auth", "stores", "routing", "config", "run"},
+    "testing": {"mail", "pop3", "smtp", "net", "auth", "stores", "routing", "observe", "config", "run"},
     "": {"auth", "config", "mail", "net", "observe", "pop3", "run", "stores"},
 }
 
@@ -234,7 +235,7 @@ class PackageTests(SynchronousTestCase):
                     self.assertIn(one.module, allowed, name)
 
     def test_nobody_imports_the_commands(self) -> None:
-        """Nobody imports tap or cli; deleting observers or ``net.fast`` breaks no more than ``run``."""
+        """Nobody imports tap, cli, testing; deleting observers or ``net.fast`` breaks ``run`` alone."""
         for name in modules():
             for one in imports(name):
                 if within(one.room, "tap"):
@@ -244,14 +245,18 @@ class PackageTests(SynchronousTestCase):
                 if within(one.room, "net.fast"):
                     self.assertTrue(within(name, "net.fast", "run"), name)
                 if within(one.room, "observe"):
-                    self.assertTrue(within(name, "observe", "run") or name == "", name)
+                    self.assertTrue(within(name, "observe", "run", "testing") or name == "", name)
+                if within(one.room, "testing"):
+                    self.assertTrue(within(name, "testing"), name)
 
     def test_concrete_stores(self) -> None:
-        """A kind of store is named by the registry, and by nobody else but the toy's part of assembly."""
+        """A kind of store is named by the registry, the toy's part of assembly, and servers for tests."""
         for name in modules():
             if not within(name, "stores"):
                 found = {one.room for one in imports(name) if within(one.room, "stores")}
                 allowed = {"stores.registry"}
+                if within(name, "testing"):
+                    allowed |= {"stores.memory", "stores.hello"}
                 if within(name, "run"):
                     allowed.add("stores.hello")
                 if name == "":
@@ -291,6 +296,9 @@ class LayoutTests(SynchronousTestCase):
             if name and is_package(name) and name != "cli":
                 said = ast.get_docstring(tree) or ""
                 self.assertGreater(len(said.splitlines()), 2, name)
+                if name == "testing":
+                    # Public names, like those of the package itself.
+                    continue
                 self.assertEqual(
                     [node for node in tree.body[1:] if isinstance(node, ast.ImportFrom)], [], name
                 )
@@ -345,6 +353,7 @@ class ReactorTests(SynchronousTestCase):
                                 "observe.line_writer",
                                 "clock",
                                 "stores.maildir.incoming.usage",
+                                "testing.reactor_thread",
                             },
                             f"{name}, line {node.lineno}: {ast.unparse(node)}",
                         )
@@ -374,8 +383,10 @@ class OnePlaceTests(SynchronousTestCase):
     """One place for each thing."""
 
     def test_status_words(self) -> None:
-        """Only ``replies`` makes ``+OK`` and ``-ERR``."""
+        """Only ``replies`` makes ``+OK`` and ``-ERR``; whoever plays a client's part looks for them."""
         for name, tree in modules().items():
+            if name == "testing.conversation":
+                continue
             makers = [text for text in strings(tree) if "+OK" in text or "-ERR" in text]
             self.assertEqual(bool(makers), name == "pop3.replies", f"{name}: {makers}")
 

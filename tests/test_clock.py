@@ -388,9 +388,12 @@ class EverythingTests(SynchronousTestCase):
 class SourceTests(SynchronousTestCase):
     """The same for parts that are yet to come, read from the source."""
 
-    #: Who is given a clock by somebody who has made it steady; and a worker's log, which
-    #: lives in a process whose reactor has been told another time.
-    GIVEN = {"net/connection", "net/writer", "run/workers/worker", "clock"}
+    #: Who is given a clock by somebody who has made it steady; a worker's log, which lives in a process
+    #: whose reactor has been told another time; and tests, whose clocks are nobody's time of day.
+    GIVEN = {
+        "net/connection", "net/writer", "run/workers/worker", "clock", "testing/in_memory",
+        "testing/late_store", "testing/reactor_thread", "testing/running", "testing/sockets",
+    }  # fmt: skip
 
     def test_every_clock(self) -> None:
         """Whoever asks a clock or schedules something has made it steady, or was given one that is."""

@@ -17,7 +17,7 @@ from .commands import UNKNOWN, Command, Malformed, Parsed, Response
 from .replies import Reply
 from .session import Session, State
 
-__all__ = ["TABLES", "POP3Conversation", "handle"]
+__all__ = ["TABLES", "POP3Session", "handle"]
 
 Handler: TypeAlias = "Callable[[Session, Command], MaybeDeferred[Reply]]"
 
@@ -81,7 +81,7 @@ def _out_of_place(state: State, keyword: str) -> BadCommand:
     return BadCommand("the session is over")
 
 
-class POP3Conversation(Session):
+class POP3Session(Session):
     """A session that carries out its lines: what a connection is given."""
 
     handle = handle

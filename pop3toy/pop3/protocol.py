@@ -7,7 +7,7 @@ from typing import Protocol
 from ..interfaces import Authenticator
 from ..net.connection import Connection, Shared
 from .commands import Parsed
-from .dispatch import POP3Conversation
+from .dispatch import POP3Session
 from .replies import Reply, encode
 
 __all__ = ["POP3Protocol"]
@@ -29,7 +29,7 @@ class POP3Protocol(Connection[Parsed, Reply]):
         super().__init__(factory, number)
         writer = self.writer
         #: What is said here.
-        self.session = self.conversation = POP3Conversation(
+        self.session = self.conversation = POP3Session(
             factory.authenticator,
             self.record,
             happened=writer.happened,

@@ -254,7 +254,8 @@ def _listen(
     if port.tls and context.tls is not None:
         from twisted.protocols.tls import TLSMemoryBIOFactory
 
-        listening = TLSMemoryBIOFactory(_speaking(context.tls, port.protocol), False, listening)
+        # Without a clock it would import the reactor of the process, which may be another one.
+        listening = TLSMemoryBIOFactory(_speaking(context.tls, port.protocol), False, listening, reactor)
     public = settings.is_toy and not settings.users and port.protocol == "POP3" and not port.tls
     hint = f" (user `{hello.USER}`, password `{hello.PASSWORD}`)" if public else ""
 

@@ -14,12 +14,13 @@ from twisted.application.service import IService, IServiceCollection, MultiServi
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
+    IDelayedCall,
     IListeningPort,
     IProtocolFactory,
     IReactorTime,
     IStreamServerEndpoint,
 )
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
@@ -296,8 +297,9 @@ class ReloadService(Service):
         self._after = after
         self._reloadables = reloadables
         self._interval = interval
-        self._watch = LoopingCall(self._look)
-        self._watch.clock = steady(reactor)
+        # A LoopingCall would import the reactor of the process, which may be another one or none.
+        self._clock: IReactorTime = steady(reactor)
+        self._next_look: IDelayedCall | None = None
         self._handler_before: Callable[[int, FrameType | None], object] | int | None = None
         self._listening = False
 
@@ -310,13 +312,14 @@ class ReloadService(Service):
         """Take over SIGHUP, unless that was done while privileged, and begin to look."""
         super().startService()
         self._listen()
-        self._watch.start(self._interval, now=False)
+        self._next_look = self._clock.callLater(self._interval, self._look)
 
     def stopService(self) -> None:
         """Give SIGHUP back."""
         super().stopService()
-        if self._watch.running:
-            self._watch.stop()
+        next_look, self._next_look = self._next_look, None
+        if next_look is not None:
+            next_look.cancel()
         if self._listening:
             self._listening = False
             signal.signal(signal.SIGHUP, self._handler_before)
@@ -335,6 +338,7 @@ class ReloadService(Service):
         self._after()
 
     def _look(self) -> None:
+        self._next_look = self._clock.callLater(self._interval, self._look)
         for reloadable in self._reloadables:
             reloadable.reload_if_changed()
         self._after()

@@ -28,6 +28,7 @@ from ..interfaces import (
 )
 from ..mail.listing import Listing
 from ..mail.octets import octets
+from ..mail.unique_ids import unique_id_is_valid
 
 __all__ = ["BytesBody", "MemoryStore"]
 
@@ -103,19 +104,34 @@ class MemoryStore:
             for message in messages:
                 self.add(user, message)
 
-    def add(self, user: str, message: bytes) -> bytes:
+    def add(self, user: str, message: bytes, uid: str | None = None) -> bytes:
         """Put a message into a maildrop, which is made if need be; an open session does not see it.
 
         :param user: whose maildrop.
         :param message: with LF or CRLF line ends.
+        :param uid: its unique-id, never used before in this maildrop; one is made up without it.
         :return: its unique-id.
+        :raises ValueError: if there is a message with this unique-id, or it cannot be one.
         """
-        return self._add(user, _Stored(message, octets(message), self._wall()))
+        if uid is not None and not unique_id_is_valid(uid.encode("utf-8", "replace")):
+            raise ValueError(f"{uid!r} is no unique-id (RFC 1939 section 7)")
+        if uid is not None and uid.encode("ascii") in self._mail.get(user, {}):
+            raise ValueError(f"there is a message with the unique-id {uid!r} already")
+        return self._add(user, _Stored(message, octets(message), self._wall()), uid)
 
-    def _add(self, user: str, stored: _Stored) -> bytes:
-        uid = self._new_uid().encode("ascii")
-        self._mail.setdefault(user, {})[uid] = stored
-        return uid
+    def _add(self, user: str, stored: _Stored, uid: str | None = None) -> bytes:
+        key = (self._new_uid() if uid is None else uid).encode("ascii")
+        self._mail.setdefault(user, {})[key] = stored
+        return key
+
+    def discard(self, user: str, uid: str) -> None:
+        """Take a message away, as nobody does who keeps the lock: a session that has it open finds it gone.
+
+        :param user: whose maildrop.
+        :param uid: its unique-id.
+        :raises KeyError: if it is not there.
+        """
+        del self._mail[user][uid.encode("ascii")]
 
     def messages(self, user: str) -> Sequence[bytes]:
         """The messages that are in a user's maildrop now, oldest first; none for an unknown user.

@@ -63,6 +63,19 @@ class ImportTests(SynchronousTestCase):
         )
         self.assertEqual("AsyncioSelectorReactor\n", run_python(program, folder=Path(self.mktemp())))
 
+    def test_server(self) -> None:
+        """A server that is given a reactor imports no other one, with TLS on a port of its own neither."""
+        program = (
+            "import sys\n"
+            "from pop3toy import TLS, MemoryStore, Settings, server\n"
+            "from twisted.internet.testing import MemoryReactorClock\n"
+            "settings = Settings(tls_port=0, tls=TLS(self_signed=True), users=(('ann', 'secret'),))\n"
+            "service = server(MemoryReactorClock(), settings, store=MemoryStore({'ann': []}))\n"
+            "service.startService()\n"
+            "print('twisted.internet.reactor' in sys.modules)\n"
+        )
+        self.assertEqual("False\n", run_python(program, folder=Path(self.mktemp())))
+
 
 class WorkersTests(SynchronousTestCase):
     """``twistd --reactor NAME pop3toy --workers``."""

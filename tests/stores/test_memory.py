@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy.errors import NoSuchMailbox
+from pop3toy.errors import MessageGone, NoSuchMailbox
 from pop3toy.stores.memory import BytesBody, MemoryStore
 
 from ..store_contract import AdminContract, DeliveryContract, StoreContract
@@ -23,9 +23,7 @@ class MemoryStoreContractTests(StoreContract, SynchronousTestCase):
         store.add(self.USER, message)
 
     def take_away(self, store: MemoryStore, index: int) -> None:
-        # What another program does to files, nobody does to a private dictionary but this test.
-        mail = store._mail[self.USER]
-        del mail[list(mail)[index]]
+        store.discard(self.USER, store.list(self.USER)[index].uid.decode())
 
 
 class MemoryDeliveryContractTests(DeliveryContract, SynchronousTestCase):
@@ -80,6 +78,24 @@ class MemoryStoreTests(SynchronousTestCase):
         store = MemoryStore({"ann": [b"a"]}, new_uid=lambda: next(names))
         self.assertEqual(b"second", store.add("ann", b"b"))
         self.assertEqual([b"first", b"second"], [entry.uid for entry in store.open("ann").entries])
+
+    def test_one_unique_id(self) -> None:
+        """A message may come with a unique-id, which has to be one, and is nobody else's."""
+        store = MemoryStore({"ann": []})
+        self.assertEqual(store.add("ann", b"a", "first"), b"first")
+        for wrong in ("first", "", "a b", "\u00eb", "x" * 71):
+            self.assertRaises(ValueError, store.add, "ann", b"b", wrong)
+        self.assertEqual(store.add("bob", b"b", "first"), b"first")
+        self.assertEqual(store.messages("ann"), (b"a",))
+
+    def test_discard(self) -> None:
+        """A message can be taken away behind a session's back, which finds it gone."""
+        store = MemoryStore({"ann": [b"a"]})
+        mailbox = store.open("ann")
+        store.discard("ann", mailbox.entries[0].uid.decode())
+        self.assertRaises(MessageGone, mailbox.read, mailbox.entries[0].uid)
+        self.assertRaises(KeyError, store.discard, "ann", "other")
+        self.assertEqual(store.messages("ann"), ())
 
     def test_aborted_holds_nothing(self) -> None:
         """A delivery that is over cannot be committed."""
