@@ -262,6 +262,7 @@ class Connection(LineReceiver):
         self._if_it_lasts = prepare(transport)
         self.writer.attach(transport)
         conversation = self.conversation
+        self.record.protocol = conversation.name
         conversation.can_start_tls = (
             self.factory.tls_context is not None
             and not self._handshaking

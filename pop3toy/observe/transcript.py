@@ -19,6 +19,7 @@ from ..events import (
     Ended,
     InputDiscarded,
     LineReceived,
+    Noted,
     ReplySent,
     TextReceived,
     TLSStarted,
@@ -41,6 +42,7 @@ _WHY = {
     "administrator": "administrator: closed by hand",
     "shutdown": "shutdown: the server is stopping",
     "store": "store: the message could not be read",
+    "fault": "fault: closed as asked for",
     "bug": "bug: the log tells of it",
 }
 
@@ -87,6 +89,7 @@ class _Transcript:
         ReplySent,
         InputDiscarded,
         TLSStarted,
+        Noted,
         Ended,
     )
 
@@ -104,6 +107,7 @@ class _Transcript:
             TLSStarted: lambda event: self._note(
                 event.session, f"encrypted from here on with {event.tls.version}"
             ),
+            Noted: lambda event: self._note(event.session, event.text),
             Ended: self._ended,
         }
 

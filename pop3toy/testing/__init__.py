@@ -1,0 +1,1 @@
+"""Help for who tests mail programs."""

@@ -1,0 +1,1 @@
+"""Tests of what helps to test mail programs."""
