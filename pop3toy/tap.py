@@ -41,7 +41,7 @@ class Options(cmdline.Options):
             super().parseOptions(options)
             check_files(self.settings)
             if self.settings.faults is not None:
-                from .testing.faulty_server import check_faults
+                from .testing.faults.server import check_faults
 
                 check_faults(self.settings.faults)
             if self.settings.workers is not None and self.twistd.get("chroot"):
@@ -99,7 +99,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
             owned=True,
         )
         if settings.faults is not None:
-            from .testing.faulty_server import assemble_with_faults
+            from .testing.faults.server import assemble_with_faults
 
             return assemble_with_faults(settings, reactor, context, twistd=twistd)
         return assemble(settings, reactor, context, twistd=twistd)

@@ -63,7 +63,7 @@ def check(file: Path) -> None:
         settings = _settings_in(file, said)
         check_files(settings)
         if settings.faults is not None:
-            from ..testing.faulty_server import check_faults
+            from ..testing.faults.server import check_faults
 
             check_faults(settings.faults)
         server_tls(settings.tls, kept)

@@ -23,9 +23,9 @@ from pop3toy.routing.recipients import Recipients
 from pop3toy.run.control import ServerControl
 from pop3toy.smtp.factory import smtp_factory
 from pop3toy.stores.memory import MemoryStore
-from pop3toy.testing.fault_kinds import KINDS
-from pop3toy.testing.fault_reference import fault_reference
-from pop3toy.testing.faults import BadFault, Faults
+from pop3toy.testing.faults.kinds import KINDS
+from pop3toy.testing.faults.reference import fault_reference
+from pop3toy.testing.faults.rules import BadFault, Faults
 
 from ..pop3_world import FakeSocket, Watcher
 

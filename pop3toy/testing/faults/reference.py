@@ -1,12 +1,12 @@
-"""The list of all faults for people, as reStructuredText: ``python -m pop3toy.testing.fault_reference``."""
+"""The list of all faults for people, as reStructuredText: ``python -m pop3toy.testing.faults.reference``."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
 
-from .fault_kinds import KINDS, Kind
-from .faults import CONDITIONS
+from .kinds import KINDS, Kind
+from .rules import CONDITIONS
 
 __all__ = ["fault_reference"]
 
@@ -48,7 +48,7 @@ _KINDS = """
 What goes wrong
 ---------------
 
-.. Made from the kinds themselves: python -m pop3toy.testing.fault_reference > docs/faults.rst
+.. Made from the kinds themselves: python -m pop3toy.testing.faults.reference > docs/faults.rst
 """
 
 

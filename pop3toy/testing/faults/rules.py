@@ -5,7 +5,7 @@
     service = pop3toy.server(reactor, settings, gate=faults)
     faults.attach(reactor, service.control)
 
-What each kind of fault does is in ``fault_kinds``.  They stand around the server, in the gate of
+What each kind of fault does is in ``kinds``.  They stand around the server, in the gate of
 :class:`~pop3toy.interfaces.IGate`, before the store and in the TLS context; nothing within knows of them.
 """
 
@@ -21,9 +21,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
-from ..errors import Refusal
-from ..interfaces import GateAnswer, IGate, IMailStore, IServerControl, MaybeDeferred, SessionRecord, Stream
-from .fault_kinds import KINDS, NOT_THIS_ONE, Close, Context, Kind, Pause, Steps, describe
+from ...errors import Refusal
+from ...interfaces import GateAnswer, IGate, IMailStore, IServerControl, MaybeDeferred, SessionRecord, Stream
+from .kinds import KINDS, NOT_THIS_ONE, Close, Context, Kind, Pause, Steps, describe
 
 __all__ = ["CONDITIONS", "BadFault", "Fault", "Faults"]
 
@@ -225,7 +225,7 @@ class Faults:
     def add(self, kind: str, **words: Any) -> Fault:
         """Put one in, from now on.
 
-        :param kind: a name of :data:`~pop3toy.testing.fault_kinds.KINDS`.
+        :param kind: a name of :data:`~pop3toy.testing.faults.kinds.KINDS`.
         :param words: when it happens: ``command`` (a name or several; ``"GREETING"`` is the first reply,
             ``"*"`` any), ``user``, ``session`` (a number, from 1), ``nth`` (only this time), ``times`` (so
             many at most), ``probability`` (0 to 1), ``protocol`` (``"POP3"``); and its kind's parameters.
@@ -367,7 +367,7 @@ class Faults:
 
     def around_store(self, store: IMailStore) -> IMailStore:
         """A store that refuses mailboxes where a ``login-refused`` says so."""
-        from .faulty_store import FaultyStore
+        from .store import FaultyStore
 
         return FaultyStore(store, self)
 

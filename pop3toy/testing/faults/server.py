@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
-from ..config.settings import Settings
-from ..errors import CannotStart
-from ..run.assembly import assemble
-from ..run.process_context import ProcessContext
-from ..run.service import Server
-from .fault_file import read_faults
+from ...config.settings import Settings
+from ...errors import CannotStart
+from ...run.assembly import assemble
+from ...run.process_context import ProcessContext
+from ...run.service import Server
+from .file import read_faults
 
 if TYPE_CHECKING:
-    from .faulty_tls import Authority
+    from .tls import Authority
 
 __all__ = ["assemble_with_faults", "check_faults"]
 
@@ -35,9 +35,9 @@ def check_faults(path: str) -> None:
 
 def _authority(path: str) -> Authority:
     try:
-        from .faulty_tls import Authority
+        from .tls import Authority
     except ImportError as error:
-        from ..installation import install_hint
+        from ...installation import install_hint
 
         raise CannotStart(f"TLS needs more than is installed: {install_hint('tls')}") from error
     try:
@@ -59,7 +59,7 @@ def assemble_with_faults(
     file = read_faults(settings.faults)
     faults = file.faults
     if context.tls is not None:
-        from .faulty_tls import FaultyTLS
+        from .tls import FaultyTLS
 
         authority = _authority(file.authority) if file.authority is not None else None
         context = replace(context, tls=FaultyTLS(context.tls, faults, authority))

@@ -20,9 +20,9 @@ from pop3toy.config.settings import TLS
 from pop3toy.errors import BadSetting, CannotStart
 from pop3toy.run.process_context import single_process
 from pop3toy.run.tls import server_tls
-from pop3toy.testing.fault_file import read_faults
-from pop3toy.testing.faulty_server import assemble_with_faults, check_faults
-from pop3toy.testing.faulty_tls import Authority
+from pop3toy.testing.faults.file import read_faults
+from pop3toy.testing.faults.server import assemble_with_faults, check_faults
+from pop3toy.testing.faults.tls import Authority
 
 
 class FileTests(SynchronousTestCase):

@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
-from ..net.tls.certificate_files import CertificateFiles, Material, Pair
-from ..net.tls.contexts import ALPN_POP3, GivenTLS
-from ..net.tls.half_close import HalfCloseableConnection
-from .faults import Faults
+from ...net.tls.certificate_files import CertificateFiles, Material, Pair
+from ...net.tls.contexts import ALPN_POP3, GivenTLS
+from ...net.tls.half_close import HalfCloseableConnection
+from .rules import Faults
 
 __all__ = ["Authority", "FaultyTLS"]
 

@@ -16,8 +16,8 @@ import re
 import tomllib
 from typing import Any, NamedTuple
 
-from ..errors import CannotStart
-from .faults import BadFault, Faults
+from ...errors import CannotStart
+from .rules import BadFault, Faults
 
 __all__ = ["FaultFile", "read_faults"]
 

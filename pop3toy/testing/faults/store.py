@@ -6,8 +6,8 @@ from typing import Any
 
 from zope.interface import directlyProvides, implementer, providedBy
 
-from ..interfaces import IMailStore, MaybeDeferred
-from .faults import Faults
+from ...interfaces import IMailStore, MaybeDeferred
+from .rules import Faults
 
 __all__ = ["FaultyStore"]
 
