@@ -32,6 +32,7 @@ __all__ = [
     "LoginFailed",
     "MessageRemoved",
     "MessageRetrieved",
+    "Noted",
     "Observers",
     "Refused",
     "ReplySent",
@@ -216,6 +217,14 @@ class Refused(NamedTuple):
     reason: str
 
 
+class Noted(NamedTuple):
+    """Somebody who acts on the conversation, by a gate or by ``IServerControl``, tells what they did."""
+
+    session: int
+    at: float
+    text: str
+
+
 class Ended(NamedTuple):
     """The connection is gone, and all that it held is given back.
 
@@ -258,6 +267,7 @@ Event: TypeAlias = (
     | MessageRemoved
     | Delivered
     | Refused
+    | Noted
     | Ended
 )
 

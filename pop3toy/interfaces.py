@@ -39,6 +39,7 @@ __all__ = [
     "Delayed",
     "Entry",
     "Exchange",
+    "GateAnswer",
     "ICancellableStore",
     "IDelivery",
     "IGate",
@@ -474,6 +475,8 @@ class SessionRecord:
 
     number: int
     channel: Channel
+    #: ``POP3``, ``SMTP``, ``submission`` or ``LMTP``.
+    protocol: str = ""
     user: str | None = None
     mechanism: str | None = None
     #: Octets received from and sent to the client.
@@ -488,7 +491,8 @@ class SessionRecord:
     give_up_opening: Callable[[], object] | None = field(default=None, repr=False)
     #: How it ended: ``quit``, ``dropped`` (by the client), ``timeout``, ``limit`` (too many mistakes, or
     #: others needed the place), ``rejected`` (it was one connection too many), ``administrator``,
-    #: ``shutdown``, ``store`` (it failed in the middle of a message) or ``bug``.
+    #: ``shutdown``, ``store`` (it failed in the middle of a message), ``bug`` or what
+    #: :meth:`IServerControl.close` was given.
     ended: str = "dropped"
     #: Whether the client has gone, or can do nothing more with an answer than read it.
     client_left: bool = False
@@ -659,6 +663,13 @@ class IObserver(Interface):
         """
 
 
+class GateAnswer(NamedTuple):
+    """What a gate has said to a command in place of carrying it out."""
+
+    #: With its line ends.
+    reply: bytes
+
+
 class IGate(Interface):
     """It acts on a conversation: holds, delays, changes or drops commands and replies.
 
@@ -669,12 +680,13 @@ class IGate(Interface):
     runs no line of code for it.
     """
 
-    def command(record: SessionRecord, line: bytes) -> MaybeDeferred[bytes | None]:
+    def command(record: SessionRecord, line: bytes) -> MaybeDeferred[bytes | GateAnswer | None]:
         """A line of the client's is about to be carried out.
 
         :param record: of the connection: its number, its channel and its user.
         :param line: without its line end.
-        :return: the line to carry out, this one or another; ``None`` if none is and nothing is answered.
+        :return: the line to carry out, this one or another; a :class:`GateAnswer` if none is, and this is
+            answered; ``None`` if none is and nothing is answered.
             While a Deferred of it has not fired, nothing else of this client is carried out.
         """
 
@@ -726,10 +738,20 @@ class IServerControl(Interface):
     def sessions() -> Sequence[SessionInfo]:
         """The connections of this process, oldest first, whatever they speak."""
 
-    def close(session: int) -> bool:
+    def close(session: int, *, why: str = "administrator", at_once: bool = False) -> bool:
         """End a connection; what is being made durable is finished before.
 
         :param session: its number.
+        :param why: see :attr:`SessionRecord.ended`.
+        :param at_once: by a reset, which may take what the client has not read yet.
+        :return: whether there is such a connection.
+        """
+
+    def note(session: int, text: str) -> bool:
+        """Tell observers what a gate did, as the next thing that happened (:class:`~pop3toy.events.Noted`).
+
+        :param session: the connection's number.
+        :param text: one line.
         :return: whether there is such a connection.
         """
 

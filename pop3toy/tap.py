@@ -42,6 +42,10 @@ class Options(cmdline.Options):
         try:
             super().parseOptions(options)
             check_files(self.settings)
+            if self.settings.faults is not None:
+                from .testing.faults.server import check_faults
+
+                check_faults(self.settings.faults)
             if self.settings.workers is not None and self.twistd.get("chroot"):
                 raise CannotStart("--workers does not go with twistd's --chroot")
             check_files_of_twistd(self.twistd)
@@ -96,6 +100,10 @@ def makeService(options: Options, reactor: IReactor | None = None) -> IService:
             batcher=batcher_of(reactor),
             owned=True,
         )
+        if settings.faults is not None:
+            from .testing.faults.server import assemble_with_faults
+
+            return assemble_with_faults(settings, reactor, context, twistd=twistd)
         return assemble(settings, reactor, context, twistd=twistd)
     except CannotStart as why:
         sys.exit(f"pop3toy: {why}")

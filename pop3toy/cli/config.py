@@ -57,6 +57,10 @@ def check(file: Path) -> None:
     with _mistakes(file) as said, _warnings(), tempfile.TemporaryDirectory() as kept:
         settings = _settings_in(file, said)
         check_files(settings)
+        if settings.faults is not None:
+            from ..testing.faults.server import check_faults
+
+            check_faults(settings.faults)
         server_tls(settings.tls, kept)
         for port in ports_of(settings):
             # systemd has handed over nothing to this command.

@@ -21,6 +21,7 @@ from .config import config
 from .deliver import deliver
 from .mailbox import mailbox
 from .options import Failed, config_option_of_all, printable
+from .replay import replay
 from .transfer import export, import_
 from .user import user
 
@@ -74,6 +75,7 @@ pop3toy.add_command(config)
 pop3toy.add_command(user)
 pop3toy.add_command(deliver)
 pop3toy.add_command(mailbox)
+pop3toy.add_command(replay)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

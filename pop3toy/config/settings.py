@@ -176,6 +176,12 @@ class Settings:
         kind=FLAG,
         table="pop3",
     )
+    faults: str | None = option(
+        "A file of faults (TOML): what this server does wrong on purpose, to see what a mail program makes"
+        " of it; see docs/testing.rst.",
+        kind=PATH,
+        table="pop3",
+    )
     #: The kind of store, with what is said of it.
     store: Any = dataclasses.field(default_factory=Toy)
     tls: TLS = dataclasses.field(default_factory=TLS)
@@ -382,6 +388,8 @@ class Settings:
         ):
             if value is not None and not self.tls.wanted:
                 raise BadSetting(name, _NEEDS_CERTIFICATE)
+        if self.faults is not None and self.workers is not None:
+            raise BadSetting("faults", " are counted in one process: not with --workers")
 
     def _check_mail(self) -> None:
         for name, value in (

@@ -174,6 +174,7 @@ class Connection(LineReceiver, Generic[_P, _R]):
         self._handshaking = channel.tls is not None
         self._keep_alive = prepare(transport)
         self.writer.attach(transport)
+        self.record.protocol = conversation.name
         conversation.can_start_tls = (
             factory.tls_context is not None
             and not self._handshaking

@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..errors import Refusal
-from ..interfaces import After, IGate, SessionRecord, Stream
+from ..interfaces import After, GateAnswer, IGate, SessionRecord, Stream
 from .connection import AnyConnection
 from .conversation import Conversation
 
@@ -110,6 +110,8 @@ class _Gated:
         line = await self._asked(parsed.line, self._gate.command, self._record, parsed.line)
         if line is None or self._inner.over:
             return None
+        if isinstance(line, GateAnswer):
+            return _Sent(line.reply, None, After.GO_ON, None)
         if not isinstance(line, bytes):
             log.error("a gate gave {what} in the place of a line", what=type(line).__name__)
             line = parsed.line

@@ -19,6 +19,7 @@ from ..events import (
     Event,
     InputDiscarded,
     LineReceived,
+    Noted,
     ReplySent,
     TextReceived,
     TLSStarted,
@@ -41,6 +42,7 @@ _WHY = {
     "administrator": "administrator: closed by hand",
     "shutdown": "shutdown: the server is stopping",
     "store": "store: the message could not be read",
+    "fault": "fault: closed as asked for",
     "bug": "bug: the log tells of it",
 }
 
@@ -87,6 +89,7 @@ class _Transcript:
         ReplySent,
         InputDiscarded,
         TLSStarted,
+        Noted,
         Ended,
     )
 
@@ -112,6 +115,8 @@ class _Transcript:
                 self._note(number, f"{event.octets} octets in clear text behind it thrown away")
             case TLSStarted():
                 self._note(number, f"encrypted from here on with {event.tls.version}")
+            case Noted():
+                self._note(number, event.text)
             case Ended():
                 for side in ("C", "S"):
                     self._cut_off(number, side)

@@ -119,11 +119,30 @@ def server(
         the reactor's next turns, and it may be started again when ``stopService``'s Deferred has fired.
     :raises TypeError: for a store, checker or observer that provides none of these interfaces.
     """
+    return embedded(reactor, settings, store=store, checkers=checkers, observers=observers, gate=gate)
+
+
+def embedded(
+    reactor: Any,
+    settings: Settings,
+    *,
+    store: IMailStore | None = None,
+    checkers: Sequence[ICredentialsChecker] = (),
+    observers: Sequence[IObserver] = (),
+    gate: IGate | None = None,
+    around_tls: Callable[[GivenTLS], GivenTLS] | None = None,
+) -> Server:
+    """See :func:`server`.
+
+    :param around_tls: makes of what TLS is made with something else.
+    """
     _check_provided(store, checkers, observers, gate)
     if settings.workers is not None:
         raise BadSetting("workers", " is for twistd pop3toy: a service of another program is one process")
     if store is not None:
         settings = replace(settings, store=_OwnStore())
+    if settings.faults is not None:
+        raise BadSetting("faults", " is for twistd pop3toy: give server() a gate, as pop3toy.testing.Faults")
     settings.check_whole(other_checkers=bool(checkers))
     check_files(settings, own_store=store is None)
 
@@ -131,6 +150,8 @@ def server(
         raise why
 
     context = single_process(settings, reactor, server_tls(settings.tls), cannot_listen)
+    if context.tls is not None and around_tls is not None:
+        context = replace(context, tls=around_tls(context.tls))
     return assemble(
         settings, reactor, context, store=store, checkers=checkers, observers=observers, gate=gate
     )
@@ -162,6 +183,7 @@ def assemble(
     checkers: Sequence[ICredentialsChecker] = (),
     observers: Sequence[IObserver] = (),
     gate: IGate | None = None,
+    around_store: Callable[[IMailStore], IMailStore] | None = None,
     twistd: TwistdOptions | None = None,
 ) -> Server:
     """The server of one process.
@@ -169,6 +191,7 @@ def assemble(
     Its parts are started in the order in which they are added here, and
     stopped in the other.
 
+    :param around_store: makes of the store that maildrops are opened in another one.
     :param twistd: the options of twistd itself, whose log lines are made faster.
     """
     # Newcomers have two lines to read, and they are not Twisted's.
@@ -193,13 +216,14 @@ def assemble(
     told = _observers(settings, lines, observers)
     access = Access(settings, reactor, parts, context.peers, checkers=checkers, strict=context.strict)
     opened = _open(settings, reactor, parts, access, context) if store is None else _given(settings, store)
+    maildrops = opened.store if around_store is None else around_store(opened.store)
     if not settings.is_toy or context.tls is not None:
         # Also with nothing to read again: SIGHUP must not end a server that others rely on.
         ReloadService(reactor, context.reloads, signals=context.owned).setServiceParent(parts)
     factories: dict[str, ConnectionFactory] = {
         "POP3": POP3Factory(
             reactor,
-            access.for_maildrops(opened.store),
+            access.for_maildrops(maildrops),
             observers=told,
             limiter=context.pop3_connections,
             tls_context=context.tls,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from twisted.internet.defer import Deferred, gatherResults
 from zope.interface import implementer
 
+from ..events import Noted
 from ..interfaces import IServerControl, IStoreAdmin, SessionInfo
 from ..net.connection import AnyConnection
 from ..net.factory import ConnectionFactory
@@ -41,13 +42,25 @@ class ServerControl:
         """See :class:`IServerControl`."""
         return sorted((connection.info() for connection in self._connections()), key=lambda one: one.session)
 
-    def close(self, session: int) -> bool:
+    def _connection(self, session: int) -> AnyConnection | None:
+        return next((one for one in self._connections() if one.record.number == session), None)
+
+    def close(self, session: int, *, why: str = "administrator", at_once: bool = False) -> bool:
         """See :class:`IServerControl`."""
-        for connection in self._connections():
-            if connection.record.number == session:
-                connection.hang_up("administrator")
-                return True
-        return False
+        connection = self._connection(session)
+        if connection is not None:
+            connection.hang_up(why, at_once)
+            if at_once:
+                # The first has closed it; the second does not wait for the client to read.
+                connection.hang_up(why, at_once)
+        return connection is not None
+
+    def note(self, session: int, text: str) -> bool:
+        """See :class:`IServerControl`."""
+        connection = self._connection(session)
+        if connection is not None:
+            connection.writer.happened(Noted, text)
+        return connection is not None
 
     def drain(self) -> Deferred[None]:
         """See :class:`IServerControl`."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .conversation import POP3Conversation
+    from .faults.rules import BadFault, Fault, Faults
     from .in_memory import MemoryClient, MemoryServer, POP3ServerMixin
     from .mailboxes import Mailbox, Message
     from .recorder import Session
@@ -34,9 +35,15 @@ _MODULES = {
     "MemoryServer": "in_memory",
     "MemoryClient": "in_memory",
     "POP3Conversation": "conversation",
+    "Faults": "faults.rules",
+    "Fault": "faults.rules",
+    "BadFault": "faults.rules",
 }
 
 __all__ = [
+    "BadFault",
+    "Fault",
+    "Faults",
     "Mailbox",
     "MemoryClient",
     "MemoryServer",

@@ -154,13 +154,17 @@ class MemoryServer(Served):
         #: Give it to a client that takes a reactor: ``connectTCP`` of any address connects to this server,
         #: and its time is the server's.
         self.reactor: Any = MemoryReactorClock()
+        gate = self._gate(gate)
+        store: Any = self._store if self._faults is None else self._faults.around_store(self._store)
         self._service = server(
             self.reactor,
             settings_of(self.passwords, options),
-            store=self._store,
+            store=store,
             observers=[self._recorder, *observers],
             gate=gate,
         )
+        if self._faults is not None:
+            self._faults.attach(self.reactor, self._service.control)
         self._service.startService()
         #: Makes the server's side of a connection.
         self.factory: Any = self.reactor.tcpServers[0][1]

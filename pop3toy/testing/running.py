@@ -13,7 +13,7 @@ from ..errors import CannotStart
 from ..events import Observers
 from ..installation import install_hint
 from ..interfaces import IGate, IObserver
-from ..run.assembly import server
+from ..run.assembly import embedded
 from ..run.service import ListeningService, Server
 from .mailboxes import Message
 from .options import settings_of
@@ -23,6 +23,7 @@ from .served import Served
 from .smtp_trap import Everybody, SMTPMessage, Trap
 
 if TYPE_CHECKING:
+    from ..net.tls.contexts import GivenTLS
     from .certificates import CertificateFolder
 
 __all__ = ["RunningServer", "TLSMode", "running_server"]
@@ -127,9 +128,18 @@ class RunningServer(Served):
 
     def _make_service(self, settings: Settings, gate: IGate | None, observers: Sequence[IObserver]) -> Server:
         reactor = self._thread.reactor
-        service = server(
-            reactor, settings, store=self._store, observers=[self._recorder, *observers], gate=gate
+        gate = self._gate(gate)
+        store: Any = self._store if self._faults is None else self._faults.around_store(self._store)
+        service = embedded(
+            reactor,
+            settings,
+            store=store,
+            observers=[self._recorder, *observers],
+            gate=gate,
+            around_tls=self._around_tls,
         )
+        if self._faults is not None:
+            self._faults.attach(reactor, service.control)
         if self._tls == "implicit":
             for part in list(service):
                 if isinstance(part, ListeningService) and part.protocol == "POP3" and not part.tls:
@@ -137,6 +147,13 @@ class RunningServer(Served):
         if self._trap is not None:
             self._smtp_service(self._trap, settings).setServiceParent(service)
         return service
+
+    def _around_tls(self, tls: GivenTLS) -> GivenTLS:
+        if self._faults is None or self._certificates is None:
+            return tls
+        from .faults.tls import FaultyTLS
+
+        return FaultyTLS(tls, self._faults, self._certificates.authority)
 
     def _smtp_service(self, trap: Trap, settings: Settings) -> ListeningService:
         """A port that takes mail for everybody, as the server's own do not."""

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from ..interfaces import IGate
+from .faults.rules import Faults
 from .mailboxes import Mailbox, Message, Store, accounts
 from .recorder import Recorder, Session
 
@@ -31,6 +33,7 @@ class Served:
         #: The users and their passwords.
         self.passwords: Mapping[str, str] = known
         self._store = Store(mail)
+        self._faults: Faults | None = None
         self._recorder = Recorder(self._settle)
 
     def _call(self, function: Callable[[], Any]) -> Any:
@@ -40,6 +43,24 @@ class Served:
     def _settle(self) -> None:
         """Wait until all is written down that a client can know of."""
         raise NotImplementedError
+
+    def _gate(self, gate: IGate | None) -> IGate:
+        """The gate: the one that was given, or the faults."""
+        if gate is None:
+            gate = self._faults = Faults()
+        return gate
+
+    @property
+    def faults(self) -> Faults:
+        """What the server does wrong: ``server.faults.add("drop", command="RETR", octets=100)``.
+
+        docs/faults.rst lists the kinds.  They concern POP3.
+
+        :raises AttributeError: if the server was given a gate.
+        """
+        if self._faults is None:
+            raise AttributeError("there are no faults: the server has another gate")
+        return self._faults
 
     # -- mail --------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from ..test_public import methods, parameters, undocumented
 #: The whole of it: a name more is a promise more.
 NAMES = [
     "running_server", "RunningServer", "Session", "Mailbox", "Message", "SMTPMessage", "POP3ServerMixin",
-    "MemoryServer", "MemoryClient", "POP3Conversation",
+    "MemoryServer", "MemoryClient", "POP3Conversation", "Faults", "Fault", "BadFault",
 ]  # fmt: skip
 
 

@@ -1,0 +1,232 @@
+"""``pop3toy replay``: a recorded session, played to a server or to a client."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import socket
+import ssl
+import time
+from pathlib import Path
+
+import click
+
+from ..conformance.connection import Connection
+from ..conformance.results import CannotTry
+from ..conformance.trace import Trace
+from ..replay.comparing import IGNORABLE
+from ..replay.playing import LOST, How, NeedsLogin, Played, needs_password, play
+from ..replay.recording import NotARecording, Turn, read, shown
+from ..replay.serving import serve
+from .options import Failed, printable
+from .remote import address, password_of, trusting
+
+__all__ = ["replay"]
+
+#: The exit status where a reply differs, and where nothing could be played.
+DIFFERS, NOT_PLAYED = 1, 2
+#: Lines of one difference that are shown.
+_MOST = 24
+
+
+@click.command()
+@click.argument("recording", type=click.Path(path_type=Path))
+@click.argument("server", metavar="[HOST:PORT]", required=False)
+@click.option("--session", type=click.IntRange(1), help="Which one of the recording; its first if not given.")
+@click.option("-u", "--user", help="Who logs in, if it is not whom the recording says.")
+@click.option(
+    "--password-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Whose first line is the password; otherwise POP3TOY_PASSWORD is it, or it is asked for.",
+)
+@click.option("--tls", type=click.Choice(["none", "implicit"]), help="If not given, implicit on port 995.")
+@click.option(
+    "--ca-file", type=click.Path(path_type=Path), metavar="FILE", help="Trust the certificates in FILE."
+)
+@click.option("--insecure", is_flag=True, help="Trust any certificate.")
+@click.option(
+    "--ignore",
+    multiple=True,
+    type=click.Choice([*IGNORABLE]),
+    help="What may differ; may be given several times. "
+    + " ".join(f"{name}: {what}." for name, what in IGNORABLE.items()),
+)
+@click.option("--exact", is_flag=True, help="Compare texts, timestamps and challenges, too.")
+@click.option("--destructive", is_flag=True, help="Let QUIT remove what DELE has marked.")
+@click.option("-q", "--quiet", is_flag=True, help="Show differences alone.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0.1),
+    default=10.0,
+    show_default=True,
+    help="Seconds for an answer; of a client's silence, with --as-server, ten times as many.",
+)
+@click.option(
+    "--as-server", is_flag=True, help="Play the server's side, at HOST:PORT, for a client under test."
+)
+@click.option(
+    "--certificate",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With --as-server: certificate and key (PEM) for STLS.",
+)
+@click.option("--once", is_flag=True, help="With --as-server: end when the first client has gone.")
+def replay(
+    recording: Path,
+    server: str | None,
+    session: int | None,
+    user: str | None,
+    password_file: Path | None,
+    tls: str | None,
+    ca_file: Path | None,
+    insecure: bool,
+    ignore: tuple[str, ...],
+    exact: bool,
+    destructive: bool,
+    quiet: bool,
+    timeout: float,
+    as_server: bool,
+    certificate: Path | None,
+    once: bool,
+) -> int:
+    """Play a recorded POP3 session again, and show what is answered differently.
+
+    RECORDING is a transcript (of --transcript, or any lines with C: and S:), JSON Lines
+    of --transcript-json, or one of the two files of a Dovecot rawlog (.in, .out). The
+    exit status is 0 if all replies are as recorded, 1 if one differs, and 2 if it could
+    not be played.
+
+    \b
+      pop3toy replay session.txt localhost:2590
+      pop3toy replay --ignore uids --ignore sizes session.txt mail.example.org:995
+      pop3toy replay --as-server session.txt 127.0.0.1:2590
+    """
+    try:
+        turns = read(recording, session)
+    except NotARecording as why:
+        raise Failed(f"{printable(str(recording))}: {why}", NOT_PLAYED) from None
+    except OSError as error:
+        where = printable(error.filename or str(recording))
+        raise Failed(f"{where}: {error.strerror or error}", NOT_PLAYED) from None
+    if as_server:
+        return _serve(turns, server or "127.0.0.1:2590", certificate, timeout * 10, once=once, quiet=quiet)
+    if server is None:
+        raise click.UsageError("Which server? HOST:PORT is missing.")
+    host, port = address(server, "HOST:PORT", 995 if tls == "implicit" else 110)
+    implicit = tls == "implicit" or (tls is None and port == 995)
+    how = How(
+        host=host,
+        context=trusting(ca_file, insecure=insecure),
+        user=user,
+        password=password_of(password_file) if needs_password(turns) else None,
+        ignore=ignore,
+        exact=exact,
+        destructive=destructive,
+    )
+
+    def connect() -> Connection:
+        try:
+            sock = socket.create_connection((host, port), timeout)
+        except OSError as error:
+            raise CannotTry(f"{host}:{port} does not answer: {error.strerror or error}") from None
+        connection = Connection(sock, Trace([]), time.monotonic, timeout)
+        if implicit:
+            connection.start_tls(how.context, host)
+        return connection
+
+    played: list[Played] = []
+    try:
+        for one in play(turns, connect, how):
+            played.append(one)
+            _show(one, quiet=quiet)
+    except NeedsLogin as why:
+        raise Failed(f"{why}; --user says as whom", NOT_PLAYED) from None
+    except CannotTry as why:
+        raise Failed(printable(str(why)), NOT_PLAYED) from None
+    except LOST as why:
+        if not played:
+            raise Failed(printable(str(why)), NOT_PLAYED) from None
+        click.echo(f"!! {printable(str(why))}")
+        return DIFFERS
+    return _sum_up(played, turns)
+
+
+def _show(one: Played, *, quiet: bool) -> None:
+    if quiet and one.difference is None and not one.note:
+        return
+    if one.turn.line:
+        click.echo(f"   C: {one.turn.line}")
+    if one.note:
+        click.echo(f"   -- {one.note}")
+    if one.difference is None:
+        for line in one.now if len(one.now) <= 12 else [*one.now[:8], "...", *one.now[-2:]]:
+            click.echo(f"   S: {line}")
+        return
+    shown_lines = 0
+    for line in difflib.unified_diff(one.difference.recorded, one.difference.now, n=1, lineterm=""):
+        if line.startswith(("---", "+++")):
+            continue
+        shown_lines += 1
+        if shown_lines > _MOST:
+            click.echo("   S: ... and more")
+            break
+        mark, text = (" ", "...") if line.startswith("@@") else (line[:1], line[1:])
+        if mark != " " or text != "..." or shown_lines > 1:
+            click.echo(click.style(f" {mark} S: {text}", fg={"-": "red", "+": "green"}.get(mark)))
+
+
+def _sum_up(played: list[Played], turns: list[Turn]) -> int:
+    different = [one for one in played if one.difference is not None]
+    left = len(turns) - len(played)
+    if not different:
+        click.echo(f"{len(played)} replies, all as recorded")
+        return os.EX_OK
+    first = different[0].turn.line or "the greeting"
+    rest = f"; {left} commands were not said" if left > 0 and not played[-1].now else ""
+    click.echo(f"{len(different)} of {len(played)} replies differ, the first behind {first}{rest}")
+    return DIFFERS
+
+
+def _serve(
+    turns: list[Turn], where: str, certificate: Path | None, patience: float, *, once: bool, quiet: bool
+) -> int:
+    host, port = address(where, "HOST:PORT", 2590, any_port=True)
+    context = None
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            context.load_cert_chain(certificate)
+        except (OSError, ssl.SSLError) as error:
+            raise Failed(
+                f"--certificate {certificate}: {error.strerror or 'no certificate and key'}", NOT_PLAYED
+            ) from None
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listening = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise Failed(f"{where}: {error.strerror or error}", NOT_PLAYED) from None
+    status = os.EX_OK
+    with listening:
+        name, number = listening.getsockname()[:2]
+        click.echo(f"plays the server's side on {name}:{number}; Ctrl-C ends it")
+        while True:
+            sock, peer = listening.accept()
+            click.echo(f"   -- connected from {peer[0]}:{peer[1]}")
+            try:
+                for asked in serve(sock, turns, timeout=patience, context=context):
+                    status = DIFFERS if asked.expected is not None else status
+                    if asked.expected is None and quiet:
+                        continue
+                    mark = " " if asked.expected is None else "+"
+                    if asked.expected is not None:
+                        click.echo(click.style(f" - C: {asked.expected}", fg="red"))
+                    line = shown(asked.line.encode("utf-8", "replace"))
+                    click.echo(click.style(f" {mark} C: {line}", fg="green" if mark == "+" else None))
+                    for text in asked.reply[:8]:
+                        click.echo(f"   S: {text}")
+            except (OSError, ssl.SSLError) as error:
+                click.echo(f"   -- {printable(str(error))}")
+            click.echo("   -- closed")
+            if once:
+                return status

@@ -1,0 +1,240 @@
+"""What was recorded: the commands of a session, each with its reply.
+
+All formats give the two sides as lines; which reply belongs to which command is worked out once, from what
+the commands are (RFC 1939), so that pipelined commands need no care.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..printable import printable
+
+__all__ = ["Hidden", "NotARecording", "Turn", "is_multiline", "parse", "read", "shown"]
+
+#: As a transcript shows a secret.
+MASKED = "****"
+
+
+class NotARecording(ValueError):
+    """The file holds no POP3 session, or not the one that is wanted; the text says why."""
+
+
+class Hidden(NamedTuple):
+    """Lines that a transcript left out of a long reply."""
+
+    lines: int
+    #: With their line ends.
+    octets: int
+
+
+class Turn(NamedTuple):
+    """A command and its reply.
+
+    Lines are text without their ends, unprintable octets escaped, as transcripts show them.
+    """
+
+    #: Empty for the greeting.
+    command: str
+    reply: Sequence[str | Hidden]
+    #: Whether the reply is not all there: the connection was lost, or the recording ends.
+    cut: bool
+
+    @property
+    def keyword(self) -> str:
+        """The command's keyword in capitals; ``""`` for the greeting and for a line of a SASL exchange."""
+        return "" if self.is_response else self.command.partition(" ")[0].upper()
+
+    @property
+    def is_response(self) -> bool:
+        """Whether it is not a command but a line of a SASL exchange."""
+        return self.command.startswith(_RESPONSE)
+
+    @property
+    def line(self) -> str:
+        """What the client said."""
+        return self.command.removeprefix(_RESPONSE)
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether a secret is missing in the command."""
+        return MASKED in self.line.split(" ")
+
+
+#: Marks a line of a SASL exchange, which may look like any command.
+_RESPONSE = "\0"
+
+
+def is_multiline(command: str, first: str) -> bool:
+    """Whether a reply goes on behind its first line."""
+    keyword, _, rest = command.partition(" ")
+    if not first.startswith("+OK"):
+        return False
+    keyword = keyword.upper()
+    return keyword in ("RETR", "TOP", "CAPA") or (
+        keyword in ("LIST", "UIDL", "AUTH", "LANG") and not rest.strip()
+    )
+
+
+def shown(octets: bytes) -> str:
+    """Octets as a transcript shows them."""
+    return printable(octets.decode("utf-8", "backslashreplace"), keep="\t")
+
+
+# -- formats --------------------------------------------------------------------------
+
+_LINE = re.compile(r"(?:\[(\d+)\] )?(C|S):(?: (.*))?$")
+_MORE = re.compile(r"\.\.\. (\d+) more lines, (\d+) octets$")
+_RAWLOG = re.compile(rb"(\d+\.\d{6}) (?:([IO])([:>]) )?")
+
+#: Of each session by its number (0 where there are none) the sides' lines in their order.
+_Sides = Mapping[int, "tuple[list[str], list[str | Hidden]]"]
+
+
+def read(path: Path, session: int | None = None) -> list[Turn]:
+    """One session of a file.
+
+    :param path: a transcript, a script of ``C:`` and ``S:`` lines, JSON Lines, or one of the two files of a
+        Dovecot rawlog (``.in`` or ``.out``; the other is looked for beside it).
+    :param session: its number, as it stands in brackets; the first one with a command if not given.
+    :raises NotARecording: if there is none.
+    :raises OSError: if it cannot be read.
+    """
+    if path.suffix in (".in", ".out"):
+        data = {suffix: path.with_suffix(suffix).read_bytes() for suffix in (".in", ".out")}
+        return _turns(_rawlog(data[".in"]), list(_rawlog(data[".out"])), greeted=False)
+    return parse(path.read_bytes(), session)
+
+
+def parse(data: bytes, session: int | None = None) -> list[Turn]:
+    """The same of octets that were read already; see :func:`read`.
+
+    :raises NotARecording: if there is none.
+    """
+    text = data.decode("utf-8", "backslashreplace")
+    sides = _json(text) if text.lstrip().startswith("{") else _transcript(text)
+    talking = [number for number, (commands, _) in sides.items() if commands]
+    if not talking:
+        raise NotARecording(
+            "there is no session in it: no lines with C: and S:, as a transcript has them, and no JSON Lines"
+        )
+    if session is None:
+        session = talking[0]
+    elif session not in sides:
+        known = ", ".join(map(str, talking[:20]))
+        raise NotARecording(f"there is no session {session} in it; there are {known}")
+    return _turns(*sides[session], greeted=True)
+
+
+def _transcript(text: str) -> _Sides:
+    sides: dict[int, tuple[list[str], list[str | Hidden]]] = {}
+    for line in text.splitlines():
+        found = _LINE.match(line)
+        if found is None:
+            continue
+        number, side, said = int(found[1] or 0), found[2], found[3] or ""
+        commands, replies = sides.setdefault(number, ([], []))
+        if side == "C":
+            commands.append(said)
+        elif more := _MORE.match(said):
+            replies.append(Hidden(int(more[1]), int(more[2])))
+        elif not said.startswith("(not sent) "):
+            replies.append(
+                said.removesuffix(" ... (cut off)") + (_CUT if said.endswith(" ... (cut off)") else "")
+            )
+    return sides
+
+
+#: Ends a line of which the rest was never sent.
+_CUT = "\0cut"
+
+
+def _json(text: str) -> _Sides:
+    octets: dict[int, tuple[list[str], bytearray]] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            event: Any = json.loads(line)
+            kind, session = event["event"], int(event["session"])
+            commands, replies = octets.setdefault(session, ([], bytearray()))
+            if kind == "LineReceived":
+                commands.append(shown(event["line"].encode("utf-8", "surrogateescape")))
+            elif kind == "ReplySent" and event.get("handed_over", True):
+                replies += event["data"].encode("utf-8", "surrogateescape")
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise NotARecording(f"line {number} is no event of a transcript in JSON Lines") from None
+    return {
+        number: (commands, list(_lines(bytes(replies)))) for number, (commands, replies) in octets.items()
+    }
+
+
+def _lines(data: bytes) -> Iterator[str]:
+    *lines, rest = data.split(b"\n")
+    for line in lines:
+        yield shown(line.removesuffix(b"\r"))
+    if rest:
+        yield shown(rest) + _CUT
+
+
+def _rawlog(data: bytes) -> Iterator[str]:
+    """The lines of one side; Dovecot puts the time before each."""
+    joined = bytearray()
+    for line in data.split(b"\n")[:-1]:
+        found = _RAWLOG.match(line)
+        joined += line[found.end() :] if found else line
+        # `>` says that the line goes on in the next one.
+        if found is None or found[3] != b">":
+            joined += b"\n"
+    return _lines(bytes(joined))
+
+
+# -- which reply belongs to which command ----------------------------------------------
+
+
+def _turns(
+    commands: Iterator[str] | Sequence[str], replies: Sequence[str | Hidden], *, greeted: bool
+) -> list[Turn]:
+    """Pair commands and replies.
+
+    :param greeted: whether the first reply is the greeting; a rawlog begins behind the login.
+    """
+    left = list(reversed(replies))
+    turns = [_take("", left)] if greeted else []
+    asked = False
+    for command in commands:
+        turn = _take(command, left, response=asked)
+        first = turn.reply[0] if turn.reply else ""
+        asked = isinstance(first, str) and first.startswith("+") and not first.startswith("+OK")
+        turns.append(turn)
+    if not any(turn.line for turn in turns):
+        raise NotARecording("the client says nothing in it")
+    return turns
+
+
+def _take(command: str, left: list[str | Hidden], *, response: bool = False) -> Turn:
+    """The next reply, taken off the end of what is left."""
+    kept = _RESPONSE + command if response else command
+    if not left:
+        return Turn(kept, (), True)
+    reply: list[str | Hidden] = [left.pop()]
+    first = reply[0]
+    if isinstance(first, str) and not first.endswith(_CUT) and not response and is_multiline(command, first):
+        while left and reply[-1] != "." and not _is_cut(reply[-1]):
+            reply.append(left.pop())
+        cut = reply[-1] != "."
+    else:
+        cut = False
+    last = reply[-1]
+    if isinstance(last, str) and last.endswith(_CUT):
+        cut = True
+        reply[-1] = last.removesuffix(_CUT)
+    return Turn(kept, tuple(reply), cut)
+
+
+def _is_cut(line: str | Hidden) -> bool:
+    return isinstance(line, str) and line.endswith(_CUT)

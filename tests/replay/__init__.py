@@ -1,0 +1,1 @@
+"""Tests of recorded sessions that are played again."""
