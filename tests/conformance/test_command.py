@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from xml.etree import ElementTree
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -14,12 +13,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3toy.conformance.table import RULES, page
 
 from ..cli_world import CommandTests, Outcome
+from ..pages import page as text_of
 from ..tls_world import Authority
 from .badserver import BadServer
 from .faults import FAULTS
 from .world import PASSWORD, USER, RightServer, server_context
-
-DOCS = Path(__file__).parent.parent.parent / "docs"
 
 
 class CheckTests(CommandTests):
@@ -207,14 +205,12 @@ class PageTests(SynchronousTestCase):
         made = subprocess.run(
             [sys.executable, "-m", "pop3toy.conformance.table"], capture_output=True, text=True, check=True
         )
-        self.assertEqual((DOCS / "checks.rst").read_text("utf-8"), made.stdout)
+        self.assertEqual(text_of("docs/checks.rst"), made.stdout)
         self.assertEqual(made.stdout, page())
 
     def test_sections(self) -> None:
         """Each section that is looked at has a row in ``docs/rfc.rst``, how this server keeps it."""
-        from ..test_rfc_table import page as rfc_page
-
-        parts = rfc_page().split("\nRFC ")[1:]
+        parts = text_of("docs/rfc.rst").split("\nRFC ")[1:]
         for rule in RULES:
             if rule.rfc:
                 [part] = [one for one in parts if one.startswith(f"{rule.rfc}: ")]

@@ -18,7 +18,7 @@ from pop3toy.conformance.rules import Level
 from pop3toy.conformance.table import RULES
 
 from ..corpus import make_maildir
-from ..realserver import wait_until
+from ..realserver import free_port, wait_until
 from ..tls_world import Authority
 from .world import MESSAGES, PASSWORD, USER, failed, look
 
@@ -71,15 +71,6 @@ ssl_key = <{pem}
 KNOWN = {"user-argument", "capa-kept"}
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback on which nobody listens."""
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in listeners]
-    for one in listeners:
-        one.close()
-    return ports
-
-
 def listens(port: int) -> bool:
     """Whether somebody listens there."""
     with socket.socket() as probe:
@@ -108,7 +99,7 @@ class DovecotTests(SynchronousTestCase):
         (self.root / "passwords").write_text(f"{USER}:{PASSWORD}\n")
         (self.root / "home").mkdir()
         self.fill()
-        self.port, self.tls_port = free_ports(2)
+        self.port, self.tls_port = free_port(), free_port()
         group = grp.getgrgid(pwd.getpwnam("nobody").pw_gid).gr_name
         config = self.root / "dovecot.conf"
         config.write_text(

@@ -18,7 +18,6 @@ from pop3toy.conformance.table import RULES
 from pop3toy.conformance.target import Target
 
 from ..corpus import make_maildir
-from ..mailserver import port_for
 from ..realserver import RealServer, maildir_options
 from ..tls_world import Authority, Pair
 
@@ -55,7 +54,7 @@ class RightServer:
             *options,
         )
         self.port = self._server.port
-        self.smtp = ("127.0.0.1", port_for(self._server, "SMTP"))
+        self.smtp = ("127.0.0.1", self._server.port_for("SMTP"))
         self.server = self._server
 
     def fill(self, messages: Sequence[bytes] = MESSAGES) -> None:
