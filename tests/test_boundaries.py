@@ -58,8 +58,9 @@ MAY: dict[str, set[str]] = {
     "config": {"auth.sasl.names", "auth.throttle.origins", "stores.registry"},
     "run.workers": {"net.accepting", "net.types"},
     "run": {"mail", "pop3", "smtp", "net", "auth", "stores", "routing", "observe", "config"},
+    "conformance": set(),
     "tap": {"run", "config", "net"},
-    "cli": {"mail", "smtp", "net", "auth", "stores", "routing", "config", "run"},
+    "cli": {"conformance", "mail", "smtp", "net", "auth", "stores", "routing", "config", "run"},
     "testing": {"mail", "pop3", "smtp", "net", "auth", "stores", "routing", "observe", "config", "run"},
     "": {"auth", "config", "mail", "net", "observe", "pop3", "run", "stores"},
 }
@@ -388,7 +389,9 @@ class OnePlaceTests(SynchronousTestCase):
             if name == "testing.conversation":
                 continue
             makers = [text for text in strings(tree) if "+OK" in text or "-ERR" in text]
-            self.assertEqual(bool(makers), name == "pop3.replies", f"{name}: {makers}")
+            if not within(name, "conformance"):
+                # Which reads them, and says in its report what it has read.
+                self.assertEqual(bool(makers), name == "pop3.replies", f"{name}: {makers}")
 
     def test_no_handlers_by_name(self) -> None:
         """No method is looked up by a name that was put together."""

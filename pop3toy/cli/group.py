@@ -17,6 +17,7 @@ from click.shell_completion import get_completion_class
 
 from .._version import __version__
 from ..errors import Refusal
+from .check import check
 from .config import config
 from .deliver import deliver
 from .mailbox import mailbox
@@ -71,6 +72,7 @@ def completion(shell: str) -> None:
 
 mailbox.add_command(import_)
 mailbox.add_command(export)
+pop3toy.add_command(check)
 pop3toy.add_command(config)
 pop3toy.add_command(user)
 pop3toy.add_command(deliver)

@@ -1,0 +1,1 @@
+"""Tests of ``pop3toy check``: against this server, Dovecot, and servers that break each rule."""
