@@ -27,6 +27,7 @@ from ..net.accepting import wait_for_descriptors
 from ..net.proxied import ProxiedEndpoint
 from ..net.threads import WorkerThreads
 from ..net.transport import is_loopback
+from ..observe.json_lines import JSONLines, lost
 from ..observe.line_writer import LineWriter
 from ..observe.session_log import SessionLog
 from ..observe.transcript import WriterTranscript
@@ -165,6 +166,11 @@ def assemble(
     # Newcomers have two lines to read, and they are not Twisted's.
     starting = _until_it_runs(reactor) if settings.is_toy and context.owned else None
     lines = _lines(settings)
+    json_lines = (
+        LineWriter.to_file(settings.transcript_json, lost=lost)
+        if settings.transcript_json is not None
+        else None
+    )
     parts = Server(
         partial(
             set_observer,
@@ -179,9 +185,10 @@ def assemble(
         StopSignals(reactor).setServiceParent(parts)
     if context.turns is not None:
         context.turns.setServiceParent(parts)
-    if lines is not None:
-        LinesService(lines, None if context.owned else reactor).setServiceParent(parts)
-    told = _observers(settings, lines, observers)
+    for writer in (lines, json_lines):
+        if writer is not None:
+            LinesService(writer, None if context.owned else reactor).setServiceParent(parts)
+    told = _observers(settings, lines, json_lines, observers)
     access = Access(settings, reactor, parts, context.peers, checkers=checkers, strict=context.strict)
     opened = _open(settings, reactor, parts, access, context) if store is None else _given(settings, store)
     if not settings.is_toy or context.tls is not None:
@@ -281,11 +288,18 @@ def _lines(settings: Settings) -> LineWriter | None:
     return LineWriter.to_terminal() if where == "-" else LineWriter.to_file(where)
 
 
-def _observers(settings: Settings, lines: LineWriter | None, given: Sequence[IObserver]) -> Observers:
+def _observers(
+    settings: Settings,
+    lines: LineWriter | None,
+    json_lines: LineWriter | None,
+    given: Sequence[IObserver],
+) -> Observers:
     """Who is told of what happens, on all ports."""
     told: list[IObserver] = []
     if lines is not None:
         told.append(WriterTranscript(lines))
+    if json_lines is not None:
+        told.append(JSONLines(json_lines))
     # In the toy logins are seen in the conversation, and only where mail went is not.
     told.append(SessionLog([Delivered]) if settings.is_toy else SessionLog())
     # Only the built-in account, which everybody knows, is shown with its password unasked.
