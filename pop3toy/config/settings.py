@@ -169,6 +169,12 @@ class Settings:
         kind=Kind(TEXT.parse, "FILE", path=lambda text: text not in ("-", "off")),
         table="pop3",
     )
+    transcript_json: str | None = option(
+        "Where the conversations are written as JSON Lines, for programs: a file's name. What a line holds"
+        " is in docs/transcript.schema.json; secrets are masked as with --transcript.",
+        kind=PATH,
+        table="pop3",
+    )
     show_secrets: bool = option(
         "Show passwords and the like in the conversations of the built-in mailbox, for --user too. With real"
         " mail they are never shown.",

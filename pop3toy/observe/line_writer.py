@@ -9,7 +9,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import TextIO
+from typing import Any, TextIO
 
 from twisted.logger import Logger
 
@@ -33,10 +33,18 @@ class LineWriter:
     :param started: whether the thread writes from the first line on.  If not, the caller's thread does, until
         :meth:`start` and again behind :meth:`stop`: the lines of a server that cannot start are written
         before its process ends.
+    :param lost: the line that tells how many were counted instead of kept.
     """
 
-    def __init__(self, open_stream: Callable[[], TextIO], *, started: bool = True) -> None:
+    def __init__(
+        self,
+        open_stream: Callable[[], TextIO],
+        *,
+        started: bool = True,
+        lost: Callable[[int], str] = "-- {} lines lost, the reader of this transcript is too slow".format,
+    ) -> None:
         self._open_stream = open_stream
+        self._lost_line = lost
         self._stream: TextIO | None = None
         self._started = started
         # Callers write for themselves before the thread starts and when it has ended.
@@ -50,14 +58,14 @@ class LineWriter:
         self._thread: threading.Thread | None = None
 
     @classmethod
-    def to_file(cls, path: str) -> LineWriter:
+    def to_file(cls, path: str, **words: Any) -> LineWriter:
         """Append to a file, which only its owner may read."""
 
         def private(name: str, flags: int) -> int:
             return os.open(name, flags, 0o600)
 
         # Line buffering: the file may be followed (tail -f).
-        return cls(lambda: open(path, "a", buffering=1, encoding="utf-8", opener=private))
+        return cls(lambda: open(path, "a", buffering=1, encoding="utf-8", opener=private), **words)
 
     @classmethod
     def to_terminal(cls) -> LineWriter:
@@ -126,7 +134,7 @@ class LineWriter:
                 self._lines.clear()
                 lost, self._lost = self._lost, 0
                 if lost:
-                    batch.append(f"-- {lost} lines lost, the reader of this transcript is too slow\n")
+                    batch.append(f"{self._lost_line(lost)}\n")
                 if not batch:
                     self._end()
                     return

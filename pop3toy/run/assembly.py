@@ -27,7 +27,7 @@ from zope.interface import Interface
 from .. import limits
 from ..config.settings import Settings
 from ..errors import BadSetting, CannotStart
-from ..events import Delivered, Observers
+from ..events import Observers
 from ..interfaces import IDelivery, IGate, IMailStore, IObserver, IRecipientResolver, IStoreAdmin
 from ..net.accepting import wait_for_descriptors
 from ..net.factory import ConnectionFactory
@@ -35,9 +35,6 @@ from ..net.proxied import ProxiedEndpoint
 from ..net.threads import WorkerThreads
 from ..net.transport import is_loopback
 from ..net.types import IReactor
-from ..observe.line_writer import LineWriter
-from ..observe.session_log import SessionLog
-from ..observe.transcript import WriterTranscript
 from ..pop3.factory import POP3Factory
 from ..routing.quota import quota_of
 from ..smtp import limits as smtp_limits
@@ -56,6 +53,7 @@ from .recipients import recipients_of_all, recipients_of_users
 from .service import LinesService, ListeningService, OrderedService, ReloadService, Server
 from .speed import sending_of
 from .tls import server_tls
+from .watching import watching_of
 
 if TYPE_CHECKING:
     from ..net.tls.contexts import GivenTLS
@@ -196,14 +194,14 @@ def assemble(
     """
     # Newcomers have two lines to read, and they are not Twisted's.
     starting = _until_it_runs(reactor) if settings.is_toy and context.owned else None
-    lines = _lines(settings)
+    watching = watching_of(settings, observers)
     parts = Server(
         partial(
             set_observer,
             twistd=twistd or {},
             batcher=context.batcher,
             starting=starting,
-            terminal=lines if settings.transcript_to == "-" else None,
+            terminal=watching.terminal,
         )
     )
     if context.owned:
@@ -211,9 +209,9 @@ def assemble(
         StopSignals(reactor).setServiceParent(parts)
     if context.batcher is not None:
         context.batcher.setServiceParent(parts)
-    if lines is not None:
-        LinesService(lines, None if context.owned else reactor).setServiceParent(parts)
-    told = _observers(settings, lines, observers)
+    for writer in watching.writers:
+        LinesService(writer, None if context.owned else reactor).setServiceParent(parts)
+    told = watching.observers
     access = Access(settings, reactor, parts, context.peers, checkers=checkers, strict=context.strict)
     opened = _open(settings, reactor, parts, access, context) if store is None else _given(settings, store)
     maildrops = opened.store if around_store is None else around_store(opened.store)
@@ -306,26 +304,6 @@ def _listen(
         protocol=port.protocol,
         tls=port.tls,
     )
-
-
-def _lines(settings: Settings) -> LineWriter | None:
-    """Where the conversation is written down."""
-    where = settings.transcript_to
-    if where == "off":
-        return None
-    return LineWriter.to_terminal() if where == "-" else LineWriter.to_file(where)
-
-
-def _observers(settings: Settings, lines: LineWriter | None, given: Sequence[IObserver]) -> Observers:
-    """The observers of all ports."""
-    told: list[IObserver] = []
-    if lines is not None:
-        told.append(WriterTranscript(lines))
-    # In the toy logins are seen in the conversation, and only where mail went is not.
-    told.append(SessionLog([Delivered]) if settings.is_toy else SessionLog())
-    # Only the built-in account, which is public, is shown with its password unasked.
-    secrets = settings.is_toy and (not settings.users or settings.show_secrets)
-    return Observers(*told, *given, secrets=secrets)
 
 
 def _open(

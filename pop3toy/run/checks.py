@@ -34,7 +34,8 @@ def check_files(settings: Settings, *, own_store: bool = True) -> None:
             check_readable("auth", os.path.abspath(path))
     if own_store:
         kind_of(settings.store).check(settings.store)
-    _check_transcript(settings.transcript_to)
+    _check_transcript("transcript", settings.transcript_to)
+    _check_transcript("transcript-json", settings.transcript_json or "off")
 
 
 def check_sources(settings: Settings, reactor: IReactor) -> None:
@@ -89,11 +90,11 @@ def _forget_own_number(path: str) -> None:
         pass
 
 
-def _check_transcript(where: str) -> None:
+def _check_transcript(option: str, where: str) -> None:
     if where in ("-", "off"):
         return
     folder = os.path.dirname(where)
     if os.path.isdir(where) or not os.path.isdir(folder):
-        raise BadSetting("transcript", f": cannot write to {where}")
+        raise BadSetting(option, f": cannot write to {where}")
     if not may(where if os.path.exists(where) else folder, os.W_OK):
-        raise BadSetting("transcript", f": no permission to write {where}")
+        raise BadSetting(option, f": no permission to write {where}")

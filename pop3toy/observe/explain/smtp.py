@@ -1,0 +1,236 @@
+"""SMTP, submission and LMTP: what each command asks and each reply says (RFC 5321, 6409, 2033)."""
+
+from __future__ import annotations
+
+import re
+from email.parser import BytesHeaderParser
+from email.policy import default
+
+from ...interfaces import Channel
+from ...printable import printable
+from .explanation import N_, Explanation, Say, clause
+from .pop3 import Turn
+from .sasl import MECHANISMS, Exchange
+from .wrong_track import hint
+
+__all__ = ["COMMANDS", "EXTENSIONS", "SMTP"]
+
+#: What a command asks for, and where it stands.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "AUTH": (N_("Logs in by a SASL mechanism."), clause(4954, "4")),
+    "DATA": (
+        N_("Announces the message itself, header and body; its end is a line with a dot alone."),
+        clause(5321, "4.1.1.4"),
+    ),
+    "EHLO": (N_("The client says its host name, and asks for the extensions."), clause(5321, "4.1.1.1")),
+    "HELO": (N_("The client says its host name, as before there were extensions."), clause(5321, "4.1.1.1")),
+    "HELP": (N_("Asks which commands there are."), clause(5321, "4.1.1.8")),
+    "LHLO": (
+        N_("The client says its host name; LMTP begins with another word, so that nobody takes it for SMTP."),
+        clause(2033, "4.1"),
+    ),
+    "MAIL": (
+        N_("Begins a message with the sender of the envelope; who is to hear if it cannot be delivered."),
+        clause(5321, "4.1.1.2"),
+    ),
+    "NOOP": (N_("Asks for nothing but a reply."), clause(5321, "4.1.1.9")),
+    "QUIT": (N_("Ends the session."), clause(5321, "4.1.1.10")),
+    "RCPT": (N_("Adds a recipient to the envelope; the header has no part in it."), clause(5321, "4.1.1.3")),
+    "RSET": (N_("Forgets the message that was begun."), clause(5321, "4.1.1.5")),
+    "STARTTLS": (N_("Asks for TLS on this connection, from the next octet on."), clause(3207, "4")),
+    "VRFY": (N_("Asks whether there is somebody of this name."), clause(5321, "4.1.1.6")),
+}
+
+#: What a line of EHLO's list says, and where it stands.
+EXTENSIONS: dict[str, tuple[str, str]] = {
+    "8BITMIME": (N_("messages may hold octets above 127"), clause(6152)),
+    "AUTH": (N_("the mechanisms for AUTH"), clause(4954, "3")),
+    "ENHANCEDSTATUSCODES": (N_("three numbers behind the code say more exactly what is meant"), clause(2034)),
+    "PIPELINING": (N_("commands may be sent without waiting for the replies"), clause(2920)),
+    "SIZE": (N_("the largest message that is taken, in octets"), clause(1870)),
+    "SMTPUTF8": (N_("addresses may be in UTF-8"), clause(6531)),
+    "STARTTLS": (N_("TLS can be begun on this connection"), clause(3207)),
+}
+
+#: What the first digits of a code say (RFC 5321 section 4.2.1).
+CODES: dict[str, str] = {
+    "4": N_("Refused for now: the sender keeps the message and tries again later."),
+    "5": N_("Refused for good: trying again would not help."),
+}
+
+#: What is kept of a header that comes.
+_HEADER = 64 * 1024
+
+
+class SMTP:
+    """One session: its commands and replies, told line by line."""
+
+    def __init__(self, say: Say, channel: Channel, protocol: str) -> None:
+        self._say = say
+        self.channel = channel
+        self._protocol = protocol
+        self._exchange: Exchange | None = None
+        self._sender = ""
+        self._recipients: list[str] = []
+        self._header = bytearray()
+        self._text_octets = 0
+        self.logged_in = False
+
+    def _note(self, text: str, where: str = "", kind: str = "note", **values: object) -> Explanation:
+        return Explanation(kind, self._say(text, **values), where)
+
+    # -- the client ---------------------------------------------------------------------
+
+    def command(self, turn: Turn) -> list[Explanation]:
+        """Of a line of the client's."""
+        if self._exchange is not None:
+            return self._exchange.line(turn.line)
+        found = COMMANDS.get(turn.keyword)
+        if found is None:
+            wrong = hint(turn.line, self._say, pop3=False)
+            return [wrong] if wrong is not None else []
+        said = [self._note(found[0], found[1])]
+        if turn.keyword == "AUTH" and turn.arguments:
+            mechanism = turn.arguments[0].upper()
+            if mechanism in MECHANISMS:
+                what, where = MECHANISMS[mechanism]
+                said = [
+                    self._note(
+                        N_("Logs in by {mechanism}: {what}."),
+                        where,
+                        mechanism=mechanism,
+                        what=self._say(what),
+                    )
+                ]
+            self._exchange = Exchange(mechanism, self._say, private=self.channel.private)
+            if len(turn.arguments) > 1:
+                said += self._exchange.line(turn.arguments[1].encode())
+        path = re.search(rb"<([^>]*)>", turn.line)
+        address = printable(path[1].decode("utf-8", "backslashreplace")) if path else ""
+        if turn.keyword == "MAIL":
+            self._sender, self._recipients = address, []
+            if path and not address:
+                said.append(
+                    self._note(
+                        N_(
+                            "An empty sender: this is a report, and nobody is to hear"
+                            " if it cannot be delivered."
+                        ),
+                        clause(5321, "4.5.5"),
+                    )
+                )
+        elif turn.keyword == "RCPT" and address:
+            self._recipients.append(address)
+        return said
+
+    def text(self, data: bytes, octets: int, *, last: bool) -> list[Explanation]:
+        """Of a part of a message.
+
+        :param data: empty where mail is private.
+        """
+        self._text_octets += octets
+        if len(self._header) < _HEADER:
+            self._header += data[: _HEADER - len(self._header)]
+        if not last:
+            return []
+        said = [
+            self._note(
+                N_(
+                    "The line with a dot alone is the end of the message; {octets} octets came, dots that"
+                    " were doubled included."
+                ),
+                clause(5321, "4.5.2"),
+                octets=self._text_octets,
+            )
+        ]
+        if self._header:
+            said += self._envelope_and_header(bytes(self._header))
+        self._header.clear()
+        self._text_octets = 0
+        return said
+
+    def _envelope_and_header(self, data: bytes) -> list[Explanation]:
+        header = BytesHeaderParser(policy=default).parsebytes(data)
+        try:
+            from_, to = str(header["From"] or ""), str(header["To"] or "")
+        except (ValueError, LookupError, AttributeError):
+            # Not every header can be read.
+            return []
+        return [
+            self._note(
+                N_(
+                    "Envelope: from {sender} to {recipients}. Header: From {from_}, To {to}. Mail goes by"
+                    " the envelope alone; the two may differ."
+                ),
+                clause(5321, "2.3.1"),
+                sender=self._sender or "<>",
+                recipients=", ".join(self._recipients) or "?",
+                from_=printable(from_) or "-",
+                to=printable(to) or "-",
+            )
+        ]
+
+    # -- the server ---------------------------------------------------------------------
+
+    def reply_line(self, turn: Turn, line: bytes) -> list[Explanation]:
+        """Of one line of a reply, without its end."""
+        if turn.keyword not in ("EHLO", "LHLO") or turn.lines == 1 or not line.startswith(b"250"):
+            return []
+        words = line[4:].decode("ascii", "replace").split(" ")
+        found = EXTENSIONS.get(words[0].upper())
+        if found is None:
+            return []
+        said = [self._note(found[0], found[1])]
+        if words[0].upper() == "AUTH":
+            said += [
+                Explanation("note", f"{one}: {self._say(MECHANISMS[one][0])}", MECHANISMS[one][1])
+                for one in words[1:]
+                if one in MECHANISMS
+            ]
+        return said
+
+    def reply(self, turn: Turn) -> list[Explanation]:
+        """Of a whole reply."""
+        code = turn.first[:3].decode("ascii", "replace")
+        if self._exchange is not None:
+            if code == "334":
+                return self._exchange.challenge(turn.first[4:].strip())
+            self._exchange = None
+        if code[:1] in CODES:
+            return [self._note(CODES[code[:1]], clause(5321, "4.2.1"))]
+        if turn.keyword == "GREETING":
+            return [
+                self._note(N_("The server speaks first, says its name, and is ready."), clause(5321, "3.1"))
+            ]
+        if code == "354":
+            return [
+                self._note(
+                    N_("Now lines are no commands any more, until a line with a dot alone."),
+                    clause(5321, "4.1.1.4"),
+                )
+            ]
+        if turn.keyword == "STARTTLS":
+            return [
+                self._note(
+                    N_("What comes now is the TLS handshake; all that was said before is forgotten."),
+                    clause(3207, "4.2"),
+                )
+            ]
+        return []
+
+    def removed(self) -> None:
+        """Nothing is removed here."""
+
+    def ended(self, why: str) -> list[Explanation]:
+        """Of the connection's end."""
+        if why != "quit" and self._sender and self._recipients:
+            return [
+                self._note(
+                    N_(
+                        "The connection ended without QUIT: what was not answered with 250 behind its dot is"
+                        " not taken."
+                    ),
+                    clause(5321, "4.1.1.10"),
+                )
+            ]
+        return []
