@@ -121,7 +121,7 @@ def _comments(kind: type) -> dict[str, str]:
 
 def _plain(text: str) -> str:
     """Without the markup of docstrings."""
-    text = re.sub(r":\w+:`~?([^`]*\.)?([^`]+)`", r"`\2`", " ".join(text.split()))
+    text = re.sub(r":\w+:" r"`~?([^`]*\.)?([^`]+)`", r"`\2`", " ".join(text.split()))
     return text.replace("``", "`")
 
 

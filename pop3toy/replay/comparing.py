@@ -44,7 +44,7 @@ def compare(
     of capabilities.
 
     :param turn: what was recorded.
-    :param now: the lines of the reply that came, as :func:`.recording.shown` shows them.
+    :param now: the lines of the reply that came, as :func:`~pop3toy.replay.recording.shown` shows them.
     :param ignore: of :data:`IGNORABLE`.
     :return: ``None`` if nothing differs that counts.
     """

@@ -16,8 +16,8 @@ from ..config.settings import Settings
 from ..errors import CannotStart
 from ..net.types import IReactor
 from .assembly import assemble
-from .descriptors import fitting
 from .log_lines import FastLines, safe_lines
+from .process import fitting
 from .process_context import ProcessContext
 from .speed import batcher_of
 from .workers.pipes import LOG, REPORTS, SOCKETS, Command, Report, WorkerConfig

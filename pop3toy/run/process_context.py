@@ -16,8 +16,8 @@ from ..config.settings import Settings
 from ..errors import CannotStart
 from ..net.types import IReactor
 from ..net.unix_sockets import UnixListening
-from .descriptors import fitting
 from .ports import Port, endpoint_of
+from .process import fitting
 from .service import Reloadable
 from .speed import BatcherService
 

@@ -25,10 +25,9 @@ from ..errors import CannotStart
 from ..net.types import IReactor
 from ..net.unix_sockets import UnixListening
 from .checks import check_sources
-from .descriptors import fitting
 from .log_lines import WorkersLog
 from .ports import Port, announce, endpoint_of, ports_of
-from .process import StopSignals, TwistdOptions
+from .process import StopSignals, TwistdOptions, fitting
 from .service import ListeningService, OrderedService, ReloadService
 from .tls import server_tls
 from .workers.pipes import WorkerConfig

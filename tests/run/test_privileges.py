@@ -22,7 +22,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 import pop3toy
 from pop3toy.auth.throttle.connection_limiter import ConnectionLimits
-from pop3toy.run.descriptors import Fitting
+from pop3toy.run.process import Fitting
 
 from ..corpus import awkward_messages, fill_maildir
 from ..folders import new_folder

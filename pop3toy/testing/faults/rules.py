@@ -122,15 +122,24 @@ class Fault:
         return code
 
     def is_in(self, part: Callable[[Kind], object]) -> bool:
-        """Whether its kind has this part."""
+        """Whether its kind has a part.
+
+        :param part: gives that part of a kind.
+        """
         return bool(part(self._kind))
 
     def concerns(self, keyword: str) -> bool:
-        """Whether it is for this command."""
+        """Whether it is for a command.
+
+        :param keyword: in capitals.
+        """
         return not self.commands or keyword in self.commands or "*" in self.commands
 
     def is_due(self, draw: random.Random) -> bool:
-        """Count one more time that it might happen, and say whether it does."""
+        """Count one more time that it might happen, and say whether it does.
+
+        :param draw: for its probability.
+        """
         self._matched += 1
         if self.nth is not None and self._matched != self.nth:
             return False
@@ -142,17 +151,27 @@ class Fault:
         return True
 
     def alter(self, steps: Steps, context: Context) -> Steps:
-        """What becomes of a reply."""
+        """What becomes of a reply.
+
+        :param steps: the reply.
+        :param context: its place.
+        """
         assert self._kind.alters is not None
         return self._kind.alters(steps, self._said, context)
 
     def answer(self, context: Context) -> bytes | None:
-        """What is said in place of carrying the command out; ``None`` for nothing, empty if it is."""
+        """What is said in place of carrying the command out; ``None`` for nothing, empty if it is.
+
+        :param context: the place of the command.
+        """
         assert self._kind.answers is not None
         return self._kind.answers(self._said, context)
 
     def hides(self, capability: str) -> bool:
-        """Whether CAPA does not tell of this."""
+        """Whether CAPA does not tell of something.
+
+        :param capability: its name, in capitals.
+        """
         return self.kind == "not-implemented" and capability in self.commands
 
 
@@ -388,7 +407,7 @@ class Faults:
         """
         from .store import FaultyStore
 
-        return FaultyStore(store, self)
+        return FaultyStore(store, self.refuse_login)
 
     def refuse_login(self, user: str) -> None:
         """Raise what keeps a user out, if it is time for that.

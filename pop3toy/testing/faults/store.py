@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from zope.interface import directlyProvides, implementer, providedBy
 
 from ...interfaces import IMailStore, MaybeDeferred
-from .rules import Faults
 
 __all__ = ["FaultyStore"]
 
 
 @implementer(IMailStore)
 class FaultyStore:
-    """Opens what another store has, unless a fault refuses it; all else is the other's."""
+    """Opens what another store has, unless it is refused; all else is the other's.
 
-    def __init__(self, store: IMailStore, faults: Faults) -> None:
+    :param refuse: raises what refuses a user, if it is time for that.
+    """
+
+    def __init__(self, store: IMailStore, refuse: Callable[[str], object]) -> None:
         self._store = store
-        self._faults = faults
+        self._refuse = refuse
         directlyProvides(self, providedBy(store))
 
     def __getattr__(self, name: str) -> Any:
@@ -29,5 +32,5 @@ class FaultyStore:
 
         :raises pop3toy.errors.Refusal: as a fault says.
         """
-        self._faults.refuse_login(user)
+        self._refuse(user)
         return self._store.open(user)

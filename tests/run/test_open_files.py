@@ -11,7 +11,7 @@ from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
 from pop3toy.auth.throttle.connection_limiter import ConnectionLimits
-from pop3toy.run.descriptors import RESERVE, Fitting
+from pop3toy.run.process import RESERVE, Fitting
 
 from ..corpus import awkward_messages, fill_maildir
 from ..realserver import RealServer, maildir_options
