@@ -121,7 +121,7 @@ def check(
         raise Failed(printable(str(why)), NOT_TRIED) from None
     if destructive:
         _say(doomed)
-        if doomed and not yes and sys.stdin.isatty():
+        if any(not one.ours for one in doomed) and not yes and sys.stdin.isatty():
             click.confirm("Go on?", abort=True, err=True)
     try:
         results = run(examination, rules, _progress(len(rules)) if sys.stderr.isatty() else _silence)

@@ -27,8 +27,8 @@ WAITS = Reply("PASS ****", b"")
 _PAUSE = 0.3
 #: Octets of the largest message that is fetched to be looked at.
 _SMALL = 4 << 20
-#: Seconds that a message may take from SMTP to the mailbox.
-_DELIVERY = 30.0
+#: How many times as long as an answer a message may take from SMTP to the mailbox.
+_DELIVERY = 3
 #: Sessions that may come to nothing before the checks that are left are not tried.
 _GIVE_UP = 3
 
@@ -358,10 +358,10 @@ class Examination:
             try:
                 self._choose()
             except (NotTested, Failed) as why:
+                # Without, what went wrong is for the checks to find.
                 if self.target.smtp is not None:
+                    self.clean_up()
                     raise CannotTry(f"no message can be brought: {why}") from None
-                # What went wrong is for the checks to find.
-                self._in_vain, self._why, self._no_login = 0, "", ""
         return self.doomed
 
     def _choose(self) -> None:
@@ -387,7 +387,8 @@ class Examination:
 
         :param before: the unique-ids that are there already.
         """
-        until = self._clock() + _DELIVERY
+        patience = _DELIVERY * self.target.timeout
+        until = self._clock() + patience
         while self._sent:
             with self.session() as session:
                 sizes = self.sizes(session)
@@ -399,7 +400,7 @@ class Examination:
                             self.brought[uid] = self._sent.pop(token)
                             self.doomed.append(Doomed(uid, sizes.get(number, 0), ours=True))
             if self._sent and self._clock() > until:
-                raise NotTested(f"{len(self._sent)} messages did not come within {_DELIVERY:g} s")
+                raise NotTested(f"{len(self._sent)} messages did not come within {patience:g} s")
             if self._sent:
                 self.pause(_PAUSE)
 

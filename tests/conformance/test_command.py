@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from xml.etree import ElementTree
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -15,7 +17,7 @@ from pop3toy.conformance.table import RULES, page
 from ..cli_world import CommandTests, Outcome
 from ..pages import page as text_of
 from ..tls_world import Authority
-from .badserver import BadServer
+from .badserver import BadServer, Session
 from .faults import FAULTS
 from .world import PASSWORD, USER, RightServer, server_context
 
@@ -65,6 +67,27 @@ class CheckTests(CommandTests):
         self.assertEqual(done.err.count("brought for this"), 3)
         self.assertEqual(sorted(path.name for path in (self.right.maildir / "cur").iterdir()), before)
         self.assertEqual(list((self.right.maildir / "new").iterdir()), [])
+
+    def test_mail_that_does_not_come(self) -> None:
+        """Where messages are brought and do not come, the status is 2, and what came is removed again."""
+
+        def two_of_three(session: Session, line: bytes, answer: Callable[[], bytes]) -> bytes:
+            # The last message of the mailbox is not shown.
+            return re.sub(rb"(?m)^7 .*\n", b"", answer()) if line[:4] in (b"UIDL", b"LIST") else answer()
+
+        smtp = f"--deliver-smtp=127.0.0.1:{self.right.smtp[1]}"
+        with BadServer(self.right.port, two_of_three) as server:
+            done = self.check(
+                "--tls=none",
+                "--timeout=1",
+                "--destructive",
+                smtp,
+                "--deliver-to=ann@example.org",
+                port=server.port,
+            )
+        self.assertEqual((done.status, done.out), (2, ""))
+        self.assertEqual(done.err, "Error: no message can be brought: 1 messages did not come within 3 s\n")
+        self.assertEqual(len(list((self.right.maildir / "new").iterdir())), 1)
 
     def test_first_message(self) -> None:
         """Without mail of its own it says which message it will remove, and removes no other."""
