@@ -331,6 +331,14 @@ class Settings:
         kind=Kind(values.domain, "NAME"),
         table="mail",
     )
+    metrics: str | None = option(
+        "Serve metrics for Prometheus (/metrics), and whether all is well (/healthz), by HTTP at this port of"
+        " this machine or this Twisted endpoint, as in 9110 or unix:/run/pop3toy/metrics.sock:mode=660."
+        " Whoever reaches it can read them.",
+        kind=Kind(values.metrics, "ENDPOINT", (int, str)),
+        table="monitoring",
+        example=9110,
+    )
     limits: Limits = dataclasses.field(default_factory=Limits)
     workers: int | None = option(
         "Serve with this many processes on the same ports, or `auto` for one on each core; one that dies"

@@ -25,6 +25,7 @@ TABLES: Mapping[str, str] = {
     "mail": "Mail that comes in: SMTP, submission, LMTP",
     "limits": "Limits",
     "workers": "Several processes",
+    "monitoring": "What is measured",
 }
 
 

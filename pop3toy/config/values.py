@@ -12,7 +12,7 @@ from ..auth.sasl.names import MECHANISM_NAMES
 from ..auth.throttle.origins import Networks
 from ..option import number
 
-__all__ = ["PORT", "account", "domain", "interface", "lmtp", "mechanisms", "network", "workers"]
+__all__ = ["PORT", "account", "domain", "interface", "lmtp", "mechanisms", "metrics", "network", "workers"]
 
 #: Each has memory of its own and looks at the counts of all others.
 MOST_WORKERS = 64
@@ -72,6 +72,20 @@ def lmtp(text: str) -> str:
     """An endpoint for LMTP, with the mode of a Unix socket."""
     # Twisted would let every user of this machine deliver mail.
     return f"{text}:mode=660" if text.startswith("unix:") and ":mode=" not in text else text
+
+
+def metrics(text: str) -> str:
+    """Endpoint for what needs no login: a port's number, and TCP without an address, are this machine's."""
+    kind, colon, rest = text.partition(":")
+    if text.isdecimal():
+        return f"tcp:{PORT.parse(text)}:interface=127.0.0.1"
+    if kind not in ("tcp", "tcp6", "unix", "systemd") or not colon:
+        raise ValueError(
+            f": {text} is no port and no endpoint such as tcp:9110 or unix:/run/pop3toy/metrics.sock"
+        )
+    if kind in ("tcp", "tcp6") and "interface=" not in rest:
+        return text + (":interface=127.0.0.1" if kind == "tcp" else r":interface=\:\:1")
+    return text
 
 
 def workers(text: str) -> int:

@@ -25,7 +25,7 @@ from ..clock import steady
 from ..errors import StoreTrouble
 from .types import IThreadedReactor
 
-__all__ = ["NoThreads", "RunInThread", "Share", "Threads", "WorkerThreads", "run_now"]
+__all__ = ["Load", "NoThreads", "RunInThread", "Share", "Threads", "WorkerThreads", "run_now"]
 
 log = Logger()
 
@@ -59,6 +59,16 @@ class Share(NamedTuple):
     key: Hashable
     #: Threads that it has at the most.
     most: int
+
+
+class Load(NamedTuple):
+    """What a pool has to do now."""
+
+    #: Threads that there are.
+    threads: int
+    #: Jobs that are with the threads, and that wait until they may be.
+    running: int
+    waiting: int
 
 
 class Threads(Protocol):
@@ -162,6 +172,12 @@ class WorkerThreads(Service):
         self._over = False
         self._when_idle: list[Deferred[None]] = []
         self._give_up: IDelayedCall | None = None
+
+    @property
+    def load(self) -> Load:
+        """What it has to do now."""
+        running = len(self._running)
+        return Load(len(self._threads), running, self._pool.jobs - running)
 
     def startService(self) -> None:
         """Begin with the work that is there already."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from twisted.application.service import MultiService
 from twisted.cred.checkers import AllowAnonymousAccess, ICredentialsChecker
@@ -53,6 +53,7 @@ class Access:
     :param peers: other processes of the same server.
     :param checkers: of ``twisted.cred``, besides those that the settings name.
     :param strict: whether an accounts file that cannot be read ends the start.
+    :param threads: makes a pool of threads, as ``WorkerThreads`` does.
     :raises pop3toy.errors.CannotStart: if something that the settings name cannot be used.
     """
 
@@ -65,11 +66,13 @@ class Access:
         *,
         checkers: Sequence[ICredentialsChecker] = (),
         strict: bool = True,
+        threads: Callable[..., WorkerThreads] = WorkerThreads,
     ) -> None:
         self._settings = settings
         self._reactor = reactor
         self._server = server
         self._strict = strict
+        self._threads = threads
         limits = LoginLimits(
             login_delay=settings.limits.login_delay,
             lock_wait=settings.limits.lock_wait,
@@ -135,7 +138,7 @@ class Access:
 
     def _accounts_file(self, path: str) -> AccountsFile:
         # A pool of its own: a flood of logins must not stop the sessions.
-        threads = WorkerThreads(self._reactor, name="passwords", size=PASSWORD_THREADS)
+        threads = self._threads(self._reactor, name="passwords", size=PASSWORD_THREADS)
         threads.setServiceParent(self._server)
         try:
             queue = HashingQueue(threads.run)

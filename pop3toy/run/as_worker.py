@@ -65,6 +65,10 @@ def _serve(config: WorkerConfig, reports: ReportPipe, reactor: IReactor) -> None
         owned=True,
         inherits=True,
     )
+    if config.metrics:
+        from ..observe.metrics.shared import write_into
+
+        write_into(config.metrics, config.number)
     server = assemble(settings, reactor, context)
     peers.hear(config.events)
     stopping = False

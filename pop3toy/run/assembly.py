@@ -46,6 +46,7 @@ from .access import Access
 from .checks import check_files
 from .control import ServerControl
 from .log_lines import set_observer
+from .monitoring import monitoring_of
 from .ports import Port, announce, ports_of
 from .process import ProcessTuning, StopSignals, TwistdOptions
 from .process_context import ProcessContext, single_process
@@ -194,7 +195,8 @@ def assemble(
     """
     # Newcomers have two lines to read, and they are not Twisted's.
     starting = _until_it_runs(reactor) if settings.is_toy and context.owned else None
-    watching = watching_of(settings, observers)
+    monitoring = monitoring_of(settings, reactor)
+    watching = watching_of(settings, [*observers, *(monitoring.observers if monitoring is not None else [])])
     parts = Server(
         partial(
             set_observer,
@@ -212,9 +214,23 @@ def assemble(
     for writer in watching.writers:
         LinesService(writer, None if context.owned else reactor).setServiceParent(parts)
     told = watching.observers
-    access = Access(settings, reactor, parts, context.peers, checkers=checkers, strict=context.strict)
-    opened = _open(settings, reactor, parts, access, context) if store is None else _given(settings, store)
+    make_threads = monitoring.threads if monitoring is not None else WorkerThreads
+    access = Access(
+        settings,
+        reactor,
+        parts,
+        context.peers,
+        checkers=checkers,
+        strict=context.strict,
+        threads=make_threads,
+    )
+    if store is None:
+        opened = _open(settings, reactor, parts, access, context, make_threads)
+    else:
+        opened = _given(settings, store)
     maildrops = opened.store if around_store is None else around_store(opened.store)
+    if monitoring is not None:
+        maildrops = monitoring.store(maildrops)
     if not settings.is_toy or context.tls is not None:
         # Also with nothing to read again: SIGHUP must not end a server that others rely on.
         ReloadService(reactor, context.reloads, signals=context.owned).setServiceParent(parts)
@@ -249,6 +265,17 @@ def assemble(
             settings, reactor, access, opened.delivery, recipients, context, told, gate
         )
     _warn_of_nobody(settings, context.tls)
+    if monitoring is not None and context.inherits:
+        monitoring.worker(parts)
+    elif monitoring is not None:
+        monitoring.serve(
+            parts,
+            factories.values(),
+            context.tls,
+            lambda: _admin(settings, store),
+            own_store=store is None,
+            failed=context.cannot_listen,
+        )
     next_step = _next_step(settings, access.users, twistd or {}) if context.owned else None
     for port in ports_of(settings):
         factory = factories[port.protocol]
@@ -307,12 +334,17 @@ def _listen(
 
 
 def _open(
-    settings: Settings, reactor: IReactor, parts: OrderedService, access: Access, context: ProcessContext
+    settings: Settings,
+    reactor: IReactor,
+    parts: OrderedService,
+    access: Access,
+    context: ProcessContext,
+    make_threads: Callable[..., WorkerThreads],
 ) -> OpenStore:
     """The store that the settings say."""
 
     def threads(name: str, size: int) -> WorkerThreads:
-        pool = WorkerThreads(reactor, name=name, **({"size": size} if size else {}))
+        pool = make_threads(reactor, name=name, **({"size": size} if size else {}))
         pool.setServiceParent(parts)
         return pool
 

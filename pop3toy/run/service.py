@@ -162,7 +162,7 @@ class Server(OrderedService):
         return [
             Listening(part.protocol, part.tls, part.port.getHost())
             for part in self
-            if isinstance(part, ListeningService) and part.port is not None
+            if isinstance(part, ListeningService) and part.protocol and part.port is not None
         ]
 
 
@@ -175,7 +175,7 @@ class ListeningService(Service):
     :param ready: is told the name and the port when that listens.
     :param failed: is called with a :class:`CannotStart` if it cannot be opened; it should not return.
     :param drained: the factory whose sessions are let end, if there is one.
-    :param protocol: what is spoken there.
+    :param protocol: what is spoken there; empty where no mail is served.
     :param tls: whether with TLS from the first octet on.
     """
 

@@ -26,6 +26,7 @@ from ..net.types import IReactor
 from ..net.unix_sockets import UnixListening
 from .checks import check_sources
 from .log_lines import WorkersLog
+from .monitoring import monitor_workers, workers_folder
 from .ports import Port, announce, endpoint_of, ports_of
 from .process import StopSignals, TwistdOptions, fitting
 from .service import ListeningService, OrderedService, ReloadService
@@ -67,6 +68,7 @@ def supervised(
     tls = server_tls(settings.tls)
     check_sources(settings, reactor)
     folder = os.getcwd()
+    folder_of_metrics = workers_folder(settings)
 
     def config(number: int) -> WorkerConfig:
         nonlocal began
@@ -80,6 +82,7 @@ def supervised(
             settings=settings.to_json(),
             tls=tls.in_use.dump() if tls is not None else "",
             key=key,
+            metrics=folder_of_metrics.path if folder_of_metrics is not None else "",
             events=list(supervisor.events),
         )
 
@@ -98,10 +101,25 @@ def supervised(
         publish=log.publish,
         give_up=cannot_go_on,
         turn_away=sockets.turn_away,
+        buried=folder_of_metrics.bury if folder_of_metrics is not None else lambda number: None,
     )
     server = OrderedService(partial(log.set_observer, twistd=twistd))
     _AsWorkersUser(settings, reactor, cannot_start).setServiceParent(server)
     StopSignals(reactor).setServiceParent(server)
+    if folder_of_metrics is not None:
+        # Ends behind the workers, which write into its folder, and is there before them.
+        folder_of_metrics.setServiceParent(server)
+        monitor_workers(
+            settings,
+            reactor,
+            server,
+            folder_of_metrics,
+            serving=lambda: supervisor.serving,
+            restarts=lambda: supervisor.restarts,
+            processes=lambda: supervisor.processes,
+            tls=tls,
+            failed=cannot_start,
+        )
     # The ports, added behind it, are stopped first: no client is accepted that no worker will serve.
     supervisor.setServiceParent(server)
     handed_on = tls.in_use if tls is not None else None

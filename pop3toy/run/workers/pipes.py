@@ -62,6 +62,8 @@ class WorkerConfig:
     tls: str = field(default="", repr=False)
     #: A key that all workers of this supervisor have, in hexadecimal digits.
     key: str = field(default="", repr=False)
+    #: The folder for numbers that the supervisor adds up; empty where there are none.
+    metrics: str = ""
     #: The events that workers have told each other before.
     events: Sequence[Sequence[object]] = ()
 

@@ -201,6 +201,7 @@ class Supervisor(Service):
         again.  The sockets stay open meanwhile, because ports below 1024 could not be opened again, and
         clients would hang.  The supervisor does not end: what keeps workers from serving may pass, and
         perhaps nothing would start the server again.
+    :param buried: is told the number of a worker whose process is gone, before it is started again.
     """
 
     def __init__(
@@ -213,8 +214,12 @@ class Supervisor(Service):
         publish: Callable[[str], None],
         give_up: Callable[[str], object],
         turn_away: Callable[[bool], object],
+        buried: Callable[[int], object] = lambda number: None,
     ) -> None:
         self.spec = spec
+        #: How often a worker was started again.
+        self.restarts = 0
+        self._buried = buried
         self.publish = publish
         #: What workers have told each other.
         self.events: deque[Sequence[object]] = deque(maxlen=REMEMBERED)
@@ -261,6 +266,16 @@ class Supervisor(Service):
 
         return stopped.addCallback(all_gone)
 
+    @property
+    def serving(self) -> int:
+        """How many workers serve now."""
+        return sum(one.serves_since is not None for one in self._running.values())
+
+    @property
+    def processes(self) -> Sequence[int]:
+        """Their process ids."""
+        return [one.transport.pid for one in self._running.values() if one.transport.pid is not None]
+
     def use_tls(self, material: str) -> None:
         """Let all workers serve with this TLS material."""
         for worker in self._running.values():
@@ -272,7 +287,8 @@ class Supervisor(Service):
                 self._start(number)
 
     def _start(self, number: int) -> None:
-        self._pauses.pop(number, None)
+        if self._pauses.pop(number, None) is not None:
+            self.restarts += 1
         spec = self.spec
         self._running[number] = worker = _WorkerProcess(self, number)
         # Standard output is the supervisor's own: a transcript writes whole lines there.
@@ -324,6 +340,7 @@ class Supervisor(Service):
         """A worker is dead: start it again, after a pause."""
         number = worker.number
         del self._running[number]
+        self._buried(number)
         if not self.running:
             if not self._running and self._stopped is not None:
                 stopped, self._stopped = self._stopped, None
