@@ -46,7 +46,7 @@ from .access import Access
 from .checks import check_files
 from .control import ServerControl
 from .log_lines import set_observer
-from .monitoring import monitoring_of
+from .monitoring.process import monitoring_of
 from .ports import Port, announce, ports_of
 from .process import ProcessTuning, StopSignals, TwistdOptions
 from .process_context import ProcessContext, single_process

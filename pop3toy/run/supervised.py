@@ -26,7 +26,7 @@ from ..net.types import IReactor
 from ..net.unix_sockets import UnixListening
 from .checks import check_sources
 from .log_lines import WorkersLog
-from .monitoring import monitor_workers, workers_folder
+from .monitoring.supervisor import monitor_workers, workers_folder
 from .ports import Port, announce, endpoint_of, ports_of
 from .process import StopSignals, TwistdOptions, fitting
 from .service import ListeningService, OrderedService, ReloadService

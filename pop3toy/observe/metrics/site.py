@@ -115,6 +115,10 @@ class _EndingFactory(WrappingFactory):
 
     noisy = False
 
+    def logPrefix(self) -> str:
+        """See ``ILoggingContext``."""
+        return "the port of metrics"
+
     def stopFactory(self) -> None:
         """See ``Factory``."""
         for connection in list(self.protocols):

@@ -1,0 +1,112 @@
+"""The port where metrics and health are told, and what is worked out when somebody asks."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IListeningPort
+
+from twisted import __version__ as twisted_version
+
+from ..._version import __version__
+from ...config.settings import Settings
+from ...errors import CannotStart
+from ...installation import install_hint
+from ...net.threads import WorkerThreads
+from ...net.types import IReactor
+from ...net.unix_sockets import UnixListening
+from ..ports import Port, announce, endpoint_of
+from ..service import ListeningService
+
+if TYPE_CHECKING:
+    from twisted.web.resource import IResource
+
+__all__ = ["MetricsEndpoint", "check_installed"]
+
+#: Seconds that a look at the disk may take.
+PATIENCE: Final = 5.0
+
+
+def check_installed() -> None:
+    """See that there is what metrics need.
+
+    :raises pop3toy.errors.CannotStart: if not, with how it is installed.
+    """
+    try:
+        import prometheus_client  # noqa: F401
+    except ImportError as error:
+        raise CannotStart(f"--metrics needs more than is installed: {install_hint('metrics')}") from error
+
+
+class MetricsEndpoint:
+    """Where metrics and health are told, and what is worked out when somebody asks."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        reactor: IReactor,
+        registry: Any,
+        threads: WorkerThreads,
+        processes: Callable[[], Sequence[int]] = lambda: [os.getpid()],
+    ) -> None:
+        from ...observe.metrics.asked import Asked
+
+        self._settings = settings
+        self._reactor = reactor
+        self._registry = registry
+        self._threads = threads
+        self._asked = Asked(registry, processes)
+        versions = __version__, platform.python_version(), twisted_version
+        self.asked({"pop3toy_build_info": lambda: [(1, versions)]})
+
+    def asked(self, values: Mapping[str, Callable[[], Iterable[tuple[float, Sequence[str]]]]]) -> None:
+        """Metrics that are worked out when somebody asks."""
+        self._asked.values.update(values)
+
+    def resources(
+        self,
+        at_once: Sequence[Callable[[], Sequence[str]]],
+        looks: Sequence[Callable[[], object]],
+        before: Callable[[], object],
+    ) -> Mapping[bytes, IResource]:
+        """``metrics`` and ``healthz``, for whatever site has room for them."""
+        from ...observe.metrics.health import Health
+        from ...observe.metrics.site import HealthResource, MetricsResource
+
+        within = self._threads.shared((), within=PATIENCE)
+
+        def in_thread(look: Callable[[], object]) -> Callable[[], Deferred[object]]:
+            return lambda: within(look)
+
+        health = Health(self._reactor, at_once, [in_thread(look) for look in looks])
+        self.asked({"pop3toy_healthy": lambda: [(health.known == [], ())]})
+        return {
+            b"metrics": MetricsResource(self._registry, health, before),
+            b"healthz": HealthResource(health),
+        }
+
+    def listen(
+        self,
+        parts: MultiService,
+        at_once: Sequence[Callable[[], Sequence[str]]],
+        looks: Sequence[Callable[[], object]],
+        failed: Callable[[CannotStart], object],
+        before: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Serve them where the settings say."""
+        from ...observe.metrics.site import site_of
+
+        assert self._settings.metrics is not None, "the settings ask for it"
+        site = site_of(self._reactor, self.resources(at_once, looks, before))
+        port = Port("metrics", "metrics", self._settings.metrics)
+
+        def ready(name: str, opened: IListeningPort) -> None:
+            announce(port, opened, name, self._reactor)
+
+        name, endpoint = endpoint_of(port, self._settings, cast(IReactor, UnixListening(self._reactor)))
+        ListeningService(name, endpoint, site, ready=ready, failed=failed).setServiceParent(parts)

@@ -1,0 +1,135 @@
+"""Measures one process that serves clients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import MultiService
+
+from ...clock import steady
+from ...config.settings import Settings
+from ...errors import CannotStart
+from ...interfaces import IMailStore, IObserver, IStoreAdmin
+from ...net.factory import ConnectionFactory
+from ...net.threads import WorkerThreads
+from ...net.types import IReactor
+from ...stores.registry import kind_of
+from .endpoint import MetricsEndpoint, check_installed
+from .measured import MeasuredThreads, Repeatedly
+from .troubles import ask_store, check_accounts, expiring, expiry
+
+if TYPE_CHECKING:
+    from ...net.tls.contexts import GivenTLS
+    from ...observe.metrics.metrics import Metrics
+
+__all__ = ["Monitoring", "monitoring_of"]
+
+
+def monitoring_of(settings: Settings, reactor: IReactor) -> Monitoring | None:
+    """What measures a server, if its settings ask for it.
+
+    :raises pop3toy.errors.CannotStart: where prometheus_client is not installed.
+    """
+    if settings.metrics is None:
+        return None
+    check_installed()
+    return Monitoring(settings, reactor)
+
+
+class Monitoring:
+    """Measures one process that serves clients.
+
+    :param settings: which ask for it.
+    """
+
+    def __init__(self, settings: Settings, reactor: IReactor) -> None:
+        from ...observe.metrics.metrics import Metrics, Registry
+
+        self._settings = settings
+        self._reactor = reactor
+        self._clock = steady(reactor)
+        self._registry = Registry(auto_describe=False)
+        self._metrics: Metrics = Metrics(self._registry)
+        self._pools: dict[str, WorkerThreads] = {}
+
+    @property
+    def observers(self) -> Sequence[IObserver]:
+        """What is to be told of all that happens."""
+        return [self._metrics]
+
+    def threads(self, reactor: IReactor, *, name: str, **more: Any) -> WorkerThreads:
+        """A pool whose work is measured; in the place of ``WorkerThreads``."""
+        took = partial(self._metrics.measured, "pop3toy_thread_job_seconds")
+        pool = self._pools[name] = MeasuredThreads(
+            reactor, name=name, took=lambda seconds: took(seconds, name), **more
+        )
+        return pool
+
+    def store(self, store: IMailStore) -> IMailStore:
+        """The same, measured."""
+        from ...observe.metrics.timed import TimedStore
+
+        took = partial(self._metrics.measured, "pop3toy_store_open_seconds")
+        timed: IMailStore = TimedStore(store, self._clock.seconds, took)
+        return timed
+
+    def look_at_threads(self) -> None:
+        """Set what is not counted as it happens."""
+        for name, pool in self._pools.items():
+            load = pool.load
+            self._metrics.now("pop3toy_threads", load.threads, name)
+            self._metrics.now("pop3toy_thread_jobs", load.running, name, "running")
+            self._metrics.now("pop3toy_thread_jobs", load.waiting, name, "waiting")
+
+    def worker(self, parts: MultiService) -> None:
+        """Serve nothing: this is a worker, whose supervisor does."""
+        Repeatedly(self._reactor, self.look_at_threads).setServiceParent(parts)
+
+    def serve(
+        self,
+        parts: MultiService,
+        factories: Iterable[ConnectionFactory],
+        tls: GivenTLS | None,
+        admin: Callable[[], IStoreAdmin | None],
+        *,
+        own_store: bool,
+        failed: Callable[[CannotStart], object],
+    ) -> None:
+        """Serve it at the endpoint of the settings, as a part that ends behind the mail's ports.
+
+        :param factories: of all connections.
+        :param own_store: whether the store is that of the settings.
+        :param failed: is told why the port cannot be opened.
+        """
+        threads = WorkerThreads(self._reactor, name="health", size=2)
+        threads.setServiceParent(parts)
+        connections = list(factories)
+
+        def draining() -> bool:
+            return not parts.running or any(one.draining for one in connections)
+
+        settings = self._settings
+        looks: list[Callable[[], object]] = []
+        if settings.accounts is not None:
+            looks.append(lambda: check_accounts(settings))
+        if not own_store:
+            looks.append(lambda: ask_store(admin()))
+        elif not settings.is_toy:
+            # The toy's messages were read at the start.
+            looks.append(lambda: kind_of(settings.store).check(settings.store))
+        endpoint = MetricsEndpoint(self._settings, self._reactor, self._registry, threads)
+        endpoint.asked(
+            {
+                "pop3toy_draining": lambda: [(draining(), ())],
+                "pop3toy_certificate_expiry_timestamp_seconds": lambda: expiry(tls),
+            }
+        )
+        endpoint.listen(
+            parts,
+            [lambda: ["the server is stopping"] if draining() else [], lambda: expiring(tls)],
+            looks,
+            failed,
+            before=self.look_at_threads,
+        )

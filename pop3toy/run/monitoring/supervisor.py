@@ -1,0 +1,114 @@
+"""Tells of all workers together, in the process that serves no client."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from twisted.application.service import MultiService, Service
+
+from ...config.settings import Settings
+from ...errors import CannotStart
+from ...net.threads import WorkerThreads
+from ...net.types import IReactor
+from ...stores.registry import kind_of
+from .endpoint import MetricsEndpoint, check_installed
+from .troubles import check_accounts, expiring, expiry
+
+if TYPE_CHECKING:
+    from ...net.tls.contexts import GivenTLS
+
+__all__ = ["WorkersFolder", "monitor_workers", "workers_folder"]
+
+
+class WorkersFolder(Service):
+    """The folder in which workers write their numbers: as long as the supervisor runs, for its user alone."""
+
+    def __init__(self) -> None:
+        #: Its path; empty before the start.
+        self.path = ""
+        #: Called with its path when it is there.
+        self.when_made: Callable[[str], object] = lambda path: None
+
+    def startService(self) -> None:
+        """Make it, as the user that twistd has become."""
+        super().startService()
+        self.path = tempfile.mkdtemp(prefix="pop3toy-metrics-")
+        self.when_made(self.path)
+
+    def stopService(self) -> None:
+        """Remove it."""
+        super().stopService()
+        path, self.path = self.path, ""
+        shutil.rmtree(path, ignore_errors=True)
+
+    def bury(self, number: int) -> None:
+        """A worker is dead."""
+        from ...observe.metrics.shared import bury
+
+        if self.path:
+            bury(self.path, number)
+
+
+def workers_folder(settings: Settings) -> WorkersFolder | None:
+    """The folder for the numbers of workers, if the settings ask for it.
+
+    :raises pop3toy.errors.CannotStart: where prometheus_client is not installed.
+    """
+    if settings.metrics is None:
+        return None
+    check_installed()
+    return WorkersFolder()
+
+
+def monitor_workers(
+    settings: Settings,
+    reactor: IReactor,
+    parts: MultiService,
+    folder: WorkersFolder,
+    *,
+    serving: Callable[[], int],
+    restarts: Callable[[], int],
+    processes: Callable[[], Sequence[int]],
+    tls: GivenTLS | None,
+    failed: Callable[[CannotStart], object],
+) -> None:
+    """Serve the metrics of all workers together, and whether all is well, in the supervisor.
+
+    :param folder: where they write, added to ``parts`` before.
+    :param serving: how many workers serve.
+    :param restarts: how often one was started again.
+    :param processes: their process ids.
+    """
+    from ...observe.metrics.metrics import Registry
+    from ...observe.metrics.shared import add_up
+
+    registry = Registry(auto_describe=False)
+    threads = WorkerThreads(reactor, name="health", size=2)
+    threads.setServiceParent(parts)
+    endpoint = MetricsEndpoint(settings, reactor, registry, threads, lambda: [os.getpid(), *processes()])
+    endpoint.asked(
+        {
+            "pop3toy_workers": lambda: [(serving(), ())],
+            "pop3toy_worker_restarts_total": lambda: [(restarts(), ())],
+            "pop3toy_draining": lambda: [(not parts.running, ())],
+            "pop3toy_certificate_expiry_timestamp_seconds": lambda: expiry(tls),
+        }
+    )
+
+    def at_once() -> list[str]:
+        if not parts.running:
+            return ["the server is stopping"]
+        return [] if serving() else ["no worker serves"]
+
+    endpoint.listen(
+        parts,
+        [at_once, lambda: expiring(tls)],
+        [lambda: check_accounts(settings), lambda: kind_of(settings.store).check(settings.store)],
+        failed,
+    )
+    folder.when_made = partial(add_up, registry=registry)
