@@ -64,10 +64,10 @@ def health(where: int | Path) -> tuple[int, list[str]]:
     return status, said["problems"]
 
 
-def session(port: int, *, password: str = "secret") -> None:
+def session(port: int) -> None:
     """A client that reads its first message."""
-    with StrictClient("127.0.0.1", port) as client:
-        client.login("ann", password)
+    with StrictClient(port) as client:
+        client.login()
         client.retr(1)
         client.quit()
 
@@ -244,8 +244,8 @@ class WorkersTests(MaildirCase):
             for _ in range(6):
                 session(running.port)
             wait_until(lambda: retrieved() == 6, "six messages are counted")
-            with StrictClient("127.0.0.1", running.port) as held:
-                held.login("ann", "secret")
+            with StrictClient(running.port) as held:
+                held.login()
                 self.assertEqual(value(scraped(where), "pop3toy_sessions", protocol="POP3"), 1)
                 for found in re.findall(r"serves \(process (\d+)\)", running.log):
                     os.kill(int(found), signal.SIGKILL)
