@@ -333,8 +333,8 @@ class Settings:
     )
     metrics: str | None = option(
         "Serve metrics for Prometheus (/metrics), and whether all is well (/healthz), by HTTP at this port of"
-        " this machine or this Twisted endpoint, as in 9110 or unix:/run/pop3toy/metrics.sock:mode=660."
-        " Whoever reaches it can read them.",
+        " this machine or this Twisted endpoint, as in 9110 or unix:/run/pop3toy/metrics.sock:mode=660"
+        " (660 is what it is if you leave it out). Whoever reaches it can read them.",
         kind=Kind(values.metrics, "ENDPOINT", (int, str)),
         table="monitoring",
         example=9110,

@@ -83,6 +83,8 @@ def metrics(text: str) -> str:
         raise ValueError(
             f": {text} is no port and no endpoint such as tcp:9110 or unix:/run/pop3toy/metrics.sock"
         )
+    if kind == "unix" and ":mode=" not in rest:
+        return f"{text}:mode=660"
     if kind in ("tcp", "tcp6") and "interface=" not in rest:
         return text + (":interface=127.0.0.1" if kind == "tcp" else r":interface=\:\:1")
     return text

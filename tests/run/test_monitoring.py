@@ -16,17 +16,20 @@ from pathlib import Path
 from typing import Any
 from unittest import skipIf
 
+from twisted.application.service import MultiService
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy import CannotStart, Settings, server
 from pop3toy.errors import BadSetting
+from pop3toy.observe.metrics.site import site_of
 from pop3toy.observe.metrics.table import METRICS, NAMES
+from pop3toy.run.monitoring.process import monitoring_of
 from pop3toy.testing.sockets import LOOPBACK
 
 from ..corpus import awkward_messages, fill_maildir
 from ..folders import new_folder
 from ..memory_world import MemoryReactor
-from ..observe.test_metrics import Values, value, values_in
+from ..observe.test_metrics import Values, ask, value, values_in
 from ..realserver import RealServer, free_port, maildir_options, run_python, wait_until
 from ..strictclient import StrictClient
 from ..tls_world import Authority
@@ -329,11 +332,30 @@ class WithoutTests(SynchronousTestCase):
             ("tcp:9110", "tcp:9110:interface=127.0.0.1"),
             ("tcp6:9110", r"tcp6:9110:interface=\:\:1"),
             ("tcp:9110:interface=0.0.0.0", "tcp:9110:interface=0.0.0.0"),
-            ("unix:/run/m:mode=660", "unix:/run/m:mode=660"),
+            ("unix:/run/m:mode=666", "unix:/run/m:mode=666"),
+            ("unix:/run/m", "unix:/run/m:mode=660"),
         ):
             self.assertEqual(Settings(metrics=said).metrics, meant)
         for wrong in ("localhost:9110", "99999", "http://localhost", "", "ssl:9110"):
             self.assertRaises(BadSetting, Settings, metrics=wrong)
+
+
+class ElsewhereTests(SynchronousTestCase):
+    """Metrics that another site shows, without a port of their own."""
+
+    def test_resources(self) -> None:
+        """No port is opened for them, and what is told is the same."""
+        reactor: Any = MemoryReactor()
+        monitoring = monitoring_of(Settings(), reactor, shown=True)
+        assert monitoring is not None
+        parts = MultiService()
+        pages = monitoring.serve(parts, [], None, lambda: None, own_store=True, failed=self.fail)
+        parts.startService()
+        self.addCleanup(parts.stopService)
+        site = site_of(reactor, pages)
+        self.assertEqual(ask(site, "/healthz")[0], 200)
+        self.assertIn(b"pop3toy_build_info{", ask(site, "/metrics")[2])
+        self.assertEqual(reactor.tcpServers, [])
 
 
 class PagesTests(SynchronousTestCase):

@@ -97,12 +97,17 @@ class MetricsEndpoint:
         looks: Sequence[Callable[[], object]],
         failed: Callable[[CannotStart], object],
         before: Callable[[], object] = lambda: None,
-    ) -> None:
-        """Serve them where the settings say."""
+    ) -> Mapping[bytes, IResource]:
+        """Serve them where the settings say, if they do.
+
+        :return: the same for another site, which must not be served any longer than ``parts`` run.
+        """
         from ...observe.metrics.site import site_of
 
-        assert self._settings.metrics is not None, "the settings ask for it"
-        site = site_of(self._reactor, self.resources(at_once, looks, before))
+        resources = self.resources(at_once, looks, before)
+        if self._settings.metrics is None:
+            return resources
+        site = site_of(self._reactor, resources)
         port = Port("metrics", "metrics", self._settings.metrics)
 
         def ready(name: str, opened: IListeningPort) -> None:
@@ -110,3 +115,4 @@ class MetricsEndpoint:
 
         name, endpoint = endpoint_of(port, self._settings, cast(IReactor, UnixListening(self._reactor)))
         ListeningService(name, endpoint, site, ready=ready, failed=failed).setServiceParent(parts)
+        return resources

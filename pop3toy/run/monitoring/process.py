@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,18 +21,21 @@ from .measured import MeasuredThreads, Repeatedly
 from .troubles import ask_store, check_accounts, expiring, expiry
 
 if TYPE_CHECKING:
+    from twisted.web.resource import IResource
+
     from ...net.tls.contexts import GivenTLS
     from ...observe.metrics.metrics import Metrics
 
 __all__ = ["Monitoring", "monitoring_of"]
 
 
-def monitoring_of(settings: Settings, reactor: IReactor) -> Monitoring | None:
+def monitoring_of(settings: Settings, reactor: IReactor, *, shown: bool = False) -> Monitoring | None:
     """What measures a server, if its settings ask for it.
 
+    :param shown: whether a page of another site shows it as well.
     :raises pop3toy.errors.CannotStart: where prometheus_client is not installed.
     """
-    if settings.metrics is None:
+    if settings.metrics is None and not shown:
         return None
     check_installed()
     return Monitoring(settings, reactor)
@@ -96,12 +99,13 @@ class Monitoring:
         *,
         own_store: bool,
         failed: Callable[[CannotStart], object],
-    ) -> None:
-        """Serve it at the endpoint of the settings, as a part that ends behind the mail's ports.
+    ) -> Mapping[bytes, IResource]:
+        """Serve it at the endpoint of the settings, if there is one, as a part that ends behind the mail's ports.
 
         :param factories: of all connections.
         :param own_store: whether the store is that of the settings.
         :param failed: is told why the port cannot be opened.
+        :return: ``metrics`` and ``healthz``, for a site that shows other things as well.
         """
         threads = WorkerThreads(self._reactor, name="health", size=2)
         threads.setServiceParent(parts)
@@ -126,7 +130,7 @@ class Monitoring:
                 "pop3toy_certificate_expiry_timestamp_seconds": lambda: expiry(tls),
             }
         )
-        endpoint.listen(
+        return endpoint.listen(
             parts,
             [lambda: ["the server is stopping"] if draining() else [], lambda: expiring(tls)],
             looks,
