@@ -100,7 +100,7 @@ class Monitoring:
         own_store: bool,
         failed: Callable[[CannotStart], object],
     ) -> Mapping[bytes, IResource]:
-        """Serve it at the endpoint of the settings, if there is one, as a part that ends behind the mail's ports.
+        """Serve it at the endpoint of the settings, if there is one, which ends behind the mail's ports.
 
         :param factories: of all connections.
         :param own_store: whether the store is that of the settings.
