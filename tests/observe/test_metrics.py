@@ -23,6 +23,7 @@ from pop3toy.observe.metrics.health import KEPT, Health
 from pop3toy.observe.metrics.metrics import Metrics, Registry
 from pop3toy.observe.metrics.table import METRICS, NAMES
 from pop3toy.pop3.commands import KEYWORDS
+from pop3toy.run.service import ListeningService
 from pop3toy.smtp.policies import LMTP, SMTP, SUBMISSION
 
 from ..memory_world import MemoryCase, StringClient
@@ -295,6 +296,8 @@ class LabelTests(SynchronousTestCase):
         """Whatever events hold, and in whatever order they come."""
         registry = Registry()
         metrics = Metrics(registry)
+        for session, protocol in enumerate(("POP3", "SMTP", "LMTP"), 1):
+            metrics.observe(events.Connected(session, 0.0, protocol, Channel("192.0.2.1", False), "x"))
         for event in told:
             if type(event) in metrics.wants:
                 metrics.observe(event)
@@ -302,10 +305,11 @@ class LabelTests(SynchronousTestCase):
 
     def test_known_words(self) -> None:
         """All commands, mechanisms, codes and ends that there are have a label of their own."""
-        self.assertLessEqual(KEYWORDS, labels.COMMANDS["POP3"])
+        more = {labels.RESPONSE, labels.TEXT}
+        self.assertEqual(KEYWORDS, labels.COMMANDS["POP3"] - more)
         for policy in (SMTP, SUBMISSION, LMTP):
-            self.assertLessEqual(policy.verbs, labels.COMMANDS[policy.name], policy.name)
-        self.assertLessEqual({"USER", "APOP", *MECHANISM_NAMES}, labels.MECHANISMS)
+            self.assertEqual(policy.verbs, labels.COMMANDS[policy.name] - more, policy.name)
+        self.assertEqual({"USER", "APOP", *MECHANISM_NAMES}, labels.MECHANISMS)
         codes = {kind.code for kind in _refusals(Refusal)} - {""}
         self.assertIn("IN-USE", codes)
         self.assertLessEqual(codes, labels.POP3_CODES)
@@ -426,20 +430,35 @@ class SiteTests(ServerCase):
         client.leave()
 
     def test_stopping(self) -> None:
-        """A server that stops says so until its last session has ended; then its connections end, too."""
+        """A server that stops says so before its ports are closed, and until its last session has ended."""
         service = self.started(Settings(port=1, metrics="9", transcript="off"))
         site = self.reactor.factory_at(9)
-        prometheus = StringClient(site)
+        closing: Deferred[None] = Deferred()
+        [port] = [part.port for part in service if isinstance(part, ListeningService) and part.protocol]
+        port.stopListening = lambda: closing
         client = StringClient(self.reactor.factory_at(1))
         client.say(b"USER user", b"PASS pass")
         stopping = service.stopService()
-        prometheus.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-        self.assertFalse(prometheus.closed)
+        self.assertEqual(ask(site, "/healthz")[0], 503)
+        self.assertIn(b"+OK", client.say(b"NOOP"))
+        closing.callback(None)
         self.assertEqual(ask(site, "/healthz")[0], 503)
         client.say(b"QUIT")
         client.leave()
         self.reactor.advance(5)
         self.successResultOf(stopping)
+
+    def test_kept_open(self) -> None:
+        """A connection that Prometheus keeps open ends with the port."""
+        self.started(Settings(port=1, metrics="9", transcript="off"))
+        site = self.reactor.factory_at(9)
+        site.doStart()
+        prometheus = StringClient(site)
+        for _ in range(2):
+            self.assertIn(b"200", prometheus.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"))
+        self.assertFalse(prometheus.closed)
+        site.doStop()
+        self.assertTrue(prometheus.closed)
 
     def test_store_of_others(self) -> None:
         """A store of an embedding program is asked, if it can be administered."""

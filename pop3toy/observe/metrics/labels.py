@@ -37,8 +37,8 @@ _SMTP: Final = frozenset(
 COMMANDS: Final[Mapping[str, frozenset[str]]] = {
     "POP3": frozenset(
         (
-            "APOP", "AUTH", "CAPA", "DELE", "LANG", "LIST", "NOOP", "PASS", "QUIT", "RETR", "RSET", "STAT",
-            "STLS", "TOP", "UIDL", "USER", "UTF8", RESPONSE,
+            "APOP", "AUTH", "CAPA", "DELE", "LIST", "NOOP", "PASS", "QUIT", "RETR", "RSET", "STAT",
+            "STLS", "TOP", "UIDL", "USER", RESPONSE,
         )
     ),
     "SMTP": _SMTP | {"EHLO", "HELO"},

@@ -93,8 +93,7 @@ def _send(request: Request, code: int, kind: str, octets: bytes) -> None:
     request.setHeader("content-type", kind)
     request.setHeader("content-length", str(len(octets)))
     request.setHeader("cache-control", "no-store")
-    if request.method != b"HEAD":
-        request.write(octets)
+    request.write(octets)
     request.finish()
 
 
