@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, get_type_hints
 
@@ -23,10 +24,12 @@ from pop3toy.observe.metrics.health import KEPT, Health
 from pop3toy.observe.metrics.metrics import Metrics, Registry
 from pop3toy.observe.metrics.table import METRICS, NAMES
 from pop3toy.pop3.commands import KEYWORDS
+from pop3toy.run.monitoring.endpoint import PATIENCE
 from pop3toy.run.service import ListeningService
 from pop3toy.smtp.policies import LMTP, SMTP, SUBMISSION
 
 from ..memory_world import MemoryCase, StringClient
+from ..realserver import DEADLINE
 
 USERS = (("ann", "secret"),)
 MAIL = {"ann": [b"Subject: Hello\n\nHello Ann!\n", b"Subject: Bye\n\nBye!\n"]}
@@ -475,6 +478,30 @@ class SiteTests(ServerCase):
         status, _, body = answer(client.read())
         self.assertEqual(status, 503)
         self.assertEqual(json.loads(body)["problems"], ["the bucket is gone"])
+
+    def test_hanging_store(self) -> None:
+        """A store that does not answer is waited for some seconds; metrics are not kept waiting by it."""
+        answers = threading.Event()
+
+        class Hanging(MemoryStore):
+            def exists(self, user: str) -> bool:
+                return answers.wait(DEADLINE)
+
+        self.started(Settings(port=1, metrics="9", users=USERS, transcript="off"), store=Hanging(MAIL))
+        for _ in range(2):
+            # What the threads of both looks say in the end.
+            self.addCleanup(self.reactor.deliver)
+        self.addCleanup(answers.set)
+        site = self.reactor.factory_at(9)
+        asking = StringClient(site)
+        self.assertEqual(asking.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"), b"")
+        self.reactor.advance(PATIENCE)
+        status, _, body = answer(asking.read())
+        self.assertEqual(status, 503)
+        self.assertEqual(json.loads(body)["problems"], ["the disk has not answered for 5 s"])
+        self.reactor.advance(KEPT)
+        self.assertValue(0, self.scraped(), "pop3toy_healthy")
+        self.reactor.advance(PATIENCE)
 
     def test_kinds(self) -> None:
         """The table has labels that are known here, and no others are sent."""
