@@ -81,7 +81,9 @@ class InspectorClient:
                 answer = connection.getresponse()
             except (OSError, http.client.HTTPException) as error:
                 why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-                raise Failed(f"no inspector answers at {self._server}: {why}", os.EX_UNAVAILABLE) from None
+                raise Failed(
+                    f"no inspector answers at {self._server}: {printable(why.strip())}", os.EX_UNAVAILABLE
+                ) from None
             if answer.status >= 400:
                 raise self._failed(answer)
             yield answer
