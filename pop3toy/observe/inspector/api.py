@@ -33,12 +33,13 @@ log = Logger()
 
 #: Lines of a transcript.
 _LINES = 100_000
-#: The page's files, and what they are.
-_PAGE = {
-    "": ("index.html", "text/html; charset=utf-8"),
-    "index.html": ("index.html", "text/html; charset=utf-8"),
-    "style.css": ("style.css", "text/css; charset=utf-8"),
-    "script.js": ("script.js", "text/javascript; charset=utf-8"),
+#: What the page's files are.
+_TYPES = {
+    "html": "text/html; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+    "png": "image/png",
 }
 _Answer = bytes | Awaitable[bytes] | int
 
@@ -76,6 +77,11 @@ class Inspector(Resource):
         self._hub = inspected.hub
         self._access = access
         self._began = self._hub.clock.seconds()
+        self._page = {
+            file.name: file.read_bytes()
+            for file in files(__package__).joinpath("page").iterdir()
+            if file.name.rpartition(".")[2] in _TYPES
+        }
         session, user, uid = r"(\d{1,18})", "([^/]+)", "([^/]+)"
         messages = f"api/mailboxes/{user}/messages"
         table: Sequence[tuple[str, str, Callable[..., _Answer]]] = (
@@ -160,10 +166,10 @@ class Inspector(Resource):
         if path in self._inspected.also and method == "GET":
             rendered: _Answer = self._inspected.also[path].render(request)
             return rendered
-        if path in _PAGE and method == "GET":
-            name, kind = _PAGE[path]
-            request.setHeader("Content-Type", kind)
-            return files(__package__).joinpath("page", name).read_bytes()
+        name = path or "index.html"
+        if name in self._page and method == "GET":
+            request.setHeader("Content-Type", _TYPES[name.rpartition(".")[2]])
+            return self._page[name]
         allowed = []
         for known, pattern, answer in self._table:
             if found := pattern.fullmatch(path):
