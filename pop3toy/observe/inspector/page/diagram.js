@@ -54,11 +54,10 @@ function describe(event) {
 const SPOKEN = { client: "Client to server: ", server: "Server to client: ", both: "" };
 
 /** A text of any length: what is too long is folded away, or left to the transcript. */
-function words(text) {
+function words(text, cut) {
   let shown = visible(text.replaceAll("\r\n", "\n"));
-  let cut = 0;
   if (shown.length > CHARACTERS) {
-    cut = shown.length - CHARACTERS;
+    cut += shown.length - CHARACTERS;
     shown = shown.slice(0, CHARACTERS);
   }
   const lines = shown.split("\n");
@@ -69,7 +68,7 @@ function words(text) {
       make("code", {}, lines.slice(LINES).join("\n")),
     ));
   }
-  if (cut) body.push(make("small", {}, `… ${count(cut)} more characters: see the transcript`));
+  if (cut) body.push(make("small", {}, `… and ${several(cut, "more character")}`));
   return body;
 }
 
@@ -97,7 +96,7 @@ function step(event) {
   const { side, text, lost } = describe(event);
   const arrow = make(
     "div", { class: `arrow ${side}${lost ? " lost" : ""}` },
-    make("span", { class: "unseen" }, SPOKEN[side]), ...words(text),
+    make("span", { class: "unseen" }, SPOKEN[side]), ...words(text, event.cut ?? 0),
     lost ? make("small", {}, "did not leave: the connection ended before") : null,
   );
   return make(
@@ -134,8 +133,9 @@ export class Diagram {
   }
 
   /** All that the server keeps of it; what came meanwhile goes behind. */
-  load(events) {
+  load(events, missed = 0) {
     this.loading = false;
+    this.left = missed;
     this.add(events);
     this.add(this.early);
     this.early = [];

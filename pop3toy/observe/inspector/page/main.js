@@ -86,12 +86,16 @@ async function loadStatus() {
   by("resume").hidden = !status.draining;
 }
 
+/** The number of the last event that is in the list. */
 async function loadSessions() {
   stale = false;
   try {
-    sessions.load((await get("sessions")).sessions);
+    const told = await get("sessions");
+    sessions.load(told.sessions, told.seq);
+    return told.seq;
   } catch (problem) {
     trouble(problem);
+    return 0;
   }
 }
 
@@ -100,7 +104,7 @@ async function loadSession(id) {
   try {
     const session = await get(`sessions/${id}`);
     sessions.put(session);
-    if (diagram.id === id) diagram.load(session.events);
+    if (diagram.id === id) diagram.load(session.events, session.missed);
   } catch (problem) {
     if (diagram.id === id) {
       diagram.load([]);
@@ -318,7 +322,12 @@ async function everything() {
 
 let missed = 0;
 
-follow({
+await loadStatus();
+const since = await loadSessions();
+list.update();
+go(true);
+
+follow(since, {
   events: apply,
   missed(number) {
     missed += number;
@@ -352,11 +361,6 @@ follow({
 // The token has become a cookie: it is not left in the address, where others read it.
 if (location.search) history.replaceState(null, "", location.pathname + location.hash);
 window.addEventListener("hashchange", () => go());
-
-await loadStatus();
-await loadSessions();
-list.update();
-go(true);
 
 setInterval(() => {
   list.tick();

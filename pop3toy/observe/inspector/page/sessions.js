@@ -22,12 +22,12 @@ export class Sessions {
     this.changed.clear();
   }
 
-  /** Take over a list as the server has it. */
-  load(list) {
+  /** Take over a list as the server has it; `seq` is the last event that is in it. */
+  load(list, seq) {
     const listed = new Set();
     for (const one of list.toSorted((a, b) => a.id - b.id)) {
       listed.add(one.id);
-      this.put(one);
+      this.put({ seq, ...one });
     }
     // One that began a moment ago may not be in it yet.
     for (const [id, session] of this.byId) if (session.ended && !listed.has(id)) this.forget(id);
@@ -62,7 +62,7 @@ export class Sessions {
       return;
     }
     const session = this.byId.get(id);
-    if (!session) return;
+    if (!session || event.seq <= (session.seq ?? 0)) return;
     this.changed.add(id);
     switch (event.event) {
       case "LineReceived":

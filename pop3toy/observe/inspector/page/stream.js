@@ -5,10 +5,10 @@ const PER_TURN = 1500;
 const RETRY = 3000; // ms
 
 /**
- * Follow api/events.
+ * Follow api/events, from what comes behind event number `since`.
  * `told.events([EVENT])`, `told.missed(n)` (n events will not come), `told.opened(again)`, `told.lost(refused)`.
  */
-export function follow(told) {
+export function follow(since, told) {
   let waiting = [];
   let due = false;
   let dropped = 0;
@@ -25,7 +25,9 @@ export function follow(told) {
     const events = [];
     for (const line of now) {
       try {
-        events.push(JSON.parse(line));
+        const event = JSON.parse(line);
+        since = event.seq;
+        events.push(event);
       } catch {
         told.missed(1);
       }
@@ -48,7 +50,7 @@ export function follow(told) {
   });
 
   function open() {
-    const source = new EventSource("api/events");
+    const source = new EventSource(`api/events?since=${since}`);
     source.addEventListener("open", () => {
       told.opened(opened);
       opened = true;
