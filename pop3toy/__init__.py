@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .events import Observers
     from .interfaces import (
         Entry,
+        GateAnswer,
         ICancellableStore,
         IDelivery,
         IGate,
@@ -91,6 +92,7 @@ _HOMES = {
         "IGate",
         "IObserver",
         "IServerControl",
+        "GateAnswer",
         "SessionInfo",
         "MessageBody",
         "Entry",
@@ -113,6 +115,7 @@ __all__ = [
     "ConnectionLimiter",
     "Entry",
     "FileBody",
+    "GateAnswer",
     "ICancellableStore",
     "IDelivery",
     "IGate",

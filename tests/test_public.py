@@ -42,7 +42,8 @@ NAMES = [
     "POP3Factory", "PortalAuthenticator", "MailboxRealm", "MemoryAccounts", "LoginThrottle",
     "ConnectionLimiter",
     "IMailStore", "ICancellableStore", "IViewableStore", "IMailbox", "ILeasedMailbox", "IDelivery",
-    "IGate", "IServerControl", "SessionInfo", "IStoreAdmin", "MessageBody", "Entry", "BytesBody", "FileBody",
+    "IGate", "GateAnswer", "IServerControl", "SessionInfo",
+    "IStoreAdmin", "MessageBody", "Entry", "BytesBody", "FileBody",
     "Listing", "MemoryStore", "MaildirStore", "octets", "unique_id_is_valid", "errors",
     "MemoryTranscript", "IObserver", "Observers", "events",
 ]  # fmt: skip

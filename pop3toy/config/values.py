@@ -12,7 +12,7 @@ from ..auth.sasl.names import MECHANISM_NAMES
 from ..auth.throttle.origins import Networks
 from ..option import number
 
-__all__ = ["PORT", "account", "domain", "interface", "lmtp", "mechanisms", "network", "workers"]
+__all__ = ["PORT", "account", "domain", "inspector", "interface", "lmtp", "mechanisms", "network", "workers"]
 
 #: Each has memory of its own and looks at the counts of all others.
 MOST_WORKERS = 64
@@ -72,6 +72,12 @@ def lmtp(text: str) -> str:
     """An endpoint for LMTP, with the mode of a Unix socket."""
     # Twisted would let every user of this machine deliver mail.
     return f"{text}:mode=660" if text.startswith("unix:") and ":mode=" not in text else text
+
+
+def inspector(text: str) -> str:
+    """An endpoint for the inspector, with the mode of a Unix socket."""
+    # Twisted would let every user of this machine look.
+    return f"{text}:mode=600" if text.startswith("unix:") and ":mode=" not in text else text
 
 
 def workers(text: str) -> int:

@@ -35,6 +35,7 @@ from ..net.proxied import ProxiedEndpoint
 from ..net.threads import WorkerThreads
 from ..net.transport import is_loopback
 from ..net.types import IReactor
+from ..observe.inspector.stepping import Stepping
 from ..pop3.factory import POP3Factory
 from ..routing.quota import quota_of
 from ..smtp import limits as smtp_limits
@@ -45,6 +46,7 @@ from ..stores.registry import OpenStore, StoreContext, kind_of
 from .access import Access
 from .checks import check_files
 from .control import ServerControl
+from .inspecting.serving import hub_of, serve_inspector, store_of, store_of_the_toy
 from .log_lines import set_observer
 from .ports import Port, announce, ports_of
 from .process import ProcessTuning, StopSignals, TwistdOptions
@@ -194,6 +196,12 @@ def assemble(
     """
     # Newcomers have two lines to read, and they are not Twisted's.
     starting = _until_it_runs(reactor) if settings.is_toy and context.owned else None
+    hub = hub_of(settings, reactor) if not context.inherits else None
+    stepping = None
+    if hub is not None:
+        observers = [*observers, hub]
+        if settings.is_toy:
+            gate = stepping = Stepping(gate)
     watching = watching_of(settings, observers)
     parts = Server(
         partial(
@@ -248,13 +256,31 @@ def assemble(
         factories |= _mail_factories(
             settings, reactor, access, opened.delivery, recipients, context, told, gate
         )
+    if hub is not None:
+        # Before the ports: it shows how the sessions end when the server stops.
+        serve_inspector(
+            settings,
+            reactor,
+            parts,
+            hub,
+            control=lambda: parts.control,
+            listening=lambda: parts.listening,
+            store=(
+                store_of_the_toy(opened.store, opened.delivery)
+                if settings.is_toy
+                else store_of(lambda: parts.control.mailboxes)
+            ),
+            cannot_listen=context.cannot_listen,
+            stepping=stepping,
+        )
     _warn_of_nobody(settings, context.tls)
     next_step = _next_step(settings, access.users, twistd or {}) if context.owned else None
     for port in ports_of(settings):
         factory = factories[port.protocol]
         _listen(port, settings, reactor, context, factory, next_step).setServiceParent(parts)
         next_step = None
-    parts.control = ServerControl(list(factories.values()), lambda: _admin(settings, store))
+    toys = opened.store if settings.is_toy and IStoreAdmin.providedBy(opened.store) else None
+    parts.control = ServerControl(list(factories.values()), lambda: toys or _admin(settings, store))
     return parts
 
 

@@ -21,6 +21,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
+from ...clock import steady
 from ...errors import Refusal
 from ...interfaces import GateAnswer, IGate, IMailStore, IServerControl, MaybeDeferred, SessionRecord, Stream
 from .kinds import KINDS, NOT_THIS_ONE, Close, Context, Kind, Pause, Steps, describe
@@ -271,7 +272,7 @@ class Faults:
         :param clock: by which replies are late (``IReactorTime``).
         :param control: closes connections, and tells observers of faults.
         """
-        self._clock = clock
+        self._clock = steady(clock)
         self._control = control
 
     # -- when -----------------------------------------------------------------------------
