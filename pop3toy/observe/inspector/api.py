@@ -19,7 +19,7 @@ from twisted.web.server import NOT_DONE_YET
 from ..._version import __version__
 from ...interfaces import IServerControl
 from ..transcript import MemoryTranscript
-from .access import HEADERS, Access
+from .access import FOR_MAIL, HEADERS, Access
 from .hub import Hub, Session
 from .mailboxes import Mailboxes, problem_of
 from .problem import Problem
@@ -33,13 +33,9 @@ log = Logger()
 
 #: Lines of a transcript.
 _LINES = 100_000
-#: The page's files, and what they are.
-_PAGE = {
-    "": ("index.html", "text/html; charset=utf-8"),
-    "index.html": ("index.html", "text/html; charset=utf-8"),
-    "style.css": ("style.css", "text/css; charset=utf-8"),
-    "script.js": ("script.js", "text/javascript; charset=utf-8"),
-}
+#: The page's files are named so; and what they are.
+_PAGE = re.compile(r"[a-z]+\.(html|css|js)")
+_KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 _Answer = bytes | Awaitable[bytes] | int
 
 
@@ -87,12 +83,14 @@ class Inspector(Resource):
             ("POST", f"api/sessions/{session}/(close|hold|step|release)", self._act),
             ("GET", "api/events", self._events),
             ("POST", "api/(drain|resume)", self._drain),
+            ("GET", "api/history", self._minutes),
             ("GET", "api/mailboxes", self._mailboxes),
             ("GET", messages, self._messages),
             ("POST", messages, self._add),
             ("DELETE", messages, self._remove),
             ("GET", f"{messages}/{uid}", self._message),
             ("DELETE", f"{messages}/{uid}", self._remove),
+            ("GET", f"{messages}/{uid}/html", self._html),
             ("GET", rf"{messages}/{uid}/parts/(\d{{1,5}})", self._part),
             ("GET", "healthz", self._healthz),
         )
@@ -160,10 +158,10 @@ class Inspector(Resource):
         if path in self._inspected.also and method == "GET":
             rendered: _Answer = self._inspected.also[path].render(request)
             return rendered
-        if path in _PAGE and method == "GET":
-            name, kind = _PAGE[path]
-            request.setHeader("Content-Type", kind)
-            return files(__package__).joinpath("page", name).read_bytes()
+        if method == "GET" and (page := _page_file(path or "index.html")):
+            kind, octets = page
+            request.setHeader("Content-Type", f"{kind}; charset=utf-8")
+            return octets
         allowed = []
         for known, pattern, answer in self._table:
             if found := pattern.fullmatch(path):
@@ -231,6 +229,9 @@ class Inspector(Resource):
         if problems:
             request.setResponseCode(503)
         return _json(request, {"healthy": not problems, "problems": problems})
+
+    def _minutes(self, request: Request) -> bytes:
+        return _json(request, {"minutes": self._hub.minutes()})
 
     def _drain(self, request: Request, what: str) -> bytes:
         control = self._inspected.control()
@@ -351,6 +352,16 @@ class Inspector(Resource):
         _download(request, name, "application/octet-stream")
         return octets
 
+    async def _html(self, request: Request, user: str, uid: str) -> bytes:
+        html = (await self._inspected.mailboxes.message_as_dict(user, uid))["html"]
+        if html is None:
+            raise Problem(404, "The message has no HTML.")
+        request.setHeader("Content-Type", "text/html; charset=utf-8")
+        request.setHeader("Content-Security-Policy", FOR_MAIL)
+        # The page shows it in a frame; FOR_MAIL says that nobody else may.
+        request.responseHeaders.removeHeader("x-frame-options")
+        return str(html).encode("utf-8", "replace")
+
     async def _add(self, request: Request, user: str) -> bytes:
         if getattr(request, "too_large", False):
             raise Problem(413, "The message is too large.")
@@ -361,6 +372,13 @@ class Inspector(Resource):
 
     async def _remove(self, request: Request, user: str, uid: str | None = None) -> bytes:
         return _json(request, {"removed": await self._inspected.mailboxes.remove(user, uid)})
+
+
+def _page_file(name: str) -> tuple[str, bytes] | None:
+    """A file of the page, if this is one: its kind, and what is in it."""
+    found = _PAGE.fullmatch(name)
+    file = files(__package__).joinpath("page", name)
+    return (_KINDS[found[1]], file.read_bytes()) if found and file.is_file() else None
 
 
 def _octets(value: object) -> bytes:

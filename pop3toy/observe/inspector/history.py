@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from ...events import Connected, Ended, LineReceived, LoggedIn, LoginFailed, ReplySent, TextReceived
-from .told import when
-
 __all__ = ["History"]
 
 #: How many minutes are kept.
@@ -105,7 +103,7 @@ class History:
         self._minute(wall, live)
         return [
             {
-                "time": when(one.number * 60),
+                "time": datetime.fromtimestamp(one.number * 60, UTC).isoformat(timespec="milliseconds"),
                 "sessions": one.sessions,
                 "live": one.live,
                 "logins": one.logins,

@@ -3,9 +3,10 @@
 import { get } from "./api.js";
 import { by, clock, count, draw, make, octets } from "./dom.js";
 
-const WIDTH = 600;
-const HEIGHT = 180;
-const LEFT = 48;
+const MINUTES = 60;
+const WIDTH = 420;
+const HEIGHT = 160;
+const LEFT = 52;
 const BOTTOM = 22;
 const TOP = 8;
 
@@ -28,7 +29,7 @@ function above(value, smallest) {
 function chart({ title, unit, show, lines }, minutes) {
   const values = lines.flatMap(([, field]) => minutes.map((minute) => minute[field] ?? 0));
   const top = above(Math.max(0, ...values), show === seconds ? 0.001 : 1);
-  const x = (index) => LEFT + ((WIDTH - LEFT - 8) * index) / Math.max(1, minutes.length - 1);
+  const x = (index) => LEFT + ((WIDTH - LEFT - 8) * (MINUTES - minutes.length + index)) / (MINUTES - 1);
   const y = (value) => TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / top);
   const picture = draw("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${title} ${unit}: ${words()}` });
 
@@ -44,8 +45,9 @@ function chart({ title, unit, show, lines }, minutes) {
     );
   }
   minutes.forEach((minute, index) => {
-    if (index % 15 === 0 && index < minutes.length - 3) {
-      picture.append(draw("text", { x: x(index), y: HEIGHT - 6, "text-anchor": index ? "middle" : "start" }, clock(minute.time).slice(0, 5)));
+    if ((minutes.length - 1 - index) % 15 === 0) {
+      const anchor = index === minutes.length - 1 ? "end" : "middle";
+      picture.append(draw("text", { x: x(index), y: HEIGHT - 6, "text-anchor": anchor }, clock(minute.time).slice(0, 5)));
     }
   });
   lines.forEach(([, field], number) => {
@@ -55,8 +57,10 @@ function chart({ title, unit, show, lines }, minutes) {
       else runs.at(-1).push(`${x(index).toFixed(1)},${y(minute[field]).toFixed(1)}`);
     });
     for (const run of runs) {
-      // A point alone is a line that goes nowhere, with a round end.
-      if (run.length) picture.append(draw("polyline", { class: `line${number}`, points: (run.length === 1 ? [run[0], run[0]] : run).join(" ") }));
+      if (run.length > 1) picture.append(draw("polyline", { class: `line${number}`, points: run.join(" ") }));
+      // The last one, so that a minute alone is seen too.
+      const [cx, cy] = run.at(-1)?.split(",") ?? [];
+      if (cx) picture.append(draw("circle", { class: `line${number}`, cx, cy, r: "3" }));
     }
   });
   const key = make("p", { class: "key" }, ...lines.map(([name], number) => make(

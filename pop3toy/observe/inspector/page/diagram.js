@@ -82,9 +82,17 @@ function reference(clause) {
 
 const NAMED = { hint: "Hint: ", warning: "Warning: ", state: "State: ", summary: "Summary: " };
 
-function explained(list) {
+/** The beginning of the line that an explanation is about, where there are several. */
+function about(text, line) {
+  const lines = text.replace(/\r\n$/, "").split("\r\n");
+  const found = line == null || lines.length < 2 ? "" : lines[line] ?? "";
+  return found ? make("code", {}, visible(found.length > 24 ? `${found.slice(0, 23)}…` : found)) : null;
+}
+
+function explained(list, text) {
   const items = (list ?? []).map((one) => make(
     "p", { class: `said ${NAMED[one.kind] || one.kind === "measure" ? one.kind : "note"}` },
+    about(text, one.line), " ",
     NAMED[one.kind] ? make("strong", {}, NAMED[one.kind]) : null, visible(one.text), one.clause ? " " : null,
     one.clause ? reference(one.clause) : null,
   ));
@@ -102,7 +110,7 @@ function step(event) {
   return make(
     "li", { class: "step", "data-seq": event.seq, "data-event": event.event },
     make("time", { datetime: event.time, title: event.time }, clock(event.time, true)),
-    make("div", { class: "lane" }, arrow), explained(event.explained),
+    make("div", { class: "lane" }, arrow), explained(event.explained, event.data ?? ""),
   );
 }
 
@@ -133,12 +141,13 @@ export class Diagram {
   }
 
   /** All that the server keeps of it; what came meanwhile goes behind. */
-  load(events, missed = 0) {
+  load(events, missed = 0, live = false) {
     this.loading = false;
     this.left = missed;
     this.add(events);
     this.add(this.early);
     this.early = [];
+    this.live = live;
   }
 
   add(events) {
@@ -205,7 +214,7 @@ export class Diagram {
       while (this.steps.children.length > this.most) this.steps.firstElementChild.remove();
       this.first = Math.max(0, this.done - this.steps.children.length);
       const box = by("conversation");
-      if (by("follow").checked) box.scrollTop = box.scrollHeight;
+      if (this.live && by("follow").checked) box.scrollTop = box.scrollHeight;
     }
     const hidden = this.first;
     by("earlier").hidden = hidden === 0 && this.left === 0;

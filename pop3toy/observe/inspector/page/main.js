@@ -104,7 +104,7 @@ async function loadSession(id) {
   try {
     const session = await get(`sessions/${id}`);
     sessions.put(session);
-    if (diagram.id === id) diagram.load(session.events, session.missed);
+    if (diagram.id === id) diagram.load(session.events, session.missed, !session.ended);
   } catch (problem) {
     if (diagram.id === id) {
       diagram.load([]);

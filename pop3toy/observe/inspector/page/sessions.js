@@ -147,7 +147,7 @@ export class List {
       const link = make("a", { href: `#session=${session.id}` });
       const cell = (kind = "") => make("td", { class: kind });
       cells = {
-        link, name: make("span", { class: "user" }), address: cell("address"), protocol: cell(), state: cell(),
+        link, name: make("span", { class: "user" }), address: cell("address"), protocol: cell("less"), state: cell(),
         client: cell("more"), octets: cell("number more"), age: cell("number"), home: null,
       };
       link.append(`${session.id} `, cells.name);
