@@ -432,11 +432,6 @@ class Settings:
         ):
             if value and not self.wants_inspector:
                 raise BadSetting(name, " needs --inspector-port or --inspector")
-        if self.wants_inspector and self.workers is not None:
-            raise BadSetting(
-                "inspector" if self.inspector_port is None else "inspector-port",
-                " sees one process: not with --workers",
-            )
 
     def _check_mail(self) -> None:
         for name, value in (

@@ -35,7 +35,6 @@ from ..net.proxied import ProxiedEndpoint
 from ..net.threads import WorkerThreads
 from ..net.transport import is_loopback
 from ..net.types import IReactor
-from ..observe.inspector.stepping import Stepping
 from ..pop3.factory import POP3Factory
 from ..routing.quota import quota_of
 from ..smtp import limits as smtp_limits
@@ -46,7 +45,6 @@ from ..stores.registry import OpenStore, StoreContext, kind_of
 from .access import Access
 from .checks import check_files
 from .control import ServerControl
-from .inspecting.serving import hub_of, serve_inspector, store_of, store_of_the_toy
 from .log_lines import set_observer
 from .ports import Port, announce, ports_of
 from .process import ProcessTuning, StopSignals, TwistdOptions
@@ -196,12 +194,15 @@ def assemble(
     """
     # Newcomers have two lines to read, and they are not Twisted's.
     starting = _until_it_runs(reactor) if settings.is_toy and context.owned else None
-    hub = hub_of(settings, reactor) if not context.inherits else None
-    stepping = None
-    if hub is not None:
-        observers = [*observers, hub]
+    inspection = None
+    if settings.wants_inspector and not context.inherits:
+        # HTTP costs nothing where it is not wanted.
+        from .inspecting.serving import Inspection
+
+        inspection = Inspection(settings, reactor)
+        observers = [*observers, inspection.hub]
         if settings.is_toy:
-            gate = stepping = Stepping(gate)
+            gate = inspection.around(gate)
     watching = watching_of(settings, observers)
     parts = Server(
         partial(
@@ -256,22 +257,16 @@ def assemble(
         factories |= _mail_factories(
             settings, reactor, access, opened.delivery, recipients, context, told, gate
         )
-    if hub is not None:
+    if inspection is not None:
         # Before the ports: it shows how the sessions end when the server stops.
-        serve_inspector(
-            settings,
-            reactor,
+        toys = (opened.store, opened.delivery) if settings.is_toy else (None, None)
+        inspection.serve(
             parts,
-            hub,
-            control=lambda: parts.control,
-            listening=lambda: parts.listening,
-            store=(
-                store_of_the_toy(opened.store, opened.delivery)
-                if settings.is_toy
-                else store_of(lambda: parts.control.mailboxes)
-            ),
-            cannot_listen=context.cannot_listen,
-            stepping=stepping,
+            lambda: parts.control,
+            context.cannot_listen,
+            store=toys[0],
+            delivery=toys[1],
+            ready=lambda link: setattr(parts, "inspector", link),
         )
     _warn_of_nobody(settings, context.tls)
     next_step = _next_step(settings, access.users, twistd or {}) if context.owned else None
@@ -279,8 +274,8 @@ def assemble(
         factory = factories[port.protocol]
         _listen(port, settings, reactor, context, factory, next_step).setServiceParent(parts)
         next_step = None
-    toys = opened.store if settings.is_toy and IStoreAdmin.providedBy(opened.store) else None
-    parts.control = ServerControl(list(factories.values()), lambda: toys or _admin(settings, store))
+    given = opened.store if settings.is_toy else store
+    parts.control = ServerControl(list(factories.values()), lambda: _admin(settings, given))
     return parts
 
 

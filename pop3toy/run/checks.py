@@ -12,7 +12,6 @@ from ..files import check_readable, may
 from ..net.types import IReactor
 from ..stores.registry import kind_of
 from .access import Access
-from .inspecting.serving import token_of
 from .process import TwistdOptions
 from .recipients import recipients_of_users
 
@@ -36,6 +35,8 @@ def check_files(settings: Settings, *, own_store: bool = True) -> None:
     if own_store:
         kind_of(settings.store).check(settings.store)
     if settings.inspector_token_file is not None:
+        from .inspecting.serving import token_of
+
         check_readable("inspector-token-file", settings.inspector_token_file)
         token_of(settings)
     _check_transcript("transcript", settings.transcript_to)

@@ -13,7 +13,7 @@ import secrets
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 from twisted.application.service import IService, Service
 from twisted.internet.interfaces import IListeningPort
@@ -90,6 +90,13 @@ def supervised(
         config=config,
         sockets=lambda: sockets.descriptors,
     )
+    inspection = None
+    observing: dict[str, Any] = {}
+    if settings.wants_inspector:
+        from .inspecting.workers import WorkersInspection
+
+        inspection = WorkersInspection(settings, reactor, lambda number, what: supervisor.act(number, what))
+        observing = inspection.observing
     supervisor = Supervisor(
         reactor,
         spec,
@@ -98,10 +105,14 @@ def supervised(
         publish=log.publish,
         give_up=cannot_go_on,
         turn_away=sockets.turn_away,
+        **observing,
     )
     server = OrderedService(partial(log.set_observer, twistd=twistd))
     _AsWorkersUser(settings, reactor, cannot_start).setServiceParent(server)
     StopSignals(reactor).setServiceParent(server)
+    if inspection is not None:
+        # Ends behind the workers: it shows how their sessions end.
+        inspection.serve(server, cannot_start)
     # The ports, added behind it, are stopped first: no client is accepted that no worker will serve.
     supervisor.setServiceParent(server)
     handed_on = tls.in_use if tls is not None else None
@@ -123,7 +134,15 @@ def supervised(
             announce(port, opened, name, reactor)
 
         name, endpoint = endpoint_of(port, settings, listening)
-        return ListeningService(name, endpoint, sockets.factory, ready=ready, failed=cannot_start)
+        return ListeningService(
+            name,
+            endpoint,
+            sockets.factory,
+            ready=ready,
+            failed=cannot_start,
+            protocol=port.protocol,
+            tls=port.tls,
+        )
 
     for port in ports_of(settings):
         listen(port).setServiceParent(server)

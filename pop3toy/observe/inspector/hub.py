@@ -152,6 +152,8 @@ class Hub:
         self._waiting: deque[tuple[Event, float]] = deque()
         self._overflowed: dict[int, int] = {}
         self._scheduled = False
+        #: Is told the numbers of sessions that have ended.
+        self.when_ended: Callable[[int], object] = lambda number: None
         self._followers: dict[Callable[[], object], None] = {}
 
     # -- in ------------------------------------------------------------------------------
@@ -165,6 +167,8 @@ class Hub:
 
         :param wall: the time of day at which it happened.
         """
+        if isinstance(event, Ended):
+            self.when_ended(event.session)
         waiting = self._waiting
         if len(waiting) >= self.bounds.waiting and isinstance(event, LineReceived | ReplySent | TextReceived):
             # There is more than can be kept in time; what changes a session is kept all the same.
@@ -322,6 +326,11 @@ class Hub:
         """One of them."""
         self.flush()
         return self._live.get(number) or self._ended.get(number)
+
+    @property
+    def live(self) -> int:
+        """How many connections there are."""
+        return len(self._live)
 
     def is_live(self, number: int) -> bool:
         """Whether there is such a connection now."""

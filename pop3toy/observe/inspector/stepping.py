@@ -36,16 +36,20 @@ class Stepping:
         :return: whether one waited.
         """
         self._held.add(session)
+        return self._go_on(session)
+
+    def release(self, session: int) -> None:
+        """Let it go on."""
+        # First: what waits behind the command that goes on is asked for within that.
+        self._held.discard(session)
+        self._go_on(session)
+
+    def _go_on(self, session: int) -> bool:
         waiting = self._waiting.pop(session, None)
         if waiting is not None:
             done, line = waiting
             done.callback(line)
         return waiting is not None
-
-    def release(self, session: int) -> None:
-        """Let it go on."""
-        self.step(session)
-        self._held.discard(session)
 
     def forget(self, session: int) -> None:
         """It has ended."""

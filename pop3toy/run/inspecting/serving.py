@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IAddress, IListeningPort, IStreamServerEndpoint
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.logger import Logger
 
 from ...clock import steady
 from ...config.settings import Settings
 from ...errors import BadSetting, CannotStart
-from ...interfaces import IDelivery, IMailStore, IServerControl, IStoreAdmin
+from ...interfaces import IDelivery, IGate, IMailStore, IServerControl
+from ...net.accepting import wait_for_descriptors
 from ...net.threads import WorkerThreads
 from ...net.types import IReactor
 from ...observe.explain.explainer import Explainer
@@ -26,30 +27,11 @@ from ...observe.inspector.mailboxes import Mailboxes
 from ...observe.inspector.site import InspectorSite
 from ...observe.inspector.stepping import Stepping
 from ..ports import Port, endpoint_of
-from ..service import Listening, ListeningService, OrderedService
+from ..service import Listening, ListeningService, OrderedService, listening_of
 
-__all__ = ["INSPECTOR", "hub_of", "inspector_port", "serve_inspector", "token_of"]
+__all__ = ["Inspection", "token_of"]
 
 log = Logger()
-
-#: What is spoken at its port, as ``Listening.protocol`` says it.
-INSPECTOR = "inspector"
-
-
-def inspector_port(settings: Settings) -> Port | None:
-    """Where it listens, if it does."""
-    if settings.inspector_port is not None:
-        return Port(INSPECTOR, "inspector-port", f"tcp:{settings.inspector_port}:interface=127.0.0.1")
-    if settings.inspector is not None:
-        return Port(INSPECTOR, "inspector", settings.inspector)
-    return None
-
-
-def hub_of(settings: Settings, reactor: IReactor) -> Hub | None:
-    """Keeps what the inspector tells, if there is one."""
-    if inspector_port(settings) is None:
-        return None
-    return Hub(reactor, Explainer(), time.time)
 
 
 def token_of(settings: Settings) -> str | None:
@@ -73,86 +55,86 @@ def token_of(settings: Settings) -> str | None:
     return token
 
 
-@dataclass(frozen=True)
-class _Store:
-    """What there is to be said of mailboxes."""
+class Inspection:
+    """The inspector of a server, from before its parts are made.
 
-    admin: Callable[[], IStoreAdmin | None]
-    #: The toy's alone.
-    toy: IMailStore | None = None
-    delivery: IDelivery | None = None
-
-
-def store_of_the_toy(store: IMailStore, delivery: IDelivery) -> _Store:
-    """The toy's, whose messages may be put in and taken out."""
-    admin = store if IStoreAdmin.providedBy(store) else None
-    return _Store(lambda: admin, store, delivery)
-
-
-def store_of(admin: Callable[[], IStoreAdmin | None]) -> _Store:
-    """Any other."""
-    return _Store(admin)
-
-
-def serve_inspector(
-    settings: Settings,
-    reactor: IReactor,
-    parts: OrderedService,
-    hub: Hub,
-    *,
-    control: Callable[[], IServerControl],
-    listening: Callable[[], Sequence[Listening]],
-    store: _Store,
-    opening: Callable[[Port], tuple[str, IStreamServerEndpoint]] | None = None,
-    cannot_listen: Callable[[CannotStart], object],
-    stepping: Stepping | None = None,
-) -> None:
-    """Add the inspector to a server.
-
-    :param control: gives the server's control, when it is there.
-    :param listening: gives the ports that are open.
-    :param opening: gives the endpoint of a port.
-    :param cannot_listen: as :class:`~pop3toy.run.service.ListeningService` has ``failed``.
+    :param reactor: tells the time, and gives results of threads.
     """
-    port = inspector_port(settings)
-    assert port is not None, "the settings ask for an inspector"
-    threads = WorkerThreads(reactor, name="inspector", size=1)
-    threads.setServiceParent(parts)
-    given = token_of(settings)
-    token = given or secrets.token_urlsafe(24)
-    inspected = Inspected(
-        hub=hub,
-        control=control,
-        # The toy's mail is in memory, which belongs to the reactor's thread.
-        mailboxes=Mailboxes(
-            store.admin,
-            _at_once if store.toy is not None else threads.run,
-            threads.run,
-            store=store.toy,
-            delivery=store.delivery,
-            shows_mail=settings.inspector_shows_mail,
-        ),
-        protocols=lambda: [_as_dict(one) for one in listening() if one.protocol != INSPECTOR],
-        stepping=stepping,
-        toy=settings.is_toy,
-    )
-    names = (settings.hostname,) if settings.hostname else ()
-    site = InspectorSite(inspected, Access(token, names), steady(reactor))
 
-    def ready(name: str, opened: IListeningPort) -> None:
-        link = link_to(opened.getHost(), None if given is not None else token)
-        # A program that waits for this line may go on then.
-        reactor.callWhenRunning(log.info, "pop3toy's inspector: {link}", link=link)
+    def __init__(self, settings: Settings, reactor: IReactor) -> None:
+        self._settings = settings
+        self._reactor = reactor
+        #: Is to be told of all events.
+        self.hub = Hub(reactor, Explainer(), time.time)
+        #: Holds sessions, once :meth:`around` was called.
+        self.stepping: Stepping | None = None
 
-    name, endpoint = (opening or (lambda one: endpoint_of(one, settings, reactor)))(port)
-    ListeningService(
-        name.replace("tcp:", "port ", 1).partition(":")[0] if settings.inspector_port is not None else name,
-        endpoint,
-        site,
-        ready=ready,
-        failed=cannot_listen,
-        protocol=INSPECTOR,
-    ).setServiceParent(parts)
+    def around(self, gate: IGate | None) -> IGate:
+        """A gate that holds sessions, before another one."""
+        self.stepping = Stepping(gate)
+        self.hub.when_ended = self.stepping.forget
+        stepping: IGate = self.stepping
+        return stepping
+
+    def serve(
+        self,
+        parts: OrderedService,
+        control: Callable[[], IServerControl],
+        cannot_listen: Callable[[CannotStart], object],
+        *,
+        store: IMailStore | None = None,
+        delivery: IDelivery | None = None,
+        ready: Callable[[str], object] = lambda link: None,
+    ) -> None:
+        """Add it to a server.
+
+        :param control: gives the server's control, when that is there.
+        :param cannot_listen: as :class:`~pop3toy.run.service.ListeningService` has ``failed``.
+        :param store: the toy's, whose messages may be put in and taken out.
+        :param ready: is told the link, when it listens.
+        """
+        settings, reactor = self._settings, self._reactor
+        threads = WorkerThreads(reactor, name="inspector", size=1)
+        threads.setServiceParent(parts)
+        given = token_of(settings)
+        token = given or secrets.token_urlsafe(24)
+        inspected = Inspected(
+            hub=self.hub,
+            control=control,
+            mailboxes=Mailboxes(
+                lambda: control().mailboxes,
+                # The toy's mail is in memory, which belongs to the reactor's thread.
+                maybeDeferred if store is not None else threads.run,
+                threads.run,
+                store=store,
+                delivery=delivery,
+                shows_mail=settings.inspector_shows_mail,
+            ),
+            protocols=lambda: [_as_dict(one) for one in listening_of(parts)],
+            stepping=self.stepping,
+            toy=settings.is_toy,
+        )
+        names = (settings.hostname,) if settings.hostname else ()
+        site = InspectorSite(inspected, Access(token, names), steady(reactor))
+
+        def listens(name: str, opened: IListeningPort) -> None:
+            wait_for_descriptors(opened, reactor)
+            address = opened.getHost()
+            ready(link_to(address, token))
+            # The token of a file is no secret that a log should hold.
+            link = link_to(address, token if given is None else None)
+            # A program that waits for this line may go on then.
+            reactor.callWhenRunning(log.info, "pop3toy's inspector: {link}", link=link)
+
+        port = Port("", "inspector", settings.inspector or "")
+        name = ""
+        if settings.inspector_port is not None:
+            name = f"127.0.0.1:{settings.inspector_port} (the inspector)"
+            port = Port("", "inspector-port", f"tcp:{settings.inspector_port}:interface=127.0.0.1")
+        described, endpoint = endpoint_of(port, replace(settings, workers=None), reactor)
+        ListeningService(
+            name or described, endpoint, site, ready=listens, failed=cannot_listen
+        ).setServiceParent(parts)
 
 
 def link_to(address: IAddress, token: str | None) -> str:
@@ -177,7 +159,3 @@ def _as_dict(one: Listening) -> Mapping[str, object]:
             f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"
         )
     return {"protocol": one.protocol, "tls": one.tls, "address": where}
-
-
-def _at_once(function: Callable[..., object], *args: object) -> Deferred[object]:
-    return maybeDeferred(function, *args)
