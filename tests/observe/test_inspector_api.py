@@ -284,6 +284,8 @@ class SessionTests(InspectorCase):
         self.assertEqual((told["connections"], told["sessions_total"], told["toy"]), (1, 1, True))
         self.assertEqual([one["protocol"] for one in told["protocols"]], ["POP3"])
         self.assertEqual(checked(self.ask("/healthz").json, "Health"), {"healthy": True, "problems": []})
+        [minute] = checked(self.ask("/api/history").json, "History")["minutes"]
+        self.assertEqual((minute["sessions"], minute["live"]), (1, 1))
 
     def test_whole_api(self) -> None:
         """The description is valid, and has each path and method that is answered, no other."""

@@ -17,7 +17,7 @@ from twisted.web.http import Request
 
 from .problem import Problem
 
-__all__ = ["HEADERS", "Access"]
+__all__ = ["FOR_MAIL", "HEADERS", "Access"]
 
 #: With every answer.
 HEADERS = (
@@ -32,6 +32,12 @@ HEADERS = (
     ("Cross-Origin-Opener-Policy", "same-origin"),
     ("Cross-Origin-Resource-Policy", "same-origin"),
     ("Cache-Control", "no-store"),
+)
+
+#: The policy of HTML in mail: no scripts, nothing from elsewhere, an origin that has no part in anything.
+FOR_MAIL = (
+    "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none';"
+    " form-action 'none'; frame-ancestors 'self'"
 )
 
 _HOST = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[^:\[\]]+))(?::(?P<port>\d{1,5}))?")

@@ -19,7 +19,7 @@ from twisted.web.server import NOT_DONE_YET
 from ..._version import __version__
 from ...interfaces import IServerControl
 from ..transcript import MemoryTranscript
-from .access import HEADERS, Access
+from .access import FOR_MAIL, HEADERS, Access
 from .hub import Hub, Session
 from .mailboxes import Mailboxes, problem_of
 from .problem import Problem
@@ -93,12 +93,14 @@ class Inspector(Resource):
             ("POST", f"api/sessions/{session}/(close|hold|step|release)", self._act),
             ("GET", "api/events", self._events),
             ("POST", "api/(drain|resume)", self._drain),
+            ("GET", "api/history", self._minutes),
             ("GET", "api/mailboxes", self._mailboxes),
             ("GET", messages, self._messages),
             ("POST", messages, self._add),
             ("DELETE", messages, self._remove),
             ("GET", f"{messages}/{uid}", self._message),
             ("DELETE", f"{messages}/{uid}", self._remove),
+            ("GET", f"{messages}/{uid}/html", self._html),
             ("GET", rf"{messages}/{uid}/parts/(\d{{1,5}})", self._part),
             ("GET", "healthz", self._healthz),
         )
@@ -238,6 +240,9 @@ class Inspector(Resource):
             request.setResponseCode(503)
         return _json(request, {"healthy": not problems, "problems": problems})
 
+    def _minutes(self, request: Request) -> bytes:
+        return _json(request, {"minutes": self._hub.minutes()})
+
     def _drain(self, request: Request, what: str) -> bytes:
         control = self._inspected.control()
         if what == "drain":
@@ -356,6 +361,16 @@ class Inspector(Resource):
         # Whatever it says it is: this server's page must not run it.
         _download(request, name, "application/octet-stream")
         return octets
+
+    async def _html(self, request: Request, user: str, uid: str) -> bytes:
+        html = (await self._inspected.mailboxes.message_as_dict(user, uid))["html"]
+        if html is None:
+            raise Problem(404, "The message has no HTML.")
+        request.setHeader("Content-Type", "text/html; charset=utf-8")
+        request.setHeader("Content-Security-Policy", FOR_MAIL)
+        # The page shows it in a frame; FOR_MAIL says that nobody else may.
+        request.responseHeaders.removeHeader("x-frame-options")
+        return str(html).encode("utf-8", "replace")
 
     async def _add(self, request: Request, user: str) -> bytes:
         if getattr(request, "too_large", False):

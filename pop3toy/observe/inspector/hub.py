@@ -32,6 +32,7 @@ from ...events import (
 )
 from ...interfaces import IObserver, TLSFacts
 from ..explain.explanation import Explanation
+from .history import History
 
 __all__ = ["Bounds", "Explains", "Hub", "Record", "Session"]
 
@@ -139,6 +140,7 @@ class Hub:
         #: How many connections there were, and the number of the last event.
         self.total = 0
         self.seq = 0
+        self._history = History()
         self._explainer = explainer
         self._wall = wall
         self._live: dict[int, Session] = {}
@@ -209,6 +211,7 @@ class Hub:
             session.client = self._explainer.client(event.session) or session.client
         explained = self._explainer.explain(event)
         self._update(session, event)
+        self._history.count(event, wall, len(self._live))
         data = _data(event)
         cut = max(len(data) - self.bounds.line, 0)
         if cut and isinstance(event, ReplySent | TextReceived):
@@ -333,6 +336,11 @@ class Hub:
         """Whether there is such a connection now."""
         self.flush()
         return number in self._live
+
+    def minutes(self) -> list[dict[str, object]]:
+        """The last hour, see :meth:`~pop3toy.observe.inspector.history.History.as_list`."""
+        self.flush()
+        return self._history.as_list(self._wall(), len(self._live))
 
     def holder(self, user: str) -> int | None:
         """The session that has a user's mailbox open."""
