@@ -68,6 +68,7 @@ class RealInspectorTests(SynchronousTestCase):
             [pid] = re.findall(rf"worker {number} serves \(process (\d+)\)", server.log)
             os.kill(int(pid), signal.SIGKILL)
             wait_until(lambda: not live(), "the sessions of a dead worker have ended")
+            self.assertEqual(server.log.count("token="), 1)
             self.assertTrue(server.terminate())
             self.assertNotIn("Traceback", server.log)
 

@@ -17,7 +17,7 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
 
 from ..._version import __version__
-from ...interfaces import IServerControl
+from ...interfaces import IServerControl, MaybeDeferred
 from ..transcript import MemoryTranscript
 from .access import FOR_MAIL, HEADERS, Access
 from .hub import Hub, Session
@@ -55,12 +55,13 @@ class Inspected:
     #: The open ports, each ``{"protocol", "tls", "address"}``.
     protocols: Callable[[], Sequence[Mapping[str, object]]]
     #: What is in trouble, a sentence each.
-    problems: Callable[[], Sequence[str]] = lambda: ()
+    problems: Callable[[], MaybeDeferred[Sequence[str]]] = lambda: ()
     #: Holds sessions; only in the toy.
     stepping: Stepping | None = None
     toy: bool = False
-    #: What else is answered, by its path without the first slash.
-    also: Mapping[str, IResource] = field(default_factory=dict)
+    #: What else is answered to GET, by its path without the first slash, as ``metrics``; goes before what is
+    #: here.
+    also: Mapping[bytes, IResource] = field(default_factory=dict)
 
 
 class Inspector(Resource):
@@ -165,8 +166,9 @@ class Inspector(Resource):
     def _answer(self, request: Request) -> _Answer:
         path = request.path.decode("ascii", "replace").removeprefix("/")
         method = "GET" if request.method == b"HEAD" else request.method.decode("ascii", "replace")
-        if path in self._inspected.also and method == "GET":
-            rendered: _Answer = self._inspected.also[path].render(request)
+        other = self._inspected.also.get(request.path.removeprefix(b"/"))
+        if other is not None and method == "GET":
+            rendered: _Answer = other.render(request)
             return rendered
         name = path or "index.html"
         if name in self._page and method == "GET":
@@ -215,9 +217,13 @@ class Inspector(Resource):
 
     # -- the server ----------------------------------------------------------------------
 
-    def _status(self, request: Request) -> bytes:
+    async def _problems(self) -> list[str]:
+        found = self._inspected.problems()
+        return list(await found if isinstance(found, Deferred) else found)
+
+    async def _status(self, request: Request) -> bytes:
+        problems = await self._problems()
         live = sum(one.ended is None for one in self._hub.sessions())
-        problems = list(self._inspected.problems())
         return _json(
             request,
             {
@@ -234,8 +240,8 @@ class Inspector(Resource):
             },
         )
 
-    def _healthz(self, request: Request) -> bytes:
-        problems = list(self._inspected.problems())
+    async def _healthz(self, request: Request) -> bytes:
+        problems = await self._problems()
         if problems:
             request.setResponseCode(503)
         return _json(request, {"healthy": not problems, "problems": problems})
