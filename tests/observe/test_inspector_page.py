@@ -58,7 +58,12 @@ class Spoken:
 class PageCase(SynchronousTestCase):
     """A server, and the browser on its page."""
 
-    options: ClassVar[tuple[str, ...]] = ("--user=user:pass", f"--user={EVIL_USER}:pass", "--smtp-port=0")
+    options: ClassVar[tuple[str, ...]] = (
+        "--user=user:pass",
+        f"--user={EVIL_USER}:pass",
+        "--show-secrets",
+        "--smtp-port=0",
+    )
 
     def setUp(self) -> None:
         self.browser = the_browser()
@@ -386,13 +391,14 @@ class StrangersTests(PageCase):
             f'--b\r\nContent-Type: text/html\r\nContent-Disposition: attachment; filename="{EVIL}.html"\r\n\r\n'
             f"{html}\r\n--b--\r\n"
         )
-        user = quote(EVIL_USER, safe="")
+        user = quote(EVIL_USER, safe="!~*'()")
         uid = self.ask("POST", f"mailboxes/{user}/messages", message.encode())["uid"]
         self.browser.go("#mailboxes")
         self.browser.until_text("#mailboxes", EVIL_USER)
         self.browser.one(f"#mailboxes a[href='#mailbox={user}']").click()
         self.browser.until_text("#mailbox", EVIL)
-        self.browser.one("#mailbox tbody a").click()
+        [link] = [one for one in self.browser.all("#mailbox tbody a") if one.text == EVIL]
+        link.click()
         self.browser.until_text("#mailbox pre", EVIL)
         self.assert_harmless()
         for name in ("Headers", "Raw", "Attachments (1)"):
@@ -438,7 +444,7 @@ class TokenTests(PageCase):
         self.browser.driver.delete_all_cookies()
         for wrong in (self.link.partition("?")[0], f"{self.link}x"):
             self.browser.open(wrong)
-            self.assertIn("token is missing or wrong", self.browser.text("body"))
+            self.assertIn("The token is ", self.browser.text("body"))
             self.assertEqual(self.browser.all("script"), [])
         with self.assertRaises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(self.link.partition("?")[0] + "api/sessions", timeout=DEADLINE)
@@ -541,9 +547,13 @@ class EveryoneTests(PageCase):
 
     def violations(self) -> list[str]:
         """What axe says is wrong now."""
+        # The axe of 2018, which may be what is installed, does not know that HTML allows a div in a dl, and
+        # takes a route for a link to a part of the page.
+        rules = {"dlitem": {"enabled": False}, "skip-link": {"enabled": False}}
         found = self.browser.driver.execute_async_script(
-            "const done = arguments[0];"
-            "axe.run(document, {iframes: false}).then((told) => done(told.violations), (why) => done([String(why)]))"
+            "const done = arguments[1], rules = arguments[0];"
+            "axe.run(document, {iframes: false, rules}).then((told) => done(told.violations), (why) => done([String(why)]))",
+            rules,
         )
         return [
             f"{one['id']}: {one['help']}: {[node['html'] for node in one['nodes']][:3]}" for one in found
@@ -605,8 +615,8 @@ class CrowdTests(PageCase):
         number = self.newest()
         self.browser.go(f"#session={number}")
         self.browser.until_text("#steps", "+OK pop3toy ready")
-        talker.say(*(["NOOP"] * 300), "USER last")
-        self.browser.until_text("#steps", "USER last")
+        talker.say("USER user", "PASS pass", *(["NOOP"] * 300), "LIST 1")
+        self.browser.until_text("#steps", "LIST 1")
         shown = "return document.querySelectorAll('.step').length"
         self.assertEqual(self.browser.run(shown), 500)
         self.browser.until_text("#earlier", "earlier events: show")
