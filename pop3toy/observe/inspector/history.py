@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ...events import Connected, Ended, LineReceived, LoggedIn, LoginFailed, ReplySent, TextReceived
+
 __all__ = ["History"]
 
 #: How many minutes are kept.
