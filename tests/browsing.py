@@ -164,7 +164,9 @@ class Browser:
     def dark(self, dark: bool = True) -> None:
         """Prefer a dark page."""
         value = "dark" if dark else "light"
-        self.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": value}])
+        self.command(
+            "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": value}]
+        )
 
     def picture(self, path: Path) -> None:
         """What is to be seen, as PNG."""

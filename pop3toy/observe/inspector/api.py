@@ -20,6 +20,7 @@ from ..._version import __version__
 from ...interfaces import IServerControl, MaybeDeferred
 from ..transcript import MemoryTranscript
 from .access import FOR_MAIL, HEADERS, Access
+from .html import harmless
 from .hub import Hub, Session
 from .mailboxes import Mailboxes, problem_of
 from .problem import Problem
@@ -376,7 +377,7 @@ class Inspector(Resource):
         request.setHeader("Content-Security-Policy", FOR_MAIL)
         # The page shows it in a frame; FOR_MAIL says that nobody else may.
         request.responseHeaders.removeHeader("x-frame-options")
-        return str(html).encode("utf-8", "replace")
+        return harmless(str(html)).encode("utf-8", "replace")
 
     async def _add(self, request: Request, user: str) -> bytes:
         if getattr(request, "too_large", False):

@@ -55,7 +55,7 @@ const SPOKEN = { client: "Client to server: ", server: "Server to client: ", bot
 
 /** A text of any length: what is too long is folded away, or left to the transcript. */
 function words(text, cut) {
-  let shown = visible(text.replaceAll("\r\n", "\n"));
+  let shown = visible(text);
   if (shown.length > CHARACTERS) {
     cut += shown.length - CHARACTERS;
     shown = shown.slice(0, CHARACTERS);

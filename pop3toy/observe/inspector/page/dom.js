@@ -33,9 +33,9 @@ export function say(element, text) {
 // Controls but line feed and tab, what turns the direction of writing or takes no room, and octets that are no UTF-8.
 const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
 
-/** Octets as text, with what one would not see, or be misled by, written out. */
+/** Octets as text, with line ends as this page has them, and what one would not see, or be misled by, written out. */
 export function visible(text) {
-  return text.replace(UNSEEN, (found) => {
+  return text.replaceAll("\r\n", "\n").replace(UNSEEN, (found) => {
     const code = found.charCodeAt(0);
     if (code >= 0xdc80 && code <= 0xdcff) return `\\x${(code - 0xdc00).toString(16)}`;
     return code < 0x100 ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u${code.toString(16)}`;

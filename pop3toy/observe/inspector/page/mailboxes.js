@@ -124,7 +124,7 @@ export class Mailboxes {
     panels.push(["Headers", make("table", { class: "headers" }, make("tbody", {}, ...message.headers.map(([name, value]) => make(
       "tr", {}, make("th", { scope: "row" }, visible(name)), make("td", {}, visible(value)),
     ))))]);
-    panels.push(["Raw", make("pre", {}, visible((message.raw ?? "").replaceAll("\r\n", "\n")))]);
+    panels.push(["Raw", make("pre", {}, visible(message.raw ?? ""))]);
     if (message.attachments?.length) {
       panels.push([`Attachments (${message.attachments.length})`, make("ul", {}, ...message.attachments.map((one) => {
         const name = visible(one.name || `part ${one.part}`);
