@@ -735,6 +735,8 @@ class IServerControl(Interface):
         them in a thread.  ``None`` where the store does not provide that interface."""
     )
 
+    draining: bool = Attribute("Whether no more connections are taken, because of :meth:`drain`.")
+
     def sessions() -> Sequence[SessionInfo]:
         """The connections of this process, oldest first, whatever they speak."""
 

@@ -25,6 +25,7 @@ from .options import Failed, config_option_of_all, printable
 from .replay import replay
 from .transfer import export, import_
 from .user import user
+from .who import close, drain, status, watch, who
 
 __all__ = ["pop3toy", "run"]
 
@@ -78,6 +79,8 @@ pop3toy.add_command(user)
 pop3toy.add_command(deliver)
 pop3toy.add_command(mailbox)
 pop3toy.add_command(replay)
+for _of_a_running_server in (who, status, close, drain, watch):
+    pop3toy.add_command(_of_a_running_server)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

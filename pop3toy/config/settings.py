@@ -340,6 +340,31 @@ class Settings:
         example=9110,
     )
     limits: Limits = dataclasses.field(default_factory=Limits)
+    inspector_port: int | None = option(
+        "Show sessions, conversations and mailboxes to a browser, at this TCP port of 127.0.0.1, as in 8025."
+        " The link is in the log, with a token in it: who has that sees all of it.",
+        kind=values.PORT,
+        table="inspector",
+        example=8025,
+    )
+    inspector: str | None = option(
+        "The same at a Twisted endpoint, such as unix:/run/pop3toy/inspector.sock:mode=600 (600 is what it is"
+        " if you leave it out), where the file's mode says who may look, and no token is asked for.",
+        kind=Kind(values.inspector, "ENDPOINT"),
+        table="inspector",
+    )
+    inspector_token_file: str | None = option(
+        "A file whose first line is the inspector's token, 16 characters or more. Without it there is a new"
+        " one at each start.",
+        kind=PATH,
+        table="inspector",
+    )
+    inspector_shows_mail: bool = option(
+        "Let the inspector show the messages of real mailboxes, too; they cannot be changed there.",
+        False,
+        kind=FLAG,
+        table="inspector",
+    )
     workers: int | None = option(
         "Serve with this many processes on the same ports, or `auto` for one on each core; one that dies"
         " is started again. Penalties hold for all of them together; each has its part of the limits."
@@ -356,6 +381,7 @@ class Settings:
         self._check_accounts()
         self._check_ports()
         self._check_mail()
+        self._check_inspector()
 
     # -- what goes together --------------------------------------------------------
 
@@ -404,6 +430,16 @@ class Settings:
                 raise BadSetting(name, _NEEDS_CERTIFICATE)
         if self.faults is not None and self.workers is not None:
             raise BadSetting("faults", " are counted in one process: not with --workers")
+
+    def _check_inspector(self) -> None:
+        if self.inspector_port is not None and self.inspector is not None:
+            raise BadSetting("inspector-port", " and --inspector do not go together")
+        for name, value in (
+            ("inspector-token-file", self.inspector_token_file),
+            ("inspector-shows-mail", self.inspector_shows_mail),
+        ):
+            if value and not self.wants_inspector:
+                raise BadSetting(name, " needs --inspector-port or --inspector")
 
     def _check_mail(self) -> None:
         for name, value in (
@@ -465,6 +501,11 @@ class Settings:
         ports = (self.smtp_port, self.submission_port, self.submission_tls_port)
         endpoints = self.smtp or self.submission or self.submission_tls or self.lmtp
         return any(port is not None for port in ports) or bool(endpoints)
+
+    @property
+    def wants_inspector(self) -> bool:
+        """Whether sessions are shown to a browser."""
+        return self.inspector_port is not None or self.inspector is not None
 
     @property
     def mail_domains(self) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ TABLES: Mapping[str, str] = {
     "accounts": "Who may log in",
     "mail": "Mail that comes in: SMTP, submission, LMTP",
     "limits": "Limits",
+    "inspector": "The inspector: sessions and mailboxes in a browser",
     "workers": "Several processes",
     "monitoring": "What is measured",
 }

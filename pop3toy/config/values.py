@@ -12,7 +12,18 @@ from ..auth.sasl.names import MECHANISM_NAMES
 from ..auth.throttle.origins import Networks
 from ..option import number
 
-__all__ = ["PORT", "account", "domain", "interface", "lmtp", "mechanisms", "metrics", "network", "workers"]
+__all__ = [
+    "PORT",
+    "account",
+    "domain",
+    "inspector",
+    "interface",
+    "lmtp",
+    "mechanisms",
+    "metrics",
+    "network",
+    "workers",
+]
 
 #: Each has memory of its own and looks at the counts of all others.
 MOST_WORKERS = 64
@@ -88,6 +99,12 @@ def metrics(text: str) -> str:
     if kind in ("tcp", "tcp6") and "interface=" not in rest:
         return text + (":interface=127.0.0.1" if kind == "tcp" else r":interface=\:\:1")
     return text
+
+
+def inspector(text: str) -> str:
+    """An endpoint for the inspector, with the mode of a Unix socket."""
+    # Twisted would let every user of this machine look.
+    return f"{text}:mode=600" if text.startswith("unix:") and ":mode=" not in text else text
 
 
 def workers(text: str) -> int:

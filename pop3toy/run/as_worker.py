@@ -14,6 +14,7 @@ from ..auth.throttle.peer_workers import PeerWorkers
 from ..clock import use_monotonic_time
 from ..config.settings import Settings
 from ..errors import CannotStart
+from ..interfaces import IObserver
 from ..net.types import IReactor
 from .assembly import assemble
 from .log_lines import FastLines, safe_lines
@@ -69,7 +70,12 @@ def _serve(config: WorkerConfig, reports: ReportPipe, reactor: IReactor) -> None
         from ..observe.metrics.shared import write_into
 
         write_into(config.metrics, config.number)
-    server = assemble(settings, reactor, context)
+    observers: list[IObserver] = []
+    if settings.wants_inspector:
+        from .inspecting.across import EventsToSupervisor
+
+        observers.append(EventsToSupervisor(lambda told: reports.report(Report.HAPPENED, told), reactor))
+    server = assemble(settings, reactor, context, observers=observers)
     peers.hear(config.events)
     stopping = False
 
@@ -79,6 +85,10 @@ def _serve(config: WorkerConfig, reports: ReportPipe, reactor: IReactor) -> None
                 tls.use(Material.load(material))
             case [Command.NOTE, list(events)]:
                 peers.hear(events)
+            case [Command.ACT, list(what)]:
+                from .inspecting.across import act
+
+                act(server.control, what)
 
     def stop() -> None:
         nonlocal stopping

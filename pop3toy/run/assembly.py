@@ -195,8 +195,19 @@ def assemble(
     """
     # Newcomers have two lines to read, and they are not Twisted's.
     starting = _until_it_runs(reactor) if settings.is_toy and context.owned else None
-    monitoring = monitoring_of(settings, reactor)
-    watching = watching_of(settings, [*observers, *(monitoring.observers if monitoring is not None else [])])
+    inspection = None
+    if settings.wants_inspector and not context.inherits:
+        # HTTP costs nothing where it is not wanted.
+        from .inspecting.serving import Inspection
+
+        inspection = Inspection(settings, reactor)
+        observers = [*observers, inspection.hub]
+        if settings.is_toy:
+            gate = inspection.around(gate)
+    monitoring = monitoring_of(settings, reactor, shown=settings.wants_inspector)
+    if monitoring is not None:
+        observers = [*observers, *monitoring.observers]
+    watching = watching_of(settings, observers)
     parts = Server(
         partial(
             set_observer,
@@ -268,20 +279,34 @@ def assemble(
     if monitoring is not None and context.inherits:
         monitoring.worker(parts)
     elif monitoring is not None:
-        monitoring.serve(
+        pages = monitoring.serve(
             parts,
             factories.values(),
             context.tls,
-            lambda: _admin(settings, store),
+            lambda: parts.control.mailboxes,
             own_store=store is None,
             failed=context.cannot_listen,
+        )
+        if inspection is not None:
+            inspection.shows(pages.metrics, pages.look)
+    if inspection is not None:
+        # Before the ports: it shows how the sessions end when the server stops.
+        toys = (opened.store, opened.delivery) if settings.is_toy else (None, None)
+        inspection.serve(
+            parts,
+            lambda: parts.control,
+            context.cannot_listen,
+            store=toys[0],
+            delivery=toys[1],
+            ready=lambda link: setattr(parts, "inspector", link),
         )
     next_step = _next_step(settings, access.users, twistd or {}) if context.owned else None
     for port in ports_of(settings):
         factory = factories[port.protocol]
         _listen(port, settings, reactor, context, factory, next_step).setServiceParent(parts)
         next_step = None
-    parts.control = ServerControl(list(factories.values()), lambda: _admin(settings, store))
+    given = opened.store if settings.is_toy else store
+    parts.control = ServerControl(list(factories.values()), lambda: _admin(settings, given))
     return parts
 
 

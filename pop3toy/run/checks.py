@@ -34,6 +34,11 @@ def check_files(settings: Settings, *, own_store: bool = True) -> None:
             check_readable("auth", os.path.abspath(path))
     if own_store:
         kind_of(settings.store).check(settings.store)
+    if settings.inspector_token_file is not None:
+        from .inspecting.serving import token_of
+
+        check_readable("inspector-token-file", settings.inspector_token_file)
+        token_of(settings)
     _check_transcript("transcript", settings.transcript_to)
     _check_transcript("transcript-json", settings.transcript_json or "off")
 

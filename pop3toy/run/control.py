@@ -34,6 +34,11 @@ class ServerControl:
         """The store as an administrator sees it."""
         return self._admin()
 
+    @property
+    def draining(self) -> bool:
+        """Whether no more connections are taken."""
+        return any(factory.draining for factory in self._factories)
+
     def _connections(self) -> Iterator[AnyConnection]:
         for factory in self._factories:
             yield from factory.all_connections()

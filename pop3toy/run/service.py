@@ -40,6 +40,7 @@ __all__ = [
     "ReloadService",
     "Reloadable",
     "Server",
+    "listening_of",
 ]
 
 log = Logger()
@@ -146,11 +147,23 @@ class Listening(NamedTuple):
     address: Any
 
 
+def listening_of(service: OrderedService) -> Sequence[Listening]:
+    """The ports of a service that are open now."""
+    return [
+        Listening(part.protocol, part.tls, part.port.getHost())
+        for part in service
+        if isinstance(part, ListeningService) and part.protocol and part.port is not None
+    ]
+
+
 class Server(OrderedService):
     """A whole server: what :func:`pop3toy.server` returns."""
 
     #: What may be done to it while it runs.
     control: IServerControl
+
+    #: Where a browser finds the inspector, with the token, once it listens; empty if there is none.
+    inspector: str = ""
 
     @property
     def listening(self) -> Sequence[Listening]:
@@ -159,11 +172,7 @@ class Server(OrderedService):
         POP3 comes first, then POP3 over TLS, SMTP, submission, LMTP.  Empty before the start and
         after the stop; a server that is started again may have got other numbers.
         """
-        return [
-            Listening(part.protocol, part.tls, part.port.getHost())
-            for part in self
-            if isinstance(part, ListeningService) and part.protocol and part.port is not None
-        ]
+        return listening_of(self)
 
 
 class ListeningService(Service):

@@ -13,7 +13,7 @@ import secrets
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 from twisted.application.service import IService, Service
 from twisted.internet.interfaces import IListeningPort
@@ -68,7 +68,7 @@ def supervised(
     tls = server_tls(settings.tls)
     check_sources(settings, reactor)
     folder = os.getcwd()
-    folder_of_metrics = workers_folder(settings)
+    folder_of_metrics = workers_folder(settings, shown=settings.wants_inspector)
 
     def config(number: int) -> WorkerConfig:
         nonlocal began
@@ -93,6 +93,21 @@ def supervised(
         config=config,
         sockets=lambda: sockets.descriptors,
     )
+    inspection = None
+    observing: dict[str, Any] = {}
+    if settings.wants_inspector:
+        from .inspecting.workers import WorkersInspection
+
+        inspection = WorkersInspection(settings, reactor, lambda number, what: supervisor.act(number, what))
+        observing = dict(inspection.observing)
+    bury_sessions = observing.pop("buried", None)
+
+    def buried(number: int) -> None:
+        if folder_of_metrics is not None:
+            folder_of_metrics.bury(number)
+        if bury_sessions is not None:
+            bury_sessions(number)
+
     supervisor = Supervisor(
         reactor,
         spec,
@@ -101,7 +116,8 @@ def supervised(
         publish=log.publish,
         give_up=cannot_go_on,
         turn_away=sockets.turn_away,
-        buried=folder_of_metrics.bury if folder_of_metrics is not None else lambda number: None,
+        **observing,
+        buried=buried,
     )
     server = OrderedService(partial(log.set_observer, twistd=twistd))
     _AsWorkersUser(settings, reactor, cannot_start).setServiceParent(server)
@@ -109,7 +125,7 @@ def supervised(
     if folder_of_metrics is not None:
         # Ends behind the workers, which write into its folder, and is there before them.
         folder_of_metrics.setServiceParent(server)
-        monitor_workers(
+        pages = monitor_workers(
             settings,
             reactor,
             server,
@@ -120,6 +136,11 @@ def supervised(
             tls=tls,
             failed=cannot_start,
         )
+        if inspection is not None:
+            inspection.shows(pages.metrics, pages.look)
+    if inspection is not None:
+        # Ends behind the workers: it shows how their sessions end.
+        inspection.serve(server, cannot_start)
     # The ports, added behind it, are stopped first: no client is accepted that no worker will serve.
     supervisor.setServiceParent(server)
     handed_on = tls.in_use if tls is not None else None
@@ -141,7 +162,15 @@ def supervised(
             announce(port, opened, name, reactor)
 
         name, endpoint = endpoint_of(port, settings, listening)
-        return ListeningService(name, endpoint, sockets.factory, ready=ready, failed=cannot_start)
+        return ListeningService(
+            name,
+            endpoint,
+            sockets.factory,
+            ready=ready,
+            failed=cannot_start,
+            protocol=port.protocol,
+            tls=port.tls,
+        )
 
     for port in ports_of(settings):
         listen(port).setServiceParent(server)

@@ -352,7 +352,7 @@ class ElsewhereTests(SynchronousTestCase):
         pages = monitoring.serve(parts, [], None, lambda: None, own_store=True, failed=self.fail)
         parts.startService()
         self.addCleanup(parts.stopService)
-        site = site_of(reactor, pages)
+        site = site_of(reactor, {b"metrics": pages.metrics, b"healthz": pages.healthz})
         self.assertEqual(ask(site, "/healthz")[0], 200)
         self.assertIn(b"pop3toy_build_info{", ask(site, "/metrics")[2])
         self.assertEqual(reactor.tcpServers, [])

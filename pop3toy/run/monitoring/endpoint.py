@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, cast
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
@@ -26,21 +27,34 @@ from ..service import ListeningService
 if TYPE_CHECKING:
     from twisted.web.resource import IResource
 
-__all__ = ["MetricsEndpoint", "check_installed"]
+__all__ = ["MetricsEndpoint", "Pages", "are_wanted"]
 
 #: Seconds that a look at the disk may take.
 PATIENCE: Final = 5.0
 
 
-def check_installed() -> None:
-    """See that there is what metrics need.
+class Pages(NamedTuple):
+    """What is told, for another site than that of the settings."""
 
-    :raises pop3toy.errors.CannotStart: if not, with how it is installed.
+    metrics: IResource
+    healthz: IResource
+    #: Gives what is wrong, a sentence each.
+    look: Callable[[], Deferred[Sequence[str]]]
+
+
+def are_wanted(settings: Settings, *, shown: bool) -> bool:
+    """Whether there are to be metrics.
+
+    :param shown: whether another site shows them, if what they need is installed.
+    :raises pop3toy.errors.CannotStart: if the settings ask for them and that is not installed.
     """
+    if settings.metrics is None:
+        return shown and find_spec("prometheus_client") is not None
     try:
         import prometheus_client  # noqa: F401
     except ImportError as error:
         raise CannotStart(f"--metrics needs more than is installed: {install_hint('metrics')}") from error
+    return True
 
 
 class MetricsEndpoint:
@@ -68,12 +82,12 @@ class MetricsEndpoint:
         """Metrics that are worked out when somebody asks."""
         self._asked.values.update(values)
 
-    def resources(
+    def pages(
         self,
         at_once: Sequence[Callable[[], Sequence[str]]],
         looks: Sequence[Callable[[], object]],
         before: Callable[[], object],
-    ) -> Mapping[bytes, IResource]:
+    ) -> Pages:
         """``metrics`` and ``healthz``, for whatever site has room for them."""
         from ...observe.metrics.health import Health
         from ...observe.metrics.site import HealthResource, MetricsResource
@@ -85,10 +99,8 @@ class MetricsEndpoint:
 
         health = Health(self._reactor, at_once, [in_thread(look) for look in looks])
         self.asked({"pop3toy_healthy": lambda: [(health.known == [], ())]})
-        return {
-            b"metrics": MetricsResource(self._registry, health, before),
-            b"healthz": HealthResource(health),
-        }
+        metrics, healthz = MetricsResource(self._registry, health, before), HealthResource(health)
+        return Pages(metrics, healthz, health.look)
 
     def listen(
         self,
@@ -97,17 +109,17 @@ class MetricsEndpoint:
         looks: Sequence[Callable[[], object]],
         failed: Callable[[CannotStart], object],
         before: Callable[[], object] = lambda: None,
-    ) -> Mapping[bytes, IResource]:
+    ) -> Pages:
         """Serve them where the settings say, if they do.
 
         :return: the same for another site, which must not be served any longer than ``parts`` run.
         """
         from ...observe.metrics.site import site_of
 
-        resources = self.resources(at_once, looks, before)
+        pages = self.pages(at_once, looks, before)
         if self._settings.metrics is None:
-            return resources
-        site = site_of(self._reactor, resources)
+            return pages
+        site = site_of(self._reactor, {b"metrics": pages.metrics, b"healthz": pages.healthz})
         port = Port("metrics", "metrics", self._settings.metrics)
 
         def ready(name: str, opened: IListeningPort) -> None:
@@ -115,4 +127,4 @@ class MetricsEndpoint:
 
         name, endpoint = endpoint_of(port, self._settings, cast(IReactor, UnixListening(self._reactor)))
         ListeningService(name, endpoint, site, ready=ready, failed=failed).setServiceParent(parts)
-        return resources
+        return pages

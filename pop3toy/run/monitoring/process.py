@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,11 @@ from ...net.factory import ConnectionFactory
 from ...net.threads import WorkerThreads
 from ...net.types import IReactor
 from ...stores.registry import kind_of
-from .endpoint import MetricsEndpoint, check_installed
+from .endpoint import MetricsEndpoint, Pages, are_wanted
 from .measured import MeasuredThreads, Repeatedly
 from .troubles import ask_store, check_accounts, expiring, expiry
 
 if TYPE_CHECKING:
-    from twisted.web.resource import IResource
-
     from ...net.tls.contexts import GivenTLS
     from ...observe.metrics.metrics import Metrics
 
@@ -35,9 +33,8 @@ def monitoring_of(settings: Settings, reactor: IReactor, *, shown: bool = False)
     :param shown: whether a page of another site shows it as well.
     :raises pop3toy.errors.CannotStart: where prometheus_client is not installed.
     """
-    if settings.metrics is None and not shown:
+    if not are_wanted(settings, shown=shown):
         return None
-    check_installed()
     return Monitoring(settings, reactor)
 
 
@@ -99,13 +96,13 @@ class Monitoring:
         *,
         own_store: bool,
         failed: Callable[[CannotStart], object],
-    ) -> Mapping[bytes, IResource]:
+    ) -> Pages:
         """Serve it at the endpoint of the settings, if there is one, which ends behind the mail's ports.
 
         :param factories: of all connections.
         :param own_store: whether the store is that of the settings.
         :param failed: is told why the port cannot be opened.
-        :return: ``metrics`` and ``healthz``, for a site that shows other things as well.
+        :return: the same, for a site that shows other things as well.
         """
         threads = WorkerThreads(self._reactor, name="health", size=2)
         threads.setServiceParent(parts)

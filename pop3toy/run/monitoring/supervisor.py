@@ -16,7 +16,7 @@ from ...errors import CannotStart
 from ...net.threads import WorkerThreads
 from ...net.types import IReactor
 from ...stores.registry import kind_of
-from .endpoint import MetricsEndpoint, check_installed
+from .endpoint import MetricsEndpoint, Pages, are_wanted
 from .troubles import check_accounts, expiring, expiry
 
 if TYPE_CHECKING:
@@ -54,15 +54,13 @@ class WorkersFolder(Service):
             bury(self.path, number)
 
 
-def workers_folder(settings: Settings) -> WorkersFolder | None:
-    """The folder for the numbers of workers, if the settings ask for it.
+def workers_folder(settings: Settings, *, shown: bool = False) -> WorkersFolder | None:
+    """The folder for the numbers of workers, if the settings ask for them.
 
+    :param shown: whether a page of another site shows them as well.
     :raises pop3toy.errors.CannotStart: where prometheus_client is not installed.
     """
-    if settings.metrics is None:
-        return None
-    check_installed()
-    return WorkersFolder()
+    return WorkersFolder() if are_wanted(settings, shown=shown) else None
 
 
 def monitor_workers(
@@ -76,7 +74,7 @@ def monitor_workers(
     processes: Callable[[], Sequence[int]],
     tls: GivenTLS | None,
     failed: Callable[[CannotStart], object],
-) -> None:
+) -> Pages:
     """Serve the metrics of all workers together, and whether all is well, in the supervisor.
 
     :param folder: where they write, added to ``parts`` before.
@@ -105,10 +103,10 @@ def monitor_workers(
             return ["the server is stopping"]
         return [] if serving() else ["no worker serves"]
 
-    endpoint.listen(
+    folder.when_made = partial(add_up, registry=registry)
+    return endpoint.listen(
         parts,
         [at_once, lambda: expiring(tls)],
         [lambda: check_accounts(settings), lambda: kind_of(settings.store).check(settings.store)],
         failed,
     )
-    folder.when_made = partial(add_up, registry=registry)

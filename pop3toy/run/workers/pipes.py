@@ -29,6 +29,8 @@ class Command(StrEnum):
     USE_TLS = "tls"
     #: What other workers have told: a list of events.
     NOTE = "note"
+    #: What is to be done with its sessions.
+    ACT = "act"
 
 
 class Report(StrEnum):
@@ -40,6 +42,8 @@ class Report(StrEnum):
     REFUSED = "refused"
     #: A list of events for all other workers, those that are started later as well.
     TELL = "tell"
+    #: A list of what has happened in its sessions, for the supervisor.
+    HAPPENED = "happened"
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,7 @@ class _WorkerProcess(ProcessProtocol):
         self._full = False
         self._tls: str | None = None
         self._events: deque[Sequence[object]] = deque(maxlen=REMEMBERED)
+        self._acts: deque[Sequence[object]] = deque(maxlen=REMEMBERED)
 
     def connectionMade(self) -> None:
         """The process runs: write its configuration."""
@@ -110,9 +111,16 @@ class _WorkerProcess(ProcessProtocol):
         self._events.extend(events)
         self._send()
 
+    def act(self, what: Sequence[object]) -> None:
+        """Let it do something with its sessions; one that does not read does it when it reads again."""
+        self._acts.append(what)
+        self._send()
+
     def _send(self) -> None:
         if self._full or self._stopping:
             return
+        while self._acts:
+            self.transport.write(write([Command.ACT, self._acts.popleft()]))
         if self._tls is not None:
             self.transport.write(write([Command.USE_TLS, self._tls]))
             self._tls = None
@@ -166,6 +174,8 @@ class _WorkerProcess(ProcessProtocol):
                 self.refusal = why
             case [Report.TELL, list(events)]:
                 self._supervisor.pass_on(self, events)
+            case [Report.HAPPENED, list(told)]:
+                self._supervisor.happened(told)
             case _:
                 self._complain(line)
 
@@ -202,6 +212,8 @@ class Supervisor(Service):
         clients would hang.  The supervisor does not end: what keeps workers from serving may pass, and
         perhaps nothing would start the server again.
     :param buried: is told the number of a worker whose process is gone, before it is started again.
+    :param served: is told the number of a worker that serves from now on.
+    :param happened: is given what workers tell of their sessions, as they have written it.
     """
 
     def __init__(
@@ -215,11 +227,15 @@ class Supervisor(Service):
         give_up: Callable[[str], object],
         turn_away: Callable[[bool], object],
         buried: Callable[[int], object] = lambda number: None,
+        served: Callable[[int], object] = lambda number: None,
+        happened: Callable[[list[object]], object] = lambda told: None,
     ) -> None:
         self.spec = spec
         #: How often a worker was started again.
         self.restarts = 0
+        self.happened = happened
         self._buried = buried
+        self._served = served
         self.publish = publish
         #: What workers have told each other.
         self.events: deque[Sequence[object]] = deque(maxlen=REMEMBERED)
@@ -281,6 +297,12 @@ class Supervisor(Service):
         for worker in self._running.values():
             worker.use_tls(material)
 
+    def act(self, number: int, what: Sequence[object]) -> None:
+        """Have a worker do something with its sessions, if there is this worker now."""
+        worker = self._running.get(number)
+        if worker is not None:
+            worker.act(what)
+
     def _start_all(self) -> None:
         if self.running:
             for number in self._deaths:
@@ -314,6 +336,7 @@ class Supervisor(Service):
         worker.serves_since = self._clock.seconds()
         self._stop_turning_away()
         log.info("worker {number} serves (process {pid})", number=worker.number + 1, pid=worker.transport.pid)
+        self._served(worker.number)
 
     def _stop_turning_away(self) -> None:
         if self._alarm is not None:
