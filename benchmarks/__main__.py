@@ -184,8 +184,11 @@ def _table(options: argparse.Namespace, bench: Bench) -> int:
 
 
 def _sessions_at_once() -> int:
-    """How many the system lets a server have, which has a socket and an open mailbox for each."""
-    return max((_open_files() - 1_000) // 2, 1)
+    """How many the system lets a server have.
+
+    pop3toy reckons with five open files for each (``run.process``), and refuses more.
+    """
+    return max((_open_files() - 1_000) // 5, 1)
 
 
 def _open_files() -> int:

@@ -258,6 +258,20 @@ class PackageTests(SynchronousTestCase):
                         name,
                     )
 
+    def test_web(self) -> None:
+        """HTTP is served by the inspector and by the metrics alone, and loaded only where it is wanted."""
+        for name in modules():
+            if any(one.module.startswith("twisted.web") for one in imports(name)):
+                # Tokens are looked up by HTTP.
+                asks = name == "auth.sasl.introspection"
+                self.assertTrue(asks or within(name, "observe.inspector", "observe.metrics"), name)
+            if not within(name, "observe.inspector", "run.inspecting"):
+                early = [
+                    one for one in imports(name)
+                    if one.at_once and within(one.room, "observe.inspector", "run.inspecting")
+                ]  # fmt: skip
+                self.assertEqual(early, [], name)
+
     def test_concrete_stores(self) -> None:
         """A kind of store is named by the registry, the toy's part of assembly, and servers for tests."""
         for name in modules():

@@ -219,7 +219,7 @@ def _show(event: dict[str, Any], *, json_: bool) -> None:
 
 def _explain(explanations: Sequence[dict[str, Any]]) -> None:
     for one in explanations:
-        where = f" ({one['clause']})" if one["clause"] else ""
+        where = f" ({printable(one['clause'])})" if one["clause"] else ""
         mark = "!" if one["kind"] in ("warning", "hint") else "-"
         click.echo(click.style(f"       {mark} {printable(one['text'])}{where}", dim=True))
 
@@ -235,11 +235,11 @@ def _lines(event: dict[str, Any]) -> list[str]:
             sent = "" if event["handed_over"] else "(not sent) "
             return [f"S: {sent}{_text(line)}" for line in event["data"].removesuffix("\r\n").split("\r\n")]
         case "Connected":
-            return [f"-- connected from {printable(event['peer'])}, {event['protocol']}"]
+            return [f"-- connected from {printable(event['peer'])}, {printable(event['protocol'])}"]
         case "ConnectionRejected":
             return [f"-- sent away: {printable(event['why'])}"]
         case "TLSStarted":
-            return [f"-- encrypted from here on with {event['tls']['version']}"]
+            return [f"-- encrypted from here on with {printable(event['tls']['version'])}"]
         case "TLSFailed":
             return [f"-- TLS failed: {printable(event['why'])}"]
         case "InputDiscarded":

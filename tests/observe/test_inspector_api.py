@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from openapi_spec_validator import validate
 from twisted.internet.address import UNIXAddress
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
+from twisted.web.static import Data
 
 from pop3toy import MemoryStore, Settings, server
 from pop3toy.errors import BadSetting
 from pop3toy.observe.inspector.stream import BATCH, PING
 
-from ..inspector_world import HERE, TOKEN, InspectorCase, checked
+from ..inspector_world import HERE, TOKEN, InspectorCase, answer_of, checked
 
 OPENAPI = json.loads(
     (Path(__file__).parent.parent.parent / "docs" / "openapi.json").read_text(encoding="utf-8")
@@ -284,6 +287,8 @@ class SessionTests(InspectorCase):
         self.assertEqual((told["connections"], told["sessions_total"], told["toy"]), (1, 1, True))
         self.assertEqual([one["protocol"] for one in told["protocols"]], ["POP3"])
         self.assertEqual(checked(self.ask("/healthz").json, "Health"), {"healthy": True, "problems": []})
+        [minute] = checked(self.ask("/api/history").json, "History")["minutes"]
+        self.assertEqual((minute["sessions"], minute["live"]), (1, 1))
 
     def test_whole_api(self) -> None:
         """The description is valid, and has each path and method that is answered, no other."""
@@ -491,3 +496,28 @@ class ShownMailTests(RealMailTests):
         self.assertEqual(told["messages"][0]["subject"], SCRIPT)
         self.problem(403, "/api/mailboxes/ann/messages", "POST", MAIL)
         self.problem(403, "/api/mailboxes/ann/messages", "DELETE")
+
+
+class OtherAnswersTests(InspectorCase):
+    """What others have to say through the inspector."""
+
+    def test_trouble(self) -> None:
+        """What is wrong with the server is told, also if it has to be found out first."""
+        inspector = self.reactor.factory_at(2).resource
+        looking: Deferred[list[str]] = Deferred()
+        inspector._inspected = replace(inspector._inspected, problems=lambda: looking)
+        transport = self.begin("/healthz")
+        self.assertEqual(transport.value(), b"")
+        looking.callback(["the disk is full"])
+        answer = answer_of(transport.value())
+        self.assertEqual(answer.status, 503)
+        self.assertEqual(checked(answer.json, "Health"), {"healthy": False, "problems": ["the disk is full"]})
+
+    def test_other_resources(self) -> None:
+        """Other resources answer, to whom has the token."""
+        inspector = self.reactor.factory_at(2).resource
+        also = {b"metrics": Data(b"up 1\n", "text/plain")}
+        inspector._inspected = replace(inspector._inspected, also=also)
+        self.assertEqual(self.ask("/metrics").body, b"up 1\n")
+        self.problem(401, "/metrics", token=None)
+        self.problem(404, "/metrics", "POST")

@@ -17,7 +17,7 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
 
 from ..._version import __version__
-from ...interfaces import IServerControl
+from ...interfaces import IServerControl, MaybeDeferred
 from ..transcript import MemoryTranscript
 from .access import FOR_MAIL, HEADERS, Access
 from .html import harmless
@@ -34,9 +34,14 @@ log = Logger()
 
 #: Lines of a transcript.
 _LINES = 100_000
-#: The page's files are named so; and what they are.
-_PAGE = re.compile(r"[a-z]+\.(html|css|js)")
-_KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
+#: What the page's files are.
+_TYPES = {
+    "html": "text/html; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+    "png": "image/png",
+}
 _Answer = bytes | Awaitable[bytes] | int
 
 
@@ -51,12 +56,13 @@ class Inspected:
     #: The open ports, each ``{"protocol", "tls", "address"}``.
     protocols: Callable[[], Sequence[Mapping[str, object]]]
     #: What is in trouble, a sentence each.
-    problems: Callable[[], Sequence[str]] = lambda: ()
+    problems: Callable[[], MaybeDeferred[Sequence[str]]] = lambda: ()
     #: Holds sessions; only in the toy.
     stepping: Stepping | None = None
     toy: bool = False
-    #: What else is answered, by its path without the first slash.
-    also: Mapping[str, IResource] = field(default_factory=dict)
+    #: What else is answered to GET, by its path without the first slash, as ``metrics``; goes before what is
+    #: here.
+    also: Mapping[bytes, IResource] = field(default_factory=dict)
 
 
 class Inspector(Resource):
@@ -73,6 +79,11 @@ class Inspector(Resource):
         self._hub = inspected.hub
         self._access = access
         self._began = self._hub.clock.seconds()
+        self._page = {
+            file.name: file.read_bytes()
+            for file in files(__package__).joinpath("page").iterdir()
+            if file.name.rpartition(".")[2] in _TYPES
+        }
         session, user, uid = r"(\d{1,18})", "([^/]+)", "([^/]+)"
         messages = f"api/mailboxes/{user}/messages"
         table: Sequence[tuple[str, str, Callable[..., _Answer]]] = (
@@ -156,13 +167,14 @@ class Inspector(Resource):
     def _answer(self, request: Request) -> _Answer:
         path = request.path.decode("ascii", "replace").removeprefix("/")
         method = "GET" if request.method == b"HEAD" else request.method.decode("ascii", "replace")
-        if path in self._inspected.also and method == "GET":
-            rendered: _Answer = self._inspected.also[path].render(request)
+        other = self._inspected.also.get(request.path.removeprefix(b"/"))
+        if other is not None and method == "GET":
+            rendered: _Answer = other.render(request)
             return rendered
-        if method == "GET" and (page := _page_file(path or "index.html")):
-            kind, octets = page
-            request.setHeader("Content-Type", f"{kind}; charset=utf-8")
-            return octets
+        name = path or "index.html"
+        if name in self._page and method == "GET":
+            request.setHeader("Content-Type", _TYPES[name.rpartition(".")[2]])
+            return self._page[name]
         allowed = []
         for known, pattern, answer in self._table:
             if found := pattern.fullmatch(path):
@@ -206,9 +218,13 @@ class Inspector(Resource):
 
     # -- the server ----------------------------------------------------------------------
 
-    def _status(self, request: Request) -> bytes:
+    async def _problems(self) -> list[str]:
+        found = self._inspected.problems()
+        return list(await found if isinstance(found, Deferred) else found)
+
+    async def _status(self, request: Request) -> bytes:
+        problems = await self._problems()
         live = sum(one.ended is None for one in self._hub.sessions())
-        problems = list(self._inspected.problems())
         return _json(
             request,
             {
@@ -225,8 +241,8 @@ class Inspector(Resource):
             },
         )
 
-    def _healthz(self, request: Request) -> bytes:
-        problems = list(self._inspected.problems())
+    async def _healthz(self, request: Request) -> bytes:
+        problems = await self._problems()
         if problems:
             request.setResponseCode(503)
         return _json(request, {"healthy": not problems, "problems": problems})
@@ -373,13 +389,6 @@ class Inspector(Resource):
 
     async def _remove(self, request: Request, user: str, uid: str | None = None) -> bytes:
         return _json(request, {"removed": await self._inspected.mailboxes.remove(user, uid)})
-
-
-def _page_file(name: str) -> tuple[str, bytes] | None:
-    """A file of the page, if this is one: its kind, and what is in it."""
-    found = _PAGE.fullmatch(name)
-    file = files(__package__).joinpath("page", name)
-    return (_KINDS[found[1]], file.read_bytes()) if found and file.is_file() else None
 
 
 def _octets(value: object) -> bytes:

@@ -81,11 +81,8 @@ class Record(NamedTuple):
     explained: Sequence[Explanation]
     #: Octets of its line or text that were left out here.
     cut: int
-
-    @property
-    def octets(self) -> int:
-        """About what it takes in memory."""
-        return _RECORD + len(_data(self.event)) + sum(len(one.text) for one in self.explained)
+    #: About what it takes in memory.
+    octets: int
 
 
 @dataclass(slots=True)
@@ -219,7 +216,8 @@ class Hub:
         elif cut and isinstance(event, LineReceived):
             event = event._replace(line=data[: self.bounds.line])
         self.seq += 1
-        record = Record(self.seq, event, wall, explained, cut)
+        octets = _RECORD + len(data) - cut + sum([len(one.text) for one in explained])
+        record = Record(self.seq, event, wall, explained, cut, octets)
         self._append(session, record)
         self._last.append(record)
         self._last_octets += record.octets

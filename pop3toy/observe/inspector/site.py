@@ -6,7 +6,6 @@ from typing import Any
 from weakref import WeakSet
 
 from twisted.internet.interfaces import IAddress, IReactorTime
-from twisted.web.http import Request
 from twisted.web.server import Request as SiteRequest
 from twisted.web.server import Site
 
@@ -57,7 +56,7 @@ class InspectorSite(Site):
         return channel
 
     def startFactory(self) -> None:
-        """Without a log."""
+        """Without a log: Twisted would write to that of the process."""
 
     def stopFactory(self) -> None:
         """End what still goes on: those who follow would do so for ever."""
@@ -65,6 +64,3 @@ class InspectorSite(Site):
             transport = getattr(channel, "transport", None)
             if transport is not None:
                 transport.abortConnection()
-
-    def log(self, request: Request) -> None:
-        """Nothing: see above."""

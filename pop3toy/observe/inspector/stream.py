@@ -8,7 +8,7 @@ from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.web.http import Request
 from zope.interface import implementer
 
-from .hub import Hub
+from .hub import TURN, Hub
 from .told import event_as_json
 
 __all__ = ["EventStream"]
@@ -53,10 +53,13 @@ class EventStream:
         self._beat()
         self.wake()
 
-    def wake(self) -> None:
-        """There is something new."""
+    def wake(self, pause: float = BATCH) -> None:
+        """There is something new.
+
+        :param pause: seconds until it is written.
+        """
         if self._timer is None and not self._paused and not self._over:
-            self._timer = self._hub.clock.callLater(BATCH, self._write)
+            self._timer = self._hub.clock.callLater(pause, self._write)
 
     def _beat(self) -> None:
         if not self._paused:
@@ -72,8 +75,9 @@ class EventStream:
             self._seq += missed
             # Nobody knows any more whose they were.
             out.append(f"event: missed\nid: {self._seq}\ndata: {json.dumps({'events': missed})}\n\n")
-        for record in records:
-            if octets > MOST:
+        until = self._hub.clock.seconds() + TURN
+        for at, record in enumerate(records):
+            if octets > MOST or (at % 10 == 9 and self._hub.clock.seconds() >= until):
                 break
             self._seq = record.seq
             if self._session is None or record.event.session == self._session:
@@ -82,7 +86,8 @@ class EventStream:
         if out:
             self._request.write("".join(out).encode("ascii"))
         if self._seq < self._hub.seq:
-            self.wake()
+            # The connections have their turn; then there is more to write.
+            self.wake(TURN)
 
     def pauseProducing(self) -> None:
         """See ``IPushProducer``: the reader is slow."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import maybeDeferred
@@ -15,7 +16,7 @@ from twisted.logger import Logger
 from ...clock import steady
 from ...config.settings import Settings
 from ...errors import BadSetting, CannotStart
-from ...interfaces import IDelivery, IGate, IMailStore, IServerControl
+from ...interfaces import IDelivery, IGate, IMailStore, IServerControl, MaybeDeferred
 from ...net.accepting import wait_for_descriptors
 from ...net.threads import WorkerThreads
 from ...net.types import IReactor
@@ -28,6 +29,9 @@ from ...observe.inspector.site import InspectorSite
 from ...observe.inspector.stepping import Stepping
 from ..ports import Port, endpoint_of
 from ..service import Listening, ListeningService, OrderedService, listening_of
+
+if TYPE_CHECKING:
+    from twisted.web.resource import IResource
 
 __all__ = ["Inspection", "token_of"]
 
@@ -65,7 +69,11 @@ class Inspection:
         self._settings = settings
         self._reactor = reactor
         #: Is to be told of all events.
-        self.hub = Hub(reactor, Explainer(), time.time)
+        self.hub = Hub(reactor, Explainer(getattr(settings, "language", None) or "en"), time.time)
+        #: What else its site answers, by path, and what is wrong with the server: to be set before
+        #: :meth:`serve`.
+        self.also: dict[bytes, IResource] = {}
+        self.problems: Callable[[], MaybeDeferred[Sequence[str]]] = lambda: ()
         #: Holds sessions, once :meth:`around` was called.
         self.stepping: Stepping | None = None
 
@@ -112,6 +120,8 @@ class Inspection:
             ),
             protocols=lambda: [_as_dict(one) for one in listening_of(parts)],
             stepping=self.stepping,
+            also=self.also,
+            problems=self.problems,
             toy=settings.is_toy,
         )
         names = (settings.hostname,) if settings.hostname else ()
