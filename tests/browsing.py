@@ -163,10 +163,10 @@ class Browser:
 
     def dark(self, dark: bool = True) -> None:
         """Prefer a dark page."""
-        value = "dark" if dark else "light"
-        self.command(
-            "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": value}]
-        )
+        colours = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        # What is only half shown yet has no contrast.
+        still = {"name": "prefers-reduced-motion", "value": "reduce"}
+        self.command("Emulation.setEmulatedMedia", features=[colours, still])
 
     def picture(self, path: Path) -> None:
         """What is to be seen, as PNG."""

@@ -9,6 +9,7 @@ import os
 import poplib
 from typing import Any
 
+from pop3toy.cli import inspecting
 from pop3toy.cli.who import _show
 from pop3toy.testing import running_server
 
@@ -127,8 +128,6 @@ class WhoTests(CommandTests):
         def quit_when_watched() -> None:
             client.quit()
 
-        from pop3toy.cli import inspecting
-
         events = inspecting.InspectorClient.events
 
         def begun(own: Any, session: int | None, since: int | None) -> Any:
@@ -138,6 +137,17 @@ class WhoTests(CommandTests):
 
         self.patch(inspecting.InspectorClient, "events", begun)
         self.assertIn("[1] C: QUIT\n", self.ok("watch", "1"))
+
+    def test_server_ends(self) -> None:
+        """When the server stops, whoever watches is told; the server does not wait for them."""
+        server = self.serve()
+        client = inspecting.InspectorClient(f"unix:{self.socket}", None)
+        events = client.events(None, 0)
+        self.client(server)
+        self.assertEqual(next(events)[1]["event"], "Connected")
+        server.stop()
+        told = [one["event"] for _, one in events]
+        self.assertEqual(told[-1:], ["Ended"])
 
     def test_token(self) -> None:
         """Over TCP the token is needed, from a file or the environment, never from the command line."""

@@ -18,6 +18,7 @@ from twisted.web.static import Data
 
 from pop3toy import MemoryStore, Settings, server
 from pop3toy.errors import BadSetting
+from pop3toy.observe.inspector.site import CONNECTIONS
 from pop3toy.observe.inspector.stream import BATCH, PING
 
 from ..inspector_world import HERE, TOKEN, InspectorCase, answer_of, checked
@@ -131,8 +132,17 @@ class AccessTests(InspectorCase):
         transport = self.open()
         head = b"POST /api/mailboxes/user/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n"
         transport.channel.dataReceived(head + b"\r\n" + b"x" * 50_000)
-        [request] = transport.channel._channel.requests
+        [request] = transport.channel.requests
         self.assertEqual(request.content.tell(), 0)
+
+    def test_too_many(self) -> None:
+        """Strangers' connections are bounded: each is an open file that the mail has not."""
+        connections = [self.open() for _ in range(CONNECTIONS)]
+        site = self.reactor.factory_at(2)
+        self.assertIsNone(site.buildProtocol(HERE))
+        connections[0].channel.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(self.ask("/api/status").status, 200)
+        self.assertIsNone(site.buildProtocol(HERE))
 
 
 class TokenFileTests(InspectorCase):
@@ -390,6 +400,19 @@ class StreamTests(InspectorCase):
         self.assertEqual(hub.followers, 1)
         stream.channel.connectionLost(Failure(ConnectionDone()))
         self.assertEqual((hub.followers, len(self.reactor.getDelayedCalls())), (0, before))
+
+    def test_stop(self) -> None:
+        """At the stop followers hear the last and are let go; one that does not read is cut off."""
+        site = self.reactor.factory_at(2)
+        reads, slow = self.follow(), self.follow()
+        slow.producer.pauseProducing()
+        self.client()
+        site.stopFactory()
+        self.assertIn(b"Connected", reads.value())
+        self.assertTrue(reads.value().endswith(b"\r\n0\r\n\r\n"))
+        self.assertTrue(reads.disconnecting)
+        self.assertNotIn(b"Connected", slow.value())
+        self.assertTrue(slow.disconnected)
 
 
 class MailboxTests(InspectorCase):

@@ -78,6 +78,7 @@ class Inspector(Resource):
         self._inspected = inspected
         self._hub = inspected.hub
         self._access = access
+        self._streams: set[EventStream] = set()
         self._began = self._hub.clock.seconds()
         self._page = {
             file.name: file.read_bytes()
@@ -344,8 +345,17 @@ class Inspector(Resource):
         if request.method == b"HEAD":
             request.setHeader("Content-Type", "text/event-stream; charset=utf-8")
             return b""
-        EventStream(request, self._hub, session, since).start()
+        stream = EventStream(request, self._hub, session, since)
+        self._streams.add(stream)
+        request.notifyFinish().addBoth(lambda _: self._streams.discard(stream))
+        stream.start()
         return NOT_DONE_YET
+
+    def finish(self) -> None:
+        """The server stops: tell those who follow the last of it, and let them go."""
+        self._hub.flush()
+        for stream in list(self._streams):
+            stream.finish()
 
     # -- mailboxes -----------------------------------------------------------------------
 

@@ -14,132 +14,25 @@ from html.parser import HTMLParser
 __all__ = ["harmless"]
 
 _KEPT = frozenset(
-    [
-        "a",
-        "abbr",
-        "address",
-        "article",
-        "aside",
-        "b",
-        "big",
-        "blockquote",
-        "br",
-        "caption",
-        "center",
-        "cite",
-        "code",
-        "col",
-        "colgroup",
-        "dd",
-        "del",
-        "details",
-        "dfn",
-        "div",
-        "dl",
-        "dt",
-        "em",
-        "figcaption",
-        "figure",
-        "font",
-        "footer",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "header",
-        "hr",
-        "i",
-        "img",
-        "ins",
-        "kbd",
-        "li",
-        "main",
-        "mark",
-        "nav",
-        "ol",
-        "p",
-        "pre",
-        "q",
-        "s",
-        "samp",
-        "section",
-        "small",
-        "span",
-        "strike",
-        "strong",
-        "style",
-        "sub",
-        "summary",
-        "sup",
-        "table",
-        "tbody",
-        "td",
-        "tfoot",
-        "th",
-        "thead",
-        "time",
-        "tr",
-        "tt",
-        "u",
-        "ul",
-        "var",
-        "wbr",
-    ]
+    str.split(
+        "a abbr address article aside b big blockquote br caption center cite code col colgroup dd del "
+        "details dfn div dl dt em figcaption figure font footer h1 h2 h3 h4 h5 h6 header hr i img ins kbd "
+        "li main mark nav ol p pre q s samp section small span strike strong style sub summary sup table "
+        "tbody td tfoot th thead time tr tt u ul var wbr"
+    )
 )
 #: What is in them is not shown, either.
 _LEFT_OUT = frozenset(
-    [
-        "applet",
-        "audio",
-        "canvas",
-        "frameset",
-        "iframe",
-        "math",
-        "noembed",
-        "noframes",
-        "noscript",
-        "object",
-        "script",
-        "select",
-        "svg",
-        "template",
-        "textarea",
-        "title",
-        "video",
-        "xmp",
-    ]
+    str.split(
+        "applet audio canvas frameset iframe math noembed noframes noscript object script select svg "
+        "template textarea title video xmp"
+    )
 )
 _ATTRIBUTES = frozenset(
-    [
-        "align",
-        "alt",
-        "bgcolor",
-        "border",
-        "cellpadding",
-        "cellspacing",
-        "class",
-        "color",
-        "cols",
-        "colspan",
-        "dir",
-        "face",
-        "height",
-        "id",
-        "lang",
-        "rowspan",
-        "size",
-        "span",
-        "start",
-        "style",
-        "summary",
-        "title",
-        "type",
-        "valign",
-        "value",
-        "width",
-    ]
+    str.split(
+        "align alt bgcolor border cellpadding cellspacing class color cols colspan dir face height id lang "
+        "rowspan size span start style summary title type valign value width"
+    )
 )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from typing import Any
-from weakref import WeakSet
 
 from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.web.http import HTTPChannel
 from twisted.web.server import Request as SiteRequest
 from twisted.web.server import Site
 
@@ -16,6 +16,8 @@ __all__ = ["InspectorSite"]
 
 #: Octets of a request's body.
 MOST = 50 * 1024 * 1024
+#: Connections at once: strangers can connect, too, and each takes an open file that the mail has not.
+CONNECTIONS = 100
 
 
 class _Request(SiteRequest):
@@ -43,15 +45,27 @@ class InspectorSite(Site):
     """The factory of the inspector's connections."""
 
     noisy = False
+    #: Without HTTP/2, which Twisted would agree on with a client that has it.
+    protocol = HTTPChannel  # type: ignore[assignment]
 
     def __init__(self, inspected: Inspected, access: Access, clock: IReactorTime) -> None:
-        super().__init__(Inspector(inspected, access), requestFactory=_Request, reactor=clock)
+        self._inspector = Inspector(inspected, access)
+        super().__init__(self._inspector, requestFactory=_Request, reactor=clock)
         self.access = access
-        self._channels: WeakSet[Any] = WeakSet()
+        self._channels: set[Any] = set()
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """See ``IProtocolFactory``."""
-        channel = super().buildProtocol(addr)
+        """See ``IProtocolFactory``; one connection too many is closed."""
+        if len(self._channels) >= CONNECTIONS:
+            return None
+        channel: Any = super().buildProtocol(addr)
+        lost = channel.connectionLost
+
+        def connection_lost(reason: object) -> None:
+            self._channels.discard(channel)
+            lost(reason)
+
+        channel.connectionLost = connection_lost
         self._channels.add(channel)
         return channel
 
@@ -60,7 +74,7 @@ class InspectorSite(Site):
 
     def stopFactory(self) -> None:
         """End what still goes on: those who follow would do so for ever."""
+        self._inspector.finish()
         for channel in list(self._channels):
-            transport = getattr(channel, "transport", None)
-            if transport is not None:
-                transport.abortConnection()
+            if channel.transport is not None:
+                channel.transport.loseConnection()

@@ -102,6 +102,15 @@ class EventStream:
         """See ``IPushProducer``: the reader is gone."""
         self._end()
 
+    def finish(self) -> None:
+        """Write what there is yet, and end; whoever does not read is not waited for."""
+        if self._paused:
+            self._request.channel.forceAbortClient()
+        elif not self._over:
+            self._write()
+            self._request.unregisterProducer()
+            self._request.finish()
+
     def _end(self) -> None:
         self._over = True
         self._hub.unfollow(self.wake)

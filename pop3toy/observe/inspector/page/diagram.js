@@ -80,7 +80,9 @@ function reference(clause) {
   return make("a", { class: "clause", href: url, target: "_blank", rel: "noopener noreferrer" }, clause);
 }
 
-const NAMED = { hint: "Hint: ", warning: "Warning: ", state: "State: ", summary: "Summary: " };
+// What the text itself does not say of its kind.
+const NAMED = { hint: "Hint: ", warning: "Warning: " };
+const KINDS = new Set(["state", "note", "hint", "warning", "summary", "measure"]);
 
 /** The beginning of the line that an explanation is about, where there are several. */
 function about(text, line) {
@@ -91,7 +93,7 @@ function about(text, line) {
 
 function explained(list, text) {
   const items = (list ?? []).map((one) => make(
-    "p", { class: `said ${NAMED[one.kind] || one.kind === "measure" ? one.kind : "note"}` },
+    "p", { class: `said ${KINDS.has(one.kind) ? one.kind : "note"}` },
     about(text, one.line), " ",
     NAMED[one.kind] ? make("strong", {}, NAMED[one.kind]) : null, visible(one.text), one.clause ? " " : null,
     one.clause ? reference(one.clause) : null,
