@@ -28,6 +28,7 @@ from pop3toy.testing.sockets import LOOPBACK
 
 from ..corpus import awkward_messages, fill_maildir
 from ..folders import new_folder
+from ..inspector_world import InspectorCase
 from ..memory_world import MemoryReactor
 from ..observe.test_metrics import Values, ask, value, values_in
 from ..realserver import RealServer, free_port, maildir_options, run_python, wait_until
@@ -269,6 +270,16 @@ class WorkersTests(MaildirCase):
             self.assertTrue(running.terminate())
         self.assertEqual(list(folder.iterdir()), [])
 
+    def test_inspector(self) -> None:
+        """The supervisor's inspector shows the numbers of all workers, also without a port of their own."""
+        where = self.folder / "inspector"
+        with self.serve("--workers=2", f"--inspector=unix:{where}") as running:
+            wait_until(lambda: value(scraped(where), "pop3toy_workers") == 2, "both workers serve")
+            session(running.port)
+            name = "pop3toy_messages_retrieved_total"
+            wait_until(lambda: value(scraped(where), name) == 1, "the message is counted")
+            self.assertEqual(health(where), (200, []))
+
     def test_no_worker(self) -> None:
         """Without one that serves the server is not well."""
         where = self.folder / "metrics"
@@ -356,6 +367,28 @@ class ElsewhereTests(SynchronousTestCase):
         self.assertEqual(ask(site, "/healthz")[0], 200)
         self.assertIn(b"pop3toy_build_info{", ask(site, "/metrics")[2])
         self.assertEqual(reactor.tcpServers, [])
+
+
+class InspectorTests(InspectorCase):
+    """The inspector shows the same."""
+
+    def test_metrics(self) -> None:
+        """Whoever has its token is told, and nobody else."""
+        self.client().say(b"USER user", b"PASS pass")
+        answer = self.ask("/metrics")
+        self.assertEqual(answer.status, 200)
+        values = values_in(answer.body.decode())
+        self.assertEqual(value(values, "pop3toy_sessions", protocol="POP3"), 1)
+        self.assertEqual(value(values, "pop3toy_healthy"), 1)
+        self.problem(401, "/metrics", token=None)
+
+    def test_health(self) -> None:
+        """It knows what /healthz knows."""
+        self.client().say(b"USER user", b"PASS pass")
+        self.assertTrue(self.ask("/api/status").json["healthy"])
+        self.server.control.drain()
+        self.assertEqual(self.ask("/healthz").status, 503)
+        self.assertEqual(self.ask("/api/status").json["problems"], ["the server is stopping"])
 
 
 class PagesTests(SynchronousTestCase):
