@@ -29,7 +29,7 @@ def write_into(folder: str, number: int) -> None:
 
 
 class _Files(MultiProcessCollector):
-    """Reads no file that a worker has just made and not yet begun, which prometheus_client takes for a fault."""
+    """Reads no file that a worker has just made and not begun, which prometheus_client could not."""
 
     def __init__(self, folder: str, registry: CollectorRegistry) -> None:
         super().__init__(registry, path=folder)
