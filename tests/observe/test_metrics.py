@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from hypothesis import given, settings
@@ -22,6 +23,7 @@ from pop3toy.interfaces import Channel, TLSFacts
 from pop3toy.observe.metrics import labels
 from pop3toy.observe.metrics.health import KEPT, Health
 from pop3toy.observe.metrics.metrics import Metrics, Registry
+from pop3toy.observe.metrics.shared import add_up
 from pop3toy.observe.metrics.table import METRICS, NAMES
 from pop3toy.pop3.commands import KEYWORDS
 from pop3toy.run.monitoring.endpoint import PATIENCE
@@ -343,6 +345,20 @@ class LabelTests(SynchronousTestCase):
 
 def _refusals(kind: type[Refusal]) -> set[type[Refusal]]:
     return {kind}.union(*map(_refusals, kind.__subclasses__()))
+
+
+class SharedTests(SynchronousTestCase):
+    """Numbers of several processes."""
+
+    def test_file_that_is_made(self) -> None:
+        """A file that a worker is just making has no numbers yet, and is no trouble."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        (folder / "counter_0.db").touch()
+        (folder / "counter_1.db").write_bytes(bytes(65536))
+        registry = Registry()
+        add_up(str(folder), registry)
+        self.assertEqual(list(registry.collect()), [])
 
 
 class HealthTests(SynchronousTestCase):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import json
 import os
@@ -240,7 +241,11 @@ class WorkersTests(MaildirCase):
             *maildir_options(self.root), *options, launcher=("env", f"TMPDIR={folder}")
         ) as running:
             wait_until(lambda: value(scraped(where), "pop3toy_workers") == 2, "both workers serve")
-            self.assertEqual([one.stat().st_mode & 0o777 for one in folder.iterdir()], [0o700])
+            [shared] = folder.iterdir()
+            self.assertEqual(shared.stat().st_mode & 0o777, 0o700)
+            descriptor = os.open(shared, os.O_RDONLY)
+            self.addCleanup(os.close, descriptor)
+            self.assertRaises(BlockingIOError, fcntl.flock, descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
             def retrieved() -> float | None:
                 return value(scraped(where), "pop3toy_messages_retrieved_total")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -38,12 +39,16 @@ class WorkersFolder(Service):
         """Make it, as the user that twistd has become."""
         super().startService()
         self.path = tempfile.mkdtemp(prefix="pop3toy-metrics-")
+        self._folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        # tmpfiles.d(5): what is old is removed from such places, but not from a folder that is locked.
+        fcntl.flock(self._folder, fcntl.LOCK_EX)
         self.when_made(self.path)
 
     def stopService(self) -> None:
         """Remove it."""
         super().stopService()
         path, self.path = self.path, ""
+        os.close(self._folder)
         shutil.rmtree(path, ignore_errors=True)
 
     def bury(self, number: int) -> None:
