@@ -214,7 +214,13 @@ class RealTests(MaildirCase):
         with socket.create_server(("127.0.0.1", 0)) as taken:
             number = taken.getsockname()[1]
             words = _words_of_failure(self.folder, *maildir_options(self.root), f"--metrics={number}")
-            self.assertIn(f"cannot listen on tcp:{number}:interface=127.0.0.1: address already in use", words)
+            line = f"pop3toy: cannot listen on tcp:{number}:interface=127.0.0.1: address already in use"
+            self.assertIn(line, words)
+            words = _words_of_failure(
+                self.folder, *maildir_options(self.root), "--workers=2", f"--metrics={number}"
+            )
+            self.assertIn(line, words)
+            self.assertNotIn("Traceback", words)
 
 
 def _words_of_failure(folder: Path, *options: str) -> str:

@@ -48,8 +48,9 @@ class WorkersFolder(Service):
         """Remove it."""
         super().stopService()
         path, self.path = self.path, ""
-        os.close(self._folder)
-        shutil.rmtree(path, ignore_errors=True)
+        if path:
+            os.close(self._folder)
+            shutil.rmtree(path, ignore_errors=True)
 
     def bury(self, number: int) -> None:
         """A worker is dead."""
