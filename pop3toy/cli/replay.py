@@ -172,11 +172,9 @@ def _show(one: Played, masked: Callable[[str], str], *, quiet: bool) -> None:
         for line in one.now if len(one.now) <= 12 else [*one.now[:8], "...", *one.now[-2:]]:
             click.echo(f"   S: {masked(line)}")
         return
-    shown_lines = 0
     different = difflib.unified_diff(one.difference.recorded, one.difference.now, n=1, lineterm="")
     # Behind two lines with the names of files.
-    for line in itertools.islice(different, 2, None):
-        shown_lines += 1
+    for shown_lines, line in enumerate(itertools.islice(different, 2, None), 1):
         if shown_lines > _MOST:
             click.echo("   S: ... and more")
             break

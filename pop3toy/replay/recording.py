@@ -232,7 +232,7 @@ def _lines(data: bytes) -> Iterator[str]:
 
 
 def _turns_of_rawlog(said: bytes, answered: bytes) -> list[Turn]:
-    """Of a rawlog, which begins at the connection (``pop3-login -R``), or behind the login (``rawlog_dir``)."""
+    """Of a rawlog, which begins at the connection, or behind the login (``rawlog_dir``)."""
     commands, replies = list(_rawlog(said)), list(_rawlog(answered))
     if any(command.partition(" ")[0].upper() in LOGIN for command in commands):
         return _turns(commands, replies, greeted=True)

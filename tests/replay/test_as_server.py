@@ -34,7 +34,7 @@ RECORDING = """\
 [1] C: RETR 1
 [1] S: +OK 14 octets
 [1] S: Subject: x
-[1] S: 
+[1] S:
 [1] S: .
 [1] C: QUIT
 [1] S: +OK bye
@@ -59,9 +59,9 @@ class AsServerTests(SynchronousTestCase):
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self.addCleanup(self.process.stdout.close if self.process.stdout else None)
         self.addCleanup(self.process.kill)
         assert self.process.stdout is not None
+        self.addCleanup(self.process.stdout.close)
         first = self.process.stdout.readline()
         found = re.fullmatch(r"plays the server's side on 127\.0\.0\.1:(\d+); Ctrl-C ends it\n", first)
         assert found is not None, first

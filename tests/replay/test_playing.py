@@ -10,8 +10,7 @@ import os
 import poplib
 import socket
 import ssl
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
@@ -104,7 +103,7 @@ class SameTests(ReplayCase):
                 self.assertEqual(server.wait_for_session().user, "ann")
 
     def test_sasl_and_apop(self) -> None:
-        """What answers to a challenge is not said again; USER and PASS are, in its place, and that is told."""
+        """What answers to a challenge is not said again; USER and PASS are, and that is told."""
         for kind in ("PLAIN", "PLAIN ", "LOGIN", "CRAM-MD5", "APOP"):
             with ann() as server:
                 poplib_session(server, kind)
