@@ -176,14 +176,6 @@ def extra_lock_kept(session: Session, line: bytes, answer: Answer) -> bytes:
     return answer() if verb_of(line) != b"QUIT" else b"+OK\r\n"
 
 
-def each_session_its_own(session: Session, line: bytes, answer: Answer) -> bytes:
-    """Unique-ids with a number that grows."""
-    if not line:
-        session.server.notes["sessions"] = session.server.notes.get("sessions", 0) + 1
-    number = session.server.notes["sessions"]
-    return re.sub(rb"(?m)^(\d+) ", b"\\g<1> %d." % number, answer()) if _is("UIDL", line) else answer()
-
-
 def other_way_round(session: Session, line: bytes, answer: Answer) -> bytes:
     """Every second session has the unique-ids in another order."""
     if not line:
