@@ -186,13 +186,16 @@ def _show(one: Played, masked: Callable[[str], str], *, quiet: bool) -> None:
 
 def _sum_up(played: list[Played], turns: list[Turn]) -> int:
     different = [one for one in played if one.difference is not None]
-    left = len(turns) - len(played)
+    said = len([one for one in played if one.now or one.difference])
+    # Of an exchange that was replaced by another login only the first line was played.
+    left = len([turn for turn in turns if not turn.is_response])
+    left -= len([one for one in played if not one.turn.is_response])
     if not different:
-        click.echo(f"{len(played)} replies, all as recorded")
+        click.echo(f"{said} replies, all as recorded")
         return os.EX_OK
     first = different[0].turn.shown or "the greeting"
     rest = f"; {left} commands were not said" if left > 0 else ""
-    click.echo(f"{len(different)} of {len(played)} replies differ, the first behind {first}{rest}")
+    click.echo(f"{len(different)} of {said} replies differ, the first behind {first}{rest}")
     return DIFFERS
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ..conformance.connection import Closed, Connection, Trouble
 from .comparing import Difference, compare
-from .recording import LOGIN, MASKED, Turn, is_multiline, shown, without_secret
+from .recording import LOGIN, MASKED, Turn, is_challenge, is_multiline, shown, without_secret
 
 __all__ = ["How", "NeedsLogin", "Played", "needs_password", "play", "secrets_of"]
 
@@ -96,19 +96,22 @@ class _Player:
         now = greeting
         while left and now:
             turn = left.pop(0)
-            if turn.is_response and not now[0].startswith("+ "):
-                yield Played(turn, now, None, "not said: it was not asked for")
+            if turn.is_response and not is_challenge(now[0]):
+                yield Played(turn, (), None, "not said: it was not asked for")
                 continue
-            if self._must_replace(turn, left):
+            replaced = self._must_replace(turn, left)
+            if replaced:
                 # All of an exchange is one login.
                 while left and left[0].is_response:
                     turn = turn._replace(reply=left[0].reply, cut=left.pop(0).cut)
-                replaced = self._replaced(turn)
-                now = replaced.now or now
-                yield replaced
-                continue
-            if turn.keyword == "PASS" and turn.is_masked and _was_wrong(turn):
+            if (replaced or self._is_unknown(turn)) and _was_wrong(turn):
                 yield Played(turn, (), None, _UNKNOWN)
+                continue
+            if replaced:
+                if turn.keyword == "APOP":
+                    self._user = turn.line.split(" ")[1]
+                now = self._log_in()
+                yield self._played(turn, now, _REPLACED)
                 continue
             note = ""
             if turn.keyword == "QUIT" and self._marked and not self._how.destructive:
@@ -120,11 +123,11 @@ class _Player:
             now = self._ask(self._line(turn), turn)
             self._marked = (self._marked or turn.keyword == "DELE") and turn.keyword != "RSET"
             yield self._played(turn, now, note)
-            if turn.keyword == "STLS" and not turn.is_refused:
-                if not "".join(now[:1]).startswith("+OK"):
-                    # What was said within TLS, passwords among it, is not said in the clear.
-                    return
+            if turn.keyword == "STLS" and "".join(now[:1]).startswith("+OK"):
                 self._connection.start_tls(self._how.context, self._how.host)
+            elif turn.keyword == "STLS" and not turn.is_refused:
+                # What was said within TLS, passwords among it, is not said in the clear.
+                return
 
     def _must_replace(self, turn: Turn, following: Sequence[Turn]) -> bool:
         """Whether a login cannot be said again as it was."""
@@ -139,18 +142,9 @@ class _Player:
             responses.append(one)
         return turn.is_masked or not _repeatable(turn) or any(one.is_masked for one in responses)
 
-    def _replaced(self, turn: Turn) -> Played:
-        if _was_wrong(turn):
-            return Played(turn, (), None, _UNKNOWN)
-        if turn.keyword == "APOP":
-            self._user = turn.line.split(" ")[1]
-        now = self._log_in()
-        return Played(
-            turn,
-            now,
-            compare(turn, now, ignore=self._how.ignore),
-            "USER and PASS were said in its place: what it answers to is made anew for each connection",
-        )
+    def _is_unknown(self, turn: Turn) -> bool:
+        """Whether the password that was said is not to be had."""
+        return turn.keyword == "PASS" and (turn.is_masked or self._how.user is not None)
 
     def _log_in(self) -> Sequence[str]:
         user, password = self._how.user or self._user, self._how.password
@@ -166,7 +160,7 @@ class _Player:
                 raise NeedsLogin("the recording does not say who logs in")
             self._user = self._how.user or turn.line.partition(" ")[2]
             return f"USER {self._user}"
-        if turn.keyword == "PASS" and (turn.is_masked or self._how.user is not None):
+        if self._is_unknown(turn):
             if self._how.password is None:
                 raise NeedsLogin("the password is not in the recording")
             return f"PASS {self._how.password}"
@@ -194,10 +188,12 @@ class _Player:
         if not now:
             difference = Difference(turn.line, _texts(turn), ["(closed)"]) if not turn.cut else None
             return Played(turn, now, difference, note)
-        exact = self._how.exact and not turn.assumed
+        exact = self._how.exact and not turn.assumed and note != _REPLACED
         return Played(turn, now, compare(turn, now, ignore=self._how.ignore, exact=exact), note)
 
 
+#: Why a login is another.
+_REPLACED = "USER and PASS were said in its place: what it answers to is made anew for each connection"
 #: Why a login is left out.
 _UNKNOWN = "not said: this login failed, and its secret is not in the recording"
 

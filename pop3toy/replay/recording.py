@@ -21,6 +21,7 @@ __all__ = [
     "Hidden",
     "NotARecording",
     "Turn",
+    "is_challenge",
     "is_multiline",
     "parse",
     "read",
@@ -128,6 +129,11 @@ def is_multiline(command: str, first: str) -> bool:
     return keyword in ("RETR", "TOP", "CAPA") or (
         keyword in ("LIST", "UIDL", "AUTH", "LANG") and not rest.strip()
     )
+
+
+def is_challenge(first: str) -> bool:
+    """Whether a reply asks for a line of a SASL exchange."""
+    return first.startswith("+") and not first.startswith("+OK")
 
 
 def shown(octets: bytes) -> str:
@@ -271,7 +277,7 @@ def _turns(commands: Sequence[str], replies: Sequence[str | Hidden], *, greeted:
     for command in commands:
         turn = _take(command, left, response=asked)
         first = turn.reply[0] if turn.reply else ""
-        asked = isinstance(first, str) and first.startswith("+") and not first.startswith("+OK")
+        asked = isinstance(first, str) and is_challenge(first)
         turns.append(turn)
     if not any(turn.line for turn in turns):
         raise NotARecording("the client says nothing in it")

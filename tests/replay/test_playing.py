@@ -184,6 +184,13 @@ class SameTests(ReplayCase):
             self.assertIn("the first behind STLS; 3 commands were not said\n", done.out)
             self.assertEqual(server.wait_for_session().commands, ["STLS"])
 
+    def test_stls_taken(self) -> None:
+        """Where it was refused and is not now, TLS begins all the same: the server waits for it."""
+        script = "S: +OK\nC: STLS\nS: -ERR\nC: NOOP\nS: -ERR\nC: QUIT\nS: +OK\n"
+        with ann(tls="stls") as server:
+            done = self.replay(script, server, f"--ca-file={server.ca_file}")
+            self.assertIn("1 of 4 replies differ, the first behind STLS\n", done.out)
+
     def test_dele(self) -> None:
         """What was removed in the recording is not, unless --destructive says so."""
         for options, left in (((), 2), (("--destructive",), 1)):
@@ -293,6 +300,16 @@ class DifferentTests(ReplayCase):
             done = self.replay(recording, server, "--timeout=0.2")
             self.assertEqual((done.status, done.out), (2, ""))
             self.assertEqual(done.err, "Error: no answer to (greeting) within 0.2 s\n")
+
+    def test_closes_at_login(self) -> None:
+        """Also where USER and PASS stand for another login, of which more than one line is recorded."""
+        script = "S: +OK\nC: AUTH CRAM-MD5\nS: + ****\nC: ****\nS: +OK\nC: STAT\nS: +OK 0 0\n"
+        with ann() as server:
+            server.faults.add("drop", command="PASS")
+            done = self.replay(script, server, "--user=ann")
+        self.assertEqual((done.status, done.err), (1, ""))
+        self.assertIn("+ S: (closed)\n1 of 2 replies differ", done.out)
+        self.assertIn("the first behind AUTH CRAM-MD5; 1 commands were not said\n", done.out)
 
     def test_echo(self) -> None:
         """A server that says a password again: it is not shown."""

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ..cli_world import CommandTests
 from ..corpus import make_maildir
-from ..realserver import RealServer, maildir_options, run_command, twistd
+from ..realserver import RealServer, maildir_options, run_command, twistd, wait_until
 
 MESSAGES = (b"Subject: one\n\n1\n", b"Subject: two\n\n2\n")
 
@@ -47,7 +47,9 @@ class FaultsProcessTests(SynchronousTestCase):
             '[[fault]]\nkind = "drop"\ncommand = "RETR"\nnth = 2\noctets = 20\n'
             '[[fault]]\nkind = "quit-refused"\nsession = 2\n'
         )
-        self.assertRegex(server.log, r"2 faults of \S+faults\.toml are put into what this server says")
+        self.assertRegex(
+            server.log, r"wrong on purpose, for tests only: faults of \S+faults\.toml, 2 of them"
+        )
 
         def session() -> poplib.POP3:
             client = poplib.POP3("127.0.0.1", server.port, timeout=20)
@@ -65,7 +67,9 @@ class FaultsProcessTests(SynchronousTestCase):
             with self.assertRaisesRegex(poplib.error_proto, "not removed"):
                 client.quit()
         self.assertEqual(len(list((self.maildir / "cur").iterdir())), 2)
-        told = (self.folder / "transcript").read_text()
+        transcript = self.folder / "transcript"
+        wait_until(lambda: "[2] -- closed" in transcript.read_text(), "the session has ended")
+        told = transcript.read_text()
         self.assertRegex(told, r"\[1\] C: RETR 2\n\[1\] -- fault drop \(octets 20\)")
         self.assertIn("[2] -- fault quit-refused", told)
 
