@@ -134,6 +134,9 @@ class Fault:
 
         :param keyword: in capitals.
         """
+        if keyword == "GREETING" and self._kind.answers is not None and not self.commands:
+            # All commands, of which the greeting is none.
+            return False
         return not self.commands or keyword in self.commands or "*" in self.commands
 
     def is_due(self, draw: random.Random) -> bool:
@@ -346,6 +349,13 @@ class Faults:
                     self._tell(record.number, fault)
                     break
         context = Context(record.number, keyword, _words(line)[1], self.random)
+        if keyword == "GREETING":
+            for fault in self._due(lambda kind: kind.answers, *self._place(record), keyword):
+                self._tell(record.number, fault)
+                answer = fault.answer(context)
+                if answer is None:
+                    return None
+                reply = answer
         due = self._due(lambda kind: kind.alters, *self._place(record), keyword)
         hidden = keyword == "CAPA" and any(fault.kind == "not-implemented" for fault in self._faults)
         if not due and not hidden:
