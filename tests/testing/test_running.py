@@ -563,6 +563,17 @@ class FaultTests(SynchronousTestCase):
                 pop3.quit()
             self.assertEqual(fault.happened, 2)
 
+    def test_seed(self) -> None:
+        """What is random is the same again."""
+        seen = []
+        for seed in (7, 7, 8):
+            with ann() as server, client(server) as pop3:
+                server.faults.random.seed(seed)
+                server.faults.add("wrong-size", command="STAT", add=5, probability=0.5)
+                seen.append([pop3.stat()[1] for _ in range(20)])
+        self.assertEqual(seen[0], seen[1])
+        self.assertNotEqual(seen[0], seen[2])
+
     def test_tls(self) -> None:
         """A certificate that is only too old: whoever trusts the server's authority sees that, and once."""
         with ann(tls="both") as server:
@@ -577,6 +588,7 @@ class FaultTests(SynchronousTestCase):
         """What cannot be is said at once; with a gate of one's own there are no faults."""
         with ann() as server:
             self.assertRaises(ValueError, server.faults.add, "dorp")
+            self.assertRaises(ValueError, server.faults.add, "drop", protocol="SMTP")
             self.assertEqual(len(server.faults), 0)
         with ann(gate=SilentGate()) as server:
             self.assertRaises(AttributeError, lambda: server.faults)

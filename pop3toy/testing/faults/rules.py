@@ -225,10 +225,13 @@ class Faults:
     """All faults of a server.
 
     :param seed: of what is random; the same seed gives the same faults to the same commands.
+    :param protocols: what the server speaks.
+    :ivar random: draws what is random; ``faults.random.seed(7)`` makes it the same each time.
     """
 
-    def __init__(self, seed: int | None = None) -> None:
+    def __init__(self, seed: int | None = None, protocols: Sequence[str] = _PROTOCOLS) -> None:
         self.random = random.Random(seed)
+        self._protocols = protocols
         self._faults: list[Fault] = []
         self._clock: IReactorTime | None = None
         self._control: IServerControl | None = None
@@ -255,6 +258,8 @@ class Faults:
         :raises BadFault: (a :class:`ValueError`) for what cannot be.
         """
         fault = Fault(kind, **words)
+        if fault.protocol not in self._protocols:
+            raise BadFault(f"this server has faults in {', '.join(self._protocols)} alone", "protocol")
         self._faults.append(fault)
         return fault
 
