@@ -176,8 +176,8 @@ class Settings:
         table="pop3",
     )
     explain: bool = option(
-        "Explain the conversations, in --transcript: what each line asks and says, what can be overheard, where"
-        " the rules stand, and in the end a summary.",
+        "Explain the conversations, in --transcript: what each line asks and says, what can be overheard,"
+        " where the rules stand, and in the end a summary.",
         False,
         kind=FLAG,
         table="pop3",

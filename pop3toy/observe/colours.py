@@ -11,8 +11,8 @@ __all__ = ["Paint", "painting", "plain"]
 #: Makes text of a kind coloured.  Kinds are those of explanations, and ``client``, ``server``, ``neither``.
 Paint: TypeAlias = Callable[[str, str], str]
 
-#: By kind, in colours of the terminal's own palette that can be read on dark and on light; yellow, blue, white
-#: and black cannot.
+#: By kind, in colours of the terminal's own palette that can be read on dark and on light; yellow, blue,
+#: white and black cannot.
 _STYLES = {
     "client": "bold",
     "neither": "dim",

@@ -1,7 +1,7 @@
-"""The conversation with explanations: behind each line what it means, as ``[1]    | text [RFC 1939 section 5]``.
+"""The conversation with explanations: behind each line what it means, as ``[1]    | text [RFC 1939]``.
 
-The lines of the conversation are those of any transcript, so that whatever reads one reads this, too.  ``|`` is
-before what happens, ``!`` before what is dangerous, ``?`` before a hint to who is on the wrong track.
+The lines of the conversation are those of any transcript, so that whatever reads one reads this, too.
+``|`` is before what happens, ``!`` before what is dangerous, ``?`` before a hint to who is on a wrong track.
 """
 
 from __future__ import annotations
