@@ -43,11 +43,25 @@ def texts(tree: ast.AST) -> Iterator[tuple[int, str | tuple[str, str]]]:
             yield node.lineno, (said[0], said[1])
 
 
+def _empty(language: str | None) -> Catalog:
+    return Catalog(
+        language,
+        header_comment="# What pop3toy explains; see CONTRIBUTING.rst.",
+        project="pop3toy",
+        version=pop3toy.__version__,
+        msgid_bugs_address="the pop3toy authors",
+        last_translator="the pop3toy authors",
+        language_team="the pop3toy authors",
+        creation_date=_WHEN,
+        revision_date=_WHEN,
+        charset="utf-8",
+        fuzzy=False,
+    )
+
+
 def template() -> Catalog:
     """All texts of the code."""
-    catalogue = Catalog(
-        project="pop3toy", version="", creation_date=_WHEN, revision_date=_WHEN, charset="utf-8", fuzzy=False
-    )
+    catalogue = _empty(None)
     for path in sorted((SOURCE / "observe").rglob("*.py")):
         where = path.relative_to(SOURCE.parent).as_posix()
         for line, text in texts(ast.parse(path.read_text("utf-8"))):
@@ -89,14 +103,13 @@ def main() -> None:
         path = po(language)
         if path.exists():
             catalogue = read(path, language)
-            catalogue.update(found)
+            # Not the header of the template.
+            catalogue.update(found, update_creation_date=False, update_header_comment=False)
             catalogue.obsolete.clear()
         else:
             path.parent.mkdir(parents=True)
-            catalogue = Catalog(language, project="pop3toy", version="", creation_date=_WHEN, charset="utf-8")
+            catalogue = _empty(language)
             catalogue.update(found)
-        catalogue.revision_date = catalogue.creation_date = _WHEN
-        catalogue.fuzzy = False
         path.write_bytes(written(catalogue))
         # With every text: one that is missing is English.
         path.with_suffix(".mo").write_bytes(compiled(catalogue))

@@ -38,6 +38,8 @@ __all__ = ["Explainer"]
 _FOLLOWED = 10_000
 #: Commands of a session that its client is known by.
 _COMMANDS = 40
+#: Octets of what is no command.
+_SIGN = 16
 #: Seconds between two lines of which a person is the likeliest reason.
 _TYPED = 1.0
 
@@ -187,6 +189,7 @@ class Explainer:
         pipelined = bool(session.behind or session.waiting)
         session.behind = event.behind
         turn = Turn(event.command, event.line, event.at)
+        in_exchange = session.conversation.in_exchange
         said = [self._measure(event, pause)]
         said += session.conversation.command(turn)
         if pipelined:
@@ -210,7 +213,7 @@ class Explainer:
             )
         session.waiting.append(turn)
         session.last = event.at
-        if len(session.commands) < _COMMANDS:
+        if len(session.commands) < _COMMANDS and not in_exchange:
             session.commands.append(("+" if pipelined else "") + _sign(turn))
         session.quit = session.quit or event.command == "QUIT"
         if (
@@ -433,8 +436,12 @@ def _sign(turn: Turn) -> str:
     """A command as clients are known by it."""
     if turn.keyword == "AUTH" and not (turn.arguments and turn.arguments[0]):
         return "AUTH-LIST"
+    if turn.keyword == "AUTH" and len(turn.arguments) > 1:
+        return "AUTH-FIRST"
     if turn.keyword == "TOP" and len(turn.arguments) > 1 and len(turn.arguments[1]) > 6:
         return "TOP-ALL"
     if turn.keyword == "UIDL" and turn.arguments:
         return "UIDL-ONE"
-    return turn.keyword or turn.line.decode("ascii", "replace").partition(" ")[0].upper() or "?"
+    if turn.keyword == "LIST" and turn.arguments:
+        return "LIST-ONE"
+    return turn.keyword or turn.line[:_SIGN].decode("ascii", "replace").partition(" ")[0].upper() or "?"

@@ -148,6 +148,11 @@ class POP3:
         #: Whether the user is in.
         self.logged_in = False
 
+    @property
+    def in_exchange(self) -> bool:
+        """Whether the client's next line belongs to a SASL exchange."""
+        return self._exchange is not None
+
     # -- the client ---------------------------------------------------------------------
 
     def command(self, turn: Turn) -> list[Explanation]:

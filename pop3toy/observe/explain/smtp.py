@@ -130,6 +130,11 @@ class SMTP:
     def _note(self, text: str, where: str = "", kind: str = "note", **values: object) -> Explanation:
         return Explanation(kind, self._say(text, **values), where)
 
+    @property
+    def in_exchange(self) -> bool:
+        """Whether the client's next line belongs to a SASL exchange."""
+        return self._exchange is not None
+
     # -- the client ---------------------------------------------------------------------
 
     def command(self, turn: Turn) -> list[Explanation]:
