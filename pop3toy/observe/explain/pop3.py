@@ -162,6 +162,9 @@ class POP3:
         if turn.keyword not in COMMANDS:
             return self._not_a_command(turn)
         said = self._one(turn)
+        typed = hint(turn.line, self._say, pop3=True, command=True)
+        if typed is not None:
+            said.append(typed)
         if turn.keyword == "PASS" or turn.keyword == "USER":
             said += self._overheard(turn.keyword)
         if turn.keyword == "APOP":

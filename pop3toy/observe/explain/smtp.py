@@ -146,6 +146,7 @@ class SMTP:
             wrong = hint(turn.line, self._say, pop3=False)
             return [wrong] if wrong is not None else []
         said = [self._note(found[0], found[1])]
+        typed = hint(turn.line, self._say, pop3=False, command=True)
         if turn.keyword == "AUTH" and turn.arguments:
             mechanism = turn.arguments[0].upper()
             if mechanism in MECHANISMS:
@@ -161,6 +162,8 @@ class SMTP:
             self._exchange = Exchange(mechanism, self._say, private=self.channel.private)
             if len(turn.arguments) > 1:
                 said += self._exchange.line(turn.arguments[1].encode())
+        if typed is not None:
+            said.append(typed)
         path = re.search(rb"<([^>]*)>", turn.line)
         address = printable(path[1].decode("utf-8", "backslashreplace")) if path else ""
         if turn.keyword == "MAIL":
