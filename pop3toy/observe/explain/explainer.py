@@ -292,8 +292,8 @@ class Explainer:
             said.append(
                 self._note(
                     N_(
-                        "What was said before is forgotten, a name behind USER or EHLO too; the client asks"
-                        " again what the server can do."
+                        "What was said before is forgotten, a name behind USER or EHLO too; the client has"
+                        " to ask again what the server can do."
                     ),
                     clause(2595, "4") if session.protocol == "POP3" else clause(3207, "4.2"),
                 )

@@ -158,6 +158,8 @@ class POP3:
     def command(self, turn: Turn) -> list[Explanation]:
         """Of a line of the client's."""
         if self._exchange is not None:
+            # Its reply is AUTH's.
+            turn.keyword = "AUTH"
             return self._exchange.line(turn.line)
         if turn.keyword not in COMMANDS:
             return self._not_a_command(turn)

@@ -140,6 +140,8 @@ class SMTP:
     def command(self, turn: Turn) -> list[Explanation]:
         """Of a line of the client's."""
         if self._exchange is not None:
+            # Its reply is AUTH's.
+            turn.keyword = "AUTH"
             return self._exchange.line(turn.line)
         found = COMMANDS.get(turn.keyword)
         if found is None:
