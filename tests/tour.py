@@ -1,7 +1,7 @@
-"""The experiments of ``docs/pop3-by-example.rst``: ``python -m tests.tour`` makes them, and puts them into the pages.
+"""The experiments of ``docs/pop3-by-example.rst``: ``python -m tests.tour`` puts them into the pages.
 
-A page has ``.. conversation: NAME`` before each block.  What differs each time, such as times and random text,
-is left as the page has it, as long as all else is the same.
+A page has ``.. conversation: NAME`` before each block.  What differs each time, such as times and random
+text, is left as the page has it, as long as all else is the same.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from pop3toy.testing.in_memory import MemoryClient, MemoryServer
 
 from .realserver import RealServer, wait_until
 
-DOCS = Path(__file__).parent.parent / "docs"
+CHECKOUT = Path(__file__).parent.parent
 #: The page of each language.
-PAGES = {"en": "pop3-by-example.rst", "it": "pop3-by-example.it.rst"}
+PAGES = {"en": "docs/pop3-by-example.rst", "it": "docs/pop3-by-example.it.rst"}
 
 _HELLO = b"""\
 From: Ada <ada@example.org>\r
@@ -51,7 +51,7 @@ _CHANGING = (
     (re.compile(r"(?<=S: \+ )[A-Za-z0-9+/=]{20,}|(?<=C: )[A-Za-z0-9+/=]{40,}"), "BASE64"),
     (re.compile(r"\b[0-9a-f]{12}\b"), "QUEUE-ID"),
     (re.compile(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d [+-]\d{4}"), "DATE"),
-    (re.compile(r"(\[\d+\] S: \d+ )\w{6}-\d+"), r"\1UID"),
+    (re.compile(r"(\[\d+\] S: \d+ )\w+-[\w-]+"), r"\1UID"),
     (re.compile(r"TLSv1\.\d|TLS_\w+"), "TLS"),
     (re.compile(r"pop3toy-[\d.]+"), "VERSION"),
 )
@@ -101,6 +101,13 @@ class _Memory:
 def _telnet(world: _Memory) -> None:
     said = ("USER user", "PASS pass", "STAT", "LIST", "RETR 1", "DELE 1", "LIST", "QUIT")
     world.type(world.connect(), *said, seconds=3.0)
+
+
+def _first(world: _Memory) -> None:
+    client = world.connect()
+    world.type(client, "USER user", "PASS pass", "LIST", "DELE 1", seconds=3.0)
+    client.drop()
+    world.server.pump()
 
 
 def _two_at_once(world: _Memory) -> None:
@@ -183,6 +190,7 @@ def _thunderbird(server: RealServer, folder: Path) -> None:
 
 
 _IN_MEMORY: dict[str, Callable[[_Memory], None]] = {
+    "first": _first,
     "telnet": _telnet,
     "two-at-once": _two_at_once,
     "lost": _lost,
@@ -227,11 +235,21 @@ def conversation(name: str, language: str) -> list[str]:
     folder = Path(tempfile.mkdtemp())
     message, transcript = folder / "hello.eml", folder / "transcript"
     message.write_bytes(_HELLO)
-    written = ("--message", str(message), "--transcript", str(transcript), "--explain", "--language", language)
+    written = (
+        "--message",
+        str(message),
+        "--transcript",
+        str(transcript),
+        "--explain",
+        "--language",
+        language,
+    )
     with RealServer(*options, *written) as server:
         (folder / "client").mkdir()
         act(server, folder / "client")
-        wait_until(lambda: transcript.read_text("utf-8").count("-- closed (") == sessions, "the sessions' end")
+        wait_until(
+            lambda: transcript.read_text("utf-8").count("-- closed (") == sessions, "the sessions' end"
+        )
     found = transcript.read_text("utf-8").splitlines()
     shutil.rmtree(folder)
     return found
@@ -252,8 +270,8 @@ def pieces(text: str) -> list[str]:
 
 def main(*names: str) -> None:
     """Make the experiments, or those that are named, and put them into the pages."""
-    for language, name in PAGES.items():
-        path = DOCS / name
+    for language, name in [*PAGES.items(), ("en", "README.rst")]:
+        path = CHECKOUT / name
         found = pieces(path.read_text("utf-8"))
         for at in range(1, len(found), 3):
             experiment, shown = found[at : at + 2]
