@@ -208,8 +208,8 @@ _REAL: dict[str, tuple[Callable[[RealServer, Path], None], tuple[str, ...], int]
 }
 #: In the order of the pages.
 EXPERIMENTS = (
-    "telnet", "curl", "thunderbird", "two-at-once", "lost", "one-packet", "apop", "base64", "tls", "in-and-out",
-    "wrong-track",
+    "telnet", "curl", "thunderbird", "two-at-once", "lost", "one-packet", "apop", "base64", "tls",
+    "in-and-out", "wrong-track",
 )  # fmt: skip
 
 

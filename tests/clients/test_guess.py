@@ -95,7 +95,7 @@ class GuessTests(SynchronousTestCase):
 
     def test_thunderbird(self) -> None:
         """What Debian's Thunderbird 153 says when it fetches from the toy."""
-        said = "CAPA AUTH STAT LIST UIDL RETR QUIT".split()
+        said = ["CAPA", "AUTH", "STAT", "LIST", "UIDL", "RETR", "QUIT"]
         found = guess(said, say_in("en"), typed=False)
         assert found is not None
         self.assertEqual(found[0], "Thunderbird")
