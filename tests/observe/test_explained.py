@@ -13,11 +13,24 @@ from typing import Any, get_type_hints
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scramp import ScramClient
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy import Maildirs, Settings, events
 from pop3toy.errors import BadSetting
-from pop3toy.events import KINDS, Connected, LineReceived, Observers, ReplySent, TLSFailed
+from pop3toy.events import (
+    KINDS,
+    Connected,
+    ConnectionRejected,
+    Ended,
+    InputDiscarded,
+    LineReceived,
+    Noted,
+    Observers,
+    ReplySent,
+    TLSFailed,
+    TLSStarted,
+)
 from pop3toy.interfaces import Channel, TLSFacts
 from pop3toy.languages import LANGUAGES, language_of_the_locale
 from pop3toy.observe.colours import painting, plain
@@ -217,6 +230,49 @@ class ConversationTests(ExplainedCase):
         client.say("not base64!")
         self.assertSaid("This is not base64", self.behind("C: not base64!"))
 
+    def test_scram(self) -> None:
+        """Each step of SCRAM is decoded, and says what it is for."""
+        client, proof = self.server.connect(), ScramClient(["SCRAM-SHA-256"], "user", "pass")
+        client.say("AUTH SCRAM-SHA-256 " + base64.b64encode(proof.get_client_first().encode()).decode())
+        self.assertSaid("The client's first message, decoded n,,n=user,r=", self.lines()[-4:])
+        self.assertRegex(self.lines()[-1], r"The server's first message, decoded r=.*rounds \(i = \d+\)")
+        challenge = re.findall(r"S: \+ (\S+)", self.out.getvalue())[-1]
+        proof.set_server_first(base64.b64decode(challenge).decode())
+        client.say(base64.b64encode(proof.get_client_final().encode()).decode())
+        self.assertSaid("The client's final message, decoded c=", self.lines()[-4:])
+        self.assertSaid("The server's final message, decoded v=", self.lines()[-1:])
+        client.say("")
+        self.assertSaid("the server's proof was right", self.lines())
+        self.assertSaid("The maildrop is open and locked", self.lines()[-1:])
+
+    def test_given_up(self) -> None:
+        """A star ends an exchange; the refusal is not taken for that of an unknown command."""
+        client = self.server.connect()
+        client.say("AUTH LOGIN")
+        self.assertSaid("Decoded: Username:; the server asks", self.lines()[-1:])
+        client.say("*")
+        self.assertSaid("A star gives the exchange up.", self.lines())
+        self.assertFalse(any("no command of POP3" in line for line in self.lines()))
+
+    def test_mechanisms(self) -> None:
+        """AUTH alone lists the mechanisms; each is explained."""
+        self.server.connect().say("AUTH")
+        self.assertSaid("name and password in one line of base64", self.behind("S: PLAIN"))
+
+    def test_no_line_end(self) -> None:
+        """Lines that end in CR alone are none, which is told when the client gives up."""
+        client = self.server.connect()
+        client.send(b"USER user\rPASS pass\r")
+        client.drop()
+        self.server.pump()
+        self.assertSaid("The last 20 octets had no line end", self.behind("(dropped by the client)"))
+
+    def test_line_feed_alone(self) -> None:
+        """One that ends in LF alone is taken, and told of once."""
+        client = self.server.connect()
+        client.send(b"USER user\nPASS pass\n")
+        self.assertEqual(self.out.getvalue().count("ended with LF alone"), 1)
+
     def test_wrong_track(self) -> None:
         """Who speaks something else is told what it is."""
         for line, words in (
@@ -395,6 +451,40 @@ class RobustnessTests(SynchronousTestCase):
             explainer.explain(Connected(1, 0.0, "POP3", channel, "192.0.2.1:1"))
             [said] = explainer.explain(TLSFailed(1, 0.0, "POP3", channel, why))
             self.assertIn(words, said.text)
+
+    def test_openssl(self) -> None:
+        """A connection over TLS that ends while somebody types is openssl's doing."""
+        explainer = Explainer("en")
+        channel = Channel("127.0.0.1", True, TLSFacts("TLSv1.3", "AES", None))
+        explainer.explain(Connected(1, 0.0, "POP3", channel, "127.0.0.1:1"))
+        explainer.explain(LineReceived(1, 5.0, b"USER user", 11, "USER", "AUTHORIZATION"))
+        ended = Ended(1, 9.0, "POP3", channel, None, None, "dropped", 9.0, 11, 60, 0, 0)
+        self.assertIn("hint", [one.kind for one in explainer.explain(ended)])
+        self.assertEqual(list(explainer.explain(ended)), [])
+
+    def test_what_stls_throws_away(self) -> None:
+        """Input in clear text behind STLS is a warning; what was said before is forgotten."""
+        explainer = Explainer("en")
+        channel = Channel("192.0.2.1", local=False)
+        explainer.explain(Connected(1, 0.0, "POP3", channel, "192.0.2.1:1"))
+        explainer.explain(LineReceived(1, 0.0, b"STLS", 6, "STLS", "AUTHORIZATION", 7))
+        [warning] = explainer.explain(InputDiscarded(1, 0.0, 7))
+        self.assertEqual((warning.kind, warning.clause), ("warning", "RFC 3207 section 6"))
+        said = explainer.explain(TLSStarted(1, 0.0, TLSFacts("TLSv1.3", "AES", "ann@example.org")))
+        texts = " ".join(one.text for one in said)
+        for words in ("TLSv1.3 with AES", "certificate of ann@example.org", "is forgotten"):
+            self.assertIn(words, texts)
+
+    def test_told_by_others(self) -> None:
+        """What a gate did, and that a connection is sent away."""
+        explainer = Explainer("en")
+        channel = Channel("192.0.2.1", local=False)
+        explainer.explain(Connected(1, 0.0, "POP3", channel, "192.0.2.1:1"))
+        [noted] = explainer.explain(Noted(1, 0.0, "the reply was changed"))
+        self.assertIn("on purpose", noted.text)
+        [rejected] = explainer.explain(ConnectionRejected(1, 0.0, "POP3", channel, "too many"))
+        self.assertIn("too many connections", rejected.text)
+        explainer.explain(ReplySent(1, 0.0, b"-ERR [SYS/TEMP] too many\r\n", 26, True, True))
 
     def test_not_sent(self) -> None:
         explainer = Explainer("en")

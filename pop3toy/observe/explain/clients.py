@@ -31,9 +31,10 @@ _LOGIN = "(?:AUTH|AUTH-FIRST|APOP|USER PASS)"
 #: Those with the clearest signs first.
 CLIENTS: tuple[Client, ...] = (
     _client("Outlook", r" UTF8 ", N_("it asks for UTF8")),
+    _client("Outlook", r" AUTH-LIST ", N_("it asks for AUTH without a mechanism")),
     _client(
         "Thunderbird",
-        r"^ (?:CAPA )?(?:STLS (?:CAPA )?)?AUTH(?:-LIST| STAT LIST UIDL) ",
+        r"^ (?:CAPA )?(?:STLS (?:CAPA )?)?AUTH STAT LIST UIDL ",
         N_("behind AUTH, in which it sends nothing unasked, come STAT, LIST and UIDL"),
     ),
     _client(

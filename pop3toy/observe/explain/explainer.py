@@ -62,6 +62,8 @@ class _Session:
     deleted: int = 0
     #: Octets that were waiting behind the last line: those of commands that came with it.
     behind: int = 0
+    #: Octets of all that was told as lines, as text and as thrown away.
+    told: int = 0
     tls: bool = False
     quit: bool = False
 
@@ -188,6 +190,7 @@ class Explainer:
         # It came with the line before, or before that had its reply.
         pipelined = bool(session.behind or session.waiting)
         session.behind = event.behind
+        session.told += event.octets
         turn = Turn(event.command, event.line, event.at)
         in_exchange = session.conversation.in_exchange
         said = [self._measure(event, pause)]
@@ -200,7 +203,7 @@ class Explainer:
                 )
             )
         bare = not event.line.startswith(b"****") and event.octets == len(event.line) + 1
-        if bare and session.lines == 1:
+        if bare and session.lines == 1 and not any(one.kind == "hint" for one in said):
             said.append(
                 self._note(
                     N_(
@@ -226,6 +229,7 @@ class Explainer:
 
     def _text(self, session: _Session, event: TextReceived) -> Sequence[Explanation]:
         session.behind = 0
+        session.told += event.octets
         if not isinstance(session.conversation, SMTP):
             return ()
         said = session.conversation.text(event.data, event.octets, last=event.last)
@@ -302,6 +306,7 @@ class Explainer:
 
     def _discarded(self, session: _Session, event: InputDiscarded) -> Sequence[Explanation]:
         session.behind = 0
+        session.told += event.octets
         behind_tls = bool(session.commands) and session.commands[-1].lstrip("+") in ("STLS", "STARTTLS")
         if behind_tls:
             return [
@@ -386,6 +391,19 @@ class Explainer:
                 self._note(
                     N_("The client was silent for too long: the server may end the session then."),
                     clause(1939, "3") if session.protocol == "POP3" else clause(5321, "4.5.3.2.7"),
+                )
+            )
+        left = event.received - session.told
+        if event.why in ("dropped", "timeout") and left > 0 and not (session.behind or session.waiting):
+            said.append(
+                self._note(
+                    N_(
+                        "The last {octets} octets had no line end, which is CR and LF, so they were no command;"
+                        " a CR alone ends no line."
+                    ),
+                    clause(1939, "3") if session.protocol == "POP3" else clause(5321, "2.3.8"),
+                    "hint",
+                    octets=left,
                 )
             )
         if event.why == "limit":

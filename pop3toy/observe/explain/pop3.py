@@ -274,6 +274,9 @@ class POP3:
             return []
         if turn.keyword == "CAPA" and line != b".":
             return self._capability(turn, line)
+        if turn.keyword == "AUTH" and line != b".":
+            found = MECHANISMS.get(line.decode("ascii", "replace").upper())
+            return [Explanation("note", self._say(found[0]), found[1])] if found is not None else []
         if turn.keyword == "LIST" and line != b".":
             number, _, size = line.partition(b" ")
             which, octets = _number(number), _number(size)

@@ -293,7 +293,8 @@ class SMTP:
             return self._taken()
         text = _DONE.get(turn.keyword) if code == "250" else None
         text = text or CODES.get(code)
-        return [self._note(text, clause(5321, "4.2.3"))] if text is not None else []
+        where = clause(4954, "6") if turn.keyword == "AUTH" else clause(5321, "4.2.3")
+        return [self._note(text, where)] if text is not None else []
 
     def _taken(self) -> list[Explanation]:
         self._sender, self._recipients = "", []

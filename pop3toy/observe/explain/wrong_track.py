@@ -104,6 +104,9 @@ def hint(line: bytes, say: Say, *, pop3: bool, command: bool = False) -> Explana
     :param pop3: whether POP3 is spoken here, and not SMTP.
     :param command: whether it begins with a command, so that only how it was typed can be wrong.
     """
+    if b"\0" in line and not line.startswith(b"\x16\x03"):
+        # Neither typed nor a command of any protocol: the rest of what was told of before.
+        return None
     for fits, text in _TYPED if command else _SIGNS:
         if fits(line, pop3):
             return Explanation("hint", say(text))
