@@ -6,6 +6,8 @@ import base64
 import io
 import os
 import re
+import select
+import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -42,7 +44,7 @@ from pop3toy.replay.recording import parse
 from pop3toy.smtp.factory import smtp_factory
 from pop3toy.testing.in_memory import MemoryServer
 
-from ..realserver import RealServer, maildir_options, wait_until
+from ..realserver import DEADLINE, RealServer, environment, listening, maildir_options, twistd, wait_until
 from ..smtp.test_smtp import ENVELOPE
 from ..smtp_world import Client, world
 from ..strictclient import StrictClient, logged_in
@@ -602,6 +604,44 @@ class ProgramTests(SynchronousTestCase):
         said = path.read_text("utf-8")
         self.assertIn("Termina la sessione; nessuno ha effettuato l'accesso", said)
         self.assertNotIn("\x1b", said)
+
+    def on_terminal(self, **environ: str) -> str:
+        """What twistd writes to a terminal about a session that ends at once."""
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        ours, theirs = os.openpty()
+        self.addCleanup(os.close, ours)
+        options = ("--port=0", "--explain", "--language=en")
+        process = subprocess.Popen(
+            twistd("--nodaemon", f"--pidfile={folder}/twistd.pid", "pop3toy", *options),
+            cwd=folder, env={**environment(folder), "TERM": "xterm", **environ},
+            stdin=subprocess.DEVNULL, stdout=theirs, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        os.close(theirs)
+        self.addCleanup(process.wait, DEADLINE)
+        self.addCleanup(process.kill)
+        said = b""
+
+        def read_until(words: bytes) -> None:
+            nonlocal said
+            while words not in said:
+                self.assertTrue(select.select([ours], [], [], DEADLINE)[0], said)
+                said += os.read(ours, 4096)
+
+        read_until(b"next, in another terminal")
+        with StrictClient(listening(said.decode().replace("\r\n", "\n"))["POP3"]) as client:
+            client.command(b"QUIT")
+            client.ended()
+        read_until(b"0 removed")
+        return said.decode()
+
+    def test_terminal(self) -> None:
+        """A terminal has colours, but not with NO_COLOR; the log that shares it has none."""
+        said = self.on_terminal()
+        self.assertRegex(said, r"\x1b\[1m\[1\] C: QUIT\x1b\[0m\r\n")
+        self.assertRegex(said, r"\x1b\[36m\[1\]    \| Ends the session; nobody")
+        self.assertNotRegex(said, r"\x1b[^\n]*pop3toy listens")
+        self.assertNotIn("\x1b", self.on_terminal(NO_COLOR="1"))
 
     def test_workers(self) -> None:
         """Each worker explains its own sessions."""

@@ -398,8 +398,8 @@ class Explainer:
             said.append(
                 self._note(
                     N_(
-                        "The last {octets} octets had no line end, which is CR and LF, so they were no command;"
-                        " a CR alone ends no line."
+                        "The last {octets} octets had no line end, which is CR and LF, so they were no"
+                        " command; a CR alone ends no line."
                     ),
                     clause(1939, "3") if session.protocol == "POP3" else clause(5321, "2.3.8"),
                     "hint",
