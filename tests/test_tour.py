@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from itertools import zip_longest
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from .pages import page
-from .tour import EXPERIMENTS, PAGES, block, conversation, missing, pieces, settled
+from .tour import EXPERIMENTS, PAGES, block, conversation, missing, picture, pieces, settled, words
 
 
 class TourTests(SynchronousTestCase):
@@ -39,6 +40,15 @@ class TourTests(SynchronousTestCase):
         shown = self.shown("README.rst")
         self.assertEqual(list(shown), ["first"])
         self.compare("first", "README.rst", shown["first"], "en")
+
+    def test_picture(self) -> None:
+        """The picture in README.rst shows the same, in colours, and loads nothing from elsewhere."""
+        self.assertIn("image:: docs/explained.svg", page("README.rst"))
+        drawn = page("docs/explained.svg")
+        self.assertEqual(words(drawn), words(picture()))
+        self.assertIn("without&#160;QUIT", drawn)
+        self.assertGreater(len(set(re.findall(r"fill: #\w{6}", drawn))), 4)
+        self.assertNotIn("url(http", drawn)
 
     def compare(self, experiment: str, where: str, shown: str, language: str) -> None:
         """Make an experiment, and compare it with what is shown."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import io
 import poplib
 import re
 import shutil
@@ -20,6 +21,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from pop3toy.observe.colours import Paint, coloured, plain
 from pop3toy.observe.explain.explainer import Explainer
 from pop3toy.observe.explained import ExplainedTranscript
 from pop3toy.observe.line_writer import LineWriter
@@ -70,10 +72,10 @@ def settled(text: str) -> str:
 class _Memory:
     """The toy in memory, and what it explains."""
 
-    def __init__(self, language: str) -> None:
+    def __init__(self, language: str, paint: Paint = plain) -> None:
         self.lines: list[str] = []
         writer = LineWriter(lambda: self, started=False)  # type: ignore[arg-type, return-value]
-        explained = ExplainedTranscript(writer, Explainer(language))
+        explained = ExplainedTranscript(writer, Explainer(language), paint)
         self.server = MemoryServer({"user": [_HELLO, _SECOND]}, {"user": "pass"}, observers=[explained])
         # As with --show-secrets.
         self.server.factory.observers.secrets = True
@@ -268,6 +270,33 @@ def pieces(text: str) -> list[str]:
     return re.split(r"^\.\. conversation: (.*)\n\n::\n\n((?:    .*\n)*)", text, flags=re.MULTILINE)
 
 
+#: The picture in README.rst.
+PICTURE = CHECKOUT / "docs" / "explained.svg"
+_CHALLENGE = "<0b1db3362ca2399fde139348d0179570@pop3toy>"
+
+
+def picture() -> str:
+    """The first experiment as a terminal shows it, in colours: SVG, with nothing from elsewhere."""
+    from rich.console import Console
+    from rich.text import Text
+
+    world = _Memory("en", coloured())
+    _first(world)
+    world.server.stop()
+    console = Console(
+        record=True, width=112, file=io.StringIO(), force_terminal=True, color_system="standard", _environ={}
+    )
+    for line in world.lines:
+        console.print(Text.from_ansi(re.sub(r"<[0-9a-f]{16,}@pop3toy>", _CHALLENGE, line)))
+    drawn = console.export_svg(title="twistd -n pop3toy --port 2590 --explain", unique_id="explained")
+    return re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)
+
+
+def words(drawn: str) -> list[str]:
+    """What can be read in a picture."""
+    return re.sub(r"<style>.*?</style>|<[^>]*>", " ", drawn, flags=re.DOTALL).split()
+
+
 def main(*names: str) -> None:
     """Make the experiments, or those that are named, and put them into the pages."""
     for language, name in [*PAGES.items(), ("en", "README.rst")]:
@@ -283,6 +312,8 @@ def main(*names: str) -> None:
             found[at] = f".. conversation: {experiment}\n\n::\n\n"
             found[at + 1] = made
         path.write_text("".join(found), "utf-8")
+    if words(PICTURE.read_text("utf-8") if PICTURE.exists() else "") != words(drawn := picture()):
+        PICTURE.write_text(drawn, "utf-8")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import TextIO, TypeAlias
 
-__all__ = ["Paint", "painting", "plain"]
+__all__ = ["Paint", "coloured", "painting", "plain"]
 
 #: Makes text of a kind coloured.  Kinds are those of explanations, and ``client``, ``server``, ``neither``.
 Paint: TypeAlias = Callable[[str, str], str]
@@ -39,13 +39,20 @@ def painting(stream: TextIO) -> Paint:
     if os.environ.get("NO_COLOR") or not stream.isatty():
         return plain
     try:
-        from rich.color import ColorSystem
         from rich.console import Console
-        from rich.style import Style
     except ImportError:
         return plain
-    if Console(file=stream).color_system is None:
-        return plain
+    return coloured() if Console(file=stream).color_system is not None else plain
+
+
+def coloured() -> Paint:
+    """In colours, wherever it is written to.
+
+    :raises ImportError: without rich.
+    """
+    from rich.color import ColorSystem
+    from rich.style import Style
+
     styles = {kind: Style.parse(style) for kind, style in _STYLES.items()}
 
     def paint(kind: str, text: str) -> str:

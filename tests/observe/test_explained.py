@@ -544,8 +544,8 @@ class ColourTests(SynchronousTestCase):
         self.assertIsNot(painting(_Terminal()), plain)
         # Python takes this for a module that is not there.
         hidden: Any = None
-        self.addCleanup(sys.modules.__setitem__, "rich.color", sys.modules["rich.color"])
-        sys.modules["rich.color"] = hidden
+        self.addCleanup(sys.modules.__setitem__, "rich.console", sys.modules["rich.console"])
+        sys.modules["rich.console"] = hidden
         self.assertIs(painting(_Terminal()), plain)
 
     def test_whole_lines(self) -> None:
