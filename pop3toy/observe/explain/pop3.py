@@ -79,7 +79,7 @@ CODES: dict[str, tuple[str, str]] = {
         clause(3206, "4"),
     ),
     "SYS/PERM": (N_("The server is in trouble that only a person can end."), clause(3206, "4")),
-    "UTF8": (N_("The message needs UTF8, which the client has not asked for."), clause(6856, "4")),
+    "UTF8": (N_("The message needs UTF8, which the client has not asked for."), clause(6856, "5")),
 }
 
 _MESSAGE = ("RETR", "TOP")
@@ -388,7 +388,7 @@ class POP3:
                     "Nothing before STLS is safe; what stands here could be somebody else's, and is asked"
                     " for again behind it."
                 ),
-                clause(2595, "2.2"),
+                clause(2595, "4"),
             )
         ]
 
