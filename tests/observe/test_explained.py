@@ -268,11 +268,17 @@ class ConversationTests(ExplainedCase):
         client.drop()
         self.server.pump()
         self.assertSaid("The last 20 octets had no line end", self.behind("(dropped by the client)"))
+        client = self.server.connect()
+        client.say("USER user", "PASS pass")
+        client.drop()
+        self.server.pump()
+        self.assertEqual(self.out.getvalue().count("had no line end"), 1)
 
     def test_line_feed_alone(self) -> None:
         """One that ends in LF alone is taken, and told of once."""
         client = self.server.connect()
         client.send(b"USER user\nPASS pass\n")
+        self.assertSaid("ended with LF alone", self.behind("C: USER user"))
         self.assertEqual(self.out.getvalue().count("ended with LF alone"), 1)
 
     def test_wrong_track(self) -> None:
@@ -439,6 +445,29 @@ class RobustnessTests(SynchronousTestCase):
             explainer.explain(Connected(1, 0.0, "POP3", Channel("192.0.2.1", False, tls), "192.0.2.1:1"))
             said = explainer.explain(LineReceived(1, 0.0, b"PASS ****", 11, "PASS", "AUTHORIZATION"))
             self.assertEqual({one.kind for one in said} & {"warning"}, kinds)
+
+    def test_tls_from_the_start(self) -> None:
+        """A connection over TLS is said to be one, any other not."""
+        for tls in (None, TLSFacts("TLSv1.3", "AES", None)):
+            said = Explainer("en").explain(
+                Connected(1, 0.0, "POP3", Channel("192.0.2.1", False, tls), "192.0.2.1:1")
+            )
+            self.assertEqual(any("TLS from the first octet" in one.text for one in said), tls is not None)
+            self.assertIn("RFC 1939 section 4", [one.clause for one in said])
+
+    def test_client(self) -> None:
+        """Which program it seems to be can be asked for while the session goes on."""
+        explainer = Explainer("en")
+        self.assertIsNone(explainer.client(1))
+        explainer.explain(Connected(1, 0.0, "POP3", Channel("192.0.2.1", local=False), "192.0.2.1:1"))
+        explainer.explain(ReplySent(1, 0.0, b"+OK ready\r\n", 11, True, True))
+        self.assertIsNone(explainer.client(1))
+        for line in (b"CAPA", b"AUTH CRAM-MD5", b"****", b"STAT", b"UIDL", b"LIST 1"):
+            command = line.decode().split(" ")[0].strip("*")
+            explainer.explain(LineReceived(1, 0.0, line, len(line) + 2, command, "TRANSACTION"))
+            reply = b"+ cj1h\r\n" if command == "AUTH" else b"+OK\r\n"
+            explainer.explain(ReplySent(1, 0.0, reply, len(reply), True, True))
+        self.assertEqual(explainer.client(1), "fetchmail")
 
     def test_handshakes(self) -> None:
         """Plain text on a port with TLS, HTTP there, and a certificate that is not trusted."""
