@@ -102,6 +102,13 @@ class PageCase(SynchronousTestCase):
             text = answer.read()
         return json.loads(text) if text else None
 
+    def assert_each_once(self) -> None:
+        """The diagram has each event once, in order."""
+        steps = self.browser.run(
+            "return [...document.querySelectorAll('.step')].map((one) => +one.dataset.seq)"
+        )
+        self.assertEqual(steps, sorted(set(steps)))
+
     def only(self, wanted: str) -> Any:
         """The one live session whose user is this; waits for it."""
         self.browser.until_text("#live", wanted)
@@ -312,6 +319,7 @@ class ActingTests(PageCase):
         self.assertEqual(client.hear()[:4], b"+OK ")
         self.browser.until(lambda: self.browser.text("#held") == "", "it is not held any more")
         self.browser.one("#hold")
+        self.assert_each_once()
 
     def test_drain_and_resume(self) -> None:
         """The server drains when that is confirmed, and lets connections in again."""
