@@ -261,7 +261,7 @@ class PackageTests(SynchronousTestCase):
     def test_web(self) -> None:
         """HTTP is served by the inspector and by the metrics alone, and loaded only where it is wanted."""
         for name in modules():
-            if any(one.module.startswith("twisted.web") for one in imports(name)):
+            if any(one.module.startswith("twisted.web") and not one.for_types for one in imports(name)):
                 # Tokens are looked up by HTTP.
                 asks = name == "auth.sasl.introspection"
                 self.assertTrue(asks or within(name, "observe.inspector", "observe.metrics"), name)
