@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import os
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -15,7 +17,7 @@ from ..conformance.connection import Connection
 from ..conformance.results import CannotTry
 from ..conformance.trace import Trace
 from ..replay.comparing import IGNORABLE
-from ..replay.playing import LOST, How, NeedsLogin, Played, needs_password, play
+from ..replay.playing import LOST, How, NeedsLogin, Played, needs_password, play, secrets_of
 from ..replay.recording import NotARecording, Turn, read, shown
 from ..replay.serving import serve
 from .options import Failed, printable
@@ -119,7 +121,7 @@ def replay(
         host=host,
         context=trusting(ca_file, insecure=insecure),
         user=user,
-        password=password_of(password_file) if needs_password(turns) else None,
+        password=password_of(password_file) if user is not None or needs_password(turns) else None,
         ignore=ignore,
         exact=exact,
         destructive=destructive,
@@ -132,18 +134,25 @@ def replay(
             raise CannotTry(f"{host}:{port} does not answer: {error.strerror or error}") from None
         connection = Connection(sock, Trace([]), time.monotonic, timeout)
         if implicit:
-            connection.start_tls(how.context, host)
+            try:
+                connection.start_tls(how.context, host)
+            except BaseException:
+                connection.drop()
+                raise
         return connection
 
+    masked = Trace([*secrets_of(turns), how.password or ""]).masked
     played: list[Played] = []
     try:
         for one in play(turns, connect, how):
             played.append(one)
-            _show(one, quiet=quiet)
+            _show(one, masked, quiet=quiet)
     except NeedsLogin as why:
         raise Failed(f"{why}; --user says as whom", NOT_PLAYED) from None
     except CannotTry as why:
         raise Failed(printable(str(why)), NOT_PLAYED) from None
+    except ssl.SSLCertVerificationError as why:
+        raise Failed(f"the certificate is not to be trusted: {why.verify_message}", NOT_PLAYED) from None
     except LOST as why:
         if not played:
             raise Failed(printable(str(why)), NOT_PLAYED) from None
@@ -152,39 +161,41 @@ def replay(
     return _sum_up(played, turns)
 
 
-def _show(one: Played, *, quiet: bool) -> None:
+def _show(one: Played, masked: Callable[[str], str], *, quiet: bool) -> None:
     if quiet and one.difference is None and not one.note:
         return
     if one.turn.line:
-        click.echo(f"   C: {one.turn.line}")
+        click.echo(f"   C: {one.turn.shown}")
     if one.note:
         click.echo(f"   -- {one.note}")
     if one.difference is None:
         for line in one.now if len(one.now) <= 12 else [*one.now[:8], "...", *one.now[-2:]]:
-            click.echo(f"   S: {line}")
+            click.echo(f"   S: {masked(line)}")
         return
-    shown_lines = 0
-    for line in difflib.unified_diff(one.difference.recorded, one.difference.now, n=1, lineterm=""):
-        if line.startswith(("---", "+++")):
-            continue
-        shown_lines += 1
+    different = difflib.unified_diff(one.difference.recorded, one.difference.now, n=1, lineterm="")
+    # Behind two lines with the names of files.
+    for shown_lines, line in enumerate(itertools.islice(different, 2, None), 1):
         if shown_lines > _MOST:
             click.echo("   S: ... and more")
             break
         mark, text = (" ", "...") if line.startswith("@@") else (line[:1], line[1:])
         if mark != " " or text != "..." or shown_lines > 1:
+            text = masked(text)
             click.echo(click.style(f" {mark} S: {text}", fg={"-": "red", "+": "green"}.get(mark)))
 
 
 def _sum_up(played: list[Played], turns: list[Turn]) -> int:
     different = [one for one in played if one.difference is not None]
-    left = len(turns) - len(played)
+    said = len([one for one in played if one.now or one.difference])
+    # Of an exchange that was replaced by another login only the first line was played.
+    left = len([turn for turn in turns if not turn.is_response])
+    left -= len([one for one in played if not one.turn.is_response])
     if not different:
-        click.echo(f"{len(played)} replies, all as recorded")
+        click.echo(f"{said} replies, all as recorded")
         return os.EX_OK
-    first = different[0].turn.line or "the greeting"
-    rest = f"; {left} commands were not said" if left > 0 and not played[-1].now else ""
-    click.echo(f"{len(different)} of {len(played)} replies differ, the first behind {first}{rest}")
+    first = different[0].turn.shown or "the greeting"
+    rest = f"; {left} commands were not said" if left > 0 else ""
+    click.echo(f"{len(different)} of {said} replies differ, the first behind {first}{rest}")
     return DIFFERS
 
 
@@ -197,10 +208,12 @@ def _serve(
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
             context.load_cert_chain(certificate)
-        except (OSError, ssl.SSLError) as error:
+        except ssl.SSLError:
             raise Failed(
-                f"--certificate {certificate}: {error.strerror or 'no certificate and key'}", NOT_PLAYED
+                f"--certificate {certificate}: no certificate and key in PEM in it", NOT_PLAYED
             ) from None
+        except OSError as error:
+            raise Failed(f"--certificate {certificate}: {error.strerror or error}", NOT_PLAYED) from None
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listening = socket.create_server((host, port), family=family)

@@ -60,11 +60,13 @@ class Examination:
         #: The bodies of those that were sent and have not come, by a word in them.
         self._sent: dict[bytes, bytes] = {}
         self._capabilities: Capabilities | None = None
+        #: The lines in which they came: for what is wrong with them, and was asked in another check.
+        self.announcement: tuple[str, ...] = ()
         self._unknown = self._no_login = ""
         self._second: Reply | None = None
         self._wrong: Reply | None = None
-        self._in_vain = 0
-        self._why = ""
+        self._in_vain = self._no_tls_in_vain = 0
+        self._why = self._no_tls = ""
 
     # -- connections ---------------------------------------------------------------
 
@@ -141,6 +143,8 @@ class Examination:
 
         :raises NotTested: if there is none.
         """
+        if self._no_tls:
+            raise NotTested(self._no_tls)
         connection = self.greeted()
         if self.target.tls == "stls":
             try:
@@ -150,7 +154,11 @@ class Examination:
                 self.shake_hands(connection)
             except Trouble as trouble:
                 connection.drop()
-                raise self._vain(f"no TLS: {trouble}") from None
+                self._no_tls_in_vain += 1
+                if self._no_tls_in_vain >= _GIVE_UP:
+                    # What is said in the clear, STLS among it, is looked at all the same.
+                    self._no_tls = f"no TLS: {trouble}"
+                raise NotTested(f"no TLS: {trouble}") from None
         return connection
 
     def capabilities(self, connection: Connection) -> Capabilities:
@@ -179,6 +187,7 @@ class Examination:
             with self.stranger() as connection:
                 try:
                     self._capabilities = self.capabilities(connection)
+                    self.announcement = self.trace.lines
                 except Trouble as trouble:
                     # Asked again, it would be waited for again.
                     self._unknown = f"the capabilities are not known: {trouble}"

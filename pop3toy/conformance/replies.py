@@ -54,6 +54,11 @@ class Reply(NamedTuple):
         found = _CODE.match(self.text)
         return found[1] if found else b""
 
+    @property
+    def later(self) -> bool:
+        """Whether a login is refused for now (RFC 2449 section 8): in use, or too soon behind another."""
+        return self.refused and self.code.upper() in (b"IN-USE", b"LOGIN-DELAY")
+
     def __str__(self) -> str:
         return f"{self.asked} is answered by {shown(self.line)}"
 

@@ -100,7 +100,9 @@ def look(examination: Examination, rule: Rule) -> Result:
     except (NotTested, CannotTry) as why:
         return Result(rule, Outcome.NOT_TESTED, trace.masked(str(why)))
     except Failed as how:
-        return Result(rule, Outcome.FAILED, trace.masked(str(how)), how.lines or trace.lines)
+        return Result(
+            rule, Outcome.FAILED, trace.masked(str(how)), how.lines or trace.lines or examination.announcement
+        )
     except Exception as error:
         # A mistake of ours says nothing about the server, and hides no other result.
         return Result(

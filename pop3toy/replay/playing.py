@@ -9,14 +9,12 @@ from typing import NamedTuple
 
 from ..conformance.connection import Closed, Connection, Trouble
 from .comparing import Difference, compare
-from .recording import Turn, is_multiline, shown
+from .recording import LOGIN, MASKED, Turn, is_challenge, is_multiline, shown, without_secret
 
-__all__ = ["How", "NeedsLogin", "Played", "needs_password", "play"]
+__all__ = ["How", "NeedsLogin", "Played", "needs_password", "play", "secrets_of"]
 
 #: Mechanisms whose lines can be said again; those of others hold what the server made up.
 _REPEATABLE = ("PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER", "EXTERNAL", "ANONYMOUS")
-#: What the client says of a login.
-_LOGIN = ("USER", "PASS", "APOP", "AUTH")
 
 
 class NeedsLogin(Exception):
@@ -55,8 +53,14 @@ class Played(NamedTuple):
 
 def needs_password(turns: Sequence[Turn]) -> bool:
     """Whether the recording lacks what its login needs."""
-    logins = [turn for turn in turns if turn.keyword in _LOGIN or turn.is_response]
-    return not logins or any(turn.is_masked or not _repeatable(turn) for turn in logins)
+    logins = [turn for turn in turns if turn.keyword in LOGIN or turn.is_response]
+    return any((turn.is_masked and turn.keyword != "USER") or not _repeatable(turn) for turn in logins)
+
+
+def secrets_of(turns: Sequence[Turn]) -> list[str]:
+    """What is a secret in the recording itself."""
+    hidden = [turn for turn in turns if MASKED in turn.shown.split(" ") and not turn.is_masked]
+    return [turn.line.split(" ", turn.shown.count(" "))[-1] for turn in hidden]
 
 
 def _repeatable(turn: Turn) -> bool:
@@ -85,38 +89,52 @@ class _Player:
         self._marked = False
 
     def play(self, turns: Sequence[Turn]) -> Iterator[Played]:
-        greeted = bool(turns) and not turns[0].line and not turns[0].is_response
-        greeting = self._read("")
-        if greeted:
-            yield self._played(turns[0], greeting)
-        elif not any(turn.keyword in _LOGIN for turn in turns):
-            # A rawlog begins behind the login.
-            self._log_in()
-        left = list(turns[greeted:])
-        while left and greeting:
+        greeting = self._read("", "(greeting)")
+        left = list(turns)
+        if not left[0].line and not left[0].is_response:
+            yield self._played(left.pop(0), greeting)
+        now = greeting
+        while left and now:
             turn = left.pop(0)
-            if self._must_replace(turn, left):
+            if turn.is_response and not is_challenge(now[0]):
+                yield Played(turn, (), None, "not said: it was not asked for")
+                continue
+            replaced = self._must_replace(turn, left)
+            if replaced:
                 # All of an exchange is one login.
                 while left and left[0].is_response:
                     turn = turn._replace(reply=left[0].reply, cut=left.pop(0).cut)
-                yield self._replaced(turn)
+            if (replaced or self._is_unknown(turn)) and _was_wrong(turn):
+                yield Played(turn, (), None, _UNKNOWN)
+                continue
+            if replaced:
+                if turn.keyword == "APOP":
+                    self._user = turn.line.split(" ")[1]
+                now = self._log_in()
+                yield self._played(turn, now, _REPLACED)
                 continue
             note = ""
             if turn.keyword == "QUIT" and self._marked and not self._how.destructive:
-                self._ask("RSET")
+                if not "".join(self._ask("RSET")[:1]).startswith("+OK"):
+                    # It would remove what was marked.
+                    yield Played(turn, (), None, "not said: RSET was refused, and --destructive is not given")
+                    return
                 note = "RSET was said before, so that nothing is removed"
-            now = self._ask(self._line(turn), turn.line)
+            now = self._ask(self._line(turn), turn)
             self._marked = (self._marked or turn.keyword == "DELE") and turn.keyword != "RSET"
             yield self._played(turn, now, note)
-            if turn.keyword == "STLS" and now and now[0].startswith("+OK"):
+            if turn.keyword == "STLS" and "".join(now[:1]).startswith("+OK"):
                 self._connection.start_tls(self._how.context, self._how.host)
-            if not now:
+            elif turn.keyword == "STLS" and not turn.is_refused:
+                # What was said within TLS, passwords among it, is not said in the clear.
                 return
 
     def _must_replace(self, turn: Turn, following: Sequence[Turn]) -> bool:
         """Whether a login cannot be said again as it was."""
         if turn.keyword not in ("APOP", "AUTH"):
             return False
+        if self._how.user is not None:
+            return True
         responses = []
         for one in following:
             if not one.is_response:
@@ -124,46 +142,39 @@ class _Player:
             responses.append(one)
         return turn.is_masked or not _repeatable(turn) or any(one.is_masked for one in responses)
 
-    def _replaced(self, turn: Turn) -> Played:
-        if turn.reply and str(turn.reply[0]).startswith("-ERR"):
-            return Played(
-                turn, (), None, "not said: this login failed, and its secret is not in the recording"
-            )
-        if turn.keyword == "APOP":
-            self._user = turn.line.split(" ")[1]
-        now = self._log_in()
-        return Played(
-            turn,
-            now,
-            compare(turn, now, ignore=self._how.ignore),
-            "USER and PASS were said in its place: what it answers to is made anew for each connection",
-        )
+    def _is_unknown(self, turn: Turn) -> bool:
+        """Whether the password that was said is not to be had."""
+        return turn.keyword == "PASS" and (turn.is_masked or self._how.user is not None)
 
     def _log_in(self) -> Sequence[str]:
         user, password = self._how.user or self._user, self._how.password
         if not user or password is None:
             raise NeedsLogin("the recording does not say who logs in")
         self._ask(f"USER {user}")
-        return self._ask(f"PASS {password}", "PASS")
+        return self._ask(f"PASS {password}")
 
     def _line(self, turn: Turn) -> str:
         """What is said for a line of the recording."""
         if turn.keyword == "USER":
+            if turn.is_masked and self._how.user is None:
+                raise NeedsLogin("the recording does not say who logs in")
             self._user = self._how.user or turn.line.partition(" ")[2]
             return f"USER {self._user}"
-        if turn.is_masked and turn.keyword == "PASS":
+        if self._is_unknown(turn):
             if self._how.password is None:
                 raise NeedsLogin("the password is not in the recording")
             return f"PASS {self._how.password}"
         return turn.line
 
-    def _ask(self, line: str, command: str | None = None) -> Sequence[str]:
+    def _ask(self, line: str, turn: Turn | None = None) -> Sequence[str]:
         """Say a line; its reply, or nothing if the connection is closed."""
         self._connection.send(line.encode("utf-8", "replace") + b"\r\n")
-        return self._read(line if command is None else command)
+        if turn is not None and turn.is_response:
+            return self._read("", turn.shown)
+        return self._read(line, without_secret(line))
 
-    def _read(self, command: str) -> Sequence[str]:
-        what = command or "(greeting)"
+    def _read(self, command: str, what: str) -> Sequence[str]:
+        """A reply to a command; ``what`` is its name for those who read of trouble."""
         try:
             first = shown(self._connection.reply(what).line)
             if not is_multiline(command, first):
@@ -177,7 +188,20 @@ class _Player:
         if not now:
             difference = Difference(turn.line, _texts(turn), ["(closed)"]) if not turn.cut else None
             return Played(turn, now, difference, note)
-        return Played(turn, now, compare(turn, now, ignore=self._how.ignore, exact=self._how.exact), note)
+        exact = self._how.exact and not turn.assumed and note != _REPLACED
+        return Played(turn, now, compare(turn, now, ignore=self._how.ignore, exact=exact), note)
+
+
+#: Why a login is another.
+_REPLACED = "USER and PASS were said in its place: what it answers to is made anew for each connection"
+#: Why a login is left out.
+_UNKNOWN = "not said: this login failed, and its secret is not in the recording"
+
+
+def _was_wrong(turn: Turn) -> bool:
+    """Whether a login was refused for what it said; a mailbox in use says nothing of that."""
+    code = str(turn.reply[0]).upper()[5:] if turn.is_refused else ""
+    return turn.is_refused and not code.startswith(("[IN-USE]", "[LOGIN-DELAY]", "[SYS/"))
 
 
 def _texts(turn: Turn) -> list[str]:

@@ -12,10 +12,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..masking import mechanism_alone
 from ..printable import printable
 
-__all__ = ["Hidden", "NotARecording", "Turn", "is_multiline", "parse", "read", "shown"]
+__all__ = [
+    "LOGIN",
+    "MASKED",
+    "Hidden",
+    "NotARecording",
+    "Turn",
+    "is_challenge",
+    "is_multiline",
+    "parse",
+    "read",
+    "shown",
+    "without_secret",
+]
 
+#: What the client says of a login.
+LOGIN = ("USER", "PASS", "APOP", "AUTH")
 #: As a transcript shows a secret.
 MASKED = "****"
 
@@ -43,6 +58,8 @@ class Turn(NamedTuple):
     reply: Sequence[str | Hidden]
     #: Whether the reply is not all there: the connection was lost, or the recording ends.
     cut: bool
+    #: Whether it is not in the recording, which begins behind it.
+    assumed: bool = False
 
     @property
     def keyword(self) -> str:
@@ -60,6 +77,21 @@ class Turn(NamedTuple):
         return self.command.removeprefix(_RESPONSE)
 
     @property
+    def shown(self) -> str:
+        """The same without secrets."""
+        return without_secret(self.line, response=self.is_response)
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether the server said yes."""
+        return bool(self.reply) and str(self.reply[0]).startswith("+OK")
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the server said no."""
+        return bool(self.reply) and str(self.reply[0]).startswith("-ERR")
+
+    @property
     def is_masked(self) -> bool:
         """Whether a secret is missing in the command."""
         return MASKED in self.line.split(" ")
@@ -67,6 +99,25 @@ class Turn(NamedTuple):
 
 #: Marks a line of a SASL exchange, which may look like any command.
 _RESPONSE = "\0"
+
+
+def without_secret(line: str, *, response: bool = False) -> str:
+    """What a client said, as it may be shown.
+
+    :param response: whether it is a line of a SASL exchange.
+    """
+    if response:
+        return line if line in ("", "*", "=") else MASKED
+    keyword, *words = line.split(" ")
+    # Of a command that nobody knows, all may be a secret.
+    known = _PUBLIC.get(keyword.upper(), 0)
+    if keyword.upper() == "AUTH":
+        return " ".join([keyword, *filter(None, [mechanism_alone(" ".join(words).encode()).decode()])])
+    return " ".join([keyword, *words[:known], *([MASKED] if words[known:] else [])])
+
+
+#: How many arguments of a command are no secrets.
+_PUBLIC = {"USER": 1, "APOP": 1, "RETR": 2, "DELE": 2, "LIST": 2, "UIDL": 2, "TOP": 3, "LANG": 2}
 
 
 def is_multiline(command: str, first: str) -> bool:
@@ -78,6 +129,11 @@ def is_multiline(command: str, first: str) -> bool:
     return keyword in ("RETR", "TOP", "CAPA") or (
         keyword in ("LIST", "UIDL", "AUTH", "LANG") and not rest.strip()
     )
+
+
+def is_challenge(first: str) -> bool:
+    """Whether a reply asks for a line of a SASL exchange."""
+    return first.startswith("+") and not first.startswith("+OK")
 
 
 def shown(octets: bytes) -> str:
@@ -106,7 +162,7 @@ def read(path: Path, session: int | None = None) -> list[Turn]:
     """
     if path.suffix in (".in", ".out"):
         data = {suffix: path.with_suffix(suffix).read_bytes() for suffix in (".in", ".out")}
-        return _turns(_rawlog(data[".in"]), list(_rawlog(data[".out"])), greeted=False)
+        return _turns_of_rawlog(data[".in"], data[".out"])
     return parse(path.read_bytes(), session)
 
 
@@ -181,6 +237,20 @@ def _lines(data: bytes) -> Iterator[str]:
         yield shown(rest) + _CUT
 
 
+def _turns_of_rawlog(said: bytes, answered: bytes) -> list[Turn]:
+    """Of a rawlog, which begins at the connection, or behind the login (``rawlog_dir``)."""
+    commands, replies = list(_rawlog(said)), list(_rawlog(answered))
+    if any(command.partition(" ")[0].upper() in LOGIN for command in commands):
+        return _turns(commands, replies, greeted=True)
+    # The answer to the login is in it where Dovecot itself writes the log.
+    first, second = (_RAWLOG.match(data) for data in (answered, said))
+    told = first is not None and second is not None and float(first[1]) < float(second[1])
+    answer = replies.pop(0) if told else "+OK"
+    login = [("", "+OK"), (f"USER {MASKED}", "+OK"), (f"PASS {MASKED}", answer)]
+    assumed = [Turn(line, (reply,), False, assumed=True) for line, reply in login]
+    return assumed + _turns(commands, replies, greeted=False)
+
+
 def _rawlog(data: bytes) -> Iterator[str]:
     """The lines of one side; Dovecot puts the time before each."""
     joined = bytearray()
@@ -196,12 +266,10 @@ def _rawlog(data: bytes) -> Iterator[str]:
 # -- which reply belongs to which command ----------------------------------------------
 
 
-def _turns(
-    commands: Iterator[str] | Sequence[str], replies: Sequence[str | Hidden], *, greeted: bool
-) -> list[Turn]:
+def _turns(commands: Sequence[str], replies: Sequence[str | Hidden], *, greeted: bool) -> list[Turn]:
     """Pair commands and replies.
 
-    :param greeted: whether the first reply is the greeting; a rawlog begins behind the login.
+    :param greeted: whether the first reply is the greeting.
     """
     left = list(reversed(replies))
     turns = [_take("", left)] if greeted else []
@@ -209,7 +277,7 @@ def _turns(
     for command in commands:
         turn = _take(command, left, response=asked)
         first = turn.reply[0] if turn.reply else ""
-        asked = isinstance(first, str) and first.startswith("+") and not first.startswith("+OK")
+        asked = isinstance(first, str) and is_challenge(first)
         turns.append(turn)
     if not any(turn.line for turn in turns):
         raise NotARecording("the client says nothing in it")

@@ -7,18 +7,20 @@ import ssl
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from .recording import MASKED, Hidden, Turn
+from .recording import LOGIN, MASKED, Hidden, Turn, without_secret
 
 __all__ = ["Asked", "serve"]
 
 #: Octets of a line that are read.
 _LINE = 65_536
-_LOGIN = ("USER", "PASS", "APOP", "AUTH")
+#: ``<1@replay>`` in base64.
+_CHALLENGE = "+ PDFAcmVwbGF5Pg=="
 
 
 class Asked(NamedTuple):
     """What a client said, and what it was answered."""
 
+    #: Without secrets.
     line: str
     reply: Sequence[str]
     #: What the recording has in its place, if it is something else.
@@ -66,15 +68,16 @@ class _Server:
         while (line := self._read()) is not None:
             if self._at >= len(self._turns) and line.upper() == "QUIT":
                 self._send(["+OK"])
-                yield Asked(line, ["+OK"], None)
+                yield Asked("QUIT", ["+OK"], None)
                 return
             turn, expected = self._find(line)
+            shown = without_secret(line, response=turn is not None and turn.is_response)
             if turn is None:
                 reply = ["-ERR this is not in the recording"]
                 self._send(reply)
-                yield Asked(line, reply, expected)
+                yield Asked(shown, reply, expected)
                 continue
-            yield Asked(line, [text for text in turn.reply if isinstance(text, str)], expected)
+            yield Asked(shown, [text for text in turn.reply if isinstance(text, str)], expected)
             if turn.keyword == "STLS" and not self._start_tls(turn):
                 continue
             if turn.keyword != "STLS" and not self._say(turn):
@@ -88,13 +91,25 @@ class _Server:
         if due is not None and _same(due, line):
             self._at += 1
             return due, None
-        expected = due.line if due is not None else "(the end)"
+        expected = due.shown if due is not None else "(the end)"
         for place in (*range(self._at, len(self._turns)), *range(self._at)):
             if _same(self._turns[place], line) and not self._turns[place].is_response:
                 if place >= self._at:
                     self._at = place + 1
                 return self._turns[place], expected
-        return None, expected
+        return self._another_login(line), expected
+
+    def _another_login(self, line: str) -> Turn | None:
+        """The turn for a login that is another than the recorded one; of AUTH CAPA tells what there is."""
+        keyword = line.partition(" ")[0].upper()
+        if keyword == "USER":
+            return Turn(line, ("+OK",), False)
+        for place, turn in enumerate(self._turns):
+            ends_login = turn.keyword in ("PASS", "APOP", "AUTH") or turn.is_response
+            if keyword in ("PASS", "APOP") and ends_login and turn.is_accepted:
+                self._at = max(self._at, place + 1)
+                return turn
+        return None
 
     def _say(self, turn: Turn) -> bool:
         """Send a reply; whether the connection goes on."""
@@ -113,6 +128,8 @@ class _Server:
         return True
 
     def _send(self, lines: Sequence[str | Hidden], *, cut: bool = False) -> None:
+        # A challenge that the recording masks: any will do for CRAM-MD5.
+        lines = [_CHALLENGE if line == f"+ {MASKED}" else line for line in lines]
         pieces = [_filler(line) if isinstance(line, Hidden) else line.encode() + b"\r\n" for line in lines]
         data = b"".join(pieces)
         self._socket.sendall(data.removesuffix(b"\r\n") if cut else data)
@@ -138,7 +155,7 @@ def _same(turn: Turn, line: str) -> bool:
     recorded, said = turn.line.split(" "), line.split(" ")
     if recorded[0].upper() != said[0].upper():
         return False
-    if recorded[0].upper() in _LOGIN or MASKED in recorded:
+    if recorded[0].upper() in LOGIN or MASKED in recorded:
         return len(recorded) == len(said) or recorded[0].upper() != "AUTH"
     return [word for word in recorded[1:] if word] == [word for word in said[1:] if word]
 

@@ -47,7 +47,7 @@ class Served:
     def _gate(self, gate: IGate | None) -> IGate:
         """The gate: the one that was given, or the faults."""
         if gate is None:
-            gate = self._faults = Faults()
+            gate = self._faults = Faults(protocols=("POP3",))
         return gate
 
     @property

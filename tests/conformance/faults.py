@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .badserver import Fault, Session
 
-__all__ = ["FAULTS", "Planted", "languages"]
+__all__ = ["ALLOWED", "FAULTS", "OURS", "Ours", "Planted", "instead", "languages"]
 
 Answer = Callable[[], bytes]
+
+
+class Ours(NamedTuple):
+    """A fault of ``pop3toy.testing``, with what is said of it, and who must find it."""
+
+    kind: str
+    checks: str
+    words: dict[str, Any] = {}
+    tls: str = "none"
 
 
 class Planted(NamedTuple):
@@ -167,14 +176,6 @@ def extra_lock_kept(session: Session, line: bytes, answer: Answer) -> bytes:
     return answer() if verb_of(line) != b"QUIT" else b"+OK\r\n"
 
 
-def each_session_its_own(session: Session, line: bytes, answer: Answer) -> bytes:
-    """Unique-ids with a number that grows."""
-    if not line:
-        session.server.notes["sessions"] = session.server.notes.get("sessions", 0) + 1
-    number = session.server.notes["sessions"]
-    return re.sub(rb"(?m)^(\d+) ", b"\\g<1> %d." % number, answer()) if _is("UIDL", line) else answer()
-
-
 def other_way_round(session: Session, line: bytes, answer: Answer) -> bytes:
     """Every second session has the unique-ids in another order."""
     if not line:
@@ -277,21 +278,94 @@ def languages(session: Session, line: bytes, answer: Answer) -> bytes:
 
 _LISTED = rb"(?m)^(\d+) (\S+)\r$"
 
+NO = "-ERR no"
+#: The faults that a server can be given by itself (docs/faults.rst).
+OURS = (
+    Ours("drop", "greeting", {"command": "GREETING"}),
+    Ours("drop", "dots octets line-ends", {"command": "RETR", "octets": 30}),
+    Ours("drop", "auth-blank", {"command": "AUTH"}),
+    Ours("drop", "utf8-polite", {"command": "UTF8"}),
+    Ours("drop-behind", "mistakes", {"command": "XCHECK"}),
+    Ours("drop-before-dot", "capa", {"command": "CAPA"}),
+    Ours("no-dot", "list", {"command": "LIST"}),
+    Ours("silence", "noop", {"command": "NOOP"}),
+    Ours("garbage", "greeting"),
+    Ours("answer", "stat stat-sum"),
+    Ours("answer", "noop", {"command": "NOOP", "text": NO}),
+    Ours("answer", "rset", {"command": "RSET", "text": NO}),
+    Ours("answer", "dele", {"command": "DELE", "text": NO}),
+    Ours("answer", "capa-top", {"command": "TOP", "text": NO}),
+    Ours("answer", "capa-user", {"command": "USER", "text": NO}),
+    Ours("answer", "capa-uidl", {"command": "UIDL", "text": NO}),
+    Ours("answer", "sasl-initial sasl-works", {"command": "AUTH", "text": NO}),
+    Ours("answer", "sasl-challenge", {"command": "AUTH", "text": "+"}),
+    Ours("answer", "sasl-unknown sasl-after-login", {"command": "AUTH", "text": "+OK"}),
+    Ours("answer", "unknown", {"command": "XCHECK", "text": "+OK"}),
+    Ours("answer", "last", {"command": "XTND", "text": "+OK"}),
+    Ours("answer", "before-login", {"command": "STAT", "text": "+OK 0 0"}),
+    Ours("answer", "pass-alone wrong-password", {"command": "PASS", "text": "+OK"}),
+    Ours("answer", "apop-wrong", {"command": "APOP", "text": "+OK"}),
+    Ours("answer", "stls-after-login", {"command": "STLS", "text": "+OK"}),
+    Ours("long-reply", "reply-length"),
+    Ours("unasked", "pipelining pipelined-login"),
+    Ours("status", "status stat"),
+    Ours("wrong-size", "octets stat-sum"),
+    Ours("huge-size", "size-32 stat-sum"),
+    Ours("negative-size", "list stat"),
+    Ours("missing-number", "list stat"),
+    Ours("wrong-count", "stat-sum"),
+    Ours("list-missing", "numbers stat-sum"),
+    Ours("uidl-missing", "uidl-numbers"),
+    Ours("uidl-duplicate", "uidl-unique"),
+    Ours("uidl-changing", "uidl-persistent"),
+    Ours("uidl-long", "uidl"),
+    Ours("uidl-empty", "uidl"),
+    Ours("not-implemented", "capa-early"),
+    Ours("capa", "capa-lines", {"lines": ["EXPIRE  NEVER"]}),
+    Ours("capa", "expire login-delay", {"lines": ["EXPIRE soon", "LOGIN-DELAY soon"]}),
+    Ours("capa", "capa-arguments", {"lines": ["TOP yes"]}),
+    Ours("capa", "codes-announced", {"lines": ["UIDL"]}),
+    Ours("capa", "sasl-names no-plus", {"lines": ["SASL plain! SCRAM-SHA-1-PLUS"]}),
+    Ours("capa", "sasl-names", {"case": "lower"}),
+    Ours("capa", "sasl-plain", {"lines": ["STLS", "SASL CRAM-MD5"]}, tls="stls"),
+    Ours("capa", "capa-short", {"lines": ["IMPLEMENTATION " + "x" * 60]}),
+    Ours("login-refused", "login", {"code": "SYS/TEMP"}),
+    Ours("login-refused", "login", {"code": "SYS/PERM"}),
+    Ours("login-refused", "login another-try apop", {"code": "AUTH"}),
+    Ours("bare-lf", "line-ends"),
+    Ours("no-final-crlf", "octets"),
+    Ours("unstuffed", "dots"),
+    Ours("vanished", "octets"),
+    Ours("quit-refused", "quit quit-before-login"),
+    Ours("quit-silent", "quit quit-time"),
+    Ours("stls-refused", "stls", tls="stls"),
+    Ours("tls-expired", "certificate", tls="implicit"),
+    Ours("tls-expired", "certificate", tls="stls"),
+    Ours("tls-wrong-name", "certificate", tls="implicit"),
+    Ours("tls-self-signed", "certificate", tls="implicit"),
+    Ours("tls-hangs", "tls-version", tls="implicit"),
+    Ours("tls-no-close-notify", "close-notify", tls="implicit"),
+)
+
+#: Those that break no rule, each with what makes it quick, and why.
+ALLOWED: dict[str, tuple[dict[str, Any], str]] = {
+    "delay": ({"seconds": 0.01}, "a reply may take its time, and a client's patience is its own"),
+    "split-end": ({"seconds": 0.001}, "TCP promises no packets"),
+    "packets": ({"octets": 9}, "TCP promises no packets"),
+    "slow": ({"rate": 200_000}, "as slow as it likes"),
+    "login-refused": ({}, "somebody else may read this mail at the moment: nothing is known then"),
+}
+
+#: Those that only a go-between can have.
 FAULTS = (
-    Planted("greeting-garbage", instead("", b"hello\r\n"), "greeting"),
-    Planted("nobody-gets-in", instead("PASS.*", b"-ERR no\r\n"), "login"),
     Planted("bare-lf-replies", swap("STAT", b"\r\n", b"\n"), "crlf"),
     Planted("bare-lf-listing", swap("LIST", b"\r\n", b"\n"), "crlf"),
-    Planted("lower-case-status", swap("NOOP", rb"\+OK", b"+ok"), "status"),
-    Planted("long-reply", instead("NOOP", b"+OK " + b"x" * 10_000 + b"\r\n"), "reply-length"),
     Planted("latin-1-reply", instead("NOOP", b"+OK gr\xfc\xdfe\r\n"), "reply-ascii"),
     Planted("capitals-only", lower_case_refused, "case"),
-    Planted("yes-to-anything", instead("XCHECK", b"+OK\r\n"), "unknown"),
     Planted("yes-to-nothing", instead("", b"+OK\r\n", after_login=True), "empty-line"),
     Planted("yes-to-nul", instead("NO\0OP", b"+OK\r\n"), "nul"),
     Planted("yes-to-eight-bit", instead(r"N..P", b"+OK\r\n"), "eight-bit"),
     Planted("numbers-by-guess", instead("RETR 1x", b"+OK\r\n.\r\n"), "arguments"),
-    Planted("stat-for-all", instead("STAT", b"+OK 0 0\r\n", after_login=False), "before-login"),
     Planted("user-at-any-time", instead("USER.*", b"+OK\r\n", after_login=True), "after-login"),
     Planted("short-lines", closes(".{200,}"), "longest-command"),
     Planted("long-line-twice", edit(".{10000,}", lambda said: said + b"-ERR again\r\n"), "long-line"),
@@ -300,7 +374,6 @@ FAULTS = (
     Planted("two-mistakes", second_mistake, "mistakes"),
     Planted("impatient", flag("idle", 0.2), "idle", kind="idle"),
     Planted("quit-stays", flag("stays"), "quit quit-before-login"),
-    Planted("quit-unanswered", both(instead("QUIT", b""), flag("notes", {"silent": True})), "quit quit-time"),
     Planted("tells-names", instead("USER check-.*", b"-ERR who?\r\n"), "user-tells-nothing"),
     Planted("user-nobody", instead("USER", b"+OK\r\n"), "user-argument"),
     Planted("any-password", instead("PASS check-.*", b"+OK\r\n"), "pass-alone wrong-password"),
@@ -311,24 +384,13 @@ FAULTS = (
     Planted("lock-for-ever", extra_lock_kept, "lock-freed"),
     Planted("lock-behind-quit", extra_lock_kept, "hasty-quit"),
     Planted("same-timestamp", swap("", b"<.*>", b"<1@x>"), "apop-timestamp apop"),
-    Planted("any-digest", instead("APOP.*", b"+OK\r\n"), "apop-wrong"),
     Planted("stat-two-blanks", swap("STAT", rb"OK (\d+) ", rb"OK \1  "), "stat"),
     Planted("stat-wrong", instead("STAT", b"+OK 1 1\r\n"), "stat-sum"),
-    Planted("list-words", swap("LIST", _LISTED, b"\\1 many\r"), "list"),
     Planted("list-more", swap("LIST", _LISTED, b"\\1 \\2 new\r"), "list-plain"),
     Planted("numbers-from-ten", swap("LIST", rb"(?m)^(\d)", b"1\\1"), "numbers"),
     Planted("list-one-wrong", instead(r"LIST \d", b"+OK 1 1\r\n"), "list-one"),
     Planted("message-zero", instead("RETR 0", b"+OK\r\n.\r\n"), "no-such-message"),
-    Planted("no-noop", instead("NOOP", b"-ERR\r\n"), "noop"),
-    Planted("no-rset", instead("RSET", b"-ERR\r\n"), "rset"),
-    Planted("uidl-long", swap("UIDL", _LISTED, b"\\1 " + b"x" * 71 + b"\r"), "uidl"),
-    Planted("uidl-twice", swap("UIDL", _LISTED, b"\\1 same\r"), "uidl-unique"),
-    Planted("uidl-missing", swap("UIDL", rb"\r\n1 .*\r\n", b"\r\n"), "uidl-numbers"),
     Planted("uidl-one-wrong", instead(r"UIDL \d", b"+OK 1 other\r\n"), "uidl-one"),
-    Planted("uidl-changes", each_session_its_own, "uidl-persistent"),
-    Planted("octets-wrong", swap("LIST", _LISTED, b"\\g<1> 1\\2\r"), "octets stat-sum"),
-    Planted("bare-lf-message", swap("RETR.*", rb"\r\n\r\n", b"\n\r\n", 1), "line-ends"),
-    Planted("dots-unstuffed", swap("RETR.*", rb"\r\n\.\.dot", b"\r\n.dot"), "dots"),
     Planted("message-changes", changing, "retr-again"),
     Planted("message-mended", swap("RETR.*", b"the last", b"The last"), "message-whole", kind="mail"),
     Planted("top-whole", ask(r"TOP \d+ 0", rb"TOP (\d+) 0", b"RETR \\1"), "top-0"),
@@ -336,43 +398,25 @@ FAULTS = (
     Planted("top-cut", ask(r"TOP .* 9+", b" 9+", b" 1"), "top-whole"),
     Planted("top-no-lines", instead(r"TOP \d+", b"+OK\r\n.\r\n"), "top-arguments"),
     Planted("no-capa-later", instead("CAPA", b"-ERR\r\n", after_login=True), "capa"),
-    Planted("capa-two-blanks", capa(rb"EXPIRE ", b"EXPIRE  "), "capa-lines"),
     Planted("capa-less-later", capa(rb"TOP\r\n", b"", after_login=True), "capa-kept"),
-    Planted("top-argument", capa(rb"TOP\r\n", b"TOP yes\r\n"), "capa-arguments"),
-    Planted("no-top", instead("TOP.*", b"-ERR\r\n"), "capa-top"),
-    Planted("no-user", instead("USER.*", b"-ERR\r\n"), "capa-user"),
-    Planted("no-uidl", instead("UIDL", b"-ERR\r\n"), "capa-uidl"),
-    Planted("login-delay-soon", capa(rb"TOP\r\n", b"LOGIN-DELAY soon\r\n"), "login-delay"),
     Planted("one-command-a-packet", input_lost, "pipelining pipelined-login"),
-    Planted("expire-soon", capa(rb"NEVER", b"soon"), "expire"),
     Planted("code-open", swap("PASS check.*", rb"\[AUTH\]", b"[AUTH"), "codes"),
     Planted("code-unknown", swap("PASS check.*", rb"\[AUTH\]", b"[WRONG]"), "codes-known auth-code"),
-    Planted("codes-unannounced", capa(rb"(?:AUTH-)?RESP-CODES?\r\n", b""), "codes-announced"),
     Planted("in-use-silent", swap("PASS.*", rb"\[IN-USE\].*\r", b"busy\r"), "in-use lock-word"),
-    Planted("sasl-lower-case", capa(b"PLAIN", b"plain!"), "sasl-names"),
-    Planted("sasl-anything", instead("AUTH XCHECK", b"+OK\r\n"), "sasl-unknown"),
     Planted("sasl-empty-promise", instead("AUTH CRAM-MD5", b"-ERR\r\n"), "sasl-works"),
-    Planted("no-initial-response", instead("AUTH PLAIN .*", b"-ERR\r\n"), "sasl-initial"),
-    Planted("plus-alone", swap("AUTH PLAIN", rb"\+ ", b"+"), "sasl-challenge"),
     Planted("challenge-clear", swap("AUTH CRAM-MD5", rb"\+ .*\r", b"+ <1@x>\r"), "sasl-base64"),
     Planted("no-cancel", instead(r"\*", b"+OK\r\n"), "sasl-cancel"),
     Planted("any-base64", instead("!.*", b"+OK\r\n"), "sasl-bad-base64"),
     Planted("empty-gets-in", instead("AUTH PLAIN =", b"+OK\r\n"), "sasl-empty"),
     Planted("short-responses", closes(".{8000,}"), "sasl-long"),
-    Planted("auth-at-any-time", instead("AUTH PLAIN", b"+ \r\n", after_login=True), "sasl-after-login"),
-    Planted("no-plain", capa(b" PLAIN", b""), "sasl-plain", tls="stls"),
     Planted("no-tls", instead("-", b""), "tls"),
-    Planted("certificate-expired", flag("stays", False), "certificate", tls="implicit", kind="expired"),
-    Planted("certificate-name", flag("stays", False), "certificate", tls="stls", kind="name"),
     Planted("tls-1.1", flag("stays", False), "tls-version tls-old", tls="stls", kind="old"),
     Planted("clear-text", flag("stays", False), "clear-text", tls="stls", kind="public"),
-    Planted("no-stls", instead("STLS", b"-ERR\r\n"), "stls", tls="stls"),
     Planted("stls-injection", flag("keeps_input"), "stls-injection", tls="stls"),
     Planted("stls-remembers", flag("remembers"), "stls-forgets", tls="stls"),
     Planted("no-capa-in-tls", instead("CAPA", b"-ERR\r\n", within_tls=True), "stls-capa", tls="stls"),
     Planted("stls-in-tls", instead("STLS", b"+OK\r\n", within_tls=True), "stls-within", tls="stls"),
     Planted("stls-still-there", capa(b"TOP", b"STLS", within_tls=True), "stls-announced", tls="stls"),
-    Planted("stls-later", instead("STLS", b"+OK\r\n", after_login=True), "stls-after-login"),
     Planted("no-utf8", announce(b"UTF8", instead("UTF8", b"-ERR\r\n")), "utf8"),
     Planted("utf8-later", announce(b"UTF8", instead("UTF8", b"+OK\r\n")), "utf8-after-login"),
     Planted("utf8-argument", announce(b"UTF8 ALWAYS", flag("stays", False)), "utf8-argument"),
@@ -380,20 +424,12 @@ FAULTS = (
     Planted("lang-no-default", announce(b"LANG", instead(r"LANG \*", b"-ERR\r\n")), "lang-default"),
     Planted("lang-any", announce(b"LANG", instead("LANG qaa.*", b"+OK\r\n")), "lang-unknown"),
     Planted("capa-late", capa(b"TOP\r\n", b"", after_login=False), "capa-early"),
-    Planted("capa-long", capa(b"IMPLEMENTATION ", b"IMPLEMENTATION " + b"x" * 60), "capa-short"),
-    Planted("auth-blank", closes("AUTH "), "auth-blank"),
-    Planted("utf8-rude", closes("UTF8"), "utf8-polite"),
-    Planted("plus", capa(b"SASL", b"SASL SCRAM-SHA-1-PLUS"), "no-plus"),
     Planted("half-close", unread_is_dropped, "half-close"),
-    Planted("ragged", flag("ragged"), "close-notify", tls="implicit"),
-    Planted("xtnd", instead("XTND.*", b"+OK\r\n"), "last"),
     Planted("order", other_way_round, "order"),
     Planted("uidl-case", upper_and_lower, "uidl-case"),
-    Planted("huge", swap("LIST", _LISTED, b"\\g<1> 4294967296\r"), "size-32"),
     Planted("no-blank-line", swap("RETR.*", rb"\r\n\r\n", b"\r\n"), "blank-line"),
     Planted("long-lines", swap("RETR.*", b"Subject: ", b"Subject: " + b"x" * 3000), "long-lines"),
     Planted("nul-in-message", swap("RETR.*", b"Subject: ", b"Subject: \0"), "no-nul"),
-    Planted("no-dele", instead("DELE.*", b"-ERR\r\n"), "dele", kind="removing"),
     Planted("marks-nothing", marks_nothing, "dele-again dele-listings", kind="removing"),
     Planted("numbers-move", numbers_move, "dele-numbers", kind="removing"),
     Planted("rset-nothing", instead("RSET", b"+OK\r\n"), "rset-unmarks", kind="removing"),

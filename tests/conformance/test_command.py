@@ -18,7 +18,7 @@ from ..cli_world import CommandTests, Outcome
 from ..pages import page as text_of
 from ..tls_world import Authority
 from .badserver import BadServer, Session
-from .faults import FAULTS
+from .faults import FAULTS, instead
 from .world import PASSWORD, USER, RightServer, server_context
 
 
@@ -128,7 +128,7 @@ class CheckTests(CommandTests):
         file = self.root / "report.xml"
         with BadServer(self.right.port, faults["nul-in-message"].fault) as server:
             self.check("--tls=none", f"--junit={file}", "--only=no-nul", "--only=idle", port=server.port)
-        with BadServer(self.right.port, faults["no-noop"].fault) as server:
+        with BadServer(self.right.port, instead("NOOP", b"-ERR\r\n")) as server:
             suite = ElementTree.parse(file).getroot()
             self.assertEqual(
                 (suite.get("tests"), suite.get("failures"), suite.get("skipped")), ("2", "0", "1")

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import ssl
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.conformance.report import as_json, as_text
+from pop3toy.conformance.rules import Result, Rule
 from pop3toy.conformance.table import RULES
+from pop3toy.testing import RunningServer, running_server
+from pop3toy.testing.faults.kinds import KINDS
 
 from ..tls_world import Authority
 from .badserver import BadServer, Session, right
-from .faults import FAULTS, Planted, languages
+from .faults import ALLOWED, FAULTS, OURS, Ours, Planted, languages
 from .world import (
+    MESSAGES,
     PASSWORD,
     USER,
     RightServer,
@@ -70,7 +75,7 @@ class PlantedTests(BetweenCase):
 
     def test_every_check_has_one(self) -> None:
         """No check is without a fault that it must find."""
-        found = {name for planted in FAULTS for name in planted.checks.split()}
+        found = {name for planted in (*FAULTS, *OURS) for name in planted.checks.split()}
         self.assertEqual({rule.name for rule in RULES} - found, set())
 
     def test_found(self) -> None:
@@ -84,6 +89,61 @@ class PlantedTests(BetweenCase):
                 if name not in failed(found) or not result.lines:
                     missed[f"{planted.name}: {name}"] = (result.outcome, result.text, result.lines)
         self.assertEqual(missed, {})
+
+
+class OwnFaultsTests(SynchronousTestCase):
+    """Faults of ``pop3toy.testing``, in a server of its own."""
+
+    def look(
+        self, server: RunningServer, ours: Ours, rules: Sequence[Rule], **changes: Any
+    ) -> dict[str, Result]:
+        """What is found where a fault, and nothing else, is in it."""
+        server.faults.clear()
+        fault = server.faults.add(ours.kind, **ours.words)
+        context = ssl.create_default_context(cafile=server.ca_file)
+        port = server.tls_port if ours.tls == "implicit" else server.port
+        found = look(port, rules, tls=ours.tls, context=context, destructive=True, **changes)
+        self.assertGreater(fault.happened, 0, ours)
+        return found
+
+    def server(self) -> AbstractContextManager[RunningServer]:
+        """A right server."""
+        return running_server({USER: MESSAGES}, {USER: PASSWORD}, tls="both", trusted=("127.0.0.0/8",))
+
+    def test_every_kind(self) -> None:
+        """Each kind of fault is found, or known to break nothing."""
+        self.assertEqual({ours.kind for ours in OURS} | {*ALLOWED}, {*KINDS})
+
+    def test_found(self) -> None:
+        """The checks that must find a fault fail, and show lines that were said."""
+        missed = {}
+        with self.server() as server:
+            for ours in OURS:
+                rules = rules_named(ours.checks)
+                for name, result in self.look(server, ours, rules, timeout=0.3, patience=0.3).items():
+                    if name not in failed({name: result}) or not result.lines:
+                        missed[f"{ours}: {name}"] = (result.outcome, result.text, result.lines)
+        self.assertEqual(missed, {})
+
+    def test_in_the_whole(self) -> None:
+        """A run over all rules finds it, too: no rule that could not be looked at takes another with it."""
+        for kind, words, tls, name in (
+            ("stls-refused", {}, "stls", "stls"),
+            ("tls-hangs", {}, "stls", "stls"),
+            ("login-refused", {"code": "SYS/TEMP"}, "none", "login"),
+            ("no-dot", {"command": "UIDL"}, "none", "uidl-numbers"),
+        ):
+            with self.server() as server:
+                ours = Ours(kind, name, words, tls)
+                found = self.look(server, ours, RULES, timeout=0.2, patience=0.2)
+            self.assertIn(name, failed(found), kind)
+
+    def test_allowed(self) -> None:
+        """What breaks no rule fails no check."""
+        with self.server() as server:
+            for kind, (words, why) in ALLOWED.items():
+                found = self.look(server, Ours(kind, "", words), RULES, patience=0.3)
+                self.assertEqual({*failed(found)} - {"tls", "certificate"}, set(), f"{kind}: {why}")
 
 
 class RightTests(BetweenCase):

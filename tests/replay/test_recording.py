@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.replay.comparing import compare
-from pop3toy.replay.recording import Hidden, NotARecording, Turn, parse, read
+from pop3toy.replay.recording import Hidden, NotARecording, Turn, parse, read, without_secret
 
 TRANSCRIPT = """\
 2026-11-29T20:50:29+0000 [pop3toy.run.ports#info] pop3toy listens
@@ -101,23 +101,50 @@ class FormatTests(SynchronousTestCase):
         self.assertEqual(turns[1].reply[1], "Subject: \\xe4")
 
     def test_rawlog(self) -> None:
-        """Two files, times before the lines; it begins behind the login."""
+        """Two files, times before the lines; it begins behind the login, with or without its answer."""
         folder = Path(self.mktemp())
         folder.mkdir()
+        assumed = [("", 1, False), ("USER ****", 1, False), ("PASS ****", 1, False)]
         (folder / "a.in").write_bytes(b"1571209735.123456 STAT\r\n1571209735.200000 UIDL\r\n")
-        (folder / "a.out").write_bytes(
-            b"1571209735.000001 +OK 1 9\r\n1571209735.200001 O> +OK\r\n"
+        # What goes on in the next line is put together.
+        rest = (
+            b"1571209735.200001 O> +O\n1571209735.200001 O: K\r\n"
             b"1571209735.200002 O: 1 a\r\n1571209735.200003 O: .\r\n"
         )
-        for name in ("a.in", "a.out"):
-            # What goes on in the next line is put together.
-            (folder / "a.out").write_bytes(
-                b"1571209735.000001 +OK 1 9\r\n1571209735.200001 O> +O\n1571209735.200001 O: K\r\n"
-                b"1571209735.200002 O: 1 a\r\n1571209735.200003 O: .\r\n"
-            )
-            turns = read(folder / name)
-            self.assertEqual(words(turns), [("STAT", 1, False), ("UIDL", 3, False)])
-            self.assertEqual(turns[1].reply, ("+OK", "1 a", "."))
+        for told, login in (
+            (b"1571209735.123460 +OK 1 9\r\n", "+OK"),
+            (b"1571209735.000001 +OK Logged in.\r\n1571209735.123460 +OK 1 9\r\n", "+OK Logged in."),
+        ):
+            (folder / "a.out").write_bytes(told + rest)
+            for name in ("a.in", "a.out"):
+                turns = read(folder / name)
+                self.assertEqual(words(turns), [*assumed, ("STAT", 1, False), ("UIDL", 3, False)])
+                self.assertEqual([turn.assumed for turn in turns], [True] * 3 + [False] * 2)
+                self.assertEqual(turns[2].reply, (login,))
+                self.assertEqual(turns[4].reply, ("+OK", "1 a", "."))
+
+    def test_rawlog_of_all(self) -> None:
+        """One that was begun before the login has a greeting."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        (folder / "a.out").write_bytes(b"1571209735.100000 +OK hi\r\n1571209735.200002 +OK\r\n"
+            b"1571209735.200004 +OK\r\n")  # fmt: skip
+        (folder / "a.in").write_bytes(b"1571209735.200000 USER ann\r\n1571209735.200003 QUIT\r\n")
+        self.assertEqual(
+            words(read(folder / "a.in")), [("", 1, False), ("USER ann", 1, False), ("QUIT", 1, False)]
+        )
+
+    def test_secrets(self) -> None:
+        """What of a line is no secret."""
+        for line, shown in (
+            ("PASS a b", "PASS ****"), ("pass x", "pass ****"), ("USER ann", "USER ann"),
+            ("USER ann x", "USER ann ****"), ("APOP ann 0123", "APOP ann ****"), ("AUTH", "AUTH"),
+            ("AUTH plain YQ==", "AUTH PLAIN ****"), ("AUTH YQ==", "AUTH ****"), ("TOP 1 0", "TOP 1 0"),
+            ("PASSW x", "PASSW ****"), ("STAT", "STAT"), ("", ""),
+        ):  # fmt: skip
+            self.assertEqual(without_secret(line), shown)
+        for line, shown in (("YQ==", "****"), ("*", "*"), ("=", "="), ("LIST", "****")):
+            self.assertEqual(without_secret(line, response=True), shown)
 
     def test_none(self) -> None:
         for data, about in (

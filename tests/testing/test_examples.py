@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -10,7 +13,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from ..realserver import DEADLINE, environment
+from ..realserver import DEADLINE, environment, run_command, twistd
 from .test_pytest_plugin import plugin_options
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -85,6 +88,26 @@ class ExampleTests(SynchronousTestCase):
         """trial runs what is written for it."""
         self.assertIn("PASSED", self.run_module("twisted.trial", "test_with_trial"))
 
+    def test_ruby(self) -> None:
+        """A client in another language, with the server as a program."""
+        ruby = shutil.which("ruby")
+        probe = ("-rminitest", "-rnet/pop", "-e1")
+        if ruby is None or subprocess.run([ruby, *probe], capture_output=True, check=False).returncode:
+            raise SkipTest("Ruby with minitest and net/pop is not installed")
+        folder = Path(self.mktemp()).absolute()
+        (folder / "bin").mkdir(parents=True)
+        program = folder / "bin" / "twistd"
+        program.write_text(f'#!/bin/sh\nexec {shlex.join(twistd())} "$@"\n')
+        program.chmod(0o755)
+        done = run_command(
+            ruby,
+            EXAMPLES / "test_with_ruby.rb",
+            folder=folder,
+            PATH=f"{program.parent}:{os.environ['PATH']}",
+        )
+        self.assertIn("2 runs, 8 assertions, 0 failures, 0 errors, 0 skips", done.stdout + done.stderr)
+        self.assertEqual(done.returncode, 0)
+
     def test_page(self) -> None:
         """What the page shows of pytest is a file of tests that pass."""
         options = plugin_options()
@@ -114,16 +137,16 @@ class ExampleTests(SynchronousTestCase):
         """What the page shows of others stands in an example, line by line."""
         page = (DOCS / "testing.rst").read_text("utf-8")
         written = {
-            line.strip() for path in EXAMPLES.glob("*.py") for line in path.read_text("utf-8").splitlines()
+            line.strip() for path in EXAMPLES.glob("test_*") for line in path.read_text("utf-8").splitlines()
         }
-        quoted = blocks(page, ".. code-block:: python")
-        self.assertGreater(len(quoted), 2)
+        quoted = blocks(page, ".. code-block:: python") + blocks(page, ".. code-block:: ruby")
+        self.assertGreater(len(quoted), 3)
         for block in quoted:
             self.assertEqual([line for line in block.splitlines() if line.strip() not in written], [])
 
     def test_shown(self) -> None:
         """docs/testing.rst leads to each of them, and none uses more than public names."""
         page = (DOCS / "testing.rst").read_text("utf-8")
-        for path in EXAMPLES.glob("test_*.py"):
+        for path in EXAMPLES.glob("test_*"):
             self.assertNotRegex(path.read_text("utf-8"), r"(from|import) pop3toy\.(?!testing import)")
             self.assertIn(f"`examples/testing/{path.name} <examples/testing/{path.name}>`_", page)

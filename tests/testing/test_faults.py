@@ -265,6 +265,24 @@ class GreetingTests(SynchronousTestCase):
         client = world.client()
         self.assertEqual(client.greeting + client.say(b"CAPA", within=1.0), b"")
 
+    def test_refused(self) -> None:
+        """A server that is closed today says so, and ends; one that hangs says nothing, and no longer."""
+        world = World()
+        world.faults.add("answer", command="GREETING", text="-ERR closed today")
+        world.faults.add("drop-behind", command="GREETING")
+        client = world.client()
+        self.assertEqual(client.greeting, b"-ERR closed today\r\n")
+        self.assertIs(client.lost, ConnectionDone)
+        world.faults.clear()
+        world.faults.add("silence", command="GREETING", times=1)
+        client = world.client()
+        self.assertEqual(client.greeting, b"")
+        self.assertIn("[2] -- fault silence", "\n".join(world.transcript.lines))
+        self.assertEqual(client.say(b"QUIT")[:4], b"+OK ")
+        # Where no command is named, all are meant, and the greeting comes.
+        world.faults.add("silence")
+        self.assertEqual(world.client().greeting[:4], b"+OK ")
+
     def test_garbage(self) -> None:
         """The same seed gives the same garbage, to the same connection."""
         greetings = []

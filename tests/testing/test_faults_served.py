@@ -24,6 +24,8 @@ from pop3toy.testing.certificates import Authority
 from pop3toy.testing.faults.file import read_faults
 from pop3toy.testing.faults.server import assemble_with_faults, check_faults
 
+from ..realserver import wait_until
+
 
 class FileTests(SynchronousTestCase):
     """What is in a file, and the line of what cannot be."""
@@ -155,6 +157,10 @@ class TLSTests(TestCase):
                 await self.in_thread(connect)
             self.assertEqual(caught.exception.verify_code, code)
             self.assertRegex(await self.in_thread(connect), rb"\A\+OK")
+        # A thread of its own writes it.
+        await self.in_thread(
+            wait_until, lambda: self.transcript().count("-- closed") == 4, "all sessions are written down"
+        )
         self.assertEqual(self.transcript().count(f"fault {kind}"), 2)
 
     async def test_expired(self) -> None:

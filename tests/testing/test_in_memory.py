@@ -107,6 +107,21 @@ class ClientTests(POP3ServerMixin, SynchronousTestCase):
         self.assertEqual(server.sessions[-1].ended, "timeout")
         self.assertEqual(server.clock.seconds(), 660)
 
+    def test_faults(self) -> None:
+        """Faults, and their time, which is the clock's."""
+        server = self.pop3_server({"ann": ["Subject: one\n\n1\n"]})
+        fault = server.faults.add("delay", command="STAT", seconds=2.0)
+        client = server.connect()
+        client.say("USER ann", "PASS pass")
+        self.assertEqual(client.say("STAT"), [])
+        server.clock.advance(2)
+        self.assertEqual(client.read(), ["+OK 1 19"])
+        server.faults.remove(fault)
+        server.faults.add("drop-before-dot")
+        self.assertEqual(client.say("RETR 1")[-1], "1")
+        self.assertTrue(client.closed)
+        self.assertIn("-- fault drop-before-dot", server.sessions[0].transcript)
+
     def test_late(self) -> None:
         """What is answered later is read later."""
         gate = LaterGate()

@@ -144,6 +144,22 @@ class PytestTests(SynchronousTestCase):
         self.assertIn("C: USER user\nS: +OK send PASS\nC: PASS ****\nS: +OK maildrop has 1 message", shown)
         self.assertIn("nobody has connected", shown.partition(titles[1])[2])
 
+    def test_faults(self) -> None:
+        """A server is made wrong for one test, and its report tells of it."""
+        said = self.run_pytest(
+            "def test_bad(pop3_server):\n"
+            "    pop3_server.faults.add('drop', command='PASS', octets=10)\n"
+            "    fetch(pop3_server)\n"
+            "def test_good(pop3_server):\n"
+            "    fetch(pop3_server)\n"
+            "def test_factory(pop3_server_factory):\n"
+            "    wrong, right = pop3_server_factory(), pop3_server_factory()\n"
+            "    wrong.faults.add('answer', command='STAT')\n"
+            "    fetch(right)\n"
+        )
+        self.assertIn("1 failed, 2 passed", said)
+        self.assertRegex(said, r"C: PASS \*+\n-- fault drop \(octets 10\)")
+
     def test_report_of_a_fixture(self) -> None:
         """So does one whose own fixture fails behind the server's."""
         said = self.run_pytest(

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import os
 import poplib
+import re
 import smtplib
 import socket
 import ssl
@@ -31,7 +32,7 @@ from pop3toy import IGate, errors
 from pop3toy.testing import RunningServer, running_server
 from pop3toy.testing.reactor_thread import ReactorThread
 
-from ..realserver import run_python
+from ..realserver import run_python, wait_until
 
 #: Seconds that a client waits for an answer before it gives up.
 PATIENCE = 20.0
@@ -504,7 +505,7 @@ class OptionTests(SynchronousTestCase):
             port = other.getsockname()[1]
             why = self.assertRaises(errors.CannotStart, RunningServer, port=port, tls="stls")
             self.assertIn("address already in use", str(why))
-        self.assertEqual(left(), before)
+        assert_no_more(self, before)
 
     def test_gate(self) -> None:
         """A gate may act on what is said."""
@@ -512,6 +513,85 @@ class OptionTests(SynchronousTestCase):
             pop3._putcmd("NOOP")  # type: ignore[attr-defined]
             self.assertEqual(pop3.stat(), (0, 0))
             self.assertEqual(server.sessions[0].replies[3:], ["+OK 0 0"])
+
+
+class FaultTests(SynchronousTestCase):
+    """``server.faults``, while the server runs."""
+
+    def test_told(self) -> None:
+        """A fault happens when it is put in, also in a session that is there; then all is right again."""
+        with ann(MESSAGE) as server, client(server) as pop3:
+            fault = server.faults.add("wrong-size", add=5)
+            self.assertEqual(pop3.stat(), (1, 24))
+            server.faults.remove(fault)
+            self.assertEqual(pop3.stat(), (1, 19))
+            server.faults.add("answer", command="NOOP", user="ann", times=1)
+            server.faults.add("vanished", message=1)
+            for what in (pop3.noop, lambda: pop3.retr(1)):
+                with self.assertRaises(poplib.error_proto):
+                    what()
+            self.assertEqual(pop3.noop(), b"+OK")
+            server.faults.clear()
+            self.assertEqual(pop3.retr(1)[2], 19)
+            pop3.quit()
+            self.assertEqual((fault.happened, len(server.faults)), (1, 0))
+            told = server.wait_for_session().transcript
+            self.assertEqual(
+                re.findall(r"(?m)^C: (\S+).*\n-- fault ([\w-]+)", told),
+                [("STAT", "wrong-size"), ("NOOP", "answer"), ("RETR", "vanished")],
+            )
+
+    def test_time(self) -> None:
+        """What is late is so by the server's clock; nobody has to wait for it."""
+        with ann() as server, client(server) as pop3:
+            server.faults.add("delay", command="NOOP", seconds=300.0)
+            pop3._putcmd("NOOP")  # type: ignore[attr-defined]
+            wait_until(lambda: "fault delay" in server.transcript, "the fault happens")
+            server.clock.advance(299)
+            self.assertEqual(server.sessions[0].replies[3:], [])
+            server.clock.advance(1)
+            self.assertEqual(pop3._getresp(), b"+OK")  # type: ignore[attr-defined]
+
+    def test_login(self) -> None:
+        """[IN-USE] twice, then the user is in."""
+        with ann() as server:
+            fault = server.faults.add("login-refused", times=2)
+            for _ in range(2):
+                with self.assertRaisesRegex(poplib.error_proto, "IN-USE"), client(server):
+                    pass
+            with client(server) as pop3:
+                pop3.quit()
+            self.assertEqual(fault.happened, 2)
+
+    def test_seed(self) -> None:
+        """What is random is the same again."""
+        seen = []
+        for seed in (7, 7, 8):
+            with ann() as server, client(server) as pop3:
+                server.faults.random.seed(seed)
+                server.faults.add("wrong-size", command="STAT", add=5, probability=0.5)
+                seen.append([pop3.stat()[1] for _ in range(20)])
+        self.assertEqual(seen[0], seen[1])
+        self.assertNotEqual(seen[0], seen[2])
+
+    def test_tls(self) -> None:
+        """A certificate that is only too old: whoever trusts the server's authority sees that, and once."""
+        with ann(tls="both") as server:
+            trust = ssl.create_default_context(cafile=server.ca_file)
+            server.faults.add("tls-expired", nth=1)
+            with self.assertRaises(ssl.SSLCertVerificationError) as caught:
+                poplib.POP3_SSL("localhost", server.tls_port, context=trust, timeout=PATIENCE)
+            self.assertIn("expired", caught.exception.verify_message)
+            poplib.POP3_SSL("localhost", server.tls_port, context=trust, timeout=PATIENCE).quit()
+
+    def test_mistakes(self) -> None:
+        """What cannot be is said at once; with a gate of one's own there are no faults."""
+        with ann() as server:
+            self.assertRaises(ValueError, server.faults.add, "dorp")
+            self.assertRaises(ValueError, server.faults.add, "drop", protocol="SMTP")
+            self.assertEqual(len(server.faults), 0)
+        with ann(gate=SilentGate()) as server:
+            self.assertRaises(AttributeError, lambda: server.faults)
 
 
 @implementer(IGate)
@@ -525,11 +605,19 @@ class HoldingGate:
         return reply
 
 
-def left() -> tuple[int, int, list[str]]:
-    """How many threads and open files there are, and which temporary files."""
+def left() -> tuple[set[threading.Thread], int, list[str]]:
+    """Which threads there are, how many open files, and which temporary files."""
     # What an earlier test has left to the garbage collector.
     gc.collect()
-    return threading.active_count(), len(os.listdir("/dev/fd")), os.listdir(tempfile.gettempdir())
+    return {*threading.enumerate()}, len(os.listdir("/dev/fd")), os.listdir(tempfile.gettempdir())
+
+
+def assert_no_more(case: SynchronousTestCase, before: tuple[set[threading.Thread], int, list[str]]) -> None:
+    """Nothing is left that was not there; what an earlier test has started may have ended meanwhile."""
+    threads, files, temporary = left()
+    case.assertEqual(threads - before[0], set())
+    case.assertLessEqual(files, before[1])
+    case.assertEqual(temporary, before[2])
 
 
 def own_temporary_folder(case: SynchronousTestCase) -> None:
@@ -552,7 +640,7 @@ class LeakTests(SynchronousTestCase):
                 with ann(MESSAGE, **kinds[number % len(kinds)]) as server, client(server) as pop3:
                     pop3.stat()
             if not warm:
-                self.assertEqual(left(), before)
+                assert_no_more(self, before)
 
     def test_fast(self) -> None:
         """A start takes less than 0.2 seconds, TLS included, when all is imported."""
@@ -630,7 +718,7 @@ class ReactorThreadTests(SynchronousTestCase):
             thread.stop()
             thread.stop()
             ReactorThread("never", kind).stop()
-            self.assertEqual(left(), before)
+            assert_no_more(self, before)
 
     def test_advance(self) -> None:
         """Calls come in their order, each at its time, those that they ask for as well."""

@@ -115,7 +115,8 @@ def login_delay(server: Examination) -> None:
 
 def _one_of(server: Examination, name: bytes, form: bytes) -> None:
     words = b" ".join(server.needs(name))
-    require(re.fullmatch(form, words), f"{name.decode()} is followed by {shown(words)}")
+    # In any case: literals of an ABNF are (RFC 5234 section 2.3).
+    require(re.fullmatch(form, words.upper()), f"{name.decode()} is followed by {shown(words)}")
 
 
 def pipelining(server: Examination) -> None:

@@ -36,7 +36,7 @@ def login(server: Examination) -> None:
         try:
             found = server.log_in(connection)
             # Somebody else may read this mail at the moment.
-            if found.refused and found.code.upper() in (b"IN-USE", b"LOGIN-DELAY"):
+            if found.later:
                 raise NotTested(str(found))
             require(found.ok, str(found))
             server.quit(connection)
@@ -97,7 +97,7 @@ def another_try(server: Examination) -> None:
         if not server.password(connection, WRONG).refused:
             raise NotTested("a wrong password is not refused")
         found = server.log_in(connection)
-        if found.code == b"IN-USE":
+        if found.later:
             raise NotTested(str(found))
         require(found.ok, str(found))
         server.quit(connection)

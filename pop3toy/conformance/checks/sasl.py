@@ -7,7 +7,7 @@ import binascii
 
 from ..connection import Connection
 from ..examination import Examination
-from ..replies import shown
+from ..replies import Reply, shown
 from ..results import NotTested, require
 from .lines import UNKNOWN
 
@@ -54,7 +54,7 @@ def initial_response(server: Examination) -> None:
     _plain(server)
     with server.stranger() as connection:
         found = server.plain(connection, server.target.password)
-        _let_in(server, connection, found.ok, found.code, str(found))
+        _let_in(server, connection, found)
 
 
 def empty_challenge(server: Examination) -> None:
@@ -65,13 +65,13 @@ def empty_challenge(server: Examination) -> None:
         require(found.raw == b"+ \r\n", f"{found}, and not by plus and blank")
         connection.send(server.response(server.target.password).encode() + b"\r\n", "****")
         found = connection.reply("the response")
-        _let_in(server, connection, found.ok, found.code, str(found))
+        _let_in(server, connection, found)
 
 
-def _let_in(server: Examination, connection: Connection, ok: bool, code: bytes, text: str) -> None:
-    if code.upper() in (b"IN-USE", b"LOGIN-DELAY"):
-        raise NotTested(text)
-    require(ok, text)
+def _let_in(server: Examination, connection: Connection, found: Reply) -> None:
+    if found.later:
+        raise NotTested(str(found))
+    require(found.ok, str(found))
     server.quit(connection)
 
 

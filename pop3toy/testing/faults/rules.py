@@ -134,6 +134,9 @@ class Fault:
 
         :param keyword: in capitals.
         """
+        if keyword == "GREETING" and self._kind.answers is not None and not self.commands:
+            # All commands, of which the greeting is none.
+            return False
         return not self.commands or keyword in self.commands or "*" in self.commands
 
     def is_due(self, draw: random.Random) -> bool:
@@ -222,10 +225,13 @@ class Faults:
     """All faults of a server.
 
     :param seed: of what is random; the same seed gives the same faults to the same commands.
+    :param protocols: what the server speaks.
+    :ivar random: draws what is random; ``faults.random.seed(7)`` makes it the same each time.
     """
 
-    def __init__(self, seed: int | None = None) -> None:
+    def __init__(self, seed: int | None = None, protocols: Sequence[str] = _PROTOCOLS) -> None:
         self.random = random.Random(seed)
+        self._protocols = protocols
         self._faults: list[Fault] = []
         self._clock: IReactorTime | None = None
         self._control: IServerControl | None = None
@@ -252,6 +258,8 @@ class Faults:
         :raises BadFault: (a :class:`ValueError`) for what cannot be.
         """
         fault = Fault(kind, **words)
+        if fault.protocol not in self._protocols:
+            raise BadFault(f"this server has faults in {', '.join(self._protocols)} alone", "protocol")
         self._faults.append(fault)
         return fault
 
@@ -346,6 +354,13 @@ class Faults:
                     self._tell(record.number, fault)
                     break
         context = Context(record.number, keyword, _words(line)[1], self.random)
+        if keyword == "GREETING":
+            for fault in self._due(lambda kind: kind.answers, *self._place(record), keyword):
+                self._tell(record.number, fault)
+                answer = fault.answer(context)
+                if answer is None:
+                    return None
+                reply = answer
         due = self._due(lambda kind: kind.alters, *self._place(record), keyword)
         hidden = keyword == "CAPA" and any(fault.kind == "not-implemented" for fault in self._faults)
         if not due and not hidden:

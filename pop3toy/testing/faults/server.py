@@ -65,7 +65,7 @@ def assemble_with_faults(
         authority = _authority(file.authority) if file.authority is not None else None
         context = replace(context, tls=FaultyTLS(context.tls, faults, authority))
     log.warn(
-        "{count} faults of {path} are put into what this server says: for tests only",
+        "this server is wrong on purpose, for tests only: faults of {path}, {count} of them",
         count=len(faults),
         path=settings.faults,
     )
