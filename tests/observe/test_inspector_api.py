@@ -552,3 +552,17 @@ class OtherAnswersTests(InspectorCase):
         self.assertEqual(self.ask("/metrics").body, b"up 1\n")
         self.problem(401, "/metrics", token=None)
         self.problem(404, "/metrics", "POST")
+
+
+class LanguageTests(InspectorCase):
+    """In the language that was asked for."""
+
+    def settings(self) -> Settings:
+        return replace(super().settings(), language="it")
+
+    def test_italian(self) -> None:
+        """Explanations are in Italian, the conversation is what it is."""
+        self.client()
+        connected, greeting = self.ask("/api/sessions/1").json["events"]
+        self.assertIn("Stato AUTHORIZATION", connected["explained"][0]["text"])
+        self.assertIn("+OK pop3toy ready", greeting["data"])
