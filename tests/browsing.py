@@ -150,9 +150,9 @@ class Browser:
             self.until(lambda one=one: one in self.text(selector), f"{one!r} in {selector}")  # type: ignore[misc]
 
     def complaints(self) -> list[str]:
-        """What the browser has complained of since this was asked last, but for refusals of HTTP."""
+        """What the browser has complained of since this was asked last, but for what it could not load."""
         found = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
-        return [one["message"] for one in found if "status of 4" not in one["message"]]
+        return [one["message"] for one in found if "Failed to load resource" not in one["message"]]
 
     def size(self, width: int, height: int, *, mobile: bool = False) -> None:
         """Show the page as a screen of this size does."""

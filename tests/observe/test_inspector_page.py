@@ -11,13 +11,14 @@ import urllib.error
 import urllib.request
 from contextlib import closing
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import quote
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from ..browsing import inspector_link, the_browser
-from ..realserver import DEADLINE, RealServer
+from ..folders import new_folder
+from ..realserver import DEADLINE, RealServer, free_port
 from ..strictclient import StrictClient, logged_in
 
 #: Would run a script, fetch something or be an element if it were ever taken for markup.
@@ -58,7 +59,9 @@ class Spoken:
 class PageCase(SynchronousTestCase):
     """A server, and the browser on its page."""
 
-    options: ClassVar[tuple[str, ...]] = (
+    #: Of the inspector; 0 for any.
+    port = 0
+    options: tuple[str, ...] = (
         "--user=user:pass",
         f"--user={EVIL_USER}:pass",
         "--show-secrets",
@@ -67,16 +70,20 @@ class PageCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.browser = the_browser()
-        self.server = RealServer("--inspector-port=0", *self.options)
-        self.addCleanup(self.server.terminate)
+        self.start()
         # It follows as long as it is there.
         self.addCleanup(self.browser.driver.get, "about:blank")
-        self.link = inspector_link(self.server)
         self.browser.size(1400, 900)
         self.browser.dark(False)
         self.browser.complaints()
         self.browser.open(self.link)
         self.browser.until_text("#stream", "live")
+
+    def start(self) -> None:
+        """Start the server."""
+        self.server = RealServer(f"--inspector-port={self.port}", *self.options)
+        self.addCleanup(self.server.terminate)
+        self.link = inspector_link(self.server)
 
     def tearDown(self) -> None:
         self.assertEqual(self.browser.complaints(), [])
@@ -101,6 +108,13 @@ class PageCase(SynchronousTestCase):
         with closing(urllib.request.urlopen(request, timeout=DEADLINE)) as answer:
             text = answer.read()
         return json.loads(text) if text else None
+
+    def assert_each_once(self) -> None:
+        """The diagram has each event once, in order."""
+        steps = self.browser.run(
+            "return [...document.querySelectorAll('.step')].map((one) => +one.dataset.seq)"
+        )
+        self.assertEqual(steps, sorted(set(steps)))
 
     def only(self, wanted: str) -> Any:
         """The one live session whose user is this; waits for it."""
@@ -158,10 +172,7 @@ class SessionTests(PageCase):
         client.close()
         self.browser.until_text("#ended", "user")
         self.browser.until_text("#facts", "ended: ")
-        steps = self.browser.run(
-            "return [...document.querySelectorAll('.step')].map((one) => +one.dataset.seq)"
-        )
-        self.assertEqual(steps, sorted(set(steps)), "each event once, in order")
+        self.assert_each_once()
 
     def test_smtp(self) -> None:
         """A session of SMTP is shown, too, with the message's lines in the toy."""
@@ -254,11 +265,42 @@ class SessionTests(PageCase):
         self.browser.command("Network.emulateNetworkConditions", offline=False, **offline)
         self.browser.until_text("#stream", "live")
         self.browser.until_text("#steps", "USER user")
-        steps = self.browser.run(
-            "return [...document.querySelectorAll('.step')].map((one) => +one.dataset.seq)"
-        )
-        self.assertEqual(steps, sorted(set(steps)))
+        self.assert_each_once()
         self.browser.complaints()
+
+
+class RestartTests(PageCase):
+    """A server that is started again while a page is open."""
+
+    def setUp(self) -> None:
+        token = new_folder(self) / "token"
+        token.write_text("a-token-for-this-test-alone\n")
+        self.port = free_port()
+        self.options = (f"--inspector-token-file={token}",)
+        super().setUp()
+
+    def start(self) -> None:
+        """The log does not tell a token that was given."""
+        super().start()
+        self.link += "?token=a-token-for-this-test-alone"
+
+    def test_another_list(self) -> None:
+        """The page says that it is another server, and shows its sessions under their new numbers."""
+        client = self.connect()
+        client.say("USER before")
+        self.only("not logged in")
+        self.browser.go("#session=1")
+        self.browser.until_text("#steps", "USER before")
+        # A restart is told from an interruption by how long the server has run.
+        self.browser.run("Date.now = ((now) => () => now.call(Date) + 60000)(Date.now)")
+        self.server.terminate()
+        self.browser.until_text("#stream", "not connected")
+        self.start()
+        self.browser.until_text("#notices", "started again")
+        self.browser.until(lambda: "USER before" not in self.browser.text("#steps"), "the old one is gone")
+        self.connect().say("USER after")
+        self.browser.until_text("#live", "not logged in")
+        self.browser.until_text("#steps", "USER after")
 
 
 class ActingTests(PageCase):
@@ -312,6 +354,7 @@ class ActingTests(PageCase):
         self.assertEqual(client.hear()[:4], b"+OK ")
         self.browser.until(lambda: self.browser.text("#held") == "", "it is not held any more")
         self.browser.one("#hold")
+        self.assert_each_once()
 
     def test_drain_and_resume(self) -> None:
         """The server drains when that is confirmed, and lets connections in again."""
@@ -636,8 +679,5 @@ class CrowdTests(PageCase):
         self.browser.one("#earlier").click()
         self.browser.until_text("#steps", "+OK pop3toy ready")
         self.assertGreater(self.browser.run(shown), 600)
-        steps = self.browser.run(
-            "return [...document.querySelectorAll('.step')].map((one) => +one.dataset.seq)"
-        )
-        self.assertEqual(steps, sorted(set(steps)), "all, in order")
+        self.assert_each_once()
         self.assertFalse(self.browser.all("#earlier")[0].is_displayed())

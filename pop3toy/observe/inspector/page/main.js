@@ -335,15 +335,13 @@ follow(since, {
     diagram.gap(`${several(number, "event")} missed, of this session or of others`);
     everything();
   },
-  async opened(again) {
+  async opened() {
     streamIs("live", "fine");
-    if (await restarted()) {
-      sessions.clear();
-      const { id } = diagram;
-      diagram.clear(id);
-      notice("The server was started again: this is another list.", "restarted");
-    }
-    if (again) await everything();
+    if (!(await restarted())) return;
+    sessions.clear();
+    diagram.clear(diagram.id);
+    notice("The server was started again: this is another list.", "restarted");
+    await everything();
   },
   async lost(refused) {
     streamIs("not connected, trying again …", "bad");

@@ -6,13 +6,12 @@ const RETRY = 3000; // ms
 
 /**
  * Follow api/events, from what comes behind event number `since`.
- * `told.events([EVENT])`, `told.missed(n)` (n events will not come), `told.opened(again)`, `told.lost(refused)`.
+ * `told.events([EVENT])`, `told.missed(n)` (n events will not come), `told.opened()`, `told.lost(refused)`.
  */
 export function follow(since, told) {
   let waiting = [];
   let due = false;
   let dropped = 0;
-  let opened = false;
 
   function turn() {
     due = false;
@@ -51,10 +50,7 @@ export function follow(since, told) {
 
   function open() {
     const source = new EventSource(`api/events?since=${since}`);
-    source.addEventListener("open", () => {
-      told.opened(opened);
-      opened = true;
-    });
+    source.addEventListener("open", () => told.opened());
     source.addEventListener("message", (message) => {
       waiting.push(message.data);
       if (waiting.length > MOST) {
