@@ -297,9 +297,10 @@ class RestartTests(PageCase):
         self.server.terminate()
         self.browser.until_text("#stream", "not connected")
         self.start()
+        # Before the page tries again: its number is that of the one that has ended.
+        self.connect().say("USER after")
         self.browser.until_text("#notices", "started again")
         self.browser.until(lambda: "USER before" not in self.browser.text("#steps"), "the old one is gone")
-        self.connect().say("USER after")
         self.browser.until_text("#live", "not logged in")
         self.browser.until_text("#steps", "USER after")
 
