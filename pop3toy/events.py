@@ -82,6 +82,8 @@ class LineReceived(NamedTuple):
     command: str
     #: The state in which it came, by its name.
     state: str
+    #: Octets of input behind the line that were waiting already: those of commands that came with it.
+    behind: int = 0
 
 
 class TextReceived(NamedTuple):

@@ -26,6 +26,7 @@ GROUND = {
     "files",
     "printable",
     "installation",
+    "languages",
     "_version",
 }
 

@@ -171,7 +171,7 @@ class WheelTests(SynchronousTestCase):
         ours = {
             path.relative_to(CHECKOUT).as_posix()
             for path in (CHECKOUT / "pop3toy").rglob("*")
-            if path.suffix == ".py" or path.name == "py.typed" or path.parent.name == "page"
+            if path.suffix in (".py", ".mo") or path.name == "py.typed" or path.parent.name == "page"
         }
         self.assertEqual({name for name in names if name.startswith("pop3toy/")}, ours)
         tops = {name.partition("/")[0] for name in names}

@@ -50,11 +50,12 @@ def settled(line: str) -> str:
 
 
 def conversations() -> list[list[str]]:
-    """The literal blocks that are transcripts."""
+    """The literal blocks that are transcripts, but for the explained one, which has a test of its own."""
     return [
         lines
         for lines in literal_blocks("README.rst")
         if any(re.match(r"(\[\d+\] )?S: [+-](OK|ERR)", line) for line in lines)
+        and not any(re.match(r"\[\d+\]    [|!?] ", line) for line in lines)
     ]
 
 

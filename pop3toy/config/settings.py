@@ -175,6 +175,19 @@ class Settings:
         kind=PATH,
         table="pop3",
     )
+    explain: bool = option(
+        "Explain the conversations, in --transcript: what each line asks and says, what can be overheard,"
+        " where the rules stand, and in the end a summary.",
+        False,
+        kind=FLAG,
+        table="pop3",
+    )
+    language: str | None = option(
+        "The language of explanations: en or it (default: the locale's, or English).",
+        kind=Kind(values.language, "LANGUAGE"),
+        table="pop3",
+        example="it",
+    )
     show_secrets: bool = option(
         "Show passwords and the like in the conversations of the built-in mailbox, for --user too. With real"
         " mail they are never shown.",
@@ -420,6 +433,8 @@ class Settings:
         ):
             if value is not None and not self.tls.wanted:
                 raise BadSetting(name, _NEEDS_CERTIFICATE)
+        if self.explain and self.transcript_to == "off":
+            raise BadSetting("explain", " needs a transcript to write into: --transcript -, or a file")
         if self.faults is not None and self.workers is not None:
             raise BadSetting("faults", " are counted in one process: not with --workers")
 

@@ -10,9 +10,21 @@ import re
 
 from ..auth.sasl.names import MECHANISM_NAMES
 from ..auth.throttle.origins import Networks
+from ..languages import LANGUAGES
 from ..option import number
 
-__all__ = ["PORT", "account", "domain", "inspector", "interface", "lmtp", "mechanisms", "network", "workers"]
+__all__ = [
+    "PORT",
+    "account",
+    "domain",
+    "inspector",
+    "interface",
+    "language",
+    "lmtp",
+    "mechanisms",
+    "network",
+    "workers",
+]
 
 #: Each has memory of its own and looks at the counts of all others.
 MOST_WORKERS = 64
@@ -48,6 +60,13 @@ def network(text: str) -> str:
         Networks.of([text])
     except ValueError:
         raise ValueError(f": {text} is no address and no network such as 192.0.2.0/24") from None
+    return text
+
+
+def language(text: str) -> str:
+    """A language in which there are explanations."""
+    if text not in LANGUAGES:
+        raise ValueError(f": there are explanations in {' and '.join(LANGUAGES)}, not in {text}")
     return text
 
 

@@ -448,14 +448,14 @@ class Connection(LineReceiver, Generic[_P, _R]):
             line = line[:-1]
         parsed = self.conversation.parse(line, crlf)
         if self._wants_lines:
-            self._tell_line(line, len(line) + 1 + crlf, parsed)
+            self._tell_line(line, len(line) + 1 + crlf, parsed, len(self._buffer))
         self._await(self.conversation.handle(parsed))
 
-    def _tell_line(self, line: bytes, octets: int, parsed: _P) -> None:
+    def _tell_line(self, line: bytes, octets: int, parsed: _P, behind: int) -> None:
         shown, keyword = self.conversation.masked_line(line, parsed)
         if self._shows_all:
             shown = line
-        self.writer.happened(LineReceived, shown, octets, keyword, self.conversation.state_name)
+        self.writer.happened(LineReceived, shown, octets, keyword, self.conversation.state_name, behind)
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """Too much of one line: answer once and throw the rest of it away."""
@@ -463,7 +463,7 @@ class Connection(LineReceiver, Generic[_P, _R]):
         line, end, rest = line.partition(self.delimiter)
         parsed = self.conversation.too_long()
         if self._wants_lines:
-            self._tell_line(line.removesuffix(b"\r"), len(line) + len(end), parsed)
+            self._tell_line(line.removesuffix(b"\r"), len(line) + len(end), parsed, len(rest))
         if not end:
             self._skipping = True
             self.setRawMode()

@@ -125,6 +125,12 @@ class _Transcript:
     def _write(self, line: str) -> None:
         raise NotImplementedError
 
+    def _shown(self, number: int, place: int) -> None:
+        """A line of many was written.
+
+        :param place: of the lines that end in the event, from 0.
+        """
+
     def _note(self, number: int, text: str) -> None:
         """A line that neither side said."""
         # An address may be text that a proxy has taken from its client.
@@ -170,6 +176,7 @@ class _Transcript:
                 # An empty line gets no blank at its end.
                 text = f" {_printable(line, dropped)}" if line else ""
                 self._write(f"[{number}] {side}:{text}")
+                self._shown(number, at)
                 progress.lines += 1
             else:
                 progress.hidden_lines += 1

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..config.settings import Settings
 from ..events import Delivered, Observers
 from ..interfaces import IObserver
+from ..languages import language_of_the_locale
 from ..observe.json_lines import JSONLines, lost
 from ..observe.line_writer import LineWriter
 from ..observe.session_log import SessionLog
@@ -37,7 +39,7 @@ def watching_of(settings: Settings, given: Sequence[IObserver]) -> Watching:
         lines = LineWriter.to_terminal() if where == "-" else LineWriter.to_file(where)
         terminal = lines if where == "-" else None
         writers.append(lines)
-        observers.append(WriterTranscript(lines))
+        observers.append(_transcript(settings, lines, on_terminal=where == "-"))
     if settings.transcript_json is not None:
         lines = LineWriter.to_file(settings.transcript_json, lost=lost)
         writers.append(lines)
@@ -47,3 +49,16 @@ def watching_of(settings: Settings, given: Sequence[IObserver]) -> Watching:
     # Only the built-in account, which is public, is shown with its password unasked.
     secrets = settings.is_toy and (not settings.users or settings.show_secrets)
     return Watching(Observers(*observers, *given, secrets=secrets), writers, terminal)
+
+
+def _transcript(settings: Settings, lines: LineWriter, *, on_terminal: bool) -> IObserver:
+    if not settings.explain:
+        return WriterTranscript(lines)
+    from ..observe.colours import painting, plain
+    from ..observe.explain.explainer import Explainer
+    from ..observe.explained import ExplainedTranscript
+
+    explainer = Explainer(settings.language or language_of_the_locale())
+    # twistd's log takes the place of sys.stdout.
+    terminal = sys.__stdout__ if on_terminal else None
+    return ExplainedTranscript(lines, explainer, plain if terminal is None else painting(terminal))

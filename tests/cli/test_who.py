@@ -85,7 +85,7 @@ class WhoTests(CommandTests):
         server = self.serve()
         self.client(server)
         self.assertEqual(self.ok("drain"), "no more connections are taken; 1 is left\n")
-        self.assertIn("draining", self.ok("status"))
+        self.assertIn("draining", self.run_command("status").out)
         self.assertEqual(self.ok("drain", "--resume"), "connections are taken again\n")
         self.assertIn("are taken\n", self.ok("status"))
         self.assertTrue(json.loads(self.ok("status", "--json"))["healthy"])

@@ -527,14 +527,22 @@ class OtherAnswersTests(InspectorCase):
     def test_trouble(self) -> None:
         """What is wrong with the server is told, also if it has to be found out first."""
         inspector = self.reactor.factory_at(2).resource
-        looking: Deferred[list[str]] = Deferred()
-        inspector._inspected = replace(inspector._inspected, problems=lambda: looking)
-        transport = self.begin("/healthz")
-        self.assertEqual(transport.value(), b"")
-        looking.callback(["the disk is full"])
-        answer = answer_of(transport.value())
+        looking: list[Deferred[list[str]]] = []
+
+        def look() -> Deferred[list[str]]:
+            looking.append(Deferred())
+            return looking[-1]
+
+        inspector._inspected = replace(inspector._inspected, problems=look, also={})
+        healthz, status = self.begin("/healthz"), self.begin("/api/status")
+        self.assertEqual(healthz.value() + status.value(), b"")
+        for one in looking:
+            one.callback(["the disk is full"])
+        answer = answer_of(healthz.value())
         self.assertEqual(answer.status, 503)
         self.assertEqual(checked(answer.json, "Health"), {"healthy": False, "problems": ["the disk is full"]})
+        told = checked(answer_of(status.value()).json, "Status")
+        self.assertEqual((told["healthy"], told["problems"]), (False, ["the disk is full"]))
 
     def test_other_resources(self) -> None:
         """Other resources answer, to whom has the token."""
@@ -544,3 +552,17 @@ class OtherAnswersTests(InspectorCase):
         self.assertEqual(self.ask("/metrics").body, b"up 1\n")
         self.problem(401, "/metrics", token=None)
         self.problem(404, "/metrics", "POST")
+
+
+class LanguageTests(InspectorCase):
+    """In the language that was asked for."""
+
+    def settings(self) -> Settings:
+        return replace(super().settings(), language="it")
+
+    def test_italian(self) -> None:
+        """Explanations are in Italian, the conversation is what it is."""
+        self.client()
+        connected, greeting = self.ask("/api/sessions/1").json["events"]
+        self.assertIn("Stato AUTHORIZATION", connected["explained"][0]["text"])
+        self.assertIn("+OK pop3toy ready", greeting["data"])

@@ -776,6 +776,19 @@ class ToldTests(SynchronousTestCase):
                 self.assertEqual([event.command for event in lines], ["", "CAPA", "CAPA"])
                 self.assertEqual(self.socket.client_reads_all().count(b"-ERR line too long"), 1)
 
+    def test_what_waits_behind_a_line(self) -> None:
+        """A line tells what came with it: that of others, and nothing of its own."""
+        for data, behind in (
+            (b"NOOP\r\nCAPA\r\nNO", [8, 2]),
+            (b"OP\r\n", [0]),
+            (b"CAPA\r\n", [0]),
+            # Too long, and something behind it.
+            (b"X" * 400 + b"\r\nNOOP\r\n", [6, 0]),
+        ):
+            self.watcher.events.clear()
+            self.socket.client_sends(data)
+            self.assertEqual([event.behind for event in self.watcher.of(LineReceived)], behind)
+
     def test_nothing_behind_the_end(self) -> None:
         """The end is the last, but for a guess that is judged when its client has gone."""
         self.authenticator.later = True

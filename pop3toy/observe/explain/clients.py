@@ -25,33 +25,64 @@ def _client(name: str, commands: str, sign: str) -> Client:
     return Client(name, re.compile(commands), sign)
 
 
+#: AUTH-FIRST is one with an initial response.
+_LOGIN = "(?:AUTH|AUTH-FIRST|APOP|USER PASS)"
+
 #: Those with the clearest signs first.
 CLIENTS: tuple[Client, ...] = (
-    _client("Outlook", r"\bUTF8\b", N_("it asks for UTF8 behind the login")),
+    _client("Outlook", r" UTF8 ", N_("it asks for UTF8")),
+    _client("Outlook", r" AUTH-LIST ", N_("it asks for AUTH without a mechanism")),
     _client(
         "Thunderbird",
-        r"^ (?:CAPA )?(?:STLS (?:CAPA )?)?AUTH-LIST ",
-        N_("it asks for AUTH without a mechanism"),
+        r"^ (?:CAPA )?(?:STLS (?:CAPA )?)?AUTH STAT LIST UIDL ",
+        N_("behind AUTH, in which it sends nothing unasked, come STAT, LIST and UIDL"),
     ),
     _client(
         "fetchmail", r" TOP-ALL ", N_("it fetches with TOP and a number that is larger than any message")
     ),
-    _client("fetchmail", r" LAST\b", N_("it asks for LAST, which RFC 1725 took away")),
+    _client("fetchmail", r" LAST ", N_("it asks for LAST, which RFC 1725 took away")),
     _client(
-        "mpop",
-        r"\bUIDL\+LIST|\bLIST\+UIDL|\bSTAT\+UIDL|\bUIDL\+STAT",
-        N_("it asks for UIDL and LIST in one packet"),
+        "fetchmail",
+        rf"^ CAPA (?:STLS CAPA )?{_LOGIN} STAT UIDL LIST-ONE ",
+        N_("it asks for the size of each message right before it fetches that"),
+    ),
+    _client("getmail", r" UIDL LIST UIDL LIST ", N_("it asks for UIDL and LIST, and at once for both again")),
+    _client(
+        "fdm",
+        r"^ (?:STLS )?USER PASS STAT UIDL LIST-ONE ",
+        N_("it asks for no capabilities, and for the size of each message right before it fetches that"),
+    ),
+    _client(
+        "mutt, neomutt",
+        rf"^ CAPA (?:STLS CAPA )?{_LOGIN} CAPA STAT (?:STAT|UIDL) ",
+        N_("it asks for the capabilities again behind the login"),
+    ),
+    _client(
+        "UW's c-client (Alpine, PHP)",
+        rf"^ CAPA (?:STLS CAPA )?{_LOGIN} CAPA STAT LIST ",
+        N_("it asks for the capabilities again behind the login, and then for STAT and LIST"),
+    ),
+    _client(
+        "GNU Mailutils",
+        rf"^ CAPA (?:STLS CAPA )?{_LOGIN} STAT TOP RETR ",
+        N_("it asks for the header of each message right before it fetches that"),
     ),
     _client("K-9 Mail", r" UIDL-ONE UIDL-ONE ", N_("it asks for unique-ids one by one")),
     _client(
-        "curl",
-        r"^ CAPA (?:STLS CAPA )?(?:AUTH|APOP|USER PASS) (?:LIST|UIDL|RETR|TOP|DELE|NOOP|STAT) QUIT ",
-        N_("after the login it sends one command and QUIT"),
+        "mpop",
+        r"^ CAPA (?:STLS CAPA )?(?:AUTH-FIRST|APOP|USER PASS) STAT LIST UIDL ",
+        N_("behind the login come STAT, LIST and UIDL, in this order"),
     ),
     _client(
-        "Python's poplib",
+        "curl",
+        rf"^ CAPA (?:STLS CAPA )?{_LOGIN}"
+        r" (LIST|UIDL|RETR|TOP|DELE|NOOP|STAT)(?:-ONE)?(?: \1(?:-ONE)?)* QUIT ",
+        N_("behind the login it sends one kind of command, and QUIT"),
+    ),
+    _client(
+        N_("a program that asks for no capabilities"),
         r"^ USER PASS ",
-        N_("it logs in with USER and PASS at once and asks for no capabilities"),
+        N_("Python's poplib, Perl's Net::POP3 and others begin with USER and PASS at once"),
     ),
 )
 
@@ -67,5 +98,5 @@ def guess(commands: Sequence[str], say: Say, *, typed: bool) -> tuple[str, str] 
     line = f" {' '.join(commands)} ".replace(" +", "+")
     for client in CLIENTS:
         if client.commands.search(line):
-            return client.name, say(client.sign)
+            return say(client.name), say(client.sign)
     return None

@@ -18,14 +18,17 @@ from ...events import (
     LoggedIn,
     LoginFailed,
     MessageRemoved,
+    Noted,
     Refused,
     ReplySent,
     TextReceived,
+    TLSFailed,
     TLSStarted,
 )
 from ...interfaces import Channel
 from .clients import guess
 from .explanation import N_, Explanation, Say, clause, say_in
+from .handshakes import failed_handshake
 from .pop3 import POP3, Turn
 from .smtp import SMTP
 
@@ -35,6 +38,8 @@ __all__ = ["Explainer"]
 _FOLLOWED = 10_000
 #: Commands of a session that its client is known by.
 _COMMANDS = 40
+#: Octets of what is no command.
+_SIGN = 16
 #: Seconds between two lines of which a person is the likeliest reason.
 _TYPED = 1.0
 
@@ -55,7 +60,10 @@ class _Session:
     #: Seconds from a command to the end of its reply, added up.
     busy: float = 0.0
     deleted: int = 0
-    state: str = ""
+    #: Octets that were waiting behind the last line: those of commands that came with it.
+    behind: int = 0
+    #: Octets of all that was told as lines, as text and as thrown away.
+    told: int = 0
     tls: bool = False
     quit: bool = False
 
@@ -63,7 +71,7 @@ class _Session:
 class Explainer:
     """Explains events, one after the other as they happened.
 
-    :param language: of :data:`~pop3toy.observe.explain.explanation.LANGUAGES`.
+    :param language: of :data:`pop3toy.languages.LANGUAGES`.
     """
 
     def __init__(self, language: str = "en") -> None:
@@ -86,11 +94,7 @@ class Explainer:
             case ReplySent():
                 return self._reply(session, event)
             case TextReceived():
-                assert isinstance(session.conversation, SMTP), "text comes by SMTP"
-                said = session.conversation.text(event.data, event.octets, last=event.last)
-                if event.last:
-                    session.waiting.append(Turn("TEXT", b".", event.at))
-                return said
+                return self._text(session, event)
             case TLSStarted():
                 return self._tls(session, event)
             case InputDiscarded():
@@ -98,20 +102,32 @@ class Explainer:
             case LoggedIn():
                 return self._logged_in(session)
             case LoginFailed():
-                return ()
+                return self._login_failed(session, event)
+            case TLSFailed():
+                return [failed_handshake(event.why, self._say)]
+            case Noted():
+                return [
+                    self._note(
+                        N_(
+                            "This was done on purpose, by a rule or by hand; what comes next may be what no"
+                            " server and no client would do by itself."
+                        )
+                    )
+                ]
             case MessageRemoved():
                 session.conversation.removed()
                 session.deleted += 1
             case Delivered():
                 return self._delivered(event)
             case Refused():
+                # The reply behind it says why.
                 return ()
             case ConnectionRejected():
                 return [
                     self._note(
                         N_(
-                            "There are too many connections, or the server is stopping;"
-                            " the client may come back later."
+                            "The client is sent away before the conversation begins: there are too many"
+                            " connections, or the server is stopping. It may come back later."
                         )
                     )
                 ]
@@ -137,7 +153,7 @@ class Explainer:
             conversation, state = POP3(self._say, event.channel), "AUTHORIZATION"
         else:
             conversation, state = SMTP(self._say, event.channel, event.protocol), ""
-        session = _Session(conversation, event.protocol, event.at, state=state)
+        session = _Session(conversation, event.protocol, event.at)
         session.waiting.append(Turn("GREETING", b"", event.at))
         session.tls = event.channel.tls is not None
         self._sessions[event.session] = session
@@ -171,18 +187,23 @@ class Explainer:
         pause = event.at - session.last
         session.lines += 1
         session.pauses += pause >= _TYPED
-        pipelined = bool(session.waiting)
+        # It came with the line before, or before that had its reply.
+        pipelined = bool(session.behind or session.waiting)
+        session.behind = event.behind
+        session.told += event.octets
         turn = Turn(event.command, event.line, event.at)
+        in_exchange = session.conversation.in_exchange
         said = [self._measure(event, pause)]
         said += session.conversation.command(turn)
         if pipelined:
             said.append(
                 self._note(
-                    N_("It came without waiting for the reply to the line before."), clause(2449, "6.6")
+                    N_("It came without waiting for the reply to the line before."),
+                    clause(2449, "6.6") if session.protocol == "POP3" else clause(2920),
                 )
             )
         bare = not event.line.startswith(b"****") and event.octets == len(event.line) + 1
-        if bare and session.lines == 1:
+        if bare and session.lines == 1 and not any(one.kind == "hint" for one in said):
             said.append(
                 self._note(
                     N_(
@@ -195,7 +216,7 @@ class Explainer:
             )
         session.waiting.append(turn)
         session.last = event.at
-        if len(session.commands) < _COMMANDS:
+        if len(session.commands) < _COMMANDS and not in_exchange:
             session.commands.append(("+" if pipelined else "") + _sign(turn))
         session.quit = session.quit or event.command == "QUIT"
         if (
@@ -203,8 +224,18 @@ class Explainer:
             and isinstance(session.conversation, POP3)
             and session.conversation.logged_in
         ):
-            session.state = "UPDATE"
             said.append(self._state("UPDATE"))
+        return said
+
+    def _text(self, session: _Session, event: TextReceived) -> Sequence[Explanation]:
+        session.behind = 0
+        session.told += event.octets
+        if not isinstance(session.conversation, SMTP):
+            return ()
+        said = session.conversation.text(event.data, event.octets, last=event.last)
+        if event.last:
+            session.waiting.append(Turn("TEXT", b".", event.at))
+            session.last = event.at
         return said
 
     def _measure(self, event: LineReceived, pause: float) -> Explanation:
@@ -241,6 +272,7 @@ class Explainer:
         return said
 
     def _tls(self, session: _Session, event: TLSStarted) -> Sequence[Explanation]:
+        session.behind = 0
         channel = session.conversation.channel
         session.conversation.channel = Channel(channel.host, channel.local, event.tls)
         session.tls = True
@@ -263,13 +295,18 @@ class Explainer:
         if session.commands:
             said.append(
                 self._note(
-                    N_("What was known before is forgotten, the capabilities too: the client asks again."),
-                    clause(2595, "4"),
+                    N_(
+                        "What was said before is forgotten, a name behind USER or EHLO too; the client has"
+                        " to ask again what the server can do."
+                    ),
+                    clause(2595, "4") if session.protocol == "POP3" else clause(3207, "4.2"),
                 )
             )
         return said
 
     def _discarded(self, session: _Session, event: InputDiscarded) -> Sequence[Explanation]:
+        session.behind = 0
+        session.told += event.octets
         behind_tls = bool(session.commands) and session.commands[-1].lstrip("+") in ("STLS", "STARTTLS")
         if behind_tls:
             return [
@@ -301,18 +338,41 @@ class Explainer:
                     "state",
                 )
             ]
-        session.state = "TRANSACTION"
         return [self._state("TRANSACTION")]
+
+    def _login_failed(self, session: _Session, event: LoginFailed) -> Sequence[Explanation]:
+        said = [
+            self._note(
+                N_("Nobody is let in: {user}, by {mechanism}."),
+                kind="state",
+                user=event.user or "?",
+                mechanism=event.mechanism or "?",
+            )
+        ]
+        if event.why == "AUTH":
+            said.append(
+                self._note(
+                    N_(
+                        "After each failure the answer comes later, and after some of them the connection"
+                        " ends: passwords cannot be tried out fast."
+                    )
+                )
+            )
+        return said
 
     def _delivered(self, event: Delivered) -> Sequence[Explanation]:
         return [
             self._note(
                 N_(
-                    "The message is on the disk, with lines Return-Path and Received put before it: only"
-                    " now the server may say 250, and answers for it."
+                    "The message lies in the maildrop. Two lines were put before its header: Return-Path, the"
+                    " envelope's sender, and Received, from whom it came, how and when."
                 ),
+                clause(5321, "4.4"),
+            ),
+            self._note(
+                N_("With 250 the server answers for the message: it must not get lost from now on."),
                 clause(5321, "6.1"),
-            )
+            ),
         ]
 
     # -- the end -------------------------------------------------------------------------
@@ -330,9 +390,30 @@ class Explainer:
             said.append(
                 self._note(
                     N_("The client was silent for too long: the server may end the session then."),
-                    clause(1939, "3"),
+                    clause(1939, "3") if session.protocol == "POP3" else clause(5321, "4.5.3.2.7"),
                 )
             )
+        left = event.received - session.told
+        if event.why in ("dropped", "timeout") and left > 0 and not (session.behind or session.waiting):
+            said.append(
+                self._note(
+                    N_(
+                        "The last {octets} octets had no line end, which is CR and LF, so they were no"
+                        " command; a CR alone ends no line."
+                    ),
+                    clause(1939, "3") if session.protocol == "POP3" else clause(5321, "2.3.8"),
+                    "hint",
+                    octets=left,
+                )
+            )
+        if event.why == "limit":
+            said.append(
+                self._note(
+                    N_("Too many mistakes, or too many connections: the server ends the session for that.")
+                )
+            )
+        if event.why == "shutdown":
+            said.append(self._note(N_("The server is stopping, and waits for nobody any longer.")))
         if session.tls and event.why == "dropped" and not session.quit and session.pauses:
             said.append(
                 self._note(
@@ -373,8 +454,12 @@ def _sign(turn: Turn) -> str:
     """A command as clients are known by it."""
     if turn.keyword == "AUTH" and not (turn.arguments and turn.arguments[0]):
         return "AUTH-LIST"
+    if turn.keyword == "AUTH" and len(turn.arguments) > 1:
+        return "AUTH-FIRST"
     if turn.keyword == "TOP" and len(turn.arguments) > 1 and len(turn.arguments[1]) > 6:
         return "TOP-ALL"
     if turn.keyword == "UIDL" and turn.arguments:
         return "UIDL-ONE"
-    return turn.keyword or turn.line.decode("ascii", "replace").partition(" ")[0].upper() or "?"
+    if turn.keyword == "LIST" and turn.arguments:
+        return "LIST-ONE"
+    return turn.keyword or turn.line[:_SIGN].decode("ascii", "replace").partition(" ")[0].upper() or "?"

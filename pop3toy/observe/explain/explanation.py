@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import gettext
-import locale
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.resources import as_file, files
 from typing import Any, NamedTuple
 
-__all__ = ["LANGUAGES", "N_", "Explanation", "Say", "language_of_the_locale", "say_in"]
-
-#: The languages that there are catalogues for, with English, which is in the code.
-LANGUAGES = ("en", "it")
+__all__ = ["N_", "Explanation", "Say", "clause", "say_in"]
 
 
 class Explanation(NamedTuple):
@@ -40,7 +35,7 @@ Say = Callable[..., str]
 def say_in(language: str) -> Say:
     """What says texts in a language.
 
-    :param language: one of :data:`LANGUAGES`.
+    :param language: one of :data:`pop3toy.languages.LANGUAGES`.
     """
     with as_file(files("pop3toy") / "locale") as folder:
         catalogue: Any = gettext.translation("pop3toy", folder, [language], fallback=True)
@@ -52,21 +47,6 @@ def say_in(language: str) -> Say:
     return say
 
 
-def language_of_the_locale() -> str:
-    """The language of the environment, if there is a catalogue for it; else English."""
-    for variable in ("LC_ALL", "LC_MESSAGES", "LANG"):
-        found = os.environ.get(variable)
-        if found:
-            language = (locale.normalize(found).partition(".")[0]).partition("_")[0].lower()
-            return language if language in LANGUAGES else "en"
-    return "en"
-
-
 def clause(rfc: int, section: str | None = None) -> str:
     """Where a rule stands."""
     return f"RFC {rfc} section {section}" if section else f"RFC {rfc}"
-
-
-def all_but_none(found: Sequence[Explanation | None]) -> list[Explanation]:
-    """Those that there are."""
-    return [one for one in found if one is not None]

@@ -79,11 +79,25 @@ CODES: dict[str, tuple[str, str]] = {
         clause(3206, "4"),
     ),
     "SYS/PERM": (N_("The server is in trouble that only a person can end."), clause(3206, "4")),
-    "UTF8": (N_("The message needs UTF8, which the client has not asked for."), clause(6856, "4")),
+    "UTF8": (N_("The message needs UTF8, which the client has not asked for."), clause(6856, "5")),
 }
 
-_MULTILINE = ("CAPA", "LIST", "RETR", "TOP", "UIDL", "AUTH")
 _MESSAGE = ("RETR", "TOP")
+#: Numbers that a sentence tells, and numbers of messages that are kept of a session.
+_NUMBERS = 10
+_KEPT = 10_000
+_DIGITS = 20
+
+
+def _number(text: str | bytes) -> int | None:
+    """A number of a message, or of octets."""
+    return int(text) if text.isdigit() and text.isascii() and len(text) < _DIGITS else None
+
+
+def _numbers(marked: set[int]) -> str:
+    """Some of them, in order."""
+    first = sorted(marked)[:_NUMBERS]
+    return ", ".join(map(str, first)) + (", ..." if len(marked) > len(first) else "")
 
 
 @dataclass
@@ -109,6 +123,11 @@ class Turn:
         return self.line.decode("utf-8", "replace").split(" ")[1:]
 
     @property
+    def argument(self) -> str:
+        """The first of them, or nothing."""
+        return self.arguments[0] if self.arguments else ""
+
+    @property
     def ok(self) -> bool:
         """Whether the reply is ``+OK``."""
         return self.first.startswith(b"+OK")
@@ -124,20 +143,34 @@ class POP3:
         self._sizes: dict[int, int] = {}
         self._marked: set[int] = set()
         self._removed = 0
+        # Of the greeting, with its brackets.
+        self._timestamp = ""
         #: Whether the user is in.
         self.logged_in = False
+
+    @property
+    def in_exchange(self) -> bool:
+        """Whether the client's next line belongs to a SASL exchange."""
+        return self._exchange is not None
 
     # -- the client ---------------------------------------------------------------------
 
     def command(self, turn: Turn) -> list[Explanation]:
         """Of a line of the client's."""
         if self._exchange is not None:
+            # Its reply is AUTH's.
+            turn.keyword = "AUTH"
             return self._exchange.line(turn.line)
         if turn.keyword not in COMMANDS:
             return self._not_a_command(turn)
         said = self._one(turn)
+        typed = hint(turn.line, self._say, pop3=True, command=True)
+        if typed is not None:
+            said.append(typed)
         if turn.keyword == "PASS" or turn.keyword == "USER":
             said += self._overheard(turn.keyword)
+        if turn.keyword == "APOP":
+            said.append(self._digest(turn))
         if turn.keyword == "AUTH" and turn.arguments and turn.arguments[0]:
             mechanism = turn.arguments[0].upper()
             self._exchange = Exchange(mechanism, self._say, private=self.channel.private)
@@ -179,6 +212,24 @@ class POP3:
         elif turn.keyword == "QUIT" and not self.logged_in:
             text = N_("Ends the session; nobody has logged in, so there is nothing to remove.")
         return [Explanation("note", say(text, number=number), where)]
+
+    def _digest(self, turn: Turn) -> Explanation:
+        """Of APOP's second argument."""
+        where = clause(1939, "7")
+        digest = turn.arguments[1] if len(turn.arguments) > 1 else ""
+        if not re.fullmatch("[0-9a-f]{32}", digest):
+            text = N_(
+                "The digest is not shown here. Who overhears it cannot log in with it another time, but"
+                " can try passwords against it."
+            )
+            return Explanation("note", self._say(text), where)
+        text = N_(
+            "The digest {digest} is MD5 of {timestamp} with the password right behind it. Who overhears it"
+            " cannot log in with it another time, but can try passwords against it."
+        )
+        return Explanation(
+            "note", self._say(text, digest=digest, timestamp=self._timestamp or "<...>"), where
+        )
 
     def _overheard(self, keyword: str) -> list[Explanation]:
         say, tls = self._say, self.channel.tls
@@ -223,10 +274,14 @@ class POP3:
             return []
         if turn.keyword == "CAPA" and line != b".":
             return self._capability(turn, line)
+        if turn.keyword == "AUTH" and line != b".":
+            found = MECHANISMS.get(line.decode("ascii", "replace").upper())
+            return [Explanation("note", self._say(found[0]), found[1])] if found is not None else []
         if turn.keyword == "LIST" and line != b".":
             number, _, size = line.partition(b" ")
-            if number.isdigit() and size.isdigit():
-                self._sizes[int(number)] = int(size)
+            which, octets = _number(number), _number(size)
+            if which is not None and octets is not None and len(self._sizes) < _KEPT:
+                self._sizes[which] = octets
         if turn.keyword in _MESSAGE and line != b".":
             stuffed = line.startswith(b".")
             turn.octets += len(line) + 2 - stuffed
@@ -249,7 +304,8 @@ class POP3:
     def _capability(self, turn: Turn, line: bytes) -> list[Explanation]:
         words = line.decode("ascii", "replace").split(" ")
         name = words[0].upper()
-        turn.capabilities.append(name)
+        if len(turn.capabilities) < _KEPT:
+            turn.capabilities.append(name)
         found = CAPABILITIES.get(name)
         if found is None:
             return []
@@ -288,6 +344,9 @@ class POP3:
             "TOP": self._message,
             "QUIT": self._quit,
             "UIDL": self._unique_ids,
+            "LIST": self._listed,
+            "USER": self._name_taken,
+            "NOOP": self._nothing,
         }.get(turn.keyword)
         return told(turn) if told is not None else []
 
@@ -296,7 +355,9 @@ class POP3:
 
     def _greeting(self, turn: Turn) -> list[Explanation]:
         said = [self._note(N_("The server speaks first, and is ready."), clause(1939, "4"))]
-        if re.search(rb"<[^<>@ ]+@[^<>@ ]+>", turn.first):
+        found = re.search(rb"<[^<>@ ]+@[^<>@ ]+>", turn.first)
+        if found is not None:
+            self._timestamp = found[0].decode("ascii", "replace")
             said.append(
                 self._note(
                     N_("What stands in < > is new for each connection; APOP makes a digest of it."),
@@ -327,7 +388,7 @@ class POP3:
                     "Nothing before STLS is safe; what stands here could be somebody else's, and is asked"
                     " for again behind it."
                 ),
-                clause(2595, "2.2"),
+                clause(2595, "4"),
             )
         ]
 
@@ -340,17 +401,54 @@ class POP3:
         ]
 
     def _stat(self, turn: Turn) -> list[Explanation]:
-        numbers = turn.first.split(b" ")[1:3]
-        if len(numbers) < 2:
+        numbers = turn.first.decode("ascii", "replace").split(" ")[1:3]
+        count = _number(numbers[0]) if len(numbers) == 2 else None
+        if count is None:
+            return []
+        text = self._say(
+            "{count} message with {octets} octets.",
+            "{count} messages with {octets} octets together.",
+            count,
+            count=count,
+            octets=numbers[1],
+        )
+        said = [Explanation("note", text, clause(1939, "5"))]
+        if self._marked:
+            said.append(self._note(N_("Marked messages are not counted."), clause(1939, "5")))
+        return said
+
+    def _listed(self, turn: Turn) -> list[Explanation]:
+        if turn.lines < 2:
             return []
         if not self._marked:
-            return []
-        return [self._note(N_("Marked messages are not counted."), clause(1939, "5"))]
+            return [
+                self._note(
+                    N_(
+                        "The number, and the octets that RETR will send; the line with the dot ends the list."
+                    ),
+                    clause(1939, "5"),
+                )
+            ]
+        text = self._say(
+            "Missing because it is marked: {numbers}. No other message has moved to another number.",
+            "Missing because they are marked: {numbers}. No other message has moved to another number.",
+            len(self._marked),
+            numbers=_numbers(self._marked),
+        )
+        return [Explanation("note", text, clause(1939, "5"))]
+
+    def _name_taken(self, turn: Turn) -> list[Explanation]:
+        return [
+            self._note(N_("The server says the same whether there is such a user or not."), clause(1939, "7"))
+        ]
+
+    def _nothing(self, turn: Turn) -> list[Explanation]:
+        return [self._note(N_("Nothing has changed."), clause(1939, "5"))]
 
     def _deleted(self, turn: Turn) -> list[Explanation]:
-        number = turn.arguments[0] if turn.arguments else ""
-        if number.isdigit():
-            self._marked.add(int(number))
+        number = _number(turn.argument)
+        if number is not None and len(self._marked) < _KEPT:
+            self._marked.add(number)
         return [
             self._note(
                 N_(
@@ -369,8 +467,7 @@ class POP3:
 
     def _message(self, turn: Turn) -> list[Explanation]:
         said = []
-        number = turn.arguments[0] if turn.arguments else ""
-        announced = self._sizes.get(int(number)) if number.isdigit() else None
+        announced = self._sizes.get(_number(turn.argument) or 0)
         if turn.keyword == "RETR":
             if announced is None:
                 said.append(
@@ -463,6 +560,30 @@ class POP3:
             found = CODES.get(code[1].decode("ascii", "replace").upper())
             if found is not None:
                 return [self._note(found[0], found[1])]
+        if turn.keyword == "GREETING":
+            return [
+                self._note(
+                    N_("A greeting with -ERR: the server does not talk to this client now."),
+                    clause(1939, "4"),
+                )
+            ]
+        number = turn.argument
+        if _number(number) in self._marked:
+            return [
+                self._note(
+                    N_("Message {number} is marked: it cannot be used unless RSET takes the mark back."),
+                    clause(1939, "5"),
+                    number=number,
+                )
+            ]
+        if self.logged_in and number and turn.keyword in ("LIST", "RETR", "DELE", "TOP", "UIDL"):
+            return [
+                self._note(
+                    N_("There is no message {number}; the numbers go from 1 to the one that STAT tells."),
+                    clause(1939, "3"),
+                    number=number,
+                )
+            ]
         if turn.keyword == "":
             return [
                 self._note(

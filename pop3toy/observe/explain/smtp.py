@@ -13,7 +13,7 @@ from .pop3 import Turn
 from .sasl import MECHANISMS, Exchange
 from .wrong_track import hint
 
-__all__ = ["COMMANDS", "EXTENSIONS", "SMTP"]
+__all__ = ["CODES", "COMMANDS", "EXTENSIONS", "SMTP"]
 
 #: What a command asks for, and where it stands.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -52,14 +52,63 @@ EXTENSIONS: dict[str, tuple[str, str]] = {
     "STARTTLS": (N_("TLS can be begun on this connection"), clause(3207)),
 }
 
-#: What the first digits of a code say (RFC 5321 section 4.2.1).
+#: What a reply's code says (RFC 5321 section 4.2.3; RFC 4954 section 6).
 CODES: dict[str, str] = {
+    "214": N_("The commands that there are."),
+    "220": N_("Ready."),
+    "221": N_("The server says goodbye, and ends the connection."),
+    "235": N_("Name and password are right."),
+    "250": N_("Done."),
+    "252": N_("Whether there is such a user is not told; mail for them would be taken or refused at RCPT."),
+    "334": N_("The server's next line of the exchange, in base64."),
+    "354": N_("From now on lines are no commands any more, until a line with a dot alone."),
+    "421": N_("The server ends the connection: it is stopping, or has had enough."),
+    "451": N_("The server is in trouble, which is not the mail's fault."),
+    "452": N_("There is no room now: the mailbox is full, or there are too many recipients for one message."),
+    "454": N_("What was asked for does not work at the moment."),
+    "500": N_("There is no such command."),
+    "501": N_("There is such a command, but what stands behind it cannot be understood."),
+    "502": N_("There is such a command, but not here."),
+    "503": N_("Not in this order: first EHLO, then MAIL, RCPT and DATA."),
+    "504": N_("There is no such mechanism here."),
+    "530": N_("The client has to log in first, or to begin TLS before that."),
+    "535": N_("Name or password are wrong; which of them is not said."),
+    "538": N_("This way to log in needs TLS, since it shows the password."),
+    "550": N_("There is no such user here."),
+    "552": N_("The message is larger than what is taken here."),
+    "553": N_("This address cannot be used here."),
+    "555": N_("A parameter behind the address is not known here."),
+}
+
+#: What the first digit of a refusal says (RFC 5321 section 4.2.1).
+REFUSALS: dict[str, str] = {
     "4": N_("Refused for now: the sender keeps the message and tries again later."),
     "5": N_("Refused for good: trying again would not help."),
 }
 
-#: What is kept of a header that comes.
+#: What an enhanced status code says where the code alone says less (RFC 3463).
+ENHANCED: dict[str, str] = {
+    "4.2.2": N_("The user's mailbox is full."),
+    "5.2.3": N_("The message is larger than what the user's mailbox may hold at all."),
+    "5.7.1": N_(
+        "This mail would go elsewhere, or in somebody else's name; this server is not there for that."
+    ),
+}
+
+#: What 250 says behind a command, where it says more.
+_DONE: dict[str, str] = {
+    "MAIL": N_("The sender is taken; next come the recipients."),
+    "RCPT": N_("Mail for this recipient is taken."),
+    "RSET": N_("The message that was begun is forgotten."),
+    "EHLO": N_("The server's name; each line behind it is an extension that works here."),
+    "LHLO": N_("The server's name; each line behind it is an extension that works here."),
+}
+
+#: Octets that are kept of a header that comes, and of a line of it that is not whole, and recipients.
 _HEADER = 64 * 1024
+_PARTIAL = 64
+_END = len(b".\r\n")
+_RECIPIENTS = 20
 
 
 class SMTP:
@@ -74,22 +123,32 @@ class SMTP:
         self._recipients: list[str] = []
         self._header = bytearray()
         self._text_octets = 0
+        # The beginning of a line that a part of the text ended in the middle of.
+        self._partial = b""
         self.logged_in = False
 
     def _note(self, text: str, where: str = "", kind: str = "note", **values: object) -> Explanation:
         return Explanation(kind, self._say(text, **values), where)
+
+    @property
+    def in_exchange(self) -> bool:
+        """Whether the client's next line belongs to a SASL exchange."""
+        return self._exchange is not None
 
     # -- the client ---------------------------------------------------------------------
 
     def command(self, turn: Turn) -> list[Explanation]:
         """Of a line of the client's."""
         if self._exchange is not None:
+            # Its reply is AUTH's.
+            turn.keyword = "AUTH"
             return self._exchange.line(turn.line)
         found = COMMANDS.get(turn.keyword)
         if found is None:
             wrong = hint(turn.line, self._say, pop3=False)
             return [wrong] if wrong is not None else []
         said = [self._note(found[0], found[1])]
+        typed = hint(turn.line, self._say, pop3=False, command=True)
         if turn.keyword == "AUTH" and turn.arguments:
             mechanism = turn.arguments[0].upper()
             if mechanism in MECHANISMS:
@@ -105,6 +164,8 @@ class SMTP:
             self._exchange = Exchange(mechanism, self._say, private=self.channel.private)
             if len(turn.arguments) > 1:
                 said += self._exchange.line(turn.arguments[1].encode())
+        if typed is not None:
+            said.append(typed)
         path = re.search(rb"<([^>]*)>", turn.line)
         address = printable(path[1].decode("utf-8", "backslashreplace")) if path else ""
         if turn.keyword == "MAIL":
@@ -119,7 +180,7 @@ class SMTP:
                         clause(5321, "4.5.5"),
                     )
                 )
-        elif turn.keyword == "RCPT" and address:
+        elif turn.keyword == "RCPT" and address and len(self._recipients) < _RECIPIENTS:
             self._recipients.append(address)
         return said
 
@@ -131,16 +192,18 @@ class SMTP:
         self._text_octets += octets
         if len(self._header) < _HEADER:
             self._header += data[: _HEADER - len(self._header)]
+        said = self._doubled_dots(data)
         if not last:
-            return []
-        said = [
+            return said
+        self._partial = b""
+        said += [
             self._note(
                 N_(
-                    "The line with a dot alone is the end of the message; {octets} octets came, dots that"
-                    " were doubled included."
+                    "The line with a dot alone is the end of the message; {octets} octets came before it,"
+                    " dots that were doubled included."
                 ),
                 clause(5321, "4.5.2"),
-                octets=self._text_octets,
+                octets=max(self._text_octets - _END, 0),
             )
         ]
         if self._header:
@@ -148,6 +211,17 @@ class SMTP:
         self._header.clear()
         self._text_octets = 0
         return said
+
+    def _doubled_dots(self, data: bytes) -> list[Explanation]:
+        """At the lines where they are; places are those of lines that end in this part."""
+        *lines, tail = (self._partial + data).split(b"\r\n")
+        self._partial = tail[:_PARTIAL]
+        text = N_("The client has put a dot before this line's own; the server takes it off again.")
+        return [
+            self._note(text, clause(5321, "4.5.2"))._replace(line=place)
+            for place, line in enumerate(lines)
+            if line.startswith(b"..")
+        ]
 
     def _envelope_and_header(self, data: bytes) -> list[Explanation]:
         header = BytesHeaderParser(policy=default).parsebytes(data)
@@ -196,18 +270,17 @@ class SMTP:
             if code == "334":
                 return self._exchange.challenge(turn.first[4:].strip())
             self._exchange = None
-        if code[:1] in CODES:
-            return [self._note(CODES[code[:1]], clause(5321, "4.2.1"))]
+        if code[:1] in REFUSALS:
+            enhanced = turn.first[4:].decode("ascii", "replace").partition(" ")[0]
+            said = []
+            if enhanced in ENHANCED:
+                said.append(self._note(ENHANCED[enhanced], clause(3463, "3")))
+            elif code in CODES:
+                said.append(self._note(CODES[code], clause(5321, "4.2.3")))
+            return [*said, self._note(REFUSALS[code[:1]], clause(5321, "4.2.1"))]
         if turn.keyword == "GREETING":
             return [
                 self._note(N_("The server speaks first, says its name, and is ready."), clause(5321, "3.1"))
-            ]
-        if code == "354":
-            return [
-                self._note(
-                    N_("Now lines are no commands any more, until a line with a dot alone."),
-                    clause(5321, "4.1.1.4"),
-                )
             ]
         if turn.keyword == "STARTTLS":
             return [
@@ -216,7 +289,23 @@ class SMTP:
                     clause(3207, "4.2"),
                 )
             ]
-        return []
+        if turn.keyword == "TEXT":
+            return self._taken()
+        text = _DONE.get(turn.keyword) if code == "250" else None
+        text = text or CODES.get(code)
+        where = clause(4954, "6") if turn.keyword == "AUTH" else clause(5321, "4.2.3")
+        return [self._note(text, where)] if text is not None else []
+
+    def _taken(self) -> list[Explanation]:
+        self._sender, self._recipients = "", []
+        if self._protocol != "LMTP":
+            return []
+        return [
+            self._note(
+                N_("LMTP has a reply for each recipient: one may be refused and another not."),
+                clause(2033, "4.2"),
+            )
+        ]
 
     def removed(self) -> None:
         """Nothing is removed here."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import TypeAlias
 
 from .explanation import N_, Explanation, Say
 
@@ -18,8 +19,34 @@ _IMAP = re.compile(
 _SMTP = re.compile(rb"(?:EHLO|HELO|LHLO)\b|MAIL FROM:|RCPT TO:|DATA\s*$|STARTTLS\s*$", re.IGNORECASE)
 _POP3 = re.compile(rb"(?:USER|PASS|STAT|LIST|RETR|DELE|UIDL|TOP|CAPA|APOP|STLS)\b", re.IGNORECASE)
 
+_Signs: TypeAlias = tuple[tuple[Callable[[bytes, bool], object], str], ...]
+
+#: Signs in a line that may well begin with a command: of how it was typed.
+_TYPED: _Signs = (
+    (
+        lambda line, pop3: b"\x08" in line or b"\x7f" in line,
+        N_(
+            "There is a backspace in the line: it was sent along with what it was to delete. Type"
+            " the line again"
+            " without a mistake."
+        ),
+    ),
+    (
+        lambda line, pop3: b"\x1b[" in line,
+        N_("There is an arrow key in the line: it was sent along. Type the line again without it."),
+    ),
+    (
+        lambda line, pop3: b"\r" in line,
+        N_("Lines end with CR and LF; a CR alone, as here, ends none."),
+    ),
+    (
+        lambda line, pop3: re.search(rb"\\r\\n|\\[rn]$", line),
+        N_("A backslash and a letter were sent, not a line end: printf makes octets of them, echo does not."),
+    ),
+)
+
 #: Signs, and what to say; the first that fits.  Each is given the line and whether the protocol is POP3.
-_SIGNS: tuple[tuple[Callable[[bytes, bool], object], str], ...] = (
+_SIGNS: _Signs = (
     (
         lambda line, pop3: line.startswith(b"\x16\x03") or b"\x16\x03\x01" in line[:8],
         N_(
@@ -59,26 +86,7 @@ _SIGNS: tuple[tuple[Callable[[bytes, bool], object], str], ...] = (
             " use nc -C."
         ),
     ),
-    (
-        lambda line, pop3: b"\x08" in line or b"\x7f" in line,
-        N_(
-            "There is a backspace in the line: it was sent along with what it was to delete. Type"
-            " the line again"
-            " without a mistake."
-        ),
-    ),
-    (
-        lambda line, pop3: b"\x1b[" in line,
-        N_("There is an arrow key in the line: it was sent along. Type the line again without it."),
-    ),
-    (
-        lambda line, pop3: b"\r" in line,
-        N_("Lines end with CR and LF; a CR alone, as here, ends none."),
-    ),
-    (
-        lambda line, pop3: re.search(rb"\\r|\\n", line),
-        N_("A backslash and a letter were sent, not a line end: printf makes octets of them, echo does not."),
-    ),
+    *_TYPED,
     (
         lambda line, pop3: pop3 and re.match(rb"[A-Za-z]{3,4}\s*:", line),
         N_("A command of POP3 has no colon behind it: USER name."),
@@ -90,12 +98,16 @@ _SIGNS: tuple[tuple[Callable[[bytes, bool], object], str], ...] = (
 )
 
 
-def hint(line: bytes, say: Say, *, pop3: bool) -> Explanation | None:
-    """What to say to who has sent a line that is no command; ``None`` if it tells nothing.
+def hint(line: bytes, say: Say, *, pop3: bool, command: bool = False) -> Explanation | None:
+    """What to say to who has sent this line; ``None`` if it tells nothing.
 
     :param pop3: whether POP3 is spoken here, and not SMTP.
+    :param command: whether it begins with a command, so that only how it was typed can be wrong.
     """
-    for fits, text in _SIGNS:
+    if b"\0" in line and not line.startswith(b"\x16\x03"):
+        # Neither typed nor a command of any protocol: the rest of what was told of before.
+        return None
+    for fits, text in _TYPED if command else _SIGNS:
         if fits(line, pop3):
             return Explanation("hint", say(text))
     return None

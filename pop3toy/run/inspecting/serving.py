@@ -17,6 +17,7 @@ from ...clock import steady
 from ...config.settings import Settings
 from ...errors import BadSetting, CannotStart
 from ...interfaces import IDelivery, IGate, IMailStore, IServerControl, MaybeDeferred
+from ...languages import language_of_the_locale
 from ...net.accepting import wait_for_descriptors
 from ...net.threads import WorkerThreads
 from ...net.types import IReactor
@@ -69,7 +70,7 @@ class Inspection:
         self._settings = settings
         self._reactor = reactor
         #: Is to be told of all events.
-        self.hub = Hub(reactor, Explainer(getattr(settings, "language", None) or "en"), time.time)
+        self.hub = Hub(reactor, Explainer(settings.language or language_of_the_locale()), time.time)
         #: What else its site answers, by path, and what is wrong with the server: to be set before
         #: :meth:`serve`.
         self.also: dict[bytes, IResource] = {}
