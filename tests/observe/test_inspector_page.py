@@ -16,6 +16,8 @@ from urllib.parse import quote
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from pop3toy.observe.inspector.access import FOR_MAIL
+
 from ..browsing import inspector_link, the_browser
 from ..folders import new_folder
 from ..realserver import DEADLINE, RealServer, free_port
@@ -286,9 +288,8 @@ class RestartTests(PageCase):
 
     def test_another_list(self) -> None:
         """The page says that it is another server, and shows its sessions under their new numbers."""
-        client = self.connect()
-        client.say("USER before")
-        self.only("not logged in")
+        self.connect().say("USER before", "QUIT")
+        self.browser.until_text("#ended", "ended: quit")
         self.browser.go("#session=1")
         self.browser.until_text("#steps", "USER before")
         # A restart is told from an interruption by how long the server has run.
@@ -296,9 +297,10 @@ class RestartTests(PageCase):
         self.server.terminate()
         self.browser.until_text("#stream", "not connected")
         self.start()
+        # Before the page tries again: its number is that of the one that has ended.
+        self.connect().say("USER after")
         self.browser.until_text("#notices", "started again")
         self.browser.until(lambda: "USER before" not in self.browser.text("#steps"), "the old one is gone")
-        self.connect().say("USER after")
         self.browser.until_text("#live", "not logged in")
         self.browser.until_text("#steps", "USER after")
 
@@ -485,6 +487,22 @@ class StrangersTests(PageCase):
         found = [one for one in self.browser.run(strange) if one[1:].split()[0].upper() not in own]
         self.assertEqual(found, [])
         self.assertEqual(self.browser.run("return document.scripts.length"), 1)
+
+    def test_two_more_walls(self) -> None:
+        """Were anything left in a message's HTML: the frame and the answer's policy let it do nothing."""
+        message = b"Subject: x\r\nContent-Type: text/html\r\n\r\n<p>x</p>\r\n"
+        uid = self.ask("POST", "mailboxes/user/messages", message)["uid"]
+        self.browser.go(f"#message=user/{uid}")
+        self.browser.one("[role=tab]")
+        [frame] = self.browser.all("iframe")
+        self.assertEqual(frame.get_dom_attribute("sandbox"), "")
+        policy = self.browser.run(
+            "const request = new XMLHttpRequest(); request.open('GET', arguments[0].src, false);"
+            "request.send(); return request.getResponseHeader('Content-Security-Policy')",
+            frame,
+        )
+        self.assertEqual(policy, FOR_MAIL)
+        self.assertTrue(policy.startswith("sandbox; default-src 'none'; "))
 
 
 class TokenTests(PageCase):
