@@ -236,6 +236,7 @@ class Inspector(Resource):
                 "sessions_total": self._hub.total,
                 "draining": self._inspected.control().draining,
                 "toy": self._inspected.toy,
+                "shows_mail": self._inspected.mailboxes.shows_mail,
                 "healthy": not problems,
                 "problems": problems,
                 "seq": self._hub.seq,

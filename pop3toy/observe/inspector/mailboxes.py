@@ -54,7 +54,8 @@ class Mailboxes:
         self._think = think
         self._store = store
         self._delivery = delivery
-        self._shows_mail = shows_mail or store is not None
+        #: Whether messages are shown.
+        self.shows_mail = shows_mail or store is not None
 
     @property
     def admin(self) -> IStoreAdmin:
@@ -128,7 +129,7 @@ class Mailboxes:
         return len(uids)
 
     def _shown(self) -> IStoreAdmin:
-        if not self._shows_mail:
+        if not self.shows_mail:
             raise Problem(403, "Real mail is shown only with --inspector-shows-mail.")
         return self.admin
 
