@@ -109,3 +109,5 @@ TRANSCRIPT_LINES: Final = 40
 TRANSCRIPT_COLUMNS: Final = 512
 #: Lines that may wait for a slow terminal before the transcript drops some.
 TRANSCRIPT_BACKLOG: Final = 10_000
+#: Seconds after which a transcript that could not be written (a full disk) is tried again.
+TRANSCRIPT_RETRY: Final = 5.0

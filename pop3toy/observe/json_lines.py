@@ -47,7 +47,7 @@ def _plain(value: Any) -> Any:
 
 
 def lost(lines: int) -> str:
-    """What stands in the file in place of events that its reader was too slow for."""
+    """What stands in the file in place of events that could not be written, or not fast enough."""
     return json.dumps({"event": "Lost", "events": lines}, separators=(",", ":"))
 
 

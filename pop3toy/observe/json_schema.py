@@ -49,7 +49,7 @@ def json_schema() -> dict[str, object]:
         "$defs": {
             **{kind.__name__: _event(kind) for kind in KINDS},
             "Lost": _object(
-                "Events that are missing here, because they came faster than they could be written.",
+                "Events that are missing here, because they could not be written, or not fast enough.",
                 {"event": {"const": "Lost"}, "events": {"type": "integer", "description": "How many."}},
             ),
             "Channel": _object(

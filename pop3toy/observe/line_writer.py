@@ -7,8 +7,11 @@ import os
 import select
 import sys
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from errno import EBADF, EPIPE
 from typing import Any, TextIO
 
 from twisted.logger import Logger
@@ -28,12 +31,18 @@ class LineWriter:
     not stop the server: lines wait in a bounded queue, and beyond it they are
     counted instead of kept.
 
+    What cannot be written (a disk is full) is counted as well, and writing is
+    tried again with the first line that comes some seconds later.
+
     :param open_stream: opens what is written to; called at the first line (after twistd has become
         a daemon).
     :param started: whether the thread writes from the first line on.  If not, the caller's thread does, until
         :meth:`start` and again behind :meth:`stop`: the lines of a server that cannot start are written
         before its process ends.
     :param lost: the line that tells how many were counted instead of kept.
+    :param path: the file that ``open_stream`` opens: closed by :meth:`stop`, and opened again if need be;
+        ``None`` for a stream that is not ours to close.
+    :param clock: seconds, of a clock that is never set.
     """
 
     def __init__(
@@ -41,7 +50,11 @@ class LineWriter:
         open_stream: Callable[[], TextIO],
         *,
         started: bool = True,
-        lost: Callable[[int], str] = "-- {} lines lost, the reader of this transcript is too slow".format,
+        lost: Callable[[int], str] = (
+            "-- {} lines lost: the reader of this transcript was too slow, or it could not be written"
+        ).format,
+        path: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._open_stream = open_stream
         self._lost_line = lost
@@ -50,7 +63,13 @@ class LineWriter:
         # Callers write for themselves before the thread starts and when it has ended.
         self._by_caller = not started
         self._lines: deque[str] = deque()
+        # Lines beyond those that wait.
         self._lost = 0
+        self._path = path
+        self._clock = clock
+        # Lines that could not be written, and when it is tried again.
+        self._unwritten = 0
+        self._again = 0.0
         self._stopping = False
         # Nothing is written any more.
         self._over = False
@@ -65,7 +84,7 @@ class LineWriter:
             return os.open(name, flags, 0o600)
 
         # Line buffering: the file may be followed (tail -f).
-        return cls(lambda: open(path, "a", buffering=1, encoding="utf-8", opener=private), **words)
+        return cls(lambda: open(path, "a", buffering=1, encoding="utf-8", opener=private), path=path, **words)
 
     @classmethod
     def to_terminal(cls) -> LineWriter:
@@ -84,7 +103,7 @@ class LineWriter:
             if self._over:
                 return
             if len(self._lines) >= limits.TRANSCRIPT_BACKLOG:
-                self._lost += 1
+                self._lost += text.count("\n")
                 return
             self._lines.append(text)
             if self._thread is None:
@@ -98,6 +117,8 @@ class LineWriter:
     def _opened(self) -> TextIO:
         if self._stream is None:
             self._stream = self._open_stream()
+            if self._path is not None and _is_torn(self._path):
+                self._put(self._stream, "\n")
         return self._stream
 
     def _put(self, stream: TextIO, text: str) -> None:
@@ -106,14 +127,25 @@ class LineWriter:
         stream.flush()
 
     def _run(self) -> None:
-        try:
-            self._write_all(self._opened())
-        except Exception as error:
-            # The terminal is gone, or the disk is full; the server goes on.
-            why = (error.strerror if isinstance(error, OSError) else None) or str(error)
-            log.error("the conversation is not written down any more: {why}", why=why)
+        closed = False
+        while True:
             with self._something:
-                self._end()
+                while not self._lines and not self._stopping:
+                    self._something.wait()
+                lines, lost = list(self._lines), self._lost
+                self._lines.clear()
+                self._lost = 0
+                if not lines and closed:
+                    self._end()
+                    return
+            closed = not lines
+            if closed:
+                # Without the lock, since a file server may take its time.
+                self._close()
+            elif not self._write_all(lines, lost):
+                with self._something:
+                    self._end()
+                return
 
     def _end(self) -> None:
         """The thread ends; called with the lock, so that :meth:`start` sees it end or go on."""
@@ -121,36 +153,63 @@ class LineWriter:
         self._lines.clear()
         self._thread = None
 
-    def _write_all(self, stream: TextIO) -> None:
-        """Write until there is nothing more.
+    def _close(self) -> None:
+        if self._path is not None and self._stream is not None:
+            # The file is closed whatever is said of the octets that it still had.
+            with suppress(OSError):
+                self._stream.close()
+            self._stream = None
 
-        :raises OSError: or ValueError, if it cannot be written.
+    def _write_all(self, lines: Sequence[str], lost: int) -> bool:
+        """Write lines, or count them until it is time to try again.
+
+        :param lost: how many are missing behind them.
+        :return: whether it makes sense to go on.
         """
-        while True:
-            with self._something:
-                while not self._lines and not self._stopping:
-                    self._something.wait()
-                batch = list(self._lines)
-                self._lines.clear()
-                lost, self._lost = self._lost, 0
-                if lost:
-                    batch.append(f"{self._lost_line(lost)}\n")
-                if not batch:
-                    self._end()
-                    return
-            for piece in _pieces(batch):
+        missing = self._unwritten
+        self._unwritten += sum(text.count("\n") for text in lines) + lost
+        if missing and self._clock() < self._again:
+            return True
+        where = self._path or "standard output"
+        try:
+            stream = self._opened()
+            if missing:
+                # A stream that stays open may still hold the rest of a line, or has lost it.
+                stream.flush()
+                cut = "\n" if self._path is None else ""
+                self._put(stream, f"{cut}{self._lost_line(missing)}\n")
+                self._unwritten -= missing
+            for piece in _pieces(lines):
                 self._put(stream, piece)
+                self._unwritten -= piece.count("\n")
+            if lost:
+                self._put(stream, f"{self._lost_line(lost)}\n")
+                self._unwritten -= lost
+        except Exception as error:
+            # The terminal is gone, or the disk is full; the server goes on.
+            self._close()
+            self._again = self._clock() + limits.TRANSCRIPT_RETRY
+            if not missing:
+                why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+                log.error("the conversation is not written to {where}: {why}", where=where, why=why)
+            return isinstance(error, OSError) and error.errno not in (EPIPE, EBADF)
+        if missing:
+            log.info(
+                "the conversation is written to {where} again; lines lost: {lost}", where=where, lost=missing
+            )
+        return True
 
     def start(self) -> None:
         """Write with a thread, or on behind :meth:`stop`."""
         with self._something:
             self._started = True
             self._stopping = self._over = False
+            self._again = 0.0
         # For a process that ends without stopping its services.
         atexit.register(self.stop)
 
     def stop(self, patience: float = 1.0) -> bool:
-        """Write what is left; waits at most ``patience`` seconds for a slow reader.
+        """Write what is left, and close a file; waits at most ``patience`` seconds for a slow reader.
 
         :return: whether nothing is left.
         """
@@ -177,3 +236,13 @@ def _pieces(texts: Iterable[str]) -> Iterator[str]:
         octets += length
     if piece:
         yield piece
+
+
+def _is_torn(path: str) -> bool:
+    """Whether a file ends within a line; of one that cannot be read nothing is known."""
+    # To open a pipe would take from its reader.
+    if os.path.isfile(path) and os.path.getsize(path):
+        with suppress(OSError), open(path, "rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
+    return False

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import sys
 import threading
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from twisted.logger import capturedLogs, formatEvent
@@ -15,6 +18,9 @@ from pop3toy import limits
 from pop3toy.observe.line_writer import LineWriter
 
 from ..realserver import DEADLINE, run_command
+from ..store_world import tmpfs, watched_descriptors
+
+LOST = "lines lost: the reader of this transcript was too slow, or it could not be written"
 
 
 class _Gate(io.StringIO):
@@ -29,6 +35,40 @@ class _Gate(io.StringIO):
         self.writing.set()
         self.go_on.wait()
         return super().write(text)
+
+
+class _SmallDisk(io.RawIOBase):
+    """A file that takes so many octets and no more."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.octets = b""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, octets: Any) -> int:
+        taken = bytes(octets[: self.room])
+        if not taken:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.room -= len(taken)
+        self.octets += taken
+        return len(taken)
+
+
+class _Ticks:
+    """A clock, by which a test sees that the thread has come to a decision: it asks once for each."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._asked: SimpleQueue[None] = SimpleQueue()
+
+    def __call__(self) -> float:
+        self._asked.put(None)
+        return self.now
+
+    def wait(self) -> None:
+        self._asked.get(timeout=DEADLINE)
 
 
 class WriterTests(SynchronousTestCase):
@@ -64,7 +104,7 @@ class WriterTests(SynchronousTestCase):
         lines = gate.getvalue().splitlines()
         self.assertEqual(lines[:2], ["first", "x"])
         self.assertEqual(len(lines), 1 + limits.TRANSCRIPT_BACKLOG + 1)
-        self.assertEqual(lines[-1], "-- 123 lines lost, the reader of this transcript is too slow")
+        self.assertEqual(lines[-1], f"-- 123 {LOST}")
 
     def test_stop_does_not_wait_for_ever(self) -> None:
         """A reader that stands still does not keep the server from ending."""
@@ -107,11 +147,15 @@ class WriterTests(SynchronousTestCase):
             self.assertEqual(octets.getvalue().decode(encoding), f"{text}\nnext\n")
 
     def test_cannot_be_written(self) -> None:
-        """What cannot be opened, or written any more, is told once in the log, and costs no memory then."""
+        """What cannot be opened, or written, is told once in the log, and costs no memory then."""
 
         class Full(io.StringIO):
             def flush(self) -> None:
                 raise OSError(28, "No space left on device")
+
+        class Gone(io.StringIO):
+            def flush(self) -> None:
+                raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
         def missing() -> Any:
             raise FileNotFoundError(2, "No such file or directory")
@@ -122,20 +166,108 @@ class WriterTests(SynchronousTestCase):
             (Full, "No space left on device"),
             (missing, "No such file or directory"),
             (lambda: gone, "I/O operation on closed file"),
+            (Gone, "Broken pipe"),
         ):
             with capturedLogs() as events:
                 writer = LineWriter(open_stream)
                 writer.write("first\n")
-                assert writer._thread is not None
-                writer._thread.join()
                 for _ in range(3):
                     writer.write("x\n")
-                writer.stop()
+                self.assertTrue(writer.stop(patience=DEADLINE))
             self.assertEqual(
                 [formatEvent(event) for event in events],
-                [f"the conversation is not written down any more: {why}"],
+                [f"the conversation is not written to standard output: {why}"],
             )
             self.assertEqual(len(writer._lines), 0)
+
+    def test_full_disk(self) -> None:
+        """A full disk costs the lines until it has room again; they are counted, and the log says both."""
+        ticks = _Ticks()
+        with tmpfs("size=64k") as root, watched_descriptors(), capturedLogs() as events:
+            path, other = root / "transcript", root / "other"
+            path.write_text("before\n")
+            with contextlib.suppress(OSError), other.open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+            writer = LineWriter.to_file(str(path), clock=ticks)
+            writer.write("x" * 5000 + "\n")
+            ticks.wait()
+            written = path.read_text()
+            self.assertRegex(written, r"\Abefore\nx{1,4999}\Z")
+            # It is tried in vain, and not at every line.
+            for now in (limits.TRANSCRIPT_RETRY - 1, limits.TRANSCRIPT_RETRY):
+                ticks.now = now
+                writer.write("lost\n")
+                ticks.wait()
+            ticks.wait()
+            other.unlink()
+            writer.write("lost\n")
+            ticks.wait()
+            ticks.now = 2 * limits.TRANSCRIPT_RETRY
+            writer.write("after\n")
+            self.assertTrue(writer.stop(patience=DEADLINE))
+            self.assertEqual(path.read_text(), f"{written}\n-- 4 {LOST}\nafter\n")
+        self.assertEqual(
+            [formatEvent(event) for event in events],
+            [
+                f"the conversation is not written to {path}: No space left on device",
+                f"the conversation is written to {path} again; lines lost: 4",
+            ],
+        )
+
+    def test_full_standard_output(self) -> None:
+        """What is not ours to open again goes on where it was cut, whatever it still holds of a line."""
+        for length, held in ((12, "y" * 4), (20_000, "")):
+            disk, ticks = _SmallDisk(8), _Ticks()
+            stream = io.TextIOWrapper(io.BufferedWriter(disk), "utf-8")
+            writer = LineWriter(lambda stream=stream: stream, clock=ticks)  # type: ignore[misc]
+            writer.write("y" * length + "\n")
+            ticks.wait()
+            disk.room, ticks.now = 1_000_000, limits.TRANSCRIPT_RETRY
+            writer.write("after\n")
+            self.assertTrue(writer.stop(patience=DEADLINE))
+            cut = f"{held}\n" if held else ""
+            self.assertEqual(disk.octets.decode(), f"{'y' * 8}{cut}\n-- 1 {LOST}\nafter\n")
+
+    def test_gone_for_good(self) -> None:
+        """Where nobody reads any more, it is not tried again."""
+
+        class Gone(io.StringIO):
+            tried = 0
+
+            def flush(self) -> None:
+                self.tried += 1
+                raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+        stream, now = Gone(), iter(range(0, 1_000_000, 1_000))
+        writer = LineWriter(lambda: stream, clock=lambda: next(now))
+        writer.write("first\n")
+        assert writer._thread is not None
+        writer._thread.join(DEADLINE)
+        writer.write("x\n")
+        self.assertTrue(writer.stop(patience=DEADLINE))
+        self.assertEqual((stream.tried, len(writer._lines)), (1, 0))
+
+    def test_half_a_line(self) -> None:
+        """What is appended to a file begins a line, however the file ends."""
+        path = Path(self.mktemp())
+        for before, then in (("", ""), ("whole\n", ""), ("half", "\n")):
+            path.write_text(before)
+            writer = LineWriter.to_file(str(path))
+            writer.write("x\n")
+            writer.stop(patience=DEADLINE)
+            self.assertEqual(path.read_text(), f"{before}{then}x\n")
+
+    def test_file_is_closed(self) -> None:
+        """A file is open between its first line and the end, and again when it all starts again."""
+        path = Path(self.mktemp())
+        writer = LineWriter.to_file(str(path))
+        with watched_descriptors():
+            for _ in range(2):
+                writer.start()
+                writer.write("x\n")
+                self.assertTrue(writer.stop(patience=DEADLINE))
+        self.assertEqual(path.read_text(), "x\nx\n")
 
     def test_the_thread_ends(self) -> None:
         """When it is stopped, the thread that waits for lines ends at once."""

@@ -33,6 +33,7 @@ from pop3toy.testing import RunningServer, running_server
 from pop3toy.testing.reactor_thread import ReactorThread
 
 from ..realserver import run_python, wait_until
+from ..store_world import open_descriptors
 
 #: Seconds that a client waits for an answer before it gives up.
 PATIENCE = 20.0
@@ -429,6 +430,19 @@ class TLSTests(SynchronousTestCase):
             folder = Path(server.ca_file).parent
             self.assertEqual(folder.stat().st_mode & 0o777, 0o700)
         self.assertFalse(folder.exists())
+
+
+class FilesTests(SynchronousTestCase):
+    """Files that a server writes."""
+
+    def test_transcripts(self) -> None:
+        """Both transcripts are whole, and closed, at the end of the block."""
+        paths = [Path(self.mktemp()).absolute() for _ in range(2)]
+        with ann(transcript=str(paths[0]), transcript_json=str(paths[1])) as server, client(server):
+            pass
+        for path, last in zip(paths, ("-- closed", '"Ended"'), strict=True):
+            self.assertIn(last, path.read_text().splitlines()[-1])
+        self.assertFalse({str(path) for path in paths} & set(open_descriptors().values()))
 
 
 class TrapTests(SynchronousTestCase):
