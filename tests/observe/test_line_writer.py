@@ -217,17 +217,22 @@ class WriterTests(SynchronousTestCase):
 
     def test_full_standard_output(self) -> None:
         """What is not ours to open again goes on where it was cut, whatever it still holds of a line."""
-        for length, held in ((12, "y" * 4), (20_000, "")):
+        for length, held, tries in ((12, "yyyy\n", 200), (20_000, "", 0)):
             disk, ticks = _SmallDisk(8), _Ticks()
             stream = io.TextIOWrapper(io.BufferedWriter(disk), "utf-8")
             writer = LineWriter(lambda stream=stream: stream, clock=ticks)  # type: ignore[misc]
             writer.write("y" * length + "\n")
             ticks.wait()
-            disk.room, ticks.now = 1_000_000, limits.TRANSCRIPT_RETRY
+            for _ in range(tries):
+                ticks.now += limits.TRANSCRIPT_RETRY
+                writer.write("lost\n")
+                ticks.wait()
+                ticks.wait()
+            disk.room = 1_000_000
+            ticks.now += limits.TRANSCRIPT_RETRY
             writer.write("after\n")
             self.assertTrue(writer.stop(patience=DEADLINE))
-            cut = f"{held}\n" if held else ""
-            self.assertEqual(disk.octets.decode(), f"{'y' * 8}{cut}\n-- 1 {LOST}\nafter\n")
+            self.assertEqual(disk.octets.decode(), f"{'y' * 8}{held}\n-- {1 + tries} {LOST}\nafter\n")
 
     def test_gone_for_good(self) -> None:
         """Where nobody reads any more, it is not tried again."""
@@ -247,6 +252,17 @@ class WriterTests(SynchronousTestCase):
         writer.write("x\n")
         self.assertTrue(writer.stop(patience=DEADLINE))
         self.assertEqual((stream.tried, len(writer._lines)), (1, 0))
+
+    def test_tried_at_a_start(self) -> None:
+        """A server that starts again does not wait, and tells once what was lost before."""
+        folder = Path(self.mktemp())
+        writer = LineWriter.to_file(str(folder / "transcript"), clock=lambda: 1.0)
+        for text in ("lost\n", "one\n", "two\n"):
+            writer.start()
+            writer.write(text)
+            self.assertTrue(writer.stop(patience=DEADLINE))
+            folder.mkdir(exist_ok=True)
+        self.assertEqual((folder / "transcript").read_text(), f"-- 1 {LOST}\none\ntwo\n")
 
     def test_half_a_line(self) -> None:
         """What is appended to a file begins a line, however the file ends."""
