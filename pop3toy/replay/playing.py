@@ -109,7 +109,7 @@ class _Player:
                 continue
             if replaced:
                 if turn.keyword == "APOP":
-                    self._user = turn.line.split(" ")[1]
+                    self._user = turn.line.partition(" ")[2].partition(" ")[0]
                 now = self._log_in()
                 yield self._played(turn, now, _REPLACED)
                 continue
