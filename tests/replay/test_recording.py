@@ -101,7 +101,7 @@ class FormatTests(SynchronousTestCase):
         self.assertEqual(words(turns), [("", 1, False), ("RETR 1", 3, False), ("QUIT", 1, False)])
 
     def test_as_the_rfc_prints_it(self) -> None:
-        """Blanks that all lines have are none of theirs, and who connects says nothing (RFC 1939 section 10)."""
+        """Blanks that all lines have are none of theirs, and nobody says `connect` (RFC 1939 section 10)."""
         turns = parse(RFC_1939.encode())
         self.assertEqual(
             [(turn.line, turn.reply) for turn in turns],
