@@ -179,7 +179,7 @@ class _Player:
             first = shown(self._connection.reply(what).line)
             if not is_multiline(command, first):
                 return [first]
-            block = self._connection.block(what)
+            block = self._connection.block(what, listing=False)
         except Closed:
             return []
         return [first, *(shown(line) for line in block.stuffed_lines), "."]
