@@ -26,6 +26,8 @@ WRONG = "check-with-a-wrong-password"
 WAITS = Reply("PASS ****", b"")
 #: Seconds between two tries.
 _PAUSE = 0.3
+#: Seconds for the end of a session, where one has not ended in time: it would be waited for in each check.
+_AFTER_QUIT = 1.0
 #: Octets of the largest message that is fetched to be looked at.
 _SMALL = 4 << 20
 #: How many times as long as an answer a message may take from SMTP to the mailbox.
@@ -71,6 +73,8 @@ class Examination:
         #: The time of checks.
         self.budget = Budget(clock, target.timeout, target.patience + target.idle)
         self._in_vain = self._no_tls_in_vain = 0
+        #: Seconds for the answer to QUIT, if not those of others.
+        self._after_quit: float | None = None
         self._why = self._no_tls = ""
 
     # -- connections ---------------------------------------------------------------
@@ -286,8 +290,12 @@ class Examination:
         """Say QUIT, and wait until the server has done what it does then."""
         self.trace.paused = True
         try:
-            connection.ask("QUIT")
-            connection.ended()
+            connection.send(b"QUIT\r\n")
+            connection.reply("QUIT", self._after_quit)
+            if not connection.ended(self._after_quit):
+                self._after_quit = min(_AFTER_QUIT, self.target.timeout)
+        except Silent:
+            self._after_quit = min(_AFTER_QUIT, self.target.timeout)
         except Trouble:
             # That is for the checks of QUIT.
             pass
@@ -314,7 +322,7 @@ class Examination:
             if not passes or self._clock() > until:
                 # Each further try would be a wrong password more, which servers count.
                 self._no_login = f"no login: {answer}"
-                if not passes:
+                if answer.refused and not passes:
                     self.turn_away(answer)
                 raise NotTested(self._no_login)
             self.pause(_PAUSE)

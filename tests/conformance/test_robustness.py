@@ -14,7 +14,7 @@ from pathlib import Path
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy.conformance import budget
+from pop3toy.conformance import budget, examination
 from pop3toy.conformance.budget import Budget
 from pop3toy.conformance.connection import Connection, TooMuch
 from pop3toy.conformance.examination import Examination
@@ -225,3 +225,19 @@ class CutTests(SynchronousTestCase):
             with BadServer(self.right.port, instead("LIST", b"+OK\r\n" + line * times + b".\r\n")) as server:
                 found = look(server.port, rules_named("list"), timeout=30)
             self.assertIn("has more than 16777216 octets, or than 1000000 lines", failed(found)["list"][0])
+
+    def test_quit_is_never_answered(self) -> None:
+        """That is waited for once; not in each check."""
+        self.patch(examination, "_AFTER_QUIT", 0.05)
+        self.right.fill()
+
+        def silent(session: Session, line: bytes, answer: Callable[[], bytes]) -> bytes:
+            session.notes["silent"] = True
+            said = answer()
+            return b"" if line.startswith(b"QUIT") else said
+
+        begun = time.monotonic()
+        with BadServer(self.right.port, silent) as server:
+            found = look(server.port, rules_named("stat noop list list-one rset"), timeout=2.0, patience=5.0)
+        self.assertEqual(failed(found), {})
+        self.assertLess(time.monotonic() - begun, 6.0)
