@@ -86,7 +86,7 @@ def check(
 
     It only reads, unless --destructive is given; some logins are made with a wrong
     password. The exit status is 0 if no MUST failed, 1 if one did, and 2 if the server
-    could not be reached.
+    could not be reached, or refused the login.
 
     \b
       pop3toy check mail.example.org --user ann
@@ -131,6 +131,9 @@ def check(
     if junit is not None:
         junit.write_bytes(as_junit(target, results))
     click.echo(as_json(target, results) if json_ else as_text(target, results), nl=json_)
+    if examination.turned_away is not None:
+        answer = examination.trace.masked(str(examination.turned_away))
+        raise Failed(f"the login was refused, are name and password right? {answer}", NOT_TRIED)
     return BROKEN if failures(results) else os.EX_OK
 
 

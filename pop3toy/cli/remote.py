@@ -56,7 +56,8 @@ def password_of(path: Path | None) -> str:
             return octets.decode("utf-8")
         except UnicodeDecodeError:
             raise click.BadParameter("the password is not UTF-8", param_hint="--password-file") from None
-    if (found := os.environ.get("POP3TOY_PASSWORD")) is not None:
+    # An empty one is none: so does CI set what it has no value for.
+    if found := os.environ.get("POP3TOY_PASSWORD"):
         return found
     with warnings.catch_warnings():
         # Python would ask all the same, and show what is typed.

@@ -27,8 +27,8 @@ __all__ = ["replay"]
 
 #: The exit status where a reply differs, and where nothing could be played.
 DIFFERS, NOT_PLAYED = 1, 2
-#: Lines of one difference that are shown.
-_MOST = 24
+#: Lines of one difference that are shown, lines of a reply to a client, and characters of a line.
+_MOST, _REPLY, _WIDTH = 24, 8, 200
 
 
 @click.command()
@@ -165,12 +165,12 @@ def _show(one: Played, masked: Callable[[str], str], *, quiet: bool) -> None:
     if quiet and one.difference is None and not one.note:
         return
     if one.turn.line:
-        click.echo(f"   C: {one.turn.shown}")
+        click.echo(f"   C: {_cut(one.turn.shown)}")
     if one.note:
         click.echo(f"   -- {one.note}")
     if one.difference is None:
         for line in one.now if len(one.now) <= 12 else [*one.now[:8], "...", *one.now[-2:]]:
-            click.echo(f"   S: {masked(line)}")
+            click.echo(f"   S: {_cut(masked(line))}")
         return
     different = difflib.unified_diff(one.difference.recorded, one.difference.now, n=1, lineterm="")
     # Behind two lines with the names of files.
@@ -180,8 +180,13 @@ def _show(one: Played, masked: Callable[[str], str], *, quiet: bool) -> None:
             break
         mark, text = (" ", "...") if line.startswith("@@") else (line[:1], line[1:])
         if mark != " " or text != "..." or shown_lines > 1:
-            text = masked(text)
+            text = _cut(masked(text))
             click.echo(click.style(f" {mark} S: {text}", fg={"-": "red", "+": "green"}.get(mark)))
+
+
+def _cut(line: str) -> str:
+    """As much of a line as is shown."""
+    return line if len(line) <= _WIDTH else f"{line[:_WIDTH]}... ({len(line) - _WIDTH} more)"
 
 
 def _sum_up(played: list[Played], turns: list[Turn]) -> int:
@@ -193,7 +198,7 @@ def _sum_up(played: list[Played], turns: list[Turn]) -> int:
     if not different:
         click.echo(f"{said} replies, all as recorded")
         return os.EX_OK
-    first = different[0].turn.shown or "the greeting"
+    first = _cut(different[0].turn.shown) or "the greeting"
     rest = f"; {left} commands were not said" if left > 0 else ""
     click.echo(f"{len(different)} of {said} replies differ, the first behind {first}{rest}")
     return DIFFERS
@@ -233,11 +238,13 @@ def _serve(
                         continue
                     mark = " " if asked.expected is None else "+"
                     if asked.expected is not None:
-                        click.echo(click.style(f" - C: {asked.expected}", fg="red"))
+                        click.echo(click.style(f" - C: {_cut(asked.expected)}", fg="red"))
                     line = shown(asked.line.encode("utf-8", "replace"))
-                    click.echo(click.style(f" {mark} C: {line}", fg="green" if mark == "+" else None))
-                    for text in asked.reply[:8]:
-                        click.echo(f"   S: {text}")
+                    click.echo(click.style(f" {mark} C: {_cut(line)}", fg="green" if mark == "+" else None))
+                    for text in asked.reply[:_REPLY]:
+                        click.echo(f"   S: {_cut(text)}")
+                    if len(asked.reply) > _REPLY:
+                        click.echo("   S: ...")
             except (OSError, ssl.SSLError) as error:
                 click.echo(f"   -- {printable(str(error))}")
             click.echo("   -- closed")

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from .budget import Budget
 from .replies import Block, Reply, shown
 from .results import Failed, NotTested
 from .trace import Trace
@@ -31,8 +32,8 @@ __all__ = [
 
 #: Octets of a line beyond which nothing more of it is read; RFC 1939 allows 512.
 LINE = 65_536
-#: Octets of a multi-line reply beyond which nothing more of it is read.
-BODY = 64 << 20
+#: Octets of a message beyond which nothing more of it is read, those of another multi-line reply, and lines.
+BODY, LISTING, LINES = 64 << 20, 16 << 20, 1_000_000
 
 
 class Trouble(Failed):
@@ -60,9 +61,18 @@ class Connection:
 
     :param clock: seconds, of a clock that nobody sets.
     :param timeout: seconds that the server has for each answer, however it sends it.
+    :param budget: the time of the check that it is for.
     """
 
-    def __init__(self, sock: socket.socket, trace: Trace, clock: Callable[[], float], timeout: float) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        trace: Trace,
+        clock: Callable[[], float],
+        timeout: float,
+        budget: Budget | None = None,
+    ) -> None:
+        self._budget = budget or Budget(clock, timeout, 0)
         self._socket = sock
         self._session = trace.begin()
         self._trace = trace
@@ -114,6 +124,7 @@ class Connection:
             self._socket.settimeout(self._timeout)
             self._socket.sendall(data)
         except TimeoutError:
+            self._budget.spoil()
             raise Silent(f"the server reads nothing for {self._timeout:g} s") from None
         except OSError:
             # What it said before it closed may be waiting; reading tells.
@@ -133,13 +144,21 @@ class Connection:
     # -- what is read ------------------------------------------------------------
 
     def _receive(self, due: float, what: str) -> None:
-        left = due - self._clock()
+        now = self._clock()
+        if now >= self._budget.due:
+            self._budget.spoil()
+            raise TooMuch(
+                f"the answer to {what} comes to no end: this takes more than {self._budget.seconds:g} s"
+            )
+        left = due - now
         if left <= 0:
+            self._budget.spoil()
             raise Silent(f"no answer to {what} within {self._timeout:g} s")
         try:
             self._socket.settimeout(left)
             data = self._socket.recv(1 << 16)
         except TimeoutError:
+            self._budget.spoil()
             self._trace.add(self._session, "S", "(nothing)" if not self._buffer else bytes(self._buffer))
             raise Silent(f"no answer to {what} within {self._timeout:g} s") from None
         except ssl.SSLEOFError:
@@ -158,6 +177,7 @@ class Connection:
     def _line(self, due: float, what: str) -> bytes:
         while (end := self._buffer.find(b"\n")) < 0:
             if len(self._buffer) > LINE:
+                self._budget.spoil()
                 raise TooMuch(f"the answer to {what} has a line of more than {LINE} octets")
             self._receive(due, what)
         line = bytes(self._buffer[: end + 1])
@@ -183,11 +203,13 @@ class Connection:
         :raises Trouble: if it does not come to its end.
         """
         due, parts, octets = self._clock() + self._timeout, [], 0
+        most = LISTING if listing else BODY
         while (line := self._line(due, what)) not in (b".\r\n", b".\n"):
             parts.append(line)
             octets += len(line)
-            if octets > BODY:
-                raise TooMuch(f"the answer to {what} has more than {BODY} octets")
+            if octets > most or len(parts) > LINES:
+                self._budget.spoil()
+                raise TooMuch(f"the answer to {what} has more than {most} octets, or than {LINES} lines")
         if listing:
             self._trace.add_some(self._session, [*parts, line])
         else:
@@ -264,6 +286,7 @@ class Connection:
         except ssl.SSLCertVerificationError:
             raise
         except TimeoutError:
+            self._budget.spoil()
             raise Silent(f"the TLS handshake does not end within {self._timeout:g} s") from None
         except (OSError, ValueError) as error:
             raise NoHandshake(f"the TLS handshake fails: {_reason(error)}") from None

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from .budget import Budget
 from .connection import Connection, Silent, Trouble
 from .delivery import bring
 from .replies import Block, Reply
@@ -17,7 +18,7 @@ from .results import CannotTry, Failed, NotTested
 from .target import Capabilities, Target
 from .trace import Trace
 
-__all__ = ["WRONG", "Doomed", "Examination"]
+__all__ = ["WRONG", "Doomed", "Examination", "may_pass"]
 
 #: What is nobody's password.
 WRONG = "check-with-a-wrong-password"
@@ -25,6 +26,8 @@ WRONG = "check-with-a-wrong-password"
 WAITS = Reply("PASS ****", b"")
 #: Seconds between two tries.
 _PAUSE = 0.3
+#: Seconds for the end of a session, where one has not ended in time: it would be waited for in each check.
+_AFTER_QUIT = 1.0
 #: Octets of the largest message that is fetched to be looked at.
 _SMALL = 4 << 20
 #: How many times as long as an answer a message may take from SMTP to the mailbox.
@@ -65,7 +68,13 @@ class Examination:
         self._unknown = self._no_login = ""
         self._second: Reply | None = None
         self._wrong: Reply | None = None
+        #: The answer to the right name and password, if that was a no for good.
+        self.turned_away: Reply | None = None
+        #: The time of checks.
+        self.budget = Budget(clock, target.timeout, target.patience + target.idle)
         self._in_vain = self._no_tls_in_vain = 0
+        #: Seconds for the answer to QUIT, if not those of others.
+        self._after_quit: float | None = None
         self._why = self._no_tls = ""
 
     # -- connections ---------------------------------------------------------------
@@ -93,7 +102,7 @@ class Examination:
             raise CannotTry(f"{self.target.host}:{self.target.port} does not answer: {why}") from None
         # Each octet in a packet of its own where that is asked for.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return Connection(sock, self.trace, self._clock, self.target.timeout)
+        return Connection(sock, self.trace, self._clock, self.target.timeout, self.budget)
 
     def shake_hands(self, connection: Connection) -> None:
         """TLS on a connection, with the certificate looked at.
@@ -214,7 +223,21 @@ class Examination:
         except NotTested:
             # There may be no CAPA, but USER is as old as POP3.
             pass
-        return way(connection, self.target.password)
+        return way(connection, self.secret)
+
+    @property
+    def secret(self) -> str:
+        """The password.
+
+        :raises NotTested: if it was refused: servers count how often it is tried again.
+        """
+        if self.turned_away is not None:
+            raise NotTested(f"no login: {self.turned_away}")
+        return self.target.password
+
+    def turn_away(self, answer: Reply) -> None:
+        """Name and password were answered by a no."""
+        self.turned_away = answer
 
     def password(self, connection: Connection, password: str) -> Reply:
         """Say name and password with USER and PASS: the last answer."""
@@ -267,8 +290,12 @@ class Examination:
         """Say QUIT, and wait until the server has done what it does then."""
         self.trace.paused = True
         try:
-            connection.ask("QUIT")
-            connection.ended()
+            connection.send(b"QUIT\r\n")
+            connection.reply("QUIT", self._after_quit)
+            if not connection.ended(self._after_quit):
+                self._after_quit = min(_AFTER_QUIT, self.target.timeout)
+        except Silent:
+            self._after_quit = min(_AFTER_QUIT, self.target.timeout)
         except Trouble:
             # That is for the checks of QUIT.
             pass
@@ -291,10 +318,12 @@ class Examination:
                 self._in_vain = 0
                 return connection
             self.quit(connection)
-            passes = answer.code.upper().split(b"/")[0] in (b"IN-USE", b"LOGIN-DELAY", b"SYS")
-            if not (passes or b"lock" in answer.text.lower()) or self._clock() > until:
+            passes = may_pass(answer)
+            if not passes or self._clock() > until:
                 # Each further try would be a wrong password more, which servers count.
                 self._no_login = f"no login: {answer}"
+                if answer.refused and not passes:
+                    self.turn_away(answer)
                 raise NotTested(self._no_login)
             self.pause(_PAUSE)
 
@@ -358,6 +387,7 @@ class Examination:
         :return: these.
         :raises CannotTry: if there is no server, or messages cannot be brought.
         """
+        self.budget.begin()
         try:
             self.dial().drop()
         except (NotTested, Trouble):
@@ -426,6 +456,12 @@ class Examination:
             except (NotTested, Failed):
                 # The report says what is wrong with the server.
                 pass
+
+
+def may_pass(answer: Reply) -> bool:
+    """Whether a login was refused for what has nothing to do with name and password."""
+    code = answer.code.upper().split(b"/")[0]
+    return code in (b"IN-USE", b"LOGIN-DELAY", b"SYS") or b"lock" in answer.text.lower()
 
 
 def _numbered(block: Block) -> Iterator[tuple[int, bytes]]:

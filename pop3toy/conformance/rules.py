@@ -81,11 +81,14 @@ def run(
     :param told: called before each, with how many were looked at.
     """
     found = []
+    examination.budget.begin_run()
     try:
         for at, rule in enumerate(rules):
             told(at, rule)
-            found.append(look(examination, rule))
+            why = examination.budget.used_up
+            found.append(Result(rule, Outcome.NOT_TESTED, why) if why else look(examination, rule))
     finally:
+        examination.budget.begin()
         # Also when somebody presses Ctrl-C.
         examination.clean_up()
     return found
@@ -95,6 +98,7 @@ def look(examination: Examination, rule: Rule) -> Result:
     """Look at one rule."""
     trace = examination.trace
     trace.restart()
+    examination.budget.begin()
     try:
         note = rule.check(examination)
     except (NotTested, CannotTry) as why:
@@ -111,4 +115,6 @@ def look(examination: Examination, rule: Rule) -> Result:
             trace.masked(f"{OUR_BUG}: {error!r}"),
             trace.lines,
         )
+    finally:
+        examination.budget.end()
     return Result(rule, Outcome.PASSED, note or "")

@@ -109,7 +109,7 @@ class _Player:
                 continue
             if replaced:
                 if turn.keyword == "APOP":
-                    self._user = turn.line.split(" ")[1]
+                    self._user = turn.line.partition(" ")[2].partition(" ")[0]
                 now = self._log_in()
                 yield self._played(turn, now, _REPLACED)
                 continue
@@ -179,7 +179,7 @@ class _Player:
             first = shown(self._connection.reply(what).line)
             if not is_multiline(command, first):
                 return [first]
-            block = self._connection.block(what)
+            block = self._connection.block(what, listing=False)
         except Closed:
             return []
         return [first, *(shown(line) for line in block.stuffed_lines), "."]

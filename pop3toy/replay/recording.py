@@ -143,8 +143,13 @@ def shown(octets: bytes) -> str:
 
 # -- formats --------------------------------------------------------------------------
 
-_LINE = re.compile(r"(?:\[(\d+)\] )?(C|S):(?: (.*))?$")
-_MORE = re.compile(r"\.\.\. (\d+) more lines, (\d+) octets$")
+#: The digits are fewer than Python refuses to read.
+_LINE = re.compile(r"([ \t]*)(?:\[([0-9]{1,18})\] )?(C|S):(?: (.*))?")
+_MORE = re.compile(r"\.\.\. ([0-9]{1,18}) more lines, ([0-9]{1,18}) octets")
+#: What RFC 1939 writes where nothing is said: ``C: <open connection>``.
+_STAGE = re.compile(r"C<[^<>]*>|S<wait for [^<>]*connection[^<>]*>")
+#: Octets of a file, and of a reply that a transcript left out.
+_MOST = 256 << 20
 _RAWLOG = re.compile(rb"(\d+\.\d{6}) (?:([IO])([:>]) )?")
 
 #: Of each session by its number (0 where there are none) the sides' lines in their order.
@@ -161,9 +166,18 @@ def read(path: Path, session: int | None = None) -> list[Turn]:
     :raises OSError: if it cannot be read.
     """
     if path.suffix in (".in", ".out"):
-        data = {suffix: path.with_suffix(suffix).read_bytes() for suffix in (".in", ".out")}
+        data = {suffix: _octets(path.with_suffix(suffix)) for suffix in (".in", ".out")}
         return _turns_of_rawlog(data[".in"], data[".out"])
-    return parse(path.read_bytes(), session)
+    return parse(_octets(path), session)
+
+
+def _octets(path: Path) -> bytes:
+    """What is in a file, which may be a device without an end."""
+    with path.open("rb") as file:
+        data = file.read(_MOST + 1)
+    if len(data) > _MOST:
+        raise NotARecording(f"it has more than {_MOST >> 20} MiB")
+    return data
 
 
 def parse(data: bytes, session: int | None = None) -> list[Turn]:
@@ -188,21 +202,35 @@ def parse(data: bytes, session: int | None = None) -> list[Turn]:
 
 def _transcript(text: str) -> _Sides:
     sides: dict[int, tuple[list[str], list[str | Hidden]]] = {}
-    for line in text.splitlines():
-        found = _LINE.match(line)
-        if found is None:
-            continue
-        number, side, said = int(found[1] or 0), found[2], found[3] or ""
+    for number, side, said in _said(text):
         commands, replies = sides.setdefault(number, ([], []))
         if side == "C":
             commands.append(said)
-        elif more := _MORE.match(said):
-            replies.append(Hidden(int(more[1]), int(more[2])))
+        elif more := _MORE.fullmatch(said):
+            hidden = Hidden(int(more[1]), int(more[2]))
+            if not hidden.lines <= hidden.octets <= _MOST:
+                raise NotARecording(f"no message has {hidden.lines} lines in {hidden.octets} octets")
+            replies.append(hidden)
         elif not said.startswith("(not sent) "):
             replies.append(
                 said.removesuffix(" ... (cut off)") + (_CUT if said.endswith(" ... (cut off)") else "")
             )
     return sides
+
+
+def _said(text: str) -> Iterator[tuple[int, str, str]]:
+    """Of each line the session's number, the side, and what is said.
+
+    Blanks that all lines have, at the beginning or behind the side, are those of a document.
+    """
+    found = [match for line in text.split("\n") if (match := _LINE.fullmatch(line.removesuffix("\r")))]
+    indent = min((match[1] for match in found), key=len, default="")
+    lines = [match for match in found if match[1] == indent]
+    if indent:
+        lines = [match for match in lines if not _STAGE.fullmatch(match[3] + (match[4] or "").strip())]
+    more = min((len(match[4]) - len(match[4].lstrip(" ")) for match in lines if match[4]), default=0)
+    for match in lines:
+        yield int(match[2] or 0), match[3], printable((match[4] or "")[more:], keep="\t")
 
 
 #: Ends a line of which the rest was never sent.
@@ -211,7 +239,11 @@ _CUT = "\0cut"
 
 def _json(text: str) -> _Sides:
     octets: dict[int, tuple[list[str], bytearray]] = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    *lines, rest = text.split("\n")
+    if not lines or _is_json(rest):
+        # Otherwise it was cut while it was written.
+        lines.append(rest)
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
@@ -222,11 +254,19 @@ def _json(text: str) -> _Sides:
                 commands.append(shown(event["line"].encode("utf-8", "surrogateescape")))
             elif kind == "ReplySent" and event.get("handed_over", True):
                 replies += event["data"].encode("utf-8", "surrogateescape")
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             raise NotARecording(f"line {number} is no event of a transcript in JSON Lines") from None
     return {
         number: (commands, list(_lines(bytes(replies)))) for number, (commands, replies) in octets.items()
     }
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _lines(data: bytes) -> Iterator[str]:

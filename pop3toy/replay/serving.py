@@ -163,5 +163,5 @@ def _same(turn: Turn, line: str) -> bool:
 def _filler(hidden: Hidden) -> bytes:
     """As many lines and octets as a transcript left out."""
     each, more = divmod(hidden.octets, max(hidden.lines, 1))
-    lines = [b"x" * max(each - 2, 0) + b"\r\n" for _ in range(hidden.lines - 1)]
-    return b"".join([*lines, b"x" * max(each + more - 2, 0) + b"\r\n"])
+    line = b"x" * max(each - 2, 0) + b"\r\n"
+    return line * (hidden.lines - 1) + b"x" * max(each + more - 2, 0) + b"\r\n"

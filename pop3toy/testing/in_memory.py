@@ -18,7 +18,7 @@ from ..run.assembly import server
 from .mailboxes import Message
 from .options import settings_of
 from .recorder import Session
-from .served import Served
+from .served import Served, duration
 from .sockets import LOOPBACK, FakeSocket
 
 __all__ = ["MemoryClient", "MemoryServer", "POP3ServerMixin"]
@@ -40,9 +40,10 @@ class MemoryClock:
         """Let the time go on; what is due on the way happens in its order, and clients hear of it.
 
         :param seconds: how many.
+        :raises ValueError: if they are negative, infinite or no number.
         """
         reactor = self._server.reactor
-        target = reactor.seconds() + seconds
+        target = reactor.seconds() + duration(seconds)
         while True:
             self._server.pump()
             due = min((call.getTime() for call in reactor.getDelayedCalls()), default=target + 1)

@@ -19,7 +19,7 @@ from .mailboxes import Message
 from .options import settings_of
 from .reactor_thread import ReactorThread, adapt_tls
 from .recorder import Recorder, Session
-from .served import Served
+from .served import Served, duration
 from .smtp_trap import Everybody, SMTPMessage, Trap
 
 if TYPE_CHECKING:
@@ -54,8 +54,9 @@ class Clock:
         waiting for a locked mailbox.  All of that has happened when this returns.
 
         :param seconds: how many.
+        :raises ValueError: if they are negative, infinite or no number.
         """
-        self._thread.advance(seconds)
+        self._thread.advance(duration(seconds))
 
     def seconds(self) -> float:
         """The server's time, from some moment on."""
@@ -64,6 +65,12 @@ class Clock:
 
 class RunningServer(Served):
     """A server that :func:`running_server` has started; its parameters are the same."""
+
+    #: Where clients connect: ``127.0.0.1``, and the port's number, 0 until it has started.  With
+    #: ``tls="implicit"`` it is the same as ``tls_port``.
+    host: str = "127.0.0.1"
+    port: int = 0
+    _stopped = False
 
     def __init__(
         self,
@@ -86,7 +93,6 @@ class RunningServer(Served):
         self._thread = ReactorThread(f"pop3toy-testing-{next(_numbers)}")
         #: Lets the server's time go on.
         self.clock = Clock(self._thread)
-        self._stopped = False
         with ExitStack() as undo:
             undo.callback(self._thread.stop)
             more: dict[str, Any] = {}
@@ -108,10 +114,7 @@ class RunningServer(Served):
         first = ports.get(("POP3", False)) or ports[("POP3", True)]
         self._tls_port: int | None = ports[("POP3", True)].port if ("POP3", True) in ports else None
         self._smtp_port: int | None = ports[("SMTP", False)].port if smtp else None
-        #: Where clients connect: ``127.0.0.1``, and the port's number.  With ``tls="implicit"`` it is the
-        #: same as ``tls_port``.
-        self.host: str = first.host
-        self.port: int = first.port
+        self.host, self.port = first.host, first.port
 
     def _make_certificates(self) -> str:
         try:
@@ -272,6 +275,8 @@ class RunningServer(Served):
         self._remove_certificates()
 
     def __repr__(self) -> str:
+        if not self.port:
+            return "<RunningServer, not started>"
         return f"<RunningServer at {self.host}:{self.port}{', stopped' if self._stopped else ''}>"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -11,7 +12,17 @@ from .faults.rules import Faults
 from .mailboxes import Mailbox, Message, Store, accounts
 from .recorder import Recorder, Session
 
-__all__ = ["Served"]
+__all__ = ["Served", "duration"]
+
+
+def duration(seconds: float) -> float:
+    """Seconds by which a server's time can go on.
+
+    :raises ValueError: if it cannot: back, for ever, or by what is no number.
+    """
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"time goes on by a number of seconds from 0 on, and not by {seconds!r}")
+    return seconds
 
 
 class Served:

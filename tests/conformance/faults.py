@@ -331,7 +331,8 @@ OURS = (
     Ours("capa", "capa-short", {"lines": ["IMPLEMENTATION " + "x" * 60]}),
     Ours("login-refused", "login", {"code": "SYS/TEMP"}),
     Ours("login-refused", "login", {"code": "SYS/PERM"}),
-    Ours("login-refused", "login another-try apop", {"code": "AUTH"}),
+    # Whoever was turned away does not try again.
+    Ours("login-refused", "login", {"code": "AUTH"}),
     Ours("bare-lf", "line-ends"),
     Ours("no-final-crlf", "octets"),
     Ours("unstuffed", "dots"),

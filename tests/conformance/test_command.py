@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -192,7 +193,8 @@ class CheckTests(CommandTests):
             "localhost",
             "-u=ann",
         ]
-        environment = {name: word for name, word in os.environ.items() if name != "POP3TOY_PASSWORD"}
+        # An empty one is none.
+        environment = {**os.environ, "POP3TOY_PASSWORD": ""}
         # A session of its own has no terminal.
         done = subprocess.run(
             command,
@@ -213,11 +215,22 @@ class CheckTests(CommandTests):
             with BadServer(self.right.port) as server:
                 done = self.check("--tls=none", *rules, *more, port=server.port)
                 self.assertLess(server.heard.count(b"PASS not the password\r\n"), 4)
-            self.assertEqual(done.status, 1)
+            # Nobody knows whether it is the server's fault.
+            self.assertEqual(done.status, 2)
+            self.assertRegex(
+                done.err, r"Error: the login was refused, are name and password right\? PASS \*\*\*\* .*\n\Z"
+            )
             self.assertRegex(done.out, r"FAILED  login .*\n +PASS \*\*\*\* is answered by \"-ERR \[AUTH\]")
             self.assertIn("not tested: no login: PASS ****", done.out)
             self.assertIn("passed  before-login ", done.out)
         self.assertNotIn("not the password", done.out)
+        # All rules, other ways to log in among them.
+        with BadServer(self.right.port) as server:
+            done = self.check("--tls=none", port=server.port)
+            heard = b"".join(server.heard)
+        plain = base64.b64encode(f"\0{USER}\0not the password".encode())
+        self.assertEqual((done.status, heard.count(b"PASS not the password"), heard.count(plain)), (2, 1, 0))
+        self.assertIn(" failed (1 MUST", done.out)
 
 
 class PageTests(SynchronousTestCase):

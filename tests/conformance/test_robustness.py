@@ -11,15 +11,21 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from pop3toy.conformance import budget, examination
+from pop3toy.conformance.budget import Budget
+from pop3toy.conformance.connection import Connection, TooMuch
 from pop3toy.conformance.examination import Examination
 from pop3toy.conformance.results import CannotTry
 from pop3toy.conformance.rules import Level, Outcome
 from pop3toy.conformance.table import RULES
+from pop3toy.conformance.trace import Trace
 
 from .badserver import BadServer, Fault, Session
-from .world import RightServer, failed, look, target
+from .faults import instead
+from .world import RightServer, failed, look, rules_named, target
 
 #: Seconds that a run against a server that says nothing useful may take.
 PATIENCE = 60.0
@@ -120,6 +126,50 @@ class HostileTests(SynchronousTestCase):
         listing = b"+OK\r\n" + b"1 1\r\n" * 200_000
         self.check(lambda: itertools.chain([b"+OK\r\n"], itertools.repeat(listing)))
 
+    def test_time_of_a_check(self) -> None:
+        """A check whose time is over reads nothing more."""
+        clock, (ours, theirs) = Clock(), socket.socketpair()
+        self.addCleanup(theirs.close)
+        time = Budget(clock.seconds, 1.0, 2.0)
+        with Connection(ours, Trace([]), clock.seconds, 1.0, time) as connection:
+            time.begin()
+            theirs.sendall(b"+OK\r\n")
+            self.assertTrue(connection.reply("STAT").ok)
+            clock.advance(12)
+            theirs.sendall(b"+OK\r\n")
+            with self.assertRaises(TooMuch) as caught:
+                connection.reply("STAT")
+        self.assertIn("more than 12 s", str(caught.exception))
+
+    def test_time_of_all(self) -> None:
+        """What is lost is counted, and so is all; what is done in time counts as nothing lost."""
+        clock = Clock()
+        time = Budget(clock.seconds, 2.0, 0.0)
+        time.begin_run()
+        for spoiled in (False, True, False, True, True):
+            self.assertEqual(time.used_up, "")
+            time.begin()
+            if spoiled:
+                time.spoil()
+            clock.advance(20)
+            time.end()
+        self.assertEqual(time.used_up, "in 60 s the server came to no end")
+        time.begin_run()
+        self.assertEqual(time.used_up, "")
+        clock.advance(301)
+        self.assertEqual(time.used_up, "the other checks took 300 s")
+
+    def test_given_up(self) -> None:
+        """A server that lets each check wait is given up, and the report says so."""
+        self.patch(budget, "_LOST", 2)
+        self.patch(budget, "_LOST_LEAST", 0.0)
+        greets = lambda: itertools.chain([b"+OK\r\n"], itertools.repeat(b""))  # noqa: E731
+        with hostile(greets) as port:
+            found = look(port, timeout=0.1, patience=0.1)
+        given_up = [name for name, one in found.items() if "the server came to no end" in one.text]
+        self.assertGreater(len(given_up), len(RULES) // 2)
+        self.assertLess(len(given_up), len(RULES))
+
     def test_nobody(self) -> None:
         """A port where nobody listens is no server to look at."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -167,3 +217,27 @@ class CutTests(SynchronousTestCase):
             broken = {one.rule.level for one in found.values() if one.outcome is Outcome.FAILED}
             self.assertIn(Level.MUST, broken)
         self.assertEqual(len(found), len(RULES))
+
+    def test_listing_without_measure(self) -> None:
+        """A listing that nobody has is read no further, whether it has many lines or long ones."""
+        self.right.fill()
+        for line, times in ((b"1 1\r\n", 1_100_000), (b"1 %s\r\n" % (b"9" * 997), 18_000)):
+            with BadServer(self.right.port, instead("LIST", b"+OK\r\n" + line * times + b".\r\n")) as server:
+                found = look(server.port, rules_named("list"), timeout=30)
+            self.assertIn("has more than 16777216 octets, or than 1000000 lines", failed(found)["list"][0])
+
+    def test_quit_is_never_answered(self) -> None:
+        """That is waited for once; not in each check."""
+        self.patch(examination, "_AFTER_QUIT", 0.05)
+        self.right.fill()
+
+        def silent(session: Session, line: bytes, answer: Callable[[], bytes]) -> bytes:
+            session.notes["silent"] = True
+            said = answer()
+            return b"" if line.startswith(b"QUIT") else said
+
+        begun = time.monotonic()
+        with BadServer(self.right.port, silent) as server:
+            found = look(server.port, rules_named("stat noop list list-one rset"), timeout=2.0, patience=5.0)
+        self.assertEqual(failed(found), {})
+        self.assertLess(time.monotonic() - begun, 6.0)

@@ -108,6 +108,24 @@ class AsServerTests(SynchronousTestCase):
             (status, [line[:12] for line in said.splitlines()]), (0, ["   -- connec", "   -- closed"])
         )
 
+    def test_long_replies(self) -> None:
+        """What is not shown of a reply, in lines or within one, is told."""
+        listing = "".join(f"[1] S: {number} 7\n" for number in range(1, 99))
+        recording = RECORDING.replace(
+            "[1] C: STAT", f"[1] C: LIST\n[1] S: +OK\n{listing}[1] S: .\n[1] C: STAT"
+        )
+        port = self.start(
+            recording=recording.replace("+OK ready", "+OK").replace("+OK bye", "+OK " + "x" * 999)
+        )
+        with contextlib.closing(poplib.POP3("127.0.0.1", port, timeout=20)) as client:
+            client.user("ann")
+            client.pass_("x")
+            self.assertEqual(len(client.list()[1]), 98)
+            client.quit()
+        _, said = self.ended()
+        self.assertIn("   S: 7 7\n   S: ...\n", said)
+        self.assertIn(f"   S: +OK {'x' * 196}... (803 more)\n", said)
+
     def test_curl(self) -> None:
         """curl fetches by what the recorded client was told."""
         curl = shutil.which("curl")

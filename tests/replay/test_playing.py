@@ -91,6 +91,24 @@ class SameTests(ReplayCase):
         with ann() as server:
             self.same(self.replay(self.record(server, "CAPA", "QUIT", login=False), server), 3)
 
+    def test_hostile(self) -> None:
+        """What nobody can have recorded is refused in a line, or shown without harm and not at length."""
+        with ann() as server:
+            for recording in (
+                '{"event": "LineReceived", "session": 1e999, "line": "x"}\n',
+                "S: +OK\nC: APOP\nS: +OK\n",
+            ):
+                done = self.replay(recording, server)
+                self.assertEqual((done.status, done.err.count("\n")), (2, 1), done.err)
+            done = self.replay(f"S: +OK\nC: NOOP \x1b[2J{'x' * 999}\nS: -ERR \x1b[2J\n", server)
+        self.assertNotIn("\x1b[2J", done.out + done.err)
+        self.assertIn("C: NOOP ****\n", done.out)
+        with ann() as server:
+            done = self.replay(f"S: +OK\nC: RETR {'9' * 999}\nS: +OK\nS: \x1b[2J\nS: .\n", server)
+        self.assertNotIn("\x1b[2J", done.out + done.err)
+        self.assertIn("\\x1b[2J", done.out)
+        self.assertLess(max(map(len, done.out.splitlines())), 300)
+
     def test_another_user(self) -> None:
         """--user takes the place of who is in the recording, its password too."""
         script = f"S: +OK\nC: USER bob\nS: +OK\nC: PASS {PASSWORD}\nS: +OK\nC: QUIT\nS: +OK\n"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from pop3toy.replay import recording
 from pop3toy.replay.comparing import compare
 from pop3toy.replay.recording import Hidden, NotARecording, Turn, parse, read, without_secret
 
@@ -40,6 +42,28 @@ TRANSCRIPT = """\
 [1] S: +OK 30 octets
 [1] S: Subj ... (cut off)
 [1] -- closed (dropped by the client)
+"""
+RFC_1939 = """\
+      S: <wait for connection on TCP port 110>
+      C: <open connection>
+      S:    +OK POP3 server ready <1896.697170952@dbc.mtview.ca.us>
+      C:    APOP mrose c4c9334bac560ecc979e58001b3e22fb
+      S:    +OK mrose's maildrop has 2 messages
+      C:    LIST
+      S:    +OK 2 messages
+      S:    1 120
+      S:    2 200
+      S:    .
+
+      C:    RETR 1
+      S:    +OK 120 octets
+      S:    <the POP3 server sends message 1>
+      S:      two blanks
+      S:    .
+      C:    QUIT
+      S:    +OK dewey POP3 server signing off (maildrop empty)
+      C:  <close connection>
+      S:  <wait for next connection>
 """
 
 
@@ -75,6 +99,65 @@ class FormatTests(SynchronousTestCase):
         """Lines without a number, as the RFC prints them; no command is one that stands within a message."""
         turns = parse(b"S: +OK\nC: RETR 1\nS: +OK\nS: C: QUIT\nS: .\nC: QUIT\nS: +OK\n")
         self.assertEqual(words(turns), [("", 1, False), ("RETR 1", 3, False), ("QUIT", 1, False)])
+
+    def test_as_the_rfc_prints_it(self) -> None:
+        """Blanks that all lines have are none of theirs, and nobody says `connect` (RFC 1939 section 10)."""
+        turns = parse(RFC_1939.encode())
+        self.assertEqual(
+            [(turn.line, turn.reply) for turn in turns],
+            [
+                ("", ("+OK POP3 server ready <1896.697170952@dbc.mtview.ca.us>",)),
+                ("APOP mrose c4c9334bac560ecc979e58001b3e22fb", ("+OK mrose's maildrop has 2 messages",)),
+                ("LIST", ("+OK 2 messages", "1 120", "2 200", ".")),
+                ("RETR 1", ("+OK 120 octets", "<the POP3 server sends message 1>", "  two blanks", ".")),
+                ("QUIT", ("+OK dewey POP3 server signing off (maildrop empty)",)),
+            ],
+        )
+        # Where one line has none, all are as they are.
+        (_, turn) = parse(b"S: +OK\nC: RETR 1\nS: +OK\n S: x\nS:  y\nS: <wait for a connection>\nS: .\n")
+        self.assertEqual(turn.reply, ("+OK", " y", "<wait for a connection>", "."))
+
+    def test_readme(self) -> None:
+        """The transcript that README.rst shows is one."""
+        page = (Path(__file__).parents[2] / "README.rst").read_text()
+        lines = [line for line in page.splitlines() if line.startswith("    [1] ")]
+        turns = parse("\n".join(lines).encode())
+        self.assertEqual([turn.line for turn in turns[:3]], ["", "USER user", "PASS pass"])
+        self.assertIn("Hello World!", next(turn.reply for turn in turns if turn.keyword == "RETR"))
+
+    def test_escapes(self) -> None:
+        """What steers a terminal is escaped on both sides, a tab is not."""
+        _, turn = parse("S: +OK\nC: STAT\x1b[2J\nS: +OK\t\x1b]0;x\x07\x9b\u202e\n".encode())
+        self.assertEqual((turn.line, turn.reply), ("STAT\\x1b[2J", ("+OK\t\\x1b]0;x\\x07\\x9b\\u202e",)))
+
+    def test_cut_json(self) -> None:
+        """A last line that is not whole is left out; a bad one among others is not."""
+        first = b'{"event": "LineReceived", "session": 1, "line": "STAT"}\n'
+        self.assertEqual(words(parse(first + b'{"event": "ReplySent", "ses')), words(parse(first)))
+        for more in (b'{"event": "ReplySent", "ses\n', b'{"ev\n' + first):
+            with self.assertRaises(NotARecording) as caught:
+                parse(first + more)
+            self.assertIn("line 2", str(caught.exception))
+
+    def test_numbers_without_measure(self) -> None:
+        """Numbers that nothing has, and nesting, are no recording."""
+        digits = b"9" * 5000
+        event = b'{"event": "LineReceived", "session": %s, "line": "x"}\n'
+        for data in (
+            *(event % number for number in (b"1e999", b"NaN", digits, b"[" * 100_000)),
+            b"[%s] C: STAT\n" % digits,
+            b"S: +OK\nC: RETR 1\nS: +OK\nS: ... 9999999999999 more lines, 99999999999999 octets\nS: .\n",
+            b"S: +OK\nC: RETR 1\nS: +OK\nS: ... 99 more lines, 9 octets\nS: .\n",
+        ):
+            with self.assertRaises(NotARecording):
+                parse(data)
+        # No more than a text of the message's.
+        _, turn = parse(b"S: +OK\nC: RETR 1\nS: +OK\nS: ... %s more lines, 9 octets\nS: .\n" % digits)
+        self.assertEqual(len(turn.reply), 3)
+
+    def test_without_an_end(self) -> None:
+        with mock.patch.object(recording, "_MOST", 1000), self.assertRaises(NotARecording):
+            read(Path("/dev/zero"))
 
     def test_exchange(self) -> None:
         """Lines of a SASL exchange are no commands, whatever they look like."""

@@ -261,7 +261,7 @@ class GreetingTests(SynchronousTestCase):
     def test_never(self) -> None:
         """Without a greeting the server still takes commands; no reply at all is a rule for any."""
         world = World()
-        world.faults.add("delay", command="*", seconds=1e9)
+        world.faults.add("delay", command="*", seconds=86_400)
         client = world.client()
         self.assertEqual(client.greeting + client.say(b"CAPA", within=1.0), b"")
 
@@ -519,6 +519,17 @@ class MistakeTests(SynchronousTestCase):
             ("drop", {"protocol": "IMAP"}, "protocol", "LMTP"),
             ("drop", {"user": 1}, "user", "text"),
             ("drop", {"command": [1]}, "command", "text"),
+            ("drop", {"command": 1}, "command", "text"),
+            ("drop", {"command": "RETR 1"}, "command", "one word"),
+            ("drop", {"command": ["RETR\r\nDELE"]}, "command", "one word"),
+            ("drop", {"command": ""}, "command", "one word"),
+            ("delay", {"seconds": float("nan")}, "seconds", "up to 86400"),
+            ("delay", {"seconds": float("inf")}, "seconds", "up to 86400"),
+            ("split-end", {"seconds": 86_401}, "seconds", "up to 86400"),
+            ("garbage", {"octets": 2**24 + 1}, "octets", "up to 16777216"),
+            ("slow", {"rate": 10**400}, "rate", "up to"),
+            ("wrong-size", {"add": -(10**5000)}, "add", "up to"),
+            ("capa", {"lines": ["TOP\r\nUIDL"]}, "lines", "one line"),
         ):
             with self.assertRaises(BadFault) as caught:
                 Faults().add(kind, **words)

@@ -59,6 +59,9 @@ class FileTests(SynchronousTestCase):
             ('[fault]\nkind = "drop"\n', 1, "[[fault]]"),
             ('fault = [{kind = "drop", nth = 0}]\n', 1, "from 1"),
             ("[[fault]\n", None, "not TOML"),
+            (f"seed = {'9' * 5000}\n", None, "not TOML"),
+            (f"seed = {'[' * 5000}\n", None, "not TOML"),
+            (f"# {'x' * 2**20}\n", None, "more than 1 MiB"),
         ):
             path = self.file(text)
             if not about:
@@ -79,6 +82,15 @@ class FileTests(SynchronousTestCase):
         empty = self.file("")
         with self.assertRaises(CannotStart):
             check_faults(self.file(f'authority = "{os.path.basename(empty)}"\n'))
+
+    def test_no_file(self) -> None:
+        """What has no end is not read, nor waited for."""
+        os.mkfifo(pipe := os.path.abspath(self.mktemp()))
+        for path in ("/dev/zero", pipe):
+            for given in (path, self.file(f'authority = "{path}"\n')):
+                with self.assertRaises(CannotStart) as caught:
+                    check_faults(given)
+                self.assertEqual(str(caught.exception), f"{path}: this is no file")
 
     def test_not_with_workers(self) -> None:
         with self.assertRaises(BadSetting):

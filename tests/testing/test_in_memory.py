@@ -224,6 +224,13 @@ class EndTests(SynchronousTestCase):
         self.assertIn("the server is stopping", server.connect().greeting)
         self.assertEqual(len(server.mailbox("user")), 1)
 
+    def test_no_time(self) -> None:
+        """Time neither stands still for ever nor goes back."""
+        server = MemoryServer()
+        self.addCleanup(server.stop)
+        for seconds in (float("nan"), float("inf"), -1):
+            self.assertRaises(ValueError, server.clock.advance, seconds)
+
     def test_stops_with_the_test(self) -> None:
         """A test's servers end with it, with unittest as with trial."""
         servers: list[MemoryServer] = []

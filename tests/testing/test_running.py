@@ -328,6 +328,13 @@ class ClockTests(SynchronousTestCase):
             self.assertEqual(len(server.mailbox("ann")), 1)
             self.assertRaises((poplib.error_proto, OSError), pop3.noop)
 
+    def test_no_time(self) -> None:
+        """Time neither stands still for ever nor goes back."""
+        with ann() as server:
+            for seconds in (float("nan"), float("inf"), -1):
+                self.assertRaises(ValueError, server.clock.advance, seconds)
+            server.clock.advance(0)
+
     def test_login_delay(self) -> None:
         """LOGIN-DELAY is over when so much time has gone by."""
         with ann(login_delay=60) as server:
@@ -503,6 +510,21 @@ class SilentGate:
 class OptionTests(SynchronousTestCase):
     """Whatever a server may be told."""
 
+    def test_not_started(self) -> None:
+        """Whoever shows a server that could not start can."""
+
+        class Shown(RunningServer):
+            def __init__(self, **options: Any) -> None:
+                try:
+                    super().__init__(**options)
+                finally:
+                    self.shown = repr(self)
+
+        for options in ({"tls": "no"}, {"login_delay": -1}, {"login_dely": 1}):
+            why = self.assertRaises((TypeError, errors.CannotStart), Shown, **options)
+            self.assertNotIn("has no attribute", str(why))
+        self.assertEqual(repr(RunningServer.__new__(RunningServer)), "<RunningServer, not started>")
+
     def test_unknown(self) -> None:
         """An option that does not exist is told, with what may have been meant; so is one for others."""
         why = self.assertRaises(TypeError, RunningServer, login_dely=1)
@@ -597,6 +619,27 @@ class FaultTests(SynchronousTestCase):
                 poplib.POP3_SSL("localhost", server.tls_port, context=trust, timeout=PATIENCE)
             self.assertIn("expired", caught.exception.verify_message)
             poplib.POP3_SSL("localhost", server.tls_port, context=trust, timeout=PATIENCE).quit()
+
+    def test_tls_where_warnings_are_errors(self) -> None:
+        """No client hangs because something is warned of while it connects."""
+        said = run_python(
+            "import poplib, ssl, warnings\n"
+            "from pop3toy.testing import running_server\n"
+            "warnings.simplefilter('error', DeprecationWarning)\n"
+            "with running_server(tls='both') as server:\n"
+            "    for fault in 'expired', 'wrong-name', 'self-signed', 'no-close-notify':\n"
+            "        server.faults.clear()\n"
+            "        server.faults.add(f'tls-{fault}')\n"
+            "        context = ssl.create_default_context(cafile=server.ca_file)\n"
+            "        try:\n"
+            "            poplib.POP3_SSL('localhost', server.tls_port, context=context, timeout=10).quit()\n"
+            "        except ssl.SSLCertVerificationError:\n"
+            "            print(fault)\n"
+            "        except ssl.SSLEOFError:\n"
+            "            print('end')\n",
+            folder=Path(self.mktemp()),
+        )
+        self.assertEqual(said.split()[:3], ["expired", "wrong-name", "self-signed"])
 
     def test_mistakes(self) -> None:
         """What cannot be is said at once; with a gate of one's own there are no faults."""

@@ -144,7 +144,7 @@ def pipelining_login(server: Examination) -> None:
     server.needs(b"PIPELINING")
     server.needs(b"USER")
     with server.stranger() as connection:
-        user, password = server.target.user, server.target.password
+        user, password = server.target.user, server.secret
         connection.send(
             f"USER {user}\r\nPASS {password}\r\nSTAT\r\nQUIT\r\n".encode(),
             f"USER {user}, PASS ****, STAT, QUIT in one packet",

@@ -97,7 +97,7 @@ def apop(server: Examination) -> None:
         match = re.search(rb"<[^>]*>", connection.greeting)
         if match is None:
             raise NotTested("the greeting has no timestamp")
-        digest = hashlib.md5(match[0] + server.target.password.encode()).hexdigest()
+        digest = hashlib.md5(match[0] + server.secret.encode()).hexdigest()
         found = connection.ask(f"APOP {server.target.user} {digest}", f"APOP {server.target.user} ****")
         if found.later:
             raise NotTested(str(found))

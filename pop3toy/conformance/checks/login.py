@@ -6,7 +6,7 @@ import hashlib
 import re
 
 from ..connection import Trouble
-from ..examination import WRONG, Examination
+from ..examination import WRONG, Examination, may_pass
 from ..results import Failed, NotTested, require
 from .lines import UNKNOWN
 
@@ -32,12 +32,16 @@ _TIMESTAMP = re.compile(rb"<[\x21-\x3b\x3d\x3f-\x7e]+@[\x21-\x3b\x3d\x3f-\x7e]+>
 
 def login(server: Examination) -> None:
     """Name and password let in."""
+    if server.turned_away is not None:
+        raise Failed(str(server.turned_away))
     with server.stranger() as connection:
         try:
             found = server.log_in(connection)
             # Somebody else may read this mail at the moment.
             if found.later:
                 raise NotTested(str(found))
+            if found.refused and not may_pass(found):
+                server.turn_away(found)
             require(found.ok, str(found))
             server.quit(connection)
         except Trouble as trouble:
@@ -67,7 +71,7 @@ def user_then_something(server: Examination) -> None:
         if not connection.ask(f"USER {server.target.user}").ok:
             raise NotTested("USER is refused")
         connection.ask(UNKNOWN)
-        found = connection.ask(f"PASS {server.target.password}", "PASS ****")
+        found = connection.ask(f"PASS {server.secret}", "PASS ****")
         require(found.refused, f"{found}, with another command between it and USER")
 
 
@@ -116,7 +120,7 @@ def auth_code(server: Examination) -> None:
 def pass_takes_the_line(server: Examination) -> None:
     """A blank and more behind the right password make it a wrong one."""
     with server.stranger() as connection:
-        found = server.password(connection, f"{server.target.password} and more")
+        found = server.password(connection, f"{server.secret} and more")
         require(found.refused, f"{found}: what stands behind a blank in the password is passed over")
 
 

@@ -53,7 +53,7 @@ def initial_response(server: Examination) -> None:
     """AUTH PLAIN in one line."""
     _plain(server)
     with server.stranger() as connection:
-        found = server.plain(connection, server.target.password)
+        found = server.plain(connection, server.secret)
         _let_in(server, connection, found)
 
 
@@ -63,7 +63,7 @@ def empty_challenge(server: Examination) -> None:
     with server.stranger() as connection:
         found = connection.ask("AUTH PLAIN")
         require(found.raw == b"+ \r\n", f"{found}, and not by plus and blank")
-        connection.send(server.response(server.target.password).encode() + b"\r\n", "****")
+        connection.send(server.response(server.secret).encode() + b"\r\n", "****")
         found = connection.reply("the response")
         _let_in(server, connection, found)
 

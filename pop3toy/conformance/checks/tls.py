@@ -111,7 +111,7 @@ def forgotten(server: Examination) -> None:
         if not found.ok:
             raise NotTested(str(found))
         server.shake_hands(connection)
-        found = connection.ask(f"PASS {server.target.password}", "PASS ****")
+        found = connection.ask(f"PASS {server.secret}", "PASS ****")
         require(found.refused, str(found))
         require(found.code != b"AUTH", "a name that came in the clear counts within TLS")
 

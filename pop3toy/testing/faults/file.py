@@ -13,13 +13,17 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import tomllib
 from typing import Any, NamedTuple
 
 from ...errors import CannotStart
 from .rules import BadFault, Faults
 
-__all__ = ["FaultFile", "read_faults"]
+__all__ = ["FaultFile", "check_small", "read_faults"]
+
+#: Octets of a file.
+_MOST = 1 << 20
 
 
 class FaultFile(NamedTuple):
@@ -30,18 +34,33 @@ class FaultFile(NamedTuple):
     authority: str | None
 
 
+def check_small(path: str) -> None:
+    """See that a path is that of a file which can be read as a whole: no device, no pipe.
+
+    :raises pop3toy.errors.CannotStart: if not.
+    :raises OSError: if it is not there.
+    """
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise CannotStart(f"{path}: this is no file")
+    if found.st_size > _MOST:
+        raise CannotStart(f"{path}: this has more than {_MOST >> 20} MiB")
+
+
 def read_faults(path: str) -> FaultFile:
     """Read a file of faults.
 
     :raises pop3toy.errors.CannotStart: if it cannot be read, or says what cannot be: with the line.
     """
     try:
+        check_small(path)
         with open(path, encoding="utf-8", newline="") as file:
             text = file.read()
         tables = tomllib.loads(text.replace("\r\n", "\n"))
     except OSError as error:
         raise CannotStart(f"--faults {path}: {(error.strerror or str(error)).lower()}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    # Also of a number of thousands of digits, and of brackets by the thousand.
+    except (ValueError, RecursionError) as error:
         raise CannotStart(f"{path}: this is not TOML: {error}") from error
     places = _Places(path, text)
     seed = tables.pop("seed", None)

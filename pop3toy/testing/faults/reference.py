@@ -38,7 +38,8 @@ Each fault is told in the transcript in the place where it happened (``[1] -- fa
 makes what is random the same each time. Several faults may concern one reply; they happen in the order in
 which they are written. With ``authority = "authority.pem"`` (a certificate of an authority and its key) bad
 certificates are signed by somebody whom a client trusts, so that nothing else is wrong with them. A reply
-that a fault concerns is held in memory whole.
+that a fault concerns is held in memory whole. No pause is longer than a day (86,400 seconds), nothing that a
+fault makes up larger than 16 MiB, and a file of faults has 1 MiB at most.
 
 When a fault happens
 --------------------

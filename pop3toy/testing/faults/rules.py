@@ -12,6 +12,7 @@ What each kind of fault does is in ``kinds``.  They stand around the server, in 
 from __future__ import annotations
 
 import random
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
@@ -41,6 +42,8 @@ CONDITIONS = {
     "probability": "from 0 to 1",
     "protocol": "POP3 if not given; SMTP, submission, LMTP",
 }
+#: Beyond which a number is a slip: a day, 16 MiB, a GiB a second; others have 63 bits.
+_MOST = {"seconds": 86_400, "octets": 16 << 20, "rate": 1 << 30}
 _PROTOCOLS = ("POP3", "SMTP", "submission", "LMTP")
 
 
@@ -78,9 +81,11 @@ class Fault:
         self._kind = KINDS[kind]
         self._said = _checked(kind, self._kind, parameters)
         self._given = list(parameters)
-        words = [command] if isinstance(command, str) else list(command)
+        words = [command] if isinstance(command, str) or not isinstance(command, Iterable) else list(command)
         if not all(isinstance(word, str) for word in words):
             raise BadFault("command is a text, or a list of texts", "command")
+        if not all(re.fullmatch(r"[A-Za-z][A-Za-z0-9]{0,39}|\*", word) for word in words):
+            raise BadFault("a command is one word of letters, as in RETR or UTF8, or *", "command")
         if user is not None and not isinstance(user, str):
             raise BadFault("user is a text", "user")
         self.commands = frozenset(word.upper() for word in words or self._kind.commands)
@@ -199,6 +204,8 @@ def _checked(name: str, kind: Kind, given: dict[str, Any]) -> dict[str, Any]:
         elif parameter.default is None:
             if not isinstance(value, (list, tuple)) or not all(isinstance(one, str) for one in value):
                 raise BadFault(f"{key} is a list of texts", key)
+            if any("\r" in one or "\n" in one for one in value):
+                raise BadFault(f"{key} are texts of one line each", key)
         elif isinstance(parameter.default, str):
             if not isinstance(value, str) or "\r" in value or "\n" in value:
                 raise BadFault(f"{key} is a text of one line", key)
@@ -209,6 +216,8 @@ def _checked(name: str, kind: Kind, given: dict[str, Any]) -> dict[str, Any]:
             value, (int, float) if isinstance(parameter.default, float) else int
         ):
             raise BadFault(f"{key} is a number", key)
+        elif not abs(value) <= _MOST.get(key, 2**63):
+            raise BadFault(f"{key} is a number up to {_MOST.get(key, 2**63)}", key)
         elif key != "add" and value < (1 if key == "rate" or (name, key) == ("packets", "octets") else 0):
             raise BadFault(f"{key} is too small", key)
         said[key] = value

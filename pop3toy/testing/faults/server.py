@@ -14,7 +14,7 @@ from ...run.assembly import assemble
 from ...run.process import TwistdOptions
 from ...run.process_context import ProcessContext
 from ...run.service import Server
-from .file import read_faults
+from .file import check_small, read_faults
 
 if TYPE_CHECKING:
     from ..certificates import Authority
@@ -42,6 +42,7 @@ def _authority(path: str) -> Authority:
 
         raise CannotStart(f"TLS needs more than is installed: {install_hint('tls')}") from error
     try:
+        check_small(path)
         return Authority.read(path)
     except OSError as error:
         raise CannotStart(f"{path}: {(error.strerror or str(error)).lower()}") from error

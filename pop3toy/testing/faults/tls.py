@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 
 from OpenSSL import SSL
 from twisted.protocols.tls import TLSMemoryBIOProtocol
@@ -43,8 +42,10 @@ class FaultyTLS(GivenTLS):
     def __init__(self, tls: GivenTLS, faults: Faults, authority: Authority | None = None) -> None:
         self._tls = tls
         self._faults = faults
-        self._authority = authority or Authority()
-        self._bad = lru_cache(self._make_bad)
+        signer = authority or Authority()
+        # Now, and not when a client connects: whoever starts the server is told of what cannot be, and where
+        # warnings are errors that of pyOpenSSL ends no handshake.
+        self._bad = {fault: _bad(fault, made(signer)) for fault, made in _BAD.items()}
 
     def connection(self, tls: TLSMemoryBIOProtocol, alpn: Sequence[bytes]) -> SSL.Connection:
         """The server's side of one new connection, right or wrong."""
@@ -53,15 +54,15 @@ class FaultyTLS(GivenTLS):
         fault = self._faults.tls_fault(record.number if record is not None else 0, protocol)
         if fault is None:
             return self._tls.connection(tls, alpn)
-        if fault in _BAD:
-            return self._bad(fault).connection(tls, alpn)
+        if fault in self._bad:
+            return self._bad[fault].connection(tls, alpn)
         kind = {"tls-hangs": _Hanging, "tls-no-close-notify": _Unfinished}[fault]
         good = self._tls.connection(tls, alpn)
         return kind(good.get_context(), tls, alpn)
 
-    def _make_bad(self, fault: str) -> GivenTLS:
-        pem = _BAD[fault](self._authority)
-        return GivenTLS(Material((Pair(CertificateFiles(fault, fault), pem, pem),)))
+
+def _bad(fault: str, pem: bytes) -> GivenTLS:
+    return GivenTLS(Material((Pair(CertificateFiles(fault, fault), pem, pem),)))
 
 
 _BAD: dict[str, Callable[[Authority], bytes]] = {
