@@ -6,6 +6,7 @@ turns of its own that are short: connections do not wait for it.  Its memory is 
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -129,7 +130,7 @@ class Hub:
         self,
         clock: IReactorTime,
         explainer: Explains,
-        wall: Callable[[], float],
+        wall: Callable[[], float] = time.time,
         bounds: Bounds = Bounds(),  # noqa: B008
     ) -> None:
         self.clock = steady(clock)

@@ -45,19 +45,26 @@ class EventsToSupervisor:
     """A worker's observer.
 
     :param report: writes a list of events to the supervisor.
+    :param wall: the time of day, seconds since the epoch.
     """
 
     wants: Collection[type] = KINDS
 
-    def __init__(self, report: Callable[[list[object]], object], reactor: IReactorTime) -> None:
+    def __init__(
+        self,
+        report: Callable[[list[object]], object],
+        reactor: IReactorTime,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self._report = report
+        self._wall = wall
         self._clock = steady(reactor)
         self._waiting: list[object] = []
 
     def observe(self, event: Any) -> None:
         """See :class:`~pop3toy.interfaces.IObserver`."""
         waiting = self._waiting
-        waiting.append([type(event).__name__, time.time(), *map(_plain, event)])
+        waiting.append([type(event).__name__, self._wall(), *map(_plain, event)])
         if len(waiting) >= MANY:
             self.flush()
         elif len(waiting) == 1:

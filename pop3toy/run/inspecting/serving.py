@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -70,7 +69,7 @@ class Inspection:
         self._settings = settings
         self._reactor = reactor
         #: Is to be told of all events.
-        self.hub = Hub(reactor, Explainer(settings.language or language_of_the_locale()), time.time)
+        self.hub = Hub(reactor, Explainer(settings.language or language_of_the_locale()))
         # What else its site answers, by path, and what is wrong with the server.
         self._also: dict[bytes, IResource] = {}
         self._problems: Callable[[], MaybeDeferred[Sequence[str]]] = lambda: ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from ...config.settings import Settings
@@ -50,9 +50,9 @@ def expiry(tls: GivenTLS | None) -> Iterable[tuple[float, Sequence[str]]]:
     return [] if first is None else [(first, ())]
 
 
-def expiring(tls: GivenTLS | None) -> list[str]:
+def expiring(tls: GivenTLS | None, wall: Callable[[], float] = time.time) -> list[str]:
     """The certificates that expire soon, or have expired, a sentence each."""
-    now = time.time()
+    now = wall()
     problems = []
     for path, end in _ends(tls):
         days = int((end - now) // 86400)
