@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from ..events import Noted
@@ -13,6 +14,8 @@ from ..net.connection import AnyConnection
 from ..net.factory import ConnectionFactory
 
 __all__ = ["ServerControl"]
+
+log = Logger()
 
 
 @implementer(IServerControl)
@@ -69,9 +72,11 @@ class ServerControl:
 
     def drain(self) -> Deferred[None]:
         """See :class:`IServerControl`."""
+        log.info("no more connections are taken, as was asked for; sessions may end")
         return gatherResults([factory.drain() for factory in self._factories]).addCallback(lambda _: None)
 
     def resume(self) -> None:
         """See :class:`IServerControl`."""
+        log.info("connections are taken again")
         for factory in self._factories:
             factory.resume()

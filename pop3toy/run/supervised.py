@@ -133,6 +133,7 @@ def supervised(
             serving=lambda: supervisor.serving,
             restarts=lambda: supervisor.restarts,
             processes=lambda: supervisor.processes,
+            draining=lambda: inspection is not None and inspection.draining,
             tls=tls,
             failed=cannot_start,
         )

@@ -57,6 +57,18 @@ class CatalogueTests(SynchronousTestCase):
                 if isinstance(message.id, tuple):
                     self.assertEqual(len(strings), found.num_plurals, message.id)
 
+    def test_names(self) -> None:
+        """Names (POP3, TLS, DELE) are the same in a translation: no text has that of another."""
+        from .. import catalogue
+
+        def names(text: str) -> set[str]:
+            return set(re.findall(r"[A-Z][A-Z0-9]{2,}[\w-]*", text))
+
+        for language in catalogue.TRANSLATED:
+            for text, translated in self.messages(catalogue.read(catalogue.po(language), language)).items():
+                one, other = (text, translated) if isinstance(text, str) else (text[0], translated[0])
+                self.assertLessEqual(names(one), names(other), one)
+
     def test_placeholders(self) -> None:
         """A translation puts in the values that the text does."""
         from .. import catalogue

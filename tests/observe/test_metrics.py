@@ -439,7 +439,9 @@ class SiteTests(ServerCase):
         service.control.drain()
         status, _, body = ask(site, "/healthz")
         self.assertEqual(status, 503)
-        self.assertEqual(json.loads(body), {"healthy": False, "problems": ["the server is stopping"]})
+        self.assertEqual(
+            json.loads(body), {"healthy": False, "problems": ["the server takes no more connections"]}
+        )
         self.assertEqual(len(service.listening), 1)
         draining = self.scraped()
         self.assertValue(1, draining, "pop3toy_draining")

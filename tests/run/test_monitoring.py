@@ -32,7 +32,15 @@ from ..folders import new_folder
 from ..inspector_world import InspectorCase
 from ..memory_world import MemoryReactor
 from ..observe.test_metrics import Values, ask, value, values_in
-from ..realserver import RealServer, free_port, maildir_options, run_python, wait_until
+from ..realserver import (
+    POP3TOY,
+    RealServer,
+    free_port,
+    maildir_options,
+    run_command,
+    run_python,
+    wait_until,
+)
 from ..strictclient import StrictClient
 from ..tls_world import Authority
 
@@ -290,6 +298,13 @@ class WorkersTests(MaildirCase):
             name = "pop3toy_messages_retrieved_total"
             wait_until(lambda: value(scraped(where), name) == 1, "the message is counted")
             self.assertEqual(health(where), (200, []))
+            drained = "the server takes no more connections, as it was asked to"
+            for more, expected in (((), (503, [drained])), (("--resume",), (200, []))):
+                done = run_command(*POP3TOY, "drain", "--server", f"unix:{where}", *more, folder=self.folder)
+                self.assertEqual(done.returncode, 0, done)
+                wait_until(lambda expected=expected: health(where) == expected, "that is told")  # type: ignore[misc]
+                self.assertEqual(value(scraped(where), "pop3toy_draining"), float(bool(expected[1])))
+            wait_until(lambda: "connections are taken again" in running.log, "the log says so")
 
     def test_no_worker(self) -> None:
         """Without one that serves the server is not well."""
@@ -399,7 +414,7 @@ class InspectorTests(InspectorCase):
         self.assertTrue(self.ask("/api/status").json["healthy"])
         self.server.control.drain()
         self.assertEqual(self.ask("/healthz").status, 503)
-        self.assertEqual(self.ask("/api/status").json["problems"], ["the server is stopping"])
+        self.assertEqual(self.ask("/api/status").json["problems"], ["the server takes no more connections"])
 
 
 class PagesTests(SynchronousTestCase):

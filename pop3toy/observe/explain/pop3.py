@@ -584,7 +584,7 @@ class POP3:
                     number=number,
                 )
             ]
-        if turn.keyword == "":
+        if turn.keyword == "" and turn.first.startswith(b"-ERR unknown command"):
             return [
                 self._note(
                     N_("This is no command of POP3; a command is a word of three or four letters."),

@@ -58,6 +58,11 @@ class WorkersInspection:
         control: IServerControl = self._control
         self._inspection.serve(parts, lambda: control, cannot_listen)
 
+    @property
+    def draining(self) -> bool:
+        """Whether the workers take no more connections."""
+        return self._control.draining
+
     def _happened(self, told: list[object]) -> None:
         try:
             take(self._inspection.hub, told)

@@ -129,7 +129,7 @@ class Monitoring:
         )
         return endpoint.listen(
             parts,
-            [lambda: ["the server is stopping"] if draining() else [], lambda: expiring(tls)],
+            [lambda: ["the server takes no more connections"] if draining() else [], lambda: expiring(tls)],
             looks,
             failed,
             before=self.look_at_threads,

@@ -80,6 +80,7 @@ def monitor_workers(
     processes: Callable[[], Sequence[int]],
     tls: GivenTLS | None,
     failed: Callable[[CannotStart], object],
+    draining: Callable[[], bool] = lambda: False,
 ) -> Pages:
     """Serve the metrics of all workers together, and whether all is well, in the supervisor.
 
@@ -87,6 +88,7 @@ def monitor_workers(
     :param serving: how many workers serve.
     :param restarts: how often one was started again.
     :param processes: their process ids.
+    :param draining: whether they take no more connections.
     """
     from ...observe.metrics.metrics import Registry
     from ...observe.metrics.shared import add_up
@@ -99,7 +101,7 @@ def monitor_workers(
         {
             "pop3toy_workers": lambda: [(serving(), ())],
             "pop3toy_worker_restarts_total": lambda: [(restarts(), ())],
-            "pop3toy_draining": lambda: [(not parts.running, ())],
+            "pop3toy_draining": lambda: [(not parts.running or draining(), ())],
             "pop3toy_certificate_expiry_timestamp_seconds": lambda: expiry(tls),
         }
     )
@@ -107,6 +109,8 @@ def monitor_workers(
     def at_once() -> list[str]:
         if not parts.running:
             return ["the server is stopping"]
+        if draining():
+            return ["the server takes no more connections, as it was asked to"]
         return [] if serving() else ["no worker serves"]
 
     folder.when_made = partial(add_up, registry=registry)
