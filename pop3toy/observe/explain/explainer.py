@@ -195,7 +195,7 @@ class Explainer:
         in_exchange = session.conversation.in_exchange
         said = [self._measure(event, pause)]
         said += session.conversation.command(turn)
-        if pipelined:
+        if pipelined and (event.command or in_exchange):
             said.append(
                 self._note(
                     N_("It came without waiting for the reply to the line before."),

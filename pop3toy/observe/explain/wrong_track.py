@@ -32,7 +32,7 @@ _TYPED: _Signs = (
         ),
     ),
     (
-        lambda line, pop3: b"\x1b[" in line,
+        lambda line, pop3: re.search(rb"\x1b[\[O][A-D]", line),
         N_("There is an arrow key in the line: it was sent along. Type the line again without it."),
     ),
     (
