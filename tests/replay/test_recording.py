@@ -277,6 +277,7 @@ class CompareTests(SynchronousTestCase):
             ("UIDL 1", "+OK 1 a", "+OK 1 b", False, ("uids",)),
             ("CAPA", "+OK\nTOP\nUIDL\nIMPLEMENTATION a\n.", "+OK\nUIDL\nTOP\n.", True, ()),
             ("CAPA", "+OK\nTOP\n.", "+OK\n.", False, ("capabilities",)),
+            ("CAPA", "+OK\nTOP\n.", "+OK\nTOP\nUIDL\n.", False, ("capabilities",)),
             ("RETR 1", "+OK 9 octets\nA: b\n\nx\n.", "+OK\nA: b\n\nx\n.", True, ()),
             ("RETR 1", "+OK\nDate: 1\n\nx\n.", "+OK\nDate: 2\n\nx\n.", False, ("dates",)),
             ("RETR 1", "+OK\nReceived: a\n\tb\nA: b\n\nx\n.", "+OK\nA: b\n\nx\n.", False, ("dates",)),

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any, ClassVar
@@ -248,7 +248,8 @@ class Faults:
         self._commands: OrderedDict[int, str] = OrderedDict()
         self._users: OrderedDict[int, str] = OrderedDict()
         # Refused by the store's side, which knows no session; the reply will tell whose they are.
-        self._refused: list[Fault] = []
+        # Those of clients that went away before it stay, so there are only so many.
+        self._refused: deque[Fault] = deque(maxlen=100)
         self._untold: dict[int, Fault] = {}
 
     def __iter__(self) -> Any:
