@@ -1,0 +1,181 @@
+"""What is asked of object storage: six calls, which block, and three ways in which they fail.
+
+Through ``obstore``, whose errors and oddities end here.  Nothing here knows a message or a lease.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from ...errors import StoreTrouble
+
+__all__ = ["KEYS", "Engine", "Found", "Listed", "NoSuchObject", "Tag", "Taken"]
+
+_T = TypeVar("_T")
+
+#: Keys of one request for a removal.
+KEYS = 1000
+
+
+class Taken(Exception):
+    """The object is there already, or is another one than was seen."""
+
+
+class NoSuchObject(Exception):
+    """There is no such object."""
+
+
+class Tag(NamedTuple):
+    """What tells one version of an object from others: S3 has the first, Google both."""
+
+    e_tag: str | None
+    version: str | None = None
+
+
+class Found(NamedTuple):
+    """An object."""
+
+    body: bytes
+    tag: Tag
+    #: Seconds since the epoch, by the store's clock; S3 tells whole seconds.
+    modified: float
+
+
+class Listed(NamedTuple):
+    """An object as a listing has it."""
+
+    #: Behind the prefix that was asked for.
+    name: str
+    octets: int
+    #: As :attr:`Found.modified`.
+    modified: float
+
+
+class Engine:
+    """One bucket (with a prefix) of object storage.  Each call blocks; any thread may make it.
+
+    What goes wrong is :class:`StoreTrouble`, in bounded time, with a detail that holds neither credentials
+    nor addresses.
+
+    :param connect: makes obstore's store; called in the thread of the first call, and never before: its
+        threads do not survive a fork.
+    :param tag: how a tag is spelled in a condition, which a look at the store has to tell (``probe``).
+    """
+
+    def __init__(self, connect: Callable[[], Any], tag: Callable[[Tag], Tag] = lambda tag: tag) -> None:
+        self.tag = tag
+        self._connect = connect
+        self._connecting = threading.Lock()
+        self._store: Any = None
+        self._process = 0
+
+    def call(self, function: str, *args: Any, **named: Any) -> Any:
+        """Call a function of obstore, by its name.
+
+        :raises NoSuchObject: if there is no such object.
+        :raises Taken: if a condition did not hold; or did not any more, when the library tried again.
+        :raises pop3toy.errors.StoreTrouble: for whatever else went wrong.
+        """
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PreconditionError
+
+        try:
+            return getattr(obstore, function)(self._connected(), *args, **named)
+        except (AlreadyExistsError, PreconditionError):
+            raise Taken from None
+        except (NotFoundError, FileNotFoundError):
+            raise NoSuchObject from None
+        except BaseError as error:
+            raise StoreTrouble(detail=f"object storage: {first_line(error)}") from None
+
+    def _connected(self) -> Any:
+        if self._store is None or self._process != os.getpid():
+            with self._connecting:
+                if self._store is None or self._process != os.getpid():
+                    self._store, self._process = self._connect(), os.getpid()
+        return self._store
+
+    def get(self, key: str) -> Found:
+        """An object as a whole.
+
+        :raises NoSuchObject: if it is not there.
+        """
+        result = self.call("get", key)
+        try:
+            body = bytes(result.bytes())
+        except Exception as error:
+            # It ends before its end: the connection was cut.
+            raise StoreTrouble(detail=f"object storage: {first_line(error)}") from None
+        meta = result.meta
+        return Found(body, Tag(meta["e_tag"], meta["version"]), meta["last_modified"].timestamp())
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """Some of an object's octets; fewer, if it ends before.
+
+        :raises NoSuchObject: if it is not there.
+        """
+        return bytes(self.call("get_range", key, start=start, length=length))
+
+    def create(self, key: str, body: Any) -> Tag:
+        """Make an object that is not there yet.
+
+        :param body: bytes, or what has their buffer.
+        :raises Taken: if it is there; that may be by this very call, of which an answer was lost.
+        """
+        return self._put(key, body, "create")
+
+    def swap(self, key: str, body: bytes, tag: Tag) -> Tag:
+        """Put another body in the place of the one that was seen.
+
+        :raises Taken: if it is another one by now, or gone; that may be by this very call.
+        """
+        known = {name: value for name, value in self.tag(tag)._asdict().items() if value is not None}
+        try:
+            return self._put(key, body, known)
+        except NoSuchObject:
+            raise Taken from None
+
+    def _put(self, key: str, body: Any, mode: object) -> Tag:
+        # In one request: a message is there as a whole, or not.
+        put = self.call("put", key, body, mode=mode, use_multipart=False)
+        return Tag(put["e_tag"], put["version"])
+
+    def list(self, prefix: str) -> list[Listed]:
+        """The objects whose keys begin with the prefix and a slash, in the order of their keys."""
+        start = len(prefix) + 1
+        listing = self.call("list", prefix, chunk_size=KEYS)
+        found: list[Listed] = []
+        try:
+            for part in listing:
+                found += [
+                    Listed(one["path"][start:], one["size"], one["last_modified"].timestamp()) for one in part
+                ]
+        except Exception as error:
+            # Half a listing would be a mailbox that has lost mail.
+            raise StoreTrouble(detail=f"object storage: {first_line(error)}") from None
+        found.sort()
+        return found
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Remove objects; those that are gone count as removed."""
+        for at in range(0, len(keys), KEYS):
+            try:
+                self.call("delete", keys[at : at + KEYS])
+            except NoSuchObject:
+                # Some stores tell; of the others in the list it is not known then.
+                for key in keys[at : at + KEYS]:
+                    self._delete_one(key)
+
+    def _delete_one(self, key: str) -> None:
+        try:
+            self.call("delete", key)
+        except NoSuchObject:
+            pass
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without the lines behind it, which hold addresses and more."""
+    return str(error).strip().partition("\n")[0][:200] or type(error).__name__
