@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from ...errors import StoreTrouble
@@ -159,19 +159,19 @@ class Engine:
 
     def list(self, prefix: str) -> list[Listed]:
         """The objects whose keys begin with the prefix and a slash, in the order of their keys."""
+        return sorted(self.each(prefix))
+
+    def each(self, prefix: str) -> Iterator[Listed]:
+        """The same one by one, in any order: some thousands of them are in memory, not all."""
         start = len(prefix) + 1
         listing = self.call("list", prefix, chunk_size=KEYS)
-        found: list[Listed] = []
         try:
             for part in listing:
-                found += [
-                    Listed(one["path"][start:], one["size"], one["last_modified"].timestamp()) for one in part
-                ]
+                for one in part:
+                    yield Listed(one["path"][start:], one["size"], one["last_modified"].timestamp())
         except Exception as error:
             # Half a listing would be a mailbox that has lost mail.
             raise StoreTrouble(detail=f"object storage: {first_line(error)}") from None
-        found.sort()
-        return found
 
     def delete(self, keys: Sequence[str]) -> None:
         """Remove objects; those that are gone count as removed."""
