@@ -57,13 +57,14 @@ class FirstLook(Service):
         def not_there(why: Failure) -> None:
             if not self.running:
                 return
-            if not why.check(Refusal):
+            error = why.value
+            if not isinstance(error, Refusal):
                 log.failure("looking at the store", why)
             elif self._tells:
                 log.warn(
                     "mail is in {where}, which does not answer as it should: {why}; logins and mail are put off",
                     where=self._where,
-                    why=why.value.detail or why.value.text,
+                    why=error.detail or error.text,
                 )
 
         self._look().addCallbacks(there, not_there).addErrback(
