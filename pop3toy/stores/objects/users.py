@@ -66,13 +66,14 @@ class Users:
             return None
         return UserRecord.decoded(found.body, login), found.tag
 
-    def find(self, login: str) -> UserRecord:
-        """The record of a user who has a maildrop, in one request; or none, if it was just remembered.
+    def find(self, login: str, *, fresh: bool = False) -> UserRecord:
+        """The record of a user who has a maildrop, in one request; or in none, if it was just remembered.
 
         :param login: exactly as it is kept.
+        :param fresh: it is asked for in any case.
         :raises pop3toy.errors.NoSuchMailbox: if there is no maildrop, and none may be made.
         """
-        record = self._recall(login)
+        record = None if fresh else self.recall(login)
         if record is None or not record.drop:
             found = self.get(login)
             record = found[0] if found is not None else None
@@ -83,7 +84,7 @@ class Users:
         raise NoSuchMailbox(detail=f"there is no mailbox of {login!r} in the object store")
 
     def remember(self, record: UserRecord) -> None:
-        """Give a record that was fetched a moment ago to the next ``find`` of this user.
+        """Keep a record that was fetched a moment ago for the next ``find`` of this user; does not block.
 
         :param record: as it was read.
         """
@@ -97,7 +98,8 @@ class Users:
                     break
                 del self._remembered[oldest]
 
-    def _recall(self, login: str) -> UserRecord | None:
+    def recall(self, login: str) -> UserRecord | None:
+        """What was remembered within the last :data:`REMEMBERED` seconds, once; does not block."""
         with self._lock:
             since, record = self._remembered.pop(login, (0.0, None))
         return record if self._clock() - since <= REMEMBERED else None
