@@ -18,7 +18,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
-from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
+from typing import IO, Any, Final, NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 from twisted.internet.interfaces import IReactorTime
@@ -30,12 +30,10 @@ from ...errors import NoSuchMailbox, OverQuota, StoreFull, StoreTrouble
 from ...interfaces import IDelivery, Incoming, MaybeDeferred
 from ...mail.octets import Encoder
 from ...net.threads import RunInThread
-from .engine import Taken
+from .engine import Engine, Taken
+from .lease import Times
 from .records import UserRecord, message_key, messages_prefix, new_name
-
-if TYPE_CHECKING:
-    from .connecting import Engines
-    from .users import Users
+from .users import Users
 
 __all__ = ["IN_MEMORY", "KEPT", "SURE", "ObjectDelivery"]
 
@@ -62,6 +60,13 @@ _SUMS: Final = 1000
 
 #: How often a delivery follows a user to another maildrop, and how often a removal is tried.
 _TRIES: Final = 3
+
+
+class Engines(Times, Protocol):
+    """What :class:`~pop3toy.stores.objects.connecting.Engines` is for delivery."""
+
+    def of(self, bucket: str) -> Engine:
+        """The engine of a bucket."""
 
 
 class _Sum:

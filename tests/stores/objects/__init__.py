@@ -1,1 +1,1 @@
-"""Tests of mail on object storage."""
+"""Mail in object storage: the contract, the lease among servers, and what is asked of the storage."""
