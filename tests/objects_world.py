@@ -78,7 +78,7 @@ class WorldEngine(Engine):
     def call(self, function: str, *args: Any, **named: Any) -> Any:
         """See :meth:`Engine.call`."""
         world = self._world
-        keys = args[0] if isinstance(args[0], list | tuple) else [args[0]]
+        keys: list[str] = [*args[0]] if isinstance(args[0], list | tuple) else [args[0]]
         world.calls.append(function)
         world.requests.append((function, *keys))
         number = len(world.calls)

@@ -1,1 +1,1 @@
-"""Mail in object storage: the contract, the lease among servers, and what is asked of the storage."""
+"""Mail in object storage, by parts; the contract of stores, over each storage there is."""

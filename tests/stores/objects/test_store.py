@@ -104,8 +104,8 @@ class OpeningTests(WorldCase):
             opening = self.store.open("ann")
             if begun:
                 # The thread has done its work; that is known when the reactor gets to it.
-                result, function, args = self.server.threads.jobs.pop()
-                outcome = function(*args)
+                result, work, args = self.server.threads.jobs.pop()
+                outcome = work(*args)
                 self.server.threads.jobs.append((result, lambda outcome=outcome: outcome, ()))
             opening.cancel()
             self.failureResultOf(opening, Refusal)
