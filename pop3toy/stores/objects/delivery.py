@@ -432,7 +432,7 @@ class _Message:
 
         turns = DeferredSemaphore(_USERS)
         results = await gatherResults(
-            [turns.run(Deferred.fromCoroutine, put(place)) for place in self._places]
+            [turns.run(Deferred.fromCoroutine, put(place)) for place in self._places], consumeErrors=True
         )
         there = [result for result in results if isinstance(result, _Put)]
         bugs = [error for error in failed if not isinstance(error, StoreTrouble)]
