@@ -91,7 +91,7 @@ class FakeS3:
             threading.Event().wait(0.01)
         with self.lock:
             # Between the look and the writing nobody else has been here, in a store that is right.
-            refused = refused or (self.wrong != "racy" and self._condition(request, key))
+            refused = refused or (None if self.wrong == "racy" else self._condition(request, key))
             if not refused:
                 self.objects[key] = (body, self.clock())
         if refused:
