@@ -379,6 +379,7 @@ class ReactorTests(SynchronousTestCase):
                                 "observe.line_writer",
                                 "clock",
                                 "stores.maildir.incoming.usage",
+                                "stores.objects.qualification.contest",
                                 "testing.reactor_thread",
                             },
                             f"{name}, line {node.lineno}: {ast.unparse(node)}",
