@@ -143,7 +143,7 @@ class WorldCase(SynchronousTestCase):
         path.chmod(0o600)
         wall = path.stat().st_mtime + 1000
         file = AccountsFile(path, HashingQueue(self.threads), Clock(), wall=lambda: wall)
-        self.assertEqual((), file._file.accounts.problems)
+        self.assertEqual((), file._source.accounts.problems)
         checker = AnyOf([MemoryAccounts(others), file]) if others else file
         portal = Portal(MailboxRealm(self.store), [checker])
         self.authenticator = PortalAuthenticator(portal, nonce=lambda: NONCE, channel_binding=True)

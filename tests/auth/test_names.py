@@ -326,7 +326,7 @@ class EveryMechanismTests(NamesCase):
         """While one source cannot say whom it knows, names of others are taken as they are written there."""
         for kind in (self.accounts_file, self.password_file):
             away = kind("carl")
-            path = away._file.path if kind == self.accounts_file else Path(away._path)
+            path = away._source.path if kind == self.accounts_file else Path(away._path)
             path.unlink()
             auth = self.authenticator(self.memory("ann"), away)
             PLAIN["USER"](auth, "ann", PASSWORD).logout()
@@ -346,7 +346,7 @@ class EveryMechanismTests(NamesCase):
         client = ScramClient(["SCRAM-SHA-256"], "Ann", PASSWORD)
         exchange = auth.begin("SCRAM-SHA-256", session())
         client.set_server_first(talk(exchange, client.get_client_first().encode()).data.decode())
-        accounts._file.path.write_bytes(b"ann:{PLAIN}other\nAnn:{PLAIN}another\n")
+        accounts._source.path.write_bytes(b"ann:{PLAIN}other\nAnn:{PLAIN}another\n")
         talk(exchange, client.get_client_final().encode())
         self.assertEqual("ann", talk(exchange, b"").user)
 
