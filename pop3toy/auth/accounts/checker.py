@@ -166,9 +166,7 @@ class AccountsChecker:
         """
         return self._source.look(account_name(credentials), self._check, credentials)
 
-    def _check(
-        self, facts: Facts, account: Account | None, credentials: Credentials
-    ) -> MaybeDeferred[bytes]:
+    def _check(self, facts: Facts, account: Account | None, credentials: Credentials) -> MaybeDeferred[bytes]:
         if account is not None and not _login_allowed(account, getattr(credentials, "channel", None)):
             # Before anything is computed: the work that follows must not tell of
             # an account that may not log in whether the password is right.
