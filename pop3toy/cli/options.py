@@ -74,8 +74,14 @@ config_option = _config(envvar="POP3TOY_CONFIG", show_envvar=True, callback=_bef
 #: The same before the commands' names.
 config_option_of_all = _config()
 
-#: For each kind of store that can be administered, the option that says where it is.
-_STORES = [one for kind in STORES if kind.admin for one in options_of(kind.settings) if one.name == kind.key]
+#: The kinds of store that can be administered, and the options that say where each is.
+_KINDS = [kind for kind in STORES if kind.admin]
+_STORES = [
+    one
+    for kind in _KINDS
+    for one in options_of(kind.settings)
+    if one.name == kind.key or one.name in kind.found_by
+]
 
 
 def with_settings(
@@ -120,13 +126,21 @@ def with_settings(
                 help=one.help,
             )
         )
-    needed = [(f"[{one.table}]", one.name) for one in _STORES]
+    needed = [(f"[{one.table}]", one.name) for one in _STORES if one.name in {kind.key for kind in _KINDS}]
 
     def decorate(command: _Command) -> _Command:
         @wraps(command)
         def run(config: Path | None, **words: object) -> object:
-            found = {name: words.pop(name.replace("-", "_")) for name in names}
-            given = {name: str(value) for name, value in found.items() if value is not None}
+            context = click.get_current_context()
+            given: dict[str, object] = {}
+            by_variables: dict[str, object] = {}
+            for name in names:
+                value = words.pop(name.replace("-", "_"))
+                source = context.get_parameter_source(name.replace("-", "_"))
+                if value is not None:
+                    (by_variables if source is ParameterSource.ENVIRONMENT else given)[name] = str(value)
+            # A store that an option chooses takes the place of the variables' too.
+            given = merged(by_variables, given)
             in_file: dict[str, object] = {}
             try:
                 if config is not None:
@@ -134,6 +148,9 @@ def with_settings(
                 settings = settings_of(merged(in_file, given))
                 if store and kind_of(settings.store).admin is None:
                     raise _missing(config, needed)
+                if store and (why_not := kind_of(settings.store).one_process(settings.store)):
+                    # Mail would be gone when the command ends.
+                    raise BadSetting(kind_of(settings.store).key, f": {why_not}")
                 if must_have_accounts and settings.accounts is None:
                     raise _missing(config, [("[accounts]", "accounts")])
                 return command(settings=settings, **words)
@@ -159,7 +176,10 @@ def _missing(config: Path | None, needed: list[tuple[str, str]]) -> Exception:
         return CannotStart(f"{config}: {names} is missing, and no option is given for it")
     context = click.get_current_context()
     (parameter, *_) = [one for one in context.command.params if one.name == needed[0][1].replace("-", "_")]
-    return click.MissingParameter("A file for --config can say it, too.", ctx=context, param=parameter)
+    hint = " or ".join([parameter.get_error_hint(context), *(f"'--{name}'" for _, name in needed[1:])])
+    return click.MissingParameter(
+        "A file for --config can say it, too.", ctx=context, param_hint=hint, param_type="option"
+    )
 
 
 def accounts_of(settings: Settings) -> Mapping[str, Account]:

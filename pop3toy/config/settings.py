@@ -70,6 +70,7 @@ class TLS:
 
 
 _NEEDS_CERTIFICATE = " needs --certificate, or --self-signed to try it"
+_NEEDS_REAL_MAIL = " needs --maildir or --store"
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ class Settings:
     )
     transcript: str | None = option(
         "Where the conversations are written: '-' is the terminal (the toy's default), a file's name, or"
-        " 'off' (the default with --maildir). Passwords are masked, except the toy's own.",
+        " 'off' (the default with real mail). Passwords are masked, except the toy's own.",
         kind=Kind(TEXT.parse, "FILE", path=lambda text: text not in ("-", "off")),
         table="pop3",
     )
@@ -283,8 +284,8 @@ class Settings:
         table="accounts",
     )
     smtp_port: int | None = option(
-        "Take mail by SMTP on this TCP port, such as 2525. Without --maildir, mail for anybody lands in"
-        " the built-in mailbox: a trap for trying things.",
+        "Take mail by SMTP on this TCP port, such as 2525. Without --maildir or --store, mail for anybody"
+        " lands in the built-in mailbox: a trap for trying things.",
         kind=values.PORT,
         table="mail",
         example=2525,
@@ -469,16 +470,16 @@ class Settings:
     def _check_toy(self) -> None:
         for name, value in (("auth", self.auth), ("accounts", self.accounts)):
             if value:
-                raise BadSetting(name, " needs --maildir: the built-in message is for --user accounts")
+                raise BadSetting(name, f"{_NEEDS_REAL_MAIL}: the built-in message is for --user accounts")
         for name, value in (
             ("aliases", self.aliases),
             ("catch-all", self.catch_all),
             ("domain", self.domains),
         ):
             if value:
-                raise BadSetting(name, " needs --maildir: the toy takes mail for anybody")
+                raise BadSetting(name, f"{_NEEDS_REAL_MAIL}: the toy takes mail for anybody")
         if self.workers is not None:
-            raise BadSetting("workers", " needs --maildir: the built-in message is in one process alone")
+            raise BadSetting("workers", f"{_NEEDS_REAL_MAIL}: the built-in message is in one process alone")
 
     def check_whole(self, *, other_checkers: bool = False) -> None:
         """Check that accounts and store fit: somebody can log in, and into a mailbox of their own.
@@ -493,6 +494,8 @@ class Settings:
             raise BadSetting(
                 "show-secrets", " is for the built-in mailbox: those of real mail are never shown"
             )
+        if self.workers is not None and (why := kind_of(self.store).one_process(self.store)):
+            raise BadSetting("workers", f": {why}")
         sources = (self.users, self.accounts, self.auth, self.introspection, self.tls.client_ca)
         if not any(sources) and self.anonymous is None and not other_checkers:
             raise CannotStart(

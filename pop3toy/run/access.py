@@ -206,8 +206,11 @@ class Access:
 
 def _may_have_mailbox(settings: Settings, user: str) -> bool:
     try:
-        administer = kind_of(settings.store).admin
-        return administer is not None and administer(settings.store).exists(user)
+        kind = kind_of(settings.store)
+        if kind.on_network:
+            # It is not asked before the server runs.
+            return True
+        return kind.admin is not None and kind.admin(settings.store).exists(user)
     except (TypeError, StoreTrouble):
         # A store that another program brings, or one in trouble: it is not known.
         return True

@@ -52,6 +52,8 @@ from .process import ProcessTuning, StopSignals, TwistdOptions
 from .process_context import ProcessContext, single_process
 from .recipients import recipients_of_all, recipients_of_users
 from .service import LinesService, ListeningService, OrderedService, ReloadService, Server
+from .sharing.first_look import FirstLook
+from .sharing.node import node_of
 from .speed import sending_of
 from .tls import server_tls
 from .watching import watching_of
@@ -220,12 +222,16 @@ def assemble(
     if context.owned:
         ProcessTuning().setServiceParent(parts)
         StopSignals(reactor).setServiceParent(parts)
+    node = node_of(settings.store, context.cannot_listen) if store is None and not context.inherits else None
+    if node is not None:
+        node.setServiceParent(parts)
     if context.batcher is not None:
         context.batcher.setServiceParent(parts)
     for writer in watching.writers:
         LinesService(writer, None if context.owned else reactor).setServiceParent(parts)
     told = watching.observers
     make_threads = monitoring.threads if monitoring is not None else WorkerThreads
+    shared = kind_of(settings.store).share(settings.store) if store is None else None
     access = Access(
         settings,
         reactor,
@@ -236,9 +242,11 @@ def assemble(
         threads=make_threads,
     )
     if store is None:
-        opened = _open(settings, reactor, parts, access, context, make_threads)
+        opened = _open(settings, reactor, parts, access, context, make_threads, shared)
     else:
         opened = _given(settings, store)
+    if opened.look is not None:
+        FirstLook(opened.where, opened.look, reactor, tells=context.warns).setServiceParent(parts)
     maildrops = opened.store if around_store is None else around_store(opened.store)
     if monitoring is not None:
         maildrops = monitoring.store(maildrops)
@@ -269,7 +277,7 @@ def assemble(
                 parts,
                 access,
                 strict=context.strict,
-                admin=_admin(settings, store),
+                admin=opened.admin or _admin(settings, store),
                 warns=context.warns,
             )
         factories |= _mail_factories(
@@ -306,7 +314,7 @@ def assemble(
         _listen(port, settings, reactor, context, factory, next_step).setServiceParent(parts)
         next_step = None
     given = opened.store if settings.is_toy else store
-    parts.control = ServerControl(list(factories.values()), lambda: _admin(settings, given))
+    parts.control = ServerControl(list(factories.values()), lambda: opened.admin or _admin(settings, given))
     return parts
 
 
@@ -365,6 +373,7 @@ def _open(
     access: Access,
     context: ProcessContext,
     make_threads: Callable[..., WorkerThreads],
+    shared: object,
 ) -> OpenStore:
     """The store that the settings say."""
 
@@ -382,6 +391,8 @@ def _open(
             quota=quota_of(access.file.find if access.file is not None else lambda user: None),  # type: ignore[arg-type]
             users=list(access.users),
             host=context.host,
+            boot=context.boot,
+            shared=shared,
         ),
     )
 

@@ -120,6 +120,8 @@ class Monitoring:
         elif not settings.is_toy:
             # The toy's messages were read at the start.
             looks.append(lambda: kind_of(settings.store).check(settings.store))
+            if kind_of(settings.store).on_network:
+                looks.append(lambda: ask_store(admin()))
         endpoint = MetricsEndpoint(self._settings, self._reactor, self._registry, threads)
         endpoint.asked(
             {
