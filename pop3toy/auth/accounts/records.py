@@ -245,7 +245,7 @@ class RecordSource:
     _log = Logger()
 
     def __init__(self, records: AccountRecords, queue: HashingQueue, clock: IReactorTime) -> None:
-        self.where = records.where
+        self.where = f"accounts in {records.where}"
         self._records = records
         self._place = AccountsInRecords(records)
         self._queue = queue
@@ -291,7 +291,7 @@ class RecordSource:
         self._facts, self._since = facts, self._clock.seconds()
         if facts.dummy_key is None and not self._told:
             self._told = True
-            self._log.warn("{where}: there are no users in it", where=self.where)
+            self._log.warn("{where}: there are no users yet", where=self.where)
         return facts
 
     def _not_read(self, why: Failure) -> Failure:

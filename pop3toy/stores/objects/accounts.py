@@ -45,7 +45,7 @@ class AccountObjects:
 
     def __init__(self, engines: Engines, users: Users, where: str) -> None:
         #: What it is called in sentences.
-        self.where = f"accounts in {where}"
+        self.where = where
         self._engines = engines
         self._users = users
 
