@@ -1,1 +1,1 @@
-"""Tests of mail on object storage."""
+"""Mail in object storage, by parts; the contract of stores, over each storage there is."""
