@@ -157,7 +157,8 @@ def with_settings(
                 settings = settings_of(merged(in_file, given))
                 if store and kind_of(settings.store).admin is None:
                     raise _missing(config, needed)
-                if store and (why_not := kind_of(settings.store).one_process(settings.store)):
+                uses_store = store or settings.accounts_in_store
+                if uses_store and (why_not := kind_of(settings.store).one_process(settings.store)):
                     # Mail would be gone when the command ends.
                     raise BadSetting(kind_of(settings.store).key, f": {why_not}")
                 if must_have_accounts and settings.accounts is None:
