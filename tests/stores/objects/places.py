@@ -51,6 +51,20 @@ class Place(TestCase):
         """
         return Engines(self.settings(**more))
 
+    def options(self, *, endpoint: str | None = None, node: str | None = None) -> list[str]:
+        """The options of a server on a store on the network.
+
+        :param endpoint: where the server finds it, if that is elsewhere.
+        :param node: the server's name.
+        """
+        return [
+            f"--store={self.url}",
+            f"--store-endpoint={endpoint or self.endpoint}",
+            f"--store-credentials={self.credentials}",
+            *([f"--store-node={node}"] if node else []),
+            "--create",
+        ]
+
     def _on_network(self, endpoint: str) -> None:
         folder = Path(self.mktemp()).absolute()
         folder.mkdir(parents=True)
