@@ -240,6 +240,7 @@ def assemble(
         checkers=checkers,
         strict=context.strict,
         threads=make_threads,
+        shared=shared,
     )
     if store is None:
         opened = _open(settings, reactor, parts, access, context, make_threads, shared)
@@ -388,7 +389,7 @@ def _open(
             clock=reactor,
             threads=threads,
             # A Deferred of an account is one of something with settings, but Deferreds are invariant.
-            quota=quota_of(access.file.find if access.file is not None else lambda user: None),  # type: ignore[arg-type]
+            quota=quota_of(access.accounts.find if access.accounts is not None else lambda user: None),  # type: ignore[arg-type]
             users=list(access.users),
             host=context.host,
             boot=context.boot,
