@@ -1,8 +1,8 @@
 """What senders and readers of a mailbox were told, kept while servers and storage are killed, and compared.
 
 A :class:`Writer` sends numbered messages by SMTP, each once, and records which were acknowledged.  A
-:class:`Reader` does what mail programs do: it logs in, fetches what it has not seen, deletes some, says QUIT; it
-records what it was told, and compares each session with what the :class:`Ledger` says must hold:
+:class:`Reader` does what mail programs do: it logs in, fetches what it has not seen, deletes some, and says
+QUIT; it records what it was told, and compares each session with what the :class:`Ledger` says must hold:
 
 * every message that was acknowledged before the login is there, unless its deletion was asked for;
 * none is there whose deletion was acknowledged, none twice, none that nobody has sent;
@@ -109,9 +109,14 @@ class Ledger:
 
     def fetched(self, uid: bytes, octets: bytes) -> int | None:
         """A message was fetched; its number, if it is one."""
+        # Behind the trace that each server adds.
+        trace, _, sent = octets.partition(b"Subject: ")
+        octets = b"Subject: " + sent
         subject = re.match(rb"Subject: (\d+) (-?\d+)\r\n", octets)
         number = int(subject[1]) if subject is not None else None
         with self.lock:
+            if not re.fullmatch(rb"Return-Path: <>\r\nReceived: [^\r\n]*\r\n(\t[^\r\n]*\r\n)*", trace):
+                self.complain(f"{uid!r} begins with {trace[:500]!r}")
             if number not in self._sent or octets != text(number, _octets(int(subject[2]))):
                 self.complain(f"{uid!r} is nothing that was sent: {len(octets)} octets, {octets[:60]!r}")
                 return None
@@ -300,12 +305,17 @@ class _Visit:
         ledger.told(asked)
         quitting = False
         try:
-            uids = self._ask(client.uids)
+            uids, sizes = self._ask(client.uids), self._ask(client.sizes)
+            if uids.keys() != sizes.keys():
+                ledger.complain(f"{len(uids)} unique-ids and {len(sizes)} sizes")
             numbers: list[int | None] = []
             for at, uid in uids.items():
                 number = ledger.number_of(uid)
                 if reader.wants(uid):
-                    number = ledger.fetched(uid, self._ask(lambda at=at: client.retr(at)))
+                    octets = self._ask(lambda at=at: client.retr(at))
+                    number = ledger.fetched(uid, octets)
+                    if len(octets) != sizes[at]:
+                        ledger.complain(f"{uid!r} has {len(octets)} octets, and LIST says {sizes[at]}")
                 numbers.append(number)
             ledger.listed(numbers, due, gone)
             reader.listed = len(numbers)
