@@ -21,11 +21,12 @@ import smtplib
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple, Self, TypeVar
+from concurrent.futures import Future
+from typing import Generic, NamedTuple, Self, TypeVar
 
 from .strictclient import Refused, StrictClient
 
-__all__ = ["Ledger", "Reader", "Session", "Writer", "text"]
+__all__ = ["Doing", "Ledger", "Reader", "Session", "Writer", "text"]
 
 _T = TypeVar("_T")
 #: Seconds between two tries of somebody who was refused.
@@ -44,10 +45,6 @@ def text(number: int, octets: int | None = None) -> bytes:
     head = b"Subject: %d %d\r\n\r\n.\r\n..%d\r\n" % (number, -1 if octets is None else octets, number)
     block = b"".join(b"%064x\r\n" % dice.getrandbits(256) for _ in range(min(size, 66_000) // 66))
     return head + block * max(1, size // max(1, len(block))) + b"end %d\r\n" % number
-
-
-def _octets(said: int) -> int | None:
-    return said if said >= 0 else None
 
 
 class Session(NamedTuple):
@@ -113,11 +110,11 @@ class Ledger:
         trace, _, sent = octets.partition(b"Subject: ")
         octets = b"Subject: " + sent
         subject = re.match(rb"Subject: (\d+) (-?\d+)\r\n", octets)
-        number = int(subject[1]) if subject is not None else None
+        number, size = map(int, subject.groups()) if subject is not None else (0, 0)
         with self.lock:
             if not re.fullmatch(rb"Return-Path: <>\r\nReceived: [^\r\n]*\r\n(\t[^\r\n]*\r\n)*", trace):
                 self.complain(f"{uid!r} begins with {trace[:500]!r}")
-            if number not in self._sent or octets != text(number, _octets(int(subject[2]))):
+            if number not in self._sent or octets != text(number, size if size >= 0 else None):
                 self.complain(f"{uid!r} is nothing that was sent: {len(octets)} octets, {octets[:60]!r}")
                 return None
             if self._numbers.setdefault(uid, number) != number:
@@ -184,6 +181,32 @@ class _Thread:
             self.ledger.complain(f"{type(self).__name__} waits for ever")
 
 
+class Doing(Generic[_T]):
+    """Something that takes long, done in a thread; a context manager that waits for its end."""
+
+    def __init__(self, work: Callable[[], _T]) -> None:
+        self._outcome: Future[_T] = Future()
+        self._work = work
+        self._thread = threading.Thread(target=self._do, daemon=True)
+
+    def _do(self) -> None:
+        try:
+            self._outcome.set_result(self._work())
+        except BaseException as error:
+            self._outcome.set_exception(error)
+
+    def wait(self) -> _T:
+        """What came of it; or what went wrong is raised."""
+        return self._outcome.result(120)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join(120)
+
+
 class Writer(_Thread):
     """A sender.
 
@@ -232,6 +255,10 @@ class Writer(_Thread):
 
     def __exit__(self, *error: object) -> None:
         super().__exit__(*error)
+        self.close()
+
+    def close(self) -> None:
+        """Drop the connection that is kept for the next message."""
         if self._client is not None:
             self._client.close()
 

@@ -5,11 +5,16 @@ Senders and readers work all the while, and what they were told is compared (``t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from ...ledger import Ledger, Reader, Writer
+from pop3toy.stores.objects.users import Users
+
+from ...ledger import Doing, Ledger, Reader, Writer
 from ...realserver import RealServer, wait_until
+from ...s3servers import Proxy
+from ...strictclient import StrictClient
 from .places import CephPlace
 
 #: Seconds in which everybody has an answer whatever hangs, on a busy machine.
@@ -28,7 +33,11 @@ class FailureCase(CephPlace):
         # Before the servers end: they free what they hold.
         self.addCleanup(self.ceph.start)
         self.ledgers = [Ledger(user) for user in USERS]
-        self.servers = [self.serve(endpoint=endpoint) for endpoint in self.ceph.endpoints]
+        self.servers = [self.serve(endpoint=endpoint) for endpoint in self.endpoints()]
+
+    def endpoints(self) -> Sequence[str]:
+        """Where the servers find a gateway."""
+        return self.ceph.endpoints
 
     def serve(self, **where: str) -> RealServer:
         """Start one more server.
@@ -109,3 +118,112 @@ class KilledTests(FailureCase):
             self.ceph.start()
             self.works()
         self.verdict()
+
+
+class GatewayTests(FailureCase):
+    """A gateway that dies, or whose answers are lost, at the worst moments.
+
+    :ivar proxy: between the first server and its gateway; the second server has the other gateway.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.ledger = self.ledgers[0]
+        self.engine = self.engines().main
+        self.writers = [Writer(self.ledger, lambda server=server: server.smtp) for server in self.servers]  # type: ignore[misc]
+        self.readers = [Reader(self.ledger, lambda server=server: server.port) for server in self.servers]  # type: ignore[misc]
+
+        for writer in self.writers:
+            self.addCleanup(writer.close)
+
+    def endpoints(self) -> list[str]:
+        """The first server has a proxy before its gateway."""
+        self.proxy = Proxy(self.ceph.endpoints[0])
+        self.addCleanup(self.proxy.close)
+        return [self.proxy.endpoint, self.ceph.endpoints[1]]
+
+    def at(self, request: str, do: Callable[[], object]) -> None:
+        """When such a request of this test's passes the proxy, do something first.
+
+        :param request: the method and the first letter of the key, as in ``PUT m``; or a part of it.
+        """
+        method, letter = request.split()
+        self.proxy.when(f"{method} /{self.url.removeprefix('s3://')}/{letter}/".encode(), do)
+
+    def test_killed_in_retr(self) -> None:
+        """The client gets the beginning and no end of a message; later all of it."""
+        self.assertTrue(self.writers[1].send(5_000_000))
+        with StrictClient(self.servers[0].port, receive_buffer=64 * 1024) as client:
+            client.login()
+            self.proxy.when(b"bytes=2097152-", self.ceph.gateways[0].kill)
+            client.command(b"RETR 1")
+            began = time.monotonic()
+            self.assertRaises((EOFError, ConnectionResetError), client.body)
+            self.assertLess(time.monotonic() - began, BOUNDED)
+        self.assertTrue(self.proxy.done)
+        self.ceph.start()
+        wait_until(self.readers[0].once, "it is fetched", pause=0.2)
+        self.assertEqual({1}, self.ledger.acknowledged)
+        self.look(0)
+
+    def test_killed_in_delivery(self) -> None:
+        """The sender is told to try again; what it sends then is there, and no other twice."""
+        self.assertTrue(self.writers[0].send())
+        self.at("PUT m", self.ceph.gateways[0].kill)
+        self.assertFalse(self.writers[0].send())
+        self.assertTrue(self.proxy.done)
+        self.assertEqual(1, self.ledger.troubles)
+        self.assertTrue(self.writers[1].send())
+        self.ceph.start()
+        wait_until(self.writers[0].send, "mail is taken again", pause=0.2)
+        self.look(3)
+
+    def test_killed_in_quit(self) -> None:
+        """The client is told that not all was removed; what it removes later is gone, and nothing else."""
+        for writer in self.writers * 3:
+            self.assertTrue(writer.send())
+        self.proxy.when(b"POST /mail", self.ceph.gateways[0].kill)
+        self.assertFalse(self.readers[0].once())
+        self.assertTrue(self.proxy.done)
+        self.assertEqual((1, set()), (self.ledger.troubles, self.ledger.deleted))
+        self.ceph.start()
+        wait_until(self.readers[0].once, "they are removed", pause=0.2)
+        self.look(4)
+        # And it is nobody's.
+        self.assertTrue(self.readers[1].once())
+
+    def test_answer_lost_in_delivery(self) -> None:
+        """A message that was kept, of which the answer is lost, is acknowledged, and there once."""
+        self.at("PUT m", self.proxy.hang_answers)
+        with Doing(self.writers[0].send) as sending:
+            wait_until(
+                lambda: self.readers[1].once() and self.readers[1].listed == 1, "it is there", pause=0.1
+            )
+            self.proxy.cut()
+            self.proxy.go_on()
+            self.assertTrue(sending.wait())
+        self.look(1)
+
+    def test_answer_lost_in_quit(self) -> None:
+        """Messages that were removed, of which the answer is lost, are removed."""
+        for writer in self.writers * 3:
+            self.assertTrue(writer.send())
+        self.proxy.when(b"POST /mail", self.proxy.hang_answers)
+        with Doing(self.readers[0].once) as quitting:
+            wait_until(lambda: self.proxy.done, "it is asked for")
+            prefix = f"m/{Users(self.engines()).find(self.ledger.user).drop}"
+            wait_until(lambda: len(self.engine.list(prefix)) == 4, "it is done", pause=0.1)
+            self.proxy.cut()
+            self.proxy.go_on()
+            self.assertTrue(quitting.wait())
+        self.assertEqual({3, 6}, self.ledger.deleted)
+        self.look(4)
+
+    def look(self, count: int) -> None:
+        """Nothing is wrong, so many messages are there for each server."""
+        for server in self.servers:
+            last = Reader(self.ledger, lambda server=server: server.port, share=0, again=True)  # type: ignore[misc]
+            wait_until(last.once, "a last look", pause=0.2)
+            self.assertEqual(count, last.listed)
+        self.assertEqual([], self.ledger.wrong[:3])
+        self.assertLess(self.ledger.slowest, BOUNDED)
