@@ -5,34 +5,42 @@ Senders and readers work all the while, and what they were told is compared (``t
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from typing import Any
 
+from pop3toy.stores.objects.lease import MARGIN, TTL
 from pop3toy.stores.objects.users import Users
 
 from ...ledger import Doing, Ledger, Reader, Writer
 from ...realserver import RealServer, wait_until
 from ...s3servers import Proxy
-from ...strictclient import StrictClient
+from ...strictclient import Refused, StrictClient, logged_in
 from .places import CephPlace
 
 #: Seconds in which everybody has an answer whatever hangs, on a busy machine.
 BOUNDED = 45.0
-USERS = ("ann", "bob")
+#: Seconds in which those have an answer for whom nothing hangs.
+AT_ONCE = 10.0
+USERS = ("ann", "bob", "cid", "dan")
 
 
 class FailureCase(CephPlace):
     """Servers, and ledgers of their users.
 
+    :cvar users: who get mail all the while.
     :ivar servers: two of them, each with a gateway of its own.
     """
+
+    users: Sequence[str] = USERS[:2]
 
     def setUp(self) -> None:
         super().setUp()
         # Before the servers end: they free what they hold.
         self.addCleanup(self.ceph.start)
-        self.ledgers = [Ledger(user) for user in USERS]
+        self.ledgers = [Ledger(user) for user in self.users]
         self.servers = [self.serve(endpoint=endpoint) for endpoint in self.endpoints()]
 
     def endpoints(self) -> Sequence[str]:
@@ -53,16 +61,26 @@ class FailureCase(CephPlace):
             "--max-per-address=1000",
         )
         self.addCleanup(server.terminate)
-        server.smtp = server.port_for("SMTP")  # type: ignore[attr-defined]
+        server.port_for("SMTP")
         return server
+
+    def writer(self, ledger: Ledger, at: int) -> Writer:
+        """One who sends by one of the servers, also when that was started anew."""
+        writer = Writer(ledger, lambda: self.servers[at].port_for("SMTP"))
+        self.addCleanup(writer.close)
+        return writer
+
+    def reader(self, ledger: Ledger, at: int, **how: Any) -> Reader:
+        """One who reads by one of the servers."""
+        return Reader(ledger, lambda: self.servers[at].port, **how)
 
     def load(self) -> ExitStack:
         """Senders and readers for each user at each server, until the end of the block."""
         stack = ExitStack()
         for ledger in self.ledgers:
-            for server in self.servers:
-                stack.enter_context(Writer(ledger, lambda server=server: server.smtp))  # type: ignore[misc]
-                stack.enter_context(Reader(ledger, lambda server=server: server.port))  # type: ignore[misc]
+            for at in range(len(self.servers)):
+                stack.enter_context(self.writer(ledger, at))
+                stack.enter_context(self.reader(ledger, at))
         return stack
 
     def more(self, what: Callable[[Ledger], int], count: int, why: str) -> None:
@@ -84,7 +102,7 @@ class FailureCase(CephPlace):
     def verdict(self) -> None:
         """Nothing is wrong: in all that was seen, and in what is there now."""
         for ledger in self.ledgers:
-            last = Reader(ledger, lambda: self.servers[0].port, share=0, again=True)
+            last = self.reader(ledger, 0, share=0, again=True)
             wait_until(last.once, "a last look", pause=0.2)
             self.assertEqual([], ledger.wrong[:3])
             self.assertLess(ledger.slowest, BOUNDED)
@@ -120,8 +138,8 @@ class KilledTests(FailureCase):
         self.verdict()
 
 
-class GatewayTests(FailureCase):
-    """A gateway that dies, or whose answers are lost, at the worst moments.
+class _ProxiedCase(FailureCase):
+    """Two servers for ann and bob, one behind a proxy.
 
     :ivar proxy: between the first server and its gateway; the second server has the other gateway.
     """
@@ -149,6 +167,19 @@ class GatewayTests(FailureCase):
         """
         method, letter = request.split()
         self.proxy.when(f"{method} /{self.url.removeprefix('s3://')}/{letter}/".encode(), do)
+
+    def look(self, count: int) -> None:
+        """Nothing is wrong, so many messages are there for each server."""
+        for at in range(2):
+            last = self.reader(self.ledger, at, share=0, again=True)
+            wait_until(last.once, "a last look", pause=0.2)
+            self.assertEqual(count, last.listed)
+        self.assertEqual([], self.ledger.wrong[:3])
+        self.assertLess(self.ledger.slowest, BOUNDED)
+
+
+class GatewayTests(_ProxiedCase):
+    """A gateway that dies, or whose answers are lost, at the worst moments."""
 
     def test_killed_in_retr(self) -> None:
         """The client gets the beginning and no end of a message; later all of it."""
@@ -219,11 +250,127 @@ class GatewayTests(FailureCase):
         self.assertEqual({3, 6}, self.ledger.deleted)
         self.look(4)
 
-    def look(self, count: int) -> None:
-        """Nothing is wrong, so many messages are there for each server."""
-        for server in self.servers:
-            last = Reader(self.ledger, lambda server=server: server.port, share=0, again=True)  # type: ignore[misc]
-            wait_until(last.once, "a last look", pause=0.2)
-            self.assertEqual(count, last.listed)
-        self.assertEqual([], self.ledger.wrong[:3])
-        self.assertLess(self.ledger.slowest, BOUNDED)
+
+class HangingNetworkTests(_ProxiedCase):
+    """A network that forwards nothing, and goes on."""
+
+    def test_hangs(self) -> None:
+        """All are told in bounded time, others are served, and service comes back without a restart."""
+        for ledger in self.ledgers:
+            sender = self.writer(ledger, 1)
+            for _ in range(3):
+                self.assertTrue(sender.send())
+        with StrictClient(self.servers[0].port) as client:
+            client.login()
+            self.proxy.hang()
+            with (
+                Doing(lambda: self.assertRaises((Refused, EOFError), client.retr, 1)) as retrieving,
+                Doing(self.reader(self.ledgers[1], 0).once) as reading,
+                Doing(self.writers[0].send) as sending,
+            ):
+                for _ in range(20):
+                    began = time.monotonic()
+                    with StrictClient(self.servers[0].port) as other:
+                        other.capa()
+                    # Nobody else's gateway hangs.
+                    self.assertTrue(self.reader(self.ledgers[1], 1, share=0).once())
+                    self.assertLess(time.monotonic() - began, AT_ONCE)
+                self.assertEqual(b"SYS/TEMP", getattr(retrieving.wait(), "code", b"SYS/TEMP"))
+                self.assertFalse(reading.wait())
+                self.assertFalse(sending.wait())
+            self.assertEqual([1, 1], [ledger.troubles for ledger in self.ledgers])
+            self.proxy.go_on()
+            client.close()
+        for ledger in self.ledgers:
+            wait_until(self.reader(ledger, 0).once, "mail is read", pause=0.2)
+            wait_until(self.writer(ledger, 0).send, "mail is taken", pause=0.2)
+            self.assertTrue(self.reader(ledger, 0, share=0, again=True).once())
+            self.assertEqual([], ledger.wrong)
+            self.assertLess(ledger.slowest, BOUNDED)
+
+    def test_under_load(self) -> None:
+        """Whatever was under way when it hung, and comes late or never, nothing is lost or twice."""
+        with self.load():
+            self.works()
+            for hang in (self.proxy.hang, self.proxy.hang_answers):
+                hang()
+                self.more(lambda ledger: ledger.troubles, 1, "everybody is told")
+                self.proxy.go_on()
+                self.works()
+        self.verdict()
+
+
+class ServerTests(FailureCase):
+    """Servers that are killed."""
+
+    def test_killed_under_load(self) -> None:
+        """Killed and started again by its name, a server gets its locks back at once; nothing is lost or twice."""
+        self.servers[0].terminate()
+        self.servers[0] = self.serve(node="first")
+        with self.load():
+            for _ in range(3):
+                self.works()
+                self.servers[0].kill()
+                self.servers[0] = self.serve(node="first")
+        self.verdict()
+
+    def test_locks_of_the_dead(self) -> None:
+        """Locks of servers that were killed, stopped or cut off are taken over by others, after 75 s.
+
+        And of one that was started again by its name at once.  Nobody who comes back does any harm.
+        """
+        self.ledgers = [Ledger(user) for user in USERS]
+        live = self.servers[1]
+        proxy = Proxy(self.ceph.endpoints[0])
+        self.addCleanup(proxy.close)
+        stopped, killed = self.servers[0], self.serve()
+        cut_off, named = self.serve(endpoint=proxy.endpoint), self.serve(node="named")
+        holders = dict(zip(USERS, (stopped, killed, cut_off, named), strict=True))
+        sessions = {}
+        for ledger, server in zip(self.ledgers, holders.values(), strict=True):
+            for _ in range(3):
+                self.assertTrue(self.writer(ledger, 1).send())
+            client = sessions[ledger.user] = StrictClient(server.port)
+            self.addCleanup(client.close)
+            client.login(ledger.user.encode())
+            client.dele(1)
+        taken = time.monotonic()
+        stopped.process.send_signal(signal.SIGSTOP)
+        # Else it cannot be ended if this test fails.
+        self.addCleanup(stopped.process.send_signal, signal.SIGCONT)
+        killed.kill()
+        proxy.hang()
+        named.kill()
+        named = self.serve(node="named")
+        with logged_in(named.port, b"dan") as client:
+            self.assertEqual(3, client.stat().messages)
+        self.assertLess(time.monotonic() - taken, AT_ONCE)
+        heirs: dict[str, StrictClient] = {}
+        for at, user in enumerate(USERS[:3]):
+            while user not in heirs:
+                heir = StrictClient(live.port)
+                self.addCleanup(heir.close)
+                try:
+                    heir.login(user.encode())
+                    heirs[user] = heir
+                except Refused as refusal:
+                    self.assertEqual(b"IN-USE", refusal.code)
+                    heir.close()
+                    time.sleep(0.5)
+                self.assertLess(time.monotonic() - taken, TTL + MARGIN + AT_ONCE)
+            if at == 0:
+                # S3 tells whole seconds.
+                self.assertGreater(time.monotonic() - taken, TTL + MARGIN - 2)
+        for user in ("ann", "cid"):
+            sessions[user].send(b"QUIT\r\n")
+        stopped.process.send_signal(signal.SIGCONT)
+        proxy.go_on()
+        for user in USERS[:3]:
+            self.assertRaises((Refused, EOFError, ConnectionError), sessions[user].status)
+        for ledger in self.ledgers[:3]:
+            heir = heirs[ledger.user]
+            self.assertEqual([1, 2, 3], [*heir.uids()])
+            self.assertEqual([1, 2, 3], [ledger.fetched(heir.uid(at), heir.retr(at)) for at in (1, 2, 3)])
+            heir.quit()
+            self.assertEqual([], ledger.wrong)
+            wait_until(self.reader(ledger, 0).once, "who was stopped serves", pause=0.2)
