@@ -304,7 +304,7 @@ class ServerTests(FailureCase):
     """Servers that are killed."""
 
     def test_killed_under_load(self) -> None:
-        """Killed and started again by its name, a server gets its locks back at once; nothing is lost or twice."""
+        """Killed and started again by its name, a server gets its locks back at once, and nothing is lost."""
         self.servers[0].terminate()
         self.servers[0] = self.serve(node="first")
         with self.load():
