@@ -44,7 +44,7 @@ from ..stores import hello
 from ..stores.registry import OpenStore, StoreContext, kind_of
 from .access import Access
 from .checks import check_files
-from .control import ServerControl
+from .control import Notice, ServerControl
 from .log_lines import set_observer
 from .monitoring.process import monitoring_of
 from .ports import Port, announce, ports_of
@@ -281,7 +281,7 @@ def assemble(
     elif monitoring is not None:
         pages = monitoring.serve(
             parts,
-            factories.values(),
+            lambda: parts.control.draining,
             context.tls,
             lambda: parts.control.mailboxes,
             own_store=store is None,
@@ -305,8 +305,12 @@ def assemble(
         factory = factories[port.protocol]
         _listen(port, settings, reactor, context, factory, next_step).setServiceParent(parts)
         next_step = None
+    notice = Notice(reactor, settings.limits.stop_delay)
+    if not context.inherits:
+        # The ports of workers are their supervisor's, which has a notice of its own.
+        notice.setServiceParent(parts)
     given = opened.store if settings.is_toy else store
-    parts.control = ServerControl(list(factories.values()), lambda: _admin(settings, given))
+    parts.control = ServerControl(list(factories.values()), lambda: _admin(settings, given), notice)
     return parts
 
 

@@ -25,6 +25,7 @@ from ..errors import CannotStart
 from ..net.types import IReactor
 from ..net.unix_sockets import UnixListening
 from .checks import check_sources
+from .control import Notice
 from .log_lines import WorkersLog
 from .monitoring.supervisor import monitor_workers, workers_folder
 from .ports import Port, announce, endpoint_of, ports_of
@@ -175,6 +176,7 @@ def supervised(
 
     for port in ports_of(settings):
         listen(port).setServiceParent(server)
+    Notice(reactor, settings.limits.stop_delay).setServiceParent(server)
     return server
 
 

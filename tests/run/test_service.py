@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from pop3toy.run.control import Notice
 from pop3toy.run.process import StopSignals
 from pop3toy.run.service import OrderedService, ReloadService
 
@@ -83,6 +84,79 @@ class OrderTests(SynchronousTestCase):
         self.assertEqual(self.diary[-1], "a stops")
         self.successResultOf(stopping)
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+
+class NoticeTests(SynchronousTestCase):
+    """``Notice``: the time between saying that no more connections are taken and taking no more."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.notice = self.started(5)
+
+    def started(self, seconds: float) -> Notice:
+        notice = Notice(self.clock, seconds)
+        notice.startService()
+        return notice
+
+    def test_stop(self) -> None:
+        """A server that stops waits for it before its ports are closed."""
+        diary: list[str] = []
+        server = OrderedService()
+        Part("port", diary).setServiceParent(server)
+        Notice(self.clock, 5).setServiceParent(server)
+        server.startService()
+        stopping = server.stopService()
+        self.assertFalse(server.running)
+        self.clock.advance(4.9)
+        self.assertNoResult(stopping)
+        self.assertEqual(diary, ["port starts"])
+        self.clock.advance(0.1)
+        self.successResultOf(stopping)
+        self.assertEqual(diary, ["port starts", "port stops"])
+
+    def test_none(self) -> None:
+        """Without a time nothing waits, and no timer is set."""
+        self.successResultOf(self.started(0).stopService())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_once(self) -> None:
+        """Who stops behind a drain waits for what is left of the notice that the drain gave."""
+        self.notice.give()
+        self.clock.advance(3)
+        stopping = self.notice.stopService()
+        self.clock.advance(1.9)
+        self.assertNoResult(stopping)
+        self.clock.advance(0.1)
+        self.successResultOf(stopping)
+        self.notice.startService()
+        self.assertNoResult(self.notice.give())
+        self.clock.advance(5)
+        self.successResultOf(self.notice.stopService())
+
+    def test_withdrawn(self) -> None:
+        """A server that stays after all has nobody wait, and gives the whole notice the next time."""
+        given = self.notice.give()
+        self.clock.advance(3)
+        self.notice.withdraw()
+        self.successResultOf(given)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        again = self.notice.give()
+        self.clock.advance(4.9)
+        self.assertNoResult(again)
+        self.clock.advance(0.1)
+        self.successResultOf(again)
+
+    def test_withdrawn_too_late(self) -> None:
+        """A server that stops does not close its ports earlier because somebody resumes it."""
+        stopping = self.notice.stopService()
+        self.notice.withdraw()
+        self.assertNoResult(stopping)
+        self.clock.advance(5)
+        self.successResultOf(stopping)
+
+    def test_never_served(self) -> None:
+        """A server that could not start ends at once."""
+        self.successResultOf(Notice(self.clock, 5).stopService())
 
 
 class Files:
