@@ -217,9 +217,10 @@ def assemble(
             terminal=watching.terminal,
         )
     )
+    notice = Notice(reactor, settings.limits.stop_delay)
     if context.owned:
         ProcessTuning().setServiceParent(parts)
-        StopSignals(reactor).setServiceParent(parts)
+        StopSignals(reactor, notice.cut_short).setServiceParent(parts)
     if context.batcher is not None:
         context.batcher.setServiceParent(parts)
     for writer in watching.writers:
@@ -305,7 +306,6 @@ def assemble(
         factory = factories[port.protocol]
         _listen(port, settings, reactor, context, factory, next_step).setServiceParent(parts)
         next_step = None
-    notice = Notice(reactor, settings.limits.stop_delay)
     if not context.inherits:
         # The ports of workers are their supervisor's, which has a notice of its own.
         notice.setServiceParent(parts)

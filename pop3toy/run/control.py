@@ -57,10 +57,14 @@ class Notice(Service):
         """The server stays: the next notice is as long as the first.  Not while the server stops."""
         if self._stopping:
             return
+        self.cut_short()
+        self._past = not self._seconds
+
+    def cut_short(self) -> None:
+        """Whoever stops the server says so again: it is over, if it was begun."""
         if self._timer is not None:
             self._timer.cancel()
-        self._end()
-        self._past = not self._seconds
+            self._end()
 
     def _end(self) -> None:
         self._timer, self._past = None, True

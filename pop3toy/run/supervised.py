@@ -122,7 +122,8 @@ def supervised(
     )
     server = OrderedService(partial(log.set_observer, twistd=twistd))
     _AsWorkersUser(settings, reactor, cannot_start).setServiceParent(server)
-    StopSignals(reactor).setServiceParent(server)
+    notice = Notice(reactor, settings.limits.stop_delay)
+    StopSignals(reactor, notice.cut_short).setServiceParent(server)
     if folder_of_metrics is not None:
         # Ends behind the workers, which write into its folder, and is there before them.
         folder_of_metrics.setServiceParent(server)
@@ -176,7 +177,7 @@ def supervised(
 
     for port in ports_of(settings):
         listen(port).setServiceParent(server)
-    Notice(reactor, settings.limits.stop_delay).setServiceParent(server)
+    notice.setServiceParent(server)
     return server
 
 

@@ -154,6 +154,15 @@ class NoticeTests(SynchronousTestCase):
         self.clock.advance(5)
         self.successResultOf(stopping)
 
+    def test_cut_short(self) -> None:
+        """Who says twice that the server is to stop need not wait; without a notice nothing happens."""
+        self.notice.cut_short()
+        stopping = self.notice.stopService()
+        self.assertNoResult(stopping)
+        self.notice.cut_short()
+        self.successResultOf(stopping)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_never_served(self) -> None:
         """A server that could not start ends at once."""
         self.successResultOf(Notice(self.clock, 5).stopService())
@@ -259,19 +268,29 @@ class StopSignalsTests(SynchronousTestCase):
         for number in (signal.SIGTERM, signal.SIGINT):
             self.addCleanup(signal.signal, number, signal.getsignal(number))
         self.reactor = Signalled()
-        service = StopSignals(self.reactor)
+        self.again: list[str] = []
+        service = StopSignals(self.reactor, lambda: self.again.append("again"))
         service.privilegedStartService()
         service.startService()
 
     def test_in_turn(self) -> None:
         """What the reactor does about a signal it does in its own turn, never in the middle of a log line."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.setUp()
+            self.reactor.run(SIGTERM=self.reactor.sigTerm, SIGINT=self.reactor.sigTerm)
+            os.kill(os.getpid(), number)
+            self.assertEqual(self.reactor.ended, [])
+            self.reactor.queued.pop()()
+            self.assertEqual((self.reactor.ended, self.again), ([number], []))
+
+    def test_again(self) -> None:
+        """A second signal, whichever, does not stop a reactor that stops already."""
         self.reactor.run(SIGTERM=self.reactor.sigTerm, SIGINT=self.reactor.sigTerm)
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)
-        self.assertEqual(self.reactor.ended, [])
         for function in self.reactor.queued:
             function()
-        self.assertEqual(self.reactor.ended, [signal.SIGTERM, signal.SIGINT])
+        self.assertEqual((self.reactor.ended, self.again), ([signal.SIGTERM], ["again"]))
 
     def test_before_ports_tell(self) -> None:
         """It comes before whatever is told when ports, which are opened while privileged, are open."""
