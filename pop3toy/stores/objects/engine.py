@@ -6,13 +6,14 @@ Through ``obstore``, whose errors and oddities end here.  Nothing here knows a m
 from __future__ import annotations
 
 import os
+import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from ...errors import StoreTrouble
 
-__all__ = ["KEYS", "Engine", "Found", "Listed", "NoSuchObject", "Tag", "Taken"]
+__all__ = ["KEYS", "Denied", "Engine", "Found", "Listed", "NoSuchObject", "Tag", "Taken"]
 
 _T = TypeVar("_T")
 
@@ -26,6 +27,10 @@ class Taken(Exception):
 
 class NoSuchObject(Exception):
     """There is no such object."""
+
+
+class Denied(StoreTrouble):
+    """The store does not take the credentials, or they do not suffice for what was asked."""
 
 
 class Tag(NamedTuple):
@@ -80,7 +85,14 @@ class Engine:
         :raises pop3toy.errors.StoreTrouble: for whatever else went wrong.
         """
         import obstore
-        from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PreconditionError
+        from obstore.exceptions import (
+            AlreadyExistsError,
+            BaseError,
+            NotFoundError,
+            PermissionDeniedError,
+            PreconditionError,
+            UnauthenticatedError,
+        )
 
         try:
             return getattr(obstore, function)(self._connected(), *args, **named)
@@ -88,7 +100,9 @@ class Engine:
             raise Taken from None
         except (NotFoundError, FileNotFoundError):
             raise NoSuchObject from None
-        except BaseError as error:
+        except (PermissionDeniedError, UnauthenticatedError) as error:
+            raise Denied(detail=f"object storage: {first_line(error)}") from None
+        except (BaseError, NotImplementedError) as error:
             raise StoreTrouble(detail=f"object storage: {first_line(error)}") from None
 
     def _connected(self) -> Any:
@@ -145,19 +159,19 @@ class Engine:
 
     def list(self, prefix: str) -> list[Listed]:
         """The objects whose keys begin with the prefix and a slash, in the order of their keys."""
+        return sorted(self.each(prefix))
+
+    def each(self, prefix: str) -> Iterator[Listed]:
+        """The same one by one, in any order: some thousands of them are in memory, not all."""
         start = len(prefix) + 1
         listing = self.call("list", prefix, chunk_size=KEYS)
-        found: list[Listed] = []
         try:
             for part in listing:
-                found += [
-                    Listed(one["path"][start:], one["size"], one["last_modified"].timestamp()) for one in part
-                ]
+                for one in part:
+                    yield Listed(one["path"][start:], one["size"], one["last_modified"].timestamp())
         except Exception as error:
             # Half a listing would be a mailbox that has lost mail.
             raise StoreTrouble(detail=f"object storage: {first_line(error)}") from None
-        found.sort()
-        return found
 
     def delete(self, keys: Sequence[str]) -> None:
         """Remove objects; those that are gone count as removed."""
@@ -177,5 +191,15 @@ class Engine:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, without the lines behind it, which hold addresses and more."""
-    return str(error).strip().partition("\n")[0][:200] or type(error).__name__
+    """What an error of the library says, in one line without addresses.
+
+    Of an answer the status and S3's code for the error are kept, and nothing else: with its text some
+    servers send the access key, and what they have signed.
+    """
+    text = str(error).strip()
+    line = text.partition("\n")[0]
+    line = re.sub(r"(status code: \d+[^:<]*).*", r"\1", line)
+    line = re.sub(r"\b(?:https?|file)://\S*", "", line)
+    if code := re.search(r"<Code>([A-Za-z]{1,60})</Code>", text):
+        line = f"{line.strip()} ({code[1]})"
+    return " ".join(line.split())[:200] or type(error).__name__

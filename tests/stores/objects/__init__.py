@@ -1,0 +1,1 @@
+"""Mail in object storage, by parts; the contract of stores, over each storage there is."""
