@@ -23,7 +23,16 @@ from ..interfaces import Incoming
 from ..mail.message_start import HEADER, take_off, with_headers, without_return_path
 from ..smtp import limits
 from ..smtp.trace import return_path
-from .options import Failed, accounts_of, complete_user, delivery, listed, result_of, with_settings
+from .options import (
+    Failed,
+    accounts_of,
+    complete_user,
+    delivery,
+    listed,
+    names_for,
+    result_of,
+    with_settings,
+)
 
 __all__ = ["deliver"]
 
@@ -63,7 +72,7 @@ def deliver(settings: Settings, create: bool, sender: str | None, user: str) -> 
     known: Collection[str] = ()
     try:
         accounts = accounts_of(settings)
-        known = {*accounts, *(name for name, _ in settings.users)}
+        known = {*names_for(settings, user), *(name for name, _ in settings.users)}
         # The name may be spelled as a sender has written it.
         user = NameIndex(known).find(user) or user
         # Where the users are listed, a name that is misspelled gets no mailbox.

@@ -21,12 +21,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from ..auth.accounts.admin import list_users
+from ..auth.accounts.admin import Where, by_name, canonical_name, list_users
 from ..auth.accounts.passwd_file import Account
+from ..auth.accounts.records import AccountsInRecords
 from ..auth.names import NameIndex
 from ..config import toml
 from ..config.settings import Settings
 from ..config.table import merged, settings_of
+from ..config.values import OBJECTS
 from ..errors import BadSetting, CannotStart, NoSuchMailbox, StoreTrouble
 from ..interfaces import IDelivery, IStoreAdmin, MaybeDeferred, is_deferred
 from ..net.threads import NoThreads
@@ -38,12 +40,14 @@ from ..stores.registry import STORES, StoreContext, kind_of
 __all__ = [
     "Failed",
     "accounts_of",
+    "accounts_place",
     "administration",
     "complete_user",
     "config_option",
     "config_option_of_all",
     "delivery",
     "listed",
+    "names_for",
     "no_mailbox",
     "printable",
     "result_of",
@@ -82,6 +86,10 @@ _STORES = [
     for one in options_of(kind.settings)
     if one.name == kind.key or one.name in kind.found_by
 ]
+#: Those of the kinds that keep accounts beside the mail.
+_STORES_WITH_ACCOUNTS = [
+    one for one in _STORES if any(one in options_of(kind.settings) for kind in _KINDS if kind.accounts)
+]
 
 
 def with_settings(
@@ -95,7 +103,7 @@ def with_settings(
 
     :param store: whether it works on mailboxes, and hence needs a store that outlives the server.
     :param accounts: what the accounts file is for; ``None`` if the command has no use for it.
-    :param must_have_accounts: whether the command cannot work without one.
+    :param must_have_accounts: whether the command cannot work without one; it may be in a store.
     :param status: the exit status for settings that are wrong; if not given, that of a mistake on the
         command line, or in a file.
     """
@@ -108,13 +116,14 @@ def with_settings(
                 "-a",
                 "--accounts",
                 envvar="POP3TOY_ACCOUNTS",
-                type=click.Path(dir_okay=not must_have_accounts, path_type=Path),
+                # As text: ./objects is a file, and objects is the store.
+                type=click.Path(dir_okay=not must_have_accounts),
                 metavar="FILE",
                 show_envvar=True,
-                help=f"The accounts file, {accounts}.",
+                help=f"The accounts file, {accounts}; with --store the word objects for accounts kept there.",
             )
         )
-    for one in _STORES if store else ():
+    for one in _STORES if store else _STORES_WITH_ACCOUNTS if must_have_accounts else ():
         names.append(one.name)
         options.append(
             click.option(
@@ -148,7 +157,8 @@ def with_settings(
                 settings = settings_of(merged(in_file, given))
                 if store and kind_of(settings.store).admin is None:
                     raise _missing(config, needed)
-                if store and (why_not := kind_of(settings.store).one_process(settings.store)):
+                uses_store = store or settings.accounts_in_store
+                if uses_store and (why_not := kind_of(settings.store).one_process(settings.store)):
                     # Mail would be gone when the command ends.
                     raise BadSetting(kind_of(settings.store).key, f": {why_not}")
                 if must_have_accounts and settings.accounts is None:
@@ -182,12 +192,30 @@ def _missing(config: Path | None, needed: list[tuple[str, str]]) -> Exception:
     )
 
 
-def accounts_of(settings: Settings) -> Mapping[str, Account]:
-    """The accounts of the file by name; none without one.
+def accounts_place(settings: Settings) -> Where:
+    """Where the settings say that accounts are: the file's path, or what asks the store."""
+    assert settings.accounts is not None, "asked for where there are some"
+    if not settings.accounts_in_store:
+        return settings.accounts
+    records = kind_of(settings.store).accounts
+    assert records is not None, "the settings were checked"
+    return AccountsInRecords(records(settings.store, None))
 
-    :raises OSError: if it cannot be read.
+
+def accounts_of(settings: Settings) -> Mapping[str, Account]:
+    """The accounts by name, those of a store asked for as they are wanted; none without any.
+
+    :raises OSError: if they cannot be read; ``StoreTrouble`` for those of a store, also later.
     """
-    return {} if settings.accounts is None else list_users(settings.accounts).by_name
+    return {} if settings.accounts is None else by_name(accounts_place(settings))
+
+
+def names_for(settings: Settings, name: str) -> set[str]:
+    """The names of the accounts among which this name is looked for: all of a file, of a store the one."""
+    if settings.accounts_in_store:
+        found = canonical_name(accounts_place(settings), name)
+        return set() if found is None else {found}
+    return set(accounts_of(settings))
 
 
 def user_meant(settings: Settings, admin: IStoreAdmin, name: str) -> str:
@@ -197,7 +225,7 @@ def user_meant(settings: Settings, admin: IStoreAdmin, name: str) -> str:
     except StoreTrouble:
         # The command runs into it again, and tells what is wrong.
         exact = True
-    return name if exact else NameIndex(accounts_of(settings)).find(name) or name
+    return name if exact else NameIndex(names_for(settings, name)).find(name) or name
 
 
 def listed(settings: Settings) -> bool:
@@ -247,7 +275,8 @@ def complete_user(
     try:
         if path is None and config is not None:
             path = toml.read(str(config)).get("accounts")
-        names = list_users(path).by_name if path is not None else ()
+        # Those of a store would take a while.
+        names = list_users(path).by_name if path not in (None, OBJECTS) else ()
     except (OSError, CannotStart):
         names = ()
     return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]

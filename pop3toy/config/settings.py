@@ -110,6 +110,12 @@ class Limits:
         kind=number(1000, 10**12),
         example=52428800,
     )
+    stop_delay: int = option(
+        "Seconds for which a server that is told to stop or to drain goes on to take connections, while"
+        " /healthz says already that it does not (default 0): longer than a load balancer takes to notice.",
+        0,
+        kind=number(0, 3600),
+    )
     trusted: tuple[str, ...] = option(
         "An address or network that speaks for many, such as a webmail's or a fetching service's: 192.0.2.7,"
         " 2001:db8::/64. Its connections and failed logins are not counted as one client's; the users' are.",
@@ -207,8 +213,9 @@ class Settings:
     tls: TLS = dataclasses.field(default_factory=TLS)
     accounts: str | None = option(
         "A file of users and hashed passwords, as `pop3toy user add` writes it, or Dovecot's passwd-file."
-        " It is read again when it changes.",
-        kind=PATH,
+        " It is read again when it changes. With --store the word objects keeps users there, beside their"
+        " mail: `pop3toy user` with the same options works on them (a file of this name is ./objects).",
+        kind=values.ACCOUNTS,
         table="accounts",
         short="a",
     )
@@ -261,7 +268,7 @@ class Settings:
         table="accounts",
     )
     renew_hashes: bool = option(
-        "Replace an outdated password hash in the accounts file when its user logs in.",
+        "Replace an outdated password hash in --accounts when its user logs in.",
         False,
         kind=FLAG,
         table="accounts",
@@ -412,6 +419,8 @@ class Settings:
                 raise BadSetting(name, " needs --introspection")
         if self.renew_hashes and self.accounts is None:
             raise BadSetting("renew-hashes", " needs --accounts")
+        if self.accounts_in_store and kind_of(self.store).accounts is None:
+            raise BadSetting("accounts", " objects needs --store; a file of this name is ./objects")
         if self.mechanisms is not None:
             self._check_mechanisms(self.mechanisms)
 
@@ -512,6 +521,11 @@ class Settings:
     def is_toy(self) -> bool:
         """Whether the mail is the built-in message, and the conversations are there to be seen."""
         return isinstance(self.store, Toy)
+
+    @property
+    def accounts_in_store(self) -> bool:
+        """Whether users are kept beside the mail, not in a file."""
+        return self.accounts == values.OBJECTS
 
     @property
     def wants_mail(self) -> bool:

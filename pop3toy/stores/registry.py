@@ -26,6 +26,7 @@ from .objects.settings import Objects
 from .toy import Toy
 
 if TYPE_CHECKING:
+    from .objects.accounts import AccountObjects
     from .objects.connecting import Engines
     from .objects.users import Users
 
@@ -116,6 +117,9 @@ class StoreKind:
     found_by: tuple[str, ...] = ()
     #: Makes what several parts of a process share, such as connections, and looks at nothing yet.
     share: Callable[[Any], Any] = lambda settings: None
+    #: Makes what keeps accounts beside the mail (``auth.accounts.records``), given the settings and what
+    #: ``share`` has made, if anything has, and looks at nothing yet; ``None`` where there is no such thing.
+    accounts: Callable[[Any, Any], Any] | None = None
     #: This server among those that share the store, in words that no other on its machine may have, with
     #: the option that says them; ``None`` where there are no such words.
     alone: Callable[[Any], tuple[str, str] | None] = lambda settings: None
@@ -261,6 +265,12 @@ def _administer_shared(shared: SharedObjects) -> IStoreAdmin:
     return admin
 
 
+def _accounts_in_objects(settings: Objects, shared: SharedObjects | None) -> AccountObjects:
+    from .objects.accounts import AccountObjects
+
+    return AccountObjects(*(shared or _share_objects(settings)), settings.url)
+
+
 def _check_objects(settings: Objects) -> None:
     from .objects.connecting import Engines
 
@@ -313,6 +323,7 @@ STORES: tuple[StoreKind, ...] = (
         on_network=True,
         found_by=("store-endpoint", "store-credentials", "store-region"),
         share=_share_objects,
+        accounts=_accounts_in_objects,
         alone=_alone_objects,
         one_process=_one_process_of_objects,
     ),
