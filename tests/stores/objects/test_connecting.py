@@ -228,7 +228,7 @@ class EnginesTests(EnginesCase):
         """Without the library one line says what to install."""
         self.patch(connecting, "find_spec", lambda name: None)
         error = self.assertRaises(CannotStart, connecting.Engines, Objects(url="memory://x"))
-        self.assertIn("pop3toy[objects]", str(error))
+        self.assertIn("needs the extra 'objects': ", str(error))
 
     def test_missing_credentials(self) -> None:
         """They are missed at once."""
