@@ -114,7 +114,7 @@ class ReadingTests(_Case):
         name = self.world.deliver("ann", b"x" * (3 * RANGE))
         (one,) = self.admin.list("ann")
         file = self.admin.read("ann", one)
-        self.replace(self.key(name), b"x" * (RANGE + 5))
+        self.replace(self.key(name), b"x" * (one.octets - 1))
         self.assertRaises(StoreTrouble, file.read)
         file = self.admin.read("ann", one)
         self.world.take_away("ann", name)
