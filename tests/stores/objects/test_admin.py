@@ -27,8 +27,8 @@ LETTER = b"Received: %s\nMessage-ID: <1@example.org>\nSubject: x\n\nx\n"
 class ObjectAdminContract(WorldMixin, AdminContract):
     """The contract, over any object storage: a class that mixes it in says which one."""
 
-    def new_world(self) -> World:
-        """An empty storage."""
+    def new_world(self, *users: str) -> World:
+        """A storage without mail, and users with maildrops in it."""
         raise NotImplementedError
 
     def administered(self, mail: Mapping[str, Sequence[bytes]]) -> tuple[Any, Any, Any]:
@@ -46,9 +46,9 @@ class ObjectAdminContract(WorldMixin, AdminContract):
 class MemoryContractTests(ObjectAdminContract, SynchronousTestCase):
     """The contract, over obstore's storage in memory."""
 
-    def new_world(self) -> World:
+    def new_world(self, *users: str) -> World:
         """See :class:`ObjectAdminContract`."""
-        return World()
+        return World(*users)
 
 
 class _Case(WorldMixin, SynchronousTestCase):

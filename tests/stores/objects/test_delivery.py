@@ -38,8 +38,8 @@ LARGE = b"Subject: large\n\n" + b"0123456789abcde\n" * (3 * IN_MEMORY // 16)
 class ObjectDeliveryContract(WorldMixin, DeliveryContract):
     """The contract, over any object storage: a class that mixes it in says which one."""
 
-    def new_world(self) -> World:
-        """An empty storage."""
+    def new_world(self, *users: str) -> World:
+        """A storage without mail, and users with maildrops in it."""
         raise NotImplementedError
 
     def delivery(self) -> tuple[Any, Any]:
@@ -68,9 +68,9 @@ def delivery_of(server: Server, **named: Any) -> ObjectDelivery:
 class MemoryContractTests(ObjectDeliveryContract, SynchronousTestCase):
     """The contract, over obstore's storage in memory."""
 
-    def new_world(self) -> World:
+    def new_world(self, *users: str) -> World:
         """See :class:`ObjectDeliveryContract`."""
-        return World()
+        return World(*users)
 
 
 class RemovedContractTests(MemoryContractTests):

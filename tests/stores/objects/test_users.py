@@ -25,9 +25,9 @@ class UsersTests(SynchronousTestCase):
         self.now = 100.0
         self.users = self.of()
 
-    def new_world(self) -> World:
+    def new_world(self, *users: str) -> World:
         """An empty storage; for one of another kind, override this."""
-        return World()
+        return World(*users)
 
     def calls(self, function: Callable[..., Any], *args: Any) -> Sequence[str]:
         """The calls of obstore that a function makes."""
