@@ -185,8 +185,8 @@ def _missing(config: Path | None, needed: list[tuple[str, str]]) -> Exception:
         names = " or ".join(f"{table} {name}" for table, name in needed)
         return CannotStart(f"{config}: {names} is missing, and no option is given for it")
     context = click.get_current_context()
-    names = [name.replace("-", "_") for _, name in needed]
-    hint = " or ".join(one.get_error_hint(context) for one in context.command.params if one.name in names)
+    parameters = {one.name: one for one in context.command.params}
+    hint = " or ".join(parameters[name.replace("-", "_")].get_error_hint(context) for _, name in needed)
     return click.MissingParameter(
         "A file for --config can say it, too.", ctx=context, param_hint=hint, param_type="option"
     )

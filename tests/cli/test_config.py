@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from pop3toy.config import toml
 from pop3toy.config.table import OPTIONS, settings_of
 from pop3toy.errors import CannotStart
-from pop3toy.option import FLAG, Option
+from pop3toy.option import FLAG, Option, options_of
+from pop3toy.stores.registry import STORES
 from tests.cli_world import MESSAGE, CliRunner, CommandTests, Outcome, pop3toy
 
 #: What must not be shown.

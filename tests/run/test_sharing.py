@@ -240,7 +240,7 @@ class BeforeTheStartTests(SynchronousTestCase):
         self.patch(sys, "modules", {**sys.modules, "obstore": None})
         settings = Settings(store=Objects("memory://x"), users=(("ann", "secret"),))
         why = self.assertRaises(CannotStart, check_files, settings)
-        self.assertRegex(str(why), r"^--store memory://x needs pop3toy\[objects\]: .*install")
+        self.assertRegex(str(why), r"^--store memory://x needs the extra 'objects': .*install")
 
     def test_missing_credentials(self) -> None:
         """Without credentials one line says where they may be, and a file that others may read is refused."""

@@ -62,7 +62,8 @@ class FirstLook(Service):
                 log.failure("looking at the store", why)
             elif self._tells:
                 log.warn(
-                    "mail is in {where}, which does not answer as it should: {why}; logins and mail are put off",
+                    "mail is in {where}, which does not answer as it should: {why};"
+                    " logins and mail are put off",
                     where=self._where,
                     why=error.detail or error.text,
                 )
