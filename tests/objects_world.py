@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from obstore.store import MemoryStore
@@ -52,7 +52,7 @@ EPOCH = 1_800_000_000.0
 class Fault(NamedTuple):
     """What happens to a request."""
 
-    #: Of obstore: ``get``, ``get_range``, ``put``, ``list`` or ``delete``.
+    #: Of obstore: ``get``, ``get_range``, ``put``, ``list`` or ``delete``; empty for any.
     function: str
     #: What its key begins with.
     prefix: str = ""
@@ -64,6 +64,8 @@ class Fault(NamedTuple):
     do: Callable[[], object] = lambda: None
     #: Whether it happens once.
     once: bool = False
+    #: To which call of all that the world has seen; 0 for any.
+    at: int = 0
 
 
 class WorldEngine(Engine):
@@ -79,8 +81,14 @@ class WorldEngine(Engine):
         keys: list[str] = [*args[0]] if isinstance(args[0], list | tuple) else [args[0]]
         world.calls.append(function)
         world.requests.append((function, *keys))
+        number = len(world.calls)
         fault = next(
-            (one for one in world.faults if one.function == function and keys[0].startswith(one.prefix)), None
+            (
+                one
+                for one in world.faults
+                if one.function in ("", function) and keys[0].startswith(one.prefix) and one.at in (0, number)
+            ),
+            None,
         )
         if fault is None:
             return self._carry_out(function, keys, *args, **named)
@@ -103,12 +111,10 @@ class WorldEngine(Engine):
         found = super().get(key)
         return found._replace(modified=self._world.modified(key, found.modified))
 
-    def list(self, prefix: str) -> list[Listed]:
-        """See :meth:`Engine.list`."""
-        return [
-            one._replace(modified=self._world.modified(f"{prefix}/{one.name}", one.modified))
-            for one in super().list(prefix)
-        ]
+    def each(self, prefix: str) -> Iterator[Listed]:
+        """See :meth:`Engine.each`."""
+        for one in super().each(prefix):
+            yield one._replace(modified=self._world.modified(f"{prefix}/{one.name}", one.modified))
 
 
 class WorldEngines:

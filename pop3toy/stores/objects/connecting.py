@@ -51,7 +51,7 @@ class Patience(NamedTuple):
 
 
 class Engines:
-    """The buckets of one object storage, each as an :class:`~.engine.Engine`.
+    """The buckets of one object storage, each as an :class:`~pop3toy.stores.objects.engine.Engine`.
 
     Making it asks nothing on the network.  The first call of each engine does, in the thread of the call:
     it looks whether the store can be used (``probe``), and fails like all others if not.
@@ -71,7 +71,7 @@ class Engines:
         patience: Patience | None = None,
     ) -> None:
         if find_spec("obstore") is None:
-            raise CannotStart(f"--store {settings.url} needs pop3toy[objects]: {install_hint('objects')}")
+            raise CannotStart(f"--store {settings.url} needs the extra 'objects': {install_hint('objects')}")
         self._settings = settings
         self._credentials = Credentials(settings.place.scheme, settings.credentials)
         self._clock = clock

@@ -139,7 +139,10 @@ class Engine:
         :param body: bytes, or what has their buffer.
         :raises Taken: if it is there; that may be by this very call, of which an answer was lost.
         """
-        return self._put(key, body, "create")
+        try:
+            return self._put(key, body, "create")
+        except NoSuchObject:
+            raise StoreTrouble(detail="object storage: there is no such bucket") from None
 
     def swap(self, key: str, body: bytes, tag: Tag) -> Tag:
         """Put another body in the place of the one that was seen.
