@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from ...errors import StoreTrouble
-from .engine import Denied, Engine, NoSuchObject, Tag, Taken
+from .engine import Denied, Engine, NoSuchBucket, NoSuchObject, Tag, Taken
 
 __all__ = ["Learned", "Unfit", "bare", "measured_offset", "probe"]
 
@@ -69,7 +69,7 @@ def probe(store: Any, key: str, wall: Callable[[], float] = time.time) -> Learne
             asked = wall()
             tag = _create(engine, key)
             answered = wall()
-        except NoSuchObject:
+        except NoSuchBucket:
             raise Unfit("bucket", "there is no such bucket") from None
         made = True
         found = engine.get(key)
