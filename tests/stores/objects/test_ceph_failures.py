@@ -148,11 +148,8 @@ class _ProxiedCase(FailureCase):
         super().setUp()
         self.ledger = self.ledgers[0]
         self.engine = self.engines().main
-        self.writers = [Writer(self.ledger, lambda server=server: server.smtp) for server in self.servers]  # type: ignore[misc]
-        self.readers = [Reader(self.ledger, lambda server=server: server.port) for server in self.servers]  # type: ignore[misc]
-
-        for writer in self.writers:
-            self.addCleanup(writer.close)
+        self.writers = [self.writer(self.ledger, at) for at in range(2)]
+        self.readers = [self.reader(self.ledger, at) for at in range(2)]
 
     def endpoints(self) -> list[str]:
         """The first server has a proxy before its gateway."""
