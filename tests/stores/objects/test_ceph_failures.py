@@ -192,7 +192,7 @@ class GatewayTests(_ProxiedCase):
         self.ceph.start()
         wait_until(self.readers[0].once, "it is fetched", pause=0.2)
         self.assertEqual({1}, self.ledger.acknowledged)
-        self.look(0)
+        self.look(1)
 
     def test_killed_in_delivery(self) -> None:
         """The sender is told to try again; what it sends then is there, and no other twice."""
