@@ -39,7 +39,7 @@ from pop3toy.stores.maildir.folders import MTIME_GRANULARITY, stat_folders
 from pop3toy.stores.maildir.incoming.delivery import MaildirDelivery
 from pop3toy.stores.maildir.mailbox import SEARCHES
 from pop3toy.stores.maildir.paths import MaildirPaths
-from pop3toy.stores.maildir.sizes import FILE_NAME
+from pop3toy.stores.maildir.beside.sizes import FILE_NAME
 from pop3toy.stores.maildir.store import OPENING, MaildirStore
 
 from ..corpus import make_maildir, wire_form

@@ -24,7 +24,7 @@ from pop3toy.stores.maildir.folders import (
     locate_all,
     stat_folders,
 )
-from pop3toy.stores.maildir.sizes import Counted
+from pop3toy.stores.maildir.beside.sizes import Counted
 from pop3toy.stores.maildir.snapshot import Snapshot, take_snapshot
 
 from ..corpus import awkward_messages, fill_maildir, make_maildir
