@@ -6,8 +6,8 @@ run. To try things by hand::
 
     python -m tests.ceph FOLDER
 
-prints where it listens and the credentials as a shell exports them, and ends it at Ctrl-C, SIGTERM, or the end
-of standard input.
+prints where it listens and the credentials as a shell exports them, and ends it at Ctrl-C, SIGTERM, or the
+end of standard input.
 """
 
 from __future__ import annotations

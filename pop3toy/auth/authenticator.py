@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from ..errors import AuthenticationFailed, BadCommand
 from ..interfaces import Channel, Exchange, Login, MaybeDeferred, SessionRecord, is_deferred
 from .chain import AnyOf
-from .credentials import ApopDigest, ClearPassword, Named
+from .credentials import ApopDigest, ClearPassword, Named, Unknown
 from .login import IProvenIdentity, LoginContext, LoginPolicy, ProvenIdentityChecker
 from .maybe_deferred import available_result, map_maybe_deferred
 from .names import LoginNames
@@ -197,8 +197,8 @@ class PortalAuthenticator:
 
     def _check(self, account: str | None, credentials: object, context: LoginContext) -> MaybeDeferred[Login]:
         """What ``Portal.login`` does, with the policy before its realm."""
-        if isinstance(credentials, Named) and account is not None:
-            credentials.account = account
+        if isinstance(credentials, Named) and credentials.account is None:
+            credentials.account = Unknown(credentials.claimed) if account is None else account
         if isinstance(credentials, ClearPassword) and not credentials.password:
             # Others' checkers may look at the password themselves.
             raise UnauthorizedLogin

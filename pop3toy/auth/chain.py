@@ -105,7 +105,8 @@ class AnyOf:
 
     @maybe_deferred
     async def _canonical_name(self, user: str) -> str | None:
-        names: set[str] = set()
+        # As the sources give them: a name may bring along what was found with it.
+        names: dict[str, str] = {}
         troubles: list[StoreTrouble] = []
         for source in self._sources:
             try:
@@ -114,12 +115,13 @@ class AnyOf:
                 # The user may be another's.
                 troubles.append(trouble)
             else:
-                names.update(() if name is None else (name,))
+                if name is not None:
+                    names[name] = name
         if user in names:
-            return user
+            return names[user]
         if troubles:
             raise troubles[0]
-        return names.pop() if len(names) == 1 else None
+        return next(iter(names.values())) if len(names) == 1 else None
 
     def has_addresses(self) -> bool:
         """Whether some user's name is a mail address."""

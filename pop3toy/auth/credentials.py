@@ -17,7 +17,16 @@ from zope.interface import implementer
 
 from ..interfaces import Channel
 
-__all__ = ["ApopDigest", "AvatarId", "ClearPassword", "Credentials", "Named", "account_name", "octets"]
+__all__ = [
+    "ApopDigest",
+    "AvatarId",
+    "ClearPassword",
+    "Credentials",
+    "Named",
+    "Unknown",
+    "account_name",
+    "octets",
+]
 
 
 def octets(secret: bytes | str) -> bytes:
@@ -39,13 +48,19 @@ class Credentials(Protocol):
         """Whether the client knows this secret."""
 
 
+class Unknown(str):
+    """A name that was just looked for in all accounts, and that none has: it is not looked for again."""
+
+    __slots__ = ()
+
+
 class Named:
     """Credentials that claim a name.
 
     :param channel: where they came from, for accounts that are tied to networks.
     """
 
-    #: The account's name, once that is known; ``None`` before that, and if there is no such account.
+    #: The account's name, once that is known; ``None`` before that.
     account: str | None = None
 
     def __init__(self, username: bytes, channel: Channel | None) -> None:

@@ -200,7 +200,7 @@ class LoginPolicy:
             return await resolved(self._open(avatar_id, context, user))
         if user not in self._masters:
             raise AuthenticationFailed(detail="only a master user may ask for another's maildrop")
-        context.user = another = account or authzid
+        context.user = another = str(account or authzid)
         if not await resolved(self._exists(another)):
             # A store might make a maildrop for any user that it is asked for.
             raise AuthenticationFailed(

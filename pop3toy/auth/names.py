@@ -93,7 +93,7 @@ class LoginNames:
 
     @maybe_deferred
     async def _address(self, claimed: str, local: str, domain: str) -> str | None:
-        names = (claimed, f"{local}@{domain}", local)
+        names = dict.fromkeys((claimed, f"{local}@{domain}", local))
         found = [await resolved(self._canonical_name(name)) for name in names]
         return next(filter(None, found), None)
 

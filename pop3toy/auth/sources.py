@@ -46,7 +46,9 @@ class IAccountSource(Interface):
 
         As it was asked for if a user has exactly this name, else in whatever case or
         Unicode form, if one user alone has it (:class:`~pop3toy.auth.names.NameIndex`):
-        for addresses and for logins.  Takes the same time either way.
+        for addresses and for logins.  Takes the same time either way, or what it took less
+        is made up for before a login is refused, if that is asked with the very name that
+        this has given (which may bring along what was found).
         """
 
     def has_addresses() -> bool:

@@ -23,7 +23,16 @@ from ..interfaces import Incoming
 from ..mail.message_start import HEADER, take_off, with_headers, without_return_path
 from ..smtp import limits
 from ..smtp.trace import return_path
-from .options import Failed, accounts_of, complete_user, delivery, listed, result_of, with_settings
+from .options import (
+    Failed,
+    accounts_of,
+    complete_user,
+    delivery,
+    listed,
+    names_for,
+    result_of,
+    with_settings,
+)
 
 __all__ = ["deliver"]
 
@@ -31,11 +40,11 @@ __all__ = ["deliver"]
 @click.command()
 @with_settings(
     store=True,
-    accounts="for quotas, and for who may have a Maildir made",
+    accounts="for quotas, and for who may have a mailbox made",
     # What the administrator has to mend is no reason to return mail.
     status=os.EX_TEMPFAIL,
 )
-@click.option("-c", "--create", is_flag=True, help="Make the user's Maildir if it is missing.")
+@click.option("-c", "--create", is_flag=True, help="Make the user's mailbox if it is missing.")
 @click.option(
     "-f",
     "--sender",
@@ -48,7 +57,7 @@ __all__ = ["deliver"]
 def deliver(settings: Settings, create: bool, sender: str | None, user: str) -> int:
     """Deliver one message, read from standard input, to USER.
 
-    It is safe on the disk when the command ends with exit status 0. Otherwise
+    It is safe in the store when the command ends with exit status 0. Otherwise
     nothing of it is left, and the status is one of sysexits.h: 67 there is no
     such mailbox, 69 the message is larger than the mailbox may ever be, 65
     there is no message, 75 try again later: the mailbox is full, or something
@@ -63,10 +72,10 @@ def deliver(settings: Settings, create: bool, sender: str | None, user: str) -> 
     known: Collection[str] = ()
     try:
         accounts = accounts_of(settings)
-        known = {*accounts, *(name for name, _ in settings.users)}
+        known = {*names_for(settings, user), *(name for name, _ in settings.users)}
         # The name may be spelled as a sender has written it.
         user = NameIndex(known).find(user) or user
-        # Where the users are listed, a name that is misspelled gets no Maildir.
+        # Where the users are listed, a name that is misspelled gets no mailbox.
         may_have = user in known if listed(settings) else create
         make = may_have and (create or settings.store.create)
         into = delivery(settings, create=make, accounts=accounts)

@@ -21,12 +21,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from ..auth.accounts.admin import list_users
+from ..auth.accounts.admin import Where, by_name, canonical_name, list_users
 from ..auth.accounts.passwd_file import Account
+from ..auth.accounts.records import AccountsInRecords
 from ..auth.names import NameIndex
 from ..config import toml
 from ..config.settings import Settings
 from ..config.table import merged, settings_of
+from ..config.values import OBJECTS
 from ..errors import BadSetting, CannotStart, NoSuchMailbox, StoreTrouble
 from ..interfaces import IDelivery, IStoreAdmin, MaybeDeferred, is_deferred
 from ..net.threads import NoThreads
@@ -38,12 +40,14 @@ from ..stores.registry import STORES, StoreContext, kind_of
 __all__ = [
     "Failed",
     "accounts_of",
+    "accounts_place",
     "administration",
     "complete_user",
     "config_option",
     "config_option_of_all",
     "delivery",
     "listed",
+    "names_for",
     "no_mailbox",
     "printable",
     "result_of",
@@ -74,8 +78,18 @@ config_option = _config(envvar="POP3TOY_CONFIG", show_envvar=True, callback=_bef
 #: The same before the commands' names.
 config_option_of_all = _config()
 
-#: For each kind of store that can be administered, the option that says where it is.
-_STORES = [one for kind in STORES if kind.admin for one in options_of(kind.settings) if one.name == kind.key]
+#: The kinds of store that can be administered, and the options that say where each is.
+_KINDS = [kind for kind in STORES if kind.admin]
+_STORES = [
+    one
+    for kind in _KINDS
+    for one in options_of(kind.settings)
+    if one.name == kind.key or one.name in kind.found_by
+]
+#: Those of the kinds that keep accounts beside the mail.
+_STORES_WITH_ACCOUNTS = [
+    one for one in _STORES if any(one in options_of(kind.settings) for kind in _KINDS if kind.accounts)
+]
 
 
 def with_settings(
@@ -89,7 +103,7 @@ def with_settings(
 
     :param store: whether it works on mailboxes, and hence needs a store that outlives the server.
     :param accounts: what the accounts file is for; ``None`` if the command has no use for it.
-    :param must_have_accounts: whether the command cannot work without one.
+    :param must_have_accounts: whether the command cannot work without one; it may be in a store.
     :param status: the exit status for settings that are wrong; if not given, that of a mistake on the
         command line, or in a file.
     """
@@ -102,13 +116,14 @@ def with_settings(
                 "-a",
                 "--accounts",
                 envvar="POP3TOY_ACCOUNTS",
-                type=click.Path(dir_okay=not must_have_accounts, path_type=Path),
+                # As text: ./objects is a file, and objects is the store.
+                type=click.Path(dir_okay=not must_have_accounts),
                 metavar="FILE",
                 show_envvar=True,
-                help=f"The accounts file, {accounts}.",
+                help=f"The accounts file, {accounts}; with --store the word objects for accounts kept there.",
             )
         )
-    for one in _STORES if store else ():
+    for one in _STORES if store else _STORES_WITH_ACCOUNTS if must_have_accounts else ():
         names.append(one.name)
         options.append(
             click.option(
@@ -120,13 +135,21 @@ def with_settings(
                 help=one.help,
             )
         )
-    needed = [(f"[{one.table}]", one.name) for one in _STORES]
+    needed = [(f"[{one.table}]", one.name) for one in _STORES if one.name in {kind.key for kind in _KINDS}]
 
     def decorate(command: _Command) -> _Command:
         @wraps(command)
         def run(config: Path | None, **words: object) -> object:
-            found = {name: words.pop(name.replace("-", "_")) for name in names}
-            given = {name: str(value) for name, value in found.items() if value is not None}
+            context = click.get_current_context()
+            given: dict[str, object] = {}
+            by_variables: dict[str, object] = {}
+            for name in names:
+                value = words.pop(name.replace("-", "_"))
+                source = context.get_parameter_source(name.replace("-", "_"))
+                if value is not None:
+                    (by_variables if source is ParameterSource.ENVIRONMENT else given)[name] = str(value)
+            # A store that an option chooses takes the place of the variables' too.
+            given = merged(by_variables, given)
             in_file: dict[str, object] = {}
             try:
                 if config is not None:
@@ -134,6 +157,10 @@ def with_settings(
                 settings = settings_of(merged(in_file, given))
                 if store and kind_of(settings.store).admin is None:
                     raise _missing(config, needed)
+                uses_store = store or settings.accounts_in_store
+                if uses_store and (why_not := kind_of(settings.store).one_process(settings.store)):
+                    # Mail would be gone when the command ends.
+                    raise BadSetting(kind_of(settings.store).key, f": {why_not}")
                 if must_have_accounts and settings.accounts is None:
                     raise _missing(config, [("[accounts]", "accounts")])
                 return command(settings=settings, **words)
@@ -158,16 +185,37 @@ def _missing(config: Path | None, needed: list[tuple[str, str]]) -> Exception:
         names = " or ".join(f"{table} {name}" for table, name in needed)
         return CannotStart(f"{config}: {names} is missing, and no option is given for it")
     context = click.get_current_context()
-    (parameter, *_) = [one for one in context.command.params if one.name == needed[0][1].replace("-", "_")]
-    return click.MissingParameter("A file for --config can say it, too.", ctx=context, param=parameter)
+    parameters = {one.name: one for one in context.command.params}
+    hint = " or ".join(parameters[name.replace("-", "_")].get_error_hint(context) for _, name in needed)
+    return click.MissingParameter(
+        "A file for --config can say it, too.", ctx=context, param_hint=hint, param_type="option"
+    )
+
+
+def accounts_place(settings: Settings) -> Where:
+    """Where the settings say that accounts are: the file's path, or what asks the store."""
+    assert settings.accounts is not None, "asked for where there are some"
+    if not settings.accounts_in_store:
+        return settings.accounts
+    records = kind_of(settings.store).accounts
+    assert records is not None, "the settings were checked"
+    return AccountsInRecords(records(settings.store, None))
 
 
 def accounts_of(settings: Settings) -> Mapping[str, Account]:
-    """The accounts of the file by name; none without one.
+    """The accounts by name, those of a store asked for as they are wanted; none without any.
 
-    :raises OSError: if it cannot be read.
+    :raises OSError: if they cannot be read; ``StoreTrouble`` for those of a store, also later.
     """
-    return {} if settings.accounts is None else list_users(settings.accounts).by_name
+    return {} if settings.accounts is None else by_name(accounts_place(settings))
+
+
+def names_for(settings: Settings, name: str) -> set[str]:
+    """The names of the accounts among which this name is looked for: all of a file, of a store the one."""
+    if settings.accounts_in_store:
+        found = canonical_name(accounts_place(settings), name)
+        return set() if found is None else {found}
+    return set(accounts_of(settings))
 
 
 def user_meant(settings: Settings, admin: IStoreAdmin, name: str) -> str:
@@ -177,7 +225,7 @@ def user_meant(settings: Settings, admin: IStoreAdmin, name: str) -> str:
     except StoreTrouble:
         # The command runs into it again, and tells what is wrong.
         exact = True
-    return name if exact else NameIndex(accounts_of(settings)).find(name) or name
+    return name if exact else NameIndex(names_for(settings, name)).find(name) or name
 
 
 def listed(settings: Settings) -> bool:
@@ -227,7 +275,8 @@ def complete_user(
     try:
         if path is None and config is not None:
             path = toml.read(str(config)).get("accounts")
-        names = list_users(path).by_name if path is not None else ()
+        # Those of a store would take a while.
+        names = list_users(path).by_name if path not in (None, OBJECTS) else ()
     except (OSError, CannotStart):
         names = ()
     return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]

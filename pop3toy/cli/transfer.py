@@ -47,7 +47,7 @@ _user_argument = click.argument("user", shell_complete=complete_user)
 @click.command(name="import")
 @with_settings(store=True, accounts="for --create: who exists; and for quotas")
 @click.option(
-    "-c", "--create", is_flag=True, help="Make the user's Maildir if it is missing; needs --accounts."
+    "-c", "--create", is_flag=True, help="Make the user's mailbox if it is missing; needs --accounts."
 )
 @click.option("-F", "--format", "kind", type=click.Choice(FORMATS), help="Found out if not given.")
 @click.option("-s", "--skip-known", is_flag=True, help="Leave out what is in the mailbox already.")

@@ -1,4 +1,4 @@
-"""``pop3toy user``: the users of the accounts file."""
+"""``pop3toy user``: the users of the accounts file, or those in an object store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from pathlib import Path
 from typing import TypeAlias
 
 import click
@@ -18,7 +17,7 @@ from ..auth.accounts import admin
 from ..auth.accounts.schemes import MADE
 from ..config.settings import Settings
 from ..routing.quota import parse_quota
-from .options import Failed, complete_user, with_settings
+from .options import Failed, accounts_place, complete_user, with_settings
 
 __all__ = ["user"]
 
@@ -37,12 +36,11 @@ def _scheme_option(default: str | None, means: str) -> Callable[[_Command], _Com
 
 
 def _with_accounts(command: _Command) -> _Command:
-    """Give a command ``accounts``, the path of the file."""
+    """Give a command ``accounts``: the path of the file, or what asks the store."""
 
     @wraps(command)
     def run(settings: Settings, **words: object) -> object:
-        assert settings.accounts is not None, "with_settings sees to it"
-        return command(accounts=Path(settings.accounts), **words)
+        return command(accounts=accounts_place(settings), **words)
 
     return with_settings(accounts="as twistd pop3toy --accounts has it", must_have_accounts=True)(run)
 
@@ -58,7 +56,8 @@ def user() -> None:
     """Users: add, passwd, quota, del, list.
 
     They are kept in the accounts file, one line for each. The server reads it
-    again by itself when it changes.
+    again by itself when it changes. With --accounts objects they are kept in
+    the object store that --store names, for all servers that share it.
     """
 
 
@@ -68,11 +67,12 @@ def user() -> None:
 @_stdin_option
 @click.option("-q", "--quota", metavar="SIZE", help="How much mail the user may keep: 500M, 2G.")
 @click.argument("name")
-def add(accounts: Path, scheme: str, from_stdin: bool, quota: str | None, name: str) -> None:
+def add(accounts: admin.Where, scheme: str, from_stdin: bool, quota: str | None, name: str) -> None:
     """Add a user; the password is asked for.
 
     Makes the accounts file if it is missing. A Maildir is made at the first
-    login or delivery, if the server was started with --create.
+    login or delivery, if the server was started with --create. In an object
+    store the mailbox is made at once.
     """
     settings = {} if quota is None else {"quota": _quota(quota, "--quota")}
     with _mistakes():
@@ -92,7 +92,7 @@ def add(accounts: Path, scheme: str, from_stdin: bool, quota: str | None, name: 
 @_scheme_option(None, "as it is now, or ARGON2ID for what is not made any more")
 @_stdin_option
 @_name_argument
-def passwd(accounts: Path, scheme: str | None, from_stdin: bool, name: str) -> None:
+def passwd(accounts: admin.Where, scheme: str | None, from_stdin: bool, name: str) -> None:
     """Give a user a new password; it is asked for."""
     with _mistakes():
         # First, so that no password is typed for a user who does not exist.
@@ -105,7 +105,7 @@ def passwd(accounts: Path, scheme: str | None, from_stdin: bool, name: str) -> N
 @_with_accounts
 @_name_argument
 @click.argument("size", required=False)
-def quota_(accounts: Path, name: str, size: str | None) -> None:
+def quota_(accounts: admin.Where, name: str, size: str | None) -> None:
     """Say how much mail a user may keep: 500M, 2G, or none for no limit.
 
     Without SIZE it is shown. pop3toy mailbox list shows how full mailboxes are.
@@ -125,7 +125,7 @@ def quota_(accounts: Path, name: str, size: str | None) -> None:
 @_with_accounts
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @_name_argument
-def delete(accounts: Path, yes: bool, name: str) -> None:
+def delete(accounts: admin.Where, yes: bool, name: str) -> None:
     """Remove a user. The mail stays where it is."""
     with _mistakes():
         name = _canonical_name(accounts, name)
@@ -137,8 +137,8 @@ def delete(accounts: Path, yes: bool, name: str) -> None:
 
 @user.command(name="list")
 @_with_accounts
-def list_(accounts: Path) -> int:
-    """List the users, and the lines of the file that are not understood."""
+def list_(accounts: admin.Where) -> int:
+    """List the users, and the lines that are not understood."""
     with _mistakes():
         found = admin.list_users(accounts)
     width = max(map(len, found.by_name), default=0)
@@ -188,7 +188,7 @@ def _password(from_stdin: bool) -> str:
     return answer
 
 
-def _canonical_name(accounts: Path, name: str) -> str:
+def _canonical_name(accounts: admin.Where, name: str) -> str:
     """The name of the user that is meant, as at login; found too where the line cannot be read."""
     found = admin.canonical_name(accounts, name)
     if found is None:

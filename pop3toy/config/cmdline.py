@@ -23,8 +23,9 @@ from .table import OPTIONS, TABLES, merged, settings_of
 __all__ = ["Options"]
 
 _ABOUT = (
-    "A POP3 server. Without --maildir it is a toy that teaches: user `user`, password `pass`, one built-in"
-    " message, and every line of each conversation on the terminal. With --maildir it serves real mail."
+    "A POP3 server. Without --maildir or --store it is a toy that teaches: user `user`, password `pass`, one"
+    " built-in message, and every line of each conversation on the terminal. With one of them it serves real"
+    " mail."
 )
 
 _OTHERS = {

@@ -70,6 +70,7 @@ class TLS:
 
 
 _NEEDS_CERTIFICATE = " needs --certificate, or --self-signed to try it"
+_NEEDS_REAL_MAIL = " needs --maildir or --store"
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,12 @@ class Limits:
         "The octets that a message may have (default 52428800).",
         kind=number(1000, 10**12),
         example=52428800,
+    )
+    stop_delay: int = option(
+        "Seconds for which a server that is told to stop or to drain goes on to take connections, while"
+        " /healthz says already that it does not (default 0): longer than a load balancer takes to notice.",
+        0,
+        kind=number(0, 3600),
     )
     trusted: tuple[str, ...] = option(
         "An address or network that speaks for many, such as a webmail's or a fetching service's: 192.0.2.7,"
@@ -165,7 +172,7 @@ class Settings:
     )
     transcript: str | None = option(
         "Where the conversations are written: '-' is the terminal (the toy's default), a file's name, or"
-        " 'off' (the default with --maildir). Passwords are masked, except the toy's own.",
+        " 'off' (the default with real mail). Passwords are masked, except the toy's own.",
         kind=Kind(TEXT.parse, "FILE", path=lambda text: text not in ("-", "off")),
         table="pop3",
     )
@@ -206,8 +213,9 @@ class Settings:
     tls: TLS = dataclasses.field(default_factory=TLS)
     accounts: str | None = option(
         "A file of users and hashed passwords, as `pop3toy user add` writes it, or Dovecot's passwd-file."
-        " It is read again when it changes.",
-        kind=PATH,
+        " It is read again when it changes. With --store the word objects keeps users there, beside their"
+        " mail: `pop3toy user` with the same options works on them (a file of this name is ./objects).",
+        kind=values.ACCOUNTS,
         table="accounts",
         short="a",
     )
@@ -260,7 +268,7 @@ class Settings:
         table="accounts",
     )
     renew_hashes: bool = option(
-        "Replace an outdated password hash in the accounts file when its user logs in.",
+        "Replace an outdated password hash in --accounts when its user logs in.",
         False,
         kind=FLAG,
         table="accounts",
@@ -283,8 +291,8 @@ class Settings:
         table="accounts",
     )
     smtp_port: int | None = option(
-        "Take mail by SMTP on this TCP port, such as 2525. Without --maildir, mail for anybody lands in"
-        " the built-in mailbox: a trap for trying things.",
+        "Take mail by SMTP on this TCP port, such as 2525. Without --maildir or --store, mail for anybody"
+        " lands in the built-in mailbox: a trap for trying things.",
         kind=values.PORT,
         table="mail",
         example=2525,
@@ -411,6 +419,8 @@ class Settings:
                 raise BadSetting(name, " needs --introspection")
         if self.renew_hashes and self.accounts is None:
             raise BadSetting("renew-hashes", " needs --accounts")
+        if self.accounts_in_store and kind_of(self.store).accounts is None:
+            raise BadSetting("accounts", " objects needs --store; a file of this name is ./objects")
         if self.mechanisms is not None:
             self._check_mechanisms(self.mechanisms)
 
@@ -469,16 +479,16 @@ class Settings:
     def _check_toy(self) -> None:
         for name, value in (("auth", self.auth), ("accounts", self.accounts)):
             if value:
-                raise BadSetting(name, " needs --maildir: the built-in message is for --user accounts")
+                raise BadSetting(name, f"{_NEEDS_REAL_MAIL}: the built-in message is for --user accounts")
         for name, value in (
             ("aliases", self.aliases),
             ("catch-all", self.catch_all),
             ("domain", self.domains),
         ):
             if value:
-                raise BadSetting(name, " needs --maildir: the toy takes mail for anybody")
+                raise BadSetting(name, f"{_NEEDS_REAL_MAIL}: the toy takes mail for anybody")
         if self.workers is not None:
-            raise BadSetting("workers", " needs --maildir: the built-in message is in one process alone")
+            raise BadSetting("workers", f"{_NEEDS_REAL_MAIL}: the built-in message is in one process alone")
 
     def check_whole(self, *, other_checkers: bool = False) -> None:
         """Check that accounts and store fit: somebody can log in, and into a mailbox of their own.
@@ -493,6 +503,8 @@ class Settings:
             raise BadSetting(
                 "show-secrets", " is for the built-in mailbox: those of real mail are never shown"
             )
+        if self.workers is not None and (why := kind_of(self.store).one_process(self.store)):
+            raise BadSetting("workers", f": {why}")
         sources = (self.users, self.accounts, self.auth, self.introspection, self.tls.client_ca)
         if not any(sources) and self.anonymous is None and not other_checkers:
             raise CannotStart(
@@ -509,6 +521,11 @@ class Settings:
     def is_toy(self) -> bool:
         """Whether the mail is the built-in message, and the conversations are there to be seen."""
         return isinstance(self.store, Toy)
+
+    @property
+    def accounts_in_store(self) -> bool:
+        """Whether users are kept beside the mail, not in a file."""
+        return self.accounts == values.OBJECTS
 
     @property
     def wants_mail(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import BadSetting
 from ..option import Option, options_of
-from ..stores.registry import STORES
+from ..stores.registry import STORES, StoreKind
 from .settings import TLS, Limits, Settings
 
 __all__ = ["OPTIONS", "TABLES", "merged", "settings_of"]
@@ -33,12 +33,17 @@ TABLES: Mapping[str, str] = {
 _TYPES: tuple[type, ...] = (Settings, *(one.settings for one in STORES), TLS, Limits)
 
 
-#: All options by name, table by table.
+#: The options of each type of settings, by name.
+_OF: Mapping[type, Mapping[str, Option]] = {
+    settings: {one.name: one for one in options_of(settings)} for settings in _TYPES
+}
+
+#: All options by name, table by table.  What several kinds of store have is the same option in each.
 OPTIONS: Mapping[str, Option] = {
-    one.name: one
+    name: one
     for table in TABLES
     for settings in _TYPES
-    for one in options_of(settings)
+    for name, one in _OF[settings].items()
     if one.table == table
 }
 
@@ -49,14 +54,33 @@ def settings_of(given: Mapping[str, object]) -> Settings:
     :param given: values by the options' names, as text, number, true or false, or a list of them.
     :raises pop3toy.errors.BadSetting: for what cannot be, or does not go together.
     """
-    by_type: dict[str, dict[str, Any]] = {settings.__name__: {} for settings in _TYPES}
+    kind = _chosen(given) or STORES[0]
+    types = (Settings, kind.settings, TLS, Limits)
+    values: dict[type, dict[str, Any]] = {settings: {} for settings in types}
     for name, value in given.items():
-        one = OPTIONS[name]
-        by_type[one.owner][one.field] = value
-    store = _store(given, by_type)
+        settings = next((one for one in types if name in _OF[one]), None)
+        if settings is None:
+            raise _of_another_kind(name, kind)
+        values[settings][_OF[settings][name].field] = value
     return Settings(
-        **by_type["Settings"], store=store, tls=TLS(**by_type["TLS"]), limits=Limits(**by_type["Limits"])
+        **values[Settings],
+        store=kind.settings(**values[kind.settings]),
+        tls=TLS(**values[TLS]),
+        limits=Limits(**values[Limits]),
     )
+
+
+def _chosen(given: Mapping[str, object]) -> StoreKind | None:
+    """The kind of store whose own option is given, if one is."""
+    return next((kind for kind in STORES if kind.key in given), None)
+
+
+def _of_another_kind(name: str, kind: StoreKind) -> BadSetting:
+    """Why an option cannot be given, which the chosen kind of store does not have."""
+    others = [other for other in STORES if name in _OF[other.settings]]
+    if kind.key:
+        return BadSetting(name, f" is for {others[0].what}, which --{kind.key} replaces")
+    return BadSetting(name, f" needs {' or '.join(f'--{other.key}' for other in others)}")
 
 
 def merged(in_file: Mapping[str, object], given: Mapping[str, object]) -> dict[str, object]:
@@ -64,20 +88,10 @@ def merged(in_file: Mapping[str, object], given: Mapping[str, object]) -> dict[s
 
     A store that it chooses takes the place of the file's, with whatever else the file says of that.
     """
-    chosen = next((kind for kind in STORES if kind.key in given), None)
-    if chosen is not None:
-        replaced = {one.name for kind in STORES if kind is not chosen for one in options_of(kind.settings)}
-        in_file = {name: value for name, value in in_file.items() if name not in replaced}
+    kind, replaced = _chosen(given), _chosen(in_file)
+    if kind is not None:
+        theirs = {name for other in STORES if other is not kind for name in _OF[other.settings]}
+        # What both kinds have was said of the store that the file has chosen.
+        ours = _OF[kind.settings].keys() if replaced in (None, kind) else ()
+        in_file = {name: value for name, value in in_file.items() if name not in theirs.difference(ours)}
     return {**in_file, **given}
-
-
-def _store(given: Mapping[str, object], by_type: Mapping[str, dict[str, object]]) -> object:
-    """The store of the kind whose own option is given; of the first kind if none is."""
-    chosen = next((one for one in STORES if one.key in given), STORES[0])
-    for kind in STORES:
-        for one in options_of(kind.settings):
-            if kind is not chosen and one.name in given:
-                if chosen.key:
-                    raise BadSetting(one.name, f" is for {kind.what}, which --{chosen.key} replaces")
-                raise BadSetting(one.name, f" needs --{kind.key}")
-    return chosen.settings(**by_type[chosen.settings.__name__])

@@ -11,9 +11,11 @@ import re
 from ..auth.sasl.names import MECHANISM_NAMES
 from ..auth.throttle.origins import Networks
 from ..languages import LANGUAGES
-from ..option import number
+from ..option import PATH, Kind, number
 
 __all__ = [
+    "ACCOUNTS",
+    "OBJECTS",
     "PORT",
     "account",
     "domain",
@@ -32,6 +34,11 @@ MOST_WORKERS = 64
 
 
 PORT = number(0, 65535)
+
+#: In the place of an accounts file: users are kept beside their mail.
+OBJECTS = "objects"
+
+ACCOUNTS = Kind(PATH.parse, "PATH", path=lambda text: text != OBJECTS)
 
 
 # Labels of letters, digits and hyphens, and any script's (RFC 5890); or an address (RFC 5321 section 4.1.3).

@@ -375,8 +375,10 @@ class WorkerThreads(Service):
 
 
 def _too_late(result: object, seconds: float) -> NoReturn:
-    raise StoreTrouble(detail=f"the disk has not answered for {seconds:.0f} s")
+    raise StoreTrouble(detail=f"the disk or the network has not answered for {seconds:.0f} s")
 
 
 def _hangs() -> StoreTrouble:
-    return StoreTrouble(detail=f"no thread was free within {PATIENCE:.0f} s: the disk does not answer")
+    return StoreTrouble(
+        detail=f"no thread was free within {PATIENCE:.0f} s: the disk or the network does not answer"
+    )

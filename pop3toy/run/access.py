@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from typing import cast
 
-from twisted.application.service import MultiService
+from twisted.application.service import MultiService, Service
 from twisted.cred.checkers import AllowAnonymousAccess, ICredentialsChecker
 from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
 from twisted.cred.portal import IRealm, Portal
@@ -13,8 +14,10 @@ from twisted.cred.strcred import InvalidAuthType, makeChecker
 from twisted.logger import Logger
 
 from ..auth.accounts.accounts_file import AccountsFile
+from ..auth.accounts.checker import AccountsChecker
 from ..auth.accounts.hashing_queue import HashingQueue
 from ..auth.accounts.memory import MemoryAccounts
+from ..auth.accounts.records import AccountRecords, RecordSource
 from ..auth.accounts.schemes import MissingLibrary
 from ..auth.authenticator import PortalAuthenticator
 from ..auth.chain import AnyOf
@@ -41,6 +44,9 @@ log = Logger()
 #: but two at least, so that one slow hash does not hold up all others.
 PASSWORD_THREADS = max(2, (os.cpu_count() or 2) // 2)
 
+#: Threads that ask a store for accounts: they wait for a network, and do not compute.
+LOOKING_THREADS = 16
+
 #: What a checker has to take to be of use here.
 _SUPPORTED = {IUsernamePassword, IUsernameHashedPassword}
 
@@ -54,6 +60,7 @@ class Access:
     :param checkers: of ``twisted.cred``, besides those that the settings name.
     :param strict: whether an accounts file that cannot be read ends the start.
     :param threads: makes a pool of threads, as ``WorkerThreads`` does.
+    :param shared: what ``StoreKind.share`` has made for the store, where others have it too.
     :raises pop3toy.errors.CannotStart: if something that the settings name cannot be used.
     """
 
@@ -67,6 +74,7 @@ class Access:
         checkers: Sequence[ICredentialsChecker] = (),
         strict: bool = True,
         threads: Callable[..., WorkerThreads] = WorkerThreads,
+        shared: object = None,
     ) -> None:
         self._settings = settings
         self._reactor = reactor
@@ -87,10 +95,10 @@ class Access:
             self.users = self.users or {hello.USER: hello.PASSWORD}
         self._throttle = LoginThrottle(reactor, limits, peers=peers)
         asked: list[ICredentialsChecker] = [MemoryAccounts(self.users)] if self.users else []
-        #: The accounts file, if there is one; it knows quotas.
-        self.file = self._accounts_file(settings.accounts) if settings.accounts is not None else None
-        if self.file is not None:
-            asked.append(self.file)
+        #: The accounts file, or the accounts in the store, if there are any; they know quotas.
+        self.accounts = self._accounts(settings.accounts, shared) if settings.accounts is not None else None
+        if self.accounts is not None:
+            asked.append(self.accounts)
         asked += [_checker(description) for description in settings.auth]
         asked += checkers
         # A Portal takes one checker for each kind of credentials.
@@ -105,10 +113,13 @@ class Access:
 
     def knows(self, user: str) -> bool:
         """Whether there is this user now, as far as that can be said before anything runs."""
-        given, file = NameIndex(self.users), self.file
-        return given.find(user) is not None or (
-            file is not None and file.canonical_name_at_start(user) is not None
-        )
+        accounts = self.accounts
+        if NameIndex(self.users).find(user) is not None:
+            return True
+        if isinstance(accounts, AccountsFile):
+            return accounts.canonical_name_at_start(user) is not None
+        # A store may be on a network, which is not asked before the server runs.
+        return accounts is not None
 
     def for_maildrops(self, store: IMailStore) -> PortalAuthenticator:
         """For POP3: a login opens the user's maildrop."""
@@ -136,13 +147,22 @@ class Access:
             domains=settings.mail_domains,
         )
 
-    def _accounts_file(self, path: str) -> AccountsFile:
+    def _queue(self, name: str, size: int) -> HashingQueue:
         # A pool of its own: a flood of logins must not stop the sessions.
-        threads = self._threads(self._reactor, name="passwords", size=PASSWORD_THREADS)
+        threads = self._threads(self._reactor, name=name, size=size)
         threads.setServiceParent(self._server)
+        return HashingQueue(threads.run)
+
+    def _accounts(self, path: str, shared: object) -> AccountsChecker:
+        queue = self._queue("passwords", PASSWORD_THREADS)
+        renew = self._settings.renew_hashes
+        if self._settings.accounts_in_store:
+            store = self._settings.store
+            records = cast("Callable[..., AccountRecords]", kind_of(store).accounts)(store, shared)
+            source = RecordSource(records, self._queue("accounts", LOOKING_THREADS), self._reactor)
+            _Beginning(source).setServiceParent(self._server)
+            return AccountsChecker(lambda changed: source, queue, self._reactor, renew=renew)
         try:
-            queue = HashingQueue(threads.run)
-            renew = self._settings.renew_hashes
             file = AccountsFile(path, queue, self._reactor, renew=renew, strict=self._strict)
         except (OSError, MissingLibrary) as error:
             why = getattr(error, "strerror", None) or error
@@ -153,7 +173,7 @@ class Access:
     def _warn_of_nobody(self) -> None:
         """Say where users are meant and there are none, as far as that can be told."""
         settings = self._settings
-        if self.file is not None and not self.file.users:
+        if isinstance(self.accounts, AccountsFile) and not self.accounts.users:
             log.warn("accounts file {path}: there are no users in it", path=settings.accounts)
         if not self.sources_know_all:
             return
@@ -204,10 +224,24 @@ class Access:
             raise BadSetting("introspection", f": {error}") from error
 
 
+class _Beginning(Service):
+    """Has a source of accounts look around when the server starts, and not before."""
+
+    def __init__(self, source: RecordSource) -> None:
+        self._source = source
+
+    def startService(self) -> None:
+        super().startService()
+        self._source.begin()
+
+
 def _may_have_mailbox(settings: Settings, user: str) -> bool:
     try:
-        administer = kind_of(settings.store).admin
-        return administer is not None and administer(settings.store).exists(user)
+        kind = kind_of(settings.store)
+        if kind.on_network:
+            # It is not asked before the server runs.
+            return True
+        return kind.admin is not None and kind.admin(settings.store).exists(user)
     except (TypeError, StoreTrouble):
         # A store that another program brings, or one in trouble: it is not known.
         return True

@@ -59,6 +59,7 @@ def _serve(config: WorkerConfig, reports: ReportPipe, reactor: IReactor) -> None
         tls=tls,
         cannot_listen=cannot_listen,
         host=config.host,
+        boot=config.boot,
         peers=peers,
         batcher=batcher_of(reactor),
         strict=False,

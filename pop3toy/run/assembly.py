@@ -44,7 +44,7 @@ from ..stores import hello
 from ..stores.registry import OpenStore, StoreContext, kind_of
 from .access import Access
 from .checks import check_files
-from .control import ServerControl
+from .control import Notice, ServerControl
 from .log_lines import set_observer
 from .monitoring.process import monitoring_of
 from .ports import Port, announce, ports_of
@@ -52,6 +52,8 @@ from .process import ProcessTuning, StopSignals, TwistdOptions
 from .process_context import ProcessContext, single_process
 from .recipients import recipients_of_all, recipients_of_users
 from .service import LinesService, ListeningService, OrderedService, ReloadService, Server
+from .sharing.first_look import FirstLook
+from .sharing.node import node_of
 from .speed import sending_of
 from .tls import server_tls
 from .watching import watching_of
@@ -217,15 +219,20 @@ def assemble(
             terminal=watching.terminal,
         )
     )
+    notice = Notice(reactor, settings.limits.stop_delay)
     if context.owned:
         ProcessTuning().setServiceParent(parts)
-        StopSignals(reactor).setServiceParent(parts)
+        StopSignals(reactor, notice.cut_short).setServiceParent(parts)
+    node = node_of(settings.store, context.cannot_listen) if store is None and not context.inherits else None
+    if node is not None:
+        node.setServiceParent(parts)
     if context.batcher is not None:
         context.batcher.setServiceParent(parts)
     for writer in watching.writers:
         LinesService(writer, None if context.owned else reactor).setServiceParent(parts)
     told = watching.observers
     make_threads = monitoring.threads if monitoring is not None else WorkerThreads
+    shared = kind_of(settings.store).share(settings.store) if store is None else None
     access = Access(
         settings,
         reactor,
@@ -234,11 +241,14 @@ def assemble(
         checkers=checkers,
         strict=context.strict,
         threads=make_threads,
+        shared=shared,
     )
     if store is None:
-        opened = _open(settings, reactor, parts, access, context, make_threads)
+        opened = _open(settings, reactor, parts, access, context, make_threads, shared)
     else:
         opened = _given(settings, store)
+    if opened.look is not None:
+        FirstLook(opened.where, opened.look, reactor, tells=context.warns).setServiceParent(parts)
     maildrops = opened.store if around_store is None else around_store(opened.store)
     if monitoring is not None:
         maildrops = monitoring.store(maildrops)
@@ -269,7 +279,7 @@ def assemble(
                 parts,
                 access,
                 strict=context.strict,
-                admin=_admin(settings, store),
+                admin=opened.admin or _admin(settings, store),
                 warns=context.warns,
             )
         factories |= _mail_factories(
@@ -281,7 +291,7 @@ def assemble(
     elif monitoring is not None:
         pages = monitoring.serve(
             parts,
-            factories.values(),
+            lambda: parts.control.draining,
             context.tls,
             lambda: parts.control.mailboxes,
             own_store=store is None,
@@ -305,8 +315,13 @@ def assemble(
         factory = factories[port.protocol]
         _listen(port, settings, reactor, context, factory, next_step).setServiceParent(parts)
         next_step = None
+    if not context.inherits:
+        # The ports of workers are their supervisor's, which has a notice of its own.
+        notice.setServiceParent(parts)
     given = opened.store if settings.is_toy else store
-    parts.control = ServerControl(list(factories.values()), lambda: _admin(settings, given))
+    parts.control = ServerControl(
+        list(factories.values()), lambda: opened.admin or _admin(settings, given), notice
+    )
     return parts
 
 
@@ -365,6 +380,7 @@ def _open(
     access: Access,
     context: ProcessContext,
     make_threads: Callable[..., WorkerThreads],
+    shared: object,
 ) -> OpenStore:
     """The store that the settings say."""
 
@@ -379,9 +395,11 @@ def _open(
             clock=reactor,
             threads=threads,
             # A Deferred of an account is one of something with settings, but Deferreds are invariant.
-            quota=quota_of(access.file.find if access.file is not None else lambda user: None),  # type: ignore[arg-type]
+            quota=quota_of(access.accounts.find if access.accounts is not None else lambda user: None),  # type: ignore[arg-type]
             users=list(access.users),
             host=context.host,
+            boot=context.boot,
+            shared=shared,
         ),
     )
 

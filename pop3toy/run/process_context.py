@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import secrets
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from twisted.internet.interfaces import IStreamServerEndpoint
@@ -46,6 +47,8 @@ class ProcessContext:
     cannot_listen: Callable[[CannotStart], object]
     #: This host's name, where the settings give none.
     host: str
+    #: What tells this start of the server from others: the same for all of its processes.
+    boot: str = field(default_factory=lambda: secrets.token_hex(8))
     #: The other processes of the same server, if it is one of several.
     peers: PeerWorkers | None = None
     #: The batcher of its reactor, if there is one.

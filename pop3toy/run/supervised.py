@@ -24,12 +24,15 @@ from ..config.settings import Settings
 from ..errors import CannotStart
 from ..net.types import IReactor
 from ..net.unix_sockets import UnixListening
+from ..stores.registry import kind_of
 from .checks import check_sources
+from .control import Notice
 from .log_lines import WorkersLog
 from .monitoring.supervisor import monitor_workers, workers_folder
 from .ports import Port, announce, endpoint_of, ports_of
 from .process import StopSignals, TwistdOptions, fitting
 from .service import ListeningService, OrderedService, ReloadService
+from .sharing.node import node_of
 from .tls import server_tls
 from .workers.pipes import WorkerConfig
 from .workers.sockets import SharedSockets
@@ -63,7 +66,8 @@ def supervised(
     workers = settings.workers
     assert workers is not None, "the settings ask for workers"
     sockets, log = SharedSockets(), WorkersLog()
-    key = secrets.token_hex(32)
+    key, boot = secrets.token_hex(32), secrets.token_hex(8)
+    node = node_of(settings.store, cannot_start)
     clock, began = steady(reactor), 0.0
     tls = server_tls(settings.tls)
     check_sources(settings, reactor)
@@ -82,6 +86,7 @@ def supervised(
             settings=settings.to_json(),
             tls=tls.in_use.dump() if tls is not None else "",
             key=key,
+            boot=boot,
             metrics=folder_of_metrics.path if folder_of_metrics is not None else "",
             events=list(supervisor.events),
         )
@@ -91,7 +96,8 @@ def supervised(
         command=[sys.executable, "-P", "-m", "pop3toy.run.as_worker"],
         environment=_environment(folder),
         config=config,
-        sockets=lambda: sockets.descriptors,
+        # Behind the ports: the name is taken as long as one of the workers is there.
+        sockets=lambda: [*sockets.descriptors, *(node.descriptors if node is not None else ())],
     )
     inspection = None
     observing: dict[str, Any] = {}
@@ -121,7 +127,10 @@ def supervised(
     )
     server = OrderedService(partial(log.set_observer, twistd=twistd))
     _AsWorkersUser(settings, reactor, cannot_start).setServiceParent(server)
-    StopSignals(reactor).setServiceParent(server)
+    notice = Notice(reactor, settings.limits.stop_delay)
+    StopSignals(reactor, notice.cut_short).setServiceParent(server)
+    if node is not None:
+        node.setServiceParent(server)
     if folder_of_metrics is not None:
         # Ends behind the workers, which write into its folder, and is there before them.
         folder_of_metrics.setServiceParent(server)
@@ -175,6 +184,7 @@ def supervised(
 
     for port in ports_of(settings):
         listen(port).setServiceParent(server)
+    notice.setServiceParent(server)
     return server
 
 
@@ -200,6 +210,9 @@ class _AsWorkersUser(Service):
                 if not os.access(needed, how):
                     raise CannotStart(f"no permission for {needed}")
             check_sources(self._settings, self._reactor)
+            if kind_of(self._settings.store).on_network:
+                # Credentials may be in a file.
+                kind_of(self._settings.store).check(self._settings.store)
         except CannotStart as why:
             self._cannot_start(CannotStart(f"as the user of the workers: {why}"))
 

@@ -12,18 +12,25 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from ..errors import BadSetting, CannotStart
 from ..files import check_readable, why_unusable
 from ..interfaces import IDelivery, IMailStore, IStoreAdmin, MaybeDeferred
-from ..net.threads import Share, Threads
+from ..net.threads import RunInThread, Share, Threads
 from .maildir.settings import Maildirs
+from .objects.settings import Objects
 from .toy import Toy
 
-__all__ = ["STORES", "Maildirs", "OpenStore", "StoreContext", "StoreKind", "Toy", "kind_of"]
+if TYPE_CHECKING:
+    from .objects.accounts import AccountObjects
+    from .objects.connecting import Engines
+    from .objects.users import Users
+
+__all__ = ["STORES", "Maildirs", "Objects", "OpenStore", "StoreContext", "StoreKind", "Toy", "kind_of"]
 
 #: Threads of one file system at the most: for reading and removing, and as many for counting; and for
 #: writing mail: the more there are, the more fsyncs the file system can join into one.
@@ -41,6 +48,9 @@ LOOKING = 10.0
 #: Threads of each kind in all: so many that some file systems may hang, and the others do not feel it.
 #: They are started when there is work for them.
 ALL_THREADS = 64
+
+#: Requests to object storage at once, and renewals of leases, which a flood of the others must not hold up.
+REQUESTS, LEASES = 48, 8
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,10 @@ class StoreContext:
     host: str
     #: The time of day, in seconds since the epoch.
     wall: Callable[[], float] = time.time
+    #: What tells this start of the server from others of it: the same for all of its processes.
+    boot: str = ""
+    #: What :attr:`StoreKind.share` has made, if others have it too.
+    shared: Any = None
 
 
 class OpenStore(NamedTuple):
@@ -69,6 +83,13 @@ class OpenStore(NamedTuple):
 
     store: IMailStore
     delivery: IDelivery
+    #: What administers it by the same connections, if it has any.
+    admin: IStoreAdmin | None = None
+    #: Sees that it answers, as soon as the server runs; the Deferred fails with
+    #: :class:`~pop3toy.errors.StoreTrouble` if not.
+    look: Callable[[], Deferred[object]] | None = None
+    #: Where it is, for people.
+    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,6 +110,21 @@ class StoreKind:
     #: Sees that the place which the settings name can be used, before a server starts or a command looks
     #: for mailboxes.  Raises :class:`~pop3toy.errors.BadSetting` if not.
     check: Callable[[Any], None] = lambda settings: None
+    #: Whether it is reached by a network: then nothing asks it before the server runs, since the process
+    #: may fork until then, and whoever asks does so in a thread.
+    on_network: bool = False
+    #: Options besides :attr:`key` that a command needs to find it.
+    found_by: tuple[str, ...] = ()
+    #: Makes what several parts of a process share, such as connections, and looks at nothing yet.
+    share: Callable[[Any], Any] = lambda settings: None
+    #: Makes what keeps accounts beside the mail (``auth.accounts.records``), given the settings and what
+    #: ``share`` has made, if anything has, and looks at nothing yet; ``None`` where there is no such thing.
+    accounts: Callable[[Any, Any], Any] | None = None
+    #: This server among those that share the store, in words that no other on its machine may have, with
+    #: the option that says them; ``None`` where there are no such words.
+    alone: Callable[[Any], tuple[str, str] | None] = lambda settings: None
+    #: Says why it cannot be had by several processes; empty if it can.
+    one_process: Callable[[Any], str] = lambda settings: ""
 
 
 def _open_toy(settings: Toy, context: StoreContext) -> OpenStore:
@@ -164,6 +200,92 @@ def _administer_maildirs(settings: Maildirs) -> IStoreAdmin:
     return admin
 
 
+class SharedObjects(NamedTuple):
+    """What the parts of a process share that know an object store."""
+
+    engines: Engines
+    users: Users
+
+
+def _share_objects(settings: Objects) -> SharedObjects:
+    from .objects.connecting import Engines
+    from .objects.users import Users
+
+    engines = Engines(settings)
+    return SharedObjects(engines, Users(engines, create=settings.create))
+
+
+def _open_objects(settings: Objects, context: StoreContext) -> OpenStore:
+    from .objects.delivery import ObjectDelivery
+    from .objects.lease import Node
+    from .objects.store import ObjectStore
+
+    engines, users = shared = context.shared or _share_objects(settings)
+    requests, leases = context.threads("objects", REQUESTS), context.threads("leases", LEASES)
+
+    def of_session(user: str) -> RunInThread:
+        return requests.shared((Share(("user", user), USER_THREADS),))
+
+    def of_mail(user: str) -> RunInThread:
+        return requests.shared((Share(("mail for", user), USER_THREADS),))
+
+    store: IMailStore = ObjectStore(
+        engines,
+        users,
+        context.clock,
+        Node(settings.node or "", context.boot),
+        run_for=of_session,
+        leases=leases.run,
+    )
+    delivery: IDelivery = ObjectDelivery(
+        engines,
+        users,
+        context.clock,
+        run_for=of_mail,
+        quota=context.quota,
+        host=context.host,
+    )
+    return OpenStore(
+        store,
+        delivery,
+        _administer_shared(shared),
+        lambda: requests.run(engines.learn_time),
+        f"{settings.url}{f' at {settings.endpoint}' if settings.endpoint else ''}",
+    )
+
+
+def _administer_objects(settings: Objects) -> IStoreAdmin:
+    return _administer_shared(_share_objects(settings))
+
+
+def _administer_shared(shared: SharedObjects) -> IStoreAdmin:
+    from .objects.admin import ObjectAdmin
+
+    admin: IStoreAdmin = ObjectAdmin(*shared)
+    return admin
+
+
+def _accounts_in_objects(settings: Objects, shared: SharedObjects | None) -> AccountObjects:
+    from .objects.accounts import AccountObjects
+
+    return AccountObjects(*(shared or _share_objects(settings)), settings.url)
+
+
+def _check_objects(settings: Objects) -> None:
+    from .objects.connecting import Engines
+
+    # Its credentials can be read, and obstore is installed.
+    Engines(settings)
+
+
+def _alone_objects(settings: Objects) -> tuple[str, str] | None:
+    return ("store-node", f"{settings.url} {settings.node}") if settings.node is not None else None
+
+
+def _one_process_of_objects(settings: Objects) -> str:
+    return "memory:// is in one process alone" if settings.place.scheme == "memory" else ""
+
+
 def _check_toy(settings: Toy) -> None:
     for path in settings.messages:
         check_readable("message", path)
@@ -191,6 +313,20 @@ def _check_maildirs(settings: Maildirs) -> None:
 STORES: tuple[StoreKind, ...] = (
     StoreKind(Toy, "", "the built-in mailbox", _open_toy, check=_check_toy),
     StoreKind(Maildirs, "maildir", "Maildirs", _open_maildirs, _administer_maildirs, _check_maildirs),
+    StoreKind(
+        Objects,
+        "store",
+        "object storage",
+        _open_objects,
+        _administer_objects,
+        _check_objects,
+        on_network=True,
+        found_by=("store-endpoint", "store-credentials", "store-region"),
+        share=_share_objects,
+        accounts=_accounts_in_objects,
+        alone=_alone_objects,
+        one_process=_one_process_of_objects,
+    ),
 )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import ctypes
+import functools
 import gc
 import hashlib
 import hmac
@@ -29,6 +30,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.auth.accounts import hmac_md5, libcrypt, schemes
+from pop3toy.auth.accounts import records as accounts_records
 from pop3toy.auth.accounts.accounts_file import AccountsFile
 from pop3toy.auth.accounts.hashing_queue import HashingQueue
 from pop3toy.auth.accounts.memory import MemoryAccounts
@@ -40,6 +42,7 @@ from pop3toy.errors import AuthenticationFailed, Refusal
 from pop3toy.interfaces import Challenge, Channel, Exchange, Login, TLSFacts
 
 from ..auth_world import LOOPBACK, FakeStore, FakeThreads, say, session
+from .records_world import FakeRecords, checker_of
 
 TLS = Channel(
     "192.0.2.7",
@@ -143,7 +146,7 @@ class WorldCase(SynchronousTestCase):
         path.chmod(0o600)
         wall = path.stat().st_mtime + 1000
         file = AccountsFile(path, HashingQueue(self.threads), Clock(), wall=lambda: wall)
-        self.assertEqual((), file._file.accounts.problems)
+        self.assertEqual((), file._source.accounts.problems)
         checker = AnyOf([MemoryAccounts(others), file]) if others else file
         portal = Portal(MailboxRealm(self.store), [checker])
         self.authenticator = PortalAuthenticator(portal, nonce=lambda: NONCE, channel_binding=True)
@@ -274,3 +277,24 @@ class BarredTests(WorldCase):
             elif scheme.startswith("SCRAM"):
                 able |= {scheme, f"{scheme}-PLUS"}
             self.assertEqual(able, came_in, scheme)
+
+
+UNDERSTOOD = accounts_records._account_of
+
+
+class BarredRecordsTests(BarredTests):
+    """The same where accounts are records of users, in a storage."""
+
+    def serve(self, text: bytes, *, others: dict[str, str] | None = None) -> None:
+        """Everybody of this text can log in from now on, and others from memory."""
+        records = FakeRecords(*text.decode().splitlines())
+        source = checker_of(records, self.threads, looking=FakeThreads())
+        self.assertEqual([], records.asked)
+        # To understand a line takes microseconds, and is not compared; the requests are, elsewhere.
+        self.patch(accounts_records, "_account_of", functools.cache(UNDERSTOOD))
+        records.place.accounts()
+        checker: Any = AnyOf([MemoryAccounts(others), source]) if others else source
+        portal = Portal(MailboxRealm(self.store), [checker])
+        self.authenticator = PortalAuthenticator(portal, nonce=lambda: NONCE, channel_binding=True)
+        # What is known of all users is there when somebody has asked what is offered.
+        self.authenticator.mechanisms(TLS)

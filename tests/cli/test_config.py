@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from pop3toy.config import toml
 from pop3toy.config.table import OPTIONS, settings_of
 from pop3toy.errors import CannotStart
-from pop3toy.option import FLAG, Option
+from pop3toy.option import FLAG, Option, options_of
+from pop3toy.stores.registry import STORES
 from tests.cli_world import MESSAGE, CliRunner, CommandTests, Outcome, pop3toy
 
 #: What must not be shown.
@@ -144,8 +145,9 @@ class ShowTests(FileTests):
         ):  # fmt: skip
             self.assertIn(line, lines)
         shown = {line.removeprefix("# ").split(" ")[0] for line in lines if line and line[0] != "["}
-        # Those of the other kind of store are in force nowhere.
-        self.assertEqual(shown, set(OPTIONS) - {"message"})
+        # Those of the other kinds of store are in force nowhere.
+        others = {one.name for kind in STORES if kind.key != "maildir" for one in options_of(kind.settings)}
+        self.assertEqual(shown, {name for name in OPTIONS if name == "create" or name not in others})
 
     def test_toy(self) -> None:
         """Without a file the toy's options are shown, and they are a file of the toy."""
@@ -332,7 +334,10 @@ class CommandsTests(FileTests):
 
     def test_missing(self) -> None:
         """What neither the command line nor the file says is told with how to say it."""
-        for words, option in ((("mailbox", "list"), "--maildir"), (("user", "list"), "--accounts")):
+        for words, option, missing in (
+            (("mailbox", "list"), "--maildir", r"\[store\] maildir or \[store\] store"),
+            (("user", "list"), "--accounts", r"\[accounts\] accounts"),
+        ):
             done = self.run_command(*words)
             self.assertEqual(done.status, os.EX_USAGE)
             self.assertIn(option, done.err)
@@ -340,7 +345,7 @@ class CommandsTests(FileTests):
             self.file.write_text("[limits]\nlogin-delay = 3\n")
             done = self.run_command(*words, f"--config={self.file}")
             self.assertEqual(done.status, os.EX_CONFIG)
-            self.assertRegex(done.err, rf"\AError: {self.file}: \[.*\] {option[2:]} is missing.*\n\Z")
+            self.assertRegex(done.err, rf"\AError: {self.file}: {missing} is missing.*\n\Z")
 
     def test_mistakes(self) -> None:
         """A mistake in the file is one line with its place, and status 78; of ``deliver`` 75: mail waits."""
@@ -349,7 +354,7 @@ class CommandsTests(FileTests):
             ("[store]\nmaildr = 1\n", "[store] maildr: there is no such option; did you mean maildir?"),
             ("[store]\nmaildir = 'm/{usr}'\n", "[store] maildir needs {user} in its path"),
             ("[store\n", "this is not TOML"), ("[limits]\nlogin-delay = -1\n", "[limits] login-delay is a"),
-            ("", "[store] maildir is missing"),
+            ("", "[store] maildir or [store] store is missing"),
             ('[store]\n"a\\nb\\u001b" = 1\n', "[store] a\\nb\\x1b: there is no"),
         ):  # fmt: skip
             self.file.write_text(text)

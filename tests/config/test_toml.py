@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from pop3toy.config.settings import TLS, Limits, Settings
 from pop3toy.config.table import OPTIONS, TABLES, settings_of
 from pop3toy.errors import BadSetting, CannotStart
 from pop3toy.option import FLAG, Option, options_of
-from pop3toy.stores.registry import STORES, Maildirs, Toy
+from pop3toy.stores.registry import STORES, Maildirs, Objects, Toy
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -27,6 +28,9 @@ SAMPLES = {
     "mechanisms": "USER,PLAIN",
     "trusted": "192.0.2.0/24",
     "workers": 2,
+    "store": "s3://mail",
+    "store-endpoint": "http://127.0.0.1:7480",
+    "store-bucket": "more",
     "domain": "example.org",
     "hostname": "mail.example.org",
     "interface": "127.0.0.9",
@@ -101,6 +105,21 @@ class ReadTests(FileCase):
         )
         self.assertEqual(settings.store, Maildirs("/y/{user}", create=True))
 
+    def test_option_of_two_kinds(self) -> None:
+        """``create`` is said of the store that is chosen, and goes with the one that is replaced."""
+        accounts = '[accounts]\nuser = ["ann:x"]\n'
+        objects = f'[store]\nstore = "s3://mail"\ncreate = true\n{accounts}'
+        maildirs = f'[store]\nmaildir = "/x/{{user}}"\ncreate = true\nmax-listed-size = 1\n{accounts}'
+        self.assertEqual(self.parsed(objects).store, Objects("s3://mail", create=True))
+        for text, words, store in (
+            (objects, ["--maildir=/x/{user}"], Maildirs("/x/{user}")),
+            (objects, ["--store=s3://post"], Objects("s3://post", create=True)),
+            (maildirs, ["--store=s3://mail"], Objects("s3://mail")),
+            (maildirs, ["--store=s3://mail", "--create"], Objects("s3://mail", create=True)),
+            (f"[store]\ncreate = true\n{accounts}", ["--store=s3://mail"], Objects("s3://mail", create=True)),
+        ):
+            self.assertEqual(self.parsed(text, *words).store, store, (text, words))
+
     def test_paths(self) -> None:
         """A relative path is taken from the file's folder; ``-``, ``off`` and a home are no such paths."""
         settings = self.parsed(
@@ -157,7 +176,9 @@ class MistakeTests(FileCase):
         )
         said = self.refused("[accounts]\nuser = ['hunter2']\n")
         self.assertEqual(said, "[accounts] user: an account is written NAME:PASSWORD")
-        self.assertEqual(self.refused("[store]\ncreate = true\n"), "[store] create needs --maildir")
+        self.assertEqual(
+            self.refused("[store]\ncreate = true\n"), "[store] create needs --maildir or --store"
+        )
         self.assertEqual(self.refused("[workers]\nworkers = 'few'\n")[:31], "[workers] workers is a number f")
 
     def test_whose_mistake(self) -> None:
@@ -193,6 +214,9 @@ class SettingsTests(SynchronousTestCase):
             lambda: Limits(trusted=("webmail",)),
             lambda: Maildirs("/srv/{usr}"),
             lambda: Settings(hostname="a b"),
+            lambda: Objects("mail"),
+            lambda: Objects("s3://key:secret@mail"),
+            lambda: Objects("memory://x", endpoint="http://127.0.0.1:1"),
         ):
             self.assertRaises(BadSetting, wrong)
 
@@ -204,6 +228,10 @@ class SettingsTests(SynchronousTestCase):
         one = Settings(store=Maildirs("/srv/ann"), users=(("ann", "x"),))
         one.check_whole()
         self.assertRaises(CannotStart, one.check_whole, other_checkers=True)
+        shared = Settings(store=Objects("s3://mail"), users=(("ann", "x"),), workers=2)
+        shared.check_whole()
+        why = self.assertRaises(BadSetting, replace(shared, store=Objects("memory://x")).check_whole)
+        self.assertEqual(str(why), "--workers: memory:// is in one process alone")
 
     def test_no_secret_in_repr(self) -> None:
         """Passwords do not show."""
@@ -228,11 +256,16 @@ class SettingsTests(SynchronousTestCase):
                 self.assertEqual(one.kind.parse(str(one.default)), one.default, name)
 
     def test_one_table(self) -> None:
-        """No option stands in two tables, and each field of the settings is an option or a part."""
+        """No option stands in two tables; several kinds of store may have the same one, and nothing else."""
         types = (Settings, TLS, Limits, *(kind.settings for kind in STORES))
-        names = [one.name for settings in types for one in options_of(settings)]
-        self.assertEqual(sorted(names), sorted(OPTIONS))
-        self.assertEqual(len(set(names)), len(names))
+        found = [one for settings in types for one in options_of(settings)]
+        self.assertEqual({one.name for one in found}, set(OPTIONS))
+        stores = {kind.settings.__name__ for kind in STORES}
+        for one in found:
+            alike = [other for other in found if other.name == one.name]
+            for other in alike:
+                self.assertEqual(replace(other, owner="", field=""), replace(one, owner="", field=""))
+            self.assertTrue(len(alike) == 1 or {other.owner for other in alike} <= stores, one.name)
         self.assertIs(STORES[0].settings, Toy)
 
     def test_examples(self) -> None:

@@ -516,7 +516,7 @@ class SiteTests(ServerCase):
         self.reactor.advance(PATIENCE)
         status, _, body = answer(asking.read())
         self.assertEqual(status, 503)
-        self.assertEqual(json.loads(body)["problems"], ["the disk has not answered for 5 s"])
+        self.assertEqual(json.loads(body)["problems"], ["the disk or the network has not answered for 5 s"])
         self.reactor.advance(KEPT)
         self.assertValue(0, self.scraped(), "pop3toy_healthy")
         self.reactor.advance(PATIENCE)

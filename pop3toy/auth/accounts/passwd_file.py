@@ -3,7 +3,7 @@
 ``name:{SCHEME}hash``, then fields in any number: Dovecot's (uid, gid, gecos,
 home, shell, extra) are tolerated, and ``key=value`` is a setting wherever it
 stands.  ``#`` begins a comment.  Pure: text in, accounts or text out; who reads
-and writes the file is in ``accounts_file`` and ``edit``.
+and writes the file is in ``watched`` and ``edit``.  A record of one user (``records``) holds one such line.
 """
 
 from __future__ import annotations
@@ -118,6 +118,11 @@ class Accounts:
     def names(self) -> NameIndex:
         """Finds a user's name, however it is spelled."""
         return NameIndex(self.by_name)
+
+    @property
+    def has_addresses(self) -> bool:
+        """Whether some user's name is a mail address."""
+        return self.names.has_addresses
 
     @cached_property
     def has_plaintext(self) -> bool:

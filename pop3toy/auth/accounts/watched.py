@@ -1,7 +1,7 @@
 """An accounts file as it says now: read again when it has changed, in a thread.
 
 Logs what is wrong with it.  What the text means is in ``passwd_file``, and passwords are checked
-in ``accounts_file``.
+in ``checker``.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from twisted.python.failure import Failure
 from ...errors import StoreTrouble
 from ...interfaces import MaybeDeferred
 from ...net.watched_file import Content, is_unchanged, read
+from .edit import edit_file
 from .hashing_queue import HashingQueue
-from .passwd_file import Accounts, Problem, parse
+from .passwd_file import Account, Accounts, Problem, parse
 from .schemes import MissingLibrary
 
 __all__ = ["WatchedFile", "not_now"]
@@ -56,6 +57,8 @@ class WatchedFile:
         strict: bool = True,
     ) -> None:
         self.path = Path(path)
+        #: What it is called in the log.
+        self.where = f"accounts file {path}"
         #: What the file said when it was last read and had users.
         self.accounts = Accounts({})
         #: Whether it is just being written in place, and has lost users or ends
@@ -104,6 +107,23 @@ class WatchedFile:
         waiting: Deferred[_T] = self._reading().addCallback(function, *args, **kwargs)
         return waiting
 
+    # -- as a source of users (``checker``) -----------------------------------------
+
+    @property
+    def facts(self) -> Accounts:
+        """What it said when it was last not in doubt."""
+        return self.certain
+
+    def look(
+        self,
+        user: str,
+        function: Callable[Concatenate[Accounts, Account | None, _P], MaybeDeferred[_T]],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> MaybeDeferred[_T]:
+        """As :meth:`use`, with the account that has exactly this name."""
+        return self.use(lambda accounts: function(accounts, accounts.by_name.get(user), *args, **kwargs))
+
     def sure_of(self, user: str) -> bool:
         """Whether what is said of the user now can be relied on."""
         if not self.in_doubt:
@@ -111,6 +131,31 @@ class WatchedFile:
         account = self.accounts.by_name.get(user)
         # A line that has its end is whole; of the last one some settings may be missing.
         return account == self.certain.by_name.get(user) or (account is not None and user != self._unfinished)
+
+    def is_current(self, facts: object) -> bool:
+        """Whether nothing else was read since."""
+        return facts is self.accounts
+
+    def find_name(self, name: str) -> MaybeDeferred[str | None]:
+        """The user's name as the file has it, however it is spelled."""
+
+        def find(accounts: Accounts) -> str | None:
+            found = accounts.names.find(name)
+            if found is None and self.in_doubt and self.certain.names.find(name) is not None:
+                raise not_now("the accounts file is being written")
+            return found
+
+        return self.use(find)
+
+    def even_out(self, user: str) -> None:
+        """Nothing: all users are in memory."""
+
+    def accepted(self, user: str) -> None:
+        """Nothing: nobody else asks for what was read."""
+
+    def edit(self, user: str, change: Callable[[bytes], bytes]) -> None:
+        """Change the text.  Blocks."""
+        edit_file(self.path, change)
 
     def _reading(self) -> Deferred[Accounts]:
         turn: Deferred[Accounts] = Deferred()

@@ -17,6 +17,7 @@ from typing import ClassVar
 from ...errors import AuthenticationFailed, BadCommand
 from ...interfaces import Challenge, TLSFacts
 from ..accounts.verifier import Verifier, saslprep
+from ..credentials import Unknown
 from ..login import ProvenIdentity
 from ..maybe_deferred import resolved
 from .exchange import AuthResult, MechanismContext, decode_base64, text
@@ -79,7 +80,7 @@ class _Scram:
         self.user = _name(found["user"])
         # The client signs the name as it was sent; salt and keys are the account's.
         self._account = await resolved(self._context.names.account(self.user))
-        user = self.user if self._account is None else self._account
+        user = Unknown(self.user) if self._account is None else self._account
         accounts = self._context.accounts
         allowed = await resolved(accounts.login_allowed(user, self._context.channel))
         # A barred account goes the way of a user who is not there, with all

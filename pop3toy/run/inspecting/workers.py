@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
@@ -40,7 +41,7 @@ class WorkersInspection:
             self._inspection.hub,
             settings.workers,
             act,
-            lambda: administer(settings.store) if administer is not None else None,
+            cache(lambda: administer(settings.store) if administer is not None else None),
         )
         #: What the supervisor is to call.
         self.observing: dict[str, Any] = {

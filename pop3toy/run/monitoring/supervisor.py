@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from twisted.application.service import MultiService, Service
@@ -18,7 +18,7 @@ from ...net.threads import WorkerThreads
 from ...net.types import IReactor
 from ...stores.registry import kind_of
 from .endpoint import MetricsEndpoint, Pages, are_wanted
-from .troubles import check_accounts, expiring, expiry
+from .troubles import ask_store, check_accounts, expiring, expiry
 
 if TYPE_CHECKING:
     from ...net.tls.contexts import GivenTLS
@@ -113,10 +113,19 @@ def monitor_workers(
             return ["the server takes no more connections, as it was asked to"]
         return [] if serving() else ["no worker serves"]
 
+    kind = kind_of(settings.store)
+    looks: list[Callable[[], object]] = [
+        lambda: check_accounts(settings),
+        lambda: kind.check(settings.store),
+    ]
+    if kind.on_network and kind.admin is not None:
+        # Its connections are kept from one look to the next.
+        admin = cache(kind.admin)
+        looks.append(lambda: ask_store(admin(settings.store)))
     folder.when_made = partial(add_up, registry=registry)
     return endpoint.listen(
         parts,
         [at_once, lambda: expiring(tls)],
-        [lambda: check_accounts(settings), lambda: kind_of(settings.store).check(settings.store)],
+        looks,
         failed,
     )

@@ -66,6 +66,8 @@ class WorkerConfig:
     tls: str = field(default="", repr=False)
     #: A key that all workers of this supervisor have, in hexadecimal digits.
     key: str = field(default="", repr=False)
+    #: What tells this start of the server from others.
+    boot: str = ""
     #: The folder for numbers that the supervisor adds up; empty where there are none.
     metrics: str = ""
     #: The events that workers have told each other before.

@@ -36,9 +36,10 @@ class Maildirs:
         short="m",
     )
     create: bool = option(
-        "Make a user's missing Maildir at the first login, instead of refusing.", False, kind=FLAG
+        "Make a user's missing mailbox at the first login or delivery, instead of refusing.",
+        False,
+        kind=FLAG,
     )
-
     max_listed_size: int = option(
         "The octets that a message's file may have to be counted when its name does not tell its size"
         " (default 2147483648); a larger one is listed by its size on the disk, and logged.",

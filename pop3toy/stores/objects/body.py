@@ -23,6 +23,8 @@ __all__ = ["RANGE", "Ahead", "Fetch", "ObjectBody"]
 #: Octets of one request for a message.
 RANGE: Final = 1024 * 1024
 
+_NOTHING: Final = memoryview(b"")
+
 #: Asks for octets of a message: given its place in the listing, where they begin, and how many they are.
 Fetch: TypeAlias = Callable[[int, int, int], Deferred[bytes]]
 
@@ -43,7 +45,7 @@ class ObjectBody:
         self._ahead = ahead
         # Octets that were asked for.
         self._asked = 0
-        self._buffer = memoryview(b"")
+        self._buffer = _NOTHING
         # The next range, with what was asked.
         self._coming: tuple[Deferred[bytes], int] | None = None
         # Whether all of it is wanted: known with the first chunk.
@@ -90,14 +92,16 @@ class ObjectBody:
         return self._take(most)
 
     def _take(self, most: int) -> bytes:
-        chunk, self._buffer = bytes(self._buffer[:most]), self._buffer[most:]
+        chunk, rest = bytes(self._buffer[:most]), self._buffer[most:]
+        # An empty rest would keep all of it.
+        self._buffer = rest if rest else _NOTHING
         self.done = not self._buffer and self._asked == self._octets and self._coming is None
         return chunk
 
     def close(self, octets: int | None) -> None:
         """Let go of it; what is under way is forgotten when it comes."""
         self._closed = True
-        self._buffer = memoryview(b"")
+        self._buffer = _NOTHING
         coming, self._coming = self._coming, None
         if coming is not None:
             _forget(coming[0])

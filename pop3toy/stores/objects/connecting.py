@@ -51,7 +51,7 @@ class Patience(NamedTuple):
 
 
 class Engines:
-    """The buckets of one object storage, each as an :class:`~.engine.Engine`.
+    """The buckets of one object storage, each as an :class:`~pop3toy.stores.objects.engine.Engine`.
 
     Making it asks nothing on the network.  The first call of each engine does, in the thread of the call:
     it looks whether the store can be used (``probe``), and fails like all others if not.
@@ -71,13 +71,14 @@ class Engines:
         patience: Patience | None = None,
     ) -> None:
         if find_spec("obstore") is None:
-            raise CannotStart(f"--store {settings.url} needs pop3toy[objects]: {install_hint('objects')}")
+            raise CannotStart(f"--store {settings.url} needs the extra 'objects': {install_hint('objects')}")
         self._settings = settings
         self._credentials = Credentials(settings.place.scheme, settings.credentials)
         self._clock = clock
         self._wall = wall
         self._patience = patience or Patience()
-        self._offset = 0.0
+        #: Seconds by which the store's clock is ahead, as far as is known.
+        self.offset = 0.0
         # When the offset was learned, and by how much wall and clock differed then.
         self._learned: tuple[float, float] | None = None
         self._learning = threading.Lock()
@@ -97,7 +98,7 @@ class Engines:
 
     def wall(self) -> float:
         """The store's time of day, in seconds since the epoch: ours until the store's is known."""
-        return self._wall() + self._offset
+        return self._wall() + self.offset
 
     def learn_time(self) -> None:
         """Learn the store's time again, if that was long ago, or our clock was set since; blocks.
@@ -134,7 +135,7 @@ class Engines:
 
     def _learn(self, offset: float) -> None:
         now = self._clock()
-        self._offset, self._learned = offset, (now, self._wall() - now)
+        self.offset, self._learned = offset, (now, self._wall() - now)
 
 
 class _Connection:

@@ -25,6 +25,7 @@ from ...errors import StoreTrouble
 __all__ = [
     "UserRecord",
     "arrival_of",
+    "is_message_name",
     "lease_key",
     "message_key",
     "message_name",
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 _PLAIN = re.compile(rb"[A-Za-z0-9_-]")
+_NAME = re.compile(r"[0-9a-f]{16}(?:[0-9a-f]{16}|~(?:[A-Za-z0-9_-]|=[0-9a-f]{2})+)")
 
 
 class UserRecord(NamedTuple):
@@ -122,6 +124,14 @@ def message_name(micros: int, uid: bytes) -> str:
         return uid.decode("ascii")
     spelled = "".join(chr(octet) if _PLAIN.match(bytes((octet,))) else f"={octet:02x}" for octet in uid)
     return f"{micros:016x}~{spelled}"
+
+
+def is_message_name(name: str) -> bool:
+    """Whether a message can be called that; other programs may have put other things there.
+
+    :param name: an object's, behind :func:`messages_prefix`.
+    """
+    return _NAME.fullmatch(name) is not None
 
 
 def uid_of(name: str) -> bytes:

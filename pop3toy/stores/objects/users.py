@@ -7,19 +7,16 @@ condition.  Leases are made here, and used elsewhere (``lease``).
 from __future__ import annotations
 
 import json
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from ...errors import NoSuchMailbox, StoreTrouble
-from .engine import NoSuchObject, Tag, Taken
-from .records import UserRecord, lease_key, new_drop, user_key
-
-if TYPE_CHECKING:
-    from .connecting import Engines
+from .engine import Engine, NoSuchObject, Tag, Taken
+from .lease import create_lease
+from .records import UserRecord, new_drop, user_key
 
 __all__ = ["REMEMBERED", "Users"]
 
@@ -33,6 +30,21 @@ _TRIES: Final = 20
 #: Records that are fetched at once when all are wanted, and that are asked for before the first is used.
 _AT_ONCE: Final = 8
 _SOME: Final = 200
+
+
+class Engines(Protocol):
+    """What :class:`~pop3toy.stores.objects.connecting.Engines` is for records."""
+
+    @property
+    def main(self) -> Engine:
+        """Where they are."""
+
+    @property
+    def buckets(self) -> tuple[str, ...]:
+        """Where new maildrops are; with none there, too."""
+
+    def of(self, bucket: str) -> Engine:
+        """The engine of a bucket."""
 
 
 class Users:
@@ -66,13 +78,14 @@ class Users:
             return None
         return UserRecord.decoded(found.body, login), found.tag
 
-    def find(self, login: str) -> UserRecord:
-        """The record of a user who has a maildrop, in one request; or none, if it was just remembered.
+    def find(self, login: str, *, fresh: bool = False) -> UserRecord:
+        """The record of a user who has a maildrop, in one request; or in none, if it was just remembered.
 
         :param login: exactly as it is kept.
+        :param fresh: it is asked for in any case.
         :raises pop3toy.errors.NoSuchMailbox: if there is no maildrop, and none may be made.
         """
-        record = self._recall(login)
+        record = None if fresh else self.recall(login)
         if record is None or not record.drop:
             found = self.get(login)
             record = found[0] if found is not None else None
@@ -83,7 +96,7 @@ class Users:
         raise NoSuchMailbox(detail=f"there is no mailbox of {login!r} in the object store")
 
     def remember(self, record: UserRecord) -> None:
-        """Give a record that was fetched a moment ago to the next ``find`` of this user.
+        """Keep a record that was fetched a moment ago for the next ``find`` of this user; does not block.
 
         :param record: as it was read.
         """
@@ -97,7 +110,8 @@ class Users:
                     break
                 del self._remembered[oldest]
 
-    def _recall(self, login: str) -> UserRecord | None:
+    def recall(self, login: str) -> UserRecord | None:
+        """What was remembered within the last :data:`REMEMBERED` seconds, once; does not block."""
         with self._lock:
             since, record = self._remembered.pop(login, (0.0, None))
         return record if self._clock() - since <= REMEMBERED else None
@@ -126,12 +140,7 @@ class Users:
         buckets = self._engines.buckets
         bucket = buckets[int(drop, 16) % len(buckets)] if buckets else ""
         # Before the record, because nobody else makes one: a maildrop without a lease has been removed.
-        free = {"state": "free", "nonce": secrets.token_hex(8), "seq": 0, "node": "", "boot": ""}
-        try:
-            self._engines.of(bucket).create(lease_key(drop), json.dumps(free).encode("ascii"))
-        except Taken:
-            # By this very call: nobody else knows the name.
-            pass
+        create_lease(self._engines.of(bucket), drop)
         return UserRecord(login, drop, bucket)
 
     def edit(self, login: str, change: Callable[[UserRecord], UserRecord]) -> UserRecord:

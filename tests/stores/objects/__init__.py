@@ -1,1 +1,1 @@
-"""Tests of mail on object storage."""
+"""Tests of the store on object storage."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.errors import NoSuchMailbox, StoreTrouble
+from pop3toy.stores.objects.lease import FREE, Lease
 from pop3toy.stores.objects.records import UserRecord, lease_key, user_key
 from pop3toy.stores.objects.users import REMEMBERED, Users
 
-from .world import Engines
+from ...objects_world import World, WorldEngines
 
 
 class UsersTests(SynchronousTestCase):
@@ -20,13 +20,20 @@ class UsersTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """An empty store."""
-        self.engines = self.new_engines()
+        self.world = self.new_world()
+        self.engines = WorldEngines(self.world)
         self.now = 100.0
         self.users = self.of()
 
-    def new_engines(self) -> Any:
-        """An empty store; for another kind of storage, override this."""
-        return Engines()
+    def new_world(self) -> World:
+        """An empty storage; for one of another kind, override this."""
+        return World()
+
+    def calls(self, function: Callable[..., Any], *args: Any) -> Sequence[str]:
+        """The calls of obstore that a function makes."""
+        before = len(self.world.calls)
+        function(*args)
+        return self.world.calls[before:]
 
     def of(self, **named: Any) -> Users:
         """The same records, as another server has them."""
@@ -46,8 +53,8 @@ class UsersTests(SynchronousTestCase):
             self.assertEqual(32, len(made.drop))
             self.assertEqual(made, self.users.make(login))
             self.assertEqual(made, self.of().find(login))
-            lease = json.loads(self.engines.main.get(lease_key(made.drop)).body)
-            self.assertEqual("free", lease["state"])
+            lease = Lease.decoded(self.engines.main.get(lease_key(made.drop)).body)
+            self.assertEqual(FREE, lease.state)
         self.assertEqual(7, len({record.drop for record in self.users.logins()}))
 
     def test_create(self) -> None:
@@ -76,17 +83,15 @@ class UsersTests(SynchronousTestCase):
     def test_requests(self) -> None:
         """A maildrop is found with one request; with none when its record has just been fetched, once."""
         made = self.users.make("ann")
-        with self.engines.counted() as calls:
-            self.users.find("ann")
-        self.assertEqual(["get"], calls)
+        self.assertEqual(["get"], self.calls(self.users.find, "ann"))
         self.users.remember(made)
         self.now += REMEMBERED
-        with self.engines.counted() as calls:
-            self.assertEqual(made, self.users.find("ann"))
-        self.assertEqual([], calls)
-        with self.engines.counted() as calls:
-            self.users.find("ann")
-        self.assertEqual(["get"], calls)
+        before = len(self.world.calls)
+        self.assertEqual(made, self.users.find("ann"))
+        self.assertEqual(before, len(self.world.calls))
+        self.assertEqual(["get"], self.calls(self.users.find, "ann"))
+        self.users.remember(made)
+        self.assertEqual(["get"], self.calls(lambda: self.users.find("ann", fresh=True)))
 
     def test_remembered_for_seconds(self) -> None:
         """What is remembered too long does not count, and does not stay."""
@@ -126,9 +131,7 @@ class UsersTests(SynchronousTestCase):
         self.assertRaises(KeyError, self.users.edit, "ann", refuse)
         self.assertEqual(None, self.users.get("ann"))
         self.users.make("ann")
-        with self.engines.counted() as calls:
-            self.users.edit("ann", lambda record: record)
-        self.assertEqual(["get"], calls)
+        self.assertEqual(["get"], self.calls(self.users.edit, "ann", lambda record: record))
 
     def test_many(self) -> None:
         """All records are told, however many there are."""
@@ -156,26 +159,34 @@ class TroubleTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """An empty store."""
-        self.engines = Engines()
+        self.new()
+
+    def new(self) -> None:
+        """Another one."""
+        self.world = World()
+        self.engines = WorldEngines(self.world)
         self.users = Users(self.engines)
+
+    def at(self, number: int, **what: Any) -> None:
+        """Something happens to the call with this number from now on, from 1 on."""
+        self.world.fault("", at=len(self.world.calls) + number, **what)
 
     def test_two_make_one(self) -> None:
         """Two servers that make a maildrop at the same time, at any moment, have the same one."""
         for moment in range(1, 4):
-            engines = Engines()
+            self.new()
             others: list[UserRecord] = []
-            engines.at(
-                moment, lambda engines=engines, others=others: others.append(Users(engines).make("ann"))
-            )
-            made = Users(engines).make("ann")
+            self.at(moment, error=None, do=lambda into=others: into.append(Users(self.engines).make("ann")))
+            made = self.users.make("ann")
             self.assertEqual([made], others)
-            self.assertEqual(made, Users(engines).find("ann"))
-            engines.main.get(lease_key(made.drop))
+            self.assertEqual(made, self.users.find("ann"))
+            self.engines.main.get(lease_key(made.drop))
 
     def test_changes_in_turns(self) -> None:
         """A change that somebody else comes between is made again on what is there then."""
         self.users.make("ann")
-        self.engines.at(2, lambda: Users(self.engines).edit("ann", lambda one: one._replace(account="a")))
+        other = Users(self.engines)
+        self.at(2, error=None, do=lambda: other.edit("ann", lambda one: one._replace(account="a")))
         record = self.users.edit("ann", lambda one: one._replace(account=f"{one.account}b"))
         self.assertEqual("ab", record.account)
         self.assertEqual(record, self.users.find("ann"))
@@ -190,37 +201,39 @@ class TroubleTests(SynchronousTestCase):
 
         self.assertRaises(StoreTrouble, self.users.edit, "ann", change)
 
-    def every_fault(self, do: Callable[[Users], UserRecord], check: Callable[[UserRecord], None]) -> None:
-        """Whatever call fails, before or after it was carried out: it is done, or by a repetition."""
-        for done in (False, True):
-            for call in range(1, 4):
-                engines = self.engines = Engines()
-                users = Users(engines)
-                users.edit("bob", lambda one: one._replace(account="x"))
-                engines.fail(call, done=done)
+    def test_faults(self) -> None:
+        """Whatever call fails, before it was carried out or behind: it is done, or is when done again."""
+        for after in (False, True):
+            for call in range(1, 6):
+                self.new()
+                self.users.edit("bob", lambda one: one._replace(account="x"))
+                self.at(call, after=after)
                 try:
-                    record = do(users)
+                    record = self.users.make("bob")
                 except StoreTrouble:
-                    engines.failing = None
-                    record = do(users)
-                check(record)
-                self.assertEqual(record, users.find("bob"))
+                    self.assertTrue(call < 4)
+                    self.world.faults.clear()
+                    record = self.users.make("bob")
+                self.world.faults.clear()
+                self.assertEqual("x", record.account)
+                self.assertEqual(record, self.users.find("bob"))
+                self.engines.main.get(lease_key(record.drop))
 
     def test_lost_answers(self) -> None:
-        """A maildrop is made once, whatever request is lost, or its answer."""
-
-        def check(record: UserRecord) -> None:
-            self.assertEqual("x", record.account)
-            self.engines.main.get(lease_key(record.drop))
-
-        self.every_fault(lambda users: users.make("bob"), check)
-
-    def test_an_answer_that_is_lost_is_looked_up(self) -> None:
         """A change whose answer was lost has succeeded; one that was not made is trouble."""
         self.users.make("ann")
-        self.engines.fail(2, done=True)
+        self.at(2, after=True)
         record = self.users.edit("ann", lambda one: one._replace(account="x"))
         self.assertEqual(record, self.users.find("ann"))
-        self.engines.fail(2, done=False)
+        self.at(2)
         self.assertRaises(StoreTrouble, self.users.edit, "ann", lambda one: one._replace(account="y"))
         self.assertEqual("x", self.users.find("ann").account)
+
+    def test_storage_that_is_gone(self) -> None:
+        """When the storage does not answer, not every record is asked for."""
+        for number in range(500):
+            self.users.edit(str(number), lambda one: one._replace(account="x"))
+        before = len(self.world.calls)
+        self.world.fault("get")
+        self.assertRaises(StoreTrouble, list, self.users.logins())
+        self.assertTrue(len(self.world.calls) - before < 250)

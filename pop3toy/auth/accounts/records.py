@@ -1,0 +1,519 @@
+"""Accounts that are kept as one record for each user, in a storage that many servers share.
+
+A record holds the user's line as an accounts file has it (``passwd_file``).  What has to be known of all
+users (:class:`KnownFacts`) is kept beside the records, and grows when a user gets a password of a new kind.
+Who asks the storage is passed in (:class:`AccountRecords`); it blocks, and is called in threads.
+
+In the storage an account's look costs one request at a login that succeeds.  A name that nobody has costs
+:data:`REQUESTS`, and so does every refusal, so that the time does not tell which users there are.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ...clock import steady
+from ...errors import StoreTrouble
+from ...interfaces import MaybeDeferred
+from ..credentials import Unknown
+from ..maybe_deferred import maybe_deferred, resolved
+from ..names import folded
+from .hashing_queue import HashingQueue
+from .passwd_file import Account, Accounts, Problem, parse
+from .schemes import MADE, StoredPassword, make
+from .schemes import parse as parse_password
+
+__all__ = ["AccountRecords", "AccountsInRecords", "KnownFacts", "Record", "RecordSource"]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+#: Seconds for which what is known of all users counts.
+KEPT: Final = 30.0
+#: Seconds for which a record that was found at the beginning of a login counts until its end.
+FRESH: Final = 5.0
+#: Requests that a look for a name costs that nobody has, and every refusal: as it is written, its other
+#: spellings, and one of these.
+REQUESTS: Final = 3
+#: More kinds of passwords than these are not hidden (see ``passwd_file``).
+_MOST_DUMMIES: Final = 3
+#: With it the functions of ``passwd_file`` add no key to a text that is one line.
+_HEAD: Final = b"# decoy-key: AAAA\n"
+
+
+class Record(Protocol):
+    """What is kept of a user."""
+
+    @property
+    def login(self) -> str:
+        """The user's name."""
+
+    @property
+    def account(self) -> str:
+        """The user's line as an accounts file has it; empty for a user who has no account."""
+
+
+class AccountRecords(Protocol):
+    """The storage.  Every method blocks, and any thread may call it.
+
+    All raise :class:`~pop3toy.errors.StoreTrouble` when the storage is in trouble.
+    """
+
+    #: What it is called in sentences.
+    where: str
+
+    def get(self, login: str) -> Record | None:
+        """What is kept of a user of exactly this name, in one request."""
+
+    def all(self) -> Iterable[Record]:
+        """What is kept of all users, in no order."""
+
+    def edit(self, login: str, change: Callable[[str], str]) -> None:
+        """Give a user another line, or a record with one; of several changes at once none is lost.
+
+        :param change: makes the new line of the one that is there.  What it raises goes through, and nothing
+            is changed then.
+        """
+
+    def make_mailbox(self, login: str) -> None:
+        """Make the user's mailbox, unless there is one."""
+
+    def spellings(self, key: str) -> list[str]:
+        """The names that were added for this spelling of all of them, in one request."""
+
+    def add_spelling(self, key: str, login: str) -> None:
+        """Add a name for its other spelling."""
+
+    def facts(self) -> bytes | None:
+        """What was written of all users, in one request."""
+
+    def edit_facts(self, change: Callable[[bytes | None], bytes]) -> None:
+        """Write another text of all users; of several changes at once none is lost."""
+
+    def remember(self, record: Any) -> None:
+        """Whoever opens this user's mailbox in a moment need not ask for the record again."""
+
+
+# -- of all users -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class KnownFacts:
+    """What is known of all users, without a look at them (see ``checker.Facts``)."""
+
+    dummy_passwords: tuple[StoredPassword, ...] = field(default=(), repr=False)
+    has_plaintext: bool = False
+    cram_contexts: bool = False
+    #: By hash: iterations and length of the salt.
+    scram: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    has_addresses: bool = False
+    dummy_key: bytes | None = field(default=None, repr=False)
+    #: Passwords of kinds that this server cannot check, as they are kept.
+    not_understood: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def scram_hashes(self) -> frozenset[str]:
+        """The hashes for which SCRAM can work for somebody."""
+        return frozenset(("sha1", "sha256") if self.has_plaintext else self.scram)
+
+    def scram_example(self, hash_name: str) -> tuple[int, int] | None:
+        """Iterations and length of the salt (octets) of the first verifier for this hash."""
+        return self.scram.get(hash_name)
+
+    def knowing(self, account: Account) -> KnownFacts:
+        """The facts when there is this account too."""
+        password = account.password
+        dummies = self.dummy_passwords
+        known = {dummy.cost for dummy in dummies}
+        if not password.cheap and password.cost not in known and len(dummies) < _MOST_DUMMIES:
+            dummies = (*dummies, _dummy_like(password))
+        scram = dict(self.scram)
+        for hash_name in ("sha1", "sha256"):
+            if (verifier := password.verifier(hash_name)) is not None:
+                scram.setdefault(hash_name, (verifier.iterations, len(verifier.salt)))
+        return replace(
+            self,
+            dummy_passwords=dummies,
+            has_plaintext=self.has_plaintext or password.secret is not None,
+            cram_contexts=self.cram_contexts or password.cram_md5 is not None,
+            scram=scram,
+            has_addresses=self.has_addresses or "@" in account.name,
+            dummy_key=self.dummy_key or base64.b64encode(secrets.token_bytes(24)),
+        )
+
+    def encoded(self) -> bytes:
+        """As it is kept: JSON."""
+        dummies = (f"{{{one.scheme}}}{one.encoded.decode('latin-1')}" for one in self.dummy_passwords)
+        said = {
+            "dummies": [*dummies, *self.not_understood],
+            "plaintext": self.has_plaintext,
+            "cram": self.cram_contexts,
+            "scram": self.scram,
+            "addresses": self.has_addresses,
+            "key": (self.dummy_key or b"").decode("ascii"),
+        }
+        return json.dumps(said).encode("ascii")
+
+    @classmethod
+    def decoded(cls, text: bytes | None) -> KnownFacts:
+        """Read them.
+
+        :raises pop3toy.errors.StoreTrouble: if they cannot be read.
+        """
+        if text is None:
+            return cls()
+        dummies: list[StoredPassword] = []
+        others: list[str] = []
+        try:
+            said = json.loads(text)
+            for one in said["dummies"]:
+                try:
+                    dummies.append(parse_password(one.encode("latin-1")))
+                except ValueError:
+                    # Of a newer version, or of a library that is not installed.
+                    others.append(one)
+            return cls(
+                tuple(dummies),
+                bool(said["plaintext"]),
+                bool(said["cram"]),
+                {str(name): (int(rounds), int(salt)) for name, (rounds, salt) in said["scram"].items()},
+                bool(said["addresses"]),
+                said["key"].encode("ascii") or None,
+                tuple(others),
+            )
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise StoreTrouble(detail="what is kept of all accounts cannot be read") from None
+
+
+def _dummy_like(password: StoredPassword) -> StoredPassword:
+    """A password whose check takes equally long; nobody's, where such can be made."""
+    if password.scheme in MADE:
+        made = parse_password(make(secrets.token_hex(16).encode("ascii"), password.scheme))
+        if made.cost == password.cost:
+            return made
+    return password
+
+
+# -- for the checker ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a look has found, and when."""
+
+    record: Record | None
+    account: Account | None
+    since: float
+    #: Requests that a look would have cost more if there were no such user.
+    owed: int = 0
+
+
+class _Name(str):
+    """An account's name with what was found of it: a login asks once."""
+
+    __slots__ = ("found",)
+    found: _Found
+
+    @classmethod
+    def of(cls, name: str, found: _Found) -> _Name:
+        made = cls(name)
+        made.found = found
+        return made
+
+
+class RecordSource:
+    """Looks for users in records, as the checker asks for them (``checker.UserSource``).
+
+    Asks nothing before it is asked, and knows nothing then: until what is known of all users was read once,
+    none of the mechanisms is announced that do not work with every kind of password (APOP, CRAM-MD5, SCRAM).
+
+    :param queue: where the storage is asked: of threads for this alone, since it may be slow.
+    :param clock: tells the time.
+    """
+
+    in_doubt = False
+    _log = Logger()
+
+    def __init__(self, records: AccountRecords, queue: HashingQueue, clock: IReactorTime) -> None:
+        self.where = f"accounts in {records.where}"
+        self._records = records
+        self._place = AccountsInRecords(records)
+        self._queue = queue
+        self._clock = steady(clock)
+        self._facts: KnownFacts | None = None
+        #: When they were read, or asked for.
+        self._since = 0.0
+        self._waiting: list[Deferred[KnownFacts]] | None = None
+        self._told = False
+
+    @property
+    def facts(self) -> KnownFacts:
+        """What is known of all users; read again later, if that was long ago."""
+        self._look_again()
+        return self._facts if self._facts is not None else KnownFacts()
+
+    def begin(self) -> None:
+        """Read what is known of all users, for those who come."""
+        self._read().addErrback(lambda why: None)
+
+    def _look_again(self) -> None:
+        if self._waiting is None and (self._facts is None or self._clock.seconds() - self._since >= KEPT):
+            self._read().addErrback(lambda why: None)
+
+    def _read(self) -> Deferred[KnownFacts]:
+        turn: Deferred[KnownFacts] = Deferred()
+        if self._waiting is not None:
+            self._waiting.append(turn)
+            return turn
+        self._waiting = [turn]
+        try:
+            reading = self._queue.run(self._read_facts)
+        except StoreTrouble:
+            self._tell_waiting(Failure())
+        else:
+            reading.addCallbacks(self._take, self._not_read).addBoth(self._tell_waiting)
+        return turn
+
+    def _read_facts(self) -> KnownFacts:
+        return KnownFacts.decoded(self._records.facts())
+
+    def _take(self, facts: KnownFacts) -> KnownFacts:
+        self._facts, self._since = facts, self._clock.seconds()
+        if facts.dummy_key is None and not self._told:
+            self._told = True
+            self._log.warn("{where}: there are no users yet", where=self.where)
+        return facts
+
+    def _not_read(self, why: Failure) -> Failure:
+        if why.check(StoreTrouble) is None:
+            self._log.failure("{where}: a bug", why, where=self.where)
+            return Failure(StoreTrouble(detail=why.getErrorMessage()))
+        return why
+
+    def _tell_waiting(self, outcome: KnownFacts | Failure) -> None:
+        waiting, self._waiting = self._waiting or [], None
+        for turn in waiting:
+            turn.callback(outcome)
+
+    # -- a user ------------------------------------------------------------------------
+
+    def look(
+        self,
+        user: str,
+        function: Callable[Concatenate[KnownFacts, Account | None, _P], MaybeDeferred[_T]],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> MaybeDeferred[_T]:
+        """Call with what is known of all, and the account of exactly this name.
+
+        :raises pop3toy.errors.StoreTrouble: (or fails with) if that cannot be read now.
+        """
+        self._look_again()
+        found = self._known(user)
+        if self._facts is not None and found is not None:
+            return function(self._facts, found.account, *args, **kwargs)
+        return self._look(user, found, function, *args, **kwargs)
+
+    @maybe_deferred
+    async def _look(
+        self,
+        user: str,
+        found: _Found | None,
+        function: Callable[Concatenate[KnownFacts, Account | None, _P], MaybeDeferred[_T]],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> _T:
+        facts = self._facts if self._facts is not None else await self._read()
+        if found is None:
+            found = await self._queue.run(self._get, user)
+        return await resolved(function(facts, found.account, *args, **kwargs))
+
+    def find_name(self, name: str) -> MaybeDeferred[str | None]:
+        """The user's name as it is kept, however it is spelled."""
+        return self._queue.run(self._find, name)
+
+    def sure_of(self, user: str) -> bool:
+        """True: a record is whole."""
+        return True
+
+    def is_current(self, facts: object) -> bool:
+        """True: what was found of a user says which password was checked."""
+        return True
+
+    def even_out(self, user: str) -> MaybeDeferred[None]:
+        """Ask what is left to be asked, for nothing."""
+        owed = user.found.owed if isinstance(user, _Name) else 0
+        return self._queue.run(self._spend, owed) if owed else None
+
+    def accepted(self, user: str) -> None:
+        """Whoever opens the user's mailbox gets the record that was just found."""
+        found = self._known(user)
+        if found is not None and found.record is not None:
+            self._records.remember(found.record)
+
+    def edit(self, user: str, change: Callable[[bytes], bytes]) -> None:
+        """Change the user's line.  Blocks."""
+        self._place.edit(user, change)
+
+    def _known(self, user: str) -> _Found | None:
+        """What is known of a user without a look."""
+        if isinstance(user, Unknown):
+            return _Found(None, None, self._clock.seconds())
+        if isinstance(user, _Name) and self._clock.seconds() - user.found.since <= FRESH:
+            return user.found
+        return None
+
+    # In threads.
+
+    def _get(self, login: str) -> _Found:
+        record, account = self._place.get(login)
+        return _Found(record, account, self._clock.seconds())
+
+    def _find(self, name: str) -> str | None:
+        found = self._get(name)
+        if found.account is not None:
+            return _Name.of(name, replace(found, owed=REQUESTS - 1))
+        spelled = self._place.spelled(name)
+        others = [other for other in map(self._get, spelled) if other.account is not None]
+        self._spend(1 - len(spelled))
+        if len(others) != 1 or others[0].account is None:
+            return None
+        return _Name.of(others[0].account.name, others[0])
+
+    def _spend(self, requests: int) -> None:
+        for _ in range(requests):
+            # No user is called so.
+            self._records.get("")
+
+
+# -- for commands, and for what changes accounts ------------------------------------------
+
+
+class AccountsInRecords:
+    """The accounts in records, as ``admin`` administers them.  Blocks."""
+
+    def __init__(self, records: AccountRecords) -> None:
+        self._records = records
+
+    def __str__(self) -> str:
+        """What it is called in sentences."""
+        return self._records.where
+
+    def get(self, login: str) -> tuple[Record | None, Account | None]:
+        """A user of exactly this name.
+
+        :raises pop3toy.errors.StoreTrouble: if the storage is in trouble, or the account not understood.
+        """
+        record = self._records.get(login)
+        return record, (_account(record) if record is not None and record.account else None)
+
+    def spelled(self, name: str) -> list[str]:
+        """The names that this one may mean, itself aside, of users who may be gone."""
+        key = folded(name)
+        known = (other for other in self._records.spellings(key) if folded(other) == key)
+        return [other for other in dict.fromkeys((*known, key)) if other != name]
+
+    def find(self, name: str) -> str | None:
+        """The name of the user that is meant, found as at login; also of one whose line is not understood."""
+        if self._has_account(name):
+            return name
+        found = self.alike(name)
+        return found[0] if len(found) == 1 else None
+
+    def alike(self, name: str) -> list[str]:
+        """The other users whose names differ from this one in case alone (or NFC and NFD)."""
+        return [other for other in self.spelled(name) if self._has_account(other)]
+
+    def _has_account(self, login: str) -> bool:
+        record = self._records.get(login)
+        return record is not None and bool(record.account)
+
+    def by_name(self) -> Mapping[str, Account]:
+        """The accounts; each is fetched when it is asked for."""
+        return _ByName(self)
+
+    def accounts(self) -> Accounts:
+        """All accounts, and what is not understood of them."""
+        found: dict[str, Account] = {}
+        problems: list[Problem] = []
+        for record in self._records.all():
+            if record.account:
+                try:
+                    found[record.login] = _account(record)
+                except StoreTrouble as trouble:
+                    problems.append(Problem(0, trouble.detail))
+        return Accounts(found, tuple(problems))
+
+    def edit(self, login: str, change: Callable[[bytes], bytes]) -> None:
+        """Change a user's line by what would change it in an accounts file.
+
+        What has to be known of all users is written first, and the mailbox of a new user made.
+
+        :raises ValueError: as ``change`` does.
+        """
+        record = self._records.get(login)
+        line = _changed(record.account if record is not None else "", change)
+        if line:
+            account = _account_of(login, line)
+            if (key := folded(login)) != login:
+                self._records.add_spelling(key, login)
+            self._know(account)
+            if record is None or not record.account:
+                self._records.make_mailbox(login)
+        self._records.edit(login, lambda line: _changed(line, change))
+
+    def _know(self, account: Account) -> None:
+        before = KnownFacts.decoded(self._records.facts())
+        if before.knowing(account) != before:
+
+            def grown(text: bytes | None) -> bytes:
+                return KnownFacts.decoded(text).knowing(account).encoded()
+
+            self._records.edit_facts(grown)
+
+
+class _ByName(Mapping[str, Account]):
+    """Accounts that are fetched when they are asked for."""
+
+    def __init__(self, place: AccountsInRecords) -> None:
+        self._place = place
+
+    def __getitem__(self, name: str) -> Account:
+        _, account = self._place.get(name)
+        if account is None:
+            raise KeyError(name)
+        return account
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._place.accounts().by_name)
+
+    def __len__(self) -> int:
+        return len(self._place.accounts().by_name)
+
+
+def _changed(line: str, change: Callable[[bytes], bytes]) -> str:
+    text = change(_HEAD + (line.encode("utf-8") + b"\n" if line else b""))
+    return text.removeprefix(_HEAD).decode("utf-8").rstrip("\n")
+
+
+def _account(record: Record) -> Account:
+    return _account_of(record.login, record.account)
+
+
+def _account_of(login: str, line: str) -> Account:
+    accounts = parse(line.encode("utf-8"))
+    account = accounts.by_name.get(login)
+    if account is None:
+        why = accounts.problems[0].why if accounts.problems else "its line is another user's"
+        raise StoreTrouble(detail=f"the account of {login!r}: {why}")
+    return account

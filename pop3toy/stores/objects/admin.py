@@ -1,0 +1,298 @@
+"""Maildrops in object storage as their administrator sees them.  Blocks; takes no lease but to remove one."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, BinaryIO, Final, NamedTuple, Protocol
+
+from zope.interface import implementer
+
+from ...errors import MessageGone, NoSuchMailbox, StoreTrouble
+from ...interfaces import IStoreAdmin, StoredMessage
+from ...mail.octets import OctetCounter
+from ...mail.unique_ids import unique_id_is_valid
+from .engine import Engine, Listed, NoSuchObject
+from .lease import GONE, Lease, Leases, Lost, Node, Times
+from .mailbox import list_messages
+from .records import UserRecord, is_message_name, lease_key, message_key, messages_prefix, uid_of
+from .users import Users
+
+__all__ = ["RANGE", "ObjectAdmin", "Orphan"]
+
+#: Octets of one request for a message.
+RANGE: Final = 1024 * 1024
+
+#: How often it is looked whether a maildrop that is removed is empty.
+_TIMES: Final = 3
+
+_MESSAGE_ID = re.compile(rb"^message-id:\s*(<[^>]*>)", re.IGNORECASE | re.MULTILINE)
+_END_OF_HEADER = re.compile(rb"\n\r*+\n")
+
+
+class Engines(Times, Protocol):
+    """What :class:`~pop3toy.stores.objects.connecting.Engines` is for administration."""
+
+    @property
+    def buckets(self) -> tuple[str, ...]:
+        """Where new maildrops are."""
+
+    def of(self, bucket: str) -> Engine:
+        """The engine of a bucket."""
+
+
+class Orphan(NamedTuple):
+    """An object that no user's record leads to."""
+
+    bucket: str
+    key: str
+    octets: int
+    #: Seconds since it was written, by the storage's clock.
+    age: float
+
+
+@implementer(IStoreAdmin)
+class ObjectAdmin:
+    """See :class:`~pop3toy.interfaces.IStoreAdmin`.
+
+    :param engines: where the maildrops are.
+    :param users: tells which is whose.  What it makes for others it does not make here.
+    :param seconds: of a clock that only goes forward.
+    """
+
+    def __init__(
+        self, engines: Engines, users: Users, *, seconds: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._engines = engines
+        self._users = users
+        # Without a name: what a server of this machine holds is not ours.
+        self._leases = Leases(engines, Node("", ""), seconds)
+
+    def users(self) -> Sequence[str]:
+        """See :class:`~pop3toy.interfaces.IStoreAdmin`."""
+        return sorted(record.login for record in self._users.logins() if record.drop)
+
+    def exists(self, user: str) -> bool:
+        """See :class:`~pop3toy.interfaces.IStoreAdmin`."""
+        found = self._users.get(user)
+        return found is not None and bool(found[0].drop)
+
+    def _find(self, user: str) -> tuple[UserRecord, Engine]:
+        found = self._users.get(user)
+        if found is None or not found[0].drop:
+            raise NoSuchMailbox(detail=f"there is no mailbox of {user!r} in the object store")
+        return found[0], self._engines.of(found[0].bucket)
+
+    def list(self, user: str) -> Sequence[StoredMessage]:
+        """See :class:`~pop3toy.interfaces.IStoreAdmin`; messages are where their keys say."""
+        record, engine = self._find(user)
+        contents = list_messages(engine, record.drop)
+        return [
+            StoredMessage(entry.uid, entry.octets, message_key(record.drop, contents.name(at)), entry.arrived)
+            for at, entry in enumerate(contents.listing)
+        ]
+
+    def read(self, user: str, message: StoredMessage) -> BinaryIO:
+        """See :class:`~pop3toy.interfaces.IStoreAdmin`; it is fetched piece by piece."""
+        record, engine = self._find(user)
+        if not message.where.startswith(f"{messages_prefix(record.drop)}/"):
+            # The mailbox was removed and made again.
+            raise MessageGone
+        ranges = _Ranges(engine, message)
+        # What is gone is found here.
+        ranges.fill()
+        return io.BufferedReader(ranges)
+
+    def problems(self, user: str, *, read: bool = True) -> Iterator[str]:
+        """See :class:`~pop3toy.interfaces.IStoreAdmin`."""
+        record, engine = self._find(user)
+        yield from _lease_problems(engine, record)
+        seen: dict[bytes, str] = {}
+        contents: dict[tuple[bytes, bytes], str] = {}
+        prefix = messages_prefix(record.drop)
+        for one in engine.list(prefix):
+            where = f"{prefix}/{one.name}"
+            if not is_message_name(one.name):
+                yield f"{where}: no message of ours; it is not listed"
+                continue
+            uid = uid_of(one.name)
+            if not unique_id_is_valid(uid):
+                yield f"{where}: its unique-id is none, another takes its place"
+            if seen.setdefault(uid.lower(), where) != where:
+                yield f"{where}: has the same unique-id as {seen[uid.lower()]}; another takes its place"
+            if read:
+                message = StoredMessage(uid, one.octets, where)
+                yield from _content_problems(engine, message, contents)
+
+    def usage(self, user: str) -> int:
+        """See :class:`~pop3toy.interfaces.IStoreAdmin`: the octets of the messages as they are kept."""
+        record, engine = self._find(user)
+        return sum(one.octets for one in engine.each(messages_prefix(record.drop)))
+
+    def remove(self, user: str) -> None:
+        """See :class:`~pop3toy.interfaces.IStoreAdmin`.
+
+        What is left when it fails in the middle is found by :meth:`orphans`.
+        """
+        record, engine = self._find(user)
+        held = self._leases.acquire(engine, record.drop)
+        try:
+            # Before the messages: a delivery looks for the record when its message is there.
+            self._users.forget_maildrop(record)
+        except BaseException:
+            with contextlib.suppress(StoreTrouble):
+                held.free()
+            raise
+        try:
+            try:
+                # Before the messages as well: nobody opens what is being emptied.
+                held.bury()
+            except Lost:
+                # It took minutes.  Whoever has it by now is a session that had read the record before.
+                pass
+            prefix = messages_prefix(record.drop)
+            for _ in range(_TIMES):
+                # Again, for what came by a delivery that finds only now that it is too late.
+                if not (names := [one.name for one in engine.each(prefix)]):
+                    break
+                engine.delete([f"{prefix}/{name}" for name in names])
+        except StoreTrouble as error:
+            left = f"it is gone, but not all that was below {messages_prefix(record.drop)} and its lease"
+            raise StoreTrouble(detail=f"{left}: {error.detail}") from error
+
+    def orphans(self) -> Iterator[Orphan]:
+        """The objects that no user's record leads to; nothing is changed.
+
+        Such as messages and leases of maildrops whose removal was cut short, messages that came into one
+        while it was removed, leases of removed ones, which stay on purpose, and what a look at the
+        storage has left.  The young ones may be of what is being made or removed just now.
+
+        :raises pop3toy.errors.StoreTrouble: if it cannot be told, or a record is unreadable.
+        """
+        records = self._drops()
+        # Of each maildrop that seems to be nobody's its lease, if there is one.
+        strays: dict[tuple[str, str], Listed | None] = {}
+        now = self._engines.wall()
+        # The main one may be among the others by its name.
+        engines = {self._engines.of(name): name for name in ("", *self._engines.buckets, *records.values())}
+        for engine, bucket in engines.items():
+            for one in engine.each("m"):
+                drop = one.name.partition("/")[0]
+                if drop not in records:
+                    strays[bucket, drop] = None
+            for one in engine.each("l"):
+                if one.name not in records:
+                    strays[bucket, one.name] = one
+            for one in engine.each("p"):
+                yield Orphan(bucket, f"p/{one.name}", one.octets, now - one.modified)
+        # Some may have been made since.
+        records = self._drops() if strays else {}
+        for (bucket, drop), lease in strays.items():
+            if drop in records:
+                continue
+            for one in self._engines.of(bucket).each(messages_prefix(drop)):
+                yield Orphan(bucket, message_key(drop, one.name), one.octets, now - one.modified)
+            if lease is not None:
+                yield Orphan(bucket, lease_key(drop), lease.octets, now - lease.modified)
+
+    def _drops(self) -> dict[str, str]:
+        """The maildrops that are somebody's, and their buckets."""
+        return {record.drop: record.bucket for record in self._users.logins() if record.drop}
+
+
+def _lease_problems(engine: Engine, record: UserRecord) -> Iterator[str]:
+    where = lease_key(record.drop)
+    try:
+        lease = Lease.decoded(engine.get(where).body)
+    except NoSuchObject:
+        yield f"{where}: there is no lease; nobody can open the mailbox"
+    except StoreTrouble as error:
+        yield f"{where}: {error.detail}"
+    else:
+        if lease.state == GONE:
+            yield f"{where}: it says that the mailbox was removed; nobody can open it"
+
+
+def _content_problems(
+    engine: Engine, message: StoredMessage, contents: dict[tuple[bytes, bytes], str]
+) -> Iterator[str]:
+    where = message.where
+    wire, whole, body = OctetCounter(), hashlib.sha256(), hashlib.sha256()
+    ranges, header, ended = _Ranges(engine, message), b"", False
+    try:
+        while chunk := ranges.fill():
+            wire.feed(chunk)
+            whole.update(chunk)
+            if ended:
+                body.update(chunk)
+            else:
+                # A header ends in the first piece, or is none.
+                end = _END_OF_HEADER.search(chunk)
+                header = chunk[: end.start()] if end else chunk
+                body.update(chunk[end.end() :] if end else b"")
+                ended = True
+    except MessageGone:
+        return
+    except StoreTrouble as error:
+        yield f"{where}: {error.detail}"
+        return
+    wire.finish()
+    if wire.octets != message.octets:
+        yield f"{where}: it has {message.octets} octets, but {wire.octets} as POP3 sends it"
+    ident = _MESSAGE_ID.search(header)
+    # The same letter that came twice differs in Received; without a Message-ID only what is the same octet
+    # for octet is taken for that.
+    same = (ident[1], body.digest()) if ident is not None else (b"", whole.digest())
+    first = contents.setdefault(same, where)
+    if first != where:
+        yield f"{where}: the same message as {first}"
+
+
+class _Ranges(io.RawIOBase):
+    """A message, fetched piece by piece.
+
+    :param message: as it was listed.
+    """
+
+    def __init__(self, engine: Engine, message: StoredMessage) -> None:
+        super().__init__()
+        self._engine = engine
+        self._message = message
+        self._at = 0
+        self._buffer = memoryview(b"")
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def fill(self) -> bytes:
+        """Fetch the next piece, of which :meth:`readinto` gives; empty at the end.
+
+        :raises pop3toy.errors.MessageGone: if it is there no more.
+        :raises pop3toy.errors.StoreTrouble: if it cannot be read, or has fewer octets than was listed.
+        """
+        length = min(RANGE, self._message.octets - self._at)
+        if length <= 0:
+            return b""
+        try:
+            data = self._engine.get_range(self._message.where, self._at, length)
+        except NoSuchObject:
+            raise MessageGone from None
+        if len(data) != length:
+            raise StoreTrouble(detail=f"{self._message.where} has fewer octets than were listed")
+        self._at += length
+        self._buffer = memoryview(data)
+        return data
+
+    def readinto(self, buffer: Any) -> int:
+        """See :class:`io.RawIOBase`."""
+        if not self._buffer:
+            self.fill()
+        count = min(len(buffer), len(self._buffer))
+        buffer[:count] = self._buffer[:count]
+        self._buffer = self._buffer[count:]
+        return count

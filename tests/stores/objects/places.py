@@ -1,0 +1,101 @@
+"""Where the tests keep objects: in memory, on moto's server, on a real Ceph; none sees another test's."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+from twisted.trial.unittest import TestCase
+
+from pop3toy.stores.objects.connecting import Engines
+from pop3toy.stores.objects.settings import Objects
+
+from ... import ceph
+from ...s3servers import credentials_file, moto_server
+
+__all__ = ["CephPlace", "MemoryPlace", "MotoPlace", "Place"]
+
+
+class Place(TestCase):
+    """A test case with object storage in which there is nothing yet.
+
+    :ivar url: its address.
+    :ivar endpoint: where it is on the network, if it is there.
+    :ivar credentials: a file with the credentials of its endpoint.
+    """
+
+    url: str
+    endpoint: str | None = None
+    credentials: str | None = None
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Find the storage; where there is none, skip."""
+        raise NotImplementedError
+
+    def settings(self, **more: object) -> Objects:
+        """What an administrator would say.
+
+        :param more: other values.
+        """
+        said = {"url": self.url, "endpoint": self.endpoint, "credentials": self.credentials}
+        return Objects(**(said | more))  # type: ignore[arg-type]
+
+    def engines(self, **more: object) -> Engines:
+        """New connections to it, as another server has them.
+
+        :param more: as for :meth:`settings`.
+        """
+        return Engines(self.settings(**more))
+
+    def options(self, *, endpoint: str | None = None, node: str | None = None) -> list[str]:
+        """The options of a server on a store on the network.
+
+        :param endpoint: where the server finds it, if that is elsewhere.
+        :param node: the server's name.
+        """
+        return [
+            f"--store={self.url}",
+            f"--store-endpoint={endpoint or self.endpoint}",
+            f"--store-credentials={self.credentials}",
+            *([f"--store-node={node}"] if node else []),
+            "--create",
+        ]
+
+    def _on_network(self, endpoint: str) -> None:
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir(parents=True)
+        self.endpoint = endpoint
+        self.url = f"s3://{ceph.BUCKET}/{secrets.token_hex(8)}"
+        self.credentials = str(credentials_file(folder))
+
+
+class MemoryPlace(Place):
+    """In the memory of this process."""
+
+    def prepare(self) -> None:
+        """A store of this name is nobody else's."""
+        self.url = f"memory://{secrets.token_hex(8)}"
+
+
+class MotoPlace(Place):
+    """On moto's server, which speaks HTTP."""
+
+    def prepare(self) -> None:
+        """Start it, unless it runs."""
+        self._on_network(moto_server())
+
+
+class CephPlace(Place):
+    """On a real Ceph.
+
+    :ivar ceph: it.
+    """
+
+    def prepare(self) -> None:
+        """Start it, unless it runs."""
+        self.ceph = ceph.shared()
+        self._on_network(self.ceph.endpoints[0])

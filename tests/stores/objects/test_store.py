@@ -1,0 +1,306 @@
+"""Maildrops in object storage keep the contract of a store, late as they answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.logger import capturedLogs
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from pop3toy import limits
+from pop3toy.errors import NoSuchMailbox, Refusal, StoreTrouble
+from pop3toy.interfaces import ICancellableStore, ILeasedMailbox, IViewableStore
+from pop3toy.stores.objects.engine import Taken
+from pop3toy.stores.objects.lease import FREE, TTL, Lease
+from pop3toy.stores.objects.mailbox import Contents
+from pop3toy.stores.objects.records import lease_key, message_name
+
+from ...objects_world import Fault, ObjectStoreContract, World, WorldMixin
+
+A, B, C = b"Subject: a\n\na\n", b"Subject: b\n\n.b\n", b"Subject: c\n\nc\n"
+
+
+class WorldCase(WorldMixin, SynchronousTestCase):
+    """Each answer comes when a thread has been there."""
+
+
+class MemoryContractTests(ObjectStoreContract, SynchronousTestCase):
+    """The contract, over obstore's storage in memory."""
+
+    def new_world(self, *users: str) -> World:
+        """See :class:`ObjectStoreContract`."""
+        return World(*users)
+
+
+class OpeningTests(WorldCase):
+    """How a maildrop is opened: nothing stays locked that nobody has."""
+
+    def setUp(self) -> None:
+        self.world = World("ann")
+        for message in (A, B):
+            self.world.deliver("ann", message)
+        self.server = self.world.server()
+        self.store = self.server.store
+
+    def test_interfaces(self) -> None:
+        """What it opens can lose its lock; the store can be looked at, and given up."""
+        self.assertTrue(verifyObject(ICancellableStore, self.store))
+        self.assertTrue(verifyObject(IViewableStore, self.store))
+        mailbox = self.wait(self.store.open("ann"))
+        self.assertTrue(verifyObject(ILeasedMailbox, mailbox))
+        self.assertFalse(mailbox.read_only)
+        view = self.wait(self.store.view("ann"))
+        self.assertTrue(view.read_only)
+        self.fails(StoreTrouble, view.remove, [view.entries[0].uid])
+
+    def test_requests(self) -> None:
+        """A login is three requests and a listing; QUIT one; who looks needs no lease."""
+        self.world.calls.clear()
+        mailbox = self.wait(self.store.open("ann"))
+        self.assertEqual(["get", "get", "put", "list"], self.world.calls)
+        self.world.calls.clear()
+        self.wait(mailbox.release())
+        self.assertEqual(["put"], self.world.calls)
+        self.world.calls.clear()
+        self.wait(self.wait(self.store.view("ann")).release())
+        self.assertEqual(["get", "list"], self.world.calls)
+
+    def test_listed_behind_the_lease(self) -> None:
+        """What another session has removed before is not listed."""
+        other = self.wait(self.store.open("ann"))
+
+        def others_end() -> None:
+            # Of the same moment as the acquisition, which therefore comes behind it.
+            self.wait(other.remove([other.entries[0].uid]))
+            self.wait(other.release())
+
+        self.world.fault("get", "l/", error=None, do=others_end, once=True)
+        mailbox = self.wait(self.world.server().store.open("ann"))
+        self.assertEqual([other.entries[1].uid], [entry.uid for entry in mailbox.entries])
+
+    def test_listing_fails(self) -> None:
+        """Without a listing there is no session, and the lease is free again."""
+        for error in (StoreTrouble, RuntimeError):
+            self.world.faults = [Fault("list", error=error)]
+            self.fails(error, self.store.open, "ann")
+            self.assertEqual(FREE, self.lease().state)
+        self.world.faults = []
+        self.wait(self.store.open("ann"))
+
+    def test_given_up(self) -> None:
+        """Who leaves leaves no lease behind, wherever the opening is; and is told at once."""
+        for function, prefix in (("get", "a/"), ("get", "l/"), ("put", "l/"), ("list", "")):
+            for after in (False, True):
+                opening = self.store.open("ann")
+                told = self.failureResultOf  # when the client has gone
+                self.world.faults = [Fault(function, prefix, after, None, opening.cancel, once=True)]
+                self.world.run()
+                self.assertEqual([], self.world.faults)
+                self.assertNotIsInstance(told(opening, Refusal).value, StoreTrouble)
+                self.assertEqual(FREE, self.lease().state)
+        for begun in (False, True):
+            self.world.calls.clear()
+            opening = self.store.open("ann")
+            if begun:
+                # The thread has done its work; that is known when the reactor gets to it.
+                result, work, args = self.server.threads.jobs.pop()
+                outcome = work(*args)
+                self.server.threads.jobs.append((result, lambda outcome=outcome: outcome, ()))
+            opening.cancel()
+            self.failureResultOf(opening, Refusal)
+            self.world.run()
+            self.assertEqual(5 if begun else 0, len(self.world.calls))
+            self.assertEqual(FREE, self.lease().state)
+        self.assertEqual([], self.server.clock.getDelayedCalls())
+
+    def test_bug_behind_one_who_left(self) -> None:
+        """It is for the log: nobody else hears of it."""
+        opening = self.store.open("ann")
+        self.world.fault("list", error=RuntimeError)
+        opening.cancel()
+        self.failureResultOf(opening, Refusal)
+        self.world.run()
+        again = self.store.open("ann")
+        self.world.faults = [Fault("get", "a/", error=RuntimeError, do=again.cancel)]
+        with capturedLogs() as logs:
+            self.world.run()
+        self.assertEqual(1, len(logs))
+        self.failureResultOf(again, Refusal)
+        self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
+
+    def test_slow_listing(self) -> None:
+        """A listing that takes longer than the lease lasts is no session."""
+        self.world.fault("list", error=None, do=lambda: self.server.clock.advance(TTL))
+        trouble = self.fails(StoreTrouble, self.store.open, "ann")
+        self.assertIn("over", trouble.detail)
+        self.assertEqual(FREE, self.lease().state)
+
+    def test_no_maildrop(self) -> None:
+        """One that was removed is none; one without its lease is in trouble, and never an empty one."""
+        record = self.world.record("ann")
+        key = lease_key(record.drop)
+        engine = self.world.engine()
+        found = engine.get(key)
+        engine.swap(key, Lease("gone", "n", 1).encoded(), found.tag)
+        self.fails(NoSuchMailbox, self.store.open, "ann")
+        engine.swap(key, b"[]", engine.get(key).tag)
+        self.fails(StoreTrouble, self.store.open, "ann")
+        engine.delete([key])
+        trouble = self.fails(StoreTrouble, self.store.open, "ann")
+        self.assertNotIsInstance(trouble, NoSuchMailbox)
+        self.assertIn("no lease", trouble.detail)
+
+    def test_another_bucket(self) -> None:
+        """A maildrop is where its record says, with its lease."""
+        server = self.world.server()
+        record = server.users.make("bob", "other")
+        self.world.deliver("bob", A)
+        mailbox = self.wait(server.store.open("bob"))
+        self.assertEqual(1, len(mailbox.entries))
+        self.assertEqual(
+            "held", Lease.decoded(self.world.engine("other").get(lease_key(record.drop)).body).state
+        )
+
+
+class RemovingTests(WorldCase):
+    """What QUIT does with messages that are marked."""
+
+    def setUp(self) -> None:
+        self.world = World("ann")
+        self.server = self.world.server()
+
+    def opened(self, count: int) -> Any:
+        """A maildrop with so many messages."""
+        for _ in range(count):
+            self.world.deliver("ann", A)
+        mailbox = self.wait(self.server.store.open("ann"))
+        self.world.calls.clear()
+        return mailbox
+
+    def uids(self, mailbox: Any) -> list[bytes]:
+        return [entry.uid for entry in mailbox.entries]
+
+    def test_requests(self) -> None:
+        """The lease is renewed; each thousand is one request; then the lease is free."""
+        mailbox = self.opened(2001)
+        self.wait(mailbox.remove(self.uids(mailbox)))
+        self.wait(mailbox.release())
+        self.assertEqual(["put", "delete", "delete", "delete", "put"], self.world.calls)
+        self.assertEqual([], self.world.names("ann"))
+
+    def test_nothing_marked(self) -> None:
+        """Nothing is asked for nothing."""
+        mailbox = self.opened(1)
+        self.assertIs(None, mailbox.remove([]))
+        self.assertEqual([], self.world.calls)
+
+    def test_repeated(self) -> None:
+        """A request of which no answer came is made once more."""
+        for after in (False, True):
+            mailbox = self.opened(3)
+            self.world.fault("delete", after=after, once=True)
+            self.wait(mailbox.remove(self.uids(mailbox)[:1]))
+            self.assertEqual(["put", "delete", "delete"], self.world.calls)
+            self.wait(mailbox.release())
+            self.assertEqual(self.uids(mailbox)[1:], [name.encode() for name in self.world.names("ann")])
+            self.setUp()
+
+    def test_fails(self) -> None:
+        """What fails twice has failed; as many as are known are removed."""
+        mailbox = self.opened(1500)
+
+        def second_fails() -> None:
+            self.world.faults = [Fault("delete")]
+
+        self.world.fault("delete", after=True, error=None, do=second_fails)
+        trouble = self.fails(StoreTrouble, mailbox.remove, self.uids(mailbox))
+        self.assertEqual(1000, trouble.removed)
+        self.assertEqual(500, len(self.world.names("ann")))
+        self.wait(mailbox.release())
+        self.assertEqual(FREE, self.lease().state)
+
+    def test_renewed_meanwhile(self) -> None:
+        """A removal that takes long does not outlast its lease."""
+        mailbox = self.opened(3001)
+        self.world.fault("delete", after=True, error=None, do=lambda: self.server.clock.advance(25))
+        self.wait(mailbox.remove(self.uids(mailbox)))
+        self.assertEqual(["put", "delete"] * 4, self.world.calls)
+
+    def test_over_meanwhile(self) -> None:
+        """When the lease is over in the middle, no more is removed."""
+        mailbox = self.opened(3000)
+        self.world.fault("delete", after=True, error=None, do=lambda: self.server.clock.advance(TTL))
+        trouble = self.fails(StoreTrouble, mailbox.remove, self.uids(mailbox))
+        self.assertEqual(1000, trouble.removed)
+        self.assertEqual(2000, len(self.world.names("ann")))
+
+    def test_not_renewed(self) -> None:
+        """Without a renewal nothing is removed, whatever is wrong."""
+        for error in (StoreTrouble, Taken):
+            mailbox = self.opened(1)
+            self.world.faults = [Fault("put", error=error), Fault("get")]
+            trouble = self.fails(StoreTrouble, mailbox.remove, self.uids(mailbox))
+            self.assertEqual(0, trouble.removed)
+            self.assertNotIn("delete", self.world.calls)
+            self.setUp()
+
+
+class ContentsTests(SynchronousTestCase):
+    """What a maildrop lists: unique-ids, wherever they come from."""
+
+    def uids(self, *names: str) -> list[bytes]:
+        contents = Contents(names, [1] * len(names))
+        uids = list(contents.listing.uids)
+        for at, (name, uid) in enumerate(zip(names, uids, strict=True)):
+            self.assertEqual((at, name), (contents.place(uid), contents.name(contents.place(uid))))
+            self.assertEqual(at + 1.0, contents.listing[at].arrived)
+        return uids
+
+    def test_from_elsewhere(self) -> None:
+        """A message keeps the unique-id that it had."""
+        names = [
+            message_name(1_000_000, b"zebra.host"),
+            f"{2_000_000:016x}{'0' * 16}",
+            message_name(3_000_000, b"a"),
+        ]
+        self.assertEqual([b"zebra.host", names[1].encode(), b"a"], self.uids(*names))
+
+    def test_alike(self) -> None:
+        """Of unique-ids that differ by case alone the second is another, always the same; none vanishes."""
+        ours = f"{4_000_000:016x}{'a' * 16}"
+        names = [
+            *(
+                message_name(at * 1_000_000, uid)
+                for at, uid in enumerate((b"Abc", b"abc", ours.upper().encode()), 1)
+            ),
+            ours,
+        ]
+        uids = self.uids(*names)
+        self.assertEqual((b"Abc", ours.encode()), (uids[0], uids[3]))
+        self.assertEqual(4, len({uid.lower() for uid in uids}))
+        self.assertEqual(uids, self.uids(*names))
+
+    def test_invalid(self) -> None:
+        """What is no unique-id becomes one."""
+        for uid in (b"a b", b"x" * 71, b"\xff"):
+            (shown,) = self.uids(message_name(1_000_000, uid))
+            self.assertRegex(shown.decode(), "^[0-9a-f]{40}$")
+
+    def test_no_messages(self) -> None:
+        """Objects that are none of ours are told of, and are no messages."""
+        world = World("ann")
+        world.deliver("ann", A)
+        world.deliver("ann", B, name="README")
+        with capturedLogs() as logs:
+            mailbox = world.wait(world.server().store.view("ann"))
+        self.assertEqual(1, len(mailbox.entries))
+        self.assertEqual([1], [event["count"] for event in logs])
+
+    def test_many(self) -> None:
+        """The chunk of a listing is no bound."""
+        world = World("ann")
+        for _ in range(2100):
+            world.deliver("ann", A)
+        self.assertEqual(2100, len(world.wait(world.server().store.view("ann")).entries))
+        self.assertLess(limits.UID, 71)
