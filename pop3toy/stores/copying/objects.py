@@ -21,7 +21,7 @@ from ..objects.body import RANGE
 from ..objects.connecting import Engines
 from ..objects.engine import NoSuchObject, Taken
 from ..objects.mailbox import list_messages
-from ..objects.records import UserRecord, message_key, message_name, uid_of
+from ..objects.records import UserRecord, journal_prefix, message_key, message_name, uid_of
 from ..objects.users import Users
 from .messages import Message, Wanted, Wire
 
@@ -179,7 +179,7 @@ class _Maildrop:
 
     def _journal(self, source: str) -> str:
         digest = hashlib.sha256(source.encode("utf-8", "surrogateescape")).hexdigest()[:12]
-        return f"i/{self._record.drop}/{digest}"
+        return f"{journal_prefix(self._record.drop)}/{digest}"
 
 
 @contextmanager
