@@ -81,21 +81,15 @@ def copy_mailbox(
             # Behind the source's: what a client has removed from both meanwhile is not missed here.
             there = ours.list()
             journal = Journal(ours.journal(source.address))
+            # And what was copied from the target, when mail went the other way.
+            back = Journal(theirs.journal(target.address))
             if renamed := sum(message.renamed for message in messages):
                 tell(
                     f"{_messages(renamed)} had the unique-id of another message, or one that differs by case"
                     " alone; they keep those that clients were shown"
                 )
             wanted = _wanted(messages, there, tell)
-            todo = []
-            for one in wanted:
-                if one.name is not None:
-                    counts.there += 1
-                elif one.uid in journal.done:
-                    counts.taken += 1
-                else:
-                    todo.append(one)
-            progress(len(todo), 0)
+            counts.there = sum(one.name is not None for one in wanted)
             coming = [
                 (one, name)
                 for one, name in zip(
@@ -103,9 +97,17 @@ def copy_mailbox(
                 )
                 if one.uid not in journal.done
             ]
+            counts.taken = len(wanted) - counts.there - len(coming)
+            progress(len(coming), 0)
             lost = journal.unsure.difference(message.uid for message in there)
-            if lost:
-                ours.write_down(source.address, forgotten(sorted(lost)))
+            # What is there of what came from here need not come again either when it has been removed.
+            known = [
+                (one.uid, one.name)
+                for one in wanted
+                if one.name is not None and one.uid in back.done and one.uid not in journal.done
+            ]
+            if journal.unsure or known:
+                ours.write_down(source.address, forgotten(sorted(lost)) + begun(known) + ended())
             if coming:
                 ours.announce({name: one.uid for one, name in coming})
             for batch in _batches(coming):
@@ -120,10 +122,7 @@ def copy_mailbox(
                 ours.settle()
                 ours.write_down(source.address, forgotten(failed) + ended())
             if delete:
-                brought = journal.done | journal.unsure
-                # And what was copied from there, when mail went the other way.
-                back = Journal(theirs.journal(target.address))
-                brought |= back.done | back.unsure
+                brought = journal.done | journal.unsure | back.done | back.unsure
                 left = {one.uid for one in wanted}
                 gone = [one for one in there if one.uid in brought and one.uid not in left]
                 if gone:
@@ -152,7 +151,7 @@ def verify_mailbox(
         messages = theirs.list()
         there = {message.uid: message for message in ours.list()}
         places = {uid: place for place, uid in enumerate(there)}
-        taken = Journal(ours.journal(source.address)).done
+        taken = Journal(ours.journal(source.address)).done | Journal(theirs.journal(target.address)).done
         wanted = _wanted(messages, list(there.values()), lambda sentence: None)
         progress(len(wanted), 0)
         last, disorder = -1, 0
