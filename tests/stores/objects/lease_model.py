@@ -140,7 +140,7 @@ class Storage:
 
         return _current.job.ask("swap", swapped)  # type: ignore[no-any-return]
 
-    def list(self, prefix: str) -> list[Listed]:
+    def each(self, prefix: str) -> list[Listed]:
         return _current.job.ask(  # type: ignore[no-any-return]
             "list", lambda: [Listed(key[len(prefix) + 1 :], 1, 0.0) for key in self.messages]
         )
