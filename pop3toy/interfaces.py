@@ -735,7 +735,9 @@ class IServerControl(Interface):
         them in a thread.  ``None`` where the store does not provide that interface."""
     )
 
-    draining: bool = Attribute("Whether no more connections are taken, because of :meth:`drain`.")
+    draining: bool = Attribute(
+        "Whether no more connections are taken, or soon will not be, because of :meth:`drain`."
+    )
 
     def sessions() -> Sequence[SessionInfo]:
         """The connections of this process, oldest first, whatever they speak."""
@@ -759,6 +761,8 @@ class IServerControl(Interface):
 
     def drain() -> Deferred[None]:
         """Take no more connections and let the sessions end, as a stopping server does, but do not stop.
+
+        Where the settings give a ``stop_delay``, connections are taken as long as it says.
 
         :return: fires when the last one has ended, or with :meth:`resume`.
         """

@@ -1,8 +1,8 @@
 """What senders and readers of a mailbox were told, kept while servers and storage are killed, and compared.
 
 A :class:`Writer` sends numbered messages by SMTP, each once, and records which were acknowledged.  A
-:class:`Reader` does what mail programs do: it logs in, fetches what it has not seen, deletes some, says QUIT; it
-records what it was told, and compares each session with what the :class:`Ledger` says must hold:
+:class:`Reader` does what mail programs do: it logs in, fetches what it has not seen, deletes some, and says
+QUIT; it records what it was told, and compares each session with what the :class:`Ledger` says must hold:
 
 * every message that was acknowledged before the login is there, unless its deletion was asked for;
 * none is there whose deletion was acknowledged, none twice, none that nobody has sent;
@@ -21,11 +21,12 @@ import smtplib
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple, Self, TypeVar
+from concurrent.futures import Future
+from typing import Generic, NamedTuple, Self, TypeVar
 
 from .strictclient import Refused, StrictClient
 
-__all__ = ["Ledger", "Reader", "Session", "Writer", "text"]
+__all__ = ["Doing", "Ledger", "Reader", "Session", "Writer", "text"]
 
 _T = TypeVar("_T")
 #: Seconds between two tries of somebody who was refused.
@@ -44,10 +45,6 @@ def text(number: int, octets: int | None = None) -> bytes:
     head = b"Subject: %d %d\r\n\r\n.\r\n..%d\r\n" % (number, -1 if octets is None else octets, number)
     block = b"".join(b"%064x\r\n" % dice.getrandbits(256) for _ in range(min(size, 66_000) // 66))
     return head + block * max(1, size // max(1, len(block))) + b"end %d\r\n" % number
-
-
-def _octets(said: int) -> int | None:
-    return said if said >= 0 else None
 
 
 class Session(NamedTuple):
@@ -109,10 +106,15 @@ class Ledger:
 
     def fetched(self, uid: bytes, octets: bytes) -> int | None:
         """A message was fetched; its number, if it is one."""
+        # Behind the trace that each server adds.
+        trace, _, sent = octets.partition(b"Subject: ")
+        octets = b"Subject: " + sent
         subject = re.match(rb"Subject: (\d+) (-?\d+)\r\n", octets)
-        number = int(subject[1]) if subject is not None else None
+        number, size = map(int, subject.groups()) if subject is not None else (0, 0)
         with self.lock:
-            if number not in self._sent or octets != text(number, _octets(int(subject[2]))):
+            if not re.fullmatch(rb"Return-Path: <>\r\nReceived: [^\r\n]*\r\n(\t[^\r\n]*\r\n)*", trace):
+                self.complain(f"{uid!r} begins with {trace[:500]!r}")
+            if number not in self._sent or octets != text(number, size if size >= 0 else None):
                 self.complain(f"{uid!r} is nothing that was sent: {len(octets)} octets, {octets[:60]!r}")
                 return None
             if self._numbers.setdefault(uid, number) != number:
@@ -179,6 +181,32 @@ class _Thread:
             self.ledger.complain(f"{type(self).__name__} waits for ever")
 
 
+class Doing(Generic[_T]):
+    """Something that takes long, done in a thread; a context manager that waits for its end."""
+
+    def __init__(self, work: Callable[[], _T]) -> None:
+        self._outcome: Future[_T] = Future()
+        self._work = work
+        self._thread = threading.Thread(target=self._do, daemon=True)
+
+    def _do(self) -> None:
+        try:
+            self._outcome.set_result(self._work())
+        except BaseException as error:
+            self._outcome.set_exception(error)
+
+    def wait(self) -> _T:
+        """What came of it; or what went wrong is raised."""
+        return self._outcome.result(120)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join(120)
+
+
 class Writer(_Thread):
     """A sender.
 
@@ -227,6 +255,10 @@ class Writer(_Thread):
 
     def __exit__(self, *error: object) -> None:
         super().__exit__(*error)
+        self.close()
+
+    def close(self) -> None:
+        """Drop the connection that is kept for the next message."""
         if self._client is not None:
             self._client.close()
 
@@ -300,12 +332,17 @@ class _Visit:
         ledger.told(asked)
         quitting = False
         try:
-            uids = self._ask(client.uids)
+            uids, sizes = self._ask(client.uids), self._ask(client.sizes)
+            if uids.keys() != sizes.keys():
+                ledger.complain(f"{len(uids)} unique-ids and {len(sizes)} sizes")
             numbers: list[int | None] = []
             for at, uid in uids.items():
                 number = ledger.number_of(uid)
                 if reader.wants(uid):
-                    number = ledger.fetched(uid, self._ask(lambda at=at: client.retr(at)))
+                    octets = self._ask(lambda at=at: client.retr(at))
+                    number = ledger.fetched(uid, octets)
+                    if len(octets) != sizes[at]:
+                        ledger.complain(f"{uid!r} has {len(octets)} octets, and LIST says {sizes[at]}")
                 numbers.append(number)
             ledger.listed(numbers, due, gone)
             reader.listed = len(numbers)

@@ -79,15 +79,20 @@ class StrictClient:
     :param timeout: seconds until a silent server is a failure (``TimeoutError``).
     :param receive_buffer: octets that the kernel may hold for this client, so
         that a server cannot send everything ahead; as the kernel likes if not given.
+    :param source: the address on loopback that it comes from; 127.0.0.1 if not given.
     """
 
-    def __init__(self, port: int, *, timeout: float = 60.0, receive_buffer: int | None = None) -> None:
+    def __init__(
+        self, port: int, *, timeout: float = 60.0, receive_buffer: int | None = None, source: str = ""
+    ) -> None:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self.socket.settimeout(timeout)
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self._buffer = bytearray()
         try:
+            if source:
+                self.socket.bind((source, 0))
             self.socket.connect(("127.0.0.1", port))
         except OSError:
             self.socket.close()
@@ -287,7 +292,7 @@ class StrictClient:
 
 @contextmanager
 def logged_in(
-    port: int, user: bytes = b"ann", password: bytes = b"secret", **options: float
+    port: int, user: bytes = b"ann", password: bytes = b"secret", **options: float | str
 ) -> Iterator[StrictClient]:
     """A client that has logged in; at the end of the block it says QUIT.
 

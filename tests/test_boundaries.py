@@ -283,6 +283,8 @@ class PackageTests(SynchronousTestCase):
                     allowed |= {"stores.memory", "stores.hello"}
                 if within(name, "run"):
                     allowed.add("stores.hello")
+                if within(name, "cli.store"):
+                    allowed |= {"stores.objects.settings", "stores.objects.qualification.examination"}
                 if name == "":
                     allowed |= {"stores.memory", "stores.maildir.store", "stores.maildir.body"}
                     # The settings of the kinds that come with it; not by the registry, which is loaded later.
@@ -377,6 +379,7 @@ class ReactorTests(SynchronousTestCase):
                                 "observe.line_writer",
                                 "clock",
                                 "stores.maildir.incoming.usage",
+                                "stores.objects.qualification.contest",
                                 "testing.reactor_thread",
                             },
                             f"{name}, line {node.lineno}: {ast.unparse(node)}",

@@ -19,10 +19,12 @@ from .._version import __version__
 from ..errors import Refusal
 from .check import check
 from .config import config
+from .copying.command import copy
 from .deliver import deliver
 from .mailbox import mailbox
 from .options import Failed, config_option_of_all, printable
 from .replay import replay
+from .store import store
 from .transfer import export, import_
 from .user import user
 from .who import close, drain, status, watch, who
@@ -73,12 +75,14 @@ def completion(shell: str) -> None:
 
 mailbox.add_command(import_)
 mailbox.add_command(export)
+store.add_command(copy)
 pop3toy.add_command(check)
 pop3toy.add_command(config)
 pop3toy.add_command(user)
 pop3toy.add_command(deliver)
 pop3toy.add_command(mailbox)
 pop3toy.add_command(replay)
+pop3toy.add_command(store)
 for _of_a_running_server in (who, status, close, drain, watch):
     pop3toy.add_command(_of_a_running_server)
 

@@ -110,6 +110,12 @@ class Limits:
         kind=number(1000, 10**12),
         example=52428800,
     )
+    stop_delay: int = option(
+        "Seconds for which a server that is told to stop or to drain goes on to take connections, while"
+        " /healthz says already that it does not (default 0): longer than a load balancer takes to notice.",
+        0,
+        kind=number(0, 3600),
+    )
     trusted: tuple[str, ...] = option(
         "An address or network that speaks for many, such as a webmail's or a fetching service's: 192.0.2.7,"
         " 2001:db8::/64. Its connections and failed logins are not counted as one client's; the users' are.",

@@ -44,7 +44,7 @@ from ..stores import hello
 from ..stores.registry import OpenStore, StoreContext, kind_of
 from .access import Access
 from .checks import check_files
-from .control import ServerControl
+from .control import Notice, ServerControl
 from .log_lines import set_observer
 from .monitoring.process import monitoring_of
 from .ports import Port, announce, ports_of
@@ -219,9 +219,10 @@ def assemble(
             terminal=watching.terminal,
         )
     )
+    notice = Notice(reactor, settings.limits.stop_delay)
     if context.owned:
         ProcessTuning().setServiceParent(parts)
-        StopSignals(reactor).setServiceParent(parts)
+        StopSignals(reactor, notice.cut_short).setServiceParent(parts)
     node = node_of(settings.store, context.cannot_listen) if store is None and not context.inherits else None
     if node is not None:
         node.setServiceParent(parts)
@@ -290,7 +291,7 @@ def assemble(
     elif monitoring is not None:
         pages = monitoring.serve(
             parts,
-            factories.values(),
+            lambda: parts.control.draining,
             context.tls,
             lambda: parts.control.mailboxes,
             own_store=store is None,
@@ -314,8 +315,13 @@ def assemble(
         factory = factories[port.protocol]
         _listen(port, settings, reactor, context, factory, next_step).setServiceParent(parts)
         next_step = None
+    if not context.inherits:
+        # The ports of workers are their supervisor's, which has a notice of its own.
+        notice.setServiceParent(parts)
     given = opened.store if settings.is_toy else store
-    parts.control = ServerControl(list(factories.values()), lambda: opened.admin or _admin(settings, given))
+    parts.control = ServerControl(
+        list(factories.values()), lambda: opened.admin or _admin(settings, given), notice
+    )
     return parts
 
 

@@ -85,10 +85,13 @@ class StopSignals(Service):
     process waited for itself for ever.
 
     :param reactor: its handlers are replaced; those of others stay as they are.
+    :param again: is called when another signal comes, while the server stops.
     """
 
-    def __init__(self, reactor: IReactor) -> None:
+    def __init__(self, reactor: IReactor, again: Callable[[], object] = lambda: None) -> None:
         self._reactor = reactor
+        self._again = again
+        self._told = False
 
     def privilegedStartService(self) -> None:
         """Take over as soon as the reactor has set its handlers, before anything else is told."""
@@ -104,7 +107,15 @@ class StopSignals(Service):
     def _in_turn(
         self, handler: Callable[[int, FrameType | None], object]
     ) -> Callable[[int, FrameType | None], object]:
-        return lambda number, frame: self._reactor.callFromThread(handler, number)
+        return lambda number, frame: self._reactor.callFromThread(self._stop, handler, number)
+
+    def _stop(self, handler: Callable[[int], object], number: int) -> None:
+        if self._told:
+            # A reactor that stops already would only complain.
+            self._again()
+        else:
+            self._told = True
+            handler(number)
 
 
 #: Open files besides those of connections: a dozen of Python's, Twisted's and the log's, the listening

@@ -26,6 +26,7 @@ from ..net.types import IReactor
 from ..net.unix_sockets import UnixListening
 from ..stores.registry import kind_of
 from .checks import check_sources
+from .control import Notice
 from .log_lines import WorkersLog
 from .monitoring.supervisor import monitor_workers, workers_folder
 from .ports import Port, announce, endpoint_of, ports_of
@@ -126,7 +127,8 @@ def supervised(
     )
     server = OrderedService(partial(log.set_observer, twistd=twistd))
     _AsWorkersUser(settings, reactor, cannot_start).setServiceParent(server)
-    StopSignals(reactor).setServiceParent(server)
+    notice = Notice(reactor, settings.limits.stop_delay)
+    StopSignals(reactor, notice.cut_short).setServiceParent(server)
     if node is not None:
         node.setServiceParent(server)
     if folder_of_metrics is not None:
@@ -182,6 +184,7 @@ def supervised(
 
     for port in ports_of(settings):
         listen(port).setServiceParent(server)
+    notice.setServiceParent(server)
     return server
 
 

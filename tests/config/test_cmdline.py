@@ -250,6 +250,7 @@ class RefusedTests(OptionsCase):
         for option, bounds in {
             "login-delay": "0 to 86400",
             "lock-wait": "0 to 60",
+            "stop-delay": "0 to 3600",
             "max-connections": "1 to 1000000",
             "max-per-address": "1 to 1000000",
             "max-per-user": "1 to 1000000",

@@ -386,7 +386,7 @@ class ElsewhereTests(SynchronousTestCase):
         monitoring = monitoring_of(Settings(), reactor, shown=True)
         assert monitoring is not None
         parts = MultiService()
-        pages = monitoring.serve(parts, [], None, lambda: None, own_store=True, failed=self.fail)
+        pages = monitoring.serve(parts, lambda: False, None, lambda: None, own_store=True, failed=self.fail)
         parts.startService()
         self.addCleanup(parts.stopService)
         site = site_of(reactor, {b"metrics": pages.metrics, b"healthz": pages.healthz})

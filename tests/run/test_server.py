@@ -356,6 +356,30 @@ class ControlTests(MemoryCase):
         self.reactor.advance(1)
         self.successResultOf(drained)
 
+    def test_drain_with_notice(self) -> None:
+        """With a ``stop_delay`` it is told at once, and newcomers are served until that has passed."""
+        limits = Limits(stop_delay=5)
+        service = server(self.reactor, Settings(port=3, users=USERS, limits=limits), store=self.store)
+        service.startService()
+        control = service.control
+        control.drain()
+        control.resume()
+        self.assertFalse(control.draining)
+        drained = control.drain()
+        self.assertTrue(control.draining)
+        self.reactor.advance(4.9)
+        early, mine = self.client(3)
+        self.assertIn(b"+OK", mine.value())
+        self.assertFalse(mine.disconnecting)
+        self.reactor.advance(0.1)
+        self.assertTrue(mine.disconnecting)
+        early.connectionLost()
+        self.successResultOf(drained)
+        late, refused = self.client(3)
+        self.assertIn(b"the server is stopping", refused.value())
+        late.connectionLost()
+        self.successResultOf(service.stopService())
+
     def test_mailboxes(self) -> None:
         """The store as an administrator sees it."""
         self.assertIs(self.control.mailboxes, self.store)

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from pop3toy.run.control import Notice
 from pop3toy.run.process import StopSignals
 from pop3toy.run.service import OrderedService, ReloadService
 
@@ -83,6 +84,88 @@ class OrderTests(SynchronousTestCase):
         self.assertEqual(self.diary[-1], "a stops")
         self.successResultOf(stopping)
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+
+class NoticeTests(SynchronousTestCase):
+    """``Notice``: the time between saying that no more connections are taken and taking no more."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.notice = self.started(5)
+
+    def started(self, seconds: float) -> Notice:
+        notice = Notice(self.clock, seconds)
+        notice.startService()
+        return notice
+
+    def test_stop(self) -> None:
+        """A server that stops waits for it before its ports are closed."""
+        diary: list[str] = []
+        server = OrderedService()
+        Part("port", diary).setServiceParent(server)
+        Notice(self.clock, 5).setServiceParent(server)
+        server.startService()
+        stopping = server.stopService()
+        self.assertFalse(server.running)
+        self.clock.advance(4.9)
+        self.assertNoResult(stopping)
+        self.assertEqual(diary, ["port starts"])
+        self.clock.advance(0.1)
+        self.successResultOf(stopping)
+        self.assertEqual(diary, ["port starts", "port stops"])
+
+    def test_none(self) -> None:
+        """Without a time nothing waits, and no timer is set."""
+        self.successResultOf(self.started(0).stopService())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_once(self) -> None:
+        """Who stops behind a drain waits for what is left of the notice that the drain gave."""
+        self.notice.give()
+        self.clock.advance(3)
+        stopping = self.notice.stopService()
+        self.clock.advance(1.9)
+        self.assertNoResult(stopping)
+        self.clock.advance(0.1)
+        self.successResultOf(stopping)
+        self.notice.startService()
+        self.assertNoResult(self.notice.give())
+        self.clock.advance(5)
+        self.successResultOf(self.notice.stopService())
+
+    def test_withdrawn(self) -> None:
+        """A server that stays after all has nobody wait, and gives the whole notice the next time."""
+        given = self.notice.give()
+        self.clock.advance(3)
+        self.notice.withdraw()
+        self.successResultOf(given)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        again = self.notice.give()
+        self.clock.advance(4.9)
+        self.assertNoResult(again)
+        self.clock.advance(0.1)
+        self.successResultOf(again)
+
+    def test_withdrawn_too_late(self) -> None:
+        """A server that stops does not close its ports earlier because somebody resumes it."""
+        stopping = self.notice.stopService()
+        self.notice.withdraw()
+        self.assertNoResult(stopping)
+        self.clock.advance(5)
+        self.successResultOf(stopping)
+
+    def test_cut_short(self) -> None:
+        """Who says twice that the server is to stop need not wait; without a notice nothing happens."""
+        self.notice.cut_short()
+        stopping = self.notice.stopService()
+        self.assertNoResult(stopping)
+        self.notice.cut_short()
+        self.successResultOf(stopping)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_never_served(self) -> None:
+        """A server that could not start ends at once."""
+        self.successResultOf(Notice(self.clock, 5).stopService())
 
 
 class Files:
@@ -185,19 +268,29 @@ class StopSignalsTests(SynchronousTestCase):
         for number in (signal.SIGTERM, signal.SIGINT):
             self.addCleanup(signal.signal, number, signal.getsignal(number))
         self.reactor = Signalled()
-        service = StopSignals(self.reactor)
+        self.again: list[str] = []
+        service = StopSignals(self.reactor, lambda: self.again.append("again"))
         service.privilegedStartService()
         service.startService()
 
     def test_in_turn(self) -> None:
         """What the reactor does about a signal it does in its own turn, never in the middle of a log line."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.setUp()
+            self.reactor.run(SIGTERM=self.reactor.sigTerm, SIGINT=self.reactor.sigTerm)
+            os.kill(os.getpid(), number)
+            self.assertEqual(self.reactor.ended, [])
+            self.reactor.queued.pop()()
+            self.assertEqual((self.reactor.ended, self.again), ([number], []))
+
+    def test_again(self) -> None:
+        """A second signal, whichever, does not stop a reactor that stops already."""
         self.reactor.run(SIGTERM=self.reactor.sigTerm, SIGINT=self.reactor.sigTerm)
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)
-        self.assertEqual(self.reactor.ended, [])
         for function in self.reactor.queued:
             function()
-        self.assertEqual(self.reactor.ended, [signal.SIGTERM, signal.SIGINT])
+        self.assertEqual((self.reactor.ended, self.again), ([signal.SIGTERM], ["again"]))
 
     def test_before_ports_tell(self) -> None:
         """It comes before whatever is told when ports, which are opened while privileged, are open."""

@@ -20,7 +20,7 @@ from pop3toy.interfaces import IDelivery, IMailStore, IStoreAdmin
 from pop3toy.observe.transcript import MemoryTranscript
 from pop3toy.pop3.factory import POP3Factory
 from pop3toy.routing.recipients import RecipientResolver
-from pop3toy.run.control import ServerControl
+from pop3toy.run.control import Notice, ServerControl
 from pop3toy.smtp.factory import smtp_factory
 from pop3toy.stores.memory import MemoryStore
 from pop3toy.testing.faults.kinds import KINDS
@@ -52,7 +52,7 @@ class World:
             gate=self.faults,
             observers=Observers(self.watcher, self.transcript),
         )
-        self.faults.attach(self.clock, ServerControl([self.factory], lambda: None))
+        self.faults.attach(self.clock, ServerControl([self.factory], lambda: None, Notice(Clock(), 0)))
 
     def client(self) -> Client:
         return Client(self)
@@ -457,7 +457,7 @@ class SMTPTests(SynchronousTestCase):
         """The message is there and its sender does not hear so: the connection ends before the 250."""
         clock, faults, store = Clock(), Faults(), MemoryStore({"ann": []})
         factory = smtp_factory(store, RecipientResolver({"ann": "ann"}.get), clock, gate=faults)
-        faults.attach(clock, ServerControl([factory], lambda: None))
+        faults.attach(clock, ServerControl([factory], lambda: None, Notice(Clock(), 0)))
         faults.add("drop", command="DATA", nth=2, protocol="SMTP")
         faults.add("answer", command="RSET", text="451 no", protocol="SMTP")
         faults.add("answer", command="NOOP")

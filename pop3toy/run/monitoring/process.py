@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,6 @@ from ...clock import steady
 from ...config.settings import Settings
 from ...errors import CannotStart
 from ...interfaces import IMailStore, IObserver, IStoreAdmin
-from ...net.factory import ConnectionFactory
 from ...net.threads import WorkerThreads
 from ...net.types import IReactor
 from ...stores.registry import kind_of
@@ -90,7 +89,7 @@ class Monitoring:
     def serve(
         self,
         parts: MultiService,
-        factories: Iterable[ConnectionFactory],
+        draining: Callable[[], bool],
         tls: GivenTLS | None,
         admin: Callable[[], IStoreAdmin | None],
         *,
@@ -99,17 +98,16 @@ class Monitoring:
     ) -> Pages:
         """Serve it at the endpoint of the settings, if there is one, which ends behind the mail's ports.
 
-        :param factories: of all connections.
+        :param draining: whether no more connections are taken.
         :param own_store: whether the store is that of the settings.
         :param failed: is told why the port cannot be opened.
         :return: the same, for a site that shows other things as well.
         """
         threads = WorkerThreads(self._reactor, name="health", size=2)
         threads.setServiceParent(parts)
-        connections = list(factories)
 
-        def draining() -> bool:
-            return not parts.running or any(one.draining for one in connections)
+        def leaving() -> bool:
+            return not parts.running or draining()
 
         settings = self._settings
         looks: list[Callable[[], object]] = []
@@ -125,13 +123,13 @@ class Monitoring:
         endpoint = MetricsEndpoint(self._settings, self._reactor, self._registry, threads)
         endpoint.asked(
             {
-                "pop3toy_draining": lambda: [(draining(), ())],
+                "pop3toy_draining": lambda: [(leaving(), ())],
                 "pop3toy_certificate_expiry_timestamp_seconds": lambda: expiry(tls),
             }
         )
         return endpoint.listen(
             parts,
-            [lambda: ["the server takes no more connections"] if draining() else [], lambda: expiring(tls)],
+            [lambda: ["the server takes no more connections"] if leaving() else [], lambda: expiring(tls)],
             looks,
             failed,
             before=self.look_at_threads,

@@ -77,7 +77,8 @@ class Engines:
         self._clock = clock
         self._wall = wall
         self._patience = patience or Patience()
-        self._offset = 0.0
+        #: Seconds by which the store's clock is ahead, as far as is known.
+        self.offset = 0.0
         # When the offset was learned, and by how much wall and clock differed then.
         self._learned: tuple[float, float] | None = None
         self._learning = threading.Lock()
@@ -97,7 +98,7 @@ class Engines:
 
     def wall(self) -> float:
         """The store's time of day, in seconds since the epoch: ours until the store's is known."""
-        return self._wall() + self._offset
+        return self._wall() + self.offset
 
     def learn_time(self) -> None:
         """Learn the store's time again, if that was long ago, or our clock was set since; blocks.
@@ -134,7 +135,7 @@ class Engines:
 
     def _learn(self, offset: float) -> None:
         now = self._clock()
-        self._offset, self._learned = offset, (now, self._wall() - now)
+        self.offset, self._learned = offset, (now, self._wall() - now)
 
 
 class _Connection:

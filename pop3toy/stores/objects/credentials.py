@@ -43,13 +43,14 @@ class Credentials:
 
     :param scheme: of the store's address.
     :param path: the file that has them; ``None`` if they are in the environment.
+    :param environ: the environment; that of the process if not given.
     :raises pop3toy.errors.BadSetting: if there are none, or the file cannot be used.
     """
 
-    def __init__(self, scheme: str, path: str | None, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(self, scheme: str, path: str | None, environ: Mapping[str, str] | None = None) -> None:
         self._scheme = scheme
         self._path = path
-        self._environ = environ
+        self._environ = os.environ if environ is None else environ
         self.read()
 
     def read(self) -> dict[str, str]:

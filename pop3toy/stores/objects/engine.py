@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ...errors import StoreTrouble
 
-__all__ = ["KEYS", "Denied", "Engine", "Found", "Listed", "NoSuchObject", "Tag", "Taken"]
+__all__ = ["KEYS", "Denied", "Engine", "Found", "Listed", "NoSuchBucket", "NoSuchObject", "Tag", "Taken"]
 
 _T = TypeVar("_T")
 
@@ -31,6 +31,10 @@ class NoSuchObject(Exception):
 
 class Denied(StoreTrouble):
     """The store does not take the credentials, or they do not suffice for what was asked."""
+
+
+class NoSuchBucket(StoreTrouble):
+    """There is nothing that an object could be put into."""
 
 
 class Tag(NamedTuple):
@@ -142,7 +146,7 @@ class Engine:
         try:
             return self._put(key, body, "create")
         except NoSuchObject:
-            raise StoreTrouble(detail="object storage: there is no such bucket") from None
+            raise NoSuchBucket(detail="object storage: there is no such bucket") from None
 
     def swap(self, key: str, body: bytes, tag: Tag) -> Tag:
         """Put another body in the place of the one that was seen.
@@ -193,16 +197,24 @@ class Engine:
             pass
 
 
+#: Where the library's long description of an error has its reason, if its first line has none.
+_REASON = re.compile(
+    r'\b(?:message|error): "([A-Za-z][A-Za-z ,:-]{1,80})"|\b(InvalidCertificate\(\s*\w+)|\b(TimedOut)\b'
+)
+_CODE = re.compile(r"<Code>([A-Za-z]{1,60})</Code>")
+
+
 def first_line(error: BaseException) -> str:
     """What an error of the library says, in one line without addresses.
 
-    Of an answer the status and S3's code for the error are kept, and nothing else: with its text some
-    servers send the access key, and what they have signed.
+    Of an answer the status and S3's code for the error are kept, and nothing else: in its text some servers
+    repeat the access key, and what was signed.
     """
-    text = str(error).strip()
-    line = text.partition("\n")[0]
+    first, _, rest = str(error).strip().partition("\n")
+    line = re.sub(r"\b[a-z]+://\S*", "", first)
     line = re.sub(r"(status code: \d+[^:<]*).*", r"\1", line)
-    line = re.sub(r"\b(?:https?|file)://\S*", "", line)
-    if code := re.search(r"<Code>([A-Za-z]{1,60})</Code>", text):
-        line = f"{line.strip()} ({code[1]})"
+    line = re.sub(r", max_retries: .*? -", " -", line)
+    said = _CODE.search(f"{first}{rest.partition('Debug source:')[0]}")
+    if why := said or ("HTTP error" in line and _REASON.search(rest)):
+        line += " ({})".format(re.sub(r"\(\s*", ": ", why[why.lastindex or 0]))
     return " ".join(line.split())[:200] or type(error).__name__

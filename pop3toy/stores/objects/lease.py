@@ -223,6 +223,9 @@ class Held:
             except NoSuchObject:
                 raise Lost from None
             if found.lease.nonce != self.nonce:
+                if trouble is not None and found.tag == self._tag:
+                    # Not ours yet: what was asked for when it was taken may be under way still.
+                    raise trouble
                 raise Lost
             # Ours: of this try, or of an earlier one that was late.
             self._tag = found.tag
@@ -274,10 +277,8 @@ class Leases:
                 try:
                     held._tag = engine.swap(key, lease.encoded(), seen.tag)
                     return held
-                except Taken:
-                    seen = _look(engine, key)
-                except StoreTrouble as trouble:
-                    seen = self._look_after(trouble, held, unknown)
+                except (Taken, StoreTrouble) as error:
+                    seen = self._look_after(error, held, unknown)
                 if seen.lease == lease:
                     held._tag = seen.tag
                     return held
@@ -285,17 +286,21 @@ class Leases:
             raise StoreTrouble(detail=f"maildrop {drop} has no lease") from None
         raise InUse
 
-    def _look_after(self, trouble: StoreTrouble, held: Held, unknown: Callable[[Held], object]) -> _Seen:
-        """What there is after a request without an answer; nothing may come of it later."""
+    def _look_after(
+        self, error: Taken | StoreTrouble, held: Held, unknown: Callable[[Held], object]
+    ) -> _Seen:
+        """What there is after a request of which it is not known what it did; it may do nothing later."""
         try:
             seen = _look(held._engine, held._key)
-            if seen.lease.nonce == held.nonce:
+            if isinstance(error, Taken) or seen.lease.nonce == held.nonce:
                 return seen
             # It may be under way still: with another version in its place it does nothing.
             held.free()
         except StoreTrouble:
             unknown(held)
-        raise trouble
+            if isinstance(error, Taken):
+                raise
+        raise error
 
     def _judge(self, seen: _Seen) -> None:
         """Refuse what may not be taken.

@@ -1,1 +1,1 @@
-"""Mail in object storage, by parts; the contract of stores, over each storage there is."""
+"""Tests of the store on object storage."""

@@ -1,0 +1,106 @@
+"""``pop3toy store``: object storage that mail is kept in, or may be."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+import click
+
+from ..errors import BadSetting, CannotStart
+from ..stores.objects.qualification.examination import Report, examined
+from ..stores.objects.settings import Objects
+from .options import Failed, printable
+
+__all__ = ["store"]
+
+
+@click.group()
+def store() -> None:
+    """Look after object storage that mail is kept in."""
+
+
+@store.command()
+@click.argument("url")
+@click.option("--store-endpoint", metavar="URL", help="Where it is, unless it is the cloud's own.")
+@click.option(
+    "--store-credentials", metavar="FILE", help="A file with credentials, in place of the environment."
+)
+@click.option("--store-region", metavar="NAME", help="Its region.")
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 64),
+    default=4,
+    show_default=True,
+    help="How many processes ask at the same time.",
+)
+@click.option(
+    "--rounds", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How often they do."
+)
+@click.option("--json", "json_", is_flag=True, help="Print it as JSON.")
+def check(
+    url: str,
+    store_endpoint: str | None,
+    store_credentials: str | None,
+    store_region: str | None,
+    processes: int,
+    rounds: int,
+    json_: bool,
+) -> int:
+    """Look whether an object storage can hold mail, and how fast it is.
+
+    Several processes create and replace the same objects at the same time: exactly one
+    may succeed. What was written has to be listed at once. All that is made lies under
+    a prefix of its own, p/check-..., and is removed. The exit status is 0 if mail may
+    be put there, and 69 if not, or if it cannot be reached.
+
+    \b
+      pop3toy store check s3://mail --store-endpoint https://s3.example.org
+    """
+    try:
+        settings = Objects(
+            url=url, endpoint=store_endpoint, credentials=store_credentials, region=store_region
+        )
+        report = examined(
+            settings,
+            processes=processes,
+            rounds=rounds,
+            clock=time.perf_counter,
+            say=_progress if sys.stderr.isatty() else lambda step: None,
+        )
+    except BadSetting as why:
+        hint = "URL" if why.option == "store" else f"--{why.option}"
+        raise click.BadParameter(printable(why.text.strip()), param_hint=hint) from None
+    except CannotStart as why:
+        raise Failed(printable(str(why)), os.EX_UNAVAILABLE) from None
+    finally:
+        if sys.stderr.isatty():
+            click.echo("\r\x1b[K", nl=False, err=True)
+    click.echo(_as_json(report) if json_ else _as_text(report))
+    return os.EX_OK if report.fit else os.EX_UNAVAILABLE
+
+
+def _progress(step: str) -> None:
+    click.echo(f"\r\x1b[K{step}", nl=False, err=True)
+
+
+def _as_json(report: Report) -> str:
+    said = report._asdict()
+    said["results"] = [one._asdict() for one in report.results]
+    said["figures"] = [one._asdict() for one in report.figures]
+    return json.dumps(said, indent=2)
+
+
+def _as_text(report: Report) -> str:
+    lines = [
+        f"{'ok' if one.passed else 'FAILED':6}  {one.name:22}  {printable(one.detail)}"
+        for one in report.results
+    ]
+    if report.figures:
+        lines += ["", f"{'milliseconds':16} {'median':>10} {'p95':>10} {'max':>10}"]
+        lines += [
+            f"{one.name:16} {one.median:10.2f} {one.p95:10.2f} {one.max:10.2f}" for one in report.figures
+        ]
+    return "\n".join([*lines, "", printable(report.verdict)])
