@@ -16,9 +16,10 @@ from pop3toy.stores.objects.engine import Engine
 from pop3toy.stores.objects.settings import Objects
 
 from ..folders import new_folder
-from ..realserver import DEADLINE, POP3TOY, RealServer, run_command, wait_until
+from ..realserver import DEADLINE, POP3TOY, RealServer, free_port, run_command, wait_until
 from ..stores.objects.places import MotoPlace
 from ..strictclient import Refused, StrictClient
+from .test_monitoring import health
 
 
 class NotRunning(MemoryReactorClock):
@@ -88,14 +89,16 @@ class SharedAccountsTests(MotoPlace):
     def test_two_servers(self) -> None:
         """Who is added can log in at each server at once, has a mailbox, and gets mail in any spelling."""
         folder = new_folder(self)
+        ports = free_port(), free_port()
         with (
-            RealServer(*self.options(), "--smtp-port=0") as one,
-            RealServer(*self.options(), "--workers=2") as two,
+            RealServer(*self.options(), "--smtp-port=0", f"--metrics={ports[0]}") as one,
+            RealServer(*self.options(), "--workers=2", f"--metrics={ports[1]}") as two,
         ):
             for server in (one, two):
                 wait_until(lambda server=server: "there are no users yet" in server.log, "it looks around")  # type: ignore[misc]
                 why = self.assertRaises(Refused, self.log_in, server, "Ann", "secret")
                 self.assertEqual(why.code, b"AUTH")
+            self.assertEqual([(200, []), (200, [])], [health(port) for port in ports])
             self.user("add", "--stdin", "-s", "PLAIN", "Ann", folder=folder)
             for server in (one, two):
                 self.assertEqual(self.log_in(server, "ann", "secret"), 0)
