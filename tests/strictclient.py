@@ -292,7 +292,7 @@ class StrictClient:
 
 @contextmanager
 def logged_in(
-    port: int, user: bytes = b"ann", password: bytes = b"secret", **options: float
+    port: int, user: bytes = b"ann", password: bytes = b"secret", **options: float | str
 ) -> Iterator[StrictClient]:
     """A client that has logged in; at the end of the block it says QUIT.
 

@@ -15,7 +15,7 @@ import time
 import traceback
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -27,6 +27,7 @@ from pop3toy.auth.accounts.admin import add_user
 from ..folders import new_folder
 from ..mailserver import LOOPBACK
 from ..realserver import DEADLINE, RealServer, wait_until
+from ..stores.objects.places import CephPlace, MotoPlace
 from ..strictclient import Refused, StrictClient, logged_in
 from ..tls_world import Authority, Wire, trusting
 
@@ -54,7 +55,7 @@ class Balanced:
 
     :param folder: for all their files.
     :param authority: has signed their certificate.
-    :param options: of both servers, besides.
+    :param options: gives those of a server, besides, by its name.
     :param change: is given the configuration of HAProxy, and returns another one.
     """
 
@@ -62,7 +63,7 @@ class Balanced:
         self,
         folder: Path,
         authority: Authority,
-        *options: str,
+        options: Callable[[str], Sequence[str]],
         change: Callable[[str], str] = lambda text: text,
     ) -> None:
         self._folder = folder
@@ -78,7 +79,6 @@ class Balanced:
         for user in USERS:
             add_user(accounts, user, "secret", scheme="PLAIN")
         authority.issue(LOOPBACK, ends=timedelta(days=30)).write(folder / "certificate.pem")
-        (folder / "mail").mkdir()
         self.servers: dict[str, RealServer] = {}
         self._haproxy: subprocess.Popen[bytes] | None = None
         try:
@@ -105,12 +105,14 @@ class Balanced:
             lambda found: f"tcp:{self._port(SERVERS[name], found[1])}:interface={LOOPBACK}",
             text,
         )
-        text = text.replace("/srv/mail/", f"{self._folder}/mail/").replace(
-            "/etc/pop3toy/", f"{self._folder}/"
-        )
-        text = text.replace("key.pem", "certificate.pem")
+        text = text.replace("/etc/pop3toy/", f"{self._folder}/").replace("key.pem", "certificate.pem")
         (folder / "pop3toy.toml").write_text(text)
-        self.servers[name] = RealServer("--config=pop3toy.toml", *self._options, folder=folder)
+        self.servers[name] = RealServer(
+            "--config=pop3toy.toml",
+            f"--accounts={self._folder}/accounts",
+            *self._options(name),
+            folder=folder,
+        )
 
     def _start_haproxy(self, change: Callable[[str], str]) -> None:
         text = (EXAMPLES / "haproxy.cfg").read_text("utf-8")
@@ -274,13 +276,19 @@ class Busy:
 
 
 class HAProxyCase(SynchronousTestCase):
-    """Two servers behind HAProxy; skipped where that is missing."""
+    """Two servers on the same Maildirs behind HAProxy; skipped where that is missing."""
 
     def setUp(self) -> None:
+        super().setUp()
         if shutil.which("haproxy") is None:
             raise SkipTest("haproxy is not installed")
         self.folder = new_folder(self)
+        (self.folder / "mail").mkdir()
         self.authority = Authority(self.folder)
+
+    def where(self, server: str) -> list[str]:
+        """The options that say where a server finds the mail."""
+        return [f"--maildir={self.folder}/mail/{{user}}", "--create"]
 
     def balanced(self, *options: str, check: str = "inter 200ms") -> Balanced:
         """The servers.
@@ -288,7 +296,10 @@ class HAProxyCase(SynchronousTestCase):
         :param check: how often HAProxy asks them whether they are well.
         """
         balanced = Balanced(
-            self.folder, self.authority, *options, change=lambda text: text.replace("inter 1s", check)
+            self.folder,
+            self.authority,
+            lambda name: [*self.where(name), *options],
+            change=lambda text: text.replace("inter 1s", check),
         )
         self.addCleanup(balanced.end)
         return balanced
@@ -310,11 +321,8 @@ class ConfigurationTests(HAProxyCase):
         )
 
 
-class RestartTests(HAProxyCase):
+class RollingRestartTests(HAProxyCase):
     """Servers that are stopped and started one after another."""
-
-    #: Options of both servers.
-    options: tuple[str, ...] = ()
 
     def test_rolling_restart(self) -> None:
         """No client sees a refused or broken session, no message is lost or there twice.
@@ -322,7 +330,7 @@ class RestartTests(HAProxyCase):
         A session that a server has when it is told to stop goes on, and keeps its mailbox from the
         other server; then it ends, and the mailbox is free.
         """
-        balanced = self.balanced("--lock-wait=0", *self.options)
+        balanced = self.balanced("--lock-wait=0")
         with Busy(balanced) as busy:
             busy.more()
             for name in SERVERS:
@@ -358,19 +366,35 @@ class RestartTests(HAProxyCase):
         balanced.start(name)
         wait_until(lambda: balanced.is_up(name), "HAProxy knows that the server is back")
 
+
+class MotoRestartTests(RollingRestartTests, MotoPlace):
+    """The same where mail is on object storage, moto's."""
+
+    def where(self, server: str) -> list[str]:
+        """See above."""
+        return self.options(node=server)
+
+
+class CephRestartTests(RollingRestartTests, CephPlace):
+    """The same on a real Ceph."""
+
+    def where(self, server: str) -> list[str]:
+        """See above."""
+        return self.options(node=server)
+
+
+class ClientsTests(HAProxyCase):
+    """What is known of clients, and what they hear."""
+
     def test_killed(self) -> None:
         """A server that is gone before HAProxy knows it: who connects comes to the other one."""
-        balanced = self.balanced(*self.options, check="inter 1m")
+        balanced = self.balanced(check="inter 1m")
         gone = balanced.server_of("127.0.0.50")
         balanced.servers[gone].kill()
         for n in range(50, 60):
             with logged_in(balanced.port(110), source=f"127.0.0.{n}"):
                 pass
         self.assertTrue(balanced.is_up(gone), "HAProxy has not asked again meanwhile")
-
-
-class ClientsTests(HAProxyCase):
-    """What is known of clients, and what they hear."""
 
     def test_addresses(self) -> None:
         """Log and penalties know the client's address, at one server; through TLS as well."""
