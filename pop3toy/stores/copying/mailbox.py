@@ -151,7 +151,7 @@ def verify_mailbox(
         messages = theirs.list()
         there = {message.uid: message for message in ours.list()}
         places = {uid: place for place, uid in enumerate(there)}
-        taken = Journal(ours.journal(source.address)).done | Journal(theirs.journal(target.address)).done
+        taken = Journal(ours.journal(source.address)).done
         wanted = _wanted(messages, list(there.values()), lambda sentence: None)
         progress(len(wanted), 0)
         last, disorder = -1, 0
