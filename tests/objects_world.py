@@ -15,20 +15,20 @@ from obstore.store import MemoryStore
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock
 
-from pop3toy.errors import InUse, NoSuchMailbox, StoreTrouble
+from pop3toy.errors import InUse, StoreTrouble
 from pop3toy.mail.octets import Encoder
-from pop3toy.stores.objects.engine import Engine, Found, Listed, NoSuchObject, Tag
-from pop3toy.stores.objects.lease import FREE, Lease, Node, create_lease
+from pop3toy.stores.objects.engine import Engine, Found, Listed, Tag
+from pop3toy.stores.objects.lease import FREE, Lease, Node
 from pop3toy.stores.objects.records import (
     UserRecord,
     lease_key,
     message_key,
     messages_prefix,
-    new_drop,
     new_name,
     user_key,
 )
 from pop3toy.stores.objects.store import ObjectStore
+from pop3toy.stores.objects.users import Users
 
 from .store_contract import StoreContract
 from .store_world import Threads
@@ -41,7 +41,6 @@ __all__ = [
     "WorldEngine",
     "WorldEngines",
     "WorldMixin",
-    "WorldUsers",
     "stored",
 ]
 
@@ -147,33 +146,6 @@ class WorldEngines:
         self.learnt += 1
 
 
-class WorldUsers:
-    """The records of users."""
-
-    def __init__(self, engines: WorldEngines, create: bool = False) -> None:
-        self._engines = engines
-        self._create = create
-
-    def find(self, login: str) -> UserRecord:
-        """The record of a user who has a maildrop."""
-        try:
-            record = UserRecord.decoded(self._engines.main.get(user_key(login)).body, login)
-            if record.drop:
-                return record
-        except NoSuchObject:
-            pass
-        if self._create:
-            return self.make(login)
-        raise NoSuchMailbox(detail=f"there is no mailbox of {login!r}")
-
-    def make(self, login: str, bucket: str = "") -> UserRecord:
-        """Make it."""
-        record = UserRecord(login, new_drop(), bucket)
-        create_lease(self._engines.of(bucket), record.drop)
-        self._engines.main.create(user_key(login), record.encoded())
-        return record
-
-
 class Server:
     """One of the servers; its threads work when the world runs.
 
@@ -184,7 +156,7 @@ class Server:
         self.clock = Clock()
         self.threads, self.leases = Threads(), Threads()
         self.engines = WorldEngines(world, ahead)
-        self.users = WorldUsers(self.engines)
+        self.users = Users(self.engines, clock=self.clock.seconds)
         self.hangs = False
         #: Seconds for which it has been stopped, as by SIGSTOP; ``None`` while it goes on.
         self.stopped: float | None = None
@@ -242,7 +214,7 @@ class World:
         self._engines: dict[str, Engine] = {}
         self._micros = 0
         for user in users:
-            WorldUsers(WorldEngines(self)).make(user)
+            Users(WorldEngines(self)).make(user)
         self.calls.clear()
         self.requests.clear()
 

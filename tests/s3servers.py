@@ -36,7 +36,7 @@ def moto_server() -> str:
     """
     global _moto
     if find_spec("moto") is None or find_spec("flask") is None:
-        raise SkipTest("moto's server is not installed: pip install 'moto[server]'")
+        raise SkipTest("moto's server is not installed: it comes with the extra test")
     if _moto is None:
         port = free_port()
         process = subprocess.Popen(

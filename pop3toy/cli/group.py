@@ -19,6 +19,7 @@ from .._version import __version__
 from ..errors import Refusal
 from .check import check
 from .config import config
+from .copying.command import copy
 from .deliver import deliver
 from .mailbox import mailbox
 from .options import Failed, config_option_of_all, printable
@@ -74,6 +75,7 @@ def completion(shell: str) -> None:
 
 mailbox.add_command(import_)
 mailbox.add_command(export)
+store.add_command(copy)
 pop3toy.add_command(check)
 pop3toy.add_command(config)
 pop3toy.add_command(user)

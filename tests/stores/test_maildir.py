@@ -35,11 +35,11 @@ from pop3toy.net.threads import run_now
 from pop3toy.pop3.dispatch import handle
 from pop3toy.pop3.session import Session
 from pop3toy.stores.maildir import file_systems, folders
+from pop3toy.stores.maildir.beside.sizes import FILE_NAME
 from pop3toy.stores.maildir.folders import MTIME_GRANULARITY, stat_folders
 from pop3toy.stores.maildir.incoming.delivery import MaildirDelivery
 from pop3toy.stores.maildir.mailbox import SEARCHES
 from pop3toy.stores.maildir.paths import MaildirPaths
-from pop3toy.stores.maildir.sizes import FILE_NAME
 from pop3toy.stores.maildir.store import OPENING, MaildirStore
 
 from ..corpus import make_maildir, wire_form

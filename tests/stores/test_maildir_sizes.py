@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy.stores.maildir.sizes import FILE_NAME, Counted, load, save, size
+from pop3toy.stores.maildir.beside.sizes import FILE_NAME, Counted, load, save, size
 
 from ..folders import new_folder
 from ..store_world import make_read_only, tmpfs, watched_descriptors

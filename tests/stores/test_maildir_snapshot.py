@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy import limits
 from pop3toy.errors import StoreTrouble
+from pop3toy.stores.maildir.beside.sizes import Counted
 from pop3toy.stores.maildir.count import Counter
 from pop3toy.stores.maildir.folders import (
     MAX_LISTINGS,
@@ -24,7 +25,6 @@ from pop3toy.stores.maildir.folders import (
     locate_all,
     stat_folders,
 )
-from pop3toy.stores.maildir.sizes import Counted
 from pop3toy.stores.maildir.snapshot import Snapshot, take_snapshot
 
 from ..corpus import awkward_messages, fill_maildir, make_maildir

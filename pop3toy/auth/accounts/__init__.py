@@ -1,7 +1,8 @@
-"""Sources of users: a file of hashed passwords, and names given by a program.
+"""Sources of users: a file of hashed passwords, records in a storage, and names given by a program.
 
-``accounts_file`` is the checker of a file, ``passwd_file`` its syntax, ``schemes`` how a password is stored
-and verified, ``hashing_queue`` and ``success_cache`` what keeps slow hashes from being a burden, ``admin``
-and ``edit`` how the ``pop3toy`` command changes it, ``memory`` the checker of names at hand. Start with
-``accounts_file``.
+``checker`` checks passwords over a source of users: a file (``accounts_file``, ``watched``) or records
+(``records``). ``passwd_file`` is the syntax of both, ``schemes`` how a password is stored and verified,
+``hashing_queue`` and ``success_cache`` what keeps slow hashes from being a burden, ``admin`` and ``edit`` how
+the ``pop3toy`` command changes them, ``memory`` the checker of names at hand. No storage is known here: what
+asks it is passed in. Start with ``checker``.
 """

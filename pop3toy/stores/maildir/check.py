@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from ...errors import StoreTrouble
 from ...mail.octets import Encoder
+from .beside import uidl_file
 from .body import OPEN_FLAGS
 from .count import MAX_LISTED_SIZE
 from .folders import open_folder
@@ -38,6 +39,10 @@ def check_maildir(
     """
     bases: dict[str, str] = {}
     contents: dict[tuple[bytes, bytes], str] = {}
+    try:
+        uidl_file.load(maildir)
+    except StoreTrouble as error:
+        yield error.detail
     for part in ("new", "cur", "tmp"):
         try:
             folder = open_folder(maildir, part)

@@ -19,10 +19,10 @@ from twisted.logger import Logger
 from ... import limits
 from ...errors import StoreTrouble
 from ...mail.octets import OctetCounter
-from . import sizes
+from .beside import sizes
+from .beside.sizes import Counted
 from .body import OPEN_FLAGS
 from .folders import WouldWait, open_folder
-from .sizes import Counted
 
 __all__ = ["MAX_LISTED_SIZE", "Counter"]
 

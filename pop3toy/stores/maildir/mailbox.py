@@ -16,13 +16,13 @@ from zope.interface import implementer
 from ...errors import MessageGone, StoreTrouble
 from ...interfaces import IMailbox, MaybeDeferred, MessageBody
 from ...net.threads import RunInThread
-from . import sizes
+from .beside import sizes
+from .beside.sizes import Counted
 from .body import OPEN_FLAGS, FileBody
 from .file_systems import cached_opener
 from .folders import Stamp, fsync_names, locate_all, open_folder, open_folder_cached, stat_folders
 from .names import base_name
 from .paths import explained
-from .sizes import Counted
 from .snapshot import Snapshot
 
 __all__ = ["SEARCHES", "MaildirMailbox", "UserThreads", "close_all", "close_in_thread"]

@@ -5,11 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from ...mail.unique_ids import unique_id_is_valid
 
-__all__ = ["arrival", "base_name", "in_delivery_order", "unique_id", "unique_ids", "wire_sizes"]
+__all__ = [
+    "arrival",
+    "base_name",
+    "delivery_time",
+    "in_delivery_order",
+    "unique_id",
+    "unique_ids",
+    "wire_sizes",
+]
 
 # The delivery time that a name begins with.
 _TIME = re.compile(r"[0-9]{1,18}(?=\.|\Z)")
@@ -34,11 +42,12 @@ def in_delivery_order(bases: Iterable[str]) -> list[str]:
     ordered = sorted(bases)
     if not all(map(_OF_OUR_TIME, ordered)):
         # A stable sort: those of one time stay sorted by name.
-        ordered.sort(key=_time)
+        ordered.sort(key=delivery_time)
     return ordered
 
 
-def _time(base: str) -> int:
+def delivery_time(base: str) -> int:
+    """The time that a base name begins with, in seconds since the epoch as a rule; 0 if with none."""
     match = _TIME.match(base)
     return int(match[0]) if match else 0
 
@@ -59,8 +68,14 @@ def unique_id(base: str, taken: Container[bytes] = ()) -> bytes:
     return uid
 
 
-def unique_ids(bases: Sequence[str]) -> Sequence[bytes]:
-    """The unique-id of each message of a mailbox: of two whose names are alike, the first keeps its name."""
+def unique_ids(bases: Sequence[str], given: Mapping[str, bytes] | None = None) -> Sequence[bytes]:
+    """The unique-id of each message of a mailbox: of two whose names are alike, the first keeps its name.
+
+    :param given: unique-ids that messages have whatever they are called, by base name; of two that are alike
+        the first is given.
+    """
+    if given:
+        return _with_given(bases, given)
     # All in one go, which no name hinders: none holds a slash.
     joined = os.fsencode("/".join(bases))
     uids = joined.split(b"/") if bases else []
@@ -73,6 +88,23 @@ def unique_ids(bases: Sequence[str]) -> Sequence[bytes]:
         uids.append(uid := unique_id(base, taken))
         taken.add(uid.lower())
     return uids
+
+
+def _with_given(bases: Sequence[str], given: Mapping[str, bytes]) -> Sequence[bytes]:
+    uids: list[bytes | None] = []
+    taken: set[bytes] = set()
+    for base in bases:
+        uid = given.get(base)
+        if uid is not None and uid.lower() in taken:
+            uid = None
+        if uid is not None:
+            taken.add(uid.lower())
+        uids.append(uid)
+    for at, base in enumerate(bases):
+        if uids[at] is None:
+            uids[at] = uid = unique_id(base, taken)
+            taken.add(uid.lower())
+    return [uid for uid in uids if uid is not None]
 
 
 def wire_sizes(bases: Iterable[str]) -> list[int | None]:

@@ -1,23 +1,25 @@
 """What is in a Maildir at one moment: its messages in delivery order, with their unique-ids and octets.
 
 Blocks, unless nothing may be waited for.  Which files there are is found by ``folders``, what their names
-mean by ``names``, octets that names do not tell by ``count``; names of messages are never changed.
+mean by ``names``, unique-ids that names do not tell by ``beside.uidl_file``, such octets by ``count``; names
+of messages are never changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from twisted.logger import Logger
 
 from ...mail.listing import Listing
+from .beside import uidl_file
+from .beside.sizes import Counted
 from .count import Counter
 from .folders import MAX_LISTINGS, Files, Stamp, WouldWait, list_files
 from .names import arrival, in_delivery_order, unique_ids, wire_sizes
 from .paths import explained
-from .sizes import Counted
 
-__all__ = ["Snapshot", "take_snapshot"]
+__all__ = ["Snapshot", "in_listing_order", "take_snapshot"]
 
 log = Logger()
 
@@ -33,10 +35,21 @@ class Snapshot:
     :param linked: base names of messages that are linked in both folders: a program that links and
         unlinks instead of renaming was interrupted.  Both names are one message.
     :param stamp: that of the folders, of before they were listed.
+    :param mark: that of the file of unique-ids, of before it was read.
     :param trusted: whether an equal stamp later on proves that nothing has changed since.
     """
 
-    __slots__ = ("_positions", "duplicates", "linked", "listing", "measured", "paths", "stamp", "trusted")
+    __slots__ = (
+        "_mark",
+        "_positions",
+        "duplicates",
+        "linked",
+        "listing",
+        "measured",
+        "paths",
+        "stamp",
+        "trusted",
+    )
 
     def __init__(
         self,
@@ -46,6 +59,7 @@ class Snapshot:
         duplicates: frozenset[str],
         linked: frozenset[str],
         stamp: Stamp,
+        mark: uidl_file.Mark,
         trusted: bool,
     ) -> None:
         self.listing = listing
@@ -54,12 +68,17 @@ class Snapshot:
         self.duplicates = duplicates
         self.linked = linked
         self.stamp = stamp
+        self._mark = mark
         self.trusted = trusted
         self._positions: dict[bytes, int] | None = None
 
-    def is_current(self, stamp: Stamp) -> bool:
-        """Whether the Maildir has not changed since, as its folders' stamp of now tells."""
-        return self.trusted and self.stamp == stamp
+    def is_current(self, maildir: int, stamp: Stamp) -> bool:
+        """Whether the Maildir has not changed since.
+
+        :param maildir: the open directory.
+        :param stamp: that of its folders now.
+        """
+        return self.trusted and self.stamp == stamp and self._mark == uidl_file.look(maildir)
 
     def position(self, uid: bytes) -> int:
         """At which place of the listing a message is."""
@@ -80,10 +99,10 @@ def take_snapshot(maildir: int, now: float, counter: Counter | None = None) -> S
     :raises pop3toy.errors.StoreTrouble: if the Maildir cannot be read, or the counter is to stop.
     """
     known: dict[bytes, Counted] = {}
+    mark = uidl_file.look(maildir)
     for listing in range(MAX_LISTINGS):
         files = list_files(maildir, may_wait=counter is not None)
-        bases, paths = _in_delivery_order(files)
-        uids = unique_ids(bases)
+        bases, paths, uids = in_listing_order(maildir, files, may_wait=counter is not None)
         octets = wire_sizes(bases)
         if counter is not None and not listing:
             known = counter.recall(uids, paths)
@@ -128,8 +147,30 @@ def take_snapshot(maildir: int, now: float, counter: Counter | None = None) -> S
         frozenset(files.duplicates),
         frozenset(files.linked),
         files.stamp,
+        mark,
         trusted=files.steady and not vanished and not unread and files.stamp.is_old(now),
     )
+
+
+def in_listing_order(
+    maildir: int, files: Files, *, may_wait: bool = True
+) -> tuple[Sequence[str], Sequence[str], Sequence[bytes]]:
+    """The base name, the path and the unique-id of each message, in the order in which they are listed.
+
+    :param files: what is there.
+    :raises WouldWait: if the disk had to be waited for and must not be.
+    :raises pop3toy.errors.StoreTrouble: if the file of unique-ids cannot be used.
+    """
+    bases, paths = _in_delivery_order(files)
+    # Behind the look for messages, because a line is there before its message is.
+    if uidl_file.look(maildir) is None:
+        return bases, paths, unique_ids(bases)
+    if not may_wait:
+        raise WouldWait
+    given = uidl_file.load(maildir, files.paths)
+    if given.ordered:
+        bases, paths = _in_given_order(bases, paths, given.uids)
+    return bases, paths, unique_ids(bases, given.uids)
 
 
 def _in_delivery_order(files: Files) -> tuple[list[str], list[str]]:
@@ -140,3 +181,13 @@ def _in_delivery_order(files: Files) -> tuple[list[str], list[str]]:
         return bases, [files.paths[base] for base in bases]
     same = {base: iter(paths) for base, paths in files.duplicates.items()}
     return bases, [next(same[base]) if base in same else files.paths[base] for base in bases]
+
+
+def _in_given_order(
+    bases: Sequence[str], paths: Sequence[str], given: Iterable[str]
+) -> tuple[list[str], list[str]]:
+    """Messages whose order is given, and behind them all others."""
+    ranks = {base: rank for rank, base in enumerate(given)}
+    # A stable sort.
+    order = sorted(range(len(bases)), key=lambda at: ranks.get(bases[at], len(ranks)))
+    return [bases[at] for at in order], [paths[at] for at in order]

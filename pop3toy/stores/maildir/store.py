@@ -27,7 +27,7 @@ from ...clock import steady
 from ...errors import InUse, Refusal, StoreTrouble
 from ...interfaces import ICancellableStore, IMailbox, IViewableStore, MaybeDeferred
 from ...net.threads import RunInThread
-from . import sizes
+from .beside import sizes
 from .count import MAX_LISTED_SIZE, Counter
 from .file_systems import is_local
 from .folders import Stamp, WouldWait, stat_folders
@@ -125,7 +125,7 @@ class MaildirStore:
                     if lock:
                         _lock(fd)
                     stamp = stat_folders(fd)
-                    if before.is_current(stamp):
+                    if before.is_current(fd, stamp):
                         return self._mailbox(user, fd, before, local=True)
                     if not before.measured and _is_small(fd, stamp):
                         snapshot = take_snapshot(fd, self._wall_clock())
@@ -254,7 +254,7 @@ class MaildirStore:
             if lock:
                 _lock(fd)
             stamp, snapshot = stat_folders(fd), None
-            if before is not None and before.is_current(stamp):
+            if before is not None and before.is_current(fd, stamp):
                 snapshot = before
             elif _is_small(fd, stamp):
                 try:

@@ -15,15 +15,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ...errors import StoreTrouble
 from .engine import NoSuchObject, Taken
 from .records import UserRecord
-from .users import Users
-
-if TYPE_CHECKING:
-    from .connecting import Engines
+from .users import Engines, Users
 
 __all__ = ["AccountObjects"]
 

@@ -19,7 +19,15 @@ from ...mail.unique_ids import unique_id_is_valid
 from .engine import Engine, Listed, NoSuchObject
 from .lease import GONE, Lease, Leases, Lost, Node, Times
 from .mailbox import list_messages
-from .records import UserRecord, is_message_name, lease_key, message_key, messages_prefix, uid_of
+from .records import (
+    UserRecord,
+    is_message_name,
+    journal_prefix,
+    lease_key,
+    message_key,
+    messages_prefix,
+    uid_of,
+)
 from .users import Users
 
 __all__ = ["RANGE", "ObjectAdmin", "Orphan"]
@@ -160,6 +168,8 @@ class ObjectAdmin:
                 if not (names := [one.name for one in engine.each(prefix)]):
                     break
                 engine.delete([f"{prefix}/{name}" for name in names])
+            journal = journal_prefix(record.drop)
+            engine.delete([f"{journal}/{one.name}" for one in engine.each(journal)])
         except StoreTrouble as error:
             left = f"it is gone, but not all that was below {messages_prefix(record.drop)} and its lease"
             raise StoreTrouble(detail=f"{left}: {error.detail}") from error
@@ -180,10 +190,11 @@ class ObjectAdmin:
         # The main one may be among the others by its name.
         engines = {self._engines.of(name): name for name in ("", *self._engines.buckets, *records.values())}
         for engine, bucket in engines.items():
-            for one in engine.each("m"):
-                drop = one.name.partition("/")[0]
-                if drop not in records:
-                    strays[bucket, drop] = None
+            for kind in ("m", "i"):
+                for one in engine.each(kind):
+                    drop = one.name.partition("/")[0]
+                    if drop not in records:
+                        strays[bucket, drop] = None
             for one in engine.each("l"):
                 if one.name not in records:
                     strays[bucket, one.name] = one
@@ -194,8 +205,9 @@ class ObjectAdmin:
         for (bucket, drop), lease in strays.items():
             if drop in records:
                 continue
-            for one in self._engines.of(bucket).each(messages_prefix(drop)):
-                yield Orphan(bucket, message_key(drop, one.name), one.octets, now - one.modified)
+            for prefix in (messages_prefix(drop), journal_prefix(drop)):
+                for one in self._engines.of(bucket).each(prefix):
+                    yield Orphan(bucket, f"{prefix}/{one.name}", one.octets, now - one.modified)
             if lease is not None:
                 yield Orphan(bucket, lease_key(drop), lease.octets, now - lease.modified)
 

@@ -430,10 +430,11 @@ class _Message:
                 failed.append(error)
                 return error if isinstance(error, StoreTrouble) else StoreTrouble()
 
+        def begun(place: _Place | StoreTrouble) -> Deferred[_Put | StoreTrouble]:
+            return Deferred.fromCoroutine(put(place))
+
         turns = DeferredSemaphore(_USERS)
-        results = await gatherResults(
-            [turns.run(Deferred.fromCoroutine, put(place)) for place in self._places], consumeErrors=True
-        )
+        results = await gatherResults([turns.run(begun, place) for place in self._places], consumeErrors=True)
         there = [result for result in results if isinstance(result, _Put)]
         bugs = [error for error in failed if not isinstance(error, StoreTrouble)]
         if bugs or not there or (together and failed):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ...errors import StoreTrouble
 
-__all__ = ["KEYS", "Denied", "Engine", "Found", "Listed", "NoSuchObject", "Tag", "Taken"]
+__all__ = ["KEYS", "Denied", "Engine", "Found", "Listed", "NoSuchBucket", "NoSuchObject", "Tag", "Taken"]
 
 _T = TypeVar("_T")
 
@@ -31,6 +31,10 @@ class NoSuchObject(Exception):
 
 class Denied(StoreTrouble):
     """The store does not take the credentials, or they do not suffice for what was asked."""
+
+
+class NoSuchBucket(StoreTrouble):
+    """There is nothing that an object could be put into."""
 
 
 class Tag(NamedTuple):
@@ -142,7 +146,7 @@ class Engine:
         try:
             return self._put(key, body, "create")
         except NoSuchObject:
-            raise StoreTrouble(detail="object storage: there is no such bucket") from None
+            raise NoSuchBucket(detail="object storage: there is no such bucket") from None
 
     def swap(self, key: str, body: bytes, tag: Tag) -> Tag:
         """Put another body in the place of the one that was seen.

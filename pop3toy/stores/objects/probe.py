@@ -14,12 +14,14 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from ...errors import StoreTrouble
-from .engine import Denied, Engine, NoSuchObject, Tag, Taken
+from .engine import Denied, Engine, NoSuchBucket, NoSuchObject, Tag, Taken
 
 __all__ = ["Learned", "Unfit", "bare", "measured_offset", "probe"]
 
 #: Seconds of a request that tells the time, at the most: the store's may be off by half of it.
 SLOW: Final = 8.0
+#: Seconds after which a look is given up, with some request's time-out on top: others wait for its end.
+LONGEST: Final = 15.0
 
 
 class Unfit(StoreTrouble):
@@ -59,14 +61,15 @@ def probe(store: Any, key: str, wall: Callable[[], float] = time.time) -> Learne
     :raises pop3toy.errors.StoreTrouble: for trouble that may pass.
     """
     unquoted = False
-    engine = Engine(lambda: store, lambda tag: bare(tag) if unquoted else tag)
+    begun = wall()
+    engine = _Hurried(store, lambda tag: bare(tag) if unquoted else tag, lambda: wall() - begun)
     made = False
     try:
         try:
             asked = wall()
             tag = _create(engine, key)
             answered = wall()
-        except NoSuchObject:
+        except NoSuchBucket:
             raise Unfit("bucket", "there is no such bucket") from None
         made = True
         found = engine.get(key)
@@ -108,11 +111,28 @@ def probe(store: Any, key: str, wall: Callable[[], float] = time.time) -> Learne
             raise Unfit("conditions", "it knows no conditional requests (501)") from error
         raise
     finally:
-        if made:
-            # What is left behind by trouble is removed by the next look, which has the same key.
+        # From a store that hardly answers the next look removes it, which has the same key.
+        if made and wall() - begun < LONGEST / 2:
             with suppress(StoreTrouble):
                 engine.delete([key])
     return Learned(unquoted, offset)
+
+
+class _Hurried(Engine):
+    """An engine that does not go on for ever.
+
+    :param passed: how many seconds have passed.
+    """
+
+    def __init__(self, store: Any, tag: Callable[[Tag], Tag], passed: Callable[[], float]) -> None:
+        super().__init__(lambda: store, tag)
+        self._passed = passed
+
+    def call(self, function: str, *args: Any, **named: Any) -> Any:
+        """See :class:`~.engine.Engine`."""
+        if self._passed() > LONGEST:
+            raise StoreTrouble(detail=f"object storage: a first look took more than {LONGEST:.0f} s")
+        return super().call(function, *args, **named)
 
 
 def _create(engine: Engine, key: str) -> Tag:

@@ -5,6 +5,7 @@
     a/<2 hex>/<sha256 of the login>     a user: JSON with the login, the maildrop, and perhaps an account
     l/<drop>                            the lease: the lock of the maildrop (``lease``)
     m/<drop>/<name>                     one message as it is on the wire, never changed
+    i/<drop>/...                        what ``copying`` has written down of mail that came from another store
 
 No user's word is ever part of a key.  ``<drop>`` is 128 random bits in hex.  The ``<name>`` of a message
 sorts by arrival: 16 hex digits of microseconds since the epoch, then 16 of a hash; both together are the
@@ -26,6 +27,7 @@ __all__ = [
     "UserRecord",
     "arrival_of",
     "is_message_name",
+    "journal_prefix",
     "lease_key",
     "message_key",
     "message_name",
@@ -96,6 +98,11 @@ def messages_prefix(drop: str) -> str:
 def message_key(drop: str, name: str) -> str:
     """Where a message is."""
     return f"m/{drop}/{name}"
+
+
+def journal_prefix(drop: str) -> str:
+    """What the keys begin with of what is written down of copying to a maildrop."""
+    return f"i/{drop}"
 
 
 def new_drop() -> str:

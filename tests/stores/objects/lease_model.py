@@ -8,9 +8,11 @@ without; or that another server goes on.
 
 from __future__ import annotations
 
+import _thread
+import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -22,7 +24,10 @@ from pop3toy.stores.objects.lease import FREE, HELD, MARGIN, TTL, Lease, Node
 from pop3toy.stores.objects.records import UserRecord
 from pop3toy.stores.objects.store import ObjectStore
 
-__all__ = ["Model", "Violation", "every_schedule"]
+__all__ = ["Chooser", "Model", "Violation", "by_chance", "every_schedule"]
+
+#: Says which event happens next, given a function that tells how many there are.
+Chooser: TypeAlias = Callable[[Callable[[], int]], int]
 
 DROP = "d"
 LEASE = f"l/{DROP}"
@@ -46,15 +51,16 @@ class Job:
         #: What was answered and has not arrived.
         self.answer: Callable[[], Any] | None = None
         self._outcome: Any = None
-        self._mine, self._theirs = threading.Semaphore(0), threading.Semaphore(0)
-        self._thread = threading.Thread(target=self._work, args=(function, args), daemon=True)
-        self._thread.start()
+        # Plain locks, and threads without names: there are very many.
+        self._mine, self._theirs = threading.Lock(), threading.Lock()
+        self._mine.acquire()
+        self._theirs.acquire()
+        _thread.start_new_thread(self._work, (function, args))
         self._arrives()
 
     def _arrives(self) -> None:
         self._theirs.acquire()
         if self.request is None:
-            self._thread.join()
             self.result.callback(self._outcome)
 
     def _work(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
@@ -251,12 +257,13 @@ class Event(NamedTuple):
 class Model:
     """Two servers and what happens to them.
 
-    :param choose: says which of so many events happens next; the first is the usual one.
-    :param suspends: whether a server may be stopped together with its clock, as a virtual machine is: a
-        session does not know then that its lease is over, and may read on; but it removes nothing.
+    A server may also be stopped together with its clock, as a virtual machine is.  Its session does not know
+    then that its lease is over, and may read on; but it removes nothing.
+
+    :param choose: says which event happens next, the usual one being 0; it can ask how many there are.
     """
 
-    def __init__(self, choose: Callable[[int], int], *, suspends: bool = False, messages: int = 2) -> None:
+    def __init__(self, choose: Chooser, *, messages: int = 2) -> None:
         self.now = 0.0
         self.storage = Storage(self)
         self.storage.put(LEASE, Lease(FREE, "first", 0).encoded())
@@ -265,7 +272,8 @@ class Model:
         self.late: list[Callable[[], Any]] = []
         self.servers = [Server(self, number, ahead) for number, ahead in enumerate((0.0, AHEAD))]
         self._choose = choose
-        self._suspends = suspends
+        # Whether the clock of a server goes wrong.
+        self._behind = False
         self._turn = 0
         self._pauses = 3
         #: What has happened, for people.
@@ -288,7 +296,7 @@ class Model:
                 server.slept += seconds
 
     def _check(self) -> None:
-        if not self._suspends and sum(server.in_session for server in self.servers) > 1:
+        if not self._behind and sum(server.in_session for server in self.servers) > 1:
             raise Violation("two sessions have the maildrop")
 
     # -- what may happen ------------------------------------------------------------------
@@ -307,16 +315,19 @@ class Model:
 
     def _events(self) -> Iterator[Event]:
         order = [self.servers[self._turn], self.servers[1 - self._turn]]
-        usual = [[*self._usual(server)] for server in order]
-        if not any(usual):
+        going_on = False
+        for server in order:
+            for event in self._usual(server):
+                going_on = True
+                yield event
+        if not going_on:
             return
-        yield from (event for events in usual for event in events)
         for server, name in zip(order, ("AB"[one.number] for one in order), strict=True):
             if server.slept is not None:
-                if self._suspends:
-                    yield Event(
-                        f"{name} goes on with its clock behind", lambda s=server: self._awake(s, clock=False)
-                    )  # type: ignore[misc]
+                yield Event(
+                    f"{name} goes on with its clock behind",
+                    lambda s=server: self._awake(s, clock=False),  # type: ignore[misc]
+                )
                 continue
             job = next((job for job in server.jobs if job.request is not None), None)
             if job is not None and self._pauses:
@@ -324,7 +335,7 @@ class Model:
             if server.acts and self._pauses:
                 yield Event(f"{name} is stopped for 80 s", lambda s=server: self._stop(s, 80.0))  # type: ignore[misc]
         if self._pauses:
-            for seconds in (25.0, 50.0, 61.0):
+            for seconds in (50.0, 61.0):
                 yield Event(f"{seconds:.0f} s pass", lambda seconds=seconds: self._pause(seconds))  # type: ignore[misc]
         for late in self.late:
             yield Event("a request that was late is carried out", lambda late=late: self._late(late))  # type: ignore[misc]
@@ -369,6 +380,7 @@ class Model:
 
     def _awake(self, server: Server, *, clock: bool) -> None:
         slept, server.slept = server.slept or 0.0, None
+        self._behind = self._behind or not clock
         if clock:
             # Its timers come when the reactor is reached, and threads may be first.
             server.clock.rightNow += slept
@@ -396,8 +408,7 @@ class Model:
         :raises Violation: if something happens that must not.
         """
         try:
-            while events := [*self._events()]:
-                event = events[self._choose(len(events))]
+            while (event := self._next()) is not None:
                 self.story.append(event.name)
                 if event.name[0] in "AB":
                     self._turn = "AB".index(event.name[0])
@@ -411,6 +422,20 @@ class Model:
                 for job in server.jobs:
                     while job.request is not None:
                         job.go_on(_dead)
+
+    def _next(self) -> Event | None:
+        events = self._events()
+        usual = next(events, None)
+        if usual is None:
+            return None
+        others: list[Event] = []
+
+        def count() -> int:
+            others.extend(events)
+            return 1 + len(others)
+
+        choice = self._choose(count)
+        return others[choice - 1] if choice else usual
 
     def _ends(self) -> None:
         """All is well again: soon nobody has the lease."""
@@ -448,28 +473,43 @@ def _dead() -> Any:
     raise StoreTrouble(detail="the end")
 
 
-def every_schedule(most: int) -> Iterator[Callable[[int], int]]:
+def every_schedule(most: int) -> Iterator[Chooser]:
     """Choosers for all that can happen if at most so many things are unusual, one after the other.
 
     :param most: of events that are not the first.
     """
     prefix: list[int] = []
     while True:
+        # Choices made, and out of how many where there was one.
         taken: list[tuple[int, int]] = []
+        left = [most]
 
-        def choose(count: int, taken: list[tuple[int, int]] = taken, prefix: list[int] = prefix) -> int:
-            at = len(taken)
-            choice = prefix[at] if at < len(prefix) else 0
-            taken.append((choice, count))
+        def choose(
+            count: Callable[[], int],
+            taken: list[tuple[int, int]] = taken,
+            prefix: list[int] = prefix,
+            left: list[int] = left,
+        ) -> int:
+            choice = prefix[len(taken)] if len(taken) < len(prefix) else 0
+            taken.append((choice, count() if left[0] else 1))
+            left[0] -= choice > 0
             return choice
 
         yield choose
         # The next one: the last choice that can be another.
         while taken:
             choice, count = taken.pop()
-            unusual = sum(1 for one, _ in taken if one)
-            if choice + 1 < count and unusual < most:
+            if choice + 1 < count:
                 prefix = [*(one for one, _ in taken), choice + 1]
                 break
         else:
             return
+
+
+def by_chance(seed: int, unusual: float = 0.25) -> Chooser:
+    """A chooser that takes something unusual now and then.
+
+    :param unusual: how probable that is.
+    """
+    chance = random.Random(seed)
+    return lambda count: chance.randrange(count()) if chance.random() < unusual else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.stores.objects.connecting import Engines
 from pop3toy.stores.objects.settings import Objects
@@ -16,7 +16,7 @@ from ...s3servers import credentials_file, moto_server
 __all__ = ["CephPlace", "MemoryPlace", "MotoPlace", "Place"]
 
 
-class Place(TestCase):
+class Place(SynchronousTestCase):
     """A test case with object storage in which there is nothing yet.
 
     :ivar url: its address.
@@ -65,11 +65,11 @@ class Place(TestCase):
             "--create",
         ]
 
-    def _on_network(self, endpoint: str) -> None:
+    def _on_network(self, endpoint: str, bucket: str = ceph.BUCKET) -> None:
         folder = Path(self.mktemp()).absolute()
         folder.mkdir(parents=True)
         self.endpoint = endpoint
-        self.url = f"s3://{ceph.BUCKET}/{secrets.token_hex(8)}"
+        self.url = f"s3://{bucket}/{secrets.token_hex(8)}"
         self.credentials = str(credentials_file(folder))
 
 
@@ -85,8 +85,10 @@ class MotoPlace(Place):
     """On moto's server, which speaks HTTP."""
 
     def prepare(self) -> None:
-        """Start it, unless it runs."""
-        self._on_network(moto_server())
+        """Start it, unless it runs; each listing goes through all that there is in a bucket."""
+        endpoint, bucket = moto_server(), secrets.token_hex(8)
+        ceph.make_bucket(endpoint, bucket)
+        self._on_network(endpoint, bucket)
 
 
 class CephPlace(Place):

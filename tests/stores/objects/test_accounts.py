@@ -20,11 +20,11 @@ from pop3toy.auth.realm import MailboxRealm
 from pop3toy.errors import StoreTrouble
 from pop3toy.net.threads import run_now
 from pop3toy.stores.objects.accounts import FACTS, AccountObjects
-from pop3toy.stores.objects.records import UserRecord
+from pop3toy.stores.objects.records import UserRecord, user_key
 from pop3toy.stores.objects.users import Users
 
 from ...auth_world import FakeStore, session
-from .world import Engines
+from ...objects_world import World, WorldEngines
 
 
 class AccountsCase(SynchronousTestCase):
@@ -32,14 +32,15 @@ class AccountsCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         """An empty store."""
-        self.engines = self.new_engines()
+        self.world = self.new_world()
+        self.engines = WorldEngines(self.world)
         self.users = Users(self.engines)
         self.objects = self.of()
         self.place = AccountsInRecords(self.objects)
 
-    def new_engines(self) -> Any:
+    def new_world(self) -> World:
         """An empty store; for another kind of storage, override this."""
-        return Engines()
+        return World()
 
     def of(self) -> AccountObjects:
         """The same accounts, as another server or command has them."""
@@ -133,14 +134,11 @@ class AccountsTests(AccountsCase):
         for number in range(1, 30):
             self.setUp()
             before()
-            calls = len(self.engines.calls)
-            done: list[bool] = []
-            self.engines.at(number, lambda done=done: (done.append(True), other()))  # type: ignore[misc]
+            self.world.fault("", error=None, do=other, once=True, at=len(self.world.calls) + number)
             first()
-            if not done:
+            if self.world.faults:
                 self.assertLess(3, number)
                 return
-            self.assertLess(calls, len(self.engines.calls))
             with self.subTest(call=number):
                 check()
         self.fail("it never ends")
@@ -216,7 +214,7 @@ class AccountsTests(AccountsCase):
         for done in (False, True):
             for number in range(1, 30):
                 self.setUp()
-                self.engines.fail(number, done=done)
+                self.world.fault("", after=done, once=True, at=number)
                 try:
                     self.add("Ann")
                 except StoreTrouble:
@@ -224,8 +222,8 @@ class AccountsTests(AccountsCase):
                         self.add("Ann")
                     except admin.AccountExists:
                         self.fail("whoever is told of trouble can try again")
-                ended = len(self.engines.calls) < number
-                self.engines.failing = None
+                ended = bool(self.world.faults)
+                self.world.faults.clear()
                 with self.subTest(call=number, done=done):
                     self.assertEqual("Ann:{PLAIN}secret", self.record("Ann").account)
                     self.assertEqual("Ann", self.place.find("ann"))
@@ -250,19 +248,18 @@ class LoginTests(AccountsCase):
         """At a login the record is fetched once, and the mailbox is opened with the same."""
         self.add("ann")
         auth = self.serve()
-        before = len(self.engines.calls)
+        self.world.requests.clear()
         auth.timestamp(session().channel)
-        self.assertEqual(1, len(self.engines.calls) - before, "what is known of all")
-        with self.engines.counted() as calls:
-            login: Any = auth.password(b"ann", b"secret", session())
-            self.assertEqual("ann", login.user)
-            self.assertEqual("ann:{PLAIN}secret", self.users.find("ann").account)
-        self.assertEqual(["get"], calls)
+        self.assertEqual([("get", FACTS)], self.world.requests)
+        login: Any = auth.password(b"ann", b"secret", session())
+        self.assertEqual("ann", login.user)
+        self.assertEqual("ann:{PLAIN}secret", self.users.find("ann").account)
+        self.assertEqual([("get", FACTS), ("get", user_key("ann"))], self.world.requests)
 
     def test_no_network(self) -> None:
         """To make a server asks for nothing."""
         self.serve()
-        self.assertEqual([], self.engines.calls)
+        self.assertEqual([], self.world.calls)
 
     def test_imported_line(self) -> None:
         """Every scheme of an accounts file works, since the line is the file's."""

@@ -27,8 +27,8 @@ LETTER = b"Received: %s\nMessage-ID: <1@example.org>\nSubject: x\n\nx\n"
 class ObjectAdminContract(WorldMixin, AdminContract):
     """The contract, over any object storage: a class that mixes it in says which one."""
 
-    def new_world(self) -> World:
-        """An empty storage."""
+    def new_world(self, *users: str) -> World:
+        """A storage without mail, and users with maildrops in it."""
         raise NotImplementedError
 
     def administered(self, mail: Mapping[str, Sequence[bytes]]) -> tuple[Any, Any, Any]:
@@ -46,9 +46,9 @@ class ObjectAdminContract(WorldMixin, AdminContract):
 class MemoryContractTests(ObjectAdminContract, SynchronousTestCase):
     """The contract, over obstore's storage in memory."""
 
-    def new_world(self) -> World:
+    def new_world(self, *users: str) -> World:
         """See :class:`ObjectAdminContract`."""
-        return World()
+        return World(*users)
 
 
 class _Case(WorldMixin, SynchronousTestCase):
@@ -114,7 +114,7 @@ class ReadingTests(_Case):
         name = self.world.deliver("ann", b"x" * (3 * RANGE))
         (one,) = self.admin.list("ann")
         file = self.admin.read("ann", one)
-        self.replace(self.key(name), b"x" * (RANGE + 5))
+        self.replace(self.key(name), b"x" * (one.octets - 1))
         self.assertRaises(StoreTrouble, file.read)
         file = self.admin.read("ann", one)
         self.world.take_away("ann", name)

@@ -148,11 +148,8 @@ class _ProxiedCase(FailureCase):
         super().setUp()
         self.ledger = self.ledgers[0]
         self.engine = self.engines().main
-        self.writers = [Writer(self.ledger, lambda server=server: server.smtp) for server in self.servers]  # type: ignore[misc]
-        self.readers = [Reader(self.ledger, lambda server=server: server.port) for server in self.servers]  # type: ignore[misc]
-
-        for writer in self.writers:
-            self.addCleanup(writer.close)
+        self.writers = [self.writer(self.ledger, at) for at in range(2)]
+        self.readers = [self.reader(self.ledger, at) for at in range(2)]
 
     def endpoints(self) -> list[str]:
         """The first server has a proxy before its gateway."""
@@ -195,7 +192,7 @@ class GatewayTests(_ProxiedCase):
         self.ceph.start()
         wait_until(self.readers[0].once, "it is fetched", pause=0.2)
         self.assertEqual({1}, self.ledger.acknowledged)
-        self.look(0)
+        self.look(1)
 
     def test_killed_in_delivery(self) -> None:
         """The sender is told to try again; what it sends then is there, and no other twice."""

@@ -12,7 +12,6 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -39,8 +38,8 @@ LARGE = b"Subject: large\n\n" + b"0123456789abcde\n" * (3 * IN_MEMORY // 16)
 class ObjectDeliveryContract(WorldMixin, DeliveryContract):
     """The contract, over any object storage: a class that mixes it in says which one."""
 
-    def new_world(self) -> World:
-        """An empty storage."""
+    def new_world(self, *users: str) -> World:
+        """A storage without mail, and users with maildrops in it."""
         raise NotImplementedError
 
     def delivery(self) -> tuple[Any, Any]:
@@ -69,9 +68,9 @@ def delivery_of(server: Server, **named: Any) -> ObjectDelivery:
 class MemoryContractTests(ObjectDeliveryContract, SynchronousTestCase):
     """The contract, over obstore's storage in memory."""
 
-    def new_world(self) -> World:
+    def new_world(self, *users: str) -> World:
         """See :class:`ObjectDeliveryContract`."""
-        return World()
+        return World(*users)
 
 
 class RemovedContractTests(MemoryContractTests):
@@ -305,6 +304,13 @@ class FaultTests(_Case):
         self.assertIsInstance(uids[1], StoreTrouble)
         self.assertEqual([uids[0].decode()], self.world.names("ann"))
         self.assertEqual([uids[2].decode()], self.world.names("cat"))
+
+    def test_looked_at_twice(self) -> None:
+        """When the last look at the record fails it is tried again: the message is there."""
+        incoming = self.begun()
+        self.at(2)
+        (uid,) = self.wait(incoming.commit())
+        self.assertEqual([uid.decode()], self.world.names("ann"))
 
     def test_no_bucket(self) -> None:
         """A bucket that is not there is trouble."""
@@ -641,11 +647,19 @@ class LargeTests(_Case):
         self.assertEqual([stored(A), stored(B), stored(LARGE)], self.kept())
 
 
-class ClockTests(SynchronousTestCase):
-    """Construction."""
+class CommandTests(_Case):
+    """Without threads, as a command delivers."""
 
-    def test_host(self) -> None:
-        """Without a name of this host its own is taken."""
-        engines: Any = object()
-        delivery = ObjectDelivery(engines, Users(engines), Clock(), run_for=lambda user: run_now)
+    def test_at_once(self) -> None:
+        """All results are there at once, also of a large message; its host's name is this one's."""
+        users = Users(self.server.engines)
+        delivery = ObjectDelivery(self.server.engines, users, self.server.clock, run_for=lambda user: run_now)
+        self.successResultOf(delivery.check("ann"))
+        for message in (A, LARGE):
+            incoming: Any = self.successResultOf(delivery.begin(["ann", "bob"]))
+            written = incoming.write(message)
+            if written is not None:
+                self.successResultOf(written)
+            self.assertEqual(2, len(self.successResultOf(incoming.commit())))
+        self.assertEqual([wire_form(A), wire_form(LARGE)], self.kept())
         self.assertTrue(delivery._host)

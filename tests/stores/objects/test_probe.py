@@ -87,6 +87,19 @@ class ProbeTests(EnginesCase):
         self.assertEqual(engines.main.list("m"), [])
         self.assertEqual(fake.objects, {})
 
+    def test_slow(self) -> None:
+        """One whose every answer takes five seconds is given up, since others wait for the same look."""
+        fake = self.fake()
+        do = fake.do
+
+        def slowly(request: Any, body: bytes) -> None:
+            self.time.day += 5.0
+            do(request, body)
+
+        self.patch(fake, "do", slowly)
+        self.assertIn("more than 15 s", self.trouble(self.engines(fake.url).main.list, "m").detail)
+        self.assertEqual([method for method, _ in fake.requests], ["PUT", "GET", "PUT", "PUT"])
+
     def test_lost_answers(self) -> None:
         """A request whose answer was lost, and that the library repeats, is no reason to refuse a store."""
         fake = self.fake()

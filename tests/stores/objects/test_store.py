@@ -15,8 +15,9 @@ from pop3toy.stores.objects.engine import Taken
 from pop3toy.stores.objects.lease import FREE, TTL, Lease
 from pop3toy.stores.objects.mailbox import Contents
 from pop3toy.stores.objects.records import lease_key, message_name
+from pop3toy.stores.objects.users import Users
 
-from ...objects_world import Fault, ObjectStoreContract, World, WorldMixin
+from ...objects_world import Fault, ObjectStoreContract, World, WorldEngines, WorldMixin
 
 A, B, C = b"Subject: a\n\na\n", b"Subject: b\n\n.b\n", b"Subject: c\n\nc\n"
 
@@ -154,7 +155,7 @@ class OpeningTests(WorldCase):
     def test_another_bucket(self) -> None:
         """A maildrop is where its record says, with its lease."""
         server = self.world.server()
-        record = server.users.make("bob", "other")
+        record = Users(WorldEngines(self.world, buckets=("other",))).make("bob")
         self.world.deliver("bob", A)
         mailbox = self.wait(server.store.open("bob"))
         self.assertEqual(1, len(mailbox.entries))

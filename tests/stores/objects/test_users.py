@@ -25,9 +25,9 @@ class UsersTests(SynchronousTestCase):
         self.now = 100.0
         self.users = self.of()
 
-    def new_world(self) -> World:
+    def new_world(self, *users: str) -> World:
         """An empty storage; for one of another kind, override this."""
-        return World()
+        return World(*users)
 
     def calls(self, function: Callable[..., Any], *args: Any) -> Sequence[str]:
         """The calls of obstore that a function makes."""
@@ -181,6 +181,14 @@ class TroubleTests(SynchronousTestCase):
             self.assertEqual([made], others)
             self.assertEqual(made, self.users.find("ann"))
             self.engines.main.get(lease_key(made.drop))
+
+    def test_one_lease(self) -> None:
+        """Whoever has to try again makes no second lease."""
+        other = Users(self.engines)
+        self.at(3, error=None, do=lambda: other.edit("ann", lambda one: one._replace(account="a")))
+        made = self.users.make("ann")
+        self.assertEqual("a", made.account)
+        self.assertEqual([made.drop], [one.name for one in self.engines.main.list("l")])
 
     def test_changes_in_turns(self) -> None:
         """A change that somebody else comes between is made again on what is there then."""

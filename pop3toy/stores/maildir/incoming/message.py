@@ -32,7 +32,7 @@ from .directory_syncs import Directory, DirectorySyncs
 from .keyed_locks import KeyedLocks
 from .usage import Usage
 
-__all__ = ["SPILL", "DeliveryThreads", "Message"]
+__all__ = ["SPILL", "DeliveryThreads", "Message", "give", "line_feeds"]
 
 #: Octets that gather in memory before they go to the file: a message of the
 #: usual size costs one trip to a thread, a large one is bounded by this.
@@ -116,7 +116,7 @@ class Message:
         assert not self._over, "written to after its end"
         if self._failed is not None:
             raise self._failed
-        chunk, self._held = _line_feeds(self._held + chunk)
+        chunk, self._held = line_feeds(self._held + chunk)
         self._add(chunk)
         beyond = self._limited and self._size > self._room
         if self._limited and self._size > self._largest:
@@ -323,7 +323,7 @@ class Message:
                     self._file = os.open(self._name, _NEW_FILE, 0o600, dir_fd=self._folder)
                     self._in_tmp = True
                     if len(self._places) == 1:
-                        _give(self._file, maildir)
+                        give(self._file, maildir)
                     self._home = place
                     return
             except StoreTrouble as error:
@@ -409,7 +409,7 @@ class Message:
                     open(self._file, "rb", closefd=False) as source,
                     open(os.open(own, _NEW_FILE, 0o600, dir_fd=tmp), "wb") as copy,
                 ):
-                    _give(copy.fileno(), maildir)
+                    give(copy.fileno(), maildir)
                     shutil.copyfileobj(source, copy)
                     copy.flush()
                     os.fsync(copy.fileno())
@@ -438,7 +438,7 @@ def _is_for_another(file: int, maildir: int) -> bool:
     return os.geteuid() == 0 and os.fstat(file).st_uid != os.fstat(maildir).st_uid
 
 
-def _give(file: int, maildir: int) -> None:
+def give(file: int, maildir: int) -> None:
     """Give a new file to the Maildir's owner, who could not read root's.
 
     :raises OSError: if the file system does not let root do that.
@@ -448,7 +448,7 @@ def _give(file: int, maildir: int) -> None:
         os.fchown(file, owner.st_uid, owner.st_gid)
 
 
-def _line_feeds(data: bytes) -> tuple[bytes, bytes]:
+def line_feeds(data: bytes) -> tuple[bytes, bytes]:
     """LF for each CRLF, as Maildirs have it; and the CRs at the end, which wait for what follows.
 
     A CR before a CRLF is data.  The CRLF stays one there: CR LF alone would be

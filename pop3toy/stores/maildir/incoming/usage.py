@@ -25,7 +25,7 @@ from typing import Final, NamedTuple, Self
 from twisted.logger import Logger
 
 from ....errors import OverQuota, StoreTrouble
-from ..cache_file import read_cache, remove_cache, write_cache
+from ..beside.cache_file import read_cache, remove_cache, write_cache
 from ..folders import FOLDERS, Stamp, open_folder, stat_folders
 
 __all__ = ["FILE_NAME", "Usage", "octets_used"]

@@ -57,7 +57,7 @@ class Contestant:
         """Do as told; blocks.
 
         :param what: ``create`` or ``swap``, from all threads at once; ``put`` or ``delete``, once.
-        :param tag: what :class:`~..engine.Tag` is made of, for a swap.
+        :param tag: what :class:`~pop3toy.stores.objects.engine.Tag` is made of, for a swap.
         """
         together = Barrier(self._threads if what in ("create", "swap") else 1)
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ....errors import StoreTrouble
 from ..connecting import Engines
 from ..engine import Engine, Found, NoSuchObject
+from ..probe import Unfit
 from ..settings import Objects
 from .contest import Asking, Driven, Here, Process, judged
 from .latencies import LISTED, Figure, measured
@@ -66,8 +67,8 @@ def examined(
     run = _Run(here, settings, f"p/check-{secrets.token_hex(8)}", processes, rounds, environ)
     results: list[Result] = []
     figures: list[Figure] = []
-    why = ""
-    name = ""
+    why = name = ""
+    cannot = "cannot hold mail as it is"
     try:
         for name, function in (
             ("conditions", run.conditions),
@@ -84,6 +85,8 @@ def examined(
         why = str(error)
     except StoreTrouble as error:
         why = error.detail.removeprefix("object storage: ")
+        if not isinstance(error, Unfit):
+            cannot = "could not be tried"
     finally:
         say("removing what was made")
         left = run.end()
@@ -93,7 +96,7 @@ def examined(
         results.append(Result("removal", False, left))
         why = why or left
     if why:
-        verdict = f"{settings.url} cannot hold mail as it is: {why}."
+        verdict = f"{settings.url} {cannot}: {why}."
     else:
         verdict = f"{settings.url} can hold mail: its conditions held in all of {2 * rounds} rounds."
     return Report(settings.url, not why, verdict, results, figures)
@@ -125,8 +128,11 @@ class _Run:
         """The look that each server has at the start, and the same from each process."""
         self.engine.list(self.prefix)
         self.connected = True
-        ahead = round(self.engines.offset, 1)
-        clock = f"its clock is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} ours"
+        ahead = self.engines.offset
+        clock = "its clock agrees with ours"
+        # S3 tells whole seconds.
+        if abs(ahead) > 1.0:
+            clock = f"its clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} ours"
         if self.settings.place.scheme == "memory":
             # No other process sees it.
             self.contestants += [Here(self.engine) for _ in range(self.processes)]

@@ -1,0 +1,104 @@
+"""The same work for many users, for some of them at the same time, and what a person is shown meanwhile."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any
+
+import click
+
+from ...errors import NoSuchMailbox, Refusal
+from ...stores.copying.mailbox import Counts, Stopped
+from ..options import printable
+
+__all__ = ["Work", "for_each"]
+
+
+class Work:
+    """What the work for one user gets: whom to tell, and when to stop.
+
+    :param label: what is being done.
+    """
+
+    def __init__(self, label: str) -> None:
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._bar: Any = None
+        self._label = label
+        self._length = 0
+
+    def __enter__(self) -> Work:
+        if sys.stderr.isatty():
+            self._bar = click.progressbar(length=0, label=self._label, file=sys.stderr, show_pos=True)
+            self._bar.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.__exit__(*error)
+
+    def stop(self) -> None:
+        """End it at the next message."""
+        self._stop.set()
+
+    @property
+    def stopped(self) -> Callable[[], bool]:
+        """Asked whether it is to end."""
+        return self._stop.is_set
+
+    def progress(self, coming: int, done: int) -> None:
+        """So many messages more are to come, and so many more are done."""
+        if self._bar is None:
+            return
+        with self._lock:
+            self._length += coming
+            self._bar.length = self._length
+            self._bar.update(done)
+
+    def tell(self, sentence: str) -> None:
+        """Show a sentence."""
+        with self._lock:
+            # A progress bar leaves its line open.
+            start = "\r\x1b[K" if self._bar is not None else ""
+            click.echo(start + printable(sentence), err=True)
+
+
+def for_each(
+    users: Sequence[str], work: Work, do: Callable[[str], Counts], *, threads: int, counts: Counts
+) -> dict[str, int]:
+    """Do something for each user.
+
+    :param do: called with a user, in threads.
+    :param counts: what was done is added to it.
+    :return: the exit status of each user for whom it failed, which a sentence has told.
+    """
+    failed: dict[str, int] = {}
+    with ThreadPoolExecutor(threads, "copy") as pool:
+        running = {pool.submit(do, user): user for user in users}
+        try:
+            for one in as_completed(running):
+                user = running.pop(one)
+                try:
+                    counts.add(one.result())
+                except Stopped:
+                    failed[user] = os.EX_TEMPFAIL
+                except (Refusal, OSError) as error:
+                    failed[user] = os.EX_NOUSER if isinstance(error, NoSuchMailbox) else os.EX_TEMPFAIL
+                    work.tell(f"{user}: {_why(error)}")
+        except BaseException:
+            # Ctrl-C, or a bug: each ends behind the message that it is at.
+            work.stop()
+            for one in running:
+                one.cancel()
+            raise
+    return failed
+
+
+def _why(error: Refusal | OSError) -> str:
+    if isinstance(error, Refusal):
+        return error.detail or error.text
+    return f"{error.filename}: {error.strerror}" if error.filename else f"{error.strerror or error}"
