@@ -173,6 +173,8 @@ class Balanced:
 
     def ended(self, name: str) -> bool:
         """Wait for a server that was told to end; whether it ended in order."""
+        # Another SIGTERM would cut its notice short.
+        self.servers[name].process.wait(DEADLINE)
         in_order = self.servers[name].terminate()
         self._logs[name] += self.servers[name].log
         self.servers[name].log_file.unlink()
