@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from ...errors import MessageGone
@@ -49,8 +49,8 @@ class Counts:
 
     def add(self, other: Counts) -> None:
         """Add what was done elsewhere."""
-        for field in fields(self):
-            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+        for name, count in asdict(other).items():
+            setattr(self, name, count + asdict(self)[name])
 
 
 def copy_mailbox(

@@ -51,7 +51,7 @@ _count = itertools.count(1)
 
 
 class MaildirMailboxes:
-    """The Maildirs of all users, a :class:`~.messages.Store`.
+    """The Maildirs of all users, a ``messages.Store``.
 
     :param wall: the time of day, in seconds since the epoch.
     """
@@ -64,12 +64,12 @@ class MaildirMailboxes:
         self._wall = wall
 
     def users(self) -> Sequence[str]:
-        """See :class:`~.messages.Store`."""
+        """See ``messages.Store``."""
         return self._admin.users()
 
     @contextmanager
     def mailbox(self, user: str, *, make: bool = False) -> Iterator[_Maildir]:
-        """See :class:`~.messages.Store`."""
+        """See ``messages.Store``."""
         with (self._made if make else self._there).opened(user) as maildir:
             stat_folders(maildir)
             opened = _Maildir(maildir, self._wall)
@@ -82,7 +82,7 @@ class MaildirMailboxes:
 
 
 class _Maildir:
-    """One Maildir, a :class:`~.messages.Mailbox`."""
+    """One Maildir, a ``messages.Mailbox``."""
 
     wire = False
 
@@ -117,7 +117,7 @@ class _Maildir:
         return self._folders[name]
 
     def list(self) -> Sequence[Message]:
-        """See :class:`~.messages.Mailbox`."""
+        """See ``messages.Mailbox``."""
         files = list_files(self._maildir)
         bases, paths, uids = in_listing_order(self._maildir, files)
         self._names = set(bases)
@@ -147,7 +147,7 @@ class _Maildir:
         return micros
 
     def read(self, message: Message) -> Iterator[bytes]:
-        """See :class:`~.messages.Mailbox`."""
+        """See ``messages.Mailbox``."""
         return self._read(message.where)
 
     def _read(self, path: str) -> Iterator[bytes]:
@@ -178,7 +178,7 @@ class _Maildir:
     # -- copying to it -------------------------------------------------------------
 
     def names(self, wanted: Sequence[Wanted]) -> Iterator[str]:
-        """See :class:`~.messages.Mailbox`."""
+        """See ``messages.Mailbox``."""
         last = (0, "")
         for one in wanted:
             if one.name is not None:
@@ -206,7 +206,7 @@ class _Maildir:
         return name if len(os.fsencode(name)) <= _LONGEST and "\n" not in name else None
 
     def announce(self, coming: Mapping[str, bytes]) -> None:
-        """See :class:`~.messages.Mailbox`: write the file of unique-ids, if names do not tell them."""
+        """See ``messages.Mailbox``: write the file of unique-ids, if names do not tell them."""
         lines = {name: uid for name, uid in coming.items() if unique_id(name) != uid}
         given = uidl_file.load(self._maildir)
         if lines.items() <= given.uids.items():
@@ -219,7 +219,7 @@ class _Maildir:
             raise trouble(error) from error
 
     def put(self, name: str, message: Message, chunks: Iterable[bytes], *, wire: bool) -> bool:
-        """See :class:`~.messages.Mailbox`: from another Maildir the file as it is, with its flags."""
+        """See ``messages.Mailbox``: from another Maildir the file as it is, with its flags."""
         tmp = self._folder("tmp")
         seconds, fraction = divmod(self._wall(), 1)
         # A delivery removes it some day if this is killed.
@@ -268,16 +268,16 @@ class _Maildir:
                 raise FileExistsError(errno.EEXIST, "something else has its name", name) from None
 
     def read_name(self, name: str, message: Message) -> Iterator[bytes]:
-        """See :class:`~.messages.Mailbox`."""
+        """See ``messages.Mailbox``."""
         return self._read(_path(name, message))
 
     def remove(self, messages: Sequence[Message]) -> None:
-        """See :class:`~.messages.Mailbox`."""
+        """See ``messages.Mailbox``."""
         for message in messages:
             self._remove(message.where)
 
     def remove_name(self, name: str, message: Message) -> None:
-        """See :class:`~.messages.Mailbox`."""
+        """See ``messages.Mailbox``."""
         self._remove(_path(name, message))
 
     def _remove(self, path: str) -> None:
@@ -296,7 +296,7 @@ class _Maildir:
         raise StoreTrouble(detail=f"{path}: another program renames it all the while")
 
     def settle(self) -> None:
-        """See :class:`~.messages.Mailbox`."""
+        """See ``messages.Mailbox``."""
         try:
             for part in FOLDERS:
                 fsync_names(self._folder(part))
@@ -304,7 +304,7 @@ class _Maildir:
             raise trouble(error) from error
 
     def journal(self, source: str) -> bytes:
-        """See :class:`~.messages.Mailbox`."""
+        """See ``messages.Mailbox``."""
         try:
             fd = os.open(_journal(source), OPEN_FLAGS, dir_fd=self._maildir)
         except FileNotFoundError:
@@ -315,7 +315,7 @@ class _Maildir:
             return file.read()
 
     def write_down(self, source: str, text: bytes) -> None:
-        """See :class:`~.messages.Mailbox`."""
+        """See ``messages.Mailbox``."""
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             with open(os.open(_journal(source), flags, 0o600, dir_fd=self._maildir), "ab") as file:
