@@ -21,6 +21,7 @@ from pop3toy.stores.copying.messages import Mailbox, Message, Store, Wire
 from pop3toy.stores.copying.objects import ObjectMailboxes
 from pop3toy.stores.maildir.beside import uidl_file
 from pop3toy.stores.maildir.settings import Maildirs
+from pop3toy.stores.objects.admin import ObjectAdmin
 from pop3toy.stores.objects.connecting import Engines
 from pop3toy.stores.objects.records import message_key, message_name, new_name
 from pop3toy.stores.objects.settings import Objects
@@ -564,6 +565,19 @@ class ObjectsToObjectsTests(CopyingContract, SynchronousTestCase):
                 target.users.forget_maildrop(target.users.find("ann"))
 
         self.assertRaises(NoSuchMailbox, self.copy, progress=progress)
+
+    def test_mailbox_removed(self) -> None:
+        """With a mailbox goes what was written down of it; what is left of one is told as nobody's."""
+        self.source.deliver(1)
+        self.copy()
+        target = self.target
+        assert isinstance(target, ObjectSide)
+        admin = ObjectAdmin(target.engines, target.users)
+        self.assertEqual(list(admin.orphans()), [])
+        admin.remove("ann")
+        self.assertEqual(target.engines.main.list("i"), [])
+        target.engines.main.create("i/nobody/x/1", b"")
+        self.assertIn("i/nobody/x/1", [one.key for one in admin.orphans()])
 
     def test_put_by_somebody_else(self) -> None:
         """What is there by this name already is taken for a success if it is the same, and never replaced."""
