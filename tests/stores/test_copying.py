@@ -397,6 +397,36 @@ class MaildirToObjectsTests(CopyingContract, SynchronousTestCase):
         self.assertEqual(len(uids), 2)
         self.assertEqual(self.copy(), Counts(there=1))
 
+    def test_another_with_its_unique_id(self) -> None:
+        """Another message with the very same unique-id keeps none away; the same message is no other."""
+        source, target = self.source, self.target
+        assert isinstance(source, MaildirSide)
+        assert isinstance(target, ObjectSide)
+        make_maildir(source.maildir)
+        for name in ("1", "2"):
+            (source.maildir / "new" / name).write_bytes(b"Subject: %s\n\n" % name.encode("ascii"))
+        target.put(message_name(SOME_TIME, b"1"), b"Subject: 1\n\n")
+        target.put(message_name(SOME_TIME, b"2"), b"Subject: other\n\n")
+        counts = self.copy(delete=True)
+        self.assertEqual((counts.copied, counts.there, len(self.said)), (1, 1, 1))
+        self.assertEqual(len(listed(target)), 3)
+        self.assertEqual(self.copy(delete=True), Counts(there=2))
+        self.assertEqual(self.verify(), Counts(compared=2))
+        # What was the target's own is not removed, and does not come again.
+        (source.maildir / "new" / "1").unlink()
+        self.assertEqual(self.copy(delete=True), Counts(there=1))
+        self.assertEqual(len(listed(target)), 3)
+
+    def test_too_large(self) -> None:
+        """A file of many TB that takes no room keeps no others away."""
+        source = self.source
+        assert isinstance(source, MaildirSide)
+        source.deliver(1)
+        os.truncate(source.maildir / "new" / "1700000001.M1P1.mail", 10**12)
+        source.deliver(2)
+        counts = self.copy()
+        self.assertEqual((counts.copied, counts.failed), (1, 1))
+
     def test_renamed_meanwhile(self) -> None:
         """A message that another program marks as seen is found where it is."""
         source = self.source
@@ -491,6 +521,23 @@ class ObjectsToMaildirTests(CopyingContract, SynchronousTestCase):
         with self.target.store.mailbox("ann", make=True):
             self.assertRaises(InUse, self.copy)
         self.assertEqual(self.copy().copied, 1)
+
+    def test_links(self) -> None:
+        """Nothing is written to what the owner of a Maildir has put in the place of its journal."""
+        self.source.deliver(1)
+        self.copy()
+        target = self.target
+        assert isinstance(target, MaildirSide)
+        (journal,) = target.maildir.glob("pop3toy-copied-*")
+        journal.unlink()
+        victim = target.root / "victim"
+        victim.write_text("mine")
+        self.source.deliver(2)
+        for link in (journal.symlink_to, journal.hardlink_to):
+            link(victim)
+            self.assertRaises(StoreTrouble, self.copy)
+            journal.unlink()
+        self.assertEqual(victim.read_text(), "mine")
 
     def test_times(self) -> None:
         """Files have the time at which their message came."""

@@ -13,6 +13,7 @@ import itertools
 import os
 import re
 import socket
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -62,6 +63,7 @@ class MaildirMailboxes:
         self._there = MaildirPaths(settings.path, advice="")
         self._made = MaildirPaths(settings.path, create=True)
         self._wall = wall
+        self._most = settings.max_listed_size
 
     def users(self) -> Sequence[str]:
         """See ``messages.Store``."""
@@ -72,7 +74,7 @@ class MaildirMailboxes:
         """See ``messages.Store``."""
         with (self._made if make else self._there).opened(user) as maildir:
             stat_folders(maildir)
-            opened = _Maildir(maildir, self._wall)
+            opened = _Maildir(maildir, self._wall, self._most)
             try:
                 if make:
                     opened.lock()
@@ -86,9 +88,10 @@ class _Maildir:
 
     wire = False
 
-    def __init__(self, maildir: int, wall: Callable[[], float]) -> None:
+    def __init__(self, maildir: int, wall: Callable[[], float], most: int) -> None:
         self._maildir = maildir
         self._wall = wall
+        self._most = most
         self._folders: dict[str, int] = {}
         # The names that are there or coming.
         self._names: set[str] = set()
@@ -162,6 +165,12 @@ class _Maildir:
                 now = self._look_again(path)
                 continue
             with open(fd, "rb", buffering=0) as file:
+                status = os.fstat(fd)
+                if not stat.S_ISREG(status.st_mode):
+                    raise MessageGone
+                if status.st_size > self._most:
+                    # Its owner may have made one of many TB that takes no room.
+                    raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
                 while chunk := file.read(_CHUNK):
                     yield chunk
             return
@@ -316,12 +325,24 @@ class _Maildir:
 
     def write_down(self, source: str, text: bytes) -> None:
         """See ``messages.Mailbox``."""
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        name = _journal(source)
         try:
-            with open(os.open(_journal(source), flags, 0o600, dir_fd=self._maildir), "ab") as file:
-                give(file.fileno(), self._maildir)
-                end = os.fstat(file.fileno()).st_size
-                if end and os.pread(file.fileno(), 1, end - 1) != b"\n":
+            is_new = False
+            try:
+                fd = os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=self._maildir)
+                is_new = True
+            except FileExistsError:
+                fd = os.open(name, flags, dir_fd=self._maildir)
+            with open(fd, "ab") as file:
+                if is_new:
+                    give(fd, self._maildir)
+                status = os.fstat(fd)
+                if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+                    # Its owner may have linked something there that is not theirs to write to.
+                    raise StoreTrouble(detail=f"{name} is not a file of its own; move it away")
+                end = status.st_size
+                if end and os.pread(fd, 1, end - 1) != b"\n":
                     # The machine stopped in the middle of a line.
                     file.write(b"\n")
                 file.write(text)
