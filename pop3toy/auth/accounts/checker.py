@@ -312,7 +312,10 @@ class AccountsChecker:
         if secret is not None and apps:
             salted = apps[0]
         made = self._queue.run(derive, secret or self._key, hash_name, salted.salt, salted.iterations)
-        return made.addCallback(lambda verifier: _together(verifier if secret is not None else kept, apps))
+        verifier: Deferred[Verifier | None] = made.addCallback(
+            lambda verifier: _together(verifier if secret is not None else kept, apps)
+        )
+        return verifier
 
     def _app_verifiers(self, account: Account) -> Sequence[Verifier]:
         """What SCRAM needs for each of the user's app passwords."""

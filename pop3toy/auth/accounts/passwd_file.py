@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ..app_passwords.kept import ONLY, AppPassword, in_settings
 from ..names import NameIndex
@@ -25,7 +25,9 @@ from .schemes import MissingLibrary, StoredPassword
 from .schemes import parse as parse_password
 
 __all__ = [
+    "RENAMED_FROM",
     "Account",
+    "AccountExists",
     "Accounts",
     "Problem",
     "check_name",
@@ -52,6 +54,14 @@ _RFC5803 = re.compile(
 )
 #: What makes the salts of users that do not exist the same after a restart.
 _DUMMY_KEY = re.compile(rb"^# ?decoy-key: ?([A-Za-z0-9+/=]+) *\r?$", re.MULTILINE)
+
+
+#: A setting of a user whose renaming has not come to its end yet: the old name.
+RENAMED_FROM: Final = "renamed-from"
+
+
+class AccountExists(ValueError):
+    """There is a user of this name already."""
 
 
 class Problem(NamedTuple):

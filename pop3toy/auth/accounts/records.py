@@ -30,7 +30,17 @@ from ..credentials import Unknown
 from ..maybe_deferred import maybe_deferred, resolved
 from ..names import folded
 from .hashing_queue import HashingQueue
-from .passwd_file import Account, Accounts, Problem, parse, with_setting, without_setting
+from .passwd_file import (
+    RENAMED_FROM,
+    Account,
+    AccountExists,
+    Accounts,
+    Problem,
+    parse,
+    with_name,
+    with_setting,
+    without_setting,
+)
 from .schemes import MADE, StoredPassword, make
 from .schemes import parse as parse_password
 
@@ -478,6 +488,35 @@ class AccountsInRecords:
             if record is None or not record.account:
                 self._records.make_mailbox(login)
         self._records.edit(login, lambda line: _changed(line, change))
+
+    def rename(self, name: str, new: str) -> None:
+        """Give a user another name: the record of the new one gets the line first, then the old one has none.
+
+        See ``admin.AccountsPlace``.
+        """
+        record = self._records.get(name)
+        if record is None or not record.account:
+            # Killed behind the last step.
+            _, there = self.get(new)
+            if there is not None and there.settings.get(RENAMED_FROM) == name:
+                return
+            raise KeyError(name)
+        line = record.account
+
+        def add(text: bytes) -> bytes:
+            there = parse(text).by_name.get(new)
+            if there is not None and there.settings.get(RENAMED_FROM) != name:
+                raise AccountExists(f"there is a user {new} already")
+            renamed = with_name(line.encode("utf-8") + b"\n", name, new)
+            return _HEAD + with_setting(renamed, new, RENAMED_FROM, name)
+
+        def remove(now: str) -> str:
+            if now not in ("", line):
+                raise StoreTrouble(detail=f"the account of {name!r} was changed meanwhile: try again")
+            return ""
+
+        self.edit(new, add)
+        self._records.edit(name, remove)
 
     def note_use(self, login: str, name: str, day: str) -> None:
         """Take down that an app password was used on this day."""

@@ -88,7 +88,7 @@ def check_name(name: str) -> None:
     """
     if _NAME.fullmatch(name) is None:
         raise ValueError(
-            "an app password's name has 1 to 32 small letters, digits, '-' and '_', as in phone or work-laptop"
+            "an app password's name has 1 to 32 small letters, digits, '-' and '_', as in phone or work-pc"
         )
 
 
