@@ -312,10 +312,10 @@ class AccountsChecker:
         if secret is not None and apps:
             salted = apps[0]
         made = self._queue.run(derive, secret or self._key, hash_name, salted.salt, salted.iterations)
-        verifier: Deferred[Verifier | None] = made.addCallback(
+        found: Deferred[Verifier | None] = made.addCallback(
             lambda verifier: _together(verifier if secret is not None else kept, apps)
         )
-        return verifier
+        return found
 
     def _app_verifiers(self, account: Account) -> Sequence[Verifier]:
         """What SCRAM needs for each of the user's app passwords."""
@@ -434,7 +434,8 @@ def _together(main: Verifier | None, apps: Sequence[Verifier]) -> Verifier | Non
     if first is None:
         return None
     same = (one for one in others if one and (one.salt, one.iterations) == (first.salt, first.iterations))
-    return replace(first, others=tuple(same))
+    together: Verifier = replace(first, others=tuple(same))
+    return together
 
 
 def _refused(_: None) -> NoReturn:
