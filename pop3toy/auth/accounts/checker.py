@@ -37,13 +37,18 @@ from .success_cache import SuccessCache
 from .verifier import ITERATIONS, Verifier, derive
 from .watched import not_now
 
-__all__ = ["AccountsChecker", "Facts", "UserSource"]
+__all__ = ["AccountsChecker", "Facts", "UserSource", "utc_day"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 #: App passwords of which is remembered that their use was noted.
 _MOST_NOTED = 100_000
+
+
+def utc_day() -> str:
+    """Today in UTC, as ``2026-11-30``."""
+    return datetime.now(UTC).date().isoformat()
 
 
 class Facts(Protocol):
@@ -156,7 +161,7 @@ class AccountsChecker:
         clock: IReactorTime,
         *,
         renew: bool = False,
-        today: Callable[[], str] = lambda: datetime.now(UTC).date().isoformat(),
+        today: Callable[[], str] = utc_day,
     ) -> None:
         self._today = today
         #: On which day the use of an app password was noted last.
