@@ -679,7 +679,7 @@ class NearlyFullTests(_Case):
             self.wait(incoming.write(text))
             self.wait(incoming.commit())
 
-        deliver(b"x" * 86 + b"\r\n")
+        deliver(b"a: b\r\n\r\n" + b"x" * 78 + b"\r\n")
         self.assertEqual(told, [])
         deliver(b"\r\n")
         self.assertEqual(told, [("ann", 90, 100)])
