@@ -196,6 +196,13 @@ class ServerTLS(GivenTLS):
             if self._told != told:
                 log.error("certificates not reloaded, the old ones stay in use: {why}", why=self._told)
 
+    def become(self, other: ServerTLS) -> None:
+        """Serve with the files of another one from now on, which was found to be good."""
+        self.use(other.in_use)
+        self._find, self._client_authorities = other._find, other._client_authorities
+        self._signature, self._told = other._signature, ""
+        log.info("certificates reloaded")
+
     def _read(self) -> Material:
         files = list(self._find())
         # Remembered even if they are no good: complain once, not every minute.
