@@ -308,7 +308,7 @@ class HangingNetworkTests(_ProxiedCase):
         with self.load():
             self.works()
             self.proxy.hang_answers()
-            self.more(lambda ledger: ledger.troubles, 2, "everybody is told")
+            self.more(lambda ledger: ledger.troubles, 1, "everybody is told")
             self.proxy.go_on()
             self.works()
         self.verdict()
