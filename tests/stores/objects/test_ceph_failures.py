@@ -23,7 +23,7 @@ from .places import CephPlace
 #: Seconds in which everybody has an answer whatever hangs, on a busy machine.
 BOUNDED = 60.0
 #: Seconds in which those have an answer for whom nothing hangs.
-AT_ONCE = 10.0
+AT_ONCE = 15.0
 USERS = ("ann", "bob", "cid", "dan")
 
 
