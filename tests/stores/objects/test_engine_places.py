@@ -9,7 +9,7 @@ from pop3toy.stores.objects.engine import KEYS, Engine, NoSuchObject, Tag, Taken
 
 from .places import CephPlace, MemoryPlace, MotoPlace, Place
 
-#: Seconds by which times may differ on one machine: S3 cuts them, and a first request to a busy one takes long.
+#: Seconds by which times may differ on one machine: S3 cuts them, and a busy one takes its time.
 NEAR = 60.0
 
 
