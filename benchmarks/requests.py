@@ -152,16 +152,9 @@ def _alone(place: Place, drop: str, sessions: int) -> Iterator[float]:
 
     words = dict(line.split("=", 1) for line in place.credentials.read_text().split())
     bucket, _, prefix = place.url.partition("//")[2].partition("/")
-    store: Any = S3Store(
-        bucket,
-        prefix=prefix,
-        config={
-            "endpoint": place.endpoint,
-            "region": "us-east-1",
-            **{name.lower(): value for name, value in words.items()},
-        },
-        client_options={"allow_http": True},
-    )
+    config: Any = {"endpoint": place.endpoint, "region": "us-east-1"}
+    config |= {name.lower(): value for name, value in words.items()}
+    store: Any = S3Store(bucket, prefix=prefix, config=config, client_options={"allow_http": True})
 
     def session(number: int) -> None:
         # Objects of its own in place of the user's record and the lease, which are a server's.
