@@ -117,7 +117,7 @@ def quota_(accounts: admin.Where, name: str, size: str | None) -> None:
             admin.set_setting(accounts, name, "quota", size)
             click.echo(f"User {name} has the quota {_in_octets(size)}.")
         else:
-            account = admin.list_users(accounts).by_name.get(name)
+            account = admin.by_name(accounts).get(name)
             click.echo(_in_octets("none" if account is None else account.settings.get("quota", "none")))
 
 

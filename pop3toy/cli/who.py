@@ -157,7 +157,7 @@ def close(server: InspectorClient, sessions: Sequence[int], user: str | None) ->
 def drain(server: InspectorClient, resume: bool) -> None:
     """Have a running server take no more connections, and let its sessions end.
 
-    It does not stop; --resume lets clients in again.
+    It does not stop; --resume lets clients in again. For its --stop-delay it still takes connections.
     """
     server.ask("/api/resume" if resume else "/api/drain", "POST")
     left = server.ask("/api/status")["connections"]

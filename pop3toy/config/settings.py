@@ -528,6 +528,11 @@ class Settings:
         return self.accounts == values.OBJECTS
 
     @property
+    def accounts_file(self) -> str | None:
+        """The accounts file, if there is one."""
+        return None if self.accounts_in_store else self.accounts
+
+    @property
     def wants_mail(self) -> bool:
         """Whether mail comes in at all."""
         ports = (self.smtp_port, self.submission_port, self.submission_tls_port)

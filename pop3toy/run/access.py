@@ -160,7 +160,7 @@ class Access:
             store = self._settings.store
             records = cast("Callable[..., AccountRecords]", kind_of(store).accounts)(store, shared)
             source = RecordSource(records, self._queue("accounts", LOOKING_THREADS), self._reactor)
-            _Beginning(source).setServiceParent(self._server)
+            _Beginning(source, self._reactor).setServiceParent(self._server)
             return AccountsChecker(lambda changed: source, queue, self._reactor, renew=renew)
         try:
             file = AccountsFile(path, queue, self._reactor, renew=renew, strict=self._strict)
@@ -225,14 +225,15 @@ class Access:
 
 
 class _Beginning(Service):
-    """Has a source of accounts look around when the server starts, and not before."""
+    """Has a source of accounts look around as soon as the reactor runs: until then the process may fork."""
 
-    def __init__(self, source: RecordSource) -> None:
+    def __init__(self, source: RecordSource, reactor: IReactor) -> None:
         self._source = source
+        self._reactor = reactor
 
     def startService(self) -> None:
         super().startService()
-        self._source.begin()
+        self._reactor.callWhenRunning(lambda: self._source.begin() if self.running else None)
 
 
 def _may_have_mailbox(settings: Settings, user: str) -> bool:

@@ -24,8 +24,7 @@ def check_files(settings: Settings, *, own_store: bool = True) -> None:
     :param own_store: whether the store is that of the settings.
     :raises pop3toy.errors.BadSetting: with the option that names what is not.
     """
-    accounts = settings.accounts if not settings.accounts_in_store else None
-    for option, path in (("accounts", accounts), ("aliases", settings.aliases)):
+    for option, path in (("accounts", settings.accounts_file), ("aliases", settings.aliases)):
         if path is not None:
             check_readable(option, path)
     for description in settings.auth:

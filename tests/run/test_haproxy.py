@@ -23,15 +23,21 @@ from typing import Final
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from pop3toy.auth.accounts.admin import add_user
+from pop3toy.config import toml
+from pop3toy.config.table import settings_of
 
 from ..folders import new_folder
 from ..mailserver import LOOPBACK
-from ..realserver import DEADLINE, RealServer, wait_until
+from ..realserver import DEADLINE, RealServer, maildir_options, wait_until
 from ..stores.objects.places import CephPlace, MotoPlace
 from ..strictclient import Refused, StrictClient, logged_in
 from ..tls_world import Authority, Wire, trusting
+from .test_monitoring import health
 
-EXAMPLES = Path(__file__).parent.parent.parent / "docs" / "examples" / "haproxy"
+PAGE = Path(__file__).parent.parent.parent / "docs" / "scaling.rst"
+EXAMPLES = PAGE.parent / "examples" / "haproxy"
+#: What HAProxy looks for in the words of a server that takes no connections.
+EXPECTED = re.findall(r'expect ! rstring "(.*)"', (EXAMPLES / "haproxy.cfg").read_text("utf-8"))[0]
 #: The servers of the example, and their addresses there.
 SERVERS: Final = {"one": "192.0.2.11", "two": "192.0.2.12"}
 USERS: Final = ("ann", "bob", "cat", "dan", "held", "probe")
@@ -167,6 +173,8 @@ class Balanced:
 
     def ended(self, name: str) -> bool:
         """Wait for a server that was told to end; whether it ended in order."""
+        # Another SIGTERM would cut its notice short.
+        self.servers[name].process.wait(DEADLINE)
         in_order = self.servers[name].terminate()
         self._logs[name] += self.servers[name].log
         self.servers[name].log_file.unlink()
@@ -249,8 +257,7 @@ class Busy:
 
     def _send(self, kind: str, source: str) -> None:
         make, port = {"lmtp": (smtplib.LMTP, 2400), "smtp": (smtplib.SMTP, 25)}[kind]
-        host = f"{LOOPBACK}"
-        with make(host, self._balanced.port(port), source_address=(source, 0)) as sender:  # type: ignore[operator]
+        with make(LOOPBACK, self._balanced.port(port), source_address=(source, 0)) as sender:  # type: ignore[operator]
             for user in POLLED[:3]:
                 word = uuid.uuid4().hex
                 sender.sendmail("eve@example.org", f"{user}@example.org", f"Subject: {word}\n\nhello\n")
@@ -279,9 +286,9 @@ class HAProxyCase(SynchronousTestCase):
     """Two servers on the same Maildirs behind HAProxy; skipped where that is missing."""
 
     def setUp(self) -> None:
-        super().setUp()
         if shutil.which("haproxy") is None:
             raise SkipTest("haproxy is not installed")
+        super().setUp()
         self.folder = new_folder(self)
         (self.folder / "mail").mkdir()
         self.authority = Authority(self.folder)
@@ -306,19 +313,70 @@ class HAProxyCase(SynchronousTestCase):
 
 
 class ConfigurationTests(HAProxyCase):
-    """The file as it stands."""
+    """The files as they stand, and what ``docs/scaling.rst`` says of them."""
+
+    def assertValid(self, file: Path) -> None:
+        """HAProxy takes it, without a warning."""
+        command: list[str | Path] = ["haproxy", "-c", "-f", file]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
+        said = done.returncode, done.stdout, done.stderr
+        self.assertEqual(said, (0, "Configuration file is valid\n", ""))
 
     def test_valid(self) -> None:
-        """HAProxy takes it, without a warning."""
-        done = subprocess.run(
-            ["haproxy", "-c", "-f", EXAMPLES / "haproxy.cfg"],
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-        )
-        self.assertEqual(
-            (done.returncode, done.stdout, done.stderr), (0, "Configuration file is valid\n", "")
-        )
+        """It has no mistake, nor has what the page adds to it."""
+        self.assertValid(EXAMPLES / "haproxy.cfg")
+        counting = re.findall(r"^ {4}(?:stick-table|tcp-request) .*\n", PAGE.read_text("utf-8"), re.MULTILINE)
+        self.assertEqual(len(counting), 3)
+        file = self.folder / "haproxy.cfg"
+        text = (EXAMPLES / "haproxy.cfg").read_text("utf-8")
+        file.write_text(re.sub(r"^(listen pop3s?\n)", rf"\1{''.join(counting)}", text, flags=re.MULTILINE))
+        self.assertEqual(file.read_text().count("stick-table"), 2)
+        self.assertValid(file)
+
+    def test_options(self) -> None:
+        """The servers' file is settings for a server, whose ports are those that HAProxy knows."""
+        settings = settings_of(toml.read(str(EXAMPLES / "pop3toy.toml")))
+        settings.check_whole()
+        ports = [*settings.listen, *settings.tls_listen, *settings.smtp, *settings.submission]
+        ports += [*settings.submission_tls, *settings.lmtp, settings.metrics or ""]
+        known = re.findall(rf"{SERVERS['one']}:(\d+)", (EXAMPLES / "haproxy.cfg").read_text("utf-8"))
+        self.assertEqual({port.removeprefix("haproxy:").split(":")[1] for port in ports}, set(known))
+
+    def test_unit(self) -> None:
+        """The page's command makes a unit that asks for no socket of systemd's, and changes nothing else."""
+        [command] = re.findall(r"^ {4}(sed -e .*\\\n.*)\n", PAGE.read_text("utf-8"), re.MULTILINE)
+        command = command.replace("/etc/systemd/system", str(self.folder))
+        subprocess.run(["sh", "-c", command], cwd=PAGE.parent.parent, check=True)
+        before = (PAGE.parent / "systemd" / "pop3toy.service").read_text().splitlines()
+        after = (self.folder / "pop3toy.service").read_text().splitlines()
+        gone = {"Requires=pop3toy.socket", "After=network.target pop3toy.socket"}
+        self.assertEqual(set(before) - set(after), gone)
+        self.assertEqual(set(after) - set(before), {"After=network.target"})
+
+
+class NoticeTests(SynchronousTestCase):
+    """A server that is told to stop, without HAProxy."""
+
+    def stopped(self, *options: str) -> None:
+        """It says so at once, serves until the delay has passed, and ends when it is told twice."""
+        port = next(unused_ports())
+        maildir = maildir_options(new_folder(self))
+        with RealServer("--stop-delay=3600", f"--metrics={port}", "--create", *maildir, *options) as server:
+            wait_until(lambda: health(port) == (200, []), "it is well")
+            server.signal_to_end()
+            wait_until(lambda: health(port)[0] == 503, "it says that it stops")
+            self.assertTrue(re.search(EXPECTED, health(port)[1][0]), "HAProxy knows these words")
+            with logged_in(server.port):
+                pass
+            self.assertTrue(server.terminate())
+
+    def test_one_process(self) -> None:
+        """One process."""
+        self.stopped()
+
+    def test_workers(self) -> None:
+        """Workers: the notice is their supervisor's, once."""
+        self.stopped("--workers=2")
 
 
 class RollingRestartTests(HAProxyCase):

@@ -4,11 +4,61 @@ from __future__ import annotations
 
 import smtplib
 from pathlib import Path
+from typing import Any
+
+from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+
+from pop3toy import Settings, server
+from pop3toy.run.checks import check_files, check_sources
+from pop3toy.stores.objects.engine import Engine
+from pop3toy.stores.objects.settings import Objects
 
 from ..folders import new_folder
-from ..realserver import DEADLINE, POP3TOY, RealServer, run_command, wait_until
+from ..realserver import DEADLINE, POP3TOY, RealServer, free_port, run_command, wait_until
 from ..stores.objects.places import MotoPlace
 from ..strictclient import Refused, StrictClient
+from .test_monitoring import health
+
+
+class NotRunning(MemoryReactorClock):
+    """A reactor that does not run yet."""
+
+    def callFromThread(self, function: Any, *args: Any, **named: Any) -> None:
+        raise AssertionError("a thread has worked before the reactor runs")
+
+
+class BeforeTheStartTests(SynchronousTestCase):
+    """The store is asked for no account before the reactor runs."""
+
+    def setUp(self) -> None:
+        self.asked: list[object] = []
+        self.patch(Engine, "_connected", lambda engine: self.asked.append(engine))
+
+    def test_nothing_asked(self) -> None:
+        """Whatever the options name is taken to be there, by checks and by a server that is started."""
+        folder = new_folder(self)
+        (folder / "aliases").write_text("info: ann\n")
+        store = Objects(f"memory://{folder}")
+        for more in (
+            {"masters": ("root",), "anonymous": "guest"},
+            {"smtp_port": 0, "aliases": f"{folder}/aliases", "catch_all": "ann"},
+            {"users": (("bob", "x"),), "submission_port": 0, "metrics": 0, "renew_hashes": True},
+        ):
+            settings = Settings(port=0, store=store, accounts="objects", **more)  # type: ignore[arg-type]
+            settings.check_whole()
+            self.assertEqual(settings, Settings.from_json(settings.to_json()))
+            reactor: Any = NotRunning()
+            with capturedLogs() as logs:
+                check_files(settings)
+                check_sources(settings, reactor)
+                made = server(reactor, settings)
+                made.startService()
+            self.assertEqual([], self.asked, more)
+            told = [formatEvent(one) for one in logs]
+            self.assertFalse([one for one in told if "no such user" in str(one)], told)
+            made.stopService()
 
 
 class SharedAccountsTests(MotoPlace):
@@ -39,14 +89,16 @@ class SharedAccountsTests(MotoPlace):
     def test_two_servers(self) -> None:
         """Who is added can log in at each server at once, has a mailbox, and gets mail in any spelling."""
         folder = new_folder(self)
+        ports = free_port(), free_port()
         with (
-            RealServer(*self.options(), "--smtp-port=0") as one,
-            RealServer(*self.options(), "--workers=2") as two,
+            RealServer(*self.options(), "--smtp-port=0", f"--metrics={ports[0]}") as one,
+            RealServer(*self.options(), "--workers=2", f"--metrics={ports[1]}") as two,
         ):
             for server in (one, two):
                 wait_until(lambda server=server: "there are no users yet" in server.log, "it looks around")  # type: ignore[misc]
                 why = self.assertRaises(Refused, self.log_in, server, "Ann", "secret")
                 self.assertEqual(why.code, b"AUTH")
+            self.assertEqual([(200, []), (200, [])], [health(port) for port in ports])
             self.user("add", "--stdin", "-s", "PLAIN", "Ann", folder=folder)
             for server in (one, two):
                 self.assertEqual(self.log_in(server, "ann", "secret"), 0)

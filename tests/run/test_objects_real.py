@@ -105,6 +105,21 @@ class InMemoryTests(SynchronousTestCase):
             self.assertIn("memory:// is in one process alone", done.stderr)
 
 
+class NoCredentialsTests(SynchronousTestCase):
+    """Nothing says with which credentials the store is asked."""
+
+    def test_one_line(self) -> None:
+        """The start ends with one line, with workers and without."""
+        command = twistd("-n", "--pidfile=", "pop3toy", "--port=0", "--store=s3://mail", "--user=ann:secret")
+        for more in ((), ("--workers=2",)):
+            done = run_command(*command, *more, folder=new_folder(self))
+            self.assertEqual(done.returncode, 1)
+            [line] = done.stderr.splitlines()
+            self.assertIn(
+                "--store s3:// needs credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", line
+            )
+
+
 class UnreachableTests(SynchronousTestCase):
     """Nobody listens where the store should be."""
 

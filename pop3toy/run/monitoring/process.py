@@ -111,7 +111,7 @@ class Monitoring:
 
         settings = self._settings
         looks: list[Callable[[], object]] = []
-        if settings.accounts is not None:
+        if settings.accounts_file is not None:
             looks.append(lambda: check_accounts(settings))
         if not own_store:
             looks.append(lambda: ask_store(admin()))

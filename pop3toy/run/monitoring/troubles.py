@@ -24,8 +24,8 @@ def check_accounts(settings: Settings) -> None:
 
     :raises pop3toy.errors.BadSetting: if not.
     """
-    if settings.accounts is not None:
-        check_readable("accounts", settings.accounts)
+    if settings.accounts_file is not None:
+        check_readable("accounts", settings.accounts_file)
 
 
 def ask_store(admin: IStoreAdmin | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -22,7 +23,7 @@ from ...net.threads import RunInThread
 from .body import Ahead, ObjectBody
 from .engine import KEYS, Engine
 from .lease import RENEWAL, Held, Lost
-from .records import arrival_of, message_key, messages_prefix, uid_of
+from .records import arrival_of, is_message_name, message_key, messages_prefix, uid_of
 
 __all__ = ["Contents", "LeasedMailbox", "ObjectMailbox", "list_messages"]
 
@@ -31,8 +32,7 @@ log = Logger()
 #: Seconds after which a renewal that failed is tried again.
 RETRY: Final = 5.0
 
-#: What this package calls a message; the second form has a unique-id from elsewhere.
-_NAME = re.compile(r"[0-9a-f]{16}(?:[0-9a-f]{16}|~(?:[A-Za-z0-9_-]|=[0-9a-f]{2})+)")
+#: The name of a message that came here first: it is its unique-id.
 _OURS = re.compile(r"[0-9a-f]{32}")
 
 
@@ -99,16 +99,16 @@ def list_messages(engine: Engine, drop: str) -> Contents:
 
     :raises pop3toy.errors.StoreTrouble: if that cannot be told as a whole.
     """
-    names, octets, strange = [], [], 0
-    for one in engine.list(messages_prefix(drop)):
-        if _NAME.fullmatch(one.name):
-            names.append(one.name)
-            octets.append(one.octets)
+    found, strange = [], 0
+    for one in engine.each(messages_prefix(drop)):
+        if is_message_name(one.name):
+            found.append((one.name, one.octets))
         else:
             strange += 1
+    found.sort()
     if strange:
         log.warn("maildrop {drop}: {count} objects in it are no messages of ours", drop=drop, count=strange)
-    return Contents(names, octets)
+    return Contents([name for name, _ in found], array("Q", [octets for _, octets in found]))
 
 
 @implementer(IMailbox)

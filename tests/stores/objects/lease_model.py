@@ -140,7 +140,7 @@ class Storage:
 
         return _current.job.ask("swap", swapped)  # type: ignore[no-any-return]
 
-    def list(self, prefix: str) -> list[Listed]:
+    def each(self, prefix: str) -> list[Listed]:
         return _current.job.ask(  # type: ignore[no-any-return]
             "list", lambda: [Listed(key[len(prefix) + 1 :], 1, 0.0) for key in self.messages]
         )
@@ -171,7 +171,7 @@ class Server:
         self.marked: list[str] = []
         self.superseded = False
         self.lost: list[str] = []
-        self.acts = [self._open, self._quit, self._release]
+        self.acts = [self.opens, self.quits, self.releases]
         self._waiting = False
         self.store = ObjectStore(
             self,  # type: ignore[arg-type]
@@ -217,7 +217,7 @@ class Server:
         if isinstance(outcome, Failure) and outcome.check(Refusal) is None:
             outcome.raiseException()
 
-    def _open(self) -> Any:
+    def opens(self) -> Any:
         def opened(mailbox: Any) -> None:
             self.mailbox = mailbox
             mailbox.when_lost(self.lost.append)
@@ -228,7 +228,7 @@ class Server:
 
         return self.store.open("ann").addCallbacks(opened, refused)
 
-    def _quit(self) -> Any:
+    def quits(self) -> Any:
         if self.lost or not self.mailbox.entries:
             return None
         nonces = self.model.storage.nonces
@@ -237,7 +237,7 @@ class Server:
         self.marked = [f"m/{DROP}/{uid.decode()}" for uid in uids]
         return self.mailbox.remove(uids)
 
-    def _release(self) -> Any:
+    def releases(self) -> Any:
         mailbox, self.mailbox = self.mailbox, None
         return mailbox.release()
 
@@ -261,16 +261,19 @@ class Model:
     then that its lease is over, and may read on; but it removes nothing.
 
     :param choose: says which event happens next, the usual one being 0; it can ask how many there are.
+    :param both: whether the second client removes a message as well.
     """
 
-    def __init__(self, choose: Chooser, *, messages: int = 2) -> None:
+    def __init__(self, choose: Chooser, *, both: bool = True) -> None:
         self.now = 0.0
         self.storage = Storage(self)
         self.storage.put(LEASE, Lease(FREE, "first", 0).encoded())
-        for number in range(messages):
+        for number in range(2):
             self.storage.put(f"m/{DROP}/{number:032x}", b"x")
         self.late: list[Callable[[], Any]] = []
         self.servers = [Server(self, number, ahead) for number, ahead in enumerate((0.0, AHEAD))]
+        if not both:
+            self.servers[1].acts.remove(self.servers[1].quits)
         self._choose = choose
         # Whether the clock of a server goes wrong.
         self._behind = False
@@ -311,7 +314,7 @@ class Model:
             if job.request is not None:
                 yield Event(f"{name}: {job.kind}", lambda job=job: self._answer(job, job.request))  # type: ignore[misc]
         if server.may_act:
-            yield Event(f"{name}'s client: {server.acts[0].__name__}", server.act)
+            yield Event(f"{name}'s client {server.acts[0].__name__}", server.act)
 
     def _events(self) -> Iterator[Event]:
         order = [self.servers[self._turn], self.servers[1 - self._turn]]
@@ -441,8 +444,8 @@ class Model:
         """All is well again: soon nobody has the lease."""
         for late in [*self.late]:
             self._late(late)
-        for _ in range(71):
-            self.passes(1.0)
+        for _ in range(14):
+            self.passes(5.0)
             for server in self.servers:
                 for job in [*server.jobs]:
                     while job.request is not None:

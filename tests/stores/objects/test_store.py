@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+from array import array
 from typing import Any
 
 from twisted.logger import capturedLogs
@@ -297,6 +300,20 @@ class ContentsTests(SynchronousTestCase):
             mailbox = world.wait(world.server().store.view("ann"))
         self.assertEqual(1, len(mailbox.entries))
         self.assertEqual([1], [event["count"] for event in logs])
+
+    def test_memory(self) -> None:
+        """A session with very many messages holds their unique-ids and octets, and little else."""
+        count = 20_000
+        names = [f"{at:016x}{'0' * 16}" for at in range(count)]
+        gc.collect()
+        tracemalloc.start()
+        try:
+            contents = Contents(names, array("Q", range(count)))
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        self.assertEqual(count, len(contents.listing))
+        self.assertLess(held, 100 * count)
 
     def test_many(self) -> None:
         """The chunk of a listing is no bound."""

@@ -1,0 +1,346 @@
+"""``pop3toy store copy``: what it says, how it ends, and that no mail program notices the move."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar
+
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from ..cli_world import CommandTests, Outcome
+from ..clients.mailclients import Fetchmail, Getmail, MailClient, Mpop
+from ..corpus import awkward_messages, make_maildir
+from ..folders import new_folder
+from ..realserver import POP3TOY, RealServer, environment, free_port, maildir_options, run_command, wait_until
+from ..s3servers import credentials_file, moto_server
+from ..strictclient import logged_in
+
+
+def message(number: int) -> bytes:
+    """One of many messages."""
+    return b"From: eve@example.org\nSubject: %d\nMessage-ID: <%d@x>\n\n.hello\n" % (number, number)
+
+
+def put(root: Path, user: str, *numbers: int) -> None:
+    """Messages come into a user's Maildir."""
+    maildir = root / user
+    if not maildir.exists():
+        make_maildir(maildir)
+    for number in numbers:
+        (maildir / "new" / f"{1_700_000_000 + number}.M{number}P1.mail").write_bytes(message(number))
+
+
+class FolderTests(CommandTests):
+    """From Maildirs to Maildirs."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.mail = self.root / "mail"
+        self.other = self.root / "other"
+        self.other.mkdir()
+
+    def copy(self, *words: str) -> Outcome:
+        """Copy from one to the other."""
+        return self.run_command("store", "copy", f"{self.mail}/{{user}}", f"{self.other}/{{user}}", *words)
+
+    def names(self, user: str) -> list[str]:
+        """The files of a user that were copied."""
+        return sorted(os.listdir(self.other / user / "new"))
+
+    def test_all_users(self) -> None:
+        """All users' mail is copied, and a second run has nothing to do; nothing else is said."""
+        put(self.mail, "ann", 1, 2)
+        put(self.mail, "bob", 3)
+        octets = sum(len(message(number).replace(b"\n", b"\r\n")) for number in (1, 2, 3))
+        self.assertEqual(
+            self.copy("--verify"),
+            (
+                0,
+                f"2 users: 3 copied ({octets} octets), 0 there already\n3 compared: all are the same\n",
+                "",
+            ),
+        )
+        self.assertEqual(self.names("ann"), sorted(os.listdir(self.mail / "ann" / "new")))
+        self.assertEqual(self.copy(), (0, "2 users: 0 copied (0 octets), 3 there already\n", ""))
+
+    def test_some_users(self) -> None:
+        """Only those who are named, each once."""
+        for user in ("ann", "bob", "eve"):
+            put(self.mail, user, 1)
+        self.assertEqual(self.copy("ann", "eve", "ann").status, 0)
+        self.assertEqual(sorted(os.listdir(self.other)), ["ann", "eve"])
+
+    def test_nobody(self) -> None:
+        """Who has no mailbox is told, and the others are copied."""
+        put(self.mail, "ann", 1)
+        done = self.copy("nobody", "ann")
+        self.assertEqual(done.status, os.EX_NOUSER)
+        self.assertTrue(done.err.startswith("nobody: no Maildir at "), done.err)
+        self.assertEqual(done.err.count("\n"), 1)
+        self.assertEqual(len(self.names("ann")), 1)
+
+    def test_deleted(self) -> None:
+        """--delete takes away what is gone, and says so."""
+        put(self.mail, "ann", 1, 2)
+        self.copy()
+        (self.mail / "ann" / "new" / "1700000001.M1P1.mail").unlink()
+        self.assertEqual(self.copy().out, "1 user: 0 copied (0 octets), 1 there already\n")
+        done = self.copy("--delete")
+        self.assertEqual(done.out, "1 user: 0 copied (0 octets), 1 there already, 1 removed from TO\n")
+        self.assertEqual(self.names("ann"), ["1700000002.M2P1.mail"])
+
+    def test_differs(self) -> None:
+        """--verify finds a copy that was changed."""
+        put(self.mail, "ann", 1, 2)
+        self.copy()
+        (self.other / "ann" / "new" / "1700000001.M1P1.mail").write_bytes(b"x")
+        done = self.copy("--verify")
+        self.assertEqual(done.status, os.EX_DATAERR)
+        self.assertEqual(done.err, "ann: message 1700000001.M1P1.mail is another message in the copy\n")
+        self.assertTrue(done.out.endswith("2 compared: 1 are not as they should be\n"), done.out)
+
+    def test_in_trouble(self) -> None:
+        """A mailbox that cannot be used keeps no other from being copied."""
+        put(self.mail, "ann", 1)
+        put(self.mail, "bob", 1)
+        (self.mail / "ann" / "pop3toy-uidl").write_text("nonsense\n")
+        done = self.copy()
+        self.assertEqual(done.status, os.EX_TEMPFAIL)
+        self.assertIn("pop3toy-uidl", done.err)
+        self.assertEqual(done.err.count("\n"), 1)
+        self.assertEqual(len(self.names("bob")), 1)
+
+    def test_refused(self) -> None:
+        """What cannot be is refused in a sentence."""
+        pattern = f"{self.mail}/{{user}}"
+        make_maildir(self.other / "shared")
+        for words, said in (
+            ([pattern, pattern], "FROM and TO are the same"),
+            ([pattern, "mail"], "for TO: is a path of Maildirs or an address such as s3://BUCKET: mail"),
+            ([pattern, "memory://x"], "memory:// is in one process alone"),
+            ([pattern, "s3://x/../y"], "for TO: "),
+            ([pattern, "s3://mail", "--to-endpoint=nowhere"], "for --to-endpoint: "),
+            ([pattern, "s3://mail", "--store-endpoint=nowhere"], "for --store-endpoint: "),
+            ([pattern, "s3://mail", f"--to-credentials={self.root}/none"], "none"),
+            ([pattern, f"{self.other}/{{user}}", "--accounts"], "Maildirs hold no accounts"),
+            ([pattern, f"{self.root}/missing/{{user}}"], "for TO: "),
+            ([pattern, f"maildir:{self.other}/shared"], "all users share one Maildir"),
+        ):
+            done = self.run_command("store", "copy", *words)
+            self.assertEqual(done.status, os.EX_USAGE, done)
+            self.assertIn(said, done.err)
+            self.assertNotIn("Traceback", done.err)
+
+    def test_shared(self) -> None:
+        """A Maildir for all users is copied for the one who is named."""
+        put(self.root, "shared", 1)
+        done = self.run_command(
+            "store", "copy", f"maildir:{self.root}/shared", f"maildir:{self.other}/{{user}}", "ann"
+        )
+        self.assertEqual((done.status, self.names("ann")), (0, ["1700000001.M1P1.mail"]))
+
+    def test_killed(self) -> None:
+        """Killed again and again, it goes on: at last all is there, once."""
+        put(self.mail, "ann", *range(400))
+        command = [
+            *POP3TOY, "store", "copy", f"{self.mail}/{{user}}", f"{self.other}/{{user}}",
+        ]  # fmt: skip
+        for least in (20, 150, 330):
+            process = subprocess.Popen(command, env=environment(self.root), stdout=subprocess.DEVNULL)
+            new = self.other / "ann" / "new"
+            wait_until(
+                lambda new=new, least=least, process=process: (  # type: ignore[misc]
+                    process.poll() is not None or (new.exists() and len(os.listdir(new)) >= least)
+                ),
+                "some messages are there",
+                pause=0.001,
+            )
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        self.assertEqual(self.copy("--verify").status, 0)
+        self.assertEqual(self.names("ann"), sorted(os.listdir(self.mail / "ann" / "new")))
+
+
+class S3Case(SynchronousTestCase):
+    """Maildirs, and moto's server."""
+
+    def setUp(self) -> None:
+        self.endpoint = moto_server()
+        self.folder = new_folder(self)
+        self.mail = self.folder / "mail"
+        self.mail.mkdir()
+        self.credentials = credentials_file(self.folder)
+        self.url = self.new_url()
+        # Some programs remember what they fetched from which port.
+        self.port = free_port()
+
+    def new_url(self) -> str:
+        """A store in which nothing is."""
+        return f"s3://mail/{secrets.token_hex(8)}"
+
+    def options(self, url: str) -> list[str]:
+        """The options of a server or a command whose store this is."""
+        return [f"--store={url}", *self.places()]
+
+    def places(self) -> list[str]:
+        """How it is reached."""
+        return [f"--store-endpoint={self.endpoint}", f"--store-credentials={self.credentials}"]
+
+    def run_it(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run ``pop3toy``."""
+        return run_command(*POP3TOY, *words, folder=self.folder)
+
+    def copy(self, source: str, target: str, *words: str) -> str:
+        """Copy, which has to succeed."""
+        done = self.run_it("store", "copy", source, target, *self.places(), *words)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(done.stderr, "")
+        return done.stdout
+
+
+class S3Tests(S3Case):
+    """From Maildirs to S3, to another place there, and back."""
+
+    def test_around(self) -> None:
+        """All messages come back under the names that they had, and the comparisons find nothing."""
+        put(self.mail, "ann", *range(1, 8))
+        put(self.mail, "bob", 1)
+        for number, one in enumerate(awkward_messages(large=False)):
+            (self.mail / "ann" / "cur" / f"{1_700_000_100 + number}.M1P1.mail:2,S").write_bytes(one.stored)
+        back, second = self.folder / "back", self.new_url()
+        back.mkdir()
+        self.copy(f"{self.mail}/{{user}}", self.url, "--verify")
+        self.copy(self.url, second, "--verify")
+        self.copy(second, f"{back}/{{user}}", "--verify")
+        for user in ("ann", "bob"):
+            there, here = (
+                sorted(path.name.partition(":")[0] for path in (root / user).glob("[nc][eu][wr]/*"))
+                for root in (self.mail, back)
+            )
+            self.assertEqual(there, here)
+            self.assertFalse((back / user / "pop3toy-uidl").exists())
+
+    def test_unreachable(self) -> None:
+        """A store that does not answer is a reason to try again."""
+        put(self.mail, "ann", 1)
+        done = self.run_it(
+            "store", "copy", f"{self.mail}/{{user}}", "s3://nothing", *self.places(), "--threads=1"
+        )
+        self.assertEqual(done.returncode, os.EX_TEMPFAIL, done.stderr)
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+        self.assertNotIn("Traceback", done.stderr)
+
+    def test_accounts(self) -> None:
+        """Accounts go with the mail: with their passwords, under other spellings too."""
+        first = [*self.options(self.url), "--accounts=objects"]
+        done = run_command(
+            *POP3TOY, "user", "add", "Ann", *first, "--stdin", folder=self.folder, stdin="secret\n"
+        )
+        self.assertEqual(done.returncode, 0, done.stderr)
+        second = self.new_url()
+        said = self.copy(self.url, second, "--accounts")
+        self.assertTrue(said.startswith("1 account copied\n"), said)
+        with RealServer(*self.options(second), "--accounts=objects") as server, logged_in_as(server, "ann"):
+            pass
+
+
+@contextmanager
+def logged_in_as(server: RealServer, user: str) -> Iterator[None]:
+    """A session of this user."""
+    with logged_in(server.port, user.encode("ascii")):
+        yield
+
+
+class MovedCase(S3Case):
+    """A mail program that leaves mail on the server, and remembers what it has fetched."""
+
+    client: ClassVar[type[MailClient]]
+
+    def serve_maildirs(self) -> RealServer:
+        """The server with Maildirs."""
+        return RealServer(*maildir_options(self.mail), f"--port={self.port}")
+
+    def serve_objects(self) -> RealServer:
+        """The server with object storage."""
+        return RealServer(*self.options(self.url), "--user=ann:secret", f"--port={self.port}")
+
+    def fetched(self, server: RealServer, home: Path, count: int) -> list[int]:
+        """What the program fetches that it has not fetched before."""
+        self.assertEqual(server.port, self.port)
+        got = self.client(self.port, home).fetch(count, only_new=True)
+        return [int(text.partition(b"Subject: ")[2].split()[0]) for text in got]
+
+    def moved(self) -> None:
+        """To object storage and back, with mail that comes and goes between."""
+        if why := self.client.missing():
+            raise SkipTest(why)
+        pattern, home = f"{self.mail}/{{user}}", self.folder / "home"
+        home.mkdir()
+        put(self.mail, "ann", 1, 2, 3)
+        with self.serve_maildirs() as server:
+            self.assertEqual(self.fetched(server, home, 3), [1, 2, 3])
+            # While it serves.
+            self.copy(pattern, self.url)
+            put(self.mail, "ann", 4)
+            (self.mail / "ann" / "new" / "1700000002.M2P1.mail").unlink()
+        self.copy(pattern, self.url, "--delete", "--verify")
+        with self.serve_objects() as server:
+            self.assertEqual(self.fetched(server, home, 3), [4])
+            self.assertEqual(self.fetched(server, home, 3), [])
+            done = run_command(
+                *POP3TOY, "deliver", "ann", *self.options(self.url),
+                folder=self.folder, stdin=message(5).decode(),
+            )  # fmt: skip
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(self.fetched(server, home, 4), [5])
+            with logged_in(server.port) as client:
+                uids = client.uids()
+                client.dele(1)
+            # Back, while it serves.
+            self.copy(self.url, pattern)
+        self.copy(self.url, pattern, "--delete", "--verify")
+        with self.serve_maildirs() as server:
+            self.assertEqual(self.fetched(server, home, 3), [])
+            with logged_in(server.port) as client:
+                self.assertEqual([*client.uids().values()], [uids[2], uids[3], uids[4]])
+        # And to a place where nothing was.
+        self.url = self.new_url()
+        self.copy(pattern, self.url)
+        with self.serve_objects() as server:
+            self.assertEqual(self.fetched(server, home, 3), [])
+
+
+class GetmailTests(MovedCase):
+    """getmail6."""
+
+    client = Getmail
+
+    def test_nothing_twice(self) -> None:
+        """It fetches every message once."""
+        self.moved()
+
+
+class MpopTests(MovedCase):
+    """mpop."""
+
+    client = Mpop
+
+    def test_nothing_twice(self) -> None:
+        """It fetches every message once."""
+        self.moved()
+
+
+class FetchmailTests(MovedCase):
+    """fetchmail with --uidl."""
+
+    client = Fetchmail
+
+    def test_nothing_twice(self) -> None:
+        """It fetches every message once."""
+        self.moved()
