@@ -1,0 +1,23 @@
+"""The server in the foreground, as by ``twistd -n``: for ``python -m pop3toy`` and ``pop3toy serve``.
+
+Everything is twistd's: signals, log lines and exit statuses are the same because the program is.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+__all__ = ["run_server"]
+
+
+def run_server(words: Sequence[str]) -> None:
+    """Serve until a signal comes; the process ends as twistd's does, for a mistake with status 1.
+
+    :param words: options of ``twistd pop3toy``.
+    """
+    from twisted.scripts.twistd import run
+
+    # No pid file: whoever starts a program in the foreground knows it, and its folder may be read-only.
+    sys.argv = ["twistd", "--nodaemon", "--pidfile=", "pop3toy", *words]
+    run()
