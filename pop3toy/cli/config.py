@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -9,7 +11,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
@@ -25,6 +27,7 @@ from ..net.types import IReactor
 from ..option import Option, options_of
 from ..smtp.limits import MESSAGE
 from .options import Failed, config_option, printable
+from .starting.first_file import init
 
 if TYPE_CHECKING:
     from .starting.outside import Finding
@@ -71,28 +74,33 @@ def check(file: Path, user: str | None, uid: str | None, unit: Path | None, onli
         unit = unit_of(file)
     runs_as = who_runs_it(user, uid, unit)
     of_root = runs_as is not None and runs_as.begins_as_root
-    said: dict[str, object] = {}
 
-    def look() -> dict[str, object]:
+    def look(online: bool) -> dict[str, object]:
         """As the user that the server runs as; gives a value of JSON."""
         try:
-            with _mistakes(file), _warnings():
+            with _mistakes(file) as said, _warnings():
                 settings = _settings_in(file, said)
                 _check_right(settings, certificates=not of_root)
                 return {"found": list(as_the_user(settings, online=online, certificates=not of_root))}
         except Failed as why:
             return {"mistake": str(why)}
 
-    def look_as_root(settings: Settings) -> list[Finding]:
-        return list(as_who_starts(settings, runs_as, certificates=of_root))
-
     who = runs_as.user.pw_name if runs_as is not None else None
-    answer = as_user(runs_as.user if runs_as is not None else None, look)
+    answer: dict[str, Any] = {}
+    if runs_as is not None:
+        # What is wrong for everybody is told as such.  And it loads all that is needed: that user may not be
+        # able to read this Python.
+        with _silence():
+            answer = look(False)
+        who = who if answer.get("mistake") is None else None
+    if answer.get("mistake") is None:
+        answer = as_user(runs_as.user if runs_as is not None else None, lambda: look(online))
     mistake, found = answer.get("mistake"), [Finding(*one) for one in answer.get("found", ())]
     if mistake is None:
         try:
-            with _mistakes(file):
-                found += look_as_root(_settings_in(file, said))
+            with _mistakes(file) as said:
+                settings = _settings_in(file, said)
+                found += as_who_starts(settings, runs_as, certificates=of_root)
         except Failed as why:
             mistake = str(why)
     elif who is not None:
@@ -167,6 +175,9 @@ def show(config: Path | None) -> None:
     click.echo("\n".join(_lines(settings, said, str(config))))
 
 
+config.add_command(init)
+
+
 @contextmanager
 def _mistakes(file: Path | None) -> Iterator[dict[str, object]]:
     """Tell what is wrong with the settings in one line, with its place in the file.
@@ -184,6 +195,13 @@ def _mistakes(file: Path | None) -> Iterator[dict[str, object]]:
 def _tell_warning(event: LogEvent) -> None:
     if event.get("log_level", LogLevel.debug) >= LogLevel.warn:
         click.echo(f"Warning: {printable(formatEvent(event))}", err=True)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Show no warnings."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        yield
 
 
 @contextmanager

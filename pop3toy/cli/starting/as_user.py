@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..options import Failed
+from ..options import Failed, printable
 
 __all__ = ["RunsAs", "as_user", "unit_of", "who_runs_it"]
 
@@ -89,8 +89,13 @@ def as_user(user: pwd.struct_passwd | None, look: Callable[[], Any]) -> Any:
             os.setgid(user.pw_gid)
             os.setuid(user.pw_uid)
             os.environ["HOME"] = user.pw_dir
+            try:
+                answer: object = [look()]
+            except Exception as error:
+                # Such as that this user may not read Python's own modules.
+                answer = f"{type(error).__name__}: {error}"
             with os.fdopen(writing, "w", encoding="utf-8") as pipe:
-                json.dump(look(), pipe)
+                json.dump(answer, pipe)
             status = 0
         finally:
             os._exit(status)
@@ -98,6 +103,7 @@ def as_user(user: pwd.struct_passwd | None, look: Callable[[], Any]) -> Any:
     with os.fdopen(reading, encoding="utf-8") as pipe:
         said = pipe.read()
     os.waitpid(child, 0)
-    if not said:
-        raise Failed(f"looking as {user.pw_name} failed", os.EX_SOFTWARE)
-    return json.loads(said)
+    answered = json.loads(said or '"it died"')
+    if isinstance(answered, str):
+        raise Failed(printable(f"looking as {user.pw_name} failed: {answered}"), os.EX_SOFTWARE)
+    return answered[0]

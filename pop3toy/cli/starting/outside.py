@@ -164,9 +164,7 @@ def _mailboxes(settings: Settings) -> Iterator[Finding]:
         ]:
             yield Finding("mailboxes", "wrong", f"no permission to read, write and search {locked[0]}")
     if not names:
-        yield Finding(
-            "mailboxes", "note", f"{path}: the users are not known here, hence nothing was looked at"
-        )
+        yield Finding("mailboxes", "note", f"{path}: no users are known here, hence nothing was looked at")
         return
     if settings.store.for_each_user:
         yield Finding("mailboxes", "ok", f"{path}: {found} of {len(names)} users have one")
