@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import click
-
-from ...foreground import run_server
 
 __all__ = ["serve"]
 
@@ -29,4 +28,6 @@ def serve(context: click.Context, words: tuple[str, ...]) -> None:
     config = context.find_root().params.get("config") or os.environ.get("POP3TOY_CONFIG")
     if config and not any(word == "--config" or word.startswith("--config=") for word in words):
         words = (f"--config={config}", *words)
-    run_server(words)
+    # A process that has no log yet: a command writes its own words alone.  -P: the folder in which somebody
+    # happens to be is no place for modules.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "pop3toy", *words])
