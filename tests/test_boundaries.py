@@ -385,7 +385,7 @@ class ReactorTests(SynchronousTestCase):
                                 "net.threads",
                                 "observe.line_writer",
                                 "clock",
-                                "cli.moving.fetch",
+                                "cli.moving.servers",
                                 "stores.maildir.incoming.usage",
                                 "stores.objects.qualification.contest",
                                 "testing.reactor_thread",

@@ -22,6 +22,7 @@ from .config import config
 from .copying.command import copy
 from .deliver import deliver
 from .mailbox import mailbox
+from .moving.compare import compare
 from .moving.fetch import fetch
 from .options import Failed, config_option_of_all, printable
 from .replay import replay
@@ -77,6 +78,7 @@ def completion(shell: str) -> None:
 mailbox.add_command(import_)
 mailbox.add_command(export)
 mailbox.add_command(fetch)
+mailbox.add_command(compare)
 store.add_command(copy)
 pop3toy.add_command(check)
 pop3toy.add_command(config)

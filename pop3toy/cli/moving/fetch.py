@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
-from functools import partial
 from pathlib import Path
 
 import click
@@ -13,14 +11,14 @@ import click
 from ...config.settings import Settings
 from ...errors import NoSuchMailbox
 from ...moving.client import Server
-from ...moving.fetching import Account, RemoteMailbox
+from ...moving.fetching import RemoteMailbox
 from ...stores.copying.journal import Journal
-from ...stores.copying.mailbox import Counts, Stopped, copy_mailbox
+from ...stores.copying.mailbox import Counts, copy_mailbox
 from ...stores.copying.messages import Store
 from ...stores.registry import kind_of
 from ..copying.users import Work, for_each
 from ..options import Failed, accounts_of, administration, printable, user_meant, with_settings
-from .servers import login, password_for, passwords, reached, server_at, with_servers
+from .servers import account_at, password_for, passwords, reached, server_at, with_servers
 
 __all__ = ["fetch"]
 
@@ -144,12 +142,7 @@ def _fetch(user: str, name: str, password: str, server: Server, target: Store, w
     def tell(sentence: str) -> None:
         work.tell(f"{user}: {sentence}")
 
-    account = Account(
-        login(server, name, password),
-        clock=time.monotonic,
-        wait=partial(_wait, work, threading.Event()),
-        tell=tell,
-    )
+    account = account_at(server, name, password, tell, work.stopped)
     return copy_mailbox(
         user,
         RemoteMailbox(address, user, account, known=known, now=time.time),
@@ -158,15 +151,6 @@ def _fetch(user: str, name: str, password: str, server: Server, target: Store, w
         progress=work.progress,
         stop=work.stopped,
     )
-
-
-def _wait(work: Work, never: threading.Event, seconds: float) -> None:
-    """Wait, and look each second whether to stop."""
-    until = time.monotonic() + seconds
-    while (left := until - time.monotonic()) > 0:
-        if work.stopped():
-            raise Stopped
-        never.wait(min(left, 1.0))
 
 
 def _summary(users: int, counts: Counts) -> str:

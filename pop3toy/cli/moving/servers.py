@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -12,11 +13,13 @@ from typing import TypeAlias
 import click
 
 from ...moving.client import Client, NotTrusted, Server, Trouble, parse_url
+from ...moving.fetching import Account
 from ...moving.login import session
+from ...stores.copying.mailbox import Stopped
 from ..options import Failed, printable
 from ..remote import password_of, trusting
 
-__all__ = ["login", "password_for", "passwords", "reached", "server_at", "with_servers"]
+__all__ = ["account_at", "password_for", "passwords", "reached", "server_at", "with_servers"]
 
 _Command: TypeAlias = Callable[..., object]
 
@@ -109,9 +112,32 @@ def passwords(users_file: Path | None) -> Mapping[str, str]:
     return found
 
 
-def login(server: Server, user: str, password: str) -> Callable[[], Client]:
-    """What makes connections on which a user has logged in."""
-    return partial(session, server, user, password, time.monotonic)
+def account_at(
+    server: Server,
+    user: str,
+    password: str,
+    tell: Callable[[str], object],
+    stopped: Callable[[], bool] = lambda: False,
+) -> Account:
+    """Logins of one user, of which each is waited for as the server asks.
+
+    :param tell: told in a sentence what is waited for.
+    :param stopped: asked each second of a wait whether to stop.
+    """
+    return Account(
+        partial(session, server, user, password, time.monotonic),
+        clock=time.monotonic,
+        wait=partial(_wait, threading.Event(), stopped),
+        tell=tell,
+    )
+
+
+def _wait(never: threading.Event, stopped: Callable[[], bool], seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        if stopped():
+            raise Stopped
+        never.wait(min(left, 1.0))
 
 
 def reached(server: Server) -> None:
