@@ -157,7 +157,7 @@ def _uids(found: Comparison, before: dict[bytes, Listed], after: dict[bytes, Lis
     found.again = (gone & Counter(after[uid].octets for uid in unknown)).total()
     # What is there under another unique-id is not missing.
     found.missing = len(missing) - found.again
-    found.missing_uids = _named(missing) if found.missing else []
+    found.missing_uids = _named(missing)
     places = {uid: at for at, uid in enumerate(uid for uid in after if uid in before)}
     found.moved = len(places) - _longest_rise([places[uid] for uid in before if uid in places])
 

@@ -19,7 +19,7 @@ from ...stores.copying.mailbox import Stopped
 from ..options import Failed, printable
 from ..remote import password_of, trusting
 
-__all__ = ["account_at", "password_for", "passwords", "reached", "server_at", "with_servers"]
+__all__ = ["account_at", "login", "password_for", "passwords", "reached", "server_at", "with_servers"]
 
 _Command: TypeAlias = Callable[..., object]
 
@@ -112,6 +112,11 @@ def passwords(users_file: Path | None) -> Mapping[str, str]:
     return found
 
 
+def login(server: Server, user: str, password: str) -> Callable[[], Client]:
+    """What makes connections on which a user has logged in."""
+    return partial(session, server, user, password, time.monotonic)
+
+
 def account_at(
     server: Server,
     user: str,
@@ -125,7 +130,7 @@ def account_at(
     :param stopped: asked each second of a wait whether to stop.
     """
     return Account(
-        partial(session, server, user, password, time.monotonic),
+        login(server, user, password),
         clock=time.monotonic,
         wait=partial(_wait, threading.Event(), stopped),
         tell=tell,
