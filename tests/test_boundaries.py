@@ -291,7 +291,8 @@ class PackageTests(SynchronousTestCase):
                     allowed.add("stores.copying.messages")
                 if within(name, "cli.copying", "cli.moving"):
                     # Which no kind is named in.
-                    allowed |= {f"stores.copying.{one}" for one in ("mailbox", "messages", "journal")}
+                    parts = ("counts", "journal", "mailbox", "messages", "verify")
+                    allowed |= {f"stores.copying.{one}" for one in parts}
                 if name == "":
                     allowed |= {"stores.memory", "stores.maildir.store", "stores.maildir.body"}
                     # The settings of the kinds that come with it; not by the registry, which is loaded later.

@@ -14,8 +14,9 @@ from pop3toy.errors import NoSuchMailbox
 from pop3toy.moving.client import Server, Trouble
 from pop3toy.moving.fetching import Account, RemoteMailbox
 from pop3toy.moving.login import session
+from pop3toy.stores.copying.counts import Counts
 from pop3toy.stores.copying.journal import Journal
-from pop3toy.stores.copying.mailbox import Counts, copy_mailbox
+from pop3toy.stores.copying.mailbox import copy_mailbox
 from pop3toy.stores.copying.messages import Source, Store
 from pop3toy.stores.registry import Maildirs, kind_of
 from pop3toy.testing import RunningServer, running_server
