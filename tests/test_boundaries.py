@@ -65,8 +65,8 @@ MAY: dict[str, set[str]] = {
     "moving.fetching": {"mail", "moving", "stores.copying.messages"},
     "tap": {"run", "config", "net", "testing.faults"},
     "cli": {
-        "conformance", "replay", "moving", "testing.faults", "mail", "smtp", "net", "auth", "stores", "routing",
-        "config", "run",
+        "conformance", "replay", "moving", "testing.faults", "mail", "smtp", "net", "auth", "stores",
+        "routing", "config", "run",
     },
     "testing": {"mail", "pop3", "smtp", "net", "auth", "stores", "routing", "observe", "config", "run"},
     "": {"auth", "config", "mail", "net", "observe", "pop3", "run", "stores"},
