@@ -32,7 +32,9 @@ def main() -> None:
     from .group import run
 
     # A command says in one line what is wrong; only a bug that nobody waits for would be lost without this.
-    globalLogBeginner.beginLoggingTo([provider(ILogObserver)(_show_bug)], redirectStandardIO=False, discardBuffer=True)
+    globalLogBeginner.beginLoggingTo(
+        [provider(ILogObserver)(_show_bug)], redirectStandardIO=False, discardBuffer=True
+    )
     sys.exit(run())
 
 
