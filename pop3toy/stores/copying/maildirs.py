@@ -31,7 +31,7 @@ from ..maildir.settings import Maildirs
 from ..maildir.snapshot import in_listing_order
 from .messages import Message, Wanted
 
-__all__ = ["MaildirMailboxes"]
+__all__ = ["MaildirMailboxes", "OpenMaildir"]
 
 _CHUNK: Final = 256 * 1024
 _NEW_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -68,11 +68,11 @@ class MaildirMailboxes:
         return self._admin.users()
 
     @contextmanager
-    def mailbox(self, user: str, *, make: bool = False) -> Iterator[_Maildir]:
+    def mailbox(self, user: str, *, make: bool = False) -> Iterator[OpenMaildir]:
         """See :class:`~.messages.Store`."""
         with (self._made if make else self._there).opened(user) as maildir:
             stat_folders(maildir)
-            opened = _Maildir(maildir, self._wall)
+            opened = OpenMaildir(maildir, self._wall)
             try:
                 if make:
                     opened.lock()
@@ -81,8 +81,11 @@ class MaildirMailboxes:
                 opened.close()
 
 
-class _Maildir:
-    """One Maildir, a :class:`~.messages.Mailbox`."""
+class OpenMaildir:
+    """One Maildir, a :class:`~.messages.Mailbox`; whoever has made it closes it.
+
+    :param maildir: the open directory.
+    """
 
     wire = False
 
