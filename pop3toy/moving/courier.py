@@ -7,10 +7,10 @@ Pure.  Courier writes the file in the Maildir at each session that finds somethi
     1700000002.M2P2.host 61 0:0
 
 In the first line version, next number, UIDVALIDITY; then the name that a file had, octets, and number and
-UIDVALIDITY of its unique-id.  Version 1 has no UIDVALIDITY, and a number alone behind the octets; version 3 a
-mark for UTF-8 behind them; files of before version 1 have no such first line, and name and octets only.
-The unique-id is ``UID<number>-<UIDVALIDITY>``, ``UID<number>`` where that is 0, and the file's name where the number
-is 0: as it was in the first versions of Courier.
+UIDVALIDITY of its unique-id.  Version 1 has no UIDVALIDITY, and a number alone behind the octets; version
+3 a mark for UTF-8 behind them; files of before version 1 have no such first line, and name and octets only.
+The unique-id is ``UID<number>-<UIDVALIDITY>``, ``UID<number>`` where that is 0, and the file's name where
+the number is 0: as it was in the first versions of Courier.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The unique-ids of Cyrus: which files of its spool are messages, and what ``uidl_format`` makes of them.
 
 Pure.  In the folder of a mailbox each message is a file ``<UID>.`` with the line ends of the wire.  What else
-is needed is the mailbox's UIDVALIDITY, in the header of ``cyrus.index``, which is binary: big-endian numbers of
-32 bits, of which the third is the version; in versions 6 to 19 UIDVALIDITY begins at octet 44, in version 20
-at octet 92.  Other versions are not read here: somebody has to say the number.  Which messages were expunged
-and have a file for some days still is in records that are not read here.
+is needed is the mailbox's UIDVALIDITY, in the header of ``cyrus.index``, which is binary: big-endian numbers
+of 32 bits, of which the third is the version; in versions 6 to 19 UIDVALIDITY begins at octet 44, in version
+20 at octet 92.  Other versions are not read here: somebody has to say the number.  Which messages were
+expunged and have a file for some days still is in records that are not read here.
 """
 
 from __future__ import annotations

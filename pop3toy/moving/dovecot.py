@@ -8,9 +8,9 @@ CONTROL directory for it, in version 3::
     2 Psaved-unique-id :1700000002.M2P2.host:2,S
 
 A header of fields (``V`` UIDVALIDITY, ``N`` next UID, ``G`` the mailbox's GUID), then a line for each
-message in the order of UIDs: UID, fields, a colon and the file's name as it was at some time.  ``P`` is a unique-id
-that was saved (``pop3_save_uidl``, or brought by a migration; if empty, the base name), which goes before
-every format; ``O`` a number by which messages are listed before all without one; ``G`` a GUID, without
+message in the order of UIDs: UID, fields, a colon and the file's name as it was at some time.  ``P`` is a
+unique-id that was saved (``pop3_save_uidl``, or brought by a migration; if empty, the base name), which goes
+before every format; ``O`` a number by which messages are listed before all without one; ``G`` a GUID, without
 which the base name is the GUID.
 """
 

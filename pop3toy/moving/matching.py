@@ -95,9 +95,9 @@ def match(
             if one.uid not in found and one.uid in theirs:
                 wanting.setdefault(theirs[one.uid], []).append(one.uid)
         for contents, uids in wanting.items():
-            # Of messages that are the same in all their octets it is no matter which is which, if there are as
-            # many; if some were removed, it is not known which.  Then the first keep the first unique-ids: at
-            # worst a client has the very same message already.
+            # Of messages that are the same in all their octets it is no matter which is which, if there are
+            # as many; if some were removed, it is not known which.  Then the first keep the first unique-ids:
+            # at worst a client has the very same message already.
             found.update(zip(uids, left.get(contents, ()), strict=False))
     given = {found[one.uid]: one.uid for one in known if one.uid in found}
     return Match(

@@ -25,7 +25,15 @@ from ..copying.users import Work
 from ..options import Failed, administration, complete_user, no_mailbox, printable, user_meant, with_settings
 from .servers import login, password_for, passwords, reached, server_at, with_servers
 from .sources import (
-    Courier, Cyrus, Dovecot, Remote, Source, dovecot_kept_out, folder, other_store, read_contents,
+    Courier,
+    Cyrus,
+    Dovecot,
+    Remote,
+    Source,
+    dovecot_kept_out,
+    folder,
+    other_store,
+    read_contents,
 )  # fmt: skip
 
 __all__ = ["accept", "adopt"]
@@ -64,14 +72,18 @@ class _Words(NamedTuple):
     help="Where that server's files are, if not in the Maildir; with {user} in it. For dovecot its folder"
     " CONTROL or an old Maildir, for cyrus the folder of the inbox, for pop3toy another store.",
 )
-@click.option("--uidl-format", metavar="FORMAT", help="pop3_uidl_format, if not %08Xu%08Xv; or cyrus's uidl_format.")
+@click.option(
+    "--uidl-format", metavar="FORMAT", help="pop3_uidl_format, if not %08Xu%08Xv; or cyrus's uidl_format."
+)
 @click.option(
     "--dovecot-config",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
     help="What doveconf prints, or dovecot.conf: for pop3_uidl_format and others.",
 )
-@click.option("--uidvalidity", type=click.IntRange(1, 2**32 - 1), help="Of cyrus, if cyrus.index does not tell.")
+@click.option(
+    "--uidvalidity", type=click.IntRange(1, 2**32 - 1), help="Of cyrus, if cyrus.index does not tell."
+)
 @click.option("--all", "all_", is_flag=True, help="For all users who have a Maildir.")
 @click.option("-y", "--yes", is_flag=True, help="Write it; else it is only shown.")
 @click.option("-v", "--verbose", is_flag=True, help="Name all messages that are not the same.")
@@ -157,14 +169,19 @@ def _adopt(
         known = source.listed()
         found = match(known, maildir.names)
         if found.missing and found.unknown and not found.doubts:
-            contents = read_contents(source, maildir, found.missing, found.unknown, work.progress, work.stopped)
+            contents = read_contents(
+                source, maildir, found.missing, found.unknown, work.progress, work.stopped
+            )
             if work.stopped():
                 raise Stopped
             found = match(known, maildir.names, *contents)
         uids, doubts = _wanted(maildir, known, found)
-        same = f"{len(found.uids)} are the same ({found.by_name} by name, {len(found.uids) - found.by_name} by contents)"
+        by_contents = len(found.uids) - found.by_name
+        same = f"{len(found.uids)} are the same ({found.by_name} by name, {by_contents} by contents)"
         lines = [f"{user}: {len(maildir.names)} messages here, {len(known)} that {source.what} lists; {same}"]
-        lines += _some("not here", [one.uid.decode("ascii", "backslashreplace") for one in found.missing], verbose)
+        lines += _some(
+            "not here", [one.uid.decode("ascii", "backslashreplace") for one in found.missing], verbose
+        )
         lines += _some(f"new since {source.what}", found.unknown, verbose)
         if doubts:
             return [*lines, *_some("doubtful", doubts, verbose), "  nothing was changed"], os.EX_DATAERR
@@ -176,7 +193,9 @@ def _adopt(
         return lines, os.EX_OK
 
 
-def _wanted(maildir: AdoptedMaildir, known: Sequence[Known], found: Match) -> tuple[Mapping[str, bytes], list[str]]:
+def _wanted(
+    maildir: AdoptedMaildir, known: Sequence[Known], found: Match
+) -> tuple[Mapping[str, bytes], list[str]]:
     """The unique-ids that are to be written, and why they cannot be."""
     doubts = list(found.doubts)
     if known and maildir.names and not found.uids:
@@ -214,7 +233,12 @@ def _opener(
     ):
         if given is not None and words.kind not in kinds:
             raise click.UsageError(f"{name} goes with --from {' or '.join(kinds)}")
-    if words.source is not None and words.kind != "pop3toy" and len(users) > 1 and "{user}" not in words.source:
+    if (
+        words.source is not None
+        and words.kind != "pop3toy"
+        and len(users) > 1
+        and "{user}" not in words.source
+    ):
         raise click.BadParameter("each user has a folder of its own: put {user}", param_hint="--source")
     if words.kind == "dovecot":
         return _dovecot(words)
@@ -289,7 +313,9 @@ def _cyrus(words: _Words) -> _Opener:
 
 def _other_store(words: _Words) -> _Opener:
     if words.source is None:
-        raise click.UsageError("--from pop3toy needs --source: the other store, such as '/old/{user}' or s3://mail")
+        raise click.UsageError(
+            "--from pop3toy needs --source: the other store, such as '/old/{user}' or s3://mail"
+        )
     store = store_at(words.source, "--source")
 
     @contextmanager
@@ -300,9 +326,7 @@ def _other_store(words: _Words) -> _Opener:
     return opened
 
 
-def _remote(
-    url: str, users: Sequence[str], asked: str | None, options: Mapping[str, object]
-) -> _Opener:
+def _remote(url: str, users: Sequence[str], asked: str | None, options: Mapping[str, object]) -> _Opener:
     password_file, users_file = options["password_file"], options["users_file"]
     server = server_at(
         url,

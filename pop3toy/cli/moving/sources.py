@@ -7,17 +7,18 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Final, Protocol
 
 from ...errors import InUse, NoSuchMailbox, Refusal, StoreTrouble
 from ...moving import courier, cyrus, dovecot
+from ...moving.client import Client
 from ...moving.matching import Contents, Known
 from ...stores.copying.adopting import AdoptedMaildir
 from ...stores.copying.messages import Message, Store, Wire
 
-__all__ = ["Courier", "Cyrus", "Dovecot", "OtherStore", "Remote", "RemoteMailbox", "Source"]
+__all__ = ["Courier", "Cyrus", "Dovecot", "OtherStore", "Remote", "Source"]
 
 #: Octets of the largest file that is read: some million messages.
 _MOST: Final = 512 * 1024 * 1024
@@ -31,7 +32,7 @@ _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Source(Protocol):
-    """What another server knows of one user's mailbox; all of it raise ``StoreTrouble`` where it cannot be read."""
+    """What another server knows of one user's mailbox; all raise ``StoreTrouble`` where it cannot be read."""
 
     #: Its name, for sentences.
     what: str
@@ -63,7 +64,9 @@ class Dovecot:
         """See :class:`Source`."""
         text = read(self._place, dovecot.FILE_NAME)
         if text is None:
-            raise NoSuchMailbox(detail=f"there is no {dovecot.FILE_NAME}; is it in another folder? (--source)")
+            raise NoSuchMailbox(
+                detail=f"there is no {dovecot.FILE_NAME}; is it in another folder? (--source)"
+            )
         return dovecot.listed(dovecot.parse(text), self._settings)
 
     def contents(self, uid: bytes) -> Contents | None:
@@ -86,7 +89,9 @@ class Courier:
         """See :class:`Source`."""
         text = read(self._place, courier.FILE_NAME)
         if text is None:
-            raise NoSuchMailbox(detail=f"there is no {courier.FILE_NAME}; is it in another folder? (--source)")
+            raise NoSuchMailbox(
+                detail=f"there is no {courier.FILE_NAME}; is it in another folder? (--source)"
+            )
         return courier.listed(text)
 
     def contents(self, uid: bytes) -> Contents | None:
@@ -115,7 +120,9 @@ class Cyrus:
         if uidvalidity is None:
             index = read(self._place, cyrus.INDEX_NAME)
             if index is None:
-                raise NoSuchMailbox(detail=f"there is no {cyrus.INDEX_NAME}; --source is the mailbox's folder")
+                raise NoSuchMailbox(
+                    detail=f"there is no {cyrus.INDEX_NAME}; --source is the mailbox's folder"
+                )
             uidvalidity = cyrus.uidvalidity(index)
         try:
             found = cyrus.messages(os.listdir(self._place))
@@ -164,29 +171,6 @@ class _Listable(Protocol):
     def read(self, message: Message) -> Iterator[bytes]: ...
 
 
-class _Listed(Protocol):
-    number: int
-    uid: bytes | None
-    octets: int | None
-
-
-class _Writes(Protocol):
-    def write(self, data: bytes, /) -> object: ...
-
-
-class RemoteMailbox(Protocol):
-    """What is asked of a client that has logged in somewhere by POP3."""
-
-    def listing(self) -> Sequence[_Listed]:
-        """Numbers, unique-ids and octets."""
-
-    def retr(self, number: int, file: _Writes, *, ahead: Iterable[int] = ()) -> int:
-        """Write a message as it is on the wire, without dot-stuffing; gives its octets.
-
-        :raises OSError: if the server does not give it out.
-        """
-
-
 class Remote:
     """A server by POP3.
 
@@ -194,7 +178,7 @@ class Remote:
     :param what: which server, for sentences.
     """
 
-    def __init__(self, client: RemoteMailbox, what: str) -> None:
+    def __init__(self, client: Client, what: str) -> None:
         self.what = what
         self._client = client
         self._numbers: dict[bytes, int] = {}

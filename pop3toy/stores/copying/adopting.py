@@ -42,6 +42,7 @@ class AdoptingMaildirs:
     def __init__(self, settings: Maildirs, *, wall: Callable[[], float] = time.time) -> None:
         self._paths = MaildirPaths(settings.path, advice="")
         self._wall = wall
+        self._most = settings.max_listed_size
 
     @contextmanager
     def maildir(self, user: str, *, lock: bool) -> Iterator[AdoptedMaildir]:
@@ -60,7 +61,7 @@ class AdoptingMaildirs:
                     raise InUse(detail="a session has it open") from None
                 except OSError as error:
                     raise trouble(error) from error
-            reader = OpenMaildir(maildir, self._wall)
+            reader = OpenMaildir(maildir, self._wall, self._most)
             try:
                 yield AdoptedMaildir(maildir, reader)
             finally:

@@ -8,12 +8,12 @@ removed from the target since, stays away (``journal``).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from ...errors import MessageGone
-from .journal import Journal, begun, ended, forgotten
+from .journal import Journal, begun, ended, forgotten, found
 from .messages import Mailbox, Message, Store, Wanted, Wire
 
 __all__ = ["Counts", "Stopped", "copy_mailbox", "verify_mailbox"]
@@ -49,8 +49,8 @@ class Counts:
 
     def add(self, other: Counts) -> None:
         """Add what was done elsewhere."""
-        for field in fields(self):
-            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+        for name, count in asdict(other).items():
+            setattr(self, name, count + asdict(self)[name])
 
 
 def copy_mailbox(
@@ -88,14 +88,16 @@ def copy_mailbox(
                     f"{_messages(renamed)} had the unique-id of another message, or one that differs by case"
                     " alone; they keep those that clients were shown"
                 )
-            wanted = _wanted(messages, there, tell)
+            same, others = _compared(theirs, ours, messages, there, journal, back)
+            wanted = _wanted(messages, there, others, tell)
+            kept_away = journal.done | journal.same
             counts.there = sum(one.name is not None for one in wanted)
             coming = [
                 (one, name)
                 for one, name in zip(
                     (one for one in wanted if one.name is None), ours.names(wanted), strict=True
                 )
-                if one.uid not in journal.done
+                if one.uid not in kept_away
             ]
             counts.taken = len(wanted) - counts.there - len(coming)
             progress(len(coming), 0)
@@ -106,8 +108,9 @@ def copy_mailbox(
                 for one in wanted
                 if one.name is not None and one.uid in back.done and one.uid not in journal.done
             ]
-            if journal.unsure or known:
-                ours.write_down(source.address, forgotten(sorted(lost)) + begun(known) + ended())
+            if journal.unsure or known or same:
+                text = forgotten(sorted(lost)) + begun(known) + found(sorted(same)) + ended()
+                ours.write_down(source.address, text)
             if coming:
                 ours.announce({name: one.uid for one, name in coming})
             for batch in _batches(coming):
@@ -151,8 +154,10 @@ def verify_mailbox(
         messages = theirs.list()
         there = {message.uid: message for message in ours.list()}
         places = {uid: place for place, uid in enumerate(there)}
-        taken = Journal(ours.journal(source.address)).done
-        wanted = _wanted(messages, list(there.values()), lambda sentence: None)
+        journal, back = Journal(ours.journal(source.address)), Journal(theirs.journal(target.address))
+        taken = journal.done | journal.same
+        _, others = _compared(theirs, ours, messages, list(there.values()), journal, back)
+        wanted = _wanted(messages, list(there.values()), others, lambda sentence: None)
         progress(len(wanted), 0)
         last, disorder = -1, 0
         for one in wanted:
@@ -168,8 +173,7 @@ def verify_mailbox(
             disorder += places[one.uid] < last
             last = max(last, places[one.uid])
             try:
-                source_is = Wire().read(theirs.read(one.message)).is_what
-                copy_is = Wire().read(ours.read(copied)).is_what
+                source_is, copy_is = _is_what(theirs, one.message), _is_what(ours, copied)
             except MessageGone:
                 continue
             except OSError as error:
@@ -186,23 +190,61 @@ def verify_mailbox(
     return counts
 
 
+def _compared(
+    theirs: Mailbox,
+    ours: Mailbox,
+    messages: Sequence[Message],
+    there: Sequence[Message],
+    journal: Journal,
+    back: Journal,
+) -> tuple[set[bytes], set[bytes]]:
+    """Unique-ids that the target has though no copying has brought them: of the same message, and of another.
+
+    Some servers give out 1, 2, 3.
+    """
+    known = journal.done | journal.unsure | journal.same | back.done | back.unsure
+    strangers = {message.uid: message for message in there if message.uid not in known}
+    same, others = set(), set()
+    for message in messages if strangers else ():
+        if (stranger := strangers.get(message.uid)) is None:
+            continue
+        try:
+            is_same = _is_what(theirs, message) == _is_what(ours, stranger)
+        except (MessageGone, OSError):
+            continue
+        (same if is_same else others).add(message.uid)
+    return same, others
+
+
+def _is_what(mailbox: Mailbox, message: Message) -> tuple[int, str]:
+    return Wire().read(mailbox.read(message)).is_what
+
+
 def _wanted(
-    messages: Sequence[Message], there: Sequence[Message], tell: Callable[[str], object]
+    messages: Sequence[Message],
+    there: Sequence[Message],
+    of_others: Collection[bytes],
+    tell: Callable[[str], object],
 ) -> list[Wanted]:
-    """What the target is to have; the same at each run."""
+    """What the target is to have; the same at each run.
+
+    :param of_others: unique-ids that are other messages' in the target.
+    """
     names = {message.uid: message.name for message in there}
     # In lower case: two that differ by case alone are the same for some clients.
     others = {message.uid.lower(): message.uid for message in there}
     wanted, renamed = [], 0
     for message in messages:
         uid = message.uid
-        while others.get(uid.lower(), uid) != uid:
+        while uid in of_others or others.get(uid.lower(), uid) != uid:
             # The target has it for another message.
             uid = hashlib.sha256(uid).hexdigest()[:40].encode("ascii")
         renamed += uid != message.uid
         wanted.append(Wanted(message, uid, names.get(uid)))
     if renamed:
-        tell(f"{_messages(renamed)} get another unique-id: a message with nearly the same one is there")
+        tell(
+            f"{_messages(renamed)} get another unique-id: other messages with the same, or nearly, are there"
+        )
     return wanted
 
 

@@ -1,7 +1,7 @@
 """Whether a mailbox is the one of the last session: no flood of mail that clients have and do not recognise.
 
-Between a snapshot and what ``beside.last_session`` has kept.  ``follows`` compares two snapshots of this process and
-waits for nothing; the others run in threads.
+Between a snapshot and what ``beside.last_session`` has kept.  ``follows`` compares two snapshots of this
+process and waits for nothing; the others run in threads.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def look_at(user: str, maildir: int, snapshot: Snapshot) -> None:
     """Compare a snapshot with the last session, unless that was done.
 
     :param maildir: the open directory.
-    :raises pop3toy.errors.StoreTrouble: if more than half of the messages have other unique-ids now, though they
-        are the same.
+    :raises pop3toy.errors.StoreTrouble: if more than half of the messages have other unique-ids now, though
+        they are the same.
     """
     if snapshot.looked_at:
         return
@@ -44,9 +44,9 @@ def look_at(user: str, maildir: int, snapshot: Snapshot) -> None:
         note, listing.uids, listing.each, partial(_digest, maildir, snapshot)
     ):
         raise StoreTrouble(
-            detail="more than half of its messages have other unique-ids than in the last session, and the same"
-            " contents: programs that leave mail on the server would fetch them all again. To give them the"
-            f" unique-ids that clients know: pop3toy mailbox adopt {user}; if they are to be new:"
+            detail="more than half of its messages have other unique-ids than in the last session, and the"
+            " same contents: programs that leave mail on the server would fetch them all again. To give them"
+            f" the unique-ids that clients know: pop3toy mailbox adopt {user}; if they are to be new:"
             f" pop3toy mailbox accept {user}, or remove the file {last_session.FILE_NAME} there"
         )
     _looked_at(snapshot, note, set(listing.uids))

@@ -38,8 +38,8 @@ class Snapshot:
     :param mark: that of the file of unique-ids, of before it was read.
     :param trusted: whether an equal stamp later on proves that nothing has changed since.
 
-    What ``last_session`` found when a session opened it: ``looked_at`` whether it has looked, ``note`` what the
-    last session has left, ``note_due`` whether this one is to write another.
+    What ``last_session`` found when a session opened it: ``looked_at`` whether it has looked, ``note`` what
+    the last session has left, ``note_due`` whether this one is to write another.
     """
 
     __slots__ = (

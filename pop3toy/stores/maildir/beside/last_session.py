@@ -123,7 +123,7 @@ def sample(
 def renamed(
     note: Note, uids: Sequence[bytes], octets: Sequence[int], digest_of: Callable[[int], bytes | None]
 ) -> bool:
-    """Whether more than half of the messages listed have other unique-ids than in the note, and the same contents.
+    """Whether more than half of what is listed has other unique-ids than in the note, and the same contents.
 
     Files are read only if octets leave that possible.
 
