@@ -113,15 +113,11 @@ class DovecotCase(SynchronousTestCase):
         process = subprocess.Popen(
             [program, "-F", "-c", str(config)], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        self._process = process
-        self.addCleanup(self.stop)
+        self.process = process
+        self.addCleanup(process.wait, 60)
+        self.addCleanup(process.terminate)
         wait_until(lambda: listens(self.port) or process.poll() is not None, "Dovecot listens")
         self.assertIsNone(process.poll(), (self.root / "log").read_text() if process.poll() else "")
-
-    def stop(self) -> None:
-        """End it, so that its ports are free."""
-        self._process.terminate()
-        self._process.wait(60)
 
     def fill(self) -> None:
         """A Maildir that belongs to nobody."""

@@ -62,6 +62,7 @@ MAY: dict[str, set[str]] = {
     "conformance": set(),
     "replay": {"conformance"},
     "moving": {"mail"},
+    "moving.fetching": {"mail", "moving", "stores.copying.messages"},
     "tap": {"run", "config", "net", "testing.faults"},
     "cli": {
         "conformance", "replay", "moving", "testing.faults", "mail", "smtp", "net", "auth", "stores", "routing",
@@ -286,9 +287,11 @@ class PackageTests(SynchronousTestCase):
                     allowed.add("stores.hello")
                 if within(name, "cli.store"):
                     allowed |= {"stores.objects.settings", "stores.objects.qualification.examination"}
-                if within(name, "cli.copying"):
+                if within(name, "moving.fetching"):
+                    allowed.add("stores.copying.messages")
+                if within(name, "cli.copying", "cli.moving"):
                     # Which no kind is named in.
-                    allowed |= {"stores.copying.mailbox", "stores.copying.messages"}
+                    allowed |= {f"stores.copying.{one}" for one in ("mailbox", "messages", "journal")}
                 if name == "":
                     allowed |= {"stores.memory", "stores.maildir.store", "stores.maildir.body"}
                     # The settings of the kinds that come with it; not by the registry, which is loaded later.
@@ -382,6 +385,7 @@ class ReactorTests(SynchronousTestCase):
                                 "net.threads",
                                 "observe.line_writer",
                                 "clock",
+                                "cli.moving.servers",
                                 "stores.maildir.incoming.usage",
                                 "stores.objects.qualification.contest",
                                 "testing.reactor_thread",

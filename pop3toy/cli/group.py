@@ -23,6 +23,8 @@ from .copying.command import copy
 from .deliver import deliver
 from .mailbox import mailbox
 from .moving.adopt import accept, adopt
+from .moving.compare import compare
+from .moving.fetch import fetch
 from .options import Failed, config_option_of_all, printable
 from .replay import replay
 from .store import store
@@ -78,6 +80,8 @@ mailbox.add_command(accept)
 mailbox.add_command(adopt)
 mailbox.add_command(import_)
 mailbox.add_command(export)
+mailbox.add_command(fetch)
+mailbox.add_command(compare)
 store.add_command(copy)
 pop3toy.add_command(check)
 pop3toy.add_command(config)

@@ -456,8 +456,8 @@ class Client:
 
     def _line(self, command: str) -> bytes:
         begun = self._clock()
-        while (end := self._buffer.find(b"\n")) < 0:
-            if len(self._buffer) > LINE:
+        while (end := self._buffer.find(b"\n", 0, LINE)) < 0:
+            if len(self._buffer) >= LINE:
                 raise self._broken(f"gives a line of more than {LINE} octets in answer to {command}")
             if self._clock() - begun > self.server.timeout:
                 raise self._broken(

@@ -1,1 +1,1 @@
-"""Moving in from other servers: their files, their unique-ids, and their clients afterwards."""
+"""Tests of moving mail in from other servers."""

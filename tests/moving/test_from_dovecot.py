@@ -82,7 +82,8 @@ class ClientTests(MovedCase):
         if not clients:
             raise SkipTest("getmail6, mpop and fetchmail are not installed")
         # Programs know a server by its name and its port.
-        self.stop()
+        self.process.terminate()
+        self.process.wait(DEADLINE)
         self.adopt("--yes")
         port = self.here(self.port)
         for client, kind in clients:

@@ -1,4 +1,5 @@
-"""Moving in: ``adopt`` keeps the unique-ids that clients know from another server, which ``sources`` reads.
+"""``pop3toy mailbox adopt``, ``accept``, ``fetch`` and ``compare``: moving in from other servers.
 
-What the files of other servers say is in ``pop3toy.moving``.
+``servers`` has what commands share that log in at a POP3 server, ``sources`` what ``adopt`` reads of others.
+What they do is in ``moving`` and in ``stores.copying``.
 """

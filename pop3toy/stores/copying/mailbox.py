@@ -14,7 +14,7 @@ from typing import Final
 
 from ...errors import MessageGone
 from .journal import Journal, begun, ended, forgotten, found
-from .messages import Mailbox, Message, Store, Wanted, Wire
+from .messages import Mailbox, Message, Source, SourceStore, Store, Wanted, Wire
 
 __all__ = ["Counts", "Stopped", "copy_mailbox", "verify_mailbox"]
 
@@ -55,7 +55,7 @@ class Counts:
 
 def copy_mailbox(
     user: str,
-    source: Store,
+    source: SourceStore,
     target: Store,
     *,
     delete: bool = False,
@@ -138,7 +138,7 @@ def copy_mailbox(
 
 def verify_mailbox(
     user: str,
-    source: Store,
+    source: SourceStore,
     target: Store,
     *,
     tell: Callable[[str], object] = lambda sentence: None,
@@ -191,7 +191,7 @@ def verify_mailbox(
 
 
 def _compared(
-    theirs: Mailbox,
+    theirs: Source,
     ours: Mailbox,
     messages: Sequence[Message],
     there: Sequence[Message],
@@ -204,7 +204,8 @@ def _compared(
     """
     known = journal.done | journal.unsure | journal.same | back.done | back.unsure
     strangers = {message.uid: message for message in there if message.uid not in known}
-    same, others = set(), set()
+    same: set[bytes] = set()
+    others: set[bytes] = set()
     for message in messages if strangers else ():
         if (stranger := strangers.get(message.uid)) is None:
             continue
@@ -216,7 +217,7 @@ def _compared(
     return same, others
 
 
-def _is_what(mailbox: Mailbox, message: Message) -> tuple[int, str]:
+def _is_what(mailbox: Source, message: Message) -> tuple[int, str]:
     return Wire().read(mailbox.read(message)).is_what
 
 
@@ -262,7 +263,7 @@ def _batches(coming: Sequence[tuple[Wanted, str]]) -> Iterator[list[tuple[Wanted
 
 
 def _copy(
-    theirs: Mailbox,
+    theirs: Source,
     ours: Mailbox,
     message: Message,
     name: str,
@@ -296,7 +297,7 @@ def _copy(
     return True
 
 
-def _is_there(theirs: Mailbox, message: Message) -> bool:
+def _is_there(theirs: Source, message: Message) -> bool:
     try:
         for _ in theirs.read(message):
             break
