@@ -26,7 +26,7 @@ from .matching import Known
 __all__ = [
     "DEFAULT_FORMAT",
     "FILE_NAME",
-    "LOCK_NAME",
+    "LOCKS",
     "Format",
     "NotRead",
     "Settings",
@@ -36,10 +36,9 @@ __all__ = [
 ]
 
 FILE_NAME: Final = "dovecot-uidlist"
-#: What is there while Dovecot writes the file, and with ``pop3_lock_session`` for a whole session.
-LOCK_NAME: Final = "dovecot-uidlist.lock"
-#: Seconds after which Dovecot itself takes no notice of a lock that nobody touches.
-LOCK_STALE: Final = 120
+#: What is there while Dovecot writes the file, and with ``pop3_lock_session`` for a whole session: seconds
+#: after which Dovecot itself takes no notice of one that nobody touches.
+LOCKS: Final = {"dovecot-uidlist.lock": 120, "dovecot-pop3-session.lock": 300}
 DEFAULT_FORMAT: Final = "%08Xu%08Xv"
 
 _HEAD_1: Final = re.compile(r"1 ([0-9]{1,10}) [0-9]{1,10}")

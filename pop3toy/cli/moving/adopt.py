@@ -280,7 +280,7 @@ def _dovecot(words: _Words) -> _Opener:
         # In a folder CONTROL that of the inbox is .INBOX.
         with (
             folder(_place(words, user), maildir, inner=".INBOX") as place,
-            dovecot_kept_out(place, time.time, take=yes),
+            dovecot_kept_out((place, maildir.fd), time.time, take=yes),
         ):
             yield Dovecot(place, settings)
 

@@ -7,7 +7,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Final, Protocol
 
@@ -254,39 +254,40 @@ def folder(path: str | None, maildir: AdoptedMaildir, inner: str = "") -> Iterat
 
 
 @contextmanager
-def dovecot_kept_out(place: int, wall: Callable[[], float], *, take: bool) -> Iterator[None]:
-    """Have Dovecot's lock of its list during the block.
+def dovecot_kept_out(places: Iterable[int], wall: Callable[[], float], *, take: bool) -> Iterator[None]:
+    """Have Dovecot's locks during the block.
 
-    :param place: the open folder.
-    :param take: whether it is taken, or only looked at.
-    :raises pop3toy.errors.InUse: if Dovecot has it.
+    :param places: the open folders where they can be.
+    :param take: whether they are taken, or only looked at.
+    :raises pop3toy.errors.InUse: if Dovecot has one.
     """
+    with ExitStack() as stack:
+        for place in dict.fromkeys(places):
+            for name, stale in dovecot.LOCKS.items():
+                _lock(place, name, stale, wall, stack if take else None)
+        yield
+
+
+def _lock(place: int, name: str, stale: int, wall: Callable[[], float], taken: ExitStack | None) -> None:
     try:
-        changed = os.stat(dovecot.LOCK_NAME, dir_fd=place, follow_symlinks=False).st_mtime
-        if wall() - changed < dovecot.LOCK_STALE:
-            raise InUse(detail=f"Dovecot is at it: {dovecot.LOCK_NAME} is there")
-        if take:
+        if wall() - os.stat(name, dir_fd=place, follow_symlinks=False).st_mtime < stale:
+            raise InUse(detail=f"Dovecot is at it: {name} is there")
+        if taken is not None:
             # As Dovecot does with one that nobody has touched for so long.
-            os.unlink(dovecot.LOCK_NAME, dir_fd=place)
+            os.unlink(name, dir_fd=place)
     except FileNotFoundError:
         pass
-    if not take:
-        yield
+    if taken is None:
         return
     try:
-        os.close(os.open(dovecot.LOCK_NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=place))
+        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=place))
+        taken.callback(os.unlink, name, dir_fd=place)
     except FileExistsError:
-        raise InUse(detail=f"Dovecot is at it: {dovecot.LOCK_NAME} is there") from None
+        raise InUse(detail=f"Dovecot is at it: {name} is there") from None
     except OSError as error:
+        # Else it is a copy that nobody writes to.
         if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise _trouble(dovecot.LOCK_NAME, error) from error
-        # A copy that nobody writes to.
-        yield
-        return
-    try:
-        yield
-    finally:
-        os.unlink(dovecot.LOCK_NAME, dir_fd=place)
+            raise _trouble(name, error) from error
 
 
 @contextmanager
