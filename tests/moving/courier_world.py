@@ -70,7 +70,12 @@ class Courier:
                 subprocess.run(
                     [self._program, str(self._maildir)],
                     cwd=self._maildir,
-                    env={**environ, "TCPREMOTEIP": "127.0.0.1", "TCPREMOTEPORT": "1"},
+                    env={
+                        **environ,
+                        "HOME": str(self._maildir),
+                        "TCPREMOTEIP": "127.0.0.1",
+                        "TCPREMOTEPORT": "1",
+                    },
                     stdin=client,
                     stdout=client,
                     stderr=subprocess.DEVNULL,
