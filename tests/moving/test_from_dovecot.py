@@ -10,7 +10,7 @@ from twisted.trial.unittest import SkipTest
 from pop3toy.stores.maildir.beside.uidl_file import FILE_NAME
 
 from ..cli_world import run
-from ..clients.mailclients import Fetchmail, Getmail, MailClient, Mpop
+from ..clients.mailclients import Fetchmail, Getmail, Mpop
 from ..dovecot_world import USER, DovecotCase
 from ..folders import new_folder
 from ..realserver import DEADLINE, RealServer, maildir_options
@@ -70,26 +70,23 @@ class ClientTests(MovedCase):
 
     def test_nothing_is_fetched_twice(self) -> None:
         """They fetch all there, nothing after the move, and then what comes new."""
-        clients: list[tuple[MailClient, type[MailClient]]] = []
-        for kind in (Getmail, Mpop, Fetchmail):
-            if not kind.missing():
-                home = new_folder(self)
-                client = kind(self.port, home)
-                self.assertEqual(len(client.fetch(len(MESSAGES), only_new=True)), len(MESSAGES), kind.program)
-                clients.append((client, kind))
+        kinds = [kind for kind in (Getmail, Mpop, Fetchmail) if not kind.missing()]
+        clients = [kind(self.port, new_folder(self)) for kind in kinds]
         if not clients:
             raise SkipTest("getmail6, mpop and fetchmail are not installed")
+        for client in clients:
+            self.assertEqual(len(client.fetch(12, only_new=True)), 12, client.program)
         # Programs know a server by its name and its port.
         self.process.terminate()
         self.process.wait(DEADLINE)
         self.adopt("--yes")
         port = self.here(self.port)
-        for client, kind in clients:
-            self.assertEqual(client.fetch(len(MESSAGES), only_new=True), [], kind.program)
+        for client in clients:
+            self.assertEqual(client.fetch(len(MESSAGES), only_new=True), [], client.program)
         (self.maildir / "new" / "1800000000.M1P1.mail").write_bytes(b"Subject: new\n\nnew\n")
-        for client, kind in clients:
+        for client in clients:
             new = client.fetch(1, only_new=True)
-            self.assertEqual([b"Subject: new" in one for one in new], [True], kind.program)
+            self.assertEqual([b"Subject: new" in one for one in new], [True], client.program)
         self.assertEqual(len(uidl(port)), len(MESSAGES) + 1)
 
 

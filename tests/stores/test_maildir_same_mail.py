@@ -6,11 +6,11 @@ import os
 import shutil
 from collections.abc import Sequence
 
-from twisted.internet.defer import execute
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.errors import StoreTrouble
 from pop3toy.interfaces import IMailbox
+from pop3toy.net.threads import run_now
 from pop3toy.stores.copying.adopting import AdoptingMaildirs
 from pop3toy.stores.maildir.beside import last_session, uidl_file
 from pop3toy.stores.maildir.settings import Maildirs
@@ -44,7 +44,7 @@ class SameMailTests(SynchronousTestCase):
 
     def store(self) -> MaildirStore:
         """A server that has opened nothing."""
-        return MaildirStore(Maildirs(f"{self.root}/{{user}}"), execute, wall_clock=lambda: NOW)
+        return MaildirStore(Maildirs(f"{self.root}/{{user}}"), run_now, wall_clock=lambda: NOW)
 
     def session(self, store: MaildirStore | None = None, remove: Sequence[int] = ()) -> int:
         """Open and release it; how many messages there were."""
