@@ -97,6 +97,7 @@ class DovecotCase(SynchronousTestCase):
         self.addCleanup(shutil.rmtree, self.root)
         self.root.chmod(0o755)
         authority = Authority(self.root)
+        self.authority_file = authority.file
         self.trust = ssl.create_default_context(cafile=authority.file)
         pem = authority.issue("localhost", "127.0.0.1").write(self.root / "pair.pem")
         (self.root / "passwords").write_text(f"{USER}:{PASSWORD}\n")

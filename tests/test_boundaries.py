@@ -65,8 +65,8 @@ MAY: dict[str, set[str]] = {
     "moving.fetching": {"mail", "moving", "stores.copying.messages"},
     "tap": {"run", "config", "net", "testing.faults"},
     "cli": {
-        "conformance", "replay", "moving", "testing.faults", "mail", "smtp", "net", "auth", "stores", "routing",
-        "config", "run",
+        "conformance", "replay", "moving", "testing.faults", "mail", "smtp", "net", "auth", "stores",
+        "routing", "config", "run",
     },
     "testing": {"mail", "pop3", "smtp", "net", "auth", "stores", "routing", "observe", "config", "run"},
     "": {"auth", "config", "mail", "net", "observe", "pop3", "run", "stores"},
@@ -291,7 +291,8 @@ class PackageTests(SynchronousTestCase):
                     allowed.add("stores.copying.messages")
                 if within(name, "cli.copying", "cli.moving"):
                     # Which no kind is named in.
-                    allowed |= {f"stores.copying.{one}" for one in ("mailbox", "messages", "journal")}
+                    parts = ("counts", "journal", "mailbox", "messages", "verify")
+                    allowed |= {f"stores.copying.{one}" for one in parts}
                 if name == "":
                     allowed |= {"stores.memory", "stores.maildir.store", "stores.maildir.body"}
                     # The settings of the kinds that come with it; not by the registry, which is loaded later.

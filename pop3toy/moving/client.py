@@ -24,6 +24,7 @@ from ..errors import StoreTrouble
 from ..printable import printable
 
 __all__ = [
+    "AHEAD",
     "Client",
     "Listed",
     "LoginRefused",
@@ -314,7 +315,9 @@ class Client:
     def retr(self, number: int, file: _Writes, *, ahead: Iterable[int] = ()) -> int:
         """Write a message, with CRLF line ends, to a file.
 
-        :param ahead: numbers that will be asked for next, in this order; not all of them are taken.
+        :param ahead: numbers that will be asked for next, in this order; not all of them are taken.  A server
+            that leaves one of these unanswered gives the next message in its place: whoever sends ahead has
+            to look whether it is the one.
         :return: octets.
         :raises MessageRefused: if the server does not give it out.
         :raises Trouble: if it does not come to its end.
@@ -327,7 +330,7 @@ class Client:
 
     def _multi(self, command: str, file: _Writes, ahead: Iterable[str]) -> int:
         if command not in self._sent:
-            self._skip_sent()
+            self.settle()
             self._send_ahead(command)
         while self._sent[0] != command:
             self._skip_one()
@@ -350,7 +353,11 @@ class Client:
         if self._reply(command).ok:
             self._body(command, _Nowhere())
 
-    def _skip_sent(self) -> None:
+    def settle(self) -> None:
+        """Read the answers to all that was sent ahead.
+
+        :raises Trouble: if they are fewer.
+        """
         while self._sent:
             self._skip_one()
 
@@ -412,7 +419,7 @@ class Client:
         :param command: what it is called in sentences.
         :param sent: what is sent in its place, with a secret in it, without its end.
         """
-        self._skip_sent()
+        self.settle()
         self._put((command.encode("ascii") if sent is None else sent) + b"\r\n")
         return self._reply(command)
 

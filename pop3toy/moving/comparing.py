@@ -12,14 +12,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 from .client import Client, Listed, MessageRefused, Trouble
 
 __all__ = ["Comparison", "Side", "compare"]
 
 #: Unique-ids that are named of each kind of difference.
-NAMED = 5
+NAMED: Final = 3
 
 
 @dataclass

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from tempfile import SpooledTemporaryFile
-from typing import Final
+from typing import IO, Final
 
 from ..errors import MessageGone
 from ..mail.unique_ids import unique_id_is_valid
 from ..stores.copying.messages import Message
 from .arrival import arrival, in_order
-from .client import Client, Listed, LoginRefused, MessageRefused, NotTrusted, Trouble
+from .client import AHEAD, Client, Listed, LoginRefused, MessageRefused, NotTrusted, Trouble
 
 __all__ = ["Account", "RemoteMailbox", "unique_ids"]
 
@@ -116,7 +115,10 @@ class RemoteMailbox:
         self._client: Client | None = None
         # By unique-id, as it is kept: the number in this session.
         self._numbers: dict[bytes, int] = {}
+        self._uids: Sequence[bytes] = ()
         self._sizes: Mapping[bytes, int | None] = {}
+        # By unique-id: hashes of headers, by which a message is known to be the one that was asked for.
+        self._headers: dict[bytes, bytes] = {}
         self._wrong_sizes = 0
 
     # -- a store -----------------------------------------------------------------------
@@ -165,9 +167,7 @@ class RemoteMailbox:
                     client = self._client or self._again()[0]
                     if (number := self._numbers.get(message.uid)) is None:
                         raise MessageGone
-                    file.seek(0)
-                    file.truncate()
-                    octets = client.retr(number, file, ahead=self._ahead(message.uid))
+                    octets = self._fetch(client, number, message.uid, file)
                     break
                 except MessageRefused as refused:
                     raise OSError(errno.EIO, str(refused)) from None
@@ -184,6 +184,21 @@ class RemoteMailbox:
             while chunk := file.read(_CHUNK):
                 yield chunk
 
+    def _fetch(self, client: Client, number: int, uid: bytes, file: IO[bytes]) -> int:
+        """Write a message to a file, and see to it that it is this one."""
+        for _ in range(2):
+            file.seek(0)
+            file.truncate()
+            octets = client.retr(number, file, ahead=self._ahead(uid))
+            file.seek(0)
+            if uid not in self._headers or _header(file.read(HEADER)) == self._headers[uid]:
+                break
+            # Either an answer was left out, and this one is another's: then there are too few, which is a
+            # reason to connect again.  Or the header is another in each answer.  Nothing is sent ahead then.
+            self._headers.clear()
+            client.settle()
+        return octets
+
     def journal(self, source: str) -> bytes:
         """See ``messages.Mailbox``: there is none."""
         return b""
@@ -195,6 +210,7 @@ class RemoteMailbox:
         listed = client.listing()
         uids = unique_ids(client, listed, self._tell if not self._numbers else lambda sentence: None)
         self._numbers = {uid: one.number for one, uid in zip(listed, uids, strict=True)}
+        self._uids = uids
         return client, listed, uids
 
     def _again(self) -> tuple[Client, Sequence[Listed], Sequence[bytes]]:
@@ -212,11 +228,12 @@ class RemoteMailbox:
             self._client = None
 
     def _ahead(self, uid: bytes) -> Iterator[int]:
-        """Numbers that will be asked for behind this one."""
-        if uid in self._known:
+        """Numbers that will be asked for behind this one, if their headers are known."""
+        if uid not in self._headers:
             return
-        behind = itertools.islice(self._numbers.items(), self._numbers[uid], None)
-        yield from (number for other, number in behind if other not in self._known)
+        # Where numbers have gaps some of those are others, and are asked for later.
+        behind = self._uids[self._numbers[uid] : self._numbers[uid] + 2 * AHEAD]
+        yield from (self._numbers[other] for other in behind if other in self._headers)
 
     # -- times -------------------------------------------------------------------------
 
@@ -224,10 +241,11 @@ class RemoteMailbox:
         """When messages came, of those that are not known."""
         wanted = [one.number for one, uid in zip(listed, uids, strict=True) if uid not in self._known]
         found: dict[int, int | None] = {}
+        headers: dict[int, bytes] = {}
         for at, number in enumerate(wanted):
             header = _Start()
             try:
-                client.top(number, header, ahead=wanted[at + 1 : at + 20])
+                client.top(number, header, ahead=wanted[at + 1 : at + 1 + AHEAD])
             except MessageRefused:
                 if "TOP" not in client.capabilities:
                     self._tell("the server has no TOP, so messages get the time of now")
@@ -239,7 +257,17 @@ class RemoteMailbox:
                 self._tell(f"{trouble.detail}; messages behind it get the time of the last")
                 break
             found[number] = arrival(header.data)
+            headers[number] = _header(header.data)
+        else:
+            # All were answered, so each is the one that was asked for.
+            pairs = zip(listed, uids, strict=True)
+            self._headers = {uid: headers[one.number] for one, uid in pairs if one.number in headers}
         return [found.get(one.number) for one in listed]
+
+
+def _header(data: bytes) -> bytes:
+    """A hash of a message's header, or of so much of it as is looked at."""
+    return hashlib.sha256(data[:HEADER].partition(b"\r\n\r\n")[0].rstrip(b"\r\n")).digest()
 
 
 class _Start:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import itertools
+import shutil
 import socket
 import ssl
 import tempfile
@@ -500,6 +501,7 @@ class TLSTests(SynchronousTestCase):
     def test_self_made(self) -> None:
         """A certificate for another name, of an authority that is trusted."""
         folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
         authority = Authority(folder)
         pair = authority.issue("mail.example.org").write(folder / "pair.pem")
         with running_server({"ann": []}, {"ann": PASSWORD}, certificate=str(pair)) as server:

@@ -10,8 +10,10 @@ import click
 
 from ...auth.accounts.records import AccountsInRecords
 from ...errors import BadSetting, CannotStart
-from ...stores.copying.mailbox import Counts, copy_mailbox, verify_mailbox
+from ...stores.copying.counts import Counts
+from ...stores.copying.mailbox import copy_mailbox
 from ...stores.copying.messages import Store
+from ...stores.copying.verify import verify_mailbox
 from ...stores.registry import Maildirs, Objects, kind_of
 from ..options import Failed, printable
 from .users import Work, for_each

@@ -149,33 +149,31 @@ def _report(found: Comparison) -> Iterator[str]:
     yield f"{printable(found.user) + ' ':20}{'OLD':>15} {'NEW':>15}"
     yield f"  {'messages':18}{found.old.messages:>15,} {found.new.messages:>15,}"
     yield f"  {'octets':18}{found.old.octets:>15,} {found.new.octets:>15,}"
-    yield f"  {'unique-ids':18}{found.common:,} the same" + _and(
-        (found.unknown, "at NEW alone", found.unknown_uids),
+    yield f"  {'unique-ids':18}{found.common:>15,} at both"
+    for count, place, uids in (
         (found.missing + found.again, "at OLD alone", found.missing_uids),
-    )
-    yield f"  {'order':18}" + (f"{found.moved:,} elsewhere" if found.moved else "the same")
-    yield f"  {'sizes':18}" + (
-        _and((found.other_size, "differ", found.other_size_uids)).lstrip(", ") or "the same"
-    )
+        (found.unknown, "at NEW alone", found.unknown_uids),
+    ):
+        if count:
+            yield f"  {'':18}{_counted(count, place, uids)}"
+    if found.common:
+        moved = f"{found.moved:>15,} elsewhere" if found.moved else f"{'the same':>15}"
+        yield f"  {'order':18}{moved}"
+        differ = _counted(found.other_size, "differ", found.other_size_uids)
+        yield f"  {'sizes':18}{differ if found.other_size else 'the same'.rjust(15)}"
     if found.bodies:
-        yield (
-            f"  {'contents':18}{found.bodies:,} compared"
-            + (_and((found.other_body, "differ", found.other_body_uids)) or ", all the same")
-            + (f"; {found.other_header_only:,} in the header alone" if found.other_header_only else "")
-        )
+        yield f"  {'contents':18}{found.bodies:>15,} compared{'' if found.other_body else ', all the same'}"
+    if found.other_body:
+        of_header = f", {found.other_header_only:,} in the header alone" if found.other_header_only else ""
+        yield f"  {'':18}{_counted(found.other_body, 'differ', found.other_body_uids)}{of_header}"
     for name, side in (("OLD", found.old), ("NEW", found.new)):
         for fault in side.faults:
             yield f"  {name}: {printable(fault)}"
     yield from (f"  {sentence}" for sentence in _verdict(found))
 
 
-def _and(*counts: tuple[int, str, list[str]]) -> str:
-    return "".join(
-        f", {count:,} {what}"
-        + (f" ({', '.join(uids)}{', ...' if count > len(uids) else ''})" if uids else "")
-        for count, what, uids in counts
-        if count
-    )
+def _counted(count: int, what: str, uids: list[str]) -> str:
+    return f"{count:>15,} {what} ({', '.join(uids)}{', ...' if count > len(uids) else ''})"
 
 
 def _verdict(found: Comparison) -> Iterator[str]:

@@ -12,8 +12,9 @@ from ...config.settings import Settings
 from ...errors import NoSuchMailbox
 from ...moving.client import Server
 from ...moving.fetching import RemoteMailbox
+from ...stores.copying.counts import Counts
 from ...stores.copying.journal import Journal
-from ...stores.copying.mailbox import Counts, copy_mailbox
+from ...stores.copying.mailbox import copy_mailbox
 from ...stores.copying.messages import Store
 from ...stores.registry import kind_of
 from ..copying.users import Work, for_each

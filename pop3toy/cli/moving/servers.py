@@ -15,7 +15,7 @@ import click
 from ...moving.client import Client, NotTrusted, Server, Trouble, parse_url
 from ...moving.fetching import Account
 from ...moving.login import session
-from ...stores.copying.mailbox import Stopped
+from ...stores.copying.counts import Stopped
 from ..options import Failed, printable
 from ..remote import password_of, trusting
 

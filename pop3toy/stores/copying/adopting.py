@@ -21,8 +21,8 @@ from ..maildir.incoming.destination import trouble
 from ..maildir.paths import MaildirPaths
 from ..maildir.settings import Maildirs
 from ..maildir.snapshot import in_listing_order
-from .maildirs import OpenMaildir
-from .messages import Message, Wire
+from .maildirs import MaildirMailboxes
+from .messages import Mailbox, Message, Wire
 
 __all__ = ["AdoptedMaildir", "AdoptingMaildirs"]
 
@@ -41,8 +41,7 @@ class AdoptingMaildirs:
 
     def __init__(self, settings: Maildirs, *, wall: Callable[[], float] = time.time) -> None:
         self._paths = MaildirPaths(settings.path, advice="")
-        self._wall = wall
-        self._most = settings.max_listed_size
+        self._mailboxes = MaildirMailboxes(settings, wall=wall)
 
     @contextmanager
     def maildir(self, user: str, *, lock: bool) -> Iterator[AdoptedMaildir]:
@@ -61,11 +60,8 @@ class AdoptingMaildirs:
                     raise InUse(detail="a session has it open") from None
                 except OSError as error:
                     raise trouble(error) from error
-            reader = OpenMaildir(maildir, self._wall, self._most)
-            try:
+            with self._mailboxes.mailbox(user) as reader:
                 yield AdoptedMaildir(maildir, reader)
-            finally:
-                reader.close()
 
     def accept(self, user: str) -> bool:
         """Forget what the last session of a user has listed; false if nothing is known of one.
@@ -89,7 +85,7 @@ class AdoptedMaildir:
     :raises pop3toy.errors.InUse: if it does not hold still.
     """
 
-    def __init__(self, maildir: int, reader: OpenMaildir) -> None:
+    def __init__(self, maildir: int, reader: Mailbox) -> None:
         #: The open directory.
         self.fd = maildir
         files = list_files(maildir)
