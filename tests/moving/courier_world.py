@@ -60,7 +60,7 @@ class Courier:
                 client.sendall(b"+OK Password required.\r\n")
             elif line == b"PASS secret\r\n":
                 # Its first word is "+OK logged in."
-                environ = {
+                environ: dict[str, str] = {
                     **os.environ,
                     "AUTHENTICATED": "ann",
                     "AUTHADDR": "ann",
@@ -72,12 +72,11 @@ class Courier:
                     cwd=self._maildir,
                     env={
                         **environ,
-                        "HOME": str(self._maildir),
                         "TCPREMOTEIP": "127.0.0.1",
                         "TCPREMOTEPORT": "1",
                     },
-                    stdin=client,
-                    stdout=client,
+                    stdin=client.fileno(),
+                    stdout=client.fileno(),
                     stderr=subprocess.DEVNULL,
                     check=False,
                 )

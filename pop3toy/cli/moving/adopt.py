@@ -17,7 +17,7 @@ from ...moving import cyrus, dovecot
 from ...moving.dovecot import NotRead
 from ...moving.matching import Known, Match, match
 from ...stores.copying.adopting import AdoptedMaildir, AdoptingMaildirs
-from ...stores.copying.mailbox import Stopped
+from ...stores.copying.counts import Stopped
 from ...stores.maildir.names import unique_id
 from ...stores.maildir.settings import Maildirs
 from ..copying.command import store_at
