@@ -22,6 +22,9 @@ from .config import config
 from .copying.command import copy
 from .deliver import deliver
 from .mailbox import mailbox
+from .moving.adopt import accept, adopt
+from .moving.compare import compare
+from .moving.fetch import fetch
 from .options import Failed, config_option_of_all, printable
 from .replay import replay
 from .starting.serve import serve
@@ -74,8 +77,12 @@ def completion(shell: str) -> None:
     click.echo(complete(pop3toy, {}, "pop3toy", "_POP3TOY_COMPLETE").source())
 
 
+mailbox.add_command(accept)
+mailbox.add_command(adopt)
 mailbox.add_command(import_)
 mailbox.add_command(export)
+mailbox.add_command(fetch)
+mailbox.add_command(compare)
 store.add_command(copy)
 pop3toy.add_command(check)
 pop3toy.add_command(config)

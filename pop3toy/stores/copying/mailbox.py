@@ -13,7 +13,7 @@ from typing import Final
 from ...errors import MessageGone
 from .counts import Counts, Stopped, counted, shown
 from .journal import Journal, begun, ended, forgotten, found
-from .messages import Mailbox, Message, Store, Wanted, Wire
+from .messages import Mailbox, Message, Source, SourceStore, Store, Wanted, Wire
 from .wanted import compared_with, wanted_of
 
 __all__ = ["copy_mailbox"]
@@ -25,7 +25,7 @@ BATCH_OCTETS: Final = 64 * 1024 * 1024
 
 def copy_mailbox(
     user: str,
-    source: Store,
+    source: SourceStore,
     target: Store,
     *,
     delete: bool = False,
@@ -120,7 +120,7 @@ def _batches(coming: Sequence[tuple[Wanted, str]]) -> Iterator[list[tuple[Wanted
 
 
 def _copy(
-    theirs: Mailbox,
+    theirs: Source,
     ours: Mailbox,
     message: Message,
     name: str,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from ...errors import MessageGone
 from .counts import counted
 from .journal import Journal
-from .messages import Mailbox, Message, Wanted, Wire
+from .messages import Mailbox, Message, Source, Wanted, Wire
 
 __all__ = ["compared_with", "wanted_of", "what_is"]
 
@@ -40,7 +40,7 @@ def wanted_of(
 
 
 def compared_with(
-    theirs: Mailbox,
+    theirs: Source,
     ours: Mailbox,
     messages: Sequence[Message],
     there: Sequence[Message],
@@ -66,6 +66,6 @@ def compared_with(
     return same, others
 
 
-def what_is(mailbox: Mailbox, message: Message) -> tuple[int, str]:
+def what_is(mailbox: Source, message: Message) -> tuple[int, str]:
     """Octets and SHA-256 of a message's wire form; all of it is read."""
     return Wire().read(mailbox.read(message)).is_what
