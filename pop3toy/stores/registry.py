@@ -125,8 +125,8 @@ class StoreKind:
     #: Makes what is copied from and to (``copying``), given the settings, and looks at nothing yet; ``None``
     #: where nothing outlives the server.
     copied: Callable[[Any], Store] | None = None
-    #: Makes what gives messages the unique-ids that clients know (``copying.adopting``), given the settings, and
-    #: looks at nothing yet; ``None`` where messages are kept by their unique-ids.
+    #: Makes what gives messages the unique-ids that clients know (``copying.adopting``), given the settings,
+    #: and looks at nothing yet; ``None`` where messages are kept by their unique-ids.
     adopting: Callable[[Any], AdoptingMaildirs] | None = None
     #: This server among those that share the store, in words that no other on its machine may have, with
     #: the option that says them; ``None`` where there are no such words.

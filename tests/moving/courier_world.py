@@ -66,8 +66,8 @@ class Courier:
                     [self._program, str(self._maildir)],
                     cwd=self._maildir,
                     env={**os.environ, **environ, "TCPREMOTEIP": "127.0.0.1", "TCPREMOTEPORT": "1"},
-                    stdin=client,
-                    stdout=client,
+                    stdin=client.fileno(),
+                    stdout=client.fileno(),
                     stderr=subprocess.DEVNULL,
                     check=False,
                 )
