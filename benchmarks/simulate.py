@@ -237,26 +237,26 @@ def as_text(of: Assumptions, measured: Measured) -> str:
     lines = ["measured: CPU of servers + gateways + OSDs"]
     lines += [f"  a poll {poll}; a message fetched {fetched}; one delivered {delivered}"]
     lines += ["assumed"]
-    lines += [f"  {getattr(of, one.name):>14,g}  {one.metadata['text']}" for one in fields(of)]
+    lines += [f"  {getattr(of, one.name):>18,.15g}  {one.metadata['text']}" for one in fields(of)]
     lines += ["requests a second in the busiest hour"]
-    lines += [f"  {count * second:>14,.0f}  {method}" for method, count in need.requests.items()]
+    lines += [f"  {count * second:>18,.0f}  {method}" for method, count in need.requests.items()]
     lines += ["servers"]
-    lines += [f"  {need.processes:>14,}  processes, on {need.servers:,} machines"]
+    lines += [f"  {need.processes:>18,}  processes, on {need.servers:,} machines"]
     lines += ["Ceph"]
     lines += [
-        f"  {need.nodes:>14,}  machines with {need.nodes * of.node_disks:,g} OSDs, one of them to spare;"
+        f"  {need.nodes:>18,}  machines with {need.nodes * of.node_disks:,g} OSDs, one of them to spare;"
     ]
-    lines += [f"  {'':>14}  " + ", ".join(f"{count:,} for {what}" for what, count in need.nodes_for.items())]
-    lines += [f"  {need.cores.gateways:>14,.0f}  cores of gateways, and {need.cores.osds:,.0f} of OSDs"]
-    lines += [f"  {need.operations:>14,.0f}  operations of disks a second"]
-    lines += [f"  {need.octets / 1e12:>14,.0f}  TB of mail, times {of.replicas:g}"]
-    lines += [f"  {need.objects:>14,.0f}  objects: {need.buckets:,} buckets of {of.bucket_shards:g} shards"]
+    lines += [f"  {'':>18}  " + ", ".join(f"{count:,} for {what}" for what, count in need.nodes_for.items())]
+    lines += [f"  {need.cores.gateways:>18,.0f}  cores of gateways, and {need.cores.osds:,.0f} of OSDs"]
+    lines += [f"  {need.operations:>18,.0f}  operations of disks a second"]
+    lines += [f"  {need.octets / 1e12:>18,.0f}  TB of mail, times {of.replicas:g}"]
+    lines += [f"  {need.objects:>18,.0f}  objects: {need.buckets:,} buckets of {of.bucket_shards:g} shards"]
     lines += ["dollars a month"]
-    lines += [f"  {need.own:>14,.0f}  own machines"]
+    lines += [f"  {need.own:>18,.0f}  own machines"]
     s3 = need.s3_requests + need.s3_stored + s3_servers
-    lines += [f"  {s3:>14,.0f}  S3: {need.s3_requests:,.0f} for requests,"]
-    lines += [f"  {'':>14}  {need.s3_stored:,.0f} for what is stored, {s3_servers:,.0f} for servers"]
-    lines += [f"  {per_million_polls(of, measured):>14,.2f}  S3, a million polls"]
+    lines += [f"  {s3:>18,.0f}  S3: {need.s3_requests:,.0f} for requests,"]
+    lines += [f"  {'':>18}  {need.s3_stored:,.0f} for what is stored, {s3_servers:,.0f} for servers"]
+    lines += [f"  {per_million_polls(of, measured):>18,.2f}  S3, a million polls"]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 

@@ -49,7 +49,7 @@ class CountingTests(SynchronousTestCase):
     """Requests are told apart, counted, and passed on as they are."""
 
     def test_understood(self) -> None:
-        """The method, what it is about, the key's last part; listings and removals have names of their own."""
+        """The method, what it is about, the key's last part; listings and removals are named so."""
         for line, wanted in (
             (b"GET /mail/p/a/0f/ab HTTP/1.1", ("GET", "a", "ab")),
             (b"PUT /mail/p/l/12 HTTP/1.1", ("PUT", "l", "12")),
@@ -261,4 +261,4 @@ class FiguresTests(SynchronousTestCase):
         self.assertIn(lines, (CHECKOUT / "docs" / "scaling.rst").read_text())
         with redirect_stdout(told):
             simulate.main(["--mailboxes=1000", "--bucket-shards", "23"])
-        self.assertIn("       1,000  mailboxes\n".replace(",", ""), told.getvalue())
+        self.assertIn("       1,000  mailboxes\n", told.getvalue())

@@ -27,6 +27,7 @@ from .moving.compare import compare
 from .moving.fetch import fetch
 from .options import Failed, config_option_of_all, printable
 from .replay import replay
+from .starting.serve import serve
 from .store import store
 from .transfer import export, import_
 from .user import user
@@ -89,6 +90,7 @@ pop3toy.add_command(user)
 pop3toy.add_command(deliver)
 pop3toy.add_command(mailbox)
 pop3toy.add_command(replay)
+pop3toy.add_command(serve)
 pop3toy.add_command(store)
 for _of_a_running_server in (who, status, close, drain, watch):
     pop3toy.add_command(_of_a_running_server)

@@ -46,12 +46,15 @@ from .access import Access
 from .checks import check_files
 from .control import Notice, ServerControl
 from .log_lines import set_observer
+from .monitoring.certificates import CertificateWatch
 from .monitoring.process import monitoring_of
 from .ports import Port, announce, ports_of
 from .process import ProcessTuning, StopSignals, TwistdOptions
 from .process_context import ProcessContext, single_process
 from .recipients import recipients_of_all, recipients_of_users
-from .service import LinesService, ListeningService, OrderedService, ReloadService, Server
+from .reloading.again import SettingsAgain
+from .reloading.taking import Taking
+from .service import LinesService, ListeningService, OrderedService, Reloadable, ReloadService, Server
 from .sharing.first_look import FirstLook
 from .sharing.node import node_of
 from .speed import sending_of
@@ -252,9 +255,21 @@ def assemble(
     maildrops = opened.store if around_store is None else around_store(opened.store)
     if monitoring is not None:
         maildrops = monitoring.store(maildrops)
-    if not settings.is_toy or context.tls is not None:
+    source, certificates = context.source, context.certificates
+    reloads: list[Reloadable] = [certificates] if certificates is not None else []
+    if certificates is not None:
+        CertificateWatch(reactor, certificates).setServiceParent(parts)
+    if source is not None:
+
+        def take(changed: Settings, token: str | None) -> None:
+            parts.take(changed)
+            if inspection is not None:
+                inspection.take(changed, token)
+
+        reloads.append(SettingsAgain(source, settings, reactor, parts, tls=certificates, take=take))
+    if not settings.is_toy or context.tls is not None or source is not None:
         # Also with nothing to read again: SIGHUP must not end a server that others rely on.
-        ReloadService(reactor, context.reloads, signals=context.owned).setServiceParent(parts)
+        ReloadService(reactor, reloads, signals=context.owned).setServiceParent(parts)
     factories: dict[str, ConnectionFactory] = {
         "POP3": POP3Factory(
             reactor,
@@ -269,11 +284,12 @@ def assemble(
             gate=gate,
         )
     }
+    take_recipients: Callable[[Settings], object] = lambda changed: None  # noqa: E731
     if settings.wants_mail:
         if settings.is_toy:
             recipients = recipients_of_all(access.users)
         else:
-            recipients = recipients_of_users(
+            recipients, take_recipients = recipients_of_users(
                 settings,
                 reactor,
                 parts,
@@ -318,6 +334,7 @@ def assemble(
     if not context.inherits:
         # The ports of workers are their supervisor's, which has a notice of its own.
         notice.setServiceParent(parts)
+    parts.take = Taking(context, access, notice, factories, maildrops, take_recipients).take
     given = opened.store if settings.is_toy else store
     parts.control = ServerControl(
         list(factories.values()), lambda: opened.admin or _admin(settings, given), notice

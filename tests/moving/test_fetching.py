@@ -22,6 +22,7 @@ from pop3toy.stores.registry import Maildirs, kind_of
 from pop3toy.testing import RunningServer, running_server
 
 from ..corpus import wire_form
+from ..stores.test_copying import ObjectSide
 
 PASSWORD = "open sesame"
 NOW = 1_800_000_000.0
@@ -170,6 +171,24 @@ class FetchTests(FetchingCase):
         """An empty mailbox is no trouble."""
         self.served([])
         self.assertEqual(self.fetch(), Counts())
+
+
+class IntoObjectsTests(FetchingCase):
+    """The same into object storage."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.target = ObjectSide(self).store
+
+    def test_all(self) -> None:
+        """Everything comes, with unique-ids and in order, and once."""
+        self.served()
+        self.assertEqual(self.fetch().copied, 4)
+        self.assertEqual(self.there(), self.at_the_server())
+        self.server.deliver("ann", mail(4))
+        counts = self.fetch()
+        self.assertEqual((counts.copied, counts.there), (1, 4))
+        self.assertEqual(self.there(), self.at_the_server())
 
 
 class WrongTests(FetchingCase):

@@ -17,7 +17,7 @@ from ...net.types import IReactor
 from ...stores.registry import kind_of
 from .endpoint import MetricsEndpoint, Pages, are_wanted
 from .measured import MeasuredThreads, Repeatedly
-from .troubles import ask_store, check_accounts, expiring, expiry
+from .troubles import ask_store, check_accounts, expiring, expiring_later, expiry
 
 if TYPE_CHECKING:
     from ...net.tls.contexts import GivenTLS
@@ -133,4 +133,5 @@ class Monitoring:
             looks,
             failed,
             before=self.look_at_threads,
+            warnings=lambda: expiring_later(tls),
         )
