@@ -291,7 +291,7 @@ class PackageTests(SynchronousTestCase):
                     allowed.add("stores.copying.messages")
                 if within(name, "cli.copying", "cli.moving"):
                     # Which no kind is named in.
-                    parts = ("counts", "journal", "mailbox", "messages", "verify")
+                    parts = ("adopting", "counts", "journal", "mailbox", "messages", "verify")
                     allowed |= {f"stores.copying.{one}" for one in parts}
                 if name == "":
                     allowed |= {"stores.memory", "stores.maildir.store", "stores.maildir.body"}
