@@ -23,6 +23,7 @@ from .copying.command import copy
 from .deliver import deliver
 from .mailbox import mailbox
 from .options import Failed, config_option_of_all, printable
+from .queue.command import queue
 from .replay import replay
 from .store import store
 from .transfer import export, import_
@@ -81,6 +82,7 @@ pop3toy.add_command(config)
 pop3toy.add_command(user)
 pop3toy.add_command(deliver)
 pop3toy.add_command(mailbox)
+pop3toy.add_command(queue)
 pop3toy.add_command(replay)
 pop3toy.add_command(store)
 for _of_a_running_server in (who, status, close, drain, watch):
