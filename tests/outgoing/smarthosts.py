@@ -31,8 +31,8 @@ class Taken:
 class FakeSmarthost:
     """A smarthost on loopback.
 
-    :param replies: by the start of a command (``RCPT TO:<bob@``, ``DATA``, ``.``, ``greeting``): the reply, or
-        ``None`` to hang up there.
+    :param replies: by the start of a command (``RCPT TO:<bob@``, ``DATA``, ``.``, ``greeting``): the reply,
+        or ``None`` to hang up there.
     :param hook: is called with each command, before it is answered.
     """
 

@@ -1,4 +1,4 @@
-"""Real servers hand mail on: to a smarthost with STARTTLS and AUTH, through kills, and with several workers."""
+"""Real servers hand mail on: to a smarthost with STARTTLS and AUTH, through kills, and with workers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.mailserver import LOOPBACK
-from tests.realserver import RealServer, run_command, wait_until
+from tests.realserver import POP3TOY, RealServer, run_command, wait_until
 
 from ..folders import new_folder
 from ..tls_world import Authority
@@ -97,7 +97,7 @@ class HandOnTests(OutgoingCase):
     """One process."""
 
     def test_taken_and_handed_on(self) -> None:
-        """What is for elsewhere is queued, and the smarthost gets it octet for octet; who is here has it too."""
+        """What is for elsewhere is queued, and the smarthost gets it octet for octet; bob here has it too."""
         said = self.send("eve@elsewhere.example", "bob@example.org")
         self.assertRegex(said, r"^2\.0\.0 delivered and queued as [0-9a-f]{12}$")
         queue_id = said.split()[-1]
@@ -144,18 +144,20 @@ class HandOnTests(OutgoingCase):
         self.assertEqual(other.taken, [])
 
     def test_down_and_up(self) -> None:
-        """A smarthost that is down for a while gets the mail later; the command says why, and tries it now."""
+        """A smarthost that is down gets the mail later; the command says why, and has it tried now."""
         port = self.smarthost.port
         self.smarthost.close()
         said = self.send("eve@elsewhere.example")
         queue_id = said.split()[-1]
         wait_until(lambda: "deferred" in self.server.log, "it is put off")
-        listed = run_command("queue", "list", "--json", "--queue", str(self.queue), folder=self.root)
+        listed = run_command(
+            *POP3TOY, "queue", "list", "--json", "--queue", str(self.queue), folder=self.root
+        )
         [one] = json.loads(listed.stdout)
         self.assertEqual((one["id"], one["attempts"]), (queue_id, 1))
         self.assertIn("cannot connect to localhost", one["reason"])
         self.smarthost = self.new_smarthost(port=port)
-        run_command("queue", "retry", queue_id, "--queue", str(self.queue), folder=self.root)
+        run_command(*POP3TOY, "queue", "retry", queue_id, "--queue", str(self.queue), folder=self.root)
         wait_until(lambda: bool(self.smarthost.taken), "the smarthost has it")
 
     def test_swaks(self) -> None:
@@ -194,7 +196,7 @@ class KillTests(OutgoingCase):
     """kill -9 at each step: nothing is lost, and at most one is there twice."""
 
     def killed_at(self, step: str) -> list[bytes]:
-        """The texts that the smarthost has taken, of a server killed when a command came there, started again."""
+        """What the smarthost has of a server that was killed when a command came there, and started again."""
         once = [step]
 
         def kill(line: str) -> None:
