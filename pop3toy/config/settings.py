@@ -531,6 +531,8 @@ class Settings:
             raise BadSetting("smarthost", " needs --domain NAME, or nobody elsewhere could answer")
 
     def _check_toy(self) -> None:
+        if self.smarthost is not None:
+            raise BadSetting("smarthost", f"{_NEEDS_REAL_MAIL}: the toy is a trap, and sends nothing")
         for name, value in (("auth", self.auth), ("accounts", self.accounts)):
             if value:
                 raise BadSetting(name, f"{_NEEDS_REAL_MAIL}: the built-in message is for --user accounts")
@@ -541,8 +543,6 @@ class Settings:
         ):
             if value:
                 raise BadSetting(name, f"{_NEEDS_REAL_MAIL}: the toy takes mail for anybody")
-        if self.smarthost is not None:
-            raise BadSetting("smarthost", f"{_NEEDS_REAL_MAIL}: the toy is a trap, and sends nothing")
         if self.workers is not None:
             raise BadSetting("workers", f"{_NEEDS_REAL_MAIL}: the built-in message is in one process alone")
 

@@ -220,11 +220,12 @@ class ClientTests(ClientCase):
 
     def test_impossible(self) -> None:
         """What the server cannot take is given up in a sentence, before it is sent."""
-        for options, offered, code, words in (
+        cases: tuple[tuple[dict[str, Any], tuple[str, ...], str, str], ...] = (
             ({"eight_bit": True}, (), "5.6.3", "8BITMIME"),
             ({"utf8_header": True, "eight_bit": True}, ("8BITMIME",), "5.6.7", "SMTPUTF8"),
             ({}, ("SIZE 10",), "5.3.4", "18 octets"),
-        ):
+        )
+        for options, offered, code, words in cases:
             self.begin(entry(EVE), **options)
             self.greet(*offered)
             self.talk("C: QUIT")

@@ -10,6 +10,7 @@ import smtplib
 import subprocess
 from email.message import EmailMessage
 from pathlib import Path
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -126,7 +127,8 @@ class HandOnTests(OutgoingCase):
         self.assertEqual(notice["Return-Path"], "<>")
         [taken] = self.smarthost.taken
         self.assertEqual(taken.rcpt, ["RCPT TO:<dan@elsewhere.example>"])
-        of_all, of_eve = notice.get_payload(1).get_payload()  # type: ignore[union-attr]
+        status: Any = notice.get_payload(1)
+        of_all, of_eve = status.get_payload()
         self.assertEqual(of_all["Reporting-MTA"], "dns; mail.example.org")
         self.assertEqual(of_eve["Final-Recipient"], "rfc822; eve@elsewhere.example")
         self.assertEqual((of_eve["Action"], of_eve["Status"]), ("failed", "5.1.1"))
