@@ -122,7 +122,8 @@ METRICS: Final = (
         "pop3toy_thread_job_seconds",
         "histogram",
         "How long work in threads took, with the wait for one: passwords (checking them), disk (reading and"
-        " removing), scans (counting), delivery (writing), accounts (asking a store for them)",
+        " removing), scans (counting), delivery (writing), accounts (asking a store for them),"
+        " queue (mail that goes out)",
         ("pool",),
         _QUICK,
     ),
