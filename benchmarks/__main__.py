@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import chart, curves, datasets, deliveries, native
+from benchmarks import chart, curves, datasets, deliveries, native, objects
 from benchmarks.datasets import World
 from benchmarks.load import LoadGenerator
 from benchmarks.measure import Bench
@@ -33,10 +33,11 @@ REFERENCE = "dovecot"
 OPEN_FILES = 65_536
 #: What only one of the things to measure takes.
 ONLY_FOR = {
-    "rounds": ("table", "deliveries"),
+    "rounds": ("table", "deliveries", "objects"),
+    "peers": ("table", "curves", "deliveries"),
     "workloads": ("table",),
     "chart": ("table", "curves"),
-    "seconds": ("table", "curves"),
+    "seconds": ("table", "curves", "objects"),
 }
 
 
@@ -82,9 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "what",
         nargs="?",
-        choices=("table", "curves", "deliveries"),
+        choices=("table", "curves", "deliveries", "objects"),
         default="table",
-        help="the table (default), the curves, or mail that comes in",
+        help="the table (default), the curves, mail that comes in, or mail on object storage",
     )
     add = parser.add_argument
     add("--quick", action="store_true", help="small mailboxes, one short round: under a minute")
@@ -152,6 +153,15 @@ def _deliveries(options: argparse.Namespace, root: Path) -> int:
         say(f"none of these takes mail; of those that do there are {', '.join(TAKERS)}")
         return 2
     return deliveries.run(root, names, rows, options.rounds or (1 if options.quick else 3), options.json)
+
+
+def _objects(options: argparse.Namespace, bench: Bench, root: Path) -> int:
+    quick = options.quick
+    sets = (datasets.QUICK_SMALL, datasets.QUICK_BIG) if quick else (datasets.SMALL, datasets.BIG)
+    for data in sets:
+        bench.setting.world.add(data)
+    rounds = options.rounds or (1 if quick else 3)
+    return objects.run(bench, sets, root, rounds=rounds, quick=quick, json_to=options.json)
 
 
 def _table(options: argparse.Namespace, bench: Bench) -> int:
@@ -233,13 +243,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.what == "deliveries":
                 return _deliveries(options, root)
             program = native.build("pop3load", root)
-            pair = _certificate(root) or (None, None)
+            pair = (None, None) if options.what == "objects" else _certificate(root) or (None, None)
             world = World(root, mail_owner(), say=say)
             setting = Setting(world, world.peers, *pair)
             seconds = options.seconds or (0.3 if options.quick else 3.0)
             bench = Bench(setting, LoadGenerator(program, root), seconds)
             if options.what == "table":
                 return _table(options, bench)
+            if options.what == "objects":
+                return _objects(options, bench, root)
             reach = curves.QUICK if options.quick else curves.FULL.at_most(_sessions_at_once())
             return curves.run(bench, _peers(options), reach, options.json, options.chart)
     except (native.CompilerMissing, chart.NoChart) as missing:

@@ -26,8 +26,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from email.utils import formatdate
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -285,19 +284,12 @@ class Ceph:
 
     def start(self) -> None:
         """Start what does not run, and wait until it answers."""
-        for daemon in self.daemons:
-            if not daemon.running:
-                daemon.start()
-        self.wait_for_osds()
-        self.wait_for_gateways()
-
-    @contextmanager
-    def whole_again(self) -> Iterator[None]:
-        """Whatever is killed within it runs again behind it."""
-        try:
-            yield
-        finally:
-            self.start()
+        stopped = [daemon for daemon in self.daemons if not daemon.running]
+        for daemon in stopped:
+            daemon.start()
+        if stopped:
+            self.wait_for_osds()
+            self.wait_for_gateways()
 
 
 def make_bucket(endpoint: str, name: str) -> None:

@@ -286,6 +286,11 @@ class PackageTests(SynchronousTestCase):
                     allowed.add("stores.hello")
                 if within(name, "cli.store"):
                     allowed |= {"stores.objects.settings", "stores.objects.qualification.examination"}
+                if within(name, "cli.copying"):
+                    # Which no kind is named in.
+                    allowed |= {
+                        f"stores.copying.{one}" for one in ("counts", "mailbox", "messages", "verify")
+                    }
                 if name == "":
                     allowed |= {"stores.memory", "stores.maildir.store", "stores.maildir.body"}
                     # The settings of the kinds that come with it; not by the registry, which is loaded later.

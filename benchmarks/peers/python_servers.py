@@ -42,6 +42,10 @@ class Pop3toy(Peer):
         more = f", {self.workers} workers" if self.workers else ""
         return f"pop3toy {__version__}{more}, {twisted}"
 
+    def mail(self, setting: Setting) -> list[str]:
+        """The options that say where the mail is."""
+        return ["--maildir", f"{setting.world.mail}/{{user}}"]
+
     def launch(self, setting: Setting) -> Server:
         """Start it as anybody would, with the transcript off."""
         self.port, self.tls_port = free_ports(2)
@@ -49,7 +53,7 @@ class Pop3toy(Peer):
         arguments = [sys.executable, "-c", TWISTD, "-n"]
         arguments += [f"--pidfile={scratch / 'twistd.pid'}", f"--logfile={scratch / 'twistd.log'}", "pop3toy"]
         arguments += ["--port", str(self.port)]
-        arguments += ["--maildir", f"{setting.world.mail}/{{user}}", "--transcript", "off"]
+        arguments += [*self.mail(setting), "--transcript", "off"]
         # The default of 4,096 is for strangers' sake; here all come from one machine.
         arguments += ["--max-connections", "20000", "--max-per-address", "20000"]
         if setting.certificate:

@@ -6,6 +6,8 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 import click
 
@@ -16,19 +18,25 @@ from .options import Failed, printable
 
 __all__ = ["store"]
 
+_Command = TypeVar("_Command", bound=Callable[..., object])
+
 
 @click.group()
 def store() -> None:
     """Look after object storage that mail is kept in."""
 
 
+def _said(name: str, metavar: str, text: str) -> Callable[[_Command], _Command]:
+    """An option that the server has, too."""
+    variable = f"POP3TOY_STORE_{name.upper()}"
+    return click.option(f"--store-{name}", metavar=metavar, envvar=variable, show_envvar=True, help=text)
+
+
 @store.command()
 @click.argument("url")
-@click.option("--store-endpoint", metavar="URL", help="Where it is, unless it is the cloud's own.")
-@click.option(
-    "--store-credentials", metavar="FILE", help="A file with credentials, in place of the environment."
-)
-@click.option("--store-region", metavar="NAME", help="Its region.")
+@_said("endpoint", "URL", "Where it is, unless it is the cloud's own.")
+@_said("credentials", "FILE", "A file with credentials, in place of the environment.")
+@_said("region", "NAME", "Its region.")
 @click.option(
     "--processes",
     type=click.IntRange(1, 64),

@@ -26,6 +26,7 @@ from .objects.settings import Objects
 from .toy import Toy
 
 if TYPE_CHECKING:
+    from .copying.messages import Store
     from .objects.accounts import AccountObjects
     from .objects.connecting import Engines
     from .objects.users import Users
@@ -120,6 +121,9 @@ class StoreKind:
     #: Makes what keeps accounts beside the mail (``auth.accounts.records``), given the settings and what
     #: ``share`` has made, if anything has, and looks at nothing yet; ``None`` where there is no such thing.
     accounts: Callable[[Any, Any], Any] | None = None
+    #: Makes what is copied from and to (``copying``), given the settings, and looks at nothing yet; ``None``
+    #: where nothing outlives the server.
+    copied: Callable[[Any], Store] | None = None
     #: This server among those that share the store, in words that no other on its machine may have, with
     #: the option that says them; ``None`` where there are no such words.
     alone: Callable[[Any], tuple[str, str] | None] = lambda settings: None
@@ -271,6 +275,19 @@ def _accounts_in_objects(settings: Objects, shared: SharedObjects | None) -> Acc
     return AccountObjects(*(shared or _share_objects(settings)), settings.url)
 
 
+def _copied_objects(settings: Objects) -> Store:
+    from .copying.objects import ObjectMailboxes
+
+    engines, users = _share_objects(settings)
+    return ObjectMailboxes(engines, users, settings.url)
+
+
+def _copied_maildirs(settings: Maildirs) -> Store:
+    from .copying.maildirs import MaildirMailboxes
+
+    return MaildirMailboxes(settings)
+
+
 def _check_objects(settings: Objects) -> None:
     from .objects.connecting import Engines
 
@@ -312,7 +329,15 @@ def _check_maildirs(settings: Maildirs) -> None:
 
 STORES: tuple[StoreKind, ...] = (
     StoreKind(Toy, "", "the built-in mailbox", _open_toy, check=_check_toy),
-    StoreKind(Maildirs, "maildir", "Maildirs", _open_maildirs, _administer_maildirs, _check_maildirs),
+    StoreKind(
+        Maildirs,
+        "maildir",
+        "Maildirs",
+        _open_maildirs,
+        _administer_maildirs,
+        _check_maildirs,
+        copied=_copied_maildirs,
+    ),
     StoreKind(
         Objects,
         "store",
@@ -324,6 +349,7 @@ STORES: tuple[StoreKind, ...] = (
         found_by=("store-endpoint", "store-credentials", "store-region"),
         share=_share_objects,
         accounts=_accounts_in_objects,
+        copied=_copied_objects,
         alone=_alone_objects,
         one_process=_one_process_of_objects,
     ),

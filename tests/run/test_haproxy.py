@@ -173,6 +173,8 @@ class Balanced:
 
     def ended(self, name: str) -> bool:
         """Wait for a server that was told to end; whether it ended in order."""
+        # Another SIGTERM would cut its notice short.
+        self.servers[name].process.wait(DEADLINE)
         in_order = self.servers[name].terminate()
         self._logs[name] += self.servers[name].log
         self.servers[name].log_file.unlink()
@@ -255,8 +257,7 @@ class Busy:
 
     def _send(self, kind: str, source: str) -> None:
         make, port = {"lmtp": (smtplib.LMTP, 2400), "smtp": (smtplib.SMTP, 25)}[kind]
-        host = f"{LOOPBACK}"
-        with make(host, self._balanced.port(port), source_address=(source, 0)) as sender:  # type: ignore[operator]
+        with make(LOOPBACK, self._balanced.port(port), source_address=(source, 0)) as sender:  # type: ignore[operator]
             for user in POLLED[:3]:
                 word = uuid.uuid4().hex
                 sender.sendmail("eve@example.org", f"{user}@example.org", f"Subject: {word}\n\nhello\n")
@@ -285,9 +286,9 @@ class HAProxyCase(SynchronousTestCase):
     """Two servers on the same Maildirs behind HAProxy; skipped where that is missing."""
 
     def setUp(self) -> None:
-        super().setUp()
         if shutil.which("haproxy") is None:
             raise SkipTest("haproxy is not installed")
+        super().setUp()
         self.folder = new_folder(self)
         (self.folder / "mail").mkdir()
         self.authority = Authority(self.folder)

@@ -14,13 +14,16 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3toy.errors import InUse, MessageGone, NoSuchMailbox, StoreTrouble
 from pop3toy.stores.copying import mailbox as copying
 from pop3toy.stores.copying import objects as copied_objects
+from pop3toy.stores.copying.counts import Counts, Stopped
 from pop3toy.stores.copying.journal import Journal, begun, ended, forgotten
-from pop3toy.stores.copying.mailbox import Counts, Stopped, copy_mailbox, verify_mailbox
+from pop3toy.stores.copying.mailbox import copy_mailbox
 from pop3toy.stores.copying.maildirs import MaildirMailboxes
 from pop3toy.stores.copying.messages import Mailbox, Message, Store, Wire
 from pop3toy.stores.copying.objects import ObjectMailboxes
+from pop3toy.stores.copying.verify import verify_mailbox
 from pop3toy.stores.maildir.beside import uidl_file
 from pop3toy.stores.maildir.settings import Maildirs
+from pop3toy.stores.objects.admin import ObjectAdmin
 from pop3toy.stores.objects.connecting import Engines
 from pop3toy.stores.objects.records import message_key, message_name, new_name
 from pop3toy.stores.objects.settings import Objects
@@ -396,6 +399,36 @@ class MaildirToObjectsTests(CopyingContract, SynchronousTestCase):
         self.assertEqual(len(uids), 2)
         self.assertEqual(self.copy(), Counts(there=1))
 
+    def test_another_with_its_unique_id(self) -> None:
+        """Another message with the very same unique-id keeps none away; the same message is no other."""
+        source, target = self.source, self.target
+        assert isinstance(source, MaildirSide)
+        assert isinstance(target, ObjectSide)
+        make_maildir(source.maildir)
+        for name in ("1", "2"):
+            (source.maildir / "new" / name).write_bytes(b"Subject: %s\n\n" % name.encode("ascii"))
+        target.put(message_name(SOME_TIME, b"1"), b"Subject: 1\n\n")
+        target.put(message_name(SOME_TIME, b"2"), b"Subject: other\n\n")
+        counts = self.copy(delete=True)
+        self.assertEqual((counts.copied, counts.there, len(self.said)), (1, 1, 1))
+        self.assertEqual(len(listed(target)), 3)
+        self.assertEqual(self.copy(delete=True), Counts(there=2))
+        self.assertEqual(self.verify(), Counts(compared=2))
+        # What was the target's own is not removed, and does not come again.
+        (source.maildir / "new" / "1").unlink()
+        self.assertEqual(self.copy(delete=True), Counts(there=1))
+        self.assertEqual(len(listed(target)), 3)
+
+    def test_too_large(self) -> None:
+        """A file of many TB that takes no room keeps no others away."""
+        source = self.source
+        assert isinstance(source, MaildirSide)
+        source.deliver(1)
+        os.truncate(source.maildir / "new" / "1700000001.M1P1.mail", 10**12)
+        source.deliver(2)
+        counts = self.copy()
+        self.assertEqual((counts.copied, counts.failed), (1, 1))
+
     def test_renamed_meanwhile(self) -> None:
         """A message that another program marks as seen is found where it is."""
         source = self.source
@@ -491,6 +524,23 @@ class ObjectsToMaildirTests(CopyingContract, SynchronousTestCase):
             self.assertRaises(InUse, self.copy)
         self.assertEqual(self.copy().copied, 1)
 
+    def test_links(self) -> None:
+        """Nothing is written to what the owner of a Maildir has put in the place of its journal."""
+        self.source.deliver(1)
+        self.copy()
+        target = self.target
+        assert isinstance(target, MaildirSide)
+        (journal,) = target.maildir.glob("pop3toy-copied-*")
+        journal.unlink()
+        victim = target.root / "victim"
+        victim.write_text("mine")
+        self.source.deliver(2)
+        for link in (journal.symlink_to, journal.hardlink_to):
+            link(victim)
+            self.assertRaises(StoreTrouble, self.copy)
+            journal.unlink()
+        self.assertEqual(victim.read_text(), "mine")
+
     def test_times(self) -> None:
         """Files have the time at which their message came."""
         self.source.deliver(1)
@@ -564,6 +614,19 @@ class ObjectsToObjectsTests(CopyingContract, SynchronousTestCase):
                 target.users.forget_maildrop(target.users.find("ann"))
 
         self.assertRaises(NoSuchMailbox, self.copy, progress=progress)
+
+    def test_mailbox_removed(self) -> None:
+        """With a mailbox goes what was written down of it; what is left of one is told as nobody's."""
+        self.source.deliver(1)
+        self.copy()
+        target = self.target
+        assert isinstance(target, ObjectSide)
+        admin = ObjectAdmin(target.engines, target.users)
+        self.assertEqual(list(admin.orphans()), [])
+        admin.remove("ann")
+        self.assertEqual(target.engines.main.list("i"), [])
+        target.engines.main.create("i/nobody/x/1", b"")
+        self.assertIn("i/nobody/x/1", [one.key for one in admin.orphans()])
 
     def test_put_by_somebody_else(self) -> None:
         """What is there by this name already is taken for a success if it is the same, and never replaced."""

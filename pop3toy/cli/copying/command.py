@@ -10,16 +10,11 @@ import click
 
 from ...auth.accounts.records import AccountsInRecords
 from ...errors import BadSetting, CannotStart
-from ...stores.copying.mailbox import Counts, copy_mailbox, verify_mailbox
-from ...stores.copying.maildirs import MaildirMailboxes
+from ...stores.copying.counts import Counts
+from ...stores.copying.mailbox import copy_mailbox
 from ...stores.copying.messages import Store
-from ...stores.copying.objects import ObjectMailboxes
-from ...stores.maildir.settings import Maildirs
-from ...stores.objects.accounts import AccountObjects
-from ...stores.objects.connecting import Engines
-from ...stores.objects.settings import Objects
-from ...stores.objects.users import Users
-from ...stores.registry import kind_of
+from ...stores.copying.verify import verify_mailbox
+from ...stores.registry import Maildirs, Objects, kind_of
 from ..options import Failed, printable
 from .users import Work, for_each
 
@@ -194,25 +189,27 @@ def _settings(place: str, side: str, places: dict[str, str | None]) -> Maildirs 
 
 
 def _opened(settings: Maildirs | Objects) -> Store:
-    if isinstance(settings, Maildirs):
-        return MaildirMailboxes(settings)
-    engines = Engines(settings)
-    return ObjectMailboxes(engines, Users(engines), settings.url)
+    copied = kind_of(settings).copied
+    assert copied is not None, "each of these can be copied"
+    return copied(settings)
 
 
 def _copy_accounts(theirs: Objects, ours: Objects, users: Sequence[str]) -> int:
     """Copy the lines of all users who have an account, or of these."""
-    records = Engines(theirs)
-    engines = Engines(ours)
-    into = AccountsInRecords(AccountObjects(engines, Users(engines), ours.url))
+    accounts = kind_of(theirs).accounts
+    assert accounts is not None, "object storage has them"
+    into = AccountsInRecords(accounts(ours, None))
     copied = 0
-    for record in Users(records).logins():
+    for record in accounts(theirs, None).all():
         if record.account and (not users or record.login in users):
-            line = record.account.encode("utf-8") + b"\n"
-            # Behind the first line, which belongs to every file of accounts.
-            into.edit(record.login, lambda text, line=line: text[: text.index(b"\n") + 1] + line)  # type: ignore[misc]
+            into.edit(record.login, _replacing(record.account))
             copied += 1
     return copied
+
+
+def _replacing(line: str) -> Callable[[bytes], bytes]:
+    """Puts a line in the place of all others but the first, which belongs to every file of accounts."""
+    return lambda text: b"%b\n%b\n" % (text.partition(b"\n")[0], line.encode("utf-8"))
 
 
 def _summary(users: int, counts: Counts) -> str:

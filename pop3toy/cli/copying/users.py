@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from ...errors import NoSuchMailbox, Refusal
-from ...stores.copying.mailbox import Counts, Stopped
+from ...stores.copying.counts import Counts, Stopped
 from ..options import printable
 
 __all__ = ["Work", "for_each"]
@@ -38,8 +38,11 @@ class Work:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.__exit__(*error)
+        with self._lock:
+            # Threads may still be at a message when Ctrl-C came twice.
+            bar, self._bar = self._bar, None
+        if bar is not None:
+            bar.__exit__(*error)
 
     def stop(self) -> None:
         """End it at the next message."""
@@ -52,12 +55,11 @@ class Work:
 
     def progress(self, coming: int, done: int) -> None:
         """So many messages more are to come, and so many more are done."""
-        if self._bar is None:
-            return
         with self._lock:
             self._length += coming
-            self._bar.length = self._length
-            self._bar.update(done)
+            if self._bar is not None:
+                self._bar.length = self._length
+                self._bar.update(done)
 
     def tell(self, sentence: str) -> None:
         """Show a sentence."""

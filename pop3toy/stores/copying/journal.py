@@ -5,6 +5,7 @@ since: the first may go when they are gone at the source, the second must not co
 
     + <unique-id> <name>     it is about to be copied
     - <unique-id>            it was not, or was removed by copying, and may come again
+    = <unique-id>            it had come in another way, and is the same message
     .                        all of the lines above have been done
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["Journal", "begun", "ended", "forgotten"]
+__all__ = ["Journal", "begun", "ended", "forgotten", "found"]
 
 
 class Journal:
@@ -23,6 +24,8 @@ class Journal:
         self.done: set[bytes] = set()
         #: Those of which nobody knows, because copying was interrupted.
         self.unsure: set[bytes] = set()
+        #: Those of what was there before.
+        self.same: set[bytes] = set()
         # A line without an end was cut off with the machine.
         for line in text.split(b"\n")[:-1]:
             mark, _, rest = line.partition(b" ")
@@ -32,6 +35,9 @@ class Journal:
             elif mark == b"-":
                 self.done.discard(uid)
                 self.unsure.discard(uid)
+                self.same.discard(uid)
+            elif mark == b"=":
+                self.same.add(uid)
             elif line == b".":
                 self.done |= self.unsure
                 self.unsure.clear()
@@ -45,6 +51,11 @@ def begun(names: Iterable[tuple[bytes, str]]) -> bytes:
 def forgotten(uids: Iterable[bytes]) -> bytes:
     """That these may come again."""
     return b"".join(b"- %b\n" % uid for uid in uids)
+
+
+def found(uids: Iterable[bytes]) -> bytes:
+    """That these were there."""
+    return b"".join(b"= %b\n" % uid for uid in uids)
 
 
 def ended() -> bytes:

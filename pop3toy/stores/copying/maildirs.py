@@ -13,9 +13,11 @@ import itertools
 import os
 import re
 import socket
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 from ...errors import InUse, MessageGone, StoreTrouble
@@ -51,7 +53,7 @@ _count = itertools.count(1)
 
 
 class MaildirMailboxes:
-    """The Maildirs of all users, a :class:`~.messages.Store`.
+    """The Maildirs of all users, a ``messages.Store``.
 
     :param wall: the time of day, in seconds since the epoch.
     """
@@ -62,33 +64,39 @@ class MaildirMailboxes:
         self._there = MaildirPaths(settings.path, advice="")
         self._made = MaildirPaths(settings.path, create=True)
         self._wall = wall
+        self._most = settings.max_listed_size
 
     def users(self) -> Sequence[str]:
-        """See :class:`~.messages.Store`."""
+        """See ``messages.Store``."""
         return self._admin.users()
 
     @contextmanager
     def mailbox(self, user: str, *, make: bool = False) -> Iterator[_Maildir]:
-        """See :class:`~.messages.Store`."""
-        with (self._made if make else self._there).opened(user) as maildir:
-            stat_folders(maildir)
-            opened = _Maildir(maildir, self._wall)
-            try:
-                if make:
-                    opened.lock()
-                yield opened
-            finally:
-                opened.close()
+        """See ``messages.Store``."""
+        paths = self._made if make else self._there
+        maildir = paths.open(user)
+        opened = _Maildir(maildir, self._wall, self._most, partial(paths.say_where, user))
+        try:
+            if make:
+                opened.lock()
+            yield opened
+        finally:
+            opened.close()
+            os.close(maildir)
 
 
 class _Maildir:
-    """One Maildir, a :class:`~.messages.Mailbox`."""
+    """One Maildir, a ``messages.Mailbox``."""
 
     wire = False
 
-    def __init__(self, maildir: int, wall: Callable[[], float]) -> None:
+    def __init__(
+        self, maildir: int, wall: Callable[[], float], most: int, say_where: Callable[[BaseException], None]
+    ) -> None:
         self._maildir = maildir
+        self._say_where = say_where
         self._wall = wall
+        self._most = most
         self._folders: dict[str, int] = {}
         # The names that are there or coming.
         self._names: set[str] = set()
@@ -101,6 +109,9 @@ class _Maildir:
             fcntl.flock(self._folder("tmp"), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InUse("somebody else is copying to it") from None
+        except StoreTrouble as error:
+            self._say_where(error)
+            raise
         except OSError:
             # A file system without locks.
             pass
@@ -117,11 +128,15 @@ class _Maildir:
         return self._folders[name]
 
     def list(self) -> Sequence[Message]:
-        """See :class:`~.messages.Mailbox`."""
-        files = list_files(self._maildir)
-        bases, paths, uids = in_listing_order(self._maildir, files)
+        """See ``messages.Mailbox``."""
+        try:
+            files = list_files(self._maildir)
+            bases, paths, uids = in_listing_order(self._maildir, files)
+            given = uidl_file.load(self._maildir, files.paths).uids
+        except StoreTrouble as error:
+            self._say_where(error)
+            raise
         self._names = set(bases)
-        given = uidl_file.load(self._maildir, files.paths).uids
         found = []
         for base, path, uid in zip(bases, paths, uids, strict=True):
             expected = given.get(base) or unique_id(base)
@@ -147,7 +162,7 @@ class _Maildir:
         return micros
 
     def read(self, message: Message) -> Iterator[bytes]:
-        """See :class:`~.messages.Mailbox`."""
+        """See ``messages.Mailbox``."""
         return self._read(message.where)
 
     def _read(self, path: str) -> Iterator[bytes]:
@@ -162,6 +177,12 @@ class _Maildir:
                 now = self._look_again(path)
                 continue
             with open(fd, "rb", buffering=0) as file:
+                status = os.fstat(fd)
+                if not stat.S_ISREG(status.st_mode):
+                    raise MessageGone
+                if status.st_size > self._most:
+                    # Its owner may have made one of many TB that takes no room.
+                    raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
                 while chunk := file.read(_CHUNK):
                     yield chunk
             return
@@ -178,7 +199,7 @@ class _Maildir:
     # -- copying to it -------------------------------------------------------------
 
     def names(self, wanted: Sequence[Wanted]) -> Iterator[str]:
-        """See :class:`~.messages.Mailbox`."""
+        """See ``messages.Mailbox``."""
         last = (0, "")
         for one in wanted:
             if one.name is not None:
@@ -206,7 +227,7 @@ class _Maildir:
         return name if len(os.fsencode(name)) <= _LONGEST and "\n" not in name else None
 
     def announce(self, coming: Mapping[str, bytes]) -> None:
-        """See :class:`~.messages.Mailbox`: write the file of unique-ids, if names do not tell them."""
+        """See ``messages.Mailbox``: write the file of unique-ids, if names do not tell them."""
         lines = {name: uid for name, uid in coming.items() if unique_id(name) != uid}
         given = uidl_file.load(self._maildir)
         if lines.items() <= given.uids.items():
@@ -219,7 +240,7 @@ class _Maildir:
             raise trouble(error) from error
 
     def put(self, name: str, message: Message, chunks: Iterable[bytes], *, wire: bool) -> bool:
-        """See :class:`~.messages.Mailbox`: from another Maildir the file as it is, with its flags."""
+        """See ``messages.Mailbox``: from another Maildir the file as it is, with its flags."""
         tmp = self._folder("tmp")
         seconds, fraction = divmod(self._wall(), 1)
         # A delivery removes it some day if this is killed.
@@ -268,16 +289,16 @@ class _Maildir:
                 raise FileExistsError(errno.EEXIST, "something else has its name", name) from None
 
     def read_name(self, name: str, message: Message) -> Iterator[bytes]:
-        """See :class:`~.messages.Mailbox`."""
+        """See ``messages.Mailbox``."""
         return self._read(_path(name, message))
 
     def remove(self, messages: Sequence[Message]) -> None:
-        """See :class:`~.messages.Mailbox`."""
+        """See ``messages.Mailbox``."""
         for message in messages:
             self._remove(message.where)
 
     def remove_name(self, name: str, message: Message) -> None:
-        """See :class:`~.messages.Mailbox`."""
+        """See ``messages.Mailbox``."""
         self._remove(_path(name, message))
 
     def _remove(self, path: str) -> None:
@@ -296,7 +317,7 @@ class _Maildir:
         raise StoreTrouble(detail=f"{path}: another program renames it all the while")
 
     def settle(self) -> None:
-        """See :class:`~.messages.Mailbox`."""
+        """See ``messages.Mailbox``."""
         try:
             for part in FOLDERS:
                 fsync_names(self._folder(part))
@@ -304,7 +325,7 @@ class _Maildir:
             raise trouble(error) from error
 
     def journal(self, source: str) -> bytes:
-        """See :class:`~.messages.Mailbox`."""
+        """See ``messages.Mailbox``."""
         try:
             fd = os.open(_journal(source), OPEN_FLAGS, dir_fd=self._maildir)
         except FileNotFoundError:
@@ -315,13 +336,25 @@ class _Maildir:
             return file.read()
 
     def write_down(self, source: str, text: bytes) -> None:
-        """See :class:`~.messages.Mailbox`."""
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        """See ``messages.Mailbox``."""
+        flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        name = _journal(source)
         try:
-            with open(os.open(_journal(source), flags, 0o600, dir_fd=self._maildir), "ab") as file:
-                give(file.fileno(), self._maildir)
-                end = os.fstat(file.fileno()).st_size
-                if end and os.pread(file.fileno(), 1, end - 1) != b"\n":
+            is_new = False
+            try:
+                fd = os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=self._maildir)
+                is_new = True
+            except FileExistsError:
+                fd = os.open(name, flags, dir_fd=self._maildir)
+            with open(fd, "ab") as file:
+                if is_new:
+                    give(fd, self._maildir)
+                status = os.fstat(fd)
+                if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+                    # Its owner may have linked something there that is not theirs to write to.
+                    raise StoreTrouble(detail=f"{name} is not a file of its own; move it away")
+                end = status.st_size
+                if end and os.pread(fd, 1, end - 1) != b"\n":
                     # The machine stopped in the middle of a line.
                     file.write(b"\n")
                 file.write(text)

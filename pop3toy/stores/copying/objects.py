@@ -33,7 +33,7 @@ _OURS: Final = re.compile(rb"[0-9a-f]{32}")
 
 
 class ObjectMailboxes:
-    """The maildrops of all users, a :class:`~.messages.Store`.
+    """The maildrops of all users, a ``messages.Store``.
 
     :param address: of the store.
     """
@@ -44,12 +44,12 @@ class ObjectMailboxes:
         self._users = users
 
     def users(self) -> Sequence[str]:
-        """See :class:`~.messages.Store`."""
+        """See ``messages.Store``."""
         return sorted(record.login for record in self._users.logins() if record.drop)
 
     @contextmanager
     def mailbox(self, user: str, *, make: bool = False) -> Iterator[_Maildrop]:
-        """See :class:`~.messages.Store`; nobody is kept from copying to it as well, which does no harm."""
+        """See ``messages.Store``; nobody is kept from copying to it as well, which does no harm."""
         if make:
             record = self._users.make(user)
         else:
@@ -61,7 +61,7 @@ class ObjectMailboxes:
 
 
 class _Maildrop:
-    """One maildrop, a :class:`~.messages.Mailbox`."""
+    """One maildrop, a ``messages.Mailbox``."""
 
     wire = True
 
@@ -71,7 +71,7 @@ class _Maildrop:
         self._record = record
 
     def list(self) -> Sequence[Message]:
-        """See :class:`~.messages.Mailbox`."""
+        """See ``messages.Mailbox``."""
         contents = list_messages(self._engine, self._record.drop)
         listing = contents.listing
         found = []
@@ -83,7 +83,7 @@ class _Maildrop:
         return found
 
     def read(self, message: Message) -> Iterator[bytes]:
-        """See :class:`~.messages.Mailbox`."""
+        """See ``messages.Mailbox``."""
         return self._read(message.where, message.octets)
 
     def _read(self, key: str, octets: int | None) -> Iterator[bytes]:
@@ -103,7 +103,7 @@ class _Maildrop:
     # -- copying to it -------------------------------------------------------------
 
     def names(self, wanted: Sequence[Wanted]) -> Iterator[str]:
-        """See :class:`~.messages.Mailbox`."""
+        """See ``messages.Mailbox``."""
         # Before the next one that is there, from the last to the first.
         bounds: list[int] = []
         bound = 1 << 63
@@ -120,10 +120,10 @@ class _Maildrop:
             yield message_name(last, one.uid)
 
     def announce(self, coming: Mapping[str, bytes]) -> None:
-        """See :class:`~.messages.Mailbox`: names tell unique-ids."""
+        """See ``messages.Mailbox``: names tell unique-ids."""
 
     def put(self, name: str, message: Message, chunks: Iterable[bytes], *, wire: bool) -> bool:
-        """See :class:`~.messages.Mailbox`."""
+        """See ``messages.Mailbox``."""
         key = message_key(self._record.drop, name)
         sent = Wire()
         with _gathered(sent.encoded(chunks)) as body:
@@ -141,30 +141,30 @@ class _Maildrop:
         return self._read(key, None)
 
     def read_name(self, name: str, message: Message) -> Iterator[bytes]:
-        """See :class:`~.messages.Mailbox`."""
+        """See ``messages.Mailbox``."""
         return self._read(message_key(self._record.drop, name), None)
 
     def remove(self, messages: Sequence[Message]) -> None:
-        """See :class:`~.messages.Mailbox`."""
+        """See ``messages.Mailbox``."""
         self._engine.delete([message.where for message in messages])
 
     def remove_name(self, name: str, message: Message) -> None:
-        """See :class:`~.messages.Mailbox`."""
+        """See ``messages.Mailbox``."""
         self._engine.delete([message_key(self._record.drop, name)])
 
     def settle(self) -> None:
-        """See :class:`~.messages.Mailbox`: what was put is durable, unless somebody removes the maildrop."""
+        """See ``messages.Mailbox``: what was put is durable, unless somebody removes the maildrop."""
         found = self._users.get(self._record.login)
         if found is None or found[0].drop != self._record.drop:
             raise NoSuchMailbox(detail=f"the mailbox of {self._record.login!r} was removed meanwhile")
 
     def journal(self, source: str) -> bytes:
-        """See :class:`~.messages.Mailbox`."""
+        """See ``messages.Mailbox``."""
         prefix = self._journal(source)
         return b"".join(self._engine.get(f"{prefix}/{one.name}").body for one in self._engine.list(prefix))
 
     def write_down(self, source: str, text: bytes) -> None:
-        """See :class:`~.messages.Mailbox`."""
+        """See ``messages.Mailbox``."""
         prefix = self._journal(source)
         numbers = [int(one.name) for one in self._engine.list(prefix) if one.name.isdigit()]
         number = max(numbers, default=0)

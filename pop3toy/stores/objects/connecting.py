@@ -49,6 +49,13 @@ class Patience(NamedTuple):
     retries: int = 3
     altogether: float = 15.0
 
+    def for_large(self) -> Patience:
+        """The same for a message of many megabytes: as long as a client waits for the end of one, about.
+
+        RFC 5321 section 4.5.3.2.6 gives it ten minutes.
+        """
+        return self._replace(request=self.request * 12, retries=1, altogether=self.altogether * 12)
+
 
 class Engines:
     """The buckets of one object storage, each as an :class:`~pop3toy.stores.objects.engine.Engine`.
@@ -93,7 +100,7 @@ class Engines:
             name = bucket or own
             if name not in self._engines:
                 connection = _Connection(self, self._settings.place._replace(bucket=name))
-                self._engines[name] = Engine(connection.connect, connection.tag)
+                self._engines[name] = Engine(connection.connect, connection.tag, connection.for_large)
             return self._engines[name]
 
     def wall(self) -> float:
@@ -154,6 +161,11 @@ class _Connection:
     def tag(self, tag: Tag) -> Tag:
         """A tag as the store wants it in a condition."""
         return bare(tag) if self._unquoted else tag
+
+    def for_large(self) -> Any:
+        """Make obstore's store for large bodies, where the usual one has been made."""
+        engines = self._engines
+        return _made(self._place, engines._settings, engines._credentials, engines._patience.for_large())
 
     def connect(self) -> Any:
         """Make obstore's store and look at it; one thread at a time."""

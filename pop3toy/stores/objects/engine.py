@@ -13,12 +13,25 @@ from typing import Any, NamedTuple, TypeVar
 
 from ...errors import StoreTrouble
 
-__all__ = ["KEYS", "Denied", "Engine", "Found", "Listed", "NoSuchBucket", "NoSuchObject", "Tag", "Taken"]
+__all__ = [
+    "KEYS",
+    "LARGE",
+    "Denied",
+    "Engine",
+    "Found",
+    "Listed",
+    "NoSuchBucket",
+    "NoSuchObject",
+    "Tag",
+    "Taken",
+]
 
 _T = TypeVar("_T")
 
 #: Keys of one request for a removal.
 KEYS = 1000
+#: Octets of a body that is sent with more patience.
+LARGE = 1024 * 1024
 
 
 class Taken(Exception):
@@ -72,18 +85,28 @@ class Engine:
     :param connect: makes obstore's store; called in the thread of the first call, and never before: its
         threads do not survive a fork.
     :param tag: how a tag is spelled in a condition, which a look at the store has to tell (``probe``).
+    :param for_large: makes a store with more time for a request, for bodies over :data:`LARGE` octets: a
+        request's time is that until its answer, and a message of 50 MB takes some on a slow line.
     """
 
-    def __init__(self, connect: Callable[[], Any], tag: Callable[[Tag], Tag] = lambda tag: tag) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Any],
+        tag: Callable[[Tag], Tag] = lambda tag: tag,
+        for_large: Callable[[], Any] | None = None,
+    ) -> None:
         self.tag = tag
         self._connect = connect
+        self._for_large = for_large
+        self._large: Any = None
         self._connecting = threading.Lock()
         self._store: Any = None
         self._process = 0
 
-    def call(self, function: str, *args: Any, **named: Any) -> Any:
+    def call(self, function: str, *args: Any, store: Any = None, **named: Any) -> Any:
         """Call a function of obstore, by its name.
 
+        :param store: if not the usual one.
         :raises NoSuchObject: if there is no such object.
         :raises Taken: if a condition did not hold; or did not any more, when the library tried again.
         :raises pop3toy.errors.StoreTrouble: for whatever else went wrong.
@@ -99,7 +122,7 @@ class Engine:
         )
 
         try:
-            return getattr(obstore, function)(self._connected(), *args, **named)
+            return getattr(obstore, function)(store or self._connected(), *args, **named)
         except (AlreadyExistsError, PreconditionError):
             raise Taken from None
         except (NotFoundError, FileNotFoundError):
@@ -113,8 +136,18 @@ class Engine:
         if self._store is None or self._process != os.getpid():
             with self._connecting:
                 if self._store is None or self._process != os.getpid():
+                    self._large = None
                     self._store, self._process = self._connect(), os.getpid()
         return self._store
+
+    def _connected_for_large(self) -> Any:
+        usual = self._connected()
+        if self._for_large is None:
+            return usual
+        if self._large is None:
+            # Two at once make two, and one is kept.
+            self._large = self._for_large()
+        return self._large
 
     def get(self, key: str) -> Found:
         """An object as a whole.
@@ -161,7 +194,8 @@ class Engine:
 
     def _put(self, key: str, body: Any, mode: object) -> Tag:
         # In one request: a message is there as a whole, or not.
-        put = self.call("put", key, body, mode=mode, use_multipart=False)
+        store = self._connected_for_large() if len(body) > LARGE else None
+        put = self.call("put", key, body, store=store, mode=mode, use_multipart=False)
         return Tag(put["e_tag"], put["version"])
 
     def list(self, prefix: str) -> list[Listed]:

@@ -129,7 +129,7 @@ class _Hurried(Engine):
         self._passed = passed
 
     def call(self, function: str, *args: Any, **named: Any) -> Any:
-        """See :class:`~.engine.Engine`."""
+        """See :class:`~pop3toy.stores.objects.engine.Engine`."""
         if self._passed() > LONGEST:
             raise StoreTrouble(detail=f"object storage: a first look took more than {LONGEST:.0f} s")
         return super().call(function, *args, **named)

@@ -22,6 +22,7 @@ class FakeS3:
     :ivar wrong: ``ignores-create``, ``ignores-swap``: that condition is not looked at; ``racy``: it is, but
         what is written meanwhile is not seen; ``unquoted``: ETags stand in conditions without their quotes;
         ``same-etag``, ``stale-list``.
+    :ivar slow: seconds until a PUT is answered.
     :ivar answer: what is answered in place of all else: a status, and the code of the error.
     """
 
@@ -30,6 +31,7 @@ class FakeS3:
         self.wrong = wrong
         self.clock = clock
         self.answer: tuple[int, str] | None = None
+        self.slow = 0.0
         self.requests: list[tuple[str, str]] = []
         self.lock = threading.Lock()
         fake = self
@@ -94,6 +96,7 @@ class FakeS3:
             refused = refused or (None if self.wrong == "racy" else self._condition(request, key))
             if not refused:
                 self.objects[key] = (body, self.clock())
+        threading.Event().wait(self.slow)
         if refused:
             self._refuse(request, *refused)
             return

@@ -23,7 +23,7 @@ from .places import CephPlace
 #: Seconds in which everybody has an answer whatever hangs, on a busy machine.
 BOUNDED = 60.0
 #: Seconds in which those have an answer for whom nothing hangs.
-AT_ONCE = 10.0
+AT_ONCE = 15.0
 USERS = ("ann", "bob", "cid", "dan")
 
 
@@ -38,8 +38,6 @@ class FailureCase(CephPlace):
 
     def setUp(self) -> None:
         super().setUp()
-        # Before the servers end: they free what they hold.
-        self.addCleanup(self.ceph.start)
         self.ledgers = [Ledger(user) for user in self.users]
         self.servers = [self.serve(endpoint=endpoint) for endpoint in self.endpoints()]
 
@@ -61,6 +59,8 @@ class FailureCase(CephPlace):
             "--max-per-address=1000",
         )
         self.addCleanup(server.terminate)
+        # Before that: it gives back what it holds.
+        self.addCleanup(self.ceph.start)
         server.port_for("SMTP")
         return server
 
@@ -176,6 +176,17 @@ class _ProxiedCase(FailureCase):
 
 class GatewayTests(_ProxiedCase):
     """A gateway that dies, or whose answers are lost, at the worst moments."""
+
+    def test_killed_in_listing(self) -> None:
+        """A maildrop that cannot be listed is not an empty one, and is not left locked."""
+        self.assertTrue(self.writers[1].send())
+        self.proxy.when(b"?list-type=2", self.ceph.gateways[0].kill)
+        self.assertFalse(self.readers[0].once())
+        self.assertTrue(self.proxy.done)
+        self.assertEqual((1, []), (self.ledger.troubles, self.ledger.sessions))
+        self.ceph.start()
+        wait_until(self.readers[0].once, "it is listed", pause=0.2)
+        self.look(1)
 
     def test_killed_in_retr(self) -> None:
         """The client gets the beginning and no end of a message; later all of it."""
@@ -297,7 +308,7 @@ class HangingNetworkTests(_ProxiedCase):
         with self.load():
             self.works()
             self.proxy.hang_answers()
-            self.more(lambda ledger: ledger.troubles, 2, "everybody is told")
+            self.more(lambda ledger: ledger.troubles, 1, "everybody is told")
             self.proxy.go_on()
             self.works()
         self.verdict()

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from pop3toy.errors import BadSetting, CannotStart, StoreTrouble
 from pop3toy.stores.objects import connecting
 from pop3toy.stores.objects.credentials import Credentials
-from pop3toy.stores.objects.engine import Engine, NoSuchObject
+from pop3toy.stores.objects.engine import LARGE, Engine, NoSuchObject
 from pop3toy.stores.objects.settings import Objects
 
 try:
@@ -281,6 +281,17 @@ class EnginesTests(EnginesCase):
                 self.assertEqual(len(details), 8)
                 self.assertEqual(len(set(details)), 1)
                 self.assertIn(why, details[0])
+
+    def test_large(self) -> None:
+        """A large body may take longer than the time of a small request; the credentials are the same."""
+        fake = self.fake()
+        engine = self.engines(fake.url).main
+        engine.create("before", b"")
+        fake.slow = 2 * SHORT.request
+        self.assertIn("(TimedOut)", self.trouble(engine.create, "small", b"x").detail)
+        large = bytes(LARGE + 1)
+        engine.create("large", large)
+        self.assertEqual(fake.objects["pre/large"][0], large)
 
     def test_unfit(self) -> None:
         """What somebody has to mend is logged once, tried again after ten seconds, and needs no restart."""
