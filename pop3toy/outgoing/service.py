@@ -21,7 +21,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from ..clock import steady
-from ..errors import NoSuchMailbox, NotOurs, StoreTrouble
+from ..errors import NotOurs, StoreTrouble
 from ..interfaces import OutgoingMail
 from ..net.threads import RunInThread
 from ..net.types import IReactor
@@ -32,7 +32,7 @@ from .incoming import QueuedMessage
 from .limits import HourlyLimit
 from .notices import HEADER, WHOLE, Original, notice
 from .queue_files import Folder, Text
-from .schedule import WAITS, Due, Notice, is_finished, notices_due, record_of_attempt
+from .schedule import GIVE_UP, WAITS, Due, Notice, is_finished, notices_due, record_of_attempt
 
 __all__ = ["OutgoingQueue", "Told"]
 
@@ -415,7 +415,17 @@ class OutgoingQueue(Service):
         )
         try:
             await self._deliver(entry.sender, entry.user, made)
-        except (NoSuchMailbox, NotOurs):
+        except StoreTrouble as error:
+            if self._wall() < entry.came + 2 * GIVE_UP:
+                raise
+            # A mailbox that stays full: the queue does not grow for ever by it.
+            log.error(
+                "message {queue_id}: nobody was told that it is {what}: {why}",
+                queue_id=entry.queue_id,
+                what=due.notice.value,
+                why=error.detail or error.text,
+            )
+        except NotOurs:
             log.error(
                 "message {queue_id}: nobody can be told that it is {what}:"
                 " <{sender}> is no address here any more",

@@ -33,6 +33,7 @@ class FakeSmarthost:
 
     :param replies: by the start of a command (``RCPT TO:<bob@``, ``DATA``, ``.``, ``greeting``): the reply,
         or ``None`` to hang up there.
+    :param implicit: TLS from the first octet on.
     :param hook: is called with each command, before it is answered.
     """
 
@@ -45,8 +46,9 @@ class FakeSmarthost:
         extensions: tuple[str, ...] = ALL,
         hook: Callable[[str], object] = lambda line: None,
         port: int = 0,
+        implicit: bool = False,
     ) -> None:
-        self.login, self.extensions, self.hook = login, extensions, hook
+        self.login, self.extensions, self.hook, self.implicit = login, extensions, hook, implicit
         self.replies = dict(replies or {})
         self.taken: list[Taken] = []
         self.lines: list[str] = []
@@ -97,6 +99,8 @@ class FakeSmarthost:
 
     def _talk(self, client: socket.socket) -> None:
         secure = known = False
+        if self.implicit and self._context is not None:
+            client, secure = self._context.wrap_socket(client, server_side=True), True
         taken = Taken("")
         stream = client.makefile("rwb")
 

@@ -28,6 +28,7 @@ class OutgoingCase(SynchronousTestCase):
     """A server with two users, and a smarthost of the test's."""
 
     workers: int | None = None
+    scheme = "smtp+starttls"
     more: tuple[str, ...] = ()
 
     def setUp(self) -> None:
@@ -56,7 +57,7 @@ class OutgoingCase(SynchronousTestCase):
         server = RealServer(
             f"--maildir={self.root}/mail/{{user}}", "--create", "--user=ann:ann", "--user=bob:bob",
             "--submission-port=0", "--smtp-port=0", "--domain=example.org", "--hostname=mail.example.org",
-            f"--smarthost=smtp+starttls://localhost:{self.smarthost.port}", f"--smarthost-ca={self.ca}",
+            f"--smarthost={self.scheme}://localhost:{self.smarthost.port}", f"--smarthost-ca={self.ca}",
             f"--smarthost-credentials={self.credentials}", f"--queue={self.queue}", *workers, *self.more,
         )  # fmt: skip
         self.addCleanup(server.terminate)
@@ -232,6 +233,24 @@ class KillTests(OutgoingCase):
         self.smarthost = self.new_smarthost()
         self.server = self.start()
         wait_until(lambda: bool(self.smarthost.taken), "the smarthost has it")
+        wait_until(lambda: not self.waiting(), "the queue is empty")
+
+
+class ImplicitTests(OutgoingCase):
+    """TLS from the first octet on."""
+
+    scheme = "smtps"
+
+    def new_smarthost(self, **options: object) -> FakeSmarthost:
+        """One that speaks TLS at once."""
+        return super().new_smarthost(implicit=True, **options)
+
+    def test_handed_on(self) -> None:
+        """A message larger than what a transport takes at once arrives whole."""
+        letter = LETTER + b"0123456789\r\n" * 200_000
+        self.send("eve@elsewhere.example", text=letter)
+        wait_until(lambda: bool(self.smarthost.taken), "the smarthost has it")
+        self.assertTrue(self.smarthost.taken[0].text.endswith(letter))
         wait_until(lambda: not self.waiting(), "the queue is empty")
 
 

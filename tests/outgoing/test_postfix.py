@@ -1,4 +1,4 @@
-"""A real Postfix as the smarthost: with STARTTLS and a certificate that is verified, and without on loopback."""
+"""A real Postfix as the smarthost: with STARTTLS and a certificate that is verified, and without TLS."""
 
 from __future__ import annotations
 

@@ -234,6 +234,16 @@ class TroubleTests(ServiceCase):
         self.pass_time(400)
         self.assertEqual((len(self.notices), len(self.tried), self.left), (1, 1, []))
 
+    def test_notice_never_possible(self) -> None:
+        """A mailbox that stays full for days costs its owner the notice, and the queue nothing."""
+        self.answers = {EVE: FAILED}
+        self.undeliverable = StoreTrouble(detail="the mailbox is full")
+        self.hand_in()
+        self.pass_time(2 * GIVE_UP - 600, step=60)
+        self.assertEqual(self.left, ["abc123.mail"])
+        self.pass_time(1200, step=60)
+        self.assertEqual((self.left, len(self.tried)), ([], 1))
+
     def test_nobody_to_tell(self) -> None:
         """A sender who is gone is told of nothing; the log has it, and the queue ends with it."""
         self.answers = {EVE: FAILED}
