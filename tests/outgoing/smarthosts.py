@@ -162,12 +162,12 @@ class FakeSmarthost:
                     return
                 if self._scripted(line)[0]:
                     continue
-                text = b""
+                pieces = []
                 while (piece := stream.readline()) != b".\r\n":
                     if not piece:
                         return
-                    text += piece.removeprefix(b".")
-                taken.text = text
+                    pieces.append(piece.removeprefix(b"."))
+                taken.text = b"".join(pieces)
                 scripted, reply = self._scripted(".")
                 if not scripted or (reply or "").startswith("2"):
                     self.taken.append(taken)
