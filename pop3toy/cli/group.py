@@ -26,6 +26,7 @@ from .moving.adopt import accept, adopt
 from .moving.compare import compare
 from .moving.fetch import fetch
 from .options import Failed, config_option_of_all, printable
+from .queue.command import queue
 from .replay import replay
 from .starting.serve import serve
 from .store import store
@@ -89,6 +90,7 @@ pop3toy.add_command(config)
 pop3toy.add_command(user)
 pop3toy.add_command(deliver)
 pop3toy.add_command(mailbox)
+pop3toy.add_command(queue)
 pop3toy.add_command(replay)
 pop3toy.add_command(serve)
 pop3toy.add_command(store)

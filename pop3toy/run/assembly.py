@@ -28,7 +28,15 @@ from .. import limits
 from ..config.settings import Settings
 from ..errors import BadSetting, CannotStart
 from ..events import Observers
-from ..interfaces import IDelivery, IGate, IMailStore, IObserver, IRecipientResolver, IStoreAdmin
+from ..interfaces import (
+    IDelivery,
+    IGate,
+    IMailStore,
+    IObserver,
+    IRecipientResolver,
+    IStoreAdmin,
+    Outgoing,
+)
 from ..net.accepting import wait_for_descriptors
 from ..net.factory import ConnectionFactory
 from ..net.proxied import ProxiedEndpoint
@@ -298,8 +306,22 @@ def assemble(
                 admin=opened.admin or _admin(settings, store),
                 warns=context.warns,
             )
+        outgoing = None
+        if settings.smarthost is not None:
+            from .handing_on.queue import queue_of
+
+            outgoing = queue_of(
+                settings,
+                reactor,
+                parts,
+                opened.delivery,
+                recipients,
+                settings.hostname or context.host,
+                threads=make_threads,
+                told=monitoring.outgoing() if monitoring is not None else None,
+            )
         factories |= _mail_factories(
-            settings, reactor, access, opened.delivery, recipients, context, told, gate
+            settings, reactor, access, opened.delivery, recipients, context, told, gate, outgoing
         )
     _warn_of_nobody(settings, context.tls)
     if monitoring is not None and context.inherits:
@@ -446,6 +468,7 @@ def _mail_factories(
     context: ProcessContext,
     observers: Observers,
     gate: IGate | None,
+    outgoing: Outgoing | None = None,
 ) -> dict[str, ConnectionFactory]:
     """Factories for SMTP, submission and LMTP."""
     shared: dict[str, Any] = {
@@ -464,7 +487,13 @@ def _mail_factories(
     return {
         "SMTP": smtp_factory(delivery, resolver, reactor, **limited, **shared),
         "submission": submission_factory(
-            delivery, resolver, reactor, access.for_senders(SenderRealm()), **limited, **shared
+            delivery,
+            resolver,
+            reactor,
+            access.for_senders(SenderRealm()),
+            outgoing=outgoing,
+            **limited,
+            **shared,
         ),
         # The client is a mail server that is trusted, and brings much.
         "LMTP": lmtp_factory(
