@@ -107,6 +107,11 @@ NEEDS_RESTART: Final[Mapping[str, str]] = {
     "introspection-claim": _CHECKERS,
     "aliases": "which file it is; what is in it is read again",
     "workers": "processes are started with the server",
+    "smarthost": _QUEUE,
+    "queue": _QUEUE,
+    "smarthost-credentials": _QUEUE,
+    "smarthost-ca": _QUEUE,
+    "smarthost-limit": _QUEUE,
 }
 
 

@@ -302,13 +302,13 @@ def _place(settings: Settings) -> str:
 
 
 def _smarthost_answers(settings: Settings) -> Iterator[Finding]:
-    url = getattr(settings, "smarthost", None)
-    if not url:
+    url = settings.smarthost
+    if url is None:
         return
     parts = urlsplit(url)
     host = parts.hostname or ""
     shown = f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
-    context = ssl.create_default_context(cafile=getattr(settings, "smarthost_ca", None))
+    context = ssl.create_default_context(cafile=settings.smarthost_ca)
     try:
         if parts.scheme == "smtps":
             with smtplib.SMTP_SSL(host, parts.port or 465, timeout=PATIENCE, context=context) as client:
