@@ -247,10 +247,10 @@ def _cpu(peer: Peer) -> float:
     return cpu_seconds(peer.server.pid)
 
 
-def _alone(storage: Storage, drop: str, sessions: int) -> float:
+def _alone(storage: Storage, drop: str, sessions: int, at_once: int) -> float:
     """Seconds of CPU of the requests of one session that fetches all of a small mailbox."""
     place = storage.place
-    arguments = [place.endpoint, place.url, str(place.credentials), drop, str(sessions)]
+    arguments = [place.endpoint, place.url, str(place.credentials), drop, str(sessions), str(at_once)]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.requests", *arguments], cwd=ROOT, capture_output=True, check=True
     )
@@ -308,7 +308,8 @@ def _run(bench: ObjectsBench, sets: Sequence[DataSet], rounds: int, quick: bool,
         proxy.close()
     outcome.wrong += wrong
     say("requests alone, and mail that comes in")
-    alone = _alone(bench.ceph, _drop(bench), 64 if quick else 400)
+    full = next(workload for workload in workloads if workload.name == "full")
+    alone = _alone(bench.ceph, _drop(bench), 64 if quick else 400, full.connections)
     taken = _taken(bench, sets[0], 100 if quick else 1000)
     goal = _goal(outcome, alone)
     print(as_text(outcome, workloads, REFERENCE))

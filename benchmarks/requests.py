@@ -3,7 +3,7 @@
 Lives here: a proxy that notes each request's first line and passes everything on, and what a session's
 requests cost alone::
 
-    python -m benchmarks.requests ENDPOINT URL CREDENTIALS DROP SESSIONS
+    python -m benchmarks.requests ENDPOINT URL CREDENTIALS DROP SESSIONS AT_ONCE
 
 makes the requests of a session that fetches all of a maildrop, so many times, and prints seconds of CPU for
 one: with ``obstore`` in a pool of threads, and nothing else.
@@ -18,18 +18,19 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
+from itertools import islice
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from benchmarks.peers.object_store import Place
 
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
-#: Sessions at once when requests are made alone, as many as the load of the table has.
-AT_ONCE = 32
 
 
 class Request(NamedTuple):
@@ -145,49 +146,89 @@ def expected(messages: int, octets: int = 0, *, fetched: bool = False, removed: 
     return counts
 
 
-def _alone(place: Place, drop: str, sessions: int) -> Iterator[float]:
-    """The requests of sessions that fetch a maildrop, by obstore alone."""
+#: One request after the other: each waits until it was carried out.
+Steps = Iterator[Callable[[], object]]
+
+
+def _session(store: Any, drop: str, own: str) -> Steps:
+    """The requests of a session that fetches a maildrop."""
+    import obstore
+
+    # An object of its own in place of the user's record and of the lease, which are the server's.
+    tag = ""
+
+    def look() -> None:
+        nonlocal tag
+        found = obstore.get(store, own)
+        found.bytes()
+        tag = (found.meta["e_tag"] or "").strip('"')
+
+    def change(body: bytes) -> None:
+        nonlocal tag
+        tag = (obstore.put(store, own, body, mode={"e_tag": tag}, use_multipart=False)["e_tag"] or "").strip(
+            '"'
+        )
+
+    found: list[Any] = []
+    yield look
+    yield look
+    yield lambda: change(b"1")
+    yield lambda: found.extend(
+        one for part in obstore.list(store, f"m/{drop}", chunk_size=1000) for one in part
+    )
+    for one in found:
+        yield partial(obstore.get_range, store, one["path"], start=0, length=one["size"])
+    yield lambda: change(b"2")
+
+
+def in_turn(sessions: Iterable[Steps], at_once: int) -> None:
+    """Carry out so many sessions at once; each request is given to a pool of threads, as by a server."""
+    done: SimpleQueue[tuple[Steps, Future[object]]] = SimpleQueue()
+    waiting = iter(sessions)
+
+    with ThreadPoolExecutor(at_once) as pool:
+
+        def go_on(steps: Steps) -> bool:
+            step = next(steps, None)
+            if step is not None:
+                pool.submit(step).add_done_callback(lambda future: done.put((steps, future)))
+            return step is not None
+
+        running = sum(go_on(steps) for steps in islice(waiting, at_once))
+        while running:
+            steps, future = done.get()
+            future.result()
+            while not go_on(steps):
+                if (following := next(waiting, None)) is None:
+                    running -= 1
+                    break
+                steps = following
+
+
+def _alone(place: Place, drop: str, sessions: int, at_once: int) -> float:
+    """Seconds of CPU of a session's requests."""
     import obstore
     from obstore.store import S3Store
 
     words = dict(line.split("=", 1) for line in place.credentials.read_text().split())
     bucket, _, prefix = place.url.partition("//")[2].partition("/")
-    store: Any = S3Store(
-        bucket,
-        prefix=prefix,
-        config={
-            "endpoint": place.endpoint,
-            "region": "us-east-1",
-            **{name.lower(): value for name, value in words.items()},
-        },
-        client_options={"allow_http": True},
-    )
-
-    def session(number: int) -> None:
-        # Objects of its own in place of the user's record and the lease, which are a server's.
-        own = f"x/{number}"
-        obstore.get(store, own).bytes()
-        tag = obstore.get(store, own).meta["e_tag"] or ""
-        for after in (1, 2):
-            put = obstore.put(store, own, b"%d" % after, mode={"e_tag": tag.strip('"')}, use_multipart=False)
-            tag = put["e_tag"] or ""
-            if after == 1:
-                for part in obstore.list(store, f"m/{drop}", chunk_size=1000):
-                    for one in part:
-                        bytes(obstore.get_range(store, one["path"], start=0, length=one["size"]))
-
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        for count in (AT_ONCE, sessions):
-            for number in range(count):
-                obstore.put(store, f"x/{number}", b"0", use_multipart=False)
-            before = time.process_time()
-            list(pool.map(session, range(count)))
-            yield (time.process_time() - before) / count
-    obstore.delete(store, [f"x/{number}" for number in range(max(sessions, AT_ONCE))])
+    config: Any = {"endpoint": place.endpoint, "region": "us-east-1"}
+    config |= {name.lower(): value for name, value in words.items()}
+    store: Any = S3Store(bucket, prefix=prefix, config=config, client_options={"allow_http": True})
+    own = [f"x/{number}" for number in range(sessions)]
+    for name in own:
+        obstore.put(store, name, b"0", use_multipart=False)
+    # The first ones make connections.
+    in_turn([_session(store, drop, name) for name in own[:at_once]], at_once)
+    before = time.process_time()
+    in_turn([_session(store, drop, name) for name in own], at_once)
+    took = time.process_time() - before
+    obstore.delete(store, own)
+    return took / sessions
 
 
 if __name__ == "__main__":
-    _endpoint, _url, _credentials, _drop, _sessions = sys.argv[1:]
-    # The first ones make connections.
-    *_, _cpu = _alone(Place(_url, _endpoint, Path(_credentials)), _drop, int(_sessions))
-    print(json.dumps(_cpu))
+    _endpoint, _url, _credentials, _drop, _sessions, _at_once = sys.argv[1:]
+    print(
+        json.dumps(_alone(Place(_url, _endpoint, Path(_credentials)), _drop, int(_sessions), int(_at_once)))
+    )

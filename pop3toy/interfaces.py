@@ -57,6 +57,10 @@ __all__ = [
     "Login",
     "MaybeDeferred",
     "MessageBody",
+    "Outgoing",
+    "OutgoingIncoming",
+    "OutgoingMail",
+    "OutgoingRecipient",
     "SessionInfo",
     "SessionRecord",
     "StoredMessage",
@@ -313,6 +317,79 @@ class IDelivery(Interface):
         :raises pop3toy.errors.StoreTrouble: (or fails with) as ``check``, if it is known already
             that none of them can have it.  What is wrong with some, and what was not looked
             for here, is told by ``commit``.
+        """
+
+
+class OutgoingRecipient(NamedTuple):
+    """Somebody elsewhere to whom a user writes."""
+
+    #: As it was written.
+    address: str
+    #: The words of NOTIFY in capitals, and ORCPT as it came (RFC 3461); empty if they were not given.
+    notify: tuple[str, ...] = ()
+    original: str = ""
+    #: Not elsewhere: a recipient here, of whose delivery the sender wants to be told (``NOTIFY=SUCCESS``).
+    here: bool = False
+
+
+class OutgoingMail(NamedTuple):
+    """The envelope of a message that a user hands in for others elsewhere."""
+
+    #: Under which the client is told of the message.
+    queue_id: str
+    #: Who has logged in.
+    user: str
+    #: An address of the user's; empty for a message that must not be answered.
+    sender: str
+    recipients: Sequence[OutgoingRecipient]
+    #: Whether SMTPUTF8 was said (RFC 6531).
+    utf8: bool = False
+    #: RFC 3461 sections 4.3 and 4.4: ``FULL`` or ``HDRS``, and ENVID as it came; empty if not given.
+    ret: str = ""
+    envid: str = ""
+
+
+class OutgoingIncoming(Protocol):
+    """A message on its way into the queue; in two steps, since others may get it at the same time."""
+
+    def write(self, chunk: bytes) -> MaybeDeferred[None]:
+        """Add octets, as they are sent, with CRLF.
+
+        :param chunk: the next ones.
+        :raises pop3toy.errors.StoreTrouble: (or fails with) if it cannot be kept.
+        """
+
+    def prepare(self) -> Deferred[None]:
+        """Make it durable, though nobody sees it yet.
+
+        Fails with :class:`~pop3toy.errors.StoreTrouble` if it cannot be.
+        """
+
+    def commit(self) -> Deferred[None]:
+        """Put it into the queue, durably.
+
+        Fails with :class:`~pop3toy.errors.StoreTrouble` if it cannot be.
+        """
+
+    def abort(self) -> None:
+        """Forget it.  Harmless after ``commit`` and when called twice."""
+
+
+class Outgoing(Protocol):
+    """Takes mail for addresses elsewhere; :class:`pop3toy.outgoing.service.OutgoingQueue` does."""
+
+    def refusal(self, user: str, recipients: int) -> str | None:
+        """Why a user may not write to so many recipients more now.
+
+        :param user: who has logged in.
+        :param recipients: how many, at least one.
+        :return: a sentence; ``None`` if that is all right.
+        """
+
+    def begin(self, mail: OutgoingMail) -> OutgoingIncoming:
+        """Take a message; its recipients count for the user's limit.
+
+        :param mail: its envelope.
         """
 
 

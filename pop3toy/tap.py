@@ -90,6 +90,7 @@ def makeService(options: Options, reactor: IReactor | None = None) -> IService:
                 cannot_start=cannot_start,
                 cannot_go_on=partial(_end, reactor),
                 twistd=twistd,
+                source=options.source,
             )
         context = single_process(
             settings,
@@ -99,6 +100,7 @@ def makeService(options: Options, reactor: IReactor | None = None) -> IService:
             host=host,
             batcher=batcher_of(reactor),
             owned=True,
+            source=options.source,
         )
         if settings.faults is not None:
             from .testing.faults.server import assemble_with_faults

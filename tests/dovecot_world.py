@@ -97,6 +97,7 @@ class DovecotCase(SynchronousTestCase):
         self.addCleanup(shutil.rmtree, self.root)
         self.root.chmod(0o755)
         authority = Authority(self.root)
+        self.authority_file = authority.file
         self.trust = ssl.create_default_context(cafile=authority.file)
         pem = authority.issue("localhost", "127.0.0.1").write(self.root / "pair.pem")
         (self.root / "passwords").write_text(f"{USER}:{PASSWORD}\n")
@@ -113,6 +114,7 @@ class DovecotCase(SynchronousTestCase):
         process = subprocess.Popen(
             [program, "-F", "-c", str(config)], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
+        self.process = process
         self.addCleanup(process.wait, 60)
         self.addCleanup(process.terminate)
         wait_until(lambda: listens(self.port) or process.poll() is not None, "Dovecot listens")

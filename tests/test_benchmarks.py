@@ -345,6 +345,7 @@ class CommandTests(SynchronousTestCase):
             ("--workloads=", "nothing is named"),
             ("deliveries --peers dovecot", "none of these takes mail"),
             ("deliveries --chart x.svg", "--chart is not for deliveries"),
+            ("objects --peers pop3toy", "--peers is not for objects"),
             ("--quick --workloads 10k", "none of these workloads"),
             ("--quick --workloads login --peers dovecot-lmtp", "nobody took part"),
         ):

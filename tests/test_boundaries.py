@@ -54,17 +54,20 @@ MAY: dict[str, set[str]] = {
     "auth": {"mail", "net.threads", "net.watched_file"},
     "stores": {"mail", "net.threads"},
     "routing": {"mail", "net.threads", "net.watched_file"},
+    "outgoing": {"mail", "net.threads", "net.types"},
     "observe": {"mail"},
     "net": set(),
-    "config": {"auth.sasl.names", "auth.throttle.origins", "stores.registry"},
+    "config": {"auth.sasl.names", "auth.throttle.origins", "outgoing.smarthost", "stores.registry"},
     "run.workers": {"net.accepting", "net.types"},
-    "run": {"mail", "pop3", "smtp", "net", "auth", "stores", "routing", "observe", "config"},
+    "run": {"mail", "pop3", "smtp", "net", "auth", "stores", "routing", "observe", "outgoing", "config"},
     "conformance": set(),
     "replay": {"conformance"},
+    "moving": {"mail"},
+    "moving.fetching": {"mail", "moving", "stores.copying.messages"},
     "tap": {"run", "config", "net", "testing.faults"},
     "cli": {
-        "conformance", "replay", "testing.faults", "mail", "smtp", "net", "auth", "stores", "routing",
-        "config", "run",
+        "conformance", "replay", "moving", "testing.faults", "mail", "smtp", "net", "auth", "outgoing", "stores",
+        "routing", "config", "run",
     },
     "testing": {"mail", "pop3", "smtp", "net", "auth", "stores", "routing", "observe", "config", "run"},
     "": {"auth", "config", "mail", "net", "observe", "pop3", "run", "stores"},
@@ -287,9 +290,12 @@ class PackageTests(SynchronousTestCase):
                     allowed.add("stores.hello")
                 if within(name, "cli.store"):
                     allowed |= {"stores.objects.settings", "stores.objects.qualification.examination"}
-                if within(name, "cli.copying"):
+                if within(name, "moving.fetching"):
+                    allowed.add("stores.copying.messages")
+                if within(name, "cli.copying", "cli.moving"):
                     # Which no kind is named in.
-                    allowed |= {"stores.copying.mailbox", "stores.copying.messages"}
+                    parts = ("adopting", "counts", "journal", "mailbox", "messages", "verify")
+                    allowed |= {f"stores.copying.{one}" for one in parts}
                 if name == "":
                     allowed |= {"stores.memory", "stores.maildir.store", "stores.maildir.body"}
                     # The settings of the kinds that come with it; not by the registry, which is loaded later.
@@ -383,6 +389,7 @@ class ReactorTests(SynchronousTestCase):
                                 "net.threads",
                                 "observe.line_writer",
                                 "clock",
+                                "cli.moving.servers",
                                 "stores.maildir.incoming.usage",
                                 "stores.objects.qualification.contest",
                                 "testing.reactor_thread",
@@ -417,7 +424,7 @@ class OnePlaceTests(SynchronousTestCase):
     def test_status_words(self) -> None:
         """Only ``replies`` makes ``+OK`` and ``-ERR``; whoever plays a client's part looks for them."""
         for name, tree in modules().items():
-            if within(name, "testing.conversation", "testing.faults", "replay", "observe.explain"):
+            if within(name, "testing.conversation", "testing.faults", "replay", "observe.explain", "moving"):
                 continue
             makers = [text for text in strings(tree) if "+OK" in text or "-ERR" in text]
             if not within(name, "conformance"):

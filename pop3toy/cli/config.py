@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
@@ -24,6 +27,10 @@ from ..net.types import IReactor
 from ..option import Option, options_of
 from ..smtp.limits import MESSAGE
 from .options import Failed, config_option, printable
+from .starting.first_file import init
+
+if TYPE_CHECKING:
+    from .starting.outside import Finding
 
 __all__ = ["config"]
 
@@ -38,12 +45,73 @@ def config() -> None:
 
 @config.command()
 @click.argument("file", type=click.Path(path_type=Path))
-def check(file: Path) -> None:
-    """Look whether FILE is right, and whether the files that it names can be used.
+@click.option(
+    "--user", metavar="NAME", help="Look as this user, whom systemd starts the server as; for root."
+)
+@click.option("--uid", metavar="NAME", help="The same for the user of twistd --uid, which begins as root.")
+@click.option(
+    "--unit",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Take the user from this unit of systemd (for root: that of pop3toy.service, if it names FILE).",
+)
+@click.option("--online", is_flag=True, help="Ask other machines, too: object storage, the smarthost.")
+@click.option("--json", "json_", is_flag=True, help="Print it as JSON.")
+def check(file: Path, user: str | None, uid: str | None, unit: Path | None, online: bool, json_: bool) -> int:
+    """Look whether FILE is right, and whether what it names can be used.
 
-    The server would start with it, if its ports are free. Otherwise one line
-    says what is wrong, and the exit status is 78. What the server would warn of
-    is told, too. Nothing is changed.
+    What is wrong in the file is one line with its place. If nothing is, there is a
+    line for each thing outside of it: files, certificates and their days, mailboxes,
+    ports and who has them. The exit status is 0 if a server would start with it, and
+    78 if not. What the server would warn of is told, too. Nothing is changed.
+    """
+    from .starting.as_user import as_user, unit_of, who_runs_it
+    from .starting.outside import Finding, as_the_user, as_who_starts
+
+    if sum(one is not None for one in (user, uid, unit)) > 1:
+        raise click.UsageError("--user, --uid and --unit do not go together")
+    if os.geteuid() == 0 and not (user or uid or unit):
+        unit = unit_of(file)
+    runs_as = who_runs_it(user, uid, unit)
+    of_root = runs_as is not None and runs_as.begins_as_root
+
+    def look(online: bool) -> dict[str, object]:
+        """As the user that the server runs as; gives a value of JSON."""
+        try:
+            with _mistakes(file) as said, _warnings():
+                settings = _settings_in(file, said)
+                _check_right(settings, certificates=not of_root)
+                return {"found": list(as_the_user(settings, online=online, certificates=not of_root))}
+        except Failed as why:
+            return {"mistake": str(why)}
+
+    who = runs_as.user.pw_name if runs_as is not None else None
+    answer: dict[str, Any] = {}
+    if runs_as is not None:
+        # What is wrong for everybody is told as such.  And it loads all that is needed: that user may not be
+        # able to read this Python.
+        with _silence():
+            answer = look(False)
+        who = who if answer.get("mistake") is None else None
+    if answer.get("mistake") is None:
+        answer = as_user(runs_as.user if runs_as is not None else None, lambda: look(online))
+    mistake, found = answer.get("mistake"), [Finding(*one) for one in answer.get("found", ())]
+    if mistake is None:
+        try:
+            with _mistakes(file) as said:
+                settings = _settings_in(file, said)
+                found += as_who_starts(settings, runs_as, certificates=of_root)
+        except Failed as why:
+            mistake = str(why)
+    elif who is not None:
+        mistake += f" (as the user {who})"
+    return _told(file, who, mistake, found, json_=json_)
+
+
+def _check_right(settings: Settings, *, certificates: bool) -> None:
+    """See that a server would be made of these settings.
+
+    :raises pop3toy.errors.CannotStart: if not.
     """
     # These load all of a server, which other commands do not need.
     from twisted.internet import reactor
@@ -54,20 +122,44 @@ def check(file: Path) -> None:
 
     # Asked for the time alone; it does not run.
     clock = cast(IReactor, reactor)
-    with _mistakes(file) as said, _warnings(), tempfile.TemporaryDirectory() as kept:
-        settings = _settings_in(file, said)
-        check_files(settings)
-        if settings.faults is not None:
-            from ..testing.faults.server import check_faults
+    check_files(settings)
+    if settings.faults is not None:
+        from ..testing.faults.server import check_faults
 
-            check_faults(settings.faults)
-        server_tls(settings.tls, kept)
-        for port in ports_of(settings):
-            # systemd has handed over nothing to this command.
-            if not port.description.startswith("systemd:"):
-                endpoint_of(port, settings, clock)
-        check_sources(settings, clock)
-    click.echo(f"{printable(str(file))} is right")
+        check_faults(settings.faults)
+    if certificates:
+        with tempfile.TemporaryDirectory() as kept:
+            server_tls(settings.tls, kept)
+    for port in ports_of(settings):
+        # systemd has handed over nothing to this command.
+        if not port.description.startswith("systemd:"):
+            endpoint_of(port, settings, clock)
+    check_sources(settings, clock)
+
+
+def _told(file: Path, who: str | None, mistake: str | None, found: Sequence[Finding], *, json_: bool) -> int:
+    """Print what was found; the exit status."""
+    wrong = sum(one.status == "wrong" for one in found)
+    right = mistake is None and not wrong
+    if json_:
+        findings = [{"about": one.about, "status": one.status, "text": one.text} for one in found]
+        if mistake is not None:
+            findings.insert(0, {"about": "options", "status": "wrong", "text": mistake})
+        click.echo(
+            json.dumps({"file": str(file), "user": who, "right": right, "findings": findings}, indent=2)
+        )
+        return os.EX_OK if right else os.EX_CONFIG
+    if mistake is not None:
+        raise Failed(mistake, os.EX_CONFIG)
+    for one in found:
+        word = "WRONG" if one.status == "wrong" else one.status
+        click.echo(f"{word:5}  {one.about:11}  {printable(one.text)}")
+    as_whom = f", for the user {who}" if who is not None else ""
+    if wrong:
+        things = f"{wrong} things are" if wrong > 1 else "one thing is"
+        raise Failed(printable(f"{file} is right, but {things} not as it needs them{as_whom}"), os.EX_CONFIG)
+    click.echo(f"{printable(str(file))} is right{as_whom}")
+    return os.EX_OK
 
 
 @config.command()
@@ -81,6 +173,9 @@ def show(config: Path | None) -> None:
     with _mistakes(config) as said:
         settings = _settings_in(config, said)
     click.echo("\n".join(_lines(settings, said, str(config))))
+
+
+config.add_command(init)
 
 
 @contextmanager
@@ -100,6 +195,13 @@ def _mistakes(file: Path | None) -> Iterator[dict[str, object]]:
 def _tell_warning(event: LogEvent) -> None:
     if event.get("log_level", LogLevel.debug) >= LogLevel.warn:
         click.echo(f"Warning: {printable(formatEvent(event))}", err=True)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Show no warnings."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        yield
 
 
 @contextmanager

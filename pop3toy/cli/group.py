@@ -22,8 +22,13 @@ from .config import config
 from .copying.command import copy
 from .deliver import deliver
 from .mailbox import mailbox
+from .moving.adopt import accept, adopt
+from .moving.compare import compare
+from .moving.fetch import fetch
 from .options import Failed, config_option_of_all, printable
+from .queue.command import queue
 from .replay import replay
+from .starting.serve import serve
 from .store import store
 from .transfer import export, import_
 from .users.command import user
@@ -73,15 +78,21 @@ def completion(shell: str) -> None:
     click.echo(complete(pop3toy, {}, "pop3toy", "_POP3TOY_COMPLETE").source())
 
 
+mailbox.add_command(accept)
+mailbox.add_command(adopt)
 mailbox.add_command(import_)
 mailbox.add_command(export)
+mailbox.add_command(fetch)
+mailbox.add_command(compare)
 store.add_command(copy)
 pop3toy.add_command(check)
 pop3toy.add_command(config)
 pop3toy.add_command(user)
 pop3toy.add_command(deliver)
 pop3toy.add_command(mailbox)
+pop3toy.add_command(queue)
 pop3toy.add_command(replay)
+pop3toy.add_command(serve)
 pop3toy.add_command(store)
 for _of_a_running_server in (who, status, close, drain, watch):
     pop3toy.add_command(_of_a_running_server)

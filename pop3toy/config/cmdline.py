@@ -18,6 +18,7 @@ from ..errors import CannotStart
 from ..option import FLAG, Option
 from . import toml
 from .settings import Settings
+from .source import Source
 from .table import OPTIONS, TABLES, merged, settings_of
 
 __all__ = ["Options"]
@@ -52,6 +53,8 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         #: The file that was read, and what stands there, by name.
         self.file: str | None = None
         self.in_file: dict[str, object] = {}
+        #: Both, to be read again; only where there is a file.
+        self.source: Source | None = None
         #: What all of it means, once it is read.
         self.settings = Settings()
         super().__init__()
@@ -87,6 +90,7 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         """
         try:
             if self.file is not None:
+                self.source = Source(self.file, self.given)
                 self.in_file = toml.read(self.file)
             self.settings = settings_of(merged(self.in_file, self.given))
             self.settings.check_whole()

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator
 
 from ..option import FLAG, Option
+from .changes import TAKEN_UP
 from .table import OPTIONS, TABLES
 
 __all__ = ["reference"]
@@ -17,7 +18,8 @@ Options
 Every option of ``twistd pop3toy``, in the tables in which they stand in a file for ``--config``
 (TOML). The command line wins over the file. ``pop3toy config check FILE`` looks whether a file is
 right, ``pop3toy config show --config FILE`` says what is in force and from where. A path in a file
-that is not named in full is looked for beside the file.
+that is not named in full is looked for beside the file. What a reload takes up (SIGHUP, ``systemctl
+reload``) is said; the rest counts from the next start on.
 
 .. Made from the options themselves: python -m pop3toy.config.reference > docs/reference.rst
 """
@@ -49,7 +51,8 @@ def _entry(one: Option) -> Iterator[str]:
     for line in textwrap.wrap(text, 100, break_on_hyphens=False, break_long_words=False):
         yield f"    {line}"
     yield ""
-    yield f"    In a file: ``{one.name} = {_example(one)}``"
+    again = "; taken up by a reload" if one.name in TAKEN_UP else ""
+    yield f"    In a file: ``{one.name} = {_example(one)}``{again}"
     yield ""
 
 

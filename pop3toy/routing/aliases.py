@@ -154,6 +154,10 @@ class AliasFile:
         self._looked, self._looking = now, True
         return self._run_in_thread(self._read, self._signature).addCallbacks(self._seen, self._unusable)
 
+    def read_again(self) -> None:
+        """Read the file at the next look, whether it has changed or not: the domains have."""
+        self._signature = None
+
     @property
     def known(self) -> Aliases:
         """The aliases as they were last read; none if they never were."""

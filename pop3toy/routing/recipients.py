@@ -53,11 +53,15 @@ class RecipientResolver:
         any_domain: bool = False,
     ) -> None:
         self._find = find
+        self._aliases = aliases
+        self._any_domain = any_domain
+        self.use(domains, catch_all)
+
+    def use(self, domains: Sequence[str], catch_all: str | None) -> None:
+        """From now on these domains and this user, for the meaning of which see above."""
         self._first_domain = domains[0]
         self._domains = frozenset(_spelled(domain) for domain in domains)
-        self._aliases = aliases
         self._catch_all = catch_all
-        self._any_domain = any_domain
 
     def ours(self, address: Address) -> bool:
         """Whether mail for this address is taken at all."""

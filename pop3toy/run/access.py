@@ -83,20 +83,13 @@ class Access:
         self._server = server
         self._strict = strict
         self._threads = threads
-        limits = LoginLimits(
-            login_delay=settings.limits.login_delay,
-            lock_wait=settings.limits.lock_wait,
-            sessions_per_user=settings.limits.max_per_user or LoginLimits().sessions_per_user,
-            trusted=Networks.of(settings.limits.trusted),
-        ).shared_by(settings.workers or 1)
         #: Names and passwords that the settings hold, the toy's public account among them.
         self.users = dict(settings.users)
         if settings.is_toy:
-            # The toy has no mail to guard, and is there for trying wrong passwords too.
-            limits = without_penalties(limits)
             self.users = self.users or {hello.USER: hello.PASSWORD}
-        self._throttle = LoginThrottle(reactor, limits, peers=peers)
-        asked: list[ICredentialsChecker] = [MemoryAccounts(self.users)] if self.users else []
+        self._throttle = LoginThrottle(reactor, _login_limits(settings), peers=peers)
+        self._of_settings = MemoryAccounts(self.users) if self.users else None
+        asked: list[ICredentialsChecker] = [self._of_settings] if self._of_settings is not None else []
         #: The accounts file, or the accounts in the store, if there are any; they know quotas.
         self.accounts = self._accounts(settings.accounts, shared) if settings.accounts is not None else None
         if self.accounts is not None:
@@ -112,6 +105,17 @@ class Access:
         self._tokens = self._introspection(settings.introspection) if settings.introspection else None
         if strict:
             self._warn_of_nobody()
+
+    def take(self, settings: Settings) -> None:
+        """From now on these settings, for limits, users and authenticators that are made from then on.
+
+        :param settings: differ in nothing that needs a restart (``config.changes``).
+        """
+        self._settings = settings
+        self._throttle.use(_login_limits(settings))
+        if self._of_settings is not None and settings.users:
+            self.users = dict(settings.users)
+            self._of_settings.keep(self.users)
 
     def knows(self, user: str) -> bool:
         """Whether there is this user now, as far as that can be said before anything runs."""
@@ -250,6 +254,18 @@ class _Beginning(Service):
     def startService(self) -> None:
         super().startService()
         self._reactor.callWhenRunning(lambda: self._source.begin() if self.running else None)
+
+
+def _login_limits(settings: Settings) -> LoginLimits:
+    """The limits of one process."""
+    limits = LoginLimits(
+        login_delay=settings.limits.login_delay,
+        lock_wait=settings.limits.lock_wait,
+        sessions_per_user=settings.limits.max_per_user or LoginLimits().sessions_per_user,
+        trusted=Networks.of(settings.limits.trusted),
+    ).shared_by(settings.workers or 1)
+    # The toy has no mail to guard, and is there for trying wrong passwords too.
+    return without_penalties(limits) if settings.is_toy else limits
 
 
 def _may_have_mailbox(settings: Settings, user: str) -> bool:

@@ -84,6 +84,8 @@ def _serve(config: WorkerConfig, reports: ReportPipe, reactor: IReactor) -> None
         match command:
             case [Command.USE_TLS, str(material)] if tls is not None:
                 tls.use(Material.load(material))
+            case [Command.USE_SETTINGS, str(said)]:
+                server.take(Settings.from_json(said))
             case [Command.NOTE, list(events)]:
                 peers.hear(events)
             case [Command.ACT, list(what)]:

@@ -28,7 +28,15 @@ from .. import limits
 from ..config.settings import Settings
 from ..errors import BadSetting, CannotStart
 from ..events import Observers
-from ..interfaces import IDelivery, IGate, IMailStore, IObserver, IRecipientResolver, IStoreAdmin
+from ..interfaces import (
+    IDelivery,
+    IGate,
+    IMailStore,
+    IObserver,
+    IRecipientResolver,
+    IStoreAdmin,
+    Outgoing,
+)
 from ..net.accepting import wait_for_descriptors
 from ..net.factory import ConnectionFactory
 from ..net.proxied import ProxiedEndpoint
@@ -47,12 +55,15 @@ from .access import Access
 from .checks import check_files
 from .control import Notice, ServerControl
 from .log_lines import set_observer
+from .monitoring.certificates import CertificateWatch
 from .monitoring.process import monitoring_of
 from .ports import PASSWORDS, Port, announce, ports_of
 from .process import ProcessTuning, StopSignals, TwistdOptions
 from .process_context import ProcessContext, single_process
 from .recipients import recipients_of_all, recipients_of_users
-from .service import LinesService, ListeningService, OrderedService, ReloadService, Server
+from .reloading.again import SettingsAgain
+from .reloading.taking import Taking
+from .service import LinesService, ListeningService, OrderedService, Reloadable, ReloadService, Server
 from .sharing.first_look import FirstLook
 from .sharing.node import node_of
 from .speed import sending_of
@@ -253,9 +264,21 @@ def assemble(
     maildrops = opened.store if around_store is None else around_store(opened.store)
     if monitoring is not None:
         maildrops = monitoring.store(maildrops)
-    if not settings.is_toy or context.tls is not None:
+    source, certificates = context.source, context.certificates
+    reloads: list[Reloadable] = [certificates] if certificates is not None else []
+    if certificates is not None:
+        CertificateWatch(reactor, certificates).setServiceParent(parts)
+    if source is not None:
+
+        def take(changed: Settings, token: str | None) -> None:
+            parts.take(changed)
+            if inspection is not None:
+                inspection.take(changed, token)
+
+        reloads.append(SettingsAgain(source, settings, reactor, parts, tls=certificates, take=take))
+    if not settings.is_toy or context.tls is not None or source is not None:
         # Also with nothing to read again: SIGHUP must not end a server that others rely on.
-        ReloadService(reactor, context.reloads, signals=context.owned).setServiceParent(parts)
+        ReloadService(reactor, reloads, signals=context.owned).setServiceParent(parts)
     factories: dict[str, ConnectionFactory] = {
         "POP3": POP3Factory(
             reactor,
@@ -270,11 +293,12 @@ def assemble(
             gate=gate,
         )
     }
+    take_recipients: Callable[[Settings], object] = lambda changed: None  # noqa: E731
     if settings.wants_mail:
         if settings.is_toy:
             recipients = recipients_of_all(access.users)
         else:
-            recipients = recipients_of_users(
+            recipients, take_recipients = recipients_of_users(
                 settings,
                 reactor,
                 parts,
@@ -283,8 +307,22 @@ def assemble(
                 admin=opened.admin or _admin(settings, store),
                 warns=context.warns,
             )
+        outgoing = None
+        if settings.smarthost is not None:
+            from .handing_on.queue import queue_of
+
+            outgoing = queue_of(
+                settings,
+                reactor,
+                parts,
+                opened.delivery,
+                recipients,
+                settings.hostname or context.host,
+                threads=make_threads,
+                told=monitoring.outgoing() if monitoring is not None else None,
+            )
         factories |= _mail_factories(
-            settings, reactor, access, opened.delivery, recipients, context, told, gate
+            settings, reactor, access, opened.delivery, recipients, context, told, gate, outgoing
         )
     _warn_of_nobody(settings, context.tls)
     if monitoring is not None and context.inherits:
@@ -320,6 +358,7 @@ def assemble(
     if not context.inherits:
         # The ports of workers are their supervisor's, which has a notice of its own.
         notice.setServiceParent(parts)
+    parts.take = Taking(context, access, notice, factories, maildrops, take_recipients).take
     given = opened.store if settings.is_toy else store
     parts.control = ServerControl(
         list(factories.values()), lambda: opened.admin or _admin(settings, given), notice
@@ -439,6 +478,7 @@ def _mail_factories(
     context: ProcessContext,
     observers: Observers,
     gate: IGate | None,
+    outgoing: Outgoing | None = None,
 ) -> dict[str, ConnectionFactory]:
     """Factories for SMTP, submission and LMTP."""
     shared: dict[str, Any] = {
@@ -457,7 +497,13 @@ def _mail_factories(
     return {
         "SMTP": smtp_factory(delivery, resolver, reactor, **limited, **shared),
         "submission": submission_factory(
-            delivery, resolver, reactor, access.for_senders(SenderRealm()), **limited, **shared
+            delivery,
+            resolver,
+            reactor,
+            access.for_senders(SenderRealm()),
+            outgoing=outgoing,
+            **limited,
+            **shared,
         ),
         # The client is a mail server that is trusted, and brings much.
         "LMTP": lmtp_factory(

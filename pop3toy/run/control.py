@@ -53,6 +53,12 @@ class Notice(Service):
         self._waiting.append(done)
         return done
 
+    def use(self, seconds: float) -> None:
+        """The next notice is so long; one that was begun is not changed."""
+        self._seconds = seconds
+        if self._timer is None and not self._stopping:
+            self._past = not seconds
+
     def withdraw(self) -> None:
         """The server stays: the next notice is as long as the first.  Not while the server stops."""
         if self._stopping:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import secrets
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
@@ -14,12 +14,12 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 from ..auth.throttle.connection_limiter import ConnectionLimiter
 from ..auth.throttle.peer_workers import PeerWorkers
 from ..config.settings import Settings
+from ..config.source import Source
 from ..errors import CannotStart
 from ..net.types import IReactor
 from ..net.unix_sockets import UnixListening
 from .ports import Port, endpoint_of
 from .process import fitting
-from .service import Reloadable
 from .speed import BatcherService
 
 if TYPE_CHECKING:
@@ -53,8 +53,10 @@ class ProcessContext:
     peers: PeerWorkers | None = None
     #: The batcher of its reactor, if there is one.
     batcher: BatcherService | None = None
-    #: What is read again when it changes.
-    reloads: Sequence[Reloadable] = ()
+    #: What makes TLS of certificate files, which are read again when they change.
+    certificates: ServerTLS | None = None
+    #: The file of options, where there is one that may be read again.
+    source: Source | None = None
     #: Whether a file that cannot be used ends the start.  Not that of a worker:
     #: its supervisor has told so when it started, and an accident that comes
     #: later must not keep a worker that died from being started again.
@@ -77,10 +79,12 @@ def single_process(
     host: str | None = None,
     batcher: BatcherService | None = None,
     owned: bool = False,
+    source: Source | None = None,
 ) -> ProcessContext:
     """A process that shares nothing with others.
 
     :param host: this host's full name; asking for it may wait for the network, hence the short one otherwise.
+    :param source: of the settings, which are read again from it at SIGHUP.
     """
     limits = fitting(settings, owned=owned)
     listening = cast(IReactor, UnixListening(reactor))
@@ -95,6 +99,7 @@ def single_process(
         cannot_listen,
         host or socket.gethostname(),
         batcher=batcher,
-        reloads=[tls] if tls is not None else [],
+        certificates=tls,
         owned=owned,
+        source=source,
     )

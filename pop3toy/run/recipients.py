@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
@@ -25,7 +25,7 @@ from .access import Access
 
 log = Logger()
 
-__all__ = ["or_mailbox", "recipients_of_all", "recipients_of_users"]
+__all__ = ["UsersRecipients", "or_mailbox", "recipients_of_all", "recipients_of_users"]
 
 _Find: TypeAlias = Callable[[str], MaybeDeferred[str | None]]
 
@@ -43,6 +43,14 @@ LOOKING = 10.0
 ALIASES_IN_TURN = 50
 
 
+class UsersRecipients(NamedTuple):
+    """For whom mail comes in."""
+
+    resolver: RecipientResolver
+    #: Is called with settings that differ in domains and catch-all.
+    take: Callable[[Settings], object]
+
+
 def recipients_of_all(users: Collection[str]) -> RecipientResolver:
     """A mail trap: whatever the domain, users get what is for them, and the first one all the rest."""
     return RecipientResolver(NameIndex(users).find, catch_all=next(iter(users)), any_domain=True)
@@ -57,7 +65,7 @@ def recipients_of_users(
     strict: bool = True,
     admin: IStoreAdmin | None = None,
     warns: bool = False,
-) -> RecipientResolver:
+) -> UsersRecipients:
     """The users of the accounts, or, where a checker cannot tell who they are, those with a mailbox.
 
     :param server: whose parts the threads become that look for them.
@@ -74,8 +82,14 @@ def recipients_of_users(
         find = or_mailbox(find, admin, threads)
     elif strict and catch_all is not None and access.sources_know_all and not access.knows(catch_all):
         raise BadSetting("catch-all", f" {catch_all}: there is no such user")
-    recipients = RecipientResolver(find, domains=settings.mail_domains, catch_all=catch_all)
     aliases: AliasFile | None = None
+
+    def known_aliases() -> MaybeDeferred[Aliases]:
+        return {} if aliases is None else aliases()
+
+    recipients = RecipientResolver(
+        find, domains=settings.mail_domains, aliases=known_aliases, catch_all=catch_all
+    )
 
     def look_through(changed: Aliases) -> None:
         if warns:
@@ -95,13 +109,16 @@ def recipients_of_users(
         except (BadAliases, OSError) as error:
             why = getattr(error, "strerror", None) or error
             raise BadSetting("aliases", f" {settings.aliases}: {why}") from error
-        recipients = RecipientResolver(
-            find, domains=settings.mail_domains, aliases=aliases, catch_all=catch_all
-        )
     if warns:
         # Names may have to be looked for in threads, which start with the server.
         reactor.callWhenRunning(look)
-    return recipients
+
+    def take(new: Settings) -> None:
+        recipients.use(new.mail_domains, new.catch_all)
+        if aliases is not None:
+            aliases.read_again()
+
+    return UsersRecipients(recipients, take)
 
 
 def or_mailbox(find: _Find, mailboxes: IStoreAdmin, threads: Threads) -> _Find:

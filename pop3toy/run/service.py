@@ -26,6 +26,7 @@ from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
 from ..clock import steady
+from ..config.settings import Settings
 from ..errors import CannotStart
 from ..interfaces import IServerControl
 from ..net.factory import ConnectionFactory
@@ -161,6 +162,9 @@ class Server(OrderedService):
 
     #: What may be done to it while it runs.
     control: IServerControl
+
+    #: Is called with settings that are in force from then on, and differ in nothing that needs a restart.
+    take: Callable[[Settings], object]
 
     #: Where a browser finds the inspector, with the token, once it listens; empty if there is none.
     inspector: str = ""

@@ -21,6 +21,7 @@ from twisted.internet.interfaces import IListeningPort
 from .. import limits
 from ..clock import steady
 from ..config.settings import Settings
+from ..config.source import Source
 from ..errors import CannotStart
 from ..net.types import IReactor
 from ..net.unix_sockets import UnixListening
@@ -28,10 +29,12 @@ from ..stores.registry import kind_of
 from .checks import check_sources
 from .control import Notice
 from .log_lines import WorkersLog
+from .monitoring.certificates import CertificateWatch
 from .monitoring.supervisor import monitor_workers, workers_folder
 from .ports import Port, announce, endpoint_of, ports_of
 from .process import StopSignals, TwistdOptions, fitting
-from .service import ListeningService, OrderedService, ReloadService
+from .reloading.again import SettingsAgain
+from .service import ListeningService, OrderedService, Reloadable, ReloadService
 from .sharing.node import node_of
 from .tls import server_tls
 from .workers.pipes import WorkerConfig
@@ -54,6 +57,7 @@ def supervised(
     cannot_start: Callable[[CannotStart], object],
     cannot_go_on: Callable[[str], object],
     twistd: TwistdOptions,
+    source: Source | None = None,
 ) -> IService:
     """The supervisor, which has the ports and runs the workers.
 
@@ -61,6 +65,7 @@ def supervised(
     :param cannot_start: is told why, when twistd starts the service already; does not return.
     :param cannot_go_on: is told why, when no worker can be started any more.
     :param twistd: twistd's own options.
+    :param source: of the settings, which are read again from it at SIGHUP.
     :raises pop3toy.errors.CannotStart: for a mistake that is seen at once.
     """
     workers = settings.workers
@@ -72,6 +77,7 @@ def supervised(
     tls = server_tls(settings.tls)
     check_sources(settings, reactor)
     folder = os.getcwd()
+    in_force = settings
     folder_of_metrics = workers_folder(settings, shown=settings.wants_inspector)
 
     def config(number: int) -> WorkerConfig:
@@ -83,7 +89,7 @@ def supervised(
             host=host,
             sessions=int((clock.seconds() - began) * SESSIONS_A_SECOND),
             reactor=twistd.get("reactor"),
-            settings=settings.to_json(),
+            settings=in_force.to_json(),
             tls=tls.in_use.dump() if tls is not None else "",
             key=key,
             boot=boot,
@@ -161,7 +167,22 @@ def supervised(
             handed_on = tls.in_use
             supervisor.use_tls(handed_on.dump())
 
-    ReloadService(reactor, [tls] if tls is not None else [], after=hand_on).setServiceParent(server)
+    def take(changed: Settings, token: str | None) -> None:
+        nonlocal in_force
+        in_force = changed
+        hand_on()
+        supervisor.use_settings(changed.to_json())
+        notice.use(changed.limits.stop_delay)
+        fitting(changed, owned=True).tell(asked=changed.limits.max_connections is not None)
+        if inspection is not None:
+            inspection.take(changed, token)
+
+    if tls is not None:
+        CertificateWatch(reactor, tls).setServiceParent(server)
+    reloads: list[Reloadable] = [tls] if tls is not None else []
+    if source is not None:
+        reloads.append(SettingsAgain(source, settings, reactor, server, tls=tls, take=take))
+    ReloadService(reactor, reloads, after=hand_on).setServiceParent(server)
     limits_of_one = fitting(settings, owned=True)
     limits_of_one.tell(asked=settings.limits.max_connections is not None)
     listening = cast(IReactor, UnixListening(reactor))

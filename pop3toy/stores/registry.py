@@ -26,6 +26,7 @@ from .objects.settings import Objects
 from .toy import Toy
 
 if TYPE_CHECKING:
+    from .copying.adopting import AdoptingMaildirs
     from .copying.messages import Store
     from .objects.accounts import AccountObjects
     from .objects.connecting import Engines
@@ -129,6 +130,9 @@ class StoreKind:
     #: Makes what is copied from and to (``copying``), given the settings, and looks at nothing yet; ``None``
     #: where nothing outlives the server.
     copied: Callable[[Any], Store] | None = None
+    #: Makes what gives messages the unique-ids that clients know (``copying.adopting``), given the settings,
+    #: and looks at nothing yet; ``None`` where messages are kept by their unique-ids.
+    adopting: Callable[[Any], AdoptingMaildirs] | None = None
     #: This server among those that share the store, in words that no other on its machine may have, with
     #: the option that says them; ``None`` where there are no such words.
     alone: Callable[[Any], tuple[str, str] | None] = lambda settings: None
@@ -296,6 +300,12 @@ def _copied_maildirs(settings: Maildirs) -> Store:
     return MaildirMailboxes(settings)
 
 
+def _adopting_maildirs(settings: Maildirs) -> AdoptingMaildirs:
+    from .copying.adopting import AdoptingMaildirs
+
+    return AdoptingMaildirs(settings)
+
+
 def _check_objects(settings: Objects) -> None:
     from .objects.connecting import Engines
 
@@ -345,6 +355,7 @@ STORES: tuple[StoreKind, ...] = (
         _administer_maildirs,
         _check_maildirs,
         copied=_copied_maildirs,
+        adopting=_adopting_maildirs,
     ),
     StoreKind(
         Objects,

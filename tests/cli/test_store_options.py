@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from pop3toy.config.settings import Settings
 from pop3toy.stores.registry import Maildirs, Objects
 
 from ..cli_world import CommandTests
+from ..stores.objects.fake_s3 import FakeS3
 
 _VARIABLES = ("POP3TOY_CONFIG", "POP3TOY_ACCOUNTS", "POP3TOY_MAILDIR")
 _OF_OBJECTS = ("STORE", "STORE_ENDPOINT", "STORE_CREDENTIALS", "STORE_REGION")
@@ -132,3 +136,20 @@ class StoreOptionTests(CommandTests):
         self.assertIn("# store-node is not set\n", shown)
         self.assertNotIn("maildir", shown)
         self.assertNotIn("hunter2", shown)
+
+
+class OneLineTests(CommandTests):
+    """What a user sees of a store that cannot be used."""
+
+    def test_unfit(self) -> None:
+        """One line, though the server would log it as well."""
+        fake = FakeS3(clock=time.time)
+        self.addCleanup(fake.close)
+        credentials = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret"}
+        words = ["mailbox", "list", "--store=s3://nobody", f"--store-endpoint={fake.url}"]
+        code = "from pop3toy.cli import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words], capture_output=True, text=True, env=os.environ | credentials
+        )
+        self.assertEqual((done.returncode, done.stdout), (os.EX_TEMPFAIL, ""))
+        self.assertEqual(done.stderr, "Error: object storage: there is no such bucket\n")

@@ -14,11 +14,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3toy.errors import InUse, MessageGone, NoSuchMailbox, StoreTrouble
 from pop3toy.stores.copying import mailbox as copying
 from pop3toy.stores.copying import objects as copied_objects
+from pop3toy.stores.copying.counts import Counts, Stopped
 from pop3toy.stores.copying.journal import Journal, begun, ended, forgotten
-from pop3toy.stores.copying.mailbox import Counts, Stopped, copy_mailbox, verify_mailbox
+from pop3toy.stores.copying.mailbox import copy_mailbox
 from pop3toy.stores.copying.maildirs import MaildirMailboxes
 from pop3toy.stores.copying.messages import Mailbox, Message, Store, Wire
 from pop3toy.stores.copying.objects import ObjectMailboxes
+from pop3toy.stores.copying.verify import verify_mailbox
 from pop3toy.stores.maildir.beside import uidl_file
 from pop3toy.stores.maildir.settings import Maildirs
 from pop3toy.stores.objects.admin import ObjectAdmin

@@ -74,7 +74,7 @@ class MaildirAdminContractTests(AdminContract, Administered):
             for number, message in enumerate(messages, 1_700_000_000):
                 (self.maildir(user) / "new" / f"{number}.M1P1.mail").write_bytes(message)
             self.maildir(user)
-        store, delivery = self.opened()
+        store, delivery, *_ = self.opened()
         return store, delivery, self.admin()
 
 

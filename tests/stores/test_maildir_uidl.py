@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.errors import StoreTrouble
+from pop3toy.stores.maildir import snapshot
 from pop3toy.stores.maildir.admin import MaildirAdmin
 from pop3toy.stores.maildir.beside.uidl_file import FILE_NAME, Given, load, look, save
-from pop3toy.stores.maildir.folders import WouldWait
+from pop3toy.stores.maildir.folders import WouldWait, list_files
 from pop3toy.stores.maildir.names import unique_ids
 from pop3toy.stores.maildir.settings import Maildirs
 from pop3toy.stores.maildir.snapshot import take_snapshot
@@ -143,6 +145,18 @@ class ListedTests(UidlFileCase):
         self.put("new/1700000001.M1,W=5", "new/1700000002.M1,W=5", "new/1600000000.M1,W=5")
         save(self.fd, Given({"1700000002.M1,W=5": b"00b", "1700000001.M1,W=5": b"00a"}, ordered=True))
         self.assertEqual(self.uids(), [b"00b", b"00a", b"1600000000.M1,W=5"])
+
+    def test_written_meanwhile(self) -> None:
+        """A message that comes with its line while a Maildir is being listed is never shown with another."""
+        real = list_files
+
+        def listed(*args: Any, **named: Any) -> Any:
+            save(self.fd, Given({"1700000001.M1,W=5": b"1"}))
+            self.put("new/1700000001.M1,W=5")
+            return real(*args, **named)
+
+        self.patch(snapshot, "list_files", listed)
+        self.assertEqual(self.uids(), [b"1"])
 
     def test_not_on_the_reactors_thread(self) -> None:
         """Where nothing may be waited for it is not read."""

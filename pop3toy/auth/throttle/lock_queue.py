@@ -88,7 +88,8 @@ class LockQueue(Generic[_T]):
         alone: bool = True,
     ) -> None:
         self._clock: IReactorTime = steady(clock)
-        self._seconds = seconds
+        #: How long a login waits that begins to now.
+        self.seconds = seconds
         self._per_user = per_user
         self._most = most
         self._waiting = waiting
@@ -142,7 +143,7 @@ class LockQueue(Generic[_T]):
             self._look_in(user, line, 0)
 
     def _until(self) -> float:
-        return self._clock.seconds() + self._seconds
+        return self._clock.seconds() + self.seconds
 
     def _may_wait(self, user: str, record: SessionRecord, until: float) -> bool:
         return bool(

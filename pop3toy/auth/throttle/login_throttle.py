@@ -159,6 +159,14 @@ class LoginThrottle:
             alone=peers is None,
         )
 
+    def use(self, limits: LoginLimits) -> None:
+        """From now on these; what is remembered stays.
+
+        How much is remembered, how long, and how many logins wait for maildrops is decided at the start.
+        """
+        self.limits = limits
+        self.lock_queue.seconds = limits.lock_wait
+
     # -- attempts ----------------------------------------------------------------------
 
     def attempt(self, host: str, user: str | None = None, key: Callable[[str], str] = folded) -> Attempt:

@@ -10,13 +10,15 @@ import click
 
 from ...auth.accounts.records import AccountsInRecords
 from ...errors import BadSetting, CannotStart
-from ...stores.copying.mailbox import Counts, copy_mailbox, verify_mailbox
+from ...stores.copying.counts import Counts
+from ...stores.copying.mailbox import copy_mailbox
 from ...stores.copying.messages import Store
+from ...stores.copying.verify import verify_mailbox
 from ...stores.registry import Maildirs, Objects, kind_of
 from ..options import Failed, printable
 from .users import Work, for_each
 
-__all__ = ["copy"]
+__all__ = ["copy", "store_at"]
 
 _Command: TypeAlias = Callable[..., object]
 
@@ -152,6 +154,20 @@ def copy(
         click.echo(f"{compared.compared} compared: {found}")
     statuses = {*failed.values(), *([os.EX_DATAERR] if counts.failed else [])}
     return next((one for one in (os.EX_TEMPFAIL, os.EX_DATAERR, os.EX_NOUSER) if one in statuses), os.EX_OK)
+
+
+def store_at(place: str, hint: str) -> Store:
+    """A store given by its address alone; object storage is reached as the environment says.
+
+    :param hint: the option that it is the value of.
+    """
+    try:
+        return _opened(
+            _settings(place, "from", {f"{side}_{name}": None for side in ("from", "store") for name in _HELP})
+        )
+    except click.BadParameter as error:
+        error.param_hint = hint
+        raise
 
 
 def _settings(place: str, side: str, places: dict[str, str | None]) -> Maildirs | Objects:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from ...errors import NoSuchMailbox, Refusal
-from ...stores.copying.mailbox import Counts, Stopped
+from ...stores.copying.counts import Counts, Stopped
 from ..options import printable
 
 __all__ = ["Work", "for_each"]

@@ -32,7 +32,7 @@ from .certificate_files import (
 )
 from .half_close import HalfCloseableConnection
 
-__all__ = ["ALPN_HTTP", "ALPN_POP3", "ALPN_SMTP", "GivenTLS", "ServerTLS"]
+__all__ = ["ALPN_HTTP", "ALPN_POP3", "ALPN_SMTP", "GivenTLS", "ServerTLS", "names_of"]
 
 log = Logger()
 
@@ -124,7 +124,7 @@ class GivenTLS:
             reasons = ", ".join(str(reason) for *_, reason in error.args[0])
             raise BadCertificate(f"{pair.files.certificate}: OpenSSL does not take it: {reasons}") from None
         context.set_alpn_select_callback(self._select)
-        return _Loaded(_names(leaf), context)
+        return _Loaded(names_of(leaf), context)
 
     def _choose(self, connection: SSL.Connection) -> None:
         """SNI: the certificate for the name that the client asks for."""
@@ -198,6 +198,13 @@ class ServerTLS(GivenTLS):
             if self._told != told:
                 log.error("certificates not reloaded, the old ones stay in use: {why}", why=self._told)
 
+    def become(self, other: ServerTLS) -> None:
+        """Serve with the files of another one from now on, which was found to be good."""
+        self.use(other.in_use)
+        self._find, self._client_authorities = other._find, other._client_authorities
+        self._signature, self._told = other._signature, ""
+        log.info("certificates reloaded")
+
     def _read(self) -> Material:
         files = list(self._find())
         # Remembered even if they are no good: complain once, not every minute.
@@ -218,7 +225,8 @@ def _key(pair: Pair, leaf: x509.Certificate) -> crypto.PKey:
     return crypto.PKey.from_cryptography_key(key)
 
 
-def _names(certificate: x509.Certificate) -> tuple[str, ...]:
+def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
+    """The host names that a certificate is for, as clients ask for them; one may begin with ``*.``."""
     try:
         alternative = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:

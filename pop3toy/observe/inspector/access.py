@@ -51,8 +51,14 @@ class Access:
     """
 
     def __init__(self, token: str, names: tuple[str, ...] = ()) -> None:
-        self._token = token.encode("utf-8")
+        self.use(token, names)
+
+    def use(self, token: str | None, names: tuple[str, ...]) -> None:
+        """From now on these; without a token the one before."""
         self._names = {"localhost", *(name.lower().rstrip(".") for name in names)}
+        if token is None:
+            return
+        self._token = token.encode("utf-8")
         # Cookies go to all ports of a host: another server there is not to learn the token itself.
         self._cookie = hmac.new(self._token, b"pop3toy inspector cookie", hashlib.sha256).hexdigest().encode()
 

@@ -25,6 +25,7 @@ class Health:
     :param at_once: each gives what is wrong, a sentence each; must not wait.
     :param looks: each gives a Deferred that fires within seconds, or fails with what is wrong
         (a :class:`Refusal`, or what a check of settings raises).
+    :param warnings: gives what will be wrong if nobody does anything, a sentence each; must not wait.
     """
 
     def __init__(
@@ -32,10 +33,12 @@ class Health:
         clock: IReactorTime,
         at_once: Sequence[Callable[[], Sequence[str]]],
         looks: Sequence[Callable[[], Deferred[object]]] = (),
+        warnings: Callable[[], Sequence[str]] = lambda: (),
     ) -> None:
         self._clock = steady(clock)
         self._at_once = at_once
         self._looks = looks
+        self.warnings = warnings
         #: What the last look has found, and when; none before the first.
         self._found: tuple[Sequence[str], float] | None = None
         self._waiting: list[Deferred[Sequence[str]]] | None = None

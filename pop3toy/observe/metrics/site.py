@@ -55,7 +55,10 @@ class MetricsResource(Resource):
 
 
 class HealthResource(Resource):
-    """``{"healthy": true, "problems": []}`` with 200, or what is wrong with 503."""
+    """``{"healthy": true, "problems": []}`` with 200, or what is wrong with 503.
+
+    ``"warnings"`` has what will be wrong if nobody does anything; it is there if there are any.
+    """
 
     isLeaf = True
 
@@ -67,7 +70,9 @@ class HealthResource(Resource):
         """Answer with what is wrong."""
 
         def send(problems: Sequence[str]) -> None:
-            said = {"healthy": not problems, "problems": list(problems)}
+            said: dict[str, object] = {"healthy": not problems, "problems": list(problems)}
+            if warnings := self._health.warnings():
+                said["warnings"] = list(warnings)
             octets = json.dumps(said, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
             _send(request, 503 if problems else 200, "application/json", octets)
 

@@ -73,6 +73,8 @@ class Inspection:
         # What else its site answers, by path, and what is wrong with the server.
         self._also: dict[bytes, IResource] = {}
         self._problems: Callable[[], MaybeDeferred[Sequence[str]]] = lambda: ()
+        self._mailboxes: Mailboxes | None = None
+        self._access: Access | None = None
         #: Holds sessions, once :meth:`around` was called.
         self.stepping: Stepping | None = None
 
@@ -87,6 +89,16 @@ class Inspection:
         self.hub.when_ended = self.stepping.forget
         stepping: IGate = self.stepping
         return stepping
+
+    def take(self, settings: Settings, token: str | None) -> None:
+        """From now on these settings.
+
+        :param token: what :func:`token_of` has read; without one the token stays as it is.
+        """
+        if self._access is not None:
+            self._access.use(token, _names(settings))
+        if self._mailboxes is not None:
+            self._mailboxes.shows_mail = settings.inspector_shows_mail or settings.is_toy
 
     def serve(
         self,
@@ -110,26 +122,27 @@ class Inspection:
         threads.setServiceParent(parts)
         given = token_of(settings)
         token = given or secrets.token_urlsafe(24)
+        self._mailboxes = Mailboxes(
+            lambda: control().mailboxes,
+            # The toy's mail is in memory, which belongs to the reactor's thread.
+            maybeDeferred if store is not None else threads.run,
+            threads.run,
+            store=store,
+            delivery=delivery,
+            shows_mail=settings.inspector_shows_mail,
+        )
         inspected = Inspected(
             hub=self.hub,
             control=control,
-            mailboxes=Mailboxes(
-                lambda: control().mailboxes,
-                # The toy's mail is in memory, which belongs to the reactor's thread.
-                maybeDeferred if store is not None else threads.run,
-                threads.run,
-                store=store,
-                delivery=delivery,
-                shows_mail=settings.inspector_shows_mail,
-            ),
+            mailboxes=self._mailboxes,
             protocols=lambda: [_as_dict(one) for one in listening_of(parts)],
             stepping=self.stepping,
             also=self._also,
             problems=self._problems,
             toy=settings.is_toy,
         )
-        names = (settings.hostname,) if settings.hostname else ()
-        site = InspectorSite(inspected, Access(token, names), steady(reactor))
+        self._access = Access(token, _names(settings))
+        site = InspectorSite(inspected, self._access, steady(reactor))
 
         def listens(name: str, opened: IListeningPort) -> None:
             wait_for_descriptors(opened, reactor)
@@ -149,6 +162,10 @@ class Inspection:
         ListeningService(
             name or described, endpoint, site, ready=listens, failed=cannot_listen
         ).setServiceParent(parts)
+
+
+def _names(settings: Settings) -> tuple[str, ...]:
+    return (settings.hostname,) if settings.hostname else ()
 
 
 def link_to(address: IAddress, token: str | None) -> str:

@@ -59,6 +59,10 @@ class WorkersInspection:
         control: IServerControl = self._control
         self._inspection.serve(parts, lambda: control, cannot_listen)
 
+    def take(self, settings: Settings, token: str | None) -> None:
+        """See :class:`~pop3toy.run.inspecting.serving.Inspection`."""
+        self._inspection.take(settings, token)
+
     @property
     def draining(self) -> bool:
         """Whether the workers take no more connections."""

@@ -87,6 +87,7 @@ class MetricsEndpoint:
         at_once: Sequence[Callable[[], Sequence[str]]],
         looks: Sequence[Callable[[], object]],
         before: Callable[[], object],
+        warnings: Callable[[], Sequence[str]] = lambda: (),
     ) -> Pages:
         """``metrics`` and ``healthz``, for whatever site has room for them."""
         from ...observe.metrics.health import Health
@@ -97,7 +98,7 @@ class MetricsEndpoint:
         def in_thread(look: Callable[[], object]) -> Callable[[], Deferred[object]]:
             return lambda: within(look)
 
-        health = Health(self._reactor, at_once, [in_thread(look) for look in looks])
+        health = Health(self._reactor, at_once, [in_thread(look) for look in looks], warnings)
         self.asked({"pop3toy_healthy": lambda: [(health.known == [], ())]})
         metrics, healthz = MetricsResource(self._registry, health, before), HealthResource(health)
         return Pages(metrics, healthz, health.look)
@@ -109,6 +110,7 @@ class MetricsEndpoint:
         looks: Sequence[Callable[[], object]],
         failed: Callable[[CannotStart], object],
         before: Callable[[], object] = lambda: None,
+        warnings: Callable[[], Sequence[str]] = lambda: (),
     ) -> Pages:
         """Serve them where the settings say, if they do.
 
@@ -116,7 +118,7 @@ class MetricsEndpoint:
         """
         from ...observe.metrics.site import site_of
 
-        pages = self.pages(at_once, looks, before)
+        pages = self.pages(at_once, looks, before, warnings)
         if self._settings.metrics is None:
             return pages
         site = site_of(self._reactor, {b"metrics": pages.metrics, b"healthz": pages.healthz})

@@ -18,7 +18,7 @@ from ...net.threads import WorkerThreads
 from ...net.types import IReactor
 from ...stores.registry import kind_of
 from .endpoint import MetricsEndpoint, Pages, are_wanted
-from .troubles import ask_store, check_accounts, expiring, expiry
+from .troubles import ask_store, check_accounts, expiring, expiring_later, expiry
 
 if TYPE_CHECKING:
     from ...net.tls.contexts import GivenTLS
@@ -128,4 +128,5 @@ def monitor_workers(
         [at_once, lambda: expiring(tls)],
         looks,
         failed,
+        warnings=lambda: expiring_later(tls),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
@@ -13,10 +14,25 @@ from ...interfaces import IStoreAdmin
 if TYPE_CHECKING:
     from ...net.tls.contexts import GivenTLS
 
-__all__ = ["ask_store", "check_accounts", "expiring", "expiry"]
+__all__ = [
+    "DAY",
+    "ask_store",
+    "check_accounts",
+    "days_left",
+    "ends_of",
+    "expiring",
+    "expiring_later",
+    "expiry",
+    "in_days",
+]
+
+#: Seconds.
+DAY: Final = 86400
 
 #: Days before its end from which a certificate is a problem: who renews it by a program does so long before.
 EXPIRING: Final = 7
+#: Days from which it is told of, and no problem yet.
+EXPIRING_LATER: Final = 14
 
 
 def check_accounts(settings: Settings) -> None:
@@ -37,7 +53,7 @@ def ask_store(admin: IStoreAdmin | None) -> None:
         admin.exists("postmaster")
 
 
-def _ends(tls: GivenTLS | None) -> Iterator[tuple[str, float]]:
+def ends_of(tls: GivenTLS | None) -> Iterator[tuple[str, float]]:
     """The certificates' files, and when each expires, in seconds since the epoch."""
     if tls is not None:
         for pair in tls.in_use.pairs:
@@ -46,18 +62,34 @@ def _ends(tls: GivenTLS | None) -> Iterator[tuple[str, float]]:
 
 def expiry(tls: GivenTLS | None) -> Iterable[tuple[float, Sequence[str]]]:
     """When the first certificate expires, as a metric's value; nothing without TLS."""
-    first = min((end for _, end in _ends(tls)), default=None)
+    first = min((end for _, end in ends_of(tls)), default=None)
     return [] if first is None else [(first, ())]
+
+
+def days_left(end: float, now: float) -> int:
+    """Whole days until a certificate expires; negative when it has."""
+    return int((end - now) // DAY)
+
+
+def in_days(end: float, now: float) -> str:
+    """When it expires, as the end of a sentence."""
+    days = days_left(end, now)
+    return "has expired" if end <= now else f"expires in {days} {'day' if days == 1 else 'days'}"
 
 
 def expiring(tls: GivenTLS | None, wall: Callable[[], float] = time.time) -> list[str]:
     """The certificates that expire soon, or have expired, a sentence each."""
-    now = wall()
-    problems = []
-    for path, end in _ends(tls):
-        days = int((end - now) // 86400)
-        if end <= now:
-            problems.append(f"the certificate in {path} has expired")
-        elif days < EXPIRING:
-            problems.append(f"the certificate in {path} expires in {days} {'day' if days == 1 else 'days'}")
-    return problems
+    return _within(tls, wall(), -sys.maxsize, EXPIRING)
+
+
+def expiring_later(tls: GivenTLS | None, wall: Callable[[], float] = time.time) -> list[str]:
+    """Those that should be renewed, though there is time, a sentence each."""
+    return _within(tls, wall(), EXPIRING, EXPIRING_LATER)
+
+
+def _within(tls: GivenTLS | None, now: float, least: int, most: int) -> list[str]:
+    return [
+        f"the certificate in {path} {in_days(end, now)}"
+        for path, end in ends_of(tls)
+        if least <= days_left(end, now) < most
+    ]

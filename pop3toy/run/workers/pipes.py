@@ -27,6 +27,8 @@ class Command(StrEnum):
 
     #: Serve with this TLS material from now on.
     USE_TLS = "tls"
+    #: Serve by these settings from now on: JSON, with passwords in it.
+    USE_SETTINGS = "settings"
     #: What other workers have told: a list of events.
     NOTE = "note"
     #: What is to be done with its sessions.

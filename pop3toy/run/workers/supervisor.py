@@ -85,6 +85,7 @@ class _WorkerProcess(ProcessProtocol):
         # What it is still to be told, while its standard input is full.
         self._full = False
         self._tls: str | None = None
+        self._settings: str | None = None
         self._events: deque[Sequence[object]] = deque(maxlen=REMEMBERED)
         self._acts: deque[Sequence[object]] = deque(maxlen=REMEMBERED)
 
@@ -96,6 +97,11 @@ class _WorkerProcess(ProcessProtocol):
     def use_tls(self, material: str) -> None:
         """Let it serve with this TLS material."""
         self._tls = material
+        self._send()
+
+    def use_settings(self, settings: str) -> None:
+        """Let it serve by these settings."""
+        self._settings = settings
         self._send()
 
     def note(self, events: Sequence[Sequence[object]]) -> None:
@@ -124,6 +130,9 @@ class _WorkerProcess(ProcessProtocol):
         if self._tls is not None:
             self.transport.write(write([Command.USE_TLS, self._tls]))
             self._tls = None
+        if self._settings is not None:
+            self.transport.write(write([Command.USE_SETTINGS, self._settings]))
+            self._settings = None
         if self._events:
             events = list(self._events)
             self._events.clear()
@@ -296,6 +305,11 @@ class Supervisor(Service):
         """Let all workers serve with this TLS material."""
         for worker in self._running.values():
             worker.use_tls(material)
+
+    def use_settings(self, settings: str) -> None:
+        """Let all workers serve by these settings."""
+        for worker in self._running.values():
+            worker.use_settings(settings)
 
     def act(self, number: int, what: Sequence[object]) -> None:
         """Have a worker do something with its sessions, if there is this worker now."""

@@ -17,6 +17,7 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 from ...errors import InUse, MessageGone, StoreTrouble
@@ -72,15 +73,16 @@ class MaildirMailboxes:
     @contextmanager
     def mailbox(self, user: str, *, make: bool = False) -> Iterator[_Maildir]:
         """See ``messages.Store``."""
-        with (self._made if make else self._there).opened(user) as maildir:
-            stat_folders(maildir)
-            opened = _Maildir(maildir, self._wall, self._most)
-            try:
-                if make:
-                    opened.lock()
-                yield opened
-            finally:
-                opened.close()
+        paths = self._made if make else self._there
+        maildir = paths.open(user)
+        opened = _Maildir(maildir, self._wall, self._most, partial(paths.say_where, user))
+        try:
+            if make:
+                opened.lock()
+            yield opened
+        finally:
+            opened.close()
+            os.close(maildir)
 
 
 class _Maildir:
@@ -88,8 +90,11 @@ class _Maildir:
 
     wire = False
 
-    def __init__(self, maildir: int, wall: Callable[[], float], most: int) -> None:
+    def __init__(
+        self, maildir: int, wall: Callable[[], float], most: int, say_where: Callable[[BaseException], None]
+    ) -> None:
         self._maildir = maildir
+        self._say_where = say_where
         self._wall = wall
         self._most = most
         self._folders: dict[str, int] = {}
@@ -104,6 +109,9 @@ class _Maildir:
             fcntl.flock(self._folder("tmp"), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InUse("somebody else is copying to it") from None
+        except StoreTrouble as error:
+            self._say_where(error)
+            raise
         except OSError:
             # A file system without locks.
             pass
@@ -121,10 +129,14 @@ class _Maildir:
 
     def list(self) -> Sequence[Message]:
         """See ``messages.Mailbox``."""
-        files = list_files(self._maildir)
-        bases, paths, uids = in_listing_order(self._maildir, files)
+        try:
+            files = list_files(self._maildir)
+            bases, paths, uids = in_listing_order(self._maildir, files)
+            given = uidl_file.load(self._maildir, files.paths).uids
+        except StoreTrouble as error:
+            self._say_where(error)
+            raise
         self._names = set(bases)
-        given = uidl_file.load(self._maildir, files.paths).uids
         found = []
         for base, path, uid in zip(bases, paths, uids, strict=True):
             expected = given.get(base) or unique_id(base)

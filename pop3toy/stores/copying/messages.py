@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 from ...mail.octets import Encoder
 
-__all__ = ["Mailbox", "Message", "Store", "Wanted", "Wire"]
+__all__ = ["Mailbox", "Message", "Source", "SourceStore", "Store", "Wanted", "Wire"]
 
 
 class Message(NamedTuple):
@@ -80,8 +80,8 @@ class Wire:
         return self._md5.hexdigest()
 
 
-class Mailbox(Protocol):
-    """A mailbox that is copied from or to; all raise ``StoreTrouble`` where its store is in trouble."""
+class Source(Protocol):
+    """A mailbox that is copied from; all raise ``StoreTrouble`` where its store is in trouble."""
 
     #: Whether messages are read in wire form.
     wire: bool
@@ -96,7 +96,12 @@ class Mailbox(Protocol):
         :raises OSError: if this one cannot be read.
         """
 
-    # -- of one that is copied to --------------------------------------------------
+    def journal(self, source: str) -> bytes:
+        """What was written down of copying from this store."""
+
+
+class Mailbox(Source, Protocol):
+    """A mailbox that is copied from or to."""
 
     def names(self, wanted: Sequence[Wanted]) -> Iterator[str]:
         """Names for those that are not there, so that they are listed in the order given, if that can be.
@@ -137,11 +142,18 @@ class Mailbox(Protocol):
         :raises pop3toy.errors.NoSuchMailbox: if the mailbox was removed meanwhile.
         """
 
-    def journal(self, source: str) -> bytes:
-        """What was written down of copying from this store."""
-
     def write_down(self, source: str, text: bytes) -> None:
         """Add to that."""
+
+
+class SourceStore(Protocol):
+    """A store that is copied from."""
+
+    #: Its address, by which journals know it.
+    address: str
+
+    def mailbox(self, user: str, *, make: bool = False) -> AbstractContextManager[Source]:
+        """See :meth:`Store.mailbox`; none is made."""
 
 
 class Store(Protocol):

@@ -23,6 +23,7 @@ from .file_systems import cached_opener
 from .folders import Stamp, fsync_names, locate_all, open_folder, open_folder_cached, stat_folders
 from .names import base_name
 from .paths import explained
+from .same_mail import write_note
 from .snapshot import Snapshot
 
 __all__ = ["SEARCHES", "MaildirMailbox", "UserThreads", "close_all", "close_in_thread"]
@@ -244,15 +245,22 @@ class MaildirMailbox:
 
     def _close(self) -> MaybeDeferred[None]:
         fds = [*self._folders.values(), self._fd]
-        if not self._corrected:
+        if not self._corrected and not self._snapshot.note_due:
             return self._close_files(fds)
         if self._local:
             # The next session need not wait for what is written.
             fcntl.flock(self._fd, fcntl.LOCK_UN)
-        saving = self._threads_of(self._user).close(sizes.save, self._fd, dict(self._snapshot.measured))
-        saving.addErrback(lambda why: log.failure("remembering the sizes of {user!r}", why, user=self._user))
+        saving = self._threads_of(self._user).close(self._write_down, dict(self._snapshot.measured))
+        saving.addErrback(lambda why: log.failure("remembering the mail of {user!r}", why, user=self._user))
         saving.addCallback(lambda _: self._close_files(fds))
         return None if self._local else saving
+
+    def _write_down(self, measured: dict[bytes, Counted]) -> None:
+        """In a thread: what the next session, or process, need not find out again."""
+        if self._corrected:
+            sizes.save(self._fd, measured)
+        if self._snapshot.note_due:
+            write_note(self._fd, self._snapshot)
 
     def _close_files(self, fds: Sequence[int]) -> MaybeDeferred[None]:
         if self._local:

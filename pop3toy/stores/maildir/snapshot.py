@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from twisted.logger import Logger
 
 from ...mail.listing import Listing
-from .beside import uidl_file
+from .beside import last_session, uidl_file
 from .beside.sizes import Counted
 from .count import Counter
 from .folders import MAX_LISTINGS, Files, Stamp, WouldWait, list_files
@@ -37,6 +37,9 @@ class Snapshot:
     :param stamp: that of the folders, of before they were listed.
     :param mark: that of the file of unique-ids, of before it was read.
     :param trusted: whether an equal stamp later on proves that nothing has changed since.
+
+    What ``last_session`` found when a session opened it: ``looked_at`` whether it has looked, ``note`` what
+    the last session has left, ``note_due`` whether this one is to write another.
     """
 
     __slots__ = (
@@ -45,7 +48,10 @@ class Snapshot:
         "duplicates",
         "linked",
         "listing",
+        "looked_at",
         "measured",
+        "note",
+        "note_due",
         "paths",
         "stamp",
         "trusted",
@@ -71,6 +77,8 @@ class Snapshot:
         self._mark = mark
         self.trusted = trusted
         self._positions: dict[bytes, int] | None = None
+        self.looked_at = self.note_due = False
+        self.note: last_session.Note | None = None
 
     def is_current(self, maildir: int, stamp: Stamp) -> bool:
         """Whether the Maildir has not changed since.

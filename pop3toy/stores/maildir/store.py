@@ -33,6 +33,7 @@ from .file_systems import is_local
 from .folders import Stamp, WouldWait, stat_folders
 from .mailbox import MaildirMailbox, UserThreads, close_in_thread
 from .paths import MaildirPaths, explained
+from .same_mail import follows, look_at
 from .settings import Maildirs
 from .snapshot import Snapshot, take_snapshot
 
@@ -125,11 +126,12 @@ class MaildirStore:
                     if lock:
                         _lock(fd)
                     stamp = stat_folders(fd)
-                    if before.is_current(fd, stamp):
+                    if before.is_current(fd, stamp) and (before.looked_at or not lock):
                         return self._mailbox(user, fd, before, local=True)
                     if not before.measured and _is_small(fd, stamp):
                         snapshot = take_snapshot(fd, self._wall_clock())
-                        return self._mailbox(user, fd, snapshot, local=True)
+                        if follows(before, snapshot) or not lock:
+                            return self._mailbox(user, fd, snapshot, local=True)
             except WouldWait:
                 pass
             except BaseException as error:
@@ -215,7 +217,7 @@ class MaildirStore:
         try:
             scan = self._threads_of(user).scan
             return await scan(
-                self._snapshot, user, fd, before, True, lambda: not (given_up() or self._is_over())
+                self._snapshot, user, fd, before, True, lambda: not (given_up() or self._is_over()), lock
             )
         finally:
             self._scanned.discard(this)
@@ -261,6 +263,8 @@ class MaildirStore:
                     snapshot = self._snapshot(user, fd, before, may_read=False)
                 except WouldWait:
                     pass
+            if snapshot is not None and lock:
+                look_at(user, fd, snapshot)
             return fd, is_local(fd), snapshot
         except BaseException:
             os.close(fd)
@@ -273,8 +277,11 @@ class MaildirStore:
         before: Snapshot | None,
         may_read: bool,
         wanted: Callable[[], bool] = lambda: True,
+        look: bool = False,
     ) -> Snapshot:
         """Take a snapshot, and write down for the next process what had to be counted.
+
+        :param look: whether to compare it with the last session.
 
         :raises WouldWait: if messages have to be read and may not be.
         """
@@ -288,6 +295,8 @@ class MaildirStore:
         ) as counter:
             snapshot = take_snapshot(fd, self._wall_clock(), counter)
             counter.remember(snapshot.measured)
+        if look:
+            look_at(user, fd, snapshot)
         return snapshot
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "GONE",
     "HELD",
     "MARGIN",
+    "PROMPT",
     "RENEWAL",
     "TTL",
     "Held",
@@ -44,6 +45,9 @@ TTL: Final = 60.0
 MARGIN: Final = 15.0
 #: Seconds between renewals.
 RENEWAL: Final = 20.0
+
+#: Seconds after which storage that has not answered is not asked once more by who is waited for.
+PROMPT: Final = 5.0
 
 #: Times that a change is tried whose lease is another version than was seen.
 TRIES: Final = 3
@@ -162,6 +166,13 @@ class Held:
         self._asked = asked
         self._seconds = seconds
 
+    def prompt(self, asked: float) -> bool:
+        """Whether storage that was asked then has failed so soon that it may be asked once more.
+
+        :param asked: by the clock of the lease.
+        """
+        return self._seconds() - asked < PROMPT
+
     @property
     def until(self) -> float:
         """When it is over unless it is renewed, by the clock that only goes forward."""
@@ -217,6 +228,9 @@ class Held:
             except Taken:
                 pass
             except StoreTrouble as error:
+                if not self.prompt(asked):
+                    # It hangs, and a client waits.  The next change finds out what came of this one.
+                    raise
                 trouble = error
             try:
                 found = _look(self._engine, self._key)

@@ -267,9 +267,12 @@ class LeasedMailbox(ObjectMailbox):
 
     def _delete(self, keys: Sequence[str]) -> None:
         self._held.keep()
+        asked = self._clock.seconds()
         try:
             self._engine.delete(keys)
         except StoreTrouble:
+            if not self._held.prompt(asked):
+                raise
             # What was carried out is so twice.
             self._held.keep()
             self._engine.delete(keys)

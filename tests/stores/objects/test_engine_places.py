@@ -9,8 +9,8 @@ from pop3toy.stores.objects.engine import KEYS, Engine, NoSuchObject, Tag, Taken
 
 from .places import CephPlace, MemoryPlace, MotoPlace, Place
 
-#: Seconds by which a store's clock may differ from ours on one machine, and to which S3 cuts its times.
-NEAR = 2.5
+#: Seconds by which times may differ on one machine: S3 cuts them, and a busy one takes its time.
+NEAR = 60.0
 
 
 class _Calls(Place):
@@ -83,6 +83,10 @@ class _Calls(Place):
             self.assertLess(abs(one.modified - began), NEAR)
             self.assertEqual(f"m/ann/{one.name}".encode(), self.engine.get(f"m/ann/{one.name}").body)
 
+
+class _ManyCalls(_Calls):
+    """And of a thousand objects, for which moto's server takes long."""
+
     def test_many(self) -> None:
         """More than one answer's worth is listed and removed whole, and what is gone already is no error."""
         names = [f"{number:06}" for number in range(KEYS + 5)]
@@ -96,19 +100,16 @@ class _Calls(Place):
         self.assertEqual([], self.engine.list("m/ann"))
 
 
-class MemoryTests(_Calls, MemoryPlace):
+class MemoryTests(_ManyCalls, MemoryPlace):
     """Memory."""
 
 
 class MotoTests(_Calls, MotoPlace):
     """Moto's server."""
 
-    #: It takes ten seconds for it.
-    test_many = None  # type: ignore[assignment]
 
-
-class CephTests(_Calls, CephPlace):
+class CephTests(_ManyCalls, CephPlace):
     """Ceph."""
 
 
-del _Calls
+del _Calls, _ManyCalls

@@ -14,6 +14,7 @@ from pop3toy.stores.objects.lease import (
     GONE,
     HELD,
     MARGIN,
+    PROMPT,
     RENEWAL,
     TTL,
     Lease,
@@ -285,6 +286,27 @@ class TroubleTests(LeaseCase):
         self.world.run()
         self.successResultOf(released)
         self.assertEqual(FREE, self.lease().state)
+
+    def test_hangs_at_quit(self) -> None:
+        """What hangs when a session ends is asked once, since a client waits; what fails at once, again."""
+
+        def hang() -> None:
+            self.one.clock.advance(PROMPT)
+
+        for function, requests in (("put", ["put"]), ("delete", ["put", "delete"])):
+            for do, asked in (
+                (hang, requests),
+                (lambda: None, [*requests, {"put": "get"}.get(function, function)]),
+            ):
+                self.setUp()
+                mine = [entry.uid for entry in self.mailbox.entries]
+                self.world.fault(function, do=do)
+                self.world.calls.clear()
+                self.fails(StoreTrouble, self.mailbox.remove, mine)
+                self.assertEqual(asked, self.world.calls)
+                self.world.faults.clear()
+                self.wait(self.mailbox.release())
+                self.assertEqual(FREE, self.lease().state)
 
     def test_bug(self) -> None:
         """What is no trouble of the storage is for the log, and the lease is renewed all the same later."""

@@ -1,4 +1,5 @@
-"""Files beside a Maildir's folders: ``sizes`` (octets that were counted) and ``uidl_file`` (unique-ids).
+"""Files beside a Maildir's folders: ``sizes`` (octets that were counted), ``uidl_file`` (unique-ids) and
+``last_session`` (unique-ids of the session before).
 
 ``cache_file`` reads and writes what may be lost.  None of it knows what a session is.
 """

@@ -1,0 +1,277 @@
+"""``pop3toy config init``: a first file of options, by a few questions."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from glob import escape, glob
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from ...config.table import OPTIONS, TABLES, settings_of
+from ...errors import CannotStart
+from ..options import Failed, printable
+
+__all__ = ["init"]
+
+#: What is made, in a sentence each.
+KINDS: Final[Mapping[str, str]] = {
+    "toy": "one built-in message, and each line of the conversation on the terminal",
+    "host": "POP3 for the users of this host: their Maildirs, which a mail server fills",
+    "friends": "a whole mail server for a few people: POP3, SMTP and submission, with accounts",
+}
+
+#: Ports as root has them, and for anybody.
+_PORTS: Final[Mapping[str, tuple[int, int]]] = {
+    "port": (110, 2590),
+    "tls-port": (995, 2995),
+    "smtp-port": (25, 2525),
+    "submission-port": (587, 2587),
+    "submission-tls-port": (465, 2465),
+}
+
+#: Users of this host that are proposed for accounts.
+SHOWN: Final = 10
+
+#: Asks a question with a default, unless the answer was given by an option or nobody is to be asked.
+_Ask = Callable[[str, str, object], Any]
+
+
+def _answer(name: str, help: str, **more: Any) -> Callable[[Any], Any]:
+    return click.option(f"--{name}", help=help, **more)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path), default="pop3toy.toml")
+@click.option("--yes", is_flag=True, help="Ask nothing: what no option says is as it would be proposed.")
+@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@_answer("kind", "What is wanted.", type=click.Choice(list(KINDS)))
+@_answer("maildir", "Where mail is, with {user} where the user's name goes.", metavar="PATH")
+@_answer("accounts", "The accounts file; made if it is missing.", metavar="PATH")
+@_answer("domain", "The mail domain of friends.", metavar="NAME")
+@_answer("hostname", "This server's name, to which friends' mail programs connect.", metavar="NAME")
+@_answer("certificate", "A certificate with its chain (PEM), or self-signed.", metavar="PATH")
+@_answer("key", "Its private key (PEM), if that is in another file.", metavar="PATH")
+@_answer("port", "The port for POP3.", type=click.IntRange(0, 65535))
+@_answer("tls-port", "The port for POP3 over TLS.", type=click.IntRange(0, 65535))
+@_answer("smtp-port", "The port where mail comes in.", type=click.IntRange(0, 65535))
+@_answer("submission-port", "The port where users hand in mail.", type=click.IntRange(0, 65535))
+@_answer("submission-tls-port", "The same over TLS.", type=click.IntRange(0, 65535))
+@_answer("interface", "The address to listen on.", metavar="ADDRESS")
+def init(file: Path, yes: bool, force: bool, kind: str | None, **given: Any) -> None:
+    """Write a first FILE of options (pop3toy.toml), by a few questions.
+
+    An accounts file that is missing is made beside it, empty, and so is a folder
+    for the mail of friends. Nothing that is there is changed: FILE itself only with
+    --force.
+
+    \b
+      pop3toy config init --yes --kind toy
+      pop3toy config init /etc/pop3toy/pop3toy.toml
+    """
+    if file.exists() and not force:
+        raise Failed(printable(f"{file} is there already; --force replaces it"), os.EX_CANTCREAT)
+    given = {name.replace("_", "-"): value for name, value in given.items() if value is not None}
+
+    def ask(name: str, question: str, proposed: object) -> Any:
+        if name in given:
+            return given[name]
+        return proposed if yes else click.prompt(question, default=proposed, err=True)
+
+    if kind is None:
+        if not yes:
+            for name, text in KINDS.items():
+                click.echo(f"  {name:8} {text}", err=True)
+        choice = click.Choice(list(KINDS))
+        kind = "toy" if yes else click.prompt("What is wanted?", "toy", type=choice, err=True)
+    assert kind is not None
+    folder = file.absolute().parent
+    said = {"toy": _toy, "host": _host, "friends": _friends}[kind](ask, folder)
+    for name in ("maildir", "accounts", "certificate", "key"):
+        if name in said:
+            # What was typed is meant from here; what stands in a file is taken from where that is.
+            said[name] = os.path.abspath(os.path.expanduser(str(said[name])))
+    try:
+        settings_of(said).check_whole()
+    except CannotStart as why:
+        raise Failed(printable(str(why)), os.EX_USAGE) from None
+    _make_what_is_missing(said)
+    _write(file, "\n".join(_lines(kind, file, said)) + "\n", force=force)
+    click.echo(f"{printable(str(file))} is written.")
+    for line in _next(file, said):
+        click.echo(f"  {line}")
+
+
+# -- what is asked ---------------------------------------------------------------------------------
+
+
+def _toy(ask: _Ask, folder: Path) -> dict[str, object]:
+    return {
+        "port": ask("port", "Port for POP3", _port("port", root=False)),
+        "interface": ask("interface", "Address to listen on", "127.0.0.1"),
+        "smtp-port": ask("smtp-port", "Port where mail for anybody is taken", _port("smtp-port", root=False)),
+    }
+
+
+def _host(ask: _Ask, folder: Path) -> dict[str, object]:
+    there = [
+        place for place in ("/home/{user}/Maildir", "/var/mail/{user}") if glob(place.format(user="*/new"))
+    ]
+    there += [place for place in ("/home/{user}/Maildir",) if glob(place.format(user="*"))]
+    said: dict[str, object] = {
+        "maildir": ask("maildir", "Where are the Maildirs?", (there or ["/home/{user}/Maildir"])[0])
+    }
+    said["accounts"] = ask("accounts", "Accounts file, of names and hashed passwords", f"{folder}/accounts")
+    said |= _certificate(ask, socket.gethostname())
+    said |= _pop3_ports(ask)
+    return said
+
+
+def _friends(ask: _Ask, folder: Path) -> dict[str, object]:
+    here = socket.gethostname()
+    domain = ask("domain", "Mail domain, what stands behind the @", here.partition(".")[2] or "localhost")
+    hostname = ask("hostname", "This server's name", here if "." in here else domain)
+    said: dict[str, object] = {
+        "maildir": ask("maildir", "Where is the mail kept?", f"{folder}/mail/{{user}}"),
+        "create": True,
+        "accounts": ask("accounts", "Accounts file, of names and hashed passwords", f"{folder}/accounts"),
+        "domain": [domain],
+        "hostname": hostname,
+    }
+    said |= _certificate(ask, hostname)
+    said |= _pop3_ports(ask)
+    said["smtp-port"] = ask("smtp-port", "Port where mail comes in", _port("smtp-port"))
+    said["submission-port"] = ask(
+        "submission-port", "Port where users hand in mail (STARTTLS)", _port("submission-port")
+    )
+    said["submission-tls-port"] = ask(
+        "submission-tls-port", "The same with TLS from the first octet on", _port("submission-tls-port")
+    )
+    return said
+
+
+def _certificate(ask: _Ask, name: str) -> dict[str, object]:
+    live = f"/etc/letsencrypt/live/{name}"
+    proposed = f"{live}/fullchain.pem" if os.access(f"{live}/privkey.pem", os.R_OK) else "self-signed"
+    path = ask("certificate", "Certificate (PEM), or self-signed to try TLS", proposed)
+    if path == "self-signed":
+        return {"self-signed": True}
+    key = ask(
+        "key", "Its private key (PEM)", str(Path(path).with_name("privkey.pem")) if path == proposed else path
+    )
+    said: dict[str, object] = {"certificate": path}
+    return said if key == path else said | {"key": key}
+
+
+def _pop3_ports(ask: _Ask) -> dict[str, object]:
+    return {
+        "port": ask("port", "Port for POP3 (STLS)", _port("port")),
+        "tls-port": ask("tls-port", "Port for POP3 with TLS from the first octet on", _port("tls-port")),
+        "interface": ask("interface", "Address to listen on", _every_network()),
+    }
+
+
+def _port(name: str, *, root: bool | None = None) -> int:
+    for_root, for_others = _PORTS[name]
+    return for_root if (os.geteuid() == 0 if root is None else root) else for_others
+
+
+def _every_network() -> str:
+    """The address of every network, of IPv6 too where there is such a thing."""
+    try:
+        with socket.socket(socket.AF_INET6) as one:
+            one.bind(("::", 0))
+            both = not one.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    except OSError:
+        return "0.0.0.0"
+    return "::" if both else "0.0.0.0"
+
+
+# -- what is written -------------------------------------------------------------------------------
+
+
+def _make_what_is_missing(said: Mapping[str, object]) -> None:
+    if "accounts" in said:
+        path = Path(str(said["accounts"]))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        except FileExistsError:
+            pass
+        else:
+            with open(descriptor, "w", encoding="utf-8") as file:
+                file.write("# Users and hashed passwords: pop3toy user add NAME\n")
+    if said.get("create"):
+        root = os.path.dirname(str(said["maildir"]).partition("{user}")[0])
+        Path(root).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _lines(kind: str, file: Path, said: Mapping[str, object]) -> Iterator[str]:
+    yield f"# pop3toy: {KINDS[kind]}."
+    yield "#"
+    yield f"#     pop3toy serve --config {printable(str(file))}"
+    yield "#"
+    yield "# docs/reference.rst has all options; `pop3toy config check` looks whether all is right."
+    for table in TABLES:
+        if not any(OPTIONS[name].table == table for name in said):
+            continue
+        yield ""
+        yield f"[{table}]"
+        for name, one in OPTIONS.items():
+            if one.table == table and name in said:
+                yield ""
+                yield from textwrap.wrap(one.help, 100, initial_indent="# ", subsequent_indent="# ")
+                yield f"{name} = {_written(said[name])}"
+
+
+def _written(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_written, value))}]"
+    if isinstance(value, int):
+        return str(value)
+    text = str(value).replace("\\", r"\\").replace('"', r"\"")
+    return '"{}"'.format("".join(c if c.isprintable() else f"\\U{ord(c):08X}" for c in text))
+
+
+def _write(file: Path, text: str, *, force: bool) -> None:
+    """Write it whole, and over nothing that has come meanwhile."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, beside = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    try:
+        with open(descriptor, "w", encoding="utf-8") as new:
+            new.write(text)
+            # It holds no secret, and the server may run as somebody else.
+            os.fchmod(new.fileno(), 0o644)
+        if force:
+            os.replace(beside, file)
+        else:
+            try:
+                os.link(beside, file)
+            except FileExistsError:
+                raise Failed(printable(f"{file} is there already"), os.EX_CANTCREAT) from None
+    finally:
+        if os.path.exists(beside):
+            os.unlink(beside)
+
+
+def _with_mail(pattern: str) -> list[str]:
+    """Users who have a Maildir, some of them."""
+    before, _, after = pattern.partition("{user}")
+    found = glob(f"{escape(before)}*{escape(after)}/new")
+    return sorted(one[len(before) :].removesuffix(f"{after}/new") for one in found)[:SHOWN]
+
+
+def _next(file: Path, said: Mapping[str, object]) -> Iterator[str]:
+    name = printable(str(file))
+    yield f"pop3toy config check {name}"
+    if "accounts" in said:
+        for user in _with_mail(str(said["maildir"])) or ["NAME"]:
+            yield f"pop3toy user add --config {name} {printable(user)}"
+    yield f"pop3toy serve --config {name}"

@@ -1,0 +1,81 @@
+"""Whether a mailbox is the one of the last session: no flood of mail that clients have and do not recognise.
+
+Between a snapshot and what ``beside.last_session`` has kept.  ``follows`` compares two snapshots of this
+process and waits for nothing; the others run in threads.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+
+from ...errors import StoreTrouble
+from .beside import last_session
+from .body import OPEN_FLAGS
+from .folders import open_folder
+from .snapshot import Snapshot
+
+__all__ = ["follows", "look_at", "write_note"]
+
+
+def follows(before: Snapshot, snapshot: Snapshot) -> bool:
+    """Whether a snapshot is that of a session before with some mail more or less; else look at it."""
+    if not before.looked_at:
+        return False
+    uids = set(snapshot.listing.uids)
+    if not last_session.are_alike(before.listing.uids, uids):
+        return False
+    _looked_at(snapshot, before.note, uids)
+    return True
+
+
+def look_at(user: str, maildir: int, snapshot: Snapshot) -> None:
+    """Compare a snapshot with the last session, unless that was done.
+
+    :param maildir: the open directory.
+    :raises pop3toy.errors.StoreTrouble: if more than half of the messages have other unique-ids now, though
+        they are the same.
+    """
+    if snapshot.looked_at:
+        return
+    note = last_session.load(maildir)
+    listing = snapshot.listing
+    if note is not None and last_session.renamed(
+        note, listing.uids, listing.each, partial(_digest, maildir, snapshot)
+    ):
+        raise StoreTrouble(
+            detail="more than half of its messages have other unique-ids than in the last session, and the"
+            " same contents: programs that leave mail on the server would fetch them all again. To give them"
+            f" the unique-ids that clients know: pop3toy mailbox adopt {user}; if they are to be new:"
+            f" pop3toy mailbox accept {user}, or remove the file {last_session.FILE_NAME} there"
+        )
+    _looked_at(snapshot, note, set(listing.uids))
+
+
+def _looked_at(snapshot: Snapshot, note: last_session.Note | None, uids: set[bytes]) -> None:
+    snapshot.note = note
+    snapshot.note_due = last_session.is_outdated(note, uids)
+    snapshot.looked_at = True
+
+
+def write_note(maildir: int, snapshot: Snapshot) -> None:
+    """Keep what the session that ends now has listed."""
+    snapshot.note_due = False
+    listing = snapshot.listing
+    note = last_session.sample(listing.uids, listing.each, partial(_digest, maildir, snapshot), snapshot.note)
+    last_session.save(maildir, note)
+    snapshot.note = note
+
+
+def _digest(maildir: int, snapshot: Snapshot, at: int) -> bytes | None:
+    """The hash of a message; ``None`` if it is gone or cannot be read."""
+    part, _, name = snapshot.paths[at].partition("/")
+    try:
+        folder = open_folder(maildir, part)
+        try:
+            with open(os.open(name, OPEN_FLAGS, dir_fd=folder), "rb", buffering=0) as file:
+                return last_session.digest(file.read(last_session.HEAD) or b"")
+        finally:
+            os.close(folder)
+    except (OSError, StoreTrouble):
+        return None

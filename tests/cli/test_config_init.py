@@ -1,0 +1,136 @@
+"""``pop3toy config init``: the file that it writes is right, and a server starts with it."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from typing import Any
+
+from click.testing import CliRunner
+
+from tests.cli_world import CommandTests, Outcome, pop3toy
+
+from ..realserver import RealServer
+from ..strictclient import StrictClient
+from ..tls_world import Authority
+
+
+class InitTests(CommandTests):
+    """A folder without a file."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.file = self.root / "etc" / "pop3toy.toml"
+        self.patch(os, "environ", {**os.environ, "XDG_DATA_HOME": str(self.root), "HOME": str(self.root)})
+
+    def init(self, *options: str) -> Outcome:
+        """Write the file, without questions."""
+        return self.run_command("config", "init", "--yes", *options, str(self.file))
+
+    def said(self) -> dict[str, Any]:
+        """What is in the file."""
+        return tomllib.loads(self.file.read_text())
+
+    def starts(self, *options: str) -> RealServer:
+        """The file is right, and a server runs with it, on other ports."""
+        outcome = self.run_command("config", "check", str(self.file))
+        self.assertEqual(outcome.status, 0, outcome)
+        server = RealServer(f"--config={self.file}", *options)
+        self.addCleanup(server.terminate)
+        return server
+
+    def test_toy(self) -> None:
+        """The toy, as it is without a file, and a trap for mail."""
+        outcome = self.init("--kind=toy", "--port=0", "--smtp-port=0")
+        self.assertEqual((outcome.status, outcome.err), (0, ""))
+        self.assertIn(f"pop3toy serve --config {self.file}", outcome.out)
+        self.assertEqual(set(self.said()), {"pop3", "mail"})
+        with StrictClient(self.starts().port) as client:
+            client.login(b"user", b"pass")
+            self.assertEqual(client.stat().messages, 1)
+
+    def test_host(self) -> None:
+        """Maildirs that are there, whose users are proposed for accounts."""
+        for part in ("new", "cur", "tmp"):
+            (self.root / "mail" / "ann" / part).mkdir(parents=True)
+        outcome = self.init("--kind=host", f"--maildir={self.pattern}", "--port=0", "--tls-port=0")
+        self.assertEqual((outcome.status, outcome.err), (0, ""))
+        self.assertIn(f"pop3toy user add --config {self.file} ann\n", outcome.out)
+        accounts = self.root / "etc" / "accounts"
+        self.assertEqual(accounts.stat().st_mode & 0o777, 0o600)
+        accounts.write_text("ann:{PLAIN}secret\n")
+        with StrictClient(self.starts().port) as client:
+            client.login(b"ann", b"secret")
+            self.assertEqual(client.stat().messages, 0)
+
+    def test_friends(self) -> None:
+        """A whole server; folder and accounts are made, and a certificate is named or made."""
+        ports = [f"--{name}=0" for name in ("port", "tls-port", "smtp-port", "submission-port",
+                                            "submission-tls-port")]  # fmt: skip
+        certificate = self.root / "certificate.pem"
+        Authority(self.root).issue("mail.example.org").write(certificate)
+        outcome = self.init(
+            "--kind=friends", "--domain=example.org", "--hostname=mail.example.org",
+            f"--certificate={certificate}", *ports,
+        )  # fmt: skip
+        self.assertEqual((outcome.status, outcome.err), (0, ""))
+        said = self.said()
+        self.assertEqual(said["tls"], {"certificate": str(certificate)})
+        self.assertEqual(said["mail"]["domain"], ["example.org"])
+        self.assertTrue(said["store"]["create"])
+        (self.root / "etc" / "accounts").write_text("ann:{PLAIN}secret\n")
+        server = self.starts()
+        with StrictClient(server.port) as client:
+            client.login(b"ann@example.org", b"secret")
+        for what in ("POP3 over TLS", "SMTP", "submission", "submission over TLS"):
+            self.assertTrue(server.port_for(what))
+
+    def test_yes(self) -> None:
+        """Without any answer each kind is right."""
+        for kind in ("toy", "host", "friends"):
+            self.assertEqual(self.init(f"--kind={kind}", "--force").status, 0)
+            self.assertNotIn("Error", self.run_command("config", "show", f"--config={self.file}").err)
+
+    def test_never_overwritten(self) -> None:
+        """A file that is there stays, unless --force is given; accounts stay always."""
+        self.file.parent.mkdir()
+        self.file.write_text("mine")
+        accounts = self.root / "etc" / "accounts"
+        accounts.write_text("ann:{PLAIN}secret\n")
+        outcome = self.init("--kind=host")
+        self.assertEqual(outcome.status, os.EX_CANTCREAT)
+        self.assertIn("is there already; --force replaces it", outcome.err)
+        self.assertEqual(self.file.read_text(), "mine")
+        self.assertEqual(self.init("--kind=host", "--force").status, 0)
+        self.assertIn("[store]", self.file.read_text())
+        self.assertEqual(accounts.read_text(), "ann:{PLAIN}secret\n")
+        self.assertEqual(sorted(os.listdir(self.file.parent)), ["accounts", "pop3toy.toml"])
+
+    def test_mistake(self) -> None:
+        """An answer that cannot be is told, and nothing is made."""
+        outcome = self.init("--kind=friends", "--domain=a b")
+        self.assertEqual(outcome.status, os.EX_USAGE)
+        self.assertIn("'a b' is no name such as mail.example.org", outcome.err)
+        self.assertFalse(self.file.exists())
+        self.assertFalse((self.root / "etc" / "mail").exists())
+
+    def test_questions(self) -> None:
+        """What no option answers is asked, with what is proposed; Return takes it."""
+        asked = CliRunner().invoke(
+            pop3toy,
+            [
+                "config",
+                "init",
+                "--kind=host",
+                "--port=0",
+                "--tls-port=0",
+                "--interface=127.0.0.1",
+                str(self.file),
+            ],
+            input=f"{self.pattern}\n\nself-signed\n",
+        )
+        self.assertEqual(asked.exit_code, 0, asked.output)
+        said = self.said()
+        self.assertEqual(said["store"]["maildir"], self.pattern)
+        self.assertEqual(said["accounts"]["accounts"], f"{self.root}/etc/accounts")
+        self.assertTrue(said["tls"]["self-signed"])

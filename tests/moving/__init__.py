@@ -1,0 +1,1 @@
+"""Tests of moving mail in from other servers."""

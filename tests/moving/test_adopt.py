@@ -1,0 +1,227 @@
+"""``pop3toy mailbox adopt`` and ``accept``, without another server."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+from pathlib import Path
+
+from pop3toy.stores.maildir.beside import last_session, uidl_file
+
+from ..cli_world import CommandTests, Outcome
+from ..corpus import make_maildir
+from ..realserver import RealServer, maildir_options
+
+
+class AdoptCase(CommandTests):
+    """A Maildir of three messages."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.maildir = make_maildir(self.root / "mail" / "ann")
+        for at in (1, 2, 3):
+            self.put(f"170000000{at}.M1P1.h", at)
+
+    def put(self, name: str, number: int) -> None:
+        """A message."""
+        (self.maildir / "cur" / f"{name}:2,S").write_bytes(b"Subject: same\n\ntext %d\n" % number)
+
+    def adopt(self, *words: str) -> Outcome:
+        """Run it."""
+        return self.run_command("mailbox", "adopt", "{M}", *words)
+
+    def listed(self) -> list[str]:
+        """Unique-ids in order."""
+        said = self.run_command("mailbox", "list", "{M}", "ann").out
+        return [line.split()[2] for line in said.splitlines() if line[:5].strip().isdigit()]
+
+    def written(self) -> bool:
+        """Whether anything was."""
+        return (self.maildir / uidl_file.FILE_NAME).exists()
+
+
+class DovecotTests(AdoptCase):
+    """With a list of Dovecot's in the Maildir."""
+
+    def list_of(self, *lines: str) -> None:
+        """Write ``dovecot-uidlist``."""
+        text = "3 V1700000000 N99\n" + "".join(f"{line}\n" for line in lines)
+        (self.maildir / "dovecot-uidlist").write_text(text)
+
+    def test_order(self) -> None:
+        """Unique-ids and order are Dovecot's; mail that it does not know comes behind."""
+        self.list_of("1 :1700000003.M1P1.h", "2 :1700000001.M1P1.h:2,S", "4 :gone")
+        shown = self.adopt("ann", "--from", "dovecot", "--uidl-format", "%u")
+        self.assertEqual((shown.status, self.written()), (os.EX_OK, False))
+        for words in (
+            "3 messages here",
+            "3 that Dovecot lists",
+            "2 by name",
+            "not here: 4",
+            "1700000002.M1P1.h",
+            "--yes",
+        ):
+            self.assertIn(words, shown.out)
+        self.assertEqual(
+            self.adopt("ann", "--from", "dovecot", "--uidl-format", "%u", "--yes").status, os.EX_OK
+        )
+        self.assertEqual(self.listed(), ["1", "2", "1700000002.M1P1.h"])
+        self.assertFalse(any(path.name.endswith(".lock") for path in self.maildir.iterdir()))
+        again = self.adopt("--all", "--from", "dovecot", "--uidl-format", "%u", "--yes")
+        self.assertIn("already", again.out)
+
+    def test_new_mail_collides(self) -> None:
+        """New mail never gets a unique-id that clients know, be the message gone or not."""
+        self.put("7", 7)
+        self.list_of("1 :1700000001.M1P1.h", "7 :gone")
+        self.assertEqual(
+            self.adopt("ann", "--from", "dovecot", "--uidl-format", "%u", "--yes").status, os.EX_OK
+        )
+        self.assertEqual(len(self.listed()), 4)
+        self.assertNotIn("7", self.listed())
+
+    def test_doubts(self) -> None:
+        """On any doubt nothing is changed, and it is said why."""
+        for lines, words in (
+            (["1 Pa :1700000001.M1P1.h", "2 Pa :1700000002.M1P1.h"], "more than one message"),
+            (["1 Pa :1700000001.M1P1.h", "2 PA :1700000002.M1P1.h"], "case alone"),
+            ([f"1 P{'x' * 71} :1700000001.M1P1.h"], "no unique-id"),
+            (["1 :other"], "the right place"),
+            (["1 nonsense"], "line 2 is not understood"),
+        ):
+            self.list_of(*lines)
+            done = self.adopt("ann", "--from", "dovecot", "--yes")
+            self.assertEqual((done.status, self.written()), (os.EX_DATAERR, False), lines)
+            self.assertIn(words, done.err)
+            self.assertIn("nothing was changed", done.err)
+
+    def test_in_use(self) -> None:
+        """A session, or Dovecot, is not disturbed; a lock that Dovecot has left is no hindrance."""
+        self.list_of("1 :1700000001.M1P1.h")
+        fd = os.open(self.maildir, os.O_RDONLY)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        self.assertEqual(self.adopt("ann", "--from", "dovecot", "--yes").status, os.EX_TEMPFAIL)
+        self.assertEqual(self.adopt("ann", "--from", "dovecot").status, os.EX_OK)
+        os.close(fd)
+        for name in ("dovecot-uidlist.lock", "dovecot-pop3-session.lock"):
+            lock = self.maildir / name
+            lock.touch()
+            done = self.adopt("ann", "--from", "dovecot", "--yes")
+            self.assertEqual(done.status, os.EX_TEMPFAIL)
+            self.assertIn(name, done.err)
+            os.utime(lock, (0, 0))
+            self.assertEqual(self.adopt("ann", "--from", "dovecot", "--yes").status, os.EX_OK)
+            self.assertFalse(lock.exists())
+
+    def test_kept(self) -> None:
+        """What other messages were given before stays theirs."""
+        fd = os.open(self.maildir, os.O_RDONLY)
+        self.addCleanup(os.close, fd)
+        uidl_file.save(fd, uidl_file.Given({"1700000003.M1P1.h": b"three"}))
+        self.list_of("1 :1700000001.M1P1.h")
+        self.adopt("ann", "--from", "dovecot", "--uidl-format", "%u", "--yes")
+        self.assertEqual(self.listed(), ["1", "three", "1700000002.M1P1.h"])
+
+    def test_last_session(self) -> None:
+        """It is no reason to refuse the mailbox that they are others than in the last session."""
+        (self.maildir / last_session.FILE_NAME).write_text("x")
+        self.list_of("1 :1700000001.M1P1.h")
+        self.adopt("ann", "--from", "dovecot", "--yes")
+        self.assertFalse((self.maildir / last_session.FILE_NAME).exists())
+
+    def test_link(self) -> None:
+        """A list that leads elsewhere is not read."""
+        (self.root / "elsewhere").write_text("3 V1 N1\n")
+        (self.maildir / "dovecot-uidlist").symlink_to(self.root / "elsewhere")
+        self.assertEqual(self.adopt("ann", "--from", "dovecot", "--yes").status, os.EX_TEMPFAIL)
+
+
+class ContentsTests(AdoptCase):
+    """Where names say nothing: messages are recognised by what is in them."""
+
+    def test_cyrus(self) -> None:
+        """Files of a spool, in wire form."""
+        spool = self.root / "spool" / "ann"
+        spool.mkdir(parents=True)
+        index = bytearray(128)
+        struct.pack_into(">I", index, 8, 13)
+        struct.pack_into(">I", index, 44, 1_700_000_000)
+        (spool / "cyrus.index").write_bytes(index)
+        for uid, number in ((10, 1), (9, 3), (2, 99)):
+            (spool / f"{uid}.").write_bytes(b"Subject: same\r\n\r\ntext %d\r\n" % number)
+        done = self.adopt("ann", "--from", "cyrus", "--source", f"{self.root}/spool/{{user}}", "--yes")
+        self.assertEqual(done.status, os.EX_OK, done)
+        self.assertIn("2 by contents", done.out)
+        self.assertEqual(self.listed(), ["1700000000.9", "1700000000.10", "1700000002.M1P1.h"])
+        self.assertFalse((self.maildir / "pop3toy-adopting").exists())
+
+    def test_other_store(self) -> None:
+        """Another store of this server, whose files have other names."""
+        other = make_maildir(self.root / "old" / "ann")
+        for at in (3, 1):
+            (other / "new" / f"old{at}").write_bytes(b"Subject: same\n\ntext %d\n" % at)
+        done = self.adopt("ann", "--from", "pop3toy", "--source", f"{self.root}/old/{{user}}", "--yes")
+        self.assertEqual(done.status, os.EX_OK, done)
+        self.assertEqual(self.listed(), ["old1", "old3", "1700000002.M1P1.h"])
+
+    def test_by_pop3(self) -> None:
+        """Any server by POP3; what was read is not read again, and nothing is removed there."""
+        other = make_maildir(self.root / "old" / "ann")
+        for at in (3, 1):
+            (other / "new" / f"old{at}").write_bytes(b"Subject: same\n\ntext %d\n" % at)
+        server = RealServer(*maildir_options(self.root / "old"))
+        self.addCleanup(server.terminate)
+        password = self.root / "password"
+        password.write_text("secret\n")
+        words = (
+            "ann",
+            "--from",
+            f"pop3://127.0.0.1:{server.port}",
+            "--insecure",
+            "--password-file",
+            str(password),
+        )
+        shown = self.adopt(*words)
+        self.assertEqual(shown.status, os.EX_OK, shown)
+        self.assertIn("2 by contents", shown.out)
+        # As another run finds it that was interrupted behind the last message.
+        for path in list((other / "new").iterdir()):
+            path.write_bytes(b"not read again")
+        done = self.adopt(*words, "--yes")
+        self.assertEqual(done.status, os.EX_OK, done)
+        self.assertEqual(self.listed(), ["old1", "old3", "1700000002.M1P1.h"])
+        self.assertEqual(len(list((other / "new").iterdir())), 2)
+
+
+class UsageTests(AdoptCase):
+    """Mistakes on the command line, each in a sentence."""
+
+    def test_mistakes(self) -> None:
+        """Nothing is done."""
+        for words in (
+            ("--from", "dovecot"),
+            ("ann", "--all", "--from", "dovecot"),
+            ("ann", "--from", "exchange"),
+            ("ann", "--from", "dovecot", "--uidl-format", "%z"),
+            ("ann", "--from", "courier", "--uidl-format", "%u"),
+            ("ann", "--from", "cyrus"),
+            ("ann", "--from", "pop3toy"),
+            ("ann", "--from", "pop3toy", "--source", "nowhere"),
+            ("ann", "--from", "pop3://ann:secret@host"),
+        ):
+            self.assertEqual(self.adopt(*words).status, os.EX_USAGE, words)
+
+    def test_no_mailbox(self) -> None:
+        """A user who has none."""
+        self.assertEqual(self.adopt("bob", "--from", "dovecot").status, os.EX_NOUSER)
+
+    def test_accept(self) -> None:
+        """What the last session was is forgotten."""
+        self.assertIn("Nothing is known", self.run_command("mailbox", "accept", "{M}", "ann").out)
+        fd = os.open(self.maildir, os.O_RDONLY)
+        self.addCleanup(os.close, fd)
+        last_session.save(fd, last_session.Note(1, {b"a": (1, b"0" * 32)}))
+        self.assertIn("let in", self.run_command("mailbox", "accept", "{M}", "ann").out)
+        self.assertFalse(Path(self.maildir, last_session.FILE_NAME).exists())
+        self.assertEqual(self.run_command("mailbox", "accept", "{M}", "bob").status, os.EX_NOUSER)
