@@ -499,6 +499,25 @@ class IStoreAdmin(Interface):
         """
 
 
+class IMailboxRenaming(Interface):
+    """Gives a mailbox another user: of stores that can.  What has it is an :class:`IStoreAdmin`, too."""
+
+    def rename(user: str, new: str, then: Callable[[], object]) -> None:
+        """Let a mailbox with all that is in it be another user's.  Blocks.
+
+        No session finds half of it.  After a crash at any moment all mail is in one of the two users'
+        mailboxes, and the same call again comes to the end.
+
+        :param user: whose it is.
+        :param new: whose it is to be; an empty mailbox of theirs is replaced.
+        :param then: renames the account: is called while the mailbox is held and can be renamed, once.
+            What it raises goes through, and the mailbox stays.
+        :raises pop3toy.errors.NoSuchMailbox: if there is none.
+        :raises pop3toy.errors.InUse: if a session holds it.
+        :raises pop3toy.errors.StoreTrouble: if the new user has mail already, or it cannot be done.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class TLSFacts:
     """What TLS told about a connection, and how to ask it for more."""

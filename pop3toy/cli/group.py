@@ -1,6 +1,6 @@
 """The command line as a whole: its commands, its errors and its exit status.
 
-What each command does is in ``user``, ``deliver``, ``mailbox`` and
+What each command does is in ``users``, ``deliver``, ``mailbox`` and
 ``transfer``.
 """
 
@@ -31,7 +31,7 @@ from .replay import replay
 from .starting.serve import serve
 from .store import store
 from .transfer import export, import_
-from .user import user
+from .users.command import user
 from .who import close, drain, status, watch, who
 
 __all__ = ["pop3toy", "run"]

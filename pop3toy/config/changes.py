@@ -63,6 +63,7 @@ TAKEN_UP: Final[Mapping[str, Callable[[Settings, Settings], bool]]] = {
 _PORTS = "ports are opened at the start, perhaps as root"
 _STORE = "mail is kept where it is while sessions are open"
 _WATCHES = "what watches is made with the server"
+_QUEUE = "one process runs the queue, with what it was started with"
 _CHECKERS = "who is asked for a login is decided at the start; what is in the files is read again"
 
 #: Options that are not, and why.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -70,6 +71,8 @@ class TLS:
 
 
 _NEEDS_CERTIFICATE = " needs --certificate, or --self-signed to try it"
+#: Where nobody on a network can listen: an address, or an endpoint.
+_OF_THIS_MACHINE = re.compile(r"^(?:unix:|127\.|::1$|localhost$)|:interface=(?:127\.|localhost|\\:\\:1)")
 _NEEDS_REAL_MAIL = " needs --maildir or --store"
 
 
@@ -273,6 +276,20 @@ class Settings:
         kind=FLAG,
         table="accounts",
     )
+    password_port: int | None = option(
+        "The TCP port of a page where users of --accounts change their password, by https with the"
+        " certificate of --certificate; without one on this machine alone.",
+        kind=values.PORT,
+        table="accounts",
+        example=8443,
+    )
+    password_listen: tuple[str, ...] = option(
+        "The same at a Twisted endpoint, such as tcp6:8443, or unix:/run/pop3toy/passwords.sock:mode=660 for"
+        " a web server that speaks TLS.",
+        kind=Kind(values.lmtp, "ENDPOINT"),
+        table="accounts",
+        many=True,
+    )
     introspection: str | None = option(
         "The URL where OAuth tokens of OAUTHBEARER and XOAUTH2 are looked up (RFC 7662). Client id and"
         " secret are taken from the environment: POP3TOY_OAUTH_CLIENT and POP3TOY_OAUTH_SECRET.",
@@ -457,6 +474,14 @@ class Settings:
             raise BadSetting("renew-hashes", " needs --accounts")
         if self.accounts_in_store and kind_of(self.store).accounts is None:
             raise BadSetting("accounts", " objects needs --store; a file of this name is ./objects")
+        for name, places in (
+            ("password-port", [self.interface] if self.password_port is not None else []),
+            ("password-listen", self.password_listen),
+        ):
+            if places and self.accounts is None:
+                raise BadSetting(name, " needs --accounts")
+            if not self.tls.wanted and not all(_OF_THIS_MACHINE.search(place) for place in places):
+                raise BadSetting(name, f"{_NEEDS_CERTIFICATE}: without TLS it is for this machine alone")
         if self.mechanisms is not None:
             self._check_mechanisms(self.mechanisms)
 
@@ -599,6 +624,11 @@ class Settings:
     def wants_inspector(self) -> bool:
         """Whether sessions are shown to a browser."""
         return self.inspector_port is not None or self.inspector is not None
+
+    @property
+    def wants_password_page(self) -> bool:
+        """Whether users can change their password by a page."""
+        return self.password_port is not None or bool(self.password_listen)
 
     @property
     def mail_domains(self) -> tuple[str, ...]:
