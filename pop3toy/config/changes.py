@@ -63,6 +63,7 @@ TAKEN_UP: Final[Mapping[str, Callable[[Settings, Settings], bool]]] = {
 _PORTS = "ports are opened at the start, perhaps as root"
 _STORE = "mail is kept where it is while sessions are open"
 _WATCHES = "what watches is made with the server"
+_QUEUE = "one process runs the queue, with what it was started with"
 _CHECKERS = "who is asked for a login is decided at the start; what is in the files is read again"
 
 #: Options that are not, and why.
@@ -79,6 +80,8 @@ NEEDS_RESTART: Final[Mapping[str, str]] = {
     "submission-tls-port": _PORTS,
     "submission-tls": _PORTS,
     "lmtp": _PORTS,
+    "password-port": _PORTS,
+    "password-listen": _PORTS,
     "metrics": _PORTS,
     "inspector-port": _PORTS,
     "inspector": _PORTS,
