@@ -88,6 +88,7 @@ NEEDS_RESTART: Final[Mapping[str, str]] = {
     "language": _WATCHES,
     "show-secrets": _WATCHES,
     "faults": _WATCHES,
+    "expire-days": "old mail is removed by a part that is made with the server",
     "maildir": _STORE,
     "create": _STORE,
     "max-listed-size": _STORE,
