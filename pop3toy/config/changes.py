@@ -80,8 +80,6 @@ NEEDS_RESTART: Final[Mapping[str, str]] = {
     "submission-tls-port": _PORTS,
     "submission-tls": _PORTS,
     "lmtp": _PORTS,
-    "password-port": _PORTS,
-    "password-listen": _PORTS,
     "metrics": _PORTS,
     "password-port": _PORTS,
     "password-listen": _PORTS,
