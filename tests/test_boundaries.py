@@ -291,6 +291,9 @@ class PackageTests(SynchronousTestCase):
                     allowed |= {"stores.objects.settings", "stores.objects.qualification.examination"}
                 if within(name, "moving.fetching"):
                     allowed.add("stores.copying.messages")
+                if within(name, "cli.mailbox"):
+                    # Of any kind of store.
+                    allowed.add("stores.expiring")
                 if within(name, "cli.copying", "cli.moving"):
                     # Which no kind is named in.
                     parts = ("adopting", "counts", "journal", "mailbox", "messages", "verify")

@@ -109,7 +109,11 @@ class UserTests(CommandTests):
             self.assertEqual(self.run_command("user", *command, "{A}", "ANN").status, os.EX_NOUSER)
         for name, found in (("BOB", "Bob"), ("ann", "ann"), ("ANN", "Ann"), ("CARL", "carl")):
             said = self.run_command("user", "del", "{A}", "--yes", name)
-            self.assertEqual(said.out, f"User {found} is gone; the mail is not.\n", said.err)
+            self.assertEqual(
+                said.out,
+                f"User {found} is gone; the mail is not: pop3toy mailbox remove {found} takes it away.\n",
+                said.err,
+            )
         self.assertEqual(self.run_command("user", "list", "{A}").out, "")
 
     def test_added_beside_another_case(self) -> None:

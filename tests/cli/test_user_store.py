@@ -52,18 +52,46 @@ class UserStoreTests(CommandTests):
         listed = self.user("list")
         self.assertEqual(
             [line.split() for line in listed.out.splitlines()],
-            [["Bob", "SCRAM-SHA-256"], ["ann", "PLAIN", "quota=5M"]],
+            [
+                ["Bob", "SCRAM-SHA-256", "0"],
+                ["ann", "PLAIN", "0", "of", "5,242,880", "(0", "%)", "quota=5M"],
+            ],
         )
         self.assertEqual(self.user("quota", "ANN").out, "5M (5,242,880 octets)\n")
         self.assertEqual(
             self.user("quota", "bob", "1M").out, "User Bob has the quota 1M (1,048,576 octets).\n"
         )
         self.assertEqual(self.user("passwd", "--stdin", "bob").out, "User Bob has a new password.\n")
-        self.assertEqual(self.user("del", "-y", "ann").out, "User ann is gone; the mail is not.\n")
-        self.assertEqual(self.user("list").out, "Bob  SCRAM-SHA-256  quota=1M\n")
+        self.assertEqual(
+            self.user("del", "-y", "ann").out,
+            "User ann is gone; the mail is not: pop3toy mailbox remove ann takes it away.\n",
+        )
+        self.assertEqual(
+            self.user("list").out.split(),
+            ["Bob", "SCRAM-SHA-256", "0", "of", "1,048,576", "(0", "%)", "quota=1M"],
+        )
         # With its mailbox, which stays.
         for name in ("ann", "Bob"):
             self.assertTrue(self.users().find(name).drop)
+
+    def test_import(self) -> None:
+        """Users of a file come with passwords and settings as they are; who is there is not changed."""
+        self.user("add", "--stdin", "ann")
+        hers = self.user("list").out.split()
+        lines = (
+            b"# friends\nann:{PLAIN}other\nBob:{SCRAM-SHA-256}x,y\nCat:{PLAIN}meow::::::quota=5M nologin\n"
+        )
+        self.accounts.write_bytes(lines)
+        done = self.user("import", str(self.accounts))
+        self.assertEqual(done.status, os.EX_DATAERR)
+        self.assertEqual(done.out, f"User Cat is in {self.url}.\n")
+        self.assertIn("User ann was there already", done.err)
+        self.assertIn("line 3", done.err)
+        cat = ["Cat", "PLAIN", "0", "of", "5,242,880", "(0", "%)", "quota=5M", "nologin"]
+        self.assertEqual(self.user("list").out.split(), [*cat, *hers])
+        self.assertEqual(self.user("quota", "cat").out, "5M (5,242,880 octets)\n")
+        self.assertTrue(self.users().find("Cat").drop)
+        self.assertEqual(self.user("import", str(self.root / "none")).status, os.EX_NOINPUT)
 
     def test_mistakes(self) -> None:
         """What cannot be is told as of a file, and with the same status."""

@@ -6,7 +6,8 @@ by its path, or elsewhere (``records``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -172,6 +173,30 @@ def add_user(
     check_name(name)
     stored = _stored(password, scheme)
     _place(where, makes=True).edit(name, add)
+
+
+def import_users(where: Where, text: bytes) -> Iterator[tuple[str, bool]]:
+    """Add the users of an accounts file, with their passwords and settings as they are.
+
+    :param text: of the file.
+    :return: each user's name when it is there, and whether it was not there before; who was is not changed.
+    :raises OSError: if the file cannot be read or written; elsewhere ``StoreTrouble``.
+    """
+    place = _place(where, makes=True)
+    for line in text.splitlines():
+        for name in parse(line + b"\n").by_name:
+            try:
+                place.edit(name, partial(_with_line, name, line))
+                yield name, True
+            except AccountExists:
+                yield name, False
+
+
+def _with_line(name: str, line: bytes, text: bytes) -> bytes:
+    if name in names(text):
+        raise AccountExists(f"there is a user {name} already")
+    end = b"" if not text or text.endswith(b"\n") else b"\n"
+    return text + end + line + b"\n"
 
 
 def set_password(where: Where, name: str, password: str, *, scheme: str | None = None) -> None:

@@ -7,10 +7,12 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 
 from ...auth.accounts import admin
+from ...auth.accounts.passwd_file import parse
 from ...auth.accounts.schemes import MADE
 from ...config.settings import Settings
 from ...interfaces import IStoreAdmin
@@ -76,6 +78,28 @@ def add(accounts: admin.Where, scheme: str, from_stdin: bool, quota: str | None,
     _warn_of_alike(name, others)
 
 
+@user.command(name="import")
+@with_accounts
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def import_(accounts: admin.Where, file: Path) -> int:
+    """Add the users of an accounts FILE, with passwords and settings as they are.
+
+    For moving to accounts in an object store, whose users keep their passwords
+    so. Dovecot's passwd-file will do. Who is there already stays as it is.
+    """
+    text = file.read_bytes()
+    with mistakes():
+        for name, new in admin.import_users(accounts, text):
+            if new:
+                click.echo(f"User {name} is in {accounts}.")
+            else:
+                click.echo(f"User {name} was there already, and stays as it is.", err=True)
+    problems = parse(text).problems
+    for problem in problems:
+        click.echo(f"{file}: {problem}", err=True)
+    return os.EX_DATAERR if problems else os.EX_OK
+
+
 @user.command()
 @with_accounts
 @_scheme_option(None, "as it is now, or ARGON2ID for what is not made any more")
@@ -124,7 +148,7 @@ def remove(accounts: admin.Where, yes: bool, name: str) -> None:
         if not yes:
             click.confirm(f"Remove user {name}?", abort=True)
         admin.delete_user(accounts, name)
-    click.echo(f"User {name} is gone; the mail is not.")
+    click.echo(f"User {name} is gone; the mail is not: pop3toy mailbox remove {name} takes it away.")
 
 
 user.add_command(remove, "del")

@@ -86,7 +86,8 @@ def copy_mailbox(
                 ours.announce({name: one.uid for one, name in coming})
             for batch in _batches(coming):
                 ours.write_down(source.address, begun((one.uid, name) for one, name in batch))
-                failed, copied = [], []
+                failed: list[bytes] = []
+                copied: list[bytes] = []
                 for one, name in batch:
                     if stop():
                         raise Stopped
