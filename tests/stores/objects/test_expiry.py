@@ -1,0 +1,43 @@
+"""Old mail in object storage goes under the lease of its maildrop."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from pop3toy.errors import InUse
+from pop3toy.stores.expiring import DAY, Rule, remove_expired
+
+from ...objects_world import World, WorldMixin
+
+
+class ExpiryTests(WorldMixin, SynchronousTestCase):
+    """A maildrop that two servers share."""
+
+    def setUp(self) -> None:
+        self.world = World("ann")
+        self.server = self.world.server("a")
+
+    def remove(self) -> Deferred[tuple[int, int]]:
+        """Remove what is older than a day."""
+        rule = Rule(older_than=DAY)
+        return Deferred.fromCoroutine(remove_expired(self.server.store, "ann", rule, self.world.now))
+
+    def test_removed(self) -> None:
+        """What is old goes, what is new stays, and the maildrop is free behind it."""
+        self.world.deliver("ann", b"old\n", f"{round((self.world.now - 2 * DAY) * 1e6):016d}.{'0' * 16}.5")
+        new = self.world.deliver("ann", b"new\n")
+        self.assertEqual(len(self.world.names("ann")), 2)
+        self.assertEqual(self.wait(self.remove()), (1, 5))
+        self.assertEqual(self.world.names("ann"), [new])
+        self.assertEqual(self.wait(self.remove()), (0, 0))
+
+    def test_in_use(self) -> None:
+        """Nothing goes while a session of another server has it open."""
+        name = f"{round((self.world.now - 2 * DAY) * 1e6):016d}.{'0' * 16}.5"
+        self.world.deliver("ann", b"old\n", name)
+        session = self.wait(self.world.server("b").store.open("ann"))
+        self.fails(InUse, self.remove)
+        self.assertEqual(self.world.names("ann"), [name])
+        self.wait(session.release())
+        self.assertEqual(self.wait(self.remove()), (1, 5))
