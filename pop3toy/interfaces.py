@@ -57,6 +57,10 @@ __all__ = [
     "Login",
     "MaybeDeferred",
     "MessageBody",
+    "Outgoing",
+    "OutgoingIncoming",
+    "OutgoingMail",
+    "OutgoingRecipient",
     "SessionInfo",
     "SessionRecord",
     "StoredMessage",
@@ -316,6 +320,79 @@ class IDelivery(Interface):
         """
 
 
+class OutgoingRecipient(NamedTuple):
+    """Somebody elsewhere to whom a user writes."""
+
+    #: As it was written.
+    address: str
+    #: The words of NOTIFY in capitals, and ORCPT as it came (RFC 3461); empty if they were not given.
+    notify: tuple[str, ...] = ()
+    original: str = ""
+    #: Not elsewhere: a recipient here, of whose delivery the sender wants to be told (``NOTIFY=SUCCESS``).
+    here: bool = False
+
+
+class OutgoingMail(NamedTuple):
+    """The envelope of a message that a user hands in for others elsewhere."""
+
+    #: Under which the client is told of the message.
+    queue_id: str
+    #: Who has logged in.
+    user: str
+    #: An address of the user's; empty for a message that must not be answered.
+    sender: str
+    recipients: Sequence[OutgoingRecipient]
+    #: Whether SMTPUTF8 was said (RFC 6531).
+    utf8: bool = False
+    #: RFC 3461 sections 4.3 and 4.4: ``FULL`` or ``HDRS``, and ENVID as it came; empty if not given.
+    ret: str = ""
+    envid: str = ""
+
+
+class OutgoingIncoming(Protocol):
+    """A message on its way into the queue; in two steps, since others may get it at the same time."""
+
+    def write(self, chunk: bytes) -> MaybeDeferred[None]:
+        """Add octets, as they are sent, with CRLF.
+
+        :param chunk: the next ones.
+        :raises pop3toy.errors.StoreTrouble: (or fails with) if it cannot be kept.
+        """
+
+    def prepare(self) -> Deferred[None]:
+        """Make it durable, though nobody sees it yet.
+
+        Fails with :class:`~pop3toy.errors.StoreTrouble` if it cannot be.
+        """
+
+    def commit(self) -> Deferred[None]:
+        """Put it into the queue, durably.
+
+        Fails with :class:`~pop3toy.errors.StoreTrouble` if it cannot be.
+        """
+
+    def abort(self) -> None:
+        """Forget it.  Harmless after ``commit`` and when called twice."""
+
+
+class Outgoing(Protocol):
+    """Takes mail for addresses elsewhere; :class:`pop3toy.outgoing.service.OutgoingQueue` does."""
+
+    def refusal(self, user: str, recipients: int) -> str | None:
+        """Why a user may not write to so many recipients more now.
+
+        :param user: who has logged in.
+        :param recipients: how many, at least one.
+        :return: a sentence; ``None`` if that is all right.
+        """
+
+    def begin(self, mail: OutgoingMail) -> OutgoingIncoming:
+        """Take a message; its recipients count for the user's limit.
+
+        :param mail: its envelope.
+        """
+
+
 class IRecipientResolver(Interface):
     """Says whose an address is; :class:`pop3toy.routing.recipients.RecipientResolver` is the one shipped."""
 
@@ -419,6 +496,25 @@ class IStoreAdmin(Interface):
 
         :param user: whose.
         :raises pop3toy.errors.InUse: if a session holds it; then nothing is removed.
+        """
+
+
+class IMailboxRenaming(Interface):
+    """Gives a mailbox another user: of stores that can.  What has it is an :class:`IStoreAdmin`, too."""
+
+    def rename(user: str, new: str, then: Callable[[], object]) -> None:
+        """Let a mailbox with all that is in it be another user's.  Blocks.
+
+        No session finds half of it.  After a crash at any moment all mail is in one of the two users'
+        mailboxes, and the same call again comes to the end.
+
+        :param user: whose it is.
+        :param new: whose it is to be; an empty mailbox of theirs is replaced.
+        :param then: renames the account: is called while the mailbox is held and can be renamed, once.
+            What it raises goes through, and the mailbox stays.
+        :raises pop3toy.errors.NoSuchMailbox: if there is none.
+        :raises pop3toy.errors.InUse: if a session holds it.
+        :raises pop3toy.errors.StoreTrouble: if the new user has mail already, or it cannot be done.
         """
 
 

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from ..errors import AuthenticationFailed, BadCommand
 from ..interfaces import Channel, Exchange, Login, MaybeDeferred, SessionRecord, is_deferred
 from .chain import AnyOf
-from .credentials import ApopDigest, ClearPassword, Named, Unknown
+from .credentials import ApopDigest, ClearPassword, MainPassword, Named, Unknown
 from .login import IProvenIdentity, LoginContext, LoginPolicy, ProvenIdentityChecker
 from .maybe_deferred import available_result, map_maybe_deferred
 from .names import LoginNames
@@ -120,6 +120,10 @@ class PortalAuthenticator:
         if not self.clear_text(record.channel):
             raise BadCommand("clear-text passwords are not taken here")
         return self._begin(ClearPassword(user, password, record.channel), record, "USER")
+
+    def main_password(self, user: bytes, password: bytes, record: SessionRecord) -> MaybeDeferred[Login]:
+        """As :meth:`password`, for what no app password opens; whoever asks sees that nobody listens."""
+        return self._begin(MainPassword(user, password, record.channel), record, "PASSWORD")
 
     def apop(self, user: bytes, digest: bytes, timestamp: str, record: SessionRecord) -> MaybeDeferred[Login]:
         """The same for APOP: ``digest`` is the MD5 of timestamp and secret in hex."""

@@ -22,6 +22,7 @@ __all__ = [
     "AvatarId",
     "ClearPassword",
     "Credentials",
+    "MainPassword",
     "Named",
     "Unknown",
     "account_name",
@@ -87,6 +88,10 @@ class ClearPassword(Named):
     def checkPassword(self, password: bytes | str) -> bool:
         """Whether it is this password."""
         return hmac.compare_digest(self.password, octets(password)) and bool(password)
+
+
+class MainPassword(ClearPassword):
+    """What has to be the user's main password: for the user's own page, which no app password opens."""
 
 
 @implementer(IUsernameHashedPassword)

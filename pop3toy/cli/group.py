@@ -1,6 +1,6 @@
 """The command line as a whole: its commands, its errors and its exit status.
 
-What each command does is in ``user``, ``deliver``, ``mailbox`` and
+What each command does is in ``users``, ``deliver``, ``mailbox`` and
 ``transfer``.
 """
 
@@ -26,11 +26,12 @@ from .moving.adopt import accept, adopt
 from .moving.compare import compare
 from .moving.fetch import fetch
 from .options import Failed, config_option_of_all, printable
+from .queue.command import queue
 from .replay import replay
 from .starting.serve import serve
 from .store import store
 from .transfer import export, import_
-from .user import user
+from .users.command import user
 from .who import close, drain, status, watch, who
 
 __all__ = ["pop3toy", "run"]
@@ -89,6 +90,7 @@ pop3toy.add_command(config)
 pop3toy.add_command(user)
 pop3toy.add_command(deliver)
 pop3toy.add_command(mailbox)
+pop3toy.add_command(queue)
 pop3toy.add_command(replay)
 pop3toy.add_command(serve)
 pop3toy.add_command(store)

@@ -98,6 +98,7 @@ def with_settings(
     store: bool = False,
     accounts: str | None = None,
     must_have_accounts: bool = False,
+    may_have_store: bool = False,
     status: int | None = None,
 ) -> _Decorator:
     """Give a command ``settings``, made of its options and of the file.
@@ -105,6 +106,7 @@ def with_settings(
     :param store: whether it works on mailboxes, and hence needs a store that outlives the server.
     :param accounts: what the accounts file is for; ``None`` if the command has no use for it.
     :param must_have_accounts: whether the command cannot work without one; it may be in a store.
+    :param may_have_store: whether it does more where it is said where the mail is.
     :param status: the exit status for settings that are wrong; if not given, that of a mistake on the
         command line, or in a file.
     """
@@ -124,7 +126,7 @@ def with_settings(
                 help=f"The accounts file, {accounts}; with --store the word objects for accounts kept there.",
             )
         )
-    for one in _STORES if store else _STORES_WITH_ACCOUNTS if must_have_accounts else ():
+    for one in _STORES if store or may_have_store else _STORES_WITH_ACCOUNTS if must_have_accounts else ():
         names.append(one.name)
         options.append(
             click.option(

@@ -63,6 +63,7 @@ TAKEN_UP: Final[Mapping[str, Callable[[Settings, Settings], bool]]] = {
 _PORTS = "ports are opened at the start, perhaps as root"
 _STORE = "mail is kept where it is while sessions are open"
 _WATCHES = "what watches is made with the server"
+_QUEUE = "one process runs the queue, with what it was started with"
 _CHECKERS = "who is asked for a login is decided at the start; what is in the files is read again"
 
 #: Options that are not, and why.
@@ -80,6 +81,8 @@ NEEDS_RESTART: Final[Mapping[str, str]] = {
     "submission-tls": _PORTS,
     "lmtp": _PORTS,
     "metrics": _PORTS,
+    "password-port": _PORTS,
+    "password-listen": _PORTS,
     "inspector-port": _PORTS,
     "inspector": _PORTS,
     "transcript": _WATCHES,
@@ -108,6 +111,11 @@ NEEDS_RESTART: Final[Mapping[str, str]] = {
     "introspection-claim": _CHECKERS,
     "aliases": "which file it is; what is in it is read again",
     "workers": "processes are started with the server",
+    "smarthost": _QUEUE,
+    "queue": _QUEUE,
+    "smarthost-credentials": _QUEUE,
+    "smarthost-ca": _QUEUE,
+    "smarthost-limit": _QUEUE,
 }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -70,6 +71,8 @@ class TLS:
 
 
 _NEEDS_CERTIFICATE = " needs --certificate, or --self-signed to try it"
+#: Where nobody on a network can listen: an address, or an endpoint.
+_OF_THIS_MACHINE = re.compile(r"^(?:unix:|127\.|::1$|localhost$)|:interface=(?:127\.|localhost|\\:\\:1)")
 _NEEDS_REAL_MAIL = " needs --maildir or --store"
 
 
@@ -280,6 +283,20 @@ class Settings:
         kind=FLAG,
         table="accounts",
     )
+    password_port: int | None = option(
+        "The TCP port of a page where users of --accounts change their password, by https with the"
+        " certificate of --certificate; without one on this machine alone.",
+        kind=values.PORT,
+        table="accounts",
+        example=8443,
+    )
+    password_listen: tuple[str, ...] = option(
+        "The same at a Twisted endpoint, such as tcp6:8443, or unix:/run/pop3toy/passwords.sock:mode=660 for"
+        " a web server that speaks TLS.",
+        kind=Kind(values.lmtp, "ENDPOINT"),
+        table="accounts",
+        many=True,
+    )
     introspection: str | None = option(
         "The URL where OAuth tokens of OAUTHBEARER and XOAUTH2 are looked up (RFC 7662). Client id and"
         " secret are taken from the environment: POP3TOY_OAUTH_CLIENT and POP3TOY_OAUTH_SECRET.",
@@ -359,6 +376,41 @@ class Settings:
         kind=Kind(values.domain, "NAME"),
         table="mail",
     )
+    smarthost: str | None = option(
+        "Hand what users submit for addresses elsewhere to this server: smtp+starttls://HOST:587, or"
+        " smtps://HOST:465; smtp://HOST is for this machine alone. Its certificate is verified. Name and"
+        " password are taken from --smarthost-credentials, or from the environment: POP3TOY_SMARTHOST_USER"
+        " and POP3TOY_SMARTHOST_PASSWORD.",
+        kind=Kind(values.smarthost_url, "URL"),
+        table="outgoing",
+        example="smtp+starttls://mail.example.net:587",
+    )
+    queue: str | None = option(
+        "The folder where mail waits until --smarthost has it; it is made if it is missing. Whoever can read"
+        " it can read the mail in it.",
+        kind=PATH,
+        table="outgoing",
+        example="/var/lib/pop3toy/queue",
+    )
+    smarthost_credentials: str | None = option(
+        "A file that holds user:password for --smarthost, or the two on a line each. Nobody but its owner may"
+        " be able to read it.",
+        kind=PATH,
+        table="outgoing",
+        example="/etc/pop3toy/smarthost",
+    )
+    smarthost_ca: str | None = option(
+        "The authorities (PEM) that may have signed --smarthost's certificate, in place of the system's.",
+        kind=PATH,
+        table="outgoing",
+    )
+    smarthost_limit: int = option(
+        "Recipients elsewhere to whom a user may write within an hour; what is more is put off. With"
+        " --workers each process has its part.",
+        200,
+        kind=number(1, 1_000_000),
+        table="outgoing",
+    )
     metrics: str | None = option(
         "Serve metrics for Prometheus (/metrics), and whether all is well (/healthz), by HTTP at this port of"
         " this machine or this Twisted endpoint, as in 9110 or unix:/run/pop3toy/metrics.sock:mode=660"
@@ -409,6 +461,7 @@ class Settings:
         self._check_accounts()
         self._check_ports()
         self._check_mail()
+        self._check_outgoing()
         self._check_inspector()
 
     # -- what goes together --------------------------------------------------------
@@ -428,6 +481,14 @@ class Settings:
             raise BadSetting("renew-hashes", " needs --accounts")
         if self.accounts_in_store and kind_of(self.store).accounts is None:
             raise BadSetting("accounts", " objects needs --store; a file of this name is ./objects")
+        for name, places in (
+            ("password-port", [self.interface] if self.password_port is not None else []),
+            ("password-listen", self.password_listen),
+        ):
+            if places and self.accounts is None:
+                raise BadSetting(name, " needs --accounts")
+            if not self.tls.wanted and not all(_OF_THIS_MACHINE.search(place) for place in places):
+                raise BadSetting(name, f"{_NEEDS_CERTIFICATE}: without TLS it is for this machine alone")
         if self.mechanisms is not None:
             self._check_mechanisms(self.mechanisms)
 
@@ -483,7 +544,27 @@ class Settings:
             if value and not self.wants_mail:
                 raise BadSetting(name, " needs --smtp-port, --submission-port, --lmtp or the like")
 
+    def _check_outgoing(self) -> None:
+        for name, value in (
+            ("queue", self.queue),
+            ("smarthost-credentials", self.smarthost_credentials),
+            ("smarthost-ca", self.smarthost_ca),
+        ):
+            if value is not None and self.smarthost is None:
+                raise BadSetting(name, " needs --smarthost")
+        if self.smarthost is None:
+            return
+        submission = (self.submission_port, self.submission_tls_port, self.submission or None)
+        if all(port is None for port in submission) and not self.submission_tls:
+            raise BadSetting("smarthost", " needs --submission-port or the like, where users hand mail in")
+        if self.queue is None:
+            raise BadSetting("smarthost", " needs --queue FOLDER, where mail waits until it is handed on")
+        if not self.domains:
+            raise BadSetting("smarthost", " needs --domain NAME, or nobody elsewhere could answer")
+
     def _check_toy(self) -> None:
+        if self.smarthost is not None:
+            raise BadSetting("smarthost", f"{_NEEDS_REAL_MAIL}: the toy is a trap, and sends nothing")
         for name, value in (("auth", self.auth), ("accounts", self.accounts)):
             if value:
                 raise BadSetting(name, f"{_NEEDS_REAL_MAIL}: the built-in message is for --user accounts")
@@ -552,6 +633,11 @@ class Settings:
     def wants_inspector(self) -> bool:
         """Whether sessions are shown to a browser."""
         return self.inspector_port is not None or self.inspector is not None
+
+    @property
+    def wants_password_page(self) -> bool:
+        """Whether users can change their password by a page."""
+        return self.password_port is not None or bool(self.password_listen)
 
     @property
     def mail_domains(self) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ TABLES: Mapping[str, str] = {
     "tls": "TLS",
     "accounts": "Who may log in",
     "mail": "Mail that comes in: SMTP, submission, LMTP",
+    "outgoing": "Mail that goes out: what users send elsewhere",
     "limits": "Limits",
     "inspector": "The inspector: sessions and mailboxes in a browser",
     "workers": "Several processes",

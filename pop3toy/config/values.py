@@ -12,6 +12,7 @@ from ..auth.sasl.names import MECHANISM_NAMES
 from ..auth.throttle.origins import Networks
 from ..languages import LANGUAGES
 from ..option import PATH, Kind, number
+from ..outgoing.smarthost import smarthost
 
 __all__ = [
     "ACCOUNTS",
@@ -26,6 +27,7 @@ __all__ = [
     "mechanisms",
     "metrics",
     "network",
+    "smarthost_url",
     "workers",
 ]
 
@@ -114,6 +116,12 @@ def metrics(text: str) -> str:
         return f"{text}:mode=660"
     if kind in ("tcp", "tcp6") and "interface=" not in rest:
         return text + (":interface=127.0.0.1" if kind == "tcp" else r":interface=\:\:1")
+    return text
+
+
+def smarthost_url(text: str) -> str:
+    """Where mail for elsewhere is handed to."""
+    smarthost(text)
     return text
 
 

@@ -11,9 +11,11 @@ from twisted.cred.checkers import AllowAnonymousAccess, ICredentialsChecker
 from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
 from twisted.cred.portal import IRealm, Portal
 from twisted.cred.strcred import InvalidAuthType, makeChecker
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from ..auth.accounts.accounts_file import AccountsFile
+from ..auth.accounts.admin import Where, set_password
 from ..auth.accounts.checker import AccountsChecker
 from ..auth.accounts.hashing_queue import HashingQueue
 from ..auth.accounts.memory import MemoryAccounts
@@ -137,6 +139,19 @@ class Access:
         """For submission: a login may send; no maildrop is opened."""
         return self._authenticator(Portal(realm, [self._checker]), self._throttle.for_senders())
 
+    def for_owners(self, realm: IRealm) -> PortalAuthenticator:
+        """For the page where users change their password: those of the accounts alone."""
+        assert self.accounts is not None, "the settings were checked"
+        return self._authenticator(Portal(realm, [self.accounts]), self._throttle.for_senders())
+
+    def change_password(self, user: str, password: str) -> Deferred[None]:
+        """Give a user of the accounts another password, in a thread.
+
+        :raises pop3toy.errors.StoreTrouble: (or fails with) if that is not possible now; fails with OSError
+            or ValueError for other trouble.
+        """
+        return self._queue_of_accounts.run(set_password, self._place, user, password)
+
     def _authenticator(self, portal: Portal, throttle: LoginThrottle) -> PortalAuthenticator:
         settings = self._settings
         return PortalAuthenticator(
@@ -158,7 +173,8 @@ class Access:
         return HashingQueue(threads.run)
 
     def _accounts(self, path: str, shared: object) -> AccountsChecker:
-        queue = self._queue("passwords", PASSWORD_THREADS)
+        self._queue_of_accounts = queue = self._queue("passwords", PASSWORD_THREADS)
+        self._place: Where = path
         renew = self._settings.renew_hashes
         if self._settings.accounts_in_store:
             store = self._settings.store

@@ -28,7 +28,15 @@ from .. import limits
 from ..config.settings import Settings
 from ..errors import BadSetting, CannotStart
 from ..events import Observers
-from ..interfaces import IDelivery, IGate, IMailStore, IObserver, IRecipientResolver, IStoreAdmin
+from ..interfaces import (
+    IDelivery,
+    IGate,
+    IMailStore,
+    IObserver,
+    IRecipientResolver,
+    IStoreAdmin,
+    Outgoing,
+)
 from ..net.accepting import wait_for_descriptors
 from ..net.factory import ConnectionFactory
 from ..net.proxied import ProxiedEndpoint
@@ -37,6 +45,7 @@ from ..net.transport import is_loopback
 from ..net.types import IReactor
 from ..pop3.factory import POP3Factory
 from ..routing.quota import quota_of
+from ..routing.warnings import QuotaWarnings
 from ..smtp import limits as smtp_limits
 from ..smtp.factory import lmtp_factory, smtp_factory, submission_factory
 from ..smtp.submission import SenderRealm
@@ -48,7 +57,7 @@ from .control import Notice, ServerControl
 from .log_lines import set_observer
 from .monitoring.certificates import CertificateWatch
 from .monitoring.process import monitoring_of
-from .ports import Port, announce, ports_of
+from .ports import PASSWORDS, Port, announce, ports_of
 from .process import ProcessTuning, StopSignals, TwistdOptions
 from .process_context import ProcessContext, single_process
 from .recipients import recipients_of_all, recipients_of_users
@@ -303,8 +312,22 @@ def assemble(
                 admin=opened.admin or _admin(settings, store),
                 warns=context.warns,
             )
+        outgoing = None
+        if settings.smarthost is not None:
+            from .handing_on.queue import queue_of
+
+            outgoing = queue_of(
+                settings,
+                reactor,
+                parts,
+                opened.delivery,
+                recipients,
+                settings.hostname or context.host,
+                threads=make_threads,
+                told=monitoring.outgoing() if monitoring is not None else None,
+            )
         factories |= _mail_factories(
-            settings, reactor, access, opened.delivery, recipients, context, told, gate
+            settings, reactor, access, opened.delivery, recipients, context, told, gate, outgoing
         )
     _warn_of_nobody(settings, context.tls)
     if monitoring is not None and context.inherits:
@@ -332,8 +355,9 @@ def assemble(
             ready=lambda link: setattr(parts, "inspector", link),
         )
     next_step = _next_step(settings, access.users, twistd or {}) if context.owned else None
+    page = _password_page(reactor, access, context) if settings.wants_password_page else None
     for port in ports_of(settings):
-        factory = factories[port.protocol]
+        factory = page if page is not None and port.protocol == PASSWORDS else factories[port.protocol]
         _listen(port, settings, reactor, context, factory, next_step).setServiceParent(parts)
         next_step = None
     if not context.inherits:
@@ -352,7 +376,7 @@ def _listen(
     settings: Settings,
     reactor: IReactor,
     context: ProcessContext,
-    factory: ConnectionFactory,
+    factory: IProtocolFactory,
     next_step: Callable[[IAddress], str] | None = None,
 ) -> ListeningService:
     """A service that listens on a port, and lets the sessions of its factory end when it stops.
@@ -389,7 +413,7 @@ def _listen(
         listening,
         ready=ready,
         failed=context.cannot_listen,
-        drained=factory,
+        drained=factory if isinstance(factory, ConnectionFactory) else None,
         protocol=port.protocol,
         tls=port.tls,
     )
@@ -411,7 +435,13 @@ def _open(
         pool.setServiceParent(parts)
         return pool
 
-    return kind_of(settings.store).open(
+    def nearly_full(user: str, octets: int, quota: int) -> None:
+        # Told in a thread.
+        if opened.notice is not None:
+            warnings = QuotaWarnings(settings.mail_domains[0], opened.notice)
+            reactor.callFromThread(warnings.nearly_full, user, octets, quota)
+
+    opened = kind_of(settings.store).open(
         settings.store,
         StoreContext(
             clock=reactor,
@@ -421,9 +451,11 @@ def _open(
             users=list(access.users),
             host=context.host,
             boot=context.boot,
+            nearly_full=nearly_full,
             shared=shared,
         ),
     )
+    return opened
 
 
 def _remove_old(
@@ -474,6 +506,7 @@ def _mail_factories(
     context: ProcessContext,
     observers: Observers,
     gate: IGate | None,
+    outgoing: Outgoing | None = None,
 ) -> dict[str, ConnectionFactory]:
     """Factories for SMTP, submission and LMTP."""
     shared: dict[str, Any] = {
@@ -492,7 +525,13 @@ def _mail_factories(
     return {
         "SMTP": smtp_factory(delivery, resolver, reactor, **limited, **shared),
         "submission": submission_factory(
-            delivery, resolver, reactor, access.for_senders(SenderRealm()), **limited, **shared
+            delivery,
+            resolver,
+            reactor,
+            access.for_senders(SenderRealm()),
+            outgoing=outgoing,
+            **limited,
+            **shared,
         ),
         # The client is a mail server that is trusted, and brings much.
         "LMTP": lmtp_factory(
@@ -501,14 +540,23 @@ def _mail_factories(
     }  # fmt: skip
 
 
+def _password_page(reactor: IReactor, access: Access, context: ProcessContext) -> IProtocolFactory:
+    """Where users change their password."""
+    # HTTP costs nothing where it is not wanted.
+    from .passwords.site import PasswordPage, PasswordSite
+
+    page = PasswordPage(access.for_owners(SenderRealm()), access.change_password, context.numbers)
+    return cast(IProtocolFactory, PasswordSite(page, reactor))
+
+
 def _speaking(tls: GivenTLS, protocol: str) -> IOpenSSLServerConnectionCreator:
     """What TLS is made with where this is spoken: each port agrees by ALPN on its own."""
     if protocol == "POP3":
         return tls
     # What TLS needs is there if there is TLS.
-    from ..net.tls.contexts import ALPN_SMTP
+    from ..net.tls.contexts import ALPN_HTTP, ALPN_SMTP
 
-    return tls.speaking(ALPN_SMTP)
+    return tls.speaking(ALPN_HTTP if protocol == PASSWORDS else ALPN_SMTP)
 
 
 def _next_step(

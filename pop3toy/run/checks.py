@@ -34,6 +34,11 @@ def check_files(settings: Settings, *, own_store: bool = True) -> None:
             check_readable("auth", os.path.abspath(path))
     if own_store:
         kind_of(settings.store).check(settings.store)
+    if settings.smarthost is not None:
+        # TLS for a client, which others do not need.
+        from .handing_on.credentials import check_outgoing
+
+        check_outgoing(settings)
     if settings.inspector_token_file is not None:
         from .inspecting.serving import token_of
 

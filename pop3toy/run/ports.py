@@ -16,7 +16,7 @@ from ..installation import install_hint
 from ..net.types import IReactor
 from ..net.unix_sockets import unnamed_socket
 
-__all__ = ["Port", "announce", "endpoint_of", "ports_of"]
+__all__ = ["PASSWORDS", "Port", "announce", "endpoint_of", "ports_of"]
 
 log = Logger()
 
@@ -28,11 +28,15 @@ BACKLOG = 1024
 SOCKETS = ("tcp", "tcp6", "unix", "systemd")
 
 
+#: What is spoken where users change their passwords.
+PASSWORDS = "password page"
+
+
 @dataclass(frozen=True)
 class Port:
     """One place to listen."""
 
-    #: What is spoken there: ``POP3``, ``SMTP``, ``submission`` or ``LMTP``.
+    #: What is spoken there: ``POP3``, ``SMTP``, ``submission``, ``LMTP`` or :data:`PASSWORDS`.
     protocol: str
     #: The option that asks for it.
     option: str
@@ -76,6 +80,13 @@ def ports_of(settings: Settings) -> Iterator[Port]:
     if settings.submission_tls_port is not None:
         yield Port("submission", "submission-tls-port", settings.submission_tls_port, tls=True)
     yield from (Port("LMTP", "lmtp", one) for one in settings.lmtp)
+    tls = settings.tls.wanted
+    yield from (
+        Port(PASSWORDS, "password-listen", one, tls=tls and not one.startswith("unix:"))
+        for one in settings.password_listen
+    )
+    if settings.password_port is not None:
+        yield Port(PASSWORDS, "password-port", settings.password_port, tls=tls)
 
 
 def endpoint_of(port: Port, settings: Settings, reactor: IReactor) -> tuple[str, IStreamServerEndpoint]:

@@ -14,7 +14,7 @@ from typing import Final
 from twisted.internet.interfaces import IReactorTime
 
 from ..events import Observers
-from ..interfaces import Authenticator, IDelivery, IGate, IRecipientResolver, Limiter
+from ..interfaces import Authenticator, IDelivery, IGate, IRecipientResolver, Limiter, Outgoing
 from ..net.factory import ConnectionFactory
 from ..net.sending import Sending
 from . import limits
@@ -46,6 +46,7 @@ class SMTPFactory(ConnectionFactory):
     :param original_to: write the recipients of a message into it, for a mail trap.
     :param wall: the time of day in seconds, for Received headers.
     :param idle: seconds of silence after which a connection ends.
+    :param outgoing: takes what users who have logged in send elsewhere; for submission alone.
     """
 
     protocol = SMTPProtocol
@@ -70,6 +71,7 @@ class SMTPFactory(ConnectionFactory):
         original_to: bool = False,
         wall: Callable[[], float] = time.time,
         idle: float = limits.IDLE,
+        outgoing: Outgoing | None = None,
     ) -> None:
         if policy.login_required and authenticator is None:
             raise TypeError(f"{policy.name} needs an authenticator")
@@ -93,6 +95,8 @@ class SMTPFactory(ConnectionFactory):
             original_to=original_to,
             authenticator=authenticator if policy.login_required else None,
             idle=idle,
+            # Whoever need not log in is relayed for by nobody.
+            outgoing=outgoing if policy.login_required else None,
         )
 
 

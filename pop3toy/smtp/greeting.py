@@ -35,6 +35,9 @@ def _extensions(session: Session) -> list[str]:
     offered = ["PIPELINING", f"SIZE {session.options.largest_message}", "8BITMIME", "ENHANCEDSTATUSCODES"]
     if session.options.smtputf8:
         offered.append("SMTPUTF8")
+    if session.options.outgoing is not None:
+        # RFC 3461: where mail for elsewhere is taken its sender is told what becomes of it.
+        offered.append("DSN")
     if session.can_start_tls:
         offered.append("STARTTLS")
     if mechanisms := session.mechanisms():

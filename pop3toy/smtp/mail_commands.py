@@ -1,18 +1,20 @@
 """MAIL, RCPT and DATA (RFC 5321 section 3.3): sender, recipients, and then the message.
 
-Mail is taken for users of this server and for nobody else; where the policy asks for a login, from users
-alone.  The text behind DATA goes to :meth:`Session.text_received`.
+Mail is taken for users of this server; where the policy asks for a login, from users alone, and then for
+addresses elsewhere as well, if there is somebody to hand it on (:class:`~pop3toy.interfaces.Outgoing`) and
+its sender is an address of the user's.  The text behind DATA goes to :meth:`Session.text_received`.
 """
 
 from __future__ import annotations
 
 import secrets
 
+from ..addresses import Address
 from ..errors import NoSuchMailbox, NotOurs, StoreTrouble
-from ..interfaces import After, is_deferred
+from ..interfaces import After, OutgoingMail, OutgoingRecipient, is_deferred
 from . import limits, trace
 from .commands import Command
-from .envelope import BadEnvelope, Sender, mail_from, rcpt_to
+from .envelope import BadEnvelope, Recipient, Sender, mail_from, rcpt_to
 from .replies import Answer, Reply
 from .session import Session, State
 from .transaction import Transaction, log_trouble, reply_to
@@ -25,7 +27,9 @@ async def mail(session: Session, command: Command) -> Answer:
     options = session.options
     utf8 = options.smtputf8 and session.extended
     try:
-        sender = mail_from(command.argument, utf8=utf8, largest=options.largest_message)
+        sender = mail_from(
+            command.argument, utf8=utf8, largest=options.largest_message, dsn=options.outgoing is not None
+        )
     except BadEnvelope as error:
         return session.mistake(_malformed(session, error))
     transaction = Transaction(sender)
@@ -44,10 +48,7 @@ async def _may_not_send(session: Session, sender: Sender) -> Reply | None:
         return Reply(530, "AUTH comes first", "5.7.0")
     if sender.address is None:
         return None
-    resolver, names = session.options.resolver, [session.options.host]
-    if session.own_address is not None:
-        names.append(session.own_address)
-    address = resolver.at_home(sender.address, names)
+    resolver, address = session.options.resolver, _at_home(session, sender.address)
     # An address elsewhere may well be the user's own; the server has no way to know.
     if not resolver.ours(address):
         return None
@@ -61,24 +62,36 @@ async def _may_not_send(session: Session, sender: Sender) -> Reply | None:
     return None if session.user in users else Reply(553, "this address is not yours", "5.7.1")
 
 
+def _at_home(session: Session, address: Address) -> Address:
+    """The address in our first domain if it is written with another name of this host."""
+    names = [session.options.host]
+    if session.own_address is not None:
+        names.append(session.own_address)
+    return session.options.resolver.at_home(address, names)
+
+
 async def rcpt(session: Session, command: Command) -> Answer:
     """RCPT (RFC 5321 section 4.1.1.3): refused if a user behind it cannot have the message."""
     transaction = session.transaction
     assert transaction is not None
     try:
-        address = rcpt_to(command.argument, utf8=transaction.sender.utf8)
+        to = rcpt_to(
+            command.argument,
+            utf8=transaction.sender.utf8,
+            dsn=session.options.outgoing is not None,
+        )
     except BadEnvelope as error:
         return session.mistake(_malformed(session, error))
-    recipient, octets = address.written, transaction.sender.size or 0
-    if len(transaction.recipients) >= limits.RECIPIENTS:
+    address, octets = to.address, transaction.sender.size or 0
+    recipient = address.written
+    if len(transaction.recipients) + len(transaction.elsewhere) >= limits.RECIPIENTS:
         # RFC 5321 section 4.5.3.1.10: 452, for which another copy is sent to the rest.
         why = "too many recipients, send another copy to the rest"
         return session.refuse(Reply(452, why, "4.5.3"), recipient)
     try:
         users = await session.options.resolver.resolve(address)
     except NotOurs:
-        why = "relaying denied: only mail for our own users is taken"
-        return _unknown(session, Reply(550, why, "5.7.1"), recipient)
+        return _elsewhere(session, transaction, to)
     except NoSuchMailbox:
         return _unknown(session, Reply(550, "no such user here", "5.1.1"), recipient)
     except StoreTrouble as error:
@@ -97,7 +110,36 @@ async def rcpt(session: Session, command: Command) -> Answer:
     if not transaction.dropped:
         transaction.recipients.append((address, users))
         transaction.users += more
+        if "SUCCESS" in to.notify:
+            in_full = session.options.resolver.in_full(address).written
+            transaction.told_here.append(OutgoingRecipient(in_full, to.notify, to.original, here=True))
         session.state = State.RECIPIENTS
+    return Reply(250, "recipient ok", "2.1.5")
+
+
+def _elsewhere(session: Session, transaction: Transaction, to: Recipient) -> Answer:
+    """RCPT for an address in a domain of others'."""
+    resolver, outgoing = session.options.resolver, session.options.outgoing
+    recipient, sender = to.address.written, transaction.sender.address
+    if not session.policy.login_required:
+        why = "relaying denied: only mail for our own users is taken"
+        return _unknown(session, Reply(550, why, "5.7.1"), recipient)
+    if outgoing is None:
+        why = "relaying denied: to send mail elsewhere this server lacks a smarthost (--smarthost)"
+        return _unknown(session, Reply(550, why, "5.7.1"), recipient)
+    if resolver.ours(_at_home(session, to.address)):
+        # This host by a name that is no domain of its users.
+        why = "relaying denied: no mail is taken for that name of this host"
+        return _unknown(session, Reply(550, why, "5.7.1"), recipient)
+    if sender is not None and not resolver.ours(_at_home(session, sender)):
+        # MAIL saw to it that it is the user's if it is ours.
+        why = "relaying denied: mail goes elsewhere from an address of yours here alone"
+        return session.mistake(session.refuse(Reply(553, why, "5.7.1"), recipient))
+    user = session.user or ""
+    if refusal := outgoing.refusal(user, len(transaction.elsewhere) + 1):
+        return session.refuse(Reply(450, refusal, "4.7.1"), recipient)
+    transaction.elsewhere.append(OutgoingRecipient(recipient, to.notify, to.original))
+    session.state = State.RECIPIENTS
     return Reply(250, "recipient ok", "2.1.5")
 
 
@@ -126,8 +168,18 @@ async def data(session: Session, command: Command) -> Answer:
         return session.mistake(Reply(500, why, "5.5.2"))
     queue_id = secrets.token_hex(6)
     try:
-        headers = _headers(session, transaction, queue_id)
+        received = _received(session, transaction, queue_id)
+        headers = _headers(session, transaction, received)
         await transaction.begin(session.options.delivery, queue_id, headers)
+        if (outgoing := session.options.outgoing) is not None and (
+            transaction.elsewhere or transaction.told_here
+        ):
+            if refusal := outgoing.refusal(session.user or "", len(transaction.elsewhere)):
+                # Other messages have come meanwhile.
+                refused = session.refuse(Reply(450, refusal, "4.7.1"))
+                session.abort_transaction()
+                return refused
+            transaction.begin_onward(outgoing, _outgoing_mail(session, transaction), received)
     except StoreTrouble as error:
         log_trouble(error, ", ".join(transaction.users))
         refused = session.refuse(reply_to(error, transaction.sender.size or 0))
@@ -138,25 +190,50 @@ async def data(session: Session, command: Command) -> Answer:
     return Reply(354, "go on, and end with a line that is just a dot", after=After.READ_TEXT)
 
 
-def _headers(session: Session, transaction: Transaction, queue_id: str) -> bytes:
+def _outgoing_mail(session: Session, transaction: Transaction) -> OutgoingMail:
+    sender = transaction.sender
+    # A name of this host means nothing to whoever answers.
+    written = (
+        session.options.resolver.in_full(_at_home(session, sender.address)).written if sender.address else ""
+    )
+    recipients = [*transaction.elsewhere, *transaction.told_here]
+    return OutgoingMail(
+        transaction.queue_id,
+        session.user or "",
+        written,
+        recipients,
+        sender.utf8,
+        sender.ret,
+        sender.envid,
+    )
+
+
+def _headers(session: Session, transaction: Transaction, received: bytes) -> bytes:
+    """What users here get before the text."""
+    options = session.options
+    header = trace.return_path(transaction.sender.address)
+    if options.original_to and len(transaction.recipients) > 1:
+        recipients = [options.resolver.in_full(address) for address, _ in transaction.recipients]
+        header += trace.original_to(recipients)
+    return header + received
+
+
+def _received(session: Session, transaction: Transaction, queue_id: str) -> bytes:
     options, channel = session.options, session.record.channel
     recipients = [options.resolver.in_full(address) for address, _ in transaction.recipients]
+    several = len(recipients) + len(transaction.elsewhere) != 1
     protocol = session.policy.protocols[session.extended]
     if transaction.sender.utf8:
         # RFC 6531 section 4.3 drops the E.
         protocol = f"UTF8{protocol.removeprefix('E')}"
     # RFC 3848: S for TLS, A for an authenticated sender.
     protocol += "S" * (channel.tls is not None) + "A" * (session.user is not None)
-    several = len(recipients) > 1
-    header = trace.return_path(transaction.sender.address)
-    if several and options.original_to:
-        header += trace.original_to(recipients)
-    return header + trace.received(
+    return trace.received(
         helo=session.client_name or b"",
         peer=channel.host,
         by=options.host.encode("ascii"),
         protocol=protocol,
         queue_id=queue_id,
-        recipient=None if several else recipients[0],
+        recipient=recipients[0] if recipients and not several else None,
         seconds=options.wall(),
     )

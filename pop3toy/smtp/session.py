@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..errors import AuthenticationFailed, Refusal
-from ..events import Delivered, LoggedIn, LoginFailed, Refused
+from ..events import Delivered, LoggedIn, LoginFailed, Noted, Refused
 from ..interfaces import (
     LATER,
     After,
@@ -31,6 +31,7 @@ from ..interfaces import (
     Later,
     Login,
     MaybeDeferred,
+    Outgoing,
     SessionRecord,
 )
 from ..masking import name_alone
@@ -108,6 +109,8 @@ class Options(NamedTuple):
     authenticator: Authenticator | None = None
     #: Seconds of silence after which a connection ends.
     idle: float = limits.IDLE
+    #: Takes what users hand in for addresses elsewhere; ``None`` where such mail is refused.
+    outgoing: Outgoing | None = None
 
 
 #: The last reply where the server ends the connection (RFC 5321 section 3.8), by the reason.
@@ -267,12 +270,17 @@ class Session:
             replies = [self._fate(refusal, recipient, queue_id, "2.1.5") for recipient, refusal in fates]
             answer = Replies(tuple(replies))
         else:
-            recipients = transaction.recipients
-            recipient = recipients[0][0].written if len(recipients) == 1 else ""
-            answer = self._fate(None if outcome else transaction.refusal, recipient, queue_id, "2.0.0")
+            addresses = [one.written for one, _ in transaction.recipients]
+            addresses += [one.address for one in transaction.elsewhere]
+            recipient = addresses[0] if len(addresses) == 1 else ""
+            refusal = None if outcome else transaction.refusal
+            answer = self._fate(refusal, recipient, queue_id, "2.0.0", transaction.taken_as)
         self.transaction = None
         self.state = State.CLOSED if self._gone else State.READY
-        if uids:
+        if transaction.queued:
+            number = len(transaction.elsewhere)
+            self.happened(Noted, f"queued as {queue_id} for {number} recipient{'s'[: number != 1]} elsewhere")
+        if uids or transaction.queued:
             self._reset_error_count()
         else:
             self._between_messages()
@@ -281,10 +289,12 @@ class Session:
             ended.callback(None)
         return answer
 
-    def _fate(self, refusal: Reply | None, recipient: str, queue_id: str, enhanced: str) -> Reply:
+    def _fate(
+        self, refusal: Reply | None, recipient: str, queue_id: str, enhanced: str, taken: str = "delivered"
+    ) -> Reply:
         """The reply behind a message, for one recipient or for all."""
         if refusal is None:
-            return Reply(250, f"delivered as {queue_id}", enhanced)
+            return Reply(250, f"{taken} as {queue_id}", enhanced)
         return self.refuse(refusal, recipient)
 
     def mistake(self, reply: Reply) -> Answer:

@@ -8,13 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..addresses import Address
 from ..errors import OverQuota, StoreFull, StoreTrouble
-from ..interfaces import IDelivery, Incoming, is_deferred
+from ..interfaces import (
+    IDelivery,
+    Incoming,
+    Outgoing,
+    OutgoingIncoming,
+    OutgoingMail,
+    OutgoingRecipient,
+    is_deferred,
+)
 from ..mail.message_start import HeldStart
 from .envelope import Sender
 from .framing import MessageText
@@ -39,12 +47,18 @@ class Transaction:
         self.recipients: list[tuple[Address, Sequence[str]]] = []
         #: The users; each is there once, however many addresses lead to it.
         self.users: list[str] = []
+        #: Recipients elsewhere that were accepted, and those here of whom the sender wants to be told.
+        self.elsewhere: list[OutgoingRecipient] = []
+        self.told_here: list[OutgoingRecipient] = []
+        #: Whether it is in the queue, durably.
+        self.queued = False
         #: The name that client and log know it by; empty before DATA.
         self.queue_id = ""
         self.text = MessageText()
         #: Given up: whatever comes of it now has no reply and no event.
         self.dropped = False
         self._incoming: Incoming | None = None
+        self._onward: OutgoingIncoming | None = None
         # Why it is not taken: the reply, or what the store said before the size was known.
         self._refusal: Reply | StoreTrouble | None = None
 
@@ -55,11 +69,22 @@ class Transaction:
         :raises pop3toy.errors.StoreTrouble: if none of the users can have it.
         """
         self.queue_id = queue_id
+        if not self.users:
+            return
         self._start = HeldStart(headers)
         begun = delivery.begin(self.users, self.sender.size or 0)
         self._incoming = await begun if is_deferred(begun) else begun
         if self.dropped:
             self._incoming.abort()
+
+    def begin_onward(self, outgoing: Outgoing, mail: OutgoingMail, headers: bytes) -> None:
+        """DATA: the same for the queue; behind :meth:`begin`.
+
+        :param headers: what is put before the text there.
+        """
+        if not self.dropped:
+            self._onward_start = HeldStart(headers)
+            self._onward = outgoing.begin(mail)
 
     def feed(self, data: bytes, largest: int) -> tuple[bytes | None, Deferred[None] | None]:
         """Take what the client sent, up to the end of the text.
@@ -78,14 +103,26 @@ class Transaction:
             why = "a line feed without a carriage return is not allowed in a message"
             self.refuse(Reply(550, why, "5.6.11"))
         waiting: Deferred[None] | None = None
-        if self._refusal is None and (text := self._start.feed(text, last=self.text.finished)):
-            assert self._incoming is not None
+        if self._incoming is not None:
+            waiting = self._write(self._incoming, self._start, text)
+        if self._onward is not None:
+            also = self._write(self._onward, self._onward_start, text)
+            if waiting is not None and also is not None:
+                also = DeferredList([waiting, also]).addCallback(lambda _: None)
+            waiting = also or waiting
+        return rest if self.text.finished else None, waiting
+
+    def _write(
+        self, into: Incoming | OutgoingIncoming, start: HeldStart, text: bytes
+    ) -> Deferred[None] | None:
+        """Give text to one of those that get it; a Deferred if that has to be waited for."""
+        if self._refusal is None and (text := start.feed(text, last=self.text.finished)):
             try:
-                written = self._incoming.write(text)
-                waiting = written.addErrback(self._failed) if is_deferred(written) else None
+                written = into.write(text)
+                return written.addErrback(self._failed) if is_deferred(written) else None
             except Exception:
                 self._failed(Failure())
-        return rest if self.text.finished else None, waiting
+        return None
 
     async def commit(self, *, together: bool) -> Mapping[str, bytes | StoreTrouble]:
         """Make it durable.
@@ -96,11 +133,18 @@ class Transaction:
         """
         if self._refusal is not None:
             return {}
-        assert self._incoming is not None
         several = len(self.users) > 1
         try:
-            results = await self._incoming.commit(together=together)
-            outcome = dict(zip(self.users, results, strict=True))
+            if self._onward is not None:
+                # Durable before anybody here has it: what can fail behind that is a name alone.
+                await self._onward.prepare()
+            outcome: dict[str, bytes | StoreTrouble] = {}
+            if self._incoming is not None:
+                results = await self._incoming.commit(together=together)
+                outcome = dict(zip(self.users, results, strict=True))
+            if self._onward is not None:
+                await self._onward.commit()
+                self.queued = bool(self.elsewhere)
         except Exception:
             self._failed(Failure(), only_one=several)
             return {}
@@ -115,15 +159,18 @@ class Transaction:
     def drop(self) -> None:
         """Give it up; harmless behind :meth:`commit`, and when called twice."""
         self.dropped = True
-        if self._incoming is not None:
-            self._incoming.abort()
+        self._abort()
+
+    def _abort(self) -> None:
+        for into in (self._incoming, self._onward):
+            if into is not None:
+                into.abort()
 
     def refuse(self, why: Reply | StoreTrouble) -> None:
         """Take no more of it.  What is wrong with the message itself goes before what the store says."""
         if not isinstance(self._refusal, Reply):
             self._refusal = why
-            if self._incoming is not None:
-                self._incoming.abort()
+            self._abort()
 
     def _failed(self, why: Failure, *, only_one: bool = False) -> None:
         """The store cannot take it.
@@ -139,6 +186,11 @@ class Transaction:
         else:
             log.failure("message {queue_id}: a bug in the store", why, queue_id=self.queue_id)
             self.refuse(BUG)
+
+    @property
+    def taken_as(self) -> str:
+        """What became of it, for the reply."""
+        return "delivered" if not self.queued else "delivered and queued" if self.users else "queued"
 
     @property
     def refusal(self) -> Reply | None:

@@ -12,20 +12,21 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from ..errors import BadSetting, CannotStart
 from ..files import check_readable, why_unusable
-from ..interfaces import IDelivery, IMailStore, IStoreAdmin, MaybeDeferred
+from ..interfaces import IDelivery, IMailStore, Incoming, IStoreAdmin, MaybeDeferred
 from ..net.threads import RunInThread, Share, Threads
 from .maildir.settings import Maildirs
 from .objects.settings import Objects
 from .toy import Toy
 
 if TYPE_CHECKING:
+    from .copying.adopting import AdoptingMaildirs
     from .copying.messages import Store
     from .objects.accounts import AccountObjects
     from .objects.connecting import Engines
@@ -75,6 +76,9 @@ class StoreContext:
     wall: Callable[[], float] = time.time
     #: What tells this start of the server from others of it: the same for all of its processes.
     boot: str = ""
+    #: Is told which user has to know that the mailbox is nearly full, with its octets and the quota: in any
+    #: thread, behind a delivery.  ``None`` where nobody is told.
+    nearly_full: Callable[[str, int, int], object] | None = None
     #: What :attr:`StoreKind.share` has made, if others have it too.
     shared: Any = None
 
@@ -91,6 +95,8 @@ class OpenStore(NamedTuple):
     look: Callable[[], Deferred[object]] | None = None
     #: Where it is, for people.
     where: str = ""
+    #: Begins a message of the server's own to a user, which no quota keeps out, if there is such a thing.
+    notice: Callable[[str], Deferred[Incoming]] | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,9 @@ class StoreKind:
     #: Makes what is copied from and to (``copying``), given the settings, and looks at nothing yet; ``None``
     #: where nothing outlives the server.
     copied: Callable[[Any], Store] | None = None
+    #: Makes what gives messages the unique-ids that clients know (``copying.adopting``), given the settings,
+    #: and looks at nothing yet; ``None`` where messages are kept by their unique-ids.
+    adopting: Callable[[Any], AdoptingMaildirs] | None = None
     #: This server among those that share the store, in words that no other on its machine may have, with
     #: the option that says them; ``None`` where there are no such words.
     alone: Callable[[Any], tuple[str, str] | None] = lambda settings: None
@@ -186,15 +195,16 @@ def _open_maildirs(settings: Maildirs, context: StoreContext) -> OpenStore:
         max_listed_size=settings.max_listed_size,
         is_over=counts.is_over,
     )
-    delivery: IDelivery = MaildirDelivery(
+    delivery = MaildirDelivery(
         paths,
         writes.run,
         context.clock,
         threads_of=delivery_threads_of,
         quota=context.quota,
+        nearly_full=context.nearly_full,
         host=context.host,
     )
-    return OpenStore(store, delivery)
+    return OpenStore(store, cast(IDelivery, delivery), notice=delivery.notice)
 
 
 def _administer_maildirs(settings: Maildirs) -> IStoreAdmin:
@@ -241,20 +251,22 @@ def _open_objects(settings: Objects, context: StoreContext) -> OpenStore:
         run_for=of_session,
         leases=leases.run,
     )
-    delivery: IDelivery = ObjectDelivery(
+    delivery = ObjectDelivery(
         engines,
         users,
         context.clock,
         run_for=of_mail,
         quota=context.quota,
+        nearly_full=context.nearly_full,
         host=context.host,
     )
     return OpenStore(
         store,
-        delivery,
+        cast(IDelivery, delivery),
         _administer_shared(shared),
         lambda: requests.run(engines.learn_time),
         f"{settings.url}{f' at {settings.endpoint}' if settings.endpoint else ''}",
+        delivery.notice,
     )
 
 
@@ -286,6 +298,12 @@ def _copied_maildirs(settings: Maildirs) -> Store:
     from .copying.maildirs import MaildirMailboxes
 
     return MaildirMailboxes(settings)
+
+
+def _adopting_maildirs(settings: Maildirs) -> AdoptingMaildirs:
+    from .copying.adopting import AdoptingMaildirs
+
+    return AdoptingMaildirs(settings)
 
 
 def _check_objects(settings: Objects) -> None:
@@ -337,6 +355,7 @@ STORES: tuple[StoreKind, ...] = (
         _administer_maildirs,
         _check_maildirs,
         copied=_copied_maildirs,
+        adopting=_adopting_maildirs,
     ),
     StoreKind(
         Objects,

@@ -27,9 +27,10 @@ class Courier:
     """
 
     def __init__(self, maildir: Path, port: int = 0) -> None:
-        self._program = next((place for place in _PLACES if Path(place).exists()), None)
-        if self._program is None:
+        program = next((place for place in _PLACES if Path(place).exists()), None)
+        if program is None:
             raise SkipTest(f"{_PLACES[1]} is not there: see .ci/run")
+        self._program = program
         self._maildir = maildir
         self._listener = socket.create_server(("127.0.0.1", port))
         self.port: int = self._listener.getsockname()[1]
@@ -60,24 +61,13 @@ class Courier:
                 client.sendall(b"+OK Password required.\r\n")
             elif line == b"PASS secret\r\n":
                 # Its first word is "+OK logged in."
-                environ = {
-                    **os.environ,
-                    "AUTHENTICATED": "ann",
-                    "AUTHADDR": "ann",
-                    "HOME": str(self._maildir),
-                }
-                assert self._program is not None
+                environ = {"AUTHENTICATED": "ann", "AUTHADDR": "ann", "HOME": str(self._maildir)}
                 subprocess.run(
                     [self._program, str(self._maildir)],
                     cwd=self._maildir,
-                    env={
-                        **environ,
-                        "HOME": str(self._maildir),
-                        "TCPREMOTEIP": "127.0.0.1",
-                        "TCPREMOTEPORT": "1",
-                    },
-                    stdin=client,
-                    stdout=client,
+                    env={**os.environ, **environ, "TCPREMOTEIP": "127.0.0.1", "TCPREMOTEPORT": "1"},
+                    stdin=client.fileno(),
+                    stdout=client.fileno(),
                     stderr=subprocess.DEVNULL,
                     check=False,
                 )

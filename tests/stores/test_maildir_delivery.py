@@ -835,3 +835,51 @@ def _broken(*args: object) -> None:
 def _wire(message: bytes) -> bytes:
     """What a line-by-line reader makes of a message: the oracle for line ends."""
     return b"\r\n".join(re.split(rb"\r?\n", message))
+
+
+class NearlyFullTests(SynchronousTestCase):
+    """Who is told that a Maildir is nearly full, and how often."""
+
+    def setUp(self) -> None:
+        self.root = new_folder(self)
+        self.told: list[tuple[str, int, int]] = []
+        self.nearly = Maildirs(
+            self.root / "nearly",
+            "ann",
+            quota={"ann": 100}.get,
+            nearly_full=lambda *words: self.told.append(words),
+        )
+
+    def deliver(self, text: bytes, maildirs: Maildirs) -> None:
+        """Deliver a message."""
+        incoming = self.successResultOf(maildirs.delivery.begin(["ann"]))
+        incoming.write(text)
+        self.successResultOf(incoming.commit())
+
+    def test_once_a_week(self) -> None:
+        """From 90 % on, once a week, also by another process."""
+        self.deliver(b"x" * 88 + b"\n", maildirs=self.nearly)
+        self.assertEqual(self.told, [])
+        self.deliver(b"\n", maildirs=self.nearly)
+        self.assertEqual(self.told, [("ann", 90, 100)])
+        self.deliver(b"\n", maildirs=self.nearly)
+        self.nearly.clock.advance(7 * 86400 - 60)
+        self.deliver(b"\n", maildirs=self.nearly)
+        self.assertEqual(len(self.told), 1)
+        self.nearly.clock.advance(120)
+        self.deliver(b"\n", maildirs=self.nearly)
+        self.assertEqual(self.told[1:], [("ann", 93, 100)])
+
+    def test_notice(self) -> None:
+        """A message of the server's own comes in beyond the quota, and tells nobody anything."""
+        incoming = self.successResultOf(self.nearly.delivery.notice("ann"))
+        incoming.write(b"x" * 200)
+        self.successResultOf(incoming.commit())
+        self.assertEqual(len(self.nearly.files("ann")), 1)
+        self.assertEqual(self.told, [])
+
+    def test_not_written(self) -> None:
+        """Where it cannot be written down, nobody is told with each message."""
+        (self.root / "nearly" / "ann" / "pop3toy-quota-told").mkdir()
+        self.deliver(b"x" * 95 + b"\n", maildirs=self.nearly)
+        self.assertEqual(self.told, [])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from twisted.internet.interfaces import IReactorTime
 
-from .checker import AccountsChecker
+from .checker import AccountsChecker, utc_day
 from .hashing_queue import HashingQueue
 from .watched import WatchedFile
 
@@ -33,6 +33,7 @@ class AccountsFile(AccountsChecker):
     :param strict: whether the file must be readable now; else that is a
         trouble that may pass, as it is later on.
     :param wall: the file system's idea of now, in seconds.
+    :param today: tells the day, as ``2026-11-30``.
     :raises OSError: if the file cannot be read, and must be.
     :raises MissingLibrary: if it holds hashes whose library is not installed, then too.
     """
@@ -48,9 +49,10 @@ class AccountsFile(AccountsChecker):
         renew: bool = False,
         strict: bool = True,
         wall: Callable[[], float] = time.time,
+        today: Callable[[], str] = utc_day,
     ) -> None:
         watch = partial(WatchedFile, path, queue, wall=wall, strict=strict)
-        super().__init__(lambda changed: watch(changed=changed), queue, clock, renew=renew)
+        super().__init__(lambda changed: watch(changed=changed), queue, clock, renew=renew, today=today)
 
     @property
     def users(self) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import Concatenate, NoReturn, ParamSpec, Protocol, TypeVar, cast
 
@@ -24,7 +25,8 @@ from zope.interface import implementer
 
 from ...errors import StoreTrouble
 from ...interfaces import Channel, MaybeDeferred
-from ..credentials import AvatarId, ClearPassword, Credentials, account_name
+from ..app_passwords.kept import find as find_app_password
+from ..credentials import AvatarId, ClearPassword, Credentials, MainPassword, account_name
 from ..maybe_deferred import map_maybe_deferred, maybe_deferred, resolved
 from ..sasl.cram import CramDigest
 from ..sources import IAccountSource, make_dummy_verifier
@@ -35,10 +37,18 @@ from .success_cache import SuccessCache
 from .verifier import ITERATIONS, Verifier, derive
 from .watched import not_now
 
-__all__ = ["AccountsChecker", "Facts", "UserSource"]
+__all__ = ["AccountsChecker", "Facts", "UserSource", "utc_day"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+
+#: App passwords of which is remembered that their use was noted.
+_MOST_NOTED = 100_000
+
+
+def utc_day() -> str:
+    """Today in UTC, as ``2026-11-30``."""
+    return datetime.now(UTC).date().isoformat()
 
 
 class Facts(Protocol):
@@ -123,6 +133,12 @@ class UserSource(Protocol):
     def edit(self, user: str, change: Callable[[bytes], bytes]) -> None:
         """Change the text in which the user's line stands.  Blocks."""
 
+    def note_use(self, user: str, name: str, day: str) -> None:
+        """Take down that an app password of a user was used on this day.  Blocks.
+
+        :param day: as ``2026-11-30``.
+        """
+
 
 @implementer(ICredentialsChecker, IAccountSource)
 class AccountsChecker:
@@ -132,6 +148,7 @@ class AccountsChecker:
     :param queue: where slow checks are done.
     :param clock: tells how long a success is remembered.
     :param renew: write a better hash to the source when a user with an outdated one logs in.
+    :param today: tells the day, as ``2026-11-30``.
     """
 
     credentialInterfaces = (IUsernamePassword, IUsernameHashedPassword)
@@ -144,7 +161,11 @@ class AccountsChecker:
         clock: IReactorTime,
         *,
         renew: bool = False,
+        today: Callable[[], str] = utc_day,
     ) -> None:
+        self._today = today
+        #: On which day the use of an app password was noted last.
+        self._noted: dict[tuple[str, str], str] = {}
         self._cache = SuccessCache(clock)
         #: For which users it was found that what is kept for SCRAM is not the empty password's.
         self._not_empty = SuccessCache(clock, seconds=86400.0)
@@ -190,6 +211,9 @@ class AccountsChecker:
     def _check_digest(
         self, facts: Facts, account: Account | None, credentials: Credentials
     ) -> MaybeDeferred[bytes]:
+        if account is not None and account.app_passwords_only:
+            # These mechanisms need the main password.
+            account = None
         secret = account.password.secret if account is not None else None
         matches = (
             credentials.checkPassword(self._key if secret is None else secret) is True and secret is not None
@@ -206,7 +230,13 @@ class AccountsChecker:
     def _check_password(
         self, facts: Facts, account: Account | None, credentials: ClearPassword
     ) -> MaybeDeferred[bytes]:
-        if account is None:
+        main_only = isinstance(credentials, MainPassword)
+        # The same work for every user, a microsecond's.
+        app = find_app_password(account.app_passwords if account is not None else (), credentials.password)
+        if account is not None and app is not None and not main_only:
+            self._note_use(account.name, app.name)
+            return self._let_in(account, credentials, renew=False)
+        if account is None or (account.app_passwords_only and not main_only):
             return self._refuse_after(facts.dummy_passwords, credentials)
         stored = account.password
         fits = stored.verify if stored.cheap else partial(self._cache.has, account.name, stored.encoded)
@@ -241,8 +271,8 @@ class AccountsChecker:
     def _refuse(self, credentials: Credentials) -> MaybeDeferred[bytes]:
         return map_maybe_deferred(self._source.even_out(account_name(credentials)), _refused)
 
-    def _let_in(self, account: Account, credentials: Credentials) -> bytes:
-        if self._renew and IUsernamePassword.providedBy(credentials):
+    def _let_in(self, account: Account, credentials: Credentials, *, renew: bool = True) -> bytes:
+        if renew and self._renew and IUsernamePassword.providedBy(credentials):
             self._consider_renewal(account, cast(ClearPassword, credentials).password)
         self._source.accepted(account_name(credentials))
         return account.name.encode("utf-8")
@@ -273,17 +303,31 @@ class AccountsChecker:
     def _verifier(
         self, facts: Facts, account: Account | None, hash_name: str
     ) -> MaybeDeferred[Verifier | None]:
-        secret = account.password.secret if account is not None else None
-        kept = account.password.verifier(hash_name) if account is not None else None
-        if kept is not None and account is not None:
-            kept = replace(kept, is_empty=partial(self._is_empty, account.name, kept, hash_name))
+        main = account if account is not None and not account.app_passwords_only else None
+        secret = main.password.secret if main is not None else None
+        kept = main.password.verifier(hash_name) if main is not None else None
+        if kept is not None and main is not None:
+            kept = replace(kept, is_empty=partial(self._is_empty, main.name, kept, hash_name))
+        apps = self._app_verifiers(account) if account is not None and hash_name == "sha256" else ()
         if not facts.has_plaintext:
-            return kept
+            return _together(kept, apps)
         # Some verifiers must be made from passwords.  The work is done for every user, so that
         # the time does not tell which.
-        dummy = self.dummy_verifier(account.name if account is not None else "", hash_name)
-        made = self._queue.run(derive, secret or self._key, hash_name, dummy.salt, dummy.iterations)
-        return made.addCallback(lambda verifier: verifier if secret is not None else kept)
+        salted = self.dummy_verifier(account.name if account is not None else "", hash_name)
+        if secret is not None and apps:
+            salted = apps[0]
+        made = self._queue.run(derive, secret or self._key, hash_name, salted.salt, salted.iterations)
+        found: Deferred[Verifier | None] = made.addCallback(
+            lambda verifier: _together(verifier if secret is not None else kept, apps)
+        )
+        return found
+
+    def _app_verifiers(self, account: Account) -> Sequence[Verifier]:
+        """What SCRAM needs for each of the user's app passwords."""
+        return [
+            replace(one.verifier, used=partial(self._note_use, account.name, one.name))
+            for one in account.app_passwords
+        ]
 
     @maybe_deferred
     async def _is_empty(self, user: str, kept: Verifier, hash_name: str) -> bool:
@@ -334,6 +378,31 @@ class AccountsChecker:
 
         return self._source.look(user, look)
 
+    # -- app passwords ---------------------------------------------------------------------
+
+    def _note_use(self, user: str, name: str) -> None:
+        """Take down that an app password was used, once a day, behind the login."""
+        day = self._today()
+        if self._noted.get((user, name)) == day:
+            return
+        try:
+            noting = self._queue.run(self._source.note_use, user, name, day)
+        except StoreTrouble:
+            # Too busy: the next login will do.
+            return
+        if len(self._noted) >= _MOST_NOTED:
+            self._noted.clear()
+        # A failure counts too: once a day is enough to be told.
+        self._noted[user, name] = day
+        noting.addErrback(
+            lambda why: self._log.warn(
+                "{where}: the use of an app password of {user} could not be noted: {why}",
+                where=self._source.where,
+                user=user,
+                why=why.getErrorMessage(),
+            )
+        )
+
     # -- renewal ---------------------------------------------------------------------------
 
     def _consider_renewal(self, account: Account, password: bytes) -> None:
@@ -362,6 +431,16 @@ class AccountsChecker:
 
 def _login_allowed(account: Account, channel: Channel | None) -> bool:
     return account.login_allowed(channel.host if channel is not None else None)
+
+
+def _together(main: Verifier | None, apps: Sequence[Verifier]) -> Verifier | None:
+    """One verifier for all of a user's passwords that have the same salt."""
+    first, *others = (*((main,) if main is not None else ()), *apps) or (None,)
+    if first is None:
+        return None
+    same = (one for one in others if one and (one.salt, one.iterations) == (first.salt, first.iterations))
+    together: Verifier = replace(first, others=tuple(same))
+    return together
 
 
 def _refused(_: None) -> NoReturn:

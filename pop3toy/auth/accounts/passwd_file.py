@@ -17,23 +17,28 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from ..app_passwords.kept import ONLY, AppPassword, in_settings
 from ..names import NameIndex
 from .schemes import MissingLibrary, StoredPassword
 from .schemes import parse as parse_password
 
 __all__ = [
+    "RENAMED_FROM",
     "Account",
+    "AccountExists",
     "Accounts",
     "Problem",
     "check_name",
     "names",
     "parse",
     "with_account",
+    "with_name",
     "with_password_renewed",
     "with_setting",
     "without_account",
+    "without_setting",
 ]
 
 #: A failed login costs one check of each kind that the file holds, so that
@@ -49,6 +54,14 @@ _RFC5803 = re.compile(
 )
 #: What makes the salts of users that do not exist the same after a restart.
 _DUMMY_KEY = re.compile(rb"^# ?decoy-key: ?([A-Za-z0-9+/=]+) *\r?$", re.MULTILINE)
+
+
+#: A setting of a user whose renaming has not come to its end yet: the old name.
+RENAMED_FROM: Final = "renamed-from"
+
+
+class AccountExists(ValueError):
+    """There is a user of this name already."""
 
 
 class Problem(NamedTuple):
@@ -87,6 +100,16 @@ class Account:
         if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
         return any(network is not None and address in network for network in self._networks)
+
+    @cached_property
+    def app_passwords(self) -> tuple[AppPassword, ...]:
+        """The user's app passwords."""
+        return in_settings(self.settings)
+
+    @property
+    def app_passwords_only(self) -> bool:
+        """Whether the main password is for the user's own page alone, and none for mail."""
+        return ONLY in self.settings
 
     @cached_property
     def _networks(self) -> tuple[IPv4Network | IPv6Network | None, ...] | None:
@@ -241,6 +264,45 @@ def with_setting(text: bytes, name: str, key: str, value: str) -> bytes:
     :raises KeyError: if there is no such user.
     :raises ValueError: if it cannot be written, or the line is not understood.
     """
+    return _with_words(text, name, key, _setting(key, value))
+
+
+def without_setting(text: bytes, name: str, key: str) -> bytes:
+    """The text without this setting of this user; all else stays as it is.
+
+    :raises KeyError: if there is no such user.
+    :raises ValueError: if the line is not understood.
+    """
+    return _with_words(text, name, key, None)
+
+
+def with_name(text: bytes, name: str, new: str) -> bytes:
+    """The text with another name for this user; all else stays as it is.
+
+    :raises KeyError: if there is no such user.
+    :raises ValueError: if nobody can be called so, or the line is not understood.
+    """
+    check_name(new)
+    lines = text.splitlines(keepends=True)
+    for number, line in _lines(text):
+        if _name(line) == name.encode("utf-8"):
+            changed = new.encode("utf-8") + line[len(_name(line)) :]
+            _mended(name, changed)
+            lines[number - 1] = lines[number - 1].replace(line, changed, 1)
+            return b"".join(lines)
+    raise KeyError(name)
+
+
+def _mended(name: str, line: bytes) -> None:
+    """See that a changed line is understood."""
+    try:
+        _account(line)
+    except ValueError as error:
+        raise ValueError(f"the line of {name} has to be mended with an editor: {error}") from None
+
+
+def _with_words(text: bytes, name: str, key: str, setting: bytes | None) -> bytes:
+    """The text with a setting put into the place of the first of this name, or behind all; or without any."""
     lines = text.splitlines(keepends=True)
     for number, line in _lines(text):
         if _name(line) == name.encode("utf-8"):
@@ -248,19 +310,20 @@ def with_setting(text: bytes, name: str, key: str, value: str) -> bytes:
             inner = fields.rstrip(b":")
             # Words, each behind what parts it from the one before.
             words = re.split(b"(%b)" % _NEXT_SETTING.pattern, inner, flags=_NEXT_SETTING.flags)
-            setting, end = _setting(key, value), fields[len(inner) :]
+            end = fields[len(inner) :]
             for at in range(0, len(words), 2):
-                if words[at].lower().startswith(key.encode() + b"="):
+                if words[at].lower().partition(b"=")[0] != key.encode():
+                    continue
+                if setting is not None:
                     # The first one counts.
                     words[at] = setting
                     break
+                # With what parts it from the one before, or, where it is the first, from the next.
+                words[max(at - 1, 0) : at + 1] = [b""] * (at + 1 - max(at - 1, 0))
             else:
-                end += b":" + setting
+                end += b":" + setting if setting is not None else b""
             changed = line[: len(line) - len(fields)] + b"".join(words) + end
-            try:
-                _account(changed)
-            except ValueError as error:
-                raise ValueError(f"the line of {name} has to be mended with an editor: {error}") from None
+            _mended(name, changed)
             # The byte order mark of the first line is no part of what _lines() gives.
             lines[number - 1] = lines[number - 1].replace(line, changed, 1)
             return b"".join(lines)

@@ -15,6 +15,7 @@ import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -29,7 +30,17 @@ from ..credentials import Unknown
 from ..maybe_deferred import maybe_deferred, resolved
 from ..names import folded
 from .hashing_queue import HashingQueue
-from .passwd_file import Account, Accounts, Problem, parse
+from .passwd_file import (
+    RENAMED_FROM,
+    Account,
+    AccountExists,
+    Accounts,
+    Problem,
+    parse,
+    with_name,
+    with_setting,
+    without_setting,
+)
 from .schemes import MADE, StoredPassword, make
 from .schemes import parse as parse_password
 
@@ -47,6 +58,8 @@ FRESH: Final = 5.0
 REQUESTS: Final = 3
 #: More kinds of passwords than these are not hidden (see ``passwd_file``).
 _MOST_DUMMIES: Final = 3
+#: A setting that says when an app password was used last.
+_USED: Final = "app-used."
 #: With it the functions of ``passwd_file`` add no key to a text that is one line.
 _HEAD: Final = b"# decoy-key: AAAA\n"
 
@@ -365,6 +378,10 @@ class RecordSource:
         """Change the user's line.  Blocks."""
         self._place.edit(user, change)
 
+    def note_use(self, user: str, name: str, day: str) -> None:
+        """Take down, in the user's record, that an app password was used.  Blocks."""
+        self._place.note_use(user, name, day)
+
     def _known(self, user: str) -> _Found | None:
         """What is known of a user without a look."""
         if isinstance(user, Unknown):
@@ -471,6 +488,57 @@ class AccountsInRecords:
             if record is None or not record.account:
                 self._records.make_mailbox(login)
         self._records.edit(login, lambda line: _changed(line, change))
+
+    def rename(self, name: str, new: str) -> None:
+        """Give a user another name: the record of the new one gets the line first, then the old one has none.
+
+        See ``admin.AccountsPlace``.
+        """
+        record = self._records.get(name)
+        if record is None or not record.account:
+            # Killed behind the last step.
+            _, there = self.get(new)
+            if there is not None and there.settings.get(RENAMED_FROM) == name:
+                return
+            raise KeyError(name)
+        line = record.account
+
+        def add(text: bytes) -> bytes:
+            there = parse(text).by_name.get(new)
+            if there is not None and there.settings.get(RENAMED_FROM) != name:
+                raise AccountExists(f"there is a user {new} already")
+            renamed = with_name(line.encode("utf-8") + b"\n", name, new)
+            return _HEAD + with_setting(renamed, new, RENAMED_FROM, name)
+
+        def remove(now: str) -> str:
+            if now not in ("", line):
+                raise StoreTrouble(detail=f"the account of {name!r} was changed meanwhile: try again")
+            return ""
+
+        self.edit(new, add)
+        self._records.edit(name, remove)
+
+    def note_use(self, login: str, name: str, day: str) -> None:
+        """Take down that an app password was used on this day."""
+
+        def change(text: bytes) -> bytes:
+            known = parse(text).by_name.get(login)
+            if known is None or known.settings.get(f"{_USED}{name}", "") >= day:
+                return text
+            return with_setting(text, login, f"{_USED}{name}", day)
+
+        self._records.edit(login, lambda line: _changed(line, change) if line else line)
+
+    def last_used(self, login: str) -> Mapping[str, str]:
+        """The last day of each app password, as far as it is known."""
+        _, account = self.get(login)
+        said = account.settings.items() if account is not None else ()
+        return {key.removeprefix(_USED): day for key, day in said if key.startswith(_USED)}
+
+    def forget_use(self, login: str, name: str) -> None:
+        """An app password is gone."""
+        change = partial(without_setting, name=login, key=f"{_USED}{name}")
+        self._records.edit(login, lambda line: _changed(line, change) if line else line)
 
     def _know(self, account: Account) -> None:
         before = KnownFacts.decoded(self._records.facts())

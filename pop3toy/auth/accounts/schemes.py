@@ -132,10 +132,11 @@ def parse(text: bytes) -> StoredPassword:
     return StoredPassword(name, encoded)
 
 
-def make(password: bytes, scheme: str = "ARGON2ID") -> bytes:
+def make(password: bytes, scheme: str = "ARGON2ID", like: Verifier | None = None) -> bytes:
     """A new ``{SCHEME}hash`` of a password.  Takes a while: not for the reactor's thread.
 
     :param scheme: one of :data:`MADE`.
+    :param like: has the salt and the iterations that a verifier for SCRAM is to have; else they are new.
     :raises MissingLibrary: if argon2-cffi is needed and not installed.
     :raises ValueError: for another scheme.
     """
@@ -148,7 +149,8 @@ def make(password: bytes, scheme: str = "ARGON2ID") -> bytes:
             return b"{PLAIN}" + password
         return b"{PLAIN.b64}" + base64.b64encode(password)
     if scheme in _SCRAM:
-        made = derive(password, _SCRAM[scheme], secrets.token_bytes(16), ITERATIONS)
+        salt, iterations = (like.salt, like.iterations) if like else (secrets.token_bytes(16), ITERATIONS)
+        made = derive(password, _SCRAM[scheme], salt, iterations)
         keys = (base64.b64encode(part) for part in (made.salt, made.stored_key, made.server_key))
         return b"{%b}%d,%b" % (scheme.encode("ascii"), made.iterations, b",".join(keys))
     raise ValueError(f"passwords are not made in the scheme {scheme}, only in {', '.join(MADE)}")

@@ -45,6 +45,10 @@ class Verifier:
     #: Finds out whether it is the empty password's, which is never accepted; asked
     #: only when a proof was right, so that the time does not tell which users exist.
     is_empty: Callable[[], MaybeDeferred[bool]] = field(default=lambda: False, repr=False, compare=False)
+    #: Further passwords of the same user, with the same salt and iterations.
+    others: tuple[Verifier, ...] = field(default=(), repr=False, compare=False)
+    #: Called when a login by this one was right.
+    used: Callable[[], object] = field(default=lambda: None, repr=False, compare=False)
 
     def fits(self, password: bytes, hash_name: str) -> bool:
         """Whether a password in clear text is the one that this was made from."""

@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from ...errors import StoreTrouble
 from ...interfaces import MaybeDeferred
 from ...net.watched_file import Content, is_unchanged, read
+from ..app_passwords import last_use
 from .edit import edit_file
 from .hashing_queue import HashingQueue
 from .passwd_file import Account, Accounts, Problem, parse
@@ -156,6 +157,10 @@ class WatchedFile:
     def edit(self, user: str, change: Callable[[bytes], bytes]) -> None:
         """Change the text.  Blocks."""
         edit_file(self.path, change)
+
+    def note_use(self, user: str, name: str, day: str) -> None:
+        """Take down, beside the accounts file, that an app password was used.  Blocks."""
+        last_use.note(last_use.file_of(self.path), user, name, day)
 
     def _reading(self) -> Deferred[Accounts]:
         turn: Deferred[Accounts] = Deferred()

@@ -58,6 +58,7 @@ class _Scram:
         self._known = False
         self._account: str | None = None
         self._verifier: Verifier
+        self._used: Callable[[], object] = lambda: None
 
     @classmethod
     def available(cls, context: MechanismContext) -> bool:
@@ -118,18 +119,20 @@ class _Scram:
         bound = hmac.compare_digest(_decoded(found["binding"]), self._header + self._bound)
         same_nonce = hmac.compare_digest(found["nonce"], self._nonce)
         signed = b",".join((self._bare, self._server_first, found["signed"]))
-        signature = hmac.digest(self._verifier.stored_key, signed, self.hash_name)
         proof = _decoded(found["proof"])
-        # Of another length it is certainly wrong, and shortened here.
-        client_key = bytes(a ^ b for a, b in zip(proof, signature, strict=False))
-        stored_key = hashlib.new(self.hash_name, client_key).digest()
-        proven = hmac.compare_digest(stored_key, self._verifier.stored_key) and len(proof) == len(signature)
-        if not (bound and same_nonce and proven and self._known):
+        fitting = [
+            one
+            for one in (self._verifier, *self._verifier.others)
+            if _proves(one.stored_key, proof, signed, self.hash_name)
+        ]
+        if not (bound and same_nonce and fitting and self._known):
             self._context.accounts.be_sure()
             raise AuthenticationFailed
-        if await resolved(self._verifier.is_empty()):
+        proven = fitting[0]
+        if await resolved(proven.is_empty()):
             raise AuthenticationFailed(detail="what is kept is the verifier of an empty password")
-        verdict = hmac.digest(self._verifier.server_key, signed, self.hash_name)
+        verdict = hmac.digest(proven.server_key, signed, self.hash_name)
+        self._used = proven.used
         self._next = self._end
         # POP3 sends no data with success (RFC 5034 section 4), so the server's
         # proof is a challenge, which the client answers with nothing.
@@ -139,6 +142,7 @@ class _Scram:
         if message:
             raise BadCommand("this SCRAM response must be empty")
         assert self.user is not None
+        self._used()
         identity = ProvenIdentity(self.user, self._context.channel, self._account)
         return AuthResult(identity, self.user, self._authzid)
 
@@ -169,6 +173,15 @@ class ScramSHA256Plus(ScramSHA256):
 
     name: ClassVar[str] = "SCRAM-SHA-256-PLUS"
     plus: ClassVar[bool] = True
+
+
+def _proves(stored_key: bytes, proof: bytes, signed: bytes, hash_name: str) -> bool:
+    """Whether a proof shows that the client has the password of which this key was made."""
+    signature = hmac.digest(stored_key, signed, hash_name)
+    # Of another length it is certainly wrong, and shortened here.
+    client_key = bytes(a ^ b for a, b in zip(proof, signature, strict=False))
+    made = hashlib.new(hash_name, client_key).digest()
+    return hmac.compare_digest(made, stored_key) and len(proof) == len(signature)
 
 
 def _bindings(context: MechanismContext) -> dict[str, Callable[[], bytes]]:

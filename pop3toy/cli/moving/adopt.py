@@ -17,9 +17,8 @@ from ...moving import cyrus, dovecot
 from ...moving.dovecot import NotRead
 from ...moving.matching import Known, Match, match
 from ...stores.copying.adopting import AdoptedMaildir, AdoptingMaildirs
-from ...stores.copying.mailbox import Stopped
-from ...stores.maildir.names import unique_id
-from ...stores.maildir.settings import Maildirs
+from ...stores.copying.counts import Stopped
+from ...stores.registry import kind_of
 from ..copying.command import store_at
 from ..copying.users import Work
 from ..options import Failed, administration, complete_user, no_mailbox, printable, user_meant, with_settings
@@ -127,7 +126,8 @@ def adopt(
     if all_ == (user is not None):
         raise click.UsageError("A user is wanted, or --all.")
     store = settings.store
-    if not isinstance(store, Maildirs):
+    adopting = kind_of(store).adopting
+    if adopting is None:
         raise click.UsageError(
             "this is for Maildirs: in object storage messages are stored by their unique-ids; bring them by"
             " pop3toy store copy or pop3toy mailbox fetch, which keep them"
@@ -138,7 +138,7 @@ def adopt(
     words = _Words(kind, source, uidl_format, dovecot_config, uidvalidity)
     users = list(admin.users()) if user is None else [user_meant(settings, admin, user)]
     opened = _opener(words, users, remote, asked=user)
-    maildirs = AdoptingMaildirs(store)
+    maildirs = adopting(store)
     statuses: dict[str, int] = {}
     with Work("Reading") as work:
         for name in users:
@@ -205,8 +205,8 @@ def _wanted(
     # What clients know must not be the name of anything else: they would never fetch that.
     taken = {one.uid.lower() for one in known}
     for name in found.unknown:
-        if unique_id(name).lower() in taken:
-            uids[name] = unique_id(name, taken)
+        if (uid := maildir.another(name, taken)) is not None:
+            uids[name] = uid
     others: dict[bytes, str] = {}
     for name, uid in maildir.adopted(uids).items():
         if (other := others.setdefault(uid.lower(), name)) != name:
@@ -369,12 +369,13 @@ def accept(settings: Settings, user: str) -> None:
     mail on the server would fetch them all again. If they come from another server,
     pop3toy mailbox adopt gives them those that clients know; this gives them up.
     """
-    if not isinstance(settings.store, Maildirs):
+    adopting = kind_of(settings.store).adopting
+    if adopting is None:
         raise click.UsageError("this is for Maildirs: in object storage unique-ids do not change")
     admin = administration(settings)
     user = user_meant(settings, admin, user)
     try:
-        known = AdoptingMaildirs(settings.store).accept(user)
+        known = adopting(settings.store).accept(user)
     except NoSuchMailbox as error:
         raise no_mailbox(user, error) from None
     except StoreTrouble as error:

@@ -141,7 +141,10 @@ def _mailboxes(settings: Settings) -> Iterator[Finding]:
         return
     if kind.on_network:
         return
-    admin, path = kind.admin(settings.store), str(settings.store.path)
+    admin = kind.admin(settings.store)
+    # Of folders; other kinds have no place that this could look at by itself.
+    path = str(getattr(settings.store, "path", ""))
+    where = path or kind.what
     names = sorted(
         {*(accounts_of(settings) if settings.accounts_file else ()), *(name for name, _ in settings.users)}
     )
@@ -157,6 +160,8 @@ def _mailboxes(settings: Settings) -> Iterator[Finding]:
             missing.append(name)
             continue
         found += 1
+        if not path:
+            continue
         mailbox = os.path.abspath(os.path.expanduser(path.replace("{user}", name)))
         parts = [mailbox, *(os.path.join(mailbox, part) for part in ("new", "cur", "tmp"))]
         if locked := [
@@ -164,15 +169,15 @@ def _mailboxes(settings: Settings) -> Iterator[Finding]:
         ]:
             yield Finding("mailboxes", "wrong", f"no permission to read, write and search {locked[0]}")
     if not names:
-        yield Finding("mailboxes", "note", f"{path}: no users are known here, hence nothing was looked at")
+        yield Finding("mailboxes", "note", f"{where}: no users are known here, hence nothing was looked at")
         return
     if settings.store.for_each_user:
-        yield Finding("mailboxes", "ok", f"{path}: {found} of {len(names)} users have one")
-    if missing and settings.store.create:
+        yield Finding("mailboxes", "ok", f"{where}: {found} of {len(names)} users have one")
+    if missing and settings.store.create and path:
         root = os.path.dirname(os.path.expanduser(path).partition("{user}")[0])
         if not may(root, os.W_OK | os.X_OK):
             yield Finding("mailboxes", "wrong", f"no permission to make mailboxes in {root}")
-    elif missing:
+    elif missing and not settings.store.create:
         yield Finding("mailboxes", "note", f"none of {_some(missing)}: create is off, so they are refused")
 
 
@@ -287,19 +292,23 @@ def _store_answers(settings: Settings) -> Iterator[Finding]:
     try:
         kind.admin(settings.store).exists("postmaster")
     except StoreTrouble as why:
-        yield Finding("store", "wrong", f"{settings.store.url}: {why.detail or why.text}")
+        yield Finding("store", "wrong", f"{_place(settings)}: {why.detail or why.text}")
     else:
-        yield Finding("store", "ok", f"{settings.store.url}: answers")
+        yield Finding("store", "ok", f"{_place(settings)}: answers")
+
+
+def _place(settings: Settings) -> str:
+    return str(getattr(settings.store, "url", kind_of(settings.store).what))
 
 
 def _smarthost_answers(settings: Settings) -> Iterator[Finding]:
-    url = getattr(settings, "smarthost", None)
-    if not url:
+    url = settings.smarthost
+    if url is None:
         return
     parts = urlsplit(url)
     host = parts.hostname or ""
     shown = f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
-    context = ssl.create_default_context(cafile=getattr(settings, "smarthost_ca", None))
+    context = ssl.create_default_context(cafile=settings.smarthost_ca)
     try:
         if parts.scheme == "smtps":
             with smtplib.SMTP_SSL(host, parts.port or 465, timeout=PATIENCE, context=context) as client:

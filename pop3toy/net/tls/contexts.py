@@ -32,7 +32,7 @@ from .certificate_files import (
 )
 from .half_close import HalfCloseableConnection
 
-__all__ = ["ALPN_POP3", "ALPN_SMTP", "GivenTLS", "ServerTLS", "names_of"]
+__all__ = ["ALPN_HTTP", "ALPN_POP3", "ALPN_SMTP", "GivenTLS", "ServerTLS", "names_of"]
 
 log = Logger()
 
@@ -40,6 +40,8 @@ log = Logger()
 ALPN_POP3 = (b"pop3",)
 #: The same for SMTP and submission.  No name is registered; these are the ones that Exim takes.
 ALPN_SMTP = (b"smtp", b"esmtp")
+#: For browsers: without HTTP/2.
+ALPN_HTTP = (b"http/1.1",)
 #: For TLS 1.2, forward secret and authenticated whatever the key is (RFC 9325
 #: section 4.2); those of TLS 1.3 are all so.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"

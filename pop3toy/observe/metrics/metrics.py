@@ -143,6 +143,13 @@ class Metrics:
         """
         self._of(name, *labels).observe(seconds)
 
+    def counted(self, name: str, number: float, *labels: str) -> None:
+        """Add to a counter.
+
+        :param labels: words that are known before, in the table's order.
+        """
+        self._of(name, *labels).inc(number)
+
     def now(self, name: str, value: float, *labels: str) -> None:
         """Set a gauge."""
         self._of(name, *labels).set(value)

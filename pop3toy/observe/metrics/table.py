@@ -100,6 +100,19 @@ METRICS: Final = (
         ("protocol",),
         _QUICK,
     ),
+    Metric(
+        "pop3toy_outgoing_total",
+        "counter",
+        "Mail for elsewhere: messages that were queued, and recipients for whom one was handed_on to the"
+        " smarthost, deferred (tried in vain), or bounced (given up)",
+        ("result",),
+    ),
+    Metric("pop3toy_queue_messages", "gauge", "Messages that wait to be handed on; with --smarthost"),
+    Metric(
+        "pop3toy_queue_oldest_seconds",
+        "gauge",
+        "For how long the oldest of them has waited; with --smarthost",
+    ),
     Metric("pop3toy_tls_handshakes_total", "counter", "TLS handshakes", ("protocol", "version")),
     Metric("pop3toy_tls_failures_total", "counter", "TLS handshakes that failed", ("protocol",)),
     Metric(
@@ -109,7 +122,8 @@ METRICS: Final = (
         "pop3toy_thread_job_seconds",
         "histogram",
         "How long work in threads took, with the wait for one: passwords (checking them), disk (reading and"
-        " removing), scans (counting), delivery (writing), accounts (asking a store for them)",
+        " removing), scans (counting), delivery (writing), accounts (asking a store for them),"
+        " queue (mail that goes out)",
         ("pool",),
         _QUICK,
     ),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -18,6 +18,7 @@ from ..maildir.beside import last_session, uidl_file
 from ..maildir.beside.cache_file import read_cache, remove_cache, write_cache
 from ..maildir.folders import list_files, stat_folders
 from ..maildir.incoming.destination import trouble
+from ..maildir.names import unique_id
 from ..maildir.paths import MaildirPaths
 from ..maildir.settings import Maildirs
 from ..maildir.snapshot import in_listing_order
@@ -105,6 +106,13 @@ class AdoptedMaildir:
         """
         message = Message(b"", name, 0, None, self._paths[name])
         return Wire().read(self._reader.read(message)).is_what
+
+    def another(self, name: str, taken: Container[bytes]) -> bytes | None:
+        """The unique-id that a message needs since its own is taken; ``None`` if it is not.
+
+        :param taken: in lower case.
+        """
+        return unique_id(name, taken) if unique_id(name).lower() in taken else None
 
     def adopted(self, uids: Mapping[str, bytes]) -> Mapping[str, bytes]:
         """What the file of unique-ids is to say: these in their order, and what it said of other messages."""

@@ -14,11 +14,11 @@ from typing import BinaryIO
 from zope.interface import implementer
 
 from ...errors import InUse, MessageGone, NoSuchMailbox, StoreTrouble
-from ...interfaces import IStoreAdmin, StoredMessage
+from ...interfaces import IMailboxRenaming, IStoreAdmin, StoredMessage
 from .body import OPEN_FLAGS
 from .check import check_maildir
 from .count import Counter
-from .folders import open_folder
+from .folders import FOLDERS, open_folder
 from .incoming.usage import octets_used
 from .paths import MaildirPaths, explained
 from .settings import Maildirs
@@ -27,7 +27,7 @@ from .snapshot import take_snapshot
 __all__ = ["MaildirAdmin"]
 
 
-@implementer(IStoreAdmin)
+@implementer(IStoreAdmin, IMailboxRenaming)
 class MaildirAdmin:
     """See :class:`~pop3toy.interfaces.IStoreAdmin`.
 
@@ -109,6 +109,33 @@ class MaildirAdmin:
         """See :class:`~pop3toy.interfaces.IStoreAdmin`: the octets of the files."""
         with self._paths.opened(user) as maildir:
             return octets_used(maildir)
+
+    def rename(self, user: str, new: str, then: Callable[[], object]) -> None:
+        """See :class:`~pop3toy.interfaces.IMailboxRenaming`: the folder gets another name."""
+        if "{user}" not in self._pattern:
+            raise StoreTrouble(detail="all users share one Maildir, and it is not renamed")
+        with self._paths.opened(user) as maildir, self._paths.parent(user) as (parent, name):
+            try:
+                # The lock of a session; it goes with the descriptor.
+                fcntl.flock(maildir, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                here = os.stat(name, dir_fd=parent, follow_symlinks=False)
+                if not os.path.samestat(os.fstat(maildir), here):
+                    raise StoreTrouble(detail="a link leads to it: rename the Maildir by hand")
+                if self.exists(new):
+                    with self._paths.opened(new) as other:
+                        if any(os.listdir(os.path.join(f"/proc/self/fd/{other}", part)) for part in FOLDERS):
+                            raise StoreTrouble(detail=f"there is mail in a mailbox of {new!r} already")
+                    # Made by a login or a delivery behind a renaming that was cut short.
+                    self.remove(new)
+                with self._paths.parent_made(new) as (new_parent, new_name):
+                    then()
+                    os.rename(name, new_name, src_dir_fd=parent, dst_dir_fd=new_parent)
+                    for folder in (new_parent, parent):
+                        os.fsync(folder)
+            except BlockingIOError:
+                raise InUse from None
+            except OSError as error:
+                raise StoreTrouble(detail=f"renaming it: {explained(error)}") from error
 
     def remove(self, user: str) -> None:
         """See :class:`~pop3toy.interfaces.IStoreAdmin`."""

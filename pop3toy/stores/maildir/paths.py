@@ -177,6 +177,19 @@ class MaildirPaths:
             os.close(parent)
 
     @contextmanager
+    def parent_made(self, user: str) -> Iterator[tuple[int, str]]:
+        """As :meth:`parent`; the folders on the way are made.
+
+        :raises OSError: if they cannot be.
+        """
+        parts = _relative(self._parts, user)
+        parent = self._made_above(parts)
+        try:
+            yield parent, parts[-1]
+        finally:
+            os.close(parent)
+
+    @contextmanager
     def opened(self, user: str) -> Iterator[int]:
         """The directory of a user's Maildir, open during the block; trouble within it is told with its path.
 
@@ -237,7 +250,18 @@ class MaildirPaths:
                 ) from None
 
     def _make(self, parts: Sequence[str]) -> None:
-        """Make a Maildir and the folders above it, each in what was opened: no link is followed unseen."""
+        """Make a Maildir and the folders above it."""
+        parent = self._made_above(parts)
+        try:
+            _make_maildir(parent, parts[-1])
+        finally:
+            os.close(parent)
+
+    def _made_above(self, parts: Sequence[str]) -> int:
+        """Make the folders above a Maildir, each in what was opened: no link is followed unseen.
+
+        :return: the last of them, open.
+        """
         parent = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for depth, part in enumerate(parts[:-1], 1):
@@ -253,9 +277,10 @@ class MaildirPaths:
                 finally:
                     os.close(parent)
                     parent = deeper
-            _make_maildir(parent, parts[-1])
-        finally:
+            return parent
+        except BaseException:
             os.close(parent)
+            raise
 
 
 def _owner_of_new(made: int, parent: int) -> tuple[int, int] | None:

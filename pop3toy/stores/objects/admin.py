@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Final, NamedTuple, Protocol
 from zope.interface import implementer
 
 from ...errors import MessageGone, NoSuchMailbox, StoreTrouble
-from ...interfaces import IStoreAdmin, StoredMessage
+from ...interfaces import IMailboxRenaming, IStoreAdmin, StoredMessage
 from ...mail.octets import OctetCounter
 from ...mail.unique_ids import unique_id_is_valid
 from .engine import Engine, Listed, NoSuchObject
@@ -63,7 +63,7 @@ class Orphan(NamedTuple):
     age: float
 
 
-@implementer(IStoreAdmin)
+@implementer(IStoreAdmin, IMailboxRenaming)
 class ObjectAdmin:
     """See :class:`~pop3toy.interfaces.IStoreAdmin`.
 
@@ -140,6 +140,32 @@ class ObjectAdmin:
         """See :class:`~pop3toy.interfaces.IStoreAdmin`: the octets of the messages as they are kept."""
         record, engine = self._find(user)
         return sum(one.octets for one in engine.each(messages_prefix(record.drop)))
+
+    def rename(self, user: str, new: str, then: Callable[[], object]) -> None:
+        """See :class:`~pop3toy.interfaces.IMailboxRenaming`: another record leads to the same maildrop.
+
+        First both do, and then the new one alone.
+        """
+        record, engine = self._find(user)
+        held = self._leases.acquire(engine, record.drop)
+        try:
+
+            def take(now: UserRecord) -> UserRecord:
+                if now.drop not in ("", record.drop):
+                    other = self._engines.of(now.bucket)
+                    if next(iter(other.each(messages_prefix(now.drop))), None) is not None:
+                        raise StoreTrouble(detail=f"there is mail in a mailbox of {new!r} already")
+                return now._replace(drop=record.drop, bucket=record.bucket)
+
+            self._users.edit(new, take)
+            try:
+                then()
+            except BaseException:
+                self._users.forget_maildrop(record._replace(login=new))
+                raise
+            self._users.forget_maildrop(record)
+        finally:
+            held.free()
 
     def remove(self, user: str) -> None:
         """See :class:`~pop3toy.interfaces.IStoreAdmin`.

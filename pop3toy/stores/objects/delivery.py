@@ -30,9 +30,10 @@ from ...errors import NoSuchMailbox, OverQuota, StoreFull, StoreTrouble
 from ...interfaces import IDelivery, Incoming, MaybeDeferred
 from ...mail.octets import Encoder
 from ...net.threads import RunInThread
-from .engine import Engine, Taken
+from ..fullness import is_nearly_full, is_time
+from .engine import Engine, NoSuchObject, Taken
 from .lease import Times
-from .records import UserRecord, message_key, messages_prefix, new_name
+from .records import UserRecord, message_key, messages_prefix, new_name, told_key
 from .users import Users
 
 __all__ = ["IN_MEMORY", "KEPT", "SURE", "ObjectDelivery"]
@@ -54,6 +55,9 @@ _USERS: Final = 8
 #: all was counted again.
 KEPT: Final = 30.0
 SURE: Final = 2.0
+
+#: Seconds between two looks whether a user was told that the maildrop is nearly full.
+LOOK_AGAIN: Final = 3600.0
 
 #: Maildrops whose sums are kept.
 _SUMS: Final = 1000
@@ -79,6 +83,8 @@ class _Sum:
         self.at = 0.0
         #: Of messages that came since, and of those on their way.
         self.since = self.coming = 0
+        #: The time of day from which on it is looked again whether the user has to be told that it is full.
+        self.look_again = 0.0
 
     def refuses(self, octets: int, quota: int) -> bool:
         """Whether so many more may not be added."""
@@ -169,6 +175,8 @@ class ObjectDelivery:
     :param clock: for what is kept some seconds.
     :param run_for: where the work for a user is done that may wait for the storage.
     :param quota: how many octets a user's maildrop may hold, or ``None``.
+    :param nearly_full: is told, in a thread, who has to know that the maildrop is nearly full, with its
+        octets and the quota.
     :param host: this host's name, which goes into the names of messages, as a hash.
     """
 
@@ -180,6 +188,7 @@ class ObjectDelivery:
         *,
         run_for: Callable[[str], RunInThread],
         quota: Callable[[str], MaybeDeferred[int | None]] = lambda user: None,
+        nearly_full: Callable[[str, int, int], object] | None = None,
         host: str | None = None,
     ) -> None:
         self.run_for = run_for
@@ -189,6 +198,7 @@ class ObjectDelivery:
         self._engines = engines
         self._users = users
         self._quota = quota
+        self._nearly_full = nearly_full
         self._host = socket.gethostname() if host is None else host
         self._sums = _Sums(engines, steady(clock).seconds)
         self._lock = threading.Lock()
@@ -227,6 +237,13 @@ class ObjectDelivery:
         if len(refused) == len(places):
             raise refused[0]
         return _Message(self, places)
+
+    def notice(self, user: str) -> Deferred[Incoming]:
+        """As :meth:`begin`, for one user and a message of the server's own, which no quota keeps out."""
+        return Deferred.fromCoroutine(self._notice(user))
+
+    async def _notice(self, user: str) -> Incoming:
+        return _Message(self, [_Place(await self.run_for(user)(self._find, user), None)])
 
     # -- what follows runs in a thread ---------------------------------------------
 
@@ -270,10 +287,36 @@ class ObjectDelivery:
                 if known is not None:
                     known.arrived(len(body), there=there)
             if there:
+                if known is not None and place.quota is not None and self._nearly_full is not None:
+                    self._consider_telling(record, known, place.quota)
                 return put
             # Another one was made in its place.
             record = now
         raise StoreTrouble(detail=f"the mailbox of {record.login!r} is removed and made all the time")
+
+    def _consider_telling(self, record: UserRecord, known: _Sum, quota: int) -> None:
+        """Have the user told that the maildrop is nearly full, unless some server has done it this week."""
+        now = self._engines.wall()
+        with known.lock:
+            octets = known.used
+            if not is_nearly_full(octets, quota) or now < known.look_again:
+                return
+            known.look_again = now + LOOK_AGAIN
+        engine, key = self._engines.of(record.bucket), told_key(record.drop)
+        try:
+            try:
+                found = engine.get(key)
+            except NoSuchObject:
+                engine.create(key, b"%d" % now)
+            else:
+                if not is_time(found.body, now):
+                    return
+                engine.swap(key, b"%d" % now, found.tag)
+        except (Taken, StoreTrouble):
+            # Another server tells, or it is told another time; the message itself is there.
+            return
+        if self._nearly_full is not None:
+            self._nearly_full(record.login, octets, quota)
 
     def _put_and_look(self, put: _Put, body: Any) -> UserRecord:
         """The user's record as it is when the message is there; if that is another one, it is gone again."""

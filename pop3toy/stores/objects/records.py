@@ -5,6 +5,7 @@
     a/<2 hex>/<sha256 of the login>     a user: JSON with the login, the maildrop, and perhaps an account
     l/<drop>                            the lease: the lock of the maildrop (``lease``)
     m/<drop>/<name>                     one message as it is on the wire, never changed
+    i/<drop>/told                       when the user was told that the maildrop is nearly full
     i/<drop>/...                        what ``copying`` has written down of mail that came from another store
 
 No user's word is ever part of a key.  ``<drop>`` is 128 random bits in hex.  The ``<name>`` of a message
@@ -34,6 +35,7 @@ __all__ = [
     "messages_prefix",
     "new_drop",
     "new_name",
+    "told_key",
     "uid_of",
     "user_key",
 ]
@@ -103,6 +105,11 @@ def message_key(drop: str, name: str) -> str:
 def journal_prefix(drop: str) -> str:
     """What the keys begin with of what is written down of copying to a maildrop."""
     return f"i/{drop}"
+
+
+def told_key(drop: str) -> str:
+    """Where it is written when a user was told that the maildrop is nearly full; goes with the maildrop."""
+    return f"i/{drop}/told"
 
 
 def new_drop() -> str:

@@ -23,7 +23,7 @@ from pop3toy.stores.objects import delivery as module
 from pop3toy.stores.objects.admin import ObjectAdmin
 from pop3toy.stores.objects.delivery import IN_MEMORY, KEPT, PIECE, SURE, ObjectDelivery
 from pop3toy.stores.objects.engine import NoSuchObject
-from pop3toy.stores.objects.records import messages_prefix, user_key
+from pop3toy.stores.objects.records import messages_prefix, told_key, user_key
 from pop3toy.stores.objects.users import Users
 
 from ...corpus import wire_form
@@ -663,3 +663,34 @@ class CommandTests(_Case):
             self.assertEqual(2, len(self.successResultOf(incoming.commit())))
         self.assertEqual([wire_form(A), wire_form(LARGE)], self.kept())
         self.assertTrue(delivery._host)
+
+
+class NearlyFullTests(_Case):
+    """Who is told that a maildrop is nearly full, and how often."""
+
+    def test_once_a_week(self) -> None:
+        """From 90 % on, once a week, by one of several servers; the storage's trouble keeps no mail out."""
+        told: list[tuple[str, int, int]] = []
+        options: Any = {"quota": lambda user: 100, "nearly_full": lambda *words: told.append(words)}
+        self.new(**options)
+
+        def deliver(text: bytes, *, by: Any = None) -> None:
+            incoming = self.wait((by or self.delivery).begin(["ann"]))
+            self.wait(incoming.write(text))
+            self.wait(incoming.commit())
+
+        deliver(b"a: b\r\n\r\n" + b"x" * 78 + b"\r\n")
+        self.assertEqual(told, [])
+        deliver(b"\r\n")
+        self.assertEqual(told, [("ann", 90, 100)])
+        deliver(b"\r\n")
+        another = delivery_of(self.server, **options)
+        deliver(b"\r\n", by=another)
+        self.assertEqual(len(told), 1)
+        self.world.engine().delete([told_key(self.world.record("ann").drop)])
+        deliver(b"\r\n", by=delivery_of(self.server, **options))
+        self.assertEqual(told[1:], [("ann", 96, 100)])
+        notice = self.wait(self.delivery.notice("ann"))
+        self.wait(notice.write(b"x" * 200))
+        self.wait(notice.commit())
+        self.assertEqual(len(told), 2)

@@ -59,6 +59,8 @@ class MaildirDelivery:
         users alone.
     :param clock: tells when it is time to look at a ``tmp/`` again.
     :param quota: how many octets a user's Maildir may hold, or ``None``.
+    :param nearly_full: is told, in a thread, which user has to know that the Maildir is nearly full, with its
+        octets and the quota.
     :param host: this host's name as it appears in the names of messages.
     :param wall: the time of day, for the names of messages and the age of files.
     """
@@ -71,11 +73,13 @@ class MaildirDelivery:
         *,
         threads_of: Callable[[str], DeliveryThreads] | None = None,
         quota: Callable[[str], MaybeDeferred[int | None]] = lambda user: None,
+        nearly_full: Callable[[str, int, int], object] | None = None,
         host: str | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._paths = paths
         self._quota = quota
+        self._nearly_full = nearly_full
         self._clock: IReactorTime = steady(clock)
         self._wall = wall
         self._host = _escaped(socket.gethostname() if host is None else host)
@@ -121,6 +125,9 @@ class MaildirDelivery:
         refused = [place for place in places if isinstance(place, StoreTrouble)]
         if len(refused) == len(places):
             raise refused[0]
+        return self._message(places)
+
+    def _message(self, places: list[Destination | StoreTrouble]) -> Message:
         return Message(
             places,
             new_name=self.new_name,
@@ -129,11 +136,21 @@ class MaildirDelivery:
             directories=self._directories,
         )
 
+    def notice(self, user: str) -> Deferred[Incoming]:
+        """As :meth:`begin`, for one user and a message of the server's own, which no quota keeps out."""
+        return Deferred.fromCoroutine(self._notice(user))
+
+    async def _notice(self, user: str) -> Incoming:
+        place = (await self._destination(user))._replace(quota=None)
+        await place.threads.look(self._look, place)
+        return self._message([place])
+
     async def _destination(self, user: str) -> Destination:
         quota = self._quota(user)
         if isinstance(quota, Deferred):
             quota = await quota
-        return Destination(self._paths, user, self._paths.path(user), quota, self._threads_of(user))
+        path, threads = self._paths.path(user), self._threads_of(user)
+        return Destination(self._paths, user, path, quota, threads, self._nearly_full)
 
     def new_name(self) -> str:
         """A name that no message on this host or another ever had."""

@@ -47,6 +47,8 @@ class Destination(NamedTuple):
     #: Octets that it may hold, or ``None``.
     quota: int | None
     threads: DeliveryThreads
+    #: Is told, in a thread, that the user has to know that the Maildir is nearly full: user, octets, quota.
+    nearly_full: Callable[[str, int, int], object] | None = None
 
     @contextmanager
     def opened(self) -> Iterator[int]:

@@ -30,7 +30,7 @@ from ..names import unique_id
 from .destination import DeliveryThreads, Destination, Published, remove, roll_back, trouble
 from .directory_syncs import Directory, DirectorySyncs
 from .keyed_locks import KeyedLocks
-from .usage import Usage
+from .usage import Usage, must_tell
 
 __all__ = ["SPILL", "DeliveryThreads", "Message", "give", "line_feeds"]
 
@@ -368,9 +368,14 @@ class Message:
                     self._link(name, folder, maildir, last=last)
                 else:
                     with Usage(maildir, self._now) as usage:
-                        usage.fit(self._size, place.quota, place.user)
+                        octets = usage.fit(self._size, place.quota, place.user) + self._size
                         self._link(name, folder, maildir, last=last)
                         usage.add(self._size)
+                        # In the same turn, so that of several processes one tells.
+                        if place.nearly_full is not None and must_tell(
+                            maildir, octets, place.quota, self._now()
+                        ):
+                            place.nearly_full(place.user, octets, place.quota)
                 return Published(name, Directory.of(folder), place)
             except BaseException:
                 os.close(folder)

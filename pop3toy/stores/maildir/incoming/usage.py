@@ -25,16 +25,20 @@ from typing import Final, NamedTuple, Self
 from twisted.logger import Logger
 
 from ....errors import OverQuota, StoreTrouble
+from ...fullness import is_nearly_full, is_time
 from ..beside.cache_file import read_cache, remove_cache, write_cache
 from ..folders import FOLDERS, Stamp, open_folder, stat_folders
 
-__all__ = ["FILE_NAME", "Usage", "octets_used"]
+__all__ = ["FILE_NAME", "Usage", "must_tell", "octets_used"]
 
 log = Logger()
 
 FILE_NAME = "pop3toy-usage"
 _MAGIC = b"pop3toy-usage 1"
 _MOST = 1000
+#: When the owner was told that it is nearly full.
+_TOLD = "pop3toy-quota-told"
+_TOLD_MAGIC = b"pop3toy-quota-told 1"
 _SIZE_IN_NAME = re.compile(r",S=(\d+)")
 
 #: Seconds after which a sum that is not sure is counted again, as Maildir++ does it.
@@ -153,6 +157,19 @@ class Usage:
         numbers = (cached.octets, cached.sure, cached.counts, cached.counted, *cached.stamp)
         body = b" ".join(b"%d" % number for number in numbers) + b"\n"
         write_cache(self._maildir, FILE_NAME, _MAGIC, body)
+
+
+def must_tell(maildir: int, octets: int, quota: int, now: float) -> bool:
+    """Whether the owner of a Maildir has to be told that it is nearly full; then that is written down.
+
+    :param maildir: its open directory.
+    :param now: the time of day, in seconds.
+    """
+    if not is_nearly_full(octets, quota) or not is_time(read_cache(maildir, _TOLD, _TOLD_MAGIC, _MOST), now):
+        return False
+    write_cache(maildir, _TOLD, _TOLD_MAGIC, b"%d" % now)
+    # Where that cannot be written, each message would bring a warning with it.
+    return not is_time(read_cache(maildir, _TOLD, _TOLD_MAGIC, _MOST), now)
 
 
 def _over(cached: _Cached, octets: int, quota: int) -> bool:

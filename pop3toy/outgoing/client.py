@@ -1,0 +1,509 @@
+"""One message handed to the smarthost, over Twisted's SMTP client.
+
+Twisted's has greeting, EHLO, STARTTLS, AUTH and timeouts; from MAIL on the states are ours, because it knows
+neither the parameters of MAIL and RCPT nor a message that is read in threads.  ``twisted.mail.smtp`` installs
+a reactor when it is imported, so that is done when the first message goes out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.interfaces import IConsumer, IProtocol, IPushProducer, IReactorTime
+from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ..errors import BadSetting
+from ..installation import install_hint
+from ..mail.octets import Encoder
+from ..net.types import IReactor
+from ..printable import printable
+from .entry import Entry, Outcome, Status
+from .smarthost import Credentials, Smarthost
+
+__all__ = ["Content", "Handing", "Result", "Trouble", "hand_on", "tls_of"]
+
+#: Seconds for which the smarthost may be silent: RFC 5321 section 4.5.3.2.6, ten minutes behind a message.
+SILENCE: Final = 600.0
+#: Seconds for a connection.
+CONNECTING: Final = 30.0
+#: Octets that are read of a message at once.
+CHUNK: Final = 64 * 1024
+
+#: RFC 2034: an enhanced status code at the start of a reply's text.
+_ENHANCED: Final = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})\s+")
+#: RFC 4954 section 6: replies to MAIL that are about the login, and so about the settings here, not the mail.
+_OF_LOGIN: Final = (530, 534, 535, 538, 454)
+
+
+class Content(NamedTuple):
+    """A message's text, as far as it matters how it can be sent."""
+
+    #: Reads the next octets; a Deferred of none at the end.
+    read: Callable[[int], Deferred[bytes]]
+    octets: int
+    #: Whether there are octets beyond ASCII; and in the header (RFC 6532).
+    eight_bit: bool
+    utf8_header: bool
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What keeps all mail from being handed on: no connection, no TLS, no login."""
+
+    text: str
+
+
+class Result(NamedTuple):
+    """What came of an attempt; recipients that are not among the outcomes are tried again."""
+
+    outcomes: Mapping[int, Outcome]
+    trouble: Trouble | None = None
+
+
+class Handing(NamedTuple):
+    """How mail is handed on."""
+
+    smarthost: Smarthost
+    credentials: Credentials | None
+    #: Of :func:`tls_of`; ``None`` for a smarthost on loopback.
+    tls: Any
+    #: This server's name, for EHLO.
+    host: str
+
+
+def tls_of(smarthost: Smarthost, ca: str | None) -> Any:
+    """What TLS to the smarthost is made with: its certificate is verified, for its name.
+
+    :param ca: a file of authorities (PEM), in place of the system's.
+    :raises pop3toy.errors.BadSetting: if it cannot be used, or TLS is not installed.
+    """
+    if smarthost.scheme == "smtp":
+        return None
+    try:
+        from twisted.internet.ssl import (
+            Certificate,
+            optionsForClientTLS,
+            platformTrust,
+            trustRootFromCertificates,
+        )
+    except ImportError:
+        raise BadSetting("smarthost", f" needs TLS: {install_hint('tls')}") from None
+    if ca is None:
+        return optionsForClientTLS(smarthost.host, trustRoot=platformTrust())
+    try:
+        pem = Path(ca).read_text(encoding="ascii", errors="replace")
+        blocks = re.findall("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", pem, re.DOTALL)
+        authorities = [Certificate.loadPEM(block) for block in blocks]
+    except OSError as error:
+        raise BadSetting("smarthost-ca", f" {ca}: {(error.strerror or str(error)).lower()}") from None
+    except Exception:
+        authorities = []
+    if not authorities:
+        raise BadSetting("smarthost-ca", f" {ca}: there is no certificate (PEM) in it")
+    return optionsForClientTLS(smarthost.host, trustRoot=trustRootFromCertificates(authorities))
+
+
+async def hand_on(
+    reactor: IReactor,
+    handing: Handing,
+    entry: Entry,
+    content: Content,
+    *,
+    endpoint: Any = None,
+    stop: Callable[[Callable[[], object]], object] = lambda abort: None,
+) -> Result:
+    """Hand a message to the smarthost, for the recipients that are waiting.
+
+    :param reactor: connects and tells the time.
+    :param endpoint: for tests: in the place of the smarthost's.
+    :param stop: is given what ends the attempt at once.
+    """
+    done: Deferred[Result] = Deferred()
+    client = _client_class()(handing, entry, content, reactor, done)
+    where = endpoint or HostnameEndpoint(reactor, handing.smarthost.host, handing.smarthost.port, CONNECTING)
+    factory: Any = _Once(client)
+    if handing.smarthost.scheme == "smtps":
+        from twisted.protocols.tls import TLSMemoryBIOFactory
+
+        # Without a clock it would import the reactor of the process, which may be another one.
+        factory = TLSMemoryBIOFactory(handing.tls, True, factory, reactor)
+    connecting: Deferred[IProtocol] = where.connect(factory)
+    stop(lambda: client.give_up() if client.connected else connecting.cancel())
+    try:
+        await connecting
+    except Exception as error:
+        return Result({}, Trouble(f"cannot connect to {handing.smarthost.host}: {_why(Failure(error))}"))
+    return await done
+
+
+class _Once(Factory):
+    """Gives the one protocol; without the log lines of ClientFactory."""
+
+    noisy = False
+
+    def __init__(self, protocol: Any) -> None:
+        self._protocol = protocol
+
+    def buildProtocol(self, addr: object) -> Any:
+        return self._protocol
+
+
+def _why(failure: Failure) -> str:
+    """What a connection failed of, in a line."""
+    error = failure.value
+    reasons = getattr(error, "args", ())
+    if reasons and isinstance(reasons[0], list):
+        # OpenSSL's: a list of lists, which may hold exceptions.
+        words = [
+            str(part) for reason in reasons[0] for part in (reason if isinstance(reason, tuple) else [reason])
+        ]
+        return printable("TLS failed: " + (" ".join(word for word in words if word) or type(error).__name__))
+    return printable(" ".join(str(error).split()) or type(error).__name__)[:300]
+
+
+@implementer(IPushProducer)
+class _Sending:
+    """Sends a text as fast as the transport takes it; read in threads."""
+
+    def __init__(self, content: Content, consumer: IConsumer) -> None:
+        self._content = content
+        self._consumer = consumer
+        self._waiting: Deferred[None] | None = None
+        self._paused = self._stopped = False
+
+    async def run(self, progress: Callable[[], object]) -> bool:
+        """Send all of it, with the dot behind it.
+
+        :param progress: is called for each piece.
+        :return: whether that was possible; not if the connection was lost.
+        """
+        encoder = Encoder()
+        self._consumer.registerProducer(self, True)
+        try:
+            while not self._stopped:
+                chunk = await self._content.read(CHUNK)
+                if self._stopped:
+                    break
+                progress()
+                self._consumer.write(encoder.feed(chunk) if chunk else encoder.finish() + b".\r\n")
+                if not chunk:
+                    return True
+                if self._paused:
+                    self._waiting = Deferred()
+                    await self._waiting
+            return False
+        finally:
+            self._consumer.unregisterProducer()
+
+    def pauseProducing(self) -> None:
+        """See ``IPushProducer``."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """See ``IPushProducer``."""
+        self._paused = False
+        self._go_on()
+
+    def stopProducing(self) -> None:
+        """See ``IPushProducer``."""
+        self._stopped = True
+        self._go_on()
+
+    def _go_on(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.callback(None)
+
+
+@cache
+def _client_class() -> Any:
+    """The client's class, over one that cannot be imported before a reactor is there."""
+    from twisted.mail.smtp import (
+        CramMD5ClientAuthenticator,
+        ESMTPClient,
+        LOGINAuthenticator,
+        PLAINAuthenticator,
+    )
+
+    base: Any = ESMTPClient
+
+    class Client(base):
+        """Hands on one message, and is done with the reply behind it."""
+
+        # Twisted's log of the conversation has the password in it.
+        debug = False
+        timeout = SILENCE
+
+        def __init__(
+            self,
+            handing: Handing,
+            entry: Entry,
+            content: Content,
+            clock: IReactorTime,
+            done: Deferred[Result],
+        ) -> None:
+            credentials = handing.credentials
+            secret = credentials.password.encode("utf-8") if credentials is not None else None
+            super().__init__(secret, handing.tls, _ehlo_name(handing.host))
+            self.requireTransportSecurity = handing.tls is not None
+            self.requireAuthentication = credentials is not None
+            if credentials is not None:
+                user = credentials.user.encode("utf-8")
+                # Over TLS: what is stored is not worth more than the connection.
+                for kind in (PLAINAuthenticator, LOGINAuthenticator, CramMD5ClientAuthenticator):
+                    self.registerAuthenticator(kind(user))
+            self._host = handing.smarthost.host
+            self._entry, self._content, self._clock = entry, content, clock
+            self._done: Deferred[Result] | None = done
+            self._offered: dict[str, str] = {}
+            #: Replies to RCPT, and who was accepted.
+            self._outcomes: dict[int, Outcome] = {}
+            self._accepted: list[int] = []
+            self._left: list[int] = []
+            self._sending: _Sending | None = None
+
+        def callLater(self, period: float, func: Callable[[], None]) -> Any:
+            """The timeouts' clock."""
+            return self._clock.callLater(period, func)
+
+        # -- ends -----------------------------------------------------------------
+
+        def _finish(self, result: Result) -> None:
+            done, self._done = self._done, None
+            if done is not None:
+                done.callback(result)
+
+        def _quit(self, result: Result) -> None:
+            """The result is known; what comes behind QUIT does not matter."""
+            self._expect(range(1000), self.smtpState_disconnect, self.smtpState_disconnect)
+            self.setTimeout(10)
+            self.sendLine(b"QUIT")
+            self._finish(result)
+
+        def _troubled(self, text: str) -> None:
+            """No recipient is to blame: those without an answer are tried again."""
+            self._finish(Result(self._outcomes_so_far(text), Trouble(text)))
+
+        def _outcomes_so_far(self, why: str) -> Mapping[int, Outcome]:
+            waiting = Outcome(Status.WAITING, "4.4.2", why, remote=False)
+            undecided = [*self._accepted, *self._left]
+            return {**self._outcomes, **dict.fromkeys(undecided, waiting)}
+
+        def give_up(self) -> None:
+            """End it now."""
+            self._troubled("the server was stopped meanwhile")
+            self.transport.abortConnection()
+
+        def sendError(self, exc: Any) -> None:
+            """Twisted's client cannot go on: greeting, EHLO, STARTTLS, AUTH, a reply that is none."""
+            text = exc.resp if isinstance(exc.resp, str) else exc.resp.decode("utf-8", "replace")
+            code = f"{exc.code} " if exc.code >= 0 else ""
+            self._troubled(printable(f"{self._host}: {code}{' '.join(text.split())}")[:300])
+            self.transport.abortConnection()
+
+        def smtpState_disconnect(self, code: int, resp: bytes) -> None:
+            """QUIT was answered."""
+            self.transport.abortConnection()
+
+        def lineLengthExceeded(self, line: bytes) -> None:
+            """A reply without an end."""
+            self._troubled(f"{self._host} answered with a line that is too long")
+            self.transport.abortConnection()
+
+        def timeoutConnection(self) -> None:
+            """The smarthost is silent."""
+            self._troubled(f"{self._host} was silent for too long")
+            self.transport.abortConnection()
+
+        def connectionLost(self, reason: Failure) -> None:
+            """The connection is gone; whether a message that was sent as a whole was taken is not known."""
+            super().connectionLost(reason)
+            if self._sending is not None:
+                self._sending.stopProducing()
+            self._troubled(f"the connection to {self._host} was lost: {_why(reason)}")
+
+        # -- before MAIL ------------------------------------------------------------
+
+        def smtpState_helo(self, code: int, resp: bytes) -> None:
+            """The smarthost does not know EHLO."""
+            self._offered = {}
+            super().smtpState_helo(code, resp)
+            # Twisted's would say HELO again and again.
+            self._failresponse = self.smtpConnectionFailed
+
+        def esmtpState_serverConfig(self, code: int, resp: bytes) -> None:
+            """EHLO was answered: the first line is a name, the others are extensions."""
+            lines = resp.decode("utf-8", "replace").split("\n")[1:]
+            self._offered = {
+                word.upper(): rest for word, _, rest in (line.strip().partition(" ") for line in lines)
+            }
+            super().esmtpState_serverConfig(code, resp)
+
+        def esmtpState_starttls(self, code: int, resp: bytes) -> None:
+            """STARTTLS was accepted: what came behind it in clear text could be anybody's."""
+            if self.clearLineBuffer():
+                self._troubled(f"{self._host} sent clear text behind STARTTLS")
+                self.transport.abortConnection()
+                return
+            super().esmtpState_starttls(code, resp)
+
+        # -- MAIL, RCPT, DATA -------------------------------------------------------
+
+        def smtpState_from(self, code: int, resp: bytes) -> None:
+            """All is ready."""
+            entry = self._entry
+            waiting = entry.numbers(Status.WAITING)
+            if (impossible := _impossible(entry, self._content, self._offered, self._host)) is not None:
+                self._quit(Result(dict.fromkeys(waiting, impossible)))
+                return
+            self._left = list(waiting)
+            parameters = _mail_parameters(entry, self._content, self._offered)
+            self._expect((250,), self._mail_accepted, self._mail_refused)
+            self.sendLine(b" ".join([b"MAIL FROM:<%b>" % entry.sender.encode("utf-8"), *parameters]))
+
+        def _expect(
+            self, codes: Sequence[int], ok: Callable[..., object], failed: Callable[..., object]
+        ) -> None:
+            states: Any = self
+            states._expected, states._okresponse, states._failresponse = codes, ok, failed
+
+        def _mail_refused(self, code: int, resp: bytes) -> None:
+            outcome = _outcome(code, resp)
+            if code in _OF_LOGIN or code == 421:
+                self._troubled(f"{self._host}: {outcome.text}")
+                self.transport.abortConnection()
+                return
+            left, self._left = self._left, []
+            self._quit(Result(dict.fromkeys(left, outcome)))
+
+        def _mail_accepted(self, code: int, resp: bytes) -> None:
+            self._expect(range(1000), self._recipient_answered, self._recipient_answered)
+            self._next_recipient()
+
+        def _next_recipient(self) -> None:
+            if self._left:
+                one = self._entry.recipients[self._left[0]]
+                line = b"RCPT TO:<%b>" % one.address.encode("utf-8")
+                if "DSN" in self._offered:
+                    if one.notify:
+                        line += b" NOTIFY=" + ",".join(one.notify).encode("ascii")
+                    if one.original:
+                        line += b" ORCPT=" + one.original.encode("utf-8")
+                self.sendLine(line)
+            elif self._accepted:
+                self._expect((354,), self._data_accepted, self._ended)
+                self.sendLine(b"DATA")
+            else:
+                self._quit(Result(self._outcomes))
+
+        def _recipient_answered(self, code: int, resp: bytes) -> None:
+            number = self._left.pop(0)
+            outcome = _outcome(code, resp)
+            if 200 <= code < 300:
+                self._accepted.append(number)
+            else:
+                if code == 552 and outcome.enhanced in ("5.0.0", "5.5.3"):
+                    # RFC 5321 section 4.5.3.1.10: it may mean too many recipients, and is taken for 452.
+                    outcome = Outcome(Status.WAITING, "4.5.3", outcome.text)
+                self._outcomes[number] = outcome
+            if code == 421:
+                self._troubled(f"{self._host}: {outcome.text}")
+                self.transport.abortConnection()
+                return
+            self._next_recipient()
+
+        def _data_accepted(self, code: int, resp: bytes) -> None:
+            # It comes behind the text; what comes before is an end as well.
+            self._expect(range(200, 300), self._ended, self._ended)
+            self._sending = _Sending(self._content, self.transport)
+            sending = Deferred.fromCoroutine(self._sending.run(self.resetTimeout))
+            sending.addErrback(self._cannot_read)
+
+        def _cannot_read(self, why: Failure) -> None:
+            # Without its last line it is no message for the smarthost.
+            self._troubled(f"its file cannot be read: {_why(why)}")
+            self.transport.abortConnection()
+
+        def _ended(self, code: int, resp: bytes) -> None:
+            """The reply behind the text, or one that refuses DATA: for all who were accepted."""
+            outcome = _outcome(code, resp)
+            accepted, self._accepted = self._accepted, []
+            for number in accepted:
+                one = self._entry.recipients[number]
+                status = outcome.status
+                if status is Status.HANDED_ON and "SUCCESS" in one.notify and "DSN" not in self._offered:
+                    status = Status.RELAYED
+                self._outcomes[number] = Outcome(status, outcome.enhanced, outcome.text)
+            if self._sending is not None and not 200 <= code < 300:
+                # It may have come in the middle of the text, and then QUIT would be a line of that.
+                self._finish(Result(self._outcomes))
+                self.transport.abortConnection()
+            else:
+                self._quit(Result(self._outcomes))
+
+    return Client
+
+
+def _ehlo_name(host: str) -> bytes:
+    """This server's name as EHLO has it."""
+    try:
+        return host.encode("idna")
+    except UnicodeError:
+        return b"localhost"
+
+
+def _outcome(code: int, resp: bytes) -> Outcome:
+    """What a reply means for a recipient; one that is no code of SMTP's passes, perhaps."""
+    text = " ".join(resp.decode("utf-8", "replace").split())
+    match = _ENHANCED.match(text + " ")
+    # Only one of the reply's own class counts (RFC 2034 section 4).
+    enhanced = match[1] if match and match[1][0] == str(code)[0] else f"{str(code)[0]}.0.0"
+    status = Status.HANDED_ON if 200 <= code < 300 else Status.FAILED if 500 <= code < 600 else Status.WAITING
+    return Outcome(status, enhanced, printable(f"{code} {text}")[:500])
+
+
+def _needs_utf8(entry: Entry, content: Content) -> bool:
+    """Whether it cannot be sent without SMTPUTF8, whatever the client has said (RFC 6531 section 3.4)."""
+    addresses = [
+        entry.sender,
+        *(entry.recipients[number].address for number in entry.numbers(Status.WAITING)),
+    ]
+    return content.utf8_header or not all(map(str.isascii, addresses))
+
+
+def _impossible(entry: Entry, content: Content, offered: Mapping[str, str], host: str) -> Outcome | None:
+    """Why a message cannot be handed to a server with these extensions, whenever it is tried."""
+    size = offered.get("SIZE", "")
+    if size.isascii() and size.isdigit() and 0 < int(size) < content.octets:
+        text = f"the message has {content.octets} octets, and {host} takes {int(size)} at the most"
+        return Outcome(Status.FAILED, "5.3.4", text, remote=False)
+    if _needs_utf8(entry, content) and "SMTPUTF8" not in offered:
+        text = f"there is UTF-8 in an address or the header, which {host} does not take (SMTPUTF8)"
+        return Outcome(Status.FAILED, "5.6.7", text, remote=False)
+    if content.eight_bit and "8BITMIME" not in offered:
+        text = f"there are octets beyond ASCII in the message, which {host} does not take (8BITMIME)"
+        return Outcome(Status.FAILED, "5.6.3", text, remote=False)
+    return None
+
+
+def _mail_parameters(entry: Entry, content: Content, offered: Mapping[str, str]) -> list[bytes]:
+    """What stands behind MAIL's address."""
+    words = []
+    if "SIZE" in offered:
+        words.append(f"SIZE={content.octets}")
+    if content.eight_bit and "8BITMIME" in offered:
+        words.append("BODY=8BITMIME")
+    if _needs_utf8(entry, content):
+        words.append("SMTPUTF8")
+    if "DSN" in offered:
+        words += [f"RET={entry.ret}"] * bool(entry.ret) + [f"ENVID={entry.envid}"] * bool(entry.envid)
+    return [word.encode("utf-8") for word in words]

@@ -1,0 +1,459 @@
+"""The queue as a service: takes mail in, and in one of several processes hands it on and tells its senders.
+
+Every process of a server has one, since each takes mail.  The one that gets the folder's lock runs the queue;
+it looks into the folder every two seconds, so it finds what others have put there, and what the command asks
+for.  When it ends, another takes over.
+
+What happens is written down after it happened: a server that is killed between the smarthost's reply and the
+record hands that message on twice, and never loses it.  The same holds for a notice.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NamedTuple
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from ..clock import steady
+from ..errors import NotOurs, StoreTrouble
+from ..interfaces import OutgoingMail
+from ..net.threads import RunInThread
+from ..net.types import IReactor
+from ..printable import printable
+from .client import Content, Handing, Result, hand_on
+from .entry import Damaged, Entry, Status
+from .incoming import QueuedMessage
+from .limits import HourlyLimit
+from .notices import HEADER, WHOLE, Original, notice
+from .queue_files import Folder, Text
+from .schedule import GIVE_UP, WAITS, Due, Notice, is_finished, notices_due, record_of_attempt
+
+__all__ = ["OutgoingQueue", "Told"]
+
+log = Logger()
+
+#: Seconds between two looks into the folder.
+LOOK: Final = 2.0
+#: Messages that are handed on at the same time: a smarthost sends away whoever has too many connections.
+AT_ONCE: Final = 4
+#: Seconds for which nothing is tried when the smarthost cannot be used at all; then one message tries it.
+HOLD: Final = 60.0
+#: Seconds that a stopping server gives the messages that are being handed on.
+STOPPING: Final = 20.0
+#: Seconds between two looks for files that writers have left behind.
+SWEEP: Final = 3600.0
+
+_CHUNK: Final = 64 * 1024
+
+
+class Told(NamedTuple):
+    """What is told of the queue: for metrics."""
+
+    #: So many more: ``queued`` (messages), ``handed_on``, ``deferred``, ``bounced`` (recipients).
+    counted: Callable[[str, int], object] = lambda what, number: None
+    #: How many messages there are, and for how many seconds the oldest has waited.
+    length: Callable[[int, float], object] = lambda messages, seconds: None
+
+
+class _Waiting(NamedTuple):
+    """What is remembered of a message between two attempts."""
+
+    next: float
+    came: float
+
+
+class OutgoingQueue(Service):
+    """Takes mail for elsewhere (:class:`~pop3toy.interfaces.Outgoing`), and hands it on.
+
+    :param folder: the queue's.
+    :param handing: where to, and how.
+    :param run: runs what waits for the disk in a thread.
+    :param limit: what each user may send.
+    :param deliver: delivers a notice to an address of ours: it is given the address, the user who had
+        handed the message in, and the notice.
+    :param wall: the time of day, in seconds: what is in files has to be true after a restart.
+    :param connect: for tests: hands a message on.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        handing: Handing,
+        reactor: IReactor,
+        run: RunInThread,
+        limit: HourlyLimit,
+        deliver: Callable[[str, str, bytes], Awaitable[object]],
+        wall: Callable[[], float],
+        told: Told = Told(),  # noqa: B008
+        connect: Callable[..., Awaitable[Result]] = hand_on,
+    ) -> None:
+        self._folder, self._handing, self._reactor, self._run = folder, handing, reactor, run
+        self._limit, self._deliver, self._wall, self._told, self._connect = (
+            limit,
+            deliver,
+            wall,
+            told,
+            connect,
+        )
+        self._clock = steady(reactor)
+        self._lock: int | None = None
+        self._waiting: dict[str, _Waiting] = {}
+        self._damaged: set[str] = set()
+        # Those that are being handed on, with what ends that; empty until there is something to end.
+        self._under_way: dict[str, Deferred[None]] = {}
+        self._aborts: dict[str, Callable[[], object]] = {}
+        self._held_until = 0.0
+        self._down = False
+        self._next_sweep = 0.0
+        self._next_look: IDelayedCall | None = None
+        self._looking: Deferred[None] | None = None
+        self._again = self._made = False
+        # What could not be written down, on a full disk: before it is, the message is not tried again.
+        self._unwritten: dict[str, dict[str, object]] = {}
+
+    # -- mail comes ------------------------------------------------------------------
+
+    def refusal(self, user: str, recipients: int) -> str | None:
+        """See :class:`~pop3toy.interfaces.Outgoing`."""
+        if recipients <= self._limit.left(user):
+            return None
+        most = self._limit.most
+        return f"you may write to {most} recipients elsewhere within an hour, please try again later"
+
+    def begin(self, mail: OutgoingMail) -> QueuedMessage:
+        """See :class:`~pop3toy.interfaces.Outgoing`."""
+        self._limit.count(mail.user, sum(not one.here for one in mail.recipients))
+        return QueuedMessage(self._folder, mail, self._run, self._wall, self._queued)
+
+    def _queued(self, mail: OutgoingMail, octets: int) -> None:
+        self._look_soon()
+        number = sum(not one.here for one in mail.recipients)
+        if not number:
+            return
+        log.info(
+            "message {queue_id} queued: {octets} octets from <{sender}> user={user!r} recipients={number}",
+            queue_id=mail.queue_id,
+            octets=octets,
+            sender=printable(mail.sender),
+            user=mail.user,
+            number=number,
+        )
+        self._told.counted("queued", 1)
+
+    def _look_soon(self) -> None:
+        if self.running:
+            self._look_in(0)
+
+    # -- the service -----------------------------------------------------------------
+
+    def startService(self) -> None:
+        """Begin to look."""
+        super().startService()
+        self._look_in(0)
+
+    def stopService(self) -> Deferred[None]:
+        """Begin nothing more; what is being handed on has 20 seconds.
+
+        :return: a Deferred that fires when it is over; never fails.
+        """
+        super().stopService()
+        if self._next_look is not None:
+            self._next_look.cancel()
+            self._next_look = None
+        ending = [one for one in (self._looking, *self._under_way.values()) if one is not None]
+        # A Deferred of each, since these have others that wait for them.
+        waiting = [self._after(one) for one in ending]
+        abort = self._clock.callLater(STOPPING, self._abort) if waiting else None
+
+        def over(_: object) -> None:
+            if abort is not None and abort.active():
+                abort.cancel()
+            lock, self._lock = self._lock, None
+            self._waiting.clear()
+            if lock is not None:
+                os.close(lock)
+
+        return DeferredList(waiting).addCallback(over)
+
+    @staticmethod
+    def _after(one: Deferred[None]) -> Deferred[None]:
+        after: Deferred[None] = Deferred()
+        one.addBoth(lambda _: after.callback(None))
+        return after
+
+    def _abort(self) -> None:
+        for abort in list(self._aborts.values()):
+            abort()
+
+    def _look_in(self, seconds: float) -> None:
+        if self._looking is not None:
+            self._again = True
+            return
+        if self._next_look is not None:
+            self._next_look.cancel()
+        self._next_look = self._clock.callLater(seconds, self._begin_look)
+
+    def _begin_look(self) -> None:
+        self._next_look = None
+        self._again = False
+        self._looking = looking = Deferred.fromCoroutine(self._look())
+
+        def done(why: Any) -> None:
+            self._looking = None
+            if why is not None:
+                error = why.value
+                if isinstance(error, OSError | StoreTrouble):
+                    reason = getattr(error, "strerror", None) or getattr(error, "detail", "") or error
+                    log.error("the queue cannot be read: {why}", why=str(reason))
+                else:
+                    log.failure("the queue", why)
+            if self.running:
+                self._look_in(0 if self._again else LOOK)
+
+        looking.addBoth(done)
+
+    async def _look(self) -> None:
+        if not self._made:
+            await self._run(self._folder.make)
+            self._made = True
+        if self._lock is None:
+            self._lock = await self._run(self._folder.lock)
+            if self._lock is None:
+                return
+        now = self._wall()
+        if now >= self._next_sweep:
+            self._next_sweep = now + SWEEP
+            await self._run(self._folder.sweep, now)
+        found = await self._run(self._folder.look)
+        there = set(found.messages)
+        for queue_id in [*self._waiting, *self._damaged]:
+            if queue_id not in there:
+                self._waiting.pop(queue_id, None)
+                self._damaged.discard(queue_id)
+        for queue_id in found.messages:
+            if queue_id not in self._waiting and queue_id not in self._under_way:
+                await self._read(queue_id)
+        for verb, queue_id in found.orders:
+            await self._obey(verb, queue_id)
+        oldest = min((one.came for one in self._waiting.values()), default=now)
+        self._told.length(len(there), max(now - oldest, 0.0))
+        self._begin_due(now)
+
+    async def _read(self, queue_id: str) -> None:
+        if queue_id in self._damaged:
+            return
+        try:
+            entry = await self._run(self._folder.read, queue_id)
+        except Damaged as error:
+            self._damaged.add(queue_id)
+            log.error("message {queue_id} of the queue: {why}", queue_id=queue_id, why=str(error))
+        except FileNotFoundError:
+            pass
+        else:
+            self._waiting[queue_id] = _Waiting(entry.next, entry.came)
+
+    async def _obey(self, verb: str, queue_id: str) -> None:
+        """Do what the command asks for, as soon as nothing is under way for that message."""
+        if queue_id in self._under_way:
+            return
+        if verb == "remove":
+            await self._run(self._folder.remove, queue_id)
+            if self._waiting.pop(queue_id, None) is not None or queue_id in self._damaged:
+                log.info("message {queue_id} removed by the administrator", queue_id=queue_id)
+        elif queue_id in self._waiting:
+            self._waiting[queue_id] = self._waiting[queue_id]._replace(next=0.0)
+            self._held_until = 0.0
+        await self._run(self._folder.done, verb, queue_id)
+
+    # -- mail goes -------------------------------------------------------------------
+
+    def _begin_due(self, now: float) -> None:
+        due = sorted((one.next, queue_id) for queue_id, one in self._waiting.items() if one.next <= now)
+        most = 1 if self._down else AT_ONCE
+        for _, queue_id in due:
+            if len(self._under_way) >= most or now < self._held_until or not self.running:
+                break
+            if queue_id not in self._under_way:
+                self._begin(queue_id)
+
+    def _begin(self, queue_id: str) -> None:
+        attempt = Deferred.fromCoroutine(self._attempt(queue_id))
+
+        def done(why: Any) -> None:
+            self._under_way.pop(queue_id, None)
+            self._aborts.pop(queue_id, None)
+            if why is not None:
+                error = why.value
+                if isinstance(error, FileNotFoundError):
+                    self._waiting.pop(queue_id, None)
+                    self._unwritten.pop(queue_id, None)
+                    return
+                if isinstance(error, OSError | StoreTrouble):
+                    reason = getattr(error, "detail", "") or getattr(error, "strerror", None) or error
+                    log.error("message {queue_id}: {why}", queue_id=queue_id, why=str(reason))
+                else:
+                    log.failure("message {queue_id} of the queue", why, queue_id=queue_id)
+                # Nothing is known to be written: not again at once.
+                came = self._waiting[queue_id].came if queue_id in self._waiting else self._wall()
+                self._waiting[queue_id] = _Waiting(self._wall() + WAITS[0], came)
+            if self.running:
+                self._look_in(0)
+
+        if not attempt.called:
+            self._under_way[queue_id] = attempt
+        attempt.addBoth(done)
+
+    async def _attempt(self, queue_id: str) -> None:
+        """Hand a message on, as far as it has to be, and tell its sender what there is to tell."""
+        if (unwritten := self._unwritten.get(queue_id)) is not None:
+            await self._write_down(queue_id, unwritten)
+        entry = await self._run(self._folder.read, queue_id)
+        if unwritten is None and entry.numbers(Status.WAITING):
+            entry = await self._try(entry)
+        for due in list(notices_due(entry, self._wall())):
+            await self._tell(entry, due)
+            await self._write_down(queue_id, due.record)
+        entry = await self._run(self._folder.read, queue_id)
+        if is_finished(entry, self._wall()):
+            await self._run(self._folder.remove, queue_id)
+            self._waiting.pop(queue_id, None)
+        else:
+            self._waiting[queue_id] = _Waiting(entry.next, entry.came)
+
+    async def _write_down(self, queue_id: str, record: dict[str, object]) -> None:
+        """Add a record; as long as that fails, the message waits for it alone."""
+        self._unwritten[queue_id] = record
+        await self._run(self._folder.add, queue_id, record)
+        del self._unwritten[queue_id]
+
+    async def _try(self, entry: Entry) -> Entry:
+        """An attempt, written down."""
+        text = await self._run(self._folder.text, entry.queue_id)
+        try:
+            eight_bit, utf8_header = await self._run(_examined, text)
+        finally:
+            await self._run(text.close)
+        text = await self._run(self._folder.text, entry.queue_id)
+        content = Content(lambda most: self._run(text.read, most), entry.octets, eight_bit, utf8_header)
+        try:
+            result = await self._connect(
+                self._reactor,
+                self._handing,
+                entry,
+                content,
+                stop=lambda abort: self._aborts.__setitem__(entry.queue_id, abort),
+            )
+        finally:
+            await self._run(text.close)
+        now = self._wall()
+        if result.trouble is not None:
+            # It is the same for all others: one of them will try it.
+            self._down, self._held_until = True, now + HOLD
+        else:
+            self._down = False
+        later = [one.text for one in result.outcomes.values() if one.status is Status.WAITING]
+        why = result.trouble.text if result.trouble is not None else later[0] if later else ""
+        record = record_of_attempt(entry, result.outcomes, now, why)
+        await self._write_down(entry.queue_id, record)
+        after = await self._run(self._folder.read, entry.queue_id)
+        self._log(entry, after, now)
+        return after
+
+    def _log(self, before: Entry, after: Entry, now: float) -> None:
+        """A line for each recipient about whom something is decided, and one for those that wait."""
+        for number in before.numbers(Status.WAITING):
+            one = after.recipients[number]
+            if one.status is Status.WAITING:
+                continue
+            failed = one.status is Status.FAILED
+            self._told.counted("bounced" if failed else "handed_on", 1)
+            emit = log.warn if failed else log.info
+            emit(
+                "message {queue_id} {what}: to=<{recipient}> smarthost={smarthost} seconds={seconds}"
+                " reason={reason}",
+                queue_id=after.queue_id,
+                what="failed" if failed else "handed on",
+                recipient=printable(one.address),
+                smarthost=self._handing.smarthost.host,
+                seconds=round(now - after.came),
+                reason=one.text,
+            )
+        waiting = after.numbers(Status.WAITING)
+        if waiting:
+            self._told.counted("deferred", len(waiting))
+            log.warn(
+                "message {queue_id} deferred: recipients={number} attempts={attempts} wait={wait}"
+                " reason={why}",
+                queue_id=after.queue_id,
+                number=len(waiting),
+                attempts=after.attempts,
+                wait=round(after.next - now),
+                why=after.why,
+            )
+
+    async def _tell(self, entry: Entry, due: Due) -> None:
+        """Deliver a notice.
+
+        :raises pop3toy.errors.StoreTrouble: if that is not possible now.
+        """
+        whole = entry.ret == "FULL" and due.notice is Notice.FAILED and entry.octets <= WHOLE
+        original = await self._run(self._original, entry.queue_id, WHOLE if whole else HEADER)
+        made = notice(
+            entry,
+            due,
+            original,
+            host=self._handing.host,
+            smarthost=self._handing.smarthost.host,
+            now=self._wall(),
+            unique=f"{entry.queue_id}.{secrets.token_hex(8)}",
+        )
+        try:
+            await self._deliver(entry.sender, entry.user, made)
+        except StoreTrouble as error:
+            if self._wall() < entry.came + 2 * GIVE_UP:
+                raise
+            # A mailbox that stays full: the queue does not grow for ever by it.
+            log.error(
+                "message {queue_id}: nobody was told that it is {what}: {why}",
+                queue_id=entry.queue_id,
+                what=due.notice.value,
+                why=error.detail or error.text,
+            )
+        except NotOurs:
+            log.error(
+                "message {queue_id}: nobody can be told that it is {what}:"
+                " <{sender}> is no address here any more",
+                queue_id=entry.queue_id,
+                what=due.notice.value,
+                sender=printable(entry.sender),
+            )
+
+    def _original(self, queue_id: str, most: int) -> Original:
+        text = self._folder.text(queue_id)
+        try:
+            data = b""
+            while len(data) < most and (chunk := text.read(most - len(data))):
+                data += chunk
+            return Original(data, len(data) == text.octets)
+        finally:
+            text.close()
+
+
+def _examined(text: Text) -> tuple[bool, bool]:
+    """Whether there are octets beyond ASCII in a message, and in its header."""
+    eight_bit = in_header = False
+    header, over = b"", False
+    while chunk := text.read(_CHUNK):
+        eight_bit = eight_bit or not chunk.isascii()
+        if not over:
+            header += chunk
+            end = header.find(b"\r\n\r\n")
+            over = end >= 0 or len(header) > 16 * HEADER
+            in_header = not header[: end if end >= 0 else None].isascii()
+    return eight_bit, in_header

@@ -1,0 +1,317 @@
+"""The client, on a string: what it says to a smarthost, and what it makes of each answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRefusedError
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransportWithDisconnection
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from pop3toy.interfaces import OutgoingRecipient
+from pop3toy.outgoing.client import SILENCE, Content, Handing, Result, hand_on
+from pop3toy.outgoing.entry import Entry, Outcome, Status
+from pop3toy.outgoing.smarthost import Credentials, Smarthost
+
+from .test_parts import entry
+
+#: EHLO's answer with everything.
+ALL = ("SIZE 1000000", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES")
+
+EVE, DAN = OutgoingRecipient("eve@x.example"), OutgoingRecipient("dan@x.example")
+
+
+class _Endpoint:
+    """Connects to a string, or not at all."""
+
+    def __init__(self, transport: Any) -> None:
+        self.transport = transport
+        self.protocol: Any = None
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        if self.transport is None:
+            from twisted.internet.defer import fail
+
+            return fail(ConnectionRefusedError())
+        self.protocol = factory.buildProtocol(None)
+        self.transport.protocol = self.protocol
+        self.protocol.makeConnection(self.transport)
+        return succeed(self.protocol)
+
+
+class _Transport(StringTransportWithDisconnection):
+    """One that may start TLS."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.contexts: list[object] = []
+
+    def startTLS(self, context: object) -> None:
+        self.contexts.append(context)
+
+    def abortConnection(self) -> None:
+        if self.connected:
+            self.connected = False
+            self.protocol.connectionLost(Failure(ConnectionLost()))
+
+
+class ClientCase(SynchronousTestCase):
+    """One message, one conversation."""
+
+    tls: Any = None
+    credentials: Credentials | None = None
+
+    def begin(
+        self,
+        one: Entry,
+        text: bytes = b"Subject: x\r\n\r\n.y\r\n",
+        *,
+        eight_bit: bool = False,
+        utf8_header: bool = False,
+    ) -> None:
+        """Begin to hand a message on."""
+        self.clock = Clock()
+        self.transport = _Transport()
+        chunks = [text[:9], text[9:], b""]
+        content = Content(lambda most: succeed(chunks.pop(0)), len(text), eight_bit, utf8_header)
+        scheme = "smtp" if self.tls is None else "smtp+starttls"
+        handing = Handing(Smarthost(scheme, "smart", 25), self.credentials, self.tls, "mail.example.org")
+        self.endpoint = _Endpoint(self.transport)
+        reactor: Any = self.clock
+        self.result = Deferred.fromCoroutine(hand_on(reactor, handing, one, content, endpoint=self.endpoint))
+
+    def talk(self, *script: str) -> None:
+        """Answers of the smarthost, each behind what the client has to say to it (``C: ...``)."""
+        for line in script:
+            if line.startswith("C: "):
+                said = self.transport.value().decode().replace("\r\n", "|").removesuffix("|")
+                self.transport.clear()
+                self.assertEqual(said, line[3:])
+            else:
+                self.endpoint.protocol.dataReceived(line.encode() + b"\r\n")
+
+    def greet(self, *extensions: str) -> None:
+        """Up to EHLO's answer."""
+        lines = ["smart", *extensions]
+        answer = [f"250{'-' if n < len(lines) - 1 else ' '}{text}" for n, text in enumerate(lines)]
+        self.talk("220 smart", "C: EHLO mail.example.org", *answer)
+
+    def done(self) -> Result:
+        """What came of it."""
+        return self.successResultOf(self.result)
+
+
+class ClientTests(ClientCase):
+    """Without TLS, on this machine."""
+
+    def test_plain(self) -> None:
+        """A server without extensions is told nothing of them; dots are stuffed."""
+        self.begin(entry(EVE))
+        self.greet()
+        self.talk(
+            "C: MAIL FROM:<ann@example.org>", "250 ok", "C: RCPT TO:<eve@x.example>", "250 ok", "C: DATA",
+            "354 go on", "C: Subject: x||..y|.", "250 2.0.0 queued", "C: QUIT",
+        )  # fmt: skip
+        ok = Outcome(Status.HANDED_ON, "2.0.0", "250 2.0.0 queued")
+        self.assertEqual(self.done(), Result({0: ok}))
+
+    def test_all_parameters(self) -> None:
+        """What the sender asked for goes on where the server knows it."""
+        one = entry(
+            OutgoingRecipient("eve@x.example", ("SUCCESS", "DELAY"), "rfc822;eve+40x.example"),
+            ret="FULL", envid="a+2Bb",
+        )  # fmt: skip
+        self.begin(one, eight_bit=True)
+        self.greet(*ALL)
+        self.talk(
+            "C: MAIL FROM:<ann@example.org> SIZE=18 BODY=8BITMIME RET=FULL ENVID=a+2Bb", "250 ok",
+            "C: RCPT TO:<eve@x.example> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;eve+40x.example", "250 ok",
+            "C: DATA", "354 go on", "C: Subject: x||..y|.", "250 ok",
+        )  # fmt: skip
+        self.assertEqual(self.done().outcomes[0].status, Status.HANDED_ON)
+
+    def test_each_recipient(self) -> None:
+        """Each recipient has the fate of its own reply; the text goes to those who were accepted."""
+        third = OutgoingRecipient("fay@x.example", ("SUCCESS",))
+        self.begin(entry(EVE, DAN, third))
+        self.greet()
+        self.talk(
+            "C: MAIL FROM:<ann@example.org>", "250 ok", "C: RCPT TO:<eve@x.example>", "550 5.1.1 who?",
+            "C: RCPT TO:<dan@x.example>", "450 4.2.1 full", "C: RCPT TO:<fay@x.example>", "251 ok",
+            "C: DATA", "354 go on", "C: Subject: x||..y|.", "250 ok",
+        )  # fmt: skip
+        self.assertEqual(
+            {number: (one.status, one.enhanced) for number, one in self.done().outcomes.items()},
+            # Without DSN there it is from here that its sender hears of the success.
+            {
+                0: (Status.FAILED, "5.1.1"),
+                1: (Status.WAITING, "4.2.1"),
+                2: (Status.RELAYED, "2.0.0"),
+            },
+        )
+
+    def test_refused(self) -> None:
+        """A reply to MAIL, DATA or the text is for all; 5xx ends it, 4xx does not."""
+        for step, code, status in (
+            ("MAIL", "550 no", Status.FAILED),
+            ("MAIL", "451 no", Status.WAITING),
+            ("DATA", "554 no", Status.FAILED),
+            (".", "554 spam", Status.FAILED),
+            (".", "451 busy", Status.WAITING),
+        ):
+            self.begin(entry(EVE, DAN))
+            self.greet()
+            script = {
+                "MAIL": [code],
+                "DATA": ["250 ok", "250 ok", "250 ok", code],
+                ".": ["250 ok", "250 ok", "250 ok", "354 go on", code],
+            }[step]
+            self.talk(*script)
+            result = self.done()
+            self.assertIsNone(result.trouble)
+            self.assertEqual([one.status for one in result.outcomes.values()], [status] * 2, (step, code))
+
+    def test_trouble(self) -> None:
+        """What is no fault of the message's bounces nothing: the connection, the greeting, the login."""
+        for script in (
+            ["554 go away"],
+            ["421 busy"],
+            ["nonsense"],
+            ["220 smart", "250 smart", "530 5.7.0 log in first"],
+            ["220 smart", "250 smart", "421 bye"],
+        ):
+            self.begin(entry(EVE))
+            self.talk(*script)
+            result = self.done()
+            self.assertIsNotNone(result.trouble, script)
+            self.assertNotIn(Status.FAILED, [one.status for one in result.outcomes.values()])
+            self.assertFalse(self.transport.connected, script)
+
+    def test_lost(self) -> None:
+        """A connection that is lost anywhere leaves those without an answer waiting; so does silence."""
+        script = ["220 smart", "250 smart", "250 ok", "550 no", "250 ok", "354 go on"]
+        for cut in range(len(script) + 1):
+            for silence in (False, True):
+                self.begin(entry(EVE, DAN))
+                self.talk(*script[:cut])
+                if silence:
+                    self.clock.advance(SILENCE)
+                else:
+                    self.endpoint.protocol.connectionLost(Failure(ConnectionDone()))
+                result = self.done()
+                self.assertIsNotNone(result.trouble)
+                failed = [number for number, one in result.outcomes.items() if one.status is Status.FAILED]
+                self.assertEqual(failed, [0] if cut >= 4 else [], cut)
+
+    def test_no_connection(self) -> None:
+        """Nobody listens there."""
+        handing = Handing(Smarthost("smtp", "smart", 25), None, None, "here")
+        content = Content(lambda most: succeed(b""), 0, False, False)
+        reactor: Any = Clock()
+        done = Deferred.fromCoroutine(
+            hand_on(reactor, handing, entry(EVE), content, endpoint=_Endpoint(None))
+        )
+        trouble = self.successResultOf(done).trouble
+        assert trouble is not None
+        self.assertIn("cannot connect to smart", trouble.text)
+
+    def test_impossible(self) -> None:
+        """What the server cannot take is given up in a sentence, before it is sent."""
+        cases: tuple[tuple[dict[str, Any], tuple[str, ...], str, str], ...] = (
+            ({"eight_bit": True}, (), "5.6.3", "8BITMIME"),
+            ({"utf8_header": True, "eight_bit": True}, ("8BITMIME",), "5.6.7", "SMTPUTF8"),
+            ({}, ("SIZE 10",), "5.3.4", "18 octets"),
+        )
+        for options, offered, code, words in cases:
+            self.begin(entry(EVE), **options)
+            self.greet(*offered)
+            self.talk("C: QUIT")
+            [outcome] = self.done().outcomes.values()
+            self.assertEqual((outcome.status, outcome.enhanced, outcome.remote), (Status.FAILED, code, False))
+            self.assertIn(words, outcome.text)
+
+    def test_utf8(self) -> None:
+        """SMTPUTF8 is said where an address needs it."""
+        self.begin(entry(OutgoingRecipient("änn@x.example"), utf8=True))
+        self.greet(*ALL)
+        self.talk("C: MAIL FROM:<ann@example.org> SIZE=18 SMTPUTF8", "250 ok", "C: RCPT TO:<änn@x.example>")
+
+    def test_too_many_recipients(self) -> None:
+        """552 at RCPT may mean too many recipients (RFC 5321 section 4.5.3.1.10): they have another turn."""
+        self.begin(entry(EVE))
+        self.greet()
+        self.talk("250 ok", "552 too many")
+        self.assertEqual(self.done().outcomes[0].status, Status.WAITING)
+
+
+class SecretTests(ClientCase):
+    """With TLS and a login."""
+
+    tls = object()
+    credentials = Credentials("relay", "open sesame")
+
+    def greet(self, *extensions: str) -> None:
+        """Up to EHLO's answer within TLS, and the login."""
+        self.talk(
+            "220 smart", "C: EHLO mail.example.org", "250-smart", "250 STARTTLS", "C: STARTTLS", "220 go"
+        )
+        self.assertEqual(self.transport.contexts, [self.tls])
+        lines = ["smart", *extensions, "AUTH LOGIN PLAIN"]
+        answer = [f"250{'-' if n < len(lines) - 1 else ' '}{text}" for n, text in enumerate(lines)]
+        self.talk("C: EHLO mail.example.org", *answer)
+        said = self.transport.value()
+        self.transport.clear()
+        self.assertTrue(said.startswith(b"AUTH PLAIN "), said)
+        self.talk("235 ok")
+
+    def test_handed_on(self) -> None:
+        """Behind STARTTLS and AUTH it goes on as without."""
+        self.begin(entry(EVE))
+        self.greet("SIZE")
+        self.talk("C: MAIL FROM:<ann@example.org> SIZE=18", "250 ok", "250 ok", "354 go on", "250 ok")
+        self.assertEqual(self.done().outcomes[0].status, Status.HANDED_ON)
+
+    def test_refused_with_tls(self) -> None:
+        """Without TLS there is no password and no mail, whoever took STARTTLS out of the answer."""
+        for script in (
+            ["220 smart", "250 smart"],
+            ["220 smart", "250-smart", "250 AUTH PLAIN"],
+            ["220 smart", "500 what?"],
+            ["220 smart", "250-smart", "250 STARTTLS", "454 not now"],
+        ):
+            self.begin(entry(EVE))
+            self.talk(*script)
+            self.assertIsNotNone(self.done().trouble)
+            self.assertNotIn(b"AUTH", self.transport.value())
+            self.assertNotIn(b"MAIL", self.transport.value())
+
+    def test_clear_text_behind_starttls(self) -> None:
+        """What was slipped in behind STARTTLS's answer is no answer within TLS."""
+        self.begin(entry(EVE))
+        self.talk("220 smart", "250-smart", "250 STARTTLS", "220 go\r\n250-smart\r\n250 AUTH PLAIN")
+        trouble = self.done().trouble
+        assert trouble is not None
+        self.assertIn("behind STARTTLS", trouble.text)
+        self.assertEqual(self.transport.contexts, [])
+
+    def test_wrong_password(self) -> None:
+        """A login that is refused bounces nothing, and the password is in no text."""
+        self.begin(entry(EVE))
+        self.talk(
+            "220 smart",
+            "250-smart",
+            "250 STARTTLS",
+            "220 go",
+            "250-smart",
+            "250 AUTH PLAIN",
+            "535 no",
+            "535 no",
+        )
+        result = self.done()
+        self.assertEqual(result.outcomes, {})
+        assert result.trouble is not None
+        self.assertIn("535", result.trouble.text)
+        self.assertNotIn("sesame", repr(result))
