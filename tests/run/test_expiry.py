@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.task import Clock
@@ -25,6 +25,9 @@ from pop3toy.stores.maildir.settings import Maildirs
 from pop3toy.stores.maildir.store import MaildirStore
 
 from ..memory_world import MemoryCase
+from ..store_world import outcome
+
+_T = TypeVar("_T")
 
 NOW = 1_700_000_000.0
 
@@ -102,7 +105,7 @@ class RemovalTests(MaildirCase):
     def test_in_use(self) -> None:
         """Nothing is removed within an open session."""
         old = self.message("ann", 9)
-        session: Any = self.successResultOf(self.store.open("ann"))
+        session: Any = outcome(self.store.open("ann"))
         removal = Deferred.fromCoroutine(remove_expired(self.store, "ann", Rule(), NOW))
         self.failureResultOf(removal, InUse)
         self.assertTrue(old.exists())
@@ -121,11 +124,15 @@ class TimerTests(MaildirCase):
             self.store,
             self.admin,
             3,
-            lambda call, *what: self.in_thread(call, *what),
+            self.run_in_thread,
             self.clock,
             wall=lambda: NOW + self.clock.seconds(),
         )
         self.expiry.startService()
+
+    def run_in_thread(self, function: Callable[..., _T], *args: object) -> Deferred[_T]:
+        """As the test says."""
+        return self.in_thread(function, *args)
 
     def told(self, seconds: float) -> list[str]:
         """What is told when so many seconds have passed."""
@@ -152,7 +159,7 @@ class TimerTests(MaildirCase):
         self.message("bob", 9)
         shutil.rmtree(self.root / "bob" / "cur")
         self.message("cat", 9)
-        session: Any = self.successResultOf(self.store.open("ann"))
+        session: Any = outcome(self.store.open("ann"))
         told = self.told(FIRST)
         self.assertEqual(len(told), 2, told)
         self.assertIn("old mail of 'bob': ", told[0])
