@@ -17,6 +17,7 @@ from zope.interface import implementer
 from pop3toy.config.settings import Settings
 from pop3toy.errors import BadSetting, InUse, StoreTrouble
 from pop3toy.interfaces import Entry, IMailStore
+from pop3toy.net.threads import NoThreads
 from pop3toy.run.assembly import server
 from pop3toy.run.sharing.expiry import FIRST, INTERVAL, Expiry
 from pop3toy.stores.expiring import DAY, Rule, expired, remove_expired
@@ -70,7 +71,7 @@ class MaildirCase(SynchronousTestCase):
         self.root = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.root)
         self.where = Maildirs(f"{self.root}/{{user}}")
-        self.store = MaildirStore(self.where, execute)
+        self.store = MaildirStore(self.where, NoThreads().run)
         self.admin = MaildirAdmin(self.where, wall=lambda: NOW)
 
     def message(self, user: str, days: float, folder: str = "new", flags: str = "") -> Path:
