@@ -298,6 +298,9 @@ class PackageTests(SynchronousTestCase):
                     # Which no kind is named in.
                     parts = ("adopting", "counts", "journal", "mailbox", "messages", "verify")
                     allowed |= {f"stores.copying.{one}" for one in parts}
+                if within(name, "cli.mailbox", "run.sharing"):
+                    # For any kind.
+                    allowed.add("stores.expiring")
                 if name == "":
                     allowed |= {"stores.memory", "stores.maildir.store", "stores.maildir.body"}
                     # The settings of the kinds that come with it; not by the registry, which is loaded later.

@@ -55,6 +55,13 @@ class CapaTests(SynchronousTestCase):
             ],
         )
 
+    def test_expire(self) -> None:
+        """How long messages stay is announced where they do not stay until they are deleted."""
+        session = Session(FakeAuthenticator(), SessionRecord(1, TLS), expire_days=90)
+        reply = handle(session, commands.parse(b"CAPA"))
+        assert isinstance(reply, Lines)
+        self.assertIn(b"\r\nEXPIRE 90\r\n", b"".join(reply.blocks))
+
     def test_the_same_after_login(self) -> None:
         """Before and after login it is the same: some clients ask only once."""
         self.assertEqual(self.capa(b"USER ann", b"PASS pass"), self.capa())

@@ -123,7 +123,7 @@ METRICS: Final = (
         "histogram",
         "How long work in threads took, with the wait for one: passwords (checking them), disk (reading and"
         " removing), scans (counting), delivery (writing), accounts (asking a store for them),"
-        " queue (mail that goes out)",
+        " expiry (listing for old mail), queue (mail that goes out)",
         ("pool",),
         _QUICK,
     ),
