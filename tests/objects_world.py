@@ -166,7 +166,7 @@ class Server:
             self.clock,
             Node(name, boot),
             run_for=lambda user: self.threads,
-            leases=self.leases,
+            leases=lambda bucket: self.leases,
         )
 
     def stop(self) -> None:

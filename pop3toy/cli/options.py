@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial, wraps
 from pathlib import Path
-from typing import TypeAlias, TypeVar, cast, overload
+from typing import Any, TypeAlias, TypeVar, cast, overload
 
 import click
 from click.core import ParameterSource
@@ -30,12 +30,12 @@ from ..config.settings import Settings
 from ..config.table import merged, settings_of
 from ..config.values import OBJECTS
 from ..errors import BadSetting, CannotStart, NoSuchMailbox, StoreTrouble
-from ..interfaces import IDelivery, IStoreAdmin, MaybeDeferred, is_deferred
+from ..interfaces import IDelivery, IMailStore, IStoreAdmin, MaybeDeferred, is_deferred
 from ..net.threads import NoThreads
 from ..option import options_of
 from ..printable import printable as escaped
 from ..routing.quota import HasSettings, quota_of
-from ..stores.registry import STORES, StoreContext, kind_of
+from ..stores.registry import STORES, OpenStore, StoreContext, kind_of
 
 __all__ = [
     "Failed",
@@ -47,6 +47,7 @@ __all__ = [
     "config_option_of_all",
     "delivery",
     "listed",
+    "maildrops",
     "names_for",
     "no_mailbox",
     "printable",
@@ -254,18 +255,30 @@ def delivery(
     :param create: whether a missing mailbox is made.
     :param accounts: users by name, for quotas.
     """
+    return _opened(replace(settings.store, create=create), accounts or {}).delivery
+
+
+def maildrops(settings: Settings) -> IMailStore:
+    """What opens mailboxes with their lock, and makes none; all its Deferreds have fired."""
+    store = replace(settings.store, create=False)
+    if getattr(store, "node", None) is not None:
+        # A server of that name would be taken for one that has ended, and its sessions' locks for left over.
+        store = replace(store, node=None)
+    return _opened(store, {}).store
+
+
+def _opened(store: Any, accounts: Mapping[str, HasSettings]) -> OpenStore:
     from twisted.internet import reactor
 
-    store = replace(settings.store, create=create)
     context = StoreContext(
         # Asked for the time alone; it does not run.
         clock=cast(IReactorTime, reactor),
         threads=lambda name, size: NoThreads(),
-        quota=quota_of((accounts or {}).get),
+        quota=quota_of(accounts.get),
         users=(),
         host=socket.gethostname(),
     )
-    return kind_of(store).open(store, context).delivery
+    return kind_of(store).open(store, context)
 
 
 def complete_user(

@@ -211,6 +211,13 @@ class Settings:
         kind=PATH,
         table="pop3",
     )
+    expire_days: int | None = option(
+        "Remove messages that came more than this many days ago, fetched or not, and announce it in CAPA"
+        " (EXPIRE). Default: they stay until they are deleted.",
+        kind=number(1, 36500),
+        table="pop3",
+        example=90,
+    )
     #: The kind of store, with what is said of it.
     store: Any = dataclasses.field(default_factory=Toy)
     tls: TLS = dataclasses.field(default_factory=TLS)
@@ -568,6 +575,8 @@ class Settings:
         ):
             if value:
                 raise BadSetting(name, f"{_NEEDS_REAL_MAIL}: the toy takes mail for anybody")
+        if self.expire_days is not None:
+            raise BadSetting("expire-days", f"{_NEEDS_REAL_MAIL}: the built-in message is never old")
         if self.workers is not None:
             raise BadSetting("workers", f"{_NEEDS_REAL_MAIL}: the built-in message is in one process alone")
 

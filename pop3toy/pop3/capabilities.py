@@ -42,8 +42,8 @@ ROWS: tuple[Callable[[Session], str | None], ...] = (
     lambda session: "RESP-CODES",
     lambda session: "AUTH-RESP-CODE",
     _login_delay,
-    # RFC 2449 section 6.7: messages stay until the client deletes them.
-    lambda session: "EXPIRE NEVER",
+    # RFC 2449 section 6.7: messages stay until the client deletes them, or so many days.
+    lambda session: f"EXPIRE {session.expire_days or 'NEVER'}",
     lambda session: f"IMPLEMENTATION pop3toy-{__version__}",
 )
 

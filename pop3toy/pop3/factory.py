@@ -32,6 +32,7 @@ class POP3Factory(ConnectionFactory):
     :param sending: how octets reach the transports; the plain way, if none is given.
     :param gate: holds, changes or drops commands and replies.
     :param before_login: seconds of silence at least that a client may take before it has logged in.
+    :param expire_days: how many days messages stay, for CAPA; ``None`` until they are deleted.
     """
 
     protocol = POP3Protocol
@@ -48,6 +49,7 @@ class POP3Factory(ConnectionFactory):
         sending: Sending | None = None,
         gate: IGate | None = None,
         before_login: float = limits.IDLE_BEFORE_LOGIN,
+        expire_days: int | None = None,
     ) -> None:
         if isinstance(authenticator, Portal):
             raise TypeError(
@@ -64,3 +66,4 @@ class POP3Factory(ConnectionFactory):
         )
         self.authenticator = authenticator
         self.before_login = before_login
+        self.expire_days = expire_days

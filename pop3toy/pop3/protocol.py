@@ -18,6 +18,7 @@ class POP3Shared(Shared, Protocol):
 
     authenticator: Authenticator
     before_login: float
+    expire_days: int | None
 
 
 class POP3Protocol(Connection[Parsed, Reply]):
@@ -37,4 +38,5 @@ class POP3Protocol(Connection[Parsed, Reply]):
             hang_up=self.hang_up,
             call_later=factory.clock.callLater,
             before_login=factory.before_login,
+            expire_days=factory.expire_days,
         )

@@ -85,6 +85,7 @@ class Session:
         it what takes too long is waited for.
     :param hang_up: ends the connection without a word; is told why, as ``SessionRecord.ended`` has it.
     :param before_login: seconds of silence at least that a client may take before it has logged in.
+    :param expire_days: how many days messages stay; ``None`` until they are deleted.
     """
 
     name = "POP3"
@@ -99,11 +100,13 @@ class Session:
         hang_up: Callable[[str], object] = _nothing,
         call_later: Callable[..., Delayed] | None = None,
         before_login: float = limits.IDLE_BEFORE_LOGIN,
+        expire_days: int | None = None,
     ) -> None:
         self.authenticator: Authenticator = authenticator
         self.record = record
         self.happened = happened
         self.before_login = before_login
+        self.expire_days = expire_days
         #: Whether TLS can be started on this connection.
         self.can_start_tls = False
         self.slot: ConnectionSlot | None = None

@@ -64,6 +64,7 @@ from .recipients import recipients_of_all, recipients_of_users
 from .reloading.again import SettingsAgain
 from .reloading.taking import Taking
 from .service import LinesService, ListeningService, OrderedService, Reloadable, ReloadService, Server
+from .sharing.expiry import Expiry
 from .sharing.first_look import FirstLook
 from .sharing.node import node_of
 from .speed import sending_of
@@ -261,6 +262,9 @@ def assemble(
         opened = _given(settings, store)
     if opened.look is not None:
         FirstLook(opened.where, opened.look, reactor, tells=context.warns).setServiceParent(parts)
+    _remove_old(
+        settings, reactor, parts, opened, opened.admin or _admin(settings, store), context, make_threads
+    )
     maildrops = opened.store if around_store is None else around_store(opened.store)
     if monitoring is not None:
         maildrops = monitoring.store(maildrops)
@@ -288,6 +292,7 @@ def assemble(
             tls_context=context.tls,
             # A beginner at telnet reads a page between two lines.
             before_login=limits.IDLE if settings.is_toy else limits.IDLE_BEFORE_LOGIN,
+            expire_days=settings.expire_days,
             numbers=context.numbers,
             sending=sending_of(context.batcher),
             gate=gate,
@@ -451,6 +456,29 @@ def _open(
         ),
     )
     return opened
+
+
+def _remove_old(
+    settings: Settings,
+    reactor: IReactor,
+    parts: OrderedService,
+    opened: OpenStore,
+    admin: IStoreAdmin | None,
+    context: ProcessContext,
+    make_threads: Callable[..., WorkerThreads],
+) -> None:
+    """Have old mail removed where the settings say so; by one of several processes."""
+    if settings.expire_days is None:
+        return
+    if admin is None:
+        raise BadSetting("expire-days", " needs a store that can list its mailboxes (IStoreAdmin)")
+    if not context.warns:
+        return
+    threads = make_threads(reactor, name="expiry", size=1)
+    threads.setServiceParent(parts)
+    users = None if settings.store.for_each_user else [name for name, _ in settings.users]
+    expiry = Expiry(opened.store, admin, settings.expire_days, threads.run, reactor, users=users)
+    expiry.setServiceParent(parts)
 
 
 def _given(settings: Settings, store: IMailStore) -> OpenStore:

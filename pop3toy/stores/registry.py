@@ -51,8 +51,10 @@ LOOKING = 10.0
 #: They are started when there is work for them.
 ALL_THREADS = 64
 
-#: Requests to object storage at once, and renewals of leases, which a flood of the others must not hold up.
-REQUESTS, LEASES = 48, 8
+#: Requests to object storage at once, and renewals of leases, which a flood of the others must not hold up;
+#: of these those of one bucket, so that one that hangs leaves threads to the others.
+REQUESTS, LEASES = 48, 32
+LEASES_OF_BUCKET = 8
 
 
 @dataclass(frozen=True)
@@ -243,13 +245,16 @@ def _open_objects(settings: Objects, context: StoreContext) -> OpenStore:
     def of_mail(user: str) -> RunInThread:
         return requests.shared((Share(("mail for", user), USER_THREADS),))
 
+    def of_leases(bucket: str) -> RunInThread:
+        return leases.shared((Share(("bucket", bucket), LEASES_OF_BUCKET),), patient=True)
+
     store: IMailStore = ObjectStore(
         engines,
         users,
         context.clock,
         Node(settings.node or "", context.boot),
         run_for=of_session,
-        leases=leases.run,
+        leases=of_leases,
     )
     delivery = ObjectDelivery(
         engines,

@@ -387,6 +387,25 @@ class MaildirToObjectsTests(CopyingContract, SynchronousTestCase):
         self.assertEqual(listed(self.target), listed(source))
         self.assertEqual(self.said[0][:9], "1 message")
 
+    def test_one_of_two_is_killed(self) -> None:
+        """What one who copies was about to bring is not taken to be there when another one ends."""
+        for number in (1, 2, 3):
+            self.source.deliver(number)
+
+        def killed() -> bool:
+            raise Crash
+
+        def other() -> bool:
+            self.source.deliver(4)
+            self.assertRaises(Crash, self.copy, stop=killed)
+            return False
+
+        turns = iter([lambda: False, lambda: False, other])
+        self.assertEqual(self.copy(stop=lambda: next(turns)()).copied, 3)
+        counts = self.copy()
+        self.assertEqual((counts.copied, counts.there, counts.taken), (1, 3, 0))
+        self.assertEqual(listed(self.target), listed(self.source))
+
     def test_taken_for_another(self) -> None:
         """A unique-id that differs by case alone from one in the target is another, always the same."""
         target = self.target
@@ -661,9 +680,17 @@ class JournalTests(SynchronousTestCase):
         one = begun([(b"a", "A"), (b"b", "B")])
         self.assertEqual(self.journal(), (set(), set()))
         self.assertEqual(self.journal(one), (set(), {b"a", b"b"}))
-        self.assertEqual(self.journal(one, ended()), ({b"a", b"b"}, set()))
-        self.assertEqual(self.journal(one, forgotten([b"a"]), ended()), ({b"b"}, set()))
-        self.assertEqual(self.journal(one, ended(), forgotten([b"a"])), ({b"b"}, set()))
+        end = ended([b"a", b"b"])
+        self.assertEqual(self.journal(one, end), ({b"a", b"b"}, set()))
+        self.assertEqual(self.journal(one, forgotten([b"a"]), ended([b"b"])), ({b"b"}, set()))
+        self.assertEqual(self.journal(one, end, forgotten([b"a"])), ({b"b"}, set()))
+        self.assertEqual(self.journal(one, ended([b"b"])), ({b"b"}, {b"a"}))
+
+    def test_of_earlier_versions(self) -> None:
+        """A line for all that was begun."""
+        one = begun([(b"a", "A"), (b"b", "B")])
+        self.assertEqual(self.journal(one, b".\n"), ({b"a", b"b"}, set()))
+        self.assertEqual(self.journal(one, forgotten([b"a"]), b".\n"), ({b"b"}, set()))
 
     def test_cut_off(self) -> None:
         """A line that was cut off says nothing."""

@@ -6,7 +6,11 @@ since: the first may go when they are gone at the source, the second must not co
     + <unique-id> <name>     it is about to be copied
     - <unique-id>            it was not, or was removed by copying, and may come again
     = <unique-id>            it had come in another way, and is the same message
-    .                        all of the lines above have been done
+    ! <unique-id>            it has been copied
+    .                        all of the lines above have been done: of earlier versions, which had no ``!``
+
+Each message is named when it has been copied, since several may copy to a mailbox at once: what one has
+done says nothing of what another, which was killed meanwhile, was about to do.
 """
 
 from __future__ import annotations
@@ -38,6 +42,9 @@ class Journal:
                 self.same.discard(uid)
             elif mark == b"=":
                 self.same.add(uid)
+            elif mark == b"!":
+                self.done.add(uid)
+                self.unsure.discard(uid)
             elif line == b".":
                 self.done |= self.unsure
                 self.unsure.clear()
@@ -58,6 +65,6 @@ def found(uids: Iterable[bytes]) -> bytes:
     return b"".join(b"= %b\n" % uid for uid in uids)
 
 
-def ended() -> bytes:
-    """That all has been done."""
-    return b".\n"
+def ended(uids: Iterable[bytes]) -> bytes:
+    """That these have been copied."""
+    return b"".join(b"! %b\n" % uid for uid in uids)

@@ -79,21 +79,22 @@ def copy_mailbox(
                 if one.name is not None and one.uid in back.done and one.uid not in journal.done
             ]
             if journal.unsure or known or same:
-                text = forgotten(sorted(lost)) + begun(known) + found(sorted(same)) + ended()
+                sure = sorted((journal.unsure - lost).union(uid for uid, _ in known))
+                text = forgotten(sorted(lost)) + begun(known) + found(sorted(same)) + ended(sure)
                 ours.write_down(source.address, text)
             if coming:
                 ours.announce({name: one.uid for one, name in coming})
             for batch in _batches(coming):
                 ours.write_down(source.address, begun((one.uid, name) for one, name in batch))
-                failed = []
+                failed, copied = [], []
                 for one, name in batch:
                     if stop():
                         raise Stopped
-                    if not _copy(theirs, ours, one.message, name, counts, tell):
-                        failed.append(one.uid)
+                    there_now = _copy(theirs, ours, one.message, name, counts, tell)
+                    (copied if there_now else failed).append(one.uid)
                     progress(0, 1)
                 ours.settle()
-                ours.write_down(source.address, forgotten(failed) + ended())
+                ours.write_down(source.address, forgotten(failed) + ended(copied))
             if delete:
                 brought = journal.done | journal.unsure | back.done | back.unsure
                 left = {one.uid for one in wanted}

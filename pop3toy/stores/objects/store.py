@@ -7,6 +7,7 @@ somebody else removes is in it.  What a session does with it is in ``mailbox``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from threading import Event
 from typing import Final, Protocol
 
@@ -67,7 +68,8 @@ class ObjectStore:
     :param node: which server this is.
     :param run_for: where one user's work is done: ``run_for(user)``.  It must not end before its thread
         does (``within``): a lease may come of it.
-    :param leases: where leases are renewed and given back, so that no flood of other work delays that.
+    :param leases: where leases of a bucket are renewed and given back, ``leases(bucket)``: so that neither a
+        flood of other work nor another bucket that hangs delays that.
     """
 
     def __init__(
@@ -78,13 +80,13 @@ class ObjectStore:
         node: Node,
         *,
         run_for: Callable[[str], RunInThread],
-        leases: RunInThread,
+        leases: Callable[[str], RunInThread],
     ) -> None:
         self._engines = engines
         self._users = users
         self._clock = steady(clock)
         self._run_for = run_for
-        self._in_lease_thread = leases
+        self._lease_threads_of = leases
         self._leases = Leases(engines, node, self._clock.seconds)
 
     def open(self, user: str) -> Deferred[IMailbox]:
@@ -96,11 +98,11 @@ class ObjectStore:
         :raises pop3toy.errors.StoreTrouble: (fails with) if the storage does not do it.
         """
         given_up = Event()
-        unknown: list[Held] = []
+        unknown: list[tuple[Held, str]] = []
 
         def opened(result: _Opened | Failure) -> None:
-            for held in unknown:
-                self._abandon(held)
+            for held, bucket in unknown:
+                self._abandon(bucket, held)
             if isinstance(result, Failure):
                 if not given_up.is_set():
                     opening.errback(result)
@@ -124,7 +126,9 @@ class ObjectStore:
         self._run_for(user)(self._open, user, given_up.is_set, unknown.append).addBoth(opened)
         return opening
 
-    def _open(self, user: str, given_up: Callable[[], bool], unknown: Callable[[Held], object]) -> _Opened:
+    def _open(
+        self, user: str, given_up: Callable[[], bool], unknown: Callable[[tuple[Held, str]], object]
+    ) -> _Opened:
         """In a thread: leaves no lease behind when it fails, but what it gives to ``unknown``."""
 
         def check() -> None:
@@ -135,7 +139,7 @@ class ObjectStore:
         record = self._users.find(user)
         check()
         engine = self._engines.of(record.bucket)
-        held = self._leases.acquire(engine, record.drop, unknown)
+        held = self._leases.acquire(engine, record.drop, lambda held: unknown((held, record.bucket)))
         try:
             check()
             contents = list_messages(engine, record.drop)
@@ -144,7 +148,7 @@ class ObjectStore:
             try:
                 held.free()
             except StoreTrouble:
-                unknown(held)
+                unknown((held, record.bucket))
             raise
         return _Opened(record, engine, held, contents)
 
@@ -156,8 +160,8 @@ class ObjectStore:
             self._run_for(user),
             held=opened.held,
             clock=self._clock,
-            leases=self._in_lease_thread,
-            abandoned=self._abandon,
+            leases=self._lease_threads_of(opened.record.bucket),
+            abandoned=partial(self._abandon, opened.record.bucket),
         )
 
     def view(self, user: str) -> Deferred[IMailbox]:
@@ -173,22 +177,23 @@ class ObjectStore:
 
     # -- leases that may be held by nobody -----------------------------------------------
 
-    def _abandon(self, held: Held) -> None:
+    def _abandon(self, bucket: str, held: Held) -> None:
         """Free a lease as soon as that can be done, as long as others may have to wait for it."""
         self._leases.abandoned.add(held.nonce)
-        self._try_later(held, FIRST_TRY, self._clock.seconds() + TTL + MARGIN)
+        self._try_later(bucket, held, FIRST_TRY, self._clock.seconds() + TTL + MARGIN)
 
-    def _try_later(self, held: Held, seconds: float, end: float) -> None:
+    def _try_later(self, bucket: str, held: Held, seconds: float, end: float) -> None:
         def tried(outcome: object) -> None:
             if not isinstance(outcome, Failure):
                 self._leases.abandoned.discard(held.nonce)
                 return
             if outcome.check(StoreTrouble) is None:
                 log.failure("giving back a lease", outcome)
-            self._try_later(held, seconds * 2, end)
+            self._try_later(bucket, held, seconds * 2, end)
 
         if self._clock.seconds() + seconds >= end:
             # Others take it by themselves then.
             self._leases.abandoned.discard(held.nonce)
             return
-        self._clock.callLater(seconds, lambda: self._in_lease_thread(held.free).addBoth(tried))
+        in_thread = self._lease_threads_of(bucket)
+        self._clock.callLater(seconds, lambda: in_thread(held.free).addBoth(tried))

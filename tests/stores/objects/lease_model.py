@@ -179,7 +179,7 @@ class Server:
             self.clock,
             Node("", str(number)),
             run_for=lambda user: self._run,
-            leases=self._run,
+            leases=lambda bucket: self._run,
         )
 
     # As its store sees engines and users.

@@ -166,6 +166,25 @@ class OpeningTests(WorldCase):
             "held", Lease.decoded(self.world.engine("other").get(lease_key(record.drop)).body).state
         )
 
+    def test_lease_threads_of_its_bucket(self) -> None:
+        """Leases are renewed, given back and tried again where those of their bucket are."""
+        server = self.world.server()
+        Users(WorldEngines(self.world, buckets=("other",))).make("bob")
+        asked: list[str] = []
+
+        def leases(bucket: str) -> Any:
+            asked.append(bucket)
+            return server.leases
+
+        server.store._lease_threads_of = leases
+        mailbox = self.wait(server.store.open("bob"))
+        self.assertEqual(asked, ["other"])
+        self.world.fault("put")
+        self.wait(mailbox.release())
+        self.world.passes(2)
+        self.assertEqual(asked[:2], ["other", "other"])
+        self.assertEqual({*asked}, {"other"})
+
 
 class RemovingTests(WorldCase):
     """What QUIT does with messages that are marked."""
