@@ -9,7 +9,7 @@ from ..option import FLAG, Option
 from .changes import TAKEN_UP
 from .table import OPTIONS, TABLES
 
-__all__ = ["reference"]
+__all__ = ["example", "reference"]
 
 _HEAD = """\
 Options
@@ -52,11 +52,12 @@ def _entry(one: Option) -> Iterator[str]:
         yield f"    {line}"
     yield ""
     again = "; taken up by a reload" if one.name in TAKEN_UP else ""
-    yield f"    In a file: ``{one.name} = {_example(one)}``{again}"
+    yield f"    In a file: ``{one.name} = {example(one)}``{again}"
     yield ""
 
 
-def _example(one: Option) -> str:
+def example(one: Option) -> str:
+    """What a file may say for an option."""
     if one.many:
         return "[...]"
     if one.kind is FLAG:

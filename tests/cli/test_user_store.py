@@ -87,7 +87,7 @@ class UserStoreTests(CommandTests):
         self.assertEqual(done.out, f"User Cat is in {self.url}.\n")
         self.assertIn("User ann was there already", done.err)
         self.assertIn("line 3", done.err)
-        cat = ["Cat", "PLAIN", "0", "of", "5,242,880", "(0", "%)", "quota=5M", "nologin"]
+        cat = ["Cat", "PLAIN", "0", "of", "5,242,880", "(0", "%)", "disabled", "quota=5M"]
         self.assertEqual(self.user("list").out.split(), [*cat, *hers])
         self.assertEqual(self.user("quota", "cat").out, "5M (5,242,880 octets)\n")
         self.assertTrue(self.users().find("Cat").drop)

@@ -36,9 +36,9 @@ _OPTION = re.compile(r"((?:^# .*\n)*)^#?([a-z0-9-]+) = .*$", re.MULTILINE)
 class TextTests(SynchronousTestCase):
     """What the files say."""
 
-    def test_three(self) -> None:
+    def test_kinds(self) -> None:
         """There is one for each kind of server."""
-        self.assertEqual([path.stem for path in EXAMPLES], ["friends", "host", "toy"])
+        self.assertEqual([path.stem for path in EXAMPLES], ["alone", "friends", "host", "toy"])
 
     def test_comments(self) -> None:
         """Each option is explained by its own help."""
@@ -162,8 +162,16 @@ class StartTests(SynchronousTestCase):
 
     def test_friends(self) -> None:
         """One friend writes to another by submission, who fetches it over TLS; others bring mail by SMTP."""
+        self.among_friends("friends.toml")
+
+    def test_alone(self) -> None:
+        """The same where systemd opens the ports."""
+        self.among_friends("alone.toml")
+
+    def among_friends(self, name: str) -> None:
+        """Mail from a user to another, from elsewhere, and, without a smarthost, none to elsewhere."""
         context = self.certificate()
-        with self.started("friends.toml") as server:
+        with self.started(name) as server:
             with smtplib.SMTP("localhost", server.port_for("submission"), timeout=DEADLINE) as sender:
                 sender.starttls(context=context)
                 sender.login("ann", "ann's secret")

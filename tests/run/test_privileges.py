@@ -259,16 +259,10 @@ class SocketActivationTests(SynchronousTestCase):
 class UnitTests(SynchronousTestCase):
     """The files in docs/systemd."""
 
-    def test_verified(self) -> None:
-        """systemd-analyze finds nothing wrong with them, but that the program is not where they say."""
+    def verified(self, folder: Path) -> None:
+        """systemd-analyze finds nothing wrong with the two, but that the program is not where they say."""
         if shutil.which("systemd-analyze") is None:
             raise SkipTest("systemd-analyze is not installed (Debian package systemd)")
-        folder = Path(self.mktemp()).absolute()
-        shutil.copytree(DOCS / "systemd", folder)
-        # As docs/operating.rst puts it in place.
-        more = folder / "pop3toy.socket.d"
-        more.mkdir()
-        (folder / "smtp.conf").rename(more / "smtp.conf")
         unit = folder / "pop3toy.service"
         unit.write_text(unit.read_text().replace("/opt/pop3toy/bin/twistd", "/bin/true"))
         done = subprocess.run(
@@ -276,6 +270,48 @@ class UnitTests(SynchronousTestCase):
             capture_output=True, text=True, timeout=DEADLINE, check=False,
         )  # fmt: skip
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+        # In tenths: 25 is 2.5.
+        done = subprocess.run(
+            ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=24", str(unit)],
+            capture_output=True, text=True, timeout=DEADLINE, check=False,
+        )  # fmt: skip
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_verified(self) -> None:
+        """The units beside another mail server, as docs/operating.rst puts them in place."""
+        folder = Path(self.mktemp()).absolute()
+        shutil.copytree(DOCS / "systemd", folder, ignore=shutil.ignore_patterns("alone"))
+        more = folder / "pop3toy.socket.d"
+        more.mkdir()
+        (folder / "smtp.conf").rename(more / "smtp.conf")
+        self.verified(folder)
+
+    def test_verified_alone(self) -> None:
+        """The units for a host without another mail server."""
+        folder = Path(self.mktemp()).absolute()
+        shutil.copytree(DOCS / "systemd" / "alone", folder)
+        self.verified(folder)
+
+    def test_started(self) -> None:
+        """Each service comes when the clock is right, and again when it has died; not by chance."""
+        for path in sorted((DOCS / "systemd").rglob("*.service")):
+            lines = path.read_text().splitlines()
+            [after] = [line for line in lines if line.startswith("After=")]
+            self.assertIn("time-sync.target", after.split(), path)
+            self.assertIn("Restart=on-failure", lines, path)
+            self.assertIn("RestartSec=5", lines, path)
+
+    def test_alone_as_beside(self) -> None:
+        """Where no other mail server is, the service is the same, but for its queue and what it is called."""
+        one, other = (
+            {line for line in (DOCS / "systemd" / name).read_text().splitlines() if line and line[0] != "#"}
+            for name in ("pop3toy.service", "alone/pop3toy.service")
+        )
+        more = {line.partition("=")[0] for line in other - one}
+        self.assertEqual(
+            more, {"Description", "After", "StateDirectory", "StateDirectoryMode", "TimeoutStopSec"}
+        )
+        self.assertEqual({line.partition("=")[0] for line in one - other}, {"Description", "After"})
 
     def test_open_files(self) -> None:
         """The unit allows as many as the server needs for all connections that it takes, of each kind."""
@@ -298,7 +334,15 @@ class UnitTests(SynchronousTestCase):
 
     def test_options(self) -> None:
         """The server understands the command line in the unit, and the file that goes with it."""
-        unit = (DOCS / "systemd" / "pop3toy.service").read_text().replace("\\\n", " ")
+        self.understood("pop3toy.service", "host.toml", "pop3toy.socket", "smtp.conf")
+
+    def test_options_alone(self) -> None:
+        """The same of the units for a host without another mail server; port 25 is in force there."""
+        self.understood("alone/pop3toy.service", "alone.toml", "alone/pop3toy.socket")
+
+    def understood(self, service: str, example: str, *sockets: str) -> None:
+        """The unit's options are right, and the file names each port by the place where it is opened."""
+        unit = (DOCS / "systemd" / service).read_text().replace("\\\n", " ")
         [command] = [line for line in unit.splitlines() if line.startswith("ExecStart=")]
         program, *words = command.removeprefix("ExecStart=").split()
         self.assertTrue(program.endswith("/twistd"))
@@ -309,8 +353,9 @@ class UnitTests(SynchronousTestCase):
         options = Options()
         folder = Path(self.mktemp())
         folder.mkdir()
-        (folder / "accounts").touch()
-        file = (DOCS / "examples" / "config" / "host.toml").read_text()
+        for name in ("accounts", "aliases"):
+            (folder / name).touch()
+        file = (DOCS / "examples" / "config" / example).read_text()
         for path in ("/etc/pop3toy", "/srv/mail"):
             file = file.replace(path, str(folder.absolute()))
         (folder / "pop3toy.toml").write_text(file)
@@ -321,9 +366,9 @@ class UnitTests(SynchronousTestCase):
             self.fail(str(error))
         [(listen,), (tls_listen,)] = options.settings.listen, options.settings.tls_listen
         [(submission,), (submission_tls,)] = options.settings.submission, options.settings.submission_tls
-        [smtp] = re.findall(r"^#smtp = \[\"(.*)\"\]$", file, re.MULTILINE)
+        [smtp] = re.findall(r"^#?smtp = \[\"(.*)\"\]$", file, re.MULTILINE)
         meant = {listen: 110, tls_listen: 995, submission: 587, submission_tls: 465, smtp: 25}
-        units = [(DOCS / "systemd" / name).read_text() for name in ("pop3toy.socket", "smtp.conf")]
+        units = [(DOCS / "systemd" / name).read_text() for name in sockets]
         opened = re.findall(r"^ListenStream=(\d+)$", "\n".join(units), re.MULTILINE)
         self.assertEqual(
             meant, {f"systemd:domain=INET6:index={at}": int(port) for at, port in enumerate(opened)}
