@@ -393,7 +393,7 @@ class SourceTests(SynchronousTestCase):
     GIVEN = {
         "net/connection", "net/writer", "run/workers/worker", "clock", "testing/in_memory",
         "testing/late_store", "testing/reactor_thread", "testing/running", "testing/sockets",
-        "observe/inspector/stream", "observe/inspector/api",
+        "observe/inspector/stream", "observe/inspector/api", "stores/objects/mailbox",
     }  # fmt: skip
 
     def test_every_clock(self) -> None:
