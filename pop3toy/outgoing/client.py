@@ -21,6 +21,7 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from ..clock import steady
 from ..errors import BadSetting
 from ..installation import install_hint
 from ..mail.octets import Encoder
@@ -128,7 +129,7 @@ async def hand_on(
     :param stop: is given what ends the attempt at once.
     """
     done: Deferred[Result] = Deferred()
-    client = _client_class()(handing, entry, content, reactor, done)
+    client = _client_class()(handing, entry, content, steady(reactor), done)
     where = endpoint or HostnameEndpoint(reactor, handing.smarthost.host, handing.smarthost.port, CONNECTING)
     factory: Any = _Once(client)
     if handing.smarthost.scheme == "smtps":

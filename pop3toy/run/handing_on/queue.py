@@ -38,12 +38,14 @@ def queue_of(
     *,
     threads: Callable[..., WorkerThreads] = WorkerThreads,
     told: Told | None = None,
+    wall: Callable[[], float] = time.time,
 ) -> OutgoingQueue | None:
     """The queue that the settings ask for, as a part of the server.
 
     :param parts: the server; the store's threads are among its parts already, and ports are not.
     :param delivery: of the store, for what senders are told.
     :param host: this server's name.
+    :param wall: the time of day, in seconds since the epoch.
     :raises pop3toy.errors.BadSetting: for files that cannot be used.
     """
     if settings.smarthost is None or settings.queue is None:
@@ -60,7 +62,7 @@ def queue_of(
         pool.run,
         HourlyLimit(most, steady(reactor).seconds),
         partial(_deliver, delivery, resolver),
-        time.time,
+        wall,
         told or Told(),
     )
     queue.setServiceParent(parts)
