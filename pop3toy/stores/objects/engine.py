@@ -252,6 +252,11 @@ def first_line(error: BaseException) -> str:
     line = re.sub(r"(status code: \d+[^:<]*).*", r"\1", line)
     line = re.sub(r", max_retries: .*? -", " -", line)
     said = _CODE.search(f"{first}{rest.partition('Debug source:')[0]}")
-    if why := said or ("HTTP error" in line and _REASON.search(rest)):
+    why = said or ("HTTP error" in line and _REASON.search(rest))
+    # Which request it was, and how often it was tried, helps nobody.
+    line, unreached = re.subn(r".* - HTTP error: error sending request\.?", "it cannot be reached", line)
+    if why:
         line += " ({})".format(re.sub(r"\(\s*", ": ", why[why.lastindex or 0]))
+    elif unreached:
+        line += " (is the endpoint right, and is it http or https?)"
     return " ".join(line.split())[:200] or type(error).__name__
