@@ -13,6 +13,8 @@ from unittest import skipUnless
 from pop3toy.cli.starting.as_user import as_user, who_runs_it
 from pop3toy.cli.starting.outside import _is_for, _smarthost_answers
 from pop3toy.cli.starting.taken import holders
+from pop3toy.config.settings import Settings
+from pop3toy.stores.registry import Maildirs
 from tests.cli_world import CommandTests, Outcome
 
 from ..realserver import free_port
@@ -238,19 +240,21 @@ class OutsideTests(CommandTests):
 
 
 class SmarthostTests(CommandTests):
-    """``--online`` of a smarthost; the settings are whatever has its URL."""
+    """``--online`` of a smarthost."""
 
     def test_refused(self) -> None:
         """A smarthost that cannot be reached is wrong, and none is nothing."""
-
-        class Settings:
-            smarthost: str | None = f"smtp://127.0.0.1:{free_port()}"
-
-        [found] = _smarthost_answers(Settings())  # type: ignore[arg-type]
+        settings = Settings(
+            store=Maildirs(self.pattern),
+            smarthost=f"smtp://127.0.0.1:{free_port()}",
+            queue=str(self.root / "queue"),
+            submission_port=0,
+            domains=("example.org",),
+        )
+        [found] = _smarthost_answers(settings)
         self.assertEqual((found.about, found.status), ("smarthost", "wrong"))
         self.assertIn("refused", found.text)
-        Settings.smarthost = None
-        self.assertEqual(list(_smarthost_answers(Settings())), [])  # type: ignore[arg-type]
+        self.assertEqual(list(_smarthost_answers(Settings())), [])
 
 
 class AsUserTests(CommandTests):
