@@ -87,8 +87,8 @@ def import_(accounts: admin.Where, file: Path) -> int:
     For moving to accounts in an object store, whose users keep their passwords
     so. Dovecot's passwd-file will do. Who is there already stays as it is.
     """
-    text = file.read_bytes()
     with mistakes():
+        text = file.read_bytes()
         for name, new in admin.import_users(accounts, text):
             if new:
                 click.echo(f"User {name} is in {accounts}.")
