@@ -67,9 +67,9 @@ def _commands() -> Iterator[str]:
     yield section("description")
     yield from _help(pop3toy)
     yield section("options")
-    yield from _parameters(click.Context(pop3toy, info_name="pop3toy"))
+    yield from _parameters(click.Context(pop3toy, info_name="pop3toy", **pop3toy.context_settings))
     yield section("commands")
-    yield from _below(click.Context(pop3toy, info_name="pop3toy"))
+    yield from _below(click.Context(pop3toy, info_name="pop3toy", **pop3toy.context_settings))
     yield section("exit status")
     yield paragraph(
         "0 if all is well, or one of sysexits.h, which mail servers know; 2 for a wrong command line."
@@ -81,7 +81,7 @@ def _below(context: click.Context) -> Iterator[str]:
     for name, command in context.command.commands.items():
         if command.hidden:
             continue
-        inner = click.Context(command, info_name=name, parent=context)
+        inner = click.Context(command, info_name=name, parent=context, **command.context_settings)
         if isinstance(command, click.Group):
             yield from _below(inner)
             continue
