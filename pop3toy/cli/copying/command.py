@@ -78,6 +78,7 @@ def copy(
 
     Servers may use both stores meanwhile: what vanishes is skipped, what comes is
     brought by the next run. After an interruption run the same again: it goes on.
+    Let one run at a time copy a user's mail into a store.
 
     \b
     To move without losing or repeating anything:
