@@ -142,7 +142,7 @@ def expected(messages: int, octets: int = 0, *, fetched: bool = False, removed: 
         counts["GET m"] = messages * max(-(-octets // 1_048_576), 1)
     if removed:
         counts["PUT l"] += 1
-        counts["DELETE m"] = -(-removed // 1000)
+        counts["DELETE m"] = -(-removed // 200)
     return counts
 
 

@@ -11,6 +11,7 @@ import stat
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -55,6 +56,8 @@ ALL_THREADS = 64
 #: of these those of one bucket, so that one that hangs leaves threads to the others.
 REQUESTS, LEASES = 48, 32
 LEASES_OF_BUCKET = 8
+#: Requests to one bucket of several: what is left serves users of others when it hangs.
+REQUESTS_OF_BUCKET = 32
 
 
 @dataclass(frozen=True)
@@ -239,11 +242,13 @@ def _open_objects(settings: Objects, context: StoreContext) -> OpenStore:
     engines, users = shared = context.shared or _share_objects(settings)
     requests, leases = context.threads("objects", REQUESTS), context.threads("leases", LEASES)
 
-    def of_session(user: str) -> RunInThread:
-        return requests.shared((Share(("user", user), USER_THREADS),))
-
-    def of_mail(user: str) -> RunInThread:
-        return requests.shared((Share(("mail for", user), USER_THREADS),))
+    def of_user(whose: str, user: str) -> RunInThread:
+        own = Share((whose, user), USER_THREADS)
+        # Known from the last time that the user came.
+        bucket = users.bucket(user) if settings.buckets else None
+        return requests.shared(
+            (own,) if bucket is None else (own, Share(("bucket", bucket), REQUESTS_OF_BUCKET))
+        )
 
     def of_leases(bucket: str) -> RunInThread:
         return leases.shared((Share(("bucket", bucket), LEASES_OF_BUCKET),), patient=True)
@@ -253,14 +258,14 @@ def _open_objects(settings: Objects, context: StoreContext) -> OpenStore:
         users,
         context.clock,
         Node(settings.node or "", context.boot),
-        run_for=of_session,
+        run_for=partial(of_user, "user"),
         leases=of_leases,
     )
     delivery = ObjectDelivery(
         engines,
         users,
         context.clock,
-        run_for=of_mail,
+        run_for=partial(of_user, "mail for"),
         quota=context.quota,
         nearly_full=context.nearly_full,
         host=context.host,

@@ -5,14 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import fields
+from typing import Any
 
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from pop3toy.net.threads import NoThreads, Share
 from pop3toy.option import options_of
-from pop3toy.stores.registry import STORES, kind_of
+from pop3toy.stores.objects.users import Users
+from pop3toy.stores.registry import STORES, Objects, SharedObjects, StoreContext, kind_of
 
 from ..folders import new_folder
+from ..objects_world import World, WorldEngines
 from ..realserver import RealServer, environment
 from ..strictclient import StrictClient
 
@@ -126,6 +133,53 @@ class NewKindTests(SynchronousTestCase):
         self.assertEqual(self.run_program("pop3toy", "config", "check", str(self.file)).returncode, 0)
         shown = self.run_program("pop3toy", "config", "show", f"--config={self.file}").stdout.decode()
         self.assertIn(f'tin = "{self.tin}"  # {self.file}\n', shown)
+
+
+class _Pool(NoThreads):
+    """Takes down which shares its work has."""
+
+    def __init__(self) -> None:
+        self.keys: list[object] = []
+
+    def shared(self, shares: Sequence[Share], **how: Any) -> Any:
+        self.keys += [key for key, _ in shares]
+        return self.run
+
+
+class BucketTests(SynchronousTestCase):
+    """Of several buckets one that hangs must not take the threads of all."""
+
+    def keys(self, *buckets: str) -> list[object]:
+        """The shares of sessions and deliveries: of ann, who was looked for before, and of bob."""
+        world = World("ann")
+        engines = WorldEngines(world, buckets=buckets)
+        users = Users(engines)
+        users.find("ann")
+        pool = _Pool()
+        context = StoreContext(
+            clock=Clock(), threads=lambda name, size: pool if name == "objects" else NoThreads(),
+            quota=lambda user: None, users=(), host="h",
+            shared=SharedObjects(engines, users),  # type: ignore[arg-type]
+        )  # fmt: skip
+        settings = Objects("s3://mail", buckets=buckets)
+        opened = kind_of(settings).open(settings, context)
+        for user in ("ann", "bob"):
+            for asked in (opened.store.open(user), opened.delivery.check(user)):
+                assert isinstance(asked, Deferred)
+                asked.addErrback(lambda why: None)
+        return pool.keys
+
+    def test_several(self) -> None:
+        """What is known to be of one bucket counts for that too."""
+        found = self.keys("other")
+        # Her delivery, her maildrop's opening and, when that is open, its messages.
+        self.assertEqual(found.count(("bucket", "")), 3)
+        for key in (("user", "ann"), ("mail for", "ann"), ("user", "bob"), ("mail for", "bob")):
+            self.assertIn(key, found)
+
+    def test_one(self) -> None:
+        """Of one bucket there is nothing to divide."""
+        self.assertNotIn("bucket", [key[0] for key in self.keys() if isinstance(key, tuple)])
 
 
 class EntryTests(SynchronousTestCase):

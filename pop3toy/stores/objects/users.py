@@ -66,6 +66,7 @@ class Users:
         self._lock = threading.Lock()
         # In the order in which they came.
         self._remembered: dict[str, tuple[float, UserRecord]] = {}
+        self._buckets: dict[str, str] = {}
 
     def get(self, login: str) -> tuple[UserRecord, Tag] | None:
         """What is kept of a user, in one request; it may be of one who has neither maildrop nor account.
@@ -76,7 +77,22 @@ class Users:
             found = self._engines.main.get(user_key(login))
         except NoSuchObject:
             return None
-        return UserRecord.decoded(found.body, login), found.tag
+        record = UserRecord.decoded(found.body, login)
+        if record.drop:
+            with self._lock:
+                self._buckets.pop(login, None)
+                self._buckets[login] = record.bucket
+                if len(self._buckets) > _MOST:
+                    del self._buckets[next(iter(self._buckets))]
+        return record, found.tag
+
+    def bucket(self, login: str) -> str | None:
+        """In which bucket a user's maildrop was when it was last looked for, if known; does not block.
+
+        Good for dividing threads among buckets, and for nothing else.
+        """
+        with self._lock:
+            return self._buckets.get(login)
 
     def find(self, login: str, *, fresh: bool = False) -> UserRecord:
         """The record of a user who has a maildrop, in one request; or in none, if it was just remembered.

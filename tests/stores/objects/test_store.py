@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 from pop3toy import limits
 from pop3toy.errors import NoSuchMailbox, Refusal, StoreTrouble
 from pop3toy.interfaces import ICancellableStore, ILeasedMailbox, IViewableStore
-from pop3toy.stores.objects.engine import Taken
+from pop3toy.stores.objects.engine import KEYS, Taken
 from pop3toy.stores.objects.lease import FREE, TTL, Lease
 from pop3toy.stores.objects.mailbox import Contents
 from pop3toy.stores.objects.records import lease_key, message_name
@@ -205,8 +205,8 @@ class RemovingTests(WorldCase):
         return [entry.uid for entry in mailbox.entries]
 
     def test_requests(self) -> None:
-        """The lease is renewed; each thousand is one request; then the lease is free."""
-        mailbox = self.opened(2001)
+        """The lease is renewed; so many at a time are one request; then the lease is free."""
+        mailbox = self.opened(2 * KEYS + 1)
         self.wait(mailbox.remove(self.uids(mailbox)))
         self.wait(mailbox.release())
         self.assertEqual(["put", "delete", "delete", "delete", "put"], self.world.calls)
@@ -231,32 +231,32 @@ class RemovingTests(WorldCase):
 
     def test_fails(self) -> None:
         """What fails twice has failed; as many as are known are removed."""
-        mailbox = self.opened(1500)
+        mailbox = self.opened(KEYS + 50)
 
         def second_fails() -> None:
             self.world.faults = [Fault("delete")]
 
         self.world.fault("delete", after=True, error=None, do=second_fails)
         trouble = self.fails(StoreTrouble, mailbox.remove, self.uids(mailbox))
-        self.assertEqual(1000, trouble.removed)
-        self.assertEqual(500, len(self.world.names("ann")))
+        self.assertEqual(KEYS, trouble.removed)
+        self.assertEqual(50, len(self.world.names("ann")))
         self.wait(mailbox.release())
         self.assertEqual(FREE, self.lease().state)
 
     def test_renewed_meanwhile(self) -> None:
         """A removal that takes long does not outlast its lease."""
-        mailbox = self.opened(3001)
+        mailbox = self.opened(3 * KEYS + 1)
         self.world.fault("delete", after=True, error=None, do=lambda: self.server.clock.advance(25))
         self.wait(mailbox.remove(self.uids(mailbox)))
         self.assertEqual(["put", "delete"] * 4, self.world.calls)
 
     def test_over_meanwhile(self) -> None:
         """When the lease is over in the middle, no more is removed."""
-        mailbox = self.opened(3000)
+        mailbox = self.opened(3 * KEYS)
         self.world.fault("delete", after=True, error=None, do=lambda: self.server.clock.advance(TTL))
         trouble = self.fails(StoreTrouble, mailbox.remove, self.uids(mailbox))
-        self.assertEqual(1000, trouble.removed)
-        self.assertEqual(2000, len(self.world.names("ann")))
+        self.assertEqual(KEYS, trouble.removed)
+        self.assertEqual(2 * KEYS, len(self.world.names("ann")))
 
     def test_not_renewed(self) -> None:
         """Without a renewal nothing is removed, whatever is wrong."""
