@@ -37,8 +37,7 @@ class DovecotTests(SynchronousTestCase):
             b"saved",
             b"1700000004.M1P1.h",
         ]
-        found = [uid.replace(b".1700000000", b".17e8") for uid in self.uids("%u.%v")]
-        self.assertEqual(found, expected)
+        self.assertEqual(self.uids("%u.%v"), expected)
 
     def test_names(self) -> None:
         """Base names end at the colon; octets are those of the wire."""

@@ -349,9 +349,9 @@ class ConfigurationTests(HAProxyCase):
         subprocess.run(["sh", "-c", command], cwd=PAGE.parent.parent, check=True)
         before = (PAGE.parent / "systemd" / "pop3toy.service").read_text().splitlines()
         after = (self.folder / "pop3toy.service").read_text().splitlines()
-        gone = {"Requires=pop3toy.socket", "After=network.target pop3toy.socket"}
+        gone = {"Requires=pop3toy.socket", "After=network.target time-sync.target pop3toy.socket"}
         self.assertEqual(set(before) - set(after), gone)
-        self.assertEqual(set(after) - set(before), {"After=network.target"})
+        self.assertEqual(set(after) - set(before), {"After=network.target time-sync.target"})
 
 
 class NoticeTests(SynchronousTestCase):

@@ -63,6 +63,7 @@ CODES: dict[str, str] = {
     "334": N_("The server's next line of the exchange, in base64."),
     "354": N_("From now on lines are no commands any more, until a line with a dot alone."),
     "421": N_("The server ends the connection: it is stopping, or has had enough."),
+    "450": N_("Not now, but later: the user has handed in as much as may be for the moment."),
     "451": N_("The server is in trouble, which is not the mail's fault."),
     "452": N_("There is no room now: the mailbox is full, or there are too many recipients for one message."),
     "454": N_("What was asked for does not work at the moment."),
