@@ -394,6 +394,7 @@ class SourceTests(SynchronousTestCase):
         "net/connection", "net/writer", "run/workers/worker", "clock", "testing/in_memory",
         "testing/late_store", "testing/reactor_thread", "testing/running", "testing/sockets",
         "observe/inspector/stream", "observe/inspector/api", "stores/objects/mailbox",
+        "run/monitoring/measured",
     }  # fmt: skip
 
     def test_every_clock(self) -> None:

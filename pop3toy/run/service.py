@@ -40,6 +40,7 @@ __all__ = [
     "OrderedService",
     "ReloadService",
     "Reloadable",
+    "Repeatedly",
     "Server",
     "listening_of",
 ]
@@ -390,3 +391,32 @@ class LinesService(Service):
                 return
             await deferLater(clock, 0.05)
         self._lines.stop(0.005)
+
+
+class Repeatedly(Service):
+    """Calls something at once and again every few seconds.
+
+    :param interval: seconds between two calls.
+    """
+
+    def __init__(self, reactor: IReactorTime, call: Callable[[], object], interval: float) -> None:
+        self._clock = steady(reactor)
+        self._call = call
+        self._interval = interval
+        self._next: IDelayedCall | None = None
+
+    def startService(self) -> None:
+        """Begin."""
+        super().startService()
+        self._again()
+
+    def stopService(self) -> None:
+        """End."""
+        super().stopService()
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+
+    def _again(self) -> None:
+        self._next = self._clock.callLater(self._interval, self._again)
+        self._call()

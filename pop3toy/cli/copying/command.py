@@ -10,7 +10,7 @@ import click
 
 from ...auth.accounts.records import AccountsInRecords
 from ...errors import BadSetting, CannotStart
-from ...stores.copying.counts import Counts
+from ...stores.copying.counts import Counts, summary
 from ...stores.copying.mailbox import copy_mailbox
 from ...stores.copying.messages import Store
 from ...stores.copying.verify import verify_mailbox
@@ -132,7 +132,9 @@ def copy(
             threads=threads,
             counts=counts,
         )
-    click.echo(_summary(len(names) - len(failed), counts))
+    click.echo(
+        summary(len(names) - len(failed), counts, done="copied", taken="were removed from TO by their owners")
+    )
     if verify:
         with Work("Comparing") as work:
             compared = Counts()
@@ -225,19 +227,3 @@ def _copy_accounts(theirs: Objects, ours: Objects, users: Sequence[str]) -> int:
 def _replacing(line: str) -> Callable[[bytes], bytes]:
     """Puts a line in the place of all others but the first, which belongs to every file of accounts."""
     return lambda text: b"%b\n%b\n" % (text.partition(b"\n")[0], line.encode("utf-8"))
-
-
-def _summary(users: int, counts: Counts) -> str:
-    said = [
-        f"{users} user{'s'[: users != 1]}: {counts.copied} copied ({counts.octets:,} octets)",
-        f"{counts.there} there already",
-    ]
-    for count, what in (
-        (counts.vanished, "vanished meanwhile"),
-        (counts.taken, "were removed from TO by their owners and stay away"),
-        (counts.removed, "removed from TO"),
-        (counts.failed, "could not be copied"),
-    ):
-        if count:
-            said.append(f"{count} {what}")
-    return ", ".join(said)

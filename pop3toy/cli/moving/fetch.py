@@ -12,7 +12,7 @@ from ...config.settings import Settings
 from ...errors import NoSuchMailbox
 from ...moving.client import Server
 from ...moving.fetching import RemoteMailbox
-from ...stores.copying.counts import Counts
+from ...stores.copying.counts import Counts, summary
 from ...stores.copying.journal import Journal
 from ...stores.copying.mailbox import copy_mailbox
 from ...stores.copying.messages import Store
@@ -106,7 +106,7 @@ def fetch(
             threads=threads,
             counts=counts,
         )
-    click.echo(_summary(len(logins) - len(failed), counts))
+    click.echo(summary(len(logins) - len(failed), counts, done="fetched", taken="were deleted here since"))
     statuses = {*failed.values(), *([os.EX_DATAERR] if counts.failed else [])}
     return next((one for one in (os.EX_TEMPFAIL, os.EX_DATAERR, os.EX_NOUSER) if one in statuses), os.EX_OK)
 
@@ -152,18 +152,3 @@ def _fetch(user: str, name: str, password: str, server: Server, target: Store, w
         progress=work.progress,
         stop=work.stopped,
     )
-
-
-def _summary(users: int, counts: Counts) -> str:
-    said = [
-        f"{users} user{'s'[: users != 1]}: {counts.copied} fetched ({counts.octets:,} octets)",
-        f"{counts.there} there already",
-    ]
-    for count, what in (
-        (counts.vanished, "vanished meanwhile"),
-        (counts.taken, "were deleted here since and stay away"),
-        (counts.failed, "could not be fetched"),
-    ):
-        if count:
-            said.append(f"{count} {what}")
-    return ", ".join(said)

@@ -6,11 +6,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from twisted.application.service import Service
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger, LogLevel
 
-from ...clock import steady
+from ..service import Repeatedly
 from .troubles import DAY, days_left, ends_of, in_days
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ THRESHOLDS: Final = (14, 7, 2)
 INTERVAL: Final = 3600.0
 
 
-class CertificateWatch(Service):
+class CertificateWatch(Repeatedly):
     """Looks at the certificates in use every hour.
 
     :param clock: measures the time between two looks.
@@ -36,29 +35,12 @@ class CertificateWatch(Service):
     """
 
     def __init__(self, clock: IReactorTime, tls: GivenTLS, wall: Callable[[], float] = time.time) -> None:
-        self._clock = steady(clock)
+        super().__init__(clock, self.look, INTERVAL)
         self._tls = tls
         self._wall = wall
-        self._next: IDelayedCall | None = None
         #: Of today: which file was told of for which threshold.
         self._told: set[tuple[str, int]] = set()
         self._today = -1
-
-    def startService(self) -> None:
-        """Look now, and from now on."""
-        super().startService()
-        self._again()
-
-    def stopService(self) -> None:
-        """Look no more."""
-        super().stopService()
-        if self._next is not None:
-            self._next.cancel()
-            self._next = None
-
-    def _again(self) -> None:
-        self._next = self._clock.callLater(INTERVAL, self._again)
-        self.look()
 
     def look(self) -> None:
         """Tell of certificates that soon expire, each once a day for each threshold."""

@@ -1,25 +1,19 @@
-"""Threads whose work is measured, and a call every few seconds."""
+"""Threads whose work is measured."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, TypeVar, cast
+from typing import Any, TypeVar, cast
 
-from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 
-from ...clock import steady
 from ...net.threads import RunInThread, Share, WorkerThreads
 from ...net.types import IReactor
 
-__all__ = ["MeasuredThreads", "Repeatedly"]
+__all__ = ["MeasuredThreads"]
 
 _T = TypeVar("_T")
-
-#: Seconds between two calls.
-INTERVAL: Final = 5.0
 
 
 class MeasuredThreads(WorkerThreads):
@@ -52,28 +46,3 @@ class MeasuredThreads(WorkerThreads):
             return result
 
         return run(function, *args).addBoth(done)
-
-
-class Repeatedly(Service):
-    """Calls something every few seconds."""
-
-    def __init__(self, reactor: IReactor, call: Callable[[], object]) -> None:
-        self._clock = steady(reactor)
-        self._call = call
-        self._next: IDelayedCall | None = None
-
-    def startService(self) -> None:
-        """Begin."""
-        super().startService()
-        self._again()
-
-    def stopService(self) -> None:
-        """End."""
-        super().stopService()
-        if self._next is not None:
-            self._next.cancel()
-            self._next = None
-
-    def _again(self) -> None:
-        self._call()
-        self._next = self._clock.callLater(INTERVAL, self._again)

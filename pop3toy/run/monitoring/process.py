@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.application.service import MultiService
 
@@ -15,8 +15,9 @@ from ...interfaces import IMailStore, IObserver, IStoreAdmin
 from ...net.threads import WorkerThreads
 from ...net.types import IReactor
 from ...stores.registry import kind_of
+from ..service import Repeatedly
 from .endpoint import MetricsEndpoint, Pages, are_wanted
-from .measured import MeasuredThreads, Repeatedly
+from .measured import MeasuredThreads
 from .troubles import ask_store, check_accounts, expiring, expiring_later, expiry
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ def monitoring_of(settings: Settings, reactor: IReactor, *, shown: bool = False)
     if not are_wanted(settings, shown=shown):
         return None
     return Monitoring(settings, reactor)
+
+
+#: Seconds between two looks of a worker at its threads.
+INTERVAL: Final = 5.0
 
 
 class Monitoring:
@@ -98,7 +103,7 @@ class Monitoring:
 
     def worker(self, parts: MultiService) -> None:
         """Serve nothing: this is a worker, whose supervisor does."""
-        Repeatedly(self._reactor, self.look_at_threads).setServiceParent(parts)
+        Repeatedly(self._reactor, self.look_at_threads, INTERVAL).setServiceParent(parts)
 
     def serve(
         self,

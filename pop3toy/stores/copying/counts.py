@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-__all__ = ["Counts", "Stopped", "counted", "shown"]
+__all__ = ["Counts", "Stopped", "counted", "shown", "summary"]
 
 
 class Stopped(Exception):
@@ -40,6 +40,27 @@ class Counts:
 def counted(count: int) -> str:
     """So many messages."""
     return f"{count} message{'s'[: count != 1]}"
+
+
+def summary(users: int, counts: Counts, *, done: str, taken: str) -> str:
+    """What was done for so many users, in one sentence.
+
+    :param done: what it is called: ``copied``.
+    :param taken: what is said of messages that their owner has removed since: ``were deleted here since``.
+    """
+    said = [
+        f"{users} user{'s'[: users != 1]}: {counts.copied} {done} ({counts.octets:,} octets)",
+        f"{counts.there} there already",
+    ]
+    for count, what in (
+        (counts.vanished, "vanished meanwhile"),
+        (counts.taken, f"{taken} and stay away"),
+        (counts.removed, "removed from TO"),
+        (counts.failed, f"could not be {done}"),
+    ):
+        if count:
+            said.append(f"{count} {what}")
+    return ", ".join(said)
 
 
 def shown(uid: bytes) -> str:

@@ -8,13 +8,13 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.errors import InUse, StoreTrouble
+from pop3toy.stores.objects.connecting import Patience
 from pop3toy.stores.objects.engine import Taken
 from pop3toy.stores.objects.lease import (
     FREE,
     GONE,
     HELD,
     MARGIN,
-    PROMPT,
     RENEWAL,
     TTL,
     Lease,
@@ -291,7 +291,7 @@ class TroubleTests(LeaseCase):
         """What hangs when a session ends is asked once, since a client waits; what fails at once, again."""
 
         def hang() -> None:
-            self.one.clock.advance(PROMPT)
+            self.one.clock.advance(Patience().request)
 
         for function, requests in (("put", ["put"]), ("delete", ["put", "delete"])):
             for do, asked in (
