@@ -21,6 +21,8 @@ from .interfaces import Channel, IObserver, TLSFacts
 __all__ = [
     "KINDS",
     "LATE",
+    "NONE",
+    "Bounced",
     "Connected",
     "ConnectionRejected",
     "Delivered",
@@ -34,14 +36,22 @@ __all__ = [
     "MessageRetrieved",
     "Noted",
     "Observers",
+    "PasswordChanged",
+    "QueueRemoved",
+    "Queued",
     "Refused",
     "ReplySent",
+    "SendDeferred",
+    "Sent",
     "TLSFailed",
     "TLSStarted",
     "TextReceived",
 ]
 
 log = Logger()
+
+#: The number of no session: of what happens at the page for passwords, and to mail in the queue.
+NONE: Final = 0
 
 
 class Connected(NamedTuple):
@@ -51,7 +61,7 @@ class Connected(NamedTuple):
     session: int
     #: Seconds of the connection's clock, which is not the time of day.
     at: float
-    #: ``POP3``, ``SMTP``, ``submission`` or ``LMTP``.
+    #: ``POP3``, ``SMTP``, ``submission`` or ``LMTP``; of the page for passwords ``HTTP``.
     protocol: str
     channel: Channel
     #: The client's address and port in text.
@@ -219,6 +229,92 @@ class Refused(NamedTuple):
     reason: str
 
 
+class Queued(NamedTuple):
+    """A message for elsewhere is durable in the queue; the client is about to be told so."""
+
+    session: int
+    at: float
+    protocol: str
+    channel: Channel
+    #: Under which the client is told of the message; what becomes of it has the same.
+    queue_id: str
+    #: Who has handed it in.
+    user: str
+    #: Of the envelope; empty for what must not be answered.
+    sender: str
+    octets: int
+    #: The addresses elsewhere.
+    recipients: Sequence[str]
+
+
+class Sent(NamedTuple):
+    """The smarthost has taken a message for a recipient.  What happens in the queue is of no session."""
+
+    session: int
+    at: float
+    queue_id: str
+    user: str
+    sender: str
+    recipient: str
+    smarthost: str
+    #: Seconds since it was queued.
+    seconds: float
+    #: The smarthost's reply.
+    reason: str
+
+
+class SendDeferred(NamedTuple):
+    """A message could not be handed on now, and is tried again (RFC 5321 section 4.5.4.1)."""
+
+    session: int
+    at: float
+    queue_id: str
+    user: str
+    sender: str
+    #: Those for whom it waits.
+    recipients: Sequence[str]
+    smarthost: str
+    #: How often it was tried, and the seconds until it is tried again.
+    attempts: int
+    wait: float
+    #: The smarthost's reply, or why there was none.
+    reason: str
+
+
+class Bounced(NamedTuple):
+    """A message is given up for a recipient: refused for good, or its time is up."""
+
+    session: int
+    at: float
+    queue_id: str
+    user: str
+    sender: str
+    recipient: str
+    smarthost: str
+    #: Seconds since it was queued.
+    seconds: float
+    #: The smarthost's reply, or why there was none.
+    reason: str
+
+
+class QueueRemoved(NamedTuple):
+    """The administrator has removed a message from the queue; nobody is told."""
+
+    session: int
+    at: float
+    queue_id: str
+
+
+class PasswordChanged(NamedTuple):
+    """A user has changed their password by the page for it."""
+
+    session: int
+    at: float
+    protocol: str
+    channel: Channel
+    user: str
+
+
 class Noted(NamedTuple):
     """Somebody who acts on the conversation, by a gate or by ``IServerControl``, tells what they did."""
 
@@ -230,9 +326,9 @@ class Noted(NamedTuple):
 class Ended(NamedTuple):
     """The connection is gone, and all that it held is given back.
 
-    The last event of a connection, but for a :class:`LoginFailed` and a :class:`Delivered`: a guess is
-    judged to its end though the client has hung up, and a message that was being made durable when the
-    server stopped may be so after all.
+    The last event of a connection, but for a :class:`LoginFailed`, a :class:`Delivered` and a
+    :class:`Queued`: a guess is judged to its end though the client has hung up, and a message that was being
+    made durable when the server stopped may be so after all.
     """
 
     session: int
@@ -269,12 +365,18 @@ Event: TypeAlias = (
     | MessageRemoved
     | Delivered
     | Refused
+    | Queued
+    | Sent
+    | SendDeferred
+    | Bounced
+    | QueueRemoved
+    | PasswordChanged
     | Noted
     | Ended
 )
 
 #: What may be told behind the end.
-LATE: Final[tuple[type[Event], ...]] = (LoginFailed, Delivered)
+LATE: Final[tuple[type[Event], ...]] = (LoginFailed, Delivered, Queued)
 
 #: All kinds of events.
 KINDS: Final[tuple[type[Event], ...]] = get_args(Event)
@@ -298,6 +400,16 @@ class Observers:
                 wanted.setdefault(kind, []).append(observer.observe)
         #: What to call with an event, by its kind; a kind that no observer wants is not in it.
         self.told: dict[type, _Tell] = {kind: _each(calls) for kind, calls in wanted.items()}
+
+    def happened(self, kind: type[Event], at: float, *what: object) -> None:
+        """Tell of something that is of no connection.
+
+        :param kind: of :data:`KINDS`.
+        :param at: seconds of a clock that is never set.
+        """
+        tell = self.told.get(kind)
+        if tell is not None:
+            tell(tuple.__new__(kind, (NONE, at, *what)))
 
 
 def _each(calls: Sequence[_Tell]) -> _Tell:

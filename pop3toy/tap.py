@@ -23,6 +23,7 @@ from .errors import CannotStart
 from .net.types import IReactor
 from .run.assembly import assemble
 from .run.checks import check_files, check_files_of_twistd
+from .run.log.choosing import check_log
 from .run.process import TwistdOptions
 from .run.process_context import single_process
 from .run.speed import batcher_of
@@ -49,6 +50,7 @@ class Options(cmdline.Options):
             if self.settings.workers is not None and self.twistd.get("chroot"):
                 raise CannotStart("--workers does not go with twistd's --chroot")
             check_files_of_twistd(self.twistd)
+            check_log(self.settings, self.twistd)
         except (usage.UsageError, CannotStart) as why:
             sys.exit(f"pop3toy: {why} (twistd pop3toy --help tells more)")
 
@@ -80,7 +82,7 @@ def makeService(options: Options, reactor: IReactor | None = None) -> IService:
         )
     # Asking for the full name may wait for the network.
     host = socket.getfqdn() if settings.wants_mail and settings.hostname is None else socket.gethostname()
-    cannot_start = partial(_exit_in_twistd, twistd)
+    cannot_start = partial(_exit_in_twistd, twistd, log_file=settings.log_file)
     try:
         if settings.workers is not None:
             return supervised(
@@ -111,13 +113,13 @@ def makeService(options: Options, reactor: IReactor | None = None) -> IService:
         sys.exit(f"pop3toy: {why}")
 
 
-def _exit_in_twistd(twistd: TwistdOptions, why: CannotStart) -> NoReturn:
+def _exit_in_twistd(twistd: TwistdOptions, why: CannotStart, *, log_file: str | None) -> NoReturn:
     """End the process with one line and exit status 1, when twistd starts the service already.
 
     twistd would print a traceback for an exception, and forget its pid file
     for a SystemExit; so both are done here.
     """
-    if twistd.get("logfile") or twistd.get("syslog") or not twistd.get("nodaemon"):
+    if log_file or twistd.get("logfile") or twistd.get("syslog") or not twistd.get("nodaemon"):
         # Else the log is on the terminal, and it would stand there twice.
         log.critical("{why}", why=str(why))
     print(f"pop3toy: {why}", file=sys.__stderr__, flush=True)

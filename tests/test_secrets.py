@@ -30,7 +30,7 @@ from pop3toy.masking import mechanism_alone, name_alone
 from pop3toy.observe.session_log import SessionLog
 from pop3toy.observe.transcript import MemoryTranscript
 from pop3toy.routing.recipients import RecipientResolver
-from pop3toy.run.log_lines import FastLines, LinesInTurn
+from pop3toy.run.log.lines import FastLines, LinesInTurn
 from pop3toy.smtp.factory import lmtp_factory, smtp_factory, submission_factory
 from pop3toy.smtp.submission import SenderRealm
 from pop3toy.stores.memory import MemoryStore

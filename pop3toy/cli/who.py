@@ -203,7 +203,8 @@ def _show(event: dict[str, Any], *, json_: bool) -> None:
     if json_:
         click.echo(json.dumps(event))
         return
-    number = f"[{event['session']}]"
+    # What happens in the queue is of no session.
+    number = f"[{event['session'] or '-'}]"
     behind: dict[int | None, list[dict[str, Any]]] = {}
     for one in event["explained"]:
         behind.setdefault(one.get("line"), []).append(one)
@@ -244,6 +245,20 @@ def _lines(event: dict[str, Any]) -> list[str]:
             return [f"-- TLS failed: {printable(event['why'])}"]
         case "InputDiscarded":
             return [f"-- {event['octets']} octets thrown away"]
+        case "LoginFailed" if not event["session"]:
+            return [f"-- password page: a wrong password for {_text(event['user'])}, or no such user"]
+        case "PasswordChanged":
+            return [f"-- password page: {_text(event['user'])} has another password"]
+        case "Queued":
+            return [f"-- queued as {event['queue_id']} for {_text(', '.join(event['recipients']))}"]
+        case "Sent" | "Bounced" as what:
+            fate, to = what.lower(), _text(event["recipient"])
+            return [f"-- {event['queue_id']} {fate} for {to}: {_text(event['reason'])}"]
+        case "SendDeferred":
+            waiting = _text(", ".join(event["recipients"]))
+            return [f"-- {event['queue_id']} deferred for {waiting}: {_text(event['reason'])}"]
+        case "QueueRemoved":
+            return [f"-- {event['queue_id']} removed from the queue"]
         case "Noted":
             return [f"-- {printable(event['text'])}"]
         case "Ended":

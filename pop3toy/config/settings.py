@@ -419,6 +419,26 @@ class Settings:
         table="monitoring",
         example=9110,
     )
+    log_file: str | None = option(
+        "Write the log to this file, which is never turned over from here: logrotate may rename it, and"
+        " SIGHUP or SIGUSR1 opens it again by its name. Default: where twistd writes.",
+        kind=PATH,
+        table="log",
+        example="/var/log/pop3toy/pop3toy.log",
+    )
+    log_format: str = option(
+        "The lines of the log: text, or json for an object a line.",
+        "text",
+        kind=Kind(values.log_format, "FORMAT"),
+        table="log",
+    )
+    log_level: str = option(
+        "Write nothing of the log below this level: debug, info (logins, deliveries), warn (failed logins),"
+        " error or critical.",
+        "info",
+        kind=Kind(values.log_level, "LEVEL"),
+        table="log",
+    )
     limits: Limits = dataclasses.field(default_factory=Limits)
     inspector_port: int | None = option(
         "Show sessions, conversations and mailboxes to a browser, at this TCP port of 127.0.0.1, as in 8025."

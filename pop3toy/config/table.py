@@ -28,6 +28,7 @@ TABLES: Mapping[str, str] = {
     "inspector": "The inspector: sessions and mailboxes in a browser",
     "workers": "Several processes",
     "monitoring": "What is measured",
+    "log": "The log of the server: logins, mail, troubles",
 }
 
 

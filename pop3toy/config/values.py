@@ -24,6 +24,8 @@ __all__ = [
     "interface",
     "language",
     "lmtp",
+    "log_format",
+    "log_level",
     "mechanisms",
     "metrics",
     "network",
@@ -77,6 +79,22 @@ def language(text: str) -> str:
     """A language in which there are explanations."""
     if text not in LANGUAGES:
         raise ValueError(f": there are explanations in {' and '.join(LANGUAGES)}, not in {text}")
+    return text
+
+
+def log_format(text: str) -> str:
+    """What the lines of the log are."""
+    return _one_of(text, ("text", "json"))
+
+
+def log_level(text: str) -> str:
+    """A level of the log, as Twisted calls them."""
+    return _one_of(text, ("debug", "info", "warn", "error", "critical"))
+
+
+def _one_of(text: str, words: tuple[str, ...]) -> str:
+    if text not in words:
+        raise ValueError(f" is {', '.join(words[:-1])} or {words[-1]}, not {text!r}")
     return text
 
 

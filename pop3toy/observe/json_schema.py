@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+from collections.abc import Sequence
 from typing import Any, get_type_hints
 
 from .. import events
@@ -23,6 +24,7 @@ _TYPES: dict[object, dict[str, object]] = {
     bytes: {"type": "string"},
     bool: {"type": "boolean"},
     str | None: {"type": ["string", "null"]},
+    Sequence[str]: {"type": "array", "items": {"type": "string"}},
     Channel: {"$ref": "#/$defs/Channel"},
     TLSFacts: {"$ref": "#/$defs/TLS"},
 }
@@ -103,7 +105,7 @@ def _event(kind: type) -> dict[str, object]:
 def _comments(kind: type) -> dict[str, str]:
     """What the comments before the fields say; those of ``session`` and ``at`` are the same everywhere."""
     found = {
-        "session": "The connection's number, by which all its events belong together.",
+        "session": "The connection's number, by which all its events belong together; 0 for what is of none.",
         "at": "Seconds of the connection's clock, which is not the time of day.",
     }
     comment: list[str] = []

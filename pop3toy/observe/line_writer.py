@@ -42,6 +42,8 @@ class LineWriter:
     :param lost: the line that tells how many were counted instead of kept.
     :param path: the file that ``open_stream`` opens: closed by :meth:`stop`, and opened again if need be;
         ``None`` for a stream that is not ours to close.
+    :param what: what is written, for the log.
+    :param also: is told, too, why nothing can be written: where the log itself is what cannot be.
     :param clock: seconds, of a clock that is never set.
     """
 
@@ -54,6 +56,8 @@ class LineWriter:
             "-- {} lines lost: the reader of this transcript was too slow, or it could not be written"
         ).format,
         path: str | None = None,
+        what: str = "the conversation",
+        also: Callable[[str], object] = lambda text: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._open_stream = open_stream
@@ -65,8 +69,12 @@ class LineWriter:
         self._lines: deque[str] = deque()
         # Lines beyond those that wait.
         self._lost = 0
-        self._path = path
+        #: The file; ``None`` for a stream that is not ours to close.
+        self.path = path
+        self._what, self._also = what, also
         self._clock = clock
+        # The file is to be opened again, by its name.
+        self._reopen = False
         # Lines that could not be written, and when it is tried again.
         self._unwritten = 0
         self._again = 0.0
@@ -111,13 +119,45 @@ class LineWriter:
                 self._thread.start()
             self._something.notify()
 
+    def reopen(self) -> None:
+        """Go on in the file that has the name now; where that cannot be opened, in the old one.
+
+        What was written before may be in either, and is in one of them.
+        """
+        if self.path is None:
+            return
+        with self._something:
+            if self._thread is None:
+                self._open_again()
+            else:
+                self._reopen = True
+                self._something.notify()
+
+    def _open_again(self) -> None:
+        if self._stream is None:
+            # It is opened at the next line.
+            self._again = 0.0
+            return
+        try:
+            new = self._open_stream()
+        except Exception as error:
+            log.error(
+                "{what} goes on in the old file, since {where} cannot be opened: {why}",
+                what=self._what,
+                where=self.path,
+                why=_why(error),
+            )
+            return
+        self._close()
+        self._stream = new
+
     def flush(self) -> None:
         """Nothing: each piece is flushed when it is written."""
 
     def _opened(self) -> TextIO:
         if self._stream is None:
             self._stream = self._open_stream()
-            if self._path is not None and _is_torn(self._path):
+            if self.path is not None and _is_torn(self.path):
                 self._put(self._stream, "\n")
         return self._stream
 
@@ -130,14 +170,19 @@ class LineWriter:
         closed = False
         while True:
             with self._something:
-                while not self._lines and not self._stopping:
+                while not self._lines and not self._stopping and not self._reopen:
                     self._something.wait()
                 lines, lost = list(self._lines), self._lost
                 self._lines.clear()
                 self._lost = 0
-                if not lines and closed:
+                reopen, self._reopen = self._reopen, False
+                if not lines and closed and not reopen:
                     self._end()
                     return
+            if reopen:
+                self._open_again()
+                if not lines:
+                    continue
             closed = not lines
             if closed:
                 # Without the lock, since a file server may take its time.
@@ -154,7 +199,7 @@ class LineWriter:
         self._thread = None
 
     def _close(self) -> None:
-        if self._path is not None and self._stream is not None:
+        if self.path is not None and self._stream is not None:
             # The file is closed whatever is said of the octets that it still had.
             with suppress(OSError):
                 self._stream.close()
@@ -170,13 +215,13 @@ class LineWriter:
         self._unwritten += sum(text.count("\n") for text in lines) + lost
         if missing and self._clock() < self._again:
             return True
-        where = self._path or "standard output"
+        where = self.path or "standard output"
         try:
             stream = self._opened()
             if missing:
                 # A stream that stays open may still hold the rest of a line, or has lost it.
                 stream.flush()
-                cut = "\n" if self._path is None else ""
+                cut = "\n" if self.path is None else ""
                 self._put(stream, f"{cut}{self._lost_line(missing)}\n")
                 self._unwritten -= missing
             for piece in _pieces(lines):
@@ -190,12 +235,17 @@ class LineWriter:
             self._close()
             self._again = self._clock() + limits.TRANSCRIPT_RETRY
             if not missing:
-                why = (error.strerror if isinstance(error, OSError) else None) or str(error)
-                log.error("the conversation is not written to {where}: {why}", where=where, why=why)
+                log.error(
+                    "{what} is not written to {where}: {why}", what=self._what, where=where, why=_why(error)
+                )
+                self._also(f"{self._what} is not written to {where}: {_why(error)}")
             return isinstance(error, OSError) and error.errno not in (EPIPE, EBADF)
         if missing:
             log.info(
-                "the conversation is written to {where} again; lines lost: {lost}", where=where, lost=missing
+                "{what} is written to {where} again; lines lost: {lost}",
+                what=self._what,
+                where=where,
+                lost=missing,
             )
         return True
 
@@ -222,6 +272,10 @@ class LineWriter:
         if thread is not None:
             thread.join(patience)
         return thread is None or not thread.is_alive()
+
+
+def _why(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _pieces(texts: Iterable[str]) -> Iterator[str]:

@@ -20,6 +20,7 @@ from ..events import (
     InputDiscarded,
     LineReceived,
     Noted,
+    Queued,
     ReplySent,
     TextReceived,
     TLSStarted,
@@ -89,6 +90,7 @@ class _Transcript:
         ReplySent,
         InputDiscarded,
         TLSStarted,
+        Queued,
         Noted,
         Ended,
     )
@@ -115,6 +117,10 @@ class _Transcript:
                 self._note(number, f"{event.octets} octets in clear text behind it thrown away")
             case TLSStarted():
                 self._note(number, f"encrypted from here on with {event.tls.version}")
+            case Queued():
+                several = len(event.recipients)
+                recipients = f"{several} recipient{'s'[: several != 1]} elsewhere"
+                self._note(number, f"queued as {event.queue_id} for {recipients}")
             case Noted():
                 self._note(number, event.text)
             case Ended():

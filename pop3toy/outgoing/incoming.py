@@ -34,11 +34,11 @@ class QueuedMessage:
         mail: OutgoingMail,
         run: RunInThread,
         now: Callable[[], float],
-        queued: Callable[[OutgoingMail, int], object],
+        queued: Callable[[], object],
     ) -> None:
         self._folder, self._mail, self._run, self._now, self._queued = folder, mail, run, now, queued
         self._held: list[bytes] = []
-        self._held_octets = self._octets = 0
+        self._held_octets = 0
         self._writing: Writing | None = None
         self._busy = self._aborted = self._published = False
 
@@ -46,7 +46,6 @@ class QueuedMessage:
         """See :class:`~pop3toy.interfaces.OutgoingIncoming`."""
         self._held.append(chunk)
         self._held_octets += len(chunk)
-        self._octets += len(chunk)
         if self._held_octets < SPILL:
             return None
         return self._in_thread(self._spill, self._take())
@@ -96,7 +95,7 @@ class QueuedMessage:
 
     def _is_queued(self) -> None:
         self._published = True
-        self._queued(self._mail, self._octets)
+        self._queued()
 
     # -- in a thread ------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from twisted.logger import Logger
 
 from ..clock import steady
 from ..errors import NotOurs, StoreTrouble
+from ..events import Bounced, Event, Observers, QueueRemoved, SendDeferred, Sent
 from ..interfaces import OutgoingMail
 from ..net.threads import RunInThread
 from ..net.types import IReactor
@@ -34,7 +35,7 @@ from .notices import HEADER, WHOLE, Original, notice
 from .queue_files import Folder, Text
 from .schedule import GIVE_UP, WAITS, Due, Notice, is_finished, notices_due, record_of_attempt
 
-__all__ = ["OutgoingQueue", "Told"]
+__all__ = ["OutgoingQueue"]
 
 log = Logger()
 
@@ -50,15 +51,6 @@ STOPPING: Final = 20.0
 SWEEP: Final = 3600.0
 
 _CHUNK: Final = 64 * 1024
-
-
-class Told(NamedTuple):
-    """What is told of the queue: for metrics."""
-
-    #: So many more: ``queued`` (messages), ``handed_on``, ``deferred``, ``bounced`` (recipients).
-    counted: Callable[[str, int], object] = lambda what, number: None
-    #: How many messages there are, and for how many seconds the oldest has waited.
-    length: Callable[[int, float], object] = lambda messages, seconds: None
 
 
 class _Waiting(NamedTuple):
@@ -78,6 +70,8 @@ class OutgoingQueue(Service):
     :param deliver: delivers a notice to an address of ours: it is given the address, the user who had
         handed the message in, and the notice.
     :param wall: the time of day, in seconds: what is in files has to be true after a restart.
+    :param observers: are told what becomes of messages; that one was queued whoever took it tells.
+    :param length: is told how many messages there are, and for how many seconds the oldest has waited.
     :param connect: for tests: hands a message on.
     """
 
@@ -90,17 +84,13 @@ class OutgoingQueue(Service):
         limit: HourlyLimit,
         deliver: Callable[[str, str, bytes], Awaitable[object]],
         wall: Callable[[], float],
-        told: Told = Told(),  # noqa: B008
+        observers: Observers = Observers(),  # noqa: B008
+        length: Callable[[int, float], object] = lambda messages, seconds: None,
         connect: Callable[..., Awaitable[Result]] = hand_on,
     ) -> None:
         self._folder, self._handing, self._reactor, self._run = folder, handing, reactor, run
-        self._limit, self._deliver, self._wall, self._told, self._connect = (
-            limit,
-            deliver,
-            wall,
-            told,
-            connect,
-        )
+        self._limit, self._deliver, self._wall, self._connect = limit, deliver, wall, connect
+        self._observers, self._length = observers, length
         self._clock = steady(reactor)
         self._lock: int | None = None
         self._waiting: dict[str, _Waiting] = {}
@@ -129,26 +119,14 @@ class OutgoingQueue(Service):
     def begin(self, mail: OutgoingMail) -> QueuedMessage:
         """See :class:`~pop3toy.interfaces.Outgoing`."""
         self._limit.count(mail.user, sum(not one.here for one in mail.recipients))
-        return QueuedMessage(self._folder, mail, self._run, self._wall, self._queued)
-
-    def _queued(self, mail: OutgoingMail, octets: int) -> None:
-        self._look_soon()
-        number = sum(not one.here for one in mail.recipients)
-        if not number:
-            return
-        log.info(
-            "message {queue_id} queued: {octets} octets from <{sender}> user={user!r} recipients={number}",
-            queue_id=mail.queue_id,
-            octets=octets,
-            sender=printable(mail.sender),
-            user=mail.user,
-            number=number,
-        )
-        self._told.counted("queued", 1)
+        return QueuedMessage(self._folder, mail, self._run, self._wall, self._look_soon)
 
     def _look_soon(self) -> None:
         if self.running:
             self._look_in(0)
+
+    def _happened(self, kind: type[Event], *what: object) -> None:
+        self._observers.happened(kind, self._clock.seconds(), *what)
 
     # -- the service -----------------------------------------------------------------
 
@@ -242,7 +220,7 @@ class OutgoingQueue(Service):
         for verb, queue_id in found.orders:
             await self._obey(verb, queue_id)
         oldest = min((one.came for one in self._waiting.values()), default=now)
-        self._told.length(len(there), max(now - oldest, 0.0))
+        self._length(len(there), max(now - oldest, 0.0))
         self._begin_due(now)
 
     async def _read(self, queue_id: str) -> None:
@@ -265,7 +243,7 @@ class OutgoingQueue(Service):
         if verb == "remove":
             await self._run(self._folder.remove, queue_id)
             if self._waiting.pop(queue_id, None) is not None or queue_id in self._damaged:
-                log.info("message {queue_id} removed by the administrator", queue_id=queue_id)
+                self._happened(QueueRemoved, queue_id)
         elif queue_id in self._waiting:
             self._waiting[queue_id] = self._waiting[queue_id]._replace(next=0.0)
             self._held_until = 0.0
@@ -362,40 +340,22 @@ class OutgoingQueue(Service):
         record = record_of_attempt(entry, result.outcomes, now, why)
         await self._write_down(entry.queue_id, record)
         after = await self._run(self._folder.read, entry.queue_id)
-        self._log(entry, after, now)
+        self._tell_observers(entry, after, now)
         return after
 
-    def _log(self, before: Entry, after: Entry, now: float) -> None:
-        """A line for each recipient about whom something is decided, and one for those that wait."""
+    def _tell_observers(self, before: Entry, after: Entry, now: float) -> None:
+        """Of each recipient about whom something is decided, and of those that wait."""
+        smarthost = self._handing.smarthost.host
+        message = (after.queue_id, after.user, after.sender)
         for number in before.numbers(Status.WAITING):
             one = after.recipients[number]
-            if one.status is Status.WAITING:
-                continue
-            failed = one.status is Status.FAILED
-            self._told.counted("bounced" if failed else "handed_on", 1)
-            emit = log.warn if failed else log.info
-            emit(
-                "message {queue_id} {what}: to=<{recipient}> smarthost={smarthost} seconds={seconds}"
-                " reason={reason}",
-                queue_id=after.queue_id,
-                what="failed" if failed else "handed on",
-                recipient=printable(one.address),
-                smarthost=self._handing.smarthost.host,
-                seconds=round(now - after.came),
-                reason=one.text,
-            )
-        waiting = after.numbers(Status.WAITING)
+            if one.status is not Status.WAITING:
+                kind = Bounced if one.status is Status.FAILED else Sent
+                self._happened(kind, *message, one.address, smarthost, now - after.came, one.text)
+        waiting = [after.recipients[number].address for number in after.numbers(Status.WAITING)]
         if waiting:
-            self._told.counted("deferred", len(waiting))
-            log.warn(
-                "message {queue_id} deferred: recipients={number} attempts={attempts} wait={wait}"
-                " reason={why}",
-                queue_id=after.queue_id,
-                number=len(waiting),
-                attempts=after.attempts,
-                wait=round(after.next - now),
-                why=after.why,
-            )
+            end = (smarthost, after.attempts, after.next - now, after.why)
+            self._happened(SendDeferred, *message, waiting, *end)
 
     async def _tell(self, entry: Entry, due: Due) -> None:
         """Deliver a notice.

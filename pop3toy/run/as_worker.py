@@ -7,7 +7,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, cast
 
-from twisted.logger import Logger, formatEventAsClassicLogText, globalLogBeginner
+from twisted.logger import Logger, globalLogBeginner
 
 from ..auth.throttle.connection_limiter import ConnectionLimiter
 from ..auth.throttle.peer_workers import PeerWorkers
@@ -16,8 +16,10 @@ from ..config.settings import Settings
 from ..errors import CannotStart
 from ..interfaces import IObserver
 from ..net.types import IReactor
+from ..observe.log_levels import Levels
 from .assembly import assemble
-from .log_lines import FastLines, safe_lines
+from .log.choosing import line_of
+from .log.lines import from_level, safe_lines
 from .process import fitting
 from .process_context import ProcessContext
 from .speed import batcher_of
@@ -33,8 +35,9 @@ __all__ = ["main"]
 log = Logger()
 
 
-def _serve(config: WorkerConfig, reports: ReportPipe, reactor: IReactor) -> None:
-    settings = Settings.from_json(config.settings)
+def _serve(
+    config: WorkerConfig, settings: Settings, reports: ReportPipe, reactor: IReactor, levels: Levels
+) -> None:
     # The supervisor has told what was lowered.
     fit = fitting(settings, owned=True)
     peers = PeerWorkers(bytes.fromhex(config.key), lambda events: reports.report(Report.TELL, events))
@@ -61,6 +64,7 @@ def _serve(config: WorkerConfig, reports: ReportPipe, reactor: IReactor) -> None
         host=config.host,
         boot=config.boot,
         peers=peers,
+        levels=levels,
         batcher=batcher_of(reactor),
         strict=False,
         warns=config.number == 0,
@@ -86,6 +90,8 @@ def _serve(config: WorkerConfig, reports: ReportPipe, reactor: IReactor) -> None
                 tls.use(Material.load(material))
             case [Command.USE_SETTINGS, str(said)]:
                 server.take(Settings.from_json(said))
+            case [Command.REOPEN, _]:
+                server.reopen()
             case [Command.NOTE, list(events)]:
                 peers.hear(events)
             case [Command.ACT, list(what)]:
@@ -128,10 +134,12 @@ def main() -> None:
     run = cast(IReactor, reactor)
     # The events that workers tell each other hold times, so all workers need the same clock.
     use_monotonic_time(run)
-    observer = LogToSupervisor(ReportPipe(LOG), safe_lines(FastLines(formatEventAsClassicLogText)), run)
+    settings, levels = Settings.from_json(config.settings), Levels()
+    levels.use(settings.log_level)
+    observer = LogToSupervisor(ReportPipe(LOG), safe_lines(from_level(line_of(settings), levels)), run)
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     try:
-        _serve(config, reports, run)
+        _serve(config, settings, reports, run, levels)
     except CannotStart as why:
         reports.report(Report.REFUSED, str(why))
         sys.exit(1)

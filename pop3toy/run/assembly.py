@@ -25,9 +25,10 @@ from twisted.logger import Logger
 from zope.interface import Interface
 
 from .. import limits
+from ..clock import steady
 from ..config.settings import Settings
 from ..errors import BadSetting, CannotStart
-from ..events import Observers
+from ..events import Event, Observers
 from ..interfaces import (
     IDelivery,
     IGate,
@@ -54,7 +55,8 @@ from ..stores.registry import OpenStore, StoreContext, kind_of
 from .access import Access
 from .checks import check_files
 from .control import Notice, ServerControl
-from .log_lines import set_observer
+from .log.choosing import chosen_log, set_observer
+from .log.file import Reopening
 from .monitoring.certificates import CertificateWatch
 from .monitoring.process import monitoring_of
 from .ports import PASSWORDS, Port, announce, ports_of
@@ -153,6 +155,9 @@ def embedded(
     _check_provided(store, checkers, observers, gate)
     if settings.workers is not None:
         raise BadSetting("workers", " is for twistd pop3toy: a service of another program is one process")
+    for name, given in (("log-file", settings.log_file), ("log-format", settings.log_format != "text")):
+        if given:
+            raise BadSetting(name, " is for twistd pop3toy: another program has a log of its own")
     if store is not None:
         settings = replace(settings, store=_OwnStore())
     if settings.faults is not None:
@@ -222,16 +227,21 @@ def assemble(
     monitoring = monitoring_of(settings, reactor, shown=settings.wants_inspector)
     if monitoring is not None:
         observers = [*observers, *monitoring.observers]
-    watching = watching_of(settings, observers)
+    watching = watching_of(settings, observers, context.levels)
+    chosen = chosen_log(settings, twistd or {}, context.levels)
     parts = Server(
         partial(
             set_observer,
             twistd=twistd or {},
+            chosen=chosen,
             batcher=context.batcher,
             starting=starting,
             terminal=watching.terminal,
         )
     )
+    if chosen.writer is not None:
+        # Before all others: it ends behind them.
+        LinesService(chosen.writer).setServiceParent(parts)
     notice = Notice(reactor, settings.limits.stop_delay)
     if context.owned:
         ProcessTuning().setServiceParent(parts)
@@ -269,7 +279,12 @@ def assemble(
     if monitoring is not None:
         maildrops = monitoring.store(maildrops)
     source, certificates = context.source, context.certificates
-    reloads: list[Reloadable] = [certificates] if certificates is not None else []
+    written = [one for one in (*watching.writers, chosen.writer) if one is not None and one.path is not None]
+    files = Reopening(written)
+    parts.reopen = files.reload
+    reloads: list[Reloadable] = [files]
+    if certificates is not None:
+        reloads.append(certificates)
     if certificates is not None:
         CertificateWatch(reactor, certificates).setServiceParent(parts)
     if source is not None:
@@ -280,9 +295,11 @@ def assemble(
                 inspection.take(changed, token)
 
         reloads.append(SettingsAgain(source, settings, reactor, parts, tls=certificates, take=take))
-    if not settings.is_toy or context.tls is not None or source is not None:
+    if not settings.is_toy or context.tls is not None or source is not None or written:
         # Also with nothing to read again: SIGHUP must not end a server that others rely on.
-        ReloadService(reactor, reloads, signals=context.owned).setServiceParent(parts)
+        ReloadService(
+            reactor, reloads, signals=context.owned, reopen=files.reload if written else None
+        ).setServiceParent(parts)
     factories: dict[str, ConnectionFactory] = {
         "POP3": POP3Factory(
             reactor,
@@ -324,7 +341,8 @@ def assemble(
                 recipients,
                 settings.hostname or context.host,
                 threads=make_threads,
-                told=monitoring.outgoing() if monitoring is not None else None,
+                observers=told,
+                length=monitoring.queue_length if monitoring is not None else None,
             )
         factories |= _mail_factories(
             settings, reactor, access, opened.delivery, recipients, context, told, gate, outgoing
@@ -355,7 +373,7 @@ def assemble(
             ready=lambda link: setattr(parts, "inspector", link),
         )
     next_step = _next_step(settings, access.users, twistd or {}) if context.owned else None
-    page = _password_page(reactor, access, context) if settings.wants_password_page else None
+    page = _password_page(reactor, access, context, told) if settings.wants_password_page else None
     for port in ports_of(settings):
         factory = page if page is not None and port.protocol == PASSWORDS else factories[port.protocol]
         _listen(port, settings, reactor, context, factory, next_step).setServiceParent(parts)
@@ -540,12 +558,20 @@ def _mail_factories(
     }  # fmt: skip
 
 
-def _password_page(reactor: IReactor, access: Access, context: ProcessContext) -> IProtocolFactory:
+def _password_page(
+    reactor: IReactor, access: Access, context: ProcessContext, observers: Observers
+) -> IProtocolFactory:
     """Where users change their password."""
     # HTTP costs nothing where it is not wanted.
     from .passwords.site import PasswordPage, PasswordSite
 
-    page = PasswordPage(access.for_owners(SenderRealm()), access.change_password, context.numbers)
+    clock = steady(reactor)
+
+    def happened(kind: type[Event], *what: object) -> None:
+        observers.happened(kind, clock.seconds(), *what)
+
+    owners = access.for_owners(SenderRealm())
+    page = PasswordPage(owners, access.change_password, context.numbers, happened)
     return cast(IProtocolFactory, PasswordSite(page, reactor))
 
 

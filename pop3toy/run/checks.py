@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 from twisted.application.service import MultiService
 
@@ -44,8 +45,9 @@ def check_files(settings: Settings, *, own_store: bool = True) -> None:
 
         check_readable("inspector-token-file", settings.inspector_token_file)
         token_of(settings)
-    _check_transcript("transcript", settings.transcript_to)
-    _check_transcript("transcript-json", settings.transcript_json or "off")
+    _check_written("transcript", settings.transcript_to)
+    _check_written("transcript-json", settings.transcript_json or "off")
+    _check_written("log-file", settings.log_file or "off")
 
 
 def check_sources(settings: Settings, reactor: IReactor) -> None:
@@ -100,11 +102,14 @@ def _forget_own_number(path: str) -> None:
         pass
 
 
-def _check_transcript(option: str, where: str) -> None:
+def _check_written(option: str, where: str) -> None:
     if where in ("-", "off"):
         return
     folder = os.path.dirname(where)
     if os.path.isdir(where) or not os.path.isdir(folder):
         raise BadSetting(option, f": cannot write to {where}")
+    if os.path.exists(where) and stat.S_ISFIFO(os.lstat(where).st_mode):
+        # To open it would wait for its reader.
+        raise BadSetting(option, f": {where} is a pipe")
     if not may(where if os.path.exists(where) else folder, os.W_OK):
         raise BadSetting(option, f": no permission to write {where}")

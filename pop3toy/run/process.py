@@ -46,6 +46,8 @@ class TwistdOptions(TypedDict, total=False):
     syslog: bool
     logger: object
     chroot: str | None
+    uid: int | None
+    gid: int | None
     reactor: str | None
     #: Where the process that waits for the daemon is told how its start went.
     statusPipe: int

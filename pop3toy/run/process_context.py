@@ -18,6 +18,7 @@ from ..config.source import Source
 from ..errors import CannotStart
 from ..net.types import IReactor
 from ..net.unix_sockets import UnixListening
+from ..observe.log_levels import Levels
 from .ports import Port, endpoint_of
 from .process import fitting
 from .speed import BatcherService
@@ -51,6 +52,8 @@ class ProcessContext:
     boot: str = field(default_factory=lambda: secrets.token_hex(8))
     #: The other processes of the same server, if it is one of several.
     peers: PeerWorkers | None = None
+    #: Which levels of the log its lines are of; set by the settings.
+    levels: Levels = field(default_factory=Levels)
     #: The batcher of its reactor, if there is one.
     batcher: BatcherService | None = None
     #: What makes TLS of certificate files, which are read again when they change.

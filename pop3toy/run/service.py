@@ -167,6 +167,9 @@ class Server(OrderedService):
     #: Is called with settings that are in force from then on, and differ in nothing that needs a restart.
     take: Callable[[Settings], object]
 
+    #: Opens the files again that it writes what happens to: somebody has renamed them.
+    reopen: Callable[[], object]
+
     #: Where a browser finds the inspector, with the token, once it listens; empty if there is none.
     inspector: str = ""
 
@@ -295,6 +298,7 @@ class ReloadService(Service):
     :param interval: seconds between two looks.
     :param signals: whether SIGHUP is ours.
     :param after: is called after each look and each reading.
+    :param reopen: is called at SIGUSR1; without it that signal is not ours.
     """
 
     def __init__(
@@ -305,17 +309,18 @@ class ReloadService(Service):
         interval: float = 30.0,
         signals: bool = True,
         after: Callable[[], object] = lambda: None,
+        reopen: Callable[[], object] | None = None,
     ) -> None:
         self._reactor = reactor
         self._signals = signals
+        self._reopen = reopen
         self._after = after
         self._reloadables = reloadables
         self._interval = interval
         # A LoopingCall would import the reactor of the process, which may be another one or none.
         self._clock: IReactorTime = steady(reactor)
         self._next_look: IDelayedCall | None = None
-        self._handler_before: Callable[[int, FrameType | None], object] | int | None = None
-        self._listening = False
+        self._handlers_before: dict[int, Any] = {}
 
     def privilegedStartService(self) -> None:
         """Take over SIGHUP, which would otherwise end the process, before any port is open."""
@@ -334,17 +339,27 @@ class ReloadService(Service):
         next_look, self._next_look = self._next_look, None
         if next_look is not None:
             next_look.cancel()
-        if self._listening:
-            self._listening = False
-            signal.signal(signal.SIGHUP, self._handler_before)
+        handlers, self._handlers_before = self._handlers_before, {}
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
     def _listen(self) -> None:
-        if self._signals and not self._listening:
-            self._listening = True
-            self._handler_before = signal.signal(signal.SIGHUP, self._hang_up)
+        if not self._signals or self._handlers_before:
+            return
+        self._handlers_before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hang_up)
+        if self._reopen is not None:
+            self._handlers_before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._user_1)
 
-    def _hang_up(self, number: int, frame: object) -> None:
+    def _hang_up(self, number: int, frame: FrameType | None) -> None:
         self._reactor.callFromThread(self._reload)
+
+    def _user_1(self, number: int, frame: FrameType | None) -> None:
+        if self._reopen is not None:
+            self._reactor.callFromThread(self._reopen)
+        before = self._handlers_before.get(number)
+        if callable(before):
+            # Twisted's, which turns over the file of twistd's --logfile.
+            before(number, frame)
 
     def _reload(self) -> None:
         for reloadable in self._reloadables:

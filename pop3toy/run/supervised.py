@@ -25,16 +25,19 @@ from ..config.source import Source
 from ..errors import CannotStart
 from ..net.types import IReactor
 from ..net.unix_sockets import UnixListening
+from ..observe.log_levels import Levels
 from ..stores.registry import kind_of
 from .checks import check_sources
 from .control import Notice
-from .log_lines import WorkersLog
+from .log.choosing import chosen_log
+from .log.file import Reopening
+from .log.workers import WorkersLog
 from .monitoring.certificates import CertificateWatch
 from .monitoring.supervisor import monitor_workers, workers_folder
 from .ports import Port, announce, endpoint_of, ports_of
 from .process import StopSignals, TwistdOptions, fitting
 from .reloading.again import SettingsAgain
-from .service import ListeningService, OrderedService, Reloadable, ReloadService
+from .service import LinesService, ListeningService, OrderedService, Reloadable, ReloadService
 from .sharing.node import node_of
 from .tls import server_tls
 from .workers.pipes import WorkerConfig
@@ -70,7 +73,8 @@ def supervised(
     """
     workers = settings.workers
     assert workers is not None, "the settings ask for workers"
-    sockets, log = SharedSockets(), WorkersLog()
+    chosen = chosen_log(settings, twistd, Levels())
+    sockets, log = SharedSockets(), WorkersLog(chosen)
     key, boot = secrets.token_hex(32), secrets.token_hex(8)
     node = node_of(settings.store, cannot_start)
     clock, began = steady(reactor), 0.0
@@ -132,6 +136,9 @@ def supervised(
         buried=buried,
     )
     server = OrderedService(partial(log.set_observer, twistd=twistd))
+    if chosen.writer is not None:
+        # Before all others: it ends behind them.
+        LinesService(chosen.writer).setServiceParent(server)
     _AsWorkersUser(settings, reactor, cannot_start).setServiceParent(server)
     notice = Notice(reactor, settings.limits.stop_delay)
     StopSignals(reactor, notice.cut_short).setServiceParent(server)
@@ -170,6 +177,7 @@ def supervised(
     def take(changed: Settings, token: str | None) -> None:
         nonlocal in_force
         in_force = changed
+        chosen.levels.use(changed.log_level)
         hand_on()
         supervisor.use_settings(changed.to_json())
         notice.use(changed.limits.stop_delay)
@@ -179,10 +187,11 @@ def supervised(
 
     if tls is not None:
         CertificateWatch(reactor, tls).setServiceParent(server)
-    reloads: list[Reloadable] = [tls] if tls is not None else []
+    files = Reopening([chosen.writer] if chosen.writer is not None else [], supervisor.reopen)
+    reloads: list[Reloadable] = [files, *([tls] if tls is not None else [])]
     if source is not None:
         reloads.append(SettingsAgain(source, settings, reactor, server, tls=tls, take=take))
-    ReloadService(reactor, reloads, after=hand_on).setServiceParent(server)
+    ReloadService(reactor, reloads, after=hand_on, reopen=files.reload).setServiceParent(server)
     limits_of_one = fitting(settings, owned=True)
     limits_of_one.tell(asked=settings.limits.max_connections is not None)
     listening = cast(IReactor, UnixListening(reactor))

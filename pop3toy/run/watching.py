@@ -12,6 +12,7 @@ from ..interfaces import IObserver
 from ..languages import language_of_the_locale
 from ..observe.json_lines import JSONLines, lost
 from ..observe.line_writer import LineWriter
+from ..observe.log_levels import Levels
 from ..observe.session_log import SessionLog
 from ..observe.transcript import WriterTranscript
 
@@ -23,14 +24,17 @@ class Watching(NamedTuple):
 
     #: Of all ports.
     observers: Observers
-    #: Each is to be started and stopped.
+    #: Each is to be started and stopped, and opened again when the log is.
     writers: Sequence[LineWriter]
     #: Writes to the terminal, if a transcript goes there.
     terminal: LineWriter | None
 
 
-def watching_of(settings: Settings, given: Sequence[IObserver]) -> Watching:
-    """What the settings say, and other observers that are given."""
+def watching_of(settings: Settings, given: Sequence[IObserver], levels: Levels) -> Watching:
+    """What the settings say, and other observers that are given.
+
+    :param levels: which levels of the log are written.
+    """
     writers: list[LineWriter] = []
     observers: list[IObserver] = []
     terminal = None
@@ -45,7 +49,7 @@ def watching_of(settings: Settings, given: Sequence[IObserver]) -> Watching:
         writers.append(lines)
         observers.append(JSONLines(lines))
     # In the toy logins are seen in the conversation, and only where mail went is not.
-    observers.append(SessionLog([Delivered]) if settings.is_toy else SessionLog())
+    observers.append(SessionLog([Delivered] if settings.is_toy else None, levels=levels))
     # Only the built-in account, which is public, is shown with its password unasked.
     secrets = settings.is_toy and (not settings.users or settings.show_secrets)
     return Watching(Observers(*observers, *given, secrets=secrets), writers, terminal)

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..errors import AuthenticationFailed, Refusal
-from ..events import Delivered, LoggedIn, LoginFailed, Noted, Refused
+from ..events import Delivered, LoggedIn, LoginFailed, Queued, Refused
 from ..interfaces import (
     LATER,
     After,
@@ -277,9 +277,10 @@ class Session:
             answer = self._fate(refusal, recipient, queue_id, "2.0.0", transaction.taken_as)
         self.transaction = None
         self.state = State.CLOSED if self._gone else State.READY
-        if transaction.queued:
-            number = len(transaction.elsewhere)
-            self.happened(Noted, f"queued as {queue_id} for {number} recipient{'s'[: number != 1]} elsewhere")
+        if transaction.queued and (mail := transaction.outgoing) is not None:
+            elsewhere = [one.address for one in mail.recipients if not one.here]
+            who = (mail.user, mail.sender)
+            self.happened(Queued, self.name, self.record.channel, queue_id, *who, octets, elsewhere)
         if uids or transaction.queued:
             self._reset_error_count()
         else:

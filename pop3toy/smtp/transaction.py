@@ -50,7 +50,8 @@ class Transaction:
         #: Recipients elsewhere that were accepted, and those here of whom the sender wants to be told.
         self.elsewhere: list[OutgoingRecipient] = []
         self.told_here: list[OutgoingRecipient] = []
-        #: Whether it is in the queue, durably.
+        #: What the queue was given for those elsewhere, and whether it is there, durably.
+        self.outgoing: OutgoingMail | None = None
         self.queued = False
         #: The name that client and log know it by; empty before DATA.
         self.queue_id = ""
@@ -85,6 +86,7 @@ class Transaction:
         if not self.dropped:
             self._onward_start = HeldStart(headers)
             self._onward = outgoing.begin(mail)
+            self.outgoing = mail
 
     def feed(self, data: bytes, largest: int) -> tuple[bytes | None, Deferred[None] | None]:
         """Take what the client sent, up to the end of the text.

@@ -440,7 +440,7 @@ class PolicyTests(ServedCase):
         wire.ask(b"USER ann")
         self.assertTrue(wire.ask(b"PASS guess").startswith(b"-ERR [AUTH]"))
         self.logged(
-            f"login failed: session=1 rip={STRANGER} user='ann' mechanism=USER tls=TLSv1.3 reason=AUTH"
+            f"login failed: session=1 rip={STRANGER} user='ann' mechanism=USER tls=TLSv1.3 protocol=POP3 reason=AUTH"
         )
 
 
@@ -456,7 +456,7 @@ class LimitTests(ServedCase):
         refused = self.connect(v1(STRANGER))
         self.assertEqual(refused.rest(), b"-ERR [SYS/TEMP] too many connections from your address\r\n")
         self.assertTrue(self.connect(v1("192.0.2.8")).line().startswith(b"+OK"))
-        self.logged(f"connection refused: rip={STRANGER} reason=too many connections from your address")
+        self.logged(f" rip={STRANGER} protocol=POP3 reason=too many connections from your address")
         held[0].close()
 
         def free() -> bool:

@@ -12,13 +12,16 @@ from zope.interface import implementer
 
 from pop3toy.events import (
     KINDS,
+    NONE,
     Connected,
     Delivered,
     Ended,
     LineReceived,
     LoggedIn,
     LoginFailed,
+    QueueRemoved,
     ReplySent,
+    Sent,
     TLSStarted,
 )
 from pop3toy.interfaces import Channel, GateAnswer, IGate, SessionRecord, TLSFacts
@@ -62,6 +65,21 @@ class HubCase(SynchronousTestCase):
         for event in events:
             self.hub.observe(event)
             self.hub.flush()
+
+
+class NoSessionTests(HubCase):
+    """What is of no connection."""
+
+    def test_queue_and_page(self) -> None:
+        """Followers are told of the queue and of the page for passwords, and no session comes of it."""
+        self.tell(
+            QueueRemoved(NONE, 1.0, "0A"),
+            Sent(NONE, 1.0, "0B", "ann", "ann@x", "dan@y", "smart", 1.0, "250 ok"),
+            LoginFailed(NONE, 1.0, "HTTP", CHANNEL, "ann", "PASSWORD", "AUTH"),
+        )
+        self.assertEqual((list(self.hub.sessions()), self.hub.total, self.hub.live), ([], 0, 0))
+        told = [checked(json.loads(event_as_json(one)), "Event") for one in self.hub._last]
+        self.assertEqual([one["event"] for one in told], ["QueueRemoved", "Sent", "LoginFailed"])
 
 
 class BoundsTests(HubCase):

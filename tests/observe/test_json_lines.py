@@ -35,6 +35,7 @@ _ANY: dict[object, st.SearchStrategy[Any]] = {
     bytes: st.binary(),
     bool: st.booleans(),
     str | None: st.none() | st.text(),
+    Sequence[str]: st.lists(st.text()),
     Channel: st.builds(Channel, st.text(), st.booleans(), st.none() | _TLS),
     TLSFacts: _TLS,
     Sequence[tuple[str, bytes]]: st.lists(st.tuples(st.text(), st.binary())),

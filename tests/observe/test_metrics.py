@@ -27,6 +27,7 @@ from pop3toy.observe.metrics.shared import add_up
 from pop3toy.observe.metrics.table import METRICS, NAMES
 from pop3toy.pop3.commands import KEYWORDS
 from pop3toy.run.monitoring.endpoint import PATIENCE
+from pop3toy.run.passwords import site
 from pop3toy.run.service import ListeningService
 from pop3toy.smtp.policies import LMTP, SMTP, SUBMISSION
 
@@ -42,7 +43,7 @@ WORDS: Mapping[str, frozenset[str]] = {
     "command": frozenset().union(*labels.COMMANDS.values()),
     "status": frozenset(("ok", "continue", "error", "none")),
     "mechanism": labels.MECHANISMS,
-    "result": labels.POP3_CODES | {"success", "failure"},
+    "result": labels.POP3_CODES | {"success", "failure", "queued", "sent", "deferred", "bounced"},
     "code": labels.POP3_CODES | labels.SMTP_CODES,
     "reason": frozenset(("address", "full", "stopping")),
     "why": labels.WHYS,
@@ -274,6 +275,7 @@ def of_kind(kind: type) -> some.SearchStrategy[Any]:
         float: some.floats(0, 10**6),
         str: TEXTS,
         str | None: some.none() | TEXTS,
+        Sequence[str]: some.lists(TEXTS, max_size=3),
         bytes: OCTETS,
         bool: some.booleans(),
         Channel: CHANNELS,
@@ -314,10 +316,35 @@ class LabelTests(SynchronousTestCase):
         self.assertEqual(KEYWORDS, labels.COMMANDS["POP3"] - more)
         for policy in (SMTP, SUBMISSION, LMTP):
             self.assertEqual(policy.verbs, labels.COMMANDS[policy.name] - more, policy.name)
-        self.assertEqual({"USER", "APOP", *MECHANISM_NAMES}, labels.MECHANISMS)
+        self.assertEqual({"USER", "APOP", site.MECHANISM, *MECHANISM_NAMES}, labels.MECHANISMS)
+        self.assertIn(site.PROTOCOL, labels.PROTOCOLS)
         codes = {kind.code for kind in _refusals(Refusal)} - {""}
         self.assertIn("IN-USE", codes)
         self.assertLessEqual(codes, labels.POP3_CODES)
+
+    def test_queue(self) -> None:
+        """Messages are counted when they are queued, recipients by what becomes of them."""
+        registry = Registry()
+        metrics = Metrics(registry)
+        message: tuple[Any, ...] = (events.NONE, 1.0, "0A", "ann", "ann@x")
+        for event in (
+            events.Queued(
+                7, 1.0, "submission", Channel("unix", True), "0A", "ann", "ann@x", 5, ["a@y", "b@y"]
+            ),
+            events.SendDeferred(**later, recipients=["a@y", "b@y"], attempts=1, wait=300.0),
+            events.Sent(**later, recipient="a@y", seconds=301.0),
+            events.Bounced(**later, recipient="b@y", seconds=301.0),
+            events.QueueRemoved(events.NONE, 1.0, "0B"),
+        ):
+            if type(event) in metrics.wants:
+                metrics.observe(event)
+        counted = {
+            sample.labels["result"]: sample.value
+            for family in registry.collect()
+            for sample in family.samples
+            if sample.name == "pop3toy_outgoing_total"
+        }
+        self.assertEqual(counted, {"queued": 1, "deferred": 2, "sent": 1, "bounced": 1})
 
     def test_reasons(self) -> None:
         """What a limiter says is one of the reasons."""

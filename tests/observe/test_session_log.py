@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from twisted.logger import Logger, LogPublisher, formatEvent
@@ -10,6 +11,8 @@ from zope.interface.verify import verifyObject
 
 from pop3toy.events import (
     KINDS,
+    NONE,
+    Bounced,
     Connected,
     ConnectionRejected,
     Delivered,
@@ -17,11 +20,17 @@ from pop3toy.events import (
     LoggedIn,
     LoginFailed,
     Observers,
+    PasswordChanged,
+    Queued,
+    QueueRemoved,
     Refused,
+    SendDeferred,
+    Sent,
     TLSFailed,
 )
 from pop3toy.interfaces import Channel, IObserver, TLSFacts
-from pop3toy.observe.session_log import SessionLog
+from pop3toy.observe.log_levels import Levels
+from pop3toy.observe.session_log import FIELDS, LINES, SessionLog, fields_of
 
 FAR = Channel("192.0.2.7", False)
 
@@ -30,6 +39,11 @@ def refused(sender: str = "bob@example.org", recipient: str = "", queue_id: str 
     """Mail was not taken."""
     last = {"code": 550, "enhanced": "5.1.1", "reason": "no such user", **last}
     return Refused(7, 1.0, "SMTP", FAR, queue_id, sender, recipient, **last)
+
+
+def of_queue(kind: Any, *what: Any) -> Any:
+    """Something has become of a message."""
+    return kind(NONE, 1.0, "0A", "ann", "ann@x", *what)
 
 
 class SessionLogTests(SynchronousTestCase):
@@ -53,7 +67,8 @@ class SessionLogTests(SynchronousTestCase):
         self.assertEqual(self.log.log.namespace, "pop3toy.session")
 
     def test_lines(self) -> None:
-        """Fields have a fixed order; all but POP3 say their protocol; the reason of a failure is last."""
+        """Fields have a fixed order; the reason is last."""
+        kinds = set()
         far, local = FAR, Channel("::1", True, TLSFacts("TLSv1.3", "x"))
         end: Any = ("ann", "USER", "quit", 1.5, 10, 20, 2, 1)
         ended = (
@@ -61,41 +76,110 @@ class SessionLogTests(SynchronousTestCase):
             " received=10 sent=20 retrieved=2 removed=1"
         )
         failed = "warn: login failed: session=7 rip=192.0.2.7 user='ann' mechanism=APOP tls=none"
+        mail = "id=0A octets=5 from=<bob@x>"
+        going = "id=0A from=<ann@x> to=<dan@y> user='ann' smarthost=smart.example"
         for event, line in (
             (LoggedIn(7, 1.0, "POP3", far, "ann", "USER"),
-             "info: login: session=7 rip=192.0.2.7 user='ann' mechanism=USER tls=none"),
+             "info: login: session=7 rip=192.0.2.7 user='ann' mechanism=USER tls=none protocol=POP3"),
             (LoggedIn(7, 1.0, "submission", local, "ann", "PLAIN"),
              "info: login: session=7 rip=::1 user='ann' mechanism=PLAIN tls=TLSv1.3 protocol=submission"),
-            (LoginFailed(7, 1.0, "POP3", far, "ann", "APOP", "AUTH"), f"{failed} reason=AUTH"),
-            (LoginFailed(7, 1.0, "submission", far, "ann", "APOP", "AUTH"),
-             f"{failed} protocol=submission reason=AUTH"),
-            (Ended(7, 1.0, "POP3", far, *end), ended),
+            (LoginFailed(7, 1.0, "POP3", far, "ann", "APOP", "AUTH"), f"{failed} protocol=POP3 reason=AUTH"),
+            (LoginFailed(NONE, 1.0, "HTTP", far, "ann", "APOP", "AUTH"),
+             f"{failed} protocol=HTTP reason=AUTH".replace("session=7", "session=-")),
+            (PasswordChanged(NONE, 1.0, "HTTP", far, "ann"),
+             "info: password changed: session=- rip=192.0.2.7 protocol=HTTP user='ann'"),
+            (Ended(7, 1.0, "POP3", far, *end), f"{ended} protocol=POP3"),
             (Ended(7, 1.0, "submission", far, *end), f"{ended} protocol=submission"),
             (ConnectionRejected(7, 1.0, "POP3", far, "full"),
-             "warn: connection refused: rip=192.0.2.7 reason=full"),
+             "warn: connection refused: session=7 rip=192.0.2.7 protocol=POP3 reason=full"),
             (TLSFailed(7, 1.0, "POP3", far, "http\nrequest"),
              "info: TLS failed: session=7 rip=192.0.2.7 protocol=POP3 reason=http\\nrequest"),
             (Delivered(7, 1.0, "SMTP", far, "0A", "bob@x", 5, [("ann", b"1"), ("eve", b"2")]),
-             "info: message 0A delivered: 5 octets from <bob@x> for ann, eve"
-             " session=7 rip=192.0.2.7 protocol=SMTP"),
+             f"info: delivered: {mail} to=ann,eve session=7 rip=192.0.2.7 protocol=SMTP"),
             (refused(),
-             "info: mail refused: session=7 rip=192.0.2.7 protocol=SMTP id=- from=<bob@example.org> to=<>"
+             "info: mail refused: session=7 rip=192.0.2.7 protocol=SMTP id=- from=<bob@example.org> to=-"
              " code=550 reason=5.1.1 no such user"),
+            (Queued(7, 1.0, "submission", far, "0A", "bob", "bob@x", 5, ["dan@y", "eve@z"]),
+             f"info: queued: {mail} to=<dan@y>,<eve@z> user='bob' session=7 rip=192.0.2.7"
+             " protocol=submission"),
+            (of_queue(Sent, "dan@y", "smart.example", 1.25, "250 ok"),
+             f"info: sent: {going} seconds=1.250 reason=250 ok"),
+            (of_queue(SendDeferred, ["dan@y"], "smart.example", 2, 299.9, "450 later"),
+             f"warn: deferred: {going} attempts=2 wait=300 reason=450 later"),
+            (of_queue(Bounced, "dan@y", "smart.example", 301.0, "550 no"),
+             f"warn: bounced: {going} seconds=301.000 reason=550 no"),
+            (QueueRemoved(NONE, 1.0, "0A"), "info: removed: id=0A"),
         ):  # fmt: skip
+            kinds.add(type(event))
             self.assertEqual(self.line(event), line)
+        self.assertEqual(kinds, set(LINES))
+
+    def test_fields(self) -> None:
+        """By name they are of their types: numbers, lists, and null for what is not there."""
+        self.assertEqual(
+            fields_of(Ended(7, 1.0, "POP3", FAR, None, None, "timeout", 1.23456, 10, 20, 2, 1)),
+            ("end", {
+                "session": 7, "rip": "192.0.2.7", "user": None, "mechanism": None, "tls": None,
+                "ended": "timeout", "seconds": 1.235, "received": 10, "sent": 20, "retrieved": 2,
+                "removed": 1, "protocol": "POP3",
+            }),
+        )  # fmt: skip
+        self.assertEqual(
+            fields_of(refused(recipient="x y@z")),
+            ("mail refused", {
+                "session": 7, "rip": "192.0.2.7", "protocol": "SMTP", "id": None, "from": "bob@example.org",
+                "to": ["x y@z"], "code": 550, "reason": "5.1.1 no such user",
+            }),
+        )  # fmt: skip
+        self.assertIsNone(fields_of(Connected(7, 1.0, "POP3", FAR, "peer")))
+        self.assertIsNone(fields_of(None))
+
+    def test_same_names(self) -> None:
+        """What is the same has one name in all lines, and each name one sentence."""
+        for line in LINES.values():
+            for field in line.fields:
+                self.assertEqual(field.name == "reason", field is line.fields[-1] and "why;" in field.says)
+        said = {field.says for line in LINES.values() for field in line.fields}
+        # It is users who get it, or addresses.
+        self.assertEqual(len(said), len(FIELDS) + 1)
+
+    def test_levels(self) -> None:
+        """Of a level that is not written, not even the text is made."""
+        levels = Levels("warn")
+        quiet = SessionLog(levels=levels)
+        quiet.log = self.log.log
+        # It has no user whose name could be cut.
+        quiet.observe(LoggedIn(7, 1.0, "POP3", FAR, None, "USER"))  # type: ignore[arg-type]
+        quiet.observe(LoginFailed(7, 1.0, "POP3", FAR, "ann", "USER", "AUTH"))
+        self.assertEqual([one["log_level"].name for one in self.events], ["warn"])
+        levels.use("info")
+        quiet.observe(LoggedIn(7, 1.0, "POP3", FAR, "ann", "USER"))
+        self.assertEqual(len(self.events), 2)
 
     def test_names_forge_nothing(self) -> None:
         """What a stranger chose writes no line of its own, no field of its own format, no escape."""
         claimed = "x{rip}'\u2028\u202e\x9b2J\nlogin\x1b[2J'\tuser='root"
+        hostile = Channel(claimed, False)
         for event in (
             LoginFailed(7, 1.0, "POP3", FAR, claimed, "USER", "AUTH"),
-            Delivered(7, 1.0, "SMTP", FAR, "0A", claimed, 5, [(claimed, b"1")]),
+            LoginFailed(7, 1.0, "POP3", hostile, claimed, claimed, "AUTH"),
+            LoggedIn(7, 1.0, "POP3", FAR, claimed, claimed),
+            Delivered(7, 1.0, "SMTP", FAR, "0A", claimed, 5, [(claimed, b"1"), (f"{claimed},eve", b"2")]),
+            Queued(7, 1.0, "submission", FAR, "0A", claimed, claimed, 5, [claimed, f"{claimed}>,<x"]),
             refused(claimed, claimed, reason=claimed),
+            Bounced(NONE, 1.0, "0A", claimed, claimed, claimed, "smart", 1.0, claimed),
         ):
             line = self.line(event)
             self.assertEqual(len(line.splitlines()), 1)
             self.assertTrue(line.isprintable())
             self.assertIn("{rip}", line)
+            # Blanks stand between fields alone, but in the reason.
+            kind, _, rest = line.partition(": ")[2].partition(": ")
+            names = [word.partition("=")[0] for word in rest.partition(" reason=")[0].split(" ")]
+            known = [one.name for one in LINES[type(event)].fields if one.name != "reason"]
+            self.assertEqual((kind, names), (LINES[type(event)].kind, known))
+            if isinstance(event, Delivered | Queued):
+                self.assertEqual(len(re.findall(" to=([^ ]*)", line)[0].split(",")), 2)
 
     def test_end(self) -> None:
         """An end without a login has a line only if the server ended it and no other line says so."""
@@ -103,7 +187,7 @@ class SessionLogTests(SynchronousTestCase):
             self.log.observe(Ended(7, 1.0, "POP3", FAR, None, None, why, 1.5, 10, 20, 0, 0))
         self.assertEqual(self.events, [])
         self.assertIn(
-            " user=None mechanism=None tls=none ended=timeout seconds=60.0",
+            " user=- mechanism=- tls=none ended=timeout seconds=60.0",
             self.line(Ended(7, 1.0, "POP3", FAR, None, None, "timeout", 60.0, 10, 20, 0, 0)),
         )
 
@@ -117,9 +201,6 @@ class SessionLogTests(SynchronousTestCase):
     def test_wants(self) -> None:
         """All that it has lines for, or what it is told."""
         verifyObject(IObserver, self.log)
-        self.assertEqual(
-            set(self.log.wants),
-            {LoggedIn, LoginFailed, Ended, ConnectionRejected, TLSFailed, Delivered, Refused},
-        )
+        self.assertEqual(set(self.log.wants), set(LINES))
         self.assertEqual(set(Observers(SessionLog([Delivered])).told), {Delivered})
         self.assertLess(set(self.log.wants), set(KINDS) - {Connected})

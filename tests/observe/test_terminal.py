@@ -86,7 +86,7 @@ class TerminalTests(SynchronousTestCase):
             self.assertRegex(
                 following,
                 r"\A\[1\] -- message of \d+ octets\n"
-                r"log: message (\w+) delivered: \d+ octets from <bob@example\.org> for .*\n"
+                r"log: delivered: id=(\w+) octets=\d+ from=<bob@example\.org> to=.*\n"
                 r"\[1\] S: 250 2\.0\.0 delivered as \1\Z",
             )
 

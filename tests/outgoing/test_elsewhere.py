@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.errors import StoreFull, StoreTrouble
-from pop3toy.events import Noted, Observers
+from pop3toy.events import Observers, Queued
 from pop3toy.interfaces import OutgoingMail, OutgoingRecipient
 from pop3toy.routing.recipients import RecipientResolver
 from pop3toy.smtp.factory import lmtp_factory, smtp_factory, submission_factory
@@ -69,7 +69,7 @@ class ElsewhereTests(SynchronousTestCase):
     def connected(self, queue: Queue | None, **options: Any) -> tuple[Client, Any]:
         """A client that has logged in, and its server's store."""
         recipients = RecipientResolver(find_in("ann", "bob"), domains=("example.org",))
-        self.watcher = Watcher(Noted)
+        self.watcher = Watcher(Queued)
         factory, store, _ = world(
             submission_factory, Accounts(), recipients=recipients, outgoing=queue,
             observers=Observers(self.watcher), **options,
@@ -95,8 +95,10 @@ class ElsewhereTests(SynchronousTestCase):
         self.assertNotIn(b"Return-Path", text)
         self.assertNotIn(b"eve@", text)
         self.assertEqual(mail.queue_id, answers[-1].split()[-1])
-        [noted] = self.watcher.events
-        self.assertEqual(noted.text, f"queued as {mail.queue_id} for 2 recipients elsewhere")
+        [queued] = self.watcher.events
+        self.assertEqual((queued.queue_id, queued.user), (mail.queue_id, "ann"))
+        self.assertEqual((queued.sender, queued.octets), (mail.sender, len("Subject: x\r\n\r\ny\r\n")))
+        self.assertEqual(queued.recipients, ["eve@x.example", "dan@x.example"])
 
     def test_mixed(self) -> None:
         """250 comes when both are durable: the queue's file first, then the mailbox, then its name."""

@@ -112,8 +112,12 @@ class HandOnTests(OutgoingCase):
         self.assertTrue(taken.text.startswith(b"Received: from laptop"), taken.text)
         self.assertEqual([one["Subject"] for one in self.mail("bob")], ["hello"])
         log = self.server.log
-        self.assertIn(f"message {queue_id} queued: ", log)
-        self.assertIn(f"message {queue_id} handed on: to=<eve@elsewhere.example> smarthost=localhost", log)
+        self.assertIn(
+            f"queued: id={queue_id} octets=79 from=<ann@example.org> to=<eve@elsewhere.example>", log
+        )
+        self.assertIn(
+            f"sent: id={queue_id} from=<ann@example.org> to=<eve@elsewhere.example> user='ann'", log
+        )
         self.assertNotIn("open sesame", log)
         self.assertEqual(self.queue.stat().st_mode & 0o777, 0o700)
 

@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.errors import NotOurs, StoreFull, StoreTrouble
+from pop3toy.events import NONE, Bounced, Observers, QueueRemoved, SendDeferred, Sent
 from pop3toy.interfaces import OutgoingRecipient
 from pop3toy.net.threads import run_now
 from pop3toy.outgoing.client import Handing, Result, Trouble
@@ -19,10 +20,11 @@ from pop3toy.outgoing.entry import Entry, Outcome, Status
 from pop3toy.outgoing.limits import HourlyLimit
 from pop3toy.outgoing.queue_files import Folder
 from pop3toy.outgoing.schedule import GIVE_UP
-from pop3toy.outgoing.service import HOLD, LOOK, STOPPING, OutgoingQueue, Told
+from pop3toy.outgoing.service import HOLD, LOOK, STOPPING, OutgoingQueue
 from pop3toy.outgoing.smarthost import Smarthost
 
 from ..folders import new_folder
+from ..pop3_world import Watcher
 from .test_parts import CAME, FAILED, GONE, LATER, TEXT, mail, put
 
 EVE = "eve@elsewhere.example"
@@ -46,7 +48,7 @@ class ServiceCase(SynchronousTestCase):
         self.trouble: Trouble | None = None
         self.waiting: Deferred[None] | None = None
         self.undeliverable: Exception | None = None
-        self.counted: dict[str, int] = {}
+        self.watcher = Watcher(Sent, SendDeferred, Bounced, QueueRemoved)
         self.length = (0, 0.0)
         self.folder = Folder(self.path, sync=lambda fd: None)
         self.queue = self.new_queue()
@@ -56,9 +58,6 @@ class ServiceCase(SynchronousTestCase):
     def new_queue(self) -> OutgoingQueue:
         """One more process's, on the same folder; it is stopped with the test."""
         reactor: Any = self.clock
-
-        def counted(what: str, number: int) -> None:
-            self.counted[what] = self.counted.get(what, 0) + number
 
         def length(messages: int, seconds: float) -> None:
             self.length = (messages, seconds)
@@ -71,7 +70,8 @@ class ServiceCase(SynchronousTestCase):
             HourlyLimit(10, self.clock.seconds),
             self.deliver,
             self.clock.seconds,
-            Told(counted, length),
+            Observers(self.watcher),
+            length,
             self.connect,
         )
         self.addCleanup(lambda: queue.stopService() if queue.running else None)
@@ -130,7 +130,10 @@ class AttemptTests(ServiceCase):
         self.pass_time(LOOK)
         self.assertEqual(self.tried, [("abc123", [EVE])])
         self.assertEqual((self.left, self.notices), ([], []))
-        self.assertEqual(self.counted, {"queued": 1, "handed_on": 1})
+        [event] = self.watcher.events
+        self.assertEqual(
+            event, Sent(NONE, event.at, "abc123", "ann", "ann@example.org", EVE, "smart", LOOK, GONE.text)
+        )
 
     def test_large(self) -> None:
         """A message that is too large for memory goes to the file as it comes."""
@@ -167,7 +170,11 @@ class AttemptTests(ServiceCase):
         self.pass_time(400)
         self.assertEqual(self.tried[1:], [("abc123", ["b@x.example"])])
         self.assertEqual((len(self.notices), self.left), (1, []))
-        self.assertEqual(self.counted, {"queued": 1, "bounced": 2, "handed_on": 2, "deferred": 1})
+        self.assertEqual([one.recipient for one in self.watcher.of(Bounced)], ["a@x.example", "c@x.example"])
+        self.assertEqual([one.recipient for one in self.watcher.of(Sent)], ["d@x.example", "b@x.example"])
+        [deferred] = self.watcher.of(SendDeferred)
+        self.assertEqual((deferred.recipients, deferred.attempts), (["b@x.example"], 1))
+        self.assertEqual((deferred.wait, deferred.reason), (300.0, LATER.text))
 
     def test_five_days(self) -> None:
         """What nobody takes is given up after five days: one warning, one notice, and nothing is left."""

@@ -14,12 +14,16 @@ from hypothesis import strategies as st
 from twisted.application.service import Application, IService
 from twisted.logger import ILogObserver, LogLevel, capturedLogs, formatEvent, formatTime
 from twisted.logger import formatEventAsClassicLogText as classic
-from twisted.python import threadable
+from twisted.python import syslog, threadable
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from pop3toy.config.settings import Settings
 from pop3toy.observe.line_writer import LineWriter
-from pop3toy.run.log_lines import FastLines, LinesInTurn, WorkersLog, set_observer
+from pop3toy.observe.log_levels import Levels
+from pop3toy.run.log.choosing import chosen_log, set_observer
+from pop3toy.run.log.lines import FastLines, LinesInTurn
+from pop3toy.run.log.workers import WorkersLog
 from pop3toy.run.process import TwistdOptions
 from pop3toy.run.service import OrderedService
 
@@ -41,6 +45,10 @@ EVENTS: Any = st.fixed_dictionaries(
 def ordinary(event: Any) -> str | None:
     """What Twisted's observer of a text file writes."""
     return classic(event, formatTime=lambda when: formatTime(when))
+
+
+#: What the settings say where they say nothing.
+CHOSEN = chosen_log(Settings(), {}, Levels())
 
 
 class FastLinesTests(SynchronousTestCase):
@@ -180,7 +188,7 @@ class ObserverTests(SynchronousTestCase):
     def observer(self, **twistd: Unpack[TwistdOptions]) -> Any:
         """The observer of an application whose server has these options of twistd."""
         application = Application("pop3toy")
-        OrderedService(lambda one: set_observer(one, twistd)).setServiceParent(application)
+        OrderedService(lambda one: set_observer(one, twistd, CHOSEN)).setServiceParent(application)
         self.assertEqual(1, len(list(IService(application))))  # type: ignore[call-overload]
         return application.getComponent(ILogObserver, None)
 
@@ -216,7 +224,7 @@ class ObserverTests(SynchronousTestCase):
             application = Application("pop3toy")
             twistd: TwistdOptions = {"nodaemon": True, "logfile": logfile}
             writer = LineWriter(lambda lines=lines: lines, started=False)  # type: ignore[misc]
-            prepare = partial(set_observer, twistd=twistd, batcher=turns, terminal=writer)
+            prepare = partial(set_observer, twistd=twistd, chosen=CHOSEN, batcher=turns, terminal=writer)
             OrderedService(prepare).setServiceParent(application)
             observer: Any = application.getComponent(ILogObserver)
             observer(event)
@@ -229,7 +237,9 @@ class ObserverTests(SynchronousTestCase):
         starting = True
         application = Application("pop3toy")
         OrderedService(
-            lambda one: set_observer(one, {"nodaemon": True, "logfile": str(path)}, starting=lambda: starting)
+            lambda one: set_observer(
+                one, {"nodaemon": True, "logfile": str(path)}, CHOSEN, starting=lambda: starting
+            )
         ).setServiceParent(application)
         observer: Any = application.getComponent(ILogObserver)
 
@@ -248,12 +258,21 @@ class ObserverTests(SynchronousTestCase):
         self.assertEqual(said, ["three", "four", "five"])
 
     def test_others_are_left_alone(self) -> None:
-        """``--logger`` and ``--syslog`` are twistd's business."""
+        """``--logger`` is twistd's business."""
         self.assertIsNone(self.observer(logger=object()))
-        self.assertIsNone(self.observer(syslog=True))
         # What is started from somebody's .tac file knows no options of twistd.
         self.assertIsNone(self.observer())
         self.assertFalse(Path("twistd.log").exists())
+
+    def test_syslog(self) -> None:
+        """syslog gets what Twisted makes of events, from the level of the settings on."""
+        said: list[str] = []
+        self.patch(syslog.syslog, "syslog", lambda level, text: said.append(text))
+        observer = self.observer(syslog=True)
+        for level in (LogLevel.debug, LogLevel.info):
+            event = {"log_format": "{text}", "text": level.name, "log_time": 1.5, "log_level": level}
+            observer({**event, "log_namespace": "x", "log_system": "a"})
+        self.assertEqual(said, ["[a] info"])
 
 
 class WorkersLogTests(SynchronousTestCase):
@@ -266,7 +285,7 @@ class WorkersLogTests(SynchronousTestCase):
 
     def test_file(self) -> None:
         """A log file gets them as they are, in one piece."""
-        application, log = Application("x"), WorkersLog()
+        application, log = Application("x"), WorkersLog(CHOSEN)
         path = self.mktemp()
         log.set_observer(application, {"logfile": path, "nodaemon": True})
         log.publish(self.LINES)
@@ -274,7 +293,7 @@ class WorkersLogTests(SynchronousTestCase):
 
     def test_events(self) -> None:
         """Who wants events, as syslog, gets them with their time, level and origin."""
-        log = WorkersLog()
+        log = WorkersLog(CHOSEN)
         log.set_observer(Application("x"), {"syslog": True})
         with capturedLogs() as events:
             log.publish(self.LINES)

@@ -19,6 +19,7 @@ from ...events import (
     LoginFailed,
     MessageRemoved,
     Noted,
+    Queued,
     Refused,
     ReplySent,
     TextReceived,
@@ -119,6 +120,16 @@ class Explainer:
                 session.deleted += 1
             case Delivered():
                 return self._delivered(event)
+            case Queued():
+                return [
+                    self._note(
+                        N_(
+                            "The message is for somebody elsewhere: it lies in the queue, durably, until the"
+                            " smarthost has taken it, or until it is given up and its sender is told."
+                        ),
+                        clause(5321, "4.5.4"),
+                    )
+                ]
             case Refused():
                 # The reply behind it says why.
                 return ()

@@ -18,6 +18,7 @@ from zope.interface import implementer
 from ...clock import steady
 from ...events import (
     KINDS,
+    NONE,
     Connected,
     ConnectionRejected,
     Ended,
@@ -203,12 +204,13 @@ class Hub:
             wake()
 
     def _keep(self, event: Event, wall: float) -> None:
-        session = self._session_of(event, wall)
-        if isinstance(event, LineReceived | Ended):
+        session = self._session_of(event, wall) if event.session != NONE else None
+        if session is not None and isinstance(event, LineReceived | Ended):
             # Behind the end the explainer does not know it any more.
             session.client = self._explainer.client(event.session) or session.client
         explained = self._explainer.explain(event)
-        self._update(session, event)
+        if session is not None:
+            self._update(session, event)
         self._history.count(event, wall, len(self._live))
         data = _data(event)
         cut = max(len(data) - self.bounds.line, 0)
@@ -219,7 +221,8 @@ class Hub:
         self.seq += 1
         octets = _RECORD + len(data) - cut + sum([len(one.text) for one in explained])
         record = Record(self.seq, event, wall, explained, cut, octets)
-        self._append(session, record)
+        if session is not None:
+            self._append(session, record)
         self._last.append(record)
         self._last_octets += record.octets
         if len(self._last) > self.bounds.last_events or self._last_octets > self.bounds.last_octets:

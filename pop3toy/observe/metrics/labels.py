@@ -29,7 +29,7 @@ OTHER: Final = "other"
 RESPONSE: Final = "(response)"
 TEXT: Final = "(text)"
 
-PROTOCOLS: Final = frozenset(("POP3", "SMTP", "submission", "LMTP"))
+PROTOCOLS: Final = frozenset(("POP3", "SMTP", "submission", "LMTP", "HTTP"))
 
 _SMTP: Final = frozenset(
     ("DATA", "HELP", "MAIL", "NOOP", "QUIT", "RCPT", "RSET", "STARTTLS", "VRFY", RESPONSE, TEXT)
@@ -49,7 +49,7 @@ COMMANDS: Final[Mapping[str, frozenset[str]]] = {
 MECHANISMS: Final = frozenset(
     (
         "USER", "APOP", "EXTERNAL", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1",
-        "OAUTHBEARER", "XOAUTH2", "CRAM-MD5", "PLAIN", "LOGIN", "ANONYMOUS",
+        "OAUTHBEARER", "XOAUTH2", "CRAM-MD5", "PLAIN", "LOGIN", "ANONYMOUS", "PASSWORD",
     )
 )  # fmt: skip
 

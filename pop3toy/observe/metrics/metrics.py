@@ -11,6 +11,7 @@ from prometheus_client.metrics_core import Metric as Family
 from zope.interface import implementer
 
 from ...events import (
+    Bounced,
     Connected,
     ConnectionRejected,
     Delivered,
@@ -22,7 +23,10 @@ from ...events import (
     LoginFailed,
     MessageRemoved,
     MessageRetrieved,
+    Queued,
     ReplySent,
+    SendDeferred,
+    Sent,
     TextReceived,
     TLSFailed,
     TLSStarted,
@@ -128,6 +132,10 @@ class Metrics:
             MessageRetrieved: lambda event: self._of("pop3toy_messages_retrieved_total").inc(),
             MessageRemoved: lambda event: self._of("pop3toy_messages_removed_total").inc(),
             Delivered: self._delivered,
+            Queued: lambda event: self._outgoing("queued"),
+            Sent: lambda event: self._outgoing("sent"),
+            SendDeferred: lambda event: self._outgoing("deferred", len(event.recipients)),
+            Bounced: lambda event: self._outgoing("bounced"),
             Ended: self._ended,
         }
         self.wants = frozenset(self._handlers)
@@ -142,13 +150,6 @@ class Metrics:
         :param labels: words that are known before, in the table's order.
         """
         self._of(name, *labels).observe(seconds)
-
-    def counted(self, name: str, number: float, *labels: str) -> None:
-        """Add to a counter.
-
-        :param labels: words that are known before, in the table's order.
-        """
-        self._of(name, *labels).inc(number)
 
     def now(self, name: str, value: float, *labels: str) -> None:
         """Set a gauge."""
@@ -271,6 +272,9 @@ class Metrics:
         session = self._sessions.get(event.session)
         if session is not None and session.last_line is not None:
             self._of("pop3toy_login_seconds", mechanism, short).observe(event.at - session.last_line)
+
+    def _outgoing(self, result: str, number: int = 1) -> None:
+        self._of("pop3toy_outgoing_total", result).inc(number)
 
     def _delivered(self, event: Delivered) -> None:
         protocol = known(event.protocol, PROTOCOLS)

@@ -103,7 +103,7 @@ METRICS: Final = (
     Metric(
         "pop3toy_outgoing_total",
         "counter",
-        "Mail for elsewhere: messages that were queued, and recipients for whom one was handed_on to the"
+        "Mail for elsewhere: messages that were queued, and recipients for whom one was sent to the"
         " smarthost, deferred (tried in vain), or bounced (given up)",
         ("result",),
     ),

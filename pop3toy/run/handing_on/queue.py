@@ -12,13 +12,14 @@ from ...addresses import parse_address
 from ...clock import steady
 from ...config.settings import Settings
 from ...errors import NoSuchMailbox, NotOurs, StoreTrouble
+from ...events import Observers
 from ...interfaces import IDelivery, IRecipientResolver, is_deferred
 from ...net.threads import WorkerThreads
 from ...net.types import IReactor
 from ...outgoing.client import Handing, tls_of
 from ...outgoing.limits import HourlyLimit
 from ...outgoing.queue_files import Folder
-from ...outgoing.service import OutgoingQueue, Told
+from ...outgoing.service import OutgoingQueue
 from ...outgoing.smarthost import smarthost
 from .credentials import credentials_of
 
@@ -37,7 +38,8 @@ def queue_of(
     host: str,
     *,
     threads: Callable[..., WorkerThreads] = WorkerThreads,
-    told: Told | None = None,
+    observers: Observers,
+    length: Callable[[int, float], object] | None = None,
     wall: Callable[[], float] = time.time,
 ) -> OutgoingQueue | None:
     """The queue that the settings ask for, as a part of the server.
@@ -45,6 +47,8 @@ def queue_of(
     :param parts: the server; the store's threads are among its parts already, and ports are not.
     :param delivery: of the store, for what senders are told.
     :param host: this server's name.
+    :param observers: are told what becomes of messages.
+    :param length: is told how many messages there are, and for how many seconds the oldest has waited.
     :param wall: the time of day, in seconds since the epoch.
     :raises pop3toy.errors.BadSetting: for files that cannot be used.
     """
@@ -63,7 +67,8 @@ def queue_of(
         HourlyLimit(most, steady(reactor).seconds),
         partial(_deliver, delivery, resolver),
         wall,
-        told or Told(),
+        observers,
+        length or (lambda messages, seconds: None),
     )
     queue.setServiceParent(parts)
     return queue

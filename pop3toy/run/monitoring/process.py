@@ -23,7 +23,6 @@ from .troubles import ask_store, check_accounts, expiring, expiring_later, expir
 if TYPE_CHECKING:
     from ...net.tls.contexts import GivenTLS
     from ...observe.metrics.metrics import Metrics
-    from ...outgoing.service import Told
 
 __all__ = ["Monitoring", "monitoring_of"]
 
@@ -80,16 +79,8 @@ class Monitoring:
         timed: IMailStore = TimedStore(store, self._clock.seconds, took)
         return timed
 
-    def outgoing(self) -> Told:
-        """What counts the mail that goes out."""
-        from ...outgoing.service import Told
-
-        return Told(self._went_out, self._queue_is)
-
-    def _went_out(self, what: str, number: int) -> None:
-        self._metrics.counted("pop3toy_outgoing_total", number, what)
-
-    def _queue_is(self, messages: int, seconds: float) -> None:
+    def queue_length(self, messages: int, seconds: float) -> None:
+        """So many messages wait to be handed on, the oldest of them for so long."""
         self._metrics.now("pop3toy_queue_messages", messages)
         self._metrics.now("pop3toy_queue_oldest_seconds", seconds)
 

@@ -11,7 +11,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
@@ -28,8 +28,11 @@ from ...auth.authenticator import PortalAuthenticator
 from ...auth.maybe_deferred import resolved
 from ...clock import steady
 from ...errors import AuthenticationFailed, Refusal
+from ...events import LoginFailed, PasswordChanged
 from ...interfaces import Channel, SessionRecord
-from ...net.transport import is_loopback
+from ...masking import name_alone
+from ...net.transport import channel_of
+from ...net.types import IStreamTransport
 from .page import HEADERS, changed, form
 
 __all__ = ["PasswordPage", "PasswordSite"]
@@ -44,6 +47,9 @@ _BODY: Final = 8192
 _CONNECTIONS: Final = 64
 #: Seconds without an octet after which a connection ends: longer than any penalty.
 _PATIENCE: Final = 60
+#: As observers are told of it.
+PROTOCOL: Final = "HTTP"
+MECHANISM: Final = "PASSWORD"
 _TOKEN = re.compile(rb"[0-9a-f]{32}")
 
 
@@ -53,6 +59,7 @@ class PasswordPage(Resource):
     :param authenticator: checks the password that the user has now.
     :param change: gives a user another password; the Deferred fails if that cannot be.
     :param numbers: of sessions.
+    :param happened: is told of failures and changes: the kind of event, and its fields behind ``at``.
     """
 
     isLeaf = True
@@ -62,11 +69,13 @@ class PasswordPage(Resource):
         authenticator: PortalAuthenticator,
         change: Callable[[str, str], Deferred[None]],
         numbers: Iterator[int],
+        happened: Callable[..., object],
     ) -> None:
         super().__init__()
         self._authenticator = authenticator
         self._change = change
         self._numbers = numbers
+        self._happened = happened
 
     def render_GET(self, request: HTTPRequest) -> bytes:
         """The empty form."""
@@ -109,11 +118,11 @@ class PasswordPage(Resource):
             login = await resolved(
                 self._authenticator.main_password(user.encode("utf-8"), old.encode("utf-8"), record)
             )
-        except AuthenticationFailed:
-            log.info("{host}: a password was not changed: name or password wrong", host=channel.host)
+        except AuthenticationFailed as refusal:
+            self._failed(channel, user, refusal)
             return 403, self._form(request, "The name or the password that you have now is wrong.", user)
         except Refusal as refusal:
-            log.info("{host}: a password was not changed: {why}", host=channel.host, why=refusal.text)
+            self._failed(channel, user, refusal)
             return 503, self._form(request, "That is not possible at the moment: please try later.", user)
         name = login.user
         login.logout()
@@ -124,8 +133,12 @@ class PasswordPage(Resource):
             log.error("the password of {user!r} could not be changed: {why}", user=name, why=why)
             problem = "The password could not be changed here: please tell your postmaster."
             return 503, self._form(request, problem, user)
-        log.info("{host}: {user!r} has changed the password", host=channel.host, user=name)
+        self._happened(PasswordChanged, PROTOCOL, channel, name)
         return 200, changed(name)
+
+    def _failed(self, channel: Channel, user: str, why: Refusal) -> None:
+        claimed = name_alone(user.encode("utf-8", "replace")).decode("utf-8")
+        self._happened(LoginFailed, PROTOCOL, channel, claimed, MECHANISM, why.code or "refused")
 
     def _form(self, request: HTTPRequest, problem: str, user: str = "") -> bytes:
         return form(_token(request), shortest=SHORTEST, user=user, problem=problem)
@@ -157,8 +170,7 @@ def _as_bug(why: Failure) -> Failure:
 
 
 def _channel(request: HTTPRequest) -> Channel:
-    host = getattr(request.getClientAddress(), "host", "unix") or "unix"
-    return Channel(host, host == "unix" or is_loopback(host))
+    return channel_of(cast(IStreamTransport, request.channel.transport))
 
 
 def _private(request: HTTPRequest) -> bool:

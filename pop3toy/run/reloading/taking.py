@@ -47,6 +47,7 @@ class Taking:
     def take(self, settings: Settings) -> None:
         """From now on these: they differ from those before in nothing that needs a restart."""
         context, access = self._context, self._access
+        context.levels.use(settings.log_level)
         limits = fitting(settings, owned=context.owned)
         context.pop3_connections.limits = limits.pop3
         context.smtp_connections.limits = limits.smtp

@@ -33,6 +33,8 @@ class Command(StrEnum):
     NOTE = "note"
     #: What is to be done with its sessions.
     ACT = "act"
+    #: Open the files again that conversations are written to.
+    REOPEN = "reopen"
 
 
 class Report(StrEnum):

@@ -86,6 +86,7 @@ class _WorkerProcess(ProcessProtocol):
         self._full = False
         self._tls: str | None = None
         self._settings: str | None = None
+        self._reopens = False
         self._events: deque[Sequence[object]] = deque(maxlen=REMEMBERED)
         self._acts: deque[Sequence[object]] = deque(maxlen=REMEMBERED)
 
@@ -102,6 +103,11 @@ class _WorkerProcess(ProcessProtocol):
     def use_settings(self, settings: str) -> None:
         """Let it serve by these settings."""
         self._settings = settings
+        self._send()
+
+    def reopen(self) -> None:
+        """Let it open its files again."""
+        self._reopens = True
         self._send()
 
     def note(self, events: Sequence[Sequence[object]]) -> None:
@@ -133,6 +139,9 @@ class _WorkerProcess(ProcessProtocol):
         if self._settings is not None:
             self.transport.write(write([Command.USE_SETTINGS, self._settings]))
             self._settings = None
+        if self._reopens:
+            self.transport.write(write([Command.REOPEN, None]))
+            self._reopens = False
         if self._events:
             events = list(self._events)
             self._events.clear()
@@ -310,6 +319,11 @@ class Supervisor(Service):
         """Let all workers serve by these settings."""
         for worker in self._running.values():
             worker.use_settings(settings)
+
+    def reopen(self) -> None:
+        """Let all workers open their files again."""
+        for worker in self._running.values():
+            worker.reopen()
 
     def act(self, number: int, what: Sequence[object]) -> None:
         """Have a worker do something with its sessions, if there is this worker now."""

@@ -42,6 +42,8 @@ function describe(event) {
       return { side: "both", text: `delivered: ${several(event.octets, "octet")}, to ${event.uids.map(([user]) => user).join(", ")}` };
     case "Refused":
       return { side: "both", text: `refused: ${event.code} ${event.enhanced} ${event.reason}` };
+    case "Queued":
+      return { side: "both", text: `queued as ${event.queue_id}: ${several(event.octets, "octet")}, for ${event.recipients.join(", ")}` };
     case "Noted":
       return { side: "both", text: event.text };
     case "Ended":

@@ -6,41 +6,22 @@ kept as long as they are the same.  Lines of one turn are written with one call 
 What is written is the same to the octet; all other events go through Twisted's own formatter.
 
 Workers make such lines too, and their supervisor writes them as they are.
-
-This is the one file that knows how twistd chooses its log.  Where ``--logger`` names
-another one, or the log is no text file, that stays as it is.
 """
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Callable
-from datetime import datetime
 from typing import Protocol
 
-from twisted.logger import (
-    FileLogObserver,
-    ILogObserver,
-    LogEvent,
-    Logger,
-    LogLevel,
-    formatTime,
-    globalLogPublisher,
-)
-from twisted.python.components import Componentized
-from twisted.python.runtime import platformType
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatTime
 from twisted.python.threadable import isInIOThread
 from zope.interface import implementer
 
-from ..interfaces import Batcher
-from ..observe.line_writer import LineWriter
-from ..printable import printable
-from .process import TwistdOptions
+from ...interfaces import Batcher
+from ...observe.log_levels import Levels
+from ...printable import printable
 
-__all__ = ["FastLines", "LinesInTurn", "WorkersLog", "safe_lines", "set_observer"]
-
-log = Logger()
+__all__ = ["FastLines", "LinesInTurn", "from_level", "quiet", "safe_lines"]
 
 
 class _Out(Protocol):
@@ -149,53 +130,16 @@ def safe_lines(line: Callable[[LogEvent], str | None]) -> Callable[[LogEvent], s
     return of
 
 
-#: The beginning of what one event says in a log; other lines go on with it.
-_BEGINNING = re.compile(r"^(?=\d\S* \[)", re.MULTILINE)
-_ENTRY = re.compile(r"(\d\S*) \[(.*?)\] (.*)\n", re.DOTALL)
-_LEVELS = {level.name: level for level in LogLevel.iterconstants()}
+def from_level(line: Callable[[LogEvent], str | None], levels: Levels) -> Callable[[LogEvent], str | None]:
+    """Makes lines of these levels alone; the others are not even formatted."""
+
+    def of(event: LogEvent) -> str | None:
+        return line(event) if event.get("log_level", LogLevel.info) in levels.shown else None
+
+    return of
 
 
-def _event_of(entry: str) -> LogEvent | None:
-    """The event of which an entry was made; ``None`` where the entry is cut off at its beginning."""
-    found = _ENTRY.fullmatch(entry)
-    if found is None:
-        return None
-    when, system, text = found.groups()
-    return {
-        "log_level": _LEVELS.get(system.rpartition("#")[2], LogLevel.info),
-        "log_system": system,
-        "log_time": datetime.strptime(when, "%Y-%m-%dT%H:%M:%S%z").timestamp(),
-        "log_format": "{text}",
-        "text": text.replace("\n\t", "\n"),
-    }
-
-
-class WorkersLog:
-    """Where the lines of workers go."""
-
-    def __init__(self) -> None:
-        self._own: LinesInTurn | None = None
-
-    def set_observer(self, application: Componentized, twistd: TwistdOptions) -> None:
-        """As :func:`set_observer`: the observer that takes these lines as they are, if it may be ours."""
-        set_observer(application, twistd)
-        observer = application.getComponent(ILogObserver, None)
-        self._own = observer if isinstance(observer, LinesInTurn) else None
-
-    def publish(self, lines: str) -> None:
-        """Write whole lines, or make events of them where the log is no text file (syslog, ``--logger``)."""
-        if self._own is not None:
-            self._own.put(lines)
-            return
-        for entry in filter(None, _BEGINNING.split(lines)):
-            event = _event_of(entry)
-            if event is not None:
-                globalLogPublisher(event)
-            else:
-                log.info("{text}", text=entry.strip())
-
-
-def _quiet(
+def quiet(
     line: Callable[[LogEvent], str | None], starting: Callable[[], bool]
 ) -> Callable[[LogEvent], str | None]:
     """Makes lines, but none of what others than pop3toy say while it starts, unless they warn."""
@@ -207,40 +151,3 @@ def _quiet(
         return line(event)
 
     return of
-
-
-def set_observer(
-    application: Componentized,
-    twistd: TwistdOptions,
-    batcher: Batcher | None = None,
-    *,
-    starting: Callable[[], bool] | None = None,
-    terminal: LineWriter | None = None,
-) -> None:
-    """Give an application the observer that twistd would make for it, with :class:`FastLines`.
-
-    twistd asks an application for one, and makes its own where there is none; ``--logger``
-    goes before both.
-
-    :param twistd: the options of twistd itself; empty in another program, which has a log of its own.
-    :param batcher: of the reactor, if it has one.
-    :param starting: as long as it says so, Twisted's own lines are left out; ``None`` leaves none out.
-    :param terminal: writes to standard output.  If the log goes there as well its lines are given
-        to it at once, so that each stands between those lines of a conversation where it belongs.
-    """
-    if not twistd or platformType != "posix" or application.getComponent(ILogObserver, None) is not None:
-        return
-    # twistd makes it of the same options a moment later, if this is not what it looks like.
-    from twisted.scripts._twistd_unix import UnixAppLogger
-
-    if twistd.get("syslog") or twistd.get("logger"):
-        return
-    made = UnixAppLogger(twistd)._getLogObserver()
-    out = getattr(made, "_outFile", None)
-    if type(made) is FileLogObserver and out is not None:
-        line: Callable[[LogEvent], str | None] = FastLines(made.formatEvent)
-        if starting is not None:
-            line = _quiet(line, starting)
-        if terminal is not None and out is sys.__stdout__:
-            out, batcher = terminal, None
-        application.setComponent(ILogObserver, LinesInTurn(out, line, batcher))
