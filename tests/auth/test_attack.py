@@ -214,7 +214,7 @@ class FloodTests(SynchronousTestCase):
         self.assertEqual(late.say(b"USER ann"), b"")
         self.assertEqual(
             [formatEvent(event) for event in events],
-            ["connection refused: session=- rip=2001:db8::5 protocol=POP3 reason=too many connections"],
+            ["connection refused: session=3 rip=2001:db8::5 protocol=POP3 reason=too many connections"],
         )
         before = len(house.clock.getDelayedCalls())
         late.leave()

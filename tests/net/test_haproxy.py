@@ -440,7 +440,8 @@ class PolicyTests(ServedCase):
         wire.ask(b"USER ann")
         self.assertTrue(wire.ask(b"PASS guess").startswith(b"-ERR [AUTH]"))
         self.logged(
-            f"login failed: session=1 rip={STRANGER} user='ann' mechanism=USER tls=TLSv1.3 protocol=POP3 reason=AUTH"
+            f"login failed: session=1 rip={STRANGER} user='ann' mechanism=USER tls=TLSv1.3"
+            " protocol=POP3 reason=AUTH"
         )
 
 

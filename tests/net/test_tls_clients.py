@@ -226,9 +226,8 @@ class CurlWithAudienceTests(CurlCase):
             with self.assertRaises(AssertionError) as raised:
                 self.fetch(True, "--user", "ann", "--oauth2-bearer", token)
             self.assertIn("curl: (67)", str(raised.exception))
-        self.assertEqual(
-            self.server.log.count("mechanism=OAUTHBEARER tls=TLSv1.3 protocol=POP3 reason=AUTH"), 2
-        )
+        failed = "mechanism=OAUTHBEARER tls=TLSv1.3 protocol=POP3 reason=AUTH"
+        self.assertEqual(self.server.log.count(failed), 2)
         self.assertNotIn("without --introspection-audience", self.server.log)
 
 

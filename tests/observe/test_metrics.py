@@ -326,11 +326,11 @@ class LabelTests(SynchronousTestCase):
         """Messages are counted when they are queued, recipients by what becomes of them."""
         registry = Registry()
         metrics = Metrics(registry)
-        message: tuple[Any, ...] = (events.NONE, 1.0, "0A", "ann", "ann@x")
+        message = {"session": events.NONE, "at": 1.0, "queue_id": "0A", "user": "ann", "sender": "ann@x"}
+        first: Any = {**message, "protocol": "submission", "channel": Channel("unix", True)}
+        later: Any = {**message, "smarthost": "smart", "reason": "so"}
         for event in (
-            events.Queued(
-                7, 1.0, "submission", Channel("unix", True), "0A", "ann", "ann@x", 5, ["a@y", "b@y"]
-            ),
+            events.Queued(**first, octets=5, recipients=["a@y", "b@y"]),
             events.SendDeferred(**later, recipients=["a@y", "b@y"], attempts=1, wait=300.0),
             events.Sent(**later, recipient="a@y", seconds=301.0),
             events.Bounced(**later, recipient="b@y", seconds=301.0),

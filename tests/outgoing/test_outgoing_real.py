@@ -112,12 +112,9 @@ class HandOnTests(OutgoingCase):
         self.assertTrue(taken.text.startswith(b"Received: from laptop"), taken.text)
         self.assertEqual([one["Subject"] for one in self.mail("bob")], ["hello"])
         log = self.server.log
-        self.assertIn(
-            f"queued: id={queue_id} octets=79 from=<ann@example.org> to=<eve@elsewhere.example>", log
-        )
-        self.assertIn(
-            f"sent: id={queue_id} from=<ann@example.org> to=<eve@elsewhere.example> user='ann'", log
-        )
+        sender, to = "from=<ann@example.org>", "to=<eve@elsewhere.example> user='ann'"
+        self.assertIn(f"queued: id={queue_id} octets=79 {sender} {to} session=1 rip=127.0.0.1", log)
+        self.assertIn(f"sent: id={queue_id} {sender} {to} smarthost=localhost seconds=", log)
         self.assertNotIn("open sesame", log)
         self.assertEqual(self.queue.stat().st_mode & 0o777, 0o700)
 

@@ -267,7 +267,7 @@ class ObserverTests(SynchronousTestCase):
     def test_syslog(self) -> None:
         """syslog gets what Twisted makes of events, from the level of the settings on."""
         said: list[str] = []
-        self.patch(syslog.syslog, "syslog", lambda level, text: said.append(text))
+        self.patch(syslog.SyslogObserver, "syslog", staticmethod(lambda level, text: said.append(text)))
         observer = self.observer(syslog=True)
         for level in (LogLevel.debug, LogLevel.info):
             event = {"log_format": "{text}", "text": level.name, "log_time": 1.5, "log_level": level}
