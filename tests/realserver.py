@@ -41,7 +41,7 @@ __all__ = [
 #: because a busy machine is no reason to fail.
 DEADLINE = 60.0
 #: The server's line about a port that it opened, with what for.
-_LISTENING = re.compile(r"\bpop3toy listens for (.+?)(?: \(.*\))? on \S*:(\d+)\n")
+_LISTENING = re.compile(r"\bpop3toy listens for (.+?)(?: \(.*\))? on \S*:(\d+)(?:\n|\",)")
 #: Both commands without looking for their scripts: the same from a checkout and from an installation.
 POP3TOY = [sys.executable, "-c", "from pop3toy.cli import main; main()"]
 _TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
@@ -130,7 +130,8 @@ class RealServer:
     A context manager, or end it with :meth:`terminate` or :meth:`kill`; both
     are harmless when it has ended already.
 
-    :param options: of ``twistd pop3toy``; ``--port 0`` is added.
+    :param options: of ``twistd pop3toy``; ``--port 0`` is added, and twistd's ``--logfile`` unless there is
+        ``--log-file=``.
     :param folder: where its pid file, log and other words go; a new one if not given.
     :param own_options: twistd's own, before ``pop3toy``.
     :param launcher: a command that starts the command line behind it.
@@ -148,10 +149,12 @@ class RealServer:
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="pop3toy-") if folder is None else None
         self.folder = Path(self._temporary.name) if self._temporary else folder or Path()
-        self.log_file = self.folder / "server.log"
+        own = [one.partition("=")[2] for one in options if one.startswith("--log-file=")]
+        self.log_file = Path(own[0]) if own else self.folder / "server.log"
         self._words = self.folder / "server.out"
         # A server that was here before must not lend its port to this one.
-        self.log_file.unlink(missing_ok=True)
+        if not own:
+            self.log_file.unlink(missing_ok=True)
         with self._words.open("wb") as words:
             self.process = subprocess.Popen(
                 [
@@ -159,7 +162,7 @@ class RealServer:
                     *twistd(
                         "--nodaemon",
                         f"--pidfile={self.folder / 'server.pid'}",
-                        f"--logfile={self.log_file}",
+                        *([] if own else [f"--logfile={self.log_file}"]),
                         *own_options,
                         "pop3toy",
                         "--port=0",
