@@ -285,6 +285,38 @@ class WriterTests(SynchronousTestCase):
                 self.assertTrue(writer.stop(patience=DEADLINE))
         self.assertEqual(path.read_text(), "x\nx\n")
 
+    def test_reopened(self) -> None:
+        """A file that was renamed is left when its writer is told so; one that cannot be had is not."""
+        path = Path(self.mktemp())
+        old = path.with_suffix(".old")
+        writer = LineWriter.to_file(str(path), started=False)
+        # There is nothing to open again before the first line.
+        writer.reopen()
+        self.assertFalse(path.exists())
+        writer.write("one\n")
+        path.rename(old)
+        writer.reopen()
+        writer.write("two\n")
+        self.assertEqual((old.read_text(), path.read_text()), ("one\n", "two\n"))
+        path.rename(old)
+        path.mkdir()
+        with capturedLogs() as events:
+            writer.reopen()
+            writer.write("three\n")
+        why = f"since {path} cannot be opened: Is a directory"
+        self.assertEqual(
+            [formatEvent(event) for event in events], [f"the conversation goes on in the old file, {why}"]
+        )
+        self.assertEqual(old.read_text(), "two\nthree\n")
+        writer.stop()
+        # A terminal stays what it is.
+        out = io.StringIO()
+        terminal = LineWriter(lambda: out, started=False)
+        terminal.write("x\n")
+        terminal.reopen()
+        terminal.write("y\n")
+        self.assertEqual(out.getvalue(), "x\ny\n")
+
     def test_the_thread_ends(self) -> None:
         """When it is stopped, the thread that waits for lines ends at once."""
 

@@ -213,6 +213,27 @@ class ReloadTests(SynchronousTestCase):
             function()
         self.assertEqual([one.calls for one in self.files], [["reload"], ["reload"]])
 
+    def test_user_1(self) -> None:
+        """SIGUSR1 opens files again where there are any, and whoever had it before has it, too."""
+        before: list[int] = []
+        kept = signal.signal(signal.SIGUSR1, lambda number, frame: before.append(number))
+        self.addCleanup(signal.signal, signal.SIGUSR1, kept)
+        handler = signal.getsignal(signal.SIGUSR1)
+        self.service.startService()
+        self.assertIs(signal.getsignal(signal.SIGUSR1), handler)
+        self.service.stopService()
+        reopened: list[bool] = []
+        service = ReloadService(self.reactor, self.files, reopen=lambda: reopened.append(True))
+        service.startService()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        self.assertEqual((before, reopened), ([signal.SIGUSR1], []))
+        for function in self.reactor.queued:
+            function()
+        self.assertEqual(reopened, [True])
+        service.stopService()
+        self.assertIs(signal.getsignal(signal.SIGUSR1), handler)
+        self.assertEqual([one.calls for one in self.files], [[], []])
+
     def test_before_the_ports(self) -> None:
         """SIGHUP harms nobody from the moment on at which ports may be open."""
         self.service.privilegedStartService()
