@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from twisted.logger import Logger, LogPublisher, formatEvent
@@ -204,3 +205,45 @@ class SessionLogTests(SynchronousTestCase):
         self.assertEqual(set(self.log.wants), set(LINES))
         self.assertEqual(set(Observers(SessionLog([Delivered])).told), {Delivered})
         self.assertLess(set(self.log.wants), set(KINDS) - {Connected})
+
+
+class PageTests(SynchronousTestCase):
+    """docs/operating/log.rst tells of the table."""
+
+    def setUp(self) -> None:
+        page = (Path(__file__).parent.parent.parent / "docs" / "operating" / "log.rst").read_text("utf-8")
+        self.tables = [
+            [
+                [" ".join(cell.split()) for cell in re.split(r"\n     - ", row)]
+                for row in re.split(r"\n   \* - ", table.partition("\n\n")[2].partition("\n\n")[0])[1:]
+            ]
+            for table in page.split(".. list-table::")[1:]
+        ]
+        self.examples = re.findall(r"^    ([a-zA-Z ]+): ((?:session|id)=.*)$", page, re.MULTILINE)
+
+    def test_kinds(self) -> None:
+        """Each kind of line has its row, with its level, its fields in their order and a sentence."""
+        rows = {kind: (level, fields) for kind, level, fields, when in self.tables[0][1:] if when}
+        self.assertEqual(
+            rows,
+            {
+                f"``{line.kind}``": (line.level.name, " ".join(f"``{one.name}``" for one in line.fields))
+                for line in LINES.values()
+            },
+        )
+
+    def test_fields(self) -> None:
+        """Each field has its row, with what it is."""
+        rows = dict(self.tables[1][1:])
+        self.assertEqual(set(rows), {f"``{name}``" for name in FIELDS})
+        for line in LINES.values():
+            for one in line.fields:
+                self.assertIn(one.says, rows[f"``{one.name}``"])
+
+    def test_examples(self) -> None:
+        """Lines that are shown have the fields of their kind."""
+        self.assertGreater(len(self.examples), 8)
+        kinds = {line.kind: line for line in LINES.values()}
+        for kind, rest in self.examples:
+            names = re.findall(r"(?:^| )([a-z]+)=", rest.partition(" reason=")[0])
+            self.assertEqual(names, [one.name for one in kinds[kind].fields if one.name != "reason"], kind)

@@ -51,11 +51,17 @@ def line_of(settings: Settings) -> Callable[[LogEvent], str | None]:
     return as_object if settings.log_format == "json" else FastLines(formatEventAsClassicLogText)
 
 
-def chosen_log(settings: Settings, twistd: TwistdOptions, levels: Levels) -> ChosenLog:
+def chosen_log(
+    settings: Settings,
+    twistd: TwistdOptions,
+    levels: Levels,
+    wall_clock: Callable[[], float] = time.time,
+) -> ChosenLog:
     """What the settings say.
 
     :param twistd: the options of twistd itself; empty in another program, which has a log of its own.
     :param levels: are set by the settings.
+    :param wall_clock: the time of day.
     """
     levels.use(settings.log_level)
     line = from_level(line_of(settings), levels)
@@ -68,7 +74,7 @@ def chosen_log(settings: Settings, twistd: TwistdOptions, levels: Levels) -> Cho
             "text": f"{lines} lines of the log are lost: the disk was too slow, or it could not be written",
             "log_level": LogLevel.error,
             "log_namespace": __name__,
-            "log_time": time.time(),
+            "log_time": wall_clock(),
         }
         return (line_of(settings)(event) or "").rstrip("\n")
 

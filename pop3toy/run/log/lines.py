@@ -25,7 +25,7 @@ __all__ = ["FastLines", "LinesInTurn", "from_level", "quiet", "safe_lines"]
 
 
 class _Out(Protocol):
-    """An open text file, Twisted's ``LogFile`` or a :class:`LineWriter`."""
+    """An open text file, Twisted's ``LogFile`` or a ``LineWriter``."""
 
     def write(self, text: str, /) -> object: ...
     def flush(self) -> object: ...

@@ -9,7 +9,6 @@ in it steers a terminal.
 from __future__ import annotations
 
 import json
-import time
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -32,7 +31,7 @@ def as_object(event: LogEvent) -> str | None:
     failure = event.get("log_failure")
     if not message and failure is None:
         return None
-    when = event.get("log_time") or time.time()
+    when = event.get("log_time", 0.0)
     level = event.get("log_level") or LogLevel.info
     said: dict[str, Any] = {
         "time": datetime.fromtimestamp(when, UTC).isoformat(timespec="milliseconds"),
