@@ -223,7 +223,7 @@ class PageTests(SynchronousTestCase):
 
     def test_kinds(self) -> None:
         """Each kind of line has its row, with its level, its fields in their order and a sentence."""
-        rows = {kind: (level, fields) for kind, level, fields, when in self.tables[0][1:] if when}
+        rows = {kind: (level, fields) for kind, level, fields, when in self.tables[0] if when}
         self.assertEqual(
             rows,
             {
@@ -234,7 +234,7 @@ class PageTests(SynchronousTestCase):
 
     def test_fields(self) -> None:
         """Each field has its row, with what it is."""
-        rows = dict(self.tables[1][1:])
+        rows = dict(self.tables[1])
         self.assertEqual(set(rows), {f"``{name}``" for name in FIELDS})
         for line in LINES.values():
             for one in line.fields:

@@ -68,7 +68,7 @@ class PasswordPageTests(SynchronousTestCase):
             with StrictClient(server.port) as client:
                 client.login(b"ann", NEW.encode())
             log = server.log
-        self.assertIn("'ann' has changed the password", log)
+        self.assertIn("password changed: session=- rip=127.0.0.1 protocol=HTTP user='ann'", log)
         for secret in (OLD, NEW):
             self.assertNotIn(secret, log)
 
