@@ -144,9 +144,12 @@ class ContentsTests(AdoptCase):
         """Files of a spool, in wire form."""
         spool = self.root / "spool" / "ann"
         spool.mkdir(parents=True)
-        index = bytearray(128)
-        struct.pack_into(">I", index, 8, 13)
+        index = bytearray(128 + 3 * 96)
+        struct.pack_into(">IIII", index, 8, 13, 128, 96, 3)
         struct.pack_into(">I", index, 44, 1_700_000_000)
+        struct.pack_into(">I", index, 60, 1)
+        for at, uid in enumerate((2, 9, 10)):
+            struct.pack_into(">I", index, 128 + at * 96, uid)
         (spool / "cyrus.index").write_bytes(index)
         for uid, number in ((10, 1), (9, 3), (2, 99)):
             (spool / f"{uid}.").write_bytes(b"Subject: same\r\n\r\ntext %d\r\n" % number)

@@ -126,20 +126,44 @@ class CyrusTests(SynchronousTestCase):
 
     def test_messages(self) -> None:
         """Files of messages, by UID."""
-        self.assertEqual(
-            cyrus.messages(["10.", "9.", "cyrus.index", "x.", "0.", "7"]), [(9, "9."), (10, "10.")]
-        )
+        self.assertEqual(cyrus.messages(["10.", "9.", "cyrus.index", "x.", "0.", "7"]), [9, 10])
 
     def test_index(self) -> None:
-        """UIDVALIDITY in versions that are known, and in no other."""
-        for version, offset in ((10, 44), (13, 44), (20, 92)):
-            index = bytearray(128)
-            struct.pack_into(">I", index, 8, version)
-            struct.pack_into(">I", index, offset, 1_700_000_000)
-            self.assertEqual(cyrus.uidvalidity(bytes(index)), 1_700_000_000)
+        """Numbers of versions that are known, and of no other; expunged messages are not listed."""
+        for version, uidvalidity, options, flags in ((10, 44, 60, 32), (19, 44, 60, 32), (20, 92, 64, 36)):
+            index = bytearray(128 + 3 * 48)
+            struct.pack_into(">IIII", index, 8, version, 128, 48, 3)
+            struct.pack_into(">I", index, uidvalidity, 17)
+            struct.pack_into(">I", index, options, 5)
+            for at, (uid, said) in enumerate(((2, 4), (7, 1 << 31), (8, 0))):
+                struct.pack_into(">I", index, 128 + at * 48, uid)
+                struct.pack_into(">I", index, 128 + at * 48 + flags, said)
+            self.assertEqual(cyrus.index(bytes(index)), cyrus.Index(17, True, [2, 8]))
+            self.assertRaises(NotRead, cyrus.index, bytes(index[:-1]))
+            struct.pack_into(">I", index, options, 4)
+            self.assertFalse(cyrus.index(bytes(index)).formatted)
+            struct.pack_into(">I", index, 128 + 2 * 48, 2)
+            self.assertRaises(NotRead, cyrus.index, bytes(index))
             struct.pack_into(">I", index, 8, 21)
-            self.assertRaises(NotRead, cyrus.uidvalidity, bytes(index))
-        self.assertRaises(NotRead, cyrus.uidvalidity, b"short")
+            self.assertRaises(NotRead, cyrus.index, bytes(index))
+        self.assertRaises(NotRead, cyrus.index, b"short")
+
+    def test_header(self) -> None:
+        """Whose the mailbox is."""
+        for name in (b"user.ann", b"example.org!user.ann^b", b'"user.ann b"'):
+            header = b"\241\002Cyrus mailbox header\n%%(T e N %b I 3zjj Q user.ann A %%(ann lrs))\n" % name
+            self.assertEqual(cyrus.mailbox_name(header), name.strip(b'"').decode())
+        self.assertIsNone(cyrus.mailbox_name(b"Cyrus mailbox header\nuser.ann\t5a\n"))
+
+    def test_places(self) -> None:
+        """Where Cyrus has an inbox that is named after the user."""
+        self.assertEqual(cyrus.mailbox_names("ann"), ["user.ann"])
+        self.assertEqual(cyrus.mailbox_names("a.b@x.org"), ["x.org!user.a^b", "user.a^b@x^org"])
+        self.assertEqual(cyrus.folders("user.ann"), ["user/ann", "a/user/ann"])
+        self.assertEqual(cyrus.folders("user.7"), ["user/7", "q/user/7"])
+        self.assertEqual(
+            cyrus.folders("x.org!user.a^b"), ["domain/x.org/user/a^b", "domain/x/x.org/a/user/a^b"]
+        )
 
 
 class MatchTests(SynchronousTestCase):

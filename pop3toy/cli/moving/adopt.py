@@ -22,10 +22,10 @@ from ...stores.registry import kind_of
 from ..copying.command import store_at
 from ..copying.users import Work
 from ..options import Failed, administration, complete_user, no_mailbox, printable, user_meant, with_settings
+from .cyrus_spool import Cyrus, Spool
 from .servers import login, password_for, passwords, reached, server_at, with_servers
 from .sources import (
     Courier,
-    Cyrus,
     Dovecot,
     Remote,
     Source,
@@ -69,7 +69,7 @@ class _Words(NamedTuple):
     "--source",
     metavar="PATH",
     help="Where that server's files are, if not in the Maildir; with {user} in it. For dovecot its folder"
-    " CONTROL or an old Maildir, for cyrus the folder of the inbox, for pop3toy another store.",
+    " CONTROL or an old Maildir, for cyrus its spool or the folder of the inbox, for pop3toy another store.",
 )
 @click.option(
     "--uidl-format", metavar="FORMAT", help="pop3_uidl_format, if not %08Xu%08Xv; or cyrus's uidl_format."
@@ -120,8 +120,7 @@ def adopt(
       pop3toy mailbox adopt ann --from dovecot -m '/srv/mail/{user}'
       pop3toy mailbox adopt --all --from courier -m '/srv/mail/{user}' --yes
       pop3toy mailbox adopt ann --from pop3://old.example.org -m '/srv/mail/{user}'
-      pop3toy mailbox adopt ann --from cyrus --source '/var/spool/cyrus/mail/a/user/{user}' \\
-                                -m '/srv/mail/{user}'
+      pop3toy mailbox adopt ann --from cyrus --source /var/spool/cyrus/mail -m '/srv/mail/{user}'
     """
     if all_ == (user is not None):
         raise click.UsageError("A user is wanted, or --all.")
@@ -235,7 +234,7 @@ def _opener(
             raise click.UsageError(f"{name} goes with --from {' or '.join(kinds)}")
     if (
         words.source is not None
-        and words.kind != "pop3toy"
+        and words.kind not in ("pop3toy", "cyrus")
         and len(users) > 1
         and "{user}" not in words.source
     ):
@@ -245,7 +244,7 @@ def _opener(
     if words.kind == "courier":
         return _courier(words)
     if words.kind == "cyrus":
-        return _cyrus(words)
+        return _cyrus(words, several=len(users) > 1)
     if words.kind == "pop3toy":
         return _other_store(words)
     if "://" not in words.kind:
@@ -296,16 +295,21 @@ def _courier(words: _Words) -> _Opener:
     return opened
 
 
-def _cyrus(words: _Words) -> _Opener:
+def _cyrus(words: _Words, *, several: bool) -> _Opener:
     form = words.uidl_format or "cyrus"
     if form not in cyrus.FORMATS:
         raise click.BadParameter(f"of cyrus is one of {', '.join(cyrus.FORMATS)}", param_hint="--uidl-format")
     if words.source is None:
-        raise click.UsageError("--from cyrus needs --source: the folder of the user's inbox in the spool")
+        raise click.UsageError(
+            "--from cyrus needs --source: its spool (partition-default), or the folder of the inbox"
+        )
+    spool = Spool(words.source)
+    if several and spool.is_inbox:
+        raise click.BadParameter("this is one inbox: give the spool, or put {user}", param_hint="--source")
 
     @contextmanager
     def opened(user: str, maildir: AdoptedMaildir, yes: bool) -> Iterator[Source]:
-        with folder(_place(words, user), maildir) as place:
+        with folder(spool.inbox(user), maildir) as place:
             yield Cyrus(place, form, words.uidvalidity)
 
     return opened

@@ -12,23 +12,35 @@ from contextlib import ExitStack, contextmanager
 from typing import Final, Protocol
 
 from ...errors import InUse, NoSuchMailbox, Refusal, StoreTrouble
-from ...moving import courier, cyrus, dovecot
+from ...moving import courier, dovecot
 from ...moving.client import Client
 from ...moving.matching import Contents, Known
 from ...stores.copying.adopting import AdoptedMaildir
 from ...stores.copying.messages import Message, Store, Wire
 
-__all__ = ["Courier", "Cyrus", "Dovecot", "OtherStore", "Remote", "Source"]
+__all__ = [
+    "Courier",
+    "Dovecot",
+    "OtherStore",
+    "Remote",
+    "Source",
+    "folder",
+    "read",
+    "read_contents",
+    "trouble",
+]
 
 #: Octets of the largest file that is read: some million messages.
 _MOST: Final = 512 * 1024 * 1024
-_CHUNK: Final = 256 * 1024
+#: Octets that are read at once.
+CHUNK: Final = 256 * 1024
 #: Octets of a message that is in memory; a larger one is in a file without a name.
 _IN_MEMORY: Final = 1024 * 1024
 #: A unique-id that is the name of a file in a Maildir, and can be nothing else.
 _LIKE_A_NAME: Final = re.compile(rb"[0-9]{9,10}\.[!-9;-~]+")
-_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+#: How folders, and files in those that others own, are opened.
+FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Source(Protocol):
@@ -99,47 +111,6 @@ class Courier:
         return None
 
 
-class Cyrus:
-    """The folder of a mailbox in the spool of Cyrus.
-
-    :param place: that folder, open.
-    :param uidvalidity: if ``cyrus.index`` does not tell.
-    """
-
-    what = "Cyrus"
-
-    def __init__(self, place: int, form: str, uidvalidity: int | None) -> None:
-        self._place = place
-        self._form = form
-        self._uidvalidity = uidvalidity
-        self._names: dict[bytes, str] = {}
-
-    def listed(self) -> Sequence[Known]:
-        """See :class:`Source`."""
-        uidvalidity = self._uidvalidity
-        if uidvalidity is None:
-            index = read(self._place, cyrus.INDEX_NAME)
-            if index is None:
-                raise NoSuchMailbox(
-                    detail=f"there is no {cyrus.INDEX_NAME}; --source is the mailbox's folder"
-                )
-            uidvalidity = cyrus.uidvalidity(index)
-        try:
-            found = cyrus.messages(os.listdir(self._place))
-        except OSError as error:
-            raise _trouble("the folder", error) from error
-        self._names = {cyrus.uidl(self._form, uid, uidvalidity): name for uid, name in found}
-        return [Known(uid) for uid in self._names]
-
-    def contents(self, uid: bytes) -> Contents | None:
-        """See :class:`Source`."""
-        try:
-            with open(os.open(self._names[uid], _FILE, dir_fd=self._place), "rb", buffering=0) as file:
-                return Wire().read(iter(lambda: file.read(_CHUNK) or b"", b"")).is_what
-        except OSError:
-            return None
-
-
 class OtherStore:
     """Another store of this server.
 
@@ -202,7 +173,7 @@ class Remote:
             except OSError:
                 return None
             file.seek(0)
-            return Wire().read(iter(lambda: file.read(_CHUNK), b"")).is_what
+            return Wire().read(iter(lambda: file.read(CHUNK), b"")).is_what
 
 
 def read(place: int, name: str) -> bytes | None:
@@ -211,11 +182,11 @@ def read(place: int, name: str) -> bytes | None:
     :param place: the open folder, whose owner may have put anything there.
     """
     try:
-        fd = os.open(name, _FILE, dir_fd=place)
+        fd = os.open(name, FILE, dir_fd=place)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _trouble(name, error) from error
+        raise trouble(name, error) from error
     with open(fd, "rb") as file:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST:
@@ -223,7 +194,7 @@ def read(place: int, name: str) -> bytes | None:
         try:
             return file.read()
         except OSError as error:
-            raise _trouble(name, error) from error
+            raise trouble(name, error) from error
 
 
 @contextmanager
@@ -238,18 +209,18 @@ def folder(path: str | None, maildir: AdoptedMaildir, inner: str = "") -> Iterat
         return
     with ExitStack() as stack:
         try:
-            fd = os.open(path, _FOLDER)
+            fd = os.open(path, FOLDER)
             stack.callback(os.close, fd)
             if inner:
                 try:
-                    fd = os.open(inner, _FOLDER, dir_fd=fd)
+                    fd = os.open(inner, FOLDER, dir_fd=fd)
                     stack.callback(os.close, fd)
                 except FileNotFoundError:
                     pass
         except OSError as error:
             if isinstance(error, FileNotFoundError | NotADirectoryError):
                 raise NoSuchMailbox(detail=f"there is no folder {path}") from None
-            raise _trouble(path, error) from error
+            raise trouble(path, error) from error
         yield fd
 
 
@@ -287,7 +258,7 @@ def _lock(place: int, name: str, stale: int, wall: Callable[[], float], taken: E
     except OSError as error:
         # Else it is a copy that nobody writes to.
         if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise _trouble(name, error) from error
+            raise trouble(name, error) from error
 
 
 @contextmanager
@@ -297,7 +268,8 @@ def other_store(store: Store, user: str) -> Iterator[OtherStore]:
         yield OtherStore(mailbox)
 
 
-def _trouble(what: str, error: OSError) -> StoreTrouble:
+def trouble(what: str, error: OSError) -> StoreTrouble:
+    """What to raise where a file cannot be read."""
     return StoreTrouble(detail=f"{what}: {error.strerror or error}")
 
 
