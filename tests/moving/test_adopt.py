@@ -5,13 +5,15 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+import threading
 from pathlib import Path
 
+from pop3toy.cli.copying.users import Work, each_done
 from pop3toy.stores.maildir.beside import last_session, uidl_file
 
 from ..cli_world import CommandTests, Outcome
 from ..corpus import make_maildir
-from ..realserver import RealServer, maildir_options
+from ..realserver import DEADLINE, RealServer, maildir_options
 
 
 class AdoptCase(CommandTests):
@@ -135,6 +137,39 @@ class DovecotTests(AdoptCase):
         (self.root / "elsewhere").write_text("3 V1 N1\n")
         (self.maildir / "dovecot-uidlist").symlink_to(self.root / "elsewhere")
         self.assertEqual(self.adopt("ann", "--from", "dovecot", "--yes").status, os.EX_TEMPFAIL)
+
+
+class AllTests(AdoptCase):
+    """``--all``."""
+
+    def test_several(self) -> None:
+        """Users are told in their order; what fails for one is no matter for the others."""
+        for name in ("bob", "cat", "dan"):
+            maildir = make_maildir(self.root / "mail" / name)
+            (maildir / "cur" / "1.M1P1.h:2,S").write_bytes(b"Subject: x\n\n")
+        for name, text in (
+            ("ann", "3 V1700000000 N9\n1 :1700000001.M1P1.h\n"),
+            ("bob", "nonsense\n"),
+            ("dan", "3 V17 N9\n5 :1.M1P1.h\n"),
+        ):
+            (self.root / "mail" / name / "dovecot-uidlist").write_text(text)
+        done = self.adopt("--all", "--from", "dovecot", "--yes")
+        self.assertEqual(done.status, os.EX_DATAERR, done)
+        self.assertEqual([line[:4] for line in done.out.splitlines() if line[0] != " "], ["ann:", "dan:"])
+        self.assertEqual([line[:4] for line in done.err.splitlines()], ["bob:", "cat:"])
+        self.assertIn("0000000500000011 1.M1P1.h", (self.root / "mail/dan/pop3toy-uidl").read_text())
+
+    def test_at_the_same_time(self) -> None:
+        """So many users as threads are worked for at once, and no more."""
+        together = threading.Barrier(3)
+
+        def do(user: str) -> int:
+            return together.wait(DEADLINE)
+
+        with Work("Testing") as work:
+            found = [(user, done.result()) for user, done in each_done(list("abcdef"), work, do, threads=3)]
+        self.assertEqual(sorted(user for user, _ in found), list("abcdef"))
+        self.assertEqual(sorted(place for _, place in found), [0, 0, 1, 1, 2, 2])
 
 
 class ContentsTests(AdoptCase):

@@ -3,56 +3,29 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
 
 import click
 
 from ...config.settings import Settings
 from ...errors import NoSuchMailbox, Refusal, StoreTrouble
-from ...moving import cyrus, dovecot
 from ...moving.dovecot import NotRead
 from ...moving.matching import Known, Match, match
 from ...stores.copying.adopting import AdoptedMaildir, AdoptingMaildirs
 from ...stores.copying.counts import Stopped
 from ...stores.registry import kind_of
-from ..copying.command import store_at
-from ..copying.users import Work
+from ..copying.users import Work, each_done
 from ..options import Failed, administration, complete_user, no_mailbox, printable, user_meant, with_settings
-from .cyrus_spool import Cyrus, Spool
-from .servers import login, password_for, passwords, reached, server_at, with_servers
-from .sources import (
-    Courier,
-    Dovecot,
-    Remote,
-    Source,
-    dovecot_kept_out,
-    folder,
-    other_store,
-    read_contents,
-)  # fmt: skip
+from .opening import KINDS, Opener, Words, opener
+from .servers import with_servers
+from .sources import read_contents
 
 __all__ = ["accept", "adopt"]
 
-#: Opens what is known of a user's mailbox elsewhere; the last tells whether something will be changed here.
-_Opener: TypeAlias = Callable[[str, AdoptedMaildir, bool], AbstractContextManager[Source]]
-
 #: Lines of each kind that are shown of a mailbox, unless all are wanted.
 _SHOWN = 5
-_KINDS = ("dovecot", "courier", "cyrus", "pop3toy")
-
-
-class _Words(NamedTuple):
-    """What the command line says of the other server."""
-
-    kind: str
-    source: str | None
-    uidl_format: str | None
-    dovecot_config: Path | None
-    uidvalidity: int | None
 
 
 @click.command()
@@ -62,7 +35,7 @@ class _Words(NamedTuple):
     "--from",
     "kind",
     required=True,
-    metavar="|".join((*_KINDS, "pop3://[LOGIN@]HOST")),
+    metavar="|".join((*KINDS, "pop3://[LOGIN@]HOST")),
     help="Which server clients know the mail from.",
 )
 @click.option(
@@ -84,6 +57,13 @@ class _Words(NamedTuple):
     "--uidvalidity", type=click.IntRange(1, 2**32 - 1), help="Of cyrus, if cyrus.index does not tell."
 )
 @click.option("--all", "all_", is_flag=True, help="For all users who have a Maildir.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 64),
+    default=4,
+    show_default=True,
+    help="For how many users at the same time.",
+)
 @click.option("-y", "--yes", is_flag=True, help="Write it; else it is only shown.")
 @click.option("-v", "--verbose", is_flag=True, help="Name all messages that are not the same.")
 @click.argument("user", required=False, shell_complete=complete_user)
@@ -91,6 +71,7 @@ def adopt(
     settings: Settings,
     user: str | None,
     all_: bool,
+    threads: int,
     yes: bool,
     verbose: bool,
     kind: str,
@@ -134,34 +115,51 @@ def adopt(
     if all_ and not store.for_each_user:
         raise click.UsageError("all users share one Maildir: name the one user whose mail it is")
     admin = administration(settings)
-    words = _Words(kind, source, uidl_format, dovecot_config, uidvalidity)
+    words = Words(kind, source, uidl_format, dovecot_config, uidvalidity)
     users = list(admin.users()) if user is None else [user_meant(settings, admin, user)]
-    opened = _opener(words, users, remote, asked=user)
+    opened = opener(words, users, remote, asked=user)
     maildirs = adopting(store)
     statuses: dict[str, int] = {}
+    waiting: dict[str, tuple[list[str], int]] = {}
+    left = iter(users)
+    next_ = next(left, None)
     with Work("Reading") as work:
-        for name in users:
-            try:
-                said, status = _adopt(name, maildirs, opened, work, yes=yes, verbose=verbose)
-            except NoSuchMailbox as error:
-                said, status = [f"{name}: {error.detail or error.text}"], os.EX_NOUSER
-            except (Refusal, OSError) as error:
-                why = (error.detail or error.text) if isinstance(error, Refusal) else str(error)
-                said, status = [f"{name}: {why}; nothing was changed"], os.EX_TEMPFAIL
-            except NotRead as error:
-                said, status = [f"{name}: {error}; nothing was changed"], os.EX_DATAERR
-            for line in said:
-                click.echo(printable(line), err=status != os.EX_OK)
-            if status:
-                statuses[name] = status
+        do = partial(_outcome, maildirs, opened, work, yes=yes, verbose=verbose)
+        for name, done in each_done(users, work, do, threads=threads):
+            waiting[name] = done.result()
+            # Told in the order of users, so that two reports can be compared.
+            while next_ in waiting:
+                said, status = waiting.pop(next_)
+                for line in said:
+                    work.tell(line, err=status != os.EX_OK)
+                if status:
+                    statuses[next_] = status
+                next_ = next(left, None)
     if not yes and len(statuses) < len(users):
         click.echo("Nothing was changed; --yes writes it.")
     found = set(statuses.values())
     return next((one for one in (os.EX_TEMPFAIL, os.EX_DATAERR, os.EX_NOUSER) if one in found), os.EX_OK)
 
 
+def _outcome(
+    maildirs: AdoptingMaildirs, opened: Opener, work: Work, user: str, *, yes: bool, verbose: bool
+) -> tuple[list[str], int]:
+    """What came of it for one user: what to say, and the exit status."""
+    try:
+        return _adopt(user, maildirs, opened, work, yes=yes, verbose=verbose)
+    except NoSuchMailbox as error:
+        return [f"{user}: {error.detail or error.text}"], os.EX_NOUSER
+    except Stopped:
+        return [], os.EX_TEMPFAIL
+    except (Refusal, OSError) as error:
+        why = (error.detail or error.text) if isinstance(error, Refusal) else str(error)
+        return [f"{user}: {why}; nothing was changed"], os.EX_TEMPFAIL
+    except NotRead as error:
+        return [f"{user}: {error}; nothing was changed"], os.EX_DATAERR
+
+
 def _adopt(
-    user: str, maildirs: AdoptingMaildirs, opened: _Opener, work: Work, *, yes: bool, verbose: bool
+    user: str, maildirs: AdoptingMaildirs, opened: Opener, work: Work, *, yes: bool, verbose: bool
 ) -> tuple[list[str], int]:
     """Do it for one user, or look what would be done: what to say, and the exit status."""
     with maildirs.maildir(user, lock=yes) as maildir, opened(user, maildir, yes) as source:
@@ -218,148 +216,6 @@ def _some(what: str, all_: Sequence[str], verbose: bool) -> Iterator[str]:
         yield f"  {what}: {one}"
     if not verbose and len(all_) > _SHOWN:
         yield f"  {what}: {len(all_) - _SHOWN} more (-v shows them)"
-
-
-def _opener(
-    words: _Words, users: Sequence[str], remote: Mapping[str, object], *, asked: str | None
-) -> _Opener:
-    """What opens the source of a user: ``opener(user, maildir, yes)``, a context manager."""
-    for given, name, kinds in (
-        (words.uidl_format, "--uidl-format", ("dovecot", "cyrus")),
-        (words.dovecot_config, "--dovecot-config", ("dovecot",)),
-        (words.uidvalidity, "--uidvalidity", ("cyrus",)),
-        (words.source, "--source", _KINDS),
-    ):
-        if given is not None and words.kind not in kinds:
-            raise click.UsageError(f"{name} goes with --from {' or '.join(kinds)}")
-    if (
-        words.source is not None
-        and words.kind not in ("pop3toy", "cyrus")
-        and len(users) > 1
-        and "{user}" not in words.source
-    ):
-        raise click.BadParameter("each user has a folder of its own: put {user}", param_hint="--source")
-    if words.kind == "dovecot":
-        return _dovecot(words)
-    if words.kind == "courier":
-        return _courier(words)
-    if words.kind == "cyrus":
-        return _cyrus(words, several=len(users) > 1)
-    if words.kind == "pop3toy":
-        return _other_store(words)
-    if "://" not in words.kind:
-        raise click.BadParameter(f"is one of {', '.join(_KINDS)} or pop3://HOST", param_hint="--from")
-    return _remote(words.kind, users, asked, remote)
-
-
-def _place(words: _Words, user: str) -> str | None:
-    if words.source is None:
-        return None
-    if user in (".", "..") or "/" in user:
-        raise StoreTrouble(detail="this name cannot be a folder's")
-    return os.path.expanduser(words.source).replace("{user}", user)
-
-
-def _dovecot(words: _Words) -> _Opener:
-    settings = dovecot.Settings()
-    if words.dovecot_config is not None:
-        text = words.dovecot_config.read_text(encoding="utf-8", errors="replace")
-        settings = dovecot.settings_of(text)
-    if words.uidl_format is not None:
-        settings = settings._replace(format=words.uidl_format)
-    try:
-        dovecot.Format(settings.format)
-    except NotRead as error:
-        raise click.BadParameter(str(error), param_hint="--uidl-format") from None
-    if settings.warning:
-        click.echo(f"Not known here: {settings.warning}", err=True)
-
-    @contextmanager
-    def opened(user: str, maildir: AdoptedMaildir, yes: bool) -> Iterator[Source]:
-        # In a folder CONTROL that of the inbox is .INBOX.
-        with (
-            folder(_place(words, user), maildir, inner=".INBOX") as place,
-            dovecot_kept_out((place, maildir.fd), time.time, take=yes),
-        ):
-            yield Dovecot(place, settings)
-
-    return opened
-
-
-def _courier(words: _Words) -> _Opener:
-    @contextmanager
-    def opened(user: str, maildir: AdoptedMaildir, yes: bool) -> Iterator[Source]:
-        with folder(_place(words, user), maildir) as place:
-            yield Courier(place)
-
-    return opened
-
-
-def _cyrus(words: _Words, *, several: bool) -> _Opener:
-    form = words.uidl_format or "cyrus"
-    if form not in cyrus.FORMATS:
-        raise click.BadParameter(f"of cyrus is one of {', '.join(cyrus.FORMATS)}", param_hint="--uidl-format")
-    if words.source is None:
-        raise click.UsageError(
-            "--from cyrus needs --source: its spool (partition-default), or the folder of the inbox"
-        )
-    spool = Spool(words.source)
-    if several and spool.is_inbox:
-        raise click.BadParameter("this is one inbox: give the spool, or put {user}", param_hint="--source")
-
-    @contextmanager
-    def opened(user: str, maildir: AdoptedMaildir, yes: bool) -> Iterator[Source]:
-        with folder(spool.inbox(user), maildir) as place:
-            yield Cyrus(place, form, words.uidvalidity)
-
-    return opened
-
-
-def _other_store(words: _Words) -> _Opener:
-    if words.source is None:
-        raise click.UsageError(
-            "--from pop3toy needs --source: the other store, such as '/old/{user}' or s3://mail"
-        )
-    store = store_at(words.source, "--source")
-
-    @contextmanager
-    def opened(user: str, maildir: AdoptedMaildir, yes: bool) -> Iterator[Source]:
-        with other_store(store, user) as source:
-            yield source
-
-    return opened
-
-
-def _remote(url: str, users: Sequence[str], asked: str | None, options: Mapping[str, object]) -> _Opener:
-    password_file, users_file = options["password_file"], options["users_file"]
-    server = server_at(
-        url,
-        "--from",
-        cafile=options["cafile"],  # type: ignore[arg-type]
-        insecure=bool(options["insecure"]),
-        allow_cleartext=bool(options["allow_cleartext"]),
-        timeout=float(str(options["timeout"])),
-    )
-    if asked is None and users_file is None:
-        raise click.UsageError("--all needs --users-file: nobody else knows the users' passwords")
-    given = passwords(users_file)  # type: ignore[arg-type]
-    reached(server)
-    asked_for: dict[str, str] = {}
-    if asked is not None:
-        name = server.user or asked
-        asked_for[users[0]] = password_for(name, server, password_file, given)  # type: ignore[arg-type]
-
-    @contextmanager
-    def opened(user: str, maildir: AdoptedMaildir, yes: bool) -> Iterator[Source]:
-        name = server.user or user
-        password = asked_for.get(user) or given.get(user)
-        if password is None:
-            raise NoSuchMailbox(detail="is not in the file of users")
-        with login(server, name, password)() as client:
-            yield Remote(client, str(server))
-            client.quit()
-
-    return opened
 
 
 @click.command()

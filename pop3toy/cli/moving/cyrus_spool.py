@@ -106,7 +106,7 @@ class Spool:
     def _by_name(self) -> dict[str, str]:
         """The folders that are named after their ids, by mailbox."""
         if self._named is None:
-            self._named = {}
+            named = {}
             for header in Path(self._source).glob(f"uuid/?/?/*/{cyrus.HEADER_NAME}"):
                 try:
                     with header.open("rb") as file:
@@ -114,5 +114,7 @@ class Spool:
                 except OSError as error:
                     raise trouble(str(header), error) from error
                 if name is not None:
-                    self._named[name] = str(header.parent)
+                    named[name] = str(header.parent)
+            # In one step: several threads ask.
+            self._named = named
         return self._named
