@@ -98,6 +98,34 @@ class DovecotTests(AdoptCase):
             self.assertIn(words, done.err)
             self.assertIn("nothing was changed", done.err)
 
+    def test_another_was_last(self) -> None:
+        """A list that Courier has left behind later is a doubt; whoever knows better can say so."""
+        self.list_of("1 :1700000001.M1P1.h")
+        (self.maildir / "courierpop3dsizelist").write_text("/2 4 17\n1700000001.M1P1.h 44 1:17\n")
+        os.utime(self.maildir / "dovecot-uidlist", (1, 1))
+        done = self.adopt("ann", "--from", "dovecot", "--yes")
+        self.assertEqual((done.status, self.written()), (os.EX_DATAERR, False))
+        self.assertIn("--from courier", done.err)
+        self.assertEqual(self.adopt("ann", "--from", "courier").status, os.EX_OK)
+        (self.maildir / "dovecot-uidlist").touch()
+        self.assertEqual(self.adopt("ann", "--from", "dovecot").status, os.EX_OK)
+        done = self.adopt("ann", "--from", "courier")
+        self.assertEqual(done.status, os.EX_DATAERR)
+        self.assertIn("--from dovecot", done.err)
+
+    def test_skip_doubtful(self) -> None:
+        """Messages whose unique-ids are none, or another's, can be left out: all others keep theirs."""
+        self.list_of(
+            "1 Pa :1700000001.M1P1.h", "2 Pa :1700000002.M1P1.h", f"3 P{'x' * 71} :1700000003.M1P1.h"
+        )
+        refused = self.adopt("ann", "--from", "dovecot", "--yes")
+        self.assertEqual(refused.status, os.EX_DATAERR)
+        self.assertIn("--skip-doubtful", refused.err)
+        done = self.adopt("ann", "--from", "dovecot", "--yes", "--skip-doubtful")
+        self.assertEqual(done.status, os.EX_OK, done)
+        self.assertEqual(done.out.count("left out: "), 2)
+        self.assertEqual(self.listed(), ["a", "1700000002.M1P1.h", "1700000003.M1P1.h"])
+
     def test_in_use(self) -> None:
         """A session, or Dovecot, is not disturbed; a lock that Dovecot has left is no hindrance."""
         self.list_of("1 :1700000001.M1P1.h")

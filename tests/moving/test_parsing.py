@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.moving import courier, cyrus, dovecot
 from pop3toy.moving.dovecot import NotRead, Settings
-from pop3toy.moving.matching import Known, doubts, match
+from pop3toy.moving.matching import Known, match, sort_out
 
 LIST = b"""3 V1700000000 N9 G4947c5014cd50c6bbf2f000083ecc375
 1 :1700000001.M1P1.h
@@ -80,15 +80,47 @@ class DovecotTests(SynchronousTestCase):
         said = dovecot.settings_of(
             'protocol pop3 {\n  pop3_uidl_format = "%v-%u"\n  pop3_uidl_duplicates = rename\n}\n'
         )
-        self.assertEqual(said, Settings("%v-%u", rename=True))
-        self.assertEqual(dovecot.settings_of("# pop3_uidl_format = %f\n"), Settings())
-        self.assertIn("X-UIDL", dovecot.settings_of("pop3_reuse_xuidl = yes\n").warning)
+        self.assertEqual(said, Settings("%v-%u", rename=True, reuse_xuidl=False))
+        nothing = dovecot.settings_of("# pop3_uidl_format = %f\npop3_uidl_format =\n")
+        self.assertEqual(nothing.reuse_xuidl, False)
+        said = dovecot.settings_of("pop3_reuse_xuidl = yes # as qpopper\npop3_uidl_format=%g\r\n")
+        self.assertEqual(said, Settings("%g", reuse_xuidl=True))
+        self.assertIn("hidden", dovecot.settings_of("pop3_deleted_flag = x\n").warning)
+        self.assertRaises(NotRead, dovecot.settings_of, "pop3_reuse_xuidl = yes\n!include conf.d/*.conf\n")
 
     def test_renamed(self) -> None:
         """The second of two that are alike gets a number where Dovecot gave it one."""
         text = b"3 V1 N9\n1 Pa :x\n2 Pa :y\n"
         found = dovecot.listed(dovecot.parse(text), Settings(rename=True))
         self.assertEqual([one.uid for one in found], [b"a", b"a-2"])
+        # By UID, whatever the order in which they are listed; and what is made so may be taken as well.
+        text = b"3 V1 N9\n1 Pa O2 :x\n2 Pa O1 :y\n3 Pa-2 :z\n"
+        found = dovecot.listed(dovecot.parse(text), Settings(rename=True))
+        self.assertEqual([one.uid for one in found], [b"a-2", b"a", b"a-2-2"])
+
+    def test_xuidl(self) -> None:
+        """The header counts behind what was saved and before the format, if that is known."""
+        uids = dovecot.parse(b"3 V1 N9\n1 Pa :x\n2 :y\n3 :z\n")
+        headers = {"x": "1", "y": "2"}
+        found = dovecot.listed(uids, Settings("%u", reuse_xuidl=True), headers)
+        self.assertEqual([one.uid for one in found], [b"a", b"2", b"3"])
+        found = dovecot.listed(uids, Settings("%u.", reuse_xuidl=False), headers)
+        self.assertEqual([one.uid for one in found], [b"a", b"2.", b"3."])
+        self.assertRaises(NotRead, dovecot.listed, uids, Settings(), headers)
+        self.assertEqual(len(dovecot.listed(uids, Settings(), {})), 3)
+
+    def test_xuidl_header(self) -> None:
+        """The first of them; one that Dovecot tells in several lines is none."""
+        for header, expected in (
+            (b"Subject: a\nX-UIDL: abc\nX-UIDL: def\n", "abc"),
+            (b"x-uidl :  abc \t\r\nSubject: a\r\n", "abc"),
+            (b"X-UIDL:\n", ""),
+            (b"X-UIDL: abc", "abc"),
+            (b"X-UIDL: abc\n def\n", "abc\n"),
+            (b"X-UIDL:\r\n\tdef\r\n", "\n"),
+            (b"My-X-UIDL: abc\n", None),
+        ):
+            self.assertEqual(dovecot.xuidl(header), expected, header)
 
 
 class CourierTests(SynchronousTestCase):
@@ -194,6 +226,7 @@ class MatchTests(SynchronousTestCase):
     def test_doubts(self) -> None:
         """What cannot be given to anybody."""
         for uids in ((b"a", b"a"), (b"a", b"A"), (b"with blank",), (b"",), (b"x" * 71,), (b"\xff",)):
-            self.assertEqual(len(doubts([Known(uid) for uid in uids])), 1, uids)
-        self.assertEqual(doubts([Known(b"a"), Known(b"b")]), [])
+            good, doubts = sort_out([Known(uid) for uid in uids])
+            self.assertEqual((len(good), len(doubts)), (len(uids) - 1, 1), uids)
+        self.assertEqual(sort_out([Known(b"a"), Known(b"b")]), ([Known(b"a"), Known(b"b")], []))
         self.assertEqual(len(match([Known(b"a", "x"), Known(b"b", "x")], ["x"]).doubts), 1)

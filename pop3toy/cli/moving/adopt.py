@@ -6,13 +6,14 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
 from ...config.settings import Settings
 from ...errors import NoSuchMailbox, Refusal, StoreTrouble
 from ...moving.dovecot import NotRead
-from ...moving.matching import Known, Match, match
+from ...moving.matching import Known, Match, match, sort_out
 from ...stores.copying.adopting import AdoptedMaildir, AdoptingMaildirs
 from ...stores.copying.counts import Stopped
 from ...stores.registry import kind_of
@@ -26,6 +27,14 @@ __all__ = ["accept", "adopt"]
 
 #: Lines of each kind that are shown of a mailbox, unless all are wanted.
 _SHOWN = 5
+
+
+class _Ways(NamedTuple):
+    """How it is done."""
+
+    skip_doubtful: bool
+    yes: bool
+    verbose: bool
 
 
 @click.command()
@@ -54,6 +63,11 @@ _SHOWN = 5
     help="What doveconf prints, or dovecot.conf: for pop3_uidl_format and others.",
 )
 @click.option(
+    "--reuse-xuidl/--no-reuse-xuidl",
+    default=None,
+    help="Whether Dovecot had pop3_reuse_xuidl = yes: headers X-UIDL were unique-ids.",
+)
+@click.option(
     "--uidvalidity", type=click.IntRange(1, 2**32 - 1), help="Of cyrus, if cyrus.index does not tell."
 )
 @click.option("--all", "all_", is_flag=True, help="For all users who have a Maildir.")
@@ -64,6 +78,11 @@ _SHOWN = 5
     show_default=True,
     help="For how many users at the same time.",
 )
+@click.option(
+    "--skip-doubtful",
+    is_flag=True,
+    help="Go on without messages whose unique-id is none, or another's; clients will fetch these again.",
+)
 @click.option("-y", "--yes", is_flag=True, help="Write it; else it is only shown.")
 @click.option("-v", "--verbose", is_flag=True, help="Name all messages that are not the same.")
 @click.argument("user", required=False, shell_complete=complete_user)
@@ -72,12 +91,14 @@ def adopt(
     user: str | None,
     all_: bool,
     threads: int,
+    skip_doubtful: bool,
     yes: bool,
     verbose: bool,
     kind: str,
     source: str | None,
     uidl_format: str | None,
     dovecot_config: Path | None,
+    reuse_xuidl: bool | None,
     uidvalidity: int | None,
     **remote: object,
 ) -> int:
@@ -115,7 +136,7 @@ def adopt(
     if all_ and not store.for_each_user:
         raise click.UsageError("all users share one Maildir: name the one user whose mail it is")
     admin = administration(settings)
-    words = Words(kind, source, uidl_format, dovecot_config, uidvalidity)
+    words = Words(kind, source, uidl_format, dovecot_config, uidvalidity, reuse_xuidl)
     users = list(admin.users()) if user is None else [user_meant(settings, admin, user)]
     opened = opener(words, users, remote, asked=user)
     maildirs = adopting(store)
@@ -124,7 +145,7 @@ def adopt(
     left = iter(users)
     next_ = next(left, None)
     with Work("Reading") as work:
-        do = partial(_outcome, maildirs, opened, work, yes=yes, verbose=verbose)
+        do = partial(_outcome, maildirs, opened, work, _Ways(skip_doubtful, yes, verbose))
         for name, done in each_done(users, work, do, threads=threads):
             waiting[name] = done.result()
             # Told in the order of users, so that two reports can be compared.
@@ -142,11 +163,11 @@ def adopt(
 
 
 def _outcome(
-    maildirs: AdoptingMaildirs, opened: Opener, work: Work, user: str, *, yes: bool, verbose: bool
+    maildirs: AdoptingMaildirs, opened: Opener, work: Work, ways: _Ways, user: str
 ) -> tuple[list[str], int]:
     """What came of it for one user: what to say, and the exit status."""
     try:
-        return _adopt(user, maildirs, opened, work, yes=yes, verbose=verbose)
+        return _adopt(user, maildirs, opened, work, ways)
     except NoSuchMailbox as error:
         return [f"{user}: {error.detail or error.text}"], os.EX_NOUSER
     except Stopped:
@@ -159,11 +180,14 @@ def _outcome(
 
 
 def _adopt(
-    user: str, maildirs: AdoptingMaildirs, opened: Opener, work: Work, *, yes: bool, verbose: bool
+    user: str, maildirs: AdoptingMaildirs, opened: Opener, work: Work, ways: _Ways
 ) -> tuple[list[str], int]:
     """Do it for one user, or look what would be done: what to say, and the exit status."""
-    with maildirs.maildir(user, lock=yes) as maildir, opened(user, maildir, yes) as source:
+    with maildirs.maildir(user, lock=ways.yes) as maildir, opened(user, maildir, ways.yes) as source:
         known = source.listed()
+        good, left_out = sort_out(known)
+        advice = "; --skip-doubtful leaves such messages out" if left_out and not ways.skip_doubtful else ""
+        known, left_out = (good, left_out) if ways.skip_doubtful else (known, [])
         found = match(known, maildir.names)
         if found.missing and found.unknown and not found.doubts:
             contents = read_contents(
@@ -176,15 +200,18 @@ def _adopt(
         by_contents = len(found.uids) - found.by_name
         same = f"{len(found.uids)} are the same ({found.by_name} by name, {by_contents} by contents)"
         lines = [f"{user}: {len(maildir.names)} messages here, {len(known)} that {source.what} lists; {same}"]
-        lines += _some(
-            "not here", [one.uid.decode("ascii", "backslashreplace") for one in found.missing], verbose
-        )
-        lines += _some(f"new since {source.what}", found.unknown, verbose)
+        for what, all_ in (
+            ("left out", left_out),
+            ("not here", [one.uid.decode("ascii", "backslashreplace") for one in found.missing]),
+            (f"not known to {source.what}" if left_out else f"new since {source.what}", found.unknown),
+            ("doubtful", doubts),
+        ):
+            lines += _some(what, all_, ways.verbose)
         if doubts:
-            return [*lines, *_some("doubtful", doubts, verbose), "  nothing was changed"], os.EX_DATAERR
+            return [*lines, f"  nothing was changed{advice}"], os.EX_DATAERR
         if maildir.is_so(uids):
             return [*lines, "  all have their unique-ids and their order already"], os.EX_OK
-        if yes:
+        if ways.yes:
             maildir.write(uids)
             lines.append(f"  {len(found.uids)} have the unique-ids that clients know now")
         return lines, os.EX_OK

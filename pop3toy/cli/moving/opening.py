@@ -45,6 +45,7 @@ class Words(NamedTuple):
     uidl_format: str | None
     dovecot_config: Path | None
     uidvalidity: int | None
+    reuse_xuidl: bool | None
 
 
 def opener(words: Words, users: Sequence[str], remote: Mapping[str, object], *, asked: str | None) -> Opener:
@@ -53,6 +54,7 @@ def opener(words: Words, users: Sequence[str], remote: Mapping[str, object], *, 
         (words.uidl_format, "--uidl-format", ("dovecot", "cyrus")),
         (words.dovecot_config, "--dovecot-config", ("dovecot",)),
         (words.uidvalidity, "--uidvalidity", ("cyrus",)),
+        (words.reuse_xuidl, "--reuse-xuidl", ("dovecot",)),
         (words.source, "--source", KINDS),
     ):
         if given is not None and words.kind not in kinds:
@@ -89,9 +91,14 @@ def _dovecot(words: Words) -> Opener:
     settings = dovecot.Settings()
     if words.dovecot_config is not None:
         text = words.dovecot_config.read_text(encoding="utf-8", errors="replace")
-        settings = dovecot.settings_of(text)
+        try:
+            settings = dovecot.settings_of(text)
+        except NotRead as error:
+            raise click.BadParameter(str(error), param_hint="--dovecot-config") from None
     if words.uidl_format is not None:
         settings = settings._replace(format=words.uidl_format)
+    if words.reuse_xuidl is not None:
+        settings = settings._replace(reuse_xuidl=words.reuse_xuidl)
     try:
         dovecot.Format(settings.format)
     except NotRead as error:
@@ -106,7 +113,7 @@ def _dovecot(words: Words) -> Opener:
             folder(_place(words, user), maildir, inner=".INBOX") as place,
             dovecot_kept_out((place, maildir.fd), time.time, take=yes),
         ):
-            yield Dovecot(place, settings)
+            yield Dovecot(place, settings, maildir)
 
     return opened
 

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from ...errors import InUse, NoSuchMailbox, Refusal, StoreTrouble
 from ...moving import courier, dovecot
 from ...moving.client import Client
+from ...moving.dovecot import NotRead
 from ...moving.matching import Contents, Known
 from ...stores.copying.adopting import AdoptedMaildir
 from ...stores.copying.messages import Message, Store, Wire
@@ -63,14 +64,15 @@ class Dovecot:
     """A ``dovecot-uidlist``.
 
     :param place: the folder it is in, open.
-    :param locked: whether Dovecot is to be kept from writing meanwhile.
+    :param maildir: where the messages are, whose headers may count.
     """
 
     what = "Dovecot"
 
-    def __init__(self, place: int, settings: dovecot.Settings) -> None:
+    def __init__(self, place: int, settings: dovecot.Settings, maildir: AdoptedMaildir) -> None:
         self._place = place
         self._settings = settings
+        self._maildir = maildir
 
     def listed(self) -> Sequence[Known]:
         """See :class:`Source`."""
@@ -79,7 +81,17 @@ class Dovecot:
             raise NoSuchMailbox(
                 detail=f"there is no {dovecot.FILE_NAME}; is it in another folder? (--source)"
             )
-        return dovecot.listed(dovecot.parse(text), self._settings)
+        _is_last(self._place, self.what, dovecot.FILE_NAME, Courier.what, courier.FILE_NAME)
+        uids = dovecot.parse(text)
+        return dovecot.listed(uids, self._settings, self._xuidls(uids))
+
+    def _xuidls(self, uids: dovecot.UidList) -> Mapping[str, str]:
+        if self._settings.reuse_xuidl is False:
+            return {}
+        here = set(self._maildir.names)
+        wanted = [one.base for one in uids.messages if one.base in here and "P" not in one.fields]
+        found = ((base, dovecot.xuidl(self._maildir.header(base))) for base in wanted)
+        return {base: said for base, said in found if said is not None}
 
     def contents(self, uid: bytes) -> Contents | None:
         """See :class:`Source`: a name is all there is."""
@@ -104,6 +116,7 @@ class Courier:
             raise NoSuchMailbox(
                 detail=f"there is no {courier.FILE_NAME}; is it in another folder? (--source)"
             )
+        _is_last(self._place, self.what, courier.FILE_NAME, Dovecot.what, dovecot.FILE_NAME)
         return courier.listed(text)
 
     def contents(self, uid: bytes) -> Contents | None:
@@ -195,6 +208,25 @@ def read(place: int, name: str) -> bytes | None:
             return file.read()
         except OSError as error:
             raise trouble(name, error) from error
+
+
+def _is_last(place: int, server: str, name: str, other: str, others: str) -> None:
+    """See to it that it was not another server that had the mail last, whose unique-ids clients know then.
+
+    :raises NotRead: if that has left a file that is newer.
+    """
+    try:
+        if (
+            os.stat(others, dir_fd=place, follow_symlinks=False).st_mtime
+            <= os.stat(name, dir_fd=place).st_mtime
+        ):
+            return
+    except OSError:
+        return
+    raise NotRead(
+        f"{others} is newer than {name}: was it {other} that served the mail last? Then it is --from"
+        f" {other.lower()}; if it was {server}, touch {name} and run it again"
+    )
 
 
 @contextmanager

@@ -32,6 +32,8 @@ _READ: Final = "pop3toy-adopting"
 _READ_MAGIC: Final = b"pop3toy-adopting 1"
 _READ_LINE: Final = re.compile(rb"([\x21-\x7e]{1,70}) ([0-9]{1,15}) ([0-9a-f]{64})\n")
 _READ_MOST: Final = 64 * 1024 * 1024
+_HEADER: Final = 1024 * 1024
+_HEADER_END: Final = re.compile(rb"\n\r?\n")
 
 
 class AdoptingMaildirs:
@@ -106,6 +108,20 @@ class AdoptedMaildir:
         """
         message = Message(b"", name, 0, None, self._paths[name])
         return Wire().read(self._reader.read(message)).is_what
+
+    def header(self, name: str) -> bytes:
+        """The header of a message, or its first megabyte.
+
+        :raises pop3toy.errors.MessageGone: if it is gone.
+        :raises OSError: if it cannot be read.
+        """
+        data = b""
+        for chunk in self._reader.read(Message(b"", name, 0, None, self._paths[name])):
+            data += chunk
+            end = _HEADER_END.search(data)
+            if end is not None or len(data) > _HEADER:
+                return data[: end.start() + 1 if end is not None else _HEADER]
+        return data
 
     def another(self, name: str, taken: Container[bytes]) -> bytes | None:
         """The unique-id that a message needs since its own is taken; ``None`` if it is not.
