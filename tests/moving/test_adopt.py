@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import struct
 import threading
 from pathlib import Path
@@ -167,6 +168,45 @@ class DovecotTests(AdoptCase):
         self.assertEqual(self.adopt("ann", "--from", "dovecot", "--yes").status, os.EX_TEMPFAIL)
 
 
+class KilledTests(AdoptCase):
+    """Killed with nobody asked, and run again."""
+
+    def killed(self, function: str, number: int, *words: str) -> bool:
+        """Kill it at the call of a function of os that has this number; false if there are not so many."""
+        before = (
+            f"import os, signal\nreal, calls = os.{function}, []\n"
+            "def fatal(*words, **named):\n"
+            "    calls.append(1)\n"
+            f"    if len(calls) == {number}: os.kill(os.getpid(), signal.SIGKILL)\n"
+            "    return real(*words, **named)\n"
+            f"os.{function} = fatal\n"
+        )
+        done = self.run_process("mailbox", "adopt", "ann", *words, before=before)
+        self.assertIn(done.returncode, (0, -signal.SIGKILL), done.stderr)
+        return done.returncode != 0
+
+    def test_at_any_point(self) -> None:
+        """All is as it was, or as it is to be; the next run is kept out by nothing, and mends it."""
+        lines = "".join(f"{at} :170000000{at}.M1P1.h\n" for at in (1, 2, 3))
+        (self.maildir / "dovecot-uidlist").write_text(f"3 V1700000000 N9\n{lines}")
+        words = ("--from", "dovecot", "--uidl-format", "%u", "--yes")
+        before, after = [f"170000000{at}.M1P1.h" for at in (1, 2, 3)], ["1", "2", "3"]
+        points = []
+        for function in ("replace", "fsync", "unlink"):
+            for number in range(1, 20):
+                (self.maildir / uidl_file.FILE_NAME).unlink(missing_ok=True)
+                (self.maildir / last_session.FILE_NAME).write_text("x")
+                if not self.killed(function, number, *words):
+                    break
+                points.append(function)
+                self.assertIn(self.listed(), (before, after), (function, number))
+                self.assertEqual(self.adopt("ann", *words).status, os.EX_OK, (function, number))
+                self.assertEqual(self.listed(), after)
+                left = {path.name for path in self.maildir.iterdir()} - {"cur", "new", "tmp"}
+                self.assertEqual(left, {"dovecot-uidlist", uidl_file.FILE_NAME}, (function, number))
+        self.assertEqual(sorted(set(points)), ["fsync", "replace", "unlink"])
+
+
 class AllTests(AdoptCase):
     """``--all``."""
 
@@ -230,6 +270,16 @@ class ContentsTests(AdoptCase):
         done = self.adopt("ann", "--from", "pop3toy", "--source", f"{self.root}/old/{{user}}", "--yes")
         self.assertEqual(done.status, os.EX_OK, done)
         self.assertEqual(self.listed(), ["old1", "old3", "1700000002.M1P1.h"])
+
+    def test_wrong_store_first(self) -> None:
+        """What was read of one store is not taken for what another has under the same unique-id."""
+        for root, number in (("wrong", 1), ("right", 3)):
+            other = make_maildir(self.root / root / "ann")
+            (other / "new" / "old").write_bytes(b"Subject: same\n\ntext %d\n" % number)
+            done = self.adopt("ann", "--from", "pop3toy", "--source", f"{self.root}/{root}/{{user}}")
+            self.assertIn("1 by contents", done.out)
+        self.adopt("ann", "--from", "pop3toy", "--source", f"{self.root}/right/{{user}}", "--yes")
+        self.assertEqual(self.listed(), ["old", "1700000001.M1P1.h", "1700000002.M1P1.h"])
 
     def test_by_pop3(self) -> None:
         """Any server by POP3; what was read is not read again, and nothing is removed there."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -191,7 +192,7 @@ def _adopt(
         found = match(known, maildir.names)
         if found.missing and found.unknown and not found.doubts:
             contents = read_contents(
-                source, maildir, found.missing, found.unknown, work.progress, work.stopped
+                source, maildir, found.missing, found.unknown, work.progress, work.stopped, time.monotonic
             )
             if work.stopped():
                 raise Stopped

@@ -26,11 +26,13 @@ class Cyrus:
     :param place: that folder, open.
     :param form: its ``uidl_format``.
     :param uidvalidity: if ``cyrus.index`` does not tell.
+    :param path: where the folder is.
     """
 
     what = "Cyrus"
 
-    def __init__(self, place: int, form: str, uidvalidity: int | None) -> None:
+    def __init__(self, place: int, form: str, uidvalidity: int | None, path: str) -> None:
+        self.address = f"cyrus {os.path.abspath(path)}"
         self._place = place
         self._form = form
         self._uidvalidity = uidvalidity

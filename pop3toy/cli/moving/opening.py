@@ -141,8 +141,9 @@ def _cyrus(words: Words, *, several: bool) -> Opener:
 
     @contextmanager
     def opened(user: str, maildir: AdoptedMaildir, yes: bool) -> Iterator[Source]:
-        with folder(spool.inbox(user), maildir) as place:
-            yield Cyrus(place, form, words.uidvalidity)
+        path = spool.inbox(user)
+        with folder(path, maildir) as place:
+            yield Cyrus(place, form, words.uidvalidity, path)
 
     return opened
 
@@ -188,7 +189,7 @@ def _remote(url: str, users: Sequence[str], asked: str | None, options: Mapping[
         if password is None:
             raise NoSuchMailbox(detail="is not in the file of users")
         with login(server, name, password)() as client:
-            yield Remote(client, str(server))
+            yield Remote(client, name)
             client.quit()
 
     return opened

@@ -37,6 +37,10 @@ _MOST: Final = 512 * 1024 * 1024
 CHUNK: Final = 256 * 1024
 #: Octets of a message that is in memory; a larger one is in a file without a name.
 _IN_MEMORY: Final = 1024 * 1024
+#: What is in a lock of Dovecot's that is not Dovecot's.
+_OURS: Final = b"pop3toy mailbox adopt\n"
+#: Seconds after which it is kept what was read of another server.
+_KEEP_EVERY: Final = 10.0
 #: A unique-id that is the name of a file in a Maildir, and can be nothing else.
 _LIKE_A_NAME: Final = re.compile(rb"[0-9]{9,10}\.[!-9;-~]+")
 #: How folders, and files in those that others own, are opened.
@@ -49,6 +53,8 @@ class Source(Protocol):
 
     #: Its name, for sentences.
     what: str
+    #: Where it is and whose, in words of which nobody else's are the same.
+    address: str
 
     def listed(self) -> Sequence[Known]:
         """The messages, in the order in which it lists them.
@@ -68,6 +74,7 @@ class Dovecot:
     """
 
     what = "Dovecot"
+    address = ""
 
     def __init__(self, place: int, settings: dovecot.Settings, maildir: AdoptedMaildir) -> None:
         self._place = place
@@ -105,6 +112,7 @@ class Courier:
     """
 
     what = "Courier"
+    address = ""
 
     def __init__(self, place: int) -> None:
         self._place = place
@@ -128,11 +136,13 @@ class OtherStore:
     """Another store of this server.
 
     :param mailbox: the user's mailbox there.
+    :param address: see :class:`Source`.
     """
 
     what = "the other store"
 
-    def __init__(self, mailbox: _Listable) -> None:
+    def __init__(self, mailbox: _Listable, address: str) -> None:
+        self.address = address
         self._mailbox = mailbox
         self._messages: dict[bytes, Message] = {}
 
@@ -159,11 +169,12 @@ class Remote:
     """A server by POP3.
 
     :param client: it has logged in.
-    :param what: which server, for sentences.
+    :param user: as whom.
     """
 
-    def __init__(self, client: Client, what: str) -> None:
-        self.what = what
+    def __init__(self, client: Client, user: str) -> None:
+        self.what = str(client.server)
+        self.address = f"pop3://{user}@{client.server}:{client.server.port}"
         self._client = client
         self._numbers: dict[bytes, int] = {}
 
@@ -273,18 +284,21 @@ def dovecot_kept_out(places: Iterable[int], wall: Callable[[], float], *, take: 
 
 def _lock(place: int, name: str, stale: int, wall: Callable[[], float], taken: ExitStack | None) -> None:
     try:
-        if wall() - os.stat(name, dir_fd=place, follow_symlinks=False).st_mtime < stale:
+        # Whoever changes something has the Maildir's lock as well, so that one of ours is of a run that was
+        # killed, or this one changes nothing.  Dovecot itself takes no notice of one that is stale.
+        ours = read(place, name) == _OURS
+        if not ours and wall() - os.stat(name, dir_fd=place, follow_symlinks=False).st_mtime < stale:
             raise InUse(detail=f"Dovecot is at it: {name} is there")
         if taken is not None:
-            # As Dovecot does with one that nobody has touched for so long.
             os.unlink(name, dir_fd=place)
     except FileNotFoundError:
         pass
     if taken is None:
         return
     try:
-        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=place))
-        taken.callback(os.unlink, name, dir_fd=place)
+        with open(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=place), "wb") as file:
+            taken.callback(os.unlink, name, dir_fd=place)
+            file.write(_OURS)
     except FileExistsError:
         raise InUse(detail=f"Dovecot is at it: {name} is there") from None
     except OSError as error:
@@ -297,7 +311,7 @@ def _lock(place: int, name: str, stale: int, wall: Callable[[], float], taken: E
 def other_store(store: Store, user: str) -> Iterator[OtherStore]:
     """A user's mailbox in another store of this server, during the block."""
     with store.mailbox(user) as mailbox:
-        yield OtherStore(mailbox)
+        yield OtherStore(mailbox, f"{store.address} {user}")
 
 
 def trouble(what: str, error: OSError) -> StoreTrouble:
@@ -312,17 +326,21 @@ def read_contents(
     names: Sequence[str],
     progress: Callable[[int, int], object],
     stopped: Callable[[], bool],
+    clock: Callable[[], float],
 ) -> tuple[Mapping[bytes, Contents], Mapping[str, Contents]]:
     """Octets and hashes of messages whose names say nothing: there, and here.
 
-    What was read before is not read again.
+    What was read there before is not read again, also where that run was killed.
+
+    :param clock: seconds, of a clock that nobody sets.
     """
-    theirs = {uid: one for uid, one in maildir.read_before().items() if uid in {one.uid for one in known}}
+    uids = {one.uid for one in known}
+    theirs = {uid: one for uid, one in maildir.read_before(source.address).items() if uid in uids}
     wanted = [one for one in known if one.uid not in theirs]
     progress(len(wanted) + len(names), 0)
     if not names or not known:
         return {}, {}
-    before = len(theirs)
+    kept, when = len(theirs), clock()
     try:
         for one in wanted:
             if stopped():
@@ -331,9 +349,12 @@ def read_contents(
             if contents is not None:
                 theirs[one.uid] = contents
             progress(0, 1)
+            if clock() - when > _KEEP_EVERY:
+                maildir.keep_read(source.address, theirs)
+                kept, when = len(theirs), clock()
     finally:
-        if len(theirs) > before:
-            maildir.keep_read(theirs)
+        if len(theirs) > kept:
+            maildir.keep_read(source.address, theirs)
     ours = {}
     for name in names:
         if stopped():
