@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import signal
 import struct
@@ -10,7 +11,11 @@ import threading
 from pathlib import Path
 
 from pop3toy.cli.copying.users import Work, each_done
+from pop3toy.cli.moving.sources import read_contents
+from pop3toy.moving.matching import Known
+from pop3toy.stores.copying.adopting import AdoptingMaildirs
 from pop3toy.stores.maildir.beside import last_session, uidl_file
+from pop3toy.stores.maildir.settings import Maildirs
 
 from ..cli_world import CommandTests, Outcome
 from ..corpus import make_maildir
@@ -270,6 +275,28 @@ class ContentsTests(AdoptCase):
         done = self.adopt("ann", "--from", "pop3toy", "--source", f"{self.root}/old/{{user}}", "--yes")
         self.assertEqual(done.status, os.EX_OK, done)
         self.assertEqual(self.listed(), ["old1", "old3", "1700000002.M1P1.h"])
+
+    def test_kept_meanwhile(self) -> None:
+        """What was read over a long time is kept now and then: a run that is killed is not for nothing."""
+        kept = []
+
+        class There:
+            what = address = "there"
+
+            def listed(self) -> list[Known]:
+                return []
+
+            def contents(self, uid: bytes) -> tuple[int, str]:
+                kept.append(len(maildir.read_before("there")))
+                return int(uid), "0" * 64
+
+        known = [Known(b"%d" % at) for at in range(1, 4)]
+        words = (known, ["1700000001.M1P1.h"], lambda *numbers: None, lambda: False)
+        with AdoptingMaildirs(Maildirs(self.pattern)).maildir("ann", lock=False) as maildir:
+            read_contents(There(), maildir, *words, itertools.count(0, 8).__next__)
+            self.assertEqual(kept, [0, 0, 2])
+            theirs, _ = read_contents(There(), maildir, *words, itertools.count(0, 8).__next__)
+            self.assertEqual((kept, len(theirs)), ([0, 0, 2], 3))
 
     def test_wrong_store_first(self) -> None:
         """What was read of one store is not taken for what another has under the same unique-id."""

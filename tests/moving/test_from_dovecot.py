@@ -129,6 +129,20 @@ class FormatTests(MovedCase):
         self.messages = self.messages[1:]
         self.check_moved()
 
+    def test_served_already(self) -> None:
+        """Done while the server runs here, it counts from the next session on; not while one is open."""
+        before = uidl(self.port)
+        port = self.here()
+        self.assertNotEqual(uidl(port), before)
+        client = poplib.POP3("127.0.0.1", port, timeout=DEADLINE)
+        self.addCleanup(client.close)
+        client.user(USER)
+        client.pass_("secret")
+        self.adopt("--yes", status=os.EX_TEMPFAIL)
+        client.quit()
+        self.adopt("--yes")
+        self.assertEqual(uidl(port), before)
+
     def test_in_use(self) -> None:
         """While a client is there, nothing is changed."""
         uidl(self.port)

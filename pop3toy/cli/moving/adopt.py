@@ -211,6 +211,8 @@ def _adopt(
         if doubts:
             return [*lines, f"  nothing was changed{advice}"], os.EX_DATAERR
         if maildir.is_so(uids):
+            if ways.yes:
+                maildir.forget_read()
             return [*lines, "  all have their unique-ids and their order already"], os.EX_OK
         if ways.yes:
             maildir.write(uids)
@@ -226,6 +228,7 @@ def _wanted(
     if known and maildir.names and not found.uids:
         doubts.append("no message is the same as one there; is it the right place?")
     doubts += [f"two messages here have the name {one}" for one in maildir.duplicates if one in found.uids]
+    doubts += [f"the name of {name!r} has a line end in it; rename it" for name in found.uids if "\n" in name]
     uids = dict(found.uids)
     # What clients know must not be the name of anything else: they would never fetch that.
     taken = {one.uid.lower() for one in known}

@@ -153,9 +153,9 @@ class AdoptedMaildir:
             # behind it is not known from one that has not begun, and one before it would be done.
             last_session.forget(self.fd)
             uidl_file.save(self.fd, uidl_file.Given(self.adopted(uids), ordered=True))
-            remove_cache(self.fd, _READ)
         except OSError as error:
             raise trouble(error) from error
+        self.forget_read()
 
     # -- what was read of the other server -----------------------------------------
 
@@ -173,6 +173,13 @@ class AdoptedMaildir:
             b"%b %d %b\n" % (uid, octets, digest.encode()) for uid, (octets, digest) in read.items()
         )
         write_cache(self.fd, _READ, _read_magic(address), body)
+
+    def forget_read(self) -> None:
+        """Remove it."""
+        try:
+            remove_cache(self.fd, _READ)
+        except OSError as error:
+            raise trouble(error) from error
 
 
 def _read_magic(address: str) -> bytes:
