@@ -224,7 +224,7 @@ def listed(uids: UidList, settings: Settings, xuidls: Mapping[str, str] | None =
     xuidls = xuidls or {}
     if settings.reuse_xuidl is None and xuidls:
         raise NotRead(
-            f"{len(xuidls)} of its messages have a header X-UIDL, which Dovecot takes for the unique-id if"
+            "there are headers X-UIDL in its messages, which Dovecot takes for their unique-ids if"
             " pop3_reuse_xuidl = yes: say --reuse-xuidl or --no-reuse-xuidl, or give --dovecot-config"
         )
     found: list[tuple[int | None, Known]] = []

@@ -16,7 +16,7 @@ from ...errors import NoSuchMailbox, Refusal, StoreTrouble
 from ...moving.dovecot import NotRead
 from ...moving.matching import Known, Match, match, sort_out
 from ...stores.copying.adopting import AdoptedMaildir, AdoptingMaildirs
-from ...stores.copying.counts import Stopped
+from ...stores.copying.counts import Stopped, counted
 from ...stores.registry import kind_of
 from ..copying.users import Work, each_done
 from ..options import Failed, administration, complete_user, no_mailbox, printable, user_meant, with_settings
@@ -199,8 +199,9 @@ def _adopt(
             found = match(known, maildir.names, *contents)
         uids, doubts = _wanted(maildir, known, found)
         by_contents = len(found.uids) - found.by_name
-        same = f"{len(found.uids)} are the same ({found.by_name} by name, {by_contents} by contents)"
-        lines = [f"{user}: {len(maildir.names)} messages here, {len(known)} that {source.what} lists; {same}"]
+        are = "is" if len(found.uids) == 1 else "are"
+        same = f"{len(found.uids)} {are} the same ({found.by_name} by name, {by_contents} by contents)"
+        lines = [f"{user}: {counted(len(maildir.names))} here, {len(known)} that {source.what} lists; {same}"]
         for what, all_ in (
             ("left out", left_out),
             ("not here", [one.uid.decode("ascii", "backslashreplace") for one in found.missing]),
@@ -216,7 +217,7 @@ def _adopt(
             return [*lines, "  all have their unique-ids and their order already"], os.EX_OK
         if ways.yes:
             maildir.write(uids)
-            lines.append(f"  {len(found.uids)} have the unique-ids that clients know now")
+            lines.append(f"  {counted(len(found.uids))} got the unique-ids that clients know")
         return lines, os.EX_OK
 
 
