@@ -1,4 +1,4 @@
-"""Each line of trouble that the server can log is in docs/operating.rst, with what to do about it."""
+"""Each line of trouble that the server can log is in docs/operating/trouble.rst, with what to do about it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from .test_boundaries import modules, within
 
-PAGE = Path(__file__).parent.parent / "docs" / "operating.rst"
+PAGE = Path(__file__).parent.parent / "docs" / "operating" / "trouble.rst"
 
 #: They run in commands and in tests of clients, and tell of it there.
 ELSEWHERE = ("cli", "testing", "conformance", "replay", "moving")
@@ -46,6 +46,8 @@ class TroubleTests(SynchronousTestCase):
     def test_each_has_an_answer(self) -> None:
         """The page has an entry for each text in the code, each with a sentence, and no entry of another."""
         page = PAGE.read_text(encoding="utf-8")
-        section = page.partition("What to do about an error line\n---")[2].partition("\nMonitoring\n=")[0]
+        section = page.partition("What to do about an error line\n===")[2].partition(
+            "\nA disk that does not answer\n="
+        )[0]
         entries = set(re.findall(r"^``(.+)``\n    \S", section, re.MULTILINE))
         self.assertEqual(entries, texts())
