@@ -344,6 +344,7 @@ class UsageTests(AdoptCase):
         """Nothing is done."""
         for words in (
             ("--from", "dovecot"),
+            ("ann",),
             ("ann", "--all", "--from", "dovecot"),
             ("ann", "--from", "exchange"),
             ("ann", "--from", "dovecot", "--uidl-format", "%z"),

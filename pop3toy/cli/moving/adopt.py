@@ -30,6 +30,9 @@ __all__ = ["accept", "adopt"]
 _SHOWN = 5
 
 
+_FROM = "|".join((*KINDS, "pop3://[LOGIN@]HOST"))
+
+
 class _Ways(NamedTuple):
     """How it is done."""
 
@@ -44,9 +47,8 @@ class _Ways(NamedTuple):
 @click.option(
     "--from",
     "kind",
-    required=True,
-    metavar="|".join((*KINDS, "pop3://[LOGIN@]HOST")),
-    help="Which server clients know the mail from.",
+    metavar=_FROM,
+    help="Which server clients know the mail from; it has to be said.",
 )
 @click.option(
     "--source",
@@ -95,7 +97,7 @@ def adopt(
     skip_doubtful: bool,
     yes: bool,
     verbose: bool,
-    kind: str,
+    kind: str | None,
     source: str | None,
     uidl_format: str | None,
     dovecot_config: Path | None,
@@ -125,6 +127,8 @@ def adopt(
       pop3toy mailbox adopt ann --from pop3://old.example.org -m '/srv/mail/{user}'
       pop3toy mailbox adopt ann --from cyrus --source /var/spool/cyrus/mail -m '/srv/mail/{user}'
     """
+    if kind is None:
+        raise click.UsageError(f"Which server do clients know the mail from? --from {_FROM}")
     if all_ == (user is not None):
         raise click.UsageError("A user is wanted, or --all.")
     store = settings.store
