@@ -48,8 +48,8 @@ def look_at(user: str, maildir: int, snapshot: Snapshot) -> None:
         raise StoreTrouble(
             detail="more than half of its messages have other unique-ids than in the last session, and the"
             " same contents: programs that leave mail on the server would fetch them all again. If"
-            f" {uidl_file.FILE_NAME} was lost there, or files were renamed, put that back. If clients know them"
-            f" from another server: pop3toy mailbox adopt {name} --from dovecot (or courier, cyrus,"
+            f" {uidl_file.FILE_NAME} was lost there, or files were renamed, put that back. If clients know"
+            f" them from another server: pop3toy mailbox adopt {name} --from dovecot (or courier, cyrus,"
             f" pop3://HOST) keeps what they know. If all may be fetched again: pop3toy mailbox accept {name}."
             " Both with the -m or --config of this server"
         )
