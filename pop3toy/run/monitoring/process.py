@@ -18,7 +18,7 @@ from ...stores.registry import kind_of
 from ..service import Repeatedly
 from .endpoint import MetricsEndpoint, Pages, are_wanted
 from .measured import MeasuredThreads
-from .troubles import ask_store, check_accounts, expiring, expiring_later, expiry
+from .troubles import ask_store, check_accounts, expired, expiring, expiry
 
 if TYPE_CHECKING:
     from ...net.tls.contexts import GivenTLS
@@ -148,9 +148,9 @@ class Monitoring:
         )
         return endpoint.listen(
             parts,
-            [lambda: ["the server takes no more connections"] if leaving() else [], lambda: expiring(tls)],
+            [lambda: ["the server takes no more connections"] if leaving() else [], lambda: expired(tls)],
             looks,
             failed,
             before=self.look_at_threads,
-            warnings=lambda: expiring_later(tls),
+            warnings=lambda: expiring(tls),
         )

@@ -18,7 +18,7 @@ from ...net.threads import WorkerThreads
 from ...net.types import IReactor
 from ...stores.registry import kind_of
 from .endpoint import MetricsEndpoint, Pages, are_wanted
-from .troubles import ask_store, check_accounts, expiring, expiring_later, expiry
+from .troubles import ask_store, check_accounts, expired, expiring, expiry
 
 if TYPE_CHECKING:
     from ...net.tls.contexts import GivenTLS
@@ -125,8 +125,8 @@ def monitor_workers(
     folder.when_made = partial(add_up, registry=registry)
     return endpoint.listen(
         parts,
-        [at_once, lambda: expiring(tls)],
+        [at_once, lambda: expired(tls)],
         looks,
         failed,
-        warnings=lambda: expiring_later(tls),
+        warnings=lambda: expiring(tls),
     )
