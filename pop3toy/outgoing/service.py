@@ -31,7 +31,7 @@ from .entry import Damaged, Entry, Status
 from .incoming import QueuedMessage
 from .limits import HourlyLimit
 from .notices import HEADER, WHOLE, Original, notice
-from .queue_files import Folder, Text
+from .queue_files import Folder, Text, trouble
 from .schedule import GIVE_UP, WAITS, Due, Notice, is_finished, notices_due, record_of_attempt
 
 __all__ = ["OutgoingQueue", "Told"]
@@ -74,7 +74,7 @@ class OutgoingQueue(Service):
     :param folder: the queue's.
     :param handing: where to, and how.
     :param run: runs what waits for the disk in a thread.
-    :param limit: what each user may send.
+    :param limit: what each user may send; asked in threads.
     :param deliver: delivers a notice to an address of ours: it is given the address, the user who had
         handed the message in, and the notice.
     :param wall: the time of day, in seconds: what is in files has to be true after a restart.
@@ -119,16 +119,27 @@ class OutgoingQueue(Service):
 
     # -- mail comes ------------------------------------------------------------------
 
-    def refusal(self, user: str, recipients: int) -> str | None:
+    async def refusal(self, user: str, recipients: int) -> str | None:
         """See :class:`~pop3toy.interfaces.Outgoing`."""
-        if recipients <= self._limit.left(user):
-            return None
+        return None if recipients <= await self._limits(self._limit.left, user) else self._too_many
+
+    async def count(self, user: str, recipients: int) -> str | None:
+        """See :class:`~pop3toy.interfaces.Outgoing`."""
+        return None if await self._limits(self._limit.count, user, recipients) else self._too_many
+
+    @property
+    def _too_many(self) -> str:
         most = self._limit.most
         return f"you may write to {most} recipients elsewhere within an hour, please try again later"
 
+    async def _limits(self, ask: Callable[..., Any], *arguments: object) -> Any:
+        try:
+            return await self._run(ask, *arguments)
+        except OSError as error:
+            raise trouble(error) from error
+
     def begin(self, mail: OutgoingMail) -> QueuedMessage:
         """See :class:`~pop3toy.interfaces.Outgoing`."""
-        self._limit.count(mail.user, sum(not one.here for one in mail.recipients))
         return QueuedMessage(self._folder, mail, self._run, self._wall, self._queued)
 
     def _queued(self, mail: OutgoingMail, octets: int) -> None:
@@ -230,6 +241,7 @@ class OutgoingQueue(Service):
         if now >= self._next_sweep:
             self._next_sweep = now + SWEEP
             await self._run(self._folder.sweep, now)
+            await self._run(self._limit.sweep)
         found = await self._run(self._folder.look)
         there = set(found.messages)
         for queue_id in [*self._waiting, *self._damaged]:
