@@ -32,7 +32,7 @@ from .incoming import QueuedMessage
 from .limits import HourlyLimit
 from .notices import HEADER, WHOLE, Original, notice
 from .queue_files import Folder, Text, trouble
-from .schedule import GIVE_UP, WAITS, Due, Notice, is_finished, notices_due, record_of_attempt
+from .schedule import GIVE_UP, WAITS, Due, Notice, is_finished, notices_due, record_of_attempt, wait_after
 
 __all__ = ["OutgoingQueue", "Told"]
 
@@ -44,6 +44,8 @@ LOOK: Final = 2.0
 AT_ONCE: Final = 4
 #: Seconds for which nothing is tried when the smarthost cannot be used at all; then one message tries it.
 HOLD: Final = 60.0
+#: The same if it refuses the login: so many at the most, growing as the waits of a message do.
+LOGIN_WAIT: Final = 3600
 #: Seconds that a stopping server gives the messages that are being handed on.
 STOPPING: Final = 20.0
 #: Seconds between two looks for files that writers have left behind.
@@ -59,6 +61,8 @@ class Told(NamedTuple):
     counted: Callable[[str, int], object] = lambda what, number: None
     #: How many messages there are, and for how many seconds the oldest has waited.
     length: Callable[[int, float], object] = lambda messages, seconds: None
+    #: Whether the smarthost refuses name and password; each time that it is known.
+    login_refused: Callable[[bool], object] = lambda refused: None
 
 
 class _Waiting(NamedTuple):
@@ -110,6 +114,8 @@ class OutgoingQueue(Service):
         self._aborts: dict[str, Callable[[], object]] = {}
         self._held_until = 0.0
         self._down = False
+        # How often the smarthost has refused the login, one attempt after the other.
+        self._refused = 0
         self._next_sweep = 0.0
         self._next_look: IDelayedCall | None = None
         self._looking: Deferred[None] | None = None
@@ -367,8 +373,12 @@ class OutgoingQueue(Service):
         if result.trouble is not None:
             # It is the same for all others: one of them will try it.
             self._down, self._held_until = True, now + HOLD
+            if result.trouble.login:
+                self._login_refused(result.trouble.text, now)
         else:
             self._down = False
+            self._told.login_refused(False)
+            self._refused = 0
         later = [one.text for one in result.outcomes.values() if one.status is Status.WAITING]
         why = result.trouble.text if result.trouble is not None else later[0] if later else ""
         record = record_of_attempt(entry, result.outcomes, now, why)
@@ -376,6 +386,19 @@ class OutgoingQueue(Service):
         after = await self._run(self._folder.read, entry.queue_id)
         self._log(entry, after, now)
         return after
+
+    def _login_refused(self, why: str, now: float) -> None:
+        """Wait longer each time: a smarthost locks out who comes with a wrong password again and again."""
+        self._refused += 1
+        wait = min(wait_after(self._refused), LOGIN_WAIT)
+        self._held_until = now + wait
+        self._told.login_refused(True)
+        log.error(
+            "the smarthost does not take the login of --smarthost-credentials: {why}; correct it, restart the"
+            " server, and pop3toy queue retry --all; tried again in {minutes} minutes",
+            why=why,
+            minutes=wait // 60,
+        )
 
     def _log(self, before: Entry, after: Entry, now: float) -> None:
         """A line for each recipient about whom something is decided, and one for those that wait."""

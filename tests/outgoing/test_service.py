@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.errors import NotOurs, StoreFull, StoreTrouble
@@ -49,6 +50,7 @@ class ServiceCase(SynchronousTestCase):
         self.undeliverable: Exception | None = None
         self.counted: dict[str, int] = {}
         self.length = (0, 0.0)
+        self.login_refused: bool | None = None
         self.folder = Folder(self.path, sync=lambda fd: None)
         self.queue = self.new_queue()
         self.queue.startService()
@@ -64,6 +66,9 @@ class ServiceCase(SynchronousTestCase):
         def length(messages: int, seconds: float) -> None:
             self.length = (messages, seconds)
 
+        def login_refused(refused: bool) -> None:
+            self.login_refused = refused
+
         queue = OutgoingQueue(
             self.folder,
             Handing(Smarthost("smtp", "smart", 25), None, None, "mail.example.org"),
@@ -72,7 +77,7 @@ class ServiceCase(SynchronousTestCase):
             HourlyLimit(self.path, 10, self.clock.seconds),
             self.deliver,
             self.clock.seconds,
-            Told(counted, length),
+            Told(counted, length, login_refused),
             self.connect,
         )
         self.addCleanup(lambda: queue.stopService() if queue.running else None)
@@ -206,6 +211,29 @@ class AttemptTests(ServiceCase):
         self.pass_time(700)
         self.assertEqual(self.left, [])
         self.assertEqual(self.notices, [])
+
+    def test_login_refused(self) -> None:
+        """A refused password is tried in growing waits, by one message alone; each time a line says so."""
+        self.trouble = Trouble("smart: 535 5.7.8 no", login=True)
+        with capturedLogs() as events:
+            for _ in range(3):
+                self.hand_in()
+            self.pass_time(12 * 3600, step=60)
+        said = [formatEvent(event) or "" for event in events if event["log_level"] is LogLevel.error]
+        self.assertEqual(len(said), len(self.tried))
+        self.assertEqual(
+            [line.rpartition("tried again in ")[2] for line in said[:7]],
+            [f"{minutes} minutes" for minutes in (5, 10, 20, 30, 60, 60, 60)],
+        )
+        self.assertIn("the login of --smarthost-credentials: smart: 535 5.7.8 no; correct it", said[0])
+        self.assertLessEqual(len(self.tried), 15)
+        self.assertTrue(self.login_refused)
+        self.trouble = None
+        self.folder.order("retry", self.tried[0][0])
+        self.pass_time(3600, step=60)
+        self.assertFalse(self.login_refused)
+        self.pass_time(5 * 3600, step=60)
+        self.assertEqual(self.left, [])
 
     def test_limit(self) -> None:
         """A user may write to so many within an hour."""

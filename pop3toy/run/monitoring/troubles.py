@@ -23,6 +23,7 @@ __all__ = [
     "expiring",
     "expiry",
     "in_days",
+    "login_refused",
 ]
 
 #: Seconds.
@@ -91,6 +92,12 @@ def expiring(tls: GivenTLS | None, wall: Callable[[], float] = time.time) -> lis
         for path, end in ends_of(tls)
         if now < end and days_left(end, now) < EXPIRING
     ]
+
+
+def login_refused(refused: float) -> list[str]:
+    """What to say of a smarthost that refuses name and password: a warning, for it is one for all servers."""
+    said = "the smarthost refuses the login of smarthost-credentials: mail for elsewhere waits"
+    return [said] if refused else []
 
 
 def _sentence(path: str, end: float, now: float) -> str:
