@@ -134,6 +134,8 @@ class Accounts:
     problems: tuple[Problem, ...] = ()
     #: A secret of the file's own, from which SCRAM makes the salts of users that do not exist.
     dummy_key: bytes | None = field(default=None, repr=False)
+    #: The names of the lines that are not understood.
+    unclear: NameIndex = field(default_factory=lambda: NameIndex(()), compare=False, repr=False)
 
     @cached_property
     def dummy_passwords(self) -> tuple[StoredPassword, ...]:
@@ -216,6 +218,7 @@ def parse(text: bytes) -> Accounts:
     """Read an accounts file.  Never raises: a line that is not understood is a problem."""
     by_name: dict[str, Account] = {}
     problems: list[Problem] = []
+    unclear: list[str] = []
     for number, line in _lines(text):
         try:
             account = _account(line)
@@ -224,8 +227,9 @@ def parse(text: bytes) -> Accounts:
             by_name[account.name] = account
         except ValueError as error:
             problems.append(Problem(number, str(error), isinstance(error, MissingLibrary)))
+            unclear.append(_name(line).decode("utf-8", "replace"))
     key = _DUMMY_KEY.search(text)
-    return Accounts(by_name, tuple(problems), key[1] if key is not None else None)
+    return Accounts(by_name, tuple(problems), key[1] if key is not None else None, NameIndex(unclear))
 
 
 def names(text: bytes) -> set[str]:
