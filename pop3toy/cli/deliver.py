@@ -11,8 +11,9 @@ import os
 import re
 import sys
 import time
-from collections.abc import Collection
-from typing import BinaryIO
+from collections.abc import Callable, Collection
+from functools import wraps
+from typing import Any, BinaryIO
 
 import click
 
@@ -33,6 +34,7 @@ from .options import (
     delivery,
     listed,
     names_for,
+    printable,
     result_of,
     with_settings,
 )
@@ -40,7 +42,25 @@ from .options import (
 __all__ = ["deliver"]
 
 
+def _tried_again(command: Callable[..., object]) -> Callable[..., object]:
+    """Whatever it does not foresee is no reason to return mail."""
+
+    @wraps(command)
+    def run(*arguments: Any, **words: Any) -> object:
+        try:
+            return command(*arguments, **words)
+        except (Failed, click.ClickException):
+            raise
+        except (KeyboardInterrupt, click.Abort):
+            raise Failed("stopped", os.EX_TEMPFAIL) from None
+        except Exception as error:
+            raise Failed(f"{type(error).__name__}: {printable(str(error))}", os.EX_TEMPFAIL) from None
+
+    return run
+
+
 @click.command()
+@_tried_again
 @with_settings(
     store=True,
     accounts="for quotas, and for who gets mail",

@@ -405,6 +405,41 @@ class DeliverTests(CommandTests):
         self.assertEqual((status, err.getvalue()), (os.EX_TEMPFAIL, "Error: RuntimeError: out\\nof order\n"))
         self.assertEqual(list((self.root / "mail" / "ann" / "tmp").iterdir()), [])
 
+    def test_interrupted(self) -> None:
+        """Ctrl-C, or whatever ends it, returns no mail."""
+
+        class Interrupted(io.BytesIO):
+            def read(self, size: int | None = -1, /) -> bytes:
+                raise KeyboardInterrupt
+
+        self.patch(sys, "stdin", io.TextIOWrapper(Interrupted()))
+        with contextlib.redirect_stderr(io.StringIO()):
+            status = run(["deliver", "--create", f"--maildir={self.pattern}", "ann"])
+        self.assertEqual(status, os.EX_TEMPFAIL)
+
+    def test_other_commands(self) -> None:
+        """They tell what kind of fault it is: nothing there but what may pass by itself is 75."""
+        (self.root / "bad.toml").write_text("nonsense\n")
+        for words, status in (
+            (("mailbox", "list", "--config", f"{self.root}/bad.toml"), os.EX_CONFIG),
+            (("mailbox", "list", "--config", f"{self.root}/none.toml"), os.EX_CONFIG),
+            (("user", "list", "-a", f"{self.root}/none"), os.EX_NOINPUT),
+            (("mailbox", "list", "{M}", "nobody"), os.EX_NOUSER),
+            (("mailbox", "list", "--nonsense"), os.EX_USAGE),
+            (("queue", "list", "--queue", f"{self.root}/none"), os.EX_NOINPUT),
+        ):
+            outcome = self.run_command(*words)
+            self.assertEqual(outcome.status, status, (words, outcome.err))
+        broken = RuntimeError("out of order")
+
+        def fails(*args: object, **options: object) -> None:
+            raise broken
+
+        self.patch(os, "scandir", fails)
+        self.patch(os, "listdir", fails)
+        self.deliver()
+        self.assertEqual(self.run_command("mailbox", "list", "{M}").status, os.EX_SOFTWARE)
+
     def test_standard_input_is_closed(self) -> None:
         """Without a standard input there is one line and another try."""
         done = self.run_process("deliver", "-c", "ann", preexec_fn=lambda: os.close(0), text=True)
