@@ -1,0 +1,118 @@
+"""docs/operating.rst: who types its commands has a mail server for friends."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import ssl
+import textwrap
+from pathlib import Path
+
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from ..pages import CHECKOUT, page
+from .scratch_host import HOST, ScratchHost
+
+#: Commands that need the network or a public name; the tests have done what they do in another way.
+ELSEWHERE = ("apt-get ", "certbot ", "/usr/bin/python3 -m venv ", "/opt/pop3toy-0.1.0/bin/pip ")
+
+LINEAGE = f"/etc/letsencrypt/live/{HOST}"
+HOOK = "/etc/letsencrypt/renewal-hooks/deploy/pop3toy"
+
+#: What certbot does behind a renewal, by its own code.
+CERTBOT = f"""/usr/bin/python3 -c '
+from argparse import Namespace
+from certbot.configuration import NamespaceConfig
+from certbot._internal.hooks import renew_hook
+config = NamespaceConfig(Namespace(
+    config_dir="/etc/letsencrypt", work_dir="/tmp", logs_dir="/tmp", http01_port=80, https_port=443, domains=[],
+    directory_hooks=True, dry_run=False, renew_hook=None, server="",
+))
+renew_hook(config, ["{HOST}"], "{LINEAGE}")
+'"""
+
+#: What curl and ``user add`` ask for.
+PASSWORD = "a secret for ann"
+
+
+def commands(section: str, name: str = "docs/operating.rst") -> list[str]:
+    """The commands in the literal blocks of a section and its parts, each as one line."""
+    text = page(name)
+    heading = rf"^{section}\n([-=])\1+\n"
+    found = re.search(rf"{heading}(.*?)(?=^\S[^\n]*\n(?:\1\1+|==+)\n|\Z)", text, re.DOTALL | re.MULTILINE)
+    assert found is not None, section
+    blocks = re.findall(r"::\n\n((?:    .*\n|\n(?=    ))+)", found[2])
+    joined = textwrap.dedent("\n".join(map(textwrap.dedent, blocks)))
+    return [line for line in re.sub(r"\\\n *", "", joined).splitlines() if line]
+
+
+class PathCase(SynchronousTestCase):
+    """A host on which the page was followed."""
+
+    def setUp(self) -> None:
+        for program in ("nginx", "curl", "openssl"):
+            if shutil.which(program) is None:
+                raise SkipTest(f"{program} is not installed")
+        self.host = ScratchHost(self)
+        # Debian starts it when it is installed.
+        self.host.run("nginx")
+
+    def follow(self, section: str, stdin: str = "") -> str:
+        """Do what a section says; what the last command said."""
+        said = ""
+        for command in commands(section):
+            if command.startswith(ELSEWHERE):
+                continue
+            if command.startswith("nft ") and shutil.which("nft") is None:
+                continue
+            # There is no terminal on which these would ask for it.
+            command = command.replace("--user ann@example.org", f"--user 'ann@example.org:{PASSWORD}'")
+            command = command.replace(" user add ", " user add --stdin ")
+            if command.startswith("export "):
+                self.environment = f"{command}\n"
+                continue
+            said = self.host.run(f"{self.environment}{command}", stdin=stdin)
+        return said
+
+    environment = ""
+
+    def served(self) -> None:
+        """From the empty host to a server that runs."""
+        self.host.certificate()
+        for section in ("The program", "The certificate", "Options"):
+            self.follow(section, f"{PASSWORD}\n{PASSWORD}\n")
+        self.follow("Start")
+        self.host.wait_for("pop3toy listens for", 5)
+
+
+class FriendsTests(PathCase):
+    """Friends' mail in ten minutes."""
+
+    def test_served(self) -> None:
+        """Each command works, and in the end mail goes from one friend to another, and settings are found."""
+        self.served()
+        self.follow("Try it")
+        self.host.wait_for(" delivered: ")
+        found = self.follow("Thunderbird and others")
+        self.assertIn(Path(CHECKOUT, "docs/examples/autoconfig/config-v1.1.xml").read_text(), found)
+        log = self.host.log()
+        self.assertNotIn("Traceback", log)
+        self.assertNotIn("[warn", log)
+
+    def test_certificate_renewed(self) -> None:
+        """What certbot has renewed is what the next client sees, and the server's user alone can read the key."""
+        self.served()
+        before = self.seen()
+        renewed = self.host.certificate()
+        self.host.run("RENEWED_LINEAGE=/etc/letsencrypt/live/other.example.org " + HOOK)
+        self.assertEqual(self.seen(), before)
+        self.host.run(CERTBOT if shutil.which("certbot") else f"RENEWED_LINEAGE={LINEAGE} {HOOK}")
+        self.host.wait_for("certificates reloaded")
+        self.assertEqual(self.seen(), renewed)
+        modes = self.host.run("cd /etc/pop3toy && stat -c '%n %U %a' *.pem*")
+        self.assertEqual(modes, "certificate.pem pop3toy 644\nkey.pem pop3toy 600\n")
+
+    def seen(self) -> bytes:
+        """The certificate that a client gets."""
+        shown = self.host.run(f"openssl s_client -connect {HOST}:995 < /dev/null 2> /dev/null | openssl x509")
+        return ssl.PEM_cert_to_DER_cert(shown)
