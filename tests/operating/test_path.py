@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import ssl
+import sys
 import textwrap
 from pathlib import Path
 
@@ -25,14 +26,38 @@ from argparse import Namespace
 from certbot.configuration import NamespaceConfig
 from certbot._internal.hooks import renew_hook
 config = NamespaceConfig(Namespace(
-    config_dir="/etc/letsencrypt", work_dir="/tmp", logs_dir="/tmp", http01_port=80, https_port=443, domains=[],
-    directory_hooks=True, dry_run=False, renew_hook=None, server="",
+    config_dir="/etc/letsencrypt", work_dir="/tmp", logs_dir="/tmp", http01_port=80, https_port=443,
+    domains=[], directory_hooks=True, dry_run=False, renew_hook=None, server="",
 ))
 renew_hook(config, ["{HOST}"], "{LINEAGE}")
 '"""
 
 #: What curl and ``user add`` ask for.
 PASSWORD = "a secret for ann"
+
+#: Logs in at each server of the file, and prints its port.
+LOGINS = f"""
+import poplib, smtplib, ssl
+from xml.etree import ElementTree
+context = ssl.create_default_context()
+for one in ElementTree.parse("docs/examples/autoconfig/config-v1.1.xml").iter():
+    if one.tag not in ("incomingServer", "outgoingServer"):
+        continue
+    place = one.findtext("hostname"), int(one.findtext("port"))
+    encrypted, pop = one.findtext("socketType") == "SSL", one.get("type") == "pop3"
+    name = one.findtext("username").replace("%EMAILADDRESS%", "ann@example.org")
+    if pop:
+        client = poplib.POP3_SSL(*place, context=context) if encrypted else poplib.POP3(*place)
+        encrypted or client.stls(context)
+        client.user(name)
+        client.pass_("{PASSWORD}")
+    else:
+        client = smtplib.SMTP_SSL(*place, context=context) if encrypted else smtplib.SMTP(*place)
+        encrypted or client.starttls(context=context)
+        client.login(name, "{PASSWORD}")
+    client.quit()
+    print(place[1])
+"""
 
 
 def commands(section: str, name: str = "docs/operating.rst") -> list[str]:
@@ -100,7 +125,7 @@ class FriendsTests(PathCase):
         self.assertNotIn("[warn", log)
 
     def test_certificate_renewed(self) -> None:
-        """What certbot has renewed is what the next client sees, and the server's user alone can read the key."""
+        """What certbot has renewed is what the next client sees; nobody but the server can read the key."""
         self.served()
         before = self.seen()
         renewed = self.host.certificate()
@@ -116,3 +141,9 @@ class FriendsTests(PathCase):
         """The certificate that a client gets."""
         shown = self.host.run(f"openssl s_client -connect {HOST}:995 < /dev/null 2> /dev/null | openssl x509")
         return ssl.PEM_cert_to_DER_cert(shown)
+
+    def test_settings(self) -> None:
+        """Whoever takes any of the settings of the file for mail programs gets in with them."""
+        self.served()
+        found = self.host.run(f"{sys.executable} -", stdin=LOGINS)
+        self.assertEqual(found.split(), ["995", "110", "465", "587"])
