@@ -1,4 +1,4 @@
-"""docs/examples/autoconfig: settings that mail programs find by themselves, and the zone that leads to them."""
+"""docs/examples/autoconfig: settings that programs find by themselves, and the zone that leads to them."""
 
 from __future__ import annotations
 
