@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import ssl
 import sys
-import textwrap
 from pathlib import Path
 
-from twisted.trial.unittest import SkipTest, SynchronousTestCase
-
-from ..pages import CHECKOUT, page
-from .scratch_host import HOST, ScratchHost
-
-#: Commands that need the network or a public name; the tests have done what they do in another way.
-ELSEWHERE = ("apt-get ", "certbot ", "/usr/bin/python3 -m venv ", "/opt/pop3toy-0.1.0/bin/pip ")
+from ..pages import CHECKOUT
+from .followed import PASSWORD, FollowedCase
+from .scratch_host import HOST
 
 LINEAGE = f"/etc/letsencrypt/live/{HOST}"
 HOOK = "/etc/letsencrypt/renewal-hooks/deploy/pop3toy"
@@ -31,9 +25,6 @@ config = NamespaceConfig(Namespace(
 ))
 renew_hook(config, ["{HOST}"], "{LINEAGE}")
 '"""
-
-#: What curl and ``user add`` ask for.
-PASSWORD = "a secret for ann"
 
 #: Logs in at each server of the file, and prints its port.
 LOGINS = f"""
@@ -60,57 +51,7 @@ for one in ElementTree.parse("docs/examples/autoconfig/config-v1.1.xml").iter():
 """
 
 
-def commands(section: str, name: str = "docs/operating.rst") -> list[str]:
-    """The commands in the literal blocks of a section and its parts, each as one line."""
-    text = page(name)
-    heading = rf"^{section}\n([-=])\1+\n"
-    found = re.search(rf"{heading}(.*?)(?=^\S[^\n]*\n(?:\1\1+|==+)\n|\Z)", text, re.DOTALL | re.MULTILINE)
-    assert found is not None, section
-    blocks = re.findall(r"::\n\n((?:    .*\n|\n(?=    ))+)", found[2])
-    joined = textwrap.dedent("\n".join(map(textwrap.dedent, blocks)))
-    return [line for line in re.sub(r"\\\n *", "", joined).splitlines() if line]
-
-
-class PathCase(SynchronousTestCase):
-    """A host on which the page was followed."""
-
-    def setUp(self) -> None:
-        for program in ("nginx", "curl", "openssl"):
-            if shutil.which(program) is None:
-                raise SkipTest(f"{program} is not installed")
-        self.host = ScratchHost(self)
-        # Debian starts it when it is installed.
-        self.host.run("nginx")
-
-    def follow(self, section: str, stdin: str = "") -> str:
-        """Do what a section says; what the last command said."""
-        said = ""
-        for command in commands(section):
-            if command.startswith(ELSEWHERE):
-                continue
-            if command.startswith("nft ") and shutil.which("nft") is None:
-                continue
-            # There is no terminal on which these would ask for it.
-            command = command.replace("--user ann@example.org", f"--user 'ann@example.org:{PASSWORD}'")
-            command = command.replace(" user add ", " user add --stdin ")
-            if command.startswith("export "):
-                self.environment = f"{command}\n"
-                continue
-            said = self.host.run(f"{self.environment}{command}", stdin=stdin)
-        return said
-
-    environment = ""
-
-    def served(self) -> None:
-        """From the empty host to a server that runs."""
-        self.host.certificate()
-        for section in ("The program", "The certificate", "Options"):
-            self.follow(section, f"{PASSWORD}\n{PASSWORD}\n")
-        self.follow("Start")
-        self.host.wait_for("pop3toy listens for", 5)
-
-
-class FriendsTests(PathCase):
+class FriendsTests(FollowedCase):
     """Friends' mail in ten minutes."""
 
     def test_served(self) -> None:
