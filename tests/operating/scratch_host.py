@@ -1,7 +1,7 @@
 """A host of the tests' own: commands of the pages run on it as root, and change nothing outside.
 
-It is this machine in namespaces: what is written below ``/etc``, ``/srv``, ``/opt``, ``/run``, ``/usr/local``
-and ``/var`` goes into a memory file system above these folders, and its network is a loopback of its own.
+It is this machine in namespaces: what is written below ``/etc``, ``/root``, ``/srv``, ``/opt``, ``/run``,
+``/usr/local`` and ``/var`` goes into a memory file system above them, and its network is its own.
 ``/opt/pop3toy-0.1.0`` is where these tests run, ``systemctl`` is ``tests.operating.systemd``.
 """
 
@@ -31,7 +31,7 @@ HOST = "mail.example.org"
 NAMES = (HOST, "autoconfig.example.org")
 
 #: The folders that it has for itself; those of Python too, if other users cannot go through them.
-_OWN = ("/etc", "/srv", "/opt", "/run", "/usr/local", "/var")
+_OWN = ("/etc", "/root", "/srv", "/opt", "/run", "/usr/local", "/var")
 
 _SETUP = """
 set -eu
@@ -58,7 +58,8 @@ run={run}
 echo "$*" >> "$run/asked"
 alive() {{ [ -e "$run/systemd" ] && kill -0 "$(cat "$run/systemd")" 2> /dev/null; }}
 case "$*" in
-daemon-reload|"reload nftables"|"enable --now nftables") ;;
+daemon-reload) ;;
+"enable --now nftables"|"reload nftables") [ ! -x /usr/sbin/nft ] || nft --file /etc/nftables.conf ;;
 "enable --now pop3toy.socket pop3toy.service"|"start pop3toy.socket pop3toy.service")
     alive && exit 0
     cd {checkout}
@@ -147,7 +148,8 @@ class ScratchHost:
     def run(self, script: str, *, stdin: str = "", status: int = 0) -> str:
         """Run commands as root would type them in a checkout; what they say."""
         done = subprocess.run(
-            self.inside("bash", "-euc", f"cd {CHECKOUT}\n{script}"),
+            # Ended from inside: who ends nsenter leaves what it has started.
+            self.inside("timeout", f"{DEADLINE:.0f}", "bash", "-euc", f"cd {CHECKOUT}\n{script}"),
             env={
                 **environment(self.folder),
                 "PATH": f"{self._scratch}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
