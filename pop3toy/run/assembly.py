@@ -342,7 +342,7 @@ def assemble(
                 settings.hostname or context.host,
                 threads=make_threads,
                 observers=told,
-                length=monitoring.queue_length if monitoring is not None else None,
+                told=monitoring.outgoing() if monitoring is not None else None,
             )
         factories |= _mail_factories(
             settings, reactor, access, opened.delivery, recipients, context, told, gate, outgoing

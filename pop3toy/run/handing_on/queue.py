@@ -9,7 +9,6 @@ from functools import partial
 from twisted.application.service import MultiService
 
 from ...addresses import parse_address
-from ...clock import steady
 from ...config.settings import Settings
 from ...errors import NoSuchMailbox, NotOurs, StoreTrouble
 from ...events import Observers
@@ -19,7 +18,7 @@ from ...net.types import IReactor
 from ...outgoing.client import Handing, tls_of
 from ...outgoing.limits import HourlyLimit
 from ...outgoing.queue_files import Folder
-from ...outgoing.service import OutgoingQueue
+from ...outgoing.service import OutgoingQueue, Told
 from ...outgoing.smarthost import smarthost
 from .credentials import credentials_of
 
@@ -39,7 +38,7 @@ def queue_of(
     *,
     threads: Callable[..., WorkerThreads] = WorkerThreads,
     observers: Observers,
-    length: Callable[[int, float], object] | None = None,
+    told: Told | None = None,
     wall: Callable[[], float] = time.time,
 ) -> OutgoingQueue | None:
     """The queue that the settings ask for, as a part of the server.
@@ -48,7 +47,6 @@ def queue_of(
     :param delivery: of the store, for what senders are told.
     :param host: this server's name.
     :param observers: are told what becomes of messages.
-    :param length: is told how many messages there are, and for how many seconds the oldest has waited.
     :param wall: the time of day, in seconds since the epoch.
     :raises pop3toy.errors.BadSetting: for files that cannot be used.
     """
@@ -57,18 +55,16 @@ def queue_of(
     where = smarthost(settings.smarthost)
     pool = threads(reactor, name="queue", size=THREADS)
     pool.setServiceParent(parts)
-    # Each of several workers counts for itself.
-    most = -(-settings.smarthost_limit // (settings.workers or 1))
     queue = OutgoingQueue(
         Folder(settings.queue),
         Handing(where, credentials_of(settings), tls_of(where, settings.smarthost_ca), host),
         reactor,
         pool.run,
-        HourlyLimit(most, steady(reactor).seconds),
+        HourlyLimit(settings.queue, settings.smarthost_limit, wall),
         partial(_deliver, delivery, resolver),
         wall,
         observers,
-        length or (lambda messages, seconds: None),
+        told or Told(),
     )
     queue.setServiceParent(parts)
     return queue

@@ -18,11 +18,12 @@ from ...stores.registry import kind_of
 from ..service import Repeatedly
 from .endpoint import MetricsEndpoint, Pages, are_wanted
 from .measured import MeasuredThreads
-from .troubles import ask_store, check_accounts, expiring, expiring_later, expiry
+from .troubles import ask_store, check_accounts, expired, expiring, expiry, login_refused
 
 if TYPE_CHECKING:
     from ...net.tls.contexts import GivenTLS
     from ...observe.metrics.metrics import Metrics
+    from ...outgoing.service import Told
 
 __all__ = ["Monitoring", "monitoring_of"]
 
@@ -57,6 +58,7 @@ class Monitoring:
         self._registry = Registry(auto_describe=False)
         self._metrics: Metrics = Metrics(self._registry)
         self._pools: dict[str, WorkerThreads] = {}
+        self._login_refused = False
 
     @property
     def observers(self) -> Sequence[IObserver]:
@@ -79,10 +81,19 @@ class Monitoring:
         timed: IMailStore = TimedStore(store, self._clock.seconds, took)
         return timed
 
-    def queue_length(self, messages: int, seconds: float) -> None:
-        """So many messages wait to be handed on, the oldest of them for so long."""
+    def outgoing(self) -> Told:
+        """What tells of the queue for mail that goes out."""
+        from ...outgoing.service import Told
+
+        return Told(self._queue_is, self._login_is)
+
+    def _queue_is(self, messages: int, seconds: float) -> None:
         self._metrics.now("pop3toy_queue_messages", messages)
         self._metrics.now("pop3toy_queue_oldest_seconds", seconds)
+
+    def _login_is(self, refused: bool) -> None:
+        self._login_refused = refused
+        self._metrics.now("pop3toy_smarthost_login_refused", refused)
 
     def look_at_threads(self) -> None:
         """Set what is not counted as it happens."""
@@ -139,9 +150,9 @@ class Monitoring:
         )
         return endpoint.listen(
             parts,
-            [lambda: ["the server takes no more connections"] if leaving() else [], lambda: expiring(tls)],
+            [lambda: ["the server takes no more connections"] if leaving() else [], lambda: expired(tls)],
             looks,
             failed,
             before=self.look_at_threads,
-            warnings=lambda: expiring_later(tls),
+            warnings=lambda: [*expiring(tls), *login_refused(self._login_refused)],
         )

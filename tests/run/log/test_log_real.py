@@ -95,6 +95,32 @@ class FileTests(LogCase):
             for path, end in ends:
                 self.assertEqual(path.with_suffix(".old").read_text().count(end), 1)
 
+    def test_workers(self) -> None:
+        """Workers open the transcripts again that they write to."""
+        said = self.folder / "said"
+        server = self.start(f"--transcript={said}", "--workers=2")
+        port = server.port
+        for _ in range(8):
+            self.log_in(port)
+        wait_until(lambda: said.read_text().count("-- closed") == 8, "all sessions are written down")
+        said.rename(said.with_suffix(".old"))
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(said.exists, "it is there again")
+        # The other worker hears of it a moment later.
+        wait_until(lambda: self.goes_on(port, said), "all goes there")
+        self.assertEqual(server.log.count(" end: "), server.log.count(" login: "))
+
+    def goes_on(self, port: int, said: Path) -> bool:
+        """Eight more sessions; whether all of them are in this file."""
+        before = said.read_text().count("-- closed")
+        for _ in range(8):
+            self.log_in(port)
+        wait_until(
+            lambda: (said.read_text() + said.with_suffix(".old").read_text()).count("-- closed") % 8 == 0,
+            "they are written down",
+        )
+        return said.read_text().count("-- closed") == before + 8
+
     def test_not_to_be_opened(self) -> None:
         """A file that cannot be opened again is told in the old one, which is gone on with."""
         server = self.start()
