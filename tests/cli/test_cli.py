@@ -24,6 +24,7 @@ from pop3toy.routing.quota import parse_quota, quota_of
 from pop3toy.smtp import limits
 from tests.cli_world import MESSAGE, CliRunner, CommandTests, Outcome, pop3toy, run
 from tests.mail.test_message_start import BOM, DATED, HEADER, MOST, STARTS
+from tests.pages import page
 
 
 class UserTests(CommandTests):
@@ -312,10 +313,10 @@ class DeliverTests(CommandTests):
         self.assertEqual(list((self.root / "mail" / "ann" / "tmp").iterdir()), [])
 
     def test_what_mail_servers_make_of_it(self) -> None:
-        """The statuses are those of operating.rst, and all mail servers do the same with each."""
+        """The statuses are those of operating/mail.rst, and all mail servers do the same with each."""
         # Postfix's global/sys_exits.c, Exim's temp_errors, OpenSMTPD's smtpd.c, sendmail's sysexits.c.
         tried_again = {"Postfix": {71, 75}, "Exim": {73, 75}, "OpenSMTPD": {71, 75}, "sendmail": {71, 74, 75}}
-        manual = Path(__file__).parents[2].joinpath("docs", "operating.rst").read_text(encoding="utf-8")
+        manual = page("docs/operating/mail.rst")
         table = dict(re.findall(r"^(\d+) .* (done|goes back|tried again later)$", manual, re.MULTILINE))
         source = Path(deliver.__file__).read_text(encoding="utf-8")
         given = {str(getattr(os, name)) for name in re.findall(r"os\.(EX_\w+)", source)}
