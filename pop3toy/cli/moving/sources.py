@@ -15,7 +15,7 @@ from ...errors import InUse, NoSuchMailbox, Refusal, StoreTrouble
 from ...moving import courier, cyrus, dovecot
 from ...moving.client import Client
 from ...moving.matching import Contents, Known
-from ...stores.copying.adopting import AdoptedMaildir
+from ...stores.copying.adopting import AdoptedMaildir, give
 from ...stores.copying.messages import Message, Store, Wire
 
 __all__ = ["Courier", "Cyrus", "Dovecot", "OtherStore", "Remote", "Source"]
@@ -280,8 +280,12 @@ def _lock(place: int, name: str, stale: int, wall: Callable[[], float], taken: E
     if taken is None:
         return
     try:
-        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=place))
+        lock = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=place)
         taken.callback(os.unlink, name, dir_fd=place)
+        try:
+            give(lock, place)
+        finally:
+            os.close(lock)
     except FileExistsError:
         raise InUse(detail=f"Dovecot is at it: {name} is there") from None
     except OSError as error:
