@@ -8,7 +8,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest
 
-__all__ = ["CHECKOUT", "literal_blocks", "page"]
+__all__ = ["CHECKOUT", "literal_blocks", "operating", "page"]
 
 CHECKOUT = Path(__file__).parent.parent
 
@@ -23,6 +23,17 @@ def page(name: str) -> str:
     if not path.exists():
         raise SkipTest(f"there is no {name} beside the tests")
     return path.read_text("utf-8")
+
+
+def operating() -> str:
+    """The text of all pages about operating a server, one behind the other.
+
+    :raises SkipTest: where the tests run without the checkout around them.
+    """
+    start = page("docs/operating.rst")
+    return "\n".join(
+        [start, *(one.read_text("utf-8") for one in sorted((CHECKOUT / "docs/operating").glob("*.rst")))]
+    )
 
 
 def literal_blocks(name: str) -> Iterator[list[str]]:

@@ -102,6 +102,11 @@ class PagesTests(SynchronousTestCase):
             for target in re.findall(r'(?:href|src)="([^"#:?]+)["#?]', page.read_text("utf-8")):
                 if not (page.parent / unquote(unescape(target))).exists():
                     missing.append(f"{page.name}: {target}")
+            # Sections that our own pages lead to.
+            for target, section in re.findall(r'href="([^"#:?]*\.html)?#([^"]+)"', page.read_text("utf-8")):
+                there = page.parent / (target or page.name)
+                if f'id="{section}"' not in there.read_text("utf-8"):
+                    missing.append(f"{page.name}: {target}#{section}")
         self.assertEqual(missing, [])
 
 
@@ -179,9 +184,11 @@ class NamesTests(SynchronousTestCase):
         """What begins with the name of a package or of a module at the root exists."""
         tops = {name for name in modules() if name and "." not in name}
         missing = []
-        for page in (*DOCS.glob("*.rst"), *DOCS.parent.glob("*.rst")):
+        for page in (*DOCS.rglob("*.rst"), *DOCS.parent.glob("*.rst")):
             for named in re.findall(r"``(?:pop3toy\.)?([a-z_]+(?:\.\w+)+)``", page.read_text("utf-8")):
-                other = named.endswith((".py", ".rst", ".toml", ".cfg", ".txt", ".example.org"))
+                other = named.endswith(
+                    (".py", ".rst", ".toml", ".cfg", ".txt", ".example.org", ".example.net")
+                )
                 if named.partition(".")[0] in tops and not other and not exists(f"pop3toy.{named}"):
                     missing.append(f"{page.name}: {named}")
         self.assertEqual(missing, [])

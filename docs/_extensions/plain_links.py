@@ -1,5 +1,7 @@
 """Links between pages, written as ```rfc.rst <rfc.rst>`_``, lead to the pages that are made of them.
 
+``page.rst#section`` leads to a section there.
+
 So the pages can be read in the repository as well.  What is linked and is no page,
 such as an example, is put beside the pages.
 """
@@ -26,10 +28,13 @@ def resolve(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             reference.replace_self(reference.children)
         if reference.get("internal") or not target or ":" in target or target.startswith("#"):
             continue
+        target, hash_, section = target.partition("#")
         path = (source / docname).parent.joinpath(target).resolve()
         name = path.relative_to(source) if path.is_relative_to(source) else None
         if name is not None and path.suffix == ".rst" and str(name.with_suffix("")) in app.env.found_docs:
-            reference["refuri"] = app.builder.get_relative_uri(docname, str(name.with_suffix("")))
+            reference["refuri"] = (
+                app.builder.get_relative_uri(docname, str(name.with_suffix(""))) + hash_ + section
+            )
         elif name is not None and path.exists():
             copy(path, Path(app.outdir) / name)
         else:

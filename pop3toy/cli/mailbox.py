@@ -82,14 +82,14 @@ def list_(settings: Settings, user: str | None) -> int:
             continue
         if user is None:
             octets = sum(message.octets for message in messages)
-            click.echo(f"{printable(name):20} {len(messages):7} messages {octets:13,} octets{full}")
+            click.echo(f"{printable(name):20} {_messages(messages, 7):16} {octets:13,} octets{full}")
             continue
         for number, message in enumerate(messages, 1):
             header = header_of(admin, name, message)
             click.echo(f"{number:5} {message.octets:10} {message.uid.decode('ascii')}")
             click.echo(f"{'':16} {header.get('From', '')}: {header.get('Subject', '')}")
         if full:
-            click.echo(f"{len(messages)} messages{full}")
+            click.echo(f"{_messages(messages)}{full}")
     return status
 
 
@@ -192,7 +192,12 @@ def _what_is_in(admin: IStoreAdmin, user: str) -> str:
     except StoreTrouble as error:
         return f"which cannot be read ({printable(reason(error))})"
     octets = sum(message.octets for message in messages)
-    return f"with {len(messages)} message{'s'[: len(messages) != 1]} ({octets:,} octets)"
+    return f"with {_messages(messages)} ({octets:,} octets)"
+
+
+def _messages(messages: Sequence[StoredMessage], width: int = 0) -> str:
+    """How many there are, the number in so many columns at the least."""
+    return f"{len(messages):{width}} message{'s'[: len(messages) != 1]}"
 
 
 def _find(messages: Sequence[StoredMessage], wanted: str) -> StoredMessage:

@@ -7,9 +7,11 @@ import tomllib
 from typing import Any
 
 from click.testing import CliRunner
+from twisted.trial.unittest import SkipTest
 
 from tests.cli_world import CommandTests, Outcome, pop3toy
 
+from ..pages import CHECKOUT
 from ..realserver import RealServer
 from ..strictclient import StrictClient
 from ..tls_world import Authority
@@ -84,6 +86,41 @@ class InitTests(CommandTests):
             client.login(b"ann@example.org", b"secret")
         for what in ("POP3 over TLS", "SMTP", "submission", "submission over TLS"):
             self.assertTrue(server.port_for(what))
+
+    def test_systemd(self) -> None:
+        """With the units of docs/systemd/alone it names their sockets, as the example does, and no ports."""
+        outcome = self.init("--kind=friends", "--systemd", "--domain=example.org",
+                            "--smarthost=smtps://mail.example.net")  # fmt: skip
+        self.assertEqual((outcome.status, outcome.err), (0, ""))
+        said = self.said()
+        example = tomllib.loads((CHECKOUT / "docs/examples/config/alone.toml").read_text())
+        for table, name in (("pop3", "listen"), ("pop3", "tls-listen"), ("mail", "smtp"),
+                            ("mail", "submission"), ("mail", "submission-tls")):  # fmt: skip
+            self.assertEqual(said[table][name], example[table][name])
+        self.assertNotIn("port", said["pop3"])
+        self.assertEqual(said["outgoing"]["queue"], "/var/lib/pop3toy/queue")
+        for name in ("accounts", "aliases", "smarthost"):
+            self.assertEqual((self.root / "etc" / name).stat().st_mode & 0o777, 0o600)
+        self.assertIn(f"write user:password into {self.root}/etc/smarthost\n", outcome.out)
+        outcome = self.init("--kind=host", "--systemd", "--force")
+        self.assertEqual((outcome.status, outcome.out), (os.EX_USAGE, ""))
+
+    def test_smarthost_is_this_machine(self) -> None:
+        """A Postfix here takes mail without a password; one elsewhere is never asked without TLS."""
+        self.assertEqual(self.init("--kind=friends", "--smarthost=smtp://127.0.0.1").status, 0)
+        self.assertEqual(set(self.said()["outgoing"]), {"smarthost", "queue"})
+        outcome = self.init("--kind=friends", "--smarthost=smtp://mail.example.net", "--force")
+        self.assertEqual(outcome.status, os.EX_USAGE)
+
+    def test_owner(self) -> None:
+        """What root makes belongs to the owner of the folder, who will run the server."""
+        if os.geteuid() != 0:
+            raise SkipTest("only root makes files for others")
+        self.file.parent.mkdir()
+        os.chown(self.file.parent, 65534, 65534)
+        self.assertEqual(self.init("--kind=friends").status, 0)
+        for name in ("pop3toy.toml", "accounts", "aliases", "mail"):
+            self.assertEqual((self.root / "etc" / name).stat().st_uid, 65534, name)
 
     def test_yes(self) -> None:
         """Without any answer each kind is right."""

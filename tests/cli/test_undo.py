@@ -106,7 +106,8 @@ class UndoTests(UndoCase):
 
     def test_quota_and_age(self) -> None:
         """Mail comes back whatever the quota says, also of a user who is disabled; what follows is told."""
-        self.accounts.write_text("ann:!{PLAIN}one:quota=50\n")
+        self.accounts.write_text("ann:{PLAIN}one:quota=50\n")
+        self.assertEqual(self.run_command("user", "disable", "{A}", "ann").status, 0)
         self.kept(1, 1)
         config = self.root / "options.toml"
         config.write_text(
@@ -125,7 +126,10 @@ class UndoTests(UndoCase):
             done = self.run_command("mailbox", "undo", "{M}", "ann", *words)
             self.assertEqual(done.status, os.EX_USAGE, words)
         self.assertEqual(self.run_command("mailbox", "undo", "{M}", "--all", "bob").status, os.EX_NOUSER)
+        credentials = self.root / "credentials"
+        credentials.write_text("AWS_ACCESS_KEY_ID=a\nAWS_SECRET_ACCESS_KEY=b\n")
         store = ("--store", "s3://bucket", "--store-endpoint", "http://127.0.0.1:9")
+        store += ("--store-credentials", str(credentials))
         for command in (("undo", "--all"), ("expire", "--undo-days", "1")):
             done = self.run_command("mailbox", *command, *store, "ann")
             self.assertEqual((done.status, "Maildirs" in done.err), (os.EX_USAGE, True), done.err)

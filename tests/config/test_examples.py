@@ -22,6 +22,7 @@ from tests.realserver import DEADLINE, POP3TOY, RealServer, run_command, wait_un
 from tests.smtp.test_smtp_real import without_trace
 
 from ..folders import new_folder
+from ..pages import operating
 from ..tls_world import Authority, trusting
 
 FOLDER = Path(__file__).parent.parent.parent / "docs" / "examples" / "config"
@@ -60,7 +61,7 @@ class TextTests(SynchronousTestCase):
                 self.assertEqual(settings.is_toy, path.stem == "toy")
 
     def test_without_systemd(self) -> None:
-        """The command of docs/operating.rst has the host's server open the same ports itself."""
+        """The command of docs/operating has the host's server open the same ports itself."""
         settings = self.changed("Without systemd")
         self.assertEqual((settings.listen, settings.tls_listen), ((), ()))
         self.assertEqual((settings.submission, settings.submission_tls), ((), ()))
@@ -79,8 +80,8 @@ class TextTests(SynchronousTestCase):
         self.assertEqual((len(settings.listen), len(settings.tls_listen), len(settings.lmtp)), (1, 1, 1))
 
     def changed(self, section: str) -> Settings:
-        """What the host's file says when the commands in a section of docs/operating.rst have changed it."""
-        manual = re.sub(r"\\\n *", "", (FOLDER.parent.parent / "operating.rst").read_text())
+        """What the host's file says when the commands in a section of docs/operating have changed it."""
+        manual = re.sub(r"\\\n *", "", operating())
         [text] = re.findall(rf"^{section}\n-+\n(.*?)^\S[^\n]*\n[-=]+\n", manual, re.MULTILINE | re.DOTALL)
         file = Path(self.mktemp())
         file.write_text((FOLDER / "host.toml").read_text())

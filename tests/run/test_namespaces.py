@@ -1,4 +1,4 @@
-"""What docs/operating.rst says of containers: process 1; no IPv6; IPv6 sockets that are for IPv6 alone."""
+"""Containers, as docs/operating/start.rst tells it: process 1; no IPv6; IPv6 sockets for IPv6 alone."""
 
 from __future__ import annotations
 

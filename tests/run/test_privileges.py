@@ -278,7 +278,7 @@ class UnitTests(SynchronousTestCase):
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
     def test_verified(self) -> None:
-        """The units beside another mail server, as docs/operating.rst puts them in place."""
+        """The units beside another mail server, as docs/operating/start.rst puts them in place."""
         folder = Path(self.mktemp()).absolute()
         shutil.copytree(DOCS / "systemd", folder, ignore=shutil.ignore_patterns("alone"))
         more = folder / "pop3toy.socket.d"
@@ -322,8 +322,8 @@ class UnitTests(SynchronousTestCase):
         wanted = ConnectionLimits().connections
         self.assertEqual((fit.pop3.connections, fit.smtp.connections), (wanted, wanted))
         self.assertGreaterEqual(fit.lmtp.connections, wanted)
-        # What docs/operating.rst tells is enough, and nothing less.
-        text = (DOCS / "operating.rst").read_text()
+        # What docs/operating/attack.rst tells is enough, and nothing less.
+        text = (DOCS / "operating" / "attack.rst").read_text()
         for kinds, told in enumerate(("20,520", "41,000", "61,480"), 1):
             self.assertIn(told, text)
             for less in (0, 1):

@@ -1,4 +1,4 @@
-"""A real Postfix hands mail over by LMTP, as docs/operating.rst says to set it up."""
+"""A real Postfix hands mail over by LMTP, as docs/operating/mail.rst says to set it up."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ postlog unix-dgram n - n - 1 postlogd
 
 
 def section() -> str:
-    """What docs/operating.rst says about Postfix."""
-    text = page("docs/operating.rst")
+    """What docs/operating/mail.rst says about Postfix."""
+    text = page("docs/operating/mail.rst")
     return text.partition("\nFrom Postfix\n")[2].partition("\nWithout Postfix\n")[0]
 
 

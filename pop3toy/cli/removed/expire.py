@@ -97,7 +97,7 @@ def expire(
                 among = {message.uid for message in messages if _is_seen(message.where)} if seen else None
                 rule = Rule(None if older_than is None else older_than * DAY, keep or 0, among)
                 count, octets = _expire(name, messages, rule, store if yes else None, now)
-                what = f"{count} of {len(messages)} messages ({octets:,} octets)"
+                what = f"{count} of {len(messages)} message{'s'[: len(messages) != 1]} ({octets:,} octets)"
                 click.echo(f"{printable(name)}: {what} {'removed' if yes else 'would be removed'}")
             if before is not None:
                 count, octets = _forget(name, cast(IRemovedMessages, admin), before, yes=yes)

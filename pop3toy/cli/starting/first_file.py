@@ -35,6 +35,12 @@ _PORTS: Final[Mapping[str, tuple[int, int]]] = {
     "submission-tls-port": (465, 2465),
 }
 
+#: The places of the ports that systemd opens for a whole server, as docs/systemd/alone counts them.
+_OPENED: Final = {
+    name: [f"systemd:domain=INET6:index={index}"]
+    for index, name in enumerate(("listen", "tls-listen", "submission", "submission-tls", "smtp"))
+}
+
 #: Users of this host that are proposed for accounts.
 SHOWN: Final = 10
 
@@ -63,12 +69,14 @@ def _answer(name: str, help: str, **more: Any) -> Callable[[Any], Any]:
 @_answer("submission-port", "The port where users hand in mail.", type=click.IntRange(0, 65535))
 @_answer("submission-tls-port", "The same over TLS.", type=click.IntRange(0, 65535))
 @_answer("interface", "The address to listen on.", metavar="ADDRESS")
-def init(file: Path, yes: bool, force: bool, kind: str | None, **given: Any) -> None:
+@_answer("smarthost", "The server that sends what friends write to others, or none.", metavar="URL")
+@click.option("--systemd", is_flag=True, help="Friends' ports are opened by the units in docs/systemd/alone.")
+def init(file: Path, yes: bool, force: bool, kind: str | None, systemd: bool, **given: Any) -> None:
     """Write a first FILE of options (pop3toy.toml), by a few questions.
 
-    An accounts file that is missing is made beside it, empty, and so is a folder
-    for the mail of friends. Nothing that is there is changed: FILE itself only with
-    --force.
+    An accounts file that is missing is made beside it, empty, and so are aliases and
+    a folder for the mail of friends. Nothing that is there is changed: FILE itself
+    only with --force. What root makes belongs to the owner of the folder it is in.
 
     \b
       pop3toy config init --yes --kind toy
@@ -91,8 +99,13 @@ def init(file: Path, yes: bool, force: bool, kind: str | None, **given: Any) -> 
         kind = "toy" if yes else click.prompt("What is wanted?", "toy", type=choice, err=True)
     assert kind is not None
     folder = file.absolute().parent
-    said = {"toy": _toy, "host": _host, "friends": _friends}[kind](ask, folder)
-    for name in ("maildir", "accounts", "certificate", "key"):
+    if kind == "friends":
+        said = _friends(ask, folder, systemd=systemd)
+    elif systemd:
+        raise Failed("--systemd needs --kind friends", os.EX_USAGE)
+    else:
+        said = {"toy": _toy, "host": _host}[kind](ask, folder)
+    for name in ("maildir", "accounts", "aliases", "certificate", "key", "smarthost-credentials", "queue"):
         if name in said:
             # What was typed is meant from here; what stands in a file is taken from where that is.
             said[name] = os.path.abspath(os.path.expanduser(str(said[name])))
@@ -132,7 +145,7 @@ def _host(ask: _Ask, folder: Path) -> dict[str, object]:
     return said
 
 
-def _friends(ask: _Ask, folder: Path) -> dict[str, object]:
+def _friends(ask: _Ask, folder: Path, *, systemd: bool) -> dict[str, object]:
     here = socket.gethostname()
     domain = ask("domain", "Mail domain, what stands behind the @", here.partition(".")[2] or "localhost")
     hostname = ask("hostname", "This server's name", here if "." in here else domain)
@@ -142,8 +155,12 @@ def _friends(ask: _Ask, folder: Path) -> dict[str, object]:
         "accounts": ask("accounts", "Accounts file, of names and hashed passwords", f"{folder}/accounts"),
         "domain": [domain],
         "hostname": hostname,
+        "aliases": f"{folder}/aliases",
     }
     said |= _certificate(ask, hostname)
+    said |= _smarthost(ask, folder, Path("/var/lib/pop3toy" if systemd else folder))
+    if systemd:
+        return said | _OPENED
     said |= _pop3_ports(ask)
     said["smtp-port"] = ask("smtp-port", "Port where mail comes in", _port("smtp-port"))
     said["submission-port"] = ask(
@@ -166,6 +183,17 @@ def _certificate(ask: _Ask, name: str) -> dict[str, object]:
     )
     said: dict[str, object] = {"certificate": path}
     return said if key == path else said | {"key": key}
+
+
+def _smarthost(ask: _Ask, folder: Path, state: Path) -> dict[str, object]:
+    url = ask(
+        "smarthost", "Server that sends what they write to others (smtp+starttls://HOST:587), or none", "none"
+    )
+    if url == "none":
+        return {}
+    said: dict[str, object] = {"smarthost": url, "queue": f"{state}/queue"}
+    # This machine knows itself without a password.
+    return said if url.startswith("smtp://") else said | {"smarthost-credentials": f"{folder}/smarthost"}
 
 
 def _pop3_ports(ask: _Ask) -> dict[str, object]:
@@ -195,20 +223,40 @@ def _every_network() -> str:
 # -- what is written -------------------------------------------------------------------------------
 
 
+#: Files that are made if they are missing, by option, with what is in them then.
+_NEW: Final[Mapping[str, str]] = {
+    "accounts": "# Users and hashed passwords: pop3toy user add NAME\n",
+    "aliases": "# Other names for users, such as these two, which others expect:\n"
+    "#postmaster: NAME\n#abuse: NAME\n",
+    "smarthost-credentials": "",
+}
+
+
 def _make_what_is_missing(said: Mapping[str, object]) -> None:
-    if "accounts" in said:
-        path = Path(str(said["accounts"]))
+    for name, text in _NEW.items():
+        if name not in said:
+            continue
+        path = Path(str(said[name]))
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         except FileExistsError:
-            pass
-        else:
-            with open(descriptor, "w", encoding="utf-8") as file:
-                file.write("# Users and hashed passwords: pop3toy user add NAME\n")
+            continue
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            _give(file.fileno(), path.parent)
     if said.get("create"):
-        root = os.path.dirname(str(said["maildir"]).partition("{user}")[0])
-        Path(root).mkdir(mode=0o700, parents=True, exist_ok=True)
+        root = Path(os.path.dirname(str(said["maildir"]).partition("{user}")[0]))
+        if not root.exists():
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _give(root, root.parent)
+
+
+def _give(made: int | Path, folder: Path) -> None:
+    """What root makes in somebody's folder is for that user, who will run the server."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        os.chown(made, owner.st_uid, owner.st_gid)
 
 
 def _lines(kind: str, file: Path, said: Mapping[str, object]) -> Iterator[str]:
@@ -249,6 +297,7 @@ def _write(file: Path, text: str, *, force: bool) -> None:
             new.write(text)
             # It holds no secret, and the server may run as somebody else.
             os.fchmod(new.fileno(), 0o644)
+            _give(new.fileno(), file.parent)
         if force:
             os.replace(beside, file)
         else:
@@ -274,4 +323,6 @@ def _next(file: Path, said: Mapping[str, object]) -> Iterator[str]:
     if "accounts" in said:
         for user in _with_mail(str(said["maildir"])) or ["NAME"]:
             yield f"pop3toy user add --config {name} {printable(user)}"
+    if "smarthost-credentials" in said:
+        yield f"write user:password into {printable(str(said['smarthost-credentials']))}"
     yield f"pop3toy serve --config {name}"
