@@ -128,10 +128,11 @@ class UndoTests(UndoCase):
         self.assertEqual(self.run_command("mailbox", "undo", "{M}", "--all", "bob").status, os.EX_NOUSER)
         credentials = self.root / "credentials"
         credentials.write_text("AWS_ACCESS_KEY_ID=a\nAWS_SECRET_ACCESS_KEY=b\n")
-        store = ("--store", "s3://bucket", "--store-endpoint", "http://127.0.0.1:9")
-        store += ("--store-credentials", str(credentials))
+        credentials.chmod(0o600)
+        store = ("--store=s3://bucket", "--store-endpoint=http://127.0.0.1:9")
+        options = (*store, f"--store-credentials={credentials}")
         for command in (("undo", "--all"), ("expire", "--undo-days", "1")):
-            done = self.run_command("mailbox", *command, *store, "ann")
+            done = self.run_command("mailbox", *command, *options, "ann")
             self.assertEqual((done.status, "Maildirs" in done.err), (os.EX_USAGE, True), done.err)
 
     def test_expire(self) -> None:

@@ -219,7 +219,9 @@ class ForgettingTests(MaildirCase):
     def round(self, undo_days: int) -> list[str]:
         """What is told of a round."""
         clock = Clock()
-        expiry = Expiry(self.store, self.admin, None, execute, clock, undo_days=undo_days, wall=lambda: NOW)
+        expiry = Expiry(
+            self.store, self.admin, None, NoThreads().run, clock, undo_days=undo_days, wall=lambda: NOW
+        )
         expiry.startService()
         with capturedLogs() as events:
             clock.advance(FIRST)
