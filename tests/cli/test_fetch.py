@@ -345,8 +345,8 @@ class MovedTests(DovecotCase):
             )  # fmt: skip
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertEqual(fetched(4), [4])
-            with logged_in(server.port) as client:
-                self.assertEqual(len(client.uids()), 4)
+            with logged_in(server.port) as session:
+                self.assertEqual(len(session.uids()), 4)
 
     def test_getmail(self) -> None:
         """getmail6 fetches every message once."""

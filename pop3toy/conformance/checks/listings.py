@@ -49,7 +49,7 @@ def stat_sum(server: Examination) -> None:
         told, sums = (match[1], match[2]), (len(sizes), sum(sizes.values()))
         require(
             told == tuple(b"%d" % one for one in sums),
-            f"{found}, and LIST has {sums[0]} messages of {sums[1]} octets",
+            f"{found}, and LIST has {sums[0]} message{'s'[: sums[0] != 1]} of {sums[1]} octets",
         )
 
 
