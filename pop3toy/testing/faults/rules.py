@@ -37,7 +37,7 @@ class BadFault(ValueError):
 
 
 class Fault:
-    """A fault and when it happens; :meth:`Faults.add` makes it.
+    """A fault and when it happens; :meth:`~pop3toy.testing.faults.gate.Faults.add` makes it.
 
     :ivar kind: its name.
     :ivar happened: how many times it did.
