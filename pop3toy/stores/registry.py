@@ -236,7 +236,7 @@ def _share_objects(settings: Objects) -> SharedObjects:
 
 
 def _open_objects(settings: Objects, context: StoreContext) -> OpenStore:
-    from .objects.delivery import ObjectDelivery
+    from .objects.incoming.delivery import ObjectDelivery
     from .objects.lease import Node
     from .objects.store import ObjectStore
 
