@@ -59,7 +59,8 @@ echo "$*" >> "$run/asked"
 alive() {{ [ -e "$run/systemd" ] && kill -0 "$(cat "$run/systemd")" 2> /dev/null; }}
 case "$*" in
 daemon-reload) ;;
-"enable --now nftables"|"reload nftables") [ ! -x /usr/sbin/nft ] || nft --file /etc/nftables.conf ;;
+"enable --now nftables"|"reload nftables")
+    if nft list ruleset > /dev/null 2>&1; then nft --file /etc/nftables.conf; fi ;;
 "enable --now pop3toy.socket pop3toy.service"|"start pop3toy.socket pop3toy.service")
     alive && exit 0
     cd {checkout}

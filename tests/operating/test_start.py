@@ -37,6 +37,13 @@ class StartTests(FollowedCase):
         self.host.run(f"kill $(cat {self.host.run_folder}/pid)")
         self.host.wait_for("Server Shut Down.")
 
+    def test_users(self) -> None:
+        """Each command of the page about users works, one behind the other."""
+        self.host.run("ln -s /opt/pop3toy/bin/pop3toy /usr/local/bin/")
+        said = self.do(commands("Users and passwords", "docs/operating/users.rst")[4:], f"{PASSWORD}\n")
+        self.assertNotIn("Error", said)
+        self.assertIn("ann", self.host.run("pop3toy user list --config /etc/pop3toy/pop3toy.toml"))
+
     def test_units(self) -> None:
         """The units are right, and the server that they start serves on the ports that systemd has opened."""
         self.do(commands("With systemd", PAGE)[:2])
