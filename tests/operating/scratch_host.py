@@ -1,7 +1,7 @@
 """A host of the tests' own: commands of the pages run on it as root, and change nothing outside.
 
-It is this machine in namespaces: what is written into the folders of ``_OWN`` goes into a memory file system above
-them, and its network is its own.  ``/opt/pop3toy-0.1.0`` is where these tests run, ``systemctl`` is
+It is this machine in namespaces: what is written into the folders of ``_OWN`` goes into a memory file system
+above them, and its network is its own.  ``/opt/pop3toy-0.1.0`` is where these tests run, ``systemctl`` is
 ``tests.operating.systemd``.
 """
 
