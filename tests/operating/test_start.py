@@ -38,7 +38,7 @@ class StartTests(FollowedCase):
         self.host.wait_for("Server Shut Down.")
 
     def test_without_systemd(self) -> None:
-        """Started by root, it serves as its user on the ports of the file, reloads, and ends by the commands."""
+        """Started by root, it serves as its user on the file's ports, reloads, and ends by the commands."""
         steps = commands("Without systemd", PAGE)
         at = steps.index('kill -HUP "$(cat /run/pop3toy/pid)"')
         self.do(steps[:at])
