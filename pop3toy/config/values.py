@@ -94,7 +94,7 @@ def log_level(text: str) -> str:
 
 def _one_of(text: str, words: tuple[str, ...]) -> str:
     if text not in words:
-        raise ValueError(f" is {', '.join(words[:-1])} or {words[-1]}, not {text!r}")
+        raise ValueError(f": there are {', '.join(words)}")
     return text
 
 

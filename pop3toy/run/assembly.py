@@ -35,6 +35,7 @@ from ..interfaces import (
     IMailStore,
     IObserver,
     IRecipientResolver,
+    IRemovedMessages,
     IStoreAdmin,
     Outgoing,
 )
@@ -485,8 +486,8 @@ def _remove_old(
     context: ProcessContext,
     make_threads: Callable[..., WorkerThreads],
 ) -> None:
-    """Have old mail removed where the settings say so; by one of several processes."""
-    if settings.expire_days is None:
+    """Have old mail removed where the settings say so, and what was kept; by one of several processes."""
+    if settings.expire_days is None and not IRemovedMessages.providedBy(admin):
         return
     if admin is None:
         raise BadSetting("expire-days", " needs a store that can list its mailboxes (IStoreAdmin)")
@@ -495,7 +496,15 @@ def _remove_old(
     threads = make_threads(reactor, name="expiry", size=1)
     threads.setServiceParent(parts)
     users = None if settings.store.for_each_user else [name for name, _ in settings.users]
-    expiry = Expiry(opened.store, admin, settings.expire_days, threads.run, reactor, users=users)
+    expiry = Expiry(
+        opened.store,
+        admin,
+        settings.expire_days,
+        threads.run,
+        reactor,
+        undo_days=getattr(settings.store, "undo_days", None) or 0,
+        users=users,
+    )
     expiry.setServiceParent(parts)
 
 
