@@ -35,7 +35,6 @@ from ..interfaces import (
     IMailStore,
     IObserver,
     IRecipientResolver,
-    IRemovedMessages,
     IStoreAdmin,
     Outgoing,
 )
@@ -487,7 +486,8 @@ def _remove_old(
     make_threads: Callable[..., WorkerThreads],
 ) -> None:
     """Have old mail removed where the settings say so, and what was kept; by one of several processes."""
-    if settings.expire_days is None and not IRemovedMessages.providedBy(admin):
+    undo_days = getattr(settings.store, "undo_days", None)
+    if settings.expire_days is None and undo_days is None:
         return
     if admin is None:
         raise BadSetting("expire-days", " needs a store that can list its mailboxes (IStoreAdmin)")
@@ -502,7 +502,7 @@ def _remove_old(
         settings.expire_days,
         threads.run,
         reactor,
-        undo_days=getattr(settings.store, "undo_days", None) or 0,
+        undo_days=undo_days,
         users=users,
     )
     expiry.setServiceParent(parts)

@@ -216,7 +216,7 @@ class ForgettingTests(MaildirCase):
         folder.mkdir(parents=True)
         return path.rename(folder / path.name)
 
-    def round(self, undo_days: int) -> list[str]:
+    def round(self, undo_days: int | None) -> list[str]:
         """What is told of a round."""
         clock = Clock()
         expiry = Expiry(
@@ -247,13 +247,19 @@ class ForgettingTests(MaildirCase):
         session.release()
         self.assertEqual((len(self.round(7)), path.exists()), (1, False))
 
-    def test_not_asked_for(self) -> None:
-        """Where nothing is to be kept nor to go, what cannot be looked at is no news."""
+    def test_not_said(self) -> None:
+        """A server that is told nothing lets alone what another one keeps in the same Maildirs."""
+        path = self.kept("ann", 999)
+        self.assertEqual((self.round(None), path.exists()), ([], True))
+
+    def test_trouble(self) -> None:
+        """What cannot be looked at is told, and the others have their turn."""
         self.kept("ann", 9)
         (self.root / "ann" / FOLDER).rename(self.root / "away")
         (self.root / "ann" / FOLDER).symlink_to(self.root / "away")
-        self.assertEqual(self.round(0), [])
+        path = self.kept("bob", 9)
         self.assertIn("old mail of 'ann': ", self.round(7)[0])
+        self.assertFalse(path.exists())
 
 
 @implementer(IMailStore)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, cast
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
@@ -34,8 +34,7 @@ INTERVAL: Final = 6 * 3600.0
 class Expiry(Service):
     """Goes round all mailboxes, one after the other, and removes what came more than so many days ago.
 
-    What was removed before is forgotten in the same round, if ``admin`` is an ``IRemovedMessages``: also
-    where nothing is kept any more, because of what was kept until then.
+    What was removed before is forgotten in the same round.
 
     A mailbox is looked at without its lock, and opened only if there is something to remove.  One that a
     session has open is left to the next round.
@@ -44,7 +43,8 @@ class Expiry(Service):
     :param admin: lists them.
     :param days: that a message stays; ``None`` until a client removes it.
     :param run_in_thread: where ``admin`` is asked.
-    :param undo_days: that a removed message is kept.
+    :param undo_days: that a removed message is kept, by an ``admin`` that is an ``IRemovedMessages``;
+        ``None`` lets alone what is kept, as by a server that was started beside the one that keeps it.
     :param users: whose mailboxes; ``None`` for all that ``admin`` knows.
     :param wall: the time of day, in seconds since the epoch.
     """
@@ -57,7 +57,7 @@ class Expiry(Service):
         run_in_thread: RunInThread,
         clock: IReactorTime,
         *,
-        undo_days: int = 0,
+        undo_days: int | None = None,
         users: Sequence[str] | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -65,8 +65,6 @@ class Expiry(Service):
         self._admin = admin
         self._days = days
         self._undo_days = undo_days
-        # Else nobody has asked for anything, and what cannot be done is no news.
-        self._asked_for = days is not None or undo_days > 0
         self._run_in_thread = run_in_thread
         self._clock = steady(clock)
         self._users = users
@@ -107,8 +105,7 @@ class Expiry(Service):
             try:
                 users = await self._run_in_thread(self._admin.users)
             except Refusal as error:
-                if self._asked_for:
-                    log.warn("no old mail is removed: {why}", why=error.detail or error.text)
+                log.warn("no old mail is removed: {why}", why=error.detail or error.text)
                 return
         for user in users:
             if not self.running:
@@ -119,8 +116,7 @@ class Expiry(Service):
                 # The next round comes; or there is nothing.
                 pass
             except Refusal as error:
-                if self._asked_for:
-                    log.warn("old mail of {user!r}: {why}", user=user, why=error.detail or error.text)
+                log.warn("old mail of {user!r}: {why}", user=user, why=error.detail or error.text)
             except Exception:
                 log.failure("old mail of {user!r}", user=user)
 
@@ -128,9 +124,10 @@ class Expiry(Service):
         now = self._wall()
         if self._days is not None:
             await self._expire(user, self._days, now)
-        if self.running and IRemovedMessages.providedBy(self._admin):
+        if self.running and self._undo_days is not None:
             before = forgotten(self._undo_days, now)
-            removed, octets = await self._run_in_thread(self._admin.forget, user, before)
+            keeping = cast(IRemovedMessages, self._admin)
+            removed, octets = await self._run_in_thread(keeping.forget, user, before)
             if removed:
                 log.info(
                     "removed for good: user={user!r} removed={removed} octets={octets} days={days}",

@@ -49,7 +49,8 @@ class Maildirs:
 
     undo_days: int | None = option(
         "Keep messages that POP3 deletes in the Maildir for this many days, counted against no quota: until"
-        " then `pop3toy mailbox undo` puts them back. Default: they are removed at once.",
+        " then `pop3toy mailbox undo` puts them back. Default: they are removed at once; 0 removes what is"
+        " still kept, too.",
         kind=number(0, 3650),
         example=7,
     )
