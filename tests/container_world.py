@@ -1,7 +1,7 @@
 """podman in a place of its own: its images, networks and ports are nobody else's, and go with the test.
 
-Here lives a mount and a network namespace that commands of the pages run in as they stand there, with an empty
-``/srv`` and an image of Debian under any name.  Nothing here knows what is in the containers.
+Here lives a mount and a network namespace that commands of the pages run in as they stand there, with an
+empty ``/srv`` and an image of Debian under any name.  Nothing here knows what is in the containers.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ from .realserver import DEADLINE
 
 __all__ = ["PodmanWorld", "wheels"]
 
-#: What is different in the namespaces.  podman does not take cgroups of the first version and the second at once,
-#: as some machines have them.
+#: What is different in the namespaces.  podman does not take cgroups of the first version and the second at
+#: once, as some machines have them.
 _PREPARE = """
 set -e
 mount --make-rprivate /
-if [ ! -e /sys/fs/cgroup/cgroup.controllers ]; then umount -l /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; fi
+if [ ! -e /sys/fs/cgroup/cgroup.controllers ]; then
+    umount -l /sys/fs/cgroup
+    mount -t cgroup2 none /sys/fs/cgroup
+fi
 mount -t tmpfs none /srv
 mkdir -p "$1/containers"
 mount --bind "$1/containers" /var/lib/containers
@@ -35,7 +38,7 @@ echo ready
 exec cat
 """
 
-#: Debian's python3 as its packages have it, not set up: what a container needs of it works, and it takes seconds.
+#: Debian's python3 as its packages have it, not set up: enough for a container, and made in seconds.
 _MERGED = (
     'mkdir -p "$1/usr/bin" "$1/usr/sbin" "$1/usr/lib" "$1/usr/lib64"; '
     'for d in bin sbin lib lib64; do ln -s "usr/$d" "$1/$d"; done'
@@ -57,7 +60,11 @@ class PodmanWorld:
     """
 
     def __init__(self, folder: Path) -> None:
-        for program, package in (("podman", "podman"), ("mmdebstrap", "mmdebstrap"), ("nsenter", "util-linux")):
+        for program, package in (
+            ("podman", "podman"),
+            ("mmdebstrap", "mmdebstrap"),
+            ("nsenter", "util-linux"),
+        ):
             if shutil.which(program) is None:
                 raise SkipTest(f"{program} is not installed (Debian package {package})")
         if os.geteuid() != 0:
@@ -76,13 +83,16 @@ class PodmanWorld:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        assert self._holder.stdout is not None and self._holder.stderr is not None
+        assert self._holder.stdout is not None
+        assert self._holder.stderr is not None
         if self._holder.stdout.readline() != b"ready\n":
             why = self._holder.stderr.read().decode().strip()
             self._end()
             raise SkipTest(f"no namespaces here: {why}")
 
-    def run(self, command: str | Sequence[str], *, stdin: str | bytes = b"") -> subprocess.CompletedProcess[str]:
+    def run(
+        self, command: str | Sequence[str], *, stdin: str | bytes = b""
+    ) -> subprocess.CompletedProcess[str]:
         """Run a line of a shell, or a program with its arguments, in the world."""
         words = ["bash", "-c", command] if isinstance(command, str) else list(command)
         done = subprocess.run(
@@ -98,7 +108,10 @@ class PodmanWorld:
             },
         )
         return subprocess.CompletedProcess(
-            done.args, done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
+            done.args,
+            done.returncode,
+            done.stdout.decode("utf-8", "replace"),
+            done.stderr.decode("utf-8", "replace"),
         )
 
     def must(self, command: str | Sequence[str], *, stdin: str | bytes = b"") -> str:

@@ -12,4 +12,6 @@ try:
     print(answer.read().decode())
     sys.exit(answer.status != 200)
 except OSError as error:
-    sys.exit(f"no /healthz at port {PORT} ({error}): the file of options needs metrics = {PORT} in [monitoring]")
+    sys.exit(
+        f"no /healthz at port {PORT} ({error}): the file of options needs metrics = {PORT} in [monitoring]"
+    )
