@@ -378,16 +378,23 @@ class OutgoingIncoming(Protocol):
 class Outgoing(Protocol):
     """Takes mail for addresses elsewhere; :class:`pop3toy.outgoing.service.OutgoingQueue` does."""
 
-    def refusal(self, user: str, recipients: int) -> str | None:
+    async def refusal(self, user: str, recipients: int) -> str | None:
         """Why a user may not write to so many recipients more now.
 
         :param user: who has logged in.
         :param recipients: how many, at least one.
         :return: a sentence; ``None`` if that is all right.
+        :raises pop3toy.errors.StoreTrouble: if that cannot be known now.
+        """
+
+    async def count(self, user: str, recipients: int) -> str | None:
+        """Count these recipients for the user's limit, if they are allowed.
+
+        :param user: and the others: as for :meth:`refusal`.
         """
 
     def begin(self, mail: OutgoingMail) -> OutgoingIncoming:
-        """Take a message; its recipients count for the user's limit.
+        """Take a message.
 
         :param mail: its envelope.
         """

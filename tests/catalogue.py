@@ -31,7 +31,7 @@ _WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def texts(tree: ast.AST) -> Iterator[tuple[int, str | tuple[str, str]]]:
-    """The texts of a module, each with its line: those in ``N_``, and what ``say`` counts."""
+    """The texts of a module, each with its line: those in ``N_`` and ``_note``, and what ``say`` counts."""
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
@@ -39,9 +39,10 @@ def texts(tree: ast.AST) -> Iterator[tuple[int, str | tuple[str, str]]]:
         said = [
             one.value for one in node.args if isinstance(one, ast.Constant) and isinstance(one.value, str)
         ]
-        if name == "N_":
+        literal = bool(node.args) and isinstance(node.args[0], ast.Constant)
+        if name in ("N_", "_note") and literal:
             yield node.lineno, said[0]
-        elif name in ("say", "_say") and said:
+        elif name in ("say", "_say", "_counted") and said:
             yield node.lineno, (said[0], said[1])
 
 

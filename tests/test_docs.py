@@ -186,7 +186,9 @@ class NamesTests(SynchronousTestCase):
         missing = []
         for page in (*DOCS.rglob("*.rst"), *DOCS.parent.glob("*.rst")):
             for named in re.findall(r"``(?:pop3toy\.)?([a-z_]+(?:\.\w+)+)``", page.read_text("utf-8")):
-                other = named.endswith((".py", ".rst", ".toml", ".cfg", ".txt", ".example.org"))
+                other = named.endswith(
+                    (".py", ".rst", ".toml", ".cfg", ".txt", ".example.org", ".example.net")
+                )
                 if named.partition(".")[0] in tops and not other and not exists(f"pop3toy.{named}"):
                     missing.append(f"{page.name}: {named}")
         self.assertEqual(missing, [])

@@ -16,7 +16,7 @@ RULES = [
     for part in (range(1, 8), range(10, 15), range(20, 29), range(30, 33), range(40, 43), range(50, 51))
     for number in part
 ]
-RFCS = (1939, 2449, 3206, 2595, 8314, 5034, 6856, 5321, 2033)
+RFCS = (1939, 2449, 3206, 2595, 8314, 5034, 6856, 5321, 2033, 3461, 3464)
 _TEST = re.compile(r"``(tests(?:\.[a-z]\w+)?\.test_\w+)\.(\w+)\.(test_\w+)``")
 _SCRIPT = re.compile(r"``(tests/conversations/[\w-]+\.txt)``")
 

@@ -25,7 +25,7 @@ def main() -> None:
     except ImportError:
         print(f"pop3toy: the command line needs click: {install_hint('cli')}", file=sys.stderr)
         # A mail server keeps what is to be delivered until click is there.
-        sys.exit(os.EX_TEMPFAIL if "deliver" in sys.argv[1:2] else os.EX_UNAVAILABLE)
+        sys.exit(os.EX_TEMPFAIL if "deliver" in sys.argv[1:] else os.EX_UNAVAILABLE)
     from twisted.logger import ILogObserver, globalLogBeginner
     from zope.interface import provider
 

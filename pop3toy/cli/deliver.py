@@ -10,17 +10,21 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Collection
-from typing import BinaryIO
+import time
+from collections.abc import Callable, Collection
+from functools import wraps
+from typing import Any, BinaryIO
 
 import click
 
 from ..addresses import Address, parse_address
+from ..auth.accounts.passwd_file import parse
 from ..auth.names import NameIndex
 from ..config.settings import Settings
 from ..errors import NoSuchMailbox, OverQuota, StoreTrouble
 from ..interfaces import Incoming
 from ..mail.message_start import HEADER, take_off, with_headers, without_return_path
+from ..net.watched_file import read
 from ..smtp import limits
 from ..smtp.trace import return_path
 from .options import (
@@ -30,6 +34,7 @@ from .options import (
     delivery,
     listed,
     names_for,
+    printable,
     result_of,
     with_settings,
 )
@@ -37,10 +42,28 @@ from .options import (
 __all__ = ["deliver"]
 
 
+def _tried_again(command: Callable[..., object]) -> Callable[..., object]:
+    """Whatever it does not foresee is no reason to return mail."""
+
+    @wraps(command)
+    def run(*arguments: Any, **words: Any) -> object:
+        try:
+            return command(*arguments, **words)
+        except (Failed, click.ClickException):
+            raise
+        except (KeyboardInterrupt, click.Abort):
+            raise Failed("stopped", os.EX_TEMPFAIL) from None
+        except Exception as error:
+            raise Failed(f"{type(error).__name__}: {printable(str(error))}", os.EX_TEMPFAIL) from None
+
+    return run
+
+
 @click.command()
+@_tried_again
 @with_settings(
     store=True,
-    accounts="for quotas, and for who may have a mailbox made",
+    accounts="for quotas, and for who gets mail",
     # What the administrator has to mend is no reason to return mail.
     status=os.EX_TEMPFAIL,
 )
@@ -59,7 +82,7 @@ def deliver(settings: Settings, create: bool, sender: str | None, user: str) -> 
 
     It is safe in the store when the command ends with exit status 0. Otherwise
     nothing of it is left, and the status is one of sysexits.h: 67 there is no
-    such mailbox, 69 the message is larger than the mailbox may ever be, 65
+    such user, 69 the message is larger than the mailbox may ever be, 65
     there is no message, 75 try again later: the mailbox is full, or something
     is wrong here.
 
@@ -75,7 +98,12 @@ def deliver(settings: Settings, create: bool, sender: str | None, user: str) -> 
         known = {*names_for(settings, user), *(name for name, _ in settings.users)}
         # The name may be spelled as a sender has written it.
         user = NameIndex(known).find(user) or user
-        # Where the users are listed, a name that is misspelled gets no mailbox.
+        if listed(settings) and not settings.auth and user not in known:
+            # As by SMTP and LMTP: without an account no mail, though a mailbox may be there still.
+            if why := _in_doubt(settings, user):
+                raise Failed(why, os.EX_TEMPFAIL)
+            raise Failed(f"there is no account {user}", os.EX_NOUSER)
+        # Of others than those that are listed only who has a mailbox is known.
         may_have = user in known if listed(settings) else create
         make = may_have and (create or settings.store.create)
         into = delivery(settings, create=make, accounts=accounts)
@@ -84,11 +112,6 @@ def deliver(settings: Settings, create: bool, sender: str | None, user: str) -> 
         _copy(source, incoming, sender)
         result_of(incoming.commit())
     except NoSuchMailbox as error:
-        if listed(settings) and user not in known:
-            # Such a user gets none, with --create or without.
-            raise Failed(
-                f"there is no account {user}, and {user} has no mailbox here", os.EX_NOUSER
-            ) from None
         # A user with an account and no mailbox is the administrator's to mend.
         status = os.EX_TEMPFAIL if user in known else os.EX_NOUSER
         raise Failed(_told(f"{user} has no mailbox here", error), status) from None
@@ -109,6 +132,21 @@ def deliver(settings: Settings, create: bool, sender: str | None, user: str) -> 
             # Harmless after the commit.
             incoming.abort()
     return os.EX_OK
+
+
+def _in_doubt(settings: Settings, user: str) -> str:
+    """Why it is not certain that there is no such account, if it is not: then no mail goes back."""
+    path = settings.accounts_file
+    if path is None:
+        return ""
+    content = read(path, time.time)
+    if content.being_written:
+        return f"the accounts file {path} is being written"
+    found = parse(content.octets)
+    if not found.by_name and not settings.users:
+        return f"there are no users in the accounts file {path}"
+    unclear = found.unclear.find(user) is not None
+    return f"the line of {user} in the accounts file {path} is not understood" if unclear else ""
 
 
 class _Source:

@@ -102,7 +102,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command line.
 
     :param arguments: the process's own if not given.
-    :return: the exit status: 0, or one of sysexits.h, which mail servers know.
+    :return: the exit status: 0, 1 for a no, or one of sysexits.h. ``deliver`` has its own, since mail
+        servers act on them.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Characters that the terminal's encoding lacks are escaped.
@@ -120,7 +121,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except click.Abort:
         click.echo("Stopped.", err=True)
-        return os.EX_TEMPFAIL
+        return 1
     except Failed as error:
         click.echo(f"Error: {error}", err=True)
         return error.status
@@ -130,9 +131,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         click.echo(f"Error: {where}{error.strerror or error}", err=True)
-        return os.EX_IOERR
+        kinds = {FileNotFoundError: os.EX_NOINPUT, PermissionError: os.EX_NOPERM}
+        return kinds.get(type(error), os.EX_IOERR)
     except Exception as error:
-        # A bug: mail is not returned for it, but tried again.
+        # A bug.
         click.echo(f"Error: {type(error).__name__}: {printable(str(error))}", err=True)
-        return os.EX_TEMPFAIL
+        return os.EX_SOFTWARE
     return result if isinstance(result, int) else os.EX_OK

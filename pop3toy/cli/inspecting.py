@@ -22,6 +22,13 @@ __all__ = ["InspectorClient"]
 _PATIENCE, _SILENCE = 10.0, 60.0
 
 
+#: What to do where there is none.
+_HINT = (
+    "Start the server with --inspector-port 8025, or --inspector unix:PATH, and name it here by --server"
+    " if it is another one"
+)
+
+
 class _UnixConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
@@ -82,7 +89,8 @@ class InspectorClient:
             except (OSError, http.client.HTTPException) as error:
                 why = getattr(error, "strerror", None) or str(error) or type(error).__name__
                 raise Failed(
-                    f"no inspector answers at {self._server}: {printable(why.strip())}", os.EX_UNAVAILABLE
+                    f"no inspector answers at {self._server}: {printable(why.strip())}. {_HINT}",
+                    os.EX_UNAVAILABLE,
                 ) from None
             if answer.status >= 400:
                 raise self._failed(answer)

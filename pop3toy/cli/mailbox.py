@@ -88,14 +88,14 @@ def list_(settings: Settings, user: str | None) -> int:
             continue
         if user is None:
             octets = sum(message.octets for message in messages)
-            click.echo(f"{printable(name):20} {len(messages):7} messages {octets:13,} octets{full}")
+            click.echo(f"{printable(name):20} {_messages(messages, 7):16} {octets:13,} octets{full}")
             continue
         for number, message in enumerate(messages, 1):
             header = _header(admin, name, message)
             click.echo(f"{number:5} {message.octets:10} {message.uid.decode('ascii')}")
             click.echo(f"{'':16} {header.get('From', '')}: {header.get('Subject', '')}")
         if full:
-            click.echo(f"{len(messages)} messages{full}")
+            click.echo(f"{_messages(messages)}{full}")
     return status
 
 
@@ -231,7 +231,7 @@ def expire(
             status = status or os.EX_DATAERR
         else:
             done = "removed" if yes else "would be removed"
-            click.echo(f"{printable(name)}: {count} of {len(messages)} messages ({octets:,} octets) {done}")
+            click.echo(f"{printable(name)}: {count} of {_messages(messages)} ({octets:,} octets) {done}")
     if not yes:
         click.echo("Nothing was removed: --yes does it", err=True)
     return status
@@ -273,7 +273,12 @@ def _what_is_in(admin: IStoreAdmin, user: str) -> str:
     except StoreTrouble as error:
         return f"which cannot be read ({printable(_why(error))})"
     octets = sum(message.octets for message in messages)
-    return f"with {len(messages)} message{'s'[: len(messages) != 1]} ({octets:,} octets)"
+    return f"with {_messages(messages)} ({octets:,} octets)"
+
+
+def _messages(messages: Sequence[StoredMessage], width: int = 0) -> str:
+    """How many there are, the number in so many columns at the least."""
+    return f"{len(messages):{width}} message{'s'[: len(messages) != 1]}"
 
 
 def _find(messages: Sequence[StoredMessage], wanted: str) -> StoredMessage:

@@ -132,7 +132,7 @@ def with_settings(
             click.option(
                 *([f"-{one.short}"] if one.short else []),
                 f"--{one.name}",
-                envvar=f"POP3TOY_{one.name.replace('-', '_').upper()}",
+                envvar=_variable(one.name),
                 metavar=one.kind.metavar,
                 show_envvar=True,
                 help=one.help,
@@ -152,7 +152,7 @@ def with_settings(
                 if value is not None:
                     (by_variables if source is ParameterSource.ENVIRONMENT else given)[name] = str(value)
             # A store that an option chooses takes the place of the variables' too.
-            given = merged(by_variables, given)
+            on_line, given = given, merged(by_variables, given)
             in_file: dict[str, object] = {}
             try:
                 if config is not None:
@@ -169,7 +169,8 @@ def with_settings(
                 return command(settings=settings, **words)
             except CannotStart as why:
                 if status is None and isinstance(why, BadSetting) and why.option in given:
-                    hint = f"--{why.option}"
+                    variable = why.option in by_variables and why.option not in on_line
+                    hint = _variable(why.option) if variable else f"--{why.option}"
                     raise click.BadParameter(why.text.lstrip(": "), param_hint=hint) from None
                 line = toml.located(why, str(config), in_file, given)
                 raise Failed(printable(line), os.EX_CONFIG if status is None else status) from None
@@ -180,6 +181,11 @@ def with_settings(
         return decorated
 
     return decorate
+
+
+def _variable(option: str) -> str:
+    """The variable of the environment that says the same as an option."""
+    return f"POP3TOY_{option.replace('-', '_').upper()}"
 
 
 def _missing(config: Path | None, needed: list[tuple[str, str]]) -> Exception:

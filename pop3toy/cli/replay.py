@@ -196,10 +196,10 @@ def _sum_up(played: list[Played], turns: list[Turn]) -> int:
     left = len([turn for turn in turns if not turn.is_response])
     left -= len([one for one in played if not one.turn.is_response])
     if not different:
-        click.echo(f"{said} replies, all as recorded")
+        click.echo("1 reply, as recorded" if said == 1 else f"{said} replies, all as recorded")
         return os.EX_OK
     first = _cut(different[0].turn.shown) or "the greeting"
-    rest = f"; {left} commands were not said" if left > 0 else ""
+    rest = f"; {left} command{'s were' if left > 1 else ' was'} not said" if left > 0 else ""
     click.echo(f"{len(different)} of {said} replies differ, the first behind {first}{rest}")
     return DIFFERS
 

@@ -126,7 +126,7 @@ def import_(
     if empty:
         counts += f", {empty} empty and left out"
     if left_out := sum(len(source.left_out) for _, source in opened):
-        counts += f", {left_out} left out that are no messages"
+        counts += f", {left_out} left out that {'is no message' if left_out == 1 else 'are no messages'}"
     click.echo(counts)
     if kept := sum(source.kept_as_text() for _, source in opened):
         _tell(f"kept as text: {kept} line{'s'[: kept != 1]} that looked like the separators of an mbox")

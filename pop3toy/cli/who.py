@@ -182,21 +182,23 @@ def watch(server: InspectorClient, session: int | None, json_: bool) -> int:
         whole = server.ask(f"/api/sessions/{session}")
         since = whole["seq"]
         if whole["missed"]:
-            click.echo(f"-- {whole['missed']} events before are not kept any more")
+            click.echo(f"-- {_events(whole['missed'])} not kept any more that came before")
         for event in whole["events"]:
             _show(event, json_=json_)
         if whole["ended"] is not None:
             return os.EX_OK
     for kind, told in server.events(session, since):
         if kind == "missed":
-            click.echo(
-                f"-- {told['events']} events are missing: they came faster than they were read", err=json_
-            )
+            click.echo(f"-- {_events(told['events'])} missing: more came than were read", err=json_)
             continue
         _show(told, json_=json_)
         if session is not None and told["event"] == "Ended":
             return os.EX_OK
     raise Failed("the server has ended the connection", os.EX_UNAVAILABLE)
+
+
+def _events(count: int) -> str:
+    return "1 event is" if count == 1 else f"{count} events are"
 
 
 def _show(event: dict[str, Any], *, json_: bool) -> None:
@@ -212,7 +214,7 @@ def _show(event: dict[str, Any], *, json_: bool) -> None:
         click.echo(f"{number} {line}".rstrip())
         _explain(behind.pop(at, ()))
     if len(lines) > _LINES:
-        click.echo(f"{number} ... {len(lines) - _LINES} more lines")
+        click.echo(f"{number} ... {len(lines) - _LINES} more line{'s'[: len(lines) - _LINES != 1]}")
     for rest in behind.values():
         _explain(rest)
 
@@ -243,7 +245,7 @@ def _lines(event: dict[str, Any]) -> list[str]:
         case "TLSFailed":
             return [f"-- TLS failed: {printable(event['why'])}"]
         case "InputDiscarded":
-            return [f"-- {event['octets']} octets thrown away"]
+            return [f"-- {event['octets']} octet{'s'[: event['octets'] != 1]} thrown away"]
         case "Noted":
             return [f"-- {printable(event['text'])}"]
         case "Ended":

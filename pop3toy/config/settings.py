@@ -405,8 +405,8 @@ class Settings:
         table="outgoing",
     )
     smarthost_limit: int = option(
-        "Recipients elsewhere to whom a user may write within an hour; what is more is put off. With"
-        " --workers each process has its part.",
+        "Recipients elsewhere to whom a user may write within an hour, restarts or not; what is more is put"
+        " off.",
         200,
         kind=number(1, 1_000_000),
         table="outgoing",

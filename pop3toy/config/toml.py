@@ -13,6 +13,7 @@ A file or folder that is not named in full is looked for beside the file.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -22,6 +23,9 @@ from ..option import Option
 from .table import OPTIONS, TABLES
 
 __all__ = ["located", "read"]
+
+#: Another option in the text of what is wrong with one, with the word for its value.
+_MENTIONED = re.compile(r"--(?P<name>[a-z][a-z0-9-]*)(?P<value> [A-Z]{2,}\b| -(?![^,;.\s]))?")
 
 _CALLED = {str: "a text in quotes", int: "a number", bool: "true or false"}
 
@@ -56,10 +60,22 @@ def read(path: str) -> dict[str, object]:
 def located(
     why: CannotStart, path: str | None, in_file: Mapping[str, object], given: Mapping[str, object]
 ) -> str:
-    """What is wrong, with its place if it is in the file."""
-    if isinstance(why, BadSetting) and why.option in in_file and why.option not in given:
-        return f"{path}: [{OPTIONS[why.option].table}] {why.option}{why.text}"
-    return str(why)
+    """What is wrong, with its place if it is in the file, and all options as whoever wrote them did."""
+    if not isinstance(why, BadSetting):
+        return str(why)
+    of_file = why.option in in_file and why.option not in given
+
+    def called(found: re.Match[str]) -> str:
+        name, value = found["name"], found["value"] or ""
+        known = name in OPTIONS and name not in given and (of_file or name in in_file)
+        # What it is to say there is a text in quotes, and not the word for one.
+        quoted = ' = "-"' if value == " -" else ""
+        return f"[{OPTIONS[name].table}] {name}{quoted}" if known else found[0]
+
+    text = _MENTIONED.sub(called, why.text)
+    if of_file:
+        return f"{path}: [{OPTIONS[why.option].table}] {why.option}{text}"
+    return f"--{why.option}{text}"
 
 
 def _value(path: str, one: Option, value: object) -> object:

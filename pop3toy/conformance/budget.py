@@ -23,7 +23,6 @@ class Budget:
 
     def __init__(self, clock: Callable[[], float], timeout: float, more: float) -> None:
         self._clock = clock
-        self._more = more
         #: Seconds that a check may take.
         self.seconds = _CHECK * timeout + more
         self._lost_most = max(_LOST * timeout, _LOST_LEAST)

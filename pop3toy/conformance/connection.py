@@ -213,7 +213,11 @@ class Connection:
         if listing:
             self._trace.add_some(self._session, [*parts, line])
         else:
-            self._trace.add(self._session, "S", f"({len(parts)} lines, {octets} octets, and the final dot)")
+            self._trace.add(
+                self._session,
+                "S",
+                f"({len(parts)} line{'s'[: len(parts) != 1]}, {octets} octets, and the final dot)",
+            )
         found = Block(b"".join(parts), line)
         self._trace.ends.append((what, line))
         if listing:

@@ -439,7 +439,8 @@ class Examination:
                             self.brought[uid] = self._sent.pop(token)
                             self.doomed.append(Doomed(uid, sizes.get(number, 0), ours=True))
             if self._sent and self._clock() > until:
-                raise NotTested(f"{len(self._sent)} messages did not come within {patience:g} s")
+                left = len(self._sent)
+                raise NotTested(f"{left} message{'s'[: left != 1]} did not come within {patience:g} s")
             if self._sent:
                 self.pause(_PAUSE)
 

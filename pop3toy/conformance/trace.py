@@ -88,9 +88,10 @@ class Trace:
     def add_some(self, session: int, lines: Sequence[bytes]) -> None:
         """Add the lines of a listing, of a long one the first and the last."""
         shown = lines if len(lines) <= 2 * _LISTED else [*lines[:_LISTED], *lines[-2:]]
+        left = len(lines) - len(shown)
         for at, line in enumerate(shown):
-            if len(lines) > len(shown) and at == _LISTED:
-                self._entries.append((session, f"S: ... ({len(lines) - len(shown)} lines)"))
+            if left and at == _LISTED:
+                self._entries.append((session, f"S: ... ({left} line{'s'[: left != 1]})"))
             self.add(session, "S", line)
 
     @property

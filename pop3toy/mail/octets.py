@@ -8,10 +8,9 @@ store or a socket.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
 from typing import cast
 
-__all__ = ["CRLF", "Encoder", "OctetCounter", "canonical", "encode_whole", "octets"]
+__all__ = ["CRLF", "Encoder", "OctetCounter", "encode_whole", "octets"]
 
 CRLF = b"\r\n"
 
@@ -197,18 +196,6 @@ def encode_whole(message: bytes) -> tuple[bytes, int]:
     if b"\r\n\r\n" not in data and _empty_line(b"\n" + data) is None:
         data += CRLF
     return _stuffed(data, True), len(data)
-
-
-def canonical(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The canonical form of a message, chunk by chunk, as a store keeps it that wants to read by octets.
-
-    What is counted by :func:`octets`: with CRLF line ends and a final CRLF, and no dot stuffed.
-
-    :param chunks: the whole message in pieces of any size, with LF or CRLF line ends.
-    """
-    encoder = Encoder(stuffed=False)
-    yield from map(encoder.feed, chunks)
-    yield encoder.finish()
 
 
 def octets(message: bytes) -> int:

@@ -133,7 +133,7 @@ def _listed(client: Client, side: Side) -> dict[bytes, Listed]:
     side.messages, side.octets = len(listed), sum(one.octets or 0 for one in listed)
     if (count, octets) != (side.messages, side.octets):
         side.faults.append(
-            f"STAT says {count} messages and {octets} octets, LIST {side.messages} and {side.octets}"
+            f"STAT says {_messages(count)} and {octets} octets, LIST {side.messages} and {side.octets}"
         )
     found: dict[bytes, Listed] = {}
     doubled = 0
@@ -143,8 +143,12 @@ def _listed(client: Client, side: Side) -> dict[bytes, Listed]:
         doubled += one.uid in found
         found.setdefault(one.uid, one)
     if doubled:
-        side.faults.append(f"{doubled} messages have the unique-id of another")
+        side.faults.append(f"{_messages(doubled)} with the unique-id of another")
     return found
+
+
+def _messages(count: int) -> str:
+    return f"{count} message{'s'[: count != 1]}"
 
 
 def _uids(found: Comparison, before: dict[bytes, Listed], after: dict[bytes, Listed]) -> None:

@@ -12,6 +12,9 @@ message in the order of UIDs: UID, fields, a colon and the file's name as it was
 unique-id that was saved (``pop3_save_uidl``, or brought by a migration; if empty, the base name), which goes
 before every format; ``O`` a number by which messages are listed before all without one; ``G`` a GUID, without
 which the base name is the GUID.
+
+With ``pop3_reuse_xuidl`` the unique-id of a message for which none was saved is its first header ``X-UIDL``,
+as it is, be it another message's too.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ __all__ = [
     "listed",
     "parse",
     "settings_of",
+    "xuidl",
 ]
 
 FILE_NAME: Final = "dovecot-uidlist"
@@ -167,53 +171,84 @@ class Settings(NamedTuple):
     format: str = DEFAULT_FORMAT
     #: ``pop3_uidl_duplicates``: whether the second of two that are alike gets a number.
     rename: bool = False
+    #: ``pop3_reuse_xuidl``; ``None`` if that is not known.
+    reuse_xuidl: bool | None = None
     #: Where unique-ids may be that cannot be known here, in a sentence.
     warning: str = ""
 
 
 _SETTING: Final = re.compile(
-    r"(?m)^\s*(pop3_uidl_format|pop3_uidl_duplicates|pop3_reuse_xuidl|pop3_deleted_flag)\s*=\s*(.*?)\s*$"
+    r"(?m)^\s*(pop3_uidl_format|pop3_uidl_duplicates|pop3_reuse_xuidl|pop3_deleted_flag)[ \t]*="
+    r"[ \t]*(.*?)(?:[ \t]+#.*|[ \t\r]*)$"
 )
+_INCLUDE: Final = re.compile(r"(?m)^\s*!include(?:_try)?\s")
+_XUIDL: Final = re.compile(rb"(?im)^x-uidl[ \t]*:[ \t]*([^\n]*?)[ \t\r]*(?:\n([ \t])?|\Z)")
 
 
 def settings_of(text: str) -> Settings:
-    """Read what ``doveconf`` prints, or a file of Dovecot's configuration."""
+    """Read what ``doveconf`` prints, or a file of Dovecot's configuration.
+
+    :raises NotRead: if other files belong to it.
+    """
+    if _INCLUDE.search(text):
+        raise NotRead(
+            "other files belong to it (!include): write what doveconf -n prints into a file, and give that"
+        )
     said = {name: value.strip("\"'") for name, value in _SETTING.findall(text)}
-    warnings = []
-    if said.get("pop3_reuse_xuidl", "no") == "yes":
-        warnings.append("pop3_reuse_xuidl = yes: messages with a header X-UIDL had that as their unique-id")
+    warning = ""
     if said.get("pop3_deleted_flag"):
-        warnings.append("pop3_deleted_flag: messages that were hidden from POP3 will be seen")
+        warning = "pop3_deleted_flag: messages that were hidden from POP3 will be seen"
     return Settings(
         said.get("pop3_uidl_format", DEFAULT_FORMAT),
         said.get("pop3_uidl_duplicates") == "rename",
-        "; ".join(warnings),
+        said.get("pop3_reuse_xuidl", "no") == "yes",
+        warning,
     )
 
 
-def listed(uids: UidList, settings: Settings) -> list[Known]:
+def xuidl(header: bytes) -> str | None:
+    """The value of the first header ``X-UIDL``; with a line end behind it if it is of more than one line."""
+    found = _XUIDL.search(header)
+    if found is None:
+        return None
+    return found[1].decode("utf-8", "surrogateescape") + ("\n" if found[2] else "")
+
+
+def listed(uids: UidList, settings: Settings, xuidls: Mapping[str, str] | None = None) -> list[Known]:
     """The messages as Dovecot lists them by POP3: the unique-id of each, and its name.
 
-    :raises NotRead: if the format is not known.
+    :param xuidls: what their headers ``X-UIDL`` say, by base name.
+    :raises NotRead: if the format is not known, or ``pop3_reuse_xuidl`` and it makes a difference.
     """
     form = Format(settings.format)
-    # A stable sort: those without a number behind all others, by UID.
-    ordered = sorted(uids.messages, key=lambda one: (_order(one) is None, _order(one) or 0))
-    known: list[Known] = []
-    seen: dict[str, int] = {}
-    for one in ordered:
-        saved = one.fields.get("P")
-        uidl = form.uidl(uids.uidvalidity, one) if saved is None else saved or one.base
-        seen[uidl] = copies = seen.get(uidl, 0) + 1
-        if settings.rename and copies > 1:
-            uidl = f"{uidl}-{copies}"
-        octets = one.fields.get("W", "")
-        known.append(
-            Known(
-                uidl.encode("utf-8", "surrogateescape"), one.base, int(octets) if octets.isdecimal() else None
-            )
+    xuidls = xuidls or {}
+    if settings.reuse_xuidl is None and xuidls:
+        raise NotRead(
+            "there are headers X-UIDL in its messages, which Dovecot takes for their unique-ids if"
+            " pop3_reuse_xuidl = yes: say --reuse-xuidl or --no-reuse-xuidl, or give --dovecot-config"
         )
-    return known
+    found: list[tuple[int | None, Known]] = []
+    seen: dict[str, int] = {}
+    for one in uids.messages:
+        if (saved := one.fields.get("P")) is not None:
+            uidl = saved or one.base
+        elif settings.reuse_xuidl and one.base in xuidls:
+            uidl = xuidls[one.base]
+        else:
+            uidl = form.uidl(uids.uidvalidity, one)
+        # In the order of UIDs, not in that in which messages are listed.
+        while settings.rename and uidl in seen:
+            seen[uidl] += 1
+            uidl = f"{uidl}-{seen[uidl]}"
+        seen[uidl] = 1
+        octets = one.fields.get("W", "")
+        known = Known(
+            uidl.encode("utf-8", "surrogateescape"), one.base, int(octets) if octets.isdecimal() else None
+        )
+        found.append((_order(one), known))
+    # A stable sort: those without a number behind all others, by UID.
+    found.sort(key=lambda pair: (pair[0] is None, pair[0] or 0))
+    return [known for _, known in found]
 
 
 def _order(message: Message) -> int | None:

@@ -289,7 +289,7 @@ def unique_ids(client: Client, listed: Sequence[Listed], tell: Callable[[str], o
     """
     if without := sum(one.uid is None for one in listed):
         raise Trouble(
-            f"{client.server} leaves {without} of {len(listed)} messages out of UIDL; try again later"
+            f"{client.server} leaves {without} of {_messages(len(listed))} out of UIDL; try again later"
         )
     taken: set[bytes] = set()
     same: Counter[tuple[bytes, int | None]] = Counter()

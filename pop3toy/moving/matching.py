@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 
 from ..mail.unique_ids import unique_id_is_valid
 
-__all__ = ["Contents", "Known", "Match", "doubts", "match"]
+__all__ = ["Contents", "Known", "Match", "match", "sort_out"]
 
 #: Octets of a message in wire form, and SHA-256 of them.
 Contents: TypeAlias = tuple[int, str]
@@ -43,21 +43,23 @@ class Match(NamedTuple):
     doubts: Sequence[str]
 
 
-def doubts(known: Iterable[Known]) -> list[str]:
-    """Why unique-ids of another server cannot be given here; nothing if they can."""
-    found = []
+def sort_out(known: Iterable[Known]) -> tuple[list[Known], list[str]]:
+    """Those messages whose unique-ids can be given here, and why the others' cannot."""
+    good, doubts = [], []
     seen: dict[bytes, bytes] = {}
     for one in known:
         shown = one.uid.decode("ascii", "backslashreplace")
         other = seen.get(one.uid.lower())
         if not unique_id_is_valid(one.uid):
-            found.append(f"{shown!r} is no unique-id: one to 70 printable ASCII characters without blanks")
+            doubts.append(f"{shown!r} is no unique-id: one to 70 printable ASCII characters without blanks")
         elif other is not None:
             alike = "is the unique-id of more than one message there"
             by_case = "differs from another message's unique-id by case alone"
-            found.append(f"{shown} {alike if other == one.uid else by_case}")
-        seen.setdefault(one.uid.lower(), one.uid)
-    return found
+            doubts.append(f"{shown} {alike if other == one.uid else by_case}")
+        else:
+            seen[one.uid.lower()] = one.uid
+            good.append(one)
+    return good, doubts
 
 
 def match(
@@ -73,7 +75,7 @@ def match(
     :param theirs: contents by unique-id, of those that were read.
     :param ours: contents by base name, of those that were read.
     """
-    told = doubts(known)
+    told = sort_out(known)[1]
     here = set(names)
     found: dict[bytes, str] = {}
     named: dict[str, bytes] = {}

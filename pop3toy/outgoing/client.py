@@ -42,7 +42,9 @@ CHUNK: Final = 64 * 1024
 #: RFC 2034: an enhanced status code at the start of a reply's text.
 _ENHANCED: Final = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})\s+")
 #: RFC 4954 section 6: replies to MAIL that are about the login, and so about the settings here, not the mail.
-_OF_LOGIN: Final = (530, 534, 535, 538, 454)
+_OF_LOGIN: Final = (530, 534, 535, 538)
+#: Those that are about neither, and pass.
+_PASSES: Final = (421, 454)
 
 
 class Content(NamedTuple):
@@ -61,6 +63,8 @@ class Trouble:
     """What keeps all mail from being handed on: no connection, no TLS, no login."""
 
     text: str
+    #: Whether the smarthost refuses name and password, or wants some: that does not pass by itself.
+    login: bool = False
 
 
 class Result(NamedTuple):
@@ -237,6 +241,13 @@ def _client_class() -> Any:
 
     base: Any = ESMTPClient
 
+    class Plain(PLAINAuthenticator):
+        """RFC 4616 without an identity to act as, which some servers take for a question of its own."""
+
+        def challengeResponse(self, secret: bytes, chal: object = None) -> bytes:
+            """See ``IClientAuthentication``."""
+            return b"\0%b\0%b" % (self.user, secret)
+
     class Client(base):
         """Hands on one message, and is done with the reply behind it."""
 
@@ -260,7 +271,7 @@ def _client_class() -> Any:
             if credentials is not None:
                 user = credentials.user.encode("utf-8")
                 # Over TLS: what is stored is not worth more than the connection.
-                for kind in (PLAINAuthenticator, LOGINAuthenticator, CramMD5ClientAuthenticator):
+                for kind in (Plain, LOGINAuthenticator, CramMD5ClientAuthenticator):
                     self.registerAuthenticator(kind(user))
             self._host = handing.smarthost.host
             self._entry, self._content, self._clock = entry, content, clock
@@ -290,9 +301,9 @@ def _client_class() -> Any:
             self.sendLine(b"QUIT")
             self._finish(result)
 
-        def _troubled(self, text: str) -> None:
+        def _troubled(self, text: str, *, login: bool = False) -> None:
             """No recipient is to blame: those without an answer are tried again."""
-            self._finish(Result(self._outcomes_so_far(text), Trouble(text)))
+            self._finish(Result(self._outcomes_so_far(text), Trouble(text, login)))
 
         def _outcomes_so_far(self, why: str) -> Mapping[int, Outcome]:
             waiting = Outcome(Status.WAITING, "4.4.2", why, remote=False)
@@ -306,9 +317,12 @@ def _client_class() -> Any:
 
         def sendError(self, exc: Any) -> None:
             """Twisted's client cannot go on: greeting, EHLO, STARTTLS, AUTH, a reply that is none."""
-            text = exc.resp if isinstance(exc.resp, str) else exc.resp.decode("utf-8", "replace")
-            code = f"{exc.code} " if exc.code >= 0 else ""
-            self._troubled(printable(f"{self._host}: {code}{' '.join(text.split())}")[:300])
+            self._cannot_go_on(exc.code, exc.resp)
+
+        def _cannot_go_on(self, code: int, resp: Any, *, login: bool = False) -> None:
+            text = resp if isinstance(resp, str) else resp.decode("utf-8", "replace")
+            said = f"{code} " if code >= 0 else ""
+            self._troubled(printable(f"{self._host}: {said}{' '.join(text.split())}")[:300], login=login)
             self.transport.abortConnection()
 
         def smtpState_disconnect(self, code: int, resp: bytes) -> None:
@@ -347,7 +361,17 @@ def _client_class() -> Any:
             self._offered = {
                 word.upper(): rest for word, _, rest in (line.strip().partition(" ") for line in lines)
             }
-            super().esmtpState_serverConfig(code, resp)
+            # Twisted's looks for keywords as it would write them itself (RFC 5321 section 2.4: any case).
+            self.tryTLS(code, resp, {key.encode(): rest.encode() for key, rest in self._offered.items()})
+
+        def esmtpAUTHDeclined(self, code: int, resp: bytes) -> None:
+            """AUTH failed; RFC 4954 section 6: 4xx (454, 432) passes, 5xx does not."""
+            self._cannot_go_on(code, resp, login=500 <= code < 600)
+
+        # A mechanism that is refused at once.
+        esmtpAUTHServerError = esmtpAUTHDeclined
+        # Twisted would try PLAIN a second time, and each refused password may count towards being locked out.
+        _esmtpState_plainAuth = esmtpAUTHDeclined
 
         def esmtpState_starttls(self, code: int, resp: bytes) -> None:
             """STARTTLS was accepted: what came behind it in clear text could be anybody's."""
@@ -379,8 +403,8 @@ def _client_class() -> Any:
 
         def _mail_refused(self, code: int, resp: bytes) -> None:
             outcome = _outcome(code, resp)
-            if code in _OF_LOGIN or code == 421:
-                self._troubled(f"{self._host}: {outcome.text}")
+            if code in _OF_LOGIN or code in _PASSES:
+                self._troubled(f"{self._host}: {outcome.text}", login=code in _OF_LOGIN)
                 self.transport.abortConnection()
                 return
             left, self._left = self._left, []

@@ -31,8 +31,8 @@ from .entry import Damaged, Entry, Status
 from .incoming import QueuedMessage
 from .limits import HourlyLimit
 from .notices import HEADER, WHOLE, Original, notice
-from .queue_files import Folder, Text
-from .schedule import GIVE_UP, WAITS, Due, Notice, is_finished, notices_due, record_of_attempt
+from .queue_files import Folder, Text, trouble
+from .schedule import GIVE_UP, WAITS, Due, Notice, is_finished, notices_due, record_of_attempt, wait_after
 
 __all__ = ["OutgoingQueue", "Told"]
 
@@ -44,6 +44,8 @@ LOOK: Final = 2.0
 AT_ONCE: Final = 4
 #: Seconds for which nothing is tried when the smarthost cannot be used at all; then one message tries it.
 HOLD: Final = 60.0
+#: The same if it refuses the login: so many at the most, growing as the waits of a message do.
+LOGIN_WAIT: Final = 3600
 #: Seconds that a stopping server gives the messages that are being handed on.
 STOPPING: Final = 20.0
 #: Seconds between two looks for files that writers have left behind.
@@ -59,6 +61,8 @@ class Told(NamedTuple):
     counted: Callable[[str, int], object] = lambda what, number: None
     #: How many messages there are, and for how many seconds the oldest has waited.
     length: Callable[[int, float], object] = lambda messages, seconds: None
+    #: Whether the smarthost refuses name and password; each time that it is known.
+    login_refused: Callable[[bool], object] = lambda refused: None
 
 
 class _Waiting(NamedTuple):
@@ -74,7 +78,7 @@ class OutgoingQueue(Service):
     :param folder: the queue's.
     :param handing: where to, and how.
     :param run: runs what waits for the disk in a thread.
-    :param limit: what each user may send.
+    :param limit: what each user may send; asked in threads.
     :param deliver: delivers a notice to an address of ours: it is given the address, the user who had
         handed the message in, and the notice.
     :param wall: the time of day, in seconds: what is in files has to be true after a restart.
@@ -110,6 +114,8 @@ class OutgoingQueue(Service):
         self._aborts: dict[str, Callable[[], object]] = {}
         self._held_until = 0.0
         self._down = False
+        # How often the smarthost has refused the login, one attempt after the other.
+        self._refused = 0
         self._next_sweep = 0.0
         self._next_look: IDelayedCall | None = None
         self._looking: Deferred[None] | None = None
@@ -119,16 +125,27 @@ class OutgoingQueue(Service):
 
     # -- mail comes ------------------------------------------------------------------
 
-    def refusal(self, user: str, recipients: int) -> str | None:
+    async def refusal(self, user: str, recipients: int) -> str | None:
         """See :class:`~pop3toy.interfaces.Outgoing`."""
-        if recipients <= self._limit.left(user):
-            return None
+        return None if recipients <= await self._limits(self._limit.left, user) else self._too_many
+
+    async def count(self, user: str, recipients: int) -> str | None:
+        """See :class:`~pop3toy.interfaces.Outgoing`."""
+        return None if await self._limits(self._limit.count, user, recipients) else self._too_many
+
+    @property
+    def _too_many(self) -> str:
         most = self._limit.most
         return f"you may write to {most} recipients elsewhere within an hour, please try again later"
 
+    async def _limits(self, ask: Callable[..., Any], *arguments: object) -> Any:
+        try:
+            return await self._run(ask, *arguments)
+        except OSError as error:
+            raise trouble(error) from error
+
     def begin(self, mail: OutgoingMail) -> QueuedMessage:
         """See :class:`~pop3toy.interfaces.Outgoing`."""
-        self._limit.count(mail.user, sum(not one.here for one in mail.recipients))
         return QueuedMessage(self._folder, mail, self._run, self._wall, self._queued)
 
     def _queued(self, mail: OutgoingMail, octets: int) -> None:
@@ -230,6 +247,7 @@ class OutgoingQueue(Service):
         if now >= self._next_sweep:
             self._next_sweep = now + SWEEP
             await self._run(self._folder.sweep, now)
+            await self._run(self._limit.sweep)
         found = await self._run(self._folder.look)
         there = set(found.messages)
         for queue_id in [*self._waiting, *self._damaged]:
@@ -355,8 +373,12 @@ class OutgoingQueue(Service):
         if result.trouble is not None:
             # It is the same for all others: one of them will try it.
             self._down, self._held_until = True, now + HOLD
+            if result.trouble.login:
+                self._login_refused(result.trouble.text, now)
         else:
             self._down = False
+            self._told.login_refused(False)
+            self._refused = 0
         later = [one.text for one in result.outcomes.values() if one.status is Status.WAITING]
         why = result.trouble.text if result.trouble is not None else later[0] if later else ""
         record = record_of_attempt(entry, result.outcomes, now, why)
@@ -364,6 +386,19 @@ class OutgoingQueue(Service):
         after = await self._run(self._folder.read, entry.queue_id)
         self._log(entry, after, now)
         return after
+
+    def _login_refused(self, why: str, now: float) -> None:
+        """Wait longer each time: a smarthost locks out who comes with a wrong password again and again."""
+        self._refused += 1
+        wait = min(wait_after(self._refused), LOGIN_WAIT)
+        self._held_until = now + wait
+        self._told.login_refused(True)
+        log.error(
+            "the smarthost does not take the login of --smarthost-credentials: {why}; correct it, restart the"
+            " server, and pop3toy queue retry --all; tried again in {minutes} minutes",
+            why=why,
+            minutes=wait // 60,
+        )
 
     def _log(self, before: Entry, after: Entry, now: float) -> None:
         """A line for each recipient about whom something is decided, and one for those that wait."""

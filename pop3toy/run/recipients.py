@@ -13,6 +13,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..addresses import parse_address
+from ..auth.accounts.accounts_file import AccountsFile
+from ..auth.maybe_deferred import map_maybe_deferred
 from ..auth.names import NameIndex, folded
 from ..config.settings import Settings
 from ..errors import BadSetting, NoSuchMailbox, StoreTrouble
@@ -77,6 +79,8 @@ def recipients_of_users(
     threads = WorkerThreads(reactor, name="names", size=NAME_THREADS)
     threads.setServiceParent(server)
     find: _Find = access.sources.canonical_name
+    if isinstance(access.accounts, AccountsFile):
+        find = unless_unclear(find, access.accounts)
     catch_all = settings.catch_all
     if not access.sources_know_all and admin is not None:
         find = or_mailbox(find, admin, threads)
@@ -119,6 +123,20 @@ def recipients_of_users(
             aliases.read_again()
 
     return UsersRecipients(recipients, take)
+
+
+def unless_unclear(find: _Find, accounts: AccountsFile) -> _Find:
+    """Finds a user; mail for one whose line cannot be read waits for somebody to mend it."""
+
+    def find_or_doubt(name: str) -> MaybeDeferred[str | None]:
+        def judged(user: str | None) -> str | None:
+            if user is None and accounts.is_unclear(name):
+                raise StoreTrouble(detail=f"the line of {name} in the accounts file is not understood")
+            return user
+
+        return map_maybe_deferred(find(name), judged)
+
+    return find_or_doubt
 
 
 def or_mailbox(find: _Find, mailboxes: IStoreAdmin, threads: Threads) -> _Find:

@@ -91,7 +91,7 @@ async def rcpt(session: Session, command: Command) -> Answer:
     try:
         users = await session.options.resolver.resolve(address)
     except NotOurs:
-        return _elsewhere(session, transaction, to)
+        return await _elsewhere(session, transaction, to)
     except NoSuchMailbox:
         return _unknown(session, Reply(550, "no such user here", "5.1.1"), recipient)
     except StoreTrouble as error:
@@ -117,7 +117,7 @@ async def rcpt(session: Session, command: Command) -> Answer:
     return Reply(250, "recipient ok", "2.1.5")
 
 
-def _elsewhere(session: Session, transaction: Transaction, to: Recipient) -> Answer:
+async def _elsewhere(session: Session, transaction: Transaction, to: Recipient) -> Answer:
     """RCPT for an address in a domain of others'."""
     resolver, outgoing = session.options.resolver, session.options.outgoing
     recipient, sender = to.address.written, transaction.sender.address
@@ -136,10 +136,16 @@ def _elsewhere(session: Session, transaction: Transaction, to: Recipient) -> Ans
         why = "relaying denied: mail goes elsewhere from an address of yours here alone"
         return session.mistake(session.refuse(Reply(553, why, "5.7.1"), recipient))
     user = session.user or ""
-    if refusal := outgoing.refusal(user, len(transaction.elsewhere) + 1):
+    try:
+        refusal = await outgoing.refusal(user, len(transaction.elsewhere) + 1)
+    except StoreTrouble as error:
+        log_trouble(error, recipient)
+        return session.refuse(reply_to(error, 0), recipient)
+    if refusal is not None:
         return session.refuse(Reply(450, refusal, "4.7.1"), recipient)
-    transaction.elsewhere.append(OutgoingRecipient(recipient, to.notify, to.original))
-    session.state = State.RECIPIENTS
+    if not transaction.dropped:
+        transaction.elsewhere.append(OutgoingRecipient(recipient, to.notify, to.original))
+        session.state = State.RECIPIENTS
     return Reply(250, "recipient ok", "2.1.5")
 
 
@@ -174,7 +180,8 @@ async def data(session: Session, command: Command) -> Answer:
         if (outgoing := session.options.outgoing) is not None and (
             transaction.elsewhere or transaction.told_here
         ):
-            if refusal := outgoing.refusal(session.user or "", len(transaction.elsewhere)):
+            number = len(transaction.elsewhere)
+            if number and (refusal := await outgoing.count(session.user or "", number)):
                 # Other messages have come meanwhile.
                 refused = session.refuse(Reply(450, refusal, "4.7.1"))
                 session.abort_transaction()

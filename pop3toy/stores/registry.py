@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from ..errors import BadSetting, CannotStart
+from ..errors import BadSetting
 from ..files import check_readable, why_unusable
 from ..interfaces import IDelivery, IMailStore, Incoming, IStoreAdmin, MaybeDeferred
 from ..net.threads import RunInThread, Share, Threads
@@ -153,7 +153,7 @@ def _open_toy(settings: Toy, context: StoreContext) -> OpenStore:
         try:
             messages.append(Path(path).read_bytes())
         except OSError as error:
-            raise CannotStart(f"--message {path}: {error.strerror}") from error
+            raise BadSetting("message", f" {path}: {error.strerror}") from error
     memory = hello_store(context.wall(), context.users, messages or None)
     store: IMailStore = memory
     delivery: IDelivery = memory

@@ -7,6 +7,7 @@ from typing import Any
 from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -130,6 +131,37 @@ class AppPasswordTests(SynchronousTestCase):
         admin.delete_user(self.path, "bob")
         admin.delete_user(self.path, "cat")
         self.assertEqual(frozenset(), self.checker().scram_hashes())
+
+    def test_announced_for_the_main_password(self) -> None:
+        """What needs a main password in clear text is announced only where one is for mail."""
+        self.assertTrue(self.checker().has_plaintext())
+        app_passwords.set_only(self.path, "cat", True)
+        checker = self.checker()
+        self.assertFalse(checker.has_plaintext())
+        self.assertFalse(checker.cram_md5())
+        self.assertEqual(frozenset({"sha256"}), checker.scram_hashes())
+        # It works for all, bob's main password included.
+        self.assertEqual(
+            {"SCRAM-SHA-256": 1}, parse(self.path.read_bytes()).unsupported_mechanisms(also_others=False)
+        )
+
+    def test_not_for_all_mechanisms(self) -> None:
+        """Where some mechanisms take no app password the start says so."""
+        text = b"".join(line for line in self.path.read_bytes().splitlines(True) if b"cat:" in line)
+        self.assertEqual(
+            {"APOP": 1, "CRAM-MD5": 1, "SCRAM-SHA-1": 1},
+            parse(text).unsupported_mechanisms(also_others=False),
+        )
+
+    def test_told_why(self) -> None:
+        """A failure that may be an app password's is told once a day, of users who have one."""
+        checker = self.checker()
+        with capturedLogs() as events:
+            for user in (b"cat", b"cat", b"dora"):
+                asked = maybeDeferred(checker.requestAvatarId, ApopDigest(user, b"wrong", "<1@x>"))
+                self.failureResultOf(asked, UnauthorizedLogin)
+        [event] = events
+        self.assertIn("cat has app passwords, which APOP and CRAM-MD5", formatEvent(event) or "")
 
     def test_not_renewed(self) -> None:
         """An outdated hash is not replaced by that of an app password."""

@@ -22,7 +22,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from pop3toy.auth.accounts.memory import MemoryAccounts, split_account
+from pop3toy.auth.accounts.memory import MemoryAccounts
 from pop3toy.auth.authenticator import PortalAuthenticator
 from pop3toy.auth.credentials import ClearPassword
 from pop3toy.auth.realm import MailboxRealm
@@ -377,18 +377,3 @@ class AnonymousMailboxTests(SynchronousTestCase):
         self.assertIsNone(mailbox.remove([]))
         with self.assertRaises(Refusal):
             mailbox.remove([b"uid-of-demo"])
-
-
-class AccountWordTests(SynchronousTestCase):
-    """``--user NAME:PASSWORD``."""
-
-    def test_split(self) -> None:
-        """The first colon ends the name."""
-        self.assertEqual(("ann", "a:b c"), split_account("ann:a:b c"))
-
-    def test_incomplete(self) -> None:
-        """A missing part is refused without repeating what may be a secret."""
-        for text in ("hunter2", ":hunter2", "ann:", ""):
-            with self.assertRaises(ValueError) as caught:
-                split_account(text)
-            self.assertNotIn("hunter2", str(caught.exception))

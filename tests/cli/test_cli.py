@@ -353,12 +353,44 @@ class DeliverTests(CommandTests):
         """Where there is a list of users nobody else gets a Maildir made; the mail goes back."""
         accounts = self.root / "knows-bob"
         accounts.write_text("bob:{PLAIN}x\n")
+        os.utime(accounts, (0, 0))
         options = ("--create", f"--maildir={self.pattern}", f"--accounts={accounts}")
         outcome = self.run_command("deliver", *options, "bobb", stdin=MESSAGE)
         self.assertEqual((outcome.status, outcome.err.count("\n")), (os.EX_NOUSER, 1))
-        self.assertIn("there is no account bobb, and bobb has no mailbox here\n", outcome.err)
+        self.assertIn("there is no account bobb\n", outcome.err)
         self.assertFalse((self.root / "mail" / "bobb").exists())
         self.assertEqual(self.run_command("deliver", *options, "bob", stdin=MESSAGE).status, os.EX_OK)
+
+    def test_removed(self) -> None:
+        """A user who was removed gets no mail, though the mail is still there; a disabled one gets it."""
+        self.deliver()
+        for user in ("ann", "bob"):
+            self.run_command("user", "add", "{A}", "--stdin", user, stdin=b"secret\n")
+        self.run_command("user", "disable", "{A}", "ann")
+        options = (f"--accounts={self.accounts}", "ann")
+        self.assertEqual(self.run_command("deliver", "{M}", *options, stdin=MESSAGE).status, 0)
+        self.run_command("user", "remove", "{A}", "--yes", "ann")
+        outcome = self.run_command("deliver", "{M}", *options, stdin=MESSAGE)
+        self.assertEqual((outcome.status, outcome.err), (os.EX_NOUSER, "Error: there is no account ann\n"))
+        self.assertEqual(len(self.files()), 2)
+        # The mailbox alone decides where nobody says who the users are.
+        self.assertEqual(self.deliver().status, 0)
+
+    def test_accounts_in_doubt(self) -> None:
+        """No mail goes back for accounts that are being written, lost or mistyped."""
+        self.deliver()
+        for text, settled, says in (
+            ("bob:{PLAIN}x\n", False, "is being written"),
+            ("", True, "there are no users in"),
+            ("bob:{PLAIN}x\nann:{NOSUCH}x\n", True, "the line of Ann in the accounts file"),
+        ):
+            self.accounts.write_text(text)
+            if settled:
+                os.utime(self.accounts, (0, 0))
+            outcome = self.run_command("deliver", "{M}", "{A}", "Ann", stdin=MESSAGE)
+            self.assertEqual(outcome.status, os.EX_TEMPFAIL, outcome.err)
+            self.assertIn(says, outcome.err)
+        self.assertEqual(len(self.files()), 1)
 
     def test_unforeseen(self) -> None:
         """A bug is one line and another try, for a mail server would return the mail."""
@@ -373,6 +405,41 @@ class DeliverTests(CommandTests):
             status = run(["deliver", "--create", f"--maildir={self.pattern}", "ann"])
         self.assertEqual((status, err.getvalue()), (os.EX_TEMPFAIL, "Error: RuntimeError: out\\nof order\n"))
         self.assertEqual(list((self.root / "mail" / "ann" / "tmp").iterdir()), [])
+
+    def test_interrupted(self) -> None:
+        """Ctrl-C, or whatever ends it, returns no mail."""
+
+        class Interrupted(io.BytesIO):
+            def read(self, size: int | None = -1, /) -> bytes:
+                raise KeyboardInterrupt
+
+        self.patch(sys, "stdin", io.TextIOWrapper(Interrupted()))
+        with contextlib.redirect_stderr(io.StringIO()):
+            status = run(["deliver", "--create", f"--maildir={self.pattern}", "ann"])
+        self.assertEqual(status, os.EX_TEMPFAIL)
+
+    def test_other_commands(self) -> None:
+        """They tell what kind of fault it is: nothing there but what may pass by itself is 75."""
+        (self.root / "bad.toml").write_text("nonsense\n")
+        for words, status in (
+            (("mailbox", "list", "--config", f"{self.root}/bad.toml"), os.EX_CONFIG),
+            (("mailbox", "list", "--config", f"{self.root}/none.toml"), os.EX_CONFIG),
+            (("user", "list", "-a", f"{self.root}/none"), os.EX_NOINPUT),
+            (("mailbox", "list", "{M}", "nobody"), os.EX_NOUSER),
+            (("mailbox", "list", "--nonsense"), os.EX_USAGE),
+            (("queue", "list", "--queue", f"{self.root}/none"), os.EX_NOINPUT),
+        ):
+            outcome = self.run_command(*words)
+            self.assertEqual(outcome.status, status, (words, outcome.err))
+        broken = RuntimeError("out of order")
+
+        def fails(*args: object, **options: object) -> None:
+            raise broken
+
+        self.patch(os, "scandir", fails)
+        self.patch(os, "listdir", fails)
+        self.deliver()
+        self.assertEqual(self.run_command("mailbox", "list", "{M}").status, os.EX_SOFTWARE)
 
     def test_standard_input_is_closed(self) -> None:
         """Without a standard input there is one line and another try."""

@@ -76,7 +76,7 @@ class CheckTests(FileTests):
                 "login-dely: there is no such option; did you mean login-delay?",
             ),
             (["[limits]", "login-delay = -1"], "[limits] login-delay is a number from 0 to 86400"),
-            (["[pop3]", "tls-port = 995"], "[pop3] tls-port needs --certificate"),
+            (["[pop3]", "tls-port = 995"], "[pop3] tls-port needs [tls] certificate"),
             (["[pop3]", 'listen = ["tcp:x"]'], "[pop3] listen tcp:x: this endpoint cannot be read"),
             (["[mail]", 'lmtp = ["tcp:24"]', 'aliases = "no"'], "[mail] aliases: there is no file HERE/no"),
             (["[mail]", 'lmtp = ["tcp:24"]', 'aliases = "bad-aliases"'], "[mail] aliases HERE/bad-aliases: "),
@@ -383,6 +383,7 @@ class CommandsTests(FileTests):
             self.write('user = ["bob:x"]', store=f'maildir = "mail/{{user}}"\ncreate = {create}')
             for user in ("ann", "bob"):
                 self.assertEqual(self.command("deliver", user, stdin=MESSAGE).status, status)
+            os.utime(self.accounts, (0, 0))
             self.assertEqual(self.command("deliver", "eve", stdin=MESSAGE).status, os.EX_NOUSER)
         self.accounts.write_text("ann:{PLAIN}x\ncat:{PLAIN}x\n")
         for user, status in (("cat", os.EX_OK), ("eve", os.EX_NOUSER)):
@@ -395,6 +396,7 @@ class CommandsTests(FileTests):
         self.write('user = ["Bob:x"]')
         self.assertEqual(self.command("deliver", "--create", "bob", stdin=MESSAGE).status, 0)
         self.assertEqual(len(self.files("Bob")), 1)
+        os.utime(self.accounts, (0, 0))
         self.assertEqual(self.command("deliver", "--create", "bobb", stdin=MESSAGE).status, os.EX_NOUSER)
 
     def test_quota(self) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from twisted.trial.unittest import SkipTest
 
@@ -299,15 +299,14 @@ class CompareTests(ServedCase):
             self.assertEqual(self.run_command("mailbox", "compare", *words).status, os.EX_USAGE)
 
 
-class MovedCase(DovecotCase):
+class MovedTests(DovecotCase):
     """From Dovecot to here by POP3, with a mail program that leaves mail on the server."""
 
-    client: ClassVar[type[MailClient]]
     messages = [mail(1), mail(2), mail(3)]
 
-    def moved(self) -> None:
+    def moved(self, client: type[MailClient]) -> None:
         """The program fetches from Dovecot, then from here."""
-        if why := self.client.missing():
+        if why := client.missing():
             raise SkipTest(why)
         (self.root / "passwords").write_text("ann:secret\n")
         home, pattern = self.root / "client", f"{self.root}/moved/{{user}}"
@@ -315,7 +314,7 @@ class MovedCase(DovecotCase):
         (self.root / "moved").mkdir()
 
         def fetched(count: int) -> list[int]:
-            got = self.client(self.port, home).fetch(count, only_new=True)
+            got = client(self.port, home).fetch(count, only_new=True)
             return [int(text.partition(b"Subject: ")[2].split()[0]) for text in got]
 
         def command(*words: str) -> str:
@@ -346,35 +345,17 @@ class MovedCase(DovecotCase):
             )  # fmt: skip
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertEqual(fetched(4), [4])
-            with logged_in(server.port) as client:
-                self.assertEqual(len(client.uids()), 4)
+            with logged_in(server.port) as session:
+                self.assertEqual(len(session.uids()), 4)
 
+    def test_getmail(self) -> None:
+        """getmail6 fetches every message once."""
+        self.moved(Getmail)
 
-class GetmailTests(MovedCase):
-    """getmail6."""
+    def test_mpop(self) -> None:
+        """mpop fetches every message once."""
+        self.moved(Mpop)
 
-    client = Getmail
-
-    def test_nothing_twice(self) -> None:
-        """It fetches every message once."""
-        self.moved()
-
-
-class MpopTests(MovedCase):
-    """mpop."""
-
-    client = Mpop
-
-    def test_nothing_twice(self) -> None:
-        """It fetches every message once."""
-        self.moved()
-
-
-class FetchmailTests(MovedCase):
-    """fetchmail with --uidl."""
-
-    client = Fetchmail
-
-    def test_nothing_twice(self) -> None:
-        """It fetches every message once."""
-        self.moved()
+    def test_fetchmail(self) -> None:
+        """fetchmail with --uidl fetches every message once."""
+        self.moved(Fetchmail)

@@ -97,7 +97,7 @@ class ImportTests(CommandTests):
             raise SkipTest("only root can make a link of somebody else's")
         os.lchown(link, 4711, 4711)
         done = self.import_("ann", link)
-        self.assertEqual(done.status, os.EX_IOERR)
+        self.assertEqual(done.status, os.EX_NOPERM)
         self.assertIn("a link to somebody else's files", done.err)
         os.chown(box, 4711, 4711)
         self.assertEqual(self.import_("ann", link).status, 0)
@@ -132,14 +132,15 @@ class ImportTests(CommandTests):
         eml.write_bytes(b"Subject: x\n\n" + b"x" * 1_000_000)
         self.deliver()
 
-        def full(*args: object) -> None:
+        def full(*args: object, **options: object) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         for function in ("write", "fsync", "rename"):
             real = getattr(os, function)
             self.patch(os, function, full)
-            self.assertEqual(self.import_("ann", eml).status, os.EX_TEMPFAIL)
+            done = self.import_("ann", eml)
             self.patch(os, function, real)
+            self.assertEqual(done.status, os.EX_TEMPFAIL, done.err)
             self.assertEqual(list((self.root / "mail" / "ann" / "tmp").iterdir()), [])
         self.assertEqual(len(self.files()), 1)
 

@@ -61,7 +61,7 @@ class MailboxTests(CommandTests):
             ", 14% of 1K used", ", 100% of 0 used", "",
             ", 'lots' is no quota; say for example 500M, 2G or none", "",
         ])  # fmt: skip
-        for user, last in (("ann", "1 messages, 14% of 1K used"), ("eve", " " * 16 + " : ")):
+        for user, last in (("ann", "1 message, 14% of 1K used"), ("eve", " " * 16 + " : ")):
             one = self.run_command("mailbox", "list", "{M}", "{A}", user)
             self.assertEqual(one.out.splitlines()[-1], last)
         self.assertNotIn("%", self.run_command("mailbox", "list", "{M}").out)

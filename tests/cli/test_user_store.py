@@ -142,7 +142,7 @@ class UserStoreTests(CommandTests):
         self.assertEqual(nobody.status, os.EX_NOUSER)
         self.assertIn("there is no account eve", nobody.err)
         listed = self.run_command("mailbox", "list", *options[:2])
-        self.assertRegex(listed.out, r"^Ann +1 messages .* octets, \d+% of 1K used\n$")
+        self.assertRegex(listed.out, r"^Ann +1 message  .* octets, \d+% of 1K used\n$")
         shown = self.run_command("mailbox", "list", *options[:2], "ann")
         self.assertEqual(shown.status, 0, shown.err)
 

@@ -169,6 +169,8 @@ class WhoTests(CommandTests):
             said = self.run_command("status", "--server", server)
             self.assertEqual((said.status, said.err.count("\n")), (os.EX_UNAVAILABLE, 1))
             self.assertIn("no inspector answers at", said.err)
+            self.assertIn("Start the server with --inspector-port 8025, or --inspector unix:PATH", said.err)
+            self.assertEqual(said.err.count("\n"), 1)
         for server in ("ftp://x", "127.0.0.1:8025", "http://x:y"):
             self.assertEqual(self.run_command("status", "--server", server).status, os.EX_USAGE)
         pop3 = self.serve()

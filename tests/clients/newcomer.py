@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..realserver import wait_until
-from .thunderbird_process import DialogOpen, ThunderbirdProcess
+from .thunderbird_process import DialogOpen, Preferences, ThunderbirdProcess
 
 __all__ = ["Newcomer"]
 
@@ -119,10 +119,11 @@ class Newcomer(ThunderbirdProcess):
     """A Thunderbird without any account, and somebody before it; a context manager that ends both.
 
     :param home: an empty folder; if something is not on the screen, ``screen.png`` there shows what is.
+    :param preferences: what was set before.
     """
 
-    def __init__(self, home: Path) -> None:
-        super().__init__(home, {}, _SCREEN)
+    def __init__(self, home: Path, preferences: Preferences | None = None) -> None:
+        super().__init__(home, preferences or {}, _SCREEN)
         self._home = home
 
     def press(self, words: str) -> None:

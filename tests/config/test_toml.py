@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,9 @@ class ReadTests(FileCase):
                 try:
                     outcomes.append(self.parsed(text, *arguments))
                 except UsageError as error:
-                    outcomes.append(str(error).replace(f"{self.file}: [{one.table}] ", "--"))
+                    # Each names options as it has them.
+                    said = str(error).replace(f"{self.file}: ", "")
+                    outcomes.append(re.sub(r'--|\[\w+\] |(?<=[a-z]) (?:[A-Z]{2,}\b|-(?!-)|= "-")', "", said))
             self.assertEqual(outcomes[0], outcomes[1], name)
             self.assertNotEqual(outcomes[0], Settings(), name)
 
@@ -177,9 +180,46 @@ class MistakeTests(FileCase):
         said = self.refused("[accounts]\nuser = ['hunter2']\n")
         self.assertEqual(said, "[accounts] user: an account is written NAME:PASSWORD")
         self.assertEqual(
-            self.refused("[store]\ncreate = true\n"), "[store] create needs --maildir or --store"
+            self.refused("[store]\ncreate = true\n"),
+            "[store] create needs [store] maildir or [store] store",
         )
         self.assertEqual(self.refused("[workers]\nworkers = 'few'\n")[:31], "[workers] workers is a number f")
+
+    def test_as_they_are_written(self) -> None:
+        """What is wrong names other options as the file does too; the command line's stay as they are."""
+        for text, says in (
+            ("[store]\nstore-endpoint = 'https://s3'\n", "[store] store-endpoint needs [store] store"),
+            (
+                "[pop3]\ntls-port = 995\n",
+                "[pop3] tls-port needs [tls] certificate, or [tls] self-signed",
+            ),
+            (
+                "[pop3]\nexplain = true\ntranscript = 'off'\n",
+                '[pop3] explain needs a transcript to write into: [pop3] transcript = "-", or a file',
+            ),
+            (
+                "[mail]\nsubmission-port = 1\n[store]\nmaildir = 'm/{user}'\n"
+                "[outgoing]\nsmarthost = 'smtps://x'\n",
+                "[outgoing] smarthost needs [outgoing] queue, where mail waits",
+            ),
+        ):
+            self.assertTrue(self.refused(text).startswith(says), self.refused(text))
+        # Each as its writer did: these are of the command line.
+        self.file.write_text("[pop3]\nport = 1\n")
+        for words, says in (
+            (["--create"], "--create needs --maildir or --store"),
+            (
+                ["--explain", "--transcript=off"],
+                "--explain needs a transcript to write into: --transcript -, or a file",
+            ),
+        ):
+            error = self.assertRaises(UsageError, Options().parseOptions, [f"--config={self.file}", *words])
+            self.assertEqual(str(error), says)
+        # And one of both, of which the file has what does not go with it.
+        self.file.write_text("[inspector]\ninspector-port = 1\n")
+        words = [f"--config={self.file}", "--inspector=tcp:2"]
+        error = self.assertRaises(UsageError, Options().parseOptions, words)
+        self.assertIn("[inspector] inspector-port and --inspector do not go together", str(error))
 
     def test_whose_mistake(self) -> None:
         """A mistake of the command line is not blamed on the file."""

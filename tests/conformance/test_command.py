@@ -87,7 +87,7 @@ class CheckTests(CommandTests):
                 port=server.port,
             )
         self.assertEqual((done.status, done.out), (2, ""))
-        self.assertEqual(done.err, "Error: no message can be brought: 1 messages did not come within 3 s\n")
+        self.assertEqual(done.err, "Error: no message can be brought: 1 message did not come within 3 s\n")
         self.assertEqual(len(list((self.right.maildir / "new").iterdir())), 1)
 
     def test_first_message(self) -> None:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
+import signal
 import struct
+import threading
 from pathlib import Path
 
+from pop3toy.cli.copying.users import Work, each_done
+from pop3toy.cli.moving.sources import read_contents
+from pop3toy.moving.matching import Known
+from pop3toy.stores.copying.adopting import AdoptingMaildirs
 from pop3toy.stores.maildir.beside import last_session, uidl_file
+from pop3toy.stores.maildir.settings import Maildirs
 
 from ..cli_world import CommandTests, Outcome
 from ..corpus import make_maildir
-from ..realserver import RealServer, maildir_options
+from ..realserver import DEADLINE, RealServer, maildir_options
 
 
 class AdoptCase(CommandTests):
@@ -96,6 +104,34 @@ class DovecotTests(AdoptCase):
             self.assertIn(words, done.err)
             self.assertIn("nothing was changed", done.err)
 
+    def test_another_was_last(self) -> None:
+        """A list that Courier has left behind later is a doubt; whoever knows better can say so."""
+        self.list_of("1 :1700000001.M1P1.h")
+        (self.maildir / "courierpop3dsizelist").write_text("/2 4 17\n1700000001.M1P1.h 44 1:17\n")
+        os.utime(self.maildir / "dovecot-uidlist", (1, 1))
+        done = self.adopt("ann", "--from", "dovecot", "--yes")
+        self.assertEqual((done.status, self.written()), (os.EX_DATAERR, False))
+        self.assertIn("--from courier", done.err)
+        self.assertEqual(self.adopt("ann", "--from", "courier").status, os.EX_OK)
+        (self.maildir / "dovecot-uidlist").touch()
+        self.assertEqual(self.adopt("ann", "--from", "dovecot").status, os.EX_OK)
+        done = self.adopt("ann", "--from", "courier")
+        self.assertEqual(done.status, os.EX_DATAERR)
+        self.assertIn("--from dovecot", done.err)
+
+    def test_skip_doubtful(self) -> None:
+        """Messages whose unique-ids are none, or another's, can be left out: all others keep theirs."""
+        self.list_of(
+            "1 Pa :1700000001.M1P1.h", "2 Pa :1700000002.M1P1.h", f"3 P{'x' * 71} :1700000003.M1P1.h"
+        )
+        refused = self.adopt("ann", "--from", "dovecot", "--yes")
+        self.assertEqual(refused.status, os.EX_DATAERR)
+        self.assertIn("--skip-doubtful", refused.err)
+        done = self.adopt("ann", "--from", "dovecot", "--yes", "--skip-doubtful")
+        self.assertEqual(done.status, os.EX_OK, done)
+        self.assertEqual(done.out.count("left out: "), 2)
+        self.assertEqual(self.listed(), ["a", "1700000002.M1P1.h", "1700000003.M1P1.h"])
+
     def test_in_use(self) -> None:
         """A session, or Dovecot, is not disturbed; a lock that Dovecot has left is no hindrance."""
         self.list_of("1 :1700000001.M1P1.h")
@@ -137,6 +173,78 @@ class DovecotTests(AdoptCase):
         self.assertEqual(self.adopt("ann", "--from", "dovecot", "--yes").status, os.EX_TEMPFAIL)
 
 
+class KilledTests(AdoptCase):
+    """Killed with nobody asked, and run again."""
+
+    def killed(self, function: str, number: int, *words: str) -> bool:
+        """Kill it at the call of a function of os that has this number; false if there are not so many."""
+        before = (
+            f"import os, signal\nreal, calls = os.{function}, []\n"
+            "def fatal(*words, **named):\n"
+            "    calls.append(1)\n"
+            f"    if len(calls) == {number}: os.kill(os.getpid(), signal.SIGKILL)\n"
+            "    return real(*words, **named)\n"
+            f"os.{function} = fatal\n"
+        )
+        done = self.run_process("mailbox", "adopt", "ann", *words, before=before)
+        self.assertIn(done.returncode, (0, -signal.SIGKILL), done.stderr)
+        return done.returncode != 0
+
+    def test_at_any_point(self) -> None:
+        """All is as it was, or as it is to be; the next run is kept out by nothing, and mends it."""
+        lines = "".join(f"{at} :170000000{at}.M1P1.h\n" for at in (1, 2, 3))
+        (self.maildir / "dovecot-uidlist").write_text(f"3 V1700000000 N9\n{lines}")
+        words = ("--from", "dovecot", "--uidl-format", "%u", "--yes")
+        before, after = [f"170000000{at}.M1P1.h" for at in (1, 2, 3)], ["1", "2", "3"]
+        points = []
+        for function in ("replace", "fsync", "unlink"):
+            for number in range(1, 20):
+                (self.maildir / uidl_file.FILE_NAME).unlink(missing_ok=True)
+                (self.maildir / last_session.FILE_NAME).write_text("x")
+                if not self.killed(function, number, *words):
+                    break
+                points.append(function)
+                self.assertIn(self.listed(), (before, after), (function, number))
+                self.assertEqual(self.adopt("ann", *words).status, os.EX_OK, (function, number))
+                self.assertEqual(self.listed(), after)
+                left = {path.name for path in self.maildir.iterdir()} - {"cur", "new", "tmp"}
+                self.assertEqual(left, {"dovecot-uidlist", uidl_file.FILE_NAME}, (function, number))
+        self.assertEqual(sorted(set(points)), ["fsync", "replace", "unlink"])
+
+
+class AllTests(AdoptCase):
+    """``--all``."""
+
+    def test_several(self) -> None:
+        """Users are told in their order; what fails for one is no matter for the others."""
+        for name in ("bob", "cat", "dan"):
+            maildir = make_maildir(self.root / "mail" / name)
+            (maildir / "cur" / "1.M1P1.h:2,S").write_bytes(b"Subject: x\n\n")
+        for name, text in (
+            ("ann", "3 V1700000000 N9\n1 :1700000001.M1P1.h\n"),
+            ("bob", "nonsense\n"),
+            ("dan", "3 V17 N9\n5 :1.M1P1.h\n"),
+        ):
+            (self.root / "mail" / name / "dovecot-uidlist").write_text(text)
+        done = self.adopt("--all", "--from", "dovecot", "--yes")
+        self.assertEqual(done.status, os.EX_DATAERR, done)
+        self.assertEqual([line[:4] for line in done.out.splitlines() if line[0] != " "], ["ann:", "dan:"])
+        self.assertEqual([line[:4] for line in done.err.splitlines()], ["bob:", "cat:"])
+        self.assertIn("0000000500000011 1.M1P1.h", (self.root / "mail/dan/pop3toy-uidl").read_text())
+
+    def test_at_the_same_time(self) -> None:
+        """So many users as threads are worked for at once, and no more."""
+        together = threading.Barrier(3)
+
+        def do(user: str) -> int:
+            return together.wait(DEADLINE)
+
+        with Work("Testing") as work:
+            found = [(user, done.result()) for user, done in each_done(list("abcdef"), work, do, threads=3)]
+        self.assertEqual(sorted(user for user, _ in found), list("abcdef"))
+        self.assertEqual(sorted(place for _, place in found), [0, 0, 1, 1, 2, 2])
+
+
 class ContentsTests(AdoptCase):
     """Where names say nothing: messages are recognised by what is in them."""
 
@@ -144,9 +252,12 @@ class ContentsTests(AdoptCase):
         """Files of a spool, in wire form."""
         spool = self.root / "spool" / "ann"
         spool.mkdir(parents=True)
-        index = bytearray(128)
-        struct.pack_into(">I", index, 8, 13)
+        index = bytearray(128 + 3 * 96)
+        struct.pack_into(">IIII", index, 8, 13, 128, 96, 3)
         struct.pack_into(">I", index, 44, 1_700_000_000)
+        struct.pack_into(">I", index, 60, 1)
+        for at, uid in enumerate((2, 9, 10)):
+            struct.pack_into(">I", index, 128 + at * 96, uid)
         (spool / "cyrus.index").write_bytes(index)
         for uid, number in ((10, 1), (9, 3), (2, 99)):
             (spool / f"{uid}.").write_bytes(b"Subject: same\r\n\r\ntext %d\r\n" % number)
@@ -164,6 +275,38 @@ class ContentsTests(AdoptCase):
         done = self.adopt("ann", "--from", "pop3toy", "--source", f"{self.root}/old/{{user}}", "--yes")
         self.assertEqual(done.status, os.EX_OK, done)
         self.assertEqual(self.listed(), ["old1", "old3", "1700000002.M1P1.h"])
+
+    def test_kept_meanwhile(self) -> None:
+        """What was read over a long time is kept now and then: a run that is killed is not for nothing."""
+        kept = []
+
+        class There:
+            what = address = "there"
+
+            def listed(self) -> list[Known]:
+                return []
+
+            def contents(self, uid: bytes) -> tuple[int, str]:
+                kept.append(len(maildir.read_before("there")))
+                return int(uid), "0" * 64
+
+        known = [Known(b"%d" % at) for at in range(1, 4)]
+        words = (known, ["1700000001.M1P1.h"], lambda *numbers: None, lambda: False)
+        with AdoptingMaildirs(Maildirs(self.pattern)).maildir("ann", lock=False) as maildir:
+            read_contents(There(), maildir, *words, itertools.count(0, 8).__next__)
+            self.assertEqual(kept, [0, 0, 2])
+            theirs, _ = read_contents(There(), maildir, *words, itertools.count(0, 8).__next__)
+            self.assertEqual((kept, len(theirs)), ([0, 0, 2], 3))
+
+    def test_wrong_store_first(self) -> None:
+        """What was read of one store is not taken for what another has under the same unique-id."""
+        for root, number in (("wrong", 1), ("right", 3)):
+            other = make_maildir(self.root / root / "ann")
+            (other / "new" / "old").write_bytes(b"Subject: same\n\ntext %d\n" % number)
+            done = self.adopt("ann", "--from", "pop3toy", "--source", f"{self.root}/{root}/{{user}}")
+            self.assertIn("1 by contents", done.out)
+        self.adopt("ann", "--from", "pop3toy", "--source", f"{self.root}/right/{{user}}", "--yes")
+        self.assertEqual(self.listed(), ["old", "1700000001.M1P1.h", "1700000002.M1P1.h"])
 
     def test_by_pop3(self) -> None:
         """Any server by POP3; what was read is not read again, and nothing is removed there."""
@@ -201,6 +344,7 @@ class UsageTests(AdoptCase):
         """Nothing is done."""
         for words in (
             ("--from", "dovecot"),
+            ("ann",),
             ("ann", "--all", "--from", "dovecot"),
             ("ann", "--from", "exchange"),
             ("ann", "--from", "dovecot", "--uidl-format", "%z"),

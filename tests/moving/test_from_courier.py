@@ -10,6 +10,8 @@ from pop3toy.stores.maildir.beside.uidl_file import FILE_NAME
 
 from ..cli_world import run
 from ..clients.mailclients import Fetchmail, Getmail, Mpop
+from ..clients.thunderbird import Thunderbird
+from ..clients.thunderbird_process import missing
 from ..corpus import make_maildir
 from ..folders import new_folder
 from ..realserver import RealServer, maildir_options
@@ -58,6 +60,23 @@ class CourierTests(SynchronousTestCase):
         for client in clients:
             new = client.fetch(1, only_new=True)
             self.assertEqual([b"Subject: new" in one for one in new], [True], client.program)
+
+    def test_thunderbird(self) -> None:
+        """So does Thunderbird, which goes on over the move."""
+        if why := missing():
+            raise SkipTest(why)
+        subjects = [str(at) for at in range(len(MESSAGES))]
+        with Thunderbird(self.there.port, new_folder(self), user="ann", password="secret") as thunderbird:
+            thunderbird.get_messages()
+            self.assertEqual([kept.subject for kept in thunderbird.kept()], subjects)
+            self.adopt("--yes")
+            self.here()
+            thunderbird.get_messages()
+            self.assertEqual([kept.subject for kept in thunderbird.kept()], subjects)
+            (self.maildir / "new" / "1800000000.M1P1.mail").write_bytes(b"Subject: new\n\nnew\n")
+            for _ in range(2):
+                thunderbird.get_messages()
+                self.assertEqual([kept.subject for kept in thunderbird.kept()], [*subjects, "new"])
 
     def test_listing(self) -> None:
         """Unique-ids and order are the same; without --yes nothing is written."""

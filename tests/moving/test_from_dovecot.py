@@ -11,6 +11,8 @@ from pop3toy.stores.maildir.beside.uidl_file import FILE_NAME
 
 from ..cli_world import run
 from ..clients.mailclients import Fetchmail, Getmail, Mpop
+from ..clients.thunderbird import Thunderbird
+from ..clients.thunderbird_process import missing
 from ..dovecot_world import USER, DovecotCase
 from ..folders import new_folder
 from ..realserver import DEADLINE, RealServer, maildir_options
@@ -89,6 +91,26 @@ class ClientTests(MovedCase):
             self.assertEqual([b"Subject: new" in one for one in new], [True], client.program)
         self.assertEqual(len(uidl(port)), len(MESSAGES) + 1)
 
+    def test_thunderbird(self) -> None:
+        """So does Thunderbird, which goes on over the move."""
+        if why := missing():
+            raise SkipTest(why)
+        subjects = [str(at) for at in range(len(MESSAGES))]
+        with Thunderbird(self.port, new_folder(self), user=USER, password="secret") as thunderbird:
+            thunderbird.get_messages()
+            self.assertEqual([kept.subject for kept in thunderbird.kept()], subjects)
+            # It knows a server by its name and its port.
+            self.process.terminate()
+            self.process.wait(DEADLINE)
+            self.adopt("--yes")
+            self.here(self.port)
+            thunderbird.get_messages()
+            self.assertEqual([kept.subject for kept in thunderbird.kept()], subjects)
+            (self.maildir / "new" / "1800000000.M1P1.mail").write_bytes(b"Subject: new\n\nnew\n")
+            for _ in range(2):
+                thunderbird.get_messages()
+                self.assertEqual([kept.subject for kept in thunderbird.kept()], [*subjects, "new"])
+
 
 class FormatTests(MovedCase):
     """Formats of unique-ids, one Dovecot for each."""
@@ -106,6 +128,20 @@ class FormatTests(MovedCase):
         client.quit()
         self.messages = self.messages[1:]
         self.check_moved()
+
+    def test_served_already(self) -> None:
+        """Done while the server runs here, it counts from the next session on; not while one is open."""
+        before = uidl(self.port)
+        port = self.here()
+        self.assertNotEqual(uidl(port), before)
+        client = poplib.POP3("127.0.0.1", port, timeout=DEADLINE)
+        self.addCleanup(client.close)
+        client.user(USER)
+        client.pass_("secret")
+        self.adopt("--yes", status=os.EX_TEMPFAIL)
+        client.quit()
+        self.adopt("--yes")
+        self.assertEqual(uidl(port), before)
 
     def test_in_use(self) -> None:
         """While a client is there, nothing is changed."""

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.moving import courier, cyrus, dovecot
 from pop3toy.moving.dovecot import NotRead, Settings
-from pop3toy.moving.matching import Known, doubts, match
+from pop3toy.moving.matching import Known, match, sort_out
 
 LIST = b"""3 V1700000000 N9 G4947c5014cd50c6bbf2f000083ecc375
 1 :1700000001.M1P1.h
@@ -80,15 +80,47 @@ class DovecotTests(SynchronousTestCase):
         said = dovecot.settings_of(
             'protocol pop3 {\n  pop3_uidl_format = "%v-%u"\n  pop3_uidl_duplicates = rename\n}\n'
         )
-        self.assertEqual(said, Settings("%v-%u", rename=True))
-        self.assertEqual(dovecot.settings_of("# pop3_uidl_format = %f\n"), Settings())
-        self.assertIn("X-UIDL", dovecot.settings_of("pop3_reuse_xuidl = yes\n").warning)
+        self.assertEqual(said, Settings("%v-%u", rename=True, reuse_xuidl=False))
+        nothing = dovecot.settings_of("# pop3_uidl_format = %f\npop3_uidl_format =\n")
+        self.assertEqual(nothing.reuse_xuidl, False)
+        said = dovecot.settings_of("pop3_reuse_xuidl = yes # as qpopper\npop3_uidl_format=%g\r\n")
+        self.assertEqual(said, Settings("%g", reuse_xuidl=True))
+        self.assertIn("hidden", dovecot.settings_of("pop3_deleted_flag = x\n").warning)
+        self.assertRaises(NotRead, dovecot.settings_of, "pop3_reuse_xuidl = yes\n!include conf.d/*.conf\n")
 
     def test_renamed(self) -> None:
         """The second of two that are alike gets a number where Dovecot gave it one."""
         text = b"3 V1 N9\n1 Pa :x\n2 Pa :y\n"
         found = dovecot.listed(dovecot.parse(text), Settings(rename=True))
         self.assertEqual([one.uid for one in found], [b"a", b"a-2"])
+        # By UID, whatever the order in which they are listed; and what is made so may be taken as well.
+        text = b"3 V1 N9\n1 Pa O2 :x\n2 Pa O1 :y\n3 Pa-2 :z\n"
+        found = dovecot.listed(dovecot.parse(text), Settings(rename=True))
+        self.assertEqual([one.uid for one in found], [b"a-2", b"a", b"a-2-2"])
+
+    def test_xuidl(self) -> None:
+        """The header counts behind what was saved and before the format, if that is known."""
+        uids = dovecot.parse(b"3 V1 N9\n1 Pa :x\n2 :y\n3 :z\n")
+        headers = {"x": "1", "y": "2"}
+        found = dovecot.listed(uids, Settings("%u", reuse_xuidl=True), headers)
+        self.assertEqual([one.uid for one in found], [b"a", b"2", b"3"])
+        found = dovecot.listed(uids, Settings("%u.", reuse_xuidl=False), headers)
+        self.assertEqual([one.uid for one in found], [b"a", b"2.", b"3."])
+        self.assertRaises(NotRead, dovecot.listed, uids, Settings(), headers)
+        self.assertEqual(len(dovecot.listed(uids, Settings(), {})), 3)
+
+    def test_xuidl_header(self) -> None:
+        """The first of them; one that Dovecot tells in several lines is none."""
+        for header, expected in (
+            (b"Subject: a\nX-UIDL: abc\nX-UIDL: def\n", "abc"),
+            (b"x-uidl :  abc \t\r\nSubject: a\r\n", "abc"),
+            (b"X-UIDL:\n", ""),
+            (b"X-UIDL: abc", "abc"),
+            (b"X-UIDL: abc\n def\n", "abc\n"),
+            (b"X-UIDL:\r\n\tdef\r\n", "\n"),
+            (b"My-X-UIDL: abc\n", None),
+        ):
+            self.assertEqual(dovecot.xuidl(header), expected, header)
 
 
 class CourierTests(SynchronousTestCase):
@@ -126,20 +158,44 @@ class CyrusTests(SynchronousTestCase):
 
     def test_messages(self) -> None:
         """Files of messages, by UID."""
-        self.assertEqual(
-            cyrus.messages(["10.", "9.", "cyrus.index", "x.", "0.", "7"]), [(9, "9."), (10, "10.")]
-        )
+        self.assertEqual(cyrus.messages(["10.", "9.", "cyrus.index", "x.", "0.", "7"]), [9, 10])
 
     def test_index(self) -> None:
-        """UIDVALIDITY in versions that are known, and in no other."""
-        for version, offset in ((10, 44), (13, 44), (20, 92)):
-            index = bytearray(128)
-            struct.pack_into(">I", index, 8, version)
-            struct.pack_into(">I", index, offset, 1_700_000_000)
-            self.assertEqual(cyrus.uidvalidity(bytes(index)), 1_700_000_000)
+        """Numbers of versions that are known, and of no other; expunged messages are not listed."""
+        for version, uidvalidity, options, flags in ((10, 44, 60, 32), (19, 44, 60, 32), (20, 92, 64, 36)):
+            index = bytearray(128 + 3 * 48)
+            struct.pack_into(">IIII", index, 8, version, 128, 48, 3)
+            struct.pack_into(">I", index, uidvalidity, 17)
+            struct.pack_into(">I", index, options, 5)
+            for at, (uid, said) in enumerate(((2, 4), (7, 1 << 31), (8, 0))):
+                struct.pack_into(">I", index, 128 + at * 48, uid)
+                struct.pack_into(">I", index, 128 + at * 48 + flags, said)
+            self.assertEqual(cyrus.index(bytes(index)), cyrus.Index(17, True, [2, 8]))
+            self.assertRaises(NotRead, cyrus.index, bytes(index[:-1]))
+            struct.pack_into(">I", index, options, 4)
+            self.assertFalse(cyrus.index(bytes(index)).formatted)
+            struct.pack_into(">I", index, 128 + 2 * 48, 2)
+            self.assertRaises(NotRead, cyrus.index, bytes(index))
             struct.pack_into(">I", index, 8, 21)
-            self.assertRaises(NotRead, cyrus.uidvalidity, bytes(index))
-        self.assertRaises(NotRead, cyrus.uidvalidity, b"short")
+            self.assertRaises(NotRead, cyrus.index, bytes(index))
+        self.assertRaises(NotRead, cyrus.index, b"short")
+
+    def test_header(self) -> None:
+        """Whose the mailbox is."""
+        for name in (b"user.ann", b"example.org!user.ann^b", b'"user.ann b"'):
+            header = b"\241\002Cyrus mailbox header\n%%(T e N %b I 3zjj Q user.ann A %%(ann lrs))\n" % name
+            self.assertEqual(cyrus.mailbox_name(header), name.strip(b'"').decode())
+        self.assertIsNone(cyrus.mailbox_name(b"Cyrus mailbox header\nuser.ann\t5a\n"))
+
+    def test_places(self) -> None:
+        """Where Cyrus has an inbox that is named after the user."""
+        self.assertEqual(cyrus.mailbox_names("ann"), ["user.ann"])
+        self.assertEqual(cyrus.mailbox_names("a.b@x.org"), ["x.org!user.a^b", "user.a^b@x^org"])
+        self.assertEqual(cyrus.folders("user.ann"), ["user/ann", "a/user/ann"])
+        self.assertEqual(cyrus.folders("user.7"), ["user/7", "q/user/7"])
+        self.assertEqual(
+            cyrus.folders("x.org!user.a^b"), ["domain/x.org/user/a^b", "domain/x/x.org/a/user/a^b"]
+        )
 
 
 class MatchTests(SynchronousTestCase):
@@ -170,6 +226,7 @@ class MatchTests(SynchronousTestCase):
     def test_doubts(self) -> None:
         """What cannot be given to anybody."""
         for uids in ((b"a", b"a"), (b"a", b"A"), (b"with blank",), (b"",), (b"x" * 71,), (b"\xff",)):
-            self.assertEqual(len(doubts([Known(uid) for uid in uids])), 1, uids)
-        self.assertEqual(doubts([Known(b"a"), Known(b"b")]), [])
+            good, doubts = sort_out([Known(uid) for uid in uids])
+            self.assertEqual((len(good), len(doubts)), (len(uids) - 1, 1), uids)
+        self.assertEqual(sort_out([Known(b"a"), Known(b"b")]), ([Known(b"a"), Known(b"b")], []))
         self.assertEqual(len(match([Known(b"a", "x"), Known(b"b", "x")], ["x"]).doubts), 1)

@@ -307,11 +307,58 @@ class SecretTests(ClientCase):
             "220 go",
             "250-smart",
             "250 AUTH PLAIN",
-            "535 no",
-            "535 no",
         )
+        self.transport.clear()
+        self.talk("535 no")
         result = self.done()
         self.assertEqual(result.outcomes, {})
         assert result.trouble is not None
         self.assertIn("535", result.trouble.text)
+        self.assertTrue(result.trouble.login)
         self.assertNotIn("sesame", repr(result))
+        # Once: it may be counted.
+        self.assertEqual(self.transport.value(), b"")
+
+    def test_login_later(self) -> None:
+        """A login that cannot be judged now (454, 432, 421) is trouble that passes, no wrong password."""
+        for reply in ("454 4.7.0 later", "432 4.7.12 change it", "421 bye"):
+            for mechanism in ("PLAIN", "LOGIN"):
+                self.begin(entry(EVE))
+                self.talk("220 smart", "250-smart", "250 STARTTLS", "220 go", "250-smart")
+                self.talk(f"250 AUTH {mechanism}", reply)
+                trouble = self.done().trouble
+                assert trouble is not None
+                self.assertFalse(trouble.login, reply)
+
+    def test_refused_by_each_mechanism(self) -> None:
+        """Each is tried once, and what comes of it is a login that was refused."""
+        for mechanism, replies in (
+            ("PLAIN", ["535 no"]),
+            ("LOGIN", ["334 VXNlcm5hbWU6", "334 UGFzc3dvcmQ6", "535 no"]),
+            ("LOGIN", ["504 no such mechanism"]),
+            ("CRAM-MD5", ["334 PDEyQHNtYXJ0Pg==", "535 no"]),
+        ):
+            self.begin(entry(EVE))
+            self.talk("220 smart", "250-smart", "250 STARTTLS", "220 go", "250-smart")
+            self.talk(f"250 AUTH {mechanism}", *replies)
+            trouble = self.done().trouble
+            assert trouble is not None
+            self.assertTrue(trouble.login, mechanism)
+            self.assertEqual(self.transport.value().count(b"AUTH"), 1)
+            self.assertNotIn("sesame", repr(trouble))
+
+    def test_any_case(self) -> None:
+        """Keywords of EHLO may be in any case, and the server's name is none."""
+        self.begin(entry(EVE))
+        self.talk("220 smart", "250-auth PLAIN", "250 starttls", "220 go")
+        self.talk("250-smart", "250 Auth plain")
+        self.assertIn(b"AUTH PLAIN ", self.transport.value())
+
+    def test_login_wanted(self) -> None:
+        """A smarthost that wants a login behind MAIL bounces nothing either."""
+        self.begin(entry(EVE))
+        self.greet()
+        self.talk("530 5.7.0 log in first")
+        trouble = self.done().trouble
+        assert trouble is not None
+        self.assertTrue(trouble.login)

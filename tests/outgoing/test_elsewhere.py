@@ -27,9 +27,16 @@ class Queue:
         self.mails: list[tuple[OutgoingMail, bytes]] = []
         self.log: list[str] = []
         self.limit: str | None = None
+        self.counted: list[tuple[str, int]] = []
         self.fail: dict[str, Exception] = {}
 
-    def refusal(self, user: str, recipients: int) -> str | None:
+    async def refusal(self, user: str, recipients: int) -> str | None:
+        if "limit" in self.fail:
+            raise self.fail["limit"]
+        return self.limit
+
+    async def count(self, user: str, recipients: int) -> str | None:
+        self.counted.append((user, recipients))
         return self.limit
 
     def begin(self, mail: OutgoingMail) -> Any:
@@ -184,6 +191,14 @@ class ElsewhereTests(SynchronousTestCase):
         self.client.say("RCPT TO:<eve@x.example>")
         self.queue.limit = "too much meanwhile"
         self.assertEqual(self.client.say("DATA"), ["450 4.7.1 too much meanwhile"])
+        self.assertEqual(self.queue.counted, [("ann", 1)])
+
+    def test_limit_unknown(self) -> None:
+        """Where the queue's folder cannot be read, a recipient elsewhere is put off; one here is taken."""
+        self.queue.fail["limit"] = StoreTrouble(detail="the queue: Input/output error")
+        self.client.say("MAIL FROM:<ann@example.org>")
+        self.assertEqual(self.client.say("RCPT TO:<eve@x.example>")[0][:9], "451 4.3.0")
+        self.assertEqual(self.client.say("RCPT TO:<bob@example.org>")[0][:3], "250")
 
     def test_too_many(self) -> None:
         """A hundred recipients, wherever they are."""

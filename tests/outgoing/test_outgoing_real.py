@@ -236,6 +236,44 @@ class KillTests(OutgoingCase):
         wait_until(lambda: not self.waiting(), "the queue is empty")
 
 
+class LimitTests(OutgoingCase):
+    """What a user may send within an hour."""
+
+    more = ("--smarthost-limit=3",)
+
+    def test_killed(self) -> None:
+        """A server that is killed and started again has forgotten nothing."""
+        self.send("eve@elsewhere.example", "cat@elsewhere.example")
+        self.server.kill()
+        self.server = self.start()
+        self.send("eve@elsewhere.example", "bob@example.org")
+        client = self.client()
+        client.mail("ann@example.org")
+        code, said = client.rcpt("eve@elsewhere.example")
+        self.assertEqual((code, said[:19]), (450, b"4.7.1 you may write"))
+        self.assertEqual(client.rcpt("bob@example.org")[0], 250)
+        other = self.client("bob")
+        other.mail("bob@example.org")
+        self.assertEqual(other.rcpt("eve@elsewhere.example")[0], 250)
+
+
+class LimitOfWorkersTests(OutgoingCase):
+    """What a user may send within an hour, whichever worker takes it."""
+
+    more = ("--smarthost-limit=5",)
+    workers = 2
+
+    def test_together(self) -> None:
+        """Two workers take as much as one."""
+        taken = 0
+        for _ in range(10):
+            client = self.client()
+            client.mail("ann@example.org")
+            if client.rcpt("eve@elsewhere.example")[0] == 250:
+                taken += client.data(LETTER)[0] == 250
+        self.assertEqual(taken, 5)
+
+
 class ImplicitTests(OutgoingCase):
     """TLS from the first octet on."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -240,18 +241,71 @@ class ScheduleTests(SynchronousTestCase):
 class LimitTests(SynchronousTestCase):
     """How much a user may send."""
 
+    def setUp(self) -> None:
+        self.now = 1_000_000.0
+        self.folder = new_folder(self)
+
+    def limit(self) -> HourlyLimit:
+        """As a process of a server has it."""
+        return HourlyLimit(self.folder, 10, lambda: self.now)
+
     def test_hour(self) -> None:
-        """What was sent counts for an hour, each user's for itself."""
-        now = [0.0]
-        limit = HourlyLimit(10, lambda: now[0])
-        limit.count("ann", 4)
-        now[0] = 1800
-        limit.count("ann", 6)
-        self.assertEqual((limit.left("ann"), limit.left("bob")), (0, 10))
-        now[0] = 3600
-        self.assertEqual(limit.left("ann"), 4)
-        now[0] = 5400
-        self.assertEqual(limit.left("ann"), 10)
+        """What was sent counts for an hour, each user's for itself, and for all processes."""
+        self.assertTrue(self.limit().count("ann", 4))
+        self.now += 1800
+        self.assertTrue(self.limit().count("ann", 6))
+        self.assertEqual((self.limit().left("ann"), self.limit().left("bob")), (0, 10))
+        self.assertFalse(self.limit().count("ann", 1))
+        self.now += 1800
+        self.assertEqual(self.limit().left("ann"), 4)
+        self.limit().sweep()
+        self.assertEqual(self.limit().left("ann"), 4)
+        self.now += 1800
+        self.assertEqual(self.limit().left("ann"), 10)
+        self.limit().sweep()
+        self.assertEqual(list((self.folder / "sent").iterdir()), [])
+
+    def test_clock_set_back(self) -> None:
+        """What was sent at a time that is still to come counts for an hour from now on, and no longer."""
+        self.limit().count("ann", 4)
+        self.now -= 86400
+        self.assertTrue(self.limit().count("ann", 1))
+        self.assertEqual(self.limit().left("ann"), 5)
+        self.now += 3600
+        self.assertEqual(self.limit().left("ann"), 10)
+
+    def test_refused_with_a_clock_set_back(self) -> None:
+        """It does as well for a user who is at the limit."""
+        self.limit().count("ann", 10)
+        self.now -= 86400
+        self.assertEqual(self.limit().left("ann"), 0)
+        self.now += 3600
+        self.assertTrue(self.limit().count("ann", 1))
+
+    def test_names(self) -> None:
+        """Any name of a user is one file; nobody else looks into it."""
+        for user in ("../ann", "a" * 300, "\udcff", "ann\0", "Ann"):
+            self.assertTrue(self.limit().count(user, 10))
+            self.assertFalse(self.limit().count(user, 1))
+        files = list((self.folder / "sent").iterdir())
+        self.assertEqual(len(files), 5)
+        self.assertEqual({file.stat().st_mode & 0o777 for file in files}, {0o600})
+
+    def test_cut_off(self) -> None:
+        """A line that is none costs nobody anything."""
+        self.limit().count("ann", 4)
+        (file,) = (self.folder / "sent").iterdir()
+        with file.open("ab") as added:
+            added.write(b"12345.678\n\xff\xfe 1\n99999")
+        self.assertEqual(self.limit().left("ann"), 6)
+        self.assertTrue(self.limit().count("ann", 6))
+
+    def test_at_once(self) -> None:
+        """However many count at the same time, no more is allowed than there is."""
+        limits = [self.limit() for _ in range(4)]
+        with ThreadPoolExecutor(8) as pool:
+            allowed = list(pool.map(lambda number: limits[number % 4].count("ann", 1), range(40)))
+        self.assertEqual(sum(allowed), 10)
 
 
 class SmarthostTests(SynchronousTestCase):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import smtplib
@@ -10,8 +11,12 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from pop3toy.outgoing.queue_files import Folder
+from tests.dovecot_world import PASSWORD, USER, DovecotCase
 from tests.mailserver import LOOPBACK
+from tests.observe.test_metrics import value
 from tests.realserver import RealServer, free_port, wait_until
+from tests.run.test_monitoring import get, scraped
 from tests.smtp.test_lmtp_postfix import MAIN, MASTER
 
 from ..folders import new_folder
@@ -34,6 +39,9 @@ class PostfixSmarthostTests(SynchronousTestCase):
     """Postfix between this server and a recipient's."""
 
     scheme = "smtp+starttls"
+    #: More of Postfix' configuration, and of the server's options.
+    login = ""
+    options: tuple[str, ...] = ()
 
     def setUp(self) -> None:
         if shutil.which("postfix") is None:
@@ -51,19 +59,25 @@ class PostfixSmarthostTests(SynchronousTestCase):
             (self.root / folder).mkdir()
         shutil.chown(self.root / "data", "postfix")
         values = {"root": self.root, "loopback": LOOPBACK, "port": self.port, "next": self.there.port}
-        main = (MAIN + MORE).replace("smtputf8_enable = no\n", "")
+        main = (MAIN + MORE + self.login).replace("smtputf8_enable = no\n", "")
         main = main.replace("virtual_mailbox_maps = static:any\n", "").format(**values)
         (self.root / "etc" / "main.cf").write_text(main)
         (self.root / "etc" / "master.cf").write_text(MASTER.format(**values) + "smtp unix - - n - - smtp\n")
         self.postfix("start")
         self.addCleanup(self.postfix, "stop")
+        self.server = self.start()
+
+    def start(self) -> RealServer:
+        """The server, which ends with the test."""
         url = f"{self.scheme}://localhost:{self.port}"
-        self.server = RealServer(
+        server = RealServer(
             f"--maildir={self.root}/mail/{{user}}", "--create", "--user=ann:ann", "--submission-port=0",
             "--domain=example.org", "--hostname=mail.example.org", f"--smarthost={url}",
             f"--smarthost-ca={self.authority.file}", f"--queue={self.root}/waiting",
+            *self.options,
         )  # fmt: skip
-        self.addCleanup(self.server.terminate)
+        self.addCleanup(server.terminate)
+        return server
 
     def postfix(self, command: str) -> None:
         """Run ``postfix`` on our configuration."""
@@ -104,10 +118,80 @@ class PostfixSmarthostTests(SynchronousTestCase):
         self.assertIn(b"Status: 5.7.1", notice)
         wait_until(lambda: not [*(self.root / "waiting").glob("*.mail")], "the queue is empty")
         if self.scheme != "smtp":
-            self.assertIn("with ESMTPS", taken.text.decode("utf-8").replace("ESMTPSA", ""))
+            with_ = "ESMTPSA" if self.login else "ESMTPS"
+            self.assertRegex(taken.text.decode("utf-8"), rf"\(Postfix\) with {with_} id")
 
 
 class PlainTests(PostfixSmarthostTests):
     """On this machine, without TLS."""
 
     scheme = "smtp"
+
+
+class LoginTests(PostfixSmarthostTests, DovecotCase):
+    """With a name and a password, which Postfix asks a Dovecot about."""
+
+    configuration = """
+service auth {{
+  unix_listener {root}/auth {{
+    mode = 0666
+  }}
+}}
+"""
+
+    def setUp(self) -> None:
+        DovecotCase.setUp(self)
+        self.login = f"""
+smtpd_sasl_auth_enable = yes
+smtpd_sasl_type = dovecot
+smtpd_sasl_path = {self.root}/auth
+smtpd_tls_auth_only = yes
+smtpd_client_restrictions = permit_sasl_authenticated, reject
+"""
+        self.credentials = self.root / "credentials"
+        self.credentials.write_text(f"{USER}:{self.password}\n")
+        self.credentials.chmod(0o600)
+        self.options = f"--smarthost-credentials={self.credentials}", "--metrics=0"
+        PostfixSmarthostTests.setUp(self)
+
+    password = PASSWORD
+
+
+class WrongLoginTests(LoginTests):
+    """With a wrong one."""
+
+    password = "swordfish"
+
+    def test_through_postfix(self) -> None:
+        """It is tried once, mail waits, and log, /healthz and metrics say what to do; put right, it goes."""
+        with smtplib.SMTP(LOOPBACK, self.server.port_for("submission"), timeout=30) as client:
+            client.login("ann", "ann")
+            client.sendmail("ann@example.org", ["eve@elsewhere.example"], LETTER)
+        wait_until(lambda: "the login of --smarthost-credentials" in self.server.log, "it is told")
+        self.assertIn("tried again in 5 minutes", self.server.log)
+        self.assertNotIn("swordfish", self.server.log)
+        wait_until(lambda: "disconnect from" in self.log(), "Postfix says what there was")
+        self.assertIn("auth=0/1", self.log())
+        port = self.server.port_for("metrics")
+        status, body = get(port, "/healthz")
+        self.assertEqual(status, 200)
+        self.assertIn("the smarthost refuses the login", json.loads(body)["warnings"][0])
+        self.assertEqual(value(scraped(port), "pop3toy_smarthost_login_refused"), 1)
+        self.server.terminate()
+        self.credentials.write_text(f"{USER}:{PASSWORD}\n")
+        self.server = self.start()
+        folder = Folder(self.root / "waiting")
+        for queue_id in folder.look().messages:
+            folder.order("retry", queue_id)
+        wait_until(lambda: bool(self.there.taken), "it comes through")
+        port = self.server.port_for("metrics")
+        wait_until(lambda: value(scraped(port), "pop3toy_smarthost_login_refused") == 0, "it is well")
+
+
+class WrongLoginOfWorkersTests(WrongLoginTests):
+    """With several processes, of which one runs the queue and another serves the metrics."""
+
+    def start(self) -> RealServer:
+        """With workers."""
+        self.options = *self.options, "--workers=2"
+        return super().start()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.errors import NotOurs, StoreFull, StoreTrouble
@@ -48,6 +50,7 @@ class ServiceCase(SynchronousTestCase):
         self.undeliverable: Exception | None = None
         self.counted: dict[str, int] = {}
         self.length = (0, 0.0)
+        self.login_refused: bool | None = None
         self.folder = Folder(self.path, sync=lambda fd: None)
         self.queue = self.new_queue()
         self.queue.startService()
@@ -63,15 +66,18 @@ class ServiceCase(SynchronousTestCase):
         def length(messages: int, seconds: float) -> None:
             self.length = (messages, seconds)
 
+        def login_refused(refused: bool) -> None:
+            self.login_refused = refused
+
         queue = OutgoingQueue(
             self.folder,
             Handing(Smarthost("smtp", "smart", 25), None, None, "mail.example.org"),
             reactor,
             run_now,
-            HourlyLimit(10, self.clock.seconds),
+            HourlyLimit(self.path, 10, self.clock.seconds),
             self.deliver,
             self.clock.seconds,
-            Told(counted, length),
+            Told(counted, length, login_refused),
             self.connect,
         )
         self.addCleanup(lambda: queue.stopService() if queue.running else None)
@@ -103,11 +109,16 @@ class ServiceCase(SynchronousTestCase):
     def hand_in(self, *to: str, text: bytes = TEXT, **more: Any) -> str:
         """Queue a message."""
         envelope = mail(*(OutgoingRecipient(one) for one in to or (EVE,)), **more)
+        self.assertIsNone(self.asked(self.queue.count(envelope.user, len(envelope.recipients))))
         incoming = self.queue.begin(envelope)
         self.assertIsNone(incoming.write(text))
         self.successResultOf(incoming.prepare())
         self.successResultOf(incoming.commit())
         return envelope.queue_id
+
+    def asked(self, question: Coroutine[Any, Any, str | None]) -> str | None:
+        """What the queue says of a limit."""
+        return self.successResultOf(Deferred.fromCoroutine(question))
 
     def pass_time(self, seconds: float, step: float = LOOK) -> None:
         """Let time pass, look by look."""
@@ -117,8 +128,8 @@ class ServiceCase(SynchronousTestCase):
 
     @property
     def left(self) -> list[str]:
-        """What is in the folder besides the lock."""
-        return sorted(name for name in os.listdir(self.path) if name != "lock")
+        """What is in the folder besides the lock and the limits."""
+        return sorted(name for name in os.listdir(self.path) if name not in ("lock", "sent"))
 
 
 class AttemptTests(ServiceCase):
@@ -201,15 +212,57 @@ class AttemptTests(ServiceCase):
         self.assertEqual(self.left, [])
         self.assertEqual(self.notices, [])
 
+    def test_login_refused(self) -> None:
+        """A refused password is tried in growing waits, by one message alone; each time a line says so."""
+        self.trouble = Trouble("smart: 535 5.7.8 no", login=True)
+        with capturedLogs() as events:
+            for _ in range(3):
+                self.hand_in()
+            self.pass_time(12 * 3600, step=60)
+        said = [formatEvent(event) or "" for event in events if event["log_level"] is LogLevel.error]
+        self.assertEqual(len(said), len(self.tried))
+        self.assertEqual(
+            [line.rpartition("tried again in ")[2] for line in said[:7]],
+            [f"{minutes} minutes" for minutes in (5, 10, 20, 30, 60, 60, 60)],
+        )
+        self.assertIn("the login of --smarthost-credentials: smart: 535 5.7.8 no; correct it", said[0])
+        self.assertLessEqual(len(self.tried), 15)
+        self.assertTrue(self.login_refused)
+        self.trouble = None
+        self.folder.order("retry", self.tried[0][0])
+        self.pass_time(3600, step=60)
+        self.assertFalse(self.login_refused)
+        self.pass_time(5 * 3600, step=60)
+        self.assertEqual(self.left, [])
+
     def test_limit(self) -> None:
         """A user may write to so many within an hour."""
-        self.assertIsNone(self.queue.refusal("ann", 10))
+        self.assertIsNone(self.asked(self.queue.refusal("ann", 10)))
         self.hand_in(*(f"{number}@x.example" for number in range(8)))
-        self.assertIsNone(self.queue.refusal("ann", 2))
-        self.assertIn("10 recipients", self.queue.refusal("ann", 3) or "")
-        self.assertIsNone(self.queue.refusal("bob", 10))
+        self.assertIsNone(self.asked(self.queue.refusal("ann", 2)))
+        self.assertIn("10 recipients", self.asked(self.queue.refusal("ann", 3)) or "")
+        self.assertIn("10 recipients", self.asked(self.queue.count("ann", 3)) or "")
+        self.assertIsNone(self.asked(self.queue.refusal("bob", 10)))
         self.pass_time(3600, step=60)
-        self.assertIsNone(self.queue.refusal("ann", 10))
+        self.assertIsNone(self.asked(self.queue.refusal("ann", 10)))
+        self.pass_time(3600, step=60)
+        self.assertEqual(os.listdir(self.path / "sent"), [])
+
+    def test_limit_for_all(self) -> None:
+        """What one process has counted, all others know, also those that start later."""
+        self.hand_in(*(f"{number}@x.example" for number in range(8)))
+        self.queue.stopService()
+        for _ in range(2):
+            self.queue = self.new_queue()
+            self.assertIn("10 recipients", self.asked(self.queue.refusal("ann", 3)) or "")
+            self.asked(self.queue.count("ann", 1))
+        self.assertIn("10 recipients", self.asked(self.queue.count("ann", 1)) or "")
+
+    def test_limit_cannot_be_written(self) -> None:
+        """Without the queue's folder nobody sends, and hears that it may pass."""
+        shutil.rmtree(self.path)
+        question = Deferred.fromCoroutine(self.queue.count("ann", 1))
+        self.assertIn("No such file", self.failureResultOf(question, StoreTrouble).value.detail)
 
     def test_length(self) -> None:
         """How many wait, and for how long the oldest does, is told."""

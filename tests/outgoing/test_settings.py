@@ -125,7 +125,7 @@ class QueueCommandTests(CommandTests):
         self.assertEqual(done.status, 0, done.err)
         self.assertIn("abc123", done.out)
         self.assertIn("ann@example.org -> eve@elsewhere.example", done.out)
-        self.assertIn(r"1 tries, next try in", done.out)
+        self.assertIn(r"1 try, next try in", done.out)
         self.assertNotIn("\x1b", done.out)
         self.assertIn("2 messages", done.err)
         import json

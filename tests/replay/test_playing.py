@@ -327,7 +327,7 @@ class DifferentTests(ReplayCase):
             done = self.replay(script, server, "--user=ann")
         self.assertEqual((done.status, done.err), (1, ""))
         self.assertIn("+ S: (closed)\n1 of 2 replies differ", done.out)
-        self.assertIn("the first behind AUTH CRAM-MD5; 1 commands were not said\n", done.out)
+        self.assertIn("the first behind AUTH CRAM-MD5; 1 command was not said\n", done.out)
 
     def test_echo(self) -> None:
         """A server that says a password again: it is not shown."""

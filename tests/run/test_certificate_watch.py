@@ -17,7 +17,7 @@ except ImportError:
     raise SkipTest(f"no TLS: {install_hint('tls')}") from None
 
 from pop3toy.run.monitoring.certificates import INTERVAL, CertificateWatch
-from pop3toy.run.monitoring.troubles import expiring, expiring_later
+from pop3toy.run.monitoring.troubles import expired, expiring
 
 from ..folders import new_folder
 from ..tls_world import Authority
@@ -92,7 +92,13 @@ class WatchTests(SynchronousTestCase):
         self.assertEqual([event["log_level"] for event in events], [LogLevel.warn, LogLevel.error])
 
     def test_health(self) -> None:
-        """For /healthz it is a warning from 14 days on, and a problem from 7."""
-        tls = self.tls(20, 10.5, 3.5)
-        self.assertEqual(expiring_later(tls, self.wall), ["the certificate in /etc/1.pem expires in 10 days"])
-        self.assertEqual(expiring(tls, self.wall), ["the certificate in /etc/2.pem expires in 3 days"])
+        """For /healthz it is a warning from 14 days on, and a problem once it has expired."""
+        tls = self.tls(20, 13.5, 0.5, -0.5)
+        self.assertEqual(
+            expiring(tls, self.wall),
+            [
+                "the certificate in /etc/1.pem expires in 13 days",
+                "the certificate in /etc/2.pem expires in 0 days",
+            ],
+        )
+        self.assertEqual(expired(tls, self.wall), ["the certificate in /etc/3.pem has expired"])

@@ -202,20 +202,29 @@ class RealTests(MaildirCase):
             session(running.port)
 
     def test_certificate(self) -> None:
-        """A certificate that expires soon is told, with its days; one that does not is a time."""
+        """A certificate that soon expires is a warning beside a 200, one that has expired a problem: 503."""
         authority = Authority(self.folder)
-        for days, problems in ((3, ["expires in 2 days"]), (30, [])):
-            pair = authority.issue("localhost", ends=timedelta(days=days))
-            file = self.folder / f"{days}.pem"
+        soon, now = timedelta(days=2, hours=12), timedelta(seconds=3)
+        for name, ends, warned in (("soon", soon, ["expires in 2 days"]), ("good", timedelta(days=30), [])):
+            pair = authority.issue("localhost", ends=ends)
+            file = self.folder / f"{name}.pem"
             file.write_bytes(pair.certificate + pair.key)
             with self.serve("--metrics=0", f"--certificate={file}") as running:
                 port = running.port_for("metrics")
-                status, said = health(port)
-                self.assertEqual(status, 503 if problems else 200)
-                self.assertEqual([one.partition(".pem ")[2] for one in said], problems)
-                self.assertGreater(
-                    value(scraped(port), "pop3toy_certificate_expiry_timestamp_seconds") or 0, 1e9
-                )
+                status, body = get(port, "/healthz")
+                said = json.loads(body)
+                self.assertEqual((status, said["healthy"], said["problems"]), (200, True, []))
+                self.assertEqual([one.partition(".pem ")[2] for one in said.get("warnings", [])], warned)
+                values = scraped(port)
+                self.assertGreater(value(values, "pop3toy_certificate_expiry_timestamp_seconds") or 0, 1e9)
+                wait_until(lambda at=port: value(scraped(at), "pop3toy_healthy") == 1, "it is well")
+        pair = authority.issue("localhost", ends=now)
+        file = self.folder / "over.pem"
+        file.write_bytes(pair.certificate + pair.key)
+        with self.serve("--metrics=0", f"--certificate={file}") as running:
+            port = running.port_for("metrics")
+            wait_until(lambda: health(port)[0] == 503, "it has expired")
+            self.assertEqual([one.partition(".pem ")[2] for one in health(port)[1]], ["has expired"])
 
     def test_port_taken(self) -> None:
         """A port that is taken ends the start with one line."""

@@ -79,9 +79,10 @@ class SameMailTests(SynchronousTestCase):
             detail = self.refused()
             for word in (
                 str(self.maildir),
-                "mailbox adopt ann",
+                "mailbox adopt ann --from ",
                 "mailbox accept ann",
-                last_session.FILE_NAME,
+                "pop3toy-uidl",
+                "-m or --config",
             ):
                 self.assertIn(word, detail)
         for number in range(6):

@@ -115,7 +115,7 @@ class NewKindTests(SynchronousTestCase):
         """The commands ask it as they ask any other, by its option, its variable and a file."""
         for words in ([f"--tin={self.tin}"], [f"--config={self.file}"]):
             for command, more, says in (
-                ("list", (), b"ann                        1 messages"), ("list", ("bob",), b": tinned"),
+                ("list", (), b"ann                        1 message "), ("list", ("bob",), b": tinned"),
                 ("show", ("ann", "1"), MESSAGE), ("export", ("ann", "-"), b"\nhello\n"), ("check", (), b""),
                 ("remove", ("--yes", "bob"), b"is gone"),
             ):  # fmt: skip

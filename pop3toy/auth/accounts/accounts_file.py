@@ -63,6 +63,10 @@ class AccountsFile(AccountsChecker):
         """See :meth:`~pop3toy.auth.accounts.passwd_file.Accounts.unsupported_mechanisms`."""
         return self._source.certain.unsupported_mechanisms(also_others=also_others)
 
+    def is_unclear(self, user: str) -> bool:
+        """Whether the file has a line of this name that is not understood, as it was last read."""
+        return self._source.accounts.unclear.find(user) is not None
+
     def canonical_name_at_start(self, user: str) -> str | None:
         """The same as :meth:`canonical_name`, as the file said when it was last read."""
         return self._source.accounts.names.find(user)

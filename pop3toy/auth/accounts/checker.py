@@ -166,6 +166,8 @@ class AccountsChecker:
         self._today = today
         #: On which day the use of an app password was noted last.
         self._noted: dict[tuple[str, str], str] = {}
+        #: On which day it was told last that a mechanism is not for a user's app passwords.
+        self._told: dict[str, str] = {}
         self._cache = SuccessCache(clock)
         #: For which users it was found that what is kept for SCRAM is not the empty password's.
         self._not_empty = SuccessCache(clock, seconds=86400.0)
@@ -211,6 +213,7 @@ class AccountsChecker:
     def _check_digest(
         self, facts: Facts, account: Account | None, credentials: Credentials
     ) -> MaybeDeferred[bytes]:
+        has_others = account if account is not None and account.app_passwords else None
         if account is not None and account.app_passwords_only:
             # These mechanisms need the main password.
             account = None
@@ -224,8 +227,24 @@ class AccountsChecker:
             fits = credentials.check_contexts(self._key if kept is None else kept)
             matches = matches or (fits and kept is not None)
         if account is None or not matches:
+            if has_others is not None:
+                self._cannot_use(has_others.name)
             return self._refuse(credentials)
         return self._let_in(account, credentials)
+
+    def _cannot_use(self, user: str) -> None:
+        """Tell, once a day, why the login of one who has app passwords failed, if it was with one of them."""
+        day = self._today()
+        if self._told.get(user) != day:
+            if len(self._told) >= _MOST_NOTED:
+                self._told.clear()
+            self._told[user] = day
+            self._log.warn(
+                "{where}: {user} has app passwords, which APOP and CRAM-MD5 cannot use: let the mail program"
+                " send the password, over TLS, or leave these two out of --mechanisms",
+                where=self._source.where,
+                user=user,
+            )
 
     def _check_password(
         self, facts: Facts, account: Account | None, credentials: ClearPassword

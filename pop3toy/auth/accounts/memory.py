@@ -20,19 +20,7 @@ from ..names import NameIndex
 from ..sources import IAccountSource, make_dummy_verifier
 from .verifier import Verifier, derive
 
-__all__ = ["MemoryAccounts", "split_account"]
-
-
-def split_account(text: str) -> tuple[str, str]:
-    """``NAME:PASSWORD`` as name and password; the password may hold more colons.
-
-    :raises ValueError: if either is missing; the text, which may hold a
-        secret, is not repeated.
-    """
-    name, colon, password = text.partition(":")
-    if not name or not colon or not password:
-        raise ValueError("an account is written NAME:PASSWORD")
-    return name, password
+__all__ = ["MemoryAccounts"]
 
 
 @implementer(ICredentialsChecker, IAccountSource)

@@ -111,6 +111,11 @@ class Account:
         """Whether the main password is for the user's own page alone, and none for mail."""
         return ONLY in self.settings
 
+    @property
+    def mail_secret(self) -> bytes | None:
+        """The main password, if it is kept in clear text and is one for mail."""
+        return None if self.app_passwords_only else self.password.secret
+
     @cached_property
     def _networks(self) -> tuple[IPv4Network | IPv6Network | None, ...] | None:
         """What ``allow_nets`` holds; ``local``, a Unix socket, is ``None``."""
@@ -129,6 +134,8 @@ class Accounts:
     problems: tuple[Problem, ...] = ()
     #: A secret of the file's own, from which SCRAM makes the salts of users that do not exist.
     dummy_key: bytes | None = field(default=None, repr=False)
+    #: The names of the lines that are not understood.
+    unclear: NameIndex = field(default_factory=lambda: NameIndex(()), compare=False, repr=False)
 
     @cached_property
     def dummy_passwords(self) -> tuple[StoredPassword, ...]:
@@ -149,13 +156,14 @@ class Accounts:
 
     @cached_property
     def has_plaintext(self) -> bool:
-        """Whether some password is kept in clear text."""
-        return any(account.password.secret is not None for account in self.by_name.values())
+        """Whether some password for mail is kept in clear text."""
+        return any(account.mail_secret is not None for account in self.by_name.values())
 
     @cached_property
     def cram_contexts(self) -> bool:
-        """Whether some password is kept for CRAM-MD5 alone."""
-        return any(account.password.cram_md5 is not None for account in self.by_name.values())
+        """Whether some password for mail is kept for CRAM-MD5 alone."""
+        accounts = self.by_name.values()
+        return any(one.password.cram_md5 is not None and not one.app_passwords_only for one in accounts)
 
     @cached_property
     def scram_hashes(self) -> frozenset[str]:
@@ -168,21 +176,39 @@ class Accounts:
     def unsupported_mechanisms(self, *, also_others: bool) -> dict[str, int]:
         """How many users cannot use a mechanism that is announced because others can.
 
+        One whose app passwords do not work with it is among them.
+
         :param also_others: users who stand elsewhere can use all of them.
         :return: by name, without the mechanisms that everybody or nobody can use.
         """
-        passwords = [account.password for account in self.by_name.values()]
-        secret = sum(password.secret is None for password in passwords)
-        found = {"APOP": secret, "CRAM-MD5": secret - sum(p.cram_md5 is not None for p in passwords)}
-        for name, hash_name in (("SCRAM-SHA-1", "sha1"), ("SCRAM-SHA-256", "sha256")):
-            found[name] = sum(p.secret is None and p.verifier(hash_name) is None for p in passwords)
-        most = len(passwords) if also_others else len(passwords) - 1
-        return {name: count for name, count in found.items() if 0 < count <= most}
+        accounts = self.by_name.values()
+        main = [one.password for one in accounts if not one.app_passwords and not one.app_passwords_only]
+        can = {
+            "APOP": sum(one.secret is not None for one in main),
+            "CRAM-MD5": sum(one.secret is not None or one.cram_md5 is not None for one in main),
+            "SCRAM-SHA-1": sum(one.secret is not None or one.verifier("sha1") is not None for one in main),
+            "SCRAM-SHA-256": sum(
+                bool(one.app_passwords)
+                if one.app_passwords_only
+                else one.password.secret is not None or one.password.verifier("sha256") is not None
+                for one in accounts
+            ),
+        }
+        offered = {
+            "APOP": self.has_plaintext,
+            "CRAM-MD5": self.has_plaintext or self.cram_contexts,
+            "SCRAM-SHA-1": "sha1" in self.scram_hashes,
+            "SCRAM-SHA-256": "sha256" in self.scram_hashes,
+        }
+        cannot = {name: len(accounts) - count for name, count in can.items()}
+        return {name: count for name, count in cannot.items() if count and (offered[name] or also_others)}
 
     def scram_example(self, hash_name: str) -> tuple[int, int] | None:
         """Iterations and length of the salt (octets) of the first verifier for this hash."""
         for account in self.by_name.values():
             verifier = account.password.verifier(hash_name)
+            if account.app_passwords_only and (hash_name == "sha1" or not account.app_passwords):
+                continue
             if verifier is not None:
                 return verifier.iterations, len(verifier.salt)
         return None
@@ -192,6 +218,7 @@ def parse(text: bytes) -> Accounts:
     """Read an accounts file.  Never raises: a line that is not understood is a problem."""
     by_name: dict[str, Account] = {}
     problems: list[Problem] = []
+    unclear: list[str] = []
     for number, line in _lines(text):
         try:
             account = _account(line)
@@ -200,8 +227,9 @@ def parse(text: bytes) -> Accounts:
             by_name[account.name] = account
         except ValueError as error:
             problems.append(Problem(number, str(error), isinstance(error, MissingLibrary)))
+            unclear.append(_name(line).decode("utf-8", "replace"))
     key = _DUMMY_KEY.search(text)
-    return Accounts(by_name, tuple(problems), key[1] if key is not None else None)
+    return Accounts(by_name, tuple(problems), key[1] if key is not None else None, NameIndex(unclear))
 
 
 def names(text: bytes) -> set[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from typing import Any, TypeVar
 
 import click
 
@@ -15,7 +15,9 @@ from ...errors import NoSuchMailbox, Refusal
 from ...stores.copying.counts import Counts, Stopped
 from ..options import printable
 
-__all__ = ["Work", "for_each"]
+__all__ = ["Work", "each_done", "for_each"]
+
+_Done = TypeVar("_Done")
 
 
 class Work:
@@ -61,12 +63,33 @@ class Work:
                 self._bar.length = self._length
                 self._bar.update(done)
 
-    def tell(self, sentence: str) -> None:
+    def tell(self, sentence: str, *, err: bool = True) -> None:
         """Show a sentence."""
         with self._lock:
-            # A progress bar leaves its line open.
-            start = "\r\x1b[K" if self._bar is not None else ""
-            click.echo(start + printable(sentence), err=True)
+            if self._bar is not None:
+                # A progress bar leaves its line open.
+                click.echo("\r\x1b[K", nl=False, err=True)
+            click.echo(printable(sentence), err=err)
+
+
+def each_done(
+    users: Sequence[str], work: Work, do: Callable[[str], _Done], *, threads: int
+) -> Iterator[tuple[str, Future[_Done]]]:
+    """Do something for each user, for so many at the same time: users, and what came of it, as they end.
+
+    :param do: called with a user, in threads.
+    """
+    with ThreadPoolExecutor(threads, "user") as pool:
+        running = {pool.submit(do, user): user for user in users}
+        try:
+            for one in as_completed(list(running)):
+                yield running.pop(one), one
+        except BaseException:
+            # Ctrl-C, or a bug: each ends behind the message that it is at.
+            work.stop()
+            for one in running:
+                one.cancel()
+            raise
 
 
 def for_each(
@@ -79,24 +102,14 @@ def for_each(
     :return: the exit status of each user for whom it failed, which a sentence has told.
     """
     failed: dict[str, int] = {}
-    with ThreadPoolExecutor(threads, "copy") as pool:
-        running = {pool.submit(do, user): user for user in users}
+    for user, done in each_done(users, work, do, threads=threads):
         try:
-            for one in as_completed(running):
-                user = running.pop(one)
-                try:
-                    counts.add(one.result())
-                except Stopped:
-                    failed[user] = os.EX_TEMPFAIL
-                except (Refusal, OSError) as error:
-                    failed[user] = os.EX_NOUSER if isinstance(error, NoSuchMailbox) else os.EX_TEMPFAIL
-                    work.tell(f"{user}: {_why(error)}")
-        except BaseException:
-            # Ctrl-C, or a bug: each ends behind the message that it is at.
-            work.stop()
-            for one in running:
-                one.cancel()
-            raise
+            counts.add(done.result())
+        except Stopped:
+            failed[user] = os.EX_TEMPFAIL
+        except (Refusal, OSError) as error:
+            failed[user] = os.EX_NOUSER if isinstance(error, NoSuchMailbox) else os.EX_TEMPFAIL
+            work.tell(f"{user}: {_why(error)}")
     return failed
 
 

@@ -72,7 +72,13 @@ def _commands() -> Iterator[str]:
     yield from _below(click.Context(pop3toy, info_name="pop3toy", **pop3toy.context_settings))
     yield section("exit status")
     yield paragraph(
-        "0 if all is well, or one of sysexits.h, which mail servers know; 2 for a wrong command line."
+        "0 if all is well, and 1 for a no: something differs, is in trouble, or was not wanted after all."
+        " Else one of sysexits.h: 64 the command line is wrong, 65 something in the mail or the accounts is,"
+        " 66 a file or folder is missing, 67 there is no such user or mailbox, 69 a server does not answer,"
+        " 70 a bug, 74 a disk, 75 what may pass (a mailbox that is open, a store that does not answer), 77"
+        " permission is missing, 78 the file of options is wrong. `pop3toy deliver` has 75 for all that an"
+        " administrator has to mend, so that no mail goes back for it; what a command says of itself goes"
+        " before this."
     )
 
 

@@ -4,55 +4,41 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import click
 
 from ...config.settings import Settings
 from ...errors import NoSuchMailbox, Refusal, StoreTrouble
-from ...moving import cyrus, dovecot
 from ...moving.dovecot import NotRead
-from ...moving.matching import Known, Match, match
+from ...moving.matching import Known, Match, match, sort_out
 from ...stores.copying.adopting import AdoptedMaildir, AdoptingMaildirs
-from ...stores.copying.counts import Stopped
+from ...stores.copying.counts import Stopped, counted
 from ...stores.registry import kind_of
-from ..copying.command import store_at
-from ..copying.users import Work
+from ..copying.users import Work, each_done
 from ..options import Failed, administration, complete_user, no_mailbox, printable, user_meant, with_settings
-from .servers import login, password_for, passwords, reached, server_at, with_servers
-from .sources import (
-    Courier,
-    Cyrus,
-    Dovecot,
-    Remote,
-    Source,
-    dovecot_kept_out,
-    folder,
-    other_store,
-    read_contents,
-)  # fmt: skip
+from .opening import KINDS, Opener, Words, opener
+from .servers import with_servers
+from .sources import read_contents
 
 __all__ = ["accept", "adopt"]
 
-#: Opens what is known of a user's mailbox elsewhere; the last tells whether something will be changed here.
-_Opener: TypeAlias = Callable[[str, AdoptedMaildir, bool], AbstractContextManager[Source]]
-
 #: Lines of each kind that are shown of a mailbox, unless all are wanted.
 _SHOWN = 5
-_KINDS = ("dovecot", "courier", "cyrus", "pop3toy")
 
 
-class _Words(NamedTuple):
-    """What the command line says of the other server."""
+_FROM = "|".join((*KINDS, "pop3://[LOGIN@]HOST"))
 
-    kind: str
-    source: str | None
-    uidl_format: str | None
-    dovecot_config: Path | None
-    uidvalidity: int | None
+
+class _Ways(NamedTuple):
+    """How it is done."""
+
+    skip_doubtful: bool
+    yes: bool
+    verbose: bool
 
 
 @click.command()
@@ -61,15 +47,14 @@ class _Words(NamedTuple):
 @click.option(
     "--from",
     "kind",
-    required=True,
-    metavar="|".join((*_KINDS, "pop3://[LOGIN@]HOST")),
-    help="Which server clients know the mail from.",
+    metavar=_FROM,
+    help="Which server clients know the mail from; it has to be said.",
 )
 @click.option(
     "--source",
     metavar="PATH",
     help="Where that server's files are, if not in the Maildir; with {user} in it. For dovecot its folder"
-    " CONTROL or an old Maildir, for cyrus the folder of the inbox, for pop3toy another store.",
+    " CONTROL or an old Maildir, for cyrus its spool or the folder of the inbox, for pop3toy another store.",
 )
 @click.option(
     "--uidl-format", metavar="FORMAT", help="pop3_uidl_format, if not %08Xu%08Xv; or cyrus's uidl_format."
@@ -81,9 +66,26 @@ class _Words(NamedTuple):
     help="What doveconf prints, or dovecot.conf: for pop3_uidl_format and others.",
 )
 @click.option(
+    "--reuse-xuidl/--no-reuse-xuidl",
+    default=None,
+    help="Whether Dovecot had pop3_reuse_xuidl = yes: headers X-UIDL were unique-ids.",
+)
+@click.option(
     "--uidvalidity", type=click.IntRange(1, 2**32 - 1), help="Of cyrus, if cyrus.index does not tell."
 )
 @click.option("--all", "all_", is_flag=True, help="For all users who have a Maildir.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 64),
+    default=4,
+    show_default=True,
+    help="For how many users at the same time.",
+)
+@click.option(
+    "--skip-doubtful",
+    is_flag=True,
+    help="Go on without messages whose unique-id is none, or another's; clients will fetch these again.",
+)
 @click.option("-y", "--yes", is_flag=True, help="Write it; else it is only shown.")
 @click.option("-v", "--verbose", is_flag=True, help="Name all messages that are not the same.")
 @click.argument("user", required=False, shell_complete=complete_user)
@@ -91,12 +93,15 @@ def adopt(
     settings: Settings,
     user: str | None,
     all_: bool,
+    threads: int,
+    skip_doubtful: bool,
     yes: bool,
     verbose: bool,
-    kind: str,
+    kind: str | None,
     source: str | None,
     uidl_format: str | None,
     dovecot_config: Path | None,
+    reuse_xuidl: bool | None,
     uidvalidity: int | None,
     **remote: object,
 ) -> int:
@@ -120,9 +125,10 @@ def adopt(
       pop3toy mailbox adopt ann --from dovecot -m '/srv/mail/{user}'
       pop3toy mailbox adopt --all --from courier -m '/srv/mail/{user}' --yes
       pop3toy mailbox adopt ann --from pop3://old.example.org -m '/srv/mail/{user}'
-      pop3toy mailbox adopt ann --from cyrus --source '/var/spool/cyrus/mail/a/user/{user}' \\
-                                -m '/srv/mail/{user}'
+      pop3toy mailbox adopt ann --from cyrus --source /var/spool/cyrus/mail -m '/srv/mail/{user}'
     """
+    if kind is None:
+        raise click.UsageError(f"Which server do clients know the mail from? --from {_FROM}")
     if all_ == (user is not None):
         raise click.UsageError("A user is wanted, or --all.")
     store = settings.store
@@ -135,61 +141,87 @@ def adopt(
     if all_ and not store.for_each_user:
         raise click.UsageError("all users share one Maildir: name the one user whose mail it is")
     admin = administration(settings)
-    words = _Words(kind, source, uidl_format, dovecot_config, uidvalidity)
+    words = Words(kind, source, uidl_format, dovecot_config, uidvalidity, reuse_xuidl)
     users = list(admin.users()) if user is None else [user_meant(settings, admin, user)]
-    opened = _opener(words, users, remote, asked=user)
+    opened = opener(words, users, remote, asked=user)
     maildirs = adopting(store)
     statuses: dict[str, int] = {}
+    waiting: dict[str, tuple[list[str], int]] = {}
+    left = iter(users)
+    next_ = next(left, None)
     with Work("Reading") as work:
-        for name in users:
-            try:
-                said, status = _adopt(name, maildirs, opened, work, yes=yes, verbose=verbose)
-            except NoSuchMailbox as error:
-                said, status = [f"{name}: {error.detail or error.text}"], os.EX_NOUSER
-            except (Refusal, OSError) as error:
-                why = (error.detail or error.text) if isinstance(error, Refusal) else str(error)
-                said, status = [f"{name}: {why}; nothing was changed"], os.EX_TEMPFAIL
-            except NotRead as error:
-                said, status = [f"{name}: {error}; nothing was changed"], os.EX_DATAERR
-            for line in said:
-                click.echo(printable(line), err=status != os.EX_OK)
-            if status:
-                statuses[name] = status
+        do = partial(_outcome, maildirs, opened, work, _Ways(skip_doubtful, yes, verbose))
+        for name, done in each_done(users, work, do, threads=threads):
+            waiting[name] = done.result()
+            # Told in the order of users, so that two reports can be compared.
+            while next_ in waiting:
+                said, status = waiting.pop(next_)
+                for line in said:
+                    work.tell(line, err=status != os.EX_OK)
+                if status:
+                    statuses[next_] = status
+                next_ = next(left, None)
     if not yes and len(statuses) < len(users):
         click.echo("Nothing was changed; --yes writes it.")
     found = set(statuses.values())
     return next((one for one in (os.EX_TEMPFAIL, os.EX_DATAERR, os.EX_NOUSER) if one in found), os.EX_OK)
 
 
+def _outcome(
+    maildirs: AdoptingMaildirs, opened: Opener, work: Work, ways: _Ways, user: str
+) -> tuple[list[str], int]:
+    """What came of it for one user: what to say, and the exit status."""
+    try:
+        return _adopt(user, maildirs, opened, work, ways)
+    except NoSuchMailbox as error:
+        return [f"{user}: {error.detail or error.text}"], os.EX_NOUSER
+    except Stopped:
+        return [], os.EX_TEMPFAIL
+    except (Refusal, OSError) as error:
+        why = (error.detail or error.text) if isinstance(error, Refusal) else str(error)
+        return [f"{user}: {why}; nothing was changed"], os.EX_TEMPFAIL
+    except NotRead as error:
+        return [f"{user}: {error}; nothing was changed"], os.EX_DATAERR
+
+
 def _adopt(
-    user: str, maildirs: AdoptingMaildirs, opened: _Opener, work: Work, *, yes: bool, verbose: bool
+    user: str, maildirs: AdoptingMaildirs, opened: Opener, work: Work, ways: _Ways
 ) -> tuple[list[str], int]:
     """Do it for one user, or look what would be done: what to say, and the exit status."""
-    with maildirs.maildir(user, lock=yes) as maildir, opened(user, maildir, yes) as source:
+    with maildirs.maildir(user, lock=ways.yes) as maildir, opened(user, maildir, ways.yes) as source:
         known = source.listed()
+        good, left_out = sort_out(known)
+        advice = "; --skip-doubtful leaves such messages out" if left_out and not ways.skip_doubtful else ""
+        known, left_out = (good, left_out) if ways.skip_doubtful else (known, [])
         found = match(known, maildir.names)
         if found.missing and found.unknown and not found.doubts:
             contents = read_contents(
-                source, maildir, found.missing, found.unknown, work.progress, work.stopped
+                source, maildir, found.missing, found.unknown, work.progress, work.stopped, time.monotonic
             )
             if work.stopped():
                 raise Stopped
             found = match(known, maildir.names, *contents)
         uids, doubts = _wanted(maildir, known, found)
         by_contents = len(found.uids) - found.by_name
-        same = f"{len(found.uids)} are the same ({found.by_name} by name, {by_contents} by contents)"
-        lines = [f"{user}: {len(maildir.names)} messages here, {len(known)} that {source.what} lists; {same}"]
-        lines += _some(
-            "not here", [one.uid.decode("ascii", "backslashreplace") for one in found.missing], verbose
-        )
-        lines += _some(f"new since {source.what}", found.unknown, verbose)
+        are = "is" if len(found.uids) == 1 else "are"
+        same = f"{len(found.uids)} {are} the same ({found.by_name} by name, {by_contents} by contents)"
+        lines = [f"{user}: {counted(len(maildir.names))} here, {len(known)} that {source.what} lists; {same}"]
+        for what, all_ in (
+            ("left out", left_out),
+            ("not here", [one.uid.decode("ascii", "backslashreplace") for one in found.missing]),
+            (f"not known to {source.what}" if left_out else f"new since {source.what}", found.unknown),
+            ("doubtful", doubts),
+        ):
+            lines += _some(what, all_, ways.verbose)
         if doubts:
-            return [*lines, *_some("doubtful", doubts, verbose), "  nothing was changed"], os.EX_DATAERR
+            return [*lines, f"  nothing was changed{advice}"], os.EX_DATAERR
         if maildir.is_so(uids):
+            if ways.yes:
+                maildir.forget_read()
             return [*lines, "  all have their unique-ids and their order already"], os.EX_OK
-        if yes:
+        if ways.yes:
             maildir.write(uids)
-            lines.append(f"  {len(found.uids)} have the unique-ids that clients know now")
+            lines.append(f"  {counted(len(found.uids))} got the unique-ids that clients know")
         return lines, os.EX_OK
 
 
@@ -201,6 +233,7 @@ def _wanted(
     if known and maildir.names and not found.uids:
         doubts.append("no message is the same as one there; is it the right place?")
     doubts += [f"two messages here have the name {one}" for one in maildir.duplicates if one in found.uids]
+    doubts += [f"the name of {name!r} has a line end in it; rename it" for name in found.uids if "\n" in name]
     uids = dict(found.uids)
     # What clients know must not be the name of anything else: they would never fetch that.
     taken = {one.uid.lower() for one in known}
@@ -219,143 +252,6 @@ def _some(what: str, all_: Sequence[str], verbose: bool) -> Iterator[str]:
         yield f"  {what}: {one}"
     if not verbose and len(all_) > _SHOWN:
         yield f"  {what}: {len(all_) - _SHOWN} more (-v shows them)"
-
-
-def _opener(
-    words: _Words, users: Sequence[str], remote: Mapping[str, object], *, asked: str | None
-) -> _Opener:
-    """What opens the source of a user: ``opener(user, maildir, yes)``, a context manager."""
-    for given, name, kinds in (
-        (words.uidl_format, "--uidl-format", ("dovecot", "cyrus")),
-        (words.dovecot_config, "--dovecot-config", ("dovecot",)),
-        (words.uidvalidity, "--uidvalidity", ("cyrus",)),
-        (words.source, "--source", _KINDS),
-    ):
-        if given is not None and words.kind not in kinds:
-            raise click.UsageError(f"{name} goes with --from {' or '.join(kinds)}")
-    if (
-        words.source is not None
-        and words.kind != "pop3toy"
-        and len(users) > 1
-        and "{user}" not in words.source
-    ):
-        raise click.BadParameter("each user has a folder of its own: put {user}", param_hint="--source")
-    if words.kind == "dovecot":
-        return _dovecot(words)
-    if words.kind == "courier":
-        return _courier(words)
-    if words.kind == "cyrus":
-        return _cyrus(words)
-    if words.kind == "pop3toy":
-        return _other_store(words)
-    if "://" not in words.kind:
-        raise click.BadParameter(f"is one of {', '.join(_KINDS)} or pop3://HOST", param_hint="--from")
-    return _remote(words.kind, users, asked, remote)
-
-
-def _place(words: _Words, user: str) -> str | None:
-    if words.source is None:
-        return None
-    if user in (".", "..") or "/" in user:
-        raise StoreTrouble(detail="this name cannot be a folder's")
-    return os.path.expanduser(words.source).replace("{user}", user)
-
-
-def _dovecot(words: _Words) -> _Opener:
-    settings = dovecot.Settings()
-    if words.dovecot_config is not None:
-        text = words.dovecot_config.read_text(encoding="utf-8", errors="replace")
-        settings = dovecot.settings_of(text)
-    if words.uidl_format is not None:
-        settings = settings._replace(format=words.uidl_format)
-    try:
-        dovecot.Format(settings.format)
-    except NotRead as error:
-        raise click.BadParameter(str(error), param_hint="--uidl-format") from None
-    if settings.warning:
-        click.echo(f"Not known here: {settings.warning}", err=True)
-
-    @contextmanager
-    def opened(user: str, maildir: AdoptedMaildir, yes: bool) -> Iterator[Source]:
-        # In a folder CONTROL that of the inbox is .INBOX.
-        with (
-            folder(_place(words, user), maildir, inner=".INBOX") as place,
-            dovecot_kept_out((place, maildir.fd), time.time, take=yes),
-        ):
-            yield Dovecot(place, settings)
-
-    return opened
-
-
-def _courier(words: _Words) -> _Opener:
-    @contextmanager
-    def opened(user: str, maildir: AdoptedMaildir, yes: bool) -> Iterator[Source]:
-        with folder(_place(words, user), maildir) as place:
-            yield Courier(place)
-
-    return opened
-
-
-def _cyrus(words: _Words) -> _Opener:
-    form = words.uidl_format or "cyrus"
-    if form not in cyrus.FORMATS:
-        raise click.BadParameter(f"of cyrus is one of {', '.join(cyrus.FORMATS)}", param_hint="--uidl-format")
-    if words.source is None:
-        raise click.UsageError("--from cyrus needs --source: the folder of the user's inbox in the spool")
-
-    @contextmanager
-    def opened(user: str, maildir: AdoptedMaildir, yes: bool) -> Iterator[Source]:
-        with folder(_place(words, user), maildir) as place:
-            yield Cyrus(place, form, words.uidvalidity)
-
-    return opened
-
-
-def _other_store(words: _Words) -> _Opener:
-    if words.source is None:
-        raise click.UsageError(
-            "--from pop3toy needs --source: the other store, such as '/old/{user}' or s3://mail"
-        )
-    store = store_at(words.source, "--source")
-
-    @contextmanager
-    def opened(user: str, maildir: AdoptedMaildir, yes: bool) -> Iterator[Source]:
-        with other_store(store, user) as source:
-            yield source
-
-    return opened
-
-
-def _remote(url: str, users: Sequence[str], asked: str | None, options: Mapping[str, object]) -> _Opener:
-    password_file, users_file = options["password_file"], options["users_file"]
-    server = server_at(
-        url,
-        "--from",
-        cafile=options["cafile"],  # type: ignore[arg-type]
-        insecure=bool(options["insecure"]),
-        allow_cleartext=bool(options["allow_cleartext"]),
-        timeout=float(str(options["timeout"])),
-    )
-    if asked is None and users_file is None:
-        raise click.UsageError("--all needs --users-file: nobody else knows the users' passwords")
-    given = passwords(users_file)  # type: ignore[arg-type]
-    reached(server)
-    asked_for: dict[str, str] = {}
-    if asked is not None:
-        name = server.user or asked
-        asked_for[users[0]] = password_for(name, server, password_file, given)  # type: ignore[arg-type]
-
-    @contextmanager
-    def opened(user: str, maildir: AdoptedMaildir, yes: bool) -> Iterator[Source]:
-        name = server.user or user
-        password = asked_for.get(user) or given.get(user)
-        if password is None:
-            raise NoSuchMailbox(detail="is not in the file of users")
-        with login(server, name, password)() as client:
-            yield Remote(client, str(server))
-            client.quit()
-
-    return opened
 
 
 @click.command()

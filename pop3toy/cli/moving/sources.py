@@ -12,23 +12,40 @@ from contextlib import ExitStack, contextmanager
 from typing import Final, Protocol
 
 from ...errors import InUse, NoSuchMailbox, Refusal, StoreTrouble
-from ...moving import courier, cyrus, dovecot
+from ...moving import courier, dovecot
 from ...moving.client import Client
+from ...moving.dovecot import NotRead
 from ...moving.matching import Contents, Known
 from ...stores.copying.adopting import AdoptedMaildir
 from ...stores.copying.messages import Message, Store, Wire
 
-__all__ = ["Courier", "Cyrus", "Dovecot", "OtherStore", "Remote", "Source"]
+__all__ = [
+    "Courier",
+    "Dovecot",
+    "OtherStore",
+    "Remote",
+    "Source",
+    "folder",
+    "read",
+    "read_contents",
+    "trouble",
+]
 
 #: Octets of the largest file that is read: some million messages.
 _MOST: Final = 512 * 1024 * 1024
-_CHUNK: Final = 256 * 1024
+#: Octets that are read at once.
+CHUNK: Final = 256 * 1024
 #: Octets of a message that is in memory; a larger one is in a file without a name.
 _IN_MEMORY: Final = 1024 * 1024
+#: What is in a lock of Dovecot's that is not Dovecot's.
+_OURS: Final = b"pop3toy mailbox adopt\n"
+#: Seconds after which it is kept what was read of another server.
+_KEEP_EVERY: Final = 10.0
 #: A unique-id that is the name of a file in a Maildir, and can be nothing else.
 _LIKE_A_NAME: Final = re.compile(rb"[0-9]{9,10}\.[!-9;-~]+")
-_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+#: How folders, and files in those that others own, are opened.
+FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Source(Protocol):
@@ -36,6 +53,8 @@ class Source(Protocol):
 
     #: Its name, for sentences.
     what: str
+    #: Where it is and whose, in words of which nobody else's are the same.
+    address: str
 
     def listed(self) -> Sequence[Known]:
         """The messages, in the order in which it lists them.
@@ -51,14 +70,16 @@ class Dovecot:
     """A ``dovecot-uidlist``.
 
     :param place: the folder it is in, open.
-    :param locked: whether Dovecot is to be kept from writing meanwhile.
+    :param maildir: where the messages are, whose headers may count.
     """
 
     what = "Dovecot"
+    address = ""
 
-    def __init__(self, place: int, settings: dovecot.Settings) -> None:
+    def __init__(self, place: int, settings: dovecot.Settings, maildir: AdoptedMaildir) -> None:
         self._place = place
         self._settings = settings
+        self._maildir = maildir
 
     def listed(self) -> Sequence[Known]:
         """See :class:`Source`."""
@@ -67,7 +88,17 @@ class Dovecot:
             raise NoSuchMailbox(
                 detail=f"there is no {dovecot.FILE_NAME}; is it in another folder? (--source)"
             )
-        return dovecot.listed(dovecot.parse(text), self._settings)
+        _is_last(self._place, self.what, dovecot.FILE_NAME, Courier.what, courier.FILE_NAME)
+        uids = dovecot.parse(text)
+        return dovecot.listed(uids, self._settings, self._xuidls(uids))
+
+    def _xuidls(self, uids: dovecot.UidList) -> Mapping[str, str]:
+        if self._settings.reuse_xuidl is False:
+            return {}
+        here = set(self._maildir.names)
+        wanted = [one.base for one in uids.messages if one.base in here and "P" not in one.fields]
+        found = ((base, dovecot.xuidl(self._maildir.header(base))) for base in wanted)
+        return {base: said for base, said in found if said is not None}
 
     def contents(self, uid: bytes) -> Contents | None:
         """See :class:`Source`: a name is all there is."""
@@ -81,6 +112,7 @@ class Courier:
     """
 
     what = "Courier"
+    address = ""
 
     def __init__(self, place: int) -> None:
         self._place = place
@@ -92,6 +124,7 @@ class Courier:
             raise NoSuchMailbox(
                 detail=f"there is no {courier.FILE_NAME}; is it in another folder? (--source)"
             )
+        _is_last(self._place, self.what, courier.FILE_NAME, Dovecot.what, dovecot.FILE_NAME)
         return courier.listed(text)
 
     def contents(self, uid: bytes) -> Contents | None:
@@ -99,56 +132,17 @@ class Courier:
         return None
 
 
-class Cyrus:
-    """The folder of a mailbox in the spool of Cyrus.
-
-    :param place: that folder, open.
-    :param uidvalidity: if ``cyrus.index`` does not tell.
-    """
-
-    what = "Cyrus"
-
-    def __init__(self, place: int, form: str, uidvalidity: int | None) -> None:
-        self._place = place
-        self._form = form
-        self._uidvalidity = uidvalidity
-        self._names: dict[bytes, str] = {}
-
-    def listed(self) -> Sequence[Known]:
-        """See :class:`Source`."""
-        uidvalidity = self._uidvalidity
-        if uidvalidity is None:
-            index = read(self._place, cyrus.INDEX_NAME)
-            if index is None:
-                raise NoSuchMailbox(
-                    detail=f"there is no {cyrus.INDEX_NAME}; --source is the mailbox's folder"
-                )
-            uidvalidity = cyrus.uidvalidity(index)
-        try:
-            found = cyrus.messages(os.listdir(self._place))
-        except OSError as error:
-            raise _trouble("the folder", error) from error
-        self._names = {cyrus.uidl(self._form, uid, uidvalidity): name for uid, name in found}
-        return [Known(uid) for uid in self._names]
-
-    def contents(self, uid: bytes) -> Contents | None:
-        """See :class:`Source`."""
-        try:
-            with open(os.open(self._names[uid], _FILE, dir_fd=self._place), "rb", buffering=0) as file:
-                return Wire().read(iter(lambda: file.read(_CHUNK) or b"", b"")).is_what
-        except OSError:
-            return None
-
-
 class OtherStore:
     """Another store of this server.
 
     :param mailbox: the user's mailbox there.
+    :param address: see :class:`Source`.
     """
 
     what = "the other store"
 
-    def __init__(self, mailbox: _Listable) -> None:
+    def __init__(self, mailbox: _Listable, address: str) -> None:
+        self.address = address
         self._mailbox = mailbox
         self._messages: dict[bytes, Message] = {}
 
@@ -175,11 +169,12 @@ class Remote:
     """A server by POP3.
 
     :param client: it has logged in.
-    :param what: which server, for sentences.
+    :param user: as whom.
     """
 
-    def __init__(self, client: Client, what: str) -> None:
-        self.what = what
+    def __init__(self, client: Client, user: str) -> None:
+        self.what = str(client.server)
+        self.address = f"pop3://{user}@{client.server}:{client.server.port}"
         self._client = client
         self._numbers: dict[bytes, int] = {}
 
@@ -202,7 +197,7 @@ class Remote:
             except OSError:
                 return None
             file.seek(0)
-            return Wire().read(iter(lambda: file.read(_CHUNK), b"")).is_what
+            return Wire().read(iter(lambda: file.read(CHUNK), b"")).is_what
 
 
 def read(place: int, name: str) -> bytes | None:
@@ -211,11 +206,11 @@ def read(place: int, name: str) -> bytes | None:
     :param place: the open folder, whose owner may have put anything there.
     """
     try:
-        fd = os.open(name, _FILE, dir_fd=place)
+        fd = os.open(name, FILE, dir_fd=place)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _trouble(name, error) from error
+        raise trouble(name, error) from error
     with open(fd, "rb") as file:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST:
@@ -223,7 +218,26 @@ def read(place: int, name: str) -> bytes | None:
         try:
             return file.read()
         except OSError as error:
-            raise _trouble(name, error) from error
+            raise trouble(name, error) from error
+
+
+def _is_last(place: int, server: str, name: str, other: str, others: str) -> None:
+    """See to it that it was not another server that had the mail last, whose unique-ids clients know then.
+
+    :raises NotRead: if that has left a file that is newer.
+    """
+    try:
+        if (
+            os.stat(others, dir_fd=place, follow_symlinks=False).st_mtime
+            <= os.stat(name, dir_fd=place).st_mtime
+        ):
+            return
+    except OSError:
+        return
+    raise NotRead(
+        f"{others} is newer than {name}: was it {other} that served the mail last? Then it is --from"
+        f" {other.lower()}; if it was {server}, touch {name} and run it again"
+    )
 
 
 @contextmanager
@@ -238,18 +252,18 @@ def folder(path: str | None, maildir: AdoptedMaildir, inner: str = "") -> Iterat
         return
     with ExitStack() as stack:
         try:
-            fd = os.open(path, _FOLDER)
+            fd = os.open(path, FOLDER)
             stack.callback(os.close, fd)
             if inner:
                 try:
-                    fd = os.open(inner, _FOLDER, dir_fd=fd)
+                    fd = os.open(inner, FOLDER, dir_fd=fd)
                     stack.callback(os.close, fd)
                 except FileNotFoundError:
                     pass
         except OSError as error:
             if isinstance(error, FileNotFoundError | NotADirectoryError):
                 raise NoSuchMailbox(detail=f"there is no folder {path}") from None
-            raise _trouble(path, error) from error
+            raise trouble(path, error) from error
         yield fd
 
 
@@ -270,34 +284,38 @@ def dovecot_kept_out(places: Iterable[int], wall: Callable[[], float], *, take: 
 
 def _lock(place: int, name: str, stale: int, wall: Callable[[], float], taken: ExitStack | None) -> None:
     try:
-        if wall() - os.stat(name, dir_fd=place, follow_symlinks=False).st_mtime < stale:
+        # Whoever changes something has the Maildir's lock as well, so that one of ours is of a run that was
+        # killed, or this one changes nothing.  Dovecot itself takes no notice of one that is stale.
+        ours = read(place, name) == _OURS
+        if not ours and wall() - os.stat(name, dir_fd=place, follow_symlinks=False).st_mtime < stale:
             raise InUse(detail=f"Dovecot is at it: {name} is there")
         if taken is not None:
-            # As Dovecot does with one that nobody has touched for so long.
             os.unlink(name, dir_fd=place)
     except FileNotFoundError:
         pass
     if taken is None:
         return
     try:
-        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=place))
-        taken.callback(os.unlink, name, dir_fd=place)
+        with open(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=place), "wb") as file:
+            taken.callback(os.unlink, name, dir_fd=place)
+            file.write(_OURS)
     except FileExistsError:
         raise InUse(detail=f"Dovecot is at it: {name} is there") from None
     except OSError as error:
         # Else it is a copy that nobody writes to.
         if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise _trouble(name, error) from error
+            raise trouble(name, error) from error
 
 
 @contextmanager
 def other_store(store: Store, user: str) -> Iterator[OtherStore]:
     """A user's mailbox in another store of this server, during the block."""
     with store.mailbox(user) as mailbox:
-        yield OtherStore(mailbox)
+        yield OtherStore(mailbox, f"{store.address} {user}")
 
 
-def _trouble(what: str, error: OSError) -> StoreTrouble:
+def trouble(what: str, error: OSError) -> StoreTrouble:
+    """What to raise where a file cannot be read."""
     return StoreTrouble(detail=f"{what}: {error.strerror or error}")
 
 
@@ -308,17 +326,21 @@ def read_contents(
     names: Sequence[str],
     progress: Callable[[int, int], object],
     stopped: Callable[[], bool],
+    clock: Callable[[], float],
 ) -> tuple[Mapping[bytes, Contents], Mapping[str, Contents]]:
     """Octets and hashes of messages whose names say nothing: there, and here.
 
-    What was read before is not read again.
+    What was read there before is not read again, also where that run was killed.
+
+    :param clock: seconds, of a clock that nobody sets.
     """
-    theirs = {uid: one for uid, one in maildir.read_before().items() if uid in {one.uid for one in known}}
+    uids = {one.uid for one in known}
+    theirs = {uid: one for uid, one in maildir.read_before(source.address).items() if uid in uids}
     wanted = [one for one in known if one.uid not in theirs]
     progress(len(wanted) + len(names), 0)
     if not names or not known:
         return {}, {}
-    before = len(theirs)
+    kept, when = len(theirs), clock()
     try:
         for one in wanted:
             if stopped():
@@ -327,9 +349,12 @@ def read_contents(
             if contents is not None:
                 theirs[one.uid] = contents
             progress(0, 1)
+            if clock() - when > _KEEP_EVERY:
+                maildir.keep_read(source.address, theirs)
+                kept, when = len(theirs), clock()
     finally:
-        if len(theirs) > before:
-            maildir.keep_read(theirs)
+        if len(theirs) > kept:
+            maildir.keep_read(source.address, theirs)
     ours = {}
     for name in names:
         if stopped():

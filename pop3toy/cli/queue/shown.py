@@ -41,7 +41,9 @@ def in_a_line(entry: Entry, now: float) -> str:
     )
     wait = entry.next - now
     then = f"next try in {_duration(wait)}" if wait > 0 else "next try now"
-    tried = f"{entry.attempts} tries, {then}" if entry.attempts else then
+    tried = (
+        f"{entry.attempts} {'try' if entry.attempts == 1 else 'tries'}, {then}" if entry.attempts else then
+    )
     return f"{line}\n    {tried}{printable(f': {entry.why}') if entry.why else ''}"
 
 

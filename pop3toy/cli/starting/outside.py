@@ -172,7 +172,11 @@ def _mailboxes(settings: Settings) -> Iterator[Finding]:
         yield Finding("mailboxes", "note", f"{where}: no users are known here, hence nothing was looked at")
         return
     if settings.store.for_each_user:
-        yield Finding("mailboxes", "ok", f"{where}: {found} of {len(names)} users have one")
+        yield Finding(
+            "mailboxes",
+            "ok",
+            f"{where}: {found} of {len(names)} user{'s have' if len(names) != 1 else ' has'} one",
+        )
     if missing and settings.store.create and path:
         root = os.path.dirname(os.path.expanduser(path).partition("{user}")[0])
         if not may(root, os.W_OK | os.X_OK):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-from ..connection import Connection
 from ..examination import Examination
 from ..replies import shown
 from ..results import Failed, NotTested, require
@@ -50,7 +49,7 @@ def stat_sum(server: Examination) -> None:
         told, sums = (match[1], match[2]), (len(sizes), sum(sizes.values()))
         require(
             told == tuple(b"%d" % one for one in sums),
-            f"{found}, and LIST has {sums[0]} messages of {sums[1]} octets",
+            f"{found}, and LIST has {sums[0]} message{'s'[: sums[0] != 1]} of {sums[1]} octets",
         )
 
 
@@ -107,17 +106,13 @@ def rset(server: Examination) -> None:
         session.ask_ok("RSET")
 
 
-def _listing(server: Examination, session: Connection) -> list[bytes]:
-    found = session.ask("UIDL")
-    if not found.ok:
-        raise NotTested(f"there is no UIDL: {found}")
-    return session.block("UIDL").lines
-
-
 def uidl_form(server: Examination) -> None:
     """A number, a blank, 1 to 70 printable characters."""
     with server.session() as session:
-        for line in _listing(server, session):
+        found = session.ask("UIDL")
+        if not found.ok:
+            raise NotTested(f"there is no UIDL: {found}")
+        for line in session.block("UIDL").lines:
             require(
                 re.fullmatch(rb"[1-9]\d* [\x21-\x7e]{1,70}", line),
                 f"{shown(line)} is not a line of UIDL",

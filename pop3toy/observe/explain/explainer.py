@@ -27,9 +27,10 @@ from ...events import (
 )
 from ...interfaces import Channel
 from .clients import guess
+from .conversation import Turn
 from .explanation import N_, Explanation, Say, clause, say_in
 from .handshakes import failed_handshake
-from .pop3 import POP3, Turn
+from .pop3 import POP3
 from .smtp import SMTP
 
 __all__ = ["Explainer"]

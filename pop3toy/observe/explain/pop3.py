@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 
 from ...interfaces import Channel
+from .conversation import Conversation, Turn
 from .explanation import N_, Explanation, Say, clause
-from .sasl import MECHANISMS, Exchange
-from .wrong_track import hint
+from .sasl import MECHANISMS
 
-__all__ = ["CAPABILITIES", "CODES", "COMMANDS", "POP3", "Turn"]
+__all__ = ["CAPABILITIES", "CODES", "COMMANDS", "POP3"]
 
 #: What a command asks for, and where it stands.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -82,6 +81,21 @@ CODES: dict[str, tuple[str, str]] = {
     "UTF8": (N_("The message needs UTF8, which the client has not asked for."), clause(6856, "5")),
 }
 
+#: What +OK says, where that is always the same.
+_DONE: dict[str, tuple[str, str]] = {
+    "NOOP": (N_("Nothing has changed."), clause(1939, "5")),
+    "STLS": (
+        N_("What comes now is the TLS handshake; all that was said before is forgotten."),
+        clause(2595, "4"),
+    ),
+    "UIDL": (
+        N_("Numbers are for this session alone; these ids stay the same as long as the message is there."),
+        clause(1939, "7"),
+    ),
+    "USER": (N_("The server says the same whether there is such a user or not."), clause(1939, "7")),
+}
+
+_LOGIN = ("USER", "PASS", "APOP", "AUTH", "STLS")
 _MESSAGE = ("RETR", "TOP")
 #: Numbers that a sentence tells, and numbers of messages that are kept of a session.
 _NUMBERS = 10
@@ -100,225 +114,115 @@ def _numbers(marked: set[int]) -> str:
     return ", ".join(map(str, first)) + (", ..." if len(marked) > len(first) else "")
 
 
-@dataclass
-class Turn:
-    """A command that waits for its reply, and what of that was seen.
+class POP3(Conversation):
+    """One session of POP3."""
 
-    :ivar keyword: in capitals; ``""`` for what is none, ``GREETING`` for the first reply.
-    """
-
-    keyword: str
-    line: bytes
-    at: float
-    #: The reply's first line, how many lines were seen, and how many octets of them are a message.
-    first: bytes = b""
-    lines: int = 0
-    octets: int = 0
-    stuffed: int = 0
-    capabilities: list[str] = field(default_factory=list)
-
-    @property
-    def arguments(self) -> list[str]:
-        """What is behind the keyword."""
-        return self.line.decode("utf-8", "replace").split(" ")[1:]
-
-    @property
-    def argument(self) -> str:
-        """The first of them, or nothing."""
-        return self.arguments[0] if self.arguments else ""
-
-    @property
-    def ok(self) -> bool:
-        """Whether the reply is ``+OK``."""
-        return self.first.startswith(b"+OK")
-
-
-class POP3:
-    """One session: its commands and replies, told line by line."""
+    commands = COMMANDS
+    is_pop3 = True
 
     def __init__(self, say: Say, channel: Channel) -> None:
-        self._say = say
-        self.channel = channel
-        self._exchange: Exchange | None = None
+        super().__init__(say, channel)
         self._sizes: dict[int, int] = {}
         self._marked: set[int] = set()
         self._removed = 0
         # Of the greeting, with its brackets.
         self._timestamp = ""
-        #: Whether the user is in.
-        self.logged_in = False
-
-    @property
-    def in_exchange(self) -> bool:
-        """Whether the client's next line belongs to a SASL exchange."""
-        return self._exchange is not None
 
     # -- the client ---------------------------------------------------------------------
 
-    def command(self, turn: Turn) -> list[Explanation]:
-        """Of a line of the client's."""
-        if self._exchange is not None:
-            # Its reply is AUTH's.
-            turn.keyword = "AUTH"
-            return self._exchange.line(turn.line)
-        if turn.keyword not in COMMANDS:
-            return self._not_a_command(turn)
-        said = self._one(turn)
-        typed = hint(turn.line, self._say, pop3=True, command=True)
-        if typed is not None:
-            said.append(typed)
-        if turn.keyword == "PASS" or turn.keyword == "USER":
-            said += self._overheard(turn.keyword)
-        if turn.keyword == "APOP":
-            said.append(self._digest(turn))
-        if turn.keyword == "AUTH" and turn.arguments and turn.arguments[0]:
-            mechanism = turn.arguments[0].upper()
-            self._exchange = Exchange(mechanism, self._say, private=self.channel.private)
-            if len(turn.arguments) > 1:
-                said += self._exchange.line(turn.arguments[1].encode())
-        return said
-
-    def _not_a_command(self, turn: Turn) -> list[Explanation]:
-        found = hint(turn.line, self._say, pop3=True)
-        return [found] if found is not None else []
-
-    def _one(self, turn: Turn) -> list[Explanation]:
-        say, (text, where) = self._say, COMMANDS[turn.keyword]
+    def _asked(self, turn: Turn) -> list[Explanation]:
+        text, where = COMMANDS[turn.keyword]
         arguments = turn.arguments
-        number = arguments[0] if arguments else "?"
         if turn.keyword == "LIST" and arguments:
             text = N_("Asks for the size of message {number} in octets.")
         elif turn.keyword == "UIDL" and arguments:
             text = N_("Asks for the unique-id of message {number}.")
+        elif turn.keyword == "AUTH" and turn.argument:
+            return super()._asked(turn)
         elif turn.keyword == "AUTH":
-            mechanism = number.upper()
-            if not arguments or not arguments[0]:
-                text = N_("Asks for the mechanisms that there are, as clients did before CAPA.")
-            elif mechanism in MECHANISMS:
-                what, where = MECHANISMS[mechanism]
-                return [
-                    Explanation(
-                        "note",
-                        say(N_("Logs in by {mechanism}: {what}."), mechanism=mechanism, what=say(what)),
-                        where,
-                    )
-                ]
-        elif turn.keyword == "TOP":
-            return [
-                Explanation(
-                    "note", say(text, number=number, lines=arguments[1] if len(arguments) > 1 else "?"), where
-                )
-            ]
+            text = N_("Asks for the mechanisms that there are, as clients did before CAPA.")
         elif turn.keyword == "QUIT" and not self.logged_in:
             text = N_("Ends the session; nobody has logged in, so there is nothing to remove.")
-        return [Explanation("note", say(text, number=number), where)]
+        number, lines = [*arguments, "?", "?"][:2]
+        return self._note(text, where, number=number, lines=lines)
 
-    def _digest(self, turn: Turn) -> Explanation:
+    def _besides(self, turn: Turn) -> list[Explanation]:
+        if turn.keyword == "APOP":
+            return self._digest(turn)
+        return self._overheard() if turn.keyword == "PASS" else []
+
+    def _digest(self, turn: Turn) -> list[Explanation]:
         """Of APOP's second argument."""
         where = clause(1939, "7")
         digest = turn.arguments[1] if len(turn.arguments) > 1 else ""
         if not re.fullmatch("[0-9a-f]{32}", digest):
-            text = N_(
+            return self._note(
                 "The digest is not shown here. Who overhears it cannot log in with it another time, but"
-                " can try passwords against it."
+                " can try passwords against it.",
+                where,
             )
-            return Explanation("note", self._say(text), where)
-        text = N_(
+        return self._note(
             "The digest {digest} is MD5 of {timestamp} with the password right behind it. Who overhears it"
-            " cannot log in with it another time, but can try passwords against it."
-        )
-        return Explanation(
-            "note", self._say(text, digest=digest, timestamp=self._timestamp or "<...>"), where
+            " cannot log in with it another time, but can try passwords against it.",
+            where,
+            digest=digest,
+            timestamp=self._timestamp or "<...>",
         )
 
-    def _overheard(self, keyword: str) -> list[Explanation]:
-        say, tls = self._say, self.channel.tls
-        if tls is not None:
-            if keyword == "USER":
-                return []
-            return [
-                Explanation(
-                    "note",
-                    say(N_("It is within {version}: nobody between can read it."), version=tls.version),
-                    clause(8314, "3"),
-                )
-            ]
-        if keyword == "USER":
-            return []
+    def _overheard(self) -> list[Explanation]:
+        """Who can read a password."""
+        if (tls := self.channel.tls) is not None:
+            return self._note(
+                "It is within {version}: nobody between can read it.", clause(8314, "3"), version=tls.version
+            )
         if self.channel.local:
-            return [
-                Explanation(
-                    "note",
-                    say(
-                        N_(
-                            "In clear text, which nobody overhears within one machine; on a network everybody"
-                            " between could."
-                        )
-                    ),
-                    clause(1939, "13"),
-                )
-            ]
-        return [
-            Explanation(
-                "warning",
-                say(N_("In clear text: everybody between here and there can read name and password.")),
+            return self._note(
+                "In clear text, which nobody overhears within one machine; on a network everybody"
+                " between could.",
                 clause(1939, "13"),
             )
-        ]
+        return self._note(
+            "In clear text: everybody between here and there can read name and password.",
+            clause(1939, "13"),
+            "warning",
+        )
 
     # -- the server ---------------------------------------------------------------------
 
     def reply_line(self, turn: Turn, line: bytes) -> list[Explanation]:
         """Of one line of a reply, without its end."""
-        if turn.lines == 1:
+        if turn.lines == 1 or line == b".":
             return []
-        if turn.keyword == "CAPA" and line != b".":
+        if turn.keyword == "CAPA":
             return self._capability(turn, line)
-        if turn.keyword == "AUTH" and line != b".":
+        if turn.keyword == "AUTH":
             found = MECHANISMS.get(line.decode("ascii", "replace").upper())
-            return [Explanation("note", self._say(found[0]), found[1])] if found is not None else []
-        if turn.keyword == "LIST" and line != b".":
+            return self._note(*found) if found is not None else []
+        if turn.keyword == "LIST":
             number, _, size = line.partition(b" ")
             which, octets = _number(number), _number(size)
             if which is not None and octets is not None and len(self._sizes) < _KEPT:
                 self._sizes[which] = octets
-        if turn.keyword in _MESSAGE and line != b".":
+        if turn.keyword in _MESSAGE:
             stuffed = line.startswith(b".")
             turn.octets += len(line) + 2 - stuffed
             if stuffed:
                 turn.stuffed += 1
-                return [
-                    Explanation(
-                        "note",
-                        self._say(
-                            N_(
-                                "This line begins with a dot; another is put before it, so that it does"
-                                " not look like the end. The client takes it off."
-                            )
-                        ),
-                        clause(1939, "3"),
-                    )
-                ]
+                return self._note(
+                    "This line begins with a dot; another is put before it, so that it does not look like"
+                    " the end. The client takes it off.",
+                    clause(1939, "3"),
+                )
         return []
 
     def _capability(self, turn: Turn, line: bytes) -> list[Explanation]:
-        words = line.decode("ascii", "replace").split(" ")
-        name = words[0].upper()
+        name, *arguments = line.decode("ascii", "replace").split(" ")
+        name = name.upper()
         if len(turn.capabilities) < _KEPT:
             turn.capabilities.append(name)
-        found = CAPABILITIES.get(name)
-        if found is None:
+        if name not in CAPABILITIES:
             return []
-        said = [Explanation("note", self._say(found[0]), found[1])]
-        if name == "SASL":
-            said += [
-                Explanation(
-                    "note", f"{one}: {self._say(MECHANISMS[one.upper()][0])}", MECHANISMS[one.upper()][1]
-                )
-                for one in words[1:]
-                if one.upper() in MECHANISMS
-            ]
-        return said
+        return self._note(*CAPABILITIES[name]) + self._mechanisms(arguments if name == "SASL" else ())
 
     def reply(self, turn: Turn) -> list[Explanation]:
         """Of a whole reply."""
@@ -330,205 +234,126 @@ class POP3:
             return self._refused(turn)
         if not turn.ok:
             return []
+        if turn.keyword in _DONE:
+            return self._note(*_DONE[turn.keyword])
         told = {
             "GREETING": self._greeting,
             "APOP": self._entered,
             "AUTH": self._entered,
             "PASS": self._entered,
             "CAPA": self._capabilities,
-            "STLS": self._tls_next,
             "STAT": self._stat,
             "DELE": self._deleted,
             "RSET": self._reset,
             "RETR": self._message,
             "TOP": self._message,
             "QUIT": self._quit,
-            "UIDL": self._unique_ids,
             "LIST": self._listed,
-            "USER": self._name_taken,
-            "NOOP": self._nothing,
         }.get(turn.keyword)
         return told(turn) if told is not None else []
 
-    def _note(self, text: str, where: str = "", kind: str = "note", **values: object) -> Explanation:
-        return Explanation(kind, self._say(text, **values), where)
-
     def _greeting(self, turn: Turn) -> list[Explanation]:
-        said = [self._note(N_("The server speaks first, and is ready."), clause(1939, "4"))]
+        said = self._note("The server speaks first, and is ready.", clause(1939, "4"))
         found = re.search(rb"<[^<>@ ]+@[^<>@ ]+>", turn.first)
         if found is not None:
             self._timestamp = found[0].decode("ascii", "replace")
-            said.append(
-                self._note(
-                    N_("What stands in < > is new for each connection; APOP makes a digest of it."),
-                    clause(1939, "7"),
-                )
+            said += self._note(
+                "What stands in < > is new for each connection; APOP makes a digest of it.", clause(1939, "7")
             )
         return said
 
     def _entered(self, turn: Turn) -> list[Explanation]:
         if turn.keyword == "AUTH" and turn.lines > 1:
-            return [self._note(N_("The mechanisms, one in a line."))]
-        return [
-            self._note(
-                N_(
-                    "The maildrop is open and locked: until QUIT it is as it is now, whatever comes in"
-                    " meanwhile."
-                ),
-                clause(1939, "4"),
-            )
-        ]
+            return self._note("The mechanisms, one in a line.")
+        return self._note(
+            "The maildrop is open and locked: until QUIT it is as it is now, whatever comes in meanwhile.",
+            clause(1939, "4"),
+        )
 
     def _capabilities(self, turn: Turn) -> list[Explanation]:
         if self.channel.private or "STLS" not in turn.capabilities:
             return []
-        return [
-            self._note(
-                N_(
-                    "Nothing before STLS is safe; what stands here could be somebody else's, and is asked"
-                    " for again behind it."
-                ),
-                clause(2595, "4"),
-            )
-        ]
-
-    def _tls_next(self, turn: Turn) -> list[Explanation]:
-        return [
-            self._note(
-                N_("What comes now is the TLS handshake; all that was said before is forgotten."),
-                clause(2595, "4"),
-            )
-        ]
+        return self._note(
+            "Nothing before STLS is safe; what stands here could be somebody else's, and is asked for again"
+            " behind it.",
+            clause(2595, "4"),
+        )
 
     def _stat(self, turn: Turn) -> list[Explanation]:
         numbers = turn.first.decode("ascii", "replace").split(" ")[1:3]
         count = _number(numbers[0]) if len(numbers) == 2 else None
         if count is None:
             return []
-        text = self._say(
+        said = self._counted(
             "{count} message with {octets} octets.",
             "{count} messages with {octets} octets together.",
             count,
-            count=count,
+            clause(1939, "5"),
             octets=numbers[1],
         )
-        said = [Explanation("note", text, clause(1939, "5"))]
         if self._marked:
-            said.append(self._note(N_("Marked messages are not counted."), clause(1939, "5")))
+            said += self._note("Marked messages are not counted.", clause(1939, "5"))
         return said
 
     def _listed(self, turn: Turn) -> list[Explanation]:
         if turn.lines < 2:
             return []
         if not self._marked:
-            return [
-                self._note(
-                    N_(
-                        "The number, and the octets that RETR will send; the line with the dot ends the list."
-                    ),
-                    clause(1939, "5"),
-                )
-            ]
-        text = self._say(
+            return self._note(
+                "The number, and the octets that RETR will send; the line with the dot ends the list.",
+                clause(1939, "5"),
+            )
+        return self._counted(
             "Missing because it is marked: {numbers}. No other message has moved to another number.",
             "Missing because they are marked: {numbers}. No other message has moved to another number.",
             len(self._marked),
+            clause(1939, "5"),
             numbers=_numbers(self._marked),
         )
-        return [Explanation("note", text, clause(1939, "5"))]
-
-    def _name_taken(self, turn: Turn) -> list[Explanation]:
-        return [
-            self._note(N_("The server says the same whether there is such a user or not."), clause(1939, "7"))
-        ]
-
-    def _nothing(self, turn: Turn) -> list[Explanation]:
-        return [self._note(N_("Nothing has changed."), clause(1939, "5"))]
 
     def _deleted(self, turn: Turn) -> list[Explanation]:
         number = _number(turn.argument)
         if number is not None and len(self._marked) < _KEPT:
             self._marked.add(number)
-        return [
-            self._note(
-                N_(
-                    "Only marked: QUIT removes it, RSET takes the mark back. The other messages keep"
-                    " their numbers in this session."
-                ),
-                clause(1939, "5"),
-            )
-        ]
+        return self._note(
+            "Only marked: QUIT removes it, RSET takes the mark back. The other messages keep their numbers in"
+            " this session.",
+            clause(1939, "5"),
+        )
 
     def _reset(self, turn: Turn) -> list[Explanation]:
         count = len(self._marked)
         self._marked.clear()
-        text = self._say("{count} mark was taken back.", "{count} marks were taken back.", count, count=count)
-        return [Explanation("note", text, clause(1939, "5"))]
+        return self._counted(
+            "{count} mark was taken back.", "{count} marks were taken back.", count, clause(1939, "5")
+        )
 
     def _message(self, turn: Turn) -> list[Explanation]:
         said = []
-        announced = self._sizes.get(_number(turn.argument) or 0)
         if turn.keyword == "RETR":
+            announced, kind = self._sizes.get(_number(turn.argument) or 0), "note"
             if announced is None:
-                said.append(
-                    self._note(
-                        N_(
-                            "{octets} octets, with CRLF at the end of each line; the line with the dot is the"
-                            " end, and not counted."
-                        ),
-                        clause(1939, "11"),
-                        octets=turn.octets,
-                    )
+                text = N_(
+                    "{octets} octets, with CRLF at the end of each line; the line with the dot is the end,"
+                    " and not counted."
                 )
             elif announced == turn.octets:
-                said.append(
-                    self._note(
-                        N_(
-                            "{octets} octets, as LIST has announced; the line with the dot is the end,"
-                            " and not counted."
-                        ),
-                        clause(1939, "11"),
-                        octets=turn.octets,
-                    )
+                text = N_(
+                    "{octets} octets, as LIST has announced; the line with the dot is the end, and not"
+                    " counted."
                 )
             else:
-                said.append(
-                    self._note(
-                        N_("{octets} octets, and LIST has announced {announced}."),
-                        clause(1939, "11"),
-                        "warning",
-                        octets=turn.octets,
-                        announced=announced,
-                    )
-                )
-            said.append(
-                self._note(N_("The message is still there: fetching removes nothing."), clause(1939, "5"))
-            )
+                text, kind = N_("{octets} octets, and LIST has announced {announced}."), "warning"
+            said += self._note(text, clause(1939, "11"), kind, octets=turn.octets, announced=announced)
+            said += self._note("The message is still there: fetching removes nothing.", clause(1939, "5"))
         if turn.stuffed:
-            said.append(
-                Explanation(
-                    "note",
-                    self._say(
-                        "In {count} line a dot was put before another.",
-                        "In {count} lines a dot was put before another.",
-                        turn.stuffed,
-                        count=turn.stuffed,
-                    ),
-                    clause(1939, "3"),
-                )
+            said += self._counted(
+                "In {count} line a dot was put before another.",
+                "In {count} lines a dot was put before another.",
+                turn.stuffed,
+                clause(1939, "3"),
             )
         return said
-
-    def _unique_ids(self, turn: Turn) -> list[Explanation]:
-        return [
-            self._note(
-                N_(
-                    "Numbers are for this session alone; these ids stay the same as long as the message"
-                    " is there."
-                ),
-                clause(1939, "7"),
-            )
-        ]
 
     def removed(self) -> None:
         """A message was removed."""
@@ -539,69 +364,47 @@ class POP3:
             return []
         count = self._removed or len(self._marked)
         if not count:
-            return [
-                self._note(
-                    N_("Nothing was marked, so nothing is removed; the lock is free."), clause(1939, "6")
-                )
-            ]
-        text = self._say(
+            return self._note(
+                "Nothing was marked, so nothing is removed; the lock is free.", clause(1939, "6")
+            )
+        return self._counted(
             "{count} message was removed for good; in the next session the numbers begin at 1"
             " again, the unique-ids stay.",
             "{count} messages were removed for good; in the next session the numbers begin at 1"
             " again, the unique-ids stay.",
             count,
-            count=count,
+            clause(1939, "6"),
         )
-        return [Explanation("note", text, clause(1939, "6"))]
 
     def _refused(self, turn: Turn) -> list[Explanation]:
+        keyword, number = turn.keyword, turn.argument
         code = re.match(rb"-ERR \[([^\]]*)\]", turn.first)
-        if code is not None:
-            found = CODES.get(code[1].decode("ascii", "replace").upper())
-            if found is not None:
-                return [self._note(found[0], found[1])]
-        if turn.keyword == "GREETING":
-            return [
-                self._note(
-                    N_("A greeting with -ERR: the server does not talk to this client now."),
-                    clause(1939, "4"),
-                )
-            ]
-        number = turn.argument
+        found = CODES.get(code[1].decode("ascii", "replace").upper()) if code is not None else None
+        if found is not None:
+            return self._note(*found)
+        if keyword == "GREETING":
+            return self._note(
+                "A greeting with -ERR: the server does not talk to this client now.", clause(1939, "4")
+            )
         if _number(number) in self._marked:
-            return [
-                self._note(
-                    N_("Message {number} is marked: it cannot be used unless RSET takes the mark back."),
-                    clause(1939, "5"),
-                    number=number,
-                )
-            ]
-        if self.logged_in and number and turn.keyword in ("LIST", "RETR", "DELE", "TOP", "UIDL"):
-            return [
-                self._note(
-                    N_("There is no message {number}; the numbers go from 1 to the one that STAT tells."),
-                    clause(1939, "3"),
-                    number=number,
-                )
-            ]
-        if turn.keyword == "" and turn.first.startswith(b"-ERR unknown command"):
-            return [
-                self._note(
-                    N_("This is no command of POP3; a command is a word of three or four letters."),
-                    clause(1939, "3"),
-                )
-            ]
-        if turn.keyword == "QUIT":
-            return [self._note(N_("Not all that was marked could be removed."), clause(1939, "6"), "warning")]
-        if (
-            not self.logged_in
-            and turn.keyword in COMMANDS
-            and turn.keyword not in ("USER", "PASS", "APOP", "AUTH", "CAPA", "STLS", "QUIT")
-        ):
-            return [self._note(N_("This command works only behind the login."), clause(1939, "3"))]
-        if self.logged_in and turn.keyword in ("USER", "PASS", "APOP", "AUTH", "STLS"):
-            return [self._note(N_("This command works only before the login."), clause(1939, "3"))]
-        return [self._note(N_("Refused, and nothing has changed; the text says why."), clause(1939, "3"))]
+            return self._note(
+                "Message {number} is marked: it cannot be used unless RSET takes the mark back.",
+                clause(1939, "5"),
+                number=number,
+            )
+        if keyword == "QUIT":
+            return self._note("Not all that was marked could be removed.", clause(1939, "6"), "warning")
+        if self.logged_in and number and keyword in ("LIST", "RETR", "DELE", "TOP", "UIDL"):
+            text = N_("There is no message {number}; the numbers go from 1 to the one that STAT tells.")
+        elif keyword == "" and turn.first.startswith(b"-ERR unknown command"):
+            text = N_("This is no command of POP3; a command is a word of three or four letters.")
+        elif not self.logged_in and keyword in COMMANDS and keyword not in (*_LOGIN, "CAPA"):
+            text = N_("This command works only behind the login.")
+        elif self.logged_in and keyword in _LOGIN:
+            text = N_("This command works only before the login.")
+        else:
+            text = N_("Refused, and nothing has changed; the text says why.")
+        return self._note(text, clause(1939, "3"), number=number)
 
     # -- the end ------------------------------------------------------------------------
 
@@ -610,22 +413,13 @@ class POP3:
         if why == "quit" or not self.logged_in:
             return []
         if self._marked and not self._removed:
-            return [
-                Explanation(
-                    "warning",
-                    self._say(
-                        "The connection ended without QUIT: the message that was marked is not removed.",
-                        "The connection ended without QUIT: the {count} messages that were marked are not"
-                        " removed.",
-                        len(self._marked),
-                        count=len(self._marked),
-                    ),
-                    clause(1939, "6"),
-                )
-            ]
-        return [
-            self._note(
-                N_("The connection ended without QUIT: nothing is removed, and the lock is free."),
+            return self._counted(
+                "The connection ended without QUIT: the message that was marked is not removed.",
+                "The connection ended without QUIT: the {count} messages that were marked are not removed.",
+                len(self._marked),
                 clause(1939, "6"),
+                "warning",
             )
-        ]
+        return self._note(
+            "The connection ended without QUIT: nothing is removed, and the lock is free.", clause(1939, "6")
+        )

@@ -67,7 +67,6 @@ class Exchange:
         self._say = say
         self._private = private
         self._lines = 0
-        self._challenges = 0
 
     @property
     def _clause(self) -> str:
@@ -101,20 +100,20 @@ class Exchange:
         if self._mechanism in ("PLAIN", "LOGIN"):
             if self._private:
                 return self._note(
-                    N_("Base64, not shown here. It is no encryption; nobody can listen on this connection.")
+                    "Base64, not shown here. It is no encryption; nobody can listen on this connection."
                 )
             return self._note(
-                N_("Base64, not shown here. It is no encryption: whoever sees this line has the password."),
+                "Base64, not shown here. It is no encryption: whoever sees this line has the password.",
                 "warning",
             )
         if self._mechanism.startswith("SCRAM"):
             return self._scram_line("")
         if self._mechanism == "CRAM-MD5":
             return self._note(
-                N_("The name, and a digest of challenge and password; the password itself is not sent.")
+                "The name, and a digest of challenge and password; the password itself is not sent."
             )
         if self._mechanism in ("OAUTHBEARER", "XOAUTH2"):
-            return self._note(N_("The token, not shown here: who has it can log in as long as it is valid."))
+            return self._note("The token, not shown here: who has it can log in as long as it is valid.")
         return []
 
     def _shown(self, octets: bytes) -> list[Explanation]:
@@ -122,10 +121,8 @@ class Exchange:
             _, _, rest = octets.partition(b"\0")
             user, _, password = rest.partition(b"\0")
             return self._note(
-                N_(
-                    "Decoded: name {user}, password {password}. Base64 only makes text of octets; it is no"
-                    " encryption, and anybody can undo it."
-                ),
+                "Decoded: name {user}, password {password}. Base64 only makes text of octets; it is no"
+                " encryption, and anybody can undo it.",
                 "note" if self._private else "warning",
                 user=_text(user),
                 password=_text(password),
@@ -140,26 +137,24 @@ class Exchange:
         if self._mechanism == "CRAM-MD5":
             user, _, digest = octets.rpartition(b" ")
             return self._note(
-                N_(
-                    "Decoded: name {user}, digest {digest}: HMAC-MD5 of the challenge with the password"
-                    " as key."
-                    " Who overhears it cannot use it again, but can try passwords against it."
-                ),
+                "Decoded: name {user}, digest {digest}: HMAC-MD5 of the challenge with the password"
+                " as key."
+                " Who overhears it cannot use it again, but can try passwords against it.",
                 user=_text(user),
                 digest=_text(digest),
             )
         if self._mechanism.startswith("SCRAM"):
             return self._scram_line(_text(octets))
         if self._mechanism == "ANONYMOUS":
-            return self._note(N_("Decoded: {text}; a guest may say who they are."), text=_text(octets))
+            return self._note("Decoded: {text}; a guest may say who they are.", text=_text(octets))
         if self._mechanism == "EXTERNAL":
             return self._note(
-                N_("Decoded: {text}, the name to act as; empty for that of the certificate."),
+                "Decoded: {text}, the name to act as; empty for that of the certificate.",
                 text=_text(octets),
             )
         if self._mechanism in ("OAUTHBEARER", "XOAUTH2"):
             return self._note(
-                N_("Decoded: {text}; the token is what the server asks about elsewhere."), text=_text(octets)
+                "Decoded: {text}; the token is what the server asks about elsewhere.", text=_text(octets)
             )
         return []
 
@@ -177,7 +172,7 @@ class Exchange:
                 " the password cannot be got from it."
             )
         else:
-            return self._note(N_("An empty line: the server's proof was right."))
+            return self._note("An empty line: the server's proof was right.")
         return self._note(first, decoded=self._decoded(text))
 
     def _decoded(self, text: str) -> str:
@@ -185,37 +180,32 @@ class Exchange:
 
     def challenge(self, line: bytes) -> list[Explanation]:
         """Of a line of the server's, behind its ``+`` or ``334``."""
-        self._challenges += 1
         octets = decoded(line)
         if not line:
-            return self._note(N_("An empty challenge: the client is to begin."))
+            return self._note("An empty challenge: the client is to begin.")
         if line == _MASKED or octets is None:
             return []
         text = _text(octets)
         if self._mechanism == "LOGIN":
-            return self._note(N_("Decoded: {text}; the server asks, in base64 as well."), text=text)
+            return self._note("Decoded: {text}; the server asks, in base64 as well.", text=text)
         if self._mechanism == "CRAM-MD5":
             return self._note(
-                N_("Decoded: {text}; the challenge, which is another one for each login."), text=text
+                "Decoded: {text}; the challenge, which is another one for each login.", text=text
             )
         if self._mechanism.startswith("SCRAM"):
             fields = dict(re.findall(r"(?:^|,)([a-z])=([^,]*)", text))
             if "i" in fields:
                 return self._note(
-                    N_(
-                        "The server's first message, decoded {text}: it adds to the random number (r), and"
-                        " tells salt (s)"
-                        " and rounds (i = {rounds}) with which the password is hashed."
-                    ),
+                    "The server's first message, decoded {text}: it adds to the random number (r), and"
+                    " tells salt (s)"
+                    " and rounds (i = {rounds}) with which the password is hashed.",
                     text=text,
                     rounds=fields["i"],
                 )
             if "v" in fields:
                 return self._note(
-                    N_(
-                        "The server's final message, decoded {text}: its own proof (v) that it knows the"
-                        " password, too."
-                    ),
+                    "The server's final message, decoded {text}: its own proof (v) that it knows the"
+                    " password, too.",
                     text=text,
                 )
-        return self._note(N_("Decoded: {text}"), text=text)
+        return self._note("Decoded: {text}", text=text)

@@ -8,10 +8,8 @@ from email.policy import default
 
 from ...interfaces import Channel
 from ...printable import printable
+from .conversation import Conversation, Turn
 from .explanation import N_, Explanation, Say, clause
-from .pop3 import Turn
-from .sasl import MECHANISMS, Exchange
-from .wrong_track import hint
 
 __all__ = ["CODES", "COMMANDS", "EXTENSIONS", "SMTP"]
 
@@ -112,78 +110,37 @@ _END = len(b".\r\n")
 _RECIPIENTS = 20
 
 
-class SMTP:
-    """One session: its commands and replies, told line by line."""
+class SMTP(Conversation):
+    """One session of SMTP, submission or LMTP."""
+
+    commands = COMMANDS
+    is_pop3 = False
 
     def __init__(self, say: Say, channel: Channel, protocol: str) -> None:
-        self._say = say
-        self.channel = channel
+        super().__init__(say, channel)
         self._protocol = protocol
-        self._exchange: Exchange | None = None
         self._sender = ""
         self._recipients: list[str] = []
         self._header = bytearray()
         self._text_octets = 0
         # The beginning of a line that a part of the text ended in the middle of.
         self._partial = b""
-        self.logged_in = False
-
-    def _note(self, text: str, where: str = "", kind: str = "note", **values: object) -> Explanation:
-        return Explanation(kind, self._say(text, **values), where)
-
-    @property
-    def in_exchange(self) -> bool:
-        """Whether the client's next line belongs to a SASL exchange."""
-        return self._exchange is not None
 
     # -- the client ---------------------------------------------------------------------
 
-    def command(self, turn: Turn) -> list[Explanation]:
-        """Of a line of the client's."""
-        if self._exchange is not None:
-            # Its reply is AUTH's.
-            turn.keyword = "AUTH"
-            return self._exchange.line(turn.line)
-        found = COMMANDS.get(turn.keyword)
-        if found is None:
-            wrong = hint(turn.line, self._say, pop3=False)
-            return [wrong] if wrong is not None else []
-        said = [self._note(found[0], found[1])]
-        typed = hint(turn.line, self._say, pop3=False, command=True)
-        if turn.keyword == "AUTH" and turn.arguments:
-            mechanism = turn.arguments[0].upper()
-            if mechanism in MECHANISMS:
-                what, where = MECHANISMS[mechanism]
-                said = [
-                    self._note(
-                        N_("Logs in by {mechanism}: {what}."),
-                        where,
-                        mechanism=mechanism,
-                        what=self._say(what),
-                    )
-                ]
-            self._exchange = Exchange(mechanism, self._say, private=self.channel.private)
-            if len(turn.arguments) > 1:
-                said += self._exchange.line(turn.arguments[1].encode())
-        if typed is not None:
-            said.append(typed)
+    def _besides(self, turn: Turn) -> list[Explanation]:
         path = re.search(rb"<([^>]*)>", turn.line)
         address = printable(path[1].decode("utf-8", "backslashreplace")) if path else ""
         if turn.keyword == "MAIL":
             self._sender, self._recipients = address, []
             if path and not address:
-                said.append(
-                    self._note(
-                        N_(
-                            "An empty sender: this is a report, and nobody is to hear"
-                            " if it cannot be delivered."
-                        ),
-                        clause(5321, "4.5.5"),
-                    )
+                return self._note(
+                    "An empty sender: this is a report, and nobody is to hear if it cannot be delivered.",
+                    clause(5321, "4.5.5"),
                 )
         elif turn.keyword == "RCPT" and address and len(self._recipients) < _RECIPIENTS:
             self._recipients.append(address)
-        return said
+        return []
 
     def text(self, data: bytes, octets: int, *, last: bool) -> list[Explanation]:
         """Of a part of a message.
@@ -197,16 +154,12 @@ class SMTP:
         if not last:
             return said
         self._partial = b""
-        said += [
-            self._note(
-                N_(
-                    "The line with a dot alone is the end of the message; {octets} octets came before it,"
-                    " dots that were doubled included."
-                ),
-                clause(5321, "4.5.2"),
-                octets=max(self._text_octets - _END, 0),
-            )
-        ]
+        said += self._note(
+            "The line with a dot alone is the end of the message; {octets} octets came before it, dots that"
+            " were doubled included.",
+            clause(5321, "4.5.2"),
+            octets=max(self._text_octets - _END, 0),
+        )
         if self._header:
             said += self._envelope_and_header(bytes(self._header))
         self._header.clear()
@@ -217,12 +170,11 @@ class SMTP:
         """At the lines where they are; places are those of lines that end in this part."""
         *lines, tail = (self._partial + data).split(b"\r\n")
         self._partial = tail[:_PARTIAL]
-        text = N_("The client has put a dot before this line's own; the server takes it off again.")
-        return [
-            self._note(text, clause(5321, "4.5.2"))._replace(line=place)
-            for place, line in enumerate(lines)
-            if line.startswith(b"..")
-        ]
+        [said] = self._note(
+            "The client has put a dot before this line's own; the server takes it off again.",
+            clause(5321, "4.5.2"),
+        )
+        return [said._replace(line=place) for place, line in enumerate(lines) if line.startswith(b"..")]
 
     def _envelope_and_header(self, data: bytes) -> list[Explanation]:
         header = BytesHeaderParser(policy=default).parsebytes(data)
@@ -231,19 +183,15 @@ class SMTP:
         except (ValueError, LookupError, AttributeError):
             # Not every header can be read.
             return []
-        return [
-            self._note(
-                N_(
-                    "Envelope: from {sender} to {recipients}. Header: From {from_}, To {to}. Mail goes by"
-                    " the envelope alone; the two may differ."
-                ),
-                clause(5321, "2.3.1"),
-                sender=self._sender or "<>",
-                recipients=", ".join(self._recipients) or "?",
-                from_=printable(from_) or "-",
-                to=printable(to) or "-",
-            )
-        ]
+        return self._note(
+            "Envelope: from {sender} to {recipients}. Header: From {from_}, To {to}. Mail goes by the"
+            " envelope alone; the two may differ.",
+            clause(5321, "2.3.1"),
+            sender=self._sender or "<>",
+            recipients=", ".join(self._recipients) or "?",
+            from_=printable(from_) or "-",
+            to=printable(to) or "-",
+        )
 
     # -- the server ---------------------------------------------------------------------
 
@@ -251,18 +199,11 @@ class SMTP:
         """Of one line of a reply, without its end."""
         if turn.keyword not in ("EHLO", "LHLO") or turn.lines == 1 or not line.startswith(b"250"):
             return []
-        words = line[4:].decode("ascii", "replace").split(" ")
-        found = EXTENSIONS.get(words[0].upper())
-        if found is None:
+        name, *arguments = line[4:].decode("ascii", "replace").split(" ")
+        name = name.upper()
+        if name not in EXTENSIONS:
             return []
-        said = [self._note(found[0], found[1])]
-        if words[0].upper() == "AUTH":
-            said += [
-                Explanation("note", f"{one}: {self._say(MECHANISMS[one][0])}", MECHANISMS[one][1])
-                for one in words[1:]
-                if one in MECHANISMS
-            ]
-        return said
+        return self._note(*EXTENSIONS[name]) + self._mechanisms(arguments if name == "AUTH" else ())
 
     def reply(self, turn: Turn) -> list[Explanation]:
         """Of a whole reply."""
@@ -275,52 +216,40 @@ class SMTP:
             enhanced = turn.first[4:].decode("ascii", "replace").partition(" ")[0]
             said = []
             if enhanced in ENHANCED:
-                said.append(self._note(ENHANCED[enhanced], clause(3463, "3")))
+                said = self._note(ENHANCED[enhanced], clause(3463, "3"))
             elif code in CODES:
-                said.append(self._note(CODES[code], clause(5321, "4.2.3")))
-            return [*said, self._note(REFUSALS[code[:1]], clause(5321, "4.2.1"))]
+                said = self._note(CODES[code], clause(5321, "4.2.3"))
+            return said + self._note(REFUSALS[code[:1]], clause(5321, "4.2.1"))
         if turn.keyword == "GREETING":
-            return [
-                self._note(N_("The server speaks first, says its name, and is ready."), clause(5321, "3.1"))
-            ]
+            return self._note("The server speaks first, says its name, and is ready.", clause(5321, "3.1"))
         if turn.keyword == "STARTTLS":
-            return [
-                self._note(
-                    N_("What comes now is the TLS handshake; all that was said before is forgotten."),
-                    clause(3207, "4.2"),
-                )
-            ]
+            return self._note(
+                "What comes now is the TLS handshake; all that was said before is forgotten.",
+                clause(3207, "4.2"),
+            )
         if turn.keyword == "TEXT":
             return self._taken()
         text = _DONE.get(turn.keyword) if code == "250" else None
         text = text or CODES.get(code)
         where = clause(4954, "6") if turn.keyword == "AUTH" else clause(5321, "4.2.3")
-        return [self._note(text, where)] if text is not None else []
+        return self._note(text, where) if text is not None else []
 
     def _taken(self) -> list[Explanation]:
         self._sender, self._recipients = "", []
         if self._protocol != "LMTP":
             return []
-        return [
-            self._note(
-                N_("LMTP has a reply for each recipient: one may be refused and another not."),
-                clause(2033, "4.2"),
-            )
-        ]
+        return self._note(
+            "LMTP has a reply for each recipient: one may be refused and another not.", clause(2033, "4.2")
+        )
 
     def removed(self) -> None:
         """Nothing is removed here."""
 
     def ended(self, why: str) -> list[Explanation]:
         """Of the connection's end."""
-        if why != "quit" and self._sender and self._recipients:
-            return [
-                self._note(
-                    N_(
-                        "The connection ended without QUIT: what was not answered with 250 behind its dot is"
-                        " not taken."
-                    ),
-                    clause(5321, "4.1.1.10"),
-                )
-            ]
-        return []
+        if why == "quit" or not self._sender or not self._recipients:
+            return []
+        return self._note(
+            "The connection ended without QUIT: what was not answered with 250 behind its dot is not taken.",
+            clause(5321, "4.1.1.10"),
+        )

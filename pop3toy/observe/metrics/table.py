@@ -113,6 +113,11 @@ METRICS: Final = (
         "gauge",
         "For how long the oldest of them has waited; with --smarthost",
     ),
+    Metric(
+        "pop3toy_smarthost_login_refused",
+        "gauge",
+        "1 if the smarthost does not take name and password, else 0; with --smarthost",
+    ),
     Metric("pop3toy_tls_handshakes_total", "counter", "TLS handshakes", ("protocol", "version")),
     Metric("pop3toy_tls_failures_total", "counter", "TLS handshakes that failed", ("protocol",)),
     Metric(

@@ -9,7 +9,6 @@ from functools import partial
 from twisted.application.service import MultiService
 
 from ...addresses import parse_address
-from ...clock import steady
 from ...config.settings import Settings
 from ...errors import NoSuchMailbox, NotOurs, StoreTrouble
 from ...interfaces import IDelivery, IRecipientResolver, is_deferred
@@ -53,14 +52,12 @@ def queue_of(
     where = smarthost(settings.smarthost)
     pool = threads(reactor, name="queue", size=THREADS)
     pool.setServiceParent(parts)
-    # Each of several workers counts for itself.
-    most = -(-settings.smarthost_limit // (settings.workers or 1))
     queue = OutgoingQueue(
         Folder(settings.queue),
         Handing(where, credentials_of(settings), tls_of(where, settings.smarthost_ca), host),
         reactor,
         pool.run,
-        HourlyLimit(most, steady(reactor).seconds),
+        HourlyLimit(settings.queue, settings.smarthost_limit, wall),
         partial(_deliver, delivery, resolver),
         wall,
         told or Told(),

@@ -16,7 +16,7 @@ from twisted import __version__ as twisted_version
 
 from ..._version import __version__
 from ...config.settings import Settings
-from ...errors import CannotStart
+from ...errors import BadSetting, CannotStart
 from ...installation import install_hint
 from ...net.threads import WorkerThreads
 from ...net.types import IReactor
@@ -53,7 +53,7 @@ def are_wanted(settings: Settings, *, shown: bool) -> bool:
     try:
         import prometheus_client  # noqa: F401
     except ImportError as error:
-        raise CannotStart(f"--metrics needs more than is installed: {install_hint('metrics')}") from error
+        raise BadSetting("metrics", f" needs more than is installed: {install_hint('metrics')}") from error
     return True
 
 

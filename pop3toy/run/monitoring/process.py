@@ -18,7 +18,7 @@ from ...stores.registry import kind_of
 from ..service import Repeatedly
 from .endpoint import MetricsEndpoint, Pages, are_wanted
 from .measured import MeasuredThreads
-from .troubles import ask_store, check_accounts, expiring, expiring_later, expiry
+from .troubles import ask_store, check_accounts, expired, expiring, expiry, login_refused
 
 if TYPE_CHECKING:
     from ...net.tls.contexts import GivenTLS
@@ -58,6 +58,7 @@ class Monitoring:
         self._registry = Registry(auto_describe=False)
         self._metrics: Metrics = Metrics(self._registry)
         self._pools: dict[str, WorkerThreads] = {}
+        self._login_refused = False
 
     @property
     def observers(self) -> Sequence[IObserver]:
@@ -84,7 +85,7 @@ class Monitoring:
         """What counts the mail that goes out."""
         from ...outgoing.service import Told
 
-        return Told(self._went_out, self._queue_is)
+        return Told(self._went_out, self._queue_is, self._login_is)
 
     def _went_out(self, what: str, number: int) -> None:
         self._metrics.counted("pop3toy_outgoing_total", number, what)
@@ -92,6 +93,10 @@ class Monitoring:
     def _queue_is(self, messages: int, seconds: float) -> None:
         self._metrics.now("pop3toy_queue_messages", messages)
         self._metrics.now("pop3toy_queue_oldest_seconds", seconds)
+
+    def _login_is(self, refused: bool) -> None:
+        self._login_refused = refused
+        self._metrics.now("pop3toy_smarthost_login_refused", refused)
 
     def look_at_threads(self) -> None:
         """Set what is not counted as it happens."""
@@ -148,9 +153,9 @@ class Monitoring:
         )
         return endpoint.listen(
             parts,
-            [lambda: ["the server takes no more connections"] if leaving() else [], lambda: expiring(tls)],
+            [lambda: ["the server takes no more connections"] if leaving() else [], lambda: expired(tls)],
             looks,
             failed,
             before=self.look_at_threads,
-            warnings=lambda: expiring_later(tls),
+            warnings=lambda: [*expiring(tls), *login_refused(self._login_refused)],
         )

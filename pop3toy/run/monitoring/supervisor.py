@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import cache
 from typing import TYPE_CHECKING
 
 from twisted.application.service import MultiService, Service
@@ -18,7 +18,7 @@ from ...net.threads import WorkerThreads
 from ...net.types import IReactor
 from ...stores.registry import kind_of
 from .endpoint import MetricsEndpoint, Pages, are_wanted
-from .troubles import ask_store, check_accounts, expiring, expiring_later, expiry
+from .troubles import ask_store, check_accounts, expired, expiring, expiry, login_refused
 
 if TYPE_CHECKING:
     from ...net.tls.contexts import GivenTLS
@@ -122,11 +122,24 @@ def monitor_workers(
         # Its connections are kept from one look to the next.
         admin = cache(kind.admin)
         looks.append(lambda: ask_store(admin(settings.store)))
-    folder.when_made = partial(add_up, registry=registry)
+    told = Registry(auto_describe=False)
+
+    def made(path: str) -> None:
+        add_up(path, registry)
+        if settings.smarthost is not None:
+            add_up(path, told)
+
+    folder.when_made = made
+
+    def warnings() -> list[str]:
+        # Of all workers one runs the queue, and tells it by its metric alone.
+        refused = told.get_sample_value("pop3toy_smarthost_login_refused") or 0
+        return [*expiring(tls), *login_refused(refused)]
+
     return endpoint.listen(
         parts,
-        [at_once, lambda: expiring(tls)],
+        [at_once, lambda: expired(tls)],
         looks,
         failed,
-        warnings=lambda: expiring_later(tls),
+        warnings=warnings,
     )

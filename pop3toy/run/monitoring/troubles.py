@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
@@ -20,19 +19,18 @@ __all__ = [
     "check_accounts",
     "days_left",
     "ends_of",
+    "expired",
     "expiring",
-    "expiring_later",
     "expiry",
     "in_days",
+    "login_refused",
 ]
 
 #: Seconds.
 DAY: Final = 86400
 
-#: Days before its end from which a certificate is a problem: who renews it by a program does so long before.
-EXPIRING: Final = 7
-#: Days from which it is told of, and no problem yet.
-EXPIRING_LATER: Final = 14
+#: Days before its end from which a certificate is told of: who renews it by a program does so long before.
+EXPIRING: Final = 14
 
 
 def check_accounts(settings: Settings) -> None:
@@ -77,19 +75,30 @@ def in_days(end: float, now: float) -> str:
     return "has expired" if end <= now else f"expires in {days} {'day' if days == 1 else 'days'}"
 
 
+def expired(tls: GivenTLS | None, wall: Callable[[], float] = time.time) -> list[str]:
+    """The certificates that have expired, a sentence each: clients refuse them, so this is a problem."""
+    now = wall()
+    return [_sentence(path, end, now) for path, end in ends_of(tls) if end <= now]
+
+
 def expiring(tls: GivenTLS | None, wall: Callable[[], float] = time.time) -> list[str]:
-    """The certificates that expire soon, or have expired, a sentence each."""
-    return _within(tls, wall(), -sys.maxsize, EXPIRING)
+    """Those that soon expire, a sentence each.
 
-
-def expiring_later(tls: GivenTLS | None, wall: Callable[[], float] = time.time) -> list[str]:
-    """Those that should be renewed, though there is time, a sentence each."""
-    return _within(tls, wall(), EXPIRING, EXPIRING_LATER)
-
-
-def _within(tls: GivenTLS | None, now: float, least: int, most: int) -> list[str]:
+    No problem yet: a load balancer that asks ``/healthz`` would send clients away from a server that serves.
+    """
+    now = wall()
     return [
-        f"the certificate in {path} {in_days(end, now)}"
+        _sentence(path, end, now)
         for path, end in ends_of(tls)
-        if least <= days_left(end, now) < most
+        if now < end and days_left(end, now) < EXPIRING
     ]
+
+
+def login_refused(refused: float) -> list[str]:
+    """What to say of a smarthost that refuses name and password: a warning, for it is one for all servers."""
+    said = "the smarthost refuses the login of smarthost-credentials: mail for elsewhere waits"
+    return [said] if refused else []
+
+
+def _sentence(path: str, end: float, now: float) -> str:
+    return f"the certificate in {path} {in_days(end, now)}"

@@ -7,6 +7,7 @@ answer and another in the next.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import re
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
@@ -29,9 +30,11 @@ __all__ = ["AdoptedMaildir", "AdoptingMaildirs"]
 
 #: What was read of another server is kept here while it takes more than one run.
 _READ: Final = "pop3toy-adopting"
-_READ_MAGIC: Final = b"pop3toy-adopting 1"
+_READ_MAGIC: Final = b"pop3toy-adopting 2"
 _READ_LINE: Final = re.compile(rb"([\x21-\x7e]{1,70}) ([0-9]{1,15}) ([0-9a-f]{64})\n")
 _READ_MOST: Final = 64 * 1024 * 1024
+_HEADER: Final = 1024 * 1024
+_HEADER_END: Final = re.compile(rb"\n\r?\n")
 
 
 class AdoptingMaildirs:
@@ -107,6 +110,20 @@ class AdoptedMaildir:
         message = Message(b"", name, 0, None, self._paths[name])
         return Wire().read(self._reader.read(message)).is_what
 
+    def header(self, name: str) -> bytes:
+        """The header of a message, or its first megabyte.
+
+        :raises pop3toy.errors.MessageGone: if it is gone.
+        :raises OSError: if it cannot be read.
+        """
+        data = b""
+        for chunk in self._reader.read(Message(b"", name, 0, None, self._paths[name])):
+            data += chunk
+            end = _HEADER_END.search(data)
+            if end is not None or len(data) > _HEADER:
+                return data[: end.start() + 1 if end is not None else _HEADER]
+        return data
+
     def another(self, name: str, taken: Container[bytes]) -> bytes | None:
         """The unique-id that a message needs since its own is taken; ``None`` if it is not.
 
@@ -132,23 +149,39 @@ class AdoptedMaildir:
         :raises pop3toy.errors.StoreTrouble: if that cannot be; then all is as it was.
         """
         try:
-            uidl_file.save(self.fd, uidl_file.Given(self.adopted(uids), ordered=True))
-            # That they are others than in the last session is wanted.
+            # That they are others than in the last session is wanted.  First, because a run that is killed
+            # behind it is not known from one that has not begun, and one before it would be done.
             last_session.forget(self.fd)
-            remove_cache(self.fd, _READ)
+            uidl_file.save(self.fd, uidl_file.Given(self.adopted(uids), ordered=True))
         except OSError as error:
             raise trouble(error) from error
+        self.forget_read()
 
     # -- what was read of the other server -----------------------------------------
 
-    def read_before(self) -> dict[bytes, tuple[int, str]]:
-        """Contents by unique-id that an earlier run has read."""
-        body = read_cache(self.fd, _READ, _READ_MAGIC, _READ_MOST) or b""
+    def read_before(self, address: str) -> dict[bytes, tuple[int, str]]:
+        """Contents by unique-id that an earlier run has read.
+
+        :param address: where they are from: another server may have the same unique-ids.
+        """
+        body = read_cache(self.fd, _READ, _read_magic(address), _READ_MOST) or b""
         return {line[1]: (int(line[2]), line[3].decode("ascii")) for line in _READ_LINE.finditer(body)}
 
-    def keep_read(self, read: Mapping[bytes, tuple[int, str]]) -> None:
+    def keep_read(self, address: str, read: Mapping[bytes, tuple[int, str]]) -> None:
         """Keep what was read for a later run; it does nothing if that is not possible."""
         body = b"".join(
             b"%b %d %b\n" % (uid, octets, digest.encode()) for uid, (octets, digest) in read.items()
         )
-        write_cache(self.fd, _READ, _READ_MAGIC, body)
+        write_cache(self.fd, _READ, _read_magic(address), body)
+
+    def forget_read(self) -> None:
+        """Remove it."""
+        try:
+            remove_cache(self.fd, _READ)
+        except OSError as error:
+            raise trouble(error) from error
+
+
+def _read_magic(address: str) -> bytes:
+    digest = hashlib.sha256(address.encode("utf-8", "surrogateescape")).hexdigest()
+    return b"%b %b" % (_READ_MAGIC, digest.encode("ascii"))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
 from collections.abc import Iterator
+from functools import partial
 
 from ...errors import StoreTrouble
-from ...mail.octets import Encoder
+from ..same_letter import HEADER, look_at
 from .beside import uidl_file
 from .body import OPEN_FLAGS
 from .count import MAX_LISTED_SIZE
@@ -19,12 +19,7 @@ from .names import base_name
 __all__ = ["check_maildir"]
 
 _SAID = re.compile(r",([SW])=(\d+)")
-_MESSAGE_ID = re.compile(rb"^message-id:\s*(<[^>]*>)", re.IGNORECASE | re.MULTILINE)
 _STALE = 36 * 3600.0
-_CHUNK = 256 * 1024
-#: Octets in which a header ends, as far as anybody looks for its Message-ID; what is
-#: no message may have no end of a header at all.
-_HEADER = 1024 * 1024
 
 
 def check_maildir(
@@ -91,27 +86,12 @@ def _check_name(where: str, size: int, bases: dict[str, str]) -> Iterator[str]:
 def _check_content(
     folder: int, name: str, where: str, contents: dict[tuple[bytes, bytes], str]
 ) -> Iterator[str]:
-    wire, whole, body = Encoder(), hashlib.sha256(), hashlib.sha256()
     with open(os.open(name, OPEN_FLAGS, dir_fd=folder), "rb") as message:
-        start = message.read(_HEADER)
-        end = re.search(rb"\n\r*+\n", start)
-        header = start[: end.start()] if end else start
-        body.update(start[end.end() :] if end else b"")
-        chunk = start
-        while chunk:
-            wire.feed(chunk)
-            whole.update(chunk)
-            if chunk := message.read(_CHUNK):
-                body.update(chunk)
-    wire.finish()
-    for letter, said in _SAID.findall(base_name(name)):
-        if letter == "W" and int(said) != wire.octets:
-            yield f"{where}: its name says {said} octets in POP3, it has {wire.octets}"
-    ident = _MESSAGE_ID.search(header)
-    # The same letter that came twice differs in Received; without a Message-ID only
-    # what is the same octet for octet is taken for that.
-    same = (ident[1], body.digest()) if ident is not None else (b"", whole.digest())
-    first = contents.setdefault(same, where)
+        octets, letter = look_at(iter(partial(message.read, HEADER), b""))
+    for kind, said in _SAID.findall(base_name(name)):
+        if kind == "W" and int(said) != octets:
+            yield f"{where}: its name says {said} octets in POP3, it has {octets}"
+    first = contents.setdefault(letter, where)
     if first != where:
         yield f"{where}: the same message as {first}"
 

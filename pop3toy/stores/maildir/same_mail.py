@@ -7,10 +7,11 @@ process and waits for nothing; the others run in threads.
 from __future__ import annotations
 
 import os
+import shlex
 from functools import partial
 
 from ...errors import StoreTrouble
-from .beside import last_session
+from .beside import last_session, uidl_file
 from .body import OPEN_FLAGS
 from .folders import open_folder
 from .snapshot import Snapshot
@@ -43,11 +44,14 @@ def look_at(user: str, maildir: int, snapshot: Snapshot) -> None:
     if note is not None and last_session.renamed(
         note, listing.uids, listing.each, partial(_digest, maildir, snapshot)
     ):
+        name = shlex.quote(user)
         raise StoreTrouble(
             detail="more than half of its messages have other unique-ids than in the last session, and the"
-            " same contents: programs that leave mail on the server would fetch them all again. To give them"
-            f" the unique-ids that clients know: pop3toy mailbox adopt {user}; if they are to be new:"
-            f" pop3toy mailbox accept {user}, or remove the file {last_session.FILE_NAME} there"
+            " same contents: programs that leave mail on the server would fetch them all again. If"
+            f" {uidl_file.FILE_NAME} was lost there, or files were renamed, put that back. If clients know"
+            f" them from another server: pop3toy mailbox adopt {name} --from dovecot (or courier, cyrus,"
+            f" pop3://HOST) keeps what they know. If all may be fetched again: pop3toy mailbox accept {name}."
+            " Both with the -m or --config of this server"
         )
     _looked_at(snapshot, note, set(listing.uids))
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, BinaryIO, Final, NamedTuple, Protocol
+from typing import Any, BinaryIO, Final
 
 from zope.interface import implementer
 
 from ...errors import MessageGone, NoSuchMailbox, StoreTrouble
 from ...interfaces import IMailboxRenaming, IStoreAdmin, StoredMessage
-from ...mail.octets import OctetCounter
 from ...mail.unique_ids import unique_id_is_valid
-from .engine import Engine, Listed, NoSuchObject
-from .lease import GONE, Lease, Leases, Lost, Node, Times
+from ..same_letter import HEADER, look_at
+from .engine import Engine, Engines, NoSuchObject
+from .lease import GONE, Lease, Leases, Lost, Node
 from .mailbox import list_messages
 from .records import (
     UserRecord,
@@ -30,37 +28,13 @@ from .records import (
 )
 from .users import Users
 
-__all__ = ["RANGE", "ObjectAdmin", "Orphan"]
+__all__ = ["RANGE", "ObjectAdmin"]
 
 #: Octets of one request for a message.
-RANGE: Final = 1024 * 1024
+RANGE: Final = HEADER
 
 #: How often it is looked whether a maildrop that is removed is empty.
 _TIMES: Final = 3
-
-_MESSAGE_ID = re.compile(rb"^message-id:\s*(<[^>]*>)", re.IGNORECASE | re.MULTILINE)
-_END_OF_HEADER = re.compile(rb"\n\r*+\n")
-
-
-class Engines(Times, Protocol):
-    """What :class:`~pop3toy.stores.objects.connecting.Engines` is for administration."""
-
-    @property
-    def buckets(self) -> tuple[str, ...]:
-        """Where new maildrops are."""
-
-    def of(self, bucket: str) -> Engine:
-        """The engine of a bucket."""
-
-
-class Orphan(NamedTuple):
-    """An object that no user's record leads to."""
-
-    bucket: str
-    key: str
-    octets: int
-    #: Seconds since it was written, by the storage's clock.
-    age: float
 
 
 @implementer(IStoreAdmin, IMailboxRenaming)
@@ -168,10 +142,7 @@ class ObjectAdmin:
             held.free()
 
     def remove(self, user: str) -> None:
-        """See :class:`~pop3toy.interfaces.IStoreAdmin`.
-
-        What is left when it fails in the middle is found by :meth:`orphans`.
-        """
+        """See :class:`~pop3toy.interfaces.IStoreAdmin`."""
         record, engine = self._find(user)
         held = self._leases.acquire(engine, record.drop)
         try:
@@ -200,47 +171,6 @@ class ObjectAdmin:
             left = f"it is gone, but not all that was below {messages_prefix(record.drop)} and its lease"
             raise StoreTrouble(detail=f"{left}: {error.detail}") from error
 
-    def orphans(self) -> Iterator[Orphan]:
-        """The objects that no user's record leads to; nothing is changed.
-
-        Such as messages and leases of maildrops whose removal was cut short, messages that came into one
-        while it was removed, leases of removed ones, which stay on purpose, and what a look at the
-        storage has left.  The young ones may be of what is being made or removed just now.
-
-        :raises pop3toy.errors.StoreTrouble: if it cannot be told, or a record is unreadable.
-        """
-        records = self._drops()
-        # Of each maildrop that seems to be nobody's its lease, if there is one.
-        strays: dict[tuple[str, str], Listed | None] = {}
-        now = self._engines.wall()
-        # The main one may be among the others by its name.
-        engines = {self._engines.of(name): name for name in ("", *self._engines.buckets, *records.values())}
-        for engine, bucket in engines.items():
-            for kind in ("m", "i"):
-                for one in engine.each(kind):
-                    drop = one.name.partition("/")[0]
-                    if drop not in records:
-                        strays[bucket, drop] = None
-            for one in engine.each("l"):
-                if one.name not in records:
-                    strays[bucket, one.name] = one
-            for one in engine.each("p"):
-                yield Orphan(bucket, f"p/{one.name}", one.octets, now - one.modified)
-        # Some may have been made since.
-        records = self._drops() if strays else {}
-        for (bucket, drop), lease in strays.items():
-            if drop in records:
-                continue
-            for prefix in (messages_prefix(drop), journal_prefix(drop)):
-                for one in self._engines.of(bucket).each(prefix):
-                    yield Orphan(bucket, f"{prefix}/{one.name}", one.octets, now - one.modified)
-            if lease is not None:
-                yield Orphan(bucket, lease_key(drop), lease.octets, now - lease.modified)
-
-    def _drops(self) -> dict[str, str]:
-        """The maildrops that are somebody's, and their buckets."""
-        return {record.drop: record.bucket for record in self._users.logins() if record.drop}
-
 
 def _lease_problems(engine: Engine, record: UserRecord) -> Iterator[str]:
     where = lease_key(record.drop)
@@ -259,33 +189,16 @@ def _content_problems(
     engine: Engine, message: StoredMessage, contents: dict[tuple[bytes, bytes], str]
 ) -> Iterator[str]:
     where = message.where
-    wire, whole, body = OctetCounter(), hashlib.sha256(), hashlib.sha256()
-    ranges, header, ended = _Ranges(engine, message), b"", False
     try:
-        while chunk := ranges.fill():
-            wire.feed(chunk)
-            whole.update(chunk)
-            if ended:
-                body.update(chunk)
-            else:
-                # A header ends in the first piece, or is none.
-                end = _END_OF_HEADER.search(chunk)
-                header = chunk[: end.start()] if end else chunk
-                body.update(chunk[end.end() :] if end else b"")
-                ended = True
+        octets, letter = look_at(iter(_Ranges(engine, message).fill, b""))
     except MessageGone:
         return
     except StoreTrouble as error:
         yield f"{where}: {error.detail}"
         return
-    wire.finish()
-    if wire.octets != message.octets:
-        yield f"{where}: it has {message.octets} octets, but {wire.octets} as POP3 sends it"
-    ident = _MESSAGE_ID.search(header)
-    # The same letter that came twice differs in Received; without a Message-ID only what is the same octet
-    # for octet is taken for that.
-    same = (ident[1], body.digest()) if ident is not None else (b"", whole.digest())
-    first = contents.setdefault(same, where)
+    if octets != message.octets:
+        yield f"{where}: it has {message.octets} octets, but {octets} as POP3 sends it"
+    first = contents.setdefault(letter, where)
     if first != where:
         yield f"{where}: the same message as {first}"
 

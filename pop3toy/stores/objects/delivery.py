@@ -18,7 +18,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
-from typing import IO, Any, Final, NamedTuple, Protocol
+from typing import IO, Any, Final, NamedTuple
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 from twisted.internet.interfaces import IReactorTime
@@ -31,8 +31,7 @@ from ...interfaces import IDelivery, Incoming, MaybeDeferred
 from ...mail.octets import Encoder
 from ...net.threads import RunInThread
 from ..fullness import is_nearly_full, is_time
-from .engine import Engine, NoSuchObject, Taken
-from .lease import Times
+from .engine import Engines, NoSuchObject, Taken
 from .records import UserRecord, message_key, messages_prefix, new_name, told_key
 from .users import Users
 
@@ -64,13 +63,6 @@ _SUMS: Final = 1000
 
 #: How often a delivery follows a user to another maildrop, and how often a removal is tried.
 _TRIES: Final = 3
-
-
-class Engines(Times, Protocol):
-    """What :class:`~pop3toy.stores.objects.connecting.Engines` is for delivery."""
-
-    def of(self, bucket: str) -> Engine:
-        """The engine of a bucket."""
 
 
 class _Sum:

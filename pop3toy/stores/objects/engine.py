@@ -9,7 +9,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ...errors import StoreTrouble
 
@@ -18,6 +18,7 @@ __all__ = [
     "LARGE",
     "Denied",
     "Engine",
+    "Engines",
     "Found",
     "Listed",
     "NoSuchBucket",
@@ -260,3 +261,16 @@ def first_line(error: BaseException) -> str:
     elif unreached:
         line += " (is the endpoint right, and is it http or https?)"
     return " ".join(line.split())[:200] or type(error).__name__
+
+
+class Engines(Protocol):
+    """What :class:`~pop3toy.stores.objects.connecting.Engines` is for maildrops."""
+
+    def of(self, bucket: str) -> Engine:
+        """The engine of a bucket."""
+
+    def wall(self) -> float:
+        """The time of day by the storage's clock, in seconds since the epoch."""
+
+    def learn_time(self) -> None:
+        """Compare our clock with the storage's, if that was long ago; blocks."""

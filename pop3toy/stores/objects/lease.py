@@ -15,10 +15,10 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from ...errors import InUse, NoSuchMailbox, StoreTrouble
-from .engine import Engine, NoSuchObject, Tag, Taken
+from .engine import Engine, Engines, NoSuchObject, Tag, Taken
 from .records import lease_key
 
 __all__ = [
@@ -34,7 +34,6 @@ __all__ = [
     "Leases",
     "Lost",
     "Node",
-    "Times",
     "create_lease",
     "may_take",
 ]
@@ -67,16 +66,6 @@ class Node(NamedTuple):
     name: str
     #: Another one each time that it is started.
     boot: str
-
-
-class Times(Protocol):
-    """The time of day by the storage's clock; ``Engines`` has it."""
-
-    def wall(self) -> float:
-        """Seconds since the epoch."""
-
-    def learn_time(self) -> None:
-        """Compare our clock with the storage's, if that was long ago; blocks."""
 
 
 class Lease(NamedTuple):
@@ -264,7 +253,7 @@ class Leases:
     :param seconds: a clock that only goes forward, also while the process is stopped.
     """
 
-    def __init__(self, times: Times, node: Node, seconds: Callable[[], float]) -> None:
+    def __init__(self, times: Engines, node: Node, seconds: Callable[[], float]) -> None:
         self._times = times
         self._node = node
         self._seconds = seconds

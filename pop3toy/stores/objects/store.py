@@ -21,8 +21,8 @@ from ...clock import steady
 from ...errors import Refusal, StoreTrouble
 from ...interfaces import ICancellableStore, IMailbox, IViewableStore
 from ...net.threads import RunInThread
-from .engine import Engine
-from .lease import MARGIN, TTL, Held, Leases, Node, Times
+from .engine import Engine, Engines
+from .lease import MARGIN, TTL, Held, Leases, Node
 from .mailbox import Contents, LeasedMailbox, ObjectMailbox, list_messages
 from .records import UserRecord
 
@@ -33,13 +33,6 @@ log = Logger()
 #: Seconds after which it is tried for the first time to free a lease that may be held by nobody; then
 #: twice as many each time.
 FIRST_TRY: Final = 1.0
-
-
-class Engines(Times, Protocol):
-    """What :class:`~pop3toy.stores.objects.connecting.Engines` is for a store."""
-
-    def of(self, bucket: str) -> Engine:
-        """The engine of a bucket."""
 
 
 class Users(Protocol):

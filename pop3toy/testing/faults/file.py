@@ -17,7 +17,7 @@ import stat
 import tomllib
 from typing import Any, NamedTuple
 
-from ...errors import CannotStart
+from ...errors import BadSetting, CannotStart
 from .rules import BadFault, Faults
 
 __all__ = ["FaultFile", "check_small", "read_faults"]
@@ -58,7 +58,7 @@ def read_faults(path: str) -> FaultFile:
             text = file.read()
         tables = tomllib.loads(text.replace("\r\n", "\n"))
     except OSError as error:
-        raise CannotStart(f"--faults {path}: {(error.strerror or str(error)).lower()}") from error
+        raise BadSetting("faults", f" {path}: {(error.strerror or str(error)).lower()}") from error
     # Also of a number of thousands of digits, and of brackets by the thousand.
     except (ValueError, RecursionError) as error:
         raise CannotStart(f"{path}: this is not TOML: {error}") from error

@@ -176,13 +176,6 @@ class Fault:
         assert self._kind.answers is not None
         return self._kind.answers(self._said, context)
 
-    def hides(self, capability: str) -> bool:
-        """Whether CAPA does not tell of something.
-
-        :param capability: its name, in capitals.
-        """
-        return self.kind == "not-implemented" and capability in self.commands
-
 
 def _positive(name: str, value: int | None) -> int | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):

@@ -16,7 +16,7 @@ from pop3toy.stores.objects.records import UserRecord, lease_key, message_key, m
 from pop3toy.stores.objects.users import Users
 
 from ...corpus import wire_form
-from ...objects_world import World, WorldEngines, WorldMixin, stored
+from ...objects_world import World, WorldMixin
 from ...store_contract import AdminContract
 from .test_delivery import delivery_of
 
@@ -262,7 +262,7 @@ class RemovalTests(_Case):
             self.assertEqual([], self.world.engine().list("m"))
 
     def test_faults(self) -> None:
-        """Whatever call fails: it is removed, or all there still, or gone and what is left can be found."""
+        """Whatever call fails: it is removed, or all there still, or gone, and what may be left is told."""
         for after in (False, True):
             for call in range(1, 14):
                 self.new()
@@ -276,15 +276,12 @@ class RemovalTests(_Case):
                     failed = True
                 self.world.faults.clear()
                 left = self.world.engine().list("m")
-                orphans = [one for one in self.admin.orphans() if one.key.startswith("m/")]
                 if self.admin.exists("ann"):
                     self.assertTrue(failed)
                     self.assertEqual(3, len(left))
-                    self.assertEqual([], orphans)
                     self.world.passes(TTL + MARGIN + 1)
                     self.assertEqual(3, len(self.wait(self.server.store.open("ann")).entries))
                 else:
-                    self.assertEqual(len(left), len(orphans))
                     self.assertTrue(failed or not left)
 
     def test_two_at_once(self) -> None:
@@ -305,70 +302,6 @@ class RemovalTests(_Case):
             remove()
             self.assertEqual(["done", "refused"], sorted(outcomes), call)
             self.assertEqual([], self.world.engine().list("m"))
-
-
-class OrphanTests(_Case):
-    """What no record leads to."""
-
-    def orphans(self) -> list[tuple[str, str, int]]:
-        """All of them, without their ages."""
-        return sorted(one[:3] for one in self.admin.orphans())
-
-    def test_none(self) -> None:
-        """What is somebody's is no orphan."""
-        for user in ("ann", "bob"):
-            self.world.deliver(user, A)
-        self.assertEqual([], self.orphans())
-
-    def test_killed_removal(self) -> None:
-        """Messages and leases of a mailbox whose removal was cut short are found, with their age."""
-        name = self.world.deliver("ann", A)
-        record = self.world.record("ann")
-        self.world.passes(10)
-        self.users.forget_maildrop(record)
-        self.world.deliver("bob", A)
-        message, lease = self.admin.orphans()
-        self.assertEqual((message_key(record.drop, name), len(stored(A))), message[1:3])
-        self.assertEqual(lease_key(record.drop), lease.key)
-        self.assertEqual((10.0, 10.0), (message.age, lease.age))
-        self.world.engine().delete([message.key, lease.key])
-        self.assertEqual([], self.orphans())
-
-    def test_message_without_a_lease(self) -> None:
-        """Messages are found without a lease, in any bucket; and what probes have left."""
-        self.server.engines.buckets = ("other", "")
-        self.world.engine("other").create("m/x/y", b"xy")
-        self.world.engine("other").create("l/z", b"{}")
-        self.world.engine().create("p/probe", b"")
-        self.assertEqual([("", "p/probe", 0), ("other", "l/z", 2), ("other", "m/x/y", 2)], self.orphans())
-
-    def test_bucket_of_old(self) -> None:
-        """A bucket that gets no new maildrops any more is looked through as well."""
-        self.server.engines.buckets = ("old",)
-        self.users.make("dan")
-        self.server.engines.buckets = ()
-        self.world.engine("old").create("m/x/y", b"xy")
-        self.assertEqual([("old", "m/x/y", 2)], self.orphans())
-
-    def test_made_meanwhile(self) -> None:
-        """A mailbox that is made while others are looked through is no orphan."""
-
-        def make() -> None:
-            self.users.make("new")
-            self.world.deliver("new", A)
-
-        for call in range(1, 6):
-            self.at(call, error=None, do=make, once=True)
-            self.assertEqual([], self.orphans())
-            self.world.faults.clear()
-            self.admin.remove("new")
-            self.world.engine().delete([one[1] for one in self.orphans()])
-
-    def test_unreadable_record(self) -> None:
-        """Nothing is called an orphan that may be of a user whose record cannot be read."""
-        self.world.deliver("ann", A)
-        self.replace(user_key("ann"), b"{")
-        self.assertRaises(StoreTrouble, self.orphans)
 
     def test_lease_is_free_behind_a_failure(self) -> None:
         """A removal that fails before anything is removed gives the lease back."""
@@ -393,12 +326,3 @@ class OrphanTests(_Case):
         self.admin.remove("ann")
         self.assertEqual([], self.world.engine().list("m"))
         self.assertTrue(module._TIMES > 1)
-
-
-class EnginesTests(SynchronousTestCase):
-    """Any engines will do."""
-
-    def test_typed(self) -> None:
-        """Those of the world have all that is asked of them."""
-        engines: module.Engines = WorldEngines(World())
-        self.assertEqual((), engines.buckets)

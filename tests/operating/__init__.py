@@ -1,0 +1,1 @@
+"""What docs/operating.rst and its pages say, done on a host of the tests' own."""
