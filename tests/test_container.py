@@ -73,7 +73,7 @@ class PodmanTests(SynchronousTestCase):
     def start(self) -> None:
         """Certificate, folders, container, and a user."""
         self.certificate()
-        self.world.must(commands("install -d").replace("/tmp/", f"{self.folder}/"))
+        self.world.must(commands("install -d").replace("/root/", f"{self.folder}/"))
         self.world.must(commands("podman run"))
         self.wait_for("listens for POP3 over TLS")
         check, add = commands("user add").splitlines()
@@ -83,7 +83,7 @@ class PodmanTests(SynchronousTestCase):
     def certificate(self) -> None:
         """One that nobody else trusts, by the command of the page about the start."""
         [make] = [lines for lines in literal_blocks("docs/operating/start.rst") if "openssl req" in lines[0]]
-        self.world.must("\n".join(make).replace("/tmp/", f"{self.folder}/"))
+        self.world.must("\n".join(make).replace("/root/", f"{self.folder}/"))
 
     def log(self) -> str:
         """What the server has written."""
@@ -145,7 +145,7 @@ class PodmanTests(SynchronousTestCase):
         send = (
             "curl --silent --show-error --crlf smtp://127.0.0.1:25/ --mail-from me@there.example --mail-rcpt"
         )
-        self.world.must(f"{send} --mail-rcpt ann@example.org --upload-file -", stdin=MESSAGE)
+        self.world.must(f"{send} ann@example.org --upload-file -", stdin=MESSAGE)
         self.assertRegex(self.inside("pop3toy", "mailbox", "list"), r"(?m)^ann\b.*\b2\b")
 
     def reloads(self) -> None:
@@ -153,7 +153,7 @@ class PodmanTests(SynchronousTestCase):
         domains = 'domain = ["example.org", "example.net"]'
         self.world.must(f"sed -i 's/^domain = .*/{domains}/' /srv/pop3toy/etc/pop3toy.toml")
         self.certificate()
-        copies = commands("install -d").replace("/tmp/", f"{self.folder}/").splitlines()[-2:]
+        copies = commands("install -d").replace("/root/", f"{self.folder}/").splitlines()[-2:]
         self.world.must("\n".join(copies))
         self.world.must(commands("--signal HUP"))
         self.wait_for("taken: domain")
