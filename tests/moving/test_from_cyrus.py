@@ -10,6 +10,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest
 
+from pop3toy.cli.moving.cyrus_spool import Cyrus
+
 from ..cli_world import run
 from ..clients.mailclients import Fetchmail, Getmail, Mpop
 from ..corpus import make_maildir
@@ -66,12 +68,16 @@ class MovedCase(CyrusCase):
         self.addCleanup(server.terminate)
         return server.port
 
-    def check_moved(self, pattern: str, *options: str) -> None:
+    def check_moved(self, pattern: str, form: str = "cyrus") -> None:
         """Unique-ids and their order are the same here, from its files and by POP3."""
         before = uidl(self.port, "ann")
+        fd = os.open(self.inbox(), os.O_RDONLY)
+        self.addCleanup(os.close, fd)
+        listed = Cyrus(fd, form, None, "").listed()
+        self.assertEqual([one.uid for one in listed], [line.split()[1] for line in before])
         self.assertRegex(before[0].split()[1].decode(), f"^{pattern}$")
         by_files, by_pop3 = self.brought(), self.brought()
-        self.adopt(by_files, "--from", "cyrus", "--source", str(self.spool), *options)
+        self.adopt(by_files, "--from", "cyrus", "--source", str(self.spool), "--uidl-format", form)
         self.assertEqual(uidl(self.here(by_files), "ann"), before)
         password = self.root / "password"
         password.write_text("secret\n")
@@ -142,7 +148,7 @@ class UidTests(MovedCase):
 
     def test_moved(self) -> None:
         """The UID alone."""
-        self.check_moved("1", "--uidl-format", "uidonly")
+        self.check_moved("1", "uidonly")
 
 
 class LikeDovecotTests(MovedCase):
@@ -152,7 +158,7 @@ class LikeDovecotTests(MovedCase):
 
     def test_moved(self) -> None:
         """Both in hexadecimal."""
-        self.check_moved("00000001[0-9a-f]{8}", "--uidl-format", "dovecot")
+        self.check_moved("00000001[0-9a-f]{8}", "dovecot")
 
 
 class LikeCourierTests(MovedCase):
@@ -163,4 +169,4 @@ class LikeCourierTests(MovedCase):
     def test_moved(self) -> None:
         """UIDVALIDITY first."""
         self.assertEqual(self.inbox(), self.spool / "a" / "user" / "ann")
-        self.check_moved(r"\d{10}-1", "--uidl-format", "courier")
+        self.check_moved(r"\d{10}-1", "courier")

@@ -97,6 +97,10 @@ class DovecotTests(SynchronousTestCase):
         text = b"3 V1 N9\n1 Pa O2 :x\n2 Pa O1 :y\n3 Pa-2 :z\n"
         found = dovecot.listed(dovecot.parse(text), Settings(rename=True))
         self.assertEqual([one.uid for one in found], [b"a-2", b"a", b"a-2-2"])
+        found = dovecot.listed(
+            dovecot.parse(b"3 V1 N9\n1 Pa-2 :x\n2 Pa :y\n3 Pa :z\n"), Settings(rename=True)
+        )
+        self.assertEqual([one.uid for one in found], [b"a-2", b"a", b"a-2-2"])
 
     def test_xuidl(self) -> None:
         """The header counts behind what was saved and before the format, if that is known."""
