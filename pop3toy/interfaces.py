@@ -43,11 +43,13 @@ __all__ = [
     "ICancellableStore",
     "IDelivery",
     "IGate",
+    "IKeepingMailbox",
     "ILeasedMailbox",
     "IMailStore",
     "IMailbox",
     "IObserver",
     "IRecipientResolver",
+    "IRemovedMessages",
     "IServerControl",
     "IStoreAdmin",
     "IViewableStore",
@@ -61,6 +63,7 @@ __all__ = [
     "OutgoingIncoming",
     "OutgoingMail",
     "OutgoingRecipient",
+    "RemovedMessage",
     "SessionInfo",
     "SessionRecord",
     "StoredMessage",
@@ -193,6 +196,13 @@ class IMailbox(Interface):
         :return: ``None``, or a Deferred that fires when the lock is free, if something
             that is under way has to end before, or a network has to be asked.
         """
+
+
+class IKeepingMailbox(IMailbox):
+    """A mailbox whose ``remove`` may keep messages for a while, apart (:class:`IRemovedMessages`)."""
+
+    def remove_for_good(uids: Sequence[bytes]) -> MaybeDeferred[None]:
+        """As ``remove``, and keep nothing."""
 
 
 class ILeasedMailbox(IMailbox):
@@ -503,6 +513,48 @@ class IStoreAdmin(Interface):
 
         :param user: whose.
         :raises pop3toy.errors.InUse: if a session holds it; then nothing is removed.
+        """
+
+
+class RemovedMessage(NamedTuple):
+    """One message that a session has removed and that is kept."""
+
+    message: StoredMessage
+    #: When it was removed, in seconds since the epoch; the same for all that one session has removed.
+    removed: float
+
+
+class IRemovedMessages(Interface):
+    """What sessions have removed and is kept for a while: of stores that can.
+
+    What has it is an :class:`IStoreAdmin`, too, whose ``read`` reads these messages.  The methods wait for
+    the disk, and raise :class:`pop3toy.errors.NoSuchMailbox` for a user without a mailbox and
+    :class:`pop3toy.errors.StoreTrouble` for one that cannot be used.
+    """
+
+    def removed(user: str) -> Sequence[RemovedMessage]:
+        """What is kept, first what was removed first.  Takes no lock.
+
+        :param user: whose.
+        """
+
+    def put_back(user: str, messages: Sequence[RemovedMessage], *, look: bool = False) -> Sequence[str]:
+        """Let messages be in the mailbox again, durably, with the unique-ids and the order that they had.
+
+        :param user: whose.
+        :param messages: what :meth:`removed` told.
+        :param look: change nothing, and take no lock.
+        :return: for each why it cannot be put back, and is kept still; empty where it is back.
+        :raises pop3toy.errors.InUse: if a session holds the mailbox; nothing was changed then.
+        """
+
+    def forget(user: str, before: float) -> tuple[int, int]:
+        """Remove for good what was removed at this time or before it.
+
+        :param user: whose.
+        :param before: seconds since the epoch.
+        :return: how many messages, and octets on the disk.
+        :raises pop3toy.errors.InUse: if there is such mail and a session holds the mailbox; all is kept then.
         """
 
 

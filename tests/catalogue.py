@@ -1,4 +1,4 @@
-"""The texts of explanations: ``python -m tests.catalogue`` takes them from the code, for the catalogues.
+"""The texts of explanations and of the password page: ``python -m tests.catalogue`` takes them from the code.
 
 It writes ``pop3toy/locale/pop3toy.pot``, puts new texts into each ``.po``, takes old ones out, and compiles
 the ``.mo`` files, which are kept in the repository and shipped.  What is empty or ``fuzzy`` in a ``.po`` then
@@ -65,7 +65,8 @@ def _empty(language: str | None) -> Catalog:
 def template() -> Catalog:
     """All texts of the code."""
     catalogue = _empty(None)
-    for path in sorted((SOURCE / "observe").rglob("*.py")):
+    folders = SOURCE / "observe", SOURCE / "run" / "passwords"
+    for path in sorted(path for folder in folders for path in folder.rglob("*.py")):
         where = path.relative_to(SOURCE.parent).as_posix()
         for line, text in texts(ast.parse(path.read_text("utf-8"))):
             catalogue.add(text, locations=[(where, line)])

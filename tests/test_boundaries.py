@@ -291,14 +291,11 @@ class PackageTests(SynchronousTestCase):
                     allowed |= {"stores.objects.settings", "stores.objects.qualification.examination"}
                 if within(name, "moving.fetching"):
                     allowed.add("stores.copying.messages")
-                if within(name, "cli.mailbox"):
-                    # Of any kind of store.
-                    allowed.add("stores.expiring")
                 if within(name, "cli.copying", "cli.moving"):
                     # Which no kind is named in.
                     parts = ("adopting", "counts", "journal", "mailbox", "messages", "verify")
                     allowed |= {f"stores.copying.{one}" for one in parts}
-                if within(name, "cli.mailbox", "run.sharing"):
+                if within(name, "cli.removed", "run.sharing"):
                     # For any kind.
                     allowed.add("stores.expiring")
                 if name == "":

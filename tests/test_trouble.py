@@ -91,7 +91,9 @@ class TroubleTests(SynchronousTestCase):
         """The texts that a section answers."""
         page = PAGE.read_text(encoding="utf-8")
         [found] = re.findall(rf"^{section}\n=+\n(.*?)(?=^[^\n]+\n==+\n|\Z)", page, re.MULTILINE | re.DOTALL)
-        return set(re.findall(r"^``(.+)``\n    \S", found, re.MULTILINE))
+        entries = re.findall(r"^``(.+)``\n    \S", found, re.MULTILINE)
+        self.assertEqual(len(entries), len(set(entries)), "one of them twice")
+        return set(entries)
 
     def test_log(self) -> None:
         """Lines of the log."""

@@ -23,6 +23,7 @@ from benchmarks.peers.dovecot import LIBEXEC, Dovecot
 from benchmarks.peers.peer import DoesNotStart, NotHere, free_ports
 from benchmarks.peers.python_servers import ROOT, TWISTD, Pop3toy
 from benchmarks.processes import Server
+from tests.postfix_world import MAIN, MASTER, write_postfix
 
 __all__ = ["TAKERS", "Taker"]
 
@@ -65,25 +66,10 @@ userdb {{
 }}
 """
 
-_MAIN_CF = """\
-compatibility_level = 3.6
-queue_directory = {root}/queue
-data_directory = {root}/data
-command_directory = /usr/sbin
-daemon_directory = /usr/lib/postfix/sbin
-mail_owner = postfix
-setgid_group = postdrop
-maillog_file_prefixes = {root}
-maillog_file = {root}/maillog
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
-myhostname = relay.example.org
-mydestination =
-mynetworks = 127.0.0.1/32
-smtpd_relay_restrictions = permit_mynetworks, reject
+#: What is not as in tests.
+_POSTFIX = """\
 virtual_mailbox_domains = localhost
-virtual_mailbox_maps = static:any
-virtual_transport = lmtp:inet:127.0.0.1:{lmtp}
+virtual_transport = lmtp:inet:{loopback}:{lmtp}
 # As many deliveries at once as there are senders; one for a mailbox at a time is not enough here.
 lmtp_destination_concurrency_limit = 20
 lmtp_destination_recipient_limit = 1
@@ -91,26 +77,6 @@ lmtp_destination_recipient_limit = 1
 smtpd_client_connection_count_limit = 0
 smtpd_error_sleep_time = 0
 in_flow_delay = 0
-local_header_rewrite_clients =
-"""
-
-_MASTER_CF = """\
-127.0.0.1:{port} inet n - n - - smtpd
-cleanup unix n - n - 0 cleanup
-qmgr unix n - n 300 1 qmgr
-rewrite unix - - n - - trivial-rewrite
-bounce unix - - n - 0 bounce
-defer unix - - n - 0 bounce
-trace unix - - n - 0 bounce
-proxymap unix - n n - - proxymap
-error unix - - n - - error
-retry unix - - n - - error
-lmtp unix - - n - - lmtp
-anvil unix - - n - 1 anvil
-scache unix - - n - 1 scache
-pickup unix n - n 60 1 pickup
-tlsmgr unix - - n 1000? 1 tlsmgr
-postlog unix-dgram n - n - 1 postlogd
 """
 
 
@@ -240,14 +206,11 @@ class PostfixTaker(Taker):
         self.servers += self._behind.servers
         self._behind.servers.clear()
         (self.port,) = free_ports(1)
-        for name in ("etc", "queue", "data"):
-            (root / name).mkdir()
-        shutil.chown(root / "data", "postfix")
-        values = {"root": root, "port": self.port, "lmtp": self._behind.port}
-        (root / "etc" / "main.cf").write_text(_MAIN_CF.format(**values))
-        (root / "etc" / "master.cf").write_text(_MASTER_CF.format(**values))
+        # Nothing of it is in a chroot.
+        master = MASTER.replace("lmtp unix - - y", "lmtp unix - - n")
+        config = write_postfix(root, MAIN + _POSTFIX, master, port=self.port, lmtp=self._behind.port)
         self.servers.append(
-            Server(["/usr/sbin/postfix", "-c", str(root / "etc"), "start-fg"], root / "postfix.log")
+            Server(["/usr/sbin/postfix", "-c", str(config), "start-fg"], root / "postfix.log")
         )
 
 

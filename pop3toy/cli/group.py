@@ -27,6 +27,8 @@ from .moving.compare import compare
 from .moving.fetch import fetch
 from .options import Failed, config_option_of_all, printable
 from .queue.command import queue
+from .removed.expire import expire
+from .removed.undo import undo
 from .replay import replay
 from .starting.serve import serve
 from .store import store
@@ -80,10 +82,12 @@ def completion(shell: str) -> None:
 
 mailbox.add_command(accept)
 mailbox.add_command(adopt)
+mailbox.add_command(expire)
 mailbox.add_command(import_)
 mailbox.add_command(export)
 mailbox.add_command(fetch)
 mailbox.add_command(compare)
+mailbox.add_command(undo)
 store.add_command(copy)
 pop3toy.add_command(check)
 pop3toy.add_command(config)

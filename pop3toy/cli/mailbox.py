@@ -1,6 +1,6 @@
 """``pop3toy mailbox``: what is in a mailbox, and whether it is sound.
 
-``remove`` and ``expire`` alone take the mailbox's lock: a mail program may be fetching while the others run.
+Of these ``remove`` alone takes the mailbox's lock: a mail program may be fetching while the others run.
 """
 
 from __future__ import annotations
@@ -8,42 +8,36 @@ from __future__ import annotations
 import os
 import re
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from email.header import decode_header, make_header
 from email.parser import BytesHeaderParser
 
 import click
-from twisted.internet.defer import Deferred
 
 from ..auth.accounts.passwd_file import Account
 from ..config.settings import Settings
 from ..errors import InUse, MessageGone, NoSuchMailbox, Refusal, StoreTrouble
 from ..interfaces import IStoreAdmin, StoredMessage
 from ..routing.quota import parse_quota
-from ..stores.expiring import DAY, Rule, expired, remove_expired
-from ..stores.registry import kind_of
 from .options import (
     Failed,
     accounts_of,
     administration,
     complete_user,
-    maildrops,
     no_mailbox,
     printable,
-    result_of,
     user_meant,
     with_settings,
 )
 
-__all__ = ["mailbox", "messages_of"]
+__all__ = ["header_of", "mailbox", "messages_of", "reason", "users_of"]
 
 _user_argument = click.argument("user", shell_complete=complete_user)
 
 
 @click.group()
 def mailbox() -> None:
-    """Mailboxes: list, show, import, export, check, expire, remove."""
+    """Mailboxes: list, show, import, export, check, expire, undo, remove."""
 
 
 def messages_of(admin: IStoreAdmin, user: str) -> Sequence[StoredMessage]:
@@ -71,7 +65,7 @@ def list_(settings: Settings, user: str | None) -> int:
     known = accounts_of(settings)
     status = os.EX_OK
     user = user and user_meant(settings, admin, user)
-    names = _users(admin, settings) if user is None else [user]
+    names = users_of(admin, settings) if user is None else [user]
     if not names:
         of = f"; {len(known)} user{'s'[: len(known) != 1]} without one" if known else ""
         click.echo(f"There is no mailbox yet{of}", err=True)
@@ -82,7 +76,7 @@ def list_(settings: Settings, user: str | None) -> int:
         except (Refusal, Failed) as error:
             if user is not None:
                 raise
-            why = str(error) if isinstance(error, Failed) else f"{name}: {_why(error)}"
+            why = str(error) if isinstance(error, Failed) else f"{name}: {reason(error)}"
             click.echo(printable(why), err=True)
             status = os.EX_DATAERR
             continue
@@ -91,7 +85,7 @@ def list_(settings: Settings, user: str | None) -> int:
             click.echo(f"{printable(name):20} {_messages(messages, 7):16} {octets:13,} octets{full}")
             continue
         for number, message in enumerate(messages, 1):
-            header = _header(admin, name, message)
+            header = header_of(admin, name, message)
             click.echo(f"{number:5} {message.octets:10} {message.uid.decode('ascii')}")
             click.echo(f"{'':16} {header.get('From', '')}: {header.get('Subject', '')}")
         if full:
@@ -150,7 +144,7 @@ def check(settings: Settings, quick: bool, users: tuple[str, ...]) -> int:
     """
     admin = administration(settings)
     found = 0
-    for name in [user_meant(settings, admin, user) for user in users] or _users(admin, settings):
+    for name in [user_meant(settings, admin, user) for user in users] or users_of(admin, settings):
         try:
             for problem in admin.problems(name, read=not quick):
                 click.echo(printable(f"{name}: {problem}"))
@@ -158,88 +152,13 @@ def check(settings: Settings, quick: bool, users: tuple[str, ...]) -> int:
         except NoSuchMailbox as error:
             if users:
                 raise no_mailbox(name, error) from None
-            click.echo(printable(f"{name}: {_why(error)}"))
+            click.echo(printable(f"{name}: {reason(error)}"))
             found += 1
         except Refusal as error:
-            click.echo(printable(f"{name}: {_why(error)}"))
+            click.echo(printable(f"{name}: {reason(error)}"))
             found += 1
     click.echo(f"{found} problem{'s'[: found != 1]}" if found else "Nothing wrong", err=True)
     return os.EX_DATAERR if found else os.EX_OK
-
-
-@mailbox.command()
-@with_settings(store=True)
-@click.option(
-    "--older-than",
-    type=click.FloatRange(min=0),
-    metavar="DAYS",
-    help="Messages that came more than so many days ago.",
-)
-@click.option("--keep", type=click.IntRange(min=0), metavar="COUNT", help="All but the newest COUNT.")
-@click.option("--seen", is_flag=True, help="Messages marked as seen (flag S of a Maildir).")
-@click.option("--all", "everybody", is_flag=True, help="In all mailboxes.")
-@click.option("-y", "--yes", is_flag=True, help="Remove them; without it they are only told.")
-@click.argument("user", required=False, shell_complete=complete_user)
-def expire(
-    settings: Settings,
-    older_than: float | None,
-    keep: int | None,
-    seen: bool,
-    everybody: bool,
-    yes: bool,
-    user: str | None,
-) -> int:
-    """Remove old messages of USER, or of all with --all.
-
-    Of several conditions all have to hold: --older-than 30 --keep 100 leaves
-    the newest 100, however old. A message of which it is not known when it came
-    counts as new.
-
-    Nothing is removed without --yes. With it each mailbox is locked as by a
-    session, and one that a session has open is left alone (exit status 75).
-
-    POP3 itself marks nothing as seen: what was fetched and left on the server
-    has no mark unless another program has set it. --seen is for mailboxes that
-    are read by IMAP or on the host as well.
-    """
-    if (user is None) != everybody:
-        raise click.UsageError("name one USER, or give --all")
-    if older_than is None and keep is None and not seen:
-        raise click.UsageError("say which messages: --older-than, --keep or --seen")
-    if seen and kind_of(settings.store).key != "maildir":
-        raise click.UsageError("--seen is for Maildirs: object storage keeps no flags")
-    admin = administration(settings)
-    store = maildrops(settings)
-    status, now = os.EX_OK, time.time()
-    for name in _users(admin, settings) if user is None else [user_meant(settings, admin, user)]:
-        try:
-            messages = messages_of(admin, name)
-            among = {message.uid for message in messages if _is_seen(message.where)} if seen else None
-            rule = Rule(None if older_than is None else older_than * DAY, keep or 0, among)
-            gone = expired(messages, rule, now)
-            count, octets = len(gone), sum(message.octets for message in gone)
-            if yes and gone:
-                count, octets = result_of(Deferred.fromCoroutine(remove_expired(store, name, rule, now)))
-        except InUse as error:
-            click.echo(printable(f"{name}: [{error.code}] {error.text}; nothing was removed"), err=True)
-            status = os.EX_TEMPFAIL
-        except (Refusal, Failed) as error:
-            if user is not None:
-                raise
-            why = str(error) if isinstance(error, Failed) else f"{name}: {_why(error)}"
-            click.echo(printable(why), err=True)
-            status = status or os.EX_DATAERR
-        else:
-            done = "removed" if yes else "would be removed"
-            click.echo(f"{printable(name)}: {count} of {_messages(messages)} ({octets:,} octets) {done}")
-    if not yes:
-        click.echo("Nothing was removed: --yes does it", err=True)
-    return status
-
-
-def _is_seen(where: str) -> bool:
-    """Whether the name of a message in a Maildir, such as ``cur/NAME:2,S``, has the flag."""
-    return "S" in where.rpartition(":2,")[2] if ":2," in where else False
 
 
 @mailbox.command()
@@ -271,7 +190,7 @@ def _what_is_in(admin: IStoreAdmin, user: str) -> str:
     try:
         messages = messages_of(admin, user)
     except StoreTrouble as error:
-        return f"which cannot be read ({printable(_why(error))})"
+        return f"which cannot be read ({printable(reason(error))})"
     octets = sum(message.octets for message in messages)
     return f"with {_messages(messages)} ({octets:,} octets)"
 
@@ -288,11 +207,12 @@ def _find(messages: Sequence[StoredMessage], wanted: str) -> StoredMessage:
     raise click.BadParameter(f"there is no message {wanted}; mailbox list shows them", param_hint="MESSAGE")
 
 
-def _why(error: Refusal) -> str:
+def reason(error: Refusal) -> str:
+    """What an administrator is told of a refusal."""
     return error.detail or error.text
 
 
-def _header(admin: IStoreAdmin, user: str, message: StoredMessage) -> dict[str, str]:
+def header_of(admin: IStoreAdmin, user: str, message: StoredMessage) -> dict[str, str]:
     """Some headers as text, safe for a terminal."""
     try:
         with admin.read(user, message) as file:
@@ -311,7 +231,7 @@ def _text(value: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in value)[:100]
 
 
-def _users(admin: IStoreAdmin, settings: Settings) -> Sequence[str]:
+def users_of(admin: IStoreAdmin, settings: Settings) -> Sequence[str]:
     """All users with a mailbox."""
     if not settings.store.for_each_user:
         raise click.UsageError("all users share one mailbox: name one")

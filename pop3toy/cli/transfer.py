@@ -39,7 +39,7 @@ from .options import (
     with_settings,
 )
 
-__all__ = ["export", "import_"]
+__all__ = ["export", "import_", "quota_in_octets"]
 
 _user_argument = click.argument("user", shell_complete=complete_user)
 
@@ -130,7 +130,7 @@ def import_(
     click.echo(counts)
     if kept := sum(source.kept_as_text() for _, source in opened):
         _tell(f"kept as text: {kept} line{'s'[: kept != 1]} that looked like the separators of an mbox")
-    if (quota := _quota(user, accounts)) is not None:
+    if (quota := quota_in_octets(user, accounts)) is not None:
         used = admin.usage(user)
         if used > quota:
             _tell(
@@ -140,7 +140,7 @@ def import_(
     return os.EX_DATAERR if failed else os.EX_OK
 
 
-def _quota(user: str, accounts: Mapping[str, Account]) -> int | None:
+def quota_in_octets(user: str, accounts: Mapping[str, Account]) -> int | None:
     """The user's quota in octets; ``None`` without one that can be read."""
     account = accounts.get(user)
     try:

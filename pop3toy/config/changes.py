@@ -95,6 +95,7 @@ NEEDS_RESTART: Final[Mapping[str, str]] = {
     "maildir": _STORE,
     "create": _STORE,
     "max-listed-size": _STORE,
+    "undo-days": _STORE,
     "message": _STORE,
     "store": _STORE,
     "store-endpoint": _STORE,

@@ -13,10 +13,10 @@ from twisted.internet.error import ConnectionAborted
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 
-from .transport import speaks_tls
+from .transport import beneath, speaks_tls
 from .types import IStreamTransport
 
-__all__ = ["Sending", "abort", "beneath", "takes_octets"]
+__all__ = ["Sending", "abort", "takes_octets"]
 
 
 class Sending:
@@ -79,7 +79,7 @@ class Sending:
         if not self._pause(beneath(transport)):
             return False
         # If nothing was left, the reactor finds that out in its next turn, and resumes the producer.
-        beneath(transport).startWriting()  # type: ignore[attr-defined]
+        beneath(transport).startWriting()
         return True
 
     @staticmethod
@@ -94,13 +94,6 @@ class Sending:
 
     def forget_tls(self, transport: IStreamTransport) -> None:
         """The connection is lost: what TLS has kept may go.  Here the garbage collector finds it."""
-
-
-def beneath(transport: object) -> object:
-    """What is beneath all layers (TLS, a proxy's header), and has the buffer."""
-    while (lower := getattr(transport, "transport", None)) is not None:
-        transport = lower
-    return transport
 
 
 def takes_octets(transport: object) -> bool:

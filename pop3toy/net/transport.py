@@ -8,11 +8,10 @@ import select
 import socket
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import ISSLTransport
-from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 
 from .. import limits
@@ -22,7 +21,16 @@ from .types import IStreamTransport
 if TYPE_CHECKING:
     from OpenSSL import SSL
 
-__all__ = ["channel_of", "handshake_error", "hung_up", "is_loopback", "peer_name", "prepare", "speaks_tls"]
+__all__ = [
+    "beneath",
+    "channel_of",
+    "handshake_error",
+    "hung_up",
+    "is_loopback",
+    "peer_name",
+    "prepare",
+    "speaks_tls",
+]
 
 _KEEPALIVE = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
 
@@ -72,17 +80,17 @@ def prepare(transport: IStreamTransport) -> Callable[[], None] | None:
         return None
     # Otherwise a small reply can wait 40 ms for the client's delayed ACK.
     transport.setTcpNoDelay(True)
-    handle = _beneath(transport).getHandle()
+    handle = beneath(transport).getHandle()
     if isinstance(handle, socket.socket):
         return partial(_keep_alive, handle)
     transport.setTcpKeepAlive(True)
     return None
 
 
-def _beneath(transport: IStreamTransport) -> IStreamTransport:
-    """What has the socket, which TLS hides."""
-    while isinstance(transport, ProtocolWrapper):
-        transport = transport.transport  # type: ignore[assignment]
+def beneath(transport: object) -> Any:
+    """What is beneath all layers (TLS, a proxy's header), and has the socket and the buffer."""
+    while (lower := getattr(transport, "transport", None)) is not None:
+        transport = lower
     return transport
 
 
@@ -92,7 +100,7 @@ def hung_up(transport: IStreamTransport) -> bool:
     A peer that has closed its side and may read on has not gone.  Over TCP one that closes
     looks the same, unless it has left something unread or something is sent to it.
     """
-    fileno = getattr(_beneath(transport), "fileno", None)
+    fileno = getattr(beneath(transport), "fileno", None)
     if fileno is None:
         return False
     if (number := fileno()) < 0:

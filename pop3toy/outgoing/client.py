@@ -36,6 +36,8 @@ __all__ = ["Content", "Handing", "Result", "Trouble", "hand_on", "tls_of"]
 SILENCE: Final = 600.0
 #: Seconds for a connection.
 CONNECTING: Final = 30.0
+#: Lines that a reply may have: EHLO's has a dozen.
+LINES: Final = 1000
 #: Octets that are read of a message at once.
 CHUNK: Final = 64 * 1024
 
@@ -282,6 +284,7 @@ def _client_class() -> Any:
             self._accepted: list[int] = []
             self._left: list[int] = []
             self._sending: _Sending | None = None
+            self._text_sent = False
 
         def callLater(self, period: float, func: Callable[[], None]) -> Any:
             """The timeouts' clock."""
@@ -328,6 +331,14 @@ def _client_class() -> Any:
         def smtpState_disconnect(self, code: int, resp: bytes) -> None:
             """QUIT was answered."""
             self.transport.abortConnection()
+
+        def lineReceived(self, line: bytes) -> None:
+            """A reply's next line."""
+            if len(self.resp) < LINES:
+                super().lineReceived(line)
+            elif self._done is not None:
+                self._troubled(f"{self._host} answered with more than {LINES} lines")
+                self.transport.abortConnection()
 
         def lineLengthExceeded(self, line: bytes) -> None:
             """A reply without an end."""
@@ -451,7 +462,10 @@ def _client_class() -> Any:
             self._expect(range(200, 300), self._ended, self._ended)
             self._sending = _Sending(self._content, self.transport)
             sending = Deferred.fromCoroutine(self._sending.run(self.resetTimeout))
-            sending.addErrback(self._cannot_read)
+            sending.addCallbacks(self._sent, self._cannot_read)
+
+        def _sent(self, whole: bool) -> None:
+            self._text_sent = whole
 
         def _cannot_read(self, why: Failure) -> None:
             # Without its last line it is no message for the smarthost.
@@ -460,6 +474,12 @@ def _client_class() -> Any:
 
         def _ended(self, code: int, resp: bytes) -> None:
             """The reply behind the text, or one that refuses DATA: for all who were accepted."""
+            if 200 <= code < 300 and not self._text_sent:
+                # It cannot have taken what it has not got: nobody is to lose a message by that.
+                text = f"{self._host} answered {code} before it had the message"
+                self._finish(Result(self._outcomes_so_far(text)))
+                self.transport.abortConnection()
+                return
             outcome = _outcome(code, resp)
             accepted, self._accepted = self._accepted, []
             for number in accepted:
@@ -491,7 +511,10 @@ def _outcome(code: int, resp: bytes) -> Outcome:
     text = " ".join(resp.decode("utf-8", "replace").split())
     match = _ENHANCED.match(text + " ")
     # Only one of the reply's own class counts (RFC 2034 section 4).
-    enhanced = match[1] if match and match[1][0] == str(code)[0] else f"{str(code)[0]}.0.0"
+    kind = str(code)[0]
+    # What is no final reply is taken for trouble with the protocol (RFC 3463: x.5.0).
+    plain = f"{kind}.0.0" if kind in "245" else "4.5.0"
+    enhanced = match[1] if match and match[1][0] == kind else plain
     status = Status.HANDED_ON if 200 <= code < 300 else Status.FAILED if 500 <= code < 600 else Status.WAITING
     return Outcome(status, enhanced, printable(f"{code} {text}")[:500])
 

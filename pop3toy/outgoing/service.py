@@ -114,6 +114,8 @@ class OutgoingQueue(Service):
         self._aborts: dict[str, Callable[[], object]] = {}
         self._held_until = 0.0
         self._down = False
+        # What was told of a folder that cannot be read; empty while it can.
+        self._unreadable = ""
         # How often the smarthost has refused the login, one attempt after the other.
         self._refused = 0
         self._next_sweep = 0.0
@@ -227,13 +229,26 @@ class OutgoingQueue(Service):
                 error = why.value
                 if isinstance(error, OSError | StoreTrouble):
                     reason = getattr(error, "strerror", None) or getattr(error, "detail", "") or error
-                    log.error("the queue cannot be read: {why}", why=str(reason))
+                    if str(reason) != self._unreadable:
+                        # Once, and not every two seconds.
+                        log.error("the queue cannot be read: {why}", why=str(reason))
+                    self._unreadable = str(reason)
+                    if isinstance(error, FileNotFoundError):
+                        self._begin_anew()
                 else:
                     log.failure("the queue", why)
+            else:
+                self._unreadable = ""
             if self.running:
                 self._look_in(0 if self._again else LOOK)
 
         looking.addBoth(done)
+
+    def _begin_anew(self) -> None:
+        """The folder is gone, and the lock with it: it is made again, unless somebody brings it back."""
+        lock, self._lock, self._made = self._lock, None, False
+        if lock is not None:
+            os.close(lock)
 
     async def _look(self) -> None:
         if not self._made:
@@ -244,8 +259,8 @@ class OutgoingQueue(Service):
             if self._lock is None:
                 return
         now = self._wall()
-        if now >= self._next_sweep:
-            self._next_sweep = now + SWEEP
+        if self._clock.seconds() >= self._next_sweep:
+            self._next_sweep = self._clock.seconds() + SWEEP
             await self._run(self._folder.sweep, now)
             await self._run(self._limit.sweep)
         found = await self._run(self._folder.look)
@@ -291,11 +306,20 @@ class OutgoingQueue(Service):
 
     # -- mail goes -------------------------------------------------------------------
 
+    @property
+    def _is_held(self) -> bool:
+        return self._clock.seconds() < self._held_until
+
     def _begin_due(self, now: float) -> None:
-        due = sorted((one.next, queue_id) for queue_id, one in self._waiting.items() if one.next <= now)
+        # What has longer to wait than anything waits is there since before the clock was set back.
+        due = sorted(
+            (one.next, queue_id)
+            for queue_id, one in self._waiting.items()
+            if not now < one.next <= now + WAITS[-1]
+        )
         most = 1 if self._down else AT_ONCE
         for _, queue_id in due:
-            if len(self._under_way) >= most or now < self._held_until or not self.running:
+            if len(self._under_way) >= most or self._is_held or not self.running:
                 break
             if queue_id not in self._under_way:
                 self._begin(queue_id)
@@ -372,9 +396,9 @@ class OutgoingQueue(Service):
         now = self._wall()
         if result.trouble is not None:
             # It is the same for all others: one of them will try it.
-            self._down, self._held_until = True, now + HOLD
+            self._down, self._held_until = True, self._clock.seconds() + HOLD
             if result.trouble.login:
-                self._login_refused(result.trouble.text, now)
+                self._login_refused(result.trouble.text)
         else:
             self._down = False
             self._told.login_refused(False)
@@ -387,11 +411,11 @@ class OutgoingQueue(Service):
         self._log(entry, after, now)
         return after
 
-    def _login_refused(self, why: str, now: float) -> None:
+    def _login_refused(self, why: str) -> None:
         """Wait longer each time: a smarthost locks out who comes with a wrong password again and again."""
         self._refused += 1
         wait = min(wait_after(self._refused), LOGIN_WAIT)
-        self._held_until = now + wait
+        self._held_until = self._clock.seconds() + wait
         self._told.login_refused(True)
         log.error(
             "the smarthost does not take the login of --smarthost-credentials: {why}; correct it, restart the"

@@ -19,7 +19,8 @@ from ..auth.accounts.admin import Where, set_password
 from ..auth.accounts.checker import AccountsChecker
 from ..auth.accounts.hashing_queue import HashingQueue
 from ..auth.accounts.memory import MemoryAccounts
-from ..auth.accounts.records import AccountRecords, RecordSource
+from ..auth.accounts.record_source import RecordSource
+from ..auth.accounts.records import AccountRecords
 from ..auth.accounts.schemes import MissingLibrary
 from ..auth.authenticator import PortalAuthenticator
 from ..auth.chain import AnyOf

@@ -467,8 +467,9 @@ def _remove_old(
     context: ProcessContext,
     make_threads: Callable[..., WorkerThreads],
 ) -> None:
-    """Have old mail removed where the settings say so; by one of several processes."""
-    if settings.expire_days is None:
+    """Have old mail removed where the settings say so, and what was kept; by one of several processes."""
+    undo_days = getattr(settings.store, "undo_days", None)
+    if settings.expire_days is None and undo_days is None:
         return
     if admin is None:
         raise BadSetting("expire-days", " needs a store that can list its mailboxes (IStoreAdmin)")
@@ -477,7 +478,15 @@ def _remove_old(
     threads = make_threads(reactor, name="expiry", size=1)
     threads.setServiceParent(parts)
     users = None if settings.store.for_each_user else [name for name, _ in settings.users]
-    expiry = Expiry(opened.store, admin, settings.expire_days, threads.run, reactor, users=users)
+    expiry = Expiry(
+        opened.store,
+        admin,
+        settings.expire_days,
+        threads.run,
+        reactor,
+        undo_days=undo_days,
+        users=users,
+    )
     expiry.setServiceParent(parts)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
-from ..interfaces import IMailStore, is_deferred
+from ..interfaces import IKeepingMailbox, IMailStore, is_deferred
 
-__all__ = ["DAY", "Rule", "expired", "remove_expired"]
+__all__ = ["DAY", "Rule", "expired", "forgotten", "remove_expired"]
 
 #: Seconds.
 DAY: Final = 86400.0
@@ -64,8 +65,19 @@ def expired(messages: Iterable[_M], rule: Rule, now: float) -> Sequence[_M]:
     ]
 
 
+def forgotten(days: float, now: float) -> float:
+    """Until when messages were removed that are not kept any more; with no days at all whatever is kept.
+
+    :param days: that removed messages are kept.
+    :param now: seconds since the epoch.
+    """
+    return now - days * DAY if days else math.inf
+
+
 async def remove_expired(store: IMailStore, user: str, rule: Rule, now: float) -> tuple[int, int]:
     """Remove what has had its time, under the lock of a session: none is open, and none opens meanwhile.
+
+    For good, where the store keeps what clients delete: nobody has deleted it by mistake.
 
     :param now: seconds since the epoch.
     :return: how many messages were removed, and their octets.
@@ -77,7 +89,8 @@ async def remove_expired(store: IMailStore, user: str, rule: Rule, now: float) -
     try:
         gone = expired(mailbox.entries, rule, now)
         if gone:
-            await _result(mailbox.remove([message.uid for message in gone]))
+            remove = mailbox.remove_for_good if IKeepingMailbox.providedBy(mailbox) else mailbox.remove
+            await _result(remove([message.uid for message in gone]))
     finally:
         await _result(mailbox.release())
     return len(gone), sum(message.octets for message in gone)

@@ -198,6 +198,7 @@ def _open_maildirs(settings: Maildirs, context: StoreContext) -> OpenStore:
         threads_of=threads_of,
         clock=context.clock,
         max_listed_size=settings.max_listed_size,
+        keep_removed=bool(settings.undo_days),
         is_over=counts.is_over,
     )
     delivery = MaildirDelivery(
@@ -235,7 +236,7 @@ def _share_objects(settings: Objects) -> SharedObjects:
 
 
 def _open_objects(settings: Objects, context: StoreContext) -> OpenStore:
-    from .objects.delivery import ObjectDelivery
+    from .objects.incoming.delivery import ObjectDelivery
     from .objects.lease import Node
     from .objects.store import ObjectStore
 

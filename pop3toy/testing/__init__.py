@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .conversation import POP3Conversation
-    from .faults.rules import BadFault, Fault, Faults
+    from .faults.gate import Faults
+    from .faults.rules import BadFault, Fault
     from .in_memory import MemoryClient, MemoryServer, POP3ServerMixin
     from .mailboxes import Mailbox, Message
     from .recorder import Session
@@ -35,7 +36,7 @@ _MODULES = {
     "MemoryServer": "in_memory",
     "MemoryClient": "in_memory",
     "POP3Conversation": "conversation",
-    "Faults": "faults.rules",
+    "Faults": "faults.gate",
     "Fault": "faults.rules",
     "BadFault": "faults.rules",
 }

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..interfaces import IGate
-from .faults.rules import Faults
+from .faults.gate import Faults
 from .mailboxes import Mailbox, Message, Store, accounts
 from .recorder import Recorder, Session
 

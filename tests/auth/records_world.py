@@ -9,7 +9,8 @@ from twisted.internet.task import Clock
 
 from pop3toy.auth.accounts.checker import AccountsChecker
 from pop3toy.auth.accounts.hashing_queue import HashingQueue
-from pop3toy.auth.accounts.records import AccountsInRecords, RecordSource
+from pop3toy.auth.accounts.record_source import RecordSource
+from pop3toy.auth.accounts.records import AccountsInRecords
 from pop3toy.errors import StoreTrouble
 
 __all__ = ["FakeRecord", "FakeRecords", "checker_of"]

@@ -18,7 +18,8 @@ from zope.interface.verify import verifyObject
 from pop3toy.auth.accounts import admin
 from pop3toy.auth.accounts.hashing_queue import HashingQueue
 from pop3toy.auth.accounts.passwd_file import parse
-from pop3toy.auth.accounts.records import FRESH, KEPT, KnownFacts, RecordSource
+from pop3toy.auth.accounts.record_source import FRESH, KEPT, RecordSource
+from pop3toy.auth.accounts.records import KnownFacts
 from pop3toy.auth.authenticator import PortalAuthenticator
 from pop3toy.auth.chain import AnyOf
 from pop3toy.auth.credentials import ClearPassword

@@ -98,6 +98,9 @@ class InitTests(CommandTests):
                             ("mail", "submission"), ("mail", "submission-tls")):  # fmt: skip
             self.assertEqual(said[table][name], example[table][name])
         self.assertNotIn("port", said["pop3"])
+        for told in (outcome.out, self.file.read_text()):
+            self.assertIn("systemctl enable --now pop3toy.socket pop3toy.service\n", told)
+            self.assertNotIn("pop3toy serve", told)
         self.assertEqual(said["outgoing"]["queue"], "/var/lib/pop3toy/queue")
         for name in ("accounts", "aliases", "smarthost"):
             self.assertEqual((self.root / "etc" / name).stat().st_mode & 0o777, 0o600)

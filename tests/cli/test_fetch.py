@@ -304,9 +304,9 @@ class MovedTests(DovecotCase):
 
     messages = [mail(1), mail(2), mail(3)]
 
-    def moved(self, client: type[MailClient]) -> None:
+    def moved(self, program: type[MailClient]) -> None:
         """The program fetches from Dovecot, then from here."""
-        if why := client.missing():
+        if why := program.missing():
             raise SkipTest(why)
         (self.root / "passwords").write_text("ann:secret\n")
         home, pattern = self.root / "client", f"{self.root}/moved/{{user}}"
@@ -314,7 +314,7 @@ class MovedTests(DovecotCase):
         (self.root / "moved").mkdir()
 
         def fetched(count: int) -> list[int]:
-            got = client(self.port, home).fetch(count, only_new=True)
+            got = program(self.port, home).fetch(count, only_new=True)
             return [int(text.partition(b"Subject: ")[2].split()[0]) for text in got]
 
         def command(*words: str) -> str:

@@ -82,6 +82,18 @@ class DirectTests(SynchronousTestCase):
             data += self.client.recv(1 << 20)
         return data
 
+    def sent(self, count: int) -> bytes:
+        """So many octets, which the reactor sends as far as there is room."""
+        self.client.setblocking(False)
+        got = bytearray()
+        while len(got) < count:
+            self.transport.doWrite()
+            try:
+                got += self.client.recv(1 << 20)
+            except BlockingIOError:
+                pass
+        return bytes(got)
+
     def test_at_once(self) -> None:
         """What fits into the socket is out without a turn of the reactor."""
         self.write(b"+OK\r\n")
@@ -107,15 +119,7 @@ class DirectTests(SynchronousTestCase):
         self.assertEqual(self.reactor.writers[:1], [self.transport])
         self.write(b"end")
         self.assertEqual(SENDING.unsent(self.transport), waiting + 3)  # type: ignore[operator]
-        self.client.setblocking(False)
-        got = bytearray()
-        while not got.endswith(b"end"):
-            self.transport.doWrite()
-            try:
-                got += self.client.recv(1 << 20)
-            except BlockingIOError:
-                pass
-        self.assertEqual(bytes(got), big + b"end")
+        self.assertEqual(self.sent(len(big) + 3), big + b"end")
 
     def test_in_order_when_there_is_room_again(self) -> None:
         """While something waits in the transport nothing is written past it, although the socket has room."""
@@ -124,20 +128,13 @@ class DirectTests(SynchronousTestCase):
         waiting = SENDING.unsent(self.transport)
         assert waiting is not None
         # All that the socket holds is read; what waits in the transport is more than nothing.
-        got = bytearray(self.received(len(big) - waiting))
+        got = self.received(len(big) - waiting)
         self.assertGreater(waiting, 0)
         self.write(b"end")
         self.assertEqual(SENDING.unsent(self.transport), waiting + 3)
         self.transport.doWrite()
         self.assertLess(SENDING.unsent(self.transport), waiting + 3)
-        self.client.setblocking(False)
-        while len(got) < len(big) + 3:
-            self.transport.doWrite()
-            try:
-                got += self.client.recv(1 << 20)
-            except BlockingIOError:
-                pass
-        self.assertEqual(bytes(got), big + b"end")
+        self.assertEqual(got + self.sent(waiting + 3), big + b"end")
 
     def test_paused_until_sent(self) -> None:
         """While an octet waits, a producer is paused that asked for it, and resumed when all is sent."""
@@ -193,15 +190,7 @@ class DirectTests(SynchronousTestCase):
         big = b"x" * (16 << 20)
         self.write(big)
         self.assertFalse(SENDING.close(self.transport, b""))
-        self.client.setblocking(False)
-        got = bytearray()
-        while len(got) < len(big):
-            self.transport.doWrite()
-            try:
-                got += self.client.recv(1 << 20)
-            except BlockingIOError:
-                pass
-        self.assertEqual(bytes(got), big)
+        self.assertEqual(self.sent(len(big)), big)
 
     def test_others_close_for_themselves(self) -> None:
         """A transport of another kind closes as it does."""

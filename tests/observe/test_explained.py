@@ -34,7 +34,7 @@ from pop3toy.events import (
     TLSStarted,
 )
 from pop3toy.interfaces import Channel, TLSFacts
-from pop3toy.languages import LANGUAGES, language_of_the_locale
+from pop3toy.languages import LANGUAGES, language_accepted, language_of_the_locale
 from pop3toy.observe.colours import painting, plain
 from pop3toy.observe.explain.explainer import Explainer
 from pop3toy.observe.explained import ExplainedTranscript
@@ -617,6 +617,24 @@ class OptionTests(SynchronousTestCase):
                 case.patch_environment(name, variables.get(name))
             self.assertEqual(language_of_the_locale(), language, variables)
         case.doCleanups()
+
+    def test_of_a_browser(self) -> None:
+        """Of the languages that a browser accepts the one that its reader likes best is taken."""
+        for header, language in (
+            ("", "en"),
+            ("it", "it"),
+            ("it-IT,it;q=0.9,en-US;q=0.8", "it"),
+            ("de-CH, en;q=0.4, it;q=0.5", "it"),
+            ("en-GB, it;q=0.9", "en"),
+            ("it;q=0.3, en;q=0.7", "en"),
+            ("IT ; q=1.0", "it"),
+            ("it;q=0", "en"),
+            ("*, fr", "en"),
+            ("it;q=nonsense, ;;,,=", "en"),
+            ("it;q=99", "en"),
+            ("x," * 400 + "it", "en"),
+        ):
+            self.assertEqual(language_accepted(header), language, header)
 
 
 class ProgramTests(SynchronousTestCase):

@@ -1,8 +1,8 @@
 """A host of the tests' own: commands of the pages run on it as root, and change nothing outside.
 
-It is this machine in namespaces: what is written below ``/etc``, ``/root``, ``/srv``, ``/opt``, ``/run``,
-``/usr/local`` and ``/var`` goes into a memory file system above them, and its network is its own.
-``/opt/pop3toy-0.1.0`` is where these tests run, ``systemctl`` is ``tests.operating.systemd``.
+It is this machine in namespaces: what is written into the folders of ``_OWN`` goes into a memory file system
+above them, and its network is its own.  ``/opt/pop3toy-0.1.0`` is where these tests run, ``systemctl`` is
+``tests.operating.systemd``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ HOST = "mail.example.org"
 NAMES = (HOST, "autoconfig.example.org")
 
 #: The folders that it has for itself; those of Python too, if other users cannot go through them.
-_OWN = ("/etc", "/root", "/srv", "/opt", "/run", "/usr/local", "/var")
+_OWN = ("/etc", "/mnt", "/root", "/srv", "/opt", "/run", "/usr/local", "/var")
 
 _SETUP = """
 set -eu
@@ -59,7 +59,8 @@ echo "$*" >> "$run/asked"
 alive() {{ [ -e "$run/systemd" ] && kill -0 "$(cat "$run/systemd")" 2> /dev/null; }}
 case "$*" in
 daemon-reload) ;;
-"enable --now nftables"|"reload nftables") [ ! -x /usr/sbin/nft ] || nft --file /etc/nftables.conf ;;
+"enable --now nftables"|"reload nftables")
+    if nft list ruleset > /dev/null 2>&1; then nft --file /etc/nftables.conf; fi ;;
 "enable --now pop3toy.socket pop3toy.service"|"start pop3toy.socket pop3toy.service")
     alive && exit 0
     cd {checkout}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest
 
-from ..clients.mailclients import Mpop
+from ..clients.mailclients import Getmail, MailClient, Mpop
 from ..folders import new_folder
 from .followed import PASSWORD, FollowedCase, commands
 from .scratch_host import ScratchHost
@@ -69,8 +69,8 @@ client.quit()
 """
 
 
-class OnHost(Mpop):
-    """mpop on the host, which leaves mail on the server and remembers what it has."""
+class OnHost(MailClient):
+    """A program on the host, which leaves mail on the server and remembers what it has."""
 
     def __init__(self, host: ScratchHost, home: Path) -> None:
         super().__init__(110, home)
@@ -82,6 +82,14 @@ class OnHost(Mpop):
     def new(self) -> int:
         """How many messages it fetches that it has not fetched before."""
         return len(self.fetch(0, only_new=True))
+
+
+class MpopThere(OnHost, Mpop):
+    """mpop."""
+
+
+class GetmailThere(OnHost, Getmail):
+    """getmail6."""
 
 
 class CareCase(FollowedCase):
@@ -167,9 +175,11 @@ class BackupTests(CareCase):
     """To another disk, and from it."""
 
     def setUp(self) -> None:
-        for program in ("rsync", "mpop"):
-            if shutil.which(program) is None:
-                raise SkipTest(f"{program} is not installed (Debian package {program})")
+        for why in (Mpop.missing(), Getmail.missing()):
+            if why:
+                raise SkipTest(why)
+        if shutil.which("rsync") is None:
+            raise SkipTest("rsync is not installed (Debian package rsync)")
         super().setUp()
         self.disk = new_folder(self)
         self.mount(self.host)
@@ -188,15 +198,15 @@ class BackupTests(CareCase):
     def test_elsewhere(self) -> None:
         """Copied while mail comes and goes, and served by another host, it is new to no mail program."""
         self.send("ann", 40)
-        client = OnHost(self.host, new_folder(self))
-        self.assertEqual(client.new(), 40)
+        clients = [kind(self.host, new_folder(self)) for kind in (MpopThere, GetmailThere)]
+        self.assertEqual([client.new() for client in clients], [40, 40])
         before = self.uids("ann")
         with self.meanwhile(SEND, "ann", "0"), self.meanwhile(SEND, "bob", "0"):
             self.back_up()
             self.uids("bob", 1, 2)
         after = self.uids("ann")
-        self.assertGreater(client.new(), 0)
-        self.host = client.host = ScratchHost(self)
+        self.assertGreater(min(client.new() for client in clients), 0)
+        self.host = ScratchHost(self)
         self.mount(self.host)
         self.host.run("useradd --system another")
         self.do([*commands("The program"), *commands("Restoring", PAGE)[:3], *commands("Start")[:3]])
@@ -204,7 +214,9 @@ class BackupTests(CareCase):
         restored = self.uids("ann")
         self.assertLessEqual(set(before), set(restored))
         self.assertEqual(restored, [uid for uid in after if uid in restored])
-        self.assertEqual(client.new(), 0)
+        for client in clients:
+            client.host = self.host
+            self.assertEqual(client.new(), 0)
         owners = self.host.run(
             "find /srv/mail /etc/pop3toy ! -user pop3toy; ls -ld /srv/mail /etc/pop3toy/key.pem"
         )
@@ -213,7 +225,7 @@ class BackupTests(CareCase):
     def test_one_user(self) -> None:
         """What a user has deleted since comes back while the server runs; what has come since stays."""
         self.send("ann", 5)
-        client = OnHost(self.host, new_folder(self))
+        client = MpopThere(self.host, new_folder(self))
         self.assertEqual(client.new(), 5)
         self.back_up()
         before = self.uids("ann", 2, 3)

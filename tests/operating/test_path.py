@@ -73,6 +73,7 @@ class FriendsTests(FollowedCase):
         self.host.run("RENEWED_LINEAGE=/etc/letsencrypt/live/other.example.org " + HOOK)
         self.assertEqual(self.seen(), before)
         self.host.run(CERTBOT if shutil.which("certbot") else f"RENEWED_LINEAGE={LINEAGE} {HOOK}")
+        self.assertIn("reload pop3toy.service\n", self.host.run(f"cat {self.host.run_folder}/asked"))
         self.host.wait_for("certificates reloaded")
         self.assertEqual(self.seen(), renewed)
         modes = self.host.run("cd /etc/pop3toy && stat -c '%n %U %a' *.pem*")

@@ -37,6 +37,34 @@ class StartTests(FollowedCase):
         self.host.run(f"kill $(cat {self.host.run_folder}/pid)")
         self.host.wait_for("Server Shut Down.")
 
+    def test_without_systemd(self) -> None:
+        """Started by root, it serves as its user on the file's ports, reloads, and ends by the commands."""
+        steps = commands("Without systemd", PAGE)
+        at = steps.index('kill -HUP "$(cat /run/pop3toy/pid)"')
+        self.do(steps[:at])
+        log = "/var/log/pop3toy/pop3toy.log"
+
+        def logs(words: str) -> None:
+            wait_until(lambda: words in self.host.run(f"cat {log} 2> /dev/null || true"), words, pause=0.2)
+
+        logs("pop3toy listens for submission over TLS")
+        cafile = "--cacert /etc/pop3toy/certificate.pem"
+        self.host.run(f"curl {cafile} --user ann:{PASSWORD} pop3s://mail.example.org/")
+        self.assertEqual(self.host.run("stat -c %U /proc/$(cat /run/pop3toy/pid)"), "pop3toy\n")
+        self.do(steps[at : at + 1])
+        logs("certificates reloaded")
+        self.host.run(f"mv {log} {log}.before")
+        self.do(steps[at + 1 : at + 2])
+        self.do(steps[at + 2 :])
+        wait_until(lambda: not self.host.run("ls /run/pop3toy"), "the pid file is gone", pause=0.2)
+
+    def test_users(self) -> None:
+        """Each command of the page about users works, one behind the other."""
+        self.host.run("ln -s /opt/pop3toy/bin/pop3toy /usr/local/bin/")
+        said = self.do(commands("Users and passwords", "docs/operating/users.rst")[4:], f"{PASSWORD}\n")
+        self.assertNotIn("Error", said)
+        self.assertIn("ann", self.host.run("pop3toy user list --config /etc/pop3toy/pop3toy.toml"))
+
     def test_units(self) -> None:
         """The units are right, and the server that they start serves on the ports that systemd has opened."""
         self.do(commands("With systemd", PAGE)[:2])

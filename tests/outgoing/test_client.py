@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.interfaces import OutgoingRecipient
-from pop3toy.outgoing.client import SILENCE, Content, Handing, Result, hand_on
+from pop3toy.outgoing.client import LINES, SILENCE, Content, Handing, Result, hand_on
 from pop3toy.outgoing.entry import Entry, Outcome, Status
 from pop3toy.outgoing.smarthost import Credentials, Smarthost
 
@@ -71,12 +71,14 @@ class ClientCase(SynchronousTestCase):
         *,
         eight_bit: bool = False,
         utf8_header: bool = False,
+        reads: list[Deferred[bytes]] | None = None,
     ) -> None:
         """Begin to hand a message on."""
         self.clock = Clock()
         self.transport = _Transport()
         chunks = [text[:9], text[9:], b""]
-        content = Content(lambda most: succeed(chunks.pop(0)), len(text), eight_bit, utf8_header)
+        given = [succeed(chunk) for chunk in chunks] if reads is None else reads
+        content = Content(lambda most: given.pop(0), len(text), eight_bit, utf8_header)
         scheme = "smtp" if self.tls is None else "smtp+starttls"
         handing = Handing(Smarthost(scheme, "smart", 25), self.credentials, self.tls, "mail.example.org")
         self.endpoint = _Endpoint(self.transport)
@@ -245,6 +247,43 @@ class ClientTests(ClientCase):
         self.greet()
         self.talk("250 ok", "552 too many")
         self.assertEqual(self.done().outcomes[0].status, Status.WAITING)
+
+
+class StrangeTests(ClientCase):
+    """A smarthost that does not keep the protocol loses no mail."""
+
+    def test_taken_before_it_was_sent(self) -> None:
+        """250 in the place of 354 takes nothing, for the text is still here."""
+        self.begin(entry(EVE))
+        self.greet()
+        self.talk("250 ok", "250 ok", "250 ok")
+        outcome = self.done().outcomes[0]
+        self.assertEqual((outcome.status, outcome.remote), (Status.WAITING, False))
+        self.assertIn("before it had the message", outcome.text)
+
+    def test_taken_in_the_middle(self) -> None:
+        """So it is with one that comes while the text is on its way."""
+        self.begin(entry(EVE), reads=[succeed(b"Subject: x\r\n"), Deferred()])
+        self.greet()
+        self.talk("250 ok", "250 ok", "354 go on", "250 ok")
+        self.assertEqual(self.done().outcomes[0].status, Status.WAITING)
+
+    def test_no_code_of_a_reply(self) -> None:
+        """What is no final reply passes, and has a status that a notice may hold."""
+        for code in ("354", "999", "199"):
+            self.begin(entry(EVE))
+            self.greet()
+            self.talk("250 ok", f"{code} what")
+            outcome = self.done().outcomes[0]
+            self.assertEqual((outcome.status, outcome.enhanced), (Status.WAITING, "4.5.0"))
+
+    def test_endless(self) -> None:
+        """A reply without an end is given up."""
+        self.begin(entry(EVE))
+        self.talk("220 smart", *["250-more"] * (LINES + 2))
+        trouble = self.done().trouble
+        assert trouble is not None
+        self.assertIn("more than 1000 lines", trouble.text)
 
 
 class SecretTests(ClientCase):

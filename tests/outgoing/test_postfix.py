@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import smtplib
-import subprocess
 from pathlib import Path
-
-from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.outgoing.queue_files import Folder
 from tests.dovecot_world import PASSWORD, USER, DovecotCase
 from tests.mailserver import LOOPBACK
 from tests.observe.test_metrics import value
-from tests.realserver import RealServer, free_port, wait_until
+from tests.postfix_world import MAIN, MASTER, PostfixMixin
+from tests.realserver import RealServer, wait_until
 from tests.run.test_monitoring import get, scraped
-from tests.smtp.test_lmtp_postfix import MAIN, MASTER
 
 from ..folders import new_folder
 from ..tls_world import Authority
@@ -35,7 +30,7 @@ smtputf8_enable = yes
 """
 
 
-class PostfixSmarthostTests(SynchronousTestCase):
+class PostfixSmarthostTests(PostfixMixin):
     """Postfix between this server and a recipient's."""
 
     scheme = "smtp+starttls"
@@ -44,27 +39,18 @@ class PostfixSmarthostTests(SynchronousTestCase):
     options: tuple[str, ...] = ()
 
     def setUp(self) -> None:
-        if shutil.which("postfix") is None:
-            self.skipTest("postfix is not installed (Debian package postfix)")
-        if os.geteuid() != 0:
-            self.skipTest("Postfix starts as root only")
+        self.needs_postfix()
         self.root = new_folder(self)
-        self.root.chmod(0o755)
         self.authority = Authority(self.root)
         self.authority.issue("localhost", LOOPBACK).write(self.root / "smart.pem")
         self.there = FakeSmarthost(extensions=("8BITMIME", "SIZE 1000000", "SMTPUTF8"))
         self.addCleanup(self.there.close)
-        self.port = free_port()
-        for folder in ("etc", "queue", "data", "mail"):
-            (self.root / folder).mkdir()
-        shutil.chown(self.root / "data", "postfix")
-        values = {"root": self.root, "loopback": LOOPBACK, "port": self.port, "next": self.there.port}
+        (self.root / "mail").mkdir()
         main = (MAIN + MORE + self.login).replace("smtputf8_enable = no\n", "")
-        main = main.replace("virtual_mailbox_maps = static:any\n", "").format(**values)
-        (self.root / "etc" / "main.cf").write_text(main)
-        (self.root / "etc" / "master.cf").write_text(MASTER.format(**values) + "smtp unix - - n - - smtp\n")
-        self.postfix("start")
-        self.addCleanup(self.postfix, "stop")
+        main = main.replace("virtual_mailbox_maps = static:any\n", "")
+        master = MASTER + "smtp unix - - n - - smtp\n"
+        self.prepare_postfix(self.root, main, master, next=self.there.port)
+        self.start_postfix()
         self.server = self.start()
 
     def start(self) -> RealServer:
@@ -78,18 +64,6 @@ class PostfixSmarthostTests(SynchronousTestCase):
         )  # fmt: skip
         self.addCleanup(server.terminate)
         return server
-
-    def postfix(self, command: str) -> None:
-        """Run ``postfix`` on our configuration."""
-        done = subprocess.run(
-            ["postfix", "-c", str(self.root / "etc"), command], capture_output=True, text=True, check=False
-        )
-        self.assertEqual(done.returncode, 0, done.stdout + done.stderr + self.log())
-
-    def log(self) -> str:
-        """What Postfix has to say."""
-        path = self.root / "maillog"
-        return path.read_text() if path.exists() else ""
 
     def files(self) -> list[Path]:
         """The notices of ann's."""

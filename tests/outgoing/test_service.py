@@ -51,6 +51,8 @@ class ServiceCase(SynchronousTestCase):
         self.counted: dict[str, int] = {}
         self.length = (0, 0.0)
         self.login_refused: bool | None = None
+        #: By how much the time of day was set back.
+        self.behind = 0.0
         self.folder = Folder(self.path, sync=lambda fd: None)
         self.queue = self.new_queue()
         self.queue.startService()
@@ -76,7 +78,7 @@ class ServiceCase(SynchronousTestCase):
             run_now,
             HourlyLimit(self.path, 10, self.clock.seconds),
             self.deliver,
-            self.clock.seconds,
+            lambda: self.clock.seconds() - self.behind,
             Told(counted, length, login_refused),
             self.connect,
         )
@@ -391,6 +393,35 @@ class TroubleTests(ServiceCase):
 
     def _crash(self) -> None:
         raise Crash
+
+    def test_clock_set_back(self) -> None:
+        """A clock that is set back by a day holds nothing up for a day."""
+        self.trouble = Trouble("smart: no connection")
+        self.hand_in()
+        self.pass_time(10)
+        self.assertEqual(len(self.tried), 1)
+        self.behind = 86400.0
+        self.trouble = None
+        self.pass_time(HOLD + LOOK)
+        self.assertEqual(self.left, [])
+
+    def test_folder_gone(self) -> None:
+        """A folder that is removed is told of once, made again, and locked for others again."""
+        self.hand_in()
+        self.pass_time(LOOK)
+        with capturedLogs() as events:
+            shutil.rmtree(self.path)
+            self.path.write_text("in the way")
+            self.pass_time(60)
+            self.path.unlink()
+            self.pass_time(60)
+        said = [formatEvent(event) or "" for event in events if event["log_level"] is LogLevel.error]
+        self.assertEqual(len(said), len(set(said)), said)
+        self.assertLessEqual(len(said), 2)
+        self.hand_in()
+        self.pass_time(LOOK)
+        self.assertEqual(len(self.tried), 2)
+        self.assertIsNone(self.folder.lock())
 
 
 class ProcessesTests(ServiceCase):

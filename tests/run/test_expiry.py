@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ from pop3toy.run.assembly import server
 from pop3toy.run.sharing.expiry import FIRST, INTERVAL, Expiry
 from pop3toy.stores.expiring import DAY, Rule, expired, remove_expired
 from pop3toy.stores.maildir.admin import MaildirAdmin
+from pop3toy.stores.maildir.removed.folder import FOLDER
 from pop3toy.stores.maildir.settings import Maildirs
 from pop3toy.stores.maildir.store import MaildirStore
 
@@ -201,6 +203,63 @@ class TimerTests(MaildirCase):
         self.assertEqual(self.told(FIRST), ["no old mail is removed: the disk is gone"])
         self.in_thread = execute
         self.assertEqual(len(self.told(INTERVAL)), 1)
+
+
+class ForgettingTests(MaildirCase):
+    """What clients have removed, and is kept for so many days."""
+
+    def kept(self, user: str, days: float) -> Path:
+        """A message that was removed so many days ago, and came long before."""
+        path = self.message(user, 100)
+        when = time.strftime("%Y%m%dT%H%M%S.000000Z", time.gmtime(NOW - days * DAY))
+        folder = self.root / user / FOLDER / when
+        folder.mkdir(parents=True)
+        return path.rename(folder / path.name)
+
+    def round(self, undo_days: int | None) -> list[str]:
+        """What is told of a round."""
+        clock = Clock()
+        expiry = Expiry(
+            self.store, self.admin, None, NoThreads().run, clock, undo_days=undo_days, wall=lambda: NOW
+        )
+        expiry.startService()
+        with capturedLogs() as events:
+            clock.advance(FIRST)
+        self.successResultOf(expiry.stopService())
+        return [formatEvent(event) or "" for event in events]
+
+    def test_in_time(self) -> None:
+        """It goes when it has been kept that long; sooner if the days have become fewer, or none."""
+        paths = [self.kept("ann", days) for days in (7.1, 6.9, 2, 0.01)]
+        told = "removed for good: user='ann' removed={} octets={} days={}"
+        self.assertEqual(self.round(7), [told.format(1, 14, 7)])
+        self.assertEqual(self.round(7), [])
+        self.assertEqual(self.round(3), [told.format(1, 14, 3)])
+        self.assertEqual([path.exists() for path in paths], [False, False, True, True])
+        self.assertEqual(self.round(0), [told.format(2, 28, 0)])
+        self.assertFalse((self.root / "ann" / FOLDER).exists())
+
+    def test_in_use(self) -> None:
+        """A mailbox that is open is left to the next round."""
+        path = self.kept("ann", 9)
+        session: Any = outcome(self.store.open("ann"))
+        self.assertEqual((self.round(7), path.exists()), ([], True))
+        session.release()
+        self.assertEqual((len(self.round(7)), path.exists()), (1, False))
+
+    def test_not_said(self) -> None:
+        """A server that is told nothing lets alone what another one keeps in the same Maildirs."""
+        path = self.kept("ann", 999)
+        self.assertEqual((self.round(None), path.exists()), ([], True))
+
+    def test_trouble(self) -> None:
+        """What cannot be looked at is told, and the others have their turn."""
+        self.kept("ann", 9)
+        (self.root / "ann" / FOLDER).rename(self.root / "away")
+        (self.root / "ann" / FOLDER).symlink_to(self.root / "away")
+        path = self.kept("bob", 9)
+        self.assertIn("old mail of 'ann': ", self.round(7)[0])
+        self.assertFalse(path.exists())
 
 
 @implementer(IMailStore)

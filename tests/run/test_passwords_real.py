@@ -72,6 +72,27 @@ class PasswordPageTests(SynchronousTestCase):
         for secret in (OLD, NEW):
             self.assertNotIn(secret, log)
 
+    def test_language(self) -> None:
+        """A browser that likes Italian better than English has the page and its refusals in Italian."""
+        browser = the_browser()
+        browser.command("Network.enable")
+        headers = "Network.setExtraHTTPHeaders"
+        browser.command(headers, headers={"Accept-Language": "de, it-IT;q=0.9, en;q=0.5"})
+        self.addCleanup(browser.command, headers, headers={})
+        with RealServer(*self.options, "--password-port=0") as server:
+            browser.open(f"http://localhost:{server.port_for(PAGE)}/")
+            self.assertEqual("it", browser.one("html").get_attribute("lang"))
+            self.assertEqual("Cambiare la password della posta", browser.text("h1"))
+            for name, text in (("user", "ann"), ("old", "wrong"), ("new", NEW), ("again", NEW)):
+                browser.one(f"#{name}").send_keys(text)
+            browser.one("button").click()
+            wait_until(lambda: "sbagliata" in browser.text("main"), "it is refused")
+            for name, text in (("old", OLD), ("new", NEW), ("again", NEW)):
+                browser.one(f"#{name}").send_keys(text)
+            browser.one("button").click()
+            wait_until(lambda: "La password di ann è cambiata." in browser.text("main"), "it is done")
+        self.assertTrue(self.fits("ann", NEW))
+
     def curl(self, url: str, *words: str) -> tuple[int, str]:
         """What curl gets: the status and the page."""
         if shutil.which("curl") is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
@@ -11,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 from tests.mailserver import LOOPBACK, MailServer
+from tests.postfix_world import PostfixMixin
 from tests.realserver import free_port, wait_until
 from tests.smtp.test_smtp_real import MESSAGE, ServerTests, without_trace
 
@@ -19,47 +19,6 @@ from ..pages import page
 #: Postfix breaks lines that are longer than SMTP allows.
 LETTER = MESSAGE.replace(b"z" * 2000, b"z" * 900)
 
-MAIN = """
-compatibility_level = 3.6
-queue_directory = {root}/queue
-data_directory = {root}/data
-command_directory = /usr/sbin
-daemon_directory = /usr/lib/postfix/sbin
-mail_owner = postfix
-setgid_group = postdrop
-maillog_file_prefixes = {root}
-maillog_file = {root}/maillog
-inet_interfaces = {loopback}
-inet_protocols = ipv4
-myhostname = relay.example.org
-mydestination =
-mynetworks = {loopback}/32
-smtpd_relay_restrictions = permit_mynetworks, reject
-virtual_mailbox_maps = static:any
-smtputf8_enable = no
-# Otherwise it adds Date and Message-Id to what mynetworks send.
-local_header_rewrite_clients =
-"""
-
-MASTER = """
-{loopback}:{port} inet n - n - - smtpd
-cleanup unix n - n - 0 cleanup
-qmgr unix n - n 300 1 qmgr
-rewrite unix - - n - - trivial-rewrite
-bounce unix - - n - 0 bounce
-defer unix - - n - 0 bounce
-trace unix - - n - 0 bounce
-proxymap unix - - n - - proxymap
-error unix - - n - - error
-retry unix - - n - - error
-lmtp unix - - y - - lmtp
-anvil unix - - n - 1 anvil
-scache unix - - n - 1 scache
-pickup unix n - n 60 1 pickup
-tlsmgr unix - - n 1000? 1 tlsmgr
-postlog unix-dgram n - n - 1 postlogd
-"""
-
 
 def section() -> str:
     """What docs/operating/mail.rst says about Postfix."""
@@ -67,7 +26,7 @@ def section() -> str:
     return text.partition("\nFrom Postfix\n")[2].partition("\nWithout Postfix\n")[0]
 
 
-class PostfixCase(ServerTests):
+class LMTPCase(PostfixMixin, ServerTests):
     """A Postfix of our own on loopback, with its folders in a temporary one, set up as the page says.
 
     Of the page's text just the place of the socket, or the port's number, is another one.
@@ -78,28 +37,15 @@ class PostfixCase(ServerTests):
     commands = 1
 
     def setUp(self) -> None:
-        if shutil.which("postfix") is None:
-            self.skipTest("postfix is not installed (Debian package postfix)")
-        if os.geteuid() != 0:
-            self.skipTest("Postfix starts as root only")
+        self.needs_postfix()
         super().setUp()
-        # Postfix's own user goes through it to the socket.
-        self.root.chmod(0o755)
-        self.port = free_port()
-        self.config = self.root / "etc"
-        for folder in ("etc", "queue", "data"):
-            (self.root / folder).mkdir()
-        shutil.chown(self.root / "data", "postfix")
-        values = {"root": self.root, "loopback": LOOPBACK, "port": self.port}
-        (self.config / "main.cf").write_text(MAIN.format(**values))
-        (self.config / "master.cf").write_text(MASTER.format(**values))
+        self.prepare_postfix(self.root)
         groups = re.findall(r"::\n\n((?:    .*\n)+)", section())
         done = [shlex.split(self.placed(line)) for line in groups[self.commands].splitlines()]
         for command, *arguments in done:
             if command == "postconf":
-                subprocess.run(["postconf", "-c", str(self.config), *arguments], check=True)
-        self.postfix("start")
-        self.addCleanup(self.postfix, "stop")
+                subprocess.run(["postconf", "-c", str(self.root / "etc"), *arguments], check=True)
+        self.start_postfix()
 
     def placed(self, text: str) -> str:
         """The page's text, with a place of our own for the socket."""
@@ -110,18 +56,6 @@ class PostfixCase(ServerTests):
         told = self.endpoint.search(section())
         assert told is not None
         return MailServer(self.root, *self.users, lmtp=self.placed(told[1]))
-
-    def postfix(self, command: str) -> None:
-        """Run ``postfix`` on our configuration."""
-        done = subprocess.run(
-            ["postfix", "-c", str(self.config), command], capture_output=True, text=True, check=False
-        )
-        self.assertEqual(done.returncode, 0, done.stdout + done.stderr + self.log())
-
-    def log(self) -> str:
-        """What Postfix has to say."""
-        path = self.root / "maillog"
-        return path.read_text() if path.exists() else ""
 
     def in_queue(self) -> bool:
         """Whether Postfix still has a message."""
@@ -134,7 +68,7 @@ class PostfixCase(ServerTests):
             client.sendmail("eve@elsewhere.example", [f"{user}@example.org" for user in users], LETTER)
 
 
-class UnixTests(PostfixCase):
+class UnixTests(LMTPCase):
     """Through a Unix socket."""
 
     def start(self) -> MailServer:
@@ -173,7 +107,7 @@ class UnixTests(PostfixCase):
         self.assertEqual(len(self.fetch("ann")), 1)
 
 
-class InetTests(PostfixCase):
+class InetTests(LMTPCase):
     """Through a port of loopback."""
 
     endpoint = re.compile(r"``lmtp = \[\"(tcp:\S+)\"\]``")

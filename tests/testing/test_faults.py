@@ -23,9 +23,10 @@ from pop3toy.routing.recipients import RecipientResolver
 from pop3toy.run.control import Notice, ServerControl
 from pop3toy.smtp.factory import smtp_factory
 from pop3toy.stores.memory import MemoryStore
+from pop3toy.testing.faults.gate import Faults
 from pop3toy.testing.faults.kinds import KINDS
 from pop3toy.testing.faults.reference import fault_reference
-from pop3toy.testing.faults.rules import BadFault, Faults
+from pop3toy.testing.faults.rules import BadFault
 
 from ..pop3_world import FakeSocket, Watcher
 

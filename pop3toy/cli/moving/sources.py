@@ -16,7 +16,7 @@ from ...moving import courier, dovecot
 from ...moving.client import Client
 from ...moving.dovecot import NotRead
 from ...moving.matching import Contents, Known
-from ...stores.copying.adopting import AdoptedMaildir
+from ...stores.copying.adopting import AdoptedMaildir, give
 from ...stores.copying.messages import Message, Store, Wire
 
 __all__ = [
@@ -298,6 +298,7 @@ def _lock(place: int, name: str, stale: int, wall: Callable[[], float], taken: E
     try:
         with open(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=place), "wb") as file:
             taken.callback(os.unlink, name, dir_fd=place)
+            give(file.fileno(), place)
             file.write(_OURS)
     except FileExistsError:
         raise InUse(detail=f"Dovecot is at it: {name} is there") from None

@@ -262,7 +262,7 @@ def _give(made: int | Path, folder: Path) -> None:
 def _lines(kind: str, file: Path, said: Mapping[str, object]) -> Iterator[str]:
     yield f"# pop3toy: {KINDS[kind]}."
     yield "#"
-    yield f"#     pop3toy serve --config {printable(str(file))}"
+    yield f"#     {_start(file, said)}"
     yield "#"
     yield "# docs/reference.rst has all options; `pop3toy config check` looks whether all is right."
     for table in TABLES:
@@ -325,4 +325,10 @@ def _next(file: Path, said: Mapping[str, object]) -> Iterator[str]:
             yield f"pop3toy user add --config {name} {printable(user)}"
     if "smarthost-credentials" in said:
         yield f"write user:password into {printable(str(said['smarthost-credentials']))}"
-    yield f"pop3toy serve --config {name}"
+    yield _start(file, said)
+
+
+def _start(file: Path, said: Mapping[str, object]) -> str:
+    if said.get("listen") == _OPENED["listen"]:
+        return "systemctl enable --now pop3toy.socket pop3toy.service"
+    return f"pop3toy serve --config {printable(str(file))}"

@@ -20,7 +20,7 @@ from twisted.internet.main import CONNECTION_DONE
 from twisted.python.failure import Failure
 
 from ..sending import Sending
-from ..transport import speaks_tls
+from ..transport import beneath, speaks_tls
 from ..types import IStreamTransport
 
 if TYPE_CHECKING:
@@ -121,7 +121,6 @@ def _known(transport: object) -> TypeIs[tcp.Server | unix.Server]:
 
 
 def _beneath(transport: object) -> Any:
-    """What is beneath all layers, and has the buffer; of ``StandardIO`` it is the writing half."""
-    while lower := getattr(transport, "transport", None) or getattr(transport, "_writer", None):
-        transport = lower
-    return transport
+    """What has the buffer: of ``StandardIO`` the writing half."""
+    lowest = beneath(transport)
+    return getattr(lowest, "_writer", None) or lowest

@@ -29,7 +29,9 @@ from ...auth.maybe_deferred import resolved
 from ...clock import steady
 from ...errors import AuthenticationFailed, Refusal
 from ...interfaces import Channel, SessionRecord
+from ...languages import LANGUAGES, language_accepted
 from ...net.transport import is_loopback
+from ...observe.explain.explanation import N_, say_in
 from .page import HEADERS, changed, form
 
 __all__ = ["PasswordPage", "PasswordSite"]
@@ -67,19 +69,21 @@ class PasswordPage(Resource):
         self._authenticator = authenticator
         self._change = change
         self._numbers = numbers
+        # Read now: catalogues are files.
+        self._say = {language: say_in(language) for language in LANGUAGES}
 
     def render_GET(self, request: HTTPRequest) -> bytes:
         """The empty form."""
         if not _private(request):
             return _refusal(request)
-        return _answer(request, 200, form(_token(request), shortest=SHORTEST))
+        return _answer(request, 200, self._form(request, ""))
 
     def render_POST(self, request: HTTPRequest) -> bytes | int:
         """Change the password, if all is right."""
         if not _private(request):
             return _refusal(request)
         if getattr(request, "too_large", False):
-            return _answer(request, 413, self._form(request, "That is too long."))
+            return _answer(request, 413, self._form(request, N_("That is too long.")))
         gone: list[object] = []
         request.notifyFinish().addBoth(gone.append)
 
@@ -90,7 +94,8 @@ class PasswordPage(Resource):
 
         def bug(why: Failure) -> None:
             log.failure("the page for passwords", why)
-            send((500, self._form(request, "Something went wrong here; the password may not be changed.")))
+            problem = N_("Something went wrong here; the password may not be changed.")
+            send((500, self._form(request, problem)))
 
         Deferred.fromCoroutine(self._post(request)).addErrback(_as_bug).addCallbacks(send, bug)
         return NOT_DONE_YET
@@ -100,7 +105,8 @@ class PasswordPage(Resource):
         cookie = request.getCookie(_cookie_name(request)) or b""
         sent = _field(request, "token").encode("utf-8", "replace")
         if not _TOKEN.fullmatch(cookie) or not hmac.compare_digest(cookie, sent) or _is_of_another(request):
-            return 403, self._form(request, "Please try once more: this page had been open for too long.")
+            problem = N_("Please try once more: this page had been open for too long.")
+            return 403, self._form(request, problem)
         if problem := _problem(user, old, new, again):
             return 400, self._form(request, problem, user)
         channel = _channel(request)
@@ -111,10 +117,12 @@ class PasswordPage(Resource):
             )
         except AuthenticationFailed:
             log.info("{host}: a password was not changed: name or password wrong", host=channel.host)
-            return 403, self._form(request, "The name or the password that you have now is wrong.", user)
+            problem = N_("The name or the password that you have now is wrong.")
+            return 403, self._form(request, problem, user)
         except Refusal as refusal:
             log.info("{host}: a password was not changed: {why}", host=channel.host, why=refusal.text)
-            return 503, self._form(request, "That is not possible at the moment: please try later.", user)
+            problem = N_("That is not possible at the moment: please try later.")
+            return 503, self._form(request, problem, user)
         name = login.user
         login.logout()
         try:
@@ -122,31 +130,39 @@ class PasswordPage(Resource):
         except (OSError, ValueError, Refusal) as error:
             why = getattr(error, "detail", "") or getattr(error, "strerror", "") or type(error).__name__
             log.error("the password of {user!r} could not be changed: {why}", user=name, why=why)
-            problem = "The password could not be changed here: please tell your postmaster."
+            problem = N_("The password could not be changed here: please tell your postmaster.")
             return 503, self._form(request, problem, user)
         log.info("{host}: {user!r} has changed the password", host=channel.host, user=name)
-        return 200, changed(name)
+        language = _language(request)
+        return 200, changed(self._say[language], language, name)
 
     def _form(self, request: HTTPRequest, problem: str, user: str = "") -> bytes:
-        return form(_token(request), shortest=SHORTEST, user=user, problem=problem)
+        """The form, in the language of its reader.
+
+        :param problem: in English, as the catalogue has it.
+        """
+        language = _language(request)
+        say = self._say[language]
+        said = say(problem, shortest=SHORTEST) if problem else ""
+        return form(say, language, _token(request), shortest=SHORTEST, user=user, problem=said)
 
 
 def _problem(user: str, old: str, new: str, again: str) -> str:
-    """What is wrong with what was filled in, a sentence for the user; empty if nothing is."""
+    """What is wrong with what was filled in, a sentence of the catalogue; empty if nothing is."""
     if not user or not old or not new:
-        return "Please fill in all fields."
+        return N_("Please fill in all fields.")
     if new != again:
-        return "The new password is not the same both times."
+        return N_("The new password is not the same both times.")
     if len(new) < SHORTEST:
-        return f"The new password is too short: it needs {SHORTEST} characters."
+        return N_("The new password is too short: it needs {shortest} characters.")
     if len(new.encode("utf-8", "replace")) > _LONGEST:
-        return "The new password is too long."
+        return N_("The new password is too long.")
     if not new.isprintable():
-        return "The new password holds a character that cannot be typed."
+        return N_("The new password holds a character that cannot be typed.")
     if new == old:
-        return "The new password is the old one."
+        return N_("The new password is the old one.")
     if new.casefold() == user.casefold():
-        return "The new password is the name."
+        return N_("The new password is the name.")
     return ""
 
 
@@ -159,6 +175,10 @@ def _as_bug(why: Failure) -> Failure:
 def _channel(request: HTTPRequest) -> Channel:
     host = getattr(request.getClientAddress(), "host", "unix") or "unix"
     return Channel(host, host == "unix" or is_loopback(host))
+
+
+def _language(request: HTTPRequest) -> str:
+    return language_accepted(request.getHeader("accept-language") or "")
 
 
 def _private(request: HTTPRequest) -> bool:

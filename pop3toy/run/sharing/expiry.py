@@ -1,10 +1,13 @@
-"""Mail that is too old is removed by the server, four times a day: what ``EXPIRE n`` in CAPA announces."""
+"""Mail that is too old is removed by the server, four times a day: what ``EXPIRE n`` in CAPA announces.
+
+So is what clients have removed and is kept aside for so many days.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, cast
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
@@ -13,9 +16,9 @@ from twisted.logger import Logger
 
 from ...clock import steady
 from ...errors import InUse, NoSuchMailbox, Refusal
-from ...interfaces import IMailStore, IStoreAdmin
+from ...interfaces import IMailStore, IRemovedMessages, IStoreAdmin
 from ...net.threads import RunInThread
-from ...stores.expiring import DAY, Rule, expired, remove_expired
+from ...stores.expiring import DAY, Rule, expired, forgotten, remove_expired
 
 __all__ = ["FIRST", "INTERVAL", "Expiry"]
 
@@ -31,13 +34,17 @@ INTERVAL: Final = 6 * 3600.0
 class Expiry(Service):
     """Goes round all mailboxes, one after the other, and removes what came more than so many days ago.
 
+    What was removed before is forgotten in the same round.
+
     A mailbox is looked at without its lock, and opened only if there is something to remove.  One that a
     session has open is left to the next round.
 
     :param store: opens mailboxes, with their lock.
     :param admin: lists them.
-    :param days: that a message stays.
+    :param days: that a message stays; ``None`` until a client removes it.
     :param run_in_thread: where ``admin`` is asked.
+    :param undo_days: that a removed message is kept, by an ``admin`` that is an ``IRemovedMessages``;
+        ``None`` lets alone what is kept, as by a server that was started beside the one that keeps it.
     :param users: whose mailboxes; ``None`` for all that ``admin`` knows.
     :param wall: the time of day, in seconds since the epoch.
     """
@@ -46,17 +53,18 @@ class Expiry(Service):
         self,
         store: IMailStore,
         admin: IStoreAdmin,
-        days: int,
+        days: int | None,
         run_in_thread: RunInThread,
         clock: IReactorTime,
         *,
+        undo_days: int | None = None,
         users: Sequence[str] | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._admin = admin
-        self._rule = Rule(older_than=days * DAY)
         self._days = days
+        self._undo_days = undo_days
         self._run_in_thread = run_in_thread
         self._clock = steady(clock)
         self._users = users
@@ -114,15 +122,32 @@ class Expiry(Service):
 
     async def _one(self, user: str) -> None:
         now = self._wall()
-        if not expired(await self._run_in_thread(self._admin.list, user), self._rule, now):
+        if self._days is not None:
+            await self._expire(user, self._days, now)
+        if self.running and self._undo_days is not None:
+            before = forgotten(self._undo_days, now)
+            keeping = cast(IRemovedMessages, self._admin)
+            removed, octets = await self._run_in_thread(keeping.forget, user, before)
+            if removed:
+                log.info(
+                    "removed for good: user={user!r} removed={removed} octets={octets} days={days}",
+                    user=user,
+                    removed=removed,
+                    octets=octets,
+                    days=self._undo_days,
+                )
+
+    async def _expire(self, user: str, days: int, now: float) -> None:
+        rule = Rule(older_than=days * DAY)
+        if not expired(await self._run_in_thread(self._admin.list, user), rule, now):
             return
         if not self.running:
             return
-        removed, octets = await remove_expired(self._store, user, self._rule, now)
+        removed, octets = await remove_expired(self._store, user, rule, now)
         log.info(
             "expired: user={user!r} removed={removed} octets={octets} days={days}",
             user=user,
             removed=removed,
             octets=octets,
-            days=self._days,
+            days=days,
         )

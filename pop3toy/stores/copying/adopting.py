@@ -17,16 +17,18 @@ from typing import Final
 from ...errors import InUse
 from ..maildir.beside import last_session, uidl_file
 from ..maildir.beside.cache_file import read_cache, remove_cache, write_cache
+from ..maildir.beside.owner import give
 from ..maildir.folders import list_files, stat_folders
 from ..maildir.incoming.destination import trouble
 from ..maildir.names import unique_id
 from ..maildir.paths import MaildirPaths
+from ..maildir.removed.folder import base_names
 from ..maildir.settings import Maildirs
 from ..maildir.snapshot import in_listing_order
 from .maildirs import MaildirMailboxes
 from .messages import Mailbox, Message, Wire
 
-__all__ = ["AdoptedMaildir", "AdoptingMaildirs"]
+__all__ = ["AdoptedMaildir", "AdoptingMaildirs", "give"]
 
 #: What was read of another server is kept here while it takes more than one run.
 _READ: Final = "pop3toy-adopting"
@@ -133,8 +135,10 @@ class AdoptedMaildir:
 
     def adopted(self, uids: Mapping[str, bytes]) -> Mapping[str, bytes]:
         """What the file of unique-ids is to say: these in their order, and what it said of other messages."""
-        before = uidl_file.load(self.fd, self._paths).uids
-        return {**uids, **{name: before[name] for name in self.names if name in before and name not in uids}}
+        # Removed ones may be put back.
+        names = dict.fromkeys([*self.names, *sorted(base_names(self.fd))])
+        before = uidl_file.load(self.fd, names).uids
+        return {**uids, **{name: before[name] for name in names if name in before and name not in uids}}
 
     def is_so(self, uids: Mapping[str, bytes]) -> bool:
         """Whether messages have these unique-ids and this order already."""

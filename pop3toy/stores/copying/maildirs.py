@@ -23,12 +23,22 @@ from typing import Final
 from ...errors import InUse, MessageGone, StoreTrouble
 from ..maildir.admin import MaildirAdmin
 from ..maildir.beside import uidl_file
+from ..maildir.beside.owner import give
 from ..maildir.body import OPEN_FLAGS
-from ..maildir.folders import FOLDERS, fsync_names, list_files, locate_all, open_folder, stat_folders
+from ..maildir.folders import (
+    FOLDERS,
+    fsync_names,
+    list_files,
+    locate_all,
+    open_folder,
+    put_in_place,
+    stat_folders,
+)
 from ..maildir.incoming.destination import remove, trouble
-from ..maildir.incoming.message import give, line_feeds
+from ..maildir.incoming.message import line_feeds
 from ..maildir.names import base_name, delivery_time, unique_id
 from ..maildir.paths import MaildirPaths
+from ..maildir.removed.folder import base_names
 from ..maildir.settings import Maildirs
 from ..maildir.snapshot import in_listing_order
 from .messages import Message, Wanted
@@ -233,7 +243,8 @@ class _Maildir:
         if lines.items() <= given.uids.items():
             return
         files = list_files(self._maildir)
-        kept = {name: uid for name, uid in given.uids.items() if name in files.paths or not files.steady}
+        there = files.paths.keys() | base_names(self._maildir)
+        kept = {name: uid for name, uid in given.uids.items() if name in there or not files.steady}
         try:
             uidl_file.save(self._maildir, uidl_file.Given(kept | lines, given.ordered))
         except OSError as error:
@@ -263,7 +274,7 @@ class _Maildir:
                 os.utime(file, ns=(message.micros * 1000, message.micros * 1000))
                 os.fsync(file)
                 part, _, last = _path(name, message).partition("/")
-                self._publish(own, last, self._folder(part), file)
+                put_in_place(own, tmp, last, self._folder(part))
             except FileExistsError:
                 raise
             except OSError as error:
@@ -272,21 +283,6 @@ class _Maildir:
             os.close(file)
             remove(own, tmp)
         return False
-
-    def _publish(self, own: str, name: str, folder: int, file: int) -> None:
-        tmp = self._folder("tmp")
-        try:
-            os.link(own, name, src_dir_fd=tmp, dst_dir_fd=folder, follow_symlinks=False)
-        except FileExistsError:
-            raise FileExistsError(errno.EEXIST, "something else has its name", name) from None
-        except OSError:
-            # A file system without links.
-            try:
-                os.stat(name, dir_fd=folder, follow_symlinks=False)
-            except FileNotFoundError:
-                os.rename(own, name, src_dir_fd=tmp, dst_dir_fd=folder)
-            else:
-                raise FileExistsError(errno.EEXIST, "something else has its name", name) from None
 
     def read_name(self, name: str, message: Message) -> Iterator[bytes]:
         """See ``messages.Mailbox``."""

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import BinaryIO
 
 from zope.interface import implementer
 
-from ...errors import InUse, MessageGone, NoSuchMailbox, StoreTrouble
-from ...interfaces import IMailboxRenaming, IStoreAdmin, StoredMessage
+from ...errors import MessageGone, NoSuchMailbox, StoreTrouble
+from ...interfaces import IMailboxRenaming, IRemovedMessages, IStoreAdmin, RemovedMessage, StoredMessage
 from .body import OPEN_FLAGS
 from .check import check_maildir
 from .count import Counter
-from .folders import FOLDERS, open_folder
+from .folders import FOLDERS, lock, open_folder
 from .incoming.usage import octets_used
+from .names import arrival, base_name, wire_sizes
 from .paths import MaildirPaths, explained
+from .removed.folder import FOLDER, Kept, forget, is_due, kept, size
+from .removed.putting_back import put_back, unique_ids_of
 from .settings import Maildirs
 from .snapshot import take_snapshot
 
 __all__ = ["MaildirAdmin"]
 
 
-@implementer(IStoreAdmin, IMailboxRenaming)
+@implementer(IStoreAdmin, IMailboxRenaming, IRemovedMessages)
 class MaildirAdmin:
     """See :class:`~pop3toy.interfaces.IStoreAdmin`.
 
@@ -87,17 +90,18 @@ class MaildirAdmin:
 
     def read(self, user: str, message: StoredMessage) -> BinaryIO:
         """See :class:`~pop3toy.interfaces.IStoreAdmin`."""
-        folder, _, name = message.where.partition("/")
-        with self._paths.opened(user) as maildir:
-            parent = open_folder(maildir, folder)
+        *folders, name = message.where.split("/")
+        with self._paths.opened(user) as maildir, ExitStack() as stack:
+            parent = maildir
+            for folder in folders:
+                parent = open_folder(parent, folder)
+                stack.callback(os.close, parent)
             try:
                 return open(os.open(name, OPEN_FLAGS, dir_fd=parent), "rb")
             except FileNotFoundError:
                 raise MessageGone from None
             except OSError as error:
                 raise StoreTrouble(detail=f"{message.where}: {explained(error)}") from error
-            finally:
-                os.close(parent)
 
     def problems(self, user: str, *, read: bool = True) -> Iterator[str]:
         """See :class:`~pop3toy.interfaces.IStoreAdmin`."""
@@ -110,14 +114,45 @@ class MaildirAdmin:
         with self._paths.opened(user) as maildir:
             return octets_used(maildir)
 
+    def removed(self, user: str) -> Sequence[RemovedMessage]:
+        """See :class:`~pop3toy.interfaces.IRemovedMessages`; octets are the file's if its name tells none."""
+        found = []
+        with self._paths.opened(user) as maildir:
+            messages = kept(maildir)
+            octets = wire_sizes([base_name(one.name) for one in messages])
+            for one, uid, told in zip(messages, unique_ids_of(maildir, messages), octets, strict=True):
+                where = f"{FOLDER}/{one.folder}/{one.name}"
+                if told is None:
+                    told = size(maildir, one)
+                found.append(RemovedMessage(StoredMessage(uid, told, where, arrival(one.name)), one.removed))
+        return found
+
+    def put_back(self, user: str, messages: Sequence[RemovedMessage], *, look: bool = False) -> Sequence[str]:
+        """See :class:`~pop3toy.interfaces.IRemovedMessages`: into ``cur``, with their flags."""
+        wanted = []
+        for message, when in messages:
+            _, folder, name = message.where.split("/")
+            wanted.append(Kept(folder, name, when))
+        with self._paths.opened(user) as maildir:
+            if not look:
+                lock(maildir)
+            return put_back(maildir, wanted, look=look)
+
+    def forget(self, user: str, before: float) -> tuple[int, int]:
+        """See :class:`~pop3toy.interfaces.IRemovedMessages`."""
+        with self._paths.opened(user) as maildir:
+            if not is_due(maildir, before):
+                return 0, 0
+            lock(maildir)
+            return forget(maildir, before)
+
     def rename(self, user: str, new: str, then: Callable[[], object]) -> None:
         """See :class:`~pop3toy.interfaces.IMailboxRenaming`: the folder gets another name."""
         if "{user}" not in self._pattern:
             raise StoreTrouble(detail="all users share one Maildir, and it is not renamed")
         with self._paths.opened(user) as maildir, self._paths.parent(user) as (parent, name):
             try:
-                # The lock of a session; it goes with the descriptor.
-                fcntl.flock(maildir, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(maildir)
                 here = os.stat(name, dir_fd=parent, follow_symlinks=False)
                 if not os.path.samestat(os.fstat(maildir), here):
                     raise StoreTrouble(detail="a link leads to it: rename the Maildir by hand")
@@ -125,6 +160,10 @@ class MaildirAdmin:
                     with self._paths.opened(new) as other:
                         if any(os.listdir(os.path.join(f"/proc/self/fd/{other}", part)) for part in FOLDERS):
                             raise StoreTrouble(detail=f"there is mail in a mailbox of {new!r} already")
+                        if kept(other):
+                            raise StoreTrouble(
+                                detail=f"there is removed mail in a mailbox of {new!r} that can be put back"
+                            )
                     # Made by a login or a delivery behind a renaming that was cut short.
                     self.remove(new)
                 with self._paths.parent_made(new) as (new_parent, new_name):
@@ -132,8 +171,6 @@ class MaildirAdmin:
                     os.rename(name, new_name, src_dir_fd=parent, dst_dir_fd=new_parent)
                     for folder in (new_parent, parent):
                         os.fsync(folder)
-            except BlockingIOError:
-                raise InUse from None
             except OSError as error:
                 raise StoreTrouble(detail=f"renaming it: {explained(error)}") from error
 
@@ -141,16 +178,13 @@ class MaildirAdmin:
         """See :class:`~pop3toy.interfaces.IStoreAdmin`."""
         with self._paths.opened(user) as maildir, self._paths.parent(user) as (parent, name):
             try:
-                # The lock of a session; it goes with the descriptor.
-                fcntl.flock(maildir, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(maildir)
                 here = os.stat(name, dir_fd=parent, follow_symlinks=False)
                 if not os.path.samestat(os.fstat(maildir), here):
                     raise StoreTrouble(detail="a link leads to it: remove the link and the Maildir by hand")
                 # Out of the way in one step, then emptied: nobody finds half of it.
                 gone = f".removed-{secrets.token_hex(8)}"
                 os.rename(name, gone, src_dir_fd=parent, dst_dir_fd=parent)
-            except BlockingIOError:
-                raise InUse from None
             except OSError as error:
                 raise StoreTrouble(detail=f"removing it: {explained(error)}") from error
             try:

@@ -7,12 +7,13 @@ and remove files meanwhile.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from ...errors import StoreTrouble
+from ...errors import InUse, StoreTrouble
 from .file_systems import cached_opener
 from .names import base_name
 from .paths import explained
@@ -27,8 +28,10 @@ __all__ = [
     "fsync_names",
     "list_files",
     "locate_all",
+    "lock",
     "open_folder",
     "open_folder_cached",
+    "put_in_place",
     "stat_folders",
 ]
 
@@ -138,6 +141,20 @@ def open_folder(maildir: int, folder: str) -> int:
 open_folder_cached = cached_opener(_OPEN_FOLDER)
 
 
+def lock(maildir: int) -> None:
+    """Take the lock of a session, which goes with the descriptor.
+
+    :raises pop3toy.errors.InUse: if another session or process has it.
+    :raises pop3toy.errors.StoreTrouble: if there are no locks.
+    """
+    try:
+        fcntl.flock(maildir, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InUse from None
+    except OSError as error:
+        raise StoreTrouble(detail=f"locking a Maildir: {explained(error)}") from error
+
+
 def fsync_names(directory: int) -> None:
     """Make the names in an open directory durable.  Blocks."""
     try:
@@ -147,6 +164,25 @@ def fsync_names(directory: int) -> None:
         # with EINVAL; what they do is all that they can do.  Postfix takes it so too.
         if error.errno != errno.EINVAL:
             raise
+
+
+def put_in_place(old: str, source: int, new: str, target: int) -> None:
+    """Give a file a name in an open folder, and overwrite nothing; it may have its old name still.
+
+    :raises FileExistsError: if something has that name.
+    """
+    try:
+        os.link(old, new, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+    except FileExistsError:
+        raise FileExistsError(errno.EEXIST, "something else has its name", new) from None
+    except OSError:
+        # A file system without links, or a file that this process may not link.
+        try:
+            os.stat(new, dir_fd=target, follow_symlinks=False)
+        except FileNotFoundError:
+            os.rename(old, new, src_dir_fd=source, dst_dir_fd=target)
+        else:
+            raise FileExistsError(errno.EEXIST, "something else has its name", new) from None
 
 
 class Files(NamedTuple):

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ...errors import MessageGone, StoreTrouble
-from ...interfaces import IMailbox, MaybeDeferred, MessageBody
+from ...interfaces import IKeepingMailbox, IMailbox, MaybeDeferred, MessageBody
 from ...net.threads import RunInThread
 from .beside import sizes
 from .beside.sizes import Counted
@@ -23,6 +23,7 @@ from .file_systems import cached_opener
 from .folders import Stamp, fsync_names, locate_all, open_folder, open_folder_cached, stat_folders
 from .names import base_name
 from .paths import explained
+from .removed.folder import Keeper
 from .same_mail import write_note
 from .snapshot import Snapshot
 
@@ -50,19 +51,27 @@ class UserThreads(NamedTuple):
     close: RunInThread
 
 
-@implementer(IMailbox)
+@implementer(IMailbox, IKeepingMailbox)
 class MaildirMailbox:
     """One Maildir, open and, unless it is only looked at, locked for one session.
 
     :param fd: the open directory, on which the lock is; now ours to close.
     :param local: whether it is on a local disk: only then anything is done on the reactor's thread, and
         only what the kernel has at hand.
+    :param keep_at: where what is removed is kept for a while, tells the time of that: seconds since the
+        epoch.  ``None`` where it is not kept.
     """
 
     read_only = False
 
     def __init__(
-        self, user: str, fd: int, snapshot: Snapshot, threads_of: Callable[[str], UserThreads], local: bool
+        self,
+        user: str,
+        fd: int,
+        snapshot: Snapshot,
+        threads_of: Callable[[str], UserThreads],
+        local: bool,
+        keep_at: Callable[[], float] | None = None,
     ) -> None:
         self.entries = snapshot.listing
         self._user = user
@@ -70,6 +79,7 @@ class MaildirMailbox:
         self._snapshot = snapshot
         self._threads_of = threads_of
         self._local = local
+        self._keep_at = keep_at
         # Folders are opened when the first message is read, once a session: a
         # folder that is replaced by a link meanwhile leads nowhere.
         self._folders: dict[str, int] = {}
@@ -181,14 +191,31 @@ class MaildirMailbox:
     # -- removing ----------------------------------------------------------------
 
     def remove(self, uids: Sequence[bytes]) -> MaybeDeferred[None]:
-        """See :class:`~pop3toy.interfaces.IMailbox`: unlinked, and the folders synced, in a thread."""
+        """See :class:`~pop3toy.interfaces.IMailbox`: unlinked or kept, and folders synced, in a thread."""
+        return self._removed(uids, Keeper(self._fd, self._keep_at()) if self._keep_at is not None else None)
+
+    def remove_for_good(self, uids: Sequence[bytes]) -> MaybeDeferred[None]:
+        """See :class:`~pop3toy.interfaces.IKeepingMailbox`."""
+        return self._removed(uids, None)
+
+    def _removed(self, uids: Sequence[bytes], keeper: Keeper | None) -> MaybeDeferred[None]:
         if not uids:
             return None
-        return self._in_thread(self._remove, [self._path(self._snapshot.position(uid)) for uid in uids])
+        paths = [self._path(self._snapshot.position(uid)) for uid in uids]
+        return self._in_thread(self._remove, paths, keeper)
 
-    def _remove(self, paths: Sequence[str]) -> None:
+    def _remove(self, paths: Sequence[str], keeper: Keeper | None) -> None:
+        try:
+            self._remove_all(paths, keeper)
+        finally:
+            if keeper is not None:
+                keeper.close()
+
+    def _remove_all(self, paths: Sequence[str], keeper: Keeper | None) -> None:
         errors: list[str] = []
         touched: set[str] = set()
+        # Base names of linked messages that are kept by their first name.
+        kept: set[str] = set()
         left = paths
         for search in range(SEARCHES + 1):
             if search:
@@ -203,11 +230,15 @@ class MaildirMailbox:
             for path in left:
                 folder, _, name = path.partition("/")
                 try:
-                    os.unlink(name, dir_fd=self._folder(folder))
+                    if keeper is None or base_name(name) in kept:
+                        os.unlink(name, dir_fd=self._folder(folder))
+                    else:
+                        keeper.put(name, self._folder(folder))
                     touched.add(folder)
                     if base_name(path) in self._snapshot.linked:
                         # It has another name, which may have changed as well.
                         missing.append(path)
+                        kept.add(base_name(path))
                 except FileNotFoundError:
                     missing.append(path)
                 except OSError as error:
@@ -218,6 +249,12 @@ class MaildirMailbox:
                 break
         else:
             errors += ["another program renames it all the while"] * len(left)
+        if keeper is not None:
+            try:
+                # First: a message is in both places rather than in none.
+                keeper.sync()
+            except OSError as error:
+                errors.append(f"fsync of what is kept: {explained(error)}")
         for folder in touched:
             try:
                 fsync_names(self._folder(folder))

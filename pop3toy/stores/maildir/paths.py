@@ -17,7 +17,7 @@ from ...errors import NoSuchMailbox, StoreTrouble
 from . import links
 from .file_systems import HOLD_FOLDER, is_local, open_folder_cached
 
-__all__ = ["MaildirPaths", "explained"]
+__all__ = ["MaildirPaths", "explained", "owner_of_new"]
 
 _PLACEHOLDER = "{user}"
 _ADVICE = {
@@ -272,7 +272,7 @@ class MaildirPaths:
                     made = False
                 deeper = self._descend(parts[:depth])
                 try:
-                    if made and (owner := _owner_of_new(deeper, parent)) is not None:
+                    if made and (owner := owner_of_new(deeper, parent)) is not None:
                         os.fchown(deeper, *owner)
                 finally:
                     os.close(parent)
@@ -283,7 +283,7 @@ class MaildirPaths:
             raise
 
 
-def _owner_of_new(made: int, parent: int) -> tuple[int, int] | None:
+def owner_of_new(made: int, parent: int) -> tuple[int, int] | None:
     """Whose a folder should be that root has just made: of the owner of the folder that it is in.
 
     Neither the server nor its users could open one of root's.  The parent's owner may have put another of
@@ -306,7 +306,7 @@ def _make_maildir(parent: int, name: str) -> None:
     os.mkdir(staging, 0o700, dir_fd=parent)
     made = os.open(staging, _DIRECTORY, dir_fd=parent)
     try:
-        owner = _owner_of_new(made, parent)
+        owner = owner_of_new(made, parent)
         for folder in _FOLDERS:
             os.mkdir(folder, 0o700, dir_fd=made)
             if owner is not None:

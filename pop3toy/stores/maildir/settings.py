@@ -47,6 +47,14 @@ class Maildirs:
         kind=number(0, 10**14),
     )
 
+    undo_days: int | None = option(
+        "Keep messages that POP3 deletes in the Maildir for this many days, counted against no quota: until"
+        " then `pop3toy mailbox undo` puts them back. Default: they are removed at once; 0 removes what is"
+        " still kept, too.",
+        kind=number(0, 3650),
+        example=7,
+    )
+
     def __post_init__(self) -> None:
         """Check the values."""
         check(self)

@@ -9,7 +9,6 @@ snapshot of the session before, if the folders have not changed since, else from
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 import time
@@ -31,8 +30,9 @@ from .beside import sizes
 from .count import MAX_LISTED_SIZE, Counter
 from .file_systems import is_local
 from .folders import Stamp, WouldWait, stat_folders
+from .folders import lock as take_lock
 from .mailbox import MaildirMailbox, UserThreads, close_in_thread
-from .paths import MaildirPaths, explained
+from .paths import MaildirPaths
 from .same_mail import follows, look_at
 from .settings import Maildirs
 from .snapshot import Snapshot, take_snapshot
@@ -56,7 +56,8 @@ KEPT_MESSAGES = 500_000
 class MaildirStore:
     """The Maildirs of all users, an :class:`~pop3toy.interfaces.IMailStore`.
 
-    :param paths: where they are: ``Maildirs("/srv/mail/{user}")``, whose ``max_listed_size`` holds then.
+    :param paths: where they are: ``Maildirs("/srv/mail/{user}")``, whose ``max_listed_size`` and
+        ``undo_days`` hold then.
     :param run_in_thread: where cold messages are read and files removed: ``run_in_thread(function,
         *args)`` gives a Deferred, as :func:`twisted.internet.threads.deferToThread` does.
     :param scan_in_thread: where large directories are read and messages counted, which can take
@@ -70,6 +71,7 @@ class MaildirStore:
         mailbox is kept alone, until another is opened.
     :param max_listed_size: octets of a message's file beyond which it is not counted, but listed
         by its size.
+    :param keep_removed: whether what sessions remove is kept aside, in the Maildir (``removed``).
     :param is_over: whether the server is stopping, and all scans with it; asked from their threads.
     """
 
@@ -84,10 +86,11 @@ class MaildirStore:
         wall_clock: Callable[[], float] = time.time,
         kept_messages: int = KEPT_MESSAGES,
         max_listed_size: int = MAX_LISTED_SIZE,
+        keep_removed: bool = False,
         is_over: Callable[[], bool] = lambda: False,
     ) -> None:
         if isinstance(paths, Maildirs):
-            max_listed_size = paths.max_listed_size
+            max_listed_size, keep_removed = paths.max_listed_size, bool(paths.undo_days)
             paths = MaildirPaths(paths.path, create=paths.create)
         self._paths = paths
         same = UserThreads(run_in_thread, scan_in_thread or run_in_thread, run_in_thread)
@@ -96,6 +99,7 @@ class MaildirStore:
         self._wall_clock = wall_clock
         self._room = kept_messages
         self._max_listed_size = max_listed_size
+        self._keep_at = wall_clock if keep_removed else None
         self._is_over = is_over
         # Whose Maildir is being scanned in a thread, and whether with its lock.
         self._scanned: set[tuple[str, bool]] = set()
@@ -124,7 +128,7 @@ class MaildirStore:
             try:
                 if before is not None:
                     if lock:
-                        _lock(fd)
+                        take_lock(fd)
                     stamp = stat_folders(fd)
                     if before.is_current(fd, stamp) and (before.looked_at or not lock):
                         return self._mailbox(user, fd, before, local=True)
@@ -225,7 +229,7 @@ class MaildirStore:
     def _mailbox(self, user: str, fd: int, snapshot: Snapshot, *, local: bool) -> IMailbox:
         """A session's mailbox of what was opened, and locked if need be."""
         self._keep(user, snapshot)
-        mailbox: IMailbox = MaildirMailbox(user, fd, snapshot, self._threads_of, local)
+        mailbox: IMailbox = MaildirMailbox(user, fd, snapshot, self._threads_of, local, self._keep_at)
         return mailbox
 
     def _keep(self, user: str, snapshot: Snapshot) -> None:
@@ -254,7 +258,7 @@ class MaildirStore:
             if given_up():
                 raise StoreTrouble
             if lock:
-                _lock(fd)
+                take_lock(fd)
             stamp, snapshot = stat_folders(fd), None
             if before is not None and before.is_current(fd, stamp):
                 snapshot = before
@@ -307,12 +311,3 @@ def _is_small(fd: int, stamp: Stamp) -> bool:
 def _weight(snapshot: Snapshot) -> int:
     """An empty one costs as much as a message or two, and there may be many."""
     return len(snapshot.listing) + 2
-
-
-def _lock(fd: int) -> None:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InUse from None
-    except OSError as error:
-        raise StoreTrouble(detail=f"locking a Maildir: {explained(error)}") from error

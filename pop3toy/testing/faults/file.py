@@ -18,7 +18,8 @@ import tomllib
 from typing import Any, NamedTuple
 
 from ...errors import BadSetting, CannotStart
-from .rules import BadFault, Faults
+from .gate import Faults
+from .rules import BadFault
 
 __all__ = ["FaultFile", "check_small", "read_faults"]
 

@@ -11,7 +11,7 @@ from ...net.tls.certificate_files import CertificateFiles, Material, Pair
 from ...net.tls.contexts import ALPN_POP3, GivenTLS
 from ...net.tls.half_close import HalfCloseableConnection
 from ..certificates import Authority
-from .rules import Faults
+from .gate import Faults
 
 __all__ = ["FaultyTLS"]
 

@@ -14,7 +14,8 @@ from pop3toy.auth.accounts import admin
 from pop3toy.auth.accounts.checker import AccountsChecker
 from pop3toy.auth.accounts.hashing_queue import HashingQueue
 from pop3toy.auth.accounts.passwd_file import parse
-from pop3toy.auth.accounts.records import AccountsInRecords, KnownFacts, RecordSource
+from pop3toy.auth.accounts.record_source import RecordSource
+from pop3toy.auth.accounts.records import AccountsInRecords, KnownFacts
 from pop3toy.auth.authenticator import PortalAuthenticator
 from pop3toy.auth.realm import MailboxRealm
 from pop3toy.errors import StoreTrouble

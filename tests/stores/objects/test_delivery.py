@@ -19,10 +19,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3toy.errors import NoSuchMailbox, OverQuota, StoreFull, StoreTrouble
 from pop3toy.interfaces import MaybeDeferred
 from pop3toy.net.threads import run_now
-from pop3toy.stores.objects import delivery as module
 from pop3toy.stores.objects.admin import ObjectAdmin
-from pop3toy.stores.objects.delivery import IN_MEMORY, KEPT, PIECE, SURE, ObjectDelivery
 from pop3toy.stores.objects.engine import NoSuchObject
+from pop3toy.stores.objects.incoming import delivery as module
+from pop3toy.stores.objects.incoming.delivery import IN_MEMORY, PIECE, ObjectDelivery
+from pop3toy.stores.objects.incoming.sums import KEPT, SURE
 from pop3toy.stores.objects.records import messages_prefix, told_key, user_key
 from pop3toy.stores.objects.users import Users
 

@@ -12,6 +12,8 @@ import os
 import stat
 import zlib
 
+from .owner import give
+
 __all__ = ["read_cache", "remove_cache", "write_cache"]
 
 
@@ -42,7 +44,7 @@ def read_cache(maildir: int, name: str, magic: bytes, most: int) -> bytes | None
 
 
 def write_cache(maildir: int, name: str, magic: bytes, body: bytes) -> None:
-    """Replace a cache file in one step; does nothing if that is not possible."""
+    """Replace a cache file in one step, for the Maildir's owner; does nothing if that is not possible."""
     temporary = f"{name}.tmp"
     # EXCL, so that nothing that lies there is opened: a link, or a FIFO that would wait for ever.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -51,6 +53,7 @@ def write_cache(maildir: int, name: str, magic: bytes, body: bytes) -> None:
         fd = os.open(temporary, flags, 0o600, dir_fd=maildir)
         try:
             with open(fd, "wb") as file:
+                give(fd, maildir)
                 file.write(_head(magic, body) + b"\n" + body)
             os.replace(temporary, name, src_dir_fd=maildir, dst_dir_fd=maildir)
         except OSError:

@@ -24,6 +24,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from ....errors import StoreTrouble
 from ....mail.unique_ids import unique_id_is_valid
+from .owner import give
 
 __all__ = ["FILE_NAME", "Given", "Mark", "load", "look", "save"]
 
@@ -114,9 +115,7 @@ def save(maildir: int, given: Given) -> None:
     except FileNotFoundError:
         pass
     with open(os.open(temporary, flags, 0o600, dir_fd=maildir), "wb") as file:
-        owner = os.fstat(maildir)
-        if os.geteuid() == 0 and owner.st_uid != 0:
-            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+        give(file.fileno(), maildir)
         file.write(_HEAD + (_ORDERED if given.ordered else b"") + b"\n")
         file.writelines(
             b"%b %b\n" % (uid, os.fsencode(base)) for base, uid in given.uids.items() if "\n" not in base

@@ -25,6 +25,7 @@ from ....errors import OverQuota, StoreTrouble
 from ....interfaces import MaybeDeferred
 from ....mail.octets import OctetCounter
 from ....net.threads import RunInThread
+from ..beside.owner import give, is_for_another
 from ..folders import open_folder
 from ..names import unique_id
 from .destination import DeliveryThreads, Destination, Published, remove, roll_back, trouble
@@ -32,7 +33,7 @@ from .directory_syncs import Directory, DirectorySyncs
 from .keyed_locks import KeyedLocks
 from .usage import Usage, must_tell
 
-__all__ = ["SPILL", "DeliveryThreads", "Message", "give", "line_feeds"]
+__all__ = ["SPILL", "DeliveryThreads", "Message", "line_feeds"]
 
 #: Octets that gather in memory before they go to the file: a message of the
 #: usual size costs one trip to a thread, a large one is bounded by this.
@@ -383,7 +384,7 @@ class Message:
 
     def _link(self, name: str, folder: int, maildir: int, *, last: bool) -> None:
         assert self._file is not None
-        if _is_for_another(self._file, maildir):
+        if is_for_another(self._file, maildir):
             self._copy(name, folder, maildir)
             return
         try:
@@ -436,21 +437,6 @@ class Message:
                 self._in_tmp = False
                 remove(self._name, folder)
             os.close(folder)
-
-
-def _is_for_another(file: int, maildir: int) -> bool:
-    """Whether a Maildir's owner has to have a file of their own; of all processes root alone can give one."""
-    return os.geteuid() == 0 and os.fstat(file).st_uid != os.fstat(maildir).st_uid
-
-
-def give(file: int, maildir: int) -> None:
-    """Give a new file to the Maildir's owner, who could not read root's.
-
-    :raises OSError: if the file system does not let root do that.
-    """
-    if _is_for_another(file, maildir):
-        owner = os.fstat(maildir)
-        os.fchown(file, owner.st_uid, owner.st_gid)
 
 
 def line_feeds(data: bytes) -> tuple[bytes, bytes]:

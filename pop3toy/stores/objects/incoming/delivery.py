@@ -6,7 +6,7 @@ whoever removes a maildrop changes the record first and the messages then, so no
 removed.  After a crash between the two a message may be there whose sender was told nothing, and sends it
 again.
 
-What must not live here: whose a maildrop is (``users``), and anything of SMTP.
+What must not live here: whose a maildrop is (``users``), what it holds (``sums``), and anything of SMTP.
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from ...clock import steady
-from ...errors import NoSuchMailbox, OverQuota, StoreFull, StoreTrouble
-from ...interfaces import IDelivery, Incoming, MaybeDeferred
-from ...mail.octets import Encoder
-from ...net.threads import RunInThread
-from ..fullness import is_nearly_full, is_time
-from .engine import Engines, NoSuchObject, Taken
-from .records import UserRecord, message_key, messages_prefix, new_name, told_key
-from .users import Users
+from ....clock import steady
+from ....errors import NoSuchMailbox, OverQuota, StoreFull, StoreTrouble
+from ....interfaces import IDelivery, Incoming, MaybeDeferred
+from ....mail.octets import Encoder
+from ....net.threads import RunInThread
+from ...fullness import is_nearly_full, is_time
+from ..engine import Engines, NoSuchObject, Taken
+from ..records import UserRecord, message_key, new_name, told_key
+from ..users import Users
+from .sums import Sum, Sums
 
-__all__ = ["IN_MEMORY", "KEPT", "SURE", "ObjectDelivery"]
+__all__ = ["IN_MEMORY", "ObjectDelivery"]
 
 log = Logger()
 
@@ -50,92 +51,11 @@ PIECE: Final = 256 * 1024
 FILES: Final = 8
 _USERS: Final = 8
 
-#: Seconds for which the sum of a maildrop's octets counts, and after which nobody is refused by it before
-#: all was counted again.
-KEPT: Final = 30.0
-SURE: Final = 2.0
-
 #: Seconds between two looks whether a user was told that the maildrop is nearly full.
 LOOK_AGAIN: Final = 3600.0
 
-#: Maildrops whose sums are kept.
-_SUMS: Final = 1000
-
 #: How often a delivery follows a user to another maildrop, and how often a removal is tried.
 _TRIES: Final = 3
-
-
-class _Sum:
-    """The octets of one maildrop, where nobody can be sure rather too many.  Used under its lock."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.counted: int | None = None
-        #: When that was.
-        self.at = 0.0
-        #: Of messages that came since, and of those on their way.
-        self.since = self.coming = 0
-        #: The time of day from which on it is looked again whether the user has to be told that it is full.
-        self.look_again = 0.0
-
-    def refuses(self, octets: int, quota: int) -> bool:
-        """Whether so many more may not be added."""
-        return self.used >= quota or self.used + octets > quota
-
-    @property
-    def used(self) -> int:
-        """All of them."""
-        return (self.counted or 0) + self.since + self.coming
-
-    def arrived(self, octets: int, *, there: bool) -> None:
-        """A message is on its way no more."""
-        with self.lock:
-            self.coming -= octets
-            self.since += octets * there
-
-
-class _Sums:
-    """What maildrops hold, for quotas: counted by a listing, which is kept for some time.  Blocks.
-
-    What other servers deliver is seen by the next listing; so much may be used beyond a quota.
-    """
-
-    def __init__(self, engines: Engines, seconds: Callable[[], float]) -> None:
-        self._engines = engines
-        self._seconds = seconds
-        self._lock = threading.Lock()
-        self._sums: dict[str, _Sum] = {}
-
-    def fit(self, record: UserRecord, octets: int, quota: int, *, coming: bool = False) -> _Sum:
-        """See whether so many more octets may be added.
-
-        :param coming: they are on their way from now on.
-        :raises pop3toy.errors.OverQuota: if they may not be.
-        """
-        known = self._of(record.drop)
-        # Who comes while it is counted waits for that listing.
-        with known.lock:
-            age = self._seconds() - known.at
-            if known.counted is None or age > KEPT or (age > SURE and known.refuses(octets, quota)):
-                known.counted, known.at, known.since = None, self._seconds(), 0
-                listed = self._engines.of(record.bucket).each(messages_prefix(record.drop))
-                known.counted = sum(one.octets for one in listed)
-            if known.refuses(octets, quota):
-                detail = f"{record.login!r} uses {known.used} of {quota} octets"
-                raise OverQuota(detail=detail, holds=quota)
-            known.coming += octets * coming
-        return known
-
-    def _of(self, drop: str) -> _Sum:
-        with self._lock:
-            if len(self._sums) > _SUMS and drop not in self._sums:
-                now = self._seconds()
-                self._sums = {
-                    name: known
-                    for name, known in self._sums.items()
-                    if known.coming or now - known.at <= KEPT or known.lock.locked()
-                }
-            return self._sums.setdefault(drop, _Sum())
 
 
 class _Place(NamedTuple):
@@ -192,7 +112,7 @@ class ObjectDelivery:
         self._quota = quota
         self._nearly_full = nearly_full
         self._host = socket.gethostname() if host is None else host
-        self._sums = _Sums(engines, steady(clock).seconds)
+        self._sums = Sums(engines, steady(clock).seconds)
         self._lock = threading.Lock()
         self._last = 0
 
@@ -286,7 +206,7 @@ class ObjectDelivery:
             record = now
         raise StoreTrouble(detail=f"the mailbox of {record.login!r} is removed and made all the time")
 
-    def _consider_telling(self, record: UserRecord, known: _Sum, quota: int) -> None:
+    def _consider_telling(self, record: UserRecord, known: Sum, quota: int) -> None:
         """Have the user told that the maildrop is nearly full, unless some server has done it this week."""
         now = self._engines.wall()
         with known.lock:
