@@ -39,7 +39,7 @@ class TextTests(SynchronousTestCase):
 
     def test_kinds(self) -> None:
         """There is one for each kind of server."""
-        self.assertEqual([path.stem for path in EXAMPLES], ["alone", "friends", "host", "toy"])
+        self.assertEqual([path.stem for path in EXAMPLES], ["alone", "container", "friends", "host", "toy"])
 
     def test_comments(self) -> None:
         """Each option is explained by its own help."""
@@ -106,7 +106,7 @@ class StartTests(SynchronousTestCase):
         text = (FOLDER / name).read_text()
         for path, ours in (("/etc/pop3toy", "etc"), ("/srv/mail", "srv")):
             text = text.replace(path, f"{self.root}/{ours}")
-        text = re.sub(r"^((?:[a-z]+-)*port) = \d+$", r"\1 = 0", text, flags=re.MULTILINE)
+        text = re.sub(r"^((?:[a-z]+-)*port|metrics) = \d+$", r"\1 = 0", text, flags=re.MULTILINE)
         text = re.sub(r'"(?:systemd|tcp):.*"', f'"tcp:0:interface={LOOPBACK}"', text)
         file = self.root / "etc" / "pop3toy.toml"
         file.write_text(text.replace('interface = "::"', f'interface = "{LOOPBACK}"'))
@@ -168,6 +168,10 @@ class StartTests(SynchronousTestCase):
     def test_alone(self) -> None:
         """The same where systemd opens the ports."""
         self.among_friends("alone.toml")
+
+    def test_container(self) -> None:
+        """The same at the ports of a container."""
+        self.among_friends("container.toml")
 
     def among_friends(self, name: str) -> None:
         """Mail from a user to another, from elsewhere, and, without a smarthost, none to elsewhere."""

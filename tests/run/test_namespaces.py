@@ -1,4 +1,4 @@
-"""Containers, as docs/operating/start.rst tells it: process 1; no IPv6; IPv6 sockets for IPv6 alone."""
+"""Containers, as docs/operating tells it: process 1; no IPv6; IPv6 sockets for IPv6 alone."""
 
 from __future__ import annotations
 
