@@ -848,7 +848,7 @@ class HastyTests(SynchronousTestCase):
             hasty.send(b"DELE 1\r\nDELE 2\r\nQUIT\r\n")
             hasty.close()
             wait_until(lambda server=server: " end: session=" in server.log, "the log tells of the end")  # type: ignore[misc]
-            self.assertRegex(server.log, r" end: .* ended=quit .* removed=2\n")
+            self.assertRegex(server.log, r" end: .* ended=quit .* removed=2 protocol=POP3\n")
             server.terminate()
 
     def test_many_devices(self) -> None:
