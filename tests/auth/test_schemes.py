@@ -311,8 +311,8 @@ class VerifierTests(SynchronousTestCase):
     def test_saslprep_as_libpass(self, text: str) -> None:
         """Names and passwords are prepared as another implementation prepares them.
 
-        It normalizes by the Unicode of today, which makes other letters of some that Unicode 3.2 did not have;
-        RFC 3454 is about 3.2, and RFC 4013 section 2.5 prohibits what that does not have.
+        It normalizes by the Unicode of today, which makes other letters of some that Unicode 3.2 did not
+        have; RFC 3454 is about 3.2, and RFC 4013 section 2.5 prohibits what that does not have.
         """
         if any(stringprep.in_table_a1(c) for c in text):
             with self.assertRaises(ValueError):
