@@ -1,14 +1,19 @@
-"""Whether a file or folder that the settings name can be used, and why not, in words."""
+"""Whether a file or folder that the settings name can be used, and why not; reading files that others own."""
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
+from typing import BinaryIO
 
 from .errors import BadSetting
 
-__all__ = ["check_readable", "may", "why_unusable"]
+__all__ = ["READING", "check_readable", "may", "open_regular", "why_unusable"]
+
+#: How a file is opened that others own.  NONBLOCK because opening a FIFO would wait for ever.
+READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def check_readable(option: str, path: str) -> None:
@@ -44,3 +49,21 @@ def why_unusable(path: str, is_one: Callable[[int], bool], kind: str, access: in
     if not is_one(mode):
         return f"{path} is no {kind}"
     return None if may(path, access) else f"no permission to {verb} {path}"
+
+
+def open_regular(name: str, folder: int, *, buffering: int = -1) -> BinaryIO:
+    """Open a file in a folder whose owner may have put anything in its place, for reading octets.
+
+    :param folder: the open folder.
+    :param buffering: as for ``open``.
+    :raises OSError: if it cannot be opened, or is a link, a folder, a FIFO or a device.
+    """
+    fd = os.open(name, READING, dir_fd=folder)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", name)
+        return open(fd, "rb", buffering=buffering)
+    except BaseException:
+        # Python's open, which refuses a folder, does not close a descriptor that it was given.
+        os.close(fd)
+        raise

@@ -50,6 +50,15 @@ class UidlFileCase(SynchronousTestCase):
 class FileTests(UidlFileCase):
     """The file itself."""
 
+    def test_in_its_place(self) -> None:
+        """A folder, a FIFO or a link in its place is told, and costs the server no descriptor."""
+        for make in (Path.mkdir, os.mkfifo, lambda file: os.symlink("/etc/hostname", file)):
+            make(self.file)
+            descriptors = len(os.listdir("/proc/self/fd"))
+            self.assertRaises(StoreTrouble, load, self.fd)
+            self.assertEqual(len(os.listdir("/proc/self/fd")), descriptors)
+            self.file.rmdir() if self.file.is_dir() else self.file.unlink()
+
     def test_kept(self) -> None:
         """What is saved is loaded again, blanks and strange octets in names too."""
         given = Given({"1700000000.M1": b"a", "with a blank": b"b", os.fsdecode(b"\xff\xfe"): b"c"})

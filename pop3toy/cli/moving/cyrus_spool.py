@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Final
 
 from ...errors import NoSuchMailbox, StoreTrouble
+from ...files import open_regular
 from ...moving import cyrus
 from ...moving.dovecot import NotRead
 from ...moving.matching import Contents, Known
 from ...stores.copying.messages import Wire
-from .sources import CHUNK, FILE, read, trouble
+from .sources import CHUNK, read, trouble
 
 __all__ = ["Cyrus", "Spool"]
 
@@ -67,7 +68,7 @@ class Cyrus:
     def contents(self, uid: bytes) -> Contents | None:
         """See :class:`pop3toy.cli.moving.sources.Source`."""
         try:
-            with open(os.open(self._names[uid], FILE, dir_fd=self._place), "rb", buffering=0) as file:
+            with open_regular(self._names[uid], self._place, buffering=0) as file:
                 return Wire().read(iter(lambda: file.read(CHUNK) or b"", b"")).is_what
         except OSError:
             return None

@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import re
-import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Final, Protocol
 
 from ...errors import InUse, NoSuchMailbox, Refusal, StoreTrouble
+from ...files import open_regular
 from ...moving import courier, dovecot
 from ...moving.client import Client
 from ...moving.dovecot import NotRead
@@ -43,9 +43,8 @@ _OURS: Final = b"pop3toy mailbox adopt\n"
 _KEEP_EVERY: Final = 10.0
 #: A unique-id that is the name of a file in a Maildir, and can be nothing else.
 _LIKE_A_NAME: Final = re.compile(rb"[0-9]{9,10}\.[!-9;-~]+")
-#: How folders, and files in those that others own, are opened.
+#: How folders are opened.
 FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Source(Protocol):
@@ -206,15 +205,14 @@ def read(place: int, name: str) -> bytes | None:
     :param place: the open folder, whose owner may have put anything there.
     """
     try:
-        fd = os.open(name, FILE, dir_fd=place)
+        file = open_regular(name, place)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise trouble(name, error) from error
-    with open(fd, "rb") as file:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST:
-            raise StoreTrouble(detail=f"{name} is no file of mail that can be read here")
+    with file:
+        if os.fstat(file.fileno()).st_size > _MOST:
+            raise StoreTrouble(detail=f"{name} is too large to be read here")
         try:
             return file.read()
         except OSError as error:

@@ -21,10 +21,10 @@ from functools import partial
 from typing import Final
 
 from ...errors import InUse, MessageGone, StoreTrouble
+from ...files import open_regular
 from ..maildir.admin import MaildirAdmin
 from ..maildir.beside import uidl_file
 from ..maildir.beside.owner import give
-from ..maildir.body import OPEN_FLAGS
 from ..maildir.folders import (
     FOLDERS,
     fsync_names,
@@ -182,15 +182,12 @@ class _Maildir:
                 break
             part, _, name = now.partition("/")
             try:
-                fd = os.open(name, OPEN_FLAGS, dir_fd=self._folder(part))
+                file = open_regular(name, self._folder(part), buffering=0)
             except FileNotFoundError:
                 now = self._look_again(path)
                 continue
-            with open(fd, "rb", buffering=0) as file:
-                status = os.fstat(fd)
-                if not stat.S_ISREG(status.st_mode):
-                    raise MessageGone
-                if status.st_size > self._most:
+            with file:
+                if os.fstat(file.fileno()).st_size > self._most:
                     # Its owner may have made one of many TB that takes no room.
                     raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
                 while chunk := file.read(_CHUNK):
@@ -323,12 +320,12 @@ class _Maildir:
     def journal(self, source: str) -> bytes:
         """See ``messages.Mailbox``."""
         try:
-            fd = os.open(_journal(source), OPEN_FLAGS, dir_fd=self._maildir)
+            file = open_regular(_journal(source), self._maildir)
         except FileNotFoundError:
             return b""
         except OSError as error:
             raise trouble(error) from error
-        with open(fd, "rb") as file:
+        with file:
             return file.read()
 
     def write_down(self, source: str, text: bytes) -> None:

@@ -14,8 +14,8 @@ from typing import BinaryIO
 from zope.interface import implementer
 
 from ...errors import MessageGone, NoSuchMailbox, StoreTrouble
+from ...files import open_regular
 from ...interfaces import IMailboxRenaming, IRemovedMessages, IStoreAdmin, RemovedMessage, StoredMessage
-from .body import OPEN_FLAGS
 from .check import check_maildir
 from .count import Counter
 from .folders import FOLDERS, lock, open_folder
@@ -97,7 +97,7 @@ class MaildirAdmin:
                 parent = open_folder(parent, folder)
                 stack.callback(os.close, parent)
             try:
-                return open(os.open(name, OPEN_FLAGS, dir_fd=parent), "rb")
+                return open_regular(name, parent)
             except FileNotFoundError:
                 raise MessageGone from None
             except OSError as error:

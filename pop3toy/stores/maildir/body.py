@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 
 from ... import limits
 from ...errors import MessageGone, StoreTrouble
+from ...files import READING
 from ...interfaces import MaybeDeferred
 from ...net.threads import RunInThread
 
@@ -27,8 +28,8 @@ _NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None)
 # fresh buffer for each would be cleared first, which costs more than reading.
 _SCRATCH = memoryview(bytearray(limits.CHUNK))
 
-#: NONBLOCK because opening a FIFO that lies in a mailbox would wait for ever.
-OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+#: How a message is opened.
+OPEN_FLAGS = READING
 
 
 class FileBody:

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from functools import partial
 
 from ...errors import StoreTrouble
+from ...files import open_regular
 from ..same_letter import HEADER, look_at
 from .beside import uidl_file
-from .body import OPEN_FLAGS
 from .count import MAX_LISTED_SIZE
 from .folders import open_folder
 from .names import base_name
@@ -86,7 +86,7 @@ def _check_name(where: str, size: int, bases: dict[str, str]) -> Iterator[str]:
 def _check_content(
     folder: int, name: str, where: str, contents: dict[tuple[bytes, bytes], str]
 ) -> Iterator[str]:
-    with open(os.open(name, OPEN_FLAGS, dir_fd=folder), "rb") as message:
+    with open_regular(name, folder) as message:
         octets, letter = look_at(iter(partial(message.read, HEADER), b""))
     for kind, said in _SAID.findall(base_name(name)):
         if kind == "W" and int(said) != octets:

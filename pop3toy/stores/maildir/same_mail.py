@@ -11,8 +11,8 @@ import shlex
 from functools import partial
 
 from ...errors import StoreTrouble
+from ...files import open_regular
 from .beside import last_session, uidl_file
-from .body import OPEN_FLAGS
 from .folders import open_folder
 from .snapshot import Snapshot
 
@@ -77,7 +77,7 @@ def _digest(maildir: int, snapshot: Snapshot, at: int) -> bytes | None:
     try:
         folder = open_folder(maildir, part)
         try:
-            with open(os.open(name, OPEN_FLAGS, dir_fd=folder), "rb", buffering=0) as file:
+            with open_regular(name, folder, buffering=0) as file:
                 return last_session.digest(file.read(last_session.HEAD) or b"")
         finally:
             os.close(folder)

@@ -18,11 +18,11 @@ and a Maildir in which it cannot be read is not opened.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple, TypeAlias
 
 from ....errors import StoreTrouble
+from ....files import open_regular
 from ....mail.unique_ids import unique_id_is_valid
 from .owner import give
 
@@ -71,16 +71,13 @@ def load(maildir: int, wanted: Mapping[str, object] | None = None) -> Given:
     :raises pop3toy.errors.StoreTrouble: if it cannot be read.
     """
     try:
-        fd = os.open(FILE_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=maildir)
+        file = open_regular(FILE_NAME, maildir)
     except FileNotFoundError:
         return Given({})
     except OSError as error:
         raise _trouble(error.strerror or "error") from error
-    with open(fd, "rb") as file:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise _trouble("it is no regular file")
-        if status.st_size > MOST:
+    with file:
+        if os.fstat(file.fileno()).st_size > MOST:
             raise _trouble("it is too large")
         try:
             head = file.readline(100).rstrip(b"\n")
