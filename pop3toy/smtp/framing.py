@@ -22,6 +22,8 @@ class MessageText:
         self.octets = 0
         #: LFs so far that no CR precedes.
         self.bare_line_feeds = 0
+        #: CRs so far that no LF follows.
+        self.bare_carriage_returns = 0
         self.finished = False
         # What may become the end, or a stuffed dot.  The text begins as if behind a
         # CRLF, which is not part of it: a first line "." is the end of an empty message.
@@ -46,5 +48,7 @@ class MessageText:
             text = text[self._lead :]
             self._lead = 0
         self.octets += len(text)
-        self.bare_line_feeds += text.count(b"\n") - text.count(b"\r\n")
+        line_ends = text.count(b"\r\n")
+        self.bare_line_feeds += text.count(b"\n") - line_ends
+        self.bare_carriage_returns += text.count(b"\r") - line_ends
         return text, rest

@@ -104,6 +104,11 @@ class Transaction:
             # headers that the first did not.
             why = "a line feed without a carriage return is not allowed in a message"
             self.refuse(Reply(550, why, "5.6.11"))
+        elif self._onward is not None and self.text.bare_carriage_returns:
+            # Nor a bare CR.  Some smarthosts take <CR>.<CRLF> for the end, and what follows for commands: a
+            # second message, smuggled in with this server's login and from whomever.
+            why = "a carriage return without a line feed is not allowed in a message that goes elsewhere"
+            self.refuse(Reply(550, why, "5.6.11"))
         waiting: Deferred[None] | None = None
         if self._incoming is not None:
             waiting = self._write(self._incoming, self._start, text)

@@ -107,6 +107,17 @@ class ElsewhereTests(SynchronousTestCase):
         self.assertEqual((queued.sender, queued.octets), (mail.sender, len("Subject: x\r\n\r\ny\r\n")))
         self.assertEqual(queued.recipients, ["eve@x.example", "dan@x.example"])
 
+    def test_bare_carriage_return(self) -> None:
+        """It does not go elsewhere, where it may end the message and begin another one; here it is kept."""
+        smuggled = "\r.\r\nMAIL FROM:<boss@example.org>\r\nRCPT TO:<eve@x.example>\r\nDATA\r\n"
+        for fake in (smuggled, "one\rtwo", "two\r"):
+            answers = self.send("<ann@example.org>", "<eve@x.example>", text=("Subject: x", "", fake))
+            self.assertEqual(answers[-1][:10], "550 5.6.11")
+        self.assertEqual(self.queue.mails, [])
+        self.assertEqual(
+            self.send("<ann@example.org>", "<bob@example.org>", text=("a: b", "", "x\ry"))[-1][:3], "250"
+        )
+
     def test_mixed(self) -> None:
         """250 comes when both are durable: the queue's file first, then the mailbox, then its name."""
         answers = self.send("<ann@example.org>", "<bob@example.org>", "<eve@x.example>")

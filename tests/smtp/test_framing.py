@@ -56,6 +56,7 @@ class MessageTextTests(SynchronousTestCase):
             self.assertEqual((text, rest), expected)
             self.assertEqual(message.octets, len(text))
             self.assertEqual(message.bare_line_feeds, len(re.findall(rb"(?<!\r)\n", text)))
+            self.assertEqual(message.bare_carriage_returns, len(re.findall(rb"\r(?!\n)", text)))
 
     @given(st.lists(st.binary(max_size=30), max_size=10), st.lists(st.integers(0, 400), max_size=5))
     def test_round_trip(self, lines: list[bytes], cuts: list[int]) -> None:
