@@ -8,6 +8,7 @@ a reactor when it is imported, so that is done when the first message goes out.
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -270,11 +271,11 @@ def _client_class() -> Any:
             super().__init__(secret, handing.tls, _ehlo_name(handing.host))
             self.requireTransportSecurity = handing.tls is not None
             self.requireAuthentication = credentials is not None
+            self._user = credentials.user.encode("utf-8") if credentials is not None else b""
             if credentials is not None:
-                user = credentials.user.encode("utf-8")
                 # Over TLS: what is stored is not worth more than the connection.
                 for kind in (Plain, LOGINAuthenticator, CramMD5ClientAuthenticator):
-                    self.registerAuthenticator(kind(user))
+                    self.registerAuthenticator(kind(self._user))
             self._host = handing.smarthost.host
             self._entry, self._content, self._clock = entry, content, clock
             self._done: Deferred[Result] | None = done
@@ -285,6 +286,8 @@ def _client_class() -> Any:
             self._left: list[int] = []
             self._sending: _Sending | None = None
             self._text_sent = False
+            # What the smarthost was told to log in, once it was, in each form that it may repeat.
+            self._secrets: Sequence[bytes] = ()
 
         def callLater(self, period: float, func: Callable[[], None]) -> Any:
             """The timeouts' clock."""
@@ -335,10 +338,24 @@ def _client_class() -> Any:
         def lineReceived(self, line: bytes) -> None:
             """A reply's next line."""
             if len(self.resp) < LINES:
-                super().lineReceived(line)
+                super().lineReceived(line if line[:3] == b"334" else self._without_secrets(line))
             elif self._done is not None:
                 self._troubled(f"{self._host} answered with more than {LINES} lines")
                 self.transport.abortConnection()
+
+        def authenticate(self, code: int, resp: bytes, items: Mapping[bytes, bytes]) -> None:
+            """Log in, if there are credentials."""
+            if self.secret is not None:
+                plain = b"\0%b\0%b" % (self._user, self.secret)
+                self._secrets = [b64encode(plain), b64encode(self.secret), self.secret]
+            super().authenticate(code, resp, items)
+
+        def _without_secrets(self, line: bytes) -> bytes:
+            """A reply, which logs and notices show; some servers repeat what they do not understand."""
+            text = line[4:]
+            for secret in self._secrets:
+                text = text.replace(secret, b"(masked)")
+            return line[:4] + text
 
         def lineLengthExceeded(self, line: bytes) -> None:
             """A reply without an end."""

@@ -358,6 +358,19 @@ class SecretTests(ClientCase):
         # Once: it may be counted.
         self.assertEqual(self.transport.value(), b"")
 
+    def test_repeated_password(self) -> None:
+        """A smarthost that repeats what it was sent tells neither the log nor a sender the password."""
+        for mechanism, replies in (("PLAIN", []), ("LOGIN", ["334 VXNlcm5hbWU6", "334 UGFzc3dvcmQ6"])):
+            self.begin(entry(EVE))
+            self.talk("220 smart", "250-smart", "250 STARTTLS", "220 go", "250-smart")
+            self.transport.clear()
+            self.talk(f"250 AUTH {mechanism}", *replies)
+            sent = self.transport.value().split()[-1].decode()
+            self.talk(f"500 not understood: {sent} sesame")
+            trouble = self.done().trouble
+            assert trouble is not None
+            self.assertIn("500 not understood: (masked) (masked)", trouble.text)
+
     def test_login_later(self) -> None:
         """A login that cannot be judged now (454, 432, 421) is trouble that passes, no wrong password."""
         for reply in ("454 4.7.0 later", "432 4.7.12 change it", "421 bye"):
