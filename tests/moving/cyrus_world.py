@@ -43,13 +43,14 @@ sasl_mech_list: PLAIN
 duplicatesuppression: no
 unixhierarchysep: no
 """
+# Each process serves once: a master that waits for one to serve again, and misses its end, waits for ever.
 _SERVICES = """\
 START {{
   recover cmd="{programs}/ctl_cyrusdb -C {root}/imapd.conf -r"
 }}
 SERVICES {{
-  pop3 cmd="{programs}/pop3d -C {root}/imapd.conf" listen="127.0.0.1:{port}" proto="tcp4"
-  lmtp cmd="{programs}/lmtpd -a -C {root}/imapd.conf" listen="{root}/lmtp"
+  pop3 cmd="{programs}/pop3d -C {root}/imapd.conf -U 1" listen="127.0.0.1:{port}" proto="tcp4"
+  lmtp cmd="{programs}/lmtpd -a -C {root}/imapd.conf -U 1" listen="{root}/lmtp"
 }}
 EVENTS {{
 }}
@@ -95,15 +96,19 @@ class CyrusCase(SynchronousTestCase):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        self.addCleanup(process.wait, DEADLINE)
-        self.addCleanup(process.terminate)
+        self.addCleanup(self.stop)
         wait_until(lambda: self._listens() or process.poll() is not None, "Cyrus listens")
         self.assertIsNone(process.poll(), "Cyrus has ended")
 
     def stop(self) -> None:
         """End it."""
         self.process.terminate()
-        self.process.wait(DEADLINE)
+        try:
+            self.process.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
 
     def deliver(self, user: str, messages: Iterable[bytes]) -> None:
         """Deliver messages, whose line ends are those of the wire; the user's mailbox is made."""

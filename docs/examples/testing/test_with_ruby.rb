@@ -3,6 +3,7 @@
 require "json"
 require "minitest/autorun"
 require "net/pop"
+require "timeout"
 require "tmpdir"
 
 # What is tested: it fetches everything, and removes it from the server.
@@ -34,9 +35,14 @@ class FetchTest < Minitest::Test
     Integer(line[/:(\d+)$/, 1])
   end
 
-  # What the client has said so far.
+  # What the client has said, once its connection has ended: the server writes its transcript a moment later.
   def commands
-    events = File.readlines("#{@folder}/said.jsonl").map { |line| JSON.parse(line) }
+    events = []
+    Timeout.timeout(10) do
+      until events.any? { |event| event["event"] == "Ended" }
+        events = File.readlines("#{@folder}/said.jsonl").map { |line| JSON.parse(line) }
+      end
+    end
     events.filter_map { |event| event["line"].split.first if event["event"] == "LineReceived" }
   end
 

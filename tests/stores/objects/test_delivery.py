@@ -22,6 +22,7 @@ from pop3toy.net.threads import run_now
 from pop3toy.stores.objects.admin import ObjectAdmin
 from pop3toy.stores.objects.engine import NoSuchObject
 from pop3toy.stores.objects.incoming import delivery as module
+from pop3toy.stores.objects.incoming import sums
 from pop3toy.stores.objects.incoming.delivery import IN_MEMORY, PIECE, ObjectDelivery
 from pop3toy.stores.objects.incoming.sums import KEPT, SURE
 from pop3toy.stores.objects.records import messages_prefix, told_key, user_key
@@ -522,7 +523,7 @@ class QuotaTests(_Case):
 
     def test_bounded(self) -> None:
         """What is known of maildrops is forgotten in time."""
-        self.patch(module, "_SUMS", 2)
+        self.patch(sums, "_MOST", 2)
         for user in ("ann", "bob", "ann", "bob"):
             self.deliver(user)
             self.world.passes(KEPT + 1)
