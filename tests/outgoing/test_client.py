@@ -366,7 +366,7 @@ class SecretTests(ClientCase):
             self.transport.clear()
             self.talk(f"250 AUTH {mechanism}", *replies)
             sent = self.transport.value().split()[-1].decode()
-            self.talk(f"500 not understood: {sent} sesame")
+            self.talk(f"500 not understood: {sent} open sesame")
             trouble = self.done().trouble
             assert trouble is not None
             self.assertIn("500 not understood: (masked) (masked)", trouble.text)
