@@ -184,6 +184,26 @@ class SameMailTests(SynchronousTestCase):
         self.session(store)
         self.assertNotEqual((self.note.stat().st_ino, self.note.stat().st_mtime_ns), written)
 
+    def test_laid_anew(self) -> None:
+        """Somebody takes the mail away while it is open, and puts the same there again: other mail."""
+        save = last_session.save
+        for kept, written in ((7, True), (5, False)):
+            self.note.unlink(missing_ok=True)
+            self.put(*range(12))
+            mailbox = self.opened(self.store().open("ann"))
+
+            def taken(maildir: int, note: last_session.Note, kept: int = kept) -> None:
+                save(maildir, note)
+                for path in sorted((self.maildir / "new").iterdir())[kept:]:
+                    path.unlink()
+
+            self.patch(last_session, "save", taken)
+            mailbox.release()
+            self.patch(last_session, "save", save)
+            self.assertEqual(self.note.exists(), written)
+        self.put(*range(12), name="17000001{:02}.M1P1.mail")
+        self.session()
+
     def test_accepted(self) -> None:
         """Who is told to may let it in; then it is looked after again."""
         self.put(*range(10))

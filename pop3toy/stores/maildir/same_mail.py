@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from contextlib import suppress
 from functools import partial
 
 from ...errors import StoreTrouble
@@ -63,12 +64,29 @@ def _looked_at(snapshot: Snapshot, note: last_session.Note | None, uids: set[byt
 
 
 def write_note(maildir: int, snapshot: Snapshot) -> None:
-    """Keep what the session that ends now has listed."""
+    """Keep what the session that ends now has listed, unless most of it is gone by now.
+
+    Who lays a Maildir anew may be at it.  The note would stay behind, and the mail of tomorrow be compared
+    with what was there before; hence one looks when it is written.
+    """
     snapshot.note_due = False
     listing = snapshot.listing
     note = last_session.sample(listing.uids, listing.each, partial(_digest, maildir, snapshot), snapshot.note)
     last_session.save(maildir, note)
+    there = sum(_is_there(maildir, snapshot.paths[snapshot.position(uid)]) for uid in note.sample)
+    if 2 * there < len(note.sample):
+        with suppress(OSError):
+            last_session.forget(maildir)
+        return
     snapshot.note = note
+
+
+def _is_there(maildir: int, path: str) -> bool:
+    try:
+        os.stat(path, dir_fd=maildir, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
 
 
 def _digest(maildir: int, snapshot: Snapshot, at: int) -> bytes | None:
