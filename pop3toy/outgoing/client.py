@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -50,6 +50,10 @@ _OF_LOGIN: Final = (530, 534, 535, 538)
 _PASSES: Final = (421, 454)
 
 
+async def _at_once() -> None:
+    """Nothing has to be waited for."""
+
+
 class Content(NamedTuple):
     """A message's text, as far as it matters how it can be sent."""
 
@@ -59,6 +63,8 @@ class Content(NamedTuple):
     #: Whether there are octets beyond ASCII; and in the header (RFC 6532).
     eight_bit: bool
     utf8_header: bool
+    #: Is awaited before the dot behind the text, with which the smarthost takes the message.
+    before_end: Callable[[], Awaitable[None]] = _at_once
 
 
 @dataclass(frozen=True)
@@ -188,10 +194,11 @@ class _Sending:
         self._waiting: Deferred[None] | None = None
         self._paused = self._stopped = False
 
-    async def run(self, progress: Callable[[], object]) -> bool:
+    async def run(self, silence: Callable[[float | None], object]) -> bool:
         """Send all of it, with the dot behind it.
 
-        :param progress: is called for each piece.
+        :param silence: is told for how many seconds the smarthost may be silent; ``None`` while it is not
+            the smarthost that is waited for.
         :return: whether that was possible; not if the connection was lost.
         """
         encoder = Encoder()
@@ -199,9 +206,12 @@ class _Sending:
         try:
             while not self._stopped:
                 chunk = await self._content.read(CHUNK)
+                if not chunk and not self._stopped:
+                    silence(None)
+                    await self._content.before_end()
                 if self._stopped:
                     break
-                progress()
+                silence(SILENCE)
                 self._consumer.write(encoder.feed(chunk) if chunk else encoder.finish() + b".\r\n")
                 if not chunk:
                     return True
@@ -478,7 +488,7 @@ def _client_class() -> Any:
             # It comes behind the text; what comes before is an end as well.
             self._expect(range(200, 300), self._ended, self._ended)
             self._sending = _Sending(self._content, self.transport)
-            sending = Deferred.fromCoroutine(self._sending.run(self.resetTimeout))
+            sending = Deferred.fromCoroutine(self._sending.run(self.setTimeout))
             sending.addCallbacks(self._sent, self._cannot_read)
 
         def _sent(self, whole: bool) -> None:

@@ -5,7 +5,8 @@ it looks into the folder every two seconds, so it finds what others have put the
 for.  When it ends, another takes over.
 
 What happens is written down after it happened: a server that is killed between the smarthost's reply and the
-record hands that message on twice, and never loses it.  The same holds for a notice.
+record hands that message on twice, and never loses it: one message, since only one at a time is between its
+end and its record.  The same holds for a notice.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, DeferredLock
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
@@ -27,7 +28,7 @@ from ..interfaces import OutgoingMail
 from ..net.threads import RunInThread
 from ..net.types import IReactor
 from ..printable import printable
-from .client import Content, Handing, Result, hand_on
+from .client import Content, Handing, Result, Trouble, hand_on
 from .entry import Damaged, Entry, Status
 from .incoming import QueuedMessage
 from .limits import HourlyLimit
@@ -71,6 +72,32 @@ class _Waiting(NamedTuple):
     came: float
 
 
+class _Turn:
+    """An attempt's, to send the dot with which the smarthost takes a message, until that is written down.
+
+    A process that is killed in between does not know whether it was taken.  One turn at a time, so that it is
+    one message at the most that reaches its recipients twice.
+    """
+
+    def __init__(self, lock: DeferredLock) -> None:
+        self._lock = lock
+        self._held = self._over = False
+
+    async def begin(self) -> None:
+        """Wait for it."""
+        await self._lock.acquire()
+        self._held = True
+        if self._over:
+            self.end()
+
+    def end(self) -> None:
+        """Give it to the next, also while it is waited for still."""
+        self._over = True
+        if self._held:
+            self._held = False
+            self._lock.release()
+
+
 class OutgoingQueue(Service):
     """Takes mail for elsewhere (:class:`~pop3toy.interfaces.Outgoing`), and hands it on.
 
@@ -108,6 +135,8 @@ class OutgoingQueue(Service):
         # Those that are being handed on, with what ends that; empty until there is something to end.
         self._under_way: dict[str, Deferred[None]] = {}
         self._aborts: dict[str, Callable[[], object]] = {}
+        # Held between a message's last octets and the record of what came of it.
+        self._ending = DeferredLock()
         self._held_until = 0.0
         self._down = False
         # What was told of a folder that cannot be read; empty while it can.
@@ -366,34 +395,42 @@ class OutgoingQueue(Service):
         finally:
             await self._run(text.close)
         text = await self._run(self._folder.text, entry.queue_id)
-        content = Content(lambda most: self._run(text.read, most), entry.octets, eight_bit, utf8_header)
+        turn = _Turn(self._ending)
+        content = Content(
+            lambda most: self._run(text.read, most), entry.octets, eight_bit, utf8_header, turn.begin
+        )
         try:
-            result = await self._connect(
-                self._reactor,
-                self._handing,
-                entry,
-                content,
-                stop=lambda abort: self._aborts.__setitem__(entry.queue_id, abort),
-            )
+            try:
+                result = await self._connect(
+                    self._reactor,
+                    self._handing,
+                    entry,
+                    content,
+                    stop=lambda abort: self._aborts.__setitem__(entry.queue_id, abort),
+                )
+            finally:
+                await self._run(text.close)
+            self._heed(result.trouble)
+            now = self._wall()
+            later = [one.text for one in result.outcomes.values() if one.status is Status.WAITING]
+            why = result.trouble.text if result.trouble is not None else later[0] if later else ""
+            await self._write_down(entry.queue_id, record_of_attempt(entry, result.outcomes, now, why))
         finally:
-            await self._run(text.close)
-        now = self._wall()
-        if result.trouble is not None:
+            turn.end()
+        after = await self._run(self._folder.read, entry.queue_id)
+        self._tell_observers(entry, after, now)
+        return after
+
+    def _heed(self, found: Trouble | None) -> None:
+        if found is not None:
             # It is the same for all others: one of them will try it.
             self._down, self._held_until = True, self._clock.seconds() + HOLD
-            if result.trouble.login:
-                self._login_refused(result.trouble.text)
+            if found.login:
+                self._login_refused(found.text)
         else:
             self._down = False
             self._told.login_refused(False)
             self._refused = 0
-        later = [one.text for one in result.outcomes.values() if one.status is Status.WAITING]
-        why = result.trouble.text if result.trouble is not None else later[0] if later else ""
-        record = record_of_attempt(entry, result.outcomes, now, why)
-        await self._write_down(entry.queue_id, record)
-        after = await self._run(self._folder.read, entry.queue_id)
-        self._tell_observers(entry, after, now)
-        return after
 
     def _login_refused(self, why: str) -> None:
         """Wait longer each time: a smarthost locks out who comes with a wrong password again and again."""

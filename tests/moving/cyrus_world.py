@@ -43,14 +43,13 @@ sasl_mech_list: PLAIN
 duplicatesuppression: no
 unixhierarchysep: no
 """
-# Each process serves once: a master that waits for one to serve again, and misses its end, waits for ever.
 _SERVICES = """\
 START {{
   recover cmd="{programs}/ctl_cyrusdb -C {root}/imapd.conf -r"
 }}
 SERVICES {{
-  pop3 cmd="{programs}/pop3d -C {root}/imapd.conf -U 1" listen="127.0.0.1:{port}" proto="tcp4"
-  lmtp cmd="{programs}/lmtpd -a -C {root}/imapd.conf -U 1" listen="{root}/lmtp"
+  pop3 cmd="{programs}/pop3d -C {root}/imapd.conf" listen="127.0.0.1:{port}" proto="tcp4"
+  lmtp cmd="{programs}/lmtpd -a -C {root}/imapd.conf" listen="{root}/lmtp"
 }}
 EVENTS {{
 }}
@@ -117,10 +116,10 @@ class CyrusCase(SynchronousTestCase):
                 self.assertEqual(lmtp.sendmail("bob@example.org", [user], message), {})
 
     def _listens(self) -> bool:
-        with socket.socket() as probe, socket.socket(socket.AF_UNIX) as lmtp:
-            return not (
-                probe.connect_ex(("127.0.0.1", self.port)) or lmtp.connect_ex(str(self.root / "lmtp"))
-            )
+        # By looking: a connection that says nothing is a failure of its process, and with a few of them
+        # Cyrus takes a service out of use.
+        listening = f":{self.port:04X} 00000000:0000 0A "
+        return listening in Path("/proc/net/tcp").read_text() and (self.root / "lmtp").exists()
 
     def _answer_for_passwords(self) -> None:
         listener = socket.socket(socket.AF_UNIX)

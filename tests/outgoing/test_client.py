@@ -72,13 +72,19 @@ class ClientCase(SynchronousTestCase):
         eight_bit: bool = False,
         utf8_header: bool = False,
         reads: list[Deferred[bytes]] | None = None,
+        turn: Deferred[None] | None = None,
     ) -> None:
-        """Begin to hand a message on."""
+        """Begin to hand a message on.
+
+        :param turn: what has to be waited for before the dot.
+        """
         self.clock = Clock()
         self.transport = _Transport()
         chunks = [text[:9], text[9:], b""]
         given = [succeed(chunk) for chunk in chunks] if reads is None else reads
         content = Content(lambda most: given.pop(0), len(text), eight_bit, utf8_header)
+        if turn is not None:
+            content = content._replace(before_end=lambda: turn)
         scheme = "smtp" if self.tls is None else "smtp+starttls"
         handing = Handing(Smarthost(scheme, "smart", 25), self.credentials, self.tls, "mail.example.org")
         self.endpoint = _Endpoint(self.transport)
@@ -267,6 +273,24 @@ class StrangeTests(ClientCase):
         self.greet()
         self.talk("250 ok", "250 ok", "354 go on", "250 ok")
         self.assertEqual(self.done().outcomes[0].status, Status.WAITING)
+
+    def test_turn(self) -> None:
+        """The dot waits for the turn, however long, and is not sent if the smarthost waits less."""
+        for gives_up in (False, True):
+            turn: Deferred[None] = Deferred()
+            self.begin(entry(EVE), b"Subject: x\r\n", turn=turn)
+            self.greet()
+            self.talk("250 ok", "250 ok", "354 go on")
+            self.transport.clear()
+            self.clock.advance(2 * SILENCE)
+            if gives_up:
+                self.talk("421 too long")
+                self.endpoint.protocol.connectionLost(Failure(ConnectionLost()))
+            turn.callback(None)
+            self.assertEqual(self.transport.value().endswith(b".\r\n"), not gives_up)
+            if not gives_up:
+                self.talk("250 taken")
+            self.assertEqual(self.done().outcomes[0].status, Status.WAITING if gives_up else Status.HANDED_ON)
 
     def test_no_code_of_a_reply(self) -> None:
         """What is no final reply passes, and has a status that a notice may hold."""

@@ -33,10 +33,12 @@ LATER = Outcome(Status.WAITING, "4.2.1", "450 4.2.1 busy")
 GONE = Outcome(Status.HANDED_ON, "2.0.0", "250 2.0.0 ok")
 
 
-def mail(*to: OutgoingRecipient, sender: str = "ann@example.org", **more: Any) -> OutgoingMail:
+def mail(
+    *to: OutgoingRecipient, sender: str = "ann@example.org", queue_id: str = "abc123", **more: Any
+) -> OutgoingMail:
     """An envelope."""
     recipients = to or (OutgoingRecipient("eve@elsewhere.example"),)
-    return OutgoingMail("abc123", "ann", sender, recipients, **more)
+    return OutgoingMail(queue_id, "ann", sender, recipients, **more)
 
 
 def entry(*to: OutgoingRecipient, **more: Any) -> Entry:

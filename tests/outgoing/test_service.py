@@ -137,6 +137,40 @@ class ServiceCase(SynchronousTestCase):
 class AttemptTests(ServiceCase):
     """Messages come and go."""
 
+    def test_one_end_at_a_time(self) -> None:
+        """No other message is at its end before what came of one is written down, or it has failed."""
+        ended: list[str] = []
+        answers: dict[str, Deferred[Result]] = {}
+
+        async def connect(reactor: Any, handing: Handing, entry: Entry, content: Any, **more: Any) -> Result:
+            answer = answers[entry.queue_id] = Deferred()
+            begun = Deferred.fromCoroutine(content.before_end())
+            begun.addCallback(lambda _: None if answer.called else ended.append(entry.queue_id))
+            return await answer
+
+        self.connect = connect  # type: ignore[method-assign]
+        self.queue.stopService()
+        self.queue = self.new_queue()
+        self.queue.startService()
+        sent = [self.hand_in(queue_id=one) for one in ("a1", "b2", "c3")]
+        self.clock.advance(LOOK)
+        self.assertEqual(sorted(answers), sorted(sent))
+        [first] = ended
+        # One that gives up while it waits for its turn does not keep it.
+        second, third = (one for one in sent if one != first)
+        answers[second].callback(Result({}))
+        self.assertEqual(ended, [first])
+        add = self.folder.add
+
+        def written(queue_id: str, record: dict[str, object]) -> None:
+            self.assertEqual(ended, [first])
+            add(queue_id, record)
+
+        self.patch(self.folder, "add", written)
+        answers[first].callback(Result({0: GONE}))
+        self.assertEqual(ended, [first, third])
+        self.assertNotIn(first, self.left)
+
     def test_at_once(self) -> None:
         """A message is tried at once, and gone when the smarthost has it."""
         self.hand_in()
