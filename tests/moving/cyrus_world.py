@@ -7,6 +7,7 @@ Passwords are asked for at a socket of Cyrus SASL's saslauthd, which is this pro
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import shutil
@@ -69,6 +70,10 @@ class CyrusCase(SynchronousTestCase):
             raise SkipTest(f"{_PROGRAMS} is not there: see .ci/run")
         if os.getuid() != 0:
             raise SkipTest("Cyrus starts as root")
+        # One at a time on a machine: two of them reset each other's connections.
+        turn = open(Path(tempfile.gettempdir()) / "pop3toy-tests-cyrus.lock", "a")  # noqa: SIM115
+        self.addCleanup(turn.close)
+        fcntl.flock(turn, fcntl.LOCK_EX)
         self.root = Path(tempfile.mkdtemp(prefix="cyrus-"))
         self.addCleanup(shutil.rmtree, self.root)
         self.root.chmod(0o755)
