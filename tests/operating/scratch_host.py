@@ -129,6 +129,8 @@ class ScratchHost:
         hosts = "".join(f"127.0.0.1 {name}\n" for name in NAMES)
         self.write(self._scratch / "bin" / "systemctl", systemctl, mode=0o755)
         self.run(f"printf '{hosts}' >> /etc/hosts; ln -s {sys.prefix} /opt/pop3toy-0.1.0")
+        # This machine may be one that has the server already.
+        self.run("sed -i /^pop3toy:/d /etc/passwd /etc/shadow /etc/group /etc/gshadow")
 
     def _ready(self) -> bool:
         with contextlib.suppress(OSError, IndexError):
