@@ -103,7 +103,10 @@ class OutsideTests(CommandTests):
         self.write(
             "[mail]", f"lmtp = ['tcp:{self.port}:interface=127.0.0.1']", "[monitoring]", "metrics = 0",
         )  # fmt: skip
-        self.assertEqual([status for status, _ in self.found("port")], ["ok", "wrong", "ok"])
+        found = self.found("port")
+        self.assertEqual([status for status, _ in found], ["ok", "wrong", "ok"])
+        # Whatever this program is called, it is not a server that has the port.
+        self.assertIn("the same port is for POP3 already; give each its own", found[1][1])
         self.write(pop3="listen = ['systemd:domain=INET:index=0']")
         self.assertEqual(self.found("port"), [])
 

@@ -215,6 +215,8 @@ def _all_ports(settings: Settings) -> Iterator[tuple[Port, Where]]:
 
 def _ports(settings: Settings, runs_as: RunsAs | None) -> Iterator[Finding]:
     held = []
+    # What is opened for the same number before; on any address, since they may overlap.
+    ours: dict[int, str] = {}
     try:
         for port, where in _all_ports(settings):
             if where.path:
@@ -234,9 +236,10 @@ def _ports(settings: Settings, runs_as: RunsAs | None) -> Iterator[Finding]:
                 continue
             tried = try_to_bind(where)
             if isinstance(tried, OSError):
-                yield _taken(name, where.port, tried)
+                yield _taken(name, where.port, tried, ours.get(where.port))
             else:
                 held.append(tried)
+                ours[where.port] = port.spoken
                 yield Finding("port", "ok", f"{name}: free")
     finally:
         for one in held:
@@ -250,11 +253,13 @@ def _is_for_root(port: int, runs_as: RunsAs | None) -> bool:
     return port < first_port_for_all()
 
 
-def _taken(name: str, port: int, error: OSError) -> Finding:
+def _taken(name: str, port: int, error: OSError, ours: str | None) -> Finding:
     if isinstance(error, PermissionError):
         return Finding(
             "port", "wrong", f"{name}: no permission; only root opens ports below {first_port_for_all()}"
         )
+    if ours is not None:
+        return Finding("port", "wrong", f"{name}: the same port is for {ours} already; give each its own")
     found = holders(port)
     if found and all(one.is_pop3toy for one in found):
         text = f"{name}: pop3toy itself has it ({_pids(found)})"
