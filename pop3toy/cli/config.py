@@ -157,7 +157,7 @@ def _told(file: Path, who: str | None, mistake: str | None, found: Sequence[Find
     as_whom = f", for the user {who}" if who is not None else ""
     if wrong:
         things = f"{wrong} things are" if wrong > 1 else "one thing is"
-        raise Failed(printable(f"{file} is right, but {things} not as it needs them{as_whom}"), os.EX_CONFIG)
+        raise Failed(printable(f"{file} is right, but {things} not as it says{as_whom}"), os.EX_CONFIG)
     click.echo(f"{printable(str(file))} is right{as_whom}")
     return os.EX_OK
 

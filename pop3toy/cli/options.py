@@ -52,6 +52,7 @@ __all__ = [
     "no_mailbox",
     "printable",
     "result_of",
+    "threads_option",
     "user_meant",
     "with_settings",
 ]
@@ -59,6 +60,17 @@ __all__ = [
 _T = TypeVar("_T")
 _Command: TypeAlias = Callable[..., object]
 _Decorator: TypeAlias = Callable[[_Command], _Command]
+
+
+def threads_option(default: int) -> _Decorator:
+    """``--threads`` of commands that work for many users."""
+    return click.option(
+        "--threads",
+        type=click.IntRange(1, 64),
+        default=default,
+        show_default=True,
+        help="For how many users at the same time.",
+    )
 
 
 def _before_the_command(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:

@@ -17,17 +17,43 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from typing import Any
 
 from ..errors import BadSetting, CannotStart
 from ..option import Option
 from .table import OPTIONS, TABLES
 
-__all__ = ["located", "read"]
+__all__ = ["decoded", "located", "parsed", "read"]
 
 #: Another option in the text of what is wrong with one, with the word for its value.
 _MENTIONED = re.compile(r"--(?P<name>[a-z][a-z0-9-]*)(?P<value> [A-Z]{2,}\b| -(?![^,;.\s]))?")
 
 _CALLED = {str: "a text in quotes", int: "a number", bool: "true or false"}
+
+
+def decoded(path: str, data: bytes) -> str:
+    """The text of a file.
+
+    :raises pop3toy.errors.CannotStart: if it is not UTF-8, with the line.
+    """
+    try:
+        # Some editors of Windows begin a file with a mark of its encoding.
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise CannotStart(f"{path}: line {line} is not UTF-8: save the file in that encoding") from error
+
+
+def parsed(path: str, text: str) -> dict[str, Any]:
+    """The tables of a text.
+
+    :raises pop3toy.errors.CannotStart: if it is not TOML, with the line.
+    """
+    try:
+        return tomllib.loads(text)
+    # Also of a number of thousands of digits, and of brackets by the thousand.
+    except (ValueError, RecursionError) as error:
+        raise CannotStart(f"{path}: this is not TOML: {error}") from error
 
 
 def read(path: str) -> dict[str, object]:
@@ -38,11 +64,10 @@ def read(path: str) -> dict[str, object]:
     """
     try:
         with open(path, "rb") as file:
-            tables = tomllib.load(file)
+            data = file.read()
     except OSError as error:
         raise CannotStart(f"--config {path}: {(error.strerror or str(error)).lower()}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CannotStart(f"{path}: this is not TOML: {error}") from error
+    tables = parsed(path, decoded(path, data))
     found: dict[str, object] = {}
     for table, values in tables.items():
         if table not in TABLES:

@@ -496,7 +496,7 @@ def _client_class() -> Any:
 
         def _cannot_read(self, why: Failure) -> None:
             # Without its last line it is no message for the smarthost.
-            self._troubled(f"its file cannot be read: {_why(why)}")
+            self._troubled(f"it cannot be sent to its end: {_why(why)}")
             self.transport.abortConnection()
 
         def _ended(self, code: int, resp: bytes) -> None:

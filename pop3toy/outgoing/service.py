@@ -75,8 +75,8 @@ class _Waiting(NamedTuple):
 class _Turn:
     """An attempt's, to send the dot with which the smarthost takes a message, until that is written down.
 
-    A process that is killed in between does not know whether it was taken.  One turn at a time, so that it is
-    one message at the most that reaches its recipients twice.
+    A process that is killed in between does not know whether it was taken.  One turn at a time, and none
+    while a record waits for a full disk: one message at the most reaches its recipients twice.
     """
 
     def __init__(self, lock: DeferredLock) -> None:
@@ -396,8 +396,14 @@ class OutgoingQueue(Service):
             await self._run(text.close)
         text = await self._run(self._folder.text, entry.queue_id)
         turn = _Turn(self._ending)
+
+        async def before_end() -> None:
+            await turn.begin()
+            if self._unwritten:
+                raise OSError("what became of another message cannot be written down")
+
         content = Content(
-            lambda most: self._run(text.read, most), entry.octets, eight_bit, utf8_header, turn.begin
+            lambda most: self._run(text.read, most), entry.octets, eight_bit, utf8_header, before_end
         )
         try:
             try:

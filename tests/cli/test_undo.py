@@ -47,8 +47,9 @@ class UndoTests(UndoCase):
         self.assertRegex(done.out, rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d +{len(MESSAGE)} {uid}\n")
         self.assertIn("Eve <eve@example.org>: gr\xfc\xdfe\n", done.out)
         self.assertIn("ann: 1 of 1 message ", done.out)
-        self.assertIn("--yes", done.err)
-        self.assertEqual(self.files(), [])
+        self.assertEqual((done.err, self.files()), ("", []))
+        done = self.run_command("mailbox", "undo", "{M}", "ann", "--last")
+        self.assertEqual((done.err, self.files()), ("Nothing was put back: --yes does it\n", []))
 
     def test_which(self) -> None:
         """The last session's, those since a time, some by unique-id, or all."""

@@ -232,9 +232,14 @@ class MistakeTests(FileCase):
         error = self.assertRaises(UsageError, Options().parseOptions, [f"--config={self.file}"])
         self.assertEqual(str(error), f"--config {self.file}: no such file or directory")
         self.assertIn("this is not TOML: ", self.refused("[pop3\n"))
-        self.file.write_bytes(b"\xff\xfe")
+        for text in (f"[pop3]\nport = {'1' * 5000}\n", f"[pop3]\nport = {'[' * 5000}\n"):
+            self.assertIn("this is not TOML: ", self.refused(text))
+        self.file.write_bytes("[pop3]\n# größer\n".encode("latin-1"))
         error = self.assertRaises(UsageError, Options().parseOptions, [f"--config={self.file}"])
-        self.assertIn("this is not TOML: ", str(error))
+        self.assertEqual(str(error), f"{self.file}: line 2 is not UTF-8: save the file in that encoding")
+        self.file.write_bytes(b"\xef\xbb\xbf[pop3]\r\nport = 25\r\n")
+        options = Options()
+        options.parseOptions([f"--config={self.file}"])
         self.assertRaises(UsageError, Options().parseOptions, ["--config="])
 
 

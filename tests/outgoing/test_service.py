@@ -137,39 +137,63 @@ class ServiceCase(SynchronousTestCase):
 class AttemptTests(ServiceCase):
     """Messages come and go."""
 
-    def test_one_end_at_a_time(self) -> None:
-        """No other message is at its end before what came of one is written down, or it has failed."""
-        ended: list[str] = []
-        answers: dict[str, Deferred[Result]] = {}
+    def begin_several(self, *queue_ids: str) -> None:
+        """Messages that are all handed on at once, and wait for their turn to end: see ``ended``."""
+        #: Those whose last octets may be sent, and those that were told not to.
+        self.ended: list[str] = []
+        self.kept_back: list[str] = []
+        self.results: dict[str, Deferred[Result]] = {}
 
         async def connect(reactor: Any, handing: Handing, entry: Entry, content: Any, **more: Any) -> Result:
-            answer = answers[entry.queue_id] = Deferred()
-            begun = Deferred.fromCoroutine(content.before_end())
-            begun.addCallback(lambda _: None if answer.called else ended.append(entry.queue_id))
-            return await answer
+            result = self.results[entry.queue_id] = Deferred()
+
+            def goes_on(why: Any) -> None:
+                if not result.called:
+                    (self.ended if why is None else self.kept_back).append(entry.queue_id)
+
+            Deferred.fromCoroutine(content.before_end()).addBoth(goes_on)
+            return await result
 
         self.connect = connect  # type: ignore[method-assign]
         self.queue.stopService()
         self.queue = self.new_queue()
         self.queue.startService()
-        sent = [self.hand_in(queue_id=one) for one in ("a1", "b2", "c3")]
+        for one in queue_ids:
+            self.hand_in(queue_id=one)
         self.clock.advance(LOOK)
-        self.assertEqual(sorted(answers), sorted(sent))
-        [first] = ended
+        self.assertEqual(self.results.keys(), set(queue_ids))
+
+    def test_one_end_at_a_time(self) -> None:
+        """No other message is at its end before what came of one is written down, or it has failed."""
+        self.begin_several("a1", "b2", "c3")
+        [first] = self.ended
         # One that gives up while it waits for its turn does not keep it.
-        second, third = (one for one in sent if one != first)
-        answers[second].callback(Result({}))
-        self.assertEqual(ended, [first])
+        second, third = sorted({"a1", "b2", "c3"} - {first})
+        self.results[second].callback(Result({}))
+        self.assertEqual(self.ended, [first])
         add = self.folder.add
 
         def written(queue_id: str, record: dict[str, object]) -> None:
-            self.assertEqual(ended, [first])
+            self.assertEqual(self.ended, [first])
             add(queue_id, record)
 
         self.patch(self.folder, "add", written)
-        answers[first].callback(Result({0: GONE}))
-        self.assertEqual(ended, [first, third])
-        self.assertNotIn(first, self.left)
+        self.results[first].callback(Result({0: GONE}))
+        self.assertEqual(self.ended, [first, third])
+        self.assertNotIn(f"{first}.mail", self.left)
+
+    def test_no_end_while_a_record_waits(self) -> None:
+        """On a full disk one message is in doubt, and no second one comes to its end."""
+        self.begin_several("a1", "b2")
+        [first] = self.ended
+
+        def full(queue_id: str, record: Mapping[str, object]) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        self.patch(self.folder, "add", full)
+        self.results[first].callback(Result({0: GONE}))
+        self.assertEqual((self.ended, len(self.kept_back)), ([first], 1))
+        self.assertNotEqual(self.kept_back, [first])
 
     def test_at_once(self) -> None:
         """A message is tried at once, and gone when the smarthost has it."""

@@ -15,7 +15,7 @@ from ...stores.copying.mailbox import copy_mailbox
 from ...stores.copying.messages import Store
 from ...stores.copying.verify import verify_mailbox
 from ...stores.registry import Maildirs, Objects, kind_of
-from ..options import Failed, printable
+from ..options import Failed, printable, threads_option
 from .users import Work, for_each
 
 __all__ = ["copy", "store_at"]
@@ -51,13 +51,7 @@ def _with_places(command: _Command) -> _Command:
 @click.option(
     "--accounts", is_flag=True, help="Copy the accounts as well, which both stores keep with the mail."
 )
-@click.option(
-    "--threads",
-    type=click.IntRange(1, 64),
-    default=4,
-    show_default=True,
-    help="For how many users at the same time.",
-)
+@threads_option(4)
 @_with_places
 def copy(
     source: str,

@@ -19,7 +19,16 @@ from ...stores.copying.adopting import AdoptedMaildir, AdoptingMaildirs
 from ...stores.copying.counts import Stopped, counted
 from ...stores.registry import kind_of
 from ..copying.users import Work, each_done
-from ..options import Failed, administration, complete_user, no_mailbox, printable, user_meant, with_settings
+from ..options import (
+    Failed,
+    administration,
+    complete_user,
+    no_mailbox,
+    printable,
+    threads_option,
+    user_meant,
+    with_settings,
+)
 from .opening import KINDS, Opener, Words, opener
 from .servers import with_servers
 from .sources import read_contents
@@ -74,13 +83,7 @@ class _Ways(NamedTuple):
     "--uidvalidity", type=click.IntRange(1, 2**32 - 1), help="Of cyrus, if cyrus.index does not tell."
 )
 @click.option("--all", "all_", is_flag=True, help="For all users who have a Maildir.")
-@click.option(
-    "--threads",
-    type=click.IntRange(1, 64),
-    default=4,
-    show_default=True,
-    help="For how many users at the same time.",
-)
+@threads_option(4)
 @click.option(
     "--skip-doubtful",
     is_flag=True,

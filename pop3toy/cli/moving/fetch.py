@@ -18,7 +18,15 @@ from ...stores.copying.mailbox import copy_mailbox
 from ...stores.copying.messages import Store
 from ...stores.registry import kind_of
 from ..copying.users import Work, for_each
-from ..options import Failed, accounts_of, administration, printable, user_meant, with_settings
+from ..options import (
+    Failed,
+    accounts_of,
+    administration,
+    printable,
+    threads_option,
+    user_meant,
+    with_settings,
+)
 from .servers import account_at, password_for, passwords, reached, server_at, with_servers
 
 __all__ = ["fetch"]
@@ -29,13 +37,7 @@ __all__ = ["fetch"]
 @with_servers
 @click.option("--all", "all_", is_flag=True, help="For all users of --users-file.")
 @click.option("-c", "--create", is_flag=True, help="Make mailboxes that are missing, without --accounts too.")
-@click.option(
-    "--threads",
-    type=click.IntRange(1, 64),
-    default=2,
-    show_default=True,
-    help="For how many users at the same time.",
-)
+@threads_option(2)
 @click.argument("words", metavar="[USER] pop3://[LOGIN@]HOST[:PORT]", nargs=-1, required=True)
 def fetch(
     settings: Settings,

@@ -122,9 +122,9 @@ def undo(
         f"{printable(user)}: {len(back)} of {len(found)} message{'s'[: len(found) != 1]} ({octets:,} octets)"
         f" {'put back' if yes else 'can be put back'}"
     )
-    if not yes:
+    if not yes and not list_:
         click.echo("Nothing was put back: --yes does it", err=True)
-    elif back:
+    elif yes and back:
         _warn(settings, admin, user, [message.arrived for message in back])
     return os.EX_DATAERR if any(left) else os.EX_OK
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 import os
 import re
 import stat
-import tomllib
 from typing import Any, NamedTuple
 
+from ...config.toml import decoded, parsed
 from ...errors import BadSetting, CannotStart
 from .gate import Faults
 from .rules import BadFault
@@ -55,14 +55,11 @@ def read_faults(path: str) -> FaultFile:
     """
     try:
         check_small(path)
-        with open(path, encoding="utf-8", newline="") as file:
-            text = file.read()
-        tables = tomllib.loads(text.replace("\r\n", "\n"))
+        with open(path, "rb") as file:
+            text = decoded(path, file.read())
     except OSError as error:
         raise BadSetting("faults", f" {path}: {(error.strerror or str(error)).lower()}") from error
-    # Also of a number of thousands of digits, and of brackets by the thousand.
-    except (ValueError, RecursionError) as error:
-        raise CannotStart(f"{path}: this is not TOML: {error}") from error
+    tables = parsed(path, text)
     places = _Places(path, text)
     seed = tables.pop("seed", None)
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
