@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -266,6 +267,26 @@ class LimitTests(SynchronousTestCase):
         self.assertEqual(self.limit().left("ann"), 10)
         self.limit().sweep()
         self.assertEqual(list((self.folder / "sent").iterdir()), [])
+
+    def test_one_at_a_time(self) -> None:
+        """Another process that counts the same user's is waited for, and what it has counted counts."""
+        self.limit().count("ann", 4)
+        [path] = (self.folder / "sent").iterdir()
+        waited = []
+        real = fcntl.flock
+
+        def flock(fd: int, how: int) -> None:
+            if not waited:
+                with open(path, "ab") as other:
+                    real(other, fcntl.LOCK_EX)
+                    self.assertRaises(BlockingIOError, real, fd, how | fcntl.LOCK_NB)
+                    other.write(b"%.3f 5\n" % self.now)
+                waited.append(fd)
+            real(fd, how)
+
+        self.patch(fcntl, "flock", flock)
+        self.assertFalse(self.limit().count("ann", 2))
+        self.assertEqual((len(waited), self.limit().left("ann")), (1, 1))
 
     def test_clock_set_back(self) -> None:
         """What was sent at a time that is still to come counts for an hour from now on, and no longer."""
