@@ -33,6 +33,7 @@ __all__ = [
     "maildir_options",
     "run_command",
     "run_python",
+    "text_of",
     "twistd",
     "wait_until",
 ]
@@ -103,6 +104,14 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
+
+
+def text_of(path: Path) -> str:
+    """What a file says that a server writes; nothing as long as it is not there."""
+    try:
+        return path.read_text("utf-8")
+    except FileNotFoundError:
+        return ""
 
 
 def listening(log: str) -> dict[str, int]:

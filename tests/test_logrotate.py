@@ -15,7 +15,7 @@ import pop3toy
 
 from .corpus import make_maildir
 from .folders import new_folder
-from .realserver import DEADLINE, RealServer, maildir_options, wait_until
+from .realserver import DEADLINE, RealServer, maildir_options, text_of, wait_until
 from .strictclient import StrictClient
 
 FILE = Path(pop3toy.__file__).parent.parent / "docs" / "logrotate" / "pop3toy"
@@ -83,7 +83,7 @@ class RotateTests(SynchronousTestCase):
                 wait_until(lambda times=times: len(sessions) > 30 * times, "people log in")  # type: ignore[misc]
                 before = len(sessions)
                 self.rotate(file)
-                wait_until(lambda: " end: session=" in self.path.read_text(), "the new file has lines")
+                wait_until(lambda: " end: session=" in text_of(self.path), "the new file has lines")
                 wait_until(lambda before=before: len(sessions) > before + 30, "people go on")  # type: ignore[misc]
         finally:
             stop.set()

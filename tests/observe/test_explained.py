@@ -44,7 +44,16 @@ from pop3toy.replay.recording import parse
 from pop3toy.smtp.factory import smtp_factory
 from pop3toy.testing.in_memory import MemoryServer
 
-from ..realserver import DEADLINE, RealServer, environment, listening, maildir_options, twistd, wait_until
+from ..realserver import (
+    DEADLINE,
+    RealServer,
+    environment,
+    listening,
+    maildir_options,
+    text_of,
+    twistd,
+    wait_until,
+)
 from ..smtp.test_smtp import ENVELOPE
 from ..smtp_world import Client, world
 from ..strictclient import StrictClient, logged_in
@@ -647,7 +656,7 @@ class ProgramTests(SynchronousTestCase):
             with StrictClient(server.port) as client:
                 client.command(b"QUIT")
                 client.ended()
-            wait_until(lambda: "closed (quit)" in path.read_text("utf-8"), "the end of the session")
+            wait_until(lambda: "closed (quit)" in text_of(path), "the end of the session")
         said = path.read_text("utf-8")
         self.assertIn("Termina la sessione; nessuno ha effettuato l'accesso", said)
         self.assertNotIn("\x1b", said)
@@ -709,5 +718,5 @@ class ProgramTests(SynchronousTestCase):
         with RealServer(*options) as server:
             with logged_in(server.port):
                 pass
-            wait_until(lambda: "Nothing was marked" in path.read_text("utf-8"), "the explanation")
+            wait_until(lambda: "Nothing was marked" in text_of(path), "the explanation")
         self.assertNotIn("secret", path.read_text("utf-8"))

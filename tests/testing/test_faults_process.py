@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ..cli_world import CommandTests
 from ..corpus import make_maildir
-from ..realserver import RealServer, maildir_options, run_command, twistd, wait_until
+from ..realserver import RealServer, maildir_options, run_command, text_of, twistd, wait_until
 
 MESSAGES = (b"Subject: one\n\n1\n", b"Subject: two\n\n2\n")
 
@@ -68,7 +68,7 @@ class FaultsProcessTests(SynchronousTestCase):
                 client.quit()
         self.assertEqual(len(list((self.maildir / "cur").iterdir())), 2)
         transcript = self.folder / "transcript"
-        wait_until(lambda: "[2] -- closed" in transcript.read_text(), "the session has ended")
+        wait_until(lambda: "[2] -- closed" in text_of(transcript), "the session has ended")
         told = transcript.read_text()
         self.assertRegex(told, r"\[1\] C: RETR 2\n\[1\] -- fault drop \(octets 20\)")
         self.assertIn("[2] -- fault quit-refused", told)

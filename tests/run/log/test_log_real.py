@@ -26,6 +26,7 @@ from ...realserver import (
     free_port,
     maildir_options,
     run_command,
+    text_of,
     twistd,
     wait_until,
 )
@@ -56,7 +57,7 @@ class LogCase(SynchronousTestCase):
 
     def ended(self, path: Path, sessions: int = 1) -> None:
         """Wait until so many ends are in the file."""
-        wait_until(lambda: path.exists() and path.read_text().count(" end: ") == sessions, "the end is told")
+        wait_until(lambda: text_of(path).count(" end: ") == sessions, "the end is told")
 
     def rename(self, server: RealServer, number: int) -> Path:
         """Rename the file, and tell the server; gives the old one."""
@@ -102,7 +103,7 @@ class FileTests(LogCase):
         port = server.port
         for _ in range(8):
             self.log_in(port)
-        wait_until(lambda: said.read_text().count("-- closed") == 8, "all sessions are written down")
+        wait_until(lambda: text_of(said).count("-- closed") == 8, "all sessions are written down")
         said.rename(said.with_suffix(".old"))
         server.process.send_signal(signal.SIGHUP)
         wait_until(said.exists, "it is there again")
@@ -112,14 +113,14 @@ class FileTests(LogCase):
 
     def goes_on(self, port: int, said: Path) -> bool:
         """Eight more sessions; whether all of them are in this file."""
-        before = said.read_text().count("-- closed")
+        before = text_of(said).count("-- closed")
         for _ in range(8):
             self.log_in(port)
         wait_until(
             lambda: (said.read_text() + said.with_suffix(".old").read_text()).count("-- closed") % 8 == 0,
             "they are written down",
         )
-        return said.read_text().count("-- closed") == before + 8
+        return text_of(said).count("-- closed") == before + 8
 
     def test_not_to_be_opened(self) -> None:
         """A file that cannot be opened again is told in the old one, which is gone on with."""
@@ -128,7 +129,7 @@ class FileTests(LogCase):
         old = self.rename(server, signal.SIGCONT)
         self.path.mkdir()
         server.process.send_signal(signal.SIGUSR1)
-        wait_until(lambda: "goes on in the old file, since" in old.read_text(), "it is told")
+        wait_until(lambda: "goes on in the old file, since" in text_of(old), "it is told")
         self.log_in(port)
         self.ended(old)
         self.path.rmdir()
@@ -292,7 +293,7 @@ class LevelTests(LogCase):
                 wait_until(lambda port=port: self.refused(port), "a login is refused")  # type: ignore[misc]
                 self.log_in(port)
                 self.refused(port)
-                wait_until(lambda: "login failed: " in self.path.read_text(), "that is told")
+                wait_until(lambda: "login failed: " in text_of(self.path), "it is told")
                 for line in self.path.read_text().splitlines():
                     self.assertRegex(line, r"#(?:warn|error|critical)\] ")
                 file.write_text(file.read_text().replace("warn", "info"))
