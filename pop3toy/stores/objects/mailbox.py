@@ -6,7 +6,7 @@ import hashlib
 import re
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from twisted.internet.defer import Deferred, DeferredLock
@@ -20,7 +20,7 @@ from ...interfaces import ILeasedMailbox, IMailbox, MaybeDeferred, MessageBody
 from ...mail.listing import Listing
 from ...mail.unique_ids import unique_id_is_valid
 from ...net.threads import RunInThread
-from .body import Ahead, ObjectBody
+from .body import Ahead, ObjectBody, get_several
 from .engine import KEYS, Engine
 from .lease import RENEWAL, Held, Lost
 from .records import arrival_of, is_message_name, message_key, messages_prefix, uid_of
@@ -126,13 +126,20 @@ class ObjectMailbox:
         self._drop = drop
         self._contents = contents
         self._run = run
-        self._ahead = Ahead(self._fetch, self.entries.each.__getitem__, len(self.entries))
+        entries = self.entries
+        self._ahead = Ahead(self._fetch, self._fetch_several, entries.each.__getitem__, len(entries))
 
     def _key(self, at: int) -> str:
         return message_key(self._drop, self._contents.name(at))
 
     def _fetch(self, at: int, start: int, length: int) -> Deferred[bytes]:
         return self._run(self._engine.get_range, self._key(at), start, length)
+
+    def _fetch_several(
+        self, wanted: Mapping[int, int], given_up: Callable[[], bool]
+    ) -> Deferred[list[bytes | Exception]]:
+        keys = [(self._key(at), octets) for at, octets in wanted.items()]
+        return self._run(get_several, self._engine, keys, given_up)
 
     def read(self, uid: bytes) -> MessageBody:
         """See :class:`~pop3toy.interfaces.IMailbox`: nothing is asked before the first chunk."""

@@ -11,9 +11,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy import limits
 from pop3toy.errors import MessageGone, StoreTrouble
-from pop3toy.stores.objects.body import RANGE, Ahead, ObjectBody
+from pop3toy.stores.objects.body import RANGE, SEVERAL, TOGETHER, Ahead, ObjectBody
 
-from ...objects_world import World, WorldMixin, stored
+from ...objects_world import Fault, World, WorldMixin, stored
 
 MB = 1024 * 1024
 
@@ -30,8 +30,11 @@ class RangesTests(SynchronousTestCase):
         self.answers.append(Deferred())
         return self.answers[-1]
 
+    def several(self, wanted: object, given_up: object) -> Deferred[list[bytes | Exception]]:
+        raise AssertionError("there is one message")
+
     def body(self, octets: int) -> Any:
-        return ObjectBody(0, octets, Ahead(self.fetch, [octets].__getitem__, 1))
+        return ObjectBody(0, octets, Ahead(self.fetch, self.several, [octets].__getitem__, 1))
 
     def answer(self, data: bytes | None = None) -> None:
         """The oldest question is answered."""
@@ -215,6 +218,88 @@ class AheadTests(WorldMixin, SynchronousTestCase):
         self.assertEqual(stored(b"\nxxxx"), self.retrieve(mailbox, 4))
         self.world.run()
         self.assertEqual([], self.fetched())
+
+    def test_several(self) -> None:
+        """Who goes on in order is believed to go on further: four are asked for in one go to a thread."""
+        mailbox = self.opened(*range(1, 16))
+        asked, gone = [], []
+        for number in range(1, 16):
+            self.assertEqual(stored(b"\n" + b"x" * number), self.retrieve(mailbox, number))
+            gone.append(self.server.threads.run())
+            asked.append(self.fetched())
+        self.assertEqual(4, SEVERAL)
+        self.assertEqual([[1], [2, 3], [4, 5], [], [6, 7, 8, 9]], asked[:5])
+        self.assertEqual([[], [], [], [10, 11, 12, 13], [], [], [], [14, 15], [], []], asked[5:])
+        # The first two go to a thread when they are wanted, within retrieve(), and the third with the second.
+        self.assertEqual([0, 0, 1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0], gone)
+        for number in (1, 2):
+            self.retrieve(mailbox, number)
+            self.world.run()
+        self.assertEqual([1, 2, 3], self.fetched(), "begins anew")
+
+    def test_several_together(self) -> None:
+        """Of several ahead there are 256 KiB at the most, but one may be as large as a range."""
+        half = TOGETHER // 2 - 100
+        mailbox = self.opened(1, 2, 3, half, half, half, RANGE - 100, 8)
+        asked = []
+        for number in range(1, 9):
+            self.retrieve(mailbox, number)
+            self.world.run()
+            asked.append(self.fetched())
+        self.assertEqual([[1], [2, 3], [4, 5], [], [6], [7], [8], []], asked)
+
+    def test_several_given_up(self) -> None:
+        """When another one is wanted, those that were not asked for yet are not; what was is of no use."""
+        mailbox = self.opened(*range(1, 12))
+        for number in (1, 2, 3, 4):
+            self.retrieve(mailbox, number)
+            self.world.run()
+        body = mailbox.read(mailbox.entries[4].uid)
+        body.pull()
+        body.close(None)
+        self.fetched()
+
+        def other() -> None:
+            # While the second of four is on its way.
+            mailbox.read(mailbox.entries[0].uid).pull()
+
+        self.world.faults.append(
+            Fault("get_range", do=other, error=None, once=True, at=len(self.world.calls) + 2)
+        )
+        self.world.run()
+        self.assertEqual([6, 7, 1], self.fetched())
+        # What comes of the four is nobody's, and another go is not taken for it.
+        for number in (2, 3, 4):
+            self.assertEqual(stored(b"\n" + b"x" * number), self.retrieve(mailbox, number))
+
+    def test_several_fail(self) -> None:
+        """One that is gone is gone, and the others come."""
+        mailbox = self.opened(*range(1, 10))
+        for number in (1, 2, 3, 4):
+            self.retrieve(mailbox, number)
+            self.world.run()
+        self.world.take_away("ann", self.names[6])
+        self.retrieve(mailbox, 5)
+        self.world.run()
+        self.assertEqual(stored(b"\nxxxxxx"), self.retrieve(mailbox, 6))
+        self.failureResultOf(mailbox.read(mailbox.entries[6].uid).pull(), MessageGone)
+        self.assertEqual(stored(b"\nxxxxxxxx"), self.retrieve(mailbox, 8))
+
+    def test_storage_fails(self) -> None:
+        """Who waits for the message that failed hears of it; those behind it are asked for anew."""
+        mailbox = self.opened(*range(1, 10))
+        for number in (1, 2, 3, 4):
+            self.retrieve(mailbox, number)
+            self.world.run()
+        fifth = mailbox.read(mailbox.entries[4].uid)
+        self.assertEqual(stored(b"\nxxxxx"), self.successResultOf(fifth.pull()))
+        self.world.faults.append(Fault("get_range", once=True, at=len(self.world.calls) + 2))
+        self.assertEqual(stored(b"\nxxxxxx"), self.retrieve(mailbox, 6))
+        self.failureResultOf(mailbox.read(mailbox.entries[6].uid).pull(), StoreTrouble)
+        self.fetched()
+        for number in (8, 9):
+            self.assertEqual(stored(b"\n" + b"x" * number), self.retrieve(mailbox, number))
+        self.assertEqual([8, 9], self.fetched())
 
     def test_while_one_is_sent(self) -> None:
         """The next is asked for as soon as this one is here, before it is sent."""
