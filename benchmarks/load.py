@@ -26,6 +26,7 @@ class Job:
     :param connections: sessions at once.
     :param seconds: how long new sessions are started; 0 for as many as ``sessions``.
     :param sessions: at most so many; 0 for no limit.
+    :param pace: new sessions a second; 0 for as soon as one has ended.
     :param known: a file of unique-id listings that may not change.
     """
 
@@ -35,6 +36,7 @@ class Job:
     connections: int = 1
     seconds: float = 0.0
     sessions: int = 0
+    pace: float = 0.0
     pipelined: bool = False
     tls: bool = False
     known: Path | None = None
@@ -83,6 +85,7 @@ class LoadGenerator:
             f"--connections={min(job.connections, users)}",
             f"--seconds={job.seconds}",
             f"--sessions={job.sessions}",
+            f"--pace={job.pace}",
             f"--users={users}",
             f"--latencies={self.scratch / 'latencies'}",
         ]

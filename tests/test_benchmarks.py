@@ -164,6 +164,14 @@ class LoadGeneratorTests(SynchronousTestCase):
                 self.assertIn(complaint, result.complaints)
                 undo()
 
+    def test_pace(self) -> None:
+        """So many sessions a second, and never more, also where more than one may run at once."""
+        job = Job(self.serve(), self.truth, "LSTURQ", connections=2, sessions=6, pace=20)
+        result = self.load.run(job)
+        self.assertEqual((6, 0), (result.sessions, result.failures))
+        # The sixth begins a quarter of a second behind the first.
+        self.assertGreaterEqual(result.seconds, 0.25)
+
     def test_unique_ids_that_change(self) -> None:
         """A listing that differs from the one that was learned fails."""
         job = Job(self.serve(), self.truth, "LUQ", sessions=3, learn=self.root / "known")

@@ -37,7 +37,7 @@ static struct {
     int port, pipelined, tls;
     size_t connections, first_user, users;
     uint64_t sessions;
-    double seconds;
+    double seconds, pace;
     const char *script, *latencies, *learn, *known;
 } opt = {.connections = 1, .script = "gupSQ"};
 
@@ -280,21 +280,34 @@ static void serve(struct conn *c, uint32_t events)
     }
 }
 
+/* Whether there are sessions yet to begin. */
+static int more(void)
+{
+    return started < opt.sessions && failed < 100 &&
+           (started < opt.connections || (opt.pace ? now() : ended_at) < deadline);
+}
+
+/* Whether the next one may begin: at any time, or at so many a second. */
+static int due(void)
+{
+    return !opt.pace || (double)started <= (double)(now() - begun_at) / 1e9 * opt.pace;
+}
+
 static void run(void)
 {
     struct epoll_event events[256];
-    int silent = 0;
     begun_at = ended_at = now();
+    uint64_t heard_at = begun_at;
     deadline = opt.seconds ? begun_at + (uint64_t)(opt.seconds * 1e9) : UINT64_MAX;
     for (;;) {
-        while (active < opt.connections && free_count && started < opt.sessions &&
-               (started < opt.connections || ended_at < deadline) && failed < 100)
+        while (active < opt.connections && free_count && more() && due())
             start_session();
-        if (!active && (!held || failed))
+        if (!active && (!held || failed) && !(opt.pace && more()))
             return;
-        int n = epoll_wait(ep, events, 256, 1000);
-        silent = n > 0 || (held && !active) ? 0 : silent + 1;
-        if (silent > PATIENCE) {
+        int n = epoll_wait(ep, events, 256, opt.pace ? 1 : 1000);
+        if (n > 0 || !active)
+            heard_at = now();
+        if (now() - heard_at > PATIENCE * 1000000000ull) {
             fprintf(stderr, "no octet for %d seconds\n", PATIENCE);
             failed += active;
             return;
@@ -345,7 +358,7 @@ int main(int argc, char **argv)
         {"port", 1, 0, 'p'},     {"expected", 1, 0, 'e'},   {"script", 1, 0, 's'},
         {"pipelined", 0, 0, 'P'}, {"tls", 0, 0, 't'},        {"connections", 1, 0, 'c'},
         {"sessions", 1, 0, 'n'}, {"seconds", 1, 0, 'd'},    {"first-user", 1, 0, 'f'},
-        {"users", 1, 0, 'u'},    {"latencies", 1, 0, 'l'},  {"learn", 1, 0, 'L'},
+        {"users", 1, 0, 'u'},    {"pace", 1, 0, 'a'},       {"latencies", 1, 0, 'l'},  {"learn", 1, 0, 'L'},
         {"known", 1, 0, 'k'},    {0, 0, 0, 0}};
     int o;
     while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -358,6 +371,7 @@ int main(int argc, char **argv)
         case 'c': opt.connections = strtoul(optarg, NULL, 10); break;
         case 'n': opt.sessions = strtoull(optarg, NULL, 10); break;
         case 'd': opt.seconds = atof(optarg); break;
+        case 'a': opt.pace = atof(optarg); break;
         case 'f': opt.first_user = strtoul(optarg, NULL, 10); break;
         case 'u': opt.users = strtoul(optarg, NULL, 10); break;
         case 'l': opt.latencies = optarg; break;
