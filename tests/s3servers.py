@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import atexit
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +23,7 @@ from twisted.trial.unittest import SkipTest
 from .ceph import ACCESS_KEY, BUCKET, SECRET_KEY, make_bucket
 from .realserver import DEADLINE, free_port, wait_until
 
-__all__ = ["Proxy", "credentials_file", "moto_server"]
+__all__ = ["Proxy", "credentials_file", "moto_server", "run_with_us"]
 
 _moto: str | None = None
 
@@ -39,26 +40,35 @@ def moto_server() -> str:
         raise SkipTest("moto's server is not installed: it comes with the extra test")
     if _moto is None:
         port = free_port()
-        process = subprocess.Popen(
-            # It ends when this process does, however that ends.
-            ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "moto.server", "-p", str(port)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        atexit.register(_end, process, os.getpid())
-        wait_until(lambda: _listens(port), "moto's server listens")
+        run_with_us([sys.executable, "-m", "moto.server", "-p", str(port)], port)
         _moto = f"http://127.0.0.1:{port}"
         make_bucket(_moto, BUCKET)
     return _moto
 
 
-def _end(process: subprocess.Popen[bytes], parent: int) -> None:
+def run_with_us(command: Sequence[str], port: int, *, folder: Path | None = None) -> None:
+    """Start a server, and wait until it listens; it ends when this process does, however that ends.
+
+    :param folder: of its own, which goes with it.
+    """
+    process = subprocess.Popen(
+        ["setpriv", "--pdeathsig", "KILL", *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    atexit.register(_end, process, os.getpid(), folder)
+    wait_until(lambda: _listens(port), f"{command[0]} listens")
+
+
+def _end(process: subprocess.Popen[bytes], parent: int, folder: Path | None) -> None:
     # And not at the end of a process that was forked.
     if os.getpid() == parent:
         process.kill()
         process.wait(DEADLINE)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _listens(port: int) -> bool:

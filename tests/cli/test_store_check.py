@@ -27,7 +27,7 @@ except ImportError:
     raise SkipTest("obstore is not installed") from None
 
 from ..stores.objects.fake_s3 import FakeS3
-from ..stores.objects.places import CephPlace, MotoPlace
+from ..stores.objects.places import AzurePlace, CephPlace, MotoPlace, Place
 from ..stores.objects.test_connecting import KEY, SECRET, EnginesCase
 
 #: For what does not answer.
@@ -282,8 +282,8 @@ class MotoTests(MotoPlace):
         self.assertEqual(self.engines().main.list("p"), [])
 
 
-class CephTests(CephPlace):
-    """On a real Ceph."""
+class FitCase(Place):
+    """Stores that are fit."""
 
     def test_fit(self) -> None:
         """It can hold mail, by two processes' word; nothing is left there."""
@@ -291,3 +291,14 @@ class CephTests(CephPlace):
         self.assertTrue(report.fit, report)
         self.assertEqual(len(report.figures), 5)
         self.assertEqual(self.engines().main.list("p"), [])
+
+
+class CephTests(FitCase, CephPlace):
+    """On a real Ceph."""
+
+
+class AzureTests(FitCase, AzurePlace):
+    """On Azurite."""
+
+
+del FitCase

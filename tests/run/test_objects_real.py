@@ -23,7 +23,7 @@ from ..realserver import (
 )
 from ..s3servers import credentials_file
 from ..smtp.test_smtp_real import without_trace
-from ..stores.objects.places import MotoPlace
+from ..stores.objects.places import AzurePlace, MotoPlace, Place
 from ..strictclient import Refused, StrictClient, logged_in
 from .test_monitoring import health
 
@@ -143,8 +143,8 @@ class UnreachableTests(SynchronousTestCase):
             self.assertEqual((status, len(problems)), (503, 1), problems)
 
 
-class S3Tests(MotoPlace):
-    """On a server that speaks S3."""
+class NetworkCase(Place):
+    """On a server on the network."""
 
     def options(self, folder: Path) -> list[str]:
         """Where it is."""
@@ -213,3 +213,14 @@ class S3Tests(MotoPlace):
             self.assertEqual(client.stat().messages, 3)
         run("mailbox", "remove", "--yes", *options, "ann")
         self.assertNotIn("ann", run("mailbox", "list", *options))
+
+
+class S3Tests(NetworkCase, MotoPlace):
+    """That speaks S3."""
+
+
+class AzureTests(NetworkCase, AzurePlace):
+    """That speaks as Azure's blob service does."""
+
+
+del NetworkCase

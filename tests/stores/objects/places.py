@@ -1,19 +1,22 @@
-"""Where the tests keep objects: in memory, on moto's server, on a real Ceph; none sees another test's."""
+"""Where the tests keep objects: in memory, on moto's server, on Azurite, on a real Ceph.
+
+None sees another test's.
+"""
 
 from __future__ import annotations
 
 import secrets
-from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.stores.objects.connecting import Engines
 from pop3toy.stores.objects.settings import Objects
 
-from ... import ceph
+from ... import azurite, ceph
+from ...folders import new_folder
 from ...s3servers import credentials_file, moto_server
 
-__all__ = ["CephPlace", "MemoryPlace", "MotoPlace", "Place"]
+__all__ = ["AzurePlace", "CephPlace", "MemoryPlace", "MotoPlace", "Place"]
 
 
 class Place(SynchronousTestCase):
@@ -66,11 +69,9 @@ class Place(SynchronousTestCase):
         ]
 
     def _on_network(self, endpoint: str, bucket: str = ceph.BUCKET) -> None:
-        folder = Path(self.mktemp()).absolute()
-        folder.mkdir(parents=True)
         self.endpoint = endpoint
         self.url = f"s3://{bucket}/{secrets.token_hex(8)}"
-        self.credentials = str(credentials_file(folder))
+        self.credentials = str(credentials_file(new_folder(self)))
 
 
 class MemoryPlace(Place):
@@ -89,6 +90,21 @@ class MotoPlace(Place):
         endpoint, bucket = moto_server(), secrets.token_hex(8)
         ceph.make_bucket(endpoint, bucket)
         self._on_network(endpoint, bucket)
+
+
+class AzurePlace(Place):
+    """On Azurite, which speaks as Azure's blob service does."""
+
+    def prepare(self) -> None:
+        """Start it, unless it runs."""
+        self.endpoint = azurite.azurite()
+        self.url = f"az://{azurite.CONTAINER}/{secrets.token_hex(8)}"
+        path = new_folder(self) / "credentials"
+        path.touch(0o600)
+        path.write_text(
+            f"AZURE_STORAGE_ACCOUNT_NAME={azurite.ACCOUNT}\nAZURE_STORAGE_ACCOUNT_KEY={azurite.KEY}\n"
+        )
+        self.credentials = str(path)
 
 
 class CephPlace(Place):

@@ -1,11 +1,11 @@
-"""The contracts of a store, of delivery and of administration, on moto's server and on a real Ceph."""
+"""The contracts of a store, of delivery and of administration, on moto's server, Azurite and a real Ceph."""
 
 from __future__ import annotations
 
 from hypothesis import settings
 
 from ...objects_world import ObjectStoreContract, World, WorldMixin
-from .places import CephPlace, MotoPlace, Place
+from .places import AzurePlace, CephPlace, MotoPlace, Place
 from .test_admin import ObjectAdminContract
 from .test_delivery import ObjectDeliveryContract
 
@@ -41,6 +41,18 @@ class MotoDeliveryTests(_Real, ObjectDeliveryContract, MotoPlace):
 
 class MotoAdminTests(_Real, ObjectAdminContract, MotoPlace):
     """Administration of moto's server."""
+
+
+class AzureStoreTests(_Real, ObjectStoreContract, AzurePlace):
+    """A store on Azurite."""
+
+
+class AzureDeliveryTests(_Real, ObjectDeliveryContract, AzurePlace):
+    """Delivery to Azurite."""
+
+
+class AzureAdminTests(_Real, ObjectAdminContract, AzurePlace):
+    """Administration of Azurite."""
 
 
 class CephStoreTests(_Real, ObjectStoreContract, CephPlace):

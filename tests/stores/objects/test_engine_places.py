@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pop3toy.stores.objects.engine import KEYS, Engine, NoSuchObject, Tag, Taken
 
-from .places import CephPlace, MemoryPlace, MotoPlace, Place
+from .places import AzurePlace, CephPlace, MemoryPlace, MotoPlace, Place
 
 #: Seconds by which times may differ on one machine: S3 cuts them, and a busy one takes its time.
 NEAR = 60.0
@@ -106,6 +106,10 @@ class MemoryTests(_ManyCalls, MemoryPlace):
 
 class MotoTests(_Calls, MotoPlace):
     """Moto's server."""
+
+
+class AzureTests(_ManyCalls, AzurePlace):
+    """On Azurite."""
 
 
 class CephTests(_ManyCalls, CephPlace):
