@@ -17,7 +17,7 @@ from ..errors import CannotStart
 from ..interfaces import IObserver
 from ..net.types import IReactor
 from ..observe.log_levels import Levels
-from ..stores.server_process import ServerProcess
+from ..stores.registry import ServerProcess
 from .assembly import assemble
 from .log.choosing import line_of
 from .log.lines import from_level, safe_lines

@@ -18,7 +18,7 @@ from ..errors import CannotStart
 from ..net.types import IReactor
 from ..net.unix_sockets import UnixListening
 from ..observe.log_levels import Levels
-from ..stores.server_process import ServerProcess
+from ..stores.registry import ServerProcess
 from .ports import Port, endpoint_of
 from .process import fitting
 from .speed import BatcherService

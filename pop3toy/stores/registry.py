@@ -34,7 +34,17 @@ if TYPE_CHECKING:
     from .objects.connecting import Engines
     from .objects.users import Users
 
-__all__ = ["STORES", "Maildirs", "Objects", "OpenStore", "StoreContext", "StoreKind", "Toy", "kind_of"]
+__all__ = [
+    "STORES",
+    "Maildirs",
+    "Objects",
+    "OpenStore",
+    "ServerProcess",
+    "StoreContext",
+    "StoreKind",
+    "Toy",
+    "kind_of",
+]
 
 #: Threads of one file system at the most: for reading and removing, and as many for counting; and for
 #: writing mail: the more there are, the more fsyncs the file system can join into one.
