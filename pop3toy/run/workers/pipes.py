@@ -75,7 +75,7 @@ class WorkerConfig:
     #: What tells this start of the server from others.
     boot: str = ""
     #: How many processes of each worker have ended before, its own among them.
-    ended: Sequence[int] = ()
+    ended: Sequence[int] = field(default_factory=list)
     #: The folder for numbers that the supervisor adds up; empty where there are none.
     metrics: str = ""
     #: The events that workers have told each other before.
