@@ -221,9 +221,6 @@ class LifeTests(LeaseCase):
         )
         self.open(new)
         self.refused(sibling)
-        # Of the old start it is no more, and so nothing is known there.
-        self.world.passes(RENEWAL)
-        self.refused(sibling)
 
     def test_late_renewal_of_a_dead_worker(self) -> None:
         """What a dead worker has asked for delays who takes its lease, or does nothing any more."""
