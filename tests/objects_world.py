@@ -29,6 +29,7 @@ from pop3toy.stores.objects.records import (
 )
 from pop3toy.stores.objects.store import ObjectStore
 from pop3toy.stores.objects.users import Users
+from pop3toy.stores.server_process import ServerProcess
 
 from .store_contract import StoreContract
 from .store_world import Threads
@@ -152,7 +153,7 @@ class Server:
     :ivar hangs: its requests get no answer: its threads do nothing.
     """
 
-    def __init__(self, world: World, name: str, boot: str, ahead: float) -> None:
+    def __init__(self, world: World, name: str, process: ServerProcess, ahead: float) -> None:
         self.clock = Clock()
         self.threads, self.leases = Threads(), Threads()
         self.engines = WorldEngines(world, ahead)
@@ -164,7 +165,7 @@ class Server:
             self.engines,
             self.users,
             self.clock,
-            Node(name, boot),
+            Node(name, process),
             run_for=lambda user: self.threads,
             leases=lambda bucket: self.leases,
         )
@@ -233,14 +234,22 @@ class World:
             self._engines[bucket] = WorldEngine(self, bucket)
         return self._engines[bucket]
 
-    def server(self, name: str = "", boot: str = "", *, ahead: float = 0.0) -> Server:
+    def server(
+        self,
+        name: str = "",
+        boot: str = "",
+        *,
+        ahead: float = 0.0,
+        process: ServerProcess | None = None,
+    ) -> Server:
         """One more server.
 
         :param name: of its node.
         :param boot: another one each time that it is started.
         :param ahead: seconds by which it is wrong about the storage's clock.
+        :param process: which of the processes of this start it is; the only one unless given.
         """
-        server = Server(self, name, boot or secrets.token_hex(4), ahead)
+        server = Server(self, name, process or ServerProcess(boot or secrets.token_hex(4)), ahead)
         self.servers.append(server)
         return server
 

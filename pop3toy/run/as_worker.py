@@ -17,6 +17,7 @@ from ..errors import CannotStart
 from ..interfaces import IObserver
 from ..net.types import IReactor
 from ..observe.log_levels import Levels
+from ..stores.registry import ServerProcess
 from .assembly import assemble
 from .log.choosing import line_of
 from .log.lines import from_level, safe_lines
@@ -41,6 +42,7 @@ def _serve(
     # The supervisor has told what was lowered.
     fit = fitting(settings, owned=True)
     peers = PeerWorkers(bytes.fromhex(config.key), lambda events: reports.report(Report.TELL, events))
+    process = ServerProcess(config.boot, config.number, config.ended)
     inherited = itertools.count(SOCKETS)
     tls: GivenTLS | None = None
     if config.tls:
@@ -62,7 +64,7 @@ def _serve(
         tls=tls,
         cannot_listen=cannot_listen,
         host=config.host,
-        boot=config.boot,
+        process=process,
         peers=peers,
         levels=levels,
         batcher=batcher_of(reactor),
@@ -90,6 +92,8 @@ def _serve(
                 tls.use(Material.load(material))
             case [Command.USE_SETTINGS, str(said)]:
                 server.take(Settings.from_json(said))
+            case [Command.USE_ENDED, list(ended)]:
+                process.ended = ended
             case [Command.REOPEN, _]:
                 server.reopen()
             case [Command.NOTE, list(events)]:

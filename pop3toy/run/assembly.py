@@ -468,7 +468,7 @@ def _open(
             quota=quota_of(access.accounts.find if access.accounts is not None else lambda user: None),  # type: ignore[arg-type]
             users=list(access.users),
             host=context.host,
-            boot=context.boot,
+            process=context.process,
             nearly_full=nearly_full,
             shared=shared,
         ),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import secrets
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from ..errors import CannotStart
 from ..net.types import IReactor
 from ..net.unix_sockets import UnixListening
 from ..observe.log_levels import Levels
+from ..stores.registry import ServerProcess
 from .ports import Port, endpoint_of
 from .process import fitting
 from .speed import BatcherService
@@ -48,8 +48,8 @@ class ProcessContext:
     cannot_listen: Callable[[CannotStart], object]
     #: This host's name, where the settings give none.
     host: str
-    #: What tells this start of the server from others: the same for all of its processes.
-    boot: str = field(default_factory=lambda: secrets.token_hex(8))
+    #: Which of the server's processes it is.
+    process: ServerProcess = field(default_factory=ServerProcess)
     #: The other processes of the same server, if it is one of several.
     peers: PeerWorkers | None = None
     #: Which levels of the log its lines are of; set by the settings.

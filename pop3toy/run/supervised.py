@@ -97,6 +97,7 @@ def supervised(
             tls=tls.in_use.dump() if tls is not None else "",
             key=key,
             boot=boot,
+            ended=supervisor.ended,
             metrics=folder_of_metrics.path if folder_of_metrics is not None else "",
             events=list(supervisor.events),
         )

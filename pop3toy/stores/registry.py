@@ -10,7 +10,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -24,6 +24,7 @@ from ..interfaces import IDelivery, IMailStore, Incoming, IStoreAdmin, MaybeDefe
 from ..net.threads import RunInThread, Share, Threads
 from .maildir.settings import Maildirs
 from .objects.settings import Objects
+from .server_process import ServerProcess
 from .toy import Toy
 
 if TYPE_CHECKING:
@@ -33,7 +34,17 @@ if TYPE_CHECKING:
     from .objects.connecting import Engines
     from .objects.users import Users
 
-__all__ = ["STORES", "Maildirs", "Objects", "OpenStore", "StoreContext", "StoreKind", "Toy", "kind_of"]
+__all__ = [
+    "STORES",
+    "Maildirs",
+    "Objects",
+    "OpenStore",
+    "ServerProcess",
+    "StoreContext",
+    "StoreKind",
+    "Toy",
+    "kind_of",
+]
 
 #: Threads of one file system at the most: for reading and removing, and as many for counting; and for
 #: writing mail: the more there are, the more fsyncs the file system can join into one.
@@ -79,8 +90,8 @@ class StoreContext:
     host: str
     #: The time of day, in seconds since the epoch.
     wall: Callable[[], float] = time.time
-    #: What tells this start of the server from others of it: the same for all of its processes.
-    boot: str = ""
+    #: Which of a server's processes this is; that of a command is one of no other server.
+    process: ServerProcess = field(default_factory=ServerProcess)
     #: Is told which user has to know that the mailbox is nearly full, with its octets and the quota: in any
     #: thread, behind a delivery.  ``None`` where nobody is told.
     nearly_full: Callable[[str, int, int], object] | None = None
@@ -258,7 +269,7 @@ def _open_objects(settings: Objects, context: StoreContext) -> OpenStore:
         engines,
         users,
         context.clock,
-        Node(settings.node or "", context.boot),
+        Node(settings.node or "", context.process),
         run_for=partial(of_user, "user"),
         leases=of_leases,
     )

@@ -130,7 +130,9 @@ class SupervisorTests(SynchronousTestCase):
         spec = SpawnSpec(
             command=["python"],
             environment={},
-            config=lambda number: WorkerConfig(number, 2, "host", events=list(self.supervisor.events)),
+            config=lambda number: WorkerConfig(
+                number, 2, "host", events=list(self.supervisor.events), ended=self.supervisor.ended
+            ),
             sockets=lambda: [21, 22],
         )
         self.supervisor = Supervisor(
@@ -254,6 +256,30 @@ class SupervisorTests(SynchronousTestCase):
         first, second = self.both_serve()
         self.supervisor.use_tls("new")
         self.assertEqual([["tls", "new"]] * 2, [first.heard[-1], second.heard[-1]])
+
+    def test_who_is_dead(self) -> None:
+        """Workers are told, and those that are started later, how many have ended: however, and only when."""
+        first, second = self.both_serve()
+        self.assertEqual([[0, 0]] * 2, [process.heard[0]["ended"] for process in (first, second)])
+        first.ends(by=signal.SIGKILL)
+        self.assertEqual([Command.USE_ENDED, [1, 0]], second.heard[-1])
+        self.reactor.advance(0)
+        third = self.reactor.started[-1]
+        self.assertEqual([1, 0], third.heard[0]["ended"])
+        second.producer.pauseProducing()
+        known = len(second.heard)
+        for status in (1, 0):
+            self.reactor.advance(60)
+            self.reactor.started[-1].ends(status=status)
+        self.assertEqual(known, len(second.heard))
+        second.producer.resumeProducing()
+        self.assertEqual([[Command.USE_ENDED, [3, 0]]], second.heard[known:], "the last alone")
+        self.reactor.advance(60)
+        # One that cannot even be started.
+        self.reactor.trouble = OSError(11, "Resource temporarily unavailable")
+        self.reactor.started[-1].ends(by=signal.SIGSEGV)
+        self.reactor.advance(60)
+        self.assertEqual([Command.USE_ENDED, [5, 0]], second.heard[-1])
 
     def test_nobody_serves(self) -> None:
         """When none has served for a while clients are turned away, until one does again."""
@@ -655,10 +681,13 @@ class RealCase(SynchronousTestCase):
         self.home = self.folder / "home"
         self.home.mkdir()
 
+    def where(self) -> list[str]:
+        """The options that say where mail is, and who the users are."""
+        return maildir_options(self.folder / "mail", ["ann:secret", "bob:secret"])
+
     def start(self, *options: str, workers: int = 2) -> RealServer:
         """A server whose workers all serve."""
-        mail = maildir_options(self.folder / "mail", ["ann:secret", "bob:secret"])
-        server = RealServer(*mail, f"--workers={workers}", *options, folder=self.home)
+        server = RealServer(*self.where(), f"--workers={workers}", *options, folder=self.home)
         self.addCleanup(server.terminate)
         wait_until(lambda: len(pids(server.log)) == workers, "all workers serve")
         return server
@@ -681,6 +710,15 @@ class RealCase(SynchronousTestCase):
             client = StrictClient(port)
             self.addCleanup(client.close)
             return client
+
+    def again(self, server: RealServer, *workers: int) -> None:
+        """Kill workers, and wait until they serve again."""
+        before = pids(server.log)
+        for worker in workers:
+            os.kill(before[worker], signal.SIGKILL)
+        wait_until(
+            lambda: all(pids(server.log)[worker] != before[worker] for worker in workers), "they serve again"
+        )
 
 
 class WorkersServeTests(RealCase):
@@ -812,15 +850,6 @@ class WorkersServeTests(RealCase):
             assert certificate is not None
             return int(str(certificate["serialNumber"]), 16)
 
-    def again(self, server: RealServer, *workers: int) -> None:
-        """Kill workers, and wait until they serve again."""
-        before = pids(server.log)
-        for worker in workers:
-            os.kill(before[worker], signal.SIGKILL)
-        wait_until(
-            lambda: all(pids(server.log)[worker] != before[worker] for worker in workers), "they serve again"
-        )
-
     def test_reload(self) -> None:
         """SIGHUP to the supervisor brings every worker the new certificates, and those started later."""
         authority = Authority(self.folder)
@@ -940,8 +969,7 @@ class WorkersStartTests(RealCase):
         self, *arguments: str, python: str = sys.executable, env: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run twistd until the process that was started ends."""
-        mail = maildir_options(self.folder / "mail", ["ann:secret", "bob:secret"])
-        _, *command = twistd("--pidfile=t.pid", "--logfile=t.log", *arguments, *mail, "--workers=2")
+        _, *command = twistd("--pidfile=t.pid", "--logfile=t.log", *arguments, *self.where(), "--workers=2")
         return subprocess.run(
             [python, *command],
             cwd=self.home,

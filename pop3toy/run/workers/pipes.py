@@ -29,6 +29,8 @@ class Command(StrEnum):
     USE_TLS = "tls"
     #: Serve by these settings from now on: JSON, with passwords in it.
     USE_SETTINGS = "settings"
+    #: Know which workers are dead from now on: :attr:`WorkerConfig.ended`.
+    USE_ENDED = "ended"
     #: What other workers have told: a list of events.
     NOTE = "note"
     #: What is to be done with its sessions.
@@ -72,6 +74,8 @@ class WorkerConfig:
     key: str = field(default="", repr=False)
     #: What tells this start of the server from others.
     boot: str = ""
+    #: How many processes of each worker have ended before, its own among them.
+    ended: Sequence[int] = field(default_factory=list)
     #: The folder for numbers that the supervisor adds up; empty where there are none.
     metrics: str = ""
     #: The events that workers have told each other before.

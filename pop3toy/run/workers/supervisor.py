@@ -84,9 +84,7 @@ class _WorkerProcess(ProcessProtocol):
         self._stopping = False
         # What it is still to be told, while its standard input is full.
         self._full = False
-        self._tls: str | None = None
-        self._settings: str | None = None
-        self._reopens = False
+        self._last: dict[Command, object] = {}
         self._events: deque[Sequence[object]] = deque(maxlen=REMEMBERED)
         self._acts: deque[Sequence[object]] = deque(maxlen=REMEMBERED)
 
@@ -95,19 +93,9 @@ class _WorkerProcess(ProcessProtocol):
         self.transport.registerProducer(self, True)
         self.transport.write(self._supervisor.spec.config(self.number).octets())
 
-    def use_tls(self, material: str) -> None:
-        """Let it serve with this TLS material."""
-        self._tls = material
-        self._send()
-
-    def use_settings(self, settings: str) -> None:
-        """Let it serve by these settings."""
-        self._settings = settings
-        self._send()
-
-    def reopen(self) -> None:
-        """Let it open its files again."""
-        self._reopens = True
+    def tell(self, command: Command, value: object) -> None:
+        """Tell it what takes the place of what it was told before: one that does not read hears the last."""
+        self._last[command] = value
         self._send()
 
     def note(self, events: Sequence[Sequence[object]]) -> None:
@@ -133,15 +121,9 @@ class _WorkerProcess(ProcessProtocol):
             return
         while self._acts:
             self.transport.write(write([Command.ACT, self._acts.popleft()]))
-        if self._tls is not None:
-            self.transport.write(write([Command.USE_TLS, self._tls]))
-            self._tls = None
-        if self._settings is not None:
-            self.transport.write(write([Command.USE_SETTINGS, self._settings]))
-            self._settings = None
-        if self._reopens:
-            self.transport.write(write([Command.REOPEN, None]))
-            self._reopens = False
+        last, self._last = self._last, {}
+        for told in last.items():
+            self.transport.write(write(told))
         if self._events:
             events = list(self._events)
             self._events.clear()
@@ -255,6 +237,8 @@ class Supervisor(Service):
         self._buried = buried
         self._served = served
         self.publish = publish
+        #: How many processes of each worker have ended.
+        self.ended = [0] * workers
         #: What workers have told each other.
         self.events: deque[Sequence[object]] = deque(maxlen=REMEMBERED)
         self._reactor = reactor
@@ -312,18 +296,19 @@ class Supervisor(Service):
 
     def use_tls(self, material: str) -> None:
         """Let all workers serve with this TLS material."""
-        for worker in self._running.values():
-            worker.use_tls(material)
+        self._tell_all(Command.USE_TLS, material)
 
     def use_settings(self, settings: str) -> None:
         """Let all workers serve by these settings."""
-        for worker in self._running.values():
-            worker.use_settings(settings)
+        self._tell_all(Command.USE_SETTINGS, settings)
 
     def reopen(self) -> None:
         """Let all workers open their files again."""
+        self._tell_all(Command.REOPEN, None)
+
+    def _tell_all(self, command: Command, value: object) -> None:
         for worker in self._running.values():
-            worker.reopen()
+            worker.tell(command, value)
 
     def act(self, number: int, what: Sequence[object]) -> None:
         """Have a worker do something with its sessions, if there is this worker now."""
@@ -391,12 +376,14 @@ class Supervisor(Service):
         """A worker is dead: start it again, after a pause."""
         number = worker.number
         del self._running[number]
+        self.ended[number] += 1
         self._buried(number)
         if not self.running:
             if not self._running and self._stopped is not None:
                 stopped, self._stopped = self._stopped, None
                 stopped.callback(None)
             return
+        self._tell_all(Command.USE_ENDED, [*self.ended])
         none_serves = all(one.serves_since is None for one in self._running.values())
         if self._anyone_served and none_serves and self._alarm is None and not self._turning_away:
             self._alarm = self._clock.callLater(PATIENCE, self._nobody_serves)

@@ -14,6 +14,7 @@ from ...errors import MessageGone, NoSuchMailbox, StoreTrouble
 from ...interfaces import IMailboxRenaming, IStoreAdmin, StoredMessage
 from ...mail.unique_ids import unique_id_is_valid
 from ..same_letter import HEADER, look_at
+from ..server_process import ServerProcess
 from .engine import Engine, Engines, NoSuchObject
 from .lease import GONE, Lease, Leases, Lost, Node
 from .mailbox import list_messages
@@ -52,7 +53,7 @@ class ObjectAdmin:
         self._engines = engines
         self._users = users
         # Without a name: what a server of this machine holds is not ours.
-        self._leases = Leases(engines, Node("", ""), seconds)
+        self._leases = Leases(engines, Node("", ServerProcess()), seconds)
 
     def users(self) -> Sequence[str]:
         """See :class:`~pop3toy.interfaces.IStoreAdmin`."""

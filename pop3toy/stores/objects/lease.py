@@ -6,6 +6,11 @@ for :data:`TTL` seconds from the moment at which its last change was asked for, 
 only goes forward; others take it over :data:`MARGIN` seconds later, by the age that the storage's clock
 gives it.  A holder who comes to himself after a long pause finds it over, or finds another's.
 
+What a dead process held is taken at once where its death is certain: the supervisor of several workers
+has seen one of them end, or the server was started anew under its name.  What such a process has asked for
+may reach the storage later: a change of the lease does nothing any more when another has changed it, and a
+removal takes what its own user had marked.
+
 An answer that is lost leaves open whether a change was made.  So after each error the object is looked at:
 a nonce is written by one session alone, and a number by one request alone.
 """
@@ -18,6 +23,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from ...errors import InUse, NoSuchMailbox, StoreTrouble
+from ..server_process import ServerProcess
 from .engine import Engine, Engines, NoSuchObject, Tag, Taken
 from .records import lease_key
 
@@ -64,8 +70,8 @@ class Node(NamedTuple):
 
     #: Which no other has; empty if it was given none.
     name: str
-    #: Another one each time that it is started.
-    boot: str
+    #: The one of its processes that takes leases here.
+    process: ServerProcess
 
 
 class Lease(NamedTuple):
@@ -76,9 +82,11 @@ class Lease(NamedTuple):
     nonce: str
     #: One more at each try of a change.
     seq: int
-    #: See :class:`Node`.
+    #: See :class:`Node`, and :class:`~pop3toy.stores.server_process.ServerProcess`.
     node: str = ""
     boot: str = ""
+    worker: int = 0
+    process: int = 0
 
     def encoded(self) -> bytes:
         """As it is kept."""
@@ -91,13 +99,18 @@ class Lease(NamedTuple):
         :raises pop3toy.errors.StoreTrouble: if it is none.
         """
         try:
-            said = json.loads(body)
+            # A server that was not updated yet says nothing of its processes.
+            said = {"worker": 0, "process": 0} | json.loads(body)
             lease = cls(*(said[name] for name in cls._fields))
-            if lease.state not in (HELD, FREE, GONE) or [*map(type, lease)] != [str, str, int, str, str]:
+            if lease.state not in (HELD, FREE, GONE) or [*map(type, lease)] != _TYPES:
                 raise ValueError
         except (ValueError, LookupError, TypeError):
             raise StoreTrouble(detail="the lease of a maildrop cannot be read") from None
         return lease
+
+
+#: Of a lease's values; ``bool`` is none of them.
+_TYPES: Final = [str, str, int, str, str, int, int]
 
 
 def may_take(lease: Lease, age: float, node: Node) -> bool:
@@ -105,9 +118,13 @@ def may_take(lease: Lease, age: float, node: Node) -> bool:
 
     :param lease: that is held.
     :param age: seconds since its last change, by the storage's clock.
-    :param node: who asks: what this server held before it was started anew is nobody's.
+    :param node: who asks: what this server held before it was started anew is nobody's, and what those of its
+        processes hold that are dead.
     """
-    if node.name and lease.node == node.name and lease.boot != node.boot:
+    if lease.boot == node.process.boot:
+        if node.process.is_dead(lease.worker, lease.process):
+            return True
+    elif node.name and lease.node == node.name:
         return True
     return age >= TTL + MARGIN
 
@@ -275,7 +292,7 @@ class Leases:
             seen = _look(engine, key)
             for _ in range(TRIES):
                 self._judge(seen)
-                lease = Lease(HELD, secrets.token_hex(8), seen.lease.seq + 1, *self._node)
+                lease = self._of_ours(seen.lease.seq + 1)
                 held = Held(engine, key, lease, seen.tag, self._seconds(), self._seconds)
                 try:
                     held._tag = engine.swap(key, lease.encoded(), seen.tag)
@@ -288,6 +305,19 @@ class Leases:
         except NoSuchObject:
             raise StoreTrouble(detail=f"maildrop {drop} has no lease") from None
         raise InUse
+
+    def _of_ours(self, seq: int) -> Lease:
+        """What to write to have it."""
+        process = self._node.process
+        return Lease(
+            HELD,
+            secrets.token_hex(8),
+            seq,
+            node=self._node.name,
+            boot=process.boot,
+            worker=process.worker,
+            process=process.number,
+        )
 
     def _look_after(
         self, error: Taken | StoreTrouble, held: Held, unknown: Callable[[Held], object]

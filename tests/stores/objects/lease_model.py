@@ -3,7 +3,8 @@
 The servers are the real ones (``ObjectStore`` and what it opens); storage, network, clocks and threads are
 the model's.  A thread stops at each request, and then anything may happen: the answer, no answer though it
 was carried out, none because it was not, or not yet; to the server, that it is stopped, with its clock or
-without; or that another server goes on.
+without; or that another server goes on.  Two that are workers of one server may die, too, and then the other
+one hears of it, sooner or later.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from pop3toy.errors import Refusal, StoreTrouble
+from pop3toy.errors import InUse, Refusal, StoreTrouble
 from pop3toy.stores.objects.engine import Found, Listed, NoSuchObject, Tag, Taken
-from pop3toy.stores.objects.lease import FREE, HELD, MARGIN, TTL, Lease, Node
+from pop3toy.stores.objects.lease import FREE, HELD, Lease, Node, may_take
 from pop3toy.stores.objects.records import UserRecord
 from pop3toy.stores.objects.store import ObjectStore
+from pop3toy.stores.server_process import ServerProcess
 
 __all__ = ["Chooser", "Model", "Violation", "by_chance", "every_schedule"]
 
@@ -159,14 +161,21 @@ class Storage:
 class Server:
     """A server with one client, who opens the maildrop, marks the first message, and quits."""
 
-    def __init__(self, model: Model, number: int, ahead: float) -> None:
+    def __init__(self, model: Model, number: int, ahead: float, process: ServerProcess) -> None:
         self.model = model
         self.number = number
         self.clock = Clock()
         self.ahead = ahead
+        self.process = process
         self.jobs: list[Job] = []
         #: Seconds for which it has been stopped.
         self.slept: float | None = None
+        self.dead = False
+        #: Whether it has yet to hear that the other one is dead; and whether it had when its client came.
+        self.news = False
+        self.knew = False
+        #: Whether it has been kept out by it all the same.
+        self.locked_out = False
         self.mailbox: Any = None
         self.marked: list[str] = []
         self.superseded = False
@@ -177,7 +186,7 @@ class Server:
             self,  # type: ignore[arg-type]
             self,
             self.clock,
-            Node("", str(number)),
+            Node("", process),
             run_for=lambda user: self._run,
             leases=lambda bucket: self._run,
         )
@@ -203,7 +212,7 @@ class Server:
     # The client.
     @property
     def may_act(self) -> bool:
-        return bool(self.acts) and not self._waiting and self.slept is None
+        return bool(self.acts) and not self._waiting and self.slept is None and not self.dead
 
     def act(self) -> None:
         """The next thing that the client wants."""
@@ -217,6 +226,16 @@ class Server:
         if isinstance(outcome, Failure) and outcome.check(Refusal) is None:
             outcome.raiseException()
 
+    def hears(self) -> None:
+        """The supervisor tells it that the other one is dead."""
+        self.news = False
+        self.process.ended = [int(number != self.number) for number in range(2)]
+
+    def dies(self) -> None:
+        """kill -9: its threads get no answers any more."""
+        self.dead = True
+        self.mailbox = None
+
     def opens(self) -> Any:
         def opened(mailbox: Any) -> None:
             self.mailbox = mailbox
@@ -224,8 +243,10 @@ class Server:
 
         def refused(why: Failure) -> Failure:
             self.acts.clear()
+            self.locked_out = self.knew and why.check(InUse) is not None
             return why
 
+        self.knew = any(self.process.ended)
         return self.store.open("ann").addCallbacks(opened, refused)
 
     def quits(self) -> Any:
@@ -262,16 +283,26 @@ class Model:
 
     :param choose: says which event happens next, the usual one being 0; it can ask how many there are.
     :param both: whether the second client removes a message as well.
+    :param workers: whether they are processes of one server.
     """
 
-    def __init__(self, choose: Chooser, *, both: bool = True) -> None:
+    def __init__(self, choose: Chooser, *, both: bool = True, workers: bool = False) -> None:
         self.now = 0.0
         self.storage = Storage(self)
         self.storage.put(LEASE, Lease(FREE, "first", 0).encoded())
         for number in range(2):
             self.storage.put(f"m/{DROP}/{number:032x}", b"x")
         self.late: list[Callable[[], Any]] = []
-        self.servers = [Server(self, number, ahead) for number, ahead in enumerate((0.0, AHEAD))]
+        self.servers = [
+            Server(
+                self,
+                number,
+                ahead,
+                ServerProcess("both", number, [0, 0]) if workers else ServerProcess(str(number)),
+            )
+            for number, ahead in enumerate((0.0, AHEAD))
+        ]
+        self._workers = workers
         if not both:
             self.servers[1].acts.remove(self.servers[1].quits)
         self._choose = choose
@@ -293,6 +324,8 @@ class Model:
         """Time goes on."""
         self.now += seconds
         for server in self.servers:
+            if server.dead:
+                continue
             if server.slept is None:
                 server.clock.advance(seconds)
             else:
@@ -301,12 +334,18 @@ class Model:
     def _check(self) -> None:
         if not self._behind and sum(server.in_session for server in self.servers) > 1:
             raise Violation("two sessions have the maildrop")
+        if any(server.locked_out for server in self.servers):
+            raise Violation("the maildrop of a worker that is known to be dead is locked")
 
     # -- what may happen ------------------------------------------------------------------
 
     def _usual(self, server: Server) -> Iterator[Event]:
         """How a server goes on if nothing happens."""
         name = "AB"[server.number]
+        if server.dead:
+            return
+        if server.news and server.slept is None:
+            yield Event(f"{name} hears that the other is dead", server.hears)
         if server.slept is not None:
             yield Event(f"{name} goes on", lambda: self._awake(server, clock=True))
             return
@@ -326,6 +365,10 @@ class Model:
         if not going_on:
             return
         for server, name in zip(order, ("AB"[one.number] for one in order), strict=True):
+            if server.dead:
+                continue
+            if self._workers and not order[1 - order.index(server)].dead and self._pauses:
+                yield from self._deaths(server, name)
             if server.slept is not None:
                 yield Event(
                     f"{name} goes on with its clock behind",
@@ -342,6 +385,26 @@ class Model:
                 yield Event(f"{seconds:.0f} s pass", lambda seconds=seconds: self._pause(seconds))  # type: ignore[misc]
         for late in self.late:
             yield Event("a request that was late is carried out", lambda late=late: self._late(late))  # type: ignore[misc]
+
+    def _deaths(self, server: Server, name: str) -> Iterator[Event]:
+        # Stopped or not; a request of its own is not carried out any more, was, or will be.
+        yield Event(f"{name} dies", lambda: self._dies(server))
+        for job in server.jobs:
+            request = job.request
+            if request is not None and job.kind in ("swap", "delete"):
+                yield Event(
+                    f"{name} dies with its {job.kind} carried out",
+                    lambda request=request: (_outcome(request), self._dies(server)),  # type: ignore[misc]
+                )
+                yield Event(
+                    f"{name} dies with its {job.kind} on the way",
+                    lambda request=request: (self.late.append(request), self._dies(server)),  # type: ignore[misc]
+                )
+
+    def _dies(self, server: Server) -> None:
+        server.dies()
+        self.servers[1 - server.number].news = True
+        self._turn = 1 - server.number
 
     def _faults(self, name: str, job: Job) -> Iterator[Event]:
         request = job.request
@@ -447,12 +510,13 @@ class Model:
         for _ in range(14):
             self.passes(5.0)
             for server in self.servers:
-                for job in [*server.jobs]:
+                for job in [*server.jobs] if not server.dead else ():
                     while job.request is not None:
                         self._answer(job, job.request)
             self._check()
         lease, age = self.storage.lease
-        if lease.state == HELD and age < TTL + MARGIN:
+        alive = next(server for server in self.servers if not server.dead)
+        if lease.state == HELD and not may_take(lease, age, Node("", alive.process)):
             raise Violation("nobody has the maildrop, and it is locked")
 
 

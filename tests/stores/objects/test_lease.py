@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from twisted.logger import capturedLogs
@@ -24,6 +25,7 @@ from pop3toy.stores.objects.lease import (
     may_take,
 )
 from pop3toy.stores.objects.records import lease_key
+from pop3toy.stores.server_process import ServerProcess
 
 from ...objects_world import Fault, Server, World, WorldMixin
 
@@ -40,22 +42,46 @@ class JudgingTests(SynchronousTestCase):
         """One that was not renewed for as long as it lasts, and some more."""
         lease = Lease(HELD, "n", 1, "", "x")
         for age, may in ((-1e6, False), (0, False), (TTL + MARGIN - 0.1, False), (TTL + MARGIN, True)):
-            self.assertEqual(may, may_take(lease, age, Node("", "y")))
+            self.assertEqual(may, may_take(lease, age, Node("", ServerProcess("y"))))
 
     def test_by_node(self) -> None:
         """That of the same node before it was started anew; of those without a name none is the same."""
-        for theirs, ours, may in (
+        for theirs, (name, boot), may in (
             (("mx1", "x"), ("mx1", "y"), True),
             (("mx1", "x"), ("mx1", "x"), False),
             (("mx1", "x"), ("mx2", "y"), False),
             (("", "x"), ("", "y"), False),
         ):
-            self.assertEqual(may, may_take(Lease(HELD, "n", 1, *theirs), 0, Node(*ours)))
+            node = Node(name, ServerProcess(boot))
+            self.assertEqual(may, may_take(Lease(HELD, "n", 1, *theirs), 0, node))
+
+    def test_by_process(self) -> None:
+        """Those of the same start that are dead, with a name and without; of others nothing is known."""
+        process = ServerProcess("x", worker=1, ended=[2, 1])
+        for worker, number, may in (
+            (0, 0, True),
+            (0, 1, True),
+            # Alive, the asking one itself, and such as have been never.
+            (0, 2, False),
+            (1, 0, True),
+            (1, 1, False),
+            (2, 0, False),
+            (-1, 0, False),
+        ):
+            for name in ("", "mx1"):
+                lease = Lease(HELD, "n", 1, name, "x", worker, number)
+                self.assertEqual(may, may_take(lease, 0, Node(name, process)), lease)
+            self.assertFalse(may_take(lease._replace(node="", boot="y"), 0, Node("", process)))
+        self.assertFalse(may_take(Lease(HELD, "n", 1, "", "x", 0, 2), 0, Node("", process)))
+        process.ended = [3, 1]
+        self.assertTrue(may_take(Lease(HELD, "n", 1, "", "x", 0, 2), 0, Node("", process)))
 
     def test_encoded(self) -> None:
         """What is written can be read; what is no lease is trouble."""
-        lease = Lease(HELD, "n", 7, "mx1", "x")
+        lease = Lease(HELD, "n", 7, "mx1", "x", 1, 3)
         self.assertEqual(lease, Lease.decoded(lease.encoded()))
+        of_old = b'{"state": "held", "nonce": "n", "seq": 7, "node": "mx1", "boot": "x"}'
+        self.assertEqual(lease._replace(worker=0, process=0), Lease.decoded(of_old))
         for body in (
             b"",
             b"[]",
@@ -64,6 +90,7 @@ class JudgingTests(SynchronousTestCase):
             lease._replace(state="lent").encoded(),
             lease.encoded().replace(b"7", b'"7"'),
             lease.encoded().replace(b"7", b"true"),
+            lease.encoded().replace(b"3", b'"3"'),
         ):
             self.assertRaises(StoreTrouble, Lease.decoded, body)
 
@@ -163,6 +190,68 @@ class LifeTests(LeaseCase):
         # Another of its workers.
         self.refused(self.world.server("mx1", "x"))
         self.assertEqual(2, len(self.open(self.world.server("mx1", "z")).entries))
+
+    def test_worker_dead(self) -> None:
+        """What a worker held that died is another's, and its own next one's, once that is told; of one that
+        is stopped it is not."""
+        for name in ("", "mx1"):
+            dies, sibling = (ServerProcess("s", worker, [0, 0]) for worker in range(2))
+            for next_one in (False, True):
+                self.wait(self.mailbox.release())
+                first = self.world.server(name, process=dies)
+                second = self.world.server(name, process=sibling)
+                self.mailbox = self.open(first)
+                first.stop()
+                self.refused(second)
+                sibling.ended = [sibling.ended[0] + 1, 0]
+                dies = ServerProcess("s", 0, sibling.ended)
+                # Other servers know nothing of it.
+                self.refused(self.world.server("mx2"))
+                self.mailbox = self.open(self.world.server(name, process=dies) if next_one else second)
+                self.refused(self.world.server("mx2"))
+
+    def test_worker_of_a_new_start(self) -> None:
+        """A server that is started anew takes what any of its workers held, but nothing of the new ones."""
+        self.wait(self.mailbox.release())
+        old = self.world.server("mx1", process=ServerProcess("s", 1, [4, 4]))
+        self.open(old)
+        old.stop()
+        new, sibling = (
+            self.world.server("mx1", process=ServerProcess("t", worker, [0, 0])) for worker in range(2)
+        )
+        self.open(new)
+        self.refused(sibling)
+
+    def test_late_renewal_of_a_dead_worker(self) -> None:
+        """What a dead worker has asked for delays who takes its lease, or does nothing any more."""
+        for before in (True, False):
+            self.setUp()
+            dead, sibling = (ServerProcess("s", worker, [0, 0]) for worker in range(2))
+            self.wait(self.mailbox.release())
+            first, second = (self.world.server(process=one) for one in (dead, sibling))
+            self.open(first)
+            late: list[Any] = []
+            engine: Any = self.world.engine()
+            swap = engine.swap
+
+            def asked(*args: Any, late: list[Any] = late) -> Any:
+                late.append(args)
+                raise StoreTrouble(detail="on its way")
+
+            engine.swap = asked
+            self.world.passes(RENEWAL)
+            engine.swap = swap
+            first.stop()
+            sibling.ended = [1, 0]
+            if before:
+                # Between the other's look and its change.
+                self.world.fault("put", error=None, do=partial(swap, *late[0]), once=True)
+            self.world.calls.clear()
+            mailbox = self.open(second)
+            self.assertEqual(3 if before else 1, self.world.calls.count("put"))
+            self.assertRaises(Taken, swap, *late[0])
+            self.assertEqual(("s", 1, 0), (self.lease().boot, self.lease().worker, self.lease().process))
+            self.wait(mailbox.release())
 
     def test_knows_the_time(self) -> None:
         """Before a lease is called old, the storage's clock is looked at; for a free one it is not."""
@@ -449,7 +538,7 @@ class BuryingTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.world = World("ann")
         server = self.world.server()
-        self.leases = Leases(server.engines, Node("", "x"), server.clock.seconds)
+        self.leases = Leases(server.engines, Node("", ServerProcess("x")), server.clock.seconds)
         self.engine = self.world.engine()
         self.drop = self.world.record("ann").drop
 

@@ -7,29 +7,29 @@ from collections.abc import Iterable
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.stores.objects import lease
-from pop3toy.stores.objects.lease import Held
+from pop3toy.stores.objects.lease import MARGIN, TTL, Held
 
-from .lease_model import Chooser, Model, Violation, by_chance, every_schedule
+from .lease_model import Chooser, Model, Server, Violation, by_chance, every_schedule
 
 
 class LeaseModelTests(SynchronousTestCase):
     """What holds, and that the model would see if it did not."""
 
-    def runs(self, choosers: Iterable[Chooser], *, both: bool = True) -> int:
+    def runs(self, choosers: Iterable[Chooser], *, both: bool = True, workers: bool = False) -> int:
         """Run the model with each of them; how often."""
         count = 0
         for choose in choosers:
             count += 1
-            model = Model(choose, both=both)
+            model = Model(choose, both=both, workers=workers)
             try:
                 model.run()
             except Violation as violation:
                 raise Violation(f"{violation}: {', '.join(model.story)}") from violation
         return count
 
-    def finds(self, what: str) -> None:
+    def finds(self, what: str, *, workers: bool = False) -> None:
         """The model sees that something is wrong."""
-        violation = self.assertRaises(Violation, self.runs, every_schedule(2), both=False)
+        violation = self.assertRaises(Violation, self.runs, every_schedule(2), both=False, workers=workers)
         self.assertIn(what, str(violation))
 
     def test_two_unusual_events(self) -> None:
@@ -38,7 +38,12 @@ class LeaseModelTests(SynchronousTestCase):
 
     def test_many_unusual_events(self) -> None:
         """What may happen when anything can go wrong, by chance."""
-        self.runs(by_chance(seed) for seed in range(300))
+        for workers in (False, True):
+            self.runs((by_chance(seed) for seed in range(300)), workers=workers)
+
+    def test_workers(self) -> None:
+        """The same with two workers of one server, one of which may die."""
+        self.assertGreater(self.runs(every_schedule(2), both=False, workers=True), 3000)
 
     def test_no_margin(self) -> None:
         """It would see if clocks that differ were not thought of."""
@@ -54,3 +59,13 @@ class LeaseModelTests(SynchronousTestCase):
         """It would see if a lease that may be held by nobody were left alone."""
         self.patch(Held, "free", lambda held: None)
         self.finds("it is locked")
+
+    def test_not_dead(self) -> None:
+        """It would see if a worker were called dead that is not."""
+        self.patch(Server, "dies", lambda server: None)
+        self.finds("two sessions have the maildrop", workers=True)
+
+    def test_dead(self) -> None:
+        """It would see if a dead worker were taken for one that is slow."""
+        self.patch(lease, "may_take", lambda lease, age, node: age >= TTL + MARGIN)
+        self.finds("known to be dead is locked", workers=True)
