@@ -22,7 +22,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from ..clock import steady
-from ..errors import NotOurs, StoreTrouble
+from ..errors import BadSetting, NotOurs, StoreTrouble
 from ..events import Bounced, Event, Observers, QueueRemoved, SendDeferred, Sent
 from ..interfaces import OutgoingMail
 from ..net.threads import RunInThread
@@ -35,6 +35,7 @@ from .limits import HourlyLimit
 from .notices import HEADER, WHOLE, Original, notice
 from .queue_files import Folder, Text, trouble
 from .schedule import GIVE_UP, WAITS, Due, Notice, is_finished, notices_due, record_of_attempt, wait_after
+from .smarthost import Credentials
 
 __all__ = ["OutgoingQueue", "Told"]
 
@@ -103,6 +104,8 @@ class OutgoingQueue(Service):
 
     :param folder: the queue's.
     :param handing: where to, and how.
+    :param credentials: reads name and password again, in a thread at each look, and is given those that
+        are known.  May raise :class:`~pop3toy.errors.BadSetting`: then these stay.
     :param run: runs what waits for the disk in a thread.
     :param limit: what each user may send; asked in threads.
     :param deliver: delivers a notice to an address of ours: it is given the address, the user who had
@@ -116,6 +119,7 @@ class OutgoingQueue(Service):
         self,
         folder: Folder,
         handing: Handing,
+        credentials: Callable[[Credentials | None], Credentials | None],
         reactor: IReactor,
         run: RunInThread,
         limit: HourlyLimit,
@@ -126,6 +130,7 @@ class OutgoingQueue(Service):
         connect: Callable[..., Awaitable[Result]] = hand_on,
     ) -> None:
         self._folder, self._handing, self._reactor, self._run = folder, handing, reactor, run
+        self._credentials = credentials
         self._limit, self._deliver, self._wall, self._connect = limit, deliver, wall, connect
         self._observers, self._told = observers, told
         self._clock = steady(reactor)
@@ -139,8 +144,8 @@ class OutgoingQueue(Service):
         self._ending = DeferredLock()
         self._held_until = 0.0
         self._down = False
-        # What was told of a folder that cannot be read; empty while it can.
-        self._unreadable = ""
+        # What was told of a folder that cannot be read, and of credentials; empty while they can.
+        self._unreadable = self._unusable = ""
         # How often the smarthost has refused the login, one attempt after the other.
         self._refused = 0
         self._next_sweep = 0.0
@@ -287,6 +292,7 @@ class OutgoingQueue(Service):
                 await self._read(queue_id)
         for verb, queue_id in found.orders:
             await self._obey(verb, queue_id)
+        await self._read_credentials()
         oldest = min((one.came for one in self._waiting.values()), default=now)
         self._told.length(len(there), max(now - oldest, 0.0))
         self._begin_due(now)
@@ -303,6 +309,24 @@ class OutgoingQueue(Service):
             pass
         else:
             self._waiting[queue_id] = _Waiting(entry.next, entry.came)
+
+    async def _read_credentials(self) -> None:
+        """Take up other credentials; if the smarthost has refused those before, all mail tries them now."""
+        try:
+            found = await self._run(self._credentials, self._handing.credentials)
+        except BadSetting as error:
+            if str(error) != self._unusable:
+                log.error("the credentials of the smarthost stay as they were: {why}", why=str(error))
+            self._unusable = str(error)
+            return
+        self._unusable = ""
+        if found == self._handing.credentials:
+            return
+        self._handing = self._handing._replace(credentials=found)
+        log.info("the credentials of the smarthost were read again")
+        if self._refused:
+            self._refused, self._held_until = 0, 0.0
+            self._waiting = {queue_id: one._replace(next=0.0) for queue_id, one in self._waiting.items()}
 
     async def _obey(self, verb: str, queue_id: str) -> None:
         """Do what the command asks for, as soon as nothing is under way for that message."""
@@ -395,7 +419,7 @@ class OutgoingQueue(Service):
         finally:
             await self._run(text.close)
         text = await self._run(self._folder.text, entry.queue_id)
-        turn = _Turn(self._ending)
+        turn, handing = _Turn(self._ending), self._handing
 
         async def before_end() -> None:
             await turn.begin()
@@ -409,14 +433,14 @@ class OutgoingQueue(Service):
             try:
                 result = await self._connect(
                     self._reactor,
-                    self._handing,
+                    handing,
                     entry,
                     content,
                     stop=lambda abort: self._aborts.__setitem__(entry.queue_id, abort),
                 )
             finally:
                 await self._run(text.close)
-            self._heed(result.trouble)
+            self._heed(result.trouble, handing)
             now = self._wall()
             later = [one.text for one in result.outcomes.values() if one.status is Status.WAITING]
             why = result.trouble.text if result.trouble is not None else later[0] if later else ""
@@ -427,7 +451,10 @@ class OutgoingQueue(Service):
         self._tell_observers(entry, after, now)
         return after
 
-    def _heed(self, found: Trouble | None) -> None:
+    def _heed(self, found: Trouble | None, handing: Handing) -> None:
+        if found is not None and found.login and handing is not self._handing:
+            # There are other credentials meanwhile.
+            return
         if found is not None:
             # It is the same for all others: one of them will try it.
             self._down, self._held_until = True, self._clock.seconds() + HOLD
@@ -445,8 +472,8 @@ class OutgoingQueue(Service):
         self._held_until = self._clock.seconds() + wait
         self._told.login_refused(True)
         log.error(
-            "the smarthost does not take the login of --smarthost-credentials: {why}; correct it, restart the"
-            " server, and pop3toy queue retry --all; tried again in {minutes} minutes",
+            "the smarthost does not take the login of --smarthost-credentials: {why}; correct it in the file,"
+            " which is read again; tried again in {minutes} minutes",
             why=why,
             minutes=wait // 60,
         )

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from ...config.settings import Settings
 from ...errors import BadSetting
 from ...files import check_readable, why_unusable
+from ...net.watched_file import being_written
 from ...outgoing.client import tls_of
 from ...outgoing.smarthost import Credentials, credentials_in, smarthost
 
-__all__ = ["check_outgoing", "credentials_of"]
+__all__ = ["check_outgoing", "credentials_again", "credentials_of"]
 
 #: Octets that a file of credentials may have.
 _MOST = 4096
@@ -50,6 +52,24 @@ def credentials_of(settings: Settings, environ: Mapping[str, str] | None = None)
         # Of undecodable text the message would hold a part.
         said = "it is no UTF-8" if isinstance(why, UnicodeError) else str(why)
         raise BadSetting("smarthost-credentials", f" {path}: {said}") from None
+
+
+def credentials_again(
+    settings: Settings, wall: Callable[[], float], before: Credentials | None
+) -> Credentials | None:
+    """What the file says now; in the environment nothing changes.
+
+    :param wall: the file system's time of day, in seconds.
+    :param before: what is known; stays while the file is being written, and if it can be read only once.
+    :raises pop3toy.errors.BadSetting: as :func:`credentials_of`.
+    """
+    if settings.smarthost_credentials is None:
+        return before
+    with suppress(OSError):
+        status = os.stat(settings.smarthost_credentials)
+        if not stat.S_ISREG(status.st_mode) or being_written(status, wall()):
+            return before
+    return credentials_of(settings)
 
 
 def check_outgoing(settings: Settings) -> None:
