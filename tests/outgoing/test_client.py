@@ -141,6 +141,19 @@ class ClientTests(ClientCase):
         )  # fmt: skip
         self.assertEqual(self.done().outcomes[0].status, Status.HANDED_ON)
 
+    def test_no_notices(self) -> None:
+        """A server that knows no DSN is told none of its parameters, and NOTIFY=NEVER changes nothing else."""
+        one = entry(
+            OutgoingRecipient("eve@x.example", ("NEVER",), "rfc822;eve@x.example"), ret="HDRS", envid="a"
+        )
+        self.begin(one)
+        self.greet(*(word for word in ALL if word != "DSN"))
+        self.talk(
+            "C: MAIL FROM:<ann@example.org> SIZE=18", "250 ok", "C: RCPT TO:<eve@x.example>", "250 ok",
+            "354 go on", "250 ok",
+        )  # fmt: skip
+        self.assertEqual(self.done().outcomes[0].status, Status.HANDED_ON)
+
     def test_each_recipient(self) -> None:
         """Each recipient has the fate of its own reply; the text goes to those who were accepted."""
         third = OutgoingRecipient("fay@x.example", ("SUCCESS",))
