@@ -33,21 +33,29 @@ from .smarthost import Credentials, Smarthost
 
 __all__ = ["Content", "Handing", "Result", "Trouble", "hand_on", "tls_of"]
 
-#: Seconds for which the smarthost may be silent: RFC 5321 section 4.5.3.2.6, ten minutes behind a message.
+#: Seconds that the smarthost may take for a reply: RFC 5321 section 4.5.3.2.6, ten minutes behind a message.
 SILENCE: Final = 600.0
 #: Seconds for a connection.
 CONNECTING: Final = 30.0
 #: Lines that a reply may have: EHLO's has a dozen.
 LINES: Final = 1000
+#: Octets that a line of one may have: RFC 5321 section 4.5.3.1.5 says 512.
+LINE: Final = 4096
+#: Challenges of AUTH: LOGIN has two.  A smarthost that asks on and on gets no password each time.
+CHALLENGES: Final = 2
 #: Octets that are read of a message at once.
 CHUNK: Final = 64 * 1024
 
+#: How a line of a reply begins.  (Twisted's client takes all that is a number, and waits behind ``0``.)
+_REPLY: Final = re.compile(rb"[1-9][0-9]{2}")
 #: RFC 2034: an enhanced status code at the start of a reply's text.
 _ENHANCED: Final = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})\s+")
 #: RFC 4954 section 6: replies to MAIL that are about the login, and so about the settings here, not the mail.
 _OF_LOGIN: Final = (530, 534, 535, 538)
-#: Those that are about neither, and pass.
-_PASSES: Final = (421, 454)
+#: RFC 5321 section 3.8: it may come behind any command, and is about the connection.
+_CLOSING: Final = 421
+#: Replies to MAIL that are about neither, and pass.
+_PASSES: Final = (_CLOSING, 454)
 
 
 async def _at_once() -> None:
@@ -267,6 +275,7 @@ def _client_class() -> Any:
         # Twisted's log of the conversation has the password in it.
         debug = False
         timeout = SILENCE
+        MAX_LENGTH = LINE
 
         def __init__(
             self,
@@ -298,6 +307,7 @@ def _client_class() -> Any:
             self._text_sent = False
             # What the smarthost was told to log in, once it was, in each form that it may repeat.
             self._secrets: Sequence[bytes] = ()
+            self._challenges = 0
 
         def callLater(self, period: float, func: Callable[[], None]) -> Any:
             """The timeouts' clock."""
@@ -347,11 +357,20 @@ def _client_class() -> Any:
 
         def lineReceived(self, line: bytes) -> None:
             """A reply's next line."""
-            if len(self.resp) < LINES:
-                super().lineReceived(line if line[:3] == b"334" else self._without_secrets(line))
-            elif self._done is not None:
-                self._troubled(f"{self._host} answered with more than {LINES} lines")
-                self.transport.abortConnection()
+            if line[3:4] != b"-":
+                super().resetTimeout()
+            if _REPLY.match(line) is None:
+                self._cannot_go_on(-1, b"this is no reply: " + self._without_secrets(line))
+            elif len(self.resp) >= LINES:
+                self._cannot_go_on(-1, f"a reply has more than {LINES} lines")
+            else:
+                asked = self._okresponse in (self.esmtpState_challenge, self.smtpState_maybeAuthenticated)
+                # A challenge is answered as it is, and not shown.
+                challenge = asked and line[:3] == b"334"
+                super().lineReceived(line if challenge else line[:4] + self._without_secrets(line[4:]))
+
+        def resetTimeout(self) -> None:
+            """Not by each line: a reply has its time as a whole."""
 
         def authenticate(self, code: int, resp: bytes, items: Mapping[bytes, bytes]) -> None:
             """Log in, if there are credentials."""
@@ -360,17 +379,15 @@ def _client_class() -> Any:
                 self._secrets = [b64encode(plain), b64encode(self.secret), self.secret]
             super().authenticate(code, resp, items)
 
-        def _without_secrets(self, line: bytes) -> bytes:
-            """A reply, which logs and notices show; some servers repeat what they do not understand."""
-            text = line[4:]
+        def _without_secrets(self, text: bytes) -> bytes:
+            """Of a reply, which logs and notices show; some servers repeat what they do not understand."""
             for secret in self._secrets:
                 text = text.replace(secret, b"(masked)")
-            return line[:4] + text
+            return text
 
         def lineLengthExceeded(self, line: bytes) -> None:
             """A reply without an end."""
-            self._troubled(f"{self._host} answered with a line that is too long")
-            self.transport.abortConnection()
+            self._cannot_go_on(-1, f"a line of a reply is longer than {LINE} octets")
 
         def timeoutConnection(self) -> None:
             """The smarthost is silent."""
@@ -402,6 +419,14 @@ def _client_class() -> Any:
             # Twisted's looks for keywords as it would write them itself (RFC 5321 section 2.4: any case).
             self.tryTLS(code, resp, {key.encode(): rest.encode() for key, rest in self._offered.items()})
 
+        def _authResponse(self, auth: Any, challenge: bytes) -> None:
+            """Answer a challenge."""
+            self._challenges += 1
+            if self._challenges > CHALLENGES:
+                self._cannot_go_on(334, b"another challenge where name and password were sent")
+            else:
+                super()._authResponse(auth, challenge)
+
         def esmtpAUTHDeclined(self, code: int, resp: bytes) -> None:
             """AUTH failed; RFC 4954 section 6: 4xx (454, 432) passes, 5xx does not."""
             self._cannot_go_on(code, resp, login=500 <= code < 600)
@@ -430,7 +455,8 @@ def _client_class() -> Any:
                 return
             self._left = list(waiting)
             parameters = _mail_parameters(entry, self._content, self._offered)
-            self._expect((250,), self._mail_accepted, self._mail_refused)
+            # By its first digit, as all others: what is no refusal must not become the end of a message.
+            self._expect(range(200, 300), self._mail_accepted, self._mail_refused)
             self.sendLine(b" ".join([b"MAIL FROM:<%b>" % entry.sender.encode("utf-8"), *parameters]))
 
         def _expect(
@@ -440,13 +466,11 @@ def _client_class() -> Any:
             states._expected, states._okresponse, states._failresponse = codes, ok, failed
 
         def _mail_refused(self, code: int, resp: bytes) -> None:
-            outcome = _outcome(code, resp)
             if code in _OF_LOGIN or code in _PASSES:
-                self._troubled(f"{self._host}: {outcome.text}", login=code in _OF_LOGIN)
-                self.transport.abortConnection()
+                self._cannot_go_on(code, resp, login=code in _OF_LOGIN)
                 return
             left, self._left = self._left, []
-            self._quit(Result(dict.fromkeys(left, outcome)))
+            self._quit(Result(dict.fromkeys(left, _outcome(code, resp))))
 
         def _mail_accepted(self, code: int, resp: bytes) -> None:
             self._expect(range(1000), self._recipient_answered, self._recipient_answered)
@@ -469,6 +493,9 @@ def _client_class() -> Any:
                 self._quit(Result(self._outcomes))
 
         def _recipient_answered(self, code: int, resp: bytes) -> None:
+            if code == _CLOSING:
+                self._cannot_go_on(code, resp)
+                return
             number = self._left.pop(0)
             outcome = _outcome(code, resp)
             if 200 <= code < 300:
@@ -478,10 +505,6 @@ def _client_class() -> Any:
                     # RFC 5321 section 4.5.3.1.10: it may mean too many recipients, and is taken for 452.
                     outcome = Outcome(Status.WAITING, "4.5.3", outcome.text)
                 self._outcomes[number] = outcome
-            if code == 421:
-                self._troubled(f"{self._host}: {outcome.text}")
-                self.transport.abortConnection()
-                return
             self._next_recipient()
 
         def _data_accepted(self, code: int, resp: bytes) -> None:
@@ -501,6 +524,9 @@ def _client_class() -> Any:
 
         def _ended(self, code: int, resp: bytes) -> None:
             """The reply behind the text, or one that refuses DATA: for all who were accepted."""
+            if code == _CLOSING:
+                self._cannot_go_on(code, resp)
+                return
             if 200 <= code < 300 and not self._text_sent:
                 # It cannot have taken what it has not got: nobody is to lose a message by that.
                 text = f"{self._host} answered {code} before it had the message"

@@ -196,7 +196,7 @@ class ElsewhereTests(SynchronousTestCase):
         self.assertEqual(client.say("MAIL FROM:<ann@example.org> RET=FULL")[0][:3], "555")
 
     def test_limit(self) -> None:
-        """A user who has sent too much hears so, and may go on later; mail without a sender counts as well."""
+        """A user who has sent too much hears so, and may go on later; mail without a sender counts, too."""
         for sender in ("<ann@example.org>", "<>"):
             self.queue.counted.clear()
             self.queue.limit = "you may write to 10 recipients elsewhere within an hour"

@@ -303,7 +303,9 @@ class AttemptTests(ServiceCase):
             [line.rpartition("tried again in ")[2] for line in said[:7]],
             [f"{minutes} minutes" for minutes in (5, 10, 20, 30, 60, 60, 60)],
         )
-        self.assertIn("the login of --smarthost-credentials: smart: 535 5.7.8 no; correct it in the file", said[0])
+        self.assertIn(
+            "the login of --smarthost-credentials: smart: 535 5.7.8 no; correct it in the file", said[0]
+        )
         self.assertLessEqual(len(self.tried), 15)
         self.assertTrue(self.login_refused)
         self.trouble = None
@@ -314,7 +316,7 @@ class AttemptTests(ServiceCase):
         self.assertEqual(self.left, [])
 
     def test_corrected_login(self) -> None:
-        """Other credentials are tried at once, by all that waits; a refusal of those before counts no more."""
+        """Other credentials are tried at once, by all that waits; those before count no more."""
         self.credentials = wrong = Credentials("relay", "swordfish")
         self.trouble = Trouble("smart: 535 5.7.8 no", login=True)
         with capturedLogs() as events:
