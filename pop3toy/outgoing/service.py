@@ -28,7 +28,8 @@ from ..interfaces import OutgoingMail
 from ..net.threads import RunInThread
 from ..net.types import IReactor
 from ..printable import printable
-from .client import Content, Handing, Result, Trouble, hand_on
+from .attempt import Content, Result, Trouble
+from .client import Handing, hand_on
 from .entry import Damaged, Entry, Status
 from .incoming import QueuedMessage
 from .limits import HourlyLimit

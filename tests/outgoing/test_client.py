@@ -12,7 +12,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.interfaces import OutgoingRecipient
-from pop3toy.outgoing.client import LINE, LINES, SILENCE, Content, Handing, Result, hand_on
+from pop3toy.outgoing.attempt import Content, Result
+from pop3toy.outgoing.client import LINE, LINES, SILENCE, Handing, hand_on
 from pop3toy.outgoing.entry import Entry, Outcome, Status
 from pop3toy.outgoing.smarthost import Credentials, Smarthost
 

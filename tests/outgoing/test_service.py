@@ -17,7 +17,8 @@ from pop3toy.errors import BadSetting, NotOurs, StoreFull, StoreTrouble
 from pop3toy.events import NONE, Bounced, Observers, QueueRemoved, SendDeferred, Sent
 from pop3toy.interfaces import OutgoingRecipient
 from pop3toy.net.threads import run_now
-from pop3toy.outgoing.client import Handing, Result, Trouble
+from pop3toy.outgoing.attempt import Result, Trouble
+from pop3toy.outgoing.client import Handing
 from pop3toy.outgoing.entry import Entry, Outcome, Status
 from pop3toy.outgoing.limits import HourlyLimit
 from pop3toy.outgoing.queue_files import Folder

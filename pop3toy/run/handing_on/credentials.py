@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 from ...config.settings import Settings
 from ...errors import BadSetting
 from ...files import check_readable, why_unusable
+from ...installation import install_hint
 from ...net.watched_file import being_written
-from ...outgoing.client import tls_of
-from ...outgoing.smarthost import Credentials, credentials_in, smarthost
+from ...outgoing.smarthost import Credentials, Smarthost, credentials_in, smarthost
 
-__all__ = ["check_outgoing", "credentials_again", "credentials_of"]
+__all__ = ["check_outgoing", "credentials_again", "credentials_of", "tls_of"]
 
 #: Octets that a file of credentials may have.
 _MOST = 4096
@@ -70,6 +73,38 @@ def credentials_again(
         if not stat.S_ISREG(status.st_mode) or being_written(status, wall()):
             return before
     return credentials_of(settings)
+
+
+def tls_of(smarthost: Smarthost, ca: str | None) -> Any:
+    """What TLS to the smarthost is made with: its certificate is verified, for its name.
+
+    :param ca: a file of authorities (PEM), in place of the system's.
+    :raises pop3toy.errors.BadSetting: if it cannot be used, or TLS is not installed.
+    """
+    if smarthost.scheme == "smtp":
+        return None
+    try:
+        from twisted.internet.ssl import (
+            Certificate,
+            optionsForClientTLS,
+            platformTrust,
+            trustRootFromCertificates,
+        )
+    except ImportError:
+        raise BadSetting("smarthost", f" needs TLS: {install_hint('tls')}") from None
+    if ca is None:
+        return optionsForClientTLS(smarthost.host, trustRoot=platformTrust())
+    try:
+        pem = Path(ca).read_text(encoding="ascii", errors="replace")
+        blocks = re.findall("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", pem, re.DOTALL)
+        authorities = [Certificate.loadPEM(block) for block in blocks]
+    except OSError as error:
+        raise BadSetting("smarthost-ca", f" {ca}: {(error.strerror or str(error)).lower()}") from None
+    except Exception:
+        authorities = []
+    if not authorities:
+        raise BadSetting("smarthost-ca", f" {ca}: there is no certificate (PEM) in it")
+    return optionsForClientTLS(smarthost.host, trustRoot=trustRootFromCertificates(authorities))
 
 
 def check_outgoing(settings: Settings) -> None:
