@@ -12,7 +12,11 @@ from twisted.internet.defer import Deferred
 from ..printable import printable
 from .entry import Entry, Outcome, Status
 
-__all__ = ["Content", "Result", "Trouble", "impossible", "mail_parameters", "outcome_of"]
+__all__ = ["Content", "Result", "Trouble", "examined", "impossible", "mail_parameters", "outcome_of"]
+
+#: Octets that are read at once, and of which a header consists at the most.
+_CHUNK: Final = 64 * 1024
+_HEADER: Final = 1024 * 1024
 
 #: RFC 2034: an enhanced status code at the start of a reply's text.
 _ENHANCED: Final = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})\s+")
@@ -49,6 +53,20 @@ class Result(NamedTuple):
 
     outcomes: Mapping[int, Outcome]
     trouble: Trouble | None = None
+
+
+def examined(read: Callable[[int], bytes]) -> tuple[bool, bool]:
+    """Whether there are octets beyond ASCII in a message, and in its header; read in a thread."""
+    eight_bit = in_header = False
+    header, over = b"", False
+    while chunk := read(_CHUNK):
+        eight_bit = eight_bit or not chunk.isascii()
+        if not over:
+            header += chunk
+            end = header.find(b"\r\n\r\n")
+            over = end >= 0 or len(header) > _HEADER
+            in_header = not header[: end if end >= 0 else None].isascii()
+    return eight_bit, in_header
 
 
 def outcome_of(code: int, resp: bytes) -> Outcome:

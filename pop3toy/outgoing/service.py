@@ -28,13 +28,13 @@ from ..interfaces import OutgoingMail
 from ..net.threads import RunInThread
 from ..net.types import IReactor
 from ..printable import printable
-from .attempt import Content, Result, Trouble
+from .attempt import Content, Result, Trouble, examined
 from .client import Handing, hand_on
 from .entry import Damaged, Entry, Status
 from .incoming import QueuedMessage
 from .limits import HourlyLimit
 from .notices import HEADER, WHOLE, Original, notice
-from .queue_files import Folder, Text, trouble
+from .queue_files import Folder, trouble
 from .schedule import GIVE_UP, WAITS, Due, Notice, is_finished, notices_due, record_of_attempt, wait_after
 from .smarthost import Credentials
 
@@ -54,8 +54,6 @@ LOGIN_WAIT: Final = 3600
 STOPPING: Final = 20.0
 #: Seconds between two looks for files that writers have left behind.
 SWEEP: Final = 3600.0
-
-_CHUNK: Final = 64 * 1024
 
 
 class Told(NamedTuple):
@@ -416,7 +414,7 @@ class OutgoingQueue(Service):
         """An attempt, written down."""
         text = await self._run(self._folder.text, entry.queue_id)
         try:
-            eight_bit, utf8_header = await self._run(_examined, text)
+            eight_bit, utf8_header = await self._run(examined, text.read)
         finally:
             await self._run(text.close)
         text = await self._run(self._folder.text, entry.queue_id)
@@ -499,7 +497,7 @@ class OutgoingQueue(Service):
         :raises pop3toy.errors.StoreTrouble: if that is not possible now.
         """
         whole = entry.ret == "FULL" and due.notice is Notice.FAILED and entry.octets <= WHOLE
-        original = await self._run(self._original, entry.queue_id, WHOLE if whole else HEADER)
+        original = Original(*await self._run(self._folder.start, entry.queue_id, WHOLE if whole else HEADER))
         made = notice(
             entry,
             due,
@@ -529,27 +527,3 @@ class OutgoingQueue(Service):
                 what=due.notice.value,
                 sender=printable(entry.sender),
             )
-
-    def _original(self, queue_id: str, most: int) -> Original:
-        text = self._folder.text(queue_id)
-        try:
-            data = b""
-            while len(data) < most and (chunk := text.read(most - len(data))):
-                data += chunk
-            return Original(data, len(data) == text.octets)
-        finally:
-            text.close()
-
-
-def _examined(text: Text) -> tuple[bool, bool]:
-    """Whether there are octets beyond ASCII in a message, and in its header."""
-    eight_bit = in_header = False
-    header, over = b"", False
-    while chunk := text.read(_CHUNK):
-        eight_bit = eight_bit or not chunk.isascii()
-        if not over:
-            header += chunk
-            end = header.find(b"\r\n\r\n")
-            over = end >= 0 or len(header) > 16 * HEADER
-            in_header = not header[: end if end >= 0 else None].isascii()
-    return eight_bit, in_header
