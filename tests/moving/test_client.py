@@ -18,17 +18,9 @@ from typing import Any, ClassVar
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.moving import client as client_module
-from pop3toy.moving.client import (
-    Client,
-    Listed,
-    LoginRefused,
-    MessageRefused,
-    NotTrusted,
-    Server,
-    Trouble,
-    parse_url,
-)
+from pop3toy.moving.client import Client, Listed, LoginRefused, MessageRefused
 from pop3toy.moving.login import log_in, session
+from pop3toy.moving.server import NotTrusted, Server, Trouble, parse_url
 from pop3toy.testing import RunningServer, running_server
 
 from ..corpus import awkward_messages, wire_form
