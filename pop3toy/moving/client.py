@@ -9,7 +9,6 @@ Nothing is ever removed: there is no DELE.  Passwords are in no sentence, also w
 
 from __future__ import annotations
 
-import socket
 import ssl
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +17,7 @@ from types import TracebackType
 from typing import Final, NamedTuple, Protocol, Self
 
 from ..printable import printable
-from .server import Server, Trouble, connect, is_loopback, start_tls
+from .server import Server, Trouble, is_loopback
 
 __all__ = ["AHEAD", "Client", "Listed", "LoginRefused", "MessageRefused", "Reply"]
 
@@ -73,7 +72,7 @@ class Client:
     """A connection, up to the end of TLS and of CAPA; a context manager that drops it without a word.
 
     :param clock: seconds, of a clock that nobody sets.
-    :raises Trouble: if there is no such server; :class:`NotTrusted` if its certificate is another's.
+    :raises Trouble: if there is no such server; ``server.NotTrusted`` if its certificate is another's.
     """
 
     def __init__(self, server: Server, clock: Callable[[], float]) -> None:
@@ -86,7 +85,7 @@ class Client:
         self._lf = False
         #: CAPA's lines by their first word in capitals; empty if there is no CAPA.
         self.capabilities: Mapping[str, tuple[str, ...]] = {}
-        self._socket: socket.socket = connect(server)
+        self._socket = server.connect()
         try:
             #: The timestamp of the greeting, for APOP.
             self.timestamp = b""
@@ -128,7 +127,7 @@ class Client:
     def _begin(self) -> None:
         server = self.server
         if server.implicit:
-            self._socket = start_tls(server, self._socket)
+            self._socket = server.start_tls(self._socket)
         greeting = self._line("the greeting")
         if not self._reply_of(greeting, "the greeting").ok:
             raise server.trouble(f"turns the connection away: {self.shown(greeting)}")
@@ -142,7 +141,7 @@ class Client:
                 raise server.trouble(f"refuses STLS: {reply.text}")
             if self._buffer:
                 raise server.trouble("sends clear text behind its answer to STLS; somebody may be in between")
-            self._socket = start_tls(server, self._socket)
+            self._socket = server.start_tls(self._socket)
             self.ask_capabilities()
         elif not server.cleartext and not is_loopback(self._socket):
             raise server.trouble(

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from ..errors import StoreTrouble
 
-__all__ = ["NotTrusted", "Server", "Trouble", "connect", "is_loopback", "parse_url", "start_tls"]
+__all__ = ["NotTrusted", "Server", "Trouble", "is_loopback", "parse_url"]
 
 
 class Trouble(StoreTrouble):
@@ -58,6 +58,35 @@ class Server:
         """A sentence that names it."""
         return Trouble(f"{self}: {what}", code=code)
 
+    def connect(self) -> socket.socket:
+        """A connection.
+
+        :raises Trouble: if there is none.
+        """
+        try:
+            return socket.create_connection((self.host, self.port), self.timeout)
+        except socket.gaierror:
+            raise self.trouble("there is no host of this name") from None
+        except TimeoutError:
+            raise self.trouble(f"port {self.port} does not answer within {self.timeout:g} s") from None
+        except (OSError, UnicodeError) as error:
+            raise self.trouble(f"port {self.port}: {_reason(error)}") from None
+
+    def start_tls(self, sock: socket.socket) -> ssl.SSLSocket:
+        """The connection within TLS.
+
+        :raises NotTrusted: if its certificate is not what was asked for; :class:`Trouble` for all else.
+        """
+        try:
+            return self.context.wrap_socket(sock, server_hostname=self.host)
+        except ssl.SSLCertVerificationError as error:
+            raise NotTrusted(f"{self}: {_why_not_trusted(error, self.host)}") from None
+        except TimeoutError:
+            raise self.trouble(f"the TLS handshake does not end within {self.timeout:g} s") from None
+        except (OSError, ValueError) as error:
+            hint = "" if not self.implicit else f"; does port {self.port} begin with TLS?"
+            raise self.trouble(f"the TLS handshake fails: {_reason(error)}{hint}") from None
+
 
 def parse_url(text: str) -> tuple[str, int, bool, str | None]:
     """Host, port, whether TLS is implicit, and user of ``pop3://[USER@]HOST[:PORT]`` or ``pop3s://``.
@@ -83,37 +112,6 @@ def parse_url(text: str) -> tuple[str, int, bool, str | None]:
         raise ValueError("behind host and port comes nothing")
     implicit = scheme == "pop3s"
     return host, port or (995 if implicit else 110), implicit, unquote(url.username) if url.username else None
-
-
-def connect(server: Server) -> socket.socket:
-    """A connection.
-
-    :raises Trouble: if there is none.
-    """
-    try:
-        return socket.create_connection((server.host, server.port), server.timeout)
-    except socket.gaierror:
-        raise server.trouble("there is no host of this name") from None
-    except TimeoutError:
-        raise server.trouble(f"port {server.port} does not answer within {server.timeout:g} s") from None
-    except (OSError, UnicodeError) as error:
-        raise server.trouble(f"port {server.port}: {_reason(error)}") from None
-
-
-def start_tls(server: Server, sock: socket.socket) -> ssl.SSLSocket:
-    """The same within TLS.
-
-    :raises NotTrusted: if its certificate is not what was asked for; :class:`Trouble` for all else.
-    """
-    try:
-        return server.context.wrap_socket(sock, server_hostname=server.host)
-    except ssl.SSLCertVerificationError as error:
-        raise NotTrusted(f"{server}: {_why_not_trusted(error, server.host)}") from None
-    except TimeoutError:
-        raise server.trouble(f"the TLS handshake does not end within {server.timeout:g} s") from None
-    except (OSError, ValueError) as error:
-        hint = "" if not server.implicit else f"; does port {server.port} begin with TLS?"
-        raise server.trouble(f"the TLS handshake fails: {_reason(error)}{hint}") from None
 
 
 def is_loopback(sock: socket.socket) -> bool:

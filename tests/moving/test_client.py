@@ -280,6 +280,13 @@ class ServedTests(SynchronousTestCase):
                     self.assertEqual(file.getvalue(), DOTS.replace(b"\n", b"\r\n"), kind)
 
 
+class Nowhere(Server):
+    """A server that nobody speaks to."""
+
+    def connect(self) -> socket.socket:
+        return socket.socketpair()[0]
+
+
 class InPieces(Client):
     """A client to which octets come as they are given here.
 
@@ -288,10 +295,7 @@ class InPieces(Client):
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self._pieces = iter(pieces)
-        super().__init__(at(1), time.monotonic)
-
-    def _connect(self) -> socket.socket:
-        return socket.socketpair()[0]
+        super().__init__(Nowhere("127.0.0.1", 1, timeout=20.0), time.monotonic)
 
     def _begin(self) -> None:
         pass
@@ -413,7 +417,7 @@ class ScriptedTests(SynchronousTestCase):
 
     def test_cleartext(self) -> None:
         """Elsewhere than on this machine a server without TLS is left, unless that is allowed."""
-        self.patch(client_module, "_is_loopback", lambda sock: False)
+        self.patch(client_module, "is_loopback", lambda sock: False)
         server, connect = self.client()
         error = self.assertRaises(Trouble, connect)
         self.assertIn("offers no TLS (STLS)", error.detail)
