@@ -268,7 +268,7 @@ class PackageTests(SynchronousTestCase):
             if any(one.module.startswith("twisted.web") and not one.for_types for one in imports(name)):
                 # Tokens are looked up by HTTP.
                 asks = name == "auth.sasl.introspection"
-                ours = within(name, "observe.inspector", "observe.metrics", "run.passwords")
+                ours = within(name, "observe.inspector", "observe.metrics", "observe.site", "run.passwords")
                 self.assertTrue(asks or ours, name)
             if not within(name, "observe.inspector", "run.inspecting"):
                 early = [

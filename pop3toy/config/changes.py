@@ -117,7 +117,7 @@ NEEDS_RESTART: Final[Mapping[str, str]] = {
     "workers": "processes are started with the server",
     "smarthost": _QUEUE,
     "queue": _QUEUE,
-    "smarthost-credentials": _QUEUE,
+    "smarthost-credentials": "which file it is; what is in it is read again",
     "smarthost-ca": _QUEUE,
     "smarthost-limit": _QUEUE,
 }

@@ -394,7 +394,7 @@ class Settings:
     )
     smarthost_credentials: str | None = option(
         "A file that holds user:password for --smarthost, or the two on a line each. Nobody but its owner may"
-        " be able to read it.",
+        " be able to read it. It is read again when it changes.",
         kind=PATH,
         table="outgoing",
         example="/etc/pop3toy/smarthost",

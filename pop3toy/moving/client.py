@@ -2,39 +2,24 @@
 
 The standard library's ``poplib`` is not used: it fails on lines of more than 2,048 octets, keeps whole
 messages in memory, line by line, and sends nothing ahead.  Here a message goes to a file as it comes, an
-answer has an end in octets and in time, and what a server does wrong is a sentence (:class:`Trouble`).
+answer has an end in octets and in time, and what a server does wrong is a sentence (``server.Trouble``).
 
 Nothing is ever removed: there is no DELE.  Passwords are in no sentence, also where a server repeats them.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 import ssl
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from itertools import islice
 from types import TracebackType
 from typing import Final, NamedTuple, Protocol, Self
-from urllib.parse import unquote, urlsplit
 
-from ..errors import StoreTrouble
 from ..printable import printable
+from .server import Server, Trouble, is_loopback
 
-__all__ = [
-    "AHEAD",
-    "Client",
-    "Listed",
-    "LoginRefused",
-    "MessageRefused",
-    "NotTrusted",
-    "Reply",
-    "Server",
-    "Trouble",
-    "parse_url",
-]
+__all__ = ["AHEAD", "Client", "Listed", "LoginRefused", "MessageRefused", "Reply"]
 
 #: Octets of a line of an answer; RFC 1939 section 3 allows 512, and of a unique-id 70.
 LINE: Final = 8192
@@ -49,23 +34,6 @@ SLOWEST: Final = 100
 #: any window, so nobody waits for the other.
 AHEAD: Final = 16
 _READ: Final = 1 << 16
-
-
-class Trouble(StoreTrouble):
-    """The server cannot be reached, refuses, or answers what cannot be made sense of.
-
-    ``detail`` is a sentence that names it.
-
-    :ivar code: the response code that it gave, in capitals, such as ``IN-USE``; empty if none.
-    """
-
-    def __init__(self, detail: str, *, code: str = "") -> None:
-        super().__init__(detail=detail)
-        self.given_code = code
-
-
-class NotTrusted(Trouble):
-    """Its certificate is not what was asked for."""
 
 
 class LoginRefused(Trouble):
@@ -100,61 +68,11 @@ class _Writes(Protocol):
     def write(self, data: bytes, /) -> object: ...
 
 
-@dataclass(frozen=True)
-class Server:
-    """Where a server is, and how it is trusted.
-
-    :ivar implicit: TLS from the start (RFC 8314); otherwise STLS (RFC 2595), which has to be offered.
-    :ivar context: whose certificates are trusted.
-    :ivar cleartext: whether a server that offers no TLS is spoken to all the same.  On this machine's own
-        addresses, which nobody overhears, it always is.
-    :ivar timeout: seconds for an answer, and between the parts of one.
-    :ivar user: who is named in its address.
-    """
-
-    host: str
-    port: int
-    implicit: bool = False
-    context: ssl.SSLContext = field(default_factory=ssl.create_default_context, repr=False, compare=False)
-    cleartext: bool = False
-    timeout: float = 60.0
-    user: str | None = None
-
-    def __str__(self) -> str:
-        return f"[{self.host}]" if ":" in self.host else self.host
-
-
-def parse_url(text: str) -> tuple[str, int, bool, str | None]:
-    """Host, port, whether TLS is implicit, and user of ``pop3://[USER@]HOST[:PORT]`` or ``pop3s://``.
-
-    :raises ValueError: if it is none, with a sentence.
-    """
-    url = urlsplit(text)
-    scheme = url.scheme.lower()
-    if scheme not in ("pop3", "pop3s", "pop"):
-        raise ValueError(
-            "an address of a server is pop3://[USER@]HOST[:PORT], or pop3s:// for TLS from the start"
-        )
-    if url.password is not None:
-        # Whoever can list processes has read it by now.
-        raise ValueError("a password does not belong into an address, where others can read it")
-    try:
-        host, port = url.hostname, url.port
-    except ValueError:
-        raise ValueError("the port is no number up to 65535") from None
-    if not host:
-        raise ValueError("the host is missing")
-    if url.path.strip("/") or url.query or url.fragment:
-        raise ValueError("behind host and port comes nothing")
-    implicit = scheme == "pop3s"
-    return host, port or (995 if implicit else 110), implicit, unquote(url.username) if url.username else None
-
-
 class Client:
     """A connection, up to the end of TLS and of CAPA; a context manager that drops it without a word.
 
     :param clock: seconds, of a clock that nobody sets.
-    :raises Trouble: if there is no such server; :class:`NotTrusted` if its certificate is another's.
+    :raises Trouble: if there is no such server; ``server.NotTrusted`` if its certificate is another's.
     """
 
     def __init__(self, server: Server, clock: Callable[[], float]) -> None:
@@ -167,7 +85,7 @@ class Client:
         self._lf = False
         #: CAPA's lines by their first word in capitals; empty if there is no CAPA.
         self.capabilities: Mapping[str, tuple[str, ...]] = {}
-        self._socket = self._connect()
+        self._socket = server.connect()
         try:
             #: The timestamp of the greeting, for APOP.
             self.timestamp = b""
@@ -206,24 +124,13 @@ class Client:
 
     # -- how it begins ---------------------------------------------------------------
 
-    def _connect(self) -> socket.socket:
-        server = self.server
-        try:
-            return socket.create_connection((server.host, server.port), server.timeout)
-        except socket.gaierror:
-            raise self._trouble("there is no host of this name") from None
-        except TimeoutError:
-            raise self._trouble(f"port {server.port} does not answer within {server.timeout:g} s") from None
-        except (OSError, UnicodeError) as error:
-            raise self._trouble(f"port {server.port}: {_reason(error)}") from None
-
     def _begin(self) -> None:
         server = self.server
         if server.implicit:
-            self._start_tls()
+            self._socket = server.start_tls(self._socket)
         greeting = self._line("the greeting")
         if not self._reply_of(greeting, "the greeting").ok:
-            raise self._trouble(f"turns the connection away: {self.shown(greeting)}")
+            raise server.trouble(f"turns the connection away: {self.shown(greeting)}")
         self.timestamp = _timestamp(greeting)
         self.ask_capabilities()
         if server.implicit:
@@ -231,28 +138,16 @@ class Client:
         if "STLS" in self.capabilities:
             reply = self.ask("STLS")
             if not reply.ok:
-                raise self._trouble(f"refuses STLS: {reply.text}")
+                raise server.trouble(f"refuses STLS: {reply.text}")
             if self._buffer:
-                raise self._trouble("sends clear text behind its answer to STLS; somebody may be in between")
-            self._start_tls()
+                raise server.trouble("sends clear text behind its answer to STLS; somebody may be in between")
+            self._socket = server.start_tls(self._socket)
             self.ask_capabilities()
-        elif not server.cleartext and not _is_loopback(self._socket):
-            raise self._trouble(
+        elif not server.cleartext and not is_loopback(self._socket):
+            raise server.trouble(
                 "offers no TLS (STLS), so the password could be read on its way; try pop3s://, or"
                 " --allow-cleartext if nobody can listen"
             )
-
-    def _start_tls(self) -> None:
-        server = self.server
-        try:
-            self._socket = server.context.wrap_socket(self._socket, server_hostname=server.host)
-        except ssl.SSLCertVerificationError as error:
-            raise NotTrusted(f"{server}: {_why_not_trusted(error, server.host)}") from None
-        except TimeoutError:
-            raise self._trouble(f"the TLS handshake does not end within {server.timeout:g} s") from None
-        except (OSError, ValueError) as error:
-            hint = "" if not server.implicit else f"; does port {server.port} begin with TLS?"
-            raise self._trouble(f"the TLS handshake fails: {_reason(error)}{hint}") from None
 
     def ask_capabilities(self) -> None:
         """What it announces now; differs before TLS, within it, and after login."""
@@ -278,7 +173,7 @@ class Client:
         """How many messages, and how many octets in all."""
         words = self._ok("STAT").text.split()
         if len(words) < 2 or not all(_is_number(one) for one in words[:2]):
-            raise self._trouble("answers STAT with something else than two numbers")
+            raise self.server.trouble("answers STAT with something else than two numbers")
         return int(words[0]), int(words[1])
 
     def listing(self) -> list[Listed]:
@@ -295,7 +190,7 @@ class Client:
         reply = self.ask(command)
         if not reply.ok:
             hint = "; without unique-ids nobody can tell what is new" if command == "UIDL" else ""
-            raise self._trouble(f"refuses {command}: {reply.text}{hint}", reply.code)
+            raise self.server.trouble(f"refuses {command}: {reply.text}{hint}", reply.code)
         found: dict[int, bytes] = {}
         for line in self._lines(command, LISTING_LINES):
             number, _, value = line.strip().partition(b" ")
@@ -304,9 +199,11 @@ class Client:
                 # Behind the octets may stand more (RFC 1939 section 5).
                 value = value.partition(b" ")[0]
             if not _is_number(number) or not value or (command == "LIST" and not _is_number(value)):
-                raise self._trouble(f"has a line that is none in the answer to {command}: {self.shown(line)}")
+                raise self.server.trouble(
+                    f"has a line that is none in the answer to {command}: {self.shown(line)}"
+                )
             if int(number) in found:
-                raise self._trouble(f"lists message {int(number)} twice in the answer to {command}")
+                raise self.server.trouble(f"lists message {int(number)} twice in the answer to {command}")
             found[int(number)] = value
         return found
 
@@ -436,7 +333,7 @@ class Client:
     def _ok(self, command: str) -> Reply:
         reply = self.ask(command)
         if not reply.ok:
-            raise self._trouble(f"refuses {command}: {reply.text}", reply.code)
+            raise self.server.trouble(f"refuses {command}: {reply.text}", reply.code)
         return reply
 
     def _reply(self, command: str) -> Reply:
@@ -507,9 +404,6 @@ class Client:
                 return "(an answer with the password in it)"
         return printable(text if len(text) <= 200 else text[:200] + "...")
 
-    def _trouble(self, what: str, code: str = "") -> Trouble:
-        return Trouble(f"{self.server}: {what}", code=code)
-
     def _broken(self, what: str) -> Trouble:
         """Nothing can be read of the connection any more."""
         self.close()
@@ -525,36 +419,8 @@ def _is_number(text: bytes | str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 15
 
 
-def _is_loopback(sock: socket.socket) -> bool:
-    address = ipaddress.ip_address(str(sock.getpeername()[0]).partition("%")[0])
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback
-
-
 def _timestamp(greeting: bytes) -> bytes:
     """What APOP is made of, with its angles (RFC 1939 section 7)."""
     start = greeting.find(b"<")
     end = greeting.find(b">", start)
     return greeting[start : end + 1] if 0 <= start < end and b"@" in greeting[start:end] else b""
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "reason", None) or getattr(error, "strerror", None) or error)
-
-
-#: What OpenSSL's numbers (X509_V_ERR_...) mean, and what can be done.
-_NOT_TRUSTED: Final = {
-    9: "its certificate is not valid yet; is this machine's clock right?",
-    10: "its certificate has expired; renew it there, or --insecure takes it as it is",
-    18: "its certificate is self-signed: copy it from there, and name it by --cafile FILE",
-    19: "its certificate is signed by an authority unknown here: name that one's by --cafile FILE",
-    20: "its certificate is signed by an authority unknown here: name that one's by --cafile FILE",
-    21: "its certificate is signed by an authority unknown here: name that one's by --cafile FILE",
-}
-
-
-def _why_not_trusted(error: ssl.SSLCertVerificationError, host: str) -> str:
-    if error.verify_code in (62, 64):
-        return f"its certificate is for another name than {host}: use the name that the certificate has"
-    said = error.verify_message or _reason(error)
-    return _NOT_TRUSTED.get(error.verify_code, f"its certificate is not trusted: {said}")

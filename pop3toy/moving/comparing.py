@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any, Final
 
-from .client import Client, Listed, MessageRefused, Trouble
+from .client import Client, Listed, MessageRefused
+from .server import Trouble
 
 __all__ = ["Comparison", "Side", "compare"]
 

@@ -18,7 +18,8 @@ from ..errors import MessageGone
 from ..mail.unique_ids import unique_id_is_valid
 from ..stores.copying.messages import Message
 from .arrival import arrival, in_order
-from .client import AHEAD, Client, Listed, LoginRefused, MessageRefused, NotTrusted, Trouble
+from .client import AHEAD, Client, Listed, LoginRefused, MessageRefused
+from .server import NotTrusted, Trouble
 
 __all__ = ["Account", "RemoteMailbox", "unique_ids"]
 

@@ -11,7 +11,8 @@ import hashlib
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from .client import Client, LoginRefused, Reply, Server
+from .client import Client, LoginRefused, Reply
+from .server import Server
 
 __all__ = ["log_in", "session"]
 
@@ -23,7 +24,7 @@ def session(server: Server, user: str, password: str, clock: Callable[[], float]
 
     :param clock: seconds, of a clock that nobody sets.
     :raises pop3toy.moving.client.LoginRefused: if the server refuses the name and the password.
-    :raises pop3toy.moving.client.Trouble: if it comes to none for another reason.
+    :raises pop3toy.moving.server.Trouble: if it comes to none for another reason.
     """
     client = Client(server, clock)
     try:
@@ -38,7 +39,7 @@ def log_in(client: Client, user: str, password: str) -> None:
     """Log in, and ask again what is announced.
 
     :raises pop3toy.moving.client.LoginRefused: if the server refuses.
-    :raises pop3toy.moving.client.Trouble: if it does not answer.
+    :raises pop3toy.moving.server.Trouble: if it does not answer.
     """
     name, secret = user.encode("utf-8"), password.encode("utf-8")
     client.hide(password, *(base64.b64encode(one).decode("ascii") for one in (secret, _plain(name, secret))))

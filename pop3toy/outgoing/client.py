@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from twisted.internet.defer import Deferred
@@ -23,64 +21,36 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ..clock import steady
-from ..errors import BadSetting
-from ..installation import install_hint
 from ..mail.octets import Encoder
 from ..net.types import IReactor
 from ..printable import printable
+from .attempt import Content, Result, Trouble, impossible, mail_parameters, outcome_of
 from .entry import Entry, Outcome, Status
 from .smarthost import Credentials, Smarthost
 
-__all__ = ["Content", "Handing", "Result", "Trouble", "hand_on", "tls_of"]
+__all__ = ["Handing", "hand_on"]
 
-#: Seconds for which the smarthost may be silent: RFC 5321 section 4.5.3.2.6, ten minutes behind a message.
+#: Seconds that the smarthost may take for a reply: RFC 5321 section 4.5.3.2.6, ten minutes behind a message.
 SILENCE: Final = 600.0
 #: Seconds for a connection.
 CONNECTING: Final = 30.0
 #: Lines that a reply may have: EHLO's has a dozen.
 LINES: Final = 1000
+#: Octets that a line of one may have: RFC 5321 section 4.5.3.1.5 says 512.
+LINE: Final = 4096
+#: Challenges of AUTH: LOGIN has two.  A smarthost that asks on and on gets no password each time.
+CHALLENGES: Final = 2
 #: Octets that are read of a message at once.
 CHUNK: Final = 64 * 1024
 
-#: RFC 2034: an enhanced status code at the start of a reply's text.
-_ENHANCED: Final = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})\s+")
+#: How a line of a reply begins.  (Twisted's client takes all that is a number, and waits behind ``0``.)
+_REPLY: Final = re.compile(rb"[1-9][0-9]{2}")
 #: RFC 4954 section 6: replies to MAIL that are about the login, and so about the settings here, not the mail.
 _OF_LOGIN: Final = (530, 534, 535, 538)
-#: Those that are about neither, and pass.
-_PASSES: Final = (421, 454)
-
-
-async def _at_once() -> None:
-    """Nothing has to be waited for."""
-
-
-class Content(NamedTuple):
-    """A message's text, as far as it matters how it can be sent."""
-
-    #: Reads the next octets; a Deferred of none at the end.
-    read: Callable[[int], Deferred[bytes]]
-    octets: int
-    #: Whether there are octets beyond ASCII; and in the header (RFC 6532).
-    eight_bit: bool
-    utf8_header: bool
-    #: Is awaited before the dot behind the text, with which the smarthost takes the message.
-    before_end: Callable[[], Awaitable[None]] = _at_once
-
-
-@dataclass(frozen=True)
-class Trouble:
-    """What keeps all mail from being handed on: no connection, no TLS, no login."""
-
-    text: str
-    #: Whether the smarthost refuses name and password, or wants some: that does not pass by itself.
-    login: bool = False
-
-
-class Result(NamedTuple):
-    """What came of an attempt; recipients that are not among the outcomes are tried again."""
-
-    outcomes: Mapping[int, Outcome]
-    trouble: Trouble | None = None
+#: RFC 5321 section 3.8: it may come behind any command, and is about the connection.
+_CLOSING: Final = 421
+#: Replies to MAIL that are about neither, and pass.
+_PASSES: Final = (_CLOSING, 454)
 
 
 class Handing(NamedTuple):
@@ -88,42 +58,10 @@ class Handing(NamedTuple):
 
     smarthost: Smarthost
     credentials: Credentials | None
-    #: Of :func:`tls_of`; ``None`` for a smarthost on loopback.
+    #: What Twisted makes TLS of; ``None`` for a smarthost on loopback.
     tls: Any
     #: This server's name, for EHLO.
     host: str
-
-
-def tls_of(smarthost: Smarthost, ca: str | None) -> Any:
-    """What TLS to the smarthost is made with: its certificate is verified, for its name.
-
-    :param ca: a file of authorities (PEM), in place of the system's.
-    :raises pop3toy.errors.BadSetting: if it cannot be used, or TLS is not installed.
-    """
-    if smarthost.scheme == "smtp":
-        return None
-    try:
-        from twisted.internet.ssl import (
-            Certificate,
-            optionsForClientTLS,
-            platformTrust,
-            trustRootFromCertificates,
-        )
-    except ImportError:
-        raise BadSetting("smarthost", f" needs TLS: {install_hint('tls')}") from None
-    if ca is None:
-        return optionsForClientTLS(smarthost.host, trustRoot=platformTrust())
-    try:
-        pem = Path(ca).read_text(encoding="ascii", errors="replace")
-        blocks = re.findall("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", pem, re.DOTALL)
-        authorities = [Certificate.loadPEM(block) for block in blocks]
-    except OSError as error:
-        raise BadSetting("smarthost-ca", f" {ca}: {(error.strerror or str(error)).lower()}") from None
-    except Exception:
-        authorities = []
-    if not authorities:
-        raise BadSetting("smarthost-ca", f" {ca}: there is no certificate (PEM) in it")
-    return optionsForClientTLS(smarthost.host, trustRoot=trustRootFromCertificates(authorities))
 
 
 async def hand_on(
@@ -176,11 +114,14 @@ def _why(failure: Failure) -> str:
     error = failure.value
     reasons = getattr(error, "args", ())
     if reasons and isinstance(reasons[0], list):
-        # OpenSSL's: a list of lists, which may hold exceptions.
+        # OpenSSL's are tuples; others are of service_identity, and about the name.
         words = [
-            str(part) for reason in reasons[0] for part in (reason if isinstance(reason, tuple) else [reason])
+            " ".join(filter(None, reason))
+            if isinstance(reason, tuple)
+            else "its certificate is for another name"
+            for reason in reasons[0]
         ]
-        return printable("TLS failed: " + (" ".join(word for word in words if word) or type(error).__name__))
+        return printable(f"TLS failed: {', '.join(words) or type(error).__name__}")
     return printable(" ".join(str(error).split()) or type(error).__name__)[:300]
 
 
@@ -267,6 +208,7 @@ def _client_class() -> Any:
         # Twisted's log of the conversation has the password in it.
         debug = False
         timeout = SILENCE
+        MAX_LENGTH = LINE
 
         def __init__(
             self,
@@ -298,6 +240,7 @@ def _client_class() -> Any:
             self._text_sent = False
             # What the smarthost was told to log in, once it was, in each form that it may repeat.
             self._secrets: Sequence[bytes] = ()
+            self._challenges = 0
 
         def callLater(self, period: float, func: Callable[[], None]) -> Any:
             """The timeouts' clock."""
@@ -347,11 +290,20 @@ def _client_class() -> Any:
 
         def lineReceived(self, line: bytes) -> None:
             """A reply's next line."""
-            if len(self.resp) < LINES:
-                super().lineReceived(line if line[:3] == b"334" else self._without_secrets(line))
-            elif self._done is not None:
-                self._troubled(f"{self._host} answered with more than {LINES} lines")
-                self.transport.abortConnection()
+            if line[3:4] != b"-":
+                super().resetTimeout()
+            if _REPLY.match(line) is None:
+                self._cannot_go_on(-1, b"this is no reply: " + self._without_secrets(line))
+            elif len(self.resp) >= LINES:
+                self._cannot_go_on(-1, f"a reply has more than {LINES} lines")
+            else:
+                asked = self._okresponse in (self.esmtpState_challenge, self.smtpState_maybeAuthenticated)
+                # A challenge is answered as it is, and not shown.
+                challenge = asked and line[:3] == b"334"
+                super().lineReceived(line if challenge else line[:4] + self._without_secrets(line[4:]))
+
+        def resetTimeout(self) -> None:
+            """Not by each line: a reply has its time as a whole."""
 
         def authenticate(self, code: int, resp: bytes, items: Mapping[bytes, bytes]) -> None:
             """Log in, if there are credentials."""
@@ -360,17 +312,15 @@ def _client_class() -> Any:
                 self._secrets = [b64encode(plain), b64encode(self.secret), self.secret]
             super().authenticate(code, resp, items)
 
-        def _without_secrets(self, line: bytes) -> bytes:
-            """A reply, which logs and notices show; some servers repeat what they do not understand."""
-            text = line[4:]
+        def _without_secrets(self, text: bytes) -> bytes:
+            """Of a reply, which logs and notices show; some servers repeat what they do not understand."""
             for secret in self._secrets:
                 text = text.replace(secret, b"(masked)")
-            return line[:4] + text
+            return text
 
         def lineLengthExceeded(self, line: bytes) -> None:
             """A reply without an end."""
-            self._troubled(f"{self._host} answered with a line that is too long")
-            self.transport.abortConnection()
+            self._cannot_go_on(-1, f"a line of a reply is longer than {LINE} octets")
 
         def timeoutConnection(self) -> None:
             """The smarthost is silent."""
@@ -402,6 +352,14 @@ def _client_class() -> Any:
             # Twisted's looks for keywords as it would write them itself (RFC 5321 section 2.4: any case).
             self.tryTLS(code, resp, {key.encode(): rest.encode() for key, rest in self._offered.items()})
 
+        def _authResponse(self, auth: Any, challenge: bytes) -> None:
+            """Answer a challenge."""
+            self._challenges += 1
+            if self._challenges > CHALLENGES:
+                self._cannot_go_on(334, b"another challenge where name and password were sent")
+            else:
+                super()._authResponse(auth, challenge)
+
         def esmtpAUTHDeclined(self, code: int, resp: bytes) -> None:
             """AUTH failed; RFC 4954 section 6: 4xx (454, 432) passes, 5xx does not."""
             self._cannot_go_on(code, resp, login=500 <= code < 600)
@@ -425,12 +383,13 @@ def _client_class() -> Any:
             """All is ready."""
             entry = self._entry
             waiting = entry.numbers(Status.WAITING)
-            if (impossible := _impossible(entry, self._content, self._offered, self._host)) is not None:
-                self._quit(Result(dict.fromkeys(waiting, impossible)))
+            if (outcome := impossible(entry, self._content, self._offered, self._host)) is not None:
+                self._quit(Result(dict.fromkeys(waiting, outcome)))
                 return
             self._left = list(waiting)
-            parameters = _mail_parameters(entry, self._content, self._offered)
-            self._expect((250,), self._mail_accepted, self._mail_refused)
+            parameters = mail_parameters(entry, self._content, self._offered)
+            # By its first digit, as all others: what is no refusal must not become the end of a message.
+            self._expect(range(200, 300), self._mail_accepted, self._mail_refused)
             self.sendLine(b" ".join([b"MAIL FROM:<%b>" % entry.sender.encode("utf-8"), *parameters]))
 
         def _expect(
@@ -440,13 +399,11 @@ def _client_class() -> Any:
             states._expected, states._okresponse, states._failresponse = codes, ok, failed
 
         def _mail_refused(self, code: int, resp: bytes) -> None:
-            outcome = _outcome(code, resp)
             if code in _OF_LOGIN or code in _PASSES:
-                self._troubled(f"{self._host}: {outcome.text}", login=code in _OF_LOGIN)
-                self.transport.abortConnection()
+                self._cannot_go_on(code, resp, login=code in _OF_LOGIN)
                 return
             left, self._left = self._left, []
-            self._quit(Result(dict.fromkeys(left, outcome)))
+            self._quit(Result(dict.fromkeys(left, outcome_of(code, resp))))
 
         def _mail_accepted(self, code: int, resp: bytes) -> None:
             self._expect(range(1000), self._recipient_answered, self._recipient_answered)
@@ -469,8 +426,11 @@ def _client_class() -> Any:
                 self._quit(Result(self._outcomes))
 
         def _recipient_answered(self, code: int, resp: bytes) -> None:
+            if code == _CLOSING:
+                self._cannot_go_on(code, resp)
+                return
             number = self._left.pop(0)
-            outcome = _outcome(code, resp)
+            outcome = outcome_of(code, resp)
             if 200 <= code < 300:
                 self._accepted.append(number)
             else:
@@ -478,10 +438,6 @@ def _client_class() -> Any:
                     # RFC 5321 section 4.5.3.1.10: it may mean too many recipients, and is taken for 452.
                     outcome = Outcome(Status.WAITING, "4.5.3", outcome.text)
                 self._outcomes[number] = outcome
-            if code == 421:
-                self._troubled(f"{self._host}: {outcome.text}")
-                self.transport.abortConnection()
-                return
             self._next_recipient()
 
         def _data_accepted(self, code: int, resp: bytes) -> None:
@@ -501,13 +457,16 @@ def _client_class() -> Any:
 
         def _ended(self, code: int, resp: bytes) -> None:
             """The reply behind the text, or one that refuses DATA: for all who were accepted."""
+            if code == _CLOSING:
+                self._cannot_go_on(code, resp)
+                return
             if 200 <= code < 300 and not self._text_sent:
                 # It cannot have taken what it has not got: nobody is to lose a message by that.
                 text = f"{self._host} answered {code} before it had the message"
                 self._finish(Result(self._outcomes_so_far(text)))
                 self.transport.abortConnection()
                 return
-            outcome = _outcome(code, resp)
+            outcome = outcome_of(code, resp)
             accepted, self._accepted = self._accepted, []
             for number in accepted:
                 one = self._entry.recipients[number]
@@ -531,54 +490,3 @@ def _ehlo_name(host: str) -> bytes:
         return host.encode("idna")
     except UnicodeError:
         return b"localhost"
-
-
-def _outcome(code: int, resp: bytes) -> Outcome:
-    """What a reply means for a recipient; one that is no code of SMTP's passes, perhaps."""
-    text = " ".join(resp.decode("utf-8", "replace").split())
-    match = _ENHANCED.match(text + " ")
-    # Only one of the reply's own class counts (RFC 2034 section 4).
-    kind = str(code)[0]
-    # What is no final reply is taken for trouble with the protocol (RFC 3463: x.5.0).
-    plain = f"{kind}.0.0" if kind in "245" else "4.5.0"
-    enhanced = match[1] if match and match[1][0] == kind else plain
-    status = Status.HANDED_ON if 200 <= code < 300 else Status.FAILED if 500 <= code < 600 else Status.WAITING
-    return Outcome(status, enhanced, printable(f"{code} {text}")[:500])
-
-
-def _needs_utf8(entry: Entry, content: Content) -> bool:
-    """Whether it cannot be sent without SMTPUTF8, whatever the client has said (RFC 6531 section 3.4)."""
-    addresses = [
-        entry.sender,
-        *(entry.recipients[number].address for number in entry.numbers(Status.WAITING)),
-    ]
-    return content.utf8_header or not all(map(str.isascii, addresses))
-
-
-def _impossible(entry: Entry, content: Content, offered: Mapping[str, str], host: str) -> Outcome | None:
-    """Why a message cannot be handed to a server with these extensions, whenever it is tried."""
-    size = offered.get("SIZE", "")
-    if size.isascii() and size.isdigit() and 0 < int(size) < content.octets:
-        text = f"the message has {content.octets} octets, and {host} takes {int(size)} at the most"
-        return Outcome(Status.FAILED, "5.3.4", text, remote=False)
-    if _needs_utf8(entry, content) and "SMTPUTF8" not in offered:
-        text = f"there is UTF-8 in an address or the header, which {host} does not take (SMTPUTF8)"
-        return Outcome(Status.FAILED, "5.6.7", text, remote=False)
-    if content.eight_bit and "8BITMIME" not in offered:
-        text = f"there are octets beyond ASCII in the message, which {host} does not take (8BITMIME)"
-        return Outcome(Status.FAILED, "5.6.3", text, remote=False)
-    return None
-
-
-def _mail_parameters(entry: Entry, content: Content, offered: Mapping[str, str]) -> list[bytes]:
-    """What stands behind MAIL's address."""
-    words = []
-    if "SIZE" in offered:
-        words.append(f"SIZE={content.octets}")
-    if content.eight_bit and "8BITMIME" in offered:
-        words.append("BODY=8BITMIME")
-    if _needs_utf8(entry, content):
-        words.append("SMTPUTF8")
-    if "DSN" in offered:
-        words += [f"RET={entry.ret}"] * bool(entry.ret) + [f"ENVID={entry.envid}"] * bool(entry.envid)
-    return [word.encode("utf-8") for word in words]

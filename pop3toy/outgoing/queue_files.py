@@ -197,6 +197,20 @@ class Folder:
             file.close()
             raise
 
+    def start(self, queue_id: str, most: int) -> tuple[bytes, bool]:
+        """The start of a message's text, and whether that is all of it.
+
+        :raises Damaged: and ``OSError`` as :meth:`read`.
+        """
+        text = self.text(queue_id)
+        try:
+            data = b""
+            while len(data) < most and (chunk := text.read(most - len(data))):
+                data += chunk
+            return data, len(data) == text.octets
+        finally:
+            text.close()
+
     def add(self, queue_id: str, record: Mapping[str, object]) -> None:
         """Add a record, durably.  For the process that holds the lock."""
         with open(self._file(queue_id), "r+b", buffering=0) as file:

@@ -22,19 +22,21 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from ..clock import steady
-from ..errors import NotOurs, StoreTrouble
+from ..errors import BadSetting, NotOurs, StoreTrouble
 from ..events import Bounced, Event, Observers, QueueRemoved, SendDeferred, Sent
 from ..interfaces import OutgoingMail
 from ..net.threads import RunInThread
 from ..net.types import IReactor
 from ..printable import printable
-from .client import Content, Handing, Result, Trouble, hand_on
+from .attempt import Content, Result, Trouble, examined
+from .client import Handing, hand_on
 from .entry import Damaged, Entry, Status
 from .incoming import QueuedMessage
 from .limits import HourlyLimit
 from .notices import HEADER, WHOLE, Original, notice
-from .queue_files import Folder, Text, trouble
+from .queue_files import Folder, trouble
 from .schedule import GIVE_UP, WAITS, Due, Notice, is_finished, notices_due, record_of_attempt, wait_after
+from .smarthost import Credentials
 
 __all__ = ["OutgoingQueue", "Told"]
 
@@ -52,8 +54,6 @@ LOGIN_WAIT: Final = 3600
 STOPPING: Final = 20.0
 #: Seconds between two looks for files that writers have left behind.
 SWEEP: Final = 3600.0
-
-_CHUNK: Final = 64 * 1024
 
 
 class Told(NamedTuple):
@@ -103,6 +103,8 @@ class OutgoingQueue(Service):
 
     :param folder: the queue's.
     :param handing: where to, and how.
+    :param credentials: reads name and password again, in a thread at each look, and is given those that
+        are known.  May raise :class:`~pop3toy.errors.BadSetting`: then these stay.
     :param run: runs what waits for the disk in a thread.
     :param limit: what each user may send; asked in threads.
     :param deliver: delivers a notice to an address of ours: it is given the address, the user who had
@@ -116,6 +118,7 @@ class OutgoingQueue(Service):
         self,
         folder: Folder,
         handing: Handing,
+        credentials: Callable[[Credentials | None], Credentials | None],
         reactor: IReactor,
         run: RunInThread,
         limit: HourlyLimit,
@@ -126,6 +129,7 @@ class OutgoingQueue(Service):
         connect: Callable[..., Awaitable[Result]] = hand_on,
     ) -> None:
         self._folder, self._handing, self._reactor, self._run = folder, handing, reactor, run
+        self._credentials = credentials
         self._limit, self._deliver, self._wall, self._connect = limit, deliver, wall, connect
         self._observers, self._told = observers, told
         self._clock = steady(reactor)
@@ -139,8 +143,8 @@ class OutgoingQueue(Service):
         self._ending = DeferredLock()
         self._held_until = 0.0
         self._down = False
-        # What was told of a folder that cannot be read; empty while it can.
-        self._unreadable = ""
+        # What was told of a folder that cannot be read, and of credentials; empty while they can.
+        self._unreadable = self._unusable = ""
         # How often the smarthost has refused the login, one attempt after the other.
         self._refused = 0
         self._next_sweep = 0.0
@@ -287,6 +291,7 @@ class OutgoingQueue(Service):
                 await self._read(queue_id)
         for verb, queue_id in found.orders:
             await self._obey(verb, queue_id)
+        await self._read_credentials()
         oldest = min((one.came for one in self._waiting.values()), default=now)
         self._told.length(len(there), max(now - oldest, 0.0))
         self._begin_due(now)
@@ -303,6 +308,24 @@ class OutgoingQueue(Service):
             pass
         else:
             self._waiting[queue_id] = _Waiting(entry.next, entry.came)
+
+    async def _read_credentials(self) -> None:
+        """Take up other credentials; if the smarthost has refused those before, all mail tries them now."""
+        try:
+            found = await self._run(self._credentials, self._handing.credentials)
+        except BadSetting as error:
+            if str(error) != self._unusable:
+                log.error("the credentials of the smarthost stay as they were: {why}", why=str(error))
+            self._unusable = str(error)
+            return
+        self._unusable = ""
+        if found == self._handing.credentials:
+            return
+        self._handing = self._handing._replace(credentials=found)
+        log.info("the credentials of the smarthost were read again")
+        if self._refused:
+            self._refused, self._held_until = 0, 0.0
+            self._waiting = {queue_id: one._replace(next=0.0) for queue_id, one in self._waiting.items()}
 
     async def _obey(self, verb: str, queue_id: str) -> None:
         """Do what the command asks for, as soon as nothing is under way for that message."""
@@ -391,11 +414,11 @@ class OutgoingQueue(Service):
         """An attempt, written down."""
         text = await self._run(self._folder.text, entry.queue_id)
         try:
-            eight_bit, utf8_header = await self._run(_examined, text)
+            eight_bit, utf8_header = await self._run(examined, text.read)
         finally:
             await self._run(text.close)
         text = await self._run(self._folder.text, entry.queue_id)
-        turn = _Turn(self._ending)
+        turn, handing = _Turn(self._ending), self._handing
 
         async def before_end() -> None:
             await turn.begin()
@@ -409,14 +432,14 @@ class OutgoingQueue(Service):
             try:
                 result = await self._connect(
                     self._reactor,
-                    self._handing,
+                    handing,
                     entry,
                     content,
                     stop=lambda abort: self._aborts.__setitem__(entry.queue_id, abort),
                 )
             finally:
                 await self._run(text.close)
-            self._heed(result.trouble)
+            self._heed(result.trouble, handing)
             now = self._wall()
             later = [one.text for one in result.outcomes.values() if one.status is Status.WAITING]
             why = result.trouble.text if result.trouble is not None else later[0] if later else ""
@@ -427,7 +450,10 @@ class OutgoingQueue(Service):
         self._tell_observers(entry, after, now)
         return after
 
-    def _heed(self, found: Trouble | None) -> None:
+    def _heed(self, found: Trouble | None, handing: Handing) -> None:
+        if found is not None and found.login and handing is not self._handing:
+            # There are other credentials meanwhile.
+            return
         if found is not None:
             # It is the same for all others: one of them will try it.
             self._down, self._held_until = True, self._clock.seconds() + HOLD
@@ -445,8 +471,8 @@ class OutgoingQueue(Service):
         self._held_until = self._clock.seconds() + wait
         self._told.login_refused(True)
         log.error(
-            "the smarthost does not take the login of --smarthost-credentials: {why}; correct it, restart the"
-            " server, and pop3toy queue retry --all; tried again in {minutes} minutes",
+            "the smarthost does not take the login of --smarthost-credentials: {why}; correct it in the file,"
+            " which is read again; tried again in {minutes} minutes",
             why=why,
             minutes=wait // 60,
         )
@@ -471,7 +497,7 @@ class OutgoingQueue(Service):
         :raises pop3toy.errors.StoreTrouble: if that is not possible now.
         """
         whole = entry.ret == "FULL" and due.notice is Notice.FAILED and entry.octets <= WHOLE
-        original = await self._run(self._original, entry.queue_id, WHOLE if whole else HEADER)
+        original = Original(*await self._run(self._folder.start, entry.queue_id, WHOLE if whole else HEADER))
         made = notice(
             entry,
             due,
@@ -501,27 +527,3 @@ class OutgoingQueue(Service):
                 what=due.notice.value,
                 sender=printable(entry.sender),
             )
-
-    def _original(self, queue_id: str, most: int) -> Original:
-        text = self._folder.text(queue_id)
-        try:
-            data = b""
-            while len(data) < most and (chunk := text.read(most - len(data))):
-                data += chunk
-            return Original(data, len(data) == text.octets)
-        finally:
-            text.close()
-
-
-def _examined(text: Text) -> tuple[bool, bool]:
-    """Whether there are octets beyond ASCII in a message, and in its header."""
-    eight_bit = in_header = False
-    header, over = b"", False
-    while chunk := text.read(_CHUNK):
-        eight_bit = eight_bit or not chunk.isascii()
-        if not over:
-            header += chunk
-            end = header.find(b"\r\n\r\n")
-            over = end >= 0 or len(header) > 16 * HEADER
-            in_header = not header[: end if end >= 0 else None].isascii()
-    return eight_bit, in_header

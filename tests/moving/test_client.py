@@ -18,17 +18,9 @@ from typing import Any, ClassVar
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.moving import client as client_module
-from pop3toy.moving.client import (
-    Client,
-    Listed,
-    LoginRefused,
-    MessageRefused,
-    NotTrusted,
-    Server,
-    Trouble,
-    parse_url,
-)
+from pop3toy.moving.client import Client, Listed, LoginRefused, MessageRefused
 from pop3toy.moving.login import log_in, session
+from pop3toy.moving.server import NotTrusted, Server, Trouble, parse_url
 from pop3toy.testing import RunningServer, running_server
 
 from ..corpus import awkward_messages, wire_form
@@ -288,6 +280,13 @@ class ServedTests(SynchronousTestCase):
                     self.assertEqual(file.getvalue(), DOTS.replace(b"\n", b"\r\n"), kind)
 
 
+class Nowhere(Server):
+    """A server that nobody speaks to."""
+
+    def connect(self) -> socket.socket:
+        return socket.socketpair()[0]
+
+
 class InPieces(Client):
     """A client to which octets come as they are given here.
 
@@ -296,10 +295,7 @@ class InPieces(Client):
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self._pieces = iter(pieces)
-        super().__init__(at(1), time.monotonic)
-
-    def _connect(self) -> socket.socket:
-        return socket.socketpair()[0]
+        super().__init__(Nowhere("127.0.0.1", 1, timeout=20.0), time.monotonic)
 
     def _begin(self) -> None:
         pass
@@ -421,7 +417,7 @@ class ScriptedTests(SynchronousTestCase):
 
     def test_cleartext(self) -> None:
         """Elsewhere than on this machine a server without TLS is left, unless that is allowed."""
-        self.patch(client_module, "_is_loopback", lambda sock: False)
+        self.patch(client_module, "is_loopback", lambda sock: False)
         server, connect = self.client()
         error = self.assertRaises(Trouble, connect)
         self.assertIn("offers no TLS (STLS)", error.detail)

@@ -11,9 +11,9 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.errors import NoSuchMailbox
-from pop3toy.moving.client import Server, Trouble
 from pop3toy.moving.fetching import Account, RemoteMailbox
 from pop3toy.moving.login import session
+from pop3toy.moving.server import Server, Trouble
 from pop3toy.stores.copying.counts import Counts
 from pop3toy.stores.copying.journal import Journal
 from pop3toy.stores.copying.mailbox import copy_mailbox

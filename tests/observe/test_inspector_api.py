@@ -132,7 +132,7 @@ class AccessTests(InspectorCase):
         transport = self.open()
         head = b"POST /api/mailboxes/user/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n"
         transport.channel.dataReceived(head + b"\r\n" + b"x" * 50_000)
-        [request] = transport.channel.requests
+        [request] = transport.channel.wrappedProtocol.requests
         self.assertEqual(request.content.tell(), 0)
 
     def test_too_many(self) -> None:
@@ -316,7 +316,7 @@ class SessionTests(InspectorCase):
                     self.assertNotIn(status, (405, 501), f"{method} {path}")
                 else:
                     self.assertEqual(status, 405, f"{method} {path}")
-        table = self.reactor.factory_at(2).resource._table
+        table = self.reactor.factory_at(2).wrappedFactory.resource._table
         self.assertEqual(
             len(described),
             sum(3 if "hold" in pattern.pattern else 0 for _, pattern, _ in table) + len(table) + 1,
@@ -369,7 +369,7 @@ class StreamTests(InspectorCase):
 
     def test_too_slow(self) -> None:
         """One that does not read is written nothing more, and is told how many it has missed."""
-        hub = self.reactor.factory_at(2).resource._hub
+        hub = self.reactor.factory_at(2).wrappedFactory.resource._hub
         hub.bounds = hub.bounds._replace(last_events=20)
         stream = self.follow()
         self.told(stream)
@@ -394,7 +394,7 @@ class StreamTests(InspectorCase):
 
     def test_end(self) -> None:
         """Who has gone is forgotten, and nothing is scheduled for them."""
-        hub = self.reactor.factory_at(2).resource._hub
+        hub = self.reactor.factory_at(2).wrappedFactory.resource._hub
         before = len(self.reactor.getDelayedCalls())
         stream = self.follow()
         self.assertEqual(hub.followers, 1)
@@ -526,7 +526,7 @@ class OtherAnswersTests(InspectorCase):
 
     def test_trouble(self) -> None:
         """What is wrong with the server is told, also if it has to be found out first."""
-        inspector = self.reactor.factory_at(2).resource
+        inspector = self.reactor.factory_at(2).wrappedFactory.resource
         looking: list[Deferred[list[str]]] = []
 
         def look() -> Deferred[list[str]]:
@@ -546,7 +546,7 @@ class OtherAnswersTests(InspectorCase):
 
     def test_other_resources(self) -> None:
         """Other resources answer, to whom has the token."""
-        inspector = self.reactor.factory_at(2).resource
+        inspector = self.reactor.factory_at(2).wrappedFactory.resource
         also = {b"metrics": Data(b"up 1\n", "text/plain")}
         inspector._inspected = replace(inspector._inspected, also=also)
         self.assertEqual(self.ask("/metrics").body, b"up 1\n")

@@ -12,7 +12,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3toy.interfaces import OutgoingRecipient
-from pop3toy.outgoing.client import LINES, SILENCE, Content, Handing, Result, hand_on
+from pop3toy.outgoing.attempt import Content, Result
+from pop3toy.outgoing.client import LINE, LINES, SILENCE, Handing, hand_on
 from pop3toy.outgoing.entry import Entry, Outcome, Status
 from pop3toy.outgoing.smarthost import Credentials, Smarthost
 
@@ -138,6 +139,19 @@ class ClientTests(ClientCase):
             "C: MAIL FROM:<ann@example.org> SIZE=18 BODY=8BITMIME RET=FULL ENVID=a+2Bb", "250 ok",
             "C: RCPT TO:<eve@x.example> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;eve+40x.example", "250 ok",
             "C: DATA", "354 go on", "C: Subject: x||..y|.", "250 ok",
+        )  # fmt: skip
+        self.assertEqual(self.done().outcomes[0].status, Status.HANDED_ON)
+
+    def test_no_notices(self) -> None:
+        """A server without DSN is told none of its parameters, and NOTIFY=NEVER changes nothing else."""
+        one = entry(
+            OutgoingRecipient("eve@x.example", ("NEVER",), "rfc822;eve@x.example"), ret="HDRS", envid="a"
+        )
+        self.begin(one)
+        self.greet(*(word for word in ALL if word != "DSN"))
+        self.talk(
+            "C: MAIL FROM:<ann@example.org> SIZE=18", "250 ok", "C: RCPT TO:<eve@x.example>", "250 ok",
+            "354 go on", "250 ok",
         )  # fmt: skip
         self.assertEqual(self.done().outcomes[0].status, Status.HANDED_ON)
 
@@ -301,13 +315,79 @@ class StrangeTests(ClientCase):
             outcome = self.done().outcomes[0]
             self.assertEqual((outcome.status, outcome.enhanced), (Status.WAITING, "4.5.0"))
 
+    def trouble(self) -> str:
+        """Why nothing could be handed on; nobody is to blame for it, and the connection has ended."""
+        result = self.done()
+        assert result.trouble is not None
+        self.assertLessEqual({one.status for one in result.outcomes.values()}, {Status.WAITING})
+        self.assertFalse(self.transport.connected)
+        return result.trouble.text
+
+    def test_another_success(self) -> None:
+        """Any 2xx to MAIL and RCPT lets it go on, and none there is taken for the end of the message."""
+        for code in (220, 221, 235, 251, 299):
+            self.begin(entry(EVE))
+            self.greet()
+            self.talk(f"{code} ok", "C: MAIL FROM:<ann@example.org>|RCPT TO:<eve@x.example>", f"{code} ok")
+            self.assertFalse(self.result.called, code)
+            self.talk("C: DATA", "354 go on", f"{code} ok")
+            self.assertEqual(self.done().outcomes[0].status, Status.HANDED_ON)
+
+    def test_closing(self) -> None:
+        """421 may come at each step, and is about the connection: for all mail, and to nobody's blame."""
+        script = ["220 smart", "250 smart", "250 ok", "250 ok", "354 go on"]
+        for cut in range(len(script) + 1):
+            self.begin(entry(EVE))
+            self.talk(*script[:cut], "421 4.3.2 going down")
+            if cut == 1:
+                # HELO is tried where EHLO is not taken.
+                self.talk("421 4.3.2 going down")
+            self.assertIn("421 4.3.2 going down", self.trouble())
+
+    def test_no_reply(self) -> None:
+        """What does not begin with three digits is no reply, whatever number it may be taken for."""
+        for line in ("000 debug", "25", "2_5 ok", " 25 ok", "+25 ok", "-250 ok", "", "\x00", "²50 ok"):
+            for script in ([], ["220 smart", "250 smart"], ["220 smart", "250 smart", "250 ok"]):
+                self.begin(entry(EVE))
+                self.talk(*script, line)
+                self.assertIn("this is no reply:", self.trouble())
+
     def test_endless(self) -> None:
-        """A reply without an end is given up."""
+        """A reply without an end, by its lines or within one, is given up."""
+        for script, words in (
+            (["250-more"] * (LINES + 1), "a reply has more than 1000 lines"),
+            (["250 " + "x" * LINE], "longer than 4096 octets"),
+        ):
+            self.begin(entry(EVE))
+            self.talk("220 smart", *script)
+            self.assertIn(words, self.trouble())
+        # Behind QUIT, when all is known, as well.
         self.begin(entry(EVE))
-        self.talk("220 smart", *["250-more"] * (LINES + 2))
-        trouble = self.done().trouble
-        assert trouble is not None
-        self.assertIn("more than 1000 lines", trouble.text)
+        self.greet()
+        self.talk("250 ok", "250 ok", "354 go on", "250 taken", *["221-bye"] * (LINES + 1))
+        self.assertEqual(self.done().outcomes[0].status, Status.HANDED_ON)
+        self.assertFalse(self.transport.connected)
+
+    def test_slow(self) -> None:
+        """A reply has its time as a whole, however its lines are spread; the next has its own."""
+        self.begin(entry(EVE))
+        self.talk("220-smart")
+        self.clock.advance(SILENCE - 1)
+        self.talk("220 greets", "250-smart")
+        self.clock.advance(SILENCE - 2)
+        self.talk("250-SIZE")
+        self.assertFalse(self.result.called)
+        self.clock.advance(2)
+        self.assertIn("was silent for too long", self.trouble())
+
+    def test_strange_letters(self) -> None:
+        """What is no UTF-8, or would steer a terminal, is shown as something else; many lines are one."""
+        self.begin(entry(EVE))
+        self.talk("220-smart", "220-greets", "220 all", "250 smart", "250 ok")
+        self.endpoint.protocol.dataReceived(b"550-5.1.1 f\xfcr\r\n550 \x1b[31mniemand\r\n")
+        outcome = self.done().outcomes[0]
+        self.assertEqual((outcome.status, outcome.enhanced), (Status.FAILED, "5.1.1"))
+        self.assertEqual(outcome.text, "550 5.1.1 f\ufffdr \\x1b[31mniemand")
 
 
 class SecretTests(ClientCase):
@@ -394,6 +474,45 @@ class SecretTests(ClientCase):
             trouble = self.done().trouble
             assert trouble is not None
             self.assertIn("500 not understood: (masked) (masked)", trouble.text)
+
+    def test_echoed_password(self) -> None:
+        """Nor does one that sends it back with no code before it, or with one that asks for more."""
+        for mechanism, replies in (("PLAIN", []), ("LOGIN", ["334 VXNlcm5hbWU6", "334 UGFzc3dvcmQ6"])):
+            for code in ("", "334 "):
+                self.begin(entry(EVE))
+                self.talk("220 smart", "250-smart", "250 STARTTLS", "220 go", "250-smart")
+                self.talk(f"250 AUTH {mechanism}", *replies)
+                sent = self.transport.value().split()[-1].decode()
+                self.talk(f"{code}{sent}")
+                self.assertNotIn(sent, repr(self.done()))
+        self.begin(entry(EVE))
+        self.greet()
+        self.talk("250 ok", "334 open sesame")
+        self.assertEqual(self.done().outcomes[0].text, "334 (masked)")
+
+    def test_asks_on(self) -> None:
+        """A smarthost that wants one answer after the other gets user and password, once."""
+        for mechanism, answers in (("LOGIN", 2), ("CRAM-MD5", 2)):
+            self.begin(entry(EVE))
+            self.talk("220 smart", "250-smart", "250 STARTTLS", "220 go", "250-smart")
+            self.talk(f"250 AUTH {mechanism}")
+            self.transport.clear()
+            self.talk(*["334 PDEyQHNtYXJ0Pg=="] * 5)
+            self.assertEqual(self.transport.value().count(b"\r\n"), answers)
+            trouble = self.done().trouble
+            assert trouble is not None
+            self.assertIn("334 another challenge", trouble.text)
+            self.assertFalse(self.transport.connected)
+
+    def test_other_mechanisms(self) -> None:
+        """One that offers none of those that are known gets no password; the reason says which they are."""
+        for offered in ("AUTH GSSAPI NTLM XOAUTH2", "AUTH", "SIZE"):
+            self.begin(entry(EVE))
+            self.talk("220 smart", "250-smart", "250 STARTTLS", "220 go", "250-smart", f"250 {offered}")
+            trouble = self.done().trouble
+            assert trouble is not None
+            self.assertIn("[PLAIN, LOGIN, CRAM-MD5]", trouble.text)
+            self.assertNotIn(b"AUTH", self.transport.value())
 
     def test_login_later(self) -> None:
         """A login that cannot be judged now (454, 432, 421) is trouble that passes, no wrong password."""

@@ -196,15 +196,17 @@ class ElsewhereTests(SynchronousTestCase):
         self.assertEqual(client.say("MAIL FROM:<ann@example.org> RET=FULL")[0][:3], "555")
 
     def test_limit(self) -> None:
-        """A user who has sent too much hears so, and may go on later."""
-        self.queue.limit = "you may write to 10 recipients elsewhere within an hour"
-        self.client.say("MAIL FROM:<ann@example.org>")
-        self.assertEqual(self.client.say("RCPT TO:<eve@x.example>"), [f"450 4.7.1 {self.queue.limit}"])
-        self.queue.limit = None
-        self.client.say("RCPT TO:<eve@x.example>")
-        self.queue.limit = "too much meanwhile"
-        self.assertEqual(self.client.say("DATA"), ["450 4.7.1 too much meanwhile"])
-        self.assertEqual(self.queue.counted, [("ann", 1)])
+        """A user who has sent too much hears so, and may go on later; mail without a sender counts, too."""
+        for sender in ("<ann@example.org>", "<>"):
+            self.queue.counted.clear()
+            self.queue.limit = "you may write to 10 recipients elsewhere within an hour"
+            self.client.say(f"MAIL FROM:{sender}")
+            self.assertEqual(self.client.say("RCPT TO:<eve@x.example>"), [f"450 4.7.1 {self.queue.limit}"])
+            self.queue.limit = None
+            self.client.say("RCPT TO:<eve@x.example>")
+            self.queue.limit = "too much meanwhile"
+            self.assertEqual(self.client.say("DATA"), ["450 4.7.1 too much meanwhile"])
+            self.assertEqual(self.queue.counted, [("ann", 1)])
 
     def test_limit_unknown(self) -> None:
         """Where the queue's folder cannot be read, a recipient elsewhere is put off; one here is taken."""
@@ -228,6 +230,7 @@ class ElsewhereTests(SynchronousTestCase):
             "<eve@x.example> NOTIFY=success,DELAY ORCPT=rfc822;eve@x.example",
             "<bob@example.org> NOTIFY=SUCCESS",
             "<ann@example.org> NOTIFY=NEVER",
+            "<fay@x.example> NOTIFY=NEVER",
         )
         [(mail, _)] = self.queue.mails
         self.assertEqual((mail.ret, mail.envid), ("HDRS", "a+2Bb"))
@@ -235,6 +238,7 @@ class ElsewhereTests(SynchronousTestCase):
             mail.recipients,
             [
                 OutgoingRecipient("eve@x.example", ("SUCCESS", "DELAY"), "rfc822;eve@x.example"),
+                OutgoingRecipient("fay@x.example", ("NEVER",)),
                 OutgoingRecipient("bob@example.org", ("SUCCESS",), "", here=True),
             ],
         )

@@ -144,6 +144,7 @@ class HandOnTests(OutgoingCase):
         self.server = self.start()
         self.send("eve@elsewhere.example")
         wait_until(lambda: "deferred" in self.server.log, "it is put off")
+        self.assertIn("TLS failed: its certificate is for another name", self.server.log)
         self.assertFalse([line for line in other.lines if line.startswith(("AUTH", "MAIL"))])
         self.assertEqual(other.taken, [])
 

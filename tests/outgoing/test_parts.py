@@ -218,6 +218,8 @@ class ScheduleTests(SynchronousTestCase):
         for notify, outcome, expected in (
             ((), FAILED, [Notice.FAILED]),
             (("NEVER",), FAILED, []),
+            (("NEVER",), LATER, []),
+            (("NEVER",), Outcome(Status.RELAYED, "2.0.0", "250 ok"), []),
             (("DELAY",), FAILED, []),
             (("SUCCESS", "FAILURE"), FAILED, [Notice.FAILED]),
             (("FAILURE",), LATER, []),

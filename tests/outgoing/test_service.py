@@ -13,17 +13,18 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy.errors import NotOurs, StoreFull, StoreTrouble
+from pop3toy.errors import BadSetting, NotOurs, StoreFull, StoreTrouble
 from pop3toy.events import NONE, Bounced, Observers, QueueRemoved, SendDeferred, Sent
 from pop3toy.interfaces import OutgoingRecipient
 from pop3toy.net.threads import run_now
-from pop3toy.outgoing.client import Handing, Result, Trouble
+from pop3toy.outgoing.attempt import Result, Trouble
+from pop3toy.outgoing.client import Handing
 from pop3toy.outgoing.entry import Entry, Outcome, Status
 from pop3toy.outgoing.limits import HourlyLimit
 from pop3toy.outgoing.queue_files import Folder
 from pop3toy.outgoing.schedule import GIVE_UP
 from pop3toy.outgoing.service import HOLD, LOOK, STOPPING, OutgoingQueue, Told
-from pop3toy.outgoing.smarthost import Smarthost
+from pop3toy.outgoing.smarthost import Credentials, Smarthost
 
 from ..folders import new_folder
 from ..pop3_world import Watcher
@@ -53,6 +54,9 @@ class ServiceCase(SynchronousTestCase):
         self.watcher = Watcher(Sent, SendDeferred, Bounced, QueueRemoved)
         self.length = (0, 0.0)
         self.login_refused: bool | None = None
+        #: What their file holds, or what is wrong with it; and which those were that mail was tried with.
+        self.credentials: Credentials | BadSetting | None = None
+        self.tried_with: list[Credentials | None] = []
         #: By how much the time of day was set back.
         self.behind = 0.0
         self.folder = Folder(self.path, sync=lambda fd: None)
@@ -73,6 +77,7 @@ class ServiceCase(SynchronousTestCase):
         queue = OutgoingQueue(
             self.folder,
             Handing(Smarthost("smtp", "smart", 25), None, None, "mail.example.org"),
+            self.read_credentials,
             reactor,
             run_now,
             HourlyLimit(self.path, 10, self.clock.seconds),
@@ -84,6 +89,12 @@ class ServiceCase(SynchronousTestCase):
         )
         self.addCleanup(lambda: queue.stopService() if queue.running else None)
         return queue
+
+    def read_credentials(self, before: Credentials | None) -> Credentials | None:
+        """Read their file again."""
+        if isinstance(self.credentials, BadSetting):
+            raise self.credentials
+        return self.credentials
 
     async def deliver(self, address: str, user: str, message: bytes) -> None:
         """Take a notice."""
@@ -98,6 +109,7 @@ class ServiceCase(SynchronousTestCase):
         numbers = entry.numbers(Status.WAITING)
         addresses = [entry.recipients[number].address for number in numbers]
         self.tried.append((entry.queue_id, addresses))
+        self.tried_with.append(handing.credentials)
         if self.waiting is not None:
             waiting = self.waiting
             stop(lambda: waiting.callback(None) if not waiting.called else None)
@@ -292,7 +304,9 @@ class AttemptTests(ServiceCase):
             [line.rpartition("tried again in ")[2] for line in said[:7]],
             [f"{minutes} minutes" for minutes in (5, 10, 20, 30, 60, 60, 60)],
         )
-        self.assertIn("the login of --smarthost-credentials: smart: 535 5.7.8 no; correct it", said[0])
+        self.assertIn(
+            "the login of --smarthost-credentials: smart: 535 5.7.8 no; correct it in the file", said[0]
+        )
         self.assertLessEqual(len(self.tried), 15)
         self.assertTrue(self.login_refused)
         self.trouble = None
@@ -301,6 +315,46 @@ class AttemptTests(ServiceCase):
         self.assertFalse(self.login_refused)
         self.pass_time(5 * 3600, step=60)
         self.assertEqual(self.left, [])
+
+    def test_corrected_login(self) -> None:
+        """Other credentials are tried at once, by all that waits; those before count no more."""
+        self.credentials = wrong = Credentials("relay", "swordfish")
+        self.trouble = Trouble("smart: 535 5.7.8 no", login=True)
+        with capturedLogs() as events:
+            self.hand_in()
+            self.hand_in(queue_id="b2")
+            self.pass_time(20)
+            # One that is under way with the wrong password still when the file is another one.
+            self.folder.order("retry", "b2")
+            self.waiting = Deferred()
+            self.pass_time(LOOK)
+            self.credentials = right = Credentials("relay", "open sesame")
+            self.pass_time(LOOK)
+            before = len(self.tried)
+            self.waiting.callback(None)
+            self.trouble = self.waiting = None
+            self.pass_time(LOOK)
+        self.assertIn(("abc123", [EVE]), self.tried[before:])
+        self.assertEqual(self.tried_with, [wrong] * before + [right] * (len(self.tried) - before))
+        self.assertNotIn("abc123.mail", self.left)
+        said = [formatEvent(event) or "" for event in events]
+        self.assertEqual(sum("tried again in 5 minutes" in line for line in said), 1, said)
+        self.assertNotIn("open sesame", "".join(said))
+
+    def test_bad_credentials(self) -> None:
+        """A file that is wrong changes nothing; that is told once, and again for the next mistake."""
+        self.credentials = right = Credentials("relay", "open sesame")
+        self.pass_time(LOOK)
+        with capturedLogs() as events:
+            for why in ("it is no UTF-8", "it is no UTF-8", "", "it is no UTF-8"):
+                self.credentials = BadSetting("smarthost-credentials", f" x: {why}") if why else right
+                self.pass_time(LOOK)
+        said = [formatEvent(event) or "" for event in events if event["log_level"] is LogLevel.error]
+        text = "the credentials of the smarthost stay as they were: --smarthost-credentials x: it is no UTF-8"
+        self.assertEqual(said, [text] * 2)
+        self.hand_in()
+        self.pass_time(LOOK)
+        self.assertEqual(self.tried_with, [right])
 
     def test_limit(self) -> None:
         """A user may write to so many within an hour."""

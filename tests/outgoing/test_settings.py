@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 from pop3toy.config.settings import Settings
 from pop3toy.config.table import settings_of
 from pop3toy.errors import BadSetting, CannotStart
 from pop3toy.outgoing.smarthost import Credentials
-from pop3toy.run.handing_on.credentials import check_outgoing, credentials_of
+from pop3toy.run.handing_on.credentials import check_outgoing, credentials_again, credentials_of
 
 from ..cli_world import CommandTests
 from .test_parts import mail, put
@@ -85,6 +86,25 @@ class OptionTests(CommandTests):
         self.assertIsNone(credentials_of(settings, {}))
         self.assertRaises(BadSetting, credentials_of, settings, {user: "relay"})
         self.assertEqual(credentials_of(self.settings(), {}), Credentials("relay", "open sesame"))
+
+    def test_again(self) -> None:
+        """The file is read again when it is whole; what can be read once alone, or is not there, is not."""
+        settings, old, new = self.settings(), Credentials("relay", "old"), Credentials("relay", "new")
+        self.credentials.write_text("relay:new\n")
+        # Written to a moment ago: more may follow.
+        self.assertEqual(credentials_again(settings, time.time, old), old)
+        self.assertEqual(credentials_again(settings, lambda: time.time() + 3, old), new)
+        put_in_place = self.root / "other"
+        put_in_place.write_text("relay:newer\n")
+        put_in_place.chmod(0o600)
+        os.utime(put_in_place, (1, 1))
+        put_in_place.rename(self.credentials)
+        self.assertEqual(credentials_again(settings, time.time, old), Credentials("relay", "newer"))
+        self.credentials.unlink()
+        self.assertRaises(BadSetting, credentials_again, settings, time.time, old)
+        os.mkfifo(self.credentials, 0o600)
+        self.assertEqual(credentials_again(settings, time.time, old), old)
+        self.assertEqual(credentials_again(self.settings(smarthost_credentials=None), time.time, old), old)
 
     def test_config_check(self) -> None:
         """``pop3toy config check`` sees the folder and the credentials."""

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
-from ...moving.client import Server, Trouble
 from ...moving.comparing import Comparison
 from ...moving.comparing import compare as compare_mailboxes
+from ...moving.server import Server, Trouble
 from ..copying.users import Work
 from ..options import printable
 from ..remote import password_of

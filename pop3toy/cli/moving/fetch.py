@@ -10,8 +10,8 @@ import click
 
 from ...config.settings import Settings
 from ...errors import NoSuchMailbox
-from ...moving.client import Server
 from ...moving.fetching import RemoteMailbox
+from ...moving.server import Server
 from ...stores.copying.counts import Counts, summary
 from ...stores.copying.journal import Journal
 from ...stores.copying.mailbox import copy_mailbox

@@ -12,9 +12,10 @@ from typing import TypeAlias
 
 import click
 
-from ...moving.client import Client, NotTrusted, Server, Trouble, parse_url
+from ...moving.client import Client
 from ...moving.fetching import Account
 from ...moving.login import session
+from ...moving.server import NotTrusted, Server, Trouble, parse_url
 from ...stores.copying.counts import Stopped
 from ..options import Failed, printable
 from ..remote import password_of, trusting

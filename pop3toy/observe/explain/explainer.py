@@ -110,10 +110,8 @@ class Explainer:
             case Noted():
                 return [
                     self._note(
-                        N_(
-                            "This was done on purpose, by a rule or by hand; what comes next may be what no"
-                            " server and no client would do by itself."
-                        )
+                        "This was done on purpose, by a rule or by hand; what comes next may be what no"
+                        " server and no client would do by itself."
                     )
                 ]
             case MessageRemoved():
@@ -124,10 +122,8 @@ class Explainer:
             case Queued():
                 return [
                     self._note(
-                        N_(
-                            "The message is for somebody elsewhere: it lies in the queue, durably, until the"
-                            " smarthost has taken it, or until it is given up and its sender is told."
-                        ),
+                        "The message is for somebody elsewhere: it lies in the queue, durably, until the"
+                        " smarthost has taken it, or until it is given up and its sender is told.",
                         clause(5321, "4.5.4"),
                     )
                 ]
@@ -137,10 +133,8 @@ class Explainer:
             case ConnectionRejected():
                 return [
                     self._note(
-                        N_(
-                            "The client is sent away before the conversation begins: there are too many"
-                            " connections, or the server is stopping. It may come back later."
-                        )
+                        "The client is sent away before the conversation begins: there are too many"
+                        " connections, or the server is stopping. It may come back later."
                     )
                 ]
             case Ended():
@@ -175,7 +169,7 @@ class Explainer:
         if session.tls:
             said.append(
                 self._note(
-                    N_("TLS from the first octet on: the handshake comes before the greeting."),
+                    "TLS from the first octet on: the handshake comes before the greeting.",
                     clause(8314, "3"),
                 )
             )
@@ -210,7 +204,7 @@ class Explainer:
         if pipelined and (event.command or in_exchange):
             said.append(
                 self._note(
-                    N_("It came without waiting for the reply to the line before."),
+                    "It came without waiting for the reply to the line before.",
                     clause(2449, "6.6") if session.protocol == "POP3" else clause(2920),
                 )
             )
@@ -218,10 +212,8 @@ class Explainer:
         if bare and session.lines == 1 and not any(one.kind == "hint" for one in said):
             said.append(
                 self._note(
-                    N_(
-                        "The line ended with LF alone, which is taken from people; programs have to send CR"
-                        " and LF (nc -C, openssl s_client -crlf)."
-                    ),
+                    "The line ended with LF alone, which is taken from people; programs have to send CR"
+                    " and LF (nc -C, openssl s_client -crlf).",
                     clause(1939, "3"),
                     "hint",
                 )
@@ -252,7 +244,7 @@ class Explainer:
 
     def _measure(self, event: LineReceived, pause: float) -> Explanation:
         return self._note(
-            N_("{pause} s after the line before, {octets} octets, in state {state}"),
+            "{pause} s after the line before, {octets} octets, in state {state}",
             kind="measure",
             pause=f"{pause:.3f}",
             octets=event.octets,
@@ -280,7 +272,7 @@ class Explainer:
             session.busy += event.at - turn.at
             said += session.conversation.reply(turn)
             if not event.handed_over:
-                said.append(self._note(N_("This was not sent: the client had gone."), kind="warning"))
+                said.append(self._note("This was not sent: the client had gone.", kind="warning"))
         return said
 
     def _tls(self, session: _Session, event: TLSStarted) -> Sequence[Explanation]:
@@ -290,7 +282,7 @@ class Explainer:
         session.tls = True
         said = [
             self._note(
-                N_("From here on all is encrypted: {version} with {cipher}."),
+                "From here on all is encrypted: {version} with {cipher}.",
                 clause(8446),
                 version=event.tls.version,
                 cipher=event.tls.cipher,
@@ -299,7 +291,7 @@ class Explainer:
         if event.tls.client_name:
             said.append(
                 self._note(
-                    N_("The client has shown a certificate of {name}."),
+                    "The client has shown a certificate of {name}.",
                     clause(8446, "4.4.2"),
                     name=event.tls.client_name,
                 )
@@ -307,10 +299,8 @@ class Explainer:
         if session.commands:
             said.append(
                 self._note(
-                    N_(
-                        "What was said before is forgotten, a name behind USER or EHLO too; the client has"
-                        " to ask again what the server can do."
-                    ),
+                    "What was said before is forgotten, a name behind USER or EHLO too; the client has"
+                    " to ask again what the server can do.",
                     clause(2595, "4") if session.protocol == "POP3" else clause(3207, "4.2"),
                 )
             )
@@ -323,10 +313,8 @@ class Explainer:
         if behind_tls:
             return [
                 self._note(
-                    N_(
-                        "{octets} octets came in clear text behind it and are thrown away: they could be"
-                        " somebody else's, who would speak within TLS then."
-                    ),
+                    "{octets} octets came in clear text behind it and are thrown away: they could be"
+                    " somebody else's, who would speak within TLS then.",
                     clause(3207, "6"),
                     "warning",
                     octets=event.octets,
@@ -334,7 +322,7 @@ class Explainer:
             ]
         return [
             self._note(
-                N_("{octets} octets of a line that is too long are thrown away."),
+                "{octets} octets of a line that is too long are thrown away.",
                 clause(2449, "4"),
                 octets=event.octets,
             )
@@ -345,7 +333,7 @@ class Explainer:
         if session.protocol != "POP3":
             return [
                 self._note(
-                    N_("The client is logged in, and may send mail to anywhere it is allowed to."),
+                    "The client is logged in, and may send mail to anywhere it is allowed to.",
                     clause(6409, "4.3"),
                     "state",
                 )
@@ -355,7 +343,7 @@ class Explainer:
     def _login_failed(self, session: _Session, event: LoginFailed) -> Sequence[Explanation]:
         said = [
             self._note(
-                N_("Nobody is let in: {user}, by {mechanism}."),
+                "Nobody is let in: {user}, by {mechanism}.",
                 kind="state",
                 user=event.user or "?",
                 mechanism=event.mechanism or "?",
@@ -364,10 +352,8 @@ class Explainer:
         if event.why == "AUTH":
             said.append(
                 self._note(
-                    N_(
-                        "After each failure the answer comes later, and after some of them the connection"
-                        " ends: passwords cannot be tried out fast."
-                    )
+                    "After each failure the answer comes later, and after some of them the connection"
+                    " ends: passwords cannot be tried out fast."
                 )
             )
         return said
@@ -375,14 +361,12 @@ class Explainer:
     def _delivered(self, event: Delivered) -> Sequence[Explanation]:
         return [
             self._note(
-                N_(
-                    "The message lies in the maildrop. Two lines were put before its header: Return-Path, the"
-                    " envelope's sender, and Received, from whom it came, how and when."
-                ),
+                "The message lies in the maildrop. Two lines were put before its header: Return-Path, the"
+                " envelope's sender, and Received, from whom it came, how and when.",
                 clause(5321, "4.4"),
             ),
             self._note(
-                N_("With 250 the server answers for the message: it must not get lost from now on."),
+                "With 250 the server answers for the message: it must not get lost from now on.",
                 clause(5321, "6.1"),
             ),
         ]
@@ -401,7 +385,7 @@ class Explainer:
         if event.why == "timeout":
             said.append(
                 self._note(
-                    N_("The client was silent for too long: the server may end the session then."),
+                    "The client was silent for too long: the server may end the session then.",
                     clause(1939, "3") if session.protocol == "POP3" else clause(5321, "4.5.3.2.7"),
                 )
             )
@@ -409,10 +393,8 @@ class Explainer:
         if event.why in ("dropped", "timeout") and left > 0 and not (session.behind or session.waiting):
             said.append(
                 self._note(
-                    N_(
-                        "The last {octets} octets had no line end, which is CR and LF, so they were no"
-                        " command; a CR alone ends no line."
-                    ),
+                    "The last {octets} octets had no line end, which is CR and LF, so they were no"
+                    " command; a CR alone ends no line.",
                     clause(1939, "3") if session.protocol == "POP3" else clause(5321, "2.3.8"),
                     "hint",
                     octets=left,
@@ -421,18 +403,16 @@ class Explainer:
         if event.why == "limit":
             said.append(
                 self._note(
-                    N_("Too many mistakes, or too many connections: the server ends the session for that.")
+                    "Too many mistakes, or too many connections: the server ends the session for that."
                 )
             )
         if event.why == "shutdown":
-            said.append(self._note(N_("The server is stopping, and waits for nobody any longer.")))
+            said.append(self._note("The server is stopping, and waits for nobody any longer."))
         if session.tls and event.why == "dropped" and not session.quit and session.pauses:
             said.append(
                 self._note(
-                    N_(
-                        "Was it openssl s_client? It takes a line that begins with Q for its own end, and R"
-                        " for a new handshake: give it -quiet."
-                    ),
+                    "Was it openssl s_client? It takes a line that begins with Q for its own end, and R"
+                    " for a new handshake: give it -quiet.",
                     kind="hint",
                 )
             )
@@ -453,7 +433,7 @@ class Explainer:
         if found is not None:
             said.append(
                 self._note(
-                    N_("The client seems to be {client}: {sign}."),
+                    "The client seems to be {client}: {sign}.",
                     kind="summary",
                     client=found[0],
                     sign=found[1],

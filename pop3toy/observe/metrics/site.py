@@ -11,13 +11,13 @@ from prometheus_client.exposition import choose_encoder
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
 from twisted.web.http import Request
 from twisted.web.resource import IResource, Resource
-from twisted.web.server import NOT_DONE_YET, Site
+from twisted.web.server import NOT_DONE_YET
 
 from ...clock import steady
+from ..site import EndingSite, QuietSite
 from .health import Health
 
 __all__ = ["HealthResource", "MetricsResource", "site_of"]
@@ -102,35 +102,7 @@ def _send(request: Request, code: int, kind: str, octets: bytes) -> None:
     request.finish()
 
 
-class _QuietSite(Site):
-    """Without a line for each request, and without the timer that such lines need."""
-
-    noisy = False
-
-    def startFactory(self) -> None:
-        """See ``Factory``."""
-
-    def log(self, request: Request) -> None:
-        """Say nothing: somebody asks every few seconds, for ever."""
-
-
-class _EndingFactory(WrappingFactory):
-    """Closes its connections when its port is closed: Prometheus keeps one open."""
-
-    noisy = False
-
-    def logPrefix(self) -> str:
-        """See ``ILoggingContext``."""
-        return "the port of metrics"
-
-    def stopFactory(self) -> None:
-        """See ``Factory``."""
-        for connection in list(self.protocols):
-            connection.loseConnection()
-        super().stopFactory()
-
-
-def site_of(clock: IReactorTime, resources: Mapping[bytes, IResource]) -> WrappingFactory:
+def site_of(clock: IReactorTime, resources: Mapping[bytes, IResource]) -> EndingSite:
     """A site with these resources.
 
     :param clock: of its timers.
@@ -139,4 +111,4 @@ def site_of(clock: IReactorTime, resources: Mapping[bytes, IResource]) -> Wrappi
     root = Resource()
     for name, resource in resources.items():
         root.putChild(name, resource)
-    return _EndingFactory(_QuietSite(root, reactor=steady(clock)))
+    return EndingSite(QuietSite(root, reactor=steady(clock)))

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 from ...config.settings import Settings
 from ...errors import BadSetting
 from ...files import check_readable, why_unusable
-from ...outgoing.client import tls_of
-from ...outgoing.smarthost import Credentials, credentials_in, smarthost
+from ...installation import install_hint
+from ...net.watched_file import being_written
+from ...outgoing.smarthost import Credentials, Smarthost, credentials_in, smarthost
 
-__all__ = ["check_outgoing", "credentials_of"]
+__all__ = ["check_outgoing", "credentials_again", "credentials_of", "tls_of"]
 
 #: Octets that a file of credentials may have.
 _MOST = 4096
@@ -50,6 +55,56 @@ def credentials_of(settings: Settings, environ: Mapping[str, str] | None = None)
         # Of undecodable text the message would hold a part.
         said = "it is no UTF-8" if isinstance(why, UnicodeError) else str(why)
         raise BadSetting("smarthost-credentials", f" {path}: {said}") from None
+
+
+def credentials_again(
+    settings: Settings, wall: Callable[[], float], before: Credentials | None
+) -> Credentials | None:
+    """What the file says now; in the environment nothing changes.
+
+    :param wall: the file system's time of day, in seconds.
+    :param before: what is known; stays while the file is being written, and if it can be read only once.
+    :raises pop3toy.errors.BadSetting: as :func:`credentials_of`.
+    """
+    if settings.smarthost_credentials is None:
+        return before
+    with suppress(OSError):
+        status = os.stat(settings.smarthost_credentials)
+        if not stat.S_ISREG(status.st_mode) or being_written(status, wall()):
+            return before
+    return credentials_of(settings)
+
+
+def tls_of(smarthost: Smarthost, ca: str | None) -> Any:
+    """What TLS to the smarthost is made with: its certificate is verified, for its name.
+
+    :param ca: a file of authorities (PEM), in place of the system's.
+    :raises pop3toy.errors.BadSetting: if it cannot be used, or TLS is not installed.
+    """
+    if smarthost.scheme == "smtp":
+        return None
+    try:
+        from twisted.internet.ssl import (
+            Certificate,
+            optionsForClientTLS,
+            platformTrust,
+            trustRootFromCertificates,
+        )
+    except ImportError:
+        raise BadSetting("smarthost", f" needs TLS: {install_hint('tls')}") from None
+    if ca is None:
+        return optionsForClientTLS(smarthost.host, trustRoot=platformTrust())
+    try:
+        pem = Path(ca).read_text(encoding="ascii", errors="replace")
+        blocks = re.findall("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", pem, re.DOTALL)
+        authorities = [Certificate.loadPEM(block) for block in blocks]
+    except OSError as error:
+        raise BadSetting("smarthost-ca", f" {ca}: {(error.strerror or str(error)).lower()}") from None
+    except Exception:
+        authorities = []
+    if not authorities:
+        raise BadSetting("smarthost-ca", f" {ca}: there is no certificate (PEM) in it")
+    return optionsForClientTLS(smarthost.host, trustRoot=trustRootFromCertificates(authorities))
 
 
 def check_outgoing(settings: Settings) -> None:

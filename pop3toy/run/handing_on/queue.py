@@ -15,12 +15,12 @@ from ...events import Observers
 from ...interfaces import IDelivery, IRecipientResolver, is_deferred
 from ...net.threads import WorkerThreads
 from ...net.types import IReactor
-from ...outgoing.client import Handing, tls_of
+from ...outgoing.client import Handing
 from ...outgoing.limits import HourlyLimit
 from ...outgoing.queue_files import Folder
 from ...outgoing.service import OutgoingQueue, Told
 from ...outgoing.smarthost import smarthost
-from .credentials import credentials_of
+from .credentials import credentials_again, credentials_of, tls_of
 
 __all__ = ["queue_of"]
 
@@ -58,6 +58,7 @@ def queue_of(
     queue = OutgoingQueue(
         Folder(settings.queue),
         Handing(where, credentials_of(settings), tls_of(where, settings.smarthost_ca), host),
+        partial(credentials_again, settings, wall),
         reactor,
         pool.run,
         HourlyLimit(settings.queue, settings.smarthost_limit, wall),

@@ -11,18 +11,15 @@ import hmac
 import re
 import secrets
 from collections.abc import Callable, Iterator
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
 from twisted.web.http import Request as HTTPRequest
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Site
-from twisted.web.server import Request as SiteRequest
+from twisted.web.server import NOT_DONE_YET
 
 from ...auth.authenticator import PortalAuthenticator
 from ...auth.maybe_deferred import resolved
@@ -35,6 +32,7 @@ from ...masking import name_alone
 from ...net.transport import channel_of
 from ...net.types import IStreamTransport
 from ...observe.explain.explanation import N_, say_in
+from ...observe.site import BoundedRequest, EndingSite, QuietSite
 from .page import HEADERS, changed, form
 
 __all__ = ["PasswordPage", "PasswordSite"]
@@ -253,51 +251,13 @@ def _answer(request: HTTPRequest, code: int, body: bytes) -> bytes:
     return body
 
 
-class _Request(SiteRequest):
-    """Keeps no body that is too large."""
-
-    too_large = False
-    _taken = 0
-
-    def handleContentChunk(self, data: bytes) -> None:
-        """See ``Request``."""
-        self._taken += len(data)
-        if self._taken > _BODY:
-            self.too_large = True
-        else:
-            super().handleContentChunk(data)
+class _Request(BoundedRequest):
+    most = _BODY
 
 
-class _PasswordSite(Site):
-    """Without a log of requests; one connection too many is closed."""
-
-    noisy = False
-    # Without HTTP/2, which Twisted would agree on with a client that has it.
-    protocol = HTTPChannel  # type: ignore[assignment]
-
-    def startFactory(self) -> None:
-        """Without a log: Twisted would write to that of the process."""
-
-    def log(self, request: HTTPRequest) -> None:
-        """Say nothing."""
-
-
-class PasswordSite(WrappingFactory):
-    """The factory of the page's connections, which end when its port is closed."""
-
-    noisy = False
+class PasswordSite(EndingSite):
+    """The factory of the page's connections."""
 
     def __init__(self, page: PasswordPage, clock: IReactorTime) -> None:
-        super().__init__(
-            _PasswordSite(page, requestFactory=_Request, reactor=steady(clock), timeout=_PATIENCE)
-        )
-
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        """See ``IProtocolFactory``; one connection too many is closed."""
-        return super().buildProtocol(addr) if len(self.protocols) < _CONNECTIONS else None
-
-    def stopFactory(self) -> None:
-        """See ``Factory``."""
-        for connection in list(self.protocols):
-            connection.loseConnection()
-        super().stopFactory()
+        site = QuietSite(page, requestFactory=_Request, reactor=steady(clock), timeout=_PATIENCE)
+        super().__init__(site, _CONNECTIONS)
