@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +19,7 @@ import click
 from ..auth.accounts.passwd_file import Account
 from ..config.settings import Settings
 from ..errors import MessageGone, NoSuchMailbox
+from ..files import by_its_name, new_file
 from ..interfaces import IDelivery, IStoreAdmin, StoredMessage
 from ..mail.message_start import take_off
 from ..routing.quota import parse_quota
@@ -168,12 +169,12 @@ def export(settings: Settings, kind: str, user: str, destination: Path) -> None:
     elif os.path.lexists(destination):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(destination))
     elif kind == "eml":
-        with _new_folder(destination) as folder:
+        with _new_folder(destination) as opener:
             for number, _, data in mailbox:
-                with open(folder / f"{number:06}.eml", "xb", opener=_private) as file:
+                with open(f"{number:06}.eml", "xb", opener=opener) as file:
                     file.write(data)
     else:
-        with _new_file(destination) as file:
+        with new_file(destination, replace=False) as file:
             _write_mbox(mailbox, file)
     gone = f", {mailbox.gone} were removed meanwhile" if mailbox.gone else ""
     click.echo(f"{mailbox.total - mailbox.gone} exported{gone}", err=True)
@@ -212,7 +213,7 @@ class _Mailbox:
 
 def _read(admin: IStoreAdmin, user: str, message: StoredMessage) -> bytes | None:
     try:
-        with admin.read(user, message) as file:
+        with by_its_name(message.where), admin.read(user, message) as file:
             return file.read()
     except MessageGone:
         return None
@@ -224,34 +225,22 @@ def _write_mbox(mailbox: _Mailbox, file: BinaryIO) -> None:
 
 
 @contextmanager
-def _new_file(destination: Path) -> Iterator[BinaryIO]:
-    """A file that has its name when it is whole; mail is private."""
-    handle, name = tempfile.mkstemp(dir=destination.parent, prefix=f".{destination.name}.")
+def _new_folder(destination: Path) -> Iterator[Callable[[str, int], int]]:
+    """What opens new files in a folder that has its name when it is whole; mail is private."""
+    with by_its_name(destination):
+        name = tempfile.mkdtemp(dir=destination.parent, prefix=f".{destination.name}.")
     try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(name, destination)
-    except BaseException:
-        os.unlink(name)
-        raise
-
-
-@contextmanager
-def _new_folder(destination: Path) -> Iterator[Path]:
-    """The same for a folder."""
-    name = tempfile.mkdtemp(dir=destination.parent, prefix=f".{destination.name}.")
-    try:
-        yield Path(name)
-        os.rename(name, destination)
+        # The folder above may be another's, who could put a link in the place of this one.
+        folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            yield lambda file, flags: os.open(file, flags, 0o600, dir_fd=folder)
+        finally:
+            os.close(folder)
+        with by_its_name(destination):
+            os.rename(name, destination)
     except BaseException:
         shutil.rmtree(name)
         raise
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _messages(opened: Sequence[tuple[Path, Source]]) -> Iterator[tuple[str, bytes | OSError]]:
