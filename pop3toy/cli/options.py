@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial, wraps
 from pathlib import Path
@@ -29,7 +29,7 @@ from ..config import toml
 from ..config.settings import Settings
 from ..config.table import merged, settings_of
 from ..config.values import OBJECTS
-from ..errors import BadSetting, CannotStart, NoSuchMailbox, StoreTrouble
+from ..errors import BadSetting, CannotStart, NoSuchMailbox, Refusal, StoreTrouble
 from ..interfaces import IDelivery, IMailStore, IStoreAdmin, MaybeDeferred, is_deferred
 from ..net.threads import NoThreads
 from ..option import options_of
@@ -46,6 +46,8 @@ __all__ = [
     "config_option",
     "config_option_of_all",
     "delivery",
+    "failure",
+    "failure_of",
     "listed",
     "maildrops",
     "names_for",
@@ -55,6 +57,7 @@ __all__ = [
     "threads_option",
     "user_meant",
     "with_settings",
+    "worst",
 ]
 
 _T = TypeVar("_T")
@@ -329,6 +332,40 @@ class Failed(Exception):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+def failure(error: Exception) -> tuple[str, int]:
+    """What an exception says to whoever runs a command, in a line, and the exit status."""
+    if isinstance(error, Failed):
+        return str(error), error.status
+    if isinstance(error, Refusal):
+        return error.detail or error.text, os.EX_TEMPFAIL
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        kinds = {FileNotFoundError: os.EX_NOINPUT, PermissionError: os.EX_NOPERM}
+        return printable(f"{where}{error.strerror or error}"), kinds.get(type(error), os.EX_IOERR)
+    # A bug.
+    return f"{type(error).__name__}: {printable(str(error))}", os.EX_SOFTWARE
+
+
+def failure_of(user: str, error: Exception, status: int) -> tuple[str, int]:
+    """The same of one user among many, for whom alone it has failed.
+
+    :param status: for what may happen; a bug has its own.
+    :raises BrokenPipeError: if that is the error: nobody reads the others' either.
+    """
+    if isinstance(error, BrokenPipeError):
+        raise error
+    text, own = failure(error)
+    line = text if isinstance(error, Failed) else f"{user}: {text}"
+    return line, own if own == os.EX_SOFTWARE else status
+
+
+def worst(statuses: Iterable[int]) -> int:
+    """The exit status of a command, of those that it has for each user: what wants to be looked at first."""
+    found = set(statuses)
+    order = (os.EX_SOFTWARE, os.EX_TEMPFAIL, os.EX_DATAERR, os.EX_NOUSER)
+    return next((one for one in order if one in found), os.EX_OK)
 
 
 def no_mailbox(user: str, error: NoSuchMailbox) -> Failed:

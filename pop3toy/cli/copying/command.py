@@ -15,7 +15,7 @@ from ...stores.copying.mailbox import copy_mailbox
 from ...stores.copying.messages import Store
 from ...stores.copying.verify import verify_mailbox
 from ...stores.registry import Maildirs, Objects, kind_of
-from ..options import Failed, printable, threads_option
+from ..options import Failed, failure_of, printable, threads_option, worst
 from .users import Work, for_each
 
 __all__ = ["copy", "store_at"]
@@ -107,9 +107,9 @@ def copy(
     failed: dict[str, int] = {}
     counts = Counts()
     if accounts and isinstance(theirs, Objects) and isinstance(ours, Objects):
-        copied = _copy_accounts(theirs, ours, users)
+        copied = _copy_accounts(theirs, ours, users, failed)
         click.echo(f"{copied} account{'s'[: copied != 1]} copied")
-    names = list(dict.fromkeys(users)) or from_.users()
+    names = [name for name in dict.fromkeys(users or from_.users()) if name not in failed]
     with Work("Copying") as work:
         failed |= for_each(
             names,
@@ -149,8 +149,7 @@ def copy(
         counts.failed += compared.failed
         found = f"{compared.failed} are not as they should be" if compared.failed else "all are the same"
         click.echo(f"{compared.compared} compared: {found}")
-    statuses = {*failed.values(), *([os.EX_DATAERR] if counts.failed else [])}
-    return next((one for one in (os.EX_TEMPFAIL, os.EX_DATAERR, os.EX_NOUSER) if one in statuses), os.EX_OK)
+    return worst([*failed.values(), os.EX_DATAERR if counts.failed else os.EX_OK])
 
 
 def store_at(place: str, hint: str) -> Store:
@@ -205,16 +204,23 @@ def _opened(settings: Maildirs | Objects) -> Store:
     return copied(settings)
 
 
-def _copy_accounts(theirs: Objects, ours: Objects, users: Sequence[str]) -> int:
-    """Copy the lines of all users who have an account, or of these."""
+def _copy_accounts(theirs: Objects, ours: Objects, users: Sequence[str], failed: dict[str, int]) -> int:
+    """Copy the lines of all users who have an account, or of these: how many.
+
+    :param failed: gets the exit status of each user for whom it failed, which a sentence has told.
+    """
     accounts = kind_of(theirs).accounts
     assert accounts is not None, "object storage has them"
     into = AccountsInRecords(accounts(ours, None))
     copied = 0
     for record in accounts(theirs, None).all():
         if record.account and (not users or record.login in users):
-            into.edit(record.login, _replacing(record.account))
-            copied += 1
+            try:
+                into.edit(record.login, _replacing(record.account))
+                copied += 1
+            except Exception as error:
+                line, failed[record.login] = failure_of(record.login, error, os.EX_TEMPFAIL)
+                click.echo(printable(line), err=True)
     return copied
 
 

@@ -11,20 +11,21 @@ import click
 from twisted.internet.defer import Deferred
 
 from ...config.settings import Settings
-from ...errors import InUse, Refusal
+from ...errors import InUse
 from ...interfaces import IMailStore, IRemovedMessages, StoredMessage
 from ...stores.expiring import DAY, Rule, expired, forgotten, remove_expired
 from ...stores.registry import kind_of
-from ..mailbox import messages_of, reason, users_of
+from ..mailbox import messages_of, users_of
 from ..options import (
-    Failed,
     administration,
     complete_user,
+    failure_of,
     maildrops,
     printable,
     result_of,
     user_meant,
     with_settings,
+    worst,
 )
 
 __all__ = ["expire"]
@@ -107,13 +108,13 @@ def expire(
                     click.echo(f"{printable(name)}: {what} {done} for good")
         except InUse as error:
             click.echo(printable(f"{name}: [{error.code}] {error.text}; nothing was removed"), err=True)
-            status = os.EX_TEMPFAIL
-        except (Refusal, Failed) as error:
+            status = worst((status, os.EX_TEMPFAIL))
+        except Exception as error:
             if user is not None:
                 raise
-            why = str(error) if isinstance(error, Failed) else f"{name}: {reason(error)}"
-            click.echo(printable(why), err=True)
-            status = status or os.EX_DATAERR
+            line, failed = failure_of(name, error, os.EX_DATAERR)
+            click.echo(printable(line), err=True)
+            status = worst((status, failed))
     if not yes:
         click.echo("Nothing was removed: --yes does it", err=True)
     return status

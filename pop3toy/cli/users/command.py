@@ -18,9 +18,9 @@ from ...config.settings import Settings
 from ...interfaces import IStoreAdmin
 from ...routing.quota import parse_quota
 from ...stores.registry import kind_of
-from ..options import accounts_place, administration, with_settings
+from ..options import accounts_place, administration, printable, with_settings
 from .app_passwords import app_password
-from .listing import as_json, as_lines
+from .listing import as_json, as_lines, held
 from .mistakes import Command, canonical_name, mistakes, name_argument, with_accounts
 from .renaming import rename as rename_user
 
@@ -211,20 +211,24 @@ def rename(settings: Settings, no_mailbox: bool, name: str, new: str) -> None:
 def list_(settings: Settings, json: bool) -> int:
     """List the users, and the lines that are not understood.
 
-    With --maildir or --store it is told how full each mailbox is, in octets.
+    With --maildir or --store it is told how full each mailbox is, in octets as
+    quotas count them. The exit status is 65 if a line or a mailbox cannot be read.
     """
     accounts, mailboxes = accounts_place(settings), _mailboxes(settings)
     with mistakes():
         found = admin.list_users(accounts)
         users = [account for _, account in sorted(found.by_name.items())]
+        octets = None if mailboxes is None else held(users, mailboxes)
         if json:
-            click.echo(as_json(accounts, users, mailboxes))
+            click.echo(as_json(accounts, users, octets))
         else:
-            for line in as_lines(users, mailboxes):
+            for line in as_lines(users, octets):
                 click.echo(line)
-    for problem in found.problems:
-        click.echo(f"{accounts}: {problem}", err=True)
-    return os.EX_DATAERR if found.problems else os.EX_OK
+    problems = [f"{accounts}: {problem}" for problem in found.problems]
+    problems += [f"{name}: {why}" for name, why in (octets or {}).items() if isinstance(why, str)]
+    for problem in problems:
+        click.echo(printable(problem), err=True)
+    return os.EX_DATAERR if problems else os.EX_OK
 
 
 def _mailboxes(settings: Settings) -> IStoreAdmin | None:
