@@ -101,7 +101,11 @@ def expire(
                 what = f"{count} of {len(messages)} message{'s'[: len(messages) != 1]} ({octets:,} octets)"
                 click.echo(f"{printable(name)}: {what} {'removed' if yes else 'would be removed'}")
             if before is not None:
-                count, octets = _forget(name, cast(IRemovedMessages, admin), before, yes=yes)
+                left: list[str] = []
+                count, octets = _forget(name, cast(IRemovedMessages, admin), before, left, yes=yes)
+                for why in left:
+                    click.echo(printable(f"{name}: {why}"), err=True)
+                status = worst((status, os.EX_DATAERR if left else os.EX_OK))
                 what = f"{count} deleted message{'s'[: count != 1]} ({octets:,} octets)"
                 if count or not by_rule:
                     done = "removed" if yes else "would be removed"
@@ -130,12 +134,17 @@ def _expire(
     return len(gone), sum(message.octets for message in gone)
 
 
-def _forget(user: str, admin: IRemovedMessages, before: float, *, yes: bool) -> tuple[int, int]:
-    """Remove what was kept long enough, or only count it."""
+def _forget(
+    user: str, admin: IRemovedMessages, before: float, left: list[str], *, yes: bool
+) -> tuple[int, int]:
+    """Remove what was kept long enough, or only count it.
+
+    :param left: gets a sentence for each thing that stays since it cannot be used.
+    """
     if yes:
-        found: tuple[int, int] = admin.forget(user, before)
+        found: tuple[int, int] = admin.forget(user, before, left.append)
         return found
-    due = [message for message, removed in admin.removed(user) if removed <= before]
+    due = [message for message, removed in admin.removed(user, left.append) if removed <= before]
     return len(due), sum(message.octets for message in due)
 
 
