@@ -6,6 +6,7 @@ and the environment go before the file.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
@@ -39,6 +40,8 @@ from ..stores.registry import STORES, OpenStore, StoreContext, kind_of
 
 __all__ = [
     "Failed",
+    "FloatRange",
+    "IntRange",
     "accounts_of",
     "accounts_place",
     "administration",
@@ -65,11 +68,39 @@ _Command: TypeAlias = Callable[..., object]
 _Decorator: TypeAlias = Callable[[_Command], _Command]
 
 
+class _InWords:
+    """A number in a range, of which it is said in words what is wrong with one."""
+
+    min: Any
+    max: Any
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        """See :class:`click.ParamType`."""
+        try:
+            number = super().convert(value, parameter, context)  # type: ignore[misc]
+            if math.isfinite(number):
+                return number
+        except click.BadParameter:
+            pass
+        kind = "whole number" if isinstance(self, click.IntRange) else "number"
+        least = f"{self.min or 0:g}"
+        extent = f"of {least} or more" if self.max is None else f"from {least} to {self.max:.0f}"
+        raise click.BadParameter(f"{value!r} is no {kind} {extent}", ctx=context, param=parameter)
+
+
+class IntRange(_InWords, click.IntRange):
+    """See :class:`click.IntRange`."""
+
+
+class FloatRange(_InWords, click.FloatRange):
+    """See :class:`click.FloatRange`."""
+
+
 def threads_option(default: int) -> _Decorator:
     """``--threads`` of commands that work for many users."""
     return click.option(
         "--threads",
-        type=click.IntRange(1, 64),
+        type=IntRange(1, 64),
         default=default,
         show_default=True,
         help="For how many users at the same time.",

@@ -14,7 +14,7 @@ import click
 from ..errors import BadSetting, CannotStart
 from ..stores.objects.qualification.examination import Report, examined
 from ..stores.objects.settings import Objects
-from .options import Failed, printable
+from .options import Failed, IntRange, printable
 
 __all__ = ["store"]
 
@@ -39,14 +39,12 @@ def _said(name: str, metavar: str, text: str) -> Callable[[_Command], _Command]:
 @_said("region", "NAME", "Its region.")
 @click.option(
     "--processes",
-    type=click.IntRange(1, 64),
+    type=IntRange(1, 64),
     default=4,
     show_default=True,
     help="How many processes ask at the same time.",
 )
-@click.option(
-    "--rounds", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How often they do."
-)
+@click.option("--rounds", type=IntRange(1, 100_000), default=50, show_default=True, help="How often they do.")
 @click.option("--json", "json_", is_flag=True, help="Print it as JSON.")
 def check(
     url: str,

@@ -21,6 +21,7 @@ from ...stores.registry import kind_of
 from ..copying.users import Work, each_done
 from ..options import (
     Failed,
+    IntRange,
     administration,
     complete_user,
     failure_of,
@@ -81,9 +82,7 @@ class _Ways(NamedTuple):
     default=None,
     help="Whether Dovecot had pop3_reuse_xuidl = yes: headers X-UIDL were unique-ids.",
 )
-@click.option(
-    "--uidvalidity", type=click.IntRange(1, 2**32 - 1), help="Of cyrus, if cyrus.index does not tell."
-)
+@click.option("--uidvalidity", type=IntRange(1, 2**32 - 1), help="Of cyrus, if cyrus.index does not tell.")
 @click.option("--all", "all_", is_flag=True, help="For all users who have a Maildir.")
 @threads_option(4)
 @click.option(

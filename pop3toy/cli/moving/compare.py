@@ -13,7 +13,7 @@ from ...moving.client import Server, Trouble
 from ...moving.comparing import Comparison
 from ...moving.comparing import compare as compare_mailboxes
 from ..copying.users import Work
-from ..options import failure, printable
+from ..options import IntRange, failure, printable
 from ..remote import password_of
 from .servers import account_at, password_for, passwords, reached, server_at, with_servers
 
@@ -39,7 +39,7 @@ DIFFERENT, NOT_COMPARED = 1, 2
 )
 @click.option(
     "--sample",
-    type=click.IntRange(0),
+    type=IntRange(0),
     default=5,
     show_default=True,
     metavar="N",

@@ -17,6 +17,8 @@ from ...stores.expiring import DAY, Rule, expired, forgotten, remove_expired
 from ...stores.registry import kind_of
 from ..mailbox import messages_of, users_of
 from ..options import (
+    FloatRange,
+    IntRange,
     administration,
     complete_user,
     failure_of,
@@ -35,15 +37,15 @@ __all__ = ["expire"]
 @with_settings(store=True)
 @click.option(
     "--older-than",
-    type=click.FloatRange(min=0),
+    type=FloatRange(min=0),
     metavar="DAYS",
     help="Messages that came more than so many days ago.",
 )
-@click.option("--keep", type=click.IntRange(min=0), metavar="COUNT", help="All but the newest COUNT.")
+@click.option("--keep", type=IntRange(min=0), metavar="COUNT", help="All but the newest COUNT.")
 @click.option("--seen", is_flag=True, help="Messages marked as seen (flag S of a Maildir).")
 @click.option(
     "--undo-days",
-    type=click.IntRange(0, 3650),
+    type=IntRange(0, 3650),
     metavar="DAYS",
     help="Besides, for good, what POP3 has deleted more than so many days ago and is kept for mailbox undo;"
     " if not given, as undo-days in the file of options says.",

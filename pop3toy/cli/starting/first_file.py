@@ -18,7 +18,7 @@ from ...config.table import OPTIONS, TABLES, settings_of
 from ...errors import BadSetting, CannotStart
 from ...files import by_its_name, new_file, why_unusable
 from ...stores.maildir.paths import owner_of_new
-from ..options import Failed, printable
+from ..options import Failed, IntRange, printable
 
 __all__ = ["init"]
 
@@ -69,11 +69,11 @@ def _answer(name: str, help: str, **more: Any) -> Callable[[Any], Any]:
 @_answer("hostname", "This server's name, to which friends' mail programs connect.", metavar="NAME")
 @_answer("certificate", "A certificate with its chain (PEM), or self-signed.", metavar="PATH")
 @_answer("key", "Its private key (PEM), if that is in another file.", metavar="PATH")
-@_answer("port", "The port for POP3.", type=click.IntRange(0, 65535))
-@_answer("tls-port", "The port for POP3 over TLS.", type=click.IntRange(0, 65535))
-@_answer("smtp-port", "The port where mail comes in.", type=click.IntRange(0, 65535))
-@_answer("submission-port", "The port where users hand in mail.", type=click.IntRange(0, 65535))
-@_answer("submission-tls-port", "The same over TLS.", type=click.IntRange(0, 65535))
+@_answer("port", "The port for POP3.", type=IntRange(0, 65535))
+@_answer("tls-port", "The port for POP3 over TLS.", type=IntRange(0, 65535))
+@_answer("smtp-port", "The port where mail comes in.", type=IntRange(0, 65535))
+@_answer("submission-port", "The port where users hand in mail.", type=IntRange(0, 65535))
+@_answer("submission-tls-port", "The same over TLS.", type=IntRange(0, 65535))
 @_answer("interface", "The address to listen on.", metavar="ADDRESS")
 @_answer("smarthost", "The server that sends what friends write to others, or none.", metavar="URL")
 @click.option("--systemd", is_flag=True, help="Friends' ports are opened by the units in docs/systemd/alone.")
