@@ -23,6 +23,7 @@ from ..files import by_its_name, new_file
 from ..interfaces import IDelivery, IStoreAdmin, StoredMessage
 from ..mail.message_start import take_off
 from ..routing.quota import parse_quota
+from .copying.users import Work
 from .formats import FORMATS, Source, UnknownFormat, is_expunged, open_source
 from .mailbox import messages_of
 from .mbox import with_line_feeds, write_mbox
@@ -103,12 +104,12 @@ def import_(
         known = {_digest(data) for data in stored if data is not None}
     total = sum(source.total for _, source in opened)
     imported = skipped = failed = expunged = empty = 0
-    with click.progressbar(length=total, label=f"Importing for {user}", file=sys.stderr) as bar:
+    with Work(f"Importing for {user}") as work:
+        work.progress(total, 0)
         for name, message in _messages(opened):
-            bar.update(1)
+            work.progress(0, 1)
             if isinstance(message, OSError):
-                # The progress bar leaves its line open.
-                click.echo(f"\n{printable(name)}: {message.strerror or message}", err=True)
+                work.tell(f"{name}: {message.strerror or message}")
                 failed += 1
             elif not message.strip():
                 empty += 1
@@ -196,8 +197,10 @@ class _Mailbox:
 
     def __iter__(self) -> Iterator[tuple[int, StoredMessage, bytes]]:
         now = {message.uid: message for message in self._messages}
-        with click.progressbar(self._messages, label=f"Exporting {self._user}", file=sys.stderr) as bar:
-            for number, message in enumerate(bar, 1):
+        with Work(f"Exporting {self._user}") as work:
+            work.progress(self.total, 0)
+            for number, message in enumerate(self._messages, 1):
+                work.progress(0, 1)
                 data = self._read(now.get(message.uid))
                 if data is None and message.uid in now:
                     now = {other.uid: other for other in messages_of(self._admin, self._user)}
@@ -239,7 +242,7 @@ def _new_folder(destination: Path) -> Iterator[Callable[[str, int], int]]:
         with by_its_name(destination):
             os.rename(name, destination)
     except BaseException:
-        shutil.rmtree(name)
+        shutil.rmtree(name, ignore_errors=True)
         raise
 
 

@@ -35,7 +35,8 @@ class Work:
 
     def __enter__(self) -> Work:
         if sys.stderr.isatty():
-            self._bar = click.progressbar(length=0, label=self._label, file=sys.stderr, show_pos=True)
+            label = printable(self._label)
+            self._bar = click.progressbar(length=0, label=label, file=sys.stderr, show_pos=True)
             self._bar.__enter__()
         return self
 
@@ -61,6 +62,8 @@ class Work:
             self._length += coming
             if self._bar is not None:
                 self._bar.length = self._length
+                # It was, if one user's messages were done before the next one's were known.
+                self._bar.finished = False
                 self._bar.update(done)
 
     def tell(self, sentence: str, *, err: bool = True) -> None:

@@ -308,10 +308,12 @@ def _left_alone(where: str, tell: Tell | None) -> Iterator[None]:
     try:
         yield
     except (OSError, StoreTrouble) as error:
-        trouble = _trouble(error, where) if isinstance(error, OSError) else error
         if tell is None:
-            raise trouble from error
-        tell(f"{FOLDER}{where} is left alone: {trouble.detail}")
+            if isinstance(error, OSError):
+                raise _trouble(error, where) from error
+            raise
+        why = explained(error) if isinstance(error, OSError) else error.detail
+        tell(f"{FOLDER}{where} is left alone: {why}")
 
 
 def _trouble(error: OSError, where: str = "") -> StoreTrouble:
