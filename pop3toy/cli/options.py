@@ -61,6 +61,7 @@ __all__ = [
     "user_meant",
     "with_settings",
     "worst",
+    "wrong",
 ]
 
 _T = TypeVar("_T")
@@ -217,7 +218,7 @@ def with_settings(
                 if status is None and isinstance(why, BadSetting) and why.option in given:
                     variable = why.option in by_variables and why.option not in on_line
                     hint = _variable(why.option) if variable else f"--{why.option}"
-                    raise click.BadParameter(why.text.lstrip(": "), param_hint=hint) from None
+                    raise wrong(hint, why.text) from None
                 line = toml.located(why, str(config), in_file, given)
                 raise Failed(printable(line), os.EX_CONFIG if status is None else status) from None
 
@@ -397,6 +398,17 @@ def worst(statuses: Iterable[int]) -> int:
     found = set(statuses)
     order = (os.EX_SOFTWARE, os.EX_TEMPFAIL, os.EX_DATAERR, os.EX_NOUSER)
     return next((one for one in order if one in found), os.EX_OK)
+
+
+def wrong(said: str, text: str) -> click.UsageError:
+    """What to raise where something that was said cannot be.
+
+    :param said: the option, or what the usage calls it.
+    :param text: what is wrong, to be read behind it, as of a ``BadSetting``.
+    """
+    if text.startswith(":"):
+        return click.BadParameter(printable(text.lstrip(": ")), param_hint=said)
+    return click.UsageError(printable(f"{said}{text}"))
 
 
 def no_mailbox(user: str, error: NoSuchMailbox) -> Failed:

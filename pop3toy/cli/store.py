@@ -14,7 +14,7 @@ import click
 from ..errors import BadSetting, CannotStart
 from ..stores.objects.qualification.examination import Report, examined
 from ..stores.objects.settings import Objects
-from .options import Failed, IntRange, printable
+from .options import Failed, IntRange, printable, wrong
 
 __all__ = ["store"]
 
@@ -78,7 +78,7 @@ def check(
         )
     except BadSetting as why:
         hint = "URL" if why.option == "store" else f"--{why.option}"
-        raise click.BadParameter(printable(why.text.strip()), param_hint=hint) from None
+        raise wrong(hint, why.text) from None
     except CannotStart as why:
         raise Failed(printable(str(why)), os.EX_UNAVAILABLE) from None
     finally:

@@ -30,6 +30,7 @@ from .mbox import with_line_feeds, write_mbox
 from .options import (
     Failed,
     accounts_of,
+    accounts_place,
     administration,
     complete_user,
     delivery,
@@ -95,7 +96,7 @@ def import_(
     try:
         result_of(into.check(user))
     except NoSuchMailbox as error:
-        if create:
+        if create or (listed(settings) and user not in {**accounts, **dict(settings.users)}):
             raise _no_account(user, settings) from None
         raise no_mailbox(user, error) from None
     known = set()
@@ -259,7 +260,7 @@ def _no_account(user: str, settings: Settings) -> Failed:
             " for an account kept elsewhere make the folder first, with new, cur and tmp in it"
         )
     else:
-        where = settings.accounts or "the file of options"
+        where = accounts_place(settings) if settings.accounts is not None else "the file of options"
         why = f"there is no account {user} in {where}, and no mailbox was made"
     return Failed(why, os.EX_NOUSER)
 

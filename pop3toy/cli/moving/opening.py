@@ -139,7 +139,7 @@ def _courier(words: Words) -> Opener:
 def _cyrus(words: Words, *, several: bool) -> Opener:
     form = words.uidl_format or "cyrus"
     if form not in cyrus.FORMATS:
-        raise click.BadParameter(f"of cyrus is one of {', '.join(cyrus.FORMATS)}", param_hint="--uidl-format")
+        raise click.UsageError(f"--uidl-format of cyrus is one of {', '.join(cyrus.FORMATS)}")
     if words.source is None:
         raise click.UsageError(
             "--from cyrus needs --source: its spool (partition-default), or the folder of the inbox"

@@ -63,6 +63,11 @@ def _with_folder(command: _Command) -> _Command:
             found = path or (toml.read(str(config)).get("queue") if config is not None else None)
         except CannotStart as why:
             raise Failed(printable(str(why)), os.EX_CONFIG) from None
+        if found is None and config is not None:
+            raise Failed(
+                printable(f"{config}: [outgoing] queue is missing, and no option is given for it"),
+                os.EX_CONFIG,
+            )
         if found is None:
             raise click.MissingParameter(
                 "A file for --config can say it, too.", param_hint="--queue", param_type="option"
@@ -132,7 +137,7 @@ def show(folder: Folder, text: bool, queue_id: str) -> None:
 @queue.command()
 @_with_folder
 @click.option("--all", "all_", is_flag=True, help="All messages.")
-@click.argument("queue_ids", metavar="ID", nargs=-1)
+@click.argument("queue_ids", metavar="[ID]...", nargs=-1)
 def retry(folder: Folder, all_: bool, queue_ids: tuple[str, ...]) -> int:
     """Try messages now, and not when their turn comes."""
     names = _chosen(folder, all_, queue_ids)
@@ -145,7 +150,7 @@ def retry(folder: Folder, all_: bool, queue_ids: tuple[str, ...]) -> int:
 @_with_folder
 @click.option("--all", "all_", is_flag=True, help="All messages.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@click.argument("queue_ids", metavar="ID", nargs=-1)
+@click.argument("queue_ids", metavar="[ID]...", nargs=-1)
 def remove(folder: Folder, all_: bool, yes: bool, queue_ids: tuple[str, ...]) -> int:
     """Remove messages; nobody is told of it.
 
@@ -173,6 +178,9 @@ def _chosen(folder: Folder, all_: bool, queue_ids: Sequence[str]) -> Sequence[st
 
 def _do(folder: Folder, verb: str, names: Sequence[str], do: Callable[[str], object]) -> tuple[int, int]:
     """Do it, or ask the server that runs to do it: for how many, and the exit status."""
+    if not names:
+        # Nothing is made in a folder that may be no queue at all.
+        return 0, os.EX_OK
     lock = folder.lock()
     if lock is None:
         for queue_id in names:

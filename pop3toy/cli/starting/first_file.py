@@ -18,7 +18,7 @@ from ...config.table import OPTIONS, TABLES, settings_of
 from ...errors import BadSetting, CannotStart
 from ...files import by_its_name, new_file, why_unusable
 from ...stores.maildir.paths import owner_of_new
-from ..options import Failed, IntRange, printable
+from ..options import Failed, IntRange, printable, wrong
 
 __all__ = ["init"]
 
@@ -98,10 +98,7 @@ def init(file: Path, yes: bool, force: bool, kind: str | None, systemd: bool, **
 
     def ask(name: str, question: str, proposed: object) -> Any:
         if name in given:
-            try:
-                return _parsed(name, given[name])
-            except click.UsageError as error:
-                raise click.BadParameter(error.message, param_hint=f"--{name}") from None
+            return _parsed(name, given[name])
         if yes:
             return proposed
         if name not in answered:
@@ -158,8 +155,7 @@ def _parsed(name: str, answer: object) -> object:
     try:
         kind.parse(text)
     except ValueError as error:
-        # Behind an option's name in other places.
-        raise click.UsageError(printable(str(error).lstrip(": "))) from None
+        raise wrong(f"--{name}", str(error)) from None
     return int(text) if int in kind.types else text
 
 

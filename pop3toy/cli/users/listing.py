@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 from ...auth.accounts import admin
@@ -23,9 +23,9 @@ Held: TypeAlias = Mapping[str, int | str | None]
 _NOT_SHOWN = (PREFIX, "app-used.", "nologin", "quota", ONLY)
 
 
-def held(users: list[Account], mailboxes: IStoreAdmin) -> Held:
+def held(users: Iterable[str], mailboxes: IStoreAdmin) -> Held:
     """What the users' mailboxes hold, as quotas count it and ``pop3toy mailbox list`` shows it."""
-    return {account.name: _held(account.name, mailboxes) for account in users}
+    return {user: _held(user, mailboxes) for user in users}
 
 
 def _held(user: str, mailboxes: IStoreAdmin) -> int | str | None:
