@@ -55,7 +55,7 @@ _user_argument = click.argument("user", shell_complete=complete_user)
 @click.option("-F", "--format", "kind", type=click.Choice(FORMATS), help="Found out if not given.")
 @click.option("-s", "--skip-known", is_flag=True, help="Leave out what is in the mailbox already.")
 @_user_argument
-@click.argument("sources", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
 def import_(
     settings: Settings,
     create: bool,
@@ -76,6 +76,12 @@ def import_(
     What its owner has deleted in Thunderbird is left out, also if it is in the
     file still. Links and what is no regular file are left out, and told.
     """
+    try:
+        for path in sources:
+            # One that is missing, or may not be seen, before any is read.
+            path.stat()
+    except OSError as error:
+        raise click.BadParameter(f"{path}: {error.strerror}", param_hint="SOURCES") from None
     try:
         opened = [(path, open_source(path, kind)) for path in sources]
     except UnknownFormat as error:

@@ -1,4 +1,4 @@
-"""Commands over many users: trouble with one is told as that user's, and the others go on."""
+"""What commands say: trouble with one of many users, what a mailbox holds, and what cannot be."""
 
 from __future__ import annotations
 
@@ -178,3 +178,47 @@ class NumberTests(CommandTests):
             done = self.run_command(*words, value)
             self.assertEqual((done.status, done.out), (os.EX_USAGE, ""), words)
             self.assertTrue(done.err.endswith(f"'{words[-1]}': {value!r} is no {what}\n"), done.err)
+
+    def test_sentences(self) -> None:
+        """What cannot be is one sentence behind the name of what was said."""
+        missing = self.root / "missing"
+        for words, sentence in (
+            (("store", "check", "mail"), "URL is an address such as s3://BUCKET or s3://BUCKET/PREFIX"),
+            (("mailbox", "list", "--store=mail"), "--store is an address such as s3://BUCKET or s3://BUCKET/PREFIX"),
+            (("store", "copy", "mail", self.pattern), "FROM is a path of Maildirs or an address such as s3://BUCKET,"
+             " and not mail"),
+            (("config", "init", "--yes", "--kind=toy", "--interface="), "--interface is an address; 0.0.0.0 or :: is every network"),
+            (("mailbox", "import", "{M}", "ann", str(missing)),
+             f"Invalid value for SOURCES: {missing}: No such file or directory"),
+        ):  # fmt: skip
+            done = self.run_command(*words)
+            self.assertEqual((done.status, done.out), (os.EX_USAGE, ""), words)
+            self.assertTrue(done.err.endswith(f"Error: {sentence}\n"), done.err)
+
+    def test_no_queue(self) -> None:
+        """A file of options without one is named, and no command makes anything in another folder."""
+        file = self.root / "pop3toy.toml"
+        file.write_text("[pop3]\nport = 0\n")
+        done = self.run_command("queue", "list", f"--config={file}")
+        self.assertEqual((done.status, done.out), (os.EX_CONFIG, ""))
+        self.assertTrue(done.err.startswith(f"Error: {file}: [outgoing] queue is missing"), done.err)
+        self.run_command("queue", "remove", f"--queue={self.root / 'mail'}", "--all", "--yes")
+        self.assertEqual(os.listdir(self.root / "mail"), [])
+
+    def test_mail_of_a_user(self) -> None:
+        """Whoever removes a user is told of mail if there may be some; who is no user gets none imported."""
+        self.accounts.write_text("".join(f"{user}:{{PLAIN}}x\n" for user in ("ann", "bob", "cat")))
+        self.deliver(MESSAGE, "ann")
+        for user, words, told in (
+            ("ann", ("{M}",), "the mail is not: pop3toy mailbox remove ann takes it away"),
+            ("bob", ("{M}",), "User bob is gone, and had no mailbox."),
+            ("cat", ("--maildir=/no/such/folder/{user}",), "the mail is not"),
+        ):
+            done = self.run_command("user", "remove", "--yes", "{A}", *words, user)
+            self.assertEqual(done.status, 0, done.err)
+            self.assertIn(told, done.out)
+        (self.root / "one.eml").write_bytes(MESSAGE)
+        self.accounts.write_text("ann:{PLAIN}x\n")
+        done = self.run_command("mailbox", "import", "{M}", "{A}", "zoe", str(self.root / "one.eml"))
+        self.assertEqual(done.status, os.EX_NOUSER)
+        self.assertIn(f"there is no account zoe in {self.accounts}, and no mailbox was made", done.err)
