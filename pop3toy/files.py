@@ -24,6 +24,7 @@ __all__ = [
     "may",
     "new_file",
     "open_regular",
+    "owner_of_new",
     "why_unusable",
 ]
 
@@ -146,3 +147,20 @@ def by_its_name(path: str | Path, beside: str | None = None) -> Iterator[None]:
         if beside is not None and error.filename not in (None, beside):
             raise
         raise type(error)(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def owner_of_new(made: int, parent: int) -> tuple[int, int] | None:
+    """Whose a folder should be that root has just made: of the owner of the folder that it is in.
+
+    Neither the server nor its users could open one of root's.  The parent's owner may have put another of
+    root's folders in the place of the new one: what is given away has to be empty.
+
+    :return: user and group; ``None`` for another process than root's, which can give nothing away.
+    :raises OSError: if it is not empty.
+    """
+    owner = os.fstat(parent)
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return None
+    if os.fstat(made).st_uid != 0 or os.listdir(made):
+        raise PermissionError(errno.EPERM, "something else was put in the place of a new folder")
+    return owner.st_uid, owner.st_gid

@@ -2,7 +2,8 @@
 
 The files are read with the administrator's rights, and a user who owns them can exchange them for something
 else meanwhile: so only regular files are read, no link within a folder is followed, and on the way to one
-only those of whoever owns what is at the end.  Knows no command and no store, but for how links are followed.
+only those of whoever owns what is at the end.  Knows no command and no store, but for how
+links are followed.
 """
 
 from __future__ import annotations

@@ -187,7 +187,8 @@ class NumberTests(CommandTests):
             (("mailbox", "list", "--store=mail"), "--store is an address such as s3://BUCKET or s3://BUCKET/PREFIX"),
             (("store", "copy", "mail", self.pattern), "FROM is a path of Maildirs or an address such as s3://BUCKET,"
              " and not mail"),
-            (("config", "init", "--yes", "--kind=toy", "--interface="), "--interface is an address; 0.0.0.0 or :: is every network"),
+            (("config", "init", "--yes", "--kind=toy", "--interface="),
+             "--interface is an address; 0.0.0.0 or :: is every network"),
             (("mailbox", "import", "{M}", "ann", str(missing)),
              f"Invalid value for SOURCES: {missing}: No such file or directory"),
         ):  # fmt: skip

@@ -16,8 +16,7 @@ import click
 
 from ...config.table import OPTIONS, TABLES, settings_of
 from ...errors import BadSetting, CannotStart
-from ...files import by_its_name, new_file, why_unusable
-from ...stores.maildir.paths import owner_of_new
+from ...files import by_its_name, new_file, owner_of_new, why_unusable
 from ..options import Failed, IntRange, printable, wrong
 
 __all__ = ["init"]

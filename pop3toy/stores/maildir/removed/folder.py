@@ -24,10 +24,11 @@ from contextlib import contextmanager
 from typing import Final, NamedTuple, TypeAlias
 
 from ....errors import StoreTrouble
+from ....files import owner_of_new
 from ..beside.owner import give
 from ..folders import fsync_names, open_folder
 from ..names import base_name, delivery_time
-from ..paths import explained, owner_of_new
+from ..paths import explained
 
 __all__ = [
     "FOLDER",
