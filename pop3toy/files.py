@@ -1,16 +1,32 @@
-"""Whether a file or folder that the settings name can be used, and why not; reading files that others own."""
+"""Files and folders that somebody has named: whether one can be used, and why not.
+
+Besides: reading files that others own, and writing one that has its name when it is whole.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import BinaryIO
 
 from .errors import BadSetting
 
-__all__ = ["READING", "check_readable", "may", "open_regular", "why_unusable"]
+__all__ = [
+    "READING",
+    "by_its_name",
+    "check_readable",
+    "check_regular",
+    "may",
+    "new_file",
+    "open_regular",
+    "owner_of_new",
+    "why_unusable",
+]
 
 #: How a file is opened that others own.  NONBLOCK because opening a FIFO would wait for ever.
 READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -56,14 +72,95 @@ def open_regular(name: str, folder: int, *, buffering: int = -1) -> BinaryIO:
 
     :param folder: the open folder.
     :param buffering: as for ``open``.
-    :raises OSError: if it cannot be opened, or is a link, a folder, a FIFO or a device.
+    :raises OSError: if it cannot be opened, or :func:`check_regular` raises it.
     """
     fd = os.open(name, READING, dir_fd=folder)
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", name)
+        check_regular(fd, folder, name)
         return open(fd, "rb", buffering=buffering)
     except BaseException:
         # Python's open, which refuses a folder, does not close a descriptor that it was given.
         os.close(fd)
         raise
+
+
+def check_regular(fd: int, folder: int, name: str) -> None:
+    """See that an open file is one of the folder's owner, and not another's that was put there to be read.
+
+    Whoever may write to a folder can give it a second name there (a hard link), if the system lets them.
+
+    :param folder: the open folder.
+    :raises OSError: if it is no regular file, or has a second name and another owner than the folder.
+    """
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file", name)
+    if status.st_nlink > 1 and status.st_uid != os.fstat(folder).st_uid:
+        raise PermissionError(errno.EPERM, "it is somebody else's file, which has another name too", name)
+
+
+@contextmanager
+def new_file(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
+    """Write a file that has its name when it is whole and durable; until then it lies beside.
+
+    Nobody but its owner may read it, unless the block changes that.
+
+    :param path: its name, by which trouble with it is told, too.
+    :param replace: whether it takes the place of what is there.
+    :raises OSError: if it cannot be written; then nothing is left of it.  ``FileExistsError`` if something
+        is there by now.
+    """
+    with by_its_name(path):
+        descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with by_its_name(path, beside):
+            with open(descriptor, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(descriptor)
+            if not replace:
+                try:
+                    os.link(beside, path)
+                    return
+                except FileExistsError:
+                    raise
+                except OSError:
+                    # A file system without links.
+                    if os.path.lexists(path):
+                        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), beside) from None
+            os.replace(beside, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(beside)
+
+
+@contextmanager
+def by_its_name(path: str | Path, beside: str | None = None) -> Iterator[None]:
+    """Tell what goes wrong in the block by the name that somebody knows, and not by one of the way there.
+
+    :param path: that name.
+    :param beside: the other one; trouble with other files is told as it is, and ``None`` stands for all.
+    """
+    try:
+        yield
+    except OSError as error:
+        if beside is not None and error.filename not in (None, beside):
+            raise
+        raise type(error)(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def owner_of_new(made: int, parent: int) -> tuple[int, int] | None:
+    """Whose a folder should be that root has just made: of the owner of the folder that it is in.
+
+    Neither the server nor its users could open one of root's.  The parent's owner may have put another of
+    root's folders in the place of the new one: what is given away has to be empty.
+
+    :return: user and group; ``None`` for another process than root's, which can give nothing away.
+    :raises OSError: if it is not empty.
+    """
+    owner = os.fstat(parent)
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return None
+    if os.fstat(made).st_uid != 0 or os.listdir(made):
+        raise PermissionError(errno.EPERM, "something else was put in the place of a new folder")
+    return owner.st_uid, owner.st_gid

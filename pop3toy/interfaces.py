@@ -532,10 +532,12 @@ class IRemovedMessages(Interface):
     :class:`pop3toy.errors.StoreTrouble` for one that cannot be used.
     """
 
-    def removed(user: str) -> Sequence[RemovedMessage]:
+    def removed(user: str, tell: Callable[[str], object] | None = None) -> Sequence[RemovedMessage]:
         """What is kept, first what was removed first.  Takes no lock.
 
         :param user: whose.
+        :param tell: told in a sentence of each thing there that cannot be read, and is left out; without it
+            that is a StoreTrouble.
         """
 
     def put_back(user: str, messages: Sequence[RemovedMessage], *, look: bool = False) -> Sequence[str]:
@@ -548,11 +550,13 @@ class IRemovedMessages(Interface):
         :raises pop3toy.errors.InUse: if a session holds the mailbox; nothing was changed then.
         """
 
-    def forget(user: str, before: float) -> tuple[int, int]:
+    def forget(user: str, before: float, tell: Callable[[str], object] | None = None) -> tuple[int, int]:
         """Remove for good what was removed at this time or before it.
 
         :param user: whose.
         :param before: seconds since the epoch.
+        :param tell: told in a sentence of each thing that cannot be removed, and stays; without it that is a
+            StoreTrouble.
         :return: how many messages, and octets on the disk.
         :raises pop3toy.errors.InUse: if there is such mail and a session holds the mailbox; all is kept then.
         """

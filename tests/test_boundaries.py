@@ -295,6 +295,9 @@ class PackageTests(SynchronousTestCase):
                     # Which no kind is named in.
                     parts = ("adopting", "counts", "journal", "mailbox", "messages", "verify")
                     allowed |= {f"stores.copying.{one}" for one in parts}
+                if within(name, "cli.formats", "cli.moving"):
+                    # Which knows nothing of mail, but how links of users are followed.
+                    allowed.add("stores.maildir.links")
                 if within(name, "cli.removed", "run.sharing"):
                     # For any kind.
                     allowed.add("stores.expiring")

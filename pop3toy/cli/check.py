@@ -17,7 +17,7 @@ from ..conformance.results import CannotTry
 from ..conformance.rules import Rule, run
 from ..conformance.table import RULES
 from ..conformance.target import Target
-from .options import Failed, printable
+from .options import Failed, FloatRange, printable
 from .remote import address, password_of, trusting
 
 __all__ = ["check"]
@@ -47,11 +47,11 @@ BROKEN, NOT_TRIED = 1, 2
     "--insecure", is_flag=True, help="Trust any certificate. The password can be read by anybody between."
 )
 @click.option(
-    "--timeout", type=click.FloatRange(0.1), default=10.0, show_default=True, help="Seconds for an answer."
+    "--timeout", type=FloatRange(0.1), default=10.0, show_default=True, help="Seconds for an answer."
 )
 @click.option(
     "--idle",
-    type=click.FloatRange(0),
+    type=FloatRange(0),
     default=0.0,
     metavar="SECONDS",
     help="Leave a session alone for so long.",

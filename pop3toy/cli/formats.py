@@ -1,24 +1,25 @@
 """Mail in files: tells mbox (read by ``mbox.py``), Maildir, MH and eml apart, and reads their messages.
 
 The files are read with the administrator's rights, and a user who owns them can exchange them for something
-else meanwhile: so only regular files are read, and no link within a folder is followed.  Knows no command
-and no store.
+else meanwhile: so only regular files are read, no link within a folder is followed, and on the way to one
+only those of whoever owns what is at the end.  Knows no command and no store, but for how
+links are followed.
 """
 
 from __future__ import annotations
 
 import codecs
-import errno
 import os
 import re
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from ..files import check_regular
 from ..mail.message_start import header_follows, may_separate, take_off
+from ..stores.maildir.links import open_named
 from .mbox import Mbox
 
 __all__ = ["FORMATS", "Source", "UnknownFormat", "is_expunged", "open_source"]
@@ -214,7 +215,7 @@ def _octets(path: str | Path, opener: Callable[[str, int], int]) -> bytes | OSEr
 
 @contextmanager
 def _folder(path: Path) -> Iterator[int]:
-    folder = _open_named(path, _FOLDER)
+    folder = open_named(str(path), _FOLDER)
     try:
         yield folder
     finally:
@@ -223,42 +224,22 @@ def _folder(path: Path) -> Iterator[int]:
 
 def _opener(path: str, flags: int) -> int:
     """Open a file that the administrator has named."""
-    return _if_regular(_open_named(path, flags | _FILE), path)
-
-
-def _open_named(path: str | Path, flags: int) -> int:
-    """Open a path that the administrator has named, which may be a link.
-
-    A link that a user has made is followed to the user's own files only: otherwise
-    another's mail could be imported through it.
-    """
-    try:
-        return os.open(path, flags | os.O_NOFOLLOW)
-    except OSError:
-        link = os.lstat(path)
-        if not stat.S_ISLNK(link.st_mode):
-            raise
-    opened = os.open(path, flags)
-    if link.st_uid not in (0, os.geteuid(), os.fstat(opened).st_uid):
-        os.close(opened)
-        raise PermissionError(errno.EPERM, "a link to somebody else's files is not followed", str(path))
-    return opened
+    return open_named(path, flags | _FILE)
 
 
 def _open_within(folder: int, path: str, flags: int) -> int:
     """Open a file in a folder, or in a folder within that; no link is followed."""
     part, _, name = path.rpartition("/")
     if not part:
-        return _if_regular(os.open(name, flags | _FILE | os.O_NOFOLLOW, dir_fd=folder), path)
+        opened = os.open(name, flags | _FILE | os.O_NOFOLLOW, dir_fd=folder)
+        try:
+            check_regular(opened, folder, path)
+        except OSError:
+            os.close(opened)
+            raise
+        return opened
     deeper = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
     try:
         return _open_within(deeper, name, flags)
     finally:
         os.close(deeper)
-
-
-def _if_regular(opened: int, path: str) -> int:
-    if not stat.S_ISREG(os.fstat(opened).st_mode):
-        os.close(opened)
-        raise OSError(errno.EINVAL, "no regular file", path)
-    return opened

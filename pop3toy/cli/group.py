@@ -16,7 +16,6 @@ import click
 from click.shell_completion import get_completion_class
 
 from .._version import __version__
-from ..errors import Refusal
 from .check import check
 from .config import config
 from .copying.command import copy
@@ -25,7 +24,7 @@ from .mailbox import mailbox
 from .moving.adopt import accept, adopt
 from .moving.compare import compare
 from .moving.fetch import fetch
-from .options import Failed, config_option_of_all, printable
+from .options import config_option_of_all, failure
 from .queue.command import queue
 from .removed.expire import expire
 from .removed.undo import undo
@@ -126,19 +125,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.Abort:
         click.echo("Stopped.", err=True)
         return 1
-    except Failed as error:
-        click.echo(f"Error: {error}", err=True)
-        return error.status
-    except Refusal as error:
-        click.echo(f"Error: {error.detail or error.text}", err=True)
-        return os.EX_TEMPFAIL
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        click.echo(f"Error: {where}{error.strerror or error}", err=True)
-        kinds = {FileNotFoundError: os.EX_NOINPUT, PermissionError: os.EX_NOPERM}
-        return kinds.get(type(error), os.EX_IOERR)
     except Exception as error:
-        # A bug.
-        click.echo(f"Error: {type(error).__name__}: {printable(str(error))}", err=True)
-        return os.EX_SOFTWARE
+        text, status = failure(error)
+        click.echo(f"Error: {text}", err=True)
+        return status
     return result if isinstance(result, int) else os.EX_OK

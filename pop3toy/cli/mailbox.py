@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from email.header import decode_header, make_header
 from email.parser import BytesHeaderParser
 
@@ -24,10 +24,12 @@ from .options import (
     accounts_of,
     administration,
     complete_user,
+    failure_of,
     no_mailbox,
     printable,
     user_meant,
     with_settings,
+    worst,
 )
 
 __all__ = ["header_of", "mailbox", "messages_of", "reason", "users_of"]
@@ -57,9 +59,10 @@ def messages_of(admin: IStoreAdmin, user: str) -> Sequence[StoredMessage]:
 def list_(settings: Settings, user: str | None) -> int:
     """List the messages of USER, or all mailboxes.
 
-    Each message with the number that POP3 gives it now, its unique-id and its
-    size in octets; each mailbox with its sums and, with --accounts, how full
-    it is if its user has a quota.
+    Each message with the number that POP3 gives it now, its octets as POP3 sends
+    it, and its unique-id. Each mailbox with the number of messages and its octets
+    as quotas count them, which are those of the files in a Maildir (user list shows
+    the same); with --accounts also how full it is if its user has a quota.
     """
     admin = administration(settings)
     known = accounts_of(settings)
@@ -71,17 +74,16 @@ def list_(settings: Settings, user: str | None) -> int:
         click.echo(f"There is no mailbox yet{of}", err=True)
     for name in names:
         try:
-            messages = messages_of(admin, name)
-            full = _how_full(admin, name, known)
-        except (Refusal, Failed) as error:
+            messages, octets = messages_of(admin, name), admin.usage(name)
+            full = _how_full(octets, known.get(name))
+        except Exception as error:
             if user is not None:
                 raise
-            why = str(error) if isinstance(error, Failed) else f"{name}: {reason(error)}"
-            click.echo(printable(why), err=True)
-            status = os.EX_DATAERR
+            line, failed = failure_of(name, error, os.EX_DATAERR)
+            click.echo(printable(line), err=True)
+            status = worst((status, failed))
             continue
         if user is None:
-            octets = sum(message.octets for message in messages)
             click.echo(f"{printable(name):20} {_messages(messages, 7):16} {octets:13,} octets{full}")
             continue
         for number, message in enumerate(messages, 1):
@@ -93,9 +95,11 @@ def list_(settings: Settings, user: str | None) -> int:
     return status
 
 
-def _how_full(admin: IStoreAdmin, user: str, accounts: Mapping[str, Account]) -> str:
-    """How much of the quota is used, as a delivery counts it."""
-    account = accounts.get(user)
+def _how_full(used: int, account: Account | None) -> str:
+    """How much of the quota is used.
+
+    :param used: as a delivery counts it.
+    """
     quota = account.settings.get("quota") if account is not None else None
     try:
         most = parse_quota(quota) if quota is not None else None
@@ -103,7 +107,6 @@ def _how_full(admin: IStoreAdmin, user: str, accounts: Mapping[str, Account]) ->
         return f", {error}"
     if most is None:
         return ""
-    used = admin.usage(user)
     return f", {100 * used // most if most else 100}% of {quota} used"
 
 
@@ -154,8 +157,8 @@ def check(settings: Settings, quick: bool, users: tuple[str, ...]) -> int:
                 raise no_mailbox(name, error) from None
             click.echo(printable(f"{name}: {reason(error)}"))
             found += 1
-        except Refusal as error:
-            click.echo(printable(f"{name}: {reason(error)}"))
+        except Exception as error:
+            click.echo(printable(failure_of(name, error, 0)[0]))
             found += 1
     click.echo(f"{found} problem{'s'[: found != 1]}" if found else "Nothing wrong", err=True)
     return os.EX_DATAERR if found else os.EX_OK
@@ -188,10 +191,9 @@ def remove(settings: Settings, yes: bool, user: str) -> None:
 
 def _what_is_in(admin: IStoreAdmin, user: str) -> str:
     try:
-        messages = messages_of(admin, user)
+        messages, octets = messages_of(admin, user), admin.usage(user)
     except StoreTrouble as error:
         return f"which cannot be read ({printable(reason(error))})"
-    octets = sum(message.octets for message in messages)
     return f"with {_messages(messages)} ({octets:,} octets)"
 
 

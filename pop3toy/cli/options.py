@@ -6,9 +6,10 @@ and the environment go before the file.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial, wraps
 from pathlib import Path
@@ -29,7 +30,7 @@ from ..config import toml
 from ..config.settings import Settings
 from ..config.table import merged, settings_of
 from ..config.values import OBJECTS
-from ..errors import BadSetting, CannotStart, NoSuchMailbox, StoreTrouble
+from ..errors import BadSetting, CannotStart, NoSuchMailbox, Refusal, StoreTrouble
 from ..interfaces import IDelivery, IMailStore, IStoreAdmin, MaybeDeferred, is_deferred
 from ..net.threads import NoThreads
 from ..option import options_of
@@ -39,6 +40,8 @@ from ..stores.registry import STORES, OpenStore, StoreContext, kind_of
 
 __all__ = [
     "Failed",
+    "FloatRange",
+    "IntRange",
     "accounts_of",
     "accounts_place",
     "administration",
@@ -46,6 +49,8 @@ __all__ = [
     "config_option",
     "config_option_of_all",
     "delivery",
+    "failure",
+    "failure_of",
     "listed",
     "maildrops",
     "names_for",
@@ -55,6 +60,8 @@ __all__ = [
     "threads_option",
     "user_meant",
     "with_settings",
+    "worst",
+    "wrong",
 ]
 
 _T = TypeVar("_T")
@@ -62,11 +69,39 @@ _Command: TypeAlias = Callable[..., object]
 _Decorator: TypeAlias = Callable[[_Command], _Command]
 
 
+class _InWords:
+    """A number in a range, of which it is said in words what is wrong with one."""
+
+    min: Any
+    max: Any
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        """See :class:`click.ParamType`."""
+        try:
+            number = super().convert(value, parameter, context)  # type: ignore[misc]
+            if math.isfinite(number):
+                return number
+        except click.BadParameter:
+            pass
+        kind = "whole number" if isinstance(self, click.IntRange) else "number"
+        least = f"{self.min or 0:g}"
+        extent = f"of {least} or more" if self.max is None else f"from {least} to {self.max:.0f}"
+        raise click.BadParameter(f"{value!r} is no {kind} {extent}", ctx=context, param=parameter)
+
+
+class IntRange(_InWords, click.IntRange):
+    """See :class:`click.IntRange`."""
+
+
+class FloatRange(_InWords, click.FloatRange):
+    """See :class:`click.FloatRange`."""
+
+
 def threads_option(default: int) -> _Decorator:
     """``--threads`` of commands that work for many users."""
     return click.option(
         "--threads",
-        type=click.IntRange(1, 64),
+        type=IntRange(1, 64),
         default=default,
         show_default=True,
         help="For how many users at the same time.",
@@ -183,7 +218,7 @@ def with_settings(
                 if status is None and isinstance(why, BadSetting) and why.option in given:
                     variable = why.option in by_variables and why.option not in on_line
                     hint = _variable(why.option) if variable else f"--{why.option}"
-                    raise click.BadParameter(why.text.lstrip(": "), param_hint=hint) from None
+                    raise wrong(hint, why.text) from None
                 line = toml.located(why, str(config), in_file, given)
                 raise Failed(printable(line), os.EX_CONFIG if status is None else status) from None
 
@@ -329,6 +364,51 @@ class Failed(Exception):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+def failure(error: Exception) -> tuple[str, int]:
+    """What an exception says to whoever runs a command, in a line, and the exit status."""
+    if isinstance(error, Failed):
+        return str(error), error.status
+    if isinstance(error, Refusal):
+        return error.detail or error.text, os.EX_TEMPFAIL
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        kinds = {FileNotFoundError: os.EX_NOINPUT, PermissionError: os.EX_NOPERM}
+        return printable(f"{where}{error.strerror or error}"), kinds.get(type(error), os.EX_IOERR)
+    # A bug.
+    return f"{type(error).__name__}: {printable(str(error))}", os.EX_SOFTWARE
+
+
+def failure_of(user: str, error: Exception, status: int) -> tuple[str, int]:
+    """The same of one user among many, for whom alone it has failed.
+
+    :param status: for what may happen; a bug has its own.
+    :raises BrokenPipeError: if that is the error: nobody reads the others' either.
+    """
+    if isinstance(error, BrokenPipeError):
+        raise error
+    text, own = failure(error)
+    line = text if isinstance(error, Failed) else f"{user}: {text}"
+    return line, own if own == os.EX_SOFTWARE else status
+
+
+def worst(statuses: Iterable[int]) -> int:
+    """The exit status of a command, of those that it has for each user: what wants to be looked at first."""
+    found = set(statuses)
+    order = (os.EX_SOFTWARE, os.EX_TEMPFAIL, os.EX_DATAERR, os.EX_NOUSER)
+    return next((one for one in order if one in found), os.EX_OK)
+
+
+def wrong(said: str, text: str) -> click.UsageError:
+    """What to raise where something that was said cannot be.
+
+    :param said: the option, or what the usage calls it.
+    :param text: what is wrong, to be read behind it, as of a ``BadSetting``.
+    """
+    if text.startswith(":"):
+        return click.BadParameter(printable(text.lstrip(": ")), param_hint=said)
+    return click.UsageError(printable(f"{said}{text}"))
 
 
 def no_mailbox(user: str, error: NoSuchMailbox) -> Failed:

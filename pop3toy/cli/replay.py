@@ -20,7 +20,7 @@ from ..replay.comparing import IGNORABLE
 from ..replay.playing import LOST, How, NeedsLogin, Played, needs_password, play, secrets_of
 from ..replay.recording import NotARecording, Turn, read, shown
 from ..replay.serving import serve
-from .options import Failed, printable
+from .options import Failed, FloatRange, IntRange, printable
 from .remote import address, password_of, trusting
 
 __all__ = ["replay"]
@@ -34,7 +34,7 @@ _MOST, _REPLY, _WIDTH = 24, 8, 200
 @click.command()
 @click.argument("recording", type=click.Path(path_type=Path))
 @click.argument("server", metavar="[HOST:PORT]", required=False)
-@click.option("--session", type=click.IntRange(1), help="Which one of the recording; its first if not given.")
+@click.option("--session", type=IntRange(1), help="Which one of the recording; its first if not given.")
 @click.option("-u", "--user", help="Who logs in, if it is not whom the recording says.")
 @click.option(
     "--password-file",
@@ -59,7 +59,7 @@ _MOST, _REPLY, _WIDTH = 24, 8, 200
 @click.option("-q", "--quiet", is_flag=True, help="Show differences alone.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(0.1),
+    type=FloatRange(0.1),
     default=10.0,
     show_default=True,
     help="Seconds for an answer; of a client's silence, with --as-server, ten times as many.",

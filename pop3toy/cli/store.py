@@ -14,7 +14,7 @@ import click
 from ..errors import BadSetting, CannotStart
 from ..stores.objects.qualification.examination import Report, examined
 from ..stores.objects.settings import Objects
-from .options import Failed, printable
+from .options import Failed, IntRange, printable, wrong
 
 __all__ = ["store"]
 
@@ -39,14 +39,12 @@ def _said(name: str, metavar: str, text: str) -> Callable[[_Command], _Command]:
 @_said("region", "NAME", "Its region.")
 @click.option(
     "--processes",
-    type=click.IntRange(1, 64),
+    type=IntRange(1, 64),
     default=4,
     show_default=True,
     help="How many processes ask at the same time.",
 )
-@click.option(
-    "--rounds", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How often they do."
-)
+@click.option("--rounds", type=IntRange(1, 100_000), default=50, show_default=True, help="How often they do.")
 @click.option("--json", "json_", is_flag=True, help="Print it as JSON.")
 def check(
     url: str,
@@ -80,7 +78,7 @@ def check(
         )
     except BadSetting as why:
         hint = "URL" if why.option == "store" else f"--{why.option}"
-        raise click.BadParameter(printable(why.text.strip()), param_hint=hint) from None
+        raise wrong(hint, why.text) from None
     except CannotStart as why:
         raise Failed(printable(str(why)), os.EX_UNAVAILABLE) from None
     finally:

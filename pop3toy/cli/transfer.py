@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -19,15 +19,18 @@ import click
 from ..auth.accounts.passwd_file import Account
 from ..config.settings import Settings
 from ..errors import MessageGone, NoSuchMailbox
+from ..files import by_its_name, new_file
 from ..interfaces import IDelivery, IStoreAdmin, StoredMessage
 from ..mail.message_start import take_off
 from ..routing.quota import parse_quota
+from .copying.users import Work
 from .formats import FORMATS, Source, UnknownFormat, is_expunged, open_source
 from .mailbox import messages_of
 from .mbox import with_line_feeds, write_mbox
 from .options import (
     Failed,
     accounts_of,
+    accounts_place,
     administration,
     complete_user,
     delivery,
@@ -52,7 +55,7 @@ _user_argument = click.argument("user", shell_complete=complete_user)
 @click.option("-F", "--format", "kind", type=click.Choice(FORMATS), help="Found out if not given.")
 @click.option("-s", "--skip-known", is_flag=True, help="Leave out what is in the mailbox already.")
 @_user_argument
-@click.argument("sources", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
 def import_(
     settings: Settings,
     create: bool,
@@ -74,6 +77,12 @@ def import_(
     file still. Links and what is no regular file are left out, and told.
     """
     try:
+        for path in sources:
+            # One that is missing, or may not be seen, before any is read.
+            path.stat()
+    except OSError as error:
+        raise click.BadParameter(f"{path}: {error.strerror}", param_hint="SOURCES") from None
+    try:
         opened = [(path, open_source(path, kind)) for path in sources]
     except UnknownFormat as error:
         raise click.BadParameter(str(error), param_hint="SOURCES") from None
@@ -93,7 +102,7 @@ def import_(
     try:
         result_of(into.check(user))
     except NoSuchMailbox as error:
-        if create:
+        if create or (listed(settings) and user not in {**accounts, **dict(settings.users)}):
             raise _no_account(user, settings) from None
         raise no_mailbox(user, error) from None
     known = set()
@@ -102,12 +111,12 @@ def import_(
         known = {_digest(data) for data in stored if data is not None}
     total = sum(source.total for _, source in opened)
     imported = skipped = failed = expunged = empty = 0
-    with click.progressbar(length=total, label=f"Importing for {user}", file=sys.stderr) as bar:
+    with Work(f"Importing for {user}") as work:
+        work.progress(total, 0)
         for name, message in _messages(opened):
-            bar.update(1)
+            work.progress(0, 1)
             if isinstance(message, OSError):
-                # The progress bar leaves its line open.
-                click.echo(f"\n{printable(name)}: {message.strerror or message}", err=True)
+                work.tell(f"{name}: {message.strerror or message}")
                 failed += 1
             elif not message.strip():
                 empty += 1
@@ -168,12 +177,12 @@ def export(settings: Settings, kind: str, user: str, destination: Path) -> None:
     elif os.path.lexists(destination):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(destination))
     elif kind == "eml":
-        with _new_folder(destination) as folder:
+        with _new_folder(destination) as opener:
             for number, _, data in mailbox:
-                with open(folder / f"{number:06}.eml", "xb", opener=_private) as file:
+                with open(f"{number:06}.eml", "xb", opener=opener) as file:
                     file.write(data)
     else:
-        with _new_file(destination) as file:
+        with new_file(destination, replace=False) as file:
             _write_mbox(mailbox, file)
     gone = f", {mailbox.gone} were removed meanwhile" if mailbox.gone else ""
     click.echo(f"{mailbox.total - mailbox.gone} exported{gone}", err=True)
@@ -195,8 +204,10 @@ class _Mailbox:
 
     def __iter__(self) -> Iterator[tuple[int, StoredMessage, bytes]]:
         now = {message.uid: message for message in self._messages}
-        with click.progressbar(self._messages, label=f"Exporting {self._user}", file=sys.stderr) as bar:
-            for number, message in enumerate(bar, 1):
+        with Work(f"Exporting {self._user}") as work:
+            work.progress(self.total, 0)
+            for number, message in enumerate(self._messages, 1):
+                work.progress(0, 1)
                 data = self._read(now.get(message.uid))
                 if data is None and message.uid in now:
                     now = {other.uid: other for other in messages_of(self._admin, self._user)}
@@ -212,7 +223,7 @@ class _Mailbox:
 
 def _read(admin: IStoreAdmin, user: str, message: StoredMessage) -> bytes | None:
     try:
-        with admin.read(user, message) as file:
+        with by_its_name(message.where), admin.read(user, message) as file:
             return file.read()
     except MessageGone:
         return None
@@ -224,34 +235,22 @@ def _write_mbox(mailbox: _Mailbox, file: BinaryIO) -> None:
 
 
 @contextmanager
-def _new_file(destination: Path) -> Iterator[BinaryIO]:
-    """A file that has its name when it is whole; mail is private."""
-    handle, name = tempfile.mkstemp(dir=destination.parent, prefix=f".{destination.name}.")
+def _new_folder(destination: Path) -> Iterator[Callable[[str, int], int]]:
+    """What opens new files in a folder that has its name when it is whole; mail is private."""
+    with by_its_name(destination):
+        name = tempfile.mkdtemp(dir=destination.parent, prefix=f".{destination.name}.")
     try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(name, destination)
+        # The folder above may be another's, who could put a link in the place of this one.
+        folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            yield lambda file, flags: os.open(file, flags, 0o600, dir_fd=folder)
+        finally:
+            os.close(folder)
+        with by_its_name(destination):
+            os.rename(name, destination)
     except BaseException:
-        os.unlink(name)
+        shutil.rmtree(name, ignore_errors=True)
         raise
-
-
-@contextmanager
-def _new_folder(destination: Path) -> Iterator[Path]:
-    """The same for a folder."""
-    name = tempfile.mkdtemp(dir=destination.parent, prefix=f".{destination.name}.")
-    try:
-        yield Path(name)
-        os.rename(name, destination)
-    except BaseException:
-        shutil.rmtree(name)
-        raise
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _messages(opened: Sequence[tuple[Path, Source]]) -> Iterator[tuple[str, bytes | OSError]]:
@@ -267,7 +266,7 @@ def _no_account(user: str, settings: Settings) -> Failed:
             " for an account kept elsewhere make the folder first, with new, cur and tmp in it"
         )
     else:
-        where = settings.accounts or "the file of options"
+        where = accounts_place(settings) if settings.accounts is not None else "the file of options"
         why = f"there is no account {user} in {where}, and no mailbox was made"
     return Failed(why, os.EX_NOUSER)
 

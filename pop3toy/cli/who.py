@@ -13,7 +13,7 @@ from urllib.parse import quote
 import click
 
 from .inspecting import InspectorClient
-from .options import Failed, printable
+from .options import Failed, IntRange, printable
 
 __all__ = ["close", "drain", "status", "watch", "who"]
 
@@ -122,7 +122,7 @@ def status(server: InspectorClient, json_: bool) -> int:
 
 
 @click.command()
-@click.argument("sessions", metavar="[SESSION]...", nargs=-1, type=click.IntRange(1))
+@click.argument("sessions", metavar="[SESSION]...", nargs=-1, type=IntRange(1))
 @click.option("-u", "--user", help="All sessions of this user.")
 @_with_server
 def close(server: InspectorClient, sessions: Sequence[int], user: str | None) -> int:
@@ -169,7 +169,7 @@ def drain(server: InspectorClient, resume: bool) -> None:
 
 
 @click.command()
-@click.argument("session", type=click.IntRange(1), required=False)
+@click.argument("session", type=IntRange(1), required=False)
 @_with_server
 @click.option("--json", "json_", is_flag=True, help="Print each event as a line of JSON.")
 def watch(server: InspectorClient, session: int | None, json_: bool) -> int:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from ..errors import StoreFull, StoreTrouble
+from ..files import by_its_name
 from .entry import Damaged, Entry, entry_of
 
 __all__ = ["ORDERS", "Folder", "Found", "Text", "trouble"]
@@ -89,7 +90,8 @@ class Writing:
 
     def __init__(self, folder: Path, queue_id: str, sync: Callable[[int], object]) -> None:
         self._folder, self._id, self._sync = folder, queue_id, sync
-        self._fd = os.open(self._named("tmp"), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with by_its_name(folder):
+            self._fd = os.open(self._named("tmp"), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._octets = 0
         _write(self._fd, b"pop3toy-queue 1 %020d\n" % 0)
 
@@ -111,7 +113,8 @@ class Writing:
 
     def publish(self) -> None:
         """Give it its name, durably."""
-        os.rename(self._named("tmp"), self._named("mail"))
+        with by_its_name(self._named("mail")):
+            os.rename(self._named("tmp"), self._named("mail"))
         _sync_folder(self._folder, self._sync)
 
     def abort(self) -> None:

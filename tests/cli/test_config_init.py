@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tomllib
 from typing import Any
 
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from twisted.trial.unittest import SkipTest
 
 from tests.cli_world import CommandTests, Outcome, pop3toy
@@ -174,3 +175,96 @@ class InitTests(CommandTests):
         self.assertEqual(said["store"]["maildir"], self.pattern)
         self.assertEqual(said["accounts"]["accounts"], f"{self.root}/etc/accounts")
         self.assertTrue(said["tls"]["self-signed"])
+
+    def ask(self, *words: str, answers: str) -> Result:
+        """Answer questions, a line each."""
+        return CliRunner().invoke(pop3toy, ["config", "init", *words, str(self.file)], input=answers)
+
+    def test_asked_again(self) -> None:
+        """A wrong answer is told and asked again, at once or when it does not fit another; no other is."""
+        asked = self.ask(
+            "--kind=friends",
+            "--interface=127.0.0.1",
+            # Domain, name, mail, accounts, certificate, smarthost, and ports for POP3, TLS, SMTP, submission.
+            answers="a b\nexample.org\na b\n\n/no/place/for/users\n\n\nhttp://x\n\n99999\nx\n1100\n1100\n"
+            "2500\n5870\n4650\n1101\n" + f"{self.pattern}\n",
+        )
+        self.assertEqual(asked.exit_code, 0, asked.output)
+        said = self.said()
+        self.assertEqual(said["pop3"]["port"], 1100)
+        self.assertEqual(said["pop3"]["tls-port"], 1101)
+        self.assertEqual(said["mail"]["submission-tls-port"], 4650)
+        self.assertEqual(said["mail"]["domain"], ["example.org"])
+        self.assertEqual(said["store"]["maildir"], self.pattern)
+        for question, times in (
+            ("Mail domain", 2),
+            ("This server's name", 2),
+            ("Where is the mail kept", 2),
+            ("Accounts file", 1),
+            ("Certificate", 1),
+            ("Server that sends", 2),
+            ("Port for POP3 (STLS)", 3),
+            ("Port for POP3 with TLS", 2),
+            ("Port where mail comes in", 1),
+        ):
+            self.assertEqual(asked.output.count(question), times, question)
+        for line in (
+            "'a b' is no name such as",
+            "a number from 0 to 65535",
+            "1100 is the port of --port already",
+        ):
+            self.assertIn("Error: ", asked.output)
+            self.assertIn(line, asked.output)
+
+    def test_what_is_made(self) -> None:
+        """Each folder and file that was missing is told, and belongs to the owner of the folder above."""
+        self.file = self.root / "new" / "deeper" / "pop3toy.toml"
+        if os.geteuid() == 0:
+            os.chown(self.root, 65534, 65534)
+        outcome = self.init("--kind=friends", "--domain=example.org")
+        self.assertEqual((outcome.status, outcome.err), (0, ""))
+        folder = self.file.parent
+        made = [self.root / "new", folder, folder / "accounts", folder / "aliases", folder / "mail"]
+        self.assertEqual(
+            [line for line in outcome.out.splitlines() if " is " in line],
+            [*(f"{path} is made." for path in made), f"{self.file} is written."],
+        )
+        if os.geteuid() == 0:
+            self.assertEqual({path.stat().st_uid for path in (*made, self.file)}, {65534})
+        again = self.init("--kind=friends", "--domain=example.org", "--force")
+        self.assertNotIn("is made", again.out)
+
+    def test_nowhere(self) -> None:
+        """Where no file can be made that is told by the names that were given, before anything is asked."""
+        (self.root / "file").write_text("")
+        runs = [(self.root / "file" / "x.toml", f"{self.root}/file is no folder")]
+        if os.geteuid():
+            (self.root / "closed").mkdir(mode=0o500)
+            runs.append((self.root / "closed" / "x.toml", f"no permission to write in {self.root}/closed"))
+        for self.file, why in runs:
+            asked = self.ask(answers="")
+            self.assertEqual(asked.exit_code, 1)
+            self.assertEqual(self.init().err, f"Error: {why}\n")
+
+    def test_full_disk(self) -> None:
+        """What cannot be written is told by its name, and nothing of it is left."""
+
+        def full(descriptor: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        self.file = self.root / "pop3toy.toml"
+        self.patch(os, "fsync", full)
+        self.assertEqual(self.init().err, f"Error: {self.file}: No space left on device\n")
+        self.assertEqual(os.listdir(self.root), ["mail"])
+
+    def test_domain_of_nobody(self) -> None:
+        """A mail domain to which nobody else can write is taken, with a note."""
+        for domain, noted in (
+            ("localhost", True),
+            ("lan", True),
+            ("example.org", False),
+            ("[192.0.2.1]", False),
+        ):
+            outcome = self.init("--kind=friends", f"--domain={domain}", "--force")
+            self.assertEqual(outcome.status, 0, outcome.err)
+            self.assertEqual(f"the mail domain {domain};" in outcome.err, noted, outcome.err)

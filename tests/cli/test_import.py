@@ -106,6 +106,33 @@ class ImportTests(CommandTests):
         self.assertEqual(self.import_("ann", fifo).status, os.EX_USAGE)
         self.assertEqual(len(self.files()), 2)
 
+    def test_import_of_another_s_files(self) -> None:
+        """A link on the way to a source, or a second name of a file, brings nothing of another's."""
+        if os.geteuid():
+            raise SkipTest("only root can make a link of somebody else's")
+        home, secret = self.root / "home", self.root / "secret"
+        for part in ("", "new", "cur"):
+            (secret / "md" / part).mkdir(parents=True)
+        (secret / "box").write_bytes(b"From a Mon Jan  1 00:00:00 2024\na: b\n\n")
+        (secret / "md" / "new" / "1.a").write_bytes(b"a: b\n\n")
+        home.mkdir()
+        (home / "mail").symlink_to(secret)
+        for part in ("new", "cur"):
+            (home / "md" / part).mkdir(parents=True)
+        (home / "md" / "new" / "1.a").hardlink_to(secret / "md" / "new" / "1.a")
+        (home / "box").hardlink_to(secret / "box")
+        for path in (home, home / "mail", home / "md", home / "md" / "new", home / "md" / "cur"):
+            os.lchown(path, 4711, 4711)
+        for source in (home / "mail" / "box", home / "mail" / "md", home / "box"):
+            done = self.import_("ann", source)
+            self.assertEqual((done.status, done.out), (os.EX_NOPERM, ""), done)
+            self.assertIn(f"{source}: ", done.err)
+        done = self.import_("ann", home / "md")
+        self.assertEqual((done.status, done.out), (os.EX_DATAERR, "0 imported, 1 not readable\n"), done)
+        self.assertEqual(self.files(), [])
+        os.lchown(home / "mail", 0, 0)
+        self.assertEqual(self.import_("ann", home / "mail" / "box").status, 0)
+
     def test_import_what_is_unreadable(self) -> None:
         """One file that cannot be read keeps no other from coming in; the exit status is 65."""
         folder = self.root / "eml"

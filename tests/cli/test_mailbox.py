@@ -303,6 +303,33 @@ class MailboxTests(CommandTests):
             self.patch(os, function, real)
             self.assertEqual(self.run_command(*command).status, 0)
 
+    def test_export_is_told_by_its_name(self) -> None:
+        """Where it cannot be written is told by what was typed, and what was there meanwhile stays."""
+        self.deliver()
+        for kind in ("mbox", "eml"):
+            missing = self.root / "missing" / "box"
+            done = self.run_command("mailbox", "export", "{M}", "-F", kind, "ann", str(missing))
+            self.assertEqual((done.status, done.out), (os.EX_NOINPUT, ""))
+            self.assertTrue(done.err.endswith(f"Error: {missing}: No such file or directory\n"), done.err)
+
+    def test_export_to_a_folder_of_others(self) -> None:
+        """Whoever owns the folder above cannot have messages written elsewhere by a link in its place."""
+        self.deliver()
+        elsewhere = self.root / "elsewhere"
+        elsewhere.mkdir()
+        real = tempfile.mkdtemp
+
+        def mkdtemp(*words: Any, **named: Any) -> str:
+            made = real(*words, **named)
+            os.rmdir(made)
+            os.symlink(elsewhere, made)
+            return made
+
+        self.patch(tempfile, "mkdtemp", mkdtemp)
+        done = self.run_command("mailbox", "export", "{M}", "-F", "eml", "ann", str(self.root / "eml"))
+        self.assertNotEqual(done.status, 0)
+        self.assertEqual(os.listdir(elsewhere), [])
+
     def test_export_to_stdout(self) -> None:
         """An mbox can go to standard output, as a stream for other programs."""
         self.deliver()
@@ -472,7 +499,7 @@ class MailboxTests(CommandTests):
         runner = CliRunner()
         command = ["mailbox", "remove", "-m", self.pattern, "ann"]
         asked = runner.invoke(pop3toy, command, input="n\n")
-        self.assertIn(f"Remove the mailbox of ann, with 1 message ({len(MESSAGE) + 5} octets)?", asked.output)
+        self.assertIn(f"Remove the mailbox of ann, with 1 message ({len(MESSAGE)} octets)?", asked.output)
         self.assertEqual(len(self.files("ann")), 1)
         self.assertIn("is gone", runner.invoke(pop3toy, command, input="y\n").output)
         self.assertEqual(os.listdir(self.root / "mail"), ["bob"])

@@ -94,6 +94,24 @@ class UndoTests(UndoCase):
         self.assertEqual(self.files(), [uid, f"{other}:2,"])
         self.assertEqual(len(list((self.maildir / FOLDER).glob("*/*"))), 1)
 
+    def test_one_bad_entry(self) -> None:
+        """What is no folder of removed messages is told, and keeps nothing from being put back or removed."""
+        uid, old = self.kept(1, 1), self.kept(2, 100)
+        bad = self.maildir / FOLDER / "20200101T000000.000000Z"
+        bad.write_bytes(b"x")
+        told = f"ann: {FOLDER}/{bad.name} is left alone: "
+        for words in (("--last", "--yes"), ("--list",)):
+            done = self.run_command("mailbox", "undo", "{M}", "ann", *words)
+            self.assertEqual(done.status, os.EX_DATAERR)
+            self.assertTrue(done.err.startswith(told), done.err)
+        self.assertEqual(self.files(), [f"{uid}:2,"])
+        for yes, count in (((), 1), (("--yes",), 0)):
+            done = self.run_command("mailbox", "expire", "{M}", "--all", "--undo-days", "2", *yes)
+            self.assertEqual(done.status, os.EX_DATAERR)
+            self.assertTrue(done.err.startswith(told), done.err)
+            self.assertIn("ann: 1 deleted message ", done.out)
+            self.assertEqual(len(list((self.maildir / FOLDER).glob(f"*/{old}"))), count)
+
     def test_in_use(self) -> None:
         """While a session is there nothing is put back, in one sentence."""
         self.kept(1, 1)

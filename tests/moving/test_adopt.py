@@ -5,15 +5,19 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
+import shutil
 import signal
 import struct
 import threading
+from contextlib import AbstractContextManager
 from pathlib import Path
+
+from twisted.trial.unittest import SkipTest
 
 from pop3toy.cli.copying.users import Work, each_done
 from pop3toy.cli.moving.sources import read_contents
 from pop3toy.moving.matching import Known
-from pop3toy.stores.copying.adopting import AdoptingMaildirs
+from pop3toy.stores.copying.adopting import AdoptedMaildir, AdoptingMaildirs
 from pop3toy.stores.maildir.beside import last_session, uidl_file
 from pop3toy.stores.maildir.settings import Maildirs
 
@@ -171,6 +175,97 @@ class DovecotTests(AdoptCase):
         (self.root / "elsewhere").write_text("3 V1 N1\n")
         (self.maildir / "dovecot-uidlist").symlink_to(self.root / "elsewhere")
         self.assertEqual(self.adopt("ann", "--from", "dovecot", "--yes").status, os.EX_TEMPFAIL)
+
+
+class SourceTests(AdoptCase):
+    """Files of another server in folders of users, who can put anything there, read by root."""
+
+    UIDS = "3 V1700000000 N99\n1 Psecret :1700000001.M1P1.h\n"
+
+    def setUp(self) -> None:
+        if os.geteuid():
+            raise SkipTest("only root reads what others cannot")
+        super().setUp()
+        self.home = self.root / "home" / "ann"
+        self.home.mkdir(parents=True)
+        self.secret = self.root / "home" / "bob" / "control"
+        self.secret.mkdir(parents=True)
+        (self.secret / "dovecot-uidlist").write_text(self.UIDS)
+
+    def give(self, path: Path, owner: int) -> None:
+        os.chown(path, owner, owner, follow_symlinks=False)
+
+    def adopted(self) -> Outcome:
+        """Adopt from ann's folder."""
+        source = f"{self.root}/home/{{user}}/control"
+        return self.adopt("ann", "--from", "dovecot", "--yes", "--source", source)
+
+    def test_of_another(self) -> None:
+        """No user gets another's unique-ids by a link to the folder or in it, or by a second name."""
+        control = self.home / "control"
+        for at in range(4):
+            for path in (self.home, self.maildir):
+                self.give(path, 4711)
+            for path in (self.secret, self.secret / "dovecot-uidlist"):
+                self.give(path, 4712)
+            links = [control]
+            if at == 0:
+                control.symlink_to(self.secret)
+            elif at == 1:
+                control.mkdir()
+                (control / ".INBOX").symlink_to(self.secret)
+                links.append(control / ".INBOX")
+            elif at == 2:
+                control.mkdir()
+                (control / "dovecot-uidlist").symlink_to(self.secret / "dovecot-uidlist")
+            else:
+                control.mkdir()
+                (control / "dovecot-uidlist").hardlink_to(self.secret / "dovecot-uidlist")
+            for link in links:
+                self.give(link, 4711)
+            done = self.adopted()
+            self.assertEqual((done.status, self.written()), (os.EX_TEMPFAIL, False), (at, done))
+            self.assertIn("nothing was changed", done.err)
+            control.unlink() if control.is_symlink() else shutil.rmtree(control)
+
+    def test_of_their_own(self) -> None:
+        """A link of the administrator's is followed, and a user's to what is that user's."""
+        for owner, link_owner in ((4712, 0), (4711, 4711)):
+            for path in (self.secret, self.secret / "dovecot-uidlist"):
+                self.give(path, owner)
+            (self.home / "control").symlink_to(self.secret)
+            self.give(self.home / "control", link_owner)
+            self.assertEqual(self.adopted().status, os.EX_OK)
+            self.assertIn("secret", self.listed())
+            (self.home / "control").unlink()
+
+
+class BugTests(AdoptCase):
+    """What nobody has thought of."""
+
+    def test_one_user(self) -> None:
+        """It is that user's failure in the report; the others' mail is adopted; the exit status says so."""
+        shutil.rmtree(self.maildir)
+        for user in ("ann", "bob", "cat"):
+            folder = make_maildir(self.root / "mail" / user)
+            (folder / "cur" / "1700000001.M1P1.h:2,S").write_bytes(b"a: b\n\n")
+            (folder / "dovecot-uidlist").write_text("3 V1 N9\n1 Pold :1700000001.M1P1.h\n")
+        real = AdoptingMaildirs.maildir
+
+        def maildir(
+            self: AdoptingMaildirs, user: str, *, lock: bool
+        ) -> AbstractContextManager[AdoptedMaildir]:
+            if user == "bob":
+                raise ZeroDivisionError("odd")
+            return real(self, user, lock=lock)
+
+        self.patch(AdoptingMaildirs, "maildir", maildir)
+        done = self.adopt("--all", "--from", "dovecot", "--yes")
+        self.assertEqual(done.status, os.EX_SOFTWARE, done)
+        self.assertEqual(done.err, "bob: ZeroDivisionError: odd\n")
+        for user in ("ann", "cat"):
+            self.assertIn(f"{user}: ", done.out)
+            self.assertTrue((self.root / "mail" / user / uidl_file.FILE_NAME).exists())
 
 
 class KilledTests(AdoptCase):
@@ -347,6 +442,7 @@ class UsageTests(AdoptCase):
             ("ann",),
             ("ann", "--all", "--from", "dovecot"),
             ("ann", "--from", "exchange"),
+            ("ann", "--from", "exchange", "--source", "x"),
             ("ann", "--from", "dovecot", "--uidl-format", "%z"),
             ("ann", "--from", "courier", "--uidl-format", "%u"),
             ("ann", "--from", "cyrus"),
@@ -355,6 +451,14 @@ class UsageTests(AdoptCase):
             ("ann", "--from", "pop3://ann:secret@host"),
         ):
             self.assertEqual(self.adopt(*words).status, os.EX_USAGE, words)
+
+    def test_from(self) -> None:
+        """A server that is not known is named, with what there is, and what may be meant."""
+        for word in ("dovecott", "curier", "Dovecott"):
+            done = self.adopt("ann", "--from", word, "--uidl-format", "%u")
+            self.assertIn(word.lower(), done.err)
+            self.assertRegex(done.err, "none of dovecot, .*; is it (dovecot|courier)\\?")
+        self.assertEqual(self.adopt("ann", "--from", "Dovecot").status, os.EX_NOUSER)
 
     def test_no_mailbox(self) -> None:
         """A user who has none."""

@@ -480,7 +480,30 @@ class ForgetTests(RemovedCase):
         self.delete(self.put("new/1700000000.M1.host"))
         (self.maildir / FOLDER / STAMP / "folder").mkdir()
         error = self.assertRaises(StoreTrouble, self.admin.forget, "ann", NOW)
-        self.assertIn(f"{FOLDER}/{STAMP}: ", getattr(error, "detail", ""))
+        self.assertIn(f"{FOLDER}/{STAMP}/folder: ", getattr(error, "detail", ""))
+
+    def test_one_bad_entry(self) -> None:
+        """Who is told of trouble gets all the rest: one thing that cannot be used is left alone."""
+        for at in range(3):
+            self.delete(self.put(f"new/170000000{at}.M1.host"))
+            self.now += 100
+        first, second, third = sorted(path for path in (self.maildir / FOLDER).iterdir())
+        shutil.rmtree(first)
+        first.symlink_to(self.root)
+        (second / "folder").mkdir()
+        (self.maildir / FOLDER / "20000101T000000.000000Z").write_bytes(b"x")
+        told: list[str] = []
+        uids = [one.message.uid for one in self.admin.removed("ann", told.append)]
+        self.assertEqual(uids, [b"1700000001.M1.host", b"1700000002.M1.host"])
+        self.assertEqual(len(told), 2)
+        for name, line in zip(("20000101T000000.000000Z", first.name), told, strict=True):
+            self.assertIn(f"{FOLDER}/{name} is left alone: ", line)
+        told.clear()
+        self.assertEqual(self.admin.forget("ann", float("inf"), told.append), (2, 2 * len(BODY)))
+        self.assertEqual(len(told), 3)
+        self.assertIn(f"{FOLDER}/{second.name}/folder is left alone: ", told[2])
+        self.assertEqual((third.exists(), os.listdir(second)), (False, ["folder"]))
+        self.assertTrue((self.root / "ann").is_dir())
 
 
 class AdminTests(RemovedCase):

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+
+from ...files import new_file
 
 __all__ = ["edit_file"]
 
@@ -61,25 +62,17 @@ def _lock(target: Path) -> int:
 
 
 def _replace(target: Path, text: bytes, before: os.stat_result) -> None:
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), before.st_mode & _AT_MOST)
-            if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
-                # Root edits the mail user's file: it stays the mail user's.
-                os.fchown(file.fileno(), before.st_uid, before.st_gid)
-            file.write(text)
-            file.flush()
-            # Who reads it believes a file at once that has its name since after its last write (see
-            # net/watched_file.py); both can come within one tick of the file system's clock.
-            written = os.fstat(file.fileno())
-            os.utime(file.fileno(), ns=(written.st_atime_ns, written.st_mtime_ns - _EARLIER))
-            os.fsync(file.fileno())
-        os.replace(name, target)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(name)
-        raise
+    with new_file(target) as file:
+        os.fchmod(file.fileno(), before.st_mode & _AT_MOST)
+        if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
+            # Root edits the mail user's file: it stays the mail user's.
+            os.fchown(file.fileno(), before.st_uid, before.st_gid)
+        file.write(text)
+        file.flush()
+        # Who reads it believes a file at once that has its name since after its last write (see
+        # net/watched_file.py); both can come within one tick of the file system's clock.
+        written = os.fstat(file.fileno())
+        os.utime(file.fileno(), ns=(written.st_atime_ns, written.st_mtime_ns - _EARLIER))
     directory = os.open(target.parent, os.O_RDONLY)
     try:
         os.fsync(directory)

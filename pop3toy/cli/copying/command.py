@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import click
@@ -15,7 +15,7 @@ from ...stores.copying.mailbox import copy_mailbox
 from ...stores.copying.messages import Store
 from ...stores.copying.verify import verify_mailbox
 from ...stores.registry import Maildirs, Objects, kind_of
-from ..options import Failed, printable, threads_option
+from ..options import Failed, failure_of, printable, threads_option, worst, wrong
 from .users import Work, for_each
 
 __all__ = ["copy", "store_at"]
@@ -107,9 +107,9 @@ def copy(
     failed: dict[str, int] = {}
     counts = Counts()
     if accounts and isinstance(theirs, Objects) and isinstance(ours, Objects):
-        copied = _copy_accounts(theirs, ours, users)
+        copied = _copy_accounts(theirs, ours, users, failed)
         click.echo(f"{copied} account{'s'[: copied != 1]} copied")
-    names = list(dict.fromkeys(users)) or from_.users()
+    names = [name for name in dict.fromkeys(users or from_.users()) if name not in failed]
     with Work("Copying") as work:
         failed |= for_each(
             names,
@@ -149,8 +149,7 @@ def copy(
         counts.failed += compared.failed
         found = f"{compared.failed} are not as they should be" if compared.failed else "all are the same"
         click.echo(f"{compared.compared} compared: {found}")
-    statuses = {*failed.values(), *([os.EX_DATAERR] if counts.failed else [])}
-    return next((one for one in (os.EX_TEMPFAIL, os.EX_DATAERR, os.EX_NOUSER) if one in statuses), os.EX_OK)
+    return worst([*failed.values(), os.EX_DATAERR if counts.failed else os.EX_OK])
 
 
 def store_at(place: str, hint: str) -> Store:
@@ -158,17 +157,17 @@ def store_at(place: str, hint: str) -> Store:
 
     :param hint: the option that it is the value of.
     """
-    try:
-        return _opened(
-            _settings(place, "from", {f"{side}_{name}": None for side in ("from", "store") for name in _HELP})
-        )
-    except click.BadParameter as error:
-        error.param_hint = hint
-        raise
+    nowhere = {f"{side}_{name}": None for side in ("from", "store") for name in _HELP}
+    return _opened(_settings(place, "from", nowhere, hint))
 
 
-def _settings(place: str, side: str, places: dict[str, str | None]) -> Maildirs | Objects:
-    """What a store's address and the options say."""
+def _settings(
+    place: str, side: str, places: Mapping[str, str | None], hint: str | None = None
+) -> Maildirs | Objects:
+    """What a store's address and the options say.
+
+    :param hint: what the address is called, if not by its side.
+    """
     how = {name: places[f"{side}_{name}"] or places[f"store_{name}"] for name in _HELP}
     kind, separator, path = place.partition(":")
     settings: Maildirs | Objects
@@ -178,7 +177,7 @@ def _settings(place: str, side: str, places: dict[str, str | None]) -> Maildirs 
         elif "://" not in place:
             if "/" not in place:
                 raise BadSetting(
-                    "store", f" is a path of Maildirs or an address such as s3://BUCKET: {place}"
+                    "store", f" is a path of Maildirs or an address such as s3://BUCKET, and not {place}"
                 )
             settings = Maildirs(place)
         else:
@@ -189,11 +188,11 @@ def _settings(place: str, side: str, places: dict[str, str | None]) -> Maildirs 
             raise BadSetting("store", f": {why_not}")
         kind_of(settings).check(settings)
     except BadSetting as why:
-        hint = side.upper()
+        hint = hint or side.upper()
         if why.option.startswith("store-"):
             option = why.option.removeprefix("store-")
             hint = f"--{side}-{option}" if places[f"{side}_{option}"] else f"--{why.option}"
-        raise click.BadParameter(printable(why.text.lstrip(": ")), param_hint=hint) from None
+        raise wrong(hint, why.text) from None
     except CannotStart as why:
         raise Failed(printable(str(why)), os.EX_UNAVAILABLE) from None
     return settings
@@ -205,16 +204,23 @@ def _opened(settings: Maildirs | Objects) -> Store:
     return copied(settings)
 
 
-def _copy_accounts(theirs: Objects, ours: Objects, users: Sequence[str]) -> int:
-    """Copy the lines of all users who have an account, or of these."""
+def _copy_accounts(theirs: Objects, ours: Objects, users: Sequence[str], failed: dict[str, int]) -> int:
+    """Copy the lines of all users who have an account, or of these: how many.
+
+    :param failed: gets the exit status of each user for whom it failed, which a sentence has told.
+    """
     accounts = kind_of(theirs).accounts
     assert accounts is not None, "object storage has them"
     into = AccountsInRecords(accounts(ours, None))
     copied = 0
     for record in accounts(theirs, None).all():
         if record.account and (not users or record.login in users):
-            into.edit(record.login, _replacing(record.account))
-            copied += 1
+            try:
+                into.edit(record.login, _replacing(record.account))
+                copied += 1
+            except Exception as error:
+                line, failed[record.login] = failure_of(record.login, error, os.EX_TEMPFAIL)
+                click.echo(printable(line), err=True)
     return copied
 
 

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 import click
 
-from ...errors import NoSuchMailbox, Refusal
+from ...errors import NoSuchMailbox
 from ...stores.copying.counts import Counts, Stopped
-from ..options import printable
+from ..options import failure_of, printable
 
 __all__ = ["Work", "each_done", "for_each"]
 
@@ -35,7 +35,8 @@ class Work:
 
     def __enter__(self) -> Work:
         if sys.stderr.isatty():
-            self._bar = click.progressbar(length=0, label=self._label, file=sys.stderr, show_pos=True)
+            label = printable(self._label)
+            self._bar = click.progressbar(length=0, label=label, file=sys.stderr, show_pos=True)
             self._bar.__enter__()
         return self
 
@@ -61,6 +62,8 @@ class Work:
             self._length += coming
             if self._bar is not None:
                 self._bar.length = self._length
+                # It was, if one user's messages were done before the next one's were known.
+                self._bar.finished = False
                 self._bar.update(done)
 
     def tell(self, sentence: str, *, err: bool = True) -> None:
@@ -107,13 +110,8 @@ def for_each(
             counts.add(done.result())
         except Stopped:
             failed[user] = os.EX_TEMPFAIL
-        except (Refusal, OSError) as error:
-            failed[user] = os.EX_NOUSER if isinstance(error, NoSuchMailbox) else os.EX_TEMPFAIL
-            work.tell(f"{user}: {_why(error)}")
+        except Exception as error:
+            status = os.EX_NOUSER if isinstance(error, NoSuchMailbox) else os.EX_TEMPFAIL
+            line, failed[user] = failure_of(user, error, status)
+            work.tell(line)
     return failed
-
-
-def _why(error: Refusal | OSError) -> str:
-    if isinstance(error, Refusal):
-        return error.detail or error.text
-    return f"{error.filename}: {error.strerror}" if error.filename else f"{error.strerror or error}"

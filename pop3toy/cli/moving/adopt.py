@@ -12,7 +12,7 @@ from typing import NamedTuple
 import click
 
 from ...config.settings import Settings
-from ...errors import NoSuchMailbox, Refusal, StoreTrouble
+from ...errors import NoSuchMailbox, StoreTrouble
 from ...moving.dovecot import NotRead
 from ...moving.matching import Known, Match, match, sort_out
 from ...stores.copying.adopting import AdoptedMaildir, AdoptingMaildirs
@@ -21,13 +21,16 @@ from ...stores.registry import kind_of
 from ..copying.users import Work, each_done
 from ..options import (
     Failed,
+    IntRange,
     administration,
     complete_user,
+    failure_of,
     no_mailbox,
     printable,
     threads_option,
     user_meant,
     with_settings,
+    worst,
 )
 from .opening import KINDS, Opener, Words, opener
 from .servers import with_servers
@@ -79,9 +82,7 @@ class _Ways(NamedTuple):
     default=None,
     help="Whether Dovecot had pop3_reuse_xuidl = yes: headers X-UIDL were unique-ids.",
 )
-@click.option(
-    "--uidvalidity", type=click.IntRange(1, 2**32 - 1), help="Of cyrus, if cyrus.index does not tell."
-)
+@click.option("--uidvalidity", type=IntRange(1, 2**32 - 1), help="Of cyrus, if cyrus.index does not tell.")
 @click.option("--all", "all_", is_flag=True, help="For all users who have a Maildir.")
 @threads_option(4)
 @click.option(
@@ -166,8 +167,7 @@ def adopt(
                 next_ = next(left, None)
     if not yes and len(statuses) < len(users):
         click.echo("Nothing was changed; --yes writes it.")
-    found = set(statuses.values())
-    return next((one for one in (os.EX_TEMPFAIL, os.EX_DATAERR, os.EX_NOUSER) if one in found), os.EX_OK)
+    return worst(statuses.values())
 
 
 def _outcome(
@@ -180,11 +180,12 @@ def _outcome(
         return [f"{user}: {error.detail or error.text}"], os.EX_NOUSER
     except Stopped:
         return [], os.EX_TEMPFAIL
-    except (Refusal, OSError) as error:
-        why = (error.detail or error.text) if isinstance(error, Refusal) else str(error)
-        return [f"{user}: {why}; nothing was changed"], os.EX_TEMPFAIL
     except NotRead as error:
         return [f"{user}: {error}; nothing was changed"], os.EX_DATAERR
+    except Exception as error:
+        # A bug, or an odd mailbox, of one user is no reason to leave out the others.
+        line, status = failure_of(user, error, os.EX_TEMPFAIL)
+        return [line if status == os.EX_SOFTWARE else f"{line}; nothing was changed"], status
 
 
 def _adopt(

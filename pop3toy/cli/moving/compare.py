@@ -13,7 +13,7 @@ from ...moving.comparing import Comparison
 from ...moving.comparing import compare as compare_mailboxes
 from ...moving.server import Server, Trouble
 from ..copying.users import Work
-from ..options import printable
+from ..options import IntRange, failure, printable
 from ..remote import password_of
 from .servers import account_at, password_for, passwords, reached, server_at, with_servers
 
@@ -39,7 +39,7 @@ DIFFERENT, NOT_COMPARED = 1, 2
 )
 @click.option(
     "--sample",
-    type=click.IntRange(0),
+    type=IntRange(0),
     default=5,
     show_default=True,
     metavar="N",
@@ -139,6 +139,9 @@ def _compared(
         )
     except Trouble as trouble:
         return Comparison(user, error=trouble.detail)
+    except Exception as error:
+        # Of one user: the others are compared.
+        return Comparison(user, error=failure(error)[0])
 
 
 def _report(found: Comparison) -> Iterator[str]:

@@ -26,6 +26,7 @@ from ..options import (
     threads_option,
     user_meant,
     with_settings,
+    worst,
 )
 from .servers import account_at, password_for, passwords, reached, server_at, with_servers
 
@@ -109,8 +110,7 @@ def fetch(
             counts=counts,
         )
     click.echo(summary(len(logins) - len(failed), counts, done="fetched", taken="were deleted here since"))
-    statuses = {*failed.values(), *([os.EX_DATAERR] if counts.failed else [])}
-    return next((one for one in (os.EX_TEMPFAIL, os.EX_DATAERR, os.EX_NOUSER) if one in statuses), os.EX_OK)
+    return worst([*failed.values(), os.EX_DATAERR if counts.failed else os.EX_OK])
 
 
 def _logins(settings: Settings, names: list[str], server: Server, *, create: bool) -> dict[str, str]:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
@@ -16,6 +17,7 @@ from ...moving import cyrus, dovecot
 from ...moving.dovecot import NotRead
 from ...stores.copying.adopting import AdoptedMaildir
 from ..copying.command import store_at
+from ..options import printable
 from .cyrus_spool import Cyrus, Spool
 from .servers import login, password_for, passwords, reached, server_at
 from .sources import (
@@ -50,6 +52,15 @@ class Words(NamedTuple):
 
 def opener(words: Words, users: Sequence[str], remote: Mapping[str, object], *, asked: str | None) -> Opener:
     """What opens the source of a user: ``opener(user, maildir, yes)``, a context manager."""
+    if "://" not in words.kind:
+        words = words._replace(kind=words.kind.lower())
+        if words.kind not in KINDS:
+            alike = get_close_matches(words.kind, KINDS, 1)
+            meant = f"; is it {alike[0]}?" if alike else ""
+            raise click.BadParameter(
+                f"{printable(words.kind)!r} is none of {', '.join(KINDS)} and pop3://HOST{meant}",
+                param_hint="--from",
+            )
     for given, name, kinds in (
         (words.uidl_format, "--uidl-format", ("dovecot", "cyrus")),
         (words.dovecot_config, "--dovecot-config", ("dovecot",)),
@@ -74,8 +85,6 @@ def opener(words: Words, users: Sequence[str], remote: Mapping[str, object], *, 
         return _cyrus(words, several=len(users) > 1)
     if words.kind == "pop3toy":
         return _other_store(words)
-    if "://" not in words.kind:
-        raise click.BadParameter(f"is one of {', '.join(KINDS)} or pop3://HOST", param_hint="--from")
     return _remote(words.kind, users, asked, remote)
 
 
@@ -130,7 +139,7 @@ def _courier(words: Words) -> Opener:
 def _cyrus(words: Words, *, several: bool) -> Opener:
     form = words.uidl_format or "cyrus"
     if form not in cyrus.FORMATS:
-        raise click.BadParameter(f"of cyrus is one of {', '.join(cyrus.FORMATS)}", param_hint="--uidl-format")
+        raise click.UsageError(f"--uidl-format of cyrus is one of {', '.join(cyrus.FORMATS)}")
     if words.source is None:
         raise click.UsageError(
             "--from cyrus needs --source: its spool (partition-default), or the folder of the inbox"

@@ -17,7 +17,7 @@ from ...moving.fetching import Account
 from ...moving.login import session
 from ...moving.server import NotTrusted, Server, Trouble, parse_url
 from ...stores.copying.counts import Stopped
-from ..options import Failed, printable
+from ..options import Failed, FloatRange, printable
 from ..remote import password_of, trusting
 
 __all__ = ["account_at", "login", "password_for", "passwords", "reached", "server_at", "with_servers"]
@@ -55,7 +55,7 @@ def with_servers(command: _Command) -> _Command:
             ),
             click.option(
                 "--timeout",
-                type=click.FloatRange(0.1),
+                type=FloatRange(0.1),
                 default=60.0,
                 show_default=True,
                 help="Seconds for an answer.",

@@ -18,6 +18,7 @@ from ...moving.dovecot import NotRead
 from ...moving.matching import Contents, Known
 from ...stores.copying.adopting import AdoptedMaildir, give
 from ...stores.copying.messages import Message, Store, Wire
+from ...stores.maildir.links import open_named
 
 __all__ = [
     "Courier",
@@ -227,7 +228,7 @@ def _is_last(place: int, server: str, name: str, other: str, others: str) -> Non
     try:
         if (
             os.stat(others, dir_fd=place, follow_symlinks=False).st_mtime
-            <= os.stat(name, dir_fd=place).st_mtime
+            <= os.stat(name, dir_fd=place, follow_symlinks=False).st_mtime
         ):
             return
     except OSError:
@@ -240,7 +241,7 @@ def _is_last(place: int, server: str, name: str, other: str, others: str) -> Non
 
 @contextmanager
 def folder(path: str | None, maildir: AdoptedMaildir, inner: str = "") -> Iterator[int]:
-    """The folder where the other server has its files, open during the block.
+    """The folder where the other server has its files, open during the block; its users may have been at it.
 
     :param path: where that is; ``None`` for the Maildir itself.
     :param inner: a folder in it that goes before it, if it is there.
@@ -250,14 +251,16 @@ def folder(path: str | None, maildir: AdoptedMaildir, inner: str = "") -> Iterat
         return
     with ExitStack() as stack:
         try:
-            fd = os.open(path, FOLDER)
+            fd = open_named(path, FOLDER)
             stack.callback(os.close, fd)
             if inner:
                 try:
-                    fd = os.open(inner, FOLDER, dir_fd=fd)
+                    fd = os.open(inner, FOLDER | os.O_NOFOLLOW, dir_fd=fd)
                     stack.callback(os.close, fd)
                 except FileNotFoundError:
                     pass
+                except OSError as error:
+                    raise trouble(os.path.join(path, inner), error) from error
         except OSError as error:
             if isinstance(error, FileNotFoundError | NotADirectoryError):
                 raise NoSuchMailbox(detail=f"there is no folder {path}") from None

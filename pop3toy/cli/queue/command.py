@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ import click
 
 from ...config import toml
 from ...errors import CannotStart
+from ...files import why_unusable
 from ...outgoing.entry import Damaged, Entry
 from ...outgoing.queue_files import Folder
 from ..options import Failed, config_option, printable
@@ -61,12 +63,17 @@ def _with_folder(command: _Command) -> _Command:
             found = path or (toml.read(str(config)).get("queue") if config is not None else None)
         except CannotStart as why:
             raise Failed(printable(str(why)), os.EX_CONFIG) from None
+        if found is None and config is not None:
+            raise Failed(
+                printable(f"{config}: [outgoing] queue is missing, and no option is given for it"),
+                os.EX_CONFIG,
+            )
         if found is None:
             raise click.MissingParameter(
                 "A file for --config can say it, too.", param_hint="--queue", param_type="option"
             )
-        if not Path(str(found)).is_dir():
-            raise Failed(f"there is no folder {printable(str(found))}", os.EX_NOINPUT)
+        if unusable := why_unusable(str(found), stat.S_ISDIR, "folder", os.R_OK | os.X_OK, "read"):
+            raise Failed(printable(unusable), os.EX_NOINPUT)
         return command(folder=Folder(str(found)), **words)
 
     return run
@@ -130,20 +137,21 @@ def show(folder: Folder, text: bool, queue_id: str) -> None:
 @queue.command()
 @_with_folder
 @click.option("--all", "all_", is_flag=True, help="All messages.")
-@click.argument("queue_ids", metavar="ID", nargs=-1)
-def retry(folder: Folder, all_: bool, queue_ids: tuple[str, ...]) -> None:
+@click.argument("queue_ids", metavar="[ID]...", nargs=-1)
+def retry(folder: Folder, all_: bool, queue_ids: tuple[str, ...]) -> int:
     """Try messages now, and not when their turn comes."""
     names = _chosen(folder, all_, queue_ids)
-    _do(folder, "retry", names, lambda queue_id: folder.add(queue_id, {"next": 0.0}))
-    click.echo(f"{len(names)} message{'s'[: len(names) != 1]} will be tried", err=True)
+    done, status = _do(folder, "retry", names, lambda queue_id: folder.add(queue_id, {"next": 0.0}))
+    click.echo(f"{done} message{'s'[: done != 1]} will be tried", err=True)
+    return status
 
 
 @queue.command()
 @_with_folder
 @click.option("--all", "all_", is_flag=True, help="All messages.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@click.argument("queue_ids", metavar="ID", nargs=-1)
-def remove(folder: Folder, all_: bool, yes: bool, queue_ids: tuple[str, ...]) -> None:
+@click.argument("queue_ids", metavar="[ID]...", nargs=-1)
+def remove(folder: Folder, all_: bool, yes: bool, queue_ids: tuple[str, ...]) -> int:
     """Remove messages; nobody is told of it.
 
     One that is just being handed on may reach its recipients all the same.
@@ -151,8 +159,9 @@ def remove(folder: Folder, all_: bool, yes: bool, queue_ids: tuple[str, ...]) ->
     names = _chosen(folder, all_, queue_ids)
     if names and not yes:
         click.confirm(f"Remove {len(names)} message{'s'[: len(names) != 1]}?", abort=True)
-    _do(folder, "remove", names, folder.remove)
-    click.echo(f"{len(names)} message{'s'[: len(names) != 1]} removed", err=True)
+    done, status = _do(folder, "remove", names, folder.remove)
+    click.echo(f"{done} message{'s'[: done != 1]} removed", err=True)
+    return status
 
 
 def _chosen(folder: Folder, all_: bool, queue_ids: Sequence[str]) -> Sequence[str]:
@@ -167,19 +176,30 @@ def _chosen(folder: Folder, all_: bool, queue_ids: Sequence[str]) -> Sequence[st
     return queue_ids
 
 
-def _do(folder: Folder, verb: str, names: Sequence[str], do: Callable[[str], object]) -> None:
-    """Do it, or ask the server that runs to do it."""
+def _do(folder: Folder, verb: str, names: Sequence[str], do: Callable[[str], object]) -> tuple[int, int]:
+    """Do it, or ask the server that runs to do it: for how many, and the exit status."""
+    if not names:
+        # Nothing is made in a folder that may be no queue at all.
+        return 0, os.EX_OK
     lock = folder.lock()
     if lock is None:
         for queue_id in names:
             folder.order(verb, queue_id)
-        return
+        return len(names), os.EX_OK
+    done, status = 0, os.EX_OK
     try:
         for queue_id in names:
-            with _known(queue_id):
-                do(queue_id)
+            try:
+                with _known(queue_id):
+                    do(queue_id)
+                done += 1
+            except Failed as why:
+                # One that is damaged keeps no other from it.
+                click.echo(str(why), err=True)
+                status = why.status
     finally:
         os.close(lock)
+    return done, status
 
 
 @contextmanager

@@ -11,20 +11,23 @@ import click
 from twisted.internet.defer import Deferred
 
 from ...config.settings import Settings
-from ...errors import InUse, Refusal
+from ...errors import InUse
 from ...interfaces import IMailStore, IRemovedMessages, StoredMessage
 from ...stores.expiring import DAY, Rule, expired, forgotten, remove_expired
 from ...stores.registry import kind_of
-from ..mailbox import messages_of, reason, users_of
+from ..mailbox import messages_of, users_of
 from ..options import (
-    Failed,
+    FloatRange,
+    IntRange,
     administration,
     complete_user,
+    failure_of,
     maildrops,
     printable,
     result_of,
     user_meant,
     with_settings,
+    worst,
 )
 
 __all__ = ["expire"]
@@ -34,15 +37,15 @@ __all__ = ["expire"]
 @with_settings(store=True)
 @click.option(
     "--older-than",
-    type=click.FloatRange(min=0),
+    type=FloatRange(min=0),
     metavar="DAYS",
     help="Messages that came more than so many days ago.",
 )
-@click.option("--keep", type=click.IntRange(min=0), metavar="COUNT", help="All but the newest COUNT.")
+@click.option("--keep", type=IntRange(min=0), metavar="COUNT", help="All but the newest COUNT.")
 @click.option("--seen", is_flag=True, help="Messages marked as seen (flag S of a Maildir).")
 @click.option(
     "--undo-days",
-    type=click.IntRange(0, 3650),
+    type=IntRange(0, 3650),
     metavar="DAYS",
     help="Besides, for good, what POP3 has deleted more than so many days ago and is kept for mailbox undo;"
     " if not given, as undo-days in the file of options says.",
@@ -100,20 +103,24 @@ def expire(
                 what = f"{count} of {len(messages)} message{'s'[: len(messages) != 1]} ({octets:,} octets)"
                 click.echo(f"{printable(name)}: {what} {'removed' if yes else 'would be removed'}")
             if before is not None:
-                count, octets = _forget(name, cast(IRemovedMessages, admin), before, yes=yes)
+                left: list[str] = []
+                count, octets = _forget(name, cast(IRemovedMessages, admin), before, left, yes=yes)
+                for why in left:
+                    click.echo(printable(f"{name}: {why}"), err=True)
+                status = worst((status, os.EX_DATAERR if left else os.EX_OK))
                 what = f"{count} deleted message{'s'[: count != 1]} ({octets:,} octets)"
                 if count or not by_rule:
                     done = "removed" if yes else "would be removed"
                     click.echo(f"{printable(name)}: {what} {done} for good")
         except InUse as error:
             click.echo(printable(f"{name}: [{error.code}] {error.text}; nothing was removed"), err=True)
-            status = os.EX_TEMPFAIL
-        except (Refusal, Failed) as error:
+            status = worst((status, os.EX_TEMPFAIL))
+        except Exception as error:
             if user is not None:
                 raise
-            why = str(error) if isinstance(error, Failed) else f"{name}: {reason(error)}"
-            click.echo(printable(why), err=True)
-            status = status or os.EX_DATAERR
+            line, failed = failure_of(name, error, os.EX_DATAERR)
+            click.echo(printable(line), err=True)
+            status = worst((status, failed))
     if not yes:
         click.echo("Nothing was removed: --yes does it", err=True)
     return status
@@ -129,12 +136,17 @@ def _expire(
     return len(gone), sum(message.octets for message in gone)
 
 
-def _forget(user: str, admin: IRemovedMessages, before: float, *, yes: bool) -> tuple[int, int]:
-    """Remove what was kept long enough, or only count it."""
+def _forget(
+    user: str, admin: IRemovedMessages, before: float, left: list[str], *, yes: bool
+) -> tuple[int, int]:
+    """Remove what was kept long enough, or only count it.
+
+    :param left: gets a sentence for each thing that stays since it cannot be used.
+    """
     if yes:
-        found: tuple[int, int] = admin.forget(user, before)
+        found: tuple[int, int] = admin.forget(user, before, left.append)
         return found
-    due = [message for message, removed in admin.removed(user) if removed <= before]
+    due = [message for message, removed in admin.removed(user, left.append) if removed <= before]
     return len(due), sum(message.octets for message in due)
 
 

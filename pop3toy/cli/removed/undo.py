@@ -103,11 +103,14 @@ def undo(
         raise click.UsageError("this is for Maildirs: object storage keeps nothing that was deleted")
     removed = cast(IRemovedMessages, admin)
     user = user_meant(settings, admin, user)
+    unusable: list[str] = []
     try:
-        found = _chosen(removed.removed(user), last, since, uids)
+        found = _chosen(removed.removed(user, unusable.append), last, since, uids)
+        for why in unusable:
+            click.echo(printable(f"{user}: {why}"), err=True)
         if not found:
             click.echo(f"Nothing like that is kept of {printable(user)}", err=True)
-            return os.EX_OK
+            return os.EX_DATAERR if unusable else os.EX_OK
         left = removed.put_back(user, found, look=not yes)
     except NoSuchMailbox as error:
         raise no_mailbox(user, error) from None
@@ -126,7 +129,7 @@ def undo(
         click.echo("Nothing was put back: --yes does it", err=True)
     elif yes and back:
         _warn(settings, admin, user, [message.arrived for message in back])
-    return os.EX_DATAERR if any(left) else os.EX_OK
+    return os.EX_DATAERR if any(left) or unusable else os.EX_OK
 
 
 def _chosen(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
-import tempfile
+import stat
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from glob import escape, glob
 from pathlib import Path
 from typing import Any, Final
@@ -14,8 +15,9 @@ from typing import Any, Final
 import click
 
 from ...config.table import OPTIONS, TABLES, settings_of
-from ...errors import CannotStart
-from ..options import Failed, printable
+from ...errors import BadSetting, CannotStart
+from ...files import by_its_name, new_file, owner_of_new, why_unusable
+from ..options import Failed, IntRange, printable, wrong
 
 __all__ = ["init"]
 
@@ -41,6 +43,9 @@ _OPENED: Final = {
     for index, name in enumerate(("listen", "tls-listen", "submission", "submission-tls", "smtp"))
 }
 
+#: Answers besides what the option of that name takes.
+_WORDS: Final = {"certificate": ("self-signed",), "smarthost": ("none",)}
+
 #: Users of this host that are proposed for accounts.
 SHOWN: Final = 10
 
@@ -63,11 +68,11 @@ def _answer(name: str, help: str, **more: Any) -> Callable[[Any], Any]:
 @_answer("hostname", "This server's name, to which friends' mail programs connect.", metavar="NAME")
 @_answer("certificate", "A certificate with its chain (PEM), or self-signed.", metavar="PATH")
 @_answer("key", "Its private key (PEM), if that is in another file.", metavar="PATH")
-@_answer("port", "The port for POP3.", type=click.IntRange(0, 65535))
-@_answer("tls-port", "The port for POP3 over TLS.", type=click.IntRange(0, 65535))
-@_answer("smtp-port", "The port where mail comes in.", type=click.IntRange(0, 65535))
-@_answer("submission-port", "The port where users hand in mail.", type=click.IntRange(0, 65535))
-@_answer("submission-tls-port", "The same over TLS.", type=click.IntRange(0, 65535))
+@_answer("port", "The port for POP3.", type=IntRange(0, 65535))
+@_answer("tls-port", "The port for POP3 over TLS.", type=IntRange(0, 65535))
+@_answer("smtp-port", "The port where mail comes in.", type=IntRange(0, 65535))
+@_answer("submission-port", "The port where users hand in mail.", type=IntRange(0, 65535))
+@_answer("submission-tls-port", "The same over TLS.", type=IntRange(0, 65535))
 @_answer("interface", "The address to listen on.", metavar="ADDRESS")
 @_answer("smarthost", "The server that sends what friends write to others, or none.", metavar="URL")
 @click.option("--systemd", is_flag=True, help="Friends' ports are opened by the units in docs/systemd/alone.")
@@ -84,12 +89,22 @@ def init(file: Path, yes: bool, force: bool, kind: str | None, systemd: bool, **
     """
     if file.exists() and not force:
         raise Failed(printable(f"{file} is there already; --force replaces it"), os.EX_CANTCREAT)
+    # Before anything is asked in vain.
+    if why := _not_writable(file.absolute().parent):
+        raise Failed(printable(why), os.EX_CANTCREAT)
     given = {name.replace("_", "-"): value for name, value in given.items() if value is not None}
+    answered: dict[str, object] = {}
 
     def ask(name: str, question: str, proposed: object) -> Any:
         if name in given:
-            return given[name]
-        return proposed if yes else click.prompt(question, default=proposed, err=True)
+            return _parsed(name, given[name])
+        if yes:
+            return proposed
+        if name not in answered:
+            answered[name] = click.prompt(
+                question, default=proposed, value_proc=partial(_parsed, name), err=True
+            )
+        return answered[name]
 
     if kind is None:
         if not yes:
@@ -98,26 +113,65 @@ def init(file: Path, yes: bool, force: bool, kind: str | None, systemd: bool, **
         choice = click.Choice(list(KINDS))
         kind = "toy" if yes else click.prompt("What is wanted?", "toy", type=choice, err=True)
     assert kind is not None
-    folder = file.absolute().parent
-    if kind == "friends":
-        said = _friends(ask, folder, systemd=systemd)
-    elif systemd:
+    if systemd and kind != "friends":
         raise Failed("--systemd needs --kind friends", os.EX_USAGE)
-    else:
-        said = {"toy": _toy, "host": _host}[kind](ask, folder)
+    kinds: Mapping[str, Callable[[_Ask, Path], dict[str, Any]]]
+    kinds = {"toy": _toy, "host": _host, "friends": partial(_friends, systemd=systemd)}
+    while True:
+        said = kinds[kind](ask, file.absolute().parent)
+        try:
+            _check(said)
+            break
+        except CannotStart as mistake:
+            name = mistake.option if isinstance(mistake, BadSetting) else ""
+            if name not in answered:
+                raise Failed(printable(str(mistake)), os.EX_USAGE) from None
+            # What was answered besides is not asked again.
+            click.echo(f"Error: {printable(str(mistake))}", err=True)
+            del answered[name]
+    for made in (*_make_what_is_missing(said), *_write(file, _lines(kind, file, said), force=force)):
+        click.echo(f"{printable(str(made))} is made.")
+    click.echo(f"{printable(str(file))} is written.")
+    for domain in said.get("domain", ()):
+        if "." not in domain and not domain.startswith("["):
+            click.echo(
+                f"Note: nobody elsewhere can write to the mail domain {printable(domain)}; it is for trying"
+                " things on this machine. If you have a domain, put it in the file.",
+                err=True,
+            )
+    for line in _next(file, said):
+        click.echo(f"  {line}")
+
+
+def _parsed(name: str, answer: object) -> object:
+    """An answer as a file has it.
+
+    :raises click.UsageError: if it cannot be; then the question comes again.
+    """
+    text, kind = str(answer).strip(), OPTIONS[name].kind
+    if text in _WORDS.get(name, ()):
+        return text
+    try:
+        kind.parse(text)
+    except ValueError as error:
+        raise wrong(f"--{name}", str(error)) from None
+    return int(text) if int in kind.types else text
+
+
+def _check(said: dict[str, Any]) -> None:
+    """See that a server can be made of it; paths become whole ones.
+
+    :raises pop3toy.errors.CannotStart: if not.
+    """
     for name in ("maildir", "accounts", "aliases", "certificate", "key", "smarthost-credentials", "queue"):
         if name in said:
             # What was typed is meant from here; what stands in a file is taken from where that is.
             said[name] = os.path.abspath(os.path.expanduser(str(said[name])))
-    try:
-        settings_of(said).check_whole()
-    except CannotStart as why:
-        raise Failed(printable(str(why)), os.EX_USAGE) from None
-    _make_what_is_missing(said)
-    _write(file, "\n".join(_lines(kind, file, said)) + "\n", force=force)
-    click.echo(f"{printable(str(file))} is written.")
-    for line in _next(file, said):
-        click.echo(f"  {line}")
+    used: dict[int, str] = {}
+    for name in _PORTS:
+        if said.get(name) and (other := used.setdefault(said[name], name)) != name:
+            raise BadSetting(name, f": {said[name]} is the port of --{other} already")
+    settings_of(said).check_whole()
 
 
 # -- what is asked ---------------------------------------------------------------------------------
@@ -232,12 +286,13 @@ _NEW: Final[Mapping[str, str]] = {
 }
 
 
-def _make_what_is_missing(said: Mapping[str, object]) -> None:
+def _make_what_is_missing(said: Mapping[str, object]) -> Iterator[Path]:
+    """Make files and the folder for mail; gives what was made."""
     for name, text in _NEW.items():
         if name not in said:
             continue
         path = Path(str(said[name]))
-        path.parent.mkdir(parents=True, exist_ok=True)
+        yield from _make_folder(path.parent)
         try:
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         except FileExistsError:
@@ -245,18 +300,43 @@ def _make_what_is_missing(said: Mapping[str, object]) -> None:
         with open(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             _give(file.fileno(), path.parent)
+        yield path
     if said.get("create"):
         root = Path(os.path.dirname(str(said["maildir"]).partition("{user}")[0]))
-        if not root.exists():
-            root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _give(root, root.parent)
+        yield from _make_folder(root, 0o700)
 
 
-def _give(made: int | Path, folder: Path) -> None:
+def _make_folder(path: Path, mode: int = 0o777) -> Iterator[Path]:
+    """Make a folder and those above it; gives what was made."""
+    if path.exists():
+        return
+    yield from _make_folder(path.parent)
+    parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with by_its_name(path):
+            os.mkdir(path.name, mode, dir_fd=parent)
+        made = os.open(path.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+        try:
+            if (owner := owner_of_new(made, parent)) is not None:
+                os.fchown(made, *owner)
+        finally:
+            os.close(made)
+    finally:
+        os.close(parent)
+    yield path
+
+
+def _give(made: int, folder: Path) -> None:
     """What root makes in somebody's folder is for that user, who will run the server."""
     if os.geteuid() == 0:
         owner = folder.stat()
-        os.chown(made, owner.st_uid, owner.st_gid)
+        os.fchown(made, owner.st_uid, owner.st_gid)
+
+
+def _not_writable(folder: Path) -> str | None:
+    """Why nothing can be made in a folder, which may be missing; ``None`` if it can."""
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    return why_unusable(str(there), stat.S_ISDIR, "folder", os.W_OK | os.X_OK, "write in")
 
 
 def _lines(kind: str, file: Path, said: Mapping[str, object]) -> Iterator[str]:
@@ -288,26 +368,17 @@ def _written(value: object) -> str:
     return '"{}"'.format("".join(c if c.isprintable() else f"\\U{ord(c):08X}" for c in text))
 
 
-def _write(file: Path, text: str, *, force: bool) -> None:
-    """Write it whole, and over nothing that has come meanwhile."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, beside = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+def _write(file: Path, lines: Iterable[str], *, force: bool) -> Iterator[Path]:
+    """Write it whole, and over nothing that has come meanwhile; gives folders that were made."""
+    yield from _make_folder(file.absolute().parent)
     try:
-        with open(descriptor, "w", encoding="utf-8") as new:
-            new.write(text)
+        with new_file(file, replace=force) as new:
+            new.write("".join(f"{line}\n" for line in lines).encode("utf-8"))
             # It holds no secret, and the server may run as somebody else.
             os.fchmod(new.fileno(), 0o644)
             _give(new.fileno(), file.parent)
-        if force:
-            os.replace(beside, file)
-        else:
-            try:
-                os.link(beside, file)
-            except FileExistsError:
-                raise Failed(printable(f"{file} is there already"), os.EX_CANTCREAT) from None
-    finally:
-        if os.path.exists(beside):
-            os.unlink(beside)
+    except FileExistsError:
+        raise Failed(printable(f"{file} is there already"), os.EX_CANTCREAT) from None
 
 
 def _with_mail(pattern: str) -> list[str]:

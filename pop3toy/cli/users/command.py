@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -15,12 +16,13 @@ from ...auth.accounts import admin
 from ...auth.accounts.passwd_file import parse
 from ...auth.accounts.schemes import MADE
 from ...config.settings import Settings
+from ...errors import CannotStart
 from ...interfaces import IStoreAdmin
 from ...routing.quota import parse_quota
 from ...stores.registry import kind_of
-from ..options import accounts_place, administration, with_settings
+from ..options import accounts_place, administration, printable, with_settings
 from .app_passwords import app_password
-from .listing import as_json, as_lines
+from .listing import as_json, as_lines, held
 from .mistakes import Command, canonical_name, mistakes, name_argument, with_accounts
 from .renaming import rename as rename_user
 
@@ -135,20 +137,27 @@ def quota_(accounts: admin.Where, name: str, size: str | None) -> None:
 
 
 @user.command()
-@with_accounts
+@with_settings(accounts=_ACCOUNTS, must_have_accounts=True, may_have_store=True)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @name_argument
-def remove(accounts: admin.Where, yes: bool, name: str) -> None:
+def remove(settings: Settings, yes: bool, name: str) -> None:
     """Remove a user. The mail stays where it is; del is the same command.
 
     pop3toy mailbox remove takes the mail away.
     """
+    accounts = accounts_place(settings)
     with mistakes():
         name = canonical_name(accounts, name)
         if not yes:
             click.confirm(f"Remove user {name}?", abort=True)
         admin.delete_user(accounts, name)
-    click.echo(f"User {name} is gone; the mail is not: pop3toy mailbox remove {name} takes it away.")
+    mail = f"; the mail is not: pop3toy mailbox remove {name} takes it away"
+    # Where mail cannot be looked at there may be some.
+    with suppress(CannotStart):
+        mailboxes = _mailboxes(settings)
+        if mailboxes is not None and held([name], mailboxes)[name] is None:
+            mail = ", and had no mailbox"
+    click.echo(f"User {name} is gone{mail}.")
 
 
 user.add_command(remove, "del")
@@ -211,20 +220,24 @@ def rename(settings: Settings, no_mailbox: bool, name: str, new: str) -> None:
 def list_(settings: Settings, json: bool) -> int:
     """List the users, and the lines that are not understood.
 
-    With --maildir or --store it is told how full each mailbox is, in octets.
+    With --maildir or --store it is told how full each mailbox is, in octets as
+    quotas count them. The exit status is 65 if a line or a mailbox cannot be read.
     """
     accounts, mailboxes = accounts_place(settings), _mailboxes(settings)
     with mistakes():
         found = admin.list_users(accounts)
         users = [account for _, account in sorted(found.by_name.items())]
+        octets = None if mailboxes is None else held([account.name for account in users], mailboxes)
         if json:
-            click.echo(as_json(accounts, users, mailboxes))
+            click.echo(as_json(accounts, users, octets))
         else:
-            for line in as_lines(users, mailboxes):
+            for line in as_lines(users, octets):
                 click.echo(line)
-    for problem in found.problems:
-        click.echo(f"{accounts}: {problem}", err=True)
-    return os.EX_DATAERR if found.problems else os.EX_OK
+    problems = [f"{accounts}: {problem}" for problem in found.problems]
+    problems += [f"{name}: {why}" for name, why in (octets or {}).items() if isinstance(why, str)]
+    for problem in problems:
+        click.echo(printable(problem), err=True)
+    return os.EX_DATAERR if problems else os.EX_OK
 
 
 def _mailboxes(settings: Settings) -> IStoreAdmin | None:

@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
 
 from ...auth.accounts import admin
 from ...auth.accounts.passwd_file import Account
 from ...auth.app_passwords.admin import known
 from ...auth.app_passwords.kept import ONLY, PREFIX
-from ...errors import Refusal
 from ...interfaces import IStoreAdmin
 from ...routing.quota import parse_quota
+from ..options import failure
 
-__all__ = ["as_json", "as_lines"]
+__all__ = ["Held", "as_json", "as_lines", "held"]
+
+#: By user the octets of the mailbox; ``None`` if there is none, and in words why that cannot be told.
+Held: TypeAlias = Mapping[str, int | str | None]
 
 #: Settings that are told in other words, or say nothing to people.
 _NOT_SHOWN = (PREFIX, "app-used.", "nologin", "quota", ONLY)
 
 
-def as_lines(users: list[Account], mailboxes: IStoreAdmin | None) -> list[str]:
+def held(users: Iterable[str], mailboxes: IStoreAdmin) -> Held:
+    """What the users' mailboxes hold, as quotas count it and ``pop3toy mailbox list`` shows it."""
+    return {user: _held(user, mailboxes) for user in users}
+
+
+def _held(user: str, mailboxes: IStoreAdmin) -> int | str | None:
+    try:
+        return mailboxes.usage(user) if mailboxes.exists(user) else None
+    except Exception as error:
+        # Trouble with one is told as that user's.
+        return failure(error)[0]
+
+
+def as_lines(users: list[Account], mailboxes: Held | None) -> list[str]:
     """A line for each user.
 
-    :param mailboxes: of the store, where that is known.
+    :param mailboxes: ``None`` if it is not known where they are.
     """
     rows = [_row(account, mailboxes) for account in users]
     widths = [max((len(row[at]) for row in rows), default=0) for at in range(4)]
@@ -31,7 +48,7 @@ def as_lines(users: list[Account], mailboxes: IStoreAdmin | None) -> list[str]:
     ]
 
 
-def _row(account: Account, mailboxes: IStoreAdmin | None) -> tuple[str, str, str, str]:
+def _row(account: Account, mailboxes: Held | None) -> tuple[str, str, str, str]:
     said = _settings(account)
     words = [f"{key}={value}" if value else key for key, value in said.items()]
     if "quota" in account.settings:
@@ -43,10 +60,10 @@ def _row(account: Account, mailboxes: IStoreAdmin | None) -> tuple[str, str, str
     return account.name, account.password.scheme, _fullness(account, mailboxes), " ".join(words)
 
 
-def _fullness(account: Account, mailboxes: IStoreAdmin | None) -> str:
+def _fullness(account: Account, mailboxes: Held | None) -> str:
     if mailboxes is None:
         return ""
-    octets = _usage(account.name, mailboxes)
+    octets = mailboxes[account.name]
     if octets is None:
         return "no mailbox"
     if isinstance(octets, str):
@@ -55,12 +72,12 @@ def _fullness(account: Account, mailboxes: IStoreAdmin | None) -> str:
     return f"{octets:,}" + (f" of {quota:,} ({_percent(octets, quota)} %)" if quota else "")
 
 
-def as_json(accounts: admin.Where, users: list[Account], mailboxes: IStoreAdmin | None) -> str:
+def as_json(accounts: admin.Where, users: list[Account], mailboxes: Held | None) -> str:
     """All of it for programs, without any secret."""
     return json.dumps([_told(accounts, account, mailboxes) for account in users], indent=2)
 
 
-def _told(accounts: admin.Where, account: Account, mailboxes: IStoreAdmin | None) -> dict[str, Any]:
+def _told(accounts: admin.Where, account: Account, mailboxes: Held | None) -> dict[str, Any]:
     quota = _quota(account)
     told: dict[str, Any] = {
         "name": account.name,
@@ -77,7 +94,7 @@ def _told(accounts: admin.Where, account: Account, mailboxes: IStoreAdmin | None
             for one in known(accounts, account.name)
         ]
     if mailboxes is not None:
-        octets = _usage(account.name, mailboxes)
+        octets = mailboxes[account.name]
         told["octets"] = octets if isinstance(octets, int) else None
         told["percent"] = _percent(octets, quota) if isinstance(octets, int) and quota else None
         if isinstance(octets, str):
@@ -87,14 +104,6 @@ def _told(accounts: admin.Where, account: Account, mailboxes: IStoreAdmin | None
 
 def _settings(account: Account) -> dict[str, str]:
     return {key: value for key, value in account.settings.items() if not key.startswith(_NOT_SHOWN)}
-
-
-def _usage(user: str, mailboxes: IStoreAdmin) -> int | str | None:
-    """The octets of a mailbox; ``None`` if there is none, and text if that cannot be told."""
-    try:
-        return mailboxes.usage(user) if mailboxes.exists(user) else None
-    except Refusal as error:
-        return error.detail or error.text
 
 
 def _quota(account: Account) -> int | None:

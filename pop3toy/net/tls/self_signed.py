@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import tempfile
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from ...files import new_file
 from .certificate_files import CertificateFiles
 
 __all__ = ["self_signed"]
@@ -32,11 +33,9 @@ def self_signed(folder: str, now: datetime | None = None) -> CertificateFiles:
     path = os.path.join(folder, "localhost.pem")
     if not _still_good(path, now):
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        # Written beside it and moved: two servers that start at once get a whole one.
-        fd, temporary = tempfile.mkstemp(dir=folder, prefix="localhost.")
-        with open(fd, "wb") as file:
+        # Two servers that start at once get a whole one.
+        with new_file(Path(path)) as file:
             file.write(_make(now))
-        os.replace(temporary, path)
     return CertificateFiles(path, path)
 
 

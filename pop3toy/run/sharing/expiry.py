@@ -127,7 +127,10 @@ class Expiry(Service):
         if self.running and self._undo_days is not None:
             before = forgotten(self._undo_days, now)
             keeping = cast(IRemovedMessages, self._admin)
-            removed, octets = await self._run_in_thread(keeping.forget, user, before)
+            left: list[str] = []
+            removed, octets = await self._run_in_thread(keeping.forget, user, before, left.append)
+            for why in left:
+                log.warn("old mail of {user!r}: {why}", user=user, why=why)
             if removed:
                 log.info(
                     "removed for good: user={user!r} removed={removed} octets={octets} days={days}",

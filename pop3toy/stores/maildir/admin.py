@@ -22,7 +22,7 @@ from .folders import FOLDERS, lock, open_folder
 from .incoming.usage import octets_used
 from .names import arrival, base_name, wire_sizes
 from .paths import MaildirPaths, explained
-from .removed.folder import FOLDER, Kept, forget, is_due, kept, size
+from .removed.folder import FOLDER, Kept, Tell, forget, is_due, kept, size
 from .removed.putting_back import put_back, unique_ids_of
 from .settings import Maildirs
 from .snapshot import take_snapshot
@@ -114,11 +114,11 @@ class MaildirAdmin:
         with self._paths.opened(user) as maildir:
             return octets_used(maildir)
 
-    def removed(self, user: str) -> Sequence[RemovedMessage]:
+    def removed(self, user: str, tell: Tell | None = None) -> Sequence[RemovedMessage]:
         """See :class:`~pop3toy.interfaces.IRemovedMessages`; octets are the file's if its name tells none."""
         found = []
         with self._paths.opened(user) as maildir:
-            messages = kept(maildir)
+            messages = kept(maildir, tell)
             octets = wire_sizes([base_name(one.name) for one in messages])
             for one, uid, told in zip(messages, unique_ids_of(maildir, messages), octets, strict=True):
                 where = f"{FOLDER}/{one.folder}/{one.name}"
@@ -138,13 +138,13 @@ class MaildirAdmin:
                 lock(maildir)
             return put_back(maildir, wanted, look=look)
 
-    def forget(self, user: str, before: float) -> tuple[int, int]:
+    def forget(self, user: str, before: float, tell: Tell | None = None) -> tuple[int, int]:
         """See :class:`~pop3toy.interfaces.IRemovedMessages`."""
         with self._paths.opened(user) as maildir:
             if not is_due(maildir, before):
                 return 0, 0
             lock(maildir)
-            return forget(maildir, before)
+            return forget(maildir, before, tell)
 
     def rename(self, user: str, new: str, then: Callable[[], object]) -> None:
         """See :class:`~pop3toy.interfaces.IMailboxRenaming`: the folder gets another name."""

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Self
 
-__all__ = ["LeadsOut", "NotTrusted", "Path"]
+from ...files import check_regular
+
+__all__ = ["LeadsOut", "NotTrusted", "Path", "open_named"]
 
 #: Links that are followed on one way, as Linux has it.
 MOST_LINKS: Final = 40
@@ -74,13 +76,29 @@ class Path:
             self._stay_below()
             raise
         self._stay_below()
-        opened = os.open(".", _OPEN_FOLDER, dir_fd=self._folders[-1])
-        owner = os.fstat(opened).st_uid
+        self._trust()
+        return os.open(".", _OPEN_FOLDER, dir_fd=self._folders[-1])
+
+    def open_end(self, names: Sequence[str], flags: int) -> int:
+        """Open what is at the end of a way, a folder or a regular file, wherever that is.
+
+        :param flags: as for ``os.open``.
+        :raises NotTrusted: as :meth:`open`.
+        :raises OSError: if it cannot be opened, or is something else or another's.
+        """
+        self._follow(names)
+        self._trust()
+        end = self._folders[-1]
+        if not stat.S_ISDIR(os.fstat(end).st_mode):
+            # A file is always within a folder.
+            check_regular(end, self._folders[-2], names[-1])
+        return os.open(f"/proc/self/fd/{end}", flags)
+
+    def _trust(self) -> None:
+        owner = os.fstat(self._folders[-1]).st_uid
         for name, links_owner in self._links:
             if links_owner not in (0, os.geteuid(), owner):
-                os.close(opened)
                 raise NotTrusted(name)
-        return opened
 
     def _follow(self, names: Sequence[str]) -> None:
         left = list(reversed(names))
@@ -124,3 +142,25 @@ class Path:
     def _identity_of(folder: int) -> tuple[int, int]:
         status = os.fstat(folder)
         return status.st_dev, status.st_ino
+
+
+def open_named(path: str, flags: int) -> int:
+    """Open a file or folder that an administrator has named, with rights that its owner may not have.
+
+    Users can put links in the place of what is theirs on the way, so that another's mail is read or a secret:
+    links are followed as by :meth:`Path.open`, but may lead anywhere.
+
+    :param flags: as for ``os.open``.
+    :raises OSError: if it cannot be opened, or a link is not followed.
+    """
+    if not hasattr(os, "O_PATH"):
+        return os.open(path, flags)
+    try:
+        with Path("/" if path.startswith("/") else ".") as way:
+            return way.open_end(path.split("/"), flags)
+    except NotTrusted:
+        why = "a link to somebody else's files is not followed"
+        raise PermissionError(errno.EPERM, why, path) from None
+    except OSError as error:
+        # Of the way a part alone is named there.
+        raise type(error)(error.errno, error.strerror, path) from None

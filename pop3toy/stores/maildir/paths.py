@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from functools import lru_cache
 
 from ...errors import NoSuchMailbox, StoreTrouble
+from ...files import owner_of_new
 from . import links
 from .file_systems import HOLD_FOLDER, is_local, open_folder_cached
 
-__all__ = ["MaildirPaths", "explained", "owner_of_new"]
+__all__ = ["MaildirPaths", "explained"]
 
 _PLACEHOLDER = "{user}"
 _ADVICE = {
@@ -281,23 +282,6 @@ class MaildirPaths:
         except BaseException:
             os.close(parent)
             raise
-
-
-def owner_of_new(made: int, parent: int) -> tuple[int, int] | None:
-    """Whose a folder should be that root has just made: of the owner of the folder that it is in.
-
-    Neither the server nor its users could open one of root's.  The parent's owner may have put another of
-    root's folders in the place of the new one: what is given away has to be empty.
-
-    :return: user and group; ``None`` for another process than root's, which can give nothing away.
-    :raises OSError: if it is not empty.
-    """
-    owner = os.fstat(parent)
-    if os.geteuid() != 0 or owner.st_uid == 0:
-        return None
-    if os.fstat(made).st_uid != 0 or os.listdir(made):
-        raise PermissionError(errno.EPERM, "something else was put in the place of a new folder")
-    return owner.st_uid, owner.st_gid
 
 
 def _make_maildir(parent: int, name: str) -> None:

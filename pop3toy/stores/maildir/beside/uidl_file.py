@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple, TypeAlias
 
 from ....errors import StoreTrouble
-from ....files import open_regular
+from ....files import by_its_name, open_regular
 from ....mail.unique_ids import unique_id_is_valid
 from .owner import give
 
@@ -105,6 +105,16 @@ def save(maildir: int, given: Given) -> None:
     :raises OSError: if that cannot be; then the former one is there.
     """
     temporary = f"{FILE_NAME}.tmp"
+    with by_its_name(FILE_NAME, temporary):
+        _save(maildir, given, temporary)
+    try:
+        os.fsync(maildir)
+    except OSError:
+        # Some file systems know no fsync of a directory.
+        pass
+
+
+def _save(maildir: int, given: Given, temporary: str) -> None:
     # EXCL, so that nothing that lies there is opened: a link, or a FIFO that would wait for ever.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
@@ -120,11 +130,6 @@ def save(maildir: int, given: Given) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, FILE_NAME, src_dir_fd=maildir, dst_dir_fd=maildir)
-    try:
-        os.fsync(maildir)
-    except OSError:
-        # Some file systems know no fsync of a directory.
-        pass
 
 
 def _trouble(why: str) -> StoreTrouble:

@@ -19,20 +19,36 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from ....errors import StoreTrouble
+from ....files import owner_of_new
 from ..beside.owner import give
 from ..folders import fsync_names, open_folder
 from ..names import base_name, delivery_time
-from ..paths import explained, owner_of_new
+from ..paths import explained
 
-__all__ = ["FOLDER", "Keeper", "Kept", "base_names", "forget", "is_due", "kept", "opened", "size", "tidy"]
+__all__ = [
+    "FOLDER",
+    "Keeper",
+    "Kept",
+    "Tell",
+    "base_names",
+    "forget",
+    "is_due",
+    "kept",
+    "opened",
+    "size",
+    "tidy",
+]
 
 #: Not a dot file: Maildir++ takes those for sub-folders.
 FOLDER: Final = "pop3toy-removed"
+
+#: Is told in a sentence what is left alone.
+Tell: TypeAlias = Callable[[str], object]
 
 _NAME: Final = re.compile(r"([0-9]{8}T[0-9]{6})\.([0-9]{6})Z(?:-[0-9]+)?", re.ASCII)
 _FORMAT: Final = "%Y%m%dT%H%M%S"
@@ -188,20 +204,22 @@ def _folders(top: int) -> list[tuple[float, str]]:
         raise _trouble(error) from error
 
 
-def kept(maildir: int) -> list[Kept]:
+def kept(maildir: int, tell: Tell | None = None) -> list[Kept]:
     """What is kept, in the order of its removal, and what was removed together in the order of delivery.
 
     :param maildir: the open directory.
+    :param tell: told of each folder that cannot be read; without it that is trouble.
     :raises pop3toy.errors.StoreTrouble: if that cannot be told.
     """
     found = []
     with _top_of(maildir) as top:
         for when, folder in _folders(top) if top is not None else ():
-            try:
-                with opened(maildir, folder) as place, os.scandir(place) as files:
-                    found += [Kept(folder, file.name, when) for file in files if _is_message(file)]
-            except OSError as error:
-                raise _trouble(error, f"/{folder}") from error
+            with (
+                _left_alone(f"/{folder}", tell),
+                opened(maildir, folder) as place,
+                os.scandir(place) as files,
+            ):
+                found += [Kept(folder, file.name, when) for file in files if _is_message(file)]
     return sorted(found, key=lambda one: (one.removed, delivery_time(one.name), one.name))
 
 
@@ -241,10 +259,11 @@ def is_due(maildir: int, before: float) -> bool:
         return top is not None and any(when <= before for when, _ in _folders(top))
 
 
-def forget(maildir: int, before: float) -> tuple[int, int]:
+def forget(maildir: int, before: float, tell: Tell | None = None) -> tuple[int, int]:
     """Remove for good what was removed at this time or before it.
 
     :param before: seconds since the epoch.
+    :param tell: told of what cannot be removed; without it that is trouble.
     :return: how many messages that were, and the octets of their files.
     :raises pop3toy.errors.StoreTrouble: if something cannot be removed.
     """
@@ -255,16 +274,15 @@ def forget(maildir: int, before: float) -> tuple[int, int]:
         for when, folder in _folders(top):
             if when > before:
                 break
-            try:
-                with opened(maildir, folder) as place:
-                    for name in os.listdir(place):
+            with _left_alone(f"/{folder}", tell), opened(maildir, folder) as place:
+                for name in os.listdir(place):
+                    with _left_alone(f"/{folder}/{name}", tell):
                         status = os.stat(name, dir_fd=place, follow_symlinks=False)
                         os.unlink(name, dir_fd=place)
                         if stat.S_ISREG(status.st_mode):
                             count, octets = count + 1, octets + status.st_size
-                os.rmdir(folder, dir_fd=top)
-            except OSError as error:
-                raise _trouble(error, f"/{folder}") from error
+            # What is left in it was told.
+            _remove_empty(folder, top)
     _remove_empty(FOLDER, maildir)
     return count, octets
 
@@ -283,6 +301,20 @@ def _remove_empty(folder: str, parent: int) -> None:
     except OSError:
         # Something is in it, or it is gone.
         pass
+
+
+@contextmanager
+def _left_alone(where: str, tell: Tell | None) -> Iterator[None]:
+    """One thing that cannot be used, and is told of: the Maildir's owner may have put anything there."""
+    try:
+        yield
+    except (OSError, StoreTrouble) as error:
+        if tell is None:
+            if isinstance(error, OSError):
+                raise _trouble(error, where) from error
+            raise
+        why = explained(error) if isinstance(error, OSError) else error.detail
+        tell(f"{FOLDER}{where} is left alone: {why}")
 
 
 def _trouble(error: OSError, where: str = "") -> StoreTrouble:
