@@ -9,10 +9,10 @@ fails instead of piling up.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import BoundedSemaphore, Thread
 from typing import Any, Final, NamedTuple, NoReturn, Protocol, TypeVar
 
 from twisted.application.service import Service
@@ -25,7 +25,7 @@ from ..clock import steady
 from ..errors import StoreTrouble
 from .types import IThreadedReactor
 
-__all__ = ["Load", "NoThreads", "RunInThread", "Share", "Threads", "WorkerThreads", "run_now"]
+__all__ = ["Helpers", "Load", "NoThreads", "RunInThread", "Share", "Threads", "WorkerThreads", "run_now"]
 
 log = Logger()
 
@@ -108,6 +108,63 @@ class NoThreads:
     def is_over(self) -> bool:
         """False."""
         return False
+
+
+class Helpers:
+    """Threads that take part in what another thread has to do, and end with it.
+
+    Nobody waits for one: who finds none free does alone what there is to do.  Any thread may ask.
+
+    :param most: how many there are at once, whomever they help.
+    """
+
+    def __init__(self, name: str, most: int) -> None:
+        self._name = name
+        self._free = BoundedSemaphore(most)
+
+    def do_all(self, do: Callable[[_T], object], parts: Iterable[_T], at_once: int) -> None:
+        """Call ``do`` with each part, which begin in their order, so many at once at the most; blocks.
+
+        Behind one that fails none begins; what it raised is raised when those have ended that had begun.
+        """
+        left = deque(parts)
+        failed: list[BaseException] = []
+
+        def work() -> None:
+            while not failed:
+                try:
+                    # Nobody else gets the same.
+                    part = left.popleft()
+                except IndexError:
+                    return
+                try:
+                    do(part)
+                except BaseException as error:
+                    failed.append(error)
+
+        def help_out() -> None:
+            try:
+                work()
+            finally:
+                self._free.release()
+
+        helpers: list[Thread] = []
+        for _ in range(min(at_once, len(left)) - 1):
+            if not self._free.acquire(blocking=False):
+                break
+            helper = Thread(target=help_out, name=f"pop3toy-{self._name}", daemon=True)
+            try:
+                helper.start()
+            except RuntimeError:
+                # The system has no more threads.
+                self._free.release()
+                break
+            helpers.append(helper)
+        work()
+        for helper in helpers:
+            helper.join()
+        if failed:
+            raise failed[0]
 
 
 class _Key:
