@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from pop3toy.errors import StoreTrouble
-from pop3toy.net.threads import HANGING, Share, WorkerThreads, run_now
+from pop3toy.net.threads import HANGING, Helpers, Share, WorkerThreads, run_now
 from pop3toy.net.threads import PATIENCE as PATIENT_FOR
 from pop3toy.net.types import IThreadedReactor
 
@@ -344,6 +344,115 @@ class ShareTests(SynchronousTestCase):
         self.reactor.deliver()
         self.successResultOf(hanging)
         self.assertNotIn("undone", self.gate.ran)
+
+
+class HelpersTests(SynchronousTestCase):
+    """Threads that take part in what one has begun."""
+
+    def test_at_once(self) -> None:
+        """All is done, so much at once and never more; the next one finds the helpers free again."""
+        helpers = Helpers("test", 3)
+        for _ in range(2):
+            together = threading.Barrier(3)
+            now: list[int] = []
+            most: list[int] = []
+            done: list[int] = []
+
+            def do(
+                part: int,
+                together: threading.Barrier = together,
+                now: list[int] = now,
+                most: list[int] = most,
+                done: list[int] = done,
+            ) -> None:
+                now.append(part)
+                most.append(len(now))
+                together.wait(PATIENCE)
+                now.remove(part)
+                done.append(part)
+
+            helpers.do_all(do, range(12), 3)
+            self.assertEqual([*range(12)], sorted(done))
+            self.assertEqual(3, max(most))
+
+    def test_alone(self) -> None:
+        """Where no helper is free, or there is but one part, the caller does all, in order."""
+        for most, parts in ((0, 5), (3, 1), (3, 0)):
+            done: list[tuple[int, threading.Thread]] = []
+            Helpers("test", most).do_all(
+                lambda part, done=done: done.append((part, threading.current_thread())),  # type: ignore[misc]
+                range(parts),
+                4,
+            )
+            self.assertEqual([(part, threading.current_thread()) for part in range(parts)], done)
+
+    def test_others_are_busy(self) -> None:
+        """Who comes while all helpers are taken does not wait for one."""
+        helpers = Helpers("test", 1)
+        others: list[str] = []
+        together = threading.Barrier(2)
+
+        def do(part: int) -> None:
+            if together.wait(PATIENCE) == 0:
+                # Both threads of the first are here, and stay.
+                helpers.do_all(lambda one: others.append(threading.current_thread().name), range(4), 4)
+                self.assertEqual([threading.current_thread().name] * 4, others)
+            together.wait(PATIENCE)
+
+        helpers.do_all(do, range(2), 2)
+        self.assertEqual(4, len(others))
+
+    def test_failure(self) -> None:
+        """Behind one that fails nothing begins; what had begun is waited for, whoever it is that fails."""
+        for helper_fails in (True, False):
+            helpers = Helpers("test", 1)
+            caller = threading.current_thread()
+            together = threading.Barrier(2)
+            began: list[int] = []
+            ended: list[int] = []
+            helping: list[threading.Thread] = []
+
+            def do(
+                part: int,
+                helper_fails: bool = helper_fails,
+                helpers: Helpers = helpers,
+                caller: threading.Thread = caller,
+                together: threading.Barrier = together,
+                began: list[int] = began,
+                ended: list[int] = ended,
+                helping: list[threading.Thread] = helping,
+            ) -> None:
+                began.append(part)
+                mine = threading.current_thread() is not caller
+                if mine:
+                    helping.append(threading.current_thread())
+                together.wait(PATIENCE)
+                if mine is helper_fails:
+                    raise StoreTrouble(detail="this one")
+                if not mine:
+                    # The other one has failed, and that is known.
+                    helping[0].join(PATIENCE)
+                ended.append(part)
+
+            trouble = self.assertRaises(StoreTrouble, helpers.do_all, do, range(9 if helper_fails else 2), 2)
+            self.assertEqual("this one", trouble.detail)
+            self.assertEqual((2, 1), (len(began), len(ended)))
+            self.assertFalse(helping[0].is_alive())
+
+    def test_no_more_threads(self) -> None:
+        """Where the system gives no thread the caller does all; later it gives one."""
+
+        def start(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        helpers = Helpers("test", 1)
+        done: list[int] = []
+        refused = self.patch(threading.Thread, "start", start)
+        helpers.do_all(done.append, range(3), 4)
+        self.assertEqual([0, 1, 2], done)
+        refused.restore()
+        together = threading.Barrier(2)
+        helpers.do_all(lambda part: together.wait(PATIENCE), range(2), 4)
 
 
 class RunNowTests(SynchronousTestCase):

@@ -229,9 +229,7 @@ class Engine:
             # Half a listing would be a mailbox that has lost mail.
             raise StoreTrouble(detail=f"object storage: {first_line(error)}") from None
 
-    def delete(
-        self, keys: Sequence[str], request: Callable[[Sequence[str]], object] | None = None
-    ) -> None:
+    def delete(self, keys: Sequence[str], request: Callable[[Sequence[str]], object] | None = None) -> None:
         """Remove objects; those that are gone count as removed.
 
         Not more than :data:`KEYS` by one request, and :data:`AT_ONCE` of these at once.  When one has failed
