@@ -122,7 +122,7 @@ class Helpers:
         self._name = name
         self._free = BoundedSemaphore(most)
 
-    def do_all(self, do: Callable[[_T], object], parts: Iterable[_T], at_once: int) -> None:
+    def call_each(self, do: Callable[[_T], object], parts: Iterable[_T], at_once: int) -> None:
         """Call ``do`` with each part, which begin in their order, so many at once at the most; blocks.
 
         Behind one that fails none begins; what it raised is raised when those have ended that had begun.

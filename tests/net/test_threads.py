@@ -371,7 +371,7 @@ class HelpersTests(SynchronousTestCase):
                 now.remove(part)
                 done.append(part)
 
-            helpers.do_all(do, range(12), 3)
+            helpers.call_each(do, range(12), 3)
             self.assertEqual([*range(12)], sorted(done))
             self.assertEqual(3, max(most))
 
@@ -379,7 +379,7 @@ class HelpersTests(SynchronousTestCase):
         """Where no helper is free, or there is but one part, the caller does all, in order."""
         for most, parts in ((0, 5), (3, 1), (3, 0)):
             done: list[tuple[int, threading.Thread]] = []
-            Helpers("test", most).do_all(
+            Helpers("test", most).call_each(
                 lambda part, done=done: done.append((part, threading.current_thread())),  # type: ignore[misc]
                 range(parts),
                 4,
@@ -395,11 +395,11 @@ class HelpersTests(SynchronousTestCase):
         def do(part: int) -> None:
             if together.wait(PATIENCE) == 0:
                 # Both threads of the first are here, and stay.
-                helpers.do_all(lambda one: others.append(threading.current_thread().name), range(4), 4)
+                helpers.call_each(lambda one: others.append(threading.current_thread().name), range(4), 4)
                 self.assertEqual([threading.current_thread().name] * 4, others)
             together.wait(PATIENCE)
 
-        helpers.do_all(do, range(2), 2)
+        helpers.call_each(do, range(2), 2)
         self.assertEqual(4, len(others))
 
     def test_failure(self) -> None:
@@ -434,7 +434,9 @@ class HelpersTests(SynchronousTestCase):
                     helping[0].join(PATIENCE)
                 ended.append(part)
 
-            trouble = self.assertRaises(StoreTrouble, helpers.do_all, do, range(9 if helper_fails else 2), 2)
+            trouble = self.assertRaises(
+                StoreTrouble, helpers.call_each, do, range(9 if helper_fails else 2), 2
+            )
             self.assertEqual("this one", trouble.detail)
             self.assertEqual((2, 1), (len(began), len(ended)))
             self.assertFalse(helping[0].is_alive())
@@ -448,11 +450,11 @@ class HelpersTests(SynchronousTestCase):
         helpers = Helpers("test", 1)
         done: list[int] = []
         refused = self.patch(threading.Thread, "start", start)
-        helpers.do_all(done.append, range(3), 4)
+        helpers.call_each(done.append, range(3), 4)
         self.assertEqual([0, 1, 2], done)
         refused.restore()
         together = threading.Barrier(2)
-        helpers.do_all(lambda part: together.wait(PATIENCE), range(2), 4)
+        helpers.call_each(lambda part: together.wait(PATIENCE), range(2), 4)
 
 
 class RunNowTests(SynchronousTestCase):

@@ -246,7 +246,7 @@ class Engine:
 
         parts = [keys[at : at + KEYS] for at in range(0, len(keys), KEYS)]
         try:
-            self._helpers.do_all(remove, parts, AT_ONCE)
+            self._helpers.call_each(remove, parts, AT_ONCE)
         except StoreTrouble as error:
             error.removed = sum(removed)
             raise
