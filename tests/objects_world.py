@@ -72,7 +72,7 @@ class WorldEngine(Engine):
     """An engine that does what the world says, and counts."""
 
     def __init__(self, world: World, bucket: str) -> None:
-        super().__init__(lambda: world.connect(bucket), world.tag)
+        super().__init__(lambda: world.connect(bucket), world.tag, at_once=world.at_once)
         self._world = world
 
     def call(self, function: str, *args: Any, **named: Any) -> Any:
@@ -192,6 +192,7 @@ class World:
     :param users: who have a maildrop.
     :param connect: makes obstore's store of a bucket; one in memory unless given.
     :param tag: as for :class:`Engine`.
+    :param at_once: requests of one removal of very many; with one they are in order.
     :ivar faults: what happens to requests; the first that fits counts.
     :ivar calls: the functions of obstore that were called.
     :ivar requests: the same with their keys.
@@ -202,7 +203,9 @@ class World:
         *users: str,
         connect: Callable[[str], Any] | None = None,
         tag: Callable[[Tag], Tag] = lambda tag: tag,
+        at_once: int = 1,
     ) -> None:
+        self.at_once = at_once
         self._real = connect is not None
         self.connect = connect if connect is not None else lambda bucket: MemoryStore()
         self.tag = tag

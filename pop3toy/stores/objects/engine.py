@@ -9,11 +9,13 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ...errors import StoreTrouble
 
 __all__ = [
+    "AT_ONCE",
     "KEYS",
     "LARGE",
     "Denied",
@@ -31,9 +33,13 @@ _T = TypeVar("_T")
 
 #: Keys of one part of a listing.
 LISTED = 1000
-#: Keys of one request for a removal: S3 takes 1,000, but Ceph removes one after the other, each with three
-#: replicas in 5 milliseconds or many more, and such a request has to be answered as soon as any other.
-KEYS = 200
+#: Keys of one request for a removal.  S3 takes 1,000, but Ceph removes each on its own, on three replicas: 16
+#: at once (``rgw_multi_obj_del_max_aio``), older versions one after the other.  And such a request has to be
+#: answered as soon as any other.
+KEYS = 50
+#: Requests of one removal at once: where each takes long although the storage has little to do, several are
+#: done in the time of one.  Where it has much to do they take longer: hence few, and few keys in each.
+AT_ONCE = 4
 #: Octets of a body that is sent with more patience.
 LARGE = 1024 * 1024
 
@@ -91,6 +97,7 @@ class Engine:
     :param tag: how a tag is spelled in a condition, which a look at the store has to tell (``probe``).
     :param for_large: makes a store with more time for a request, for bodies over :data:`LARGE` octets: a
         request's time is that until its answer, and a message of 50 MB takes some on a slow line.
+    :param at_once: how many requests a removal of very many objects makes at once at the most.
     """
 
     def __init__(
@@ -98,11 +105,13 @@ class Engine:
         connect: Callable[[], Any],
         tag: Callable[[Tag], Tag] = lambda tag: tag,
         for_large: Callable[[], Any] | None = None,
+        at_once: int = AT_ONCE,
     ) -> None:
         self.tag = tag
         self._connect = connect
         self._for_large = for_large
         self._large: Any = None
+        self._at_once = at_once
         self._connecting = threading.Lock()
         self._store: Any = None
         self._process = 0
@@ -218,15 +227,47 @@ class Engine:
             # Half a listing would be a mailbox that has lost mail.
             raise StoreTrouble(detail=f"object storage: {first_line(error)}") from None
 
-    def delete(self, keys: Sequence[str]) -> None:
-        """Remove objects; those that are gone count as removed."""
-        for at in range(0, len(keys), KEYS):
+    def delete(self, keys: Sequence[str], request: Callable[[Sequence[str]], object] | None = None) -> None:
+        """Remove objects; those that are gone count as removed.
+
+        Not more than :data:`KEYS` by one request, and :data:`AT_ONCE` of these at once.  When one has failed
+        no other begins.
+
+        :param request: removes so many, in any thread; what else is to be done at each of them it does, too.
+        :raises pop3toy.errors.StoreTrouble: whose ``removed`` tells how many are known to be removed.
+        """
+        removed: list[int] = []
+        failed = threading.Event()
+
+        def remove(part: Sequence[str]) -> None:
+            if failed.is_set():
+                return
             try:
-                self.call("delete", keys[at : at + KEYS])
-            except NoSuchObject:
-                # Some stores tell; of the others in the list it is not known then.
-                for key in keys[at : at + KEYS]:
-                    self._delete_one(key)
+                (request or self._delete)(part)
+            except BaseException:
+                failed.set()
+                raise
+            removed.append(len(part))
+
+        parts = [keys[at : at + KEYS] for at in range(0, len(keys), KEYS)]
+        at_once = min(self._at_once, len(parts))
+        try:
+            if at_once <= 1:
+                [*map(remove, parts)]
+            else:
+                with ThreadPoolExecutor(at_once, "pop3toy-removal") as threads:
+                    [*threads.map(remove, parts)]
+        except StoreTrouble as error:
+            error.removed = sum(removed)
+            raise
+
+    def _delete(self, keys: Sequence[str]) -> None:
+        try:
+            self.call("delete", keys)
+        except NoSuchObject:
+            # Some stores tell; of the others in the list it is not known then.
+            for key in keys:
+                self._delete_one(key)
 
     def _delete_one(self, key: str) -> None:
         try:

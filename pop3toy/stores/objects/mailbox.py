@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ from ...mail.listing import Listing
 from ...mail.unique_ids import unique_id_is_valid
 from ...net.threads import RunInThread
 from .body import Ahead, ObjectBody, get_several
-from .engine import KEYS, Engine
+from .engine import Engine
 from .lease import RENEWAL, Held, Lost
 from .records import arrival_of, is_message_name, message_key, messages_prefix, uid_of
 
@@ -187,6 +188,8 @@ class LeasedMailbox(ObjectMailbox):
         self._abandoned = abandoned
         # One change of the lease at a time: each needs to know what came of the one before.
         self._changes = DeferredLock()
+        # A removal has several threads.
+        self._keeping = threading.Lock()
         self._tell: Callable[[str], object] | None = None
         self._why_lost: str | None = None
         self._released: Deferred[None] | None = None
@@ -255,25 +258,30 @@ class LeasedMailbox(ObjectMailbox):
         return removing
 
     def _remove(self, keys: Sequence[str]) -> None:
-        removed = 0
         try:
-            self._held.keep()
-            self._held.renew()
-            for at in range(0, len(keys), KEYS):
-                self._delete(keys[at : at + KEYS])
-                removed += len(keys[at : at + KEYS])
-        except Lost:
-            trouble = StoreTrouble(detail="the lease is another's by now, or over")
+            self._keep(anew=True)
+            self._engine.delete(keys, self._delete)
         except StoreTrouble as error:
-            trouble = error
-        else:
-            return
-        trouble.removed = removed
-        trouble.detail = f"{trouble.detail}; of {len(keys)} messages {removed} are known to be removed"
-        raise trouble
+            error.detail = f"{error.detail}; of {len(keys)} messages {error.removed} are known to be removed"
+            raise
+
+    def _keep(self, *, anew: bool = False) -> None:
+        """See that the lease lasts for a while.
+
+        :param anew: begin it anew, whether that is due or not.
+        :raises pop3toy.errors.StoreTrouble: if it is not ours any more, or that is not known.
+        """
+        with self._keeping:
+            try:
+                self._held.keep()
+                if anew:
+                    self._held.renew()
+            except Lost:
+                raise StoreTrouble(detail="the lease is another's by now, or over") from None
 
     def _delete(self, keys: Sequence[str]) -> None:
-        self._held.keep()
+        """In one of several threads: one request."""
+        self._keep()
         asked = self._clock.seconds()
         try:
             self._engine.delete(keys)
@@ -281,7 +289,7 @@ class LeasedMailbox(ObjectMailbox):
             if not self._held.prompt(asked):
                 raise
             # What was carried out is so twice.
-            self._held.keep()
+            self._keep()
             self._engine.delete(keys)
 
     def release(self) -> MaybeDeferred[None]:

@@ -147,7 +147,11 @@ class Storage:
             "list", lambda: [Listed(key[len(prefix) + 1 :], 1, 0.0) for key in self.messages]
         )
 
-    def delete(self, keys: Sequence[str]) -> None:
+    def delete(self, keys: Sequence[str], request: Callable[[Sequence[str]], None] | None = None) -> None:
+        if request is not None:
+            # One message is one request.
+            request(keys)
+            return
         job = _current.job
 
         def deleted() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3toy.errors import InUse, MessageGone, NoSuchMailbox, StoreTrouble
 from pop3toy.stores.objects import admin as module
 from pop3toy.stores.objects.admin import RANGE, ObjectAdmin
+from pop3toy.stores.objects.engine import AT_ONCE, KEYS
 from pop3toy.stores.objects.lease import FREE, GONE, MARGIN, TTL, Lease
 from pop3toy.stores.objects.records import UserRecord, lease_key, message_key, message_name, user_key
 from pop3toy.stores.objects.users import Users
@@ -309,6 +311,18 @@ class RemovalTests(_Case):
         self.assertRaises(StoreTrouble, self.admin.remove, "ann")
         self.world.faults.clear()
         self.assertEqual(FREE, self.lease().state)
+
+    def test_very_many(self) -> None:
+        """A mailbox with very many messages is emptied by several requests at once, and whole."""
+        self.world = World("ann", at_once=AT_ONCE)
+        for _ in range(2 * AT_ONCE * KEYS):
+            self.world.deliver("ann", A)
+        together = threading.Barrier(AT_ONCE)
+        self.world.fault("delete", "m/", error=None, do=lambda: together.wait(30.0))
+        engines = self.world.server().engines
+        ObjectAdmin(engines, Users(engines)).remove("ann")
+        self.assertEqual([], self.world.engine().list("m"))
+        self.assertEqual(2 * AT_ONCE, self.world.calls.count("delete"))
 
     def test_emptied_again(self) -> None:
         """What comes while a mailbox is emptied goes with it."""

@@ -8,10 +8,13 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
+from pop3toy.stores.objects.engine import KEYS
 from pop3toy.stores.objects.lease import MARGIN, TTL
+from pop3toy.stores.objects.records import message_key, messages_prefix, new_name
 from pop3toy.stores.objects.users import Users
 
 from ...ledger import Doing, Ledger, Reader, Writer
@@ -229,6 +232,44 @@ class GatewayTests(_ProxiedCase):
         self.look(4)
         # And it is nobody's.
         self.assertTrue(self.readers[1].once())
+
+    def test_killed_in_long_quit(self) -> None:
+        """In the middle of a removal by several requests at once; another session removes what is left."""
+        self.assertTrue(self.writers[1].send())
+        drop = Users(self.engines()).find(self.ledger.user).drop
+        (kept,) = [one.name for one in self.engine.list(messages_prefix(drop))]
+        names = [new_name(at, "long") for at in range(12 * KEYS)]
+        with ThreadPoolExecutor(16) as pool:
+            for made in [pool.submit(self.engine.create, message_key(drop, name), b"\r\n") for name in names]:
+                made.result()
+        requests: list[object] = []
+
+        def come() -> None:
+            requests.append(None)
+            if len(requests) == 2:
+                self.ceph.gateways[0].kill()
+            else:
+                self.proxy.when(b"POST /mail", come)
+
+        self.proxy.when(b"POST /mail", come)
+        refusal = self.assertRaises(Refused, self.removes_all_but, 0, kept)
+        self.assertEqual(b"SYS/TEMP", refusal.code)
+        self.assertEqual(2, len(requests))
+        self.ceph.start()
+        left = {one.name for one in self.engine.list(messages_prefix(drop))}
+        self.assertGreater(len(left), KEYS)
+        self.assertLessEqual(left, {kept, *names})
+        self.removes_all_but(1, kept)
+        self.assertEqual([kept], [one.name for one in self.engine.list(messages_prefix(drop))])
+
+    def removes_all_but(self, server: int, kept: str) -> None:
+        """A session at one of the servers that removes all messages but one."""
+        with StrictClient(self.servers[server].port) as client:
+            client.login()
+            for number, uid in client.uids().items():
+                if uid != kept.encode():
+                    client.dele(number)
+            client.quit()
 
     def test_answer_lost_in_delivery(self) -> None:
         """A message that was kept, of which the answer is lost, is acknowledged, and there once."""

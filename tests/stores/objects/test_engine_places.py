@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from pop3toy.stores.objects.engine import KEYS, Engine, NoSuchObject, Tag, Taken
+from pop3toy.stores.objects.engine import LISTED, Engine, NoSuchObject, Tag, Taken
 
 from .places import AzurePlace, CephPlace, MemoryPlace, MotoPlace, Place
 
@@ -89,7 +89,7 @@ class _ManyCalls(_Calls):
 
     def test_many(self) -> None:
         """More than one answer's worth is listed and removed whole, and what is gone already is no error."""
-        names = [f"{number:06}" for number in range(KEYS + 5)]
+        names = [f"{number:06}" for number in range(LISTED + 5)]
         with ThreadPoolExecutor(16) as pool:
             for done in [pool.submit(self.engine.create, f"m/ann/{name}", b"x" * 10) for name in names]:
                 done.result()

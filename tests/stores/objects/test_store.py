@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import threading
 import tracemalloc
 from array import array
+from collections.abc import Callable
 from typing import Any
 
 from twisted.logger import capturedLogs
@@ -14,10 +16,10 @@ from zope.interface.verify import verifyObject
 from pop3toy import limits
 from pop3toy.errors import NoSuchMailbox, Refusal, StoreTrouble
 from pop3toy.interfaces import ICancellableStore, ILeasedMailbox, IViewableStore
-from pop3toy.stores.objects.engine import KEYS, Taken
-from pop3toy.stores.objects.lease import FREE, TTL, Lease
+from pop3toy.stores.objects.engine import AT_ONCE, KEYS, Taken
+from pop3toy.stores.objects.lease import FREE, RENEWAL, TTL, Lease
 from pop3toy.stores.objects.mailbox import Contents
-from pop3toy.stores.objects.records import lease_key, message_name
+from pop3toy.stores.objects.records import lease_key, message_key, message_name
 from pop3toy.stores.objects.users import Users
 
 from ...objects_world import Fault, ObjectStoreContract, World, WorldEngines, WorldMixin
@@ -27,6 +29,11 @@ A, B, C = b"Subject: a\n\na\n", b"Subject: b\n\n.b\n", b"Subject: c\n\nc\n"
 
 class WorldCase(WorldMixin, SynchronousTestCase):
     """Each answer comes when a thread has been there."""
+
+    def others_take_it(self) -> None:
+        """The lease is another's, whoever has it."""
+        key, engine = lease_key(self.world.record(self.USER).drop), self.world.engine()
+        engine.swap(key, self.lease()._replace(nonce="other").encoded(), engine.get(key).tag)
 
 
 class MemoryContractTests(ObjectStoreContract, SynchronousTestCase):
@@ -250,6 +257,23 @@ class RemovingTests(WorldCase):
         self.wait(mailbox.remove(self.uids(mailbox)))
         self.assertEqual(["put", "delete"] * 4, self.world.calls)
 
+    def test_lost_before_it_is_repeated(self) -> None:
+        """A request that failed is not made once more when the lease is another's by then."""
+        mailbox = self.opened(2 * KEYS)
+
+        def second_fails() -> None:
+            self.server.clock.advance(RENEWAL - 1)
+            self.world.fault("delete", do=others_take_it)
+
+        def others_take_it() -> None:
+            self.others_take_it()
+            self.server.clock.advance(2)
+
+        self.world.fault("delete", after=True, error=None, do=second_fails, once=True)
+        trouble = self.fails(StoreTrouble, mailbox.remove, self.uids(mailbox))
+        self.assertEqual((KEYS, 2), (trouble.removed, self.world.calls.count("delete")))
+        self.assertIn("another's by now", trouble.detail)
+
     def test_over_meanwhile(self) -> None:
         """When the lease is over in the middle, no more is removed."""
         mailbox = self.opened(3 * KEYS)
@@ -267,6 +291,106 @@ class RemovingTests(WorldCase):
             self.assertEqual(0, trouble.removed)
             self.assertNotIn("delete", self.world.calls)
             self.setUp()
+
+
+#: Seconds after which requests that are not made at once are a failed test.
+PATIENCE = 30.0
+
+
+class AtOnceTests(WorldCase):
+    """A removal of very many messages, several requests at once."""
+
+    def setUp(self) -> None:
+        self.world = World("ann", at_once=AT_ONCE)
+        self.server = self.world.server()
+
+    def opened(self, requests: int) -> Any:
+        """A maildrop whose removal takes so many requests."""
+        for _ in range(requests * KEYS):
+            self.world.deliver("ann", A)
+        mailbox = self.wait(self.server.store.open("ann"))
+        self.world.calls.clear()
+        return mailbox
+
+    def uids(self, mailbox: Any) -> list[bytes]:
+        return [entry.uid for entry in mailbox.entries]
+
+    def together(self, do: Callable[[], None] = lambda: None, error: Any = None) -> threading.Barrier:
+        """As many requests as may be at once wait for each other, and something is done when all are there.
+
+        They are carried out before that.
+        """
+        barrier = threading.Barrier(AT_ONCE, do)
+        self.world.fault("delete", after=True, error=error, do=lambda: barrier.wait(PATIENCE))
+        return barrier
+
+    def test_at_once(self) -> None:
+        """So many requests are made at once, and never more; the lease is renewed before and given back."""
+        mailbox = self.opened(3 * AT_ONCE)
+        rounds: list[int] = []
+        self.together(lambda: rounds.append(self.world.calls.count("delete")))
+        self.wait(mailbox.remove(self.uids(mailbox)))
+        self.wait(mailbox.release())
+        self.assertEqual([AT_ONCE, 2 * AT_ONCE, 3 * AT_ONCE], rounds)
+        self.assertEqual(["put", *["delete"] * 3 * AT_ONCE, "put"], self.world.calls)
+        self.assertEqual([], self.world.names("ann"))
+        self.assertEqual(FREE, self.lease().state)
+
+    def test_renewed_once(self) -> None:
+        """When a renewal is due for all of them, one makes it, and none asks for more before."""
+        mailbox = self.opened(3 * AT_ONCE)
+        self.together(lambda: self.server.clock.advance(25))
+        self.wait(mailbox.remove(self.uids(mailbox)))
+        self.assertEqual((["put"] + ["delete"] * AT_ONCE) * 3, self.world.calls)
+
+    def test_over(self) -> None:
+        """When the lease is over in the middle nothing more is asked for; what was, is known."""
+        mailbox = self.opened(2 * AT_ONCE)
+        self.together(lambda: self.server.clock.advance(TTL))
+        trouble = self.fails(StoreTrouble, mailbox.remove, self.uids(mailbox))
+        self.assertEqual(AT_ONCE * KEYS, trouble.removed)
+        self.assertEqual(AT_ONCE * KEYS, len(self.world.names("ann")))
+        self.assertEqual(AT_ONCE, self.world.calls.count("delete"))
+        self.assertIn("another's by now, or over", trouble.detail)
+
+    def test_taken_over(self) -> None:
+        """Nor when it is another's by then, which is seen at its renewal."""
+        mailbox = self.opened(2 * AT_ONCE)
+
+        def others_take_it() -> None:
+            self.others_take_it()
+            self.server.clock.advance(25)
+
+        self.together(others_take_it)
+        trouble = self.fails(StoreTrouble, mailbox.remove, self.uids(mailbox))
+        self.assertEqual(AT_ONCE * KEYS, trouble.removed)
+        self.assertEqual(AT_ONCE, self.world.calls.count("delete"))
+        self.assertEqual("other", self.lease().nonce)
+
+    def test_one_fails(self) -> None:
+        """Of several requests one fails, twice: as many as the others have removed are known to be."""
+        mailbox = self.opened(AT_ONCE)
+        last = message_key(self.world.record("ann").drop, self.uids(mailbox)[-KEYS].decode())
+        self.world.fault("delete", last)
+        trouble = self.fails(StoreTrouble, mailbox.remove, self.uids(mailbox))
+        self.assertEqual((AT_ONCE - 1) * KEYS, trouble.removed)
+        self.assertEqual(self.uids(mailbox)[-KEYS:], [name.encode() for name in self.world.names("ann")])
+        self.assertEqual(AT_ONCE + 1, self.world.calls.count("delete"))
+        self.assertIn(f"of {AT_ONCE * KEYS} messages {trouble.removed} are known", trouble.detail)
+
+    def test_killed(self) -> None:
+        """All answers are lost, with what comes behind; the next session removes what is left."""
+        mailbox = self.opened(2 * AT_ONCE)
+        self.together(error=StoreTrouble)
+        trouble = self.fails(StoreTrouble, mailbox.remove, self.uids(mailbox))
+        self.assertEqual(0, trouble.removed)
+        self.assertEqual(2 * AT_ONCE, self.world.calls.count("delete"))
+        self.wait(mailbox.release())
+        self.world.faults.clear()
+        again = self.wait(self.world.server().store.open("ann"))
+        self.assertEqual(self.uids(mailbox)[AT_ONCE * KEYS :], self.uids(again))
+        self.wait(again.remove(self.uids(again)))
+        self.assertEqual([], self.world.names("ann"))
 
 
 class ContentsTests(SynchronousTestCase):
