@@ -387,6 +387,22 @@ class MaildirToObjectsTests(CopyingContract, SynchronousTestCase):
         self.assertEqual(listed(self.target), listed(source))
         self.assertEqual(self.said[0][:9], "1 message")
 
+    def test_somebody_else_begins(self) -> None:
+        """Who copies stops behind the batch when somebody else has begun, and says so; all is there once."""
+        self.patch(copying, "BATCH", 2)
+        for number in (1, 2, 3):
+            self.source.deliver(number)
+
+        def other() -> bool:
+            self.assertEqual(self.copy().copied, 3)
+            return False
+
+        turns = iter([other, lambda: False])
+        why = self.assertRaises(InUse, self.copy, stop=lambda: next(turns)())
+        self.assertIn("somebody else has begun to copy to it", why.detail)
+        self.assertEqual(listed(self.target), listed(self.source))
+        self.assertEqual(self.copy(), Counts(there=3))
+
     def test_one_of_two_is_killed(self) -> None:
         """What one who copies was about to bring is not taken to be there when another one ends."""
         for number in (1, 2, 3):

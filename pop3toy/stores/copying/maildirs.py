@@ -247,6 +247,9 @@ class _Maildir:
         except OSError as error:
             raise trouble(error) from error
 
+    def begin(self, coming: Mapping[str, bytes]) -> None:
+        """See ``messages.Mailbox``: the lock is ours as long as it is open."""
+
     def put(self, name: str, message: Message, chunks: Iterable[bytes], *, wire: bool) -> bool:
         """See ``messages.Mailbox``: from another Maildir the file as it is, with its flags."""
         tmp = self._folder("tmp")
@@ -316,6 +319,9 @@ class _Maildir:
                 fsync_names(self._folder(part))
         except OSError as error:
             raise trouble(error) from error
+
+    def end(self) -> None:
+        """See ``messages.Mailbox``."""
 
     def journal(self, source: str) -> bytes:
         """See ``messages.Mailbox``."""
