@@ -172,6 +172,16 @@ class AtOnceTests(AtOnceCase):
             self.is_right(number)
         self.assertGreater(number, 20)
 
+    def test_tried_again(self) -> None:
+        """A request whose answer was lost, and that was made again, is known to be ours: nothing is refused."""
+        for number in self.each():
+            self.left, self.do = number, lambda request: (request(), request())[1]
+            self.assertEqual(self.copy().copied, 4, number)
+            if self.left > 0:
+                break
+            self.is_right(number)
+        self.assertGreater(number, 20)
+
 
 class DeletingTests(AtOnceCase):
     """With ``delete``."""
