@@ -81,7 +81,7 @@ def check(
     given: dict[str, object] = {name: value for name, value in words.items() if value is not None}
     if url is None and config is None:
         raise click.MissingParameter(
-            "A file for --config can say it, too.", param_hint="URL", param_type="argument"
+            "A file for --config can say it, too.", param_hint="'URL'", param_type="argument"
         )
     try:
         settings = store_of(config, given)

@@ -13,6 +13,11 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from pop3toy.stores.objects.connecting import Engines
+from pop3toy.stores.objects.settings import Objects
+from pop3toy.stores.objects.users import Users
+
+from ..ceph import make_bucket
 from ..cli_world import CommandTests, Outcome
 from ..clients.mailclients import Fetchmail, Getmail, MailClient, Mpop
 from ..corpus import awkward_messages, make_maildir
@@ -137,6 +142,63 @@ class FolderTests(CommandTests):
             self.assertIn(said, done.err)
             self.assertNotIn("Traceback", done.err)
 
+    def file(self, text: str) -> str:
+        """A file of options."""
+        path = self.root / "pop3toy.toml"
+        path.write_text(text)
+        return f"--config={path}"
+
+    def test_store_of_a_file(self) -> None:
+        """The word config is the store of a file of options, as FROM or as TO."""
+        put(self.mail, "ann", 1)
+        other = f"{self.other}/{{user}}"
+        # As a server finds it: beside the file.
+        config = self.file('[store]\nmaildir = "mail/{user}"\n')
+        for words in ((config, "config", other), ("config", other, config)):
+            self.assertEqual(self.run_command("store", "copy", *words).status, 0)
+        self.assertEqual(self.names("ann"), ["1700000001.M1P1.mail"])
+        put(self.other, "ann", 2)
+        self.assertEqual(self.run_command(config, "store", "copy", other, "config").status, 0)
+        self.assertEqual(len(os.listdir(self.mail / "ann" / "new")), 2)
+        # Of no use, but no mistake either.
+        self.assertEqual(self.run_command(config, "store", "copy", other, f"{self.mail}/{{user}}").status, 0)
+
+    def test_store_of_a_file_refused(self) -> None:
+        """What is wrong with the file, or with the word, is said in a line."""
+        pattern = f"{self.other}/{{user}}"
+        good = self.file("")
+        for text, words, status, said in (
+            ("", ["config", pattern], os.EX_USAGE, "name it by --config"),
+            ("", [good, pattern, f"{self.root}/{{user}}"], os.EX_USAGE, "--config is of no use here"),
+            ("", [good, "config", pattern], os.EX_CONFIG, "[store] maildir or [store] store is missing"),
+            ("x", [good, "config", pattern], os.EX_CONFIG, "this is not TOML"),
+            ("[pop3]\nport = -1\n", [good, "config", pattern], os.EX_CONFIG, "[pop3] port"),
+            ("", [f"--config={self.root}/none", "config", pattern], os.EX_CONFIG, "none: no such file"),
+            (
+                f"[store]\nmaildir = '{pattern}'\n",
+                [good, "config", pattern],
+                os.EX_USAGE,
+                "FROM and TO are the same",
+            ),
+            (
+                "[store]\nstore = 's3://mail'\nstore-credentials = 'none'\n",
+                [good, pattern, "config"],
+                os.EX_CONFIG,
+                "pop3toy.toml: [store] store-credentials",
+            ),
+            (
+                "[store]\nstore = 's3://mail'\n",
+                [good, pattern, "config", "--to-endpoint=nowhere"],
+                os.EX_USAGE,
+                "for --to-endpoint: ",
+            ),
+        ):
+            self.file(text)
+            done = self.run_command("store", "copy", *words)
+            self.assertEqual(done.status, status, done)
+            self.assertIn(said, " ".join(done.err.split()))
+            self.assertNotIn("Traceback", done.err)
+
     def test_shared(self) -> None:
         """A Maildir for all users is copied for the one who is named."""
         put(self.root, "shared", 1)
@@ -225,6 +287,30 @@ class S3Tests(S3Case):
             )
             self.assertEqual(there, here)
             self.assertFalse((back / user / "pop3toy-uidl").exists())
+
+    def test_store_of_a_file(self) -> None:
+        """All that the file says of the storage counts, also in which buckets new mailboxes are."""
+        put(self.mail, "ann", 1)
+        bucket = secrets.token_hex(8)
+        make_bucket(self.endpoint, bucket)
+        config = self.folder / "pop3toy.toml"
+        config.write_text(
+            f'[store]\nstore = "{self.url}"\nstore-endpoint = "{self.endpoint}"\n'
+            f'store-credentials = "{self.credentials}"\nstore-bucket = ["{bucket}"]\n'
+        )
+        pattern, back = f"{self.mail}/{{user}}", self.folder / "back"
+        back.mkdir()
+        done = self.run_it("store", "copy", f"--config={config}", pattern, "config", "--verify")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        engines = Engines(Objects(url=self.url, endpoint=self.endpoint, credentials=str(self.credentials)))
+        found = Users(engines).find("ann")
+        self.assertEqual(found.bucket, bucket)
+        # An option of the command line goes before; what is for object storage is not the Maildirs'.
+        config.write_text(config.read_text().replace(self.endpoint, "http://127.0.0.1:1"))
+        self.copy("config", f"{back}/{{user}}", f"--config={config}")
+        self.assertEqual(len(os.listdir(back / "ann" / "new")), 1)
+        config.write_text(f'[store]\nmaildir = "{back}/{{user}}"\n')
+        self.copy("config", self.new_url(), f"--config={config}")
 
     def test_unreachable(self) -> None:
         """A store that does not answer is a reason to try again."""

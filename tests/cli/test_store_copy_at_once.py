@@ -79,7 +79,7 @@ class AtOnceContract:
             self.assertEqual([uid for uid in self.uids(user) if uid not in more], source)
 
     def test_frozen(self: Any) -> None:
-        """One is stopped in the middle; another one is told, or goes on; one of both says that there are two."""
+        """One is frozen in the middle, and another one begins: one goes on, the other says why not."""
         first = self.under_way()
         first.send_signal(signal.SIGSTOP)
         second = self.ended(self.start("ann"))

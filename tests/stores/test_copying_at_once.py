@@ -1,4 +1,4 @@
-"""Two who copy to one maildrop in object storage at the same time, in all orders: each message is there once."""
+"""Two who copy to one maildrop in object storage at once, in all orders: each message is there once."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ class AtOnceTests(AtOnceCase):
         self.assertGreater(number, 20)
 
     def test_tried_again(self) -> None:
-        """A request whose answer was lost, and that was made again, is known to be ours: nothing is refused."""
+        """A request that was made again, as its answer was lost, is known to be ours: nothing is refused."""
         for number in self.each():
             self.left, self.do = number, lambda request: (request(), request())[1]
             self.assertEqual(self.copy().copied, 4, number)

@@ -74,15 +74,16 @@ def copy(
     """Copy the mail of all users, or of these, from one store to another.
 
     A store is a path of Maildirs, such as '/srv/mail/{user}' (or maildir:PATH), or an
-    object storage, such as s3://mail; the word config is the store of the server whose
-    file of options --config names, with all that the file says of it. Messages keep their unique-ids and their order, so
-    that no mail program fetches anything twice after the move. Each message is looked at
-    when it is there, by the store's checksum or by reading it again.
+    object storage, such as s3://mail. The word config is the store of a server whose file
+    of options --config names, with all that the file says of it. Messages keep their
+    unique-ids and their order, so that no mail program fetches anything twice after the
+    move. Each message is looked at when it is there, by the store's checksum or by
+    reading it again.
 
     Servers may use both stores meanwhile: what vanishes is skipped, what comes is
     brought by the next run. After an interruption run the same again: it goes on.
-    Two at once bring nothing twice: for each user one of them stops, and says so (75).
-    In Maildirs the first goes on, in object storage the one that has begun last.
+    Two at once bring nothing twice: for each user one of them goes on, and the other says
+    that it stops. In Maildirs the first goes on, in object storage the last.
 
     \b
     To move without losing or repeating anything:
