@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import secrets
 import signal
@@ -13,6 +15,9 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from pop3toy.cli.copying.users import Work, for_each
+from pop3toy.errors import InUse, NoSuchMailbox, OverQuota, StoreTrouble
+from pop3toy.stores.copying.counts import Counts
 from pop3toy.stores.objects.connecting import Engines
 from pop3toy.stores.objects.settings import Objects
 from pop3toy.stores.objects.users import Users
@@ -89,6 +94,42 @@ class FolderTests(CommandTests):
         self.assertTrue(done.err.startswith("nobody: no Maildir at "), done.err)
         self.assertEqual(done.err.count("\n"), 1)
         self.assertEqual(len(self.names("ann")), 1)
+
+    def in_a_row(self, *troubles: Exception | None) -> tuple[str, Counts]:
+        """What is told of users for whom these things happen, one after the other, and what was done."""
+        counts, told = Counts(), io.StringIO()
+        happens = iter(troubles)
+
+        def do(user: str) -> Counts:
+            if (trouble := next(happens)) is not None:
+                raise trouble
+            return Counts(copied=1)
+
+        with contextlib.redirect_stderr(told), Work("Copying") as work:
+            users = [f"user{number}" for number in range(len(troubles))]
+            failed = for_each(users, work, do, threads=1, counts=counts)
+        self.assertEqual(len(failed), len(troubles) - counts.copied)
+        return told.getvalue(), counts
+
+    def test_all_fail(self) -> None:
+        """When a store fails for ten users in a row for one reason no more are tried, and that is said."""
+        down, full = StoreTrouble(detail="down"), OSError(28, "No space left on device")
+        for trouble, said in ((down, "down"), (full, "No space left on device")):
+            told, _ = self.in_a_row(*[trouble] * 10, None, None)
+            *lines, last = told.splitlines()
+            self.assertEqual(sorted(lines), [f"user{number}: {said}" for number in range(10)])
+            self.assertEqual(
+                last, "That was so for 10 users in a row: 2 others were not tried, or not to the end."
+            )
+        for troubles in (
+            [*[down] * 9, None, *[down] * 9, full, *[down] * 9, None],
+            [*[NoSuchMailbox(detail="none")] * 12, None],
+            [*[InUse(detail="somebody else is copying to it")] * 12, None],
+            [*[OverQuota(detail="full")] * 12, None],
+        ):
+            told, counts = self.in_a_row(*troubles)
+            self.assertEqual(len(told.splitlines()), len(troubles) - counts.copied)
+            self.assertGreater(counts.copied, 0)
 
     def test_deleted(self) -> None:
         """--delete takes away what is gone, and says so."""

@@ -576,6 +576,20 @@ class ObjectsToMaildirTests(CopyingContract, SynchronousTestCase):
             journal.unlink()
         self.assertEqual(victim.read_text(), "mine")
 
+    def test_disk_full(self) -> None:
+        """A line that was cut off is not taken for one of another message, however it goes on."""
+        target = self.target
+        assert isinstance(target, MaildirSide)
+        with target.store.mailbox("ann", make=True) as mailbox:
+            for cut in (b"! 12", b"+ 12", b"! 1", b"+ 12 na", b"!", b""):
+                mailbox.write_down("s3://mail", ended([b"1" * 70] * 20) + cut)
+                mailbox.write_down("s3://mail", ended([b"9"]))
+                text = mailbox.journal("s3://mail")
+                self.assertEqual(text.count(b"\n"), 21)
+                self.assertEqual(Journal(text).done, {b"1" * 70, b"9"})
+                (path,) = target.maildir.glob("pop3toy-copied-*")
+                path.unlink()
+
     def test_times(self) -> None:
         """Files have the time at which their message came."""
         self.source.deliver(1)
