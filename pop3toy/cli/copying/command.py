@@ -98,7 +98,8 @@ def copy(
     either way; other mail in TO is never touched. Use --delete while no client uses TO.
 
     From Maildir to Maildir marks such as "seen" are kept, else they are lost: POP3 does
-    not show them. No quota keeps anything out. The exit status is 0 if all is there, 65
+    not show them. No quota keeps anything out. When a store fails for ten users in a row
+    no more are tried. The exit status is 0 if all is there, 65
     if messages could not be read or differ, 67 if there is no such user, and 75 if
     another try may help.
 
