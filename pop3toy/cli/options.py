@@ -57,6 +57,7 @@ __all__ = [
     "no_mailbox",
     "printable",
     "result_of",
+    "store_of",
     "threads_option",
     "user_meant",
     "with_settings",
@@ -246,6 +247,33 @@ def _missing(config: Path | None, needed: list[tuple[str, str]]) -> Exception:
     return click.MissingParameter(
         "A file for --config can say it, too.", ctx=context, param_hint=hint, param_type="option"
     )
+
+
+def store_of(config: Path | None, given: Mapping[str, object]) -> Any:
+    """The settings of a store that a file of options has, or the command line, or both together.
+
+    :param config: the file, if there is one.
+    :param given: what the command line says, by the options' names.
+    :raises pop3toy.errors.BadSetting: for what of that cannot be.
+    :raises Failed: for what is wrong with the file, or is not installed.
+    """
+    in_file: dict[str, object] = {}
+    try:
+        if config is not None:
+            in_file = toml.read(str(config))
+        settings = settings_of(merged(in_file, given)).store
+        kind = kind_of(settings)
+        if kind.admin is None:
+            raise CannotStart(f"{config}: [store] maildir or [store] store is missing")
+        if why_not := kind.one_process(settings):
+            raise BadSetting(kind.key, f": {why_not}")
+        kind.check(settings)
+    except CannotStart as why:
+        if isinstance(why, BadSetting) and why.option in given:
+            raise
+        status = os.EX_UNAVAILABLE if config is None else os.EX_CONFIG
+        raise Failed(printable(toml.located(why, str(config), in_file, given)), status) from None
+    return settings
 
 
 def accounts_place(settings: Settings) -> Where:

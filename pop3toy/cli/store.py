@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import click
@@ -14,7 +15,7 @@ import click
 from ..errors import BadSetting, CannotStart
 from ..stores.objects.qualification.examination import Report, examined
 from ..stores.objects.settings import Objects
-from .options import Failed, IntRange, printable, wrong
+from .options import Failed, IntRange, config_option, printable, store_of, wrong
 
 __all__ = ["store"]
 
@@ -33,7 +34,8 @@ def _said(name: str, metavar: str, text: str) -> Callable[[_Command], _Command]:
 
 
 @store.command()
-@click.argument("url")
+@click.argument("url", required=False, envvar="POP3TOY_STORE")
+@config_option
 @_said("endpoint", "URL", "Where it is, unless it is the cloud's own.")
 @_said("credentials", "FILE", "A file with credentials, in place of the environment.")
 @_said("region", "NAME", "Its region.")
@@ -47,7 +49,8 @@ def _said(name: str, metavar: str, text: str) -> Callable[[_Command], _Command]:
 @click.option("--rounds", type=IntRange(1, 100_000), default=50, show_default=True, help="How often they do.")
 @click.option("--json", "json_", is_flag=True, help="Print it as JSON.")
 def check(
-    url: str,
+    url: str | None,
+    config: Path | None,
     store_endpoint: str | None,
     store_credentials: str | None,
     store_region: str | None,
@@ -60,15 +63,28 @@ def check(
     Several processes create and replace the same objects at the same time: exactly one
     may succeed. What was written has to be listed at once. All that is made lies under
     a prefix of its own, p/check-..., and is removed. The exit status is 0 if mail may
-    be put there, and 69 if not, or if it cannot be reached.
+    be put there, and 69 if not, or if it cannot be reached. Without URL it is the
+    store of a server's file of options.
 
     \b
       pop3toy store check s3://mail --store-endpoint https://s3.example.org
+      pop3toy store check --config /etc/pop3toy/pop3toy.toml
     """
-    try:
-        settings = Objects(
-            url=url, endpoint=store_endpoint, credentials=store_credentials, region=store_region
+    words = {
+        "store": url,
+        "store-endpoint": store_endpoint,
+        "store-credentials": store_credentials,
+        "store-region": store_region,
+    }
+    given: dict[str, object] = {name: value for name, value in words.items() if value is not None}
+    if url is None and config is None:
+        raise click.MissingParameter(
+            "A file for --config can say it, too.", param_hint="'URL'", param_type="argument"
         )
+    try:
+        settings = store_of(config, given)
+        if not isinstance(settings, Objects):
+            raise Failed(printable(f"{config}: [store] store is missing, and no URL is given"), os.EX_CONFIG)
         report = examined(
             settings,
             processes=processes,

@@ -114,6 +114,7 @@ class ProgressTests(CommandTests):
     def test_store_check(self) -> None:
         """What is tried just now stands on one line, which is empty before the report, and after Ctrl-C."""
         module = sys.modules["pop3toy.cli.store"]
+        self.patch(os, "environ", {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"})
         for end in (KeyboardInterrupt, None):
 
             def examined(

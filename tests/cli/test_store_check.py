@@ -253,6 +253,28 @@ class CommandCase(CommandTests):
         self.assertFalse(json.loads(self.check("--json").out)["fit"])
         self.assertEqual(self.check(url="s3://nope").status, os.EX_UNAVAILABLE)
 
+    def test_store_of_a_file(self) -> None:
+        """Without an address it is the store of a file of options, or of the environment."""
+        file = self.root / "pop3toy.toml"
+        endpoint = f'store-endpoint = "{self.fake.url}"\n'
+        few = ("--processes=2", "--rounds=2")
+        for text, words, status, said in (
+            (f'store = "s3://mail"\n{endpoint}', (), 0, "s3://mail can hold mail"),
+            (f'store = "s3://nope"\n{endpoint}', ("s3://mail",), 0, "s3://mail can hold mail"),
+            (f'maildir = "{self.root}/{{user}}"\n', (), os.EX_CONFIG, "[store] store is missing"),
+            ("", (), os.EX_CONFIG, "[store] store is missing"),
+            ('store = "s3://mail"\nstore-region = 1\n', (), os.EX_CONFIG, "toml: [store] store-region"),
+            ('store = "s3://mail"\n', ("--store-endpoint=x",), os.EX_USAGE, "--store-endpoint is an address"),
+        ):
+            file.write_text(f"[store]\n{text}")
+            done = self.run_command("store", "check", f"--config={file}", *few, *words)
+            self.assertEqual(done.status, status, done)
+            self.assertIn(said, done.out + " ".join(done.err.split()))
+        self.assertIn("Missing argument 'URL'", self.run_command("store", "check").err)
+        os.environ["POP3TOY_STORE"] = "s3://mail"
+        done = self.run_command("store", "check", f"--store-endpoint={self.fake.url}", *few)
+        self.assertEqual(done.status, 0, done)
+
     def test_mistakes(self) -> None:
         """What is wrong on the command line, and missing credentials: one sentence, none of them shown."""
         file = self.root / "credentials"

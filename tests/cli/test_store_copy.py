@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import secrets
 import signal
@@ -13,6 +15,14 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from pop3toy.cli.copying.users import Work, for_each
+from pop3toy.errors import InUse, NoSuchMailbox, OverQuota, StoreTrouble
+from pop3toy.stores.copying.counts import Counts
+from pop3toy.stores.objects.connecting import Engines
+from pop3toy.stores.objects.settings import Objects
+from pop3toy.stores.objects.users import Users
+
+from ..ceph import make_bucket
 from ..cli_world import CommandTests, Outcome
 from ..clients.mailclients import Fetchmail, Getmail, MailClient, Mpop
 from ..corpus import awkward_messages, make_maildir
@@ -85,6 +95,42 @@ class FolderTests(CommandTests):
         self.assertEqual(done.err.count("\n"), 1)
         self.assertEqual(len(self.names("ann")), 1)
 
+    def in_a_row(self, *troubles: Exception | None) -> tuple[str, Counts]:
+        """What is told of users for whom these things happen, one after the other, and what was done."""
+        counts, told = Counts(), io.StringIO()
+        happens = iter(troubles)
+
+        def do(user: str) -> Counts:
+            if (trouble := next(happens)) is not None:
+                raise trouble
+            return Counts(copied=1)
+
+        with contextlib.redirect_stderr(told), Work("Copying") as work:
+            users = [f"user{number}" for number in range(len(troubles))]
+            failed = for_each(users, work, do, threads=1, counts=counts)
+        self.assertEqual(len(failed), len(troubles) - counts.copied)
+        return told.getvalue(), counts
+
+    def test_all_fail(self) -> None:
+        """When a store fails for ten users in a row for one reason no more are tried, and that is said."""
+        down, full = StoreTrouble(detail="down"), OSError(28, "No space left on device")
+        for trouble, said in ((down, "down"), (full, "No space left on device")):
+            told, _ = self.in_a_row(*[trouble] * 10, None, None)
+            *lines, last = told.splitlines()
+            self.assertEqual(sorted(lines), [f"user{number}: {said}" for number in range(10)])
+            self.assertEqual(
+                last, "That was so for 10 users in a row: 2 others were not tried, or not to the end."
+            )
+        for troubles in (
+            [*[down] * 9, None, *[down] * 9, full, *[down] * 9, None],
+            [*[NoSuchMailbox(detail="none")] * 12, None],
+            [*[InUse(detail="somebody else is copying to it")] * 12, None],
+            [*[OverQuota(detail="full")] * 12, None],
+        ):
+            told, counts = self.in_a_row(*troubles)
+            self.assertEqual(len(told.splitlines()), len(troubles) - counts.copied)
+            self.assertGreater(counts.copied, 0)
+
     def test_deleted(self) -> None:
         """--delete takes away what is gone, and says so."""
         put(self.mail, "ann", 1, 2)
@@ -122,19 +168,76 @@ class FolderTests(CommandTests):
         make_maildir(self.other / "shared")
         for words, said in (
             ([pattern, pattern], "FROM and TO are the same"),
-            ([pattern, "mail"], "for TO: is a path of Maildirs or an address such as s3://BUCKET: mail"),
+            ([pattern, "mail"], "TO is a path of Maildirs or an address such as s3://BUCKET, and not mail"),
             ([pattern, "memory://x"], "memory:// is in one process alone"),
-            ([pattern, "s3://x/../y"], "for TO: "),
-            ([pattern, "s3://mail", "--to-endpoint=nowhere"], "for --to-endpoint: "),
-            ([pattern, "s3://mail", "--store-endpoint=nowhere"], "for --store-endpoint: "),
+            ([pattern, "s3://x/../y"], "TO needs a bucket"),
+            ([pattern, "s3://mail", "--to-endpoint=nowhere"], "--to-endpoint is an address"),
+            ([pattern, "s3://mail", "--store-endpoint=nowhere"], "--store-endpoint is an address"),
             ([pattern, "s3://mail", f"--to-credentials={self.root}/none"], "none"),
             ([pattern, f"{self.other}/{{user}}", "--accounts"], "Maildirs hold no accounts"),
-            ([pattern, f"{self.root}/missing/{{user}}"], "for TO: "),
+            ([pattern, f"{self.root}/missing/{{user}}"], "TO needs a bucket"),
             ([pattern, f"maildir:{self.other}/shared"], "all users share one Maildir"),
         ):
             done = self.run_command("store", "copy", *words)
             self.assertEqual(done.status, os.EX_USAGE, done)
             self.assertIn(said, done.err)
+            self.assertNotIn("Traceback", done.err)
+
+    def file(self, text: str) -> str:
+        """A file of options."""
+        path = self.root / "pop3toy.toml"
+        path.write_text(text)
+        return f"--config={path}"
+
+    def test_store_of_a_file(self) -> None:
+        """The word config is the store of a file of options, as FROM or as TO."""
+        put(self.mail, "ann", 1)
+        other = f"{self.other}/{{user}}"
+        # As a server finds it: beside the file.
+        config = self.file('[store]\nmaildir = "mail/{user}"\n')
+        for words in ((config, "config", other), ("config", other, config)):
+            self.assertEqual(self.run_command("store", "copy", *words).status, 0)
+        self.assertEqual(self.names("ann"), ["1700000001.M1P1.mail"])
+        put(self.other, "ann", 2)
+        self.assertEqual(self.run_command(config, "store", "copy", other, "config").status, 0)
+        self.assertEqual(len(os.listdir(self.mail / "ann" / "new")), 2)
+        # Of no use, but no mistake either.
+        self.assertEqual(self.run_command(config, "store", "copy", other, f"{self.mail}/{{user}}").status, 0)
+
+    def test_store_of_a_file_refused(self) -> None:
+        """What is wrong with the file, or with the word, is said in a line."""
+        pattern = f"{self.other}/{{user}}"
+        good = self.file("")
+        for text, words, status, said in (
+            ("", ["config", pattern], os.EX_USAGE, "name it by --config"),
+            ("", [good, pattern, f"{self.root}/{{user}}"], os.EX_USAGE, "--config is of no use here"),
+            ("", [good, "config", pattern], os.EX_CONFIG, "[store] maildir or [store] store is missing"),
+            ("x", [good, "config", pattern], os.EX_CONFIG, "this is not TOML"),
+            ("[pop3]\nport = -1\n", [good, "config", pattern], os.EX_CONFIG, "[pop3] port"),
+            ("", [f"--config={self.root}/none", "config", pattern], os.EX_CONFIG, "none: no such file"),
+            (
+                f"[store]\nmaildir = '{pattern}'\n",
+                [good, "config", pattern],
+                os.EX_USAGE,
+                "FROM and TO are the same",
+            ),
+            (
+                "[store]\nstore = 's3://mail'\nstore-credentials = 'none'\n",
+                [good, pattern, "config"],
+                os.EX_CONFIG,
+                "pop3toy.toml: [store] store-credentials",
+            ),
+            (
+                "[store]\nstore = 's3://mail'\n",
+                [good, pattern, "config", "--to-endpoint=nowhere"],
+                os.EX_USAGE,
+                "--to-endpoint is an address",
+            ),
+        ):
+            self.file(text)
+            done = self.run_command("store", "copy", *words)
+            self.assertEqual(done.status, status, done)
+            self.assertIn(said, " ".join(done.err.split()))
             self.assertNotIn("Traceback", done.err)
 
     def test_shared(self) -> None:
@@ -225,6 +328,30 @@ class S3Tests(S3Case):
             )
             self.assertEqual(there, here)
             self.assertFalse((back / user / "pop3toy-uidl").exists())
+
+    def test_store_of_a_file(self) -> None:
+        """All that the file says of the storage counts, also in which buckets new mailboxes are."""
+        put(self.mail, "ann", 1)
+        bucket = secrets.token_hex(8)
+        make_bucket(self.endpoint, bucket)
+        config = self.folder / "pop3toy.toml"
+        config.write_text(
+            f'[store]\nstore = "{self.url}"\nstore-endpoint = "{self.endpoint}"\n'
+            f'store-credentials = "{self.credentials}"\nstore-bucket = ["{bucket}"]\n'
+        )
+        pattern, back = f"{self.mail}/{{user}}", self.folder / "back"
+        back.mkdir()
+        done = self.run_it("store", "copy", f"--config={config}", pattern, "config", "--verify")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        engines = Engines(Objects(url=self.url, endpoint=self.endpoint, credentials=str(self.credentials)))
+        found = Users(engines).find("ann")
+        self.assertEqual(found.bucket, bucket)
+        # An option of the command line goes before; what is for object storage is not the Maildirs'.
+        config.write_text(config.read_text().replace(self.endpoint, "http://127.0.0.1:1"))
+        self.copy("config", f"{back}/{{user}}", f"--config={config}")
+        self.assertEqual(len(os.listdir(back / "ann" / "new")), 1)
+        config.write_text(f'[store]\nmaildir = "{back}/{{user}}"\n')
+        self.copy("config", self.new_url(), f"--config={config}")
 
     def test_unreachable(self) -> None:
         """A store that does not answer is a reason to try again."""

@@ -99,7 +99,7 @@ class StoreOptionTests(CommandTests):
     def test_refused(self) -> None:
         """What cannot be is told with the option that says it."""
         for words, says in (
-            (["--store=mail"], "Invalid value for --store: is an address such as s3://BUCKET"),
+            (["--store=mail"], "--store is an address such as s3://BUCKET"),
             (["--store=memory://x"], "Invalid value for --store: memory:// is in one process alone"),
             (["--store=s3://mail", "--maildir=/x/{user}"], "which --maildir replaces"),
             (["--maildir=/x/{user}", "--store-region=eu"], "for object storage, which --maildir replaces"),

@@ -387,6 +387,22 @@ class MaildirToObjectsTests(CopyingContract, SynchronousTestCase):
         self.assertEqual(listed(self.target), listed(source))
         self.assertEqual(self.said[0][:9], "1 message")
 
+    def test_somebody_else_begins(self) -> None:
+        """Who copies stops behind the batch when somebody else has begun, and says so; all is there once."""
+        self.patch(copying, "BATCH", 2)
+        for number in (1, 2, 3):
+            self.source.deliver(number)
+
+        def other() -> bool:
+            self.assertEqual(self.copy().copied, 3)
+            return False
+
+        turns = iter([other, lambda: False])
+        why = self.assertRaises(InUse, self.copy, stop=lambda: next(turns)())
+        self.assertIn("somebody else has begun to copy to it", why.detail)
+        self.assertEqual(listed(self.target), listed(self.source))
+        self.assertEqual(self.copy(), Counts(there=3))
+
     def test_one_of_two_is_killed(self) -> None:
         """What one who copies was about to bring is not taken to be there when another one ends."""
         for number in (1, 2, 3):
@@ -559,6 +575,20 @@ class ObjectsToMaildirTests(CopyingContract, SynchronousTestCase):
             self.assertRaises(StoreTrouble, self.copy)
             journal.unlink()
         self.assertEqual(victim.read_text(), "mine")
+
+    def test_disk_full(self) -> None:
+        """A line that was cut off is not taken for one of another message, however it goes on."""
+        target = self.target
+        assert isinstance(target, MaildirSide)
+        with target.store.mailbox("ann", make=True) as mailbox:
+            for cut in (b"! 12", b"+ 12", b"! 1", b"+ 12 na", b"!", b""):
+                mailbox.write_down("s3://mail", ended([b"1" * 70] * 20) + cut)
+                mailbox.write_down("s3://mail", ended([b"9"]))
+                text = mailbox.journal("s3://mail")
+                self.assertEqual(text.count(b"\n"), 21)
+                self.assertEqual(Journal(text).done, {b"1" * 70, b"9"})
+                (path,) = target.maildir.glob("pop3toy-copied-*")
+                path.unlink()
 
     def test_times(self) -> None:
         """Files have the time at which their message came."""

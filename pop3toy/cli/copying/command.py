@@ -4,23 +4,38 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from pathlib import Path
+from typing import Final, TypeAlias
 
 import click
+from click.core import ParameterSource
 
 from ...auth.accounts.records import AccountsInRecords
+from ...config import toml
 from ...errors import BadSetting, CannotStart
 from ...stores.copying.counts import Counts, summary
 from ...stores.copying.mailbox import copy_mailbox
 from ...stores.copying.messages import Store
 from ...stores.copying.verify import verify_mailbox
 from ...stores.registry import Maildirs, Objects, kind_of
-from ..options import Failed, failure_of, printable, threads_option, worst, wrong
+from ..options import (
+    Failed,
+    config_option,
+    failure_of,
+    printable,
+    store_of,
+    threads_option,
+    worst,
+    wrong,
+)
 from .users import Work, for_each
 
 __all__ = ["copy", "store_at"]
 
 _Command: TypeAlias = Callable[..., object]
+
+#: In place of FROM or TO: the store of the file of options.
+_CONFIG: Final = "config"
 
 _HELP = {
     "endpoint": ("URL", "Where it is, unless it is the cloud's own"),
@@ -52,6 +67,7 @@ def _with_places(command: _Command) -> _Command:
     "--accounts", is_flag=True, help="Copy the accounts as well, which both stores keep with the mail."
 )
 @threads_option(4)
+@config_option
 @_with_places
 def copy(
     source: str,
@@ -61,18 +77,22 @@ def copy(
     verify: bool,
     accounts: bool,
     threads: int,
+    config: Path | None,
     **places: str | None,
 ) -> int:
     """Copy the mail of all users, or of these, from one store to another.
 
     A store is a path of Maildirs, such as '/srv/mail/{user}' (or maildir:PATH), or an
-    object storage, such as s3://mail. Messages keep their unique-ids and their order, so
-    that no mail program fetches anything twice after the move. Each message is looked at
-    when it is there, by the store's checksum or by reading it again.
+    object storage, such as s3://mail. The word config is the store of a server whose file
+    of options --config names, with all that the file says of it. Messages keep their
+    unique-ids and their order, so that no mail program fetches anything twice after the
+    move. Each message is looked at when it is there, by the store's checksum or by
+    reading it again.
 
     Servers may use both stores meanwhile: what vanishes is skipped, what comes is
     brought by the next run. After an interruption run the same again: it goes on.
-    Let one run at a time copy a user's mail into a store.
+    Two at once bring nothing twice: for each user one of them goes on, and the other says
+    that it stops. In Maildirs the first goes on, in object storage the last.
 
     \b
     To move without losing or repeating anything:
@@ -87,18 +107,29 @@ def copy(
     either way; other mail in TO is never touched. Use --delete while no client uses TO.
 
     From Maildir to Maildir marks such as "seen" are kept, else they are lost: POP3 does
-    not show them. No quota keeps anything out. The exit status is 0 if all is there, 65
+    not show them. No quota keeps anything out. When a store fails for ten users in a row
+    no more are tried. The exit status is 0 if all is there, 65
     if messages could not be read or differ, 67 if there is no such user, and 75 if
     another try may help.
 
     \b
       pop3toy store copy '/srv/mail/{user}' s3://mail --to-endpoint https://s3.example.org
+      pop3toy store copy --config old.toml config s3://mail
     """
-    theirs, ours = (_settings(place, side, places) for side, place in (("from", source), ("to", target)))
+    if _CONFIG in (source, target):
+        if config is None:
+            raise click.UsageError("the word config is the store of a file of options: name it by --config")
+    elif click.get_current_context().get_parameter_source("config") is ParameterSource.COMMANDLINE:
+        raise click.UsageError(
+            "--config is of no use here: its store is meant by the word config in place of FROM or TO"
+        )
+    theirs, ours = (
+        _settings(place, side, places, config) for side, place in (("from", source), ("to", target))
+    )
     if accounts and not (isinstance(theirs, Objects) and isinstance(ours, Objects)):
         raise click.UsageError("--accounts is for two object storages: Maildirs hold no accounts")
     from_, to = _opened(theirs), _opened(ours)
-    if from_.address == to.address and places["from_endpoint"] == places["to_endpoint"]:
+    if from_.address == to.address and _endpoint(theirs) == _endpoint(ours):
         raise click.UsageError("FROM and TO are the same")
     if not (theirs.for_each_user and ours.for_each_user) and len(users) != 1:
         raise click.UsageError(
@@ -158,35 +189,44 @@ def store_at(place: str, hint: str) -> Store:
     :param hint: the option that it is the value of.
     """
     nowhere = {f"{side}_{name}": None for side in ("from", "store") for name in _HELP}
-    return _opened(_settings(place, "from", nowhere, hint))
+    return _opened(_settings(place, "from", nowhere, hint=hint))
+
+
+def _endpoint(settings: Maildirs | Objects) -> str | None:
+    return settings.endpoint if isinstance(settings, Objects) else None
 
 
 def _settings(
-    place: str, side: str, places: Mapping[str, str | None], hint: str | None = None
+    place: str,
+    side: str,
+    places: Mapping[str, str | None],
+    config: Path | None = None,
+    hint: str | None = None,
 ) -> Maildirs | Objects:
     """What a store's address and the options say.
 
+    :param config: the file of options whose store may be meant.
     :param hint: what the address is called, if not by its side.
     """
-    how = {name: places[f"{side}_{name}"] or places[f"store_{name}"] for name in _HELP}
+    how = {f"store-{name}": places[f"{side}_{name}"] or places[f"store_{name}"] for name in _HELP}
+    said: dict[str, object] = {name: value for name, value in how.items() if value is not None}
+    in_file = config if place == _CONFIG else None
     kind, separator, path = place.partition(":")
-    settings: Maildirs | Objects
     try:
-        if kind == "maildir" and separator:
-            settings = Maildirs(path)
-        elif "://" not in place:
-            if "/" not in place:
-                raise BadSetting(
-                    "store", f" is a path of Maildirs or an address such as s3://BUCKET, and not {place}"
-                )
-            settings = Maildirs(place)
+        if in_file is not None:
+            # They are of the other store, perhaps.
+            given = said if "store" in toml.read(str(in_file)) else {}
+        elif kind == "maildir" and separator:
+            given = {"maildir": path}
+        elif "://" in place:
+            given = {"store": place} | said
+        elif "/" in place:
+            given = {"maildir": place}
         else:
-            settings = Objects(
-                url=place, endpoint=how["endpoint"], credentials=how["credentials"], region=how["region"]
+            raise BadSetting(
+                "store", f" is a path of Maildirs or an address such as s3://BUCKET, and not {place}"
             )
-        if why_not := kind_of(settings).one_process(settings):
-            raise BadSetting("store", f": {why_not}")
-        kind_of(settings).check(settings)
+        settings: Maildirs | Objects = store_of(in_file, given)
     except BadSetting as why:
         hint = hint or side.upper()
         if why.option.startswith("store-"):
@@ -194,7 +234,7 @@ def _settings(
             hint = f"--{side}-{option}" if places[f"{side}_{option}"] else f"--{why.option}"
         raise wrong(hint, why.text) from None
     except CannotStart as why:
-        raise Failed(printable(str(why)), os.EX_UNAVAILABLE) from None
+        raise Failed(printable(str(why)), os.EX_CONFIG) from None
     return settings
 
 

@@ -85,6 +85,7 @@ def copy_mailbox(
             if coming:
                 ours.announce({name: one.uid for one, name in coming})
             for batch in _batches(coming):
+                ours.begin({name: one.uid for one, name in batch})
                 ours.write_down(source.address, begun((one.uid, name) for one, name in batch))
                 failed: list[bytes] = []
                 copied: list[bytes] = []
@@ -98,14 +99,24 @@ def copy_mailbox(
                 ours.write_down(source.address, forgotten(failed) + ended(copied))
             if delete:
                 brought = journal.done | journal.unsure | back.done | back.unsure
-                left = {one.uid for one in wanted}
-                gone = [one for one in there if one.uid in brought and one.uid not in left]
+                gone = _without(wanted, [one for one in there if one.uid in brought])
                 if gone:
+                    # What has come since the source was listed somebody else may have brought before us.
+                    again = wanted_of(theirs.list(), there, others, lambda sentence: None)
+                    gone = _without(again, gone)
+                if gone:
+                    ours.begin({})
                     ours.remove(gone)
                     ours.write_down(source.address, forgotten(one.uid for one in gone))
                     counts.removed += len(gone)
             ours.settle()
+            ours.end()
     return counts
+
+
+def _without(wanted: Sequence[Wanted], messages: Sequence[Message]) -> list[Message]:
+    left = {one.uid for one in wanted}
+    return [one for one in messages if one.uid not in left]
 
 
 def _batches(coming: Sequence[tuple[Wanted, str]]) -> Iterator[list[tuple[Wanted, str]]]:

@@ -58,6 +58,8 @@ _OF_AN_OBJECT: Final = re.compile(rb"[0-9a-f]{32}")
 #: Microseconds by which that may differ from the time in a name.
 _NEAR: Final = 2_000_000
 _JOURNAL: Final = "pop3toy-copied-"
+#: More octets than a line of it has.
+_TAIL: Final = 1024
 
 _count = itertools.count(1)
 
@@ -247,6 +249,9 @@ class _Maildir:
         except OSError as error:
             raise trouble(error) from error
 
+    def begin(self, coming: Mapping[str, bytes]) -> None:
+        """See ``messages.Mailbox``: the lock is ours as long as it is open."""
+
     def put(self, name: str, message: Message, chunks: Iterable[bytes], *, wire: bool) -> bool:
         """See ``messages.Mailbox``: from another Maildir the file as it is, with its flags."""
         tmp = self._folder("tmp")
@@ -317,6 +322,9 @@ class _Maildir:
         except OSError as error:
             raise trouble(error) from error
 
+    def end(self) -> None:
+        """See ``messages.Mailbox``."""
+
     def journal(self, source: str) -> bytes:
         """See ``messages.Mailbox``."""
         try:
@@ -346,10 +354,10 @@ class _Maildir:
                 if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
                     # Its owner may have linked something there that is not theirs to write to.
                     raise StoreTrouble(detail=f"{name} is not a file of its own; move it away")
-                end = status.st_size
-                if end and os.pread(fd, 1, end - 1) != b"\n":
-                    # The machine stopped in the middle of a line.
-                    file.write(b"\n")
+                tail = os.pread(fd, _TAIL, max(status.st_size - _TAIL, 0))
+                # The machine stopped in the middle of a line, or the disk was full: it could be taken for
+                # one of another message.
+                os.ftruncate(fd, status.st_size - len(tail.rpartition(b"\n")[2]))
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())

@@ -115,6 +115,13 @@ class Mailbox(Source, Protocol):
         :param coming: unique-ids by name.
         """
 
+    def begin(self, coming: Mapping[str, bytes]) -> None:
+        """Say that these are about to be put, or something removed; all that was begun before is there.
+
+        :param coming: unique-ids by name.
+        :raises pop3toy.errors.InUse: if somebody else has begun to copy to it meanwhile.
+        """
+
     def put(self, name: str, message: Message, chunks: Iterable[bytes], *, wire: bool) -> bool:
         """Add a message, as a whole or not at all.
 
@@ -141,6 +148,9 @@ class Mailbox(Source, Protocol):
 
         :raises pop3toy.errors.NoSuchMailbox: if the mailbox was removed meanwhile.
         """
+
+    def end(self) -> None:
+        """Say that all is done."""
 
     def write_down(self, source: str, text: bytes) -> None:
         """Add to that."""
@@ -170,5 +180,5 @@ class Store(Protocol):
 
         :param make: to copy to: make it if it is missing.
         :raises pop3toy.errors.NoSuchMailbox: if there is none, or the user can have none.
-        :raises pop3toy.errors.InUse: if somebody else copies to it.
+        :raises pop3toy.errors.InUse: if somebody else copies to it, and cannot be made to stop.
         """

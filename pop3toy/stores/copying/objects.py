@@ -16,13 +16,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, Any, Final
 
-from ...errors import MessageGone, NoSuchMailbox, StoreTrouble
+from ...errors import InUse, MessageGone, NoSuchMailbox, StoreTrouble
 from ..objects.body import RANGE
 from ..objects.connecting import Engines
-from ..objects.engine import NoSuchObject, Taken
+from ..objects.engine import Engine, NoSuchObject, Taken
 from ..objects.mailbox import list_messages
 from ..objects.records import UserRecord, journal_prefix, message_key, message_name, uid_of
 from ..objects.users import Users
+from .fence import Fence
 from .messages import Message, Wanted, Wire
 
 __all__ = ["ObjectMailboxes"]
@@ -49,7 +50,7 @@ class ObjectMailboxes:
 
     @contextmanager
     def mailbox(self, user: str, *, make: bool = False) -> Iterator[_Maildrop]:
-        """See ``messages.Store``; nobody is kept from copying to it as well, which does no harm."""
+        """See ``messages.Store``: whoever was copying to it stops."""
         if make:
             record = self._users.make(user)
         else:
@@ -57,7 +58,9 @@ class ObjectMailboxes:
             if found is None or not found[0].drop:
                 raise NoSuchMailbox(detail=f"there is no mailbox of {user!r} in {self.address}")
             record = found[0]
-        yield _Maildrop(self._engines, self._users, record)
+        engine = self._engines.of(record.bucket)
+        fence = Fence(engine, record.drop) if make else None
+        yield _Maildrop(engine, self._users, record, fence)
 
 
 class _Maildrop:
@@ -65,10 +68,12 @@ class _Maildrop:
 
     wire = True
 
-    def __init__(self, engines: Engines, users: Users, record: UserRecord) -> None:
-        self._engine = engines.of(record.bucket)
+    def __init__(self, engine: Engine, users: Users, record: UserRecord, fence: Fence | None) -> None:
+        self._engine = engine
         self._users = users
         self._record = record
+        # Where it is copied to.
+        self._fence = fence
 
     def list(self) -> Sequence[Message]:
         """See ``messages.Mailbox``."""
@@ -104,23 +109,41 @@ class _Maildrop:
 
     def names(self, wanted: Sequence[Wanted]) -> Iterator[str]:
         """See ``messages.Mailbox``."""
-        # Before the next one that is there, from the last to the first.
+        under_way = self._fence.under_way if self._fence is not None else {}
+        given = [one.name or under_way.get(one.uid) for one in wanted]
+        # Before the next one that has a name, from the last to the first.
         bounds: list[int] = []
         bound = 1 << 63
-        for one in reversed(wanted):
+        for name in reversed(given):
             bounds.append(bound)
-            if one.name is not None:
-                bound = min(bound, int(one.name[:16], 16))
+            if name is not None:
+                bound = min(bound, int(name[:16], 16))
         last = 0
-        for one, bound in zip(wanted, reversed(bounds), strict=True):
-            if one.name is not None:
-                last = max(last, int(one.name[:16], 16))
-                continue
-            last = max(one.message.micros if one.message.micros < bound else 0, last + 1)
-            yield message_name(last, one.uid)
+        for one, name, bound in zip(wanted, given, reversed(bounds), strict=True):
+            if name is not None:
+                last = max(last, int(name[:16], 16))
+            else:
+                last = max(one.message.micros if one.message.micros < bound else 0, last + 1)
+                name = message_name(last, one.uid)
+            if one.name is None:
+                yield name
 
     def announce(self, coming: Mapping[str, bytes]) -> None:
         """See ``messages.Mailbox``: names tell unique-ids."""
+
+    def begin(self, coming: Mapping[str, bytes]) -> None:
+        """See ``messages.Mailbox``."""
+        assert self._fence is not None, "it was opened to copy to it"
+        try:
+            self._fence.begin(coming)
+        except InUse:
+            self.settle()
+            raise
+
+    def end(self) -> None:
+        """See ``messages.Mailbox``."""
+        assert self._fence is not None, "it was opened to copy to it"
+        self._fence.end()
 
     def put(self, name: str, message: Message, chunks: Iterable[bytes], *, wire: bool) -> bool:
         """See ``messages.Mailbox``."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from ...errors import StoreTrouble
+from ...errors import StoreFull, StoreTrouble
 
 __all__ = [
     "AT_ONCE",
@@ -141,9 +141,9 @@ class Engine:
         except (NotFoundError, FileNotFoundError):
             raise NoSuchObject from None
         except (PermissionDeniedError, UnauthenticatedError) as error:
-            raise Denied(detail=f"object storage: {first_line(error)}") from None
+            raise _trouble(error, Denied) from None
         except (BaseError, NotImplementedError) as error:
-            raise StoreTrouble(detail=f"object storage: {first_line(error)}") from None
+            raise _trouble(error, StoreTrouble) from None
 
     def _connected(self) -> Any:
         if self._store is None or self._process != os.getpid():
@@ -283,6 +283,14 @@ _REASON = re.compile(
 _CODE = re.compile(r"<Code>([A-Za-z]{1,60})</Code>")
 
 
+def _trouble(error: BaseException, kind: type[StoreTrouble]) -> StoreTrouble:
+    line = first_line(error)
+    if "QuotaExceeded" in line:
+        # With the status of credentials that do not suffice (Ceph, for quotas of its users and buckets).
+        return StoreFull(detail="object storage: it is full, by a quota of its own (QuotaExceeded)")
+    return kind(detail=f"object storage: {line}")
+
+
 def first_line(error: BaseException) -> str:
     """What an error of the library says, in one line without addresses.
 
@@ -297,11 +305,12 @@ def first_line(error: BaseException) -> str:
     why = said or ("HTTP error" in line and _REASON.search(rest))
     # Which request it was, and how often it was tried, helps nobody.
     line, unreached = re.subn(r".* - HTTP error: error sending request\.?", "it cannot be reached", line)
+    reason = ""
     if why:
-        line += " ({})".format(re.sub(r"\(\s*", ": ", why[why.lastindex or 0]))
+        reason = " ({})".format(re.sub(r"\(\s*", ": ", why[why.lastindex or 0]))
     elif unreached:
-        line += " (is the endpoint right, and is it http or https?)"
-    return " ".join(line.split())[:200] or type(error).__name__
+        reason = " (is the endpoint right, and is it http or https?)"
+    return " ".join(line.split())[: 200 - len(reason)] + reason or type(error).__name__
 
 
 class Engines(Protocol):

@@ -5,6 +5,7 @@
     a/<2 hex>/<sha256 of the login>     a user: JSON with the login, the maildrop, and perhaps an account
     l/<drop>                            the lease: the lock of the maildrop (``lease``)
     m/<drop>/<name>                     one message as it is on the wire, never changed
+    i/<drop>/copying                    who copies to the maildrop (``copying.fence``)
     i/<drop>/told                       when the user was told that the maildrop is nearly full
     i/<drop>/...                        what ``copying`` has written down of mail that came from another store
 
@@ -27,6 +28,7 @@ from ...errors import StoreTrouble
 __all__ = [
     "UserRecord",
     "arrival_of",
+    "copying_key",
     "is_message_name",
     "journal_prefix",
     "lease_key",
@@ -105,6 +107,11 @@ def message_key(drop: str, name: str) -> str:
 def journal_prefix(drop: str) -> str:
     """What the keys begin with of what is written down of copying to a maildrop."""
     return f"i/{drop}"
+
+
+def copying_key(drop: str) -> str:
+    """Where it is written who has begun last to copy to a maildrop; goes with the maildrop."""
+    return f"i/{drop}/copying"
 
 
 def told_key(drop: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from pop3toy.errors import BadSetting, CannotStart, StoreTrouble
+from pop3toy.errors import BadSetting, CannotStart, StoreFull, StoreTrouble
 from pop3toy.stores.objects import connecting
 from pop3toy.stores.objects.credentials import Credentials
 from pop3toy.stores.objects.engine import LARGE, Engine, NoSuchObject
@@ -292,6 +292,20 @@ class EnginesTests(EnginesCase):
         large = bytes(LARGE + 1)
         engine.create("large", large)
         self.assertEqual(fake.objects["pre/large"][0], large)
+
+    def test_full(self) -> None:
+        """A quota of the storage is no fault of the credentials, before the first look or behind it."""
+        for before in (True, False):
+            fake = self.fake()
+            engine = self.engines(fake.url).main
+            if not before:
+                engine.create("x", b"x")
+            fake.answer = (403, "QuotaExceeded")
+            with capturedLogs() as logs:
+                full = self.trouble(engine.create, "y", b"y")
+            self.assertIsInstance(full, StoreFull, full.detail)
+            self.assertIn("(QuotaExceeded)", full.detail)
+            self.assertEqual(logs, [])
 
     def test_unfit(self) -> None:
         """What somebody has to mend is logged once, tried again after ten seconds, and needs no restart."""
