@@ -29,12 +29,15 @@ from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.internet.protocol import ServerFactory
 from twisted.python.failure import Failure
 
+from ..privileges import Owner, opening_in
 from .types import IReactor
 
 __all__ = ["UnixListening", "unnamed_socket"]
 
 #: The first descriptor that systemd hands over (sd_listen_fds(3)).
 _FIRST = 3
+#: Octets of a path in ``sun_path`` (unix(7)), which ends with a zero.
+LONGEST = 107
 _BY_INDEX = re.compile(r"systemd:(?:domain=)?(INET6?|UNIX):(?:index=)?(\d+)")
 
 
@@ -79,10 +82,12 @@ class UnixListening:
     """A reactor that listens on Unix sockets as their owners expect it.
 
     :param reactor: what does all the rest.
+    :param owner: the user that root will become, whose sockets they are.
     """
 
-    def __init__(self, reactor: IReactor) -> None:
+    def __init__(self, reactor: IReactor, owner: Owner | None = None) -> None:
         self._reactor = reactor
+        self._owner = owner
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
@@ -101,6 +106,21 @@ class UnixListening:
 
         :raises CannotListenError: if a server answers, among other reasons.
         """
+        if address.startswith("\0"):
+            # It is in no file system.
+            return self._reactor.listenUNIX(address, factory, backlog, mode, wantPID)
+        if len(os.fsencode(address)) > LONGEST:
+            why = f"the path of a Unix socket has {LONGEST} octets at most"
+            raise CannotListenError(None, address, OSError(errno.ENAMETOOLONG, why))
+        with opening_in(os.path.dirname(os.path.abspath(address)), self._owner) as to_give:
+            port = self._listen(address, factory, backlog, mode, wantPID)
+            if to_give and self._owner is not None:
+                os.chown(address, *self._owner, follow_symlinks=False)
+            return port
+
+    def _listen(
+        self, address: str, factory: ServerFactory, backlog: int, mode: int, wantPID: bool
+    ) -> IListeningPort:
         with _alone_at(address) as alone:
             if alone:
                 try:

@@ -14,6 +14,7 @@ from ...errors import CannotStart
 from ...interfaces import IMailStore, IObserver, IStoreAdmin
 from ...net.threads import WorkerThreads
 from ...net.types import IReactor
+from ...privileges import Owner
 from ...stores.registry import kind_of
 from ..service import Repeatedly
 from .endpoint import MetricsEndpoint, Pages, are_wanted
@@ -116,12 +117,14 @@ class Monitoring:
         *,
         own_store: bool,
         failed: Callable[[CannotStart], object],
+        owner: Owner | None = None,
     ) -> Pages:
         """Serve it at the endpoint of the settings, if there is one, which ends behind the mail's ports.
 
         :param draining: whether no more connections are taken.
         :param own_store: whether the store is that of the settings.
         :param failed: is told why the port cannot be opened.
+        :param owner: the user that the process becomes when it is open.
         :return: the same, for a site that shows other things as well.
         """
         threads = WorkerThreads(self._reactor, name="health", size=2)
@@ -155,4 +158,5 @@ class Monitoring:
             failed,
             before=self.look_at_threads,
             warnings=lambda: [*expiring(tls), *login_refused(self._login_refused)],
+            owner=owner,
         )
