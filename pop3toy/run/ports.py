@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -132,9 +133,12 @@ def _misread(description: str, error: Exception) -> str:
         return str(error)
     if kind.isdigit() or not colon or "." in kind:
         return "an endpoint begins with its kind, as in tcp:2590:interface=127.0.0.1"
+    if kind in ("tcp", "tcp6") and re.search(r"\[|(?<!\\\\):(?<!\\\\):|interface=[0-9A-Fa-f]*:", description):
+        return r"the colons of an IPv6 address are written \:, as in tcp6:2590:interface=\:\:1"
     # A TypeError names Python's functions; a ValueError of int() no option.
     why = f" ({error})" if isinstance(error, ValueError) and "int()" not in str(error) else ""
-    return f"this endpoint cannot be read{why}; one that can is tcp:2590:interface=127.0.0.1"
+    example = "unix:/run/pop3toy/pop3.sock:mode=660" if kind == "unix" else "tcp:2590:interface=127.0.0.1"
+    return f"this endpoint cannot be read{why}; one that can is {example}"
 
 
 def announce(port: Port, opened: IListeningPort, name: str, reactor: IReactor, hint: str = "") -> None:
