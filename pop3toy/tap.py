@@ -19,12 +19,13 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from .clock import use_monotonic_time
-from .config import cmdline
+from .config import cmdline, toml
 from .errors import CannotStart
 from .net.types import IReactor
 from .run.assembly import assemble
 from .run.checks import check_files
 from .run.log.choosing import check_log
+from .run.ports import check_ports
 from .run.process import TwistdOptions
 from .run.process_context import single_process
 from .run.speed import batcher_of
@@ -50,6 +51,7 @@ class Options(cmdline.Options):
         try:
             super().parseOptions(options)
             check_twistd(self.twistd)
+            check_ports(self.settings)
             check_files(self.settings, owner=owner_of(self.twistd))
             if self.settings.faults is not None:
                 from .testing.faults.server import check_faults
@@ -59,8 +61,12 @@ class Options(cmdline.Options):
                 raise CannotStart("--workers does not go with twistd's --chroot")
             check_log(self.settings, self.twistd)
         except (usage.UsageError, CannotStart) as why:
-            hint = self._hint(str(why))
-            sys.exit(f"pop3toy: {why} ({hint})")
+            line = self.located(why) if isinstance(why, CannotStart) else str(why)
+            sys.exit(f"pop3toy: {line} ({self._hint(line)})")
+
+    def located(self, why: CannotStart) -> str:
+        """What is wrong, with its place if that is in the file."""
+        return toml.located(why, self.file, self.in_file, self.given)
 
     def _hint(self, why: str) -> str:
         """What to do about a mistake that the line itself does not tell."""
@@ -104,7 +110,7 @@ def makeService(options: Options, reactor: IReactor | None = None) -> IService:
     try:
         service = _assembled(options, reactor, host, cannot_start)
     except CannotStart as why:
-        sys.exit(f"pop3toy: {why}")
+        sys.exit(f"pop3toy: {options.located(why)}")
     if pid_file := twistd.get("pidfile"):
         PidFile(pid_file, owner_of(twistd)).setServiceParent(service)
     if becomes_daemon:

@@ -29,6 +29,7 @@ from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.internet.protocol import ServerFactory
 from twisted.python.failure import Failure
 
+from ..files import why_unusable
 from ..privileges import Owner, opening_in
 from .types import IReactor
 
@@ -109,9 +110,8 @@ class UnixListening:
         if address.startswith("\0"):
             # It is in no file system.
             return self._reactor.listenUNIX(address, factory, backlog, mode, wantPID)
-        if len(os.fsencode(address)) > LONGEST:
-            why = f"the path of a Unix socket has {LONGEST} octets at most"
-            raise CannotListenError(None, address, OSError(errno.ENAMETOOLONG, why))
+        if why := _why_not(address):
+            raise CannotListenError(None, address, OSError(errno.EINVAL, why))
         with opening_in(os.path.dirname(os.path.abspath(address)), self._owner) as to_give:
             port = self._listen(address, factory, backlog, mode, wantPID)
             if to_give and self._owner is not None:
@@ -202,6 +202,20 @@ def _remove_own_lock(path: str) -> None:
     with suppress(OSError):
         if os.readlink(lock) == str(os.getpid()):
             os.unlink(lock)
+
+
+def _why_not(path: str) -> str | None:
+    """Why no socket can be made there, where the system's words do not tell; ``None`` otherwise."""
+    if len(os.fsencode(path)) > LONGEST:
+        return f"the path of a Unix socket has {LONGEST} octets at most"
+    folder = os.path.dirname(os.path.abspath(path))
+    if why := why_unusable(folder, stat.S_ISDIR, "folder", os.X_OK, "enter"):
+        return why
+    if not os.path.basename(path):
+        return "a path is wanted, as in unix:/run/pop3toy/pop3.sock"
+    if os.path.lexists(path) and not stat.S_ISSOCK(os.lstat(path).st_mode):
+        return "there is a file or folder of that name already"
+    return None
 
 
 def _answers(path: str) -> bool:
