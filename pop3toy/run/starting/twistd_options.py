@@ -98,7 +98,7 @@ def _below(root: str, path: str) -> str:
 
 def _not_written(option: str, path: str, where: str) -> Iterator[tuple[str, str, str]]:
     folder, name = os.path.split(where)
-    if why := why_unusable(folder, stat.S_ISDIR, "folder", os.X_OK, "enter"):
+    if why := why_unusable(folder, stat.S_ISDIR, "folder", os.F_OK, "see"):
         yield option, path, why
     elif os.path.isdir(where):
         yield option, path, "this is a folder; name a file in it"
