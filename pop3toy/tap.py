@@ -116,7 +116,7 @@ def makeService(options: Options, reactor: IReactor | None = None) -> IService:
     if becomes_daemon:
         start.setServiceParent(service)
         # Everything that is wrong so far was told; no port is open and no thread runs yet.
-        status = start.wait()
+        status = start.divide()
         if status is not None:
             os._exit(status)
     return service

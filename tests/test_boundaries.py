@@ -24,6 +24,7 @@ GROUND = {
     "addresses",
     "clock",
     "files",
+    "privileges",
     "printable",
     "installation",
     "languages",

@@ -112,15 +112,7 @@ class UnixListening:
             return self._reactor.listenUNIX(address, factory, backlog, mode, wantPID)
         if why := _why_not(address):
             raise CannotListenError(None, address, OSError(errno.EINVAL, why))
-        with opening_in(os.path.dirname(os.path.abspath(address)), self._owner) as to_give:
-            port = self._listen(address, factory, backlog, mode, wantPID)
-            if to_give and self._owner is not None:
-                os.chown(address, *self._owner, follow_symlinks=False)
-            return port
-
-    def _listen(
-        self, address: str, factory: ServerFactory, backlog: int, mode: int, wantPID: bool
-    ) -> IListeningPort:
+        # As root: whether a server answers may be hidden from others.
         with _alone_at(address) as alone:
             if alone:
                 try:
@@ -128,13 +120,22 @@ class UnixListening:
                 except OSError as error:
                     raise CannotListenError(None, address, error) from error
             try:
-                port = self._reactor.listenUNIX(address, factory, backlog, mode, wantPID)
+                port = self._listen(address, factory, backlog, mode, wantPID)
             except CannotListenError:
                 if alone:
                     _remove_own_lock(address)
                 raise
             if isinstance(port, unix.Port):
                 port.connectionLost = partial(_closed, port, _which(port._bindPath))  # type: ignore[method-assign]
+            return port
+
+    def _listen(
+        self, address: str, factory: ServerFactory, backlog: int, mode: int, wantPID: bool
+    ) -> IListeningPort:
+        with opening_in(os.path.dirname(os.path.abspath(address)), self._owner) as to_give:
+            port = self._reactor.listenUNIX(address, factory, backlog, mode, wantPID)
+            if to_give and self._owner is not None:
+                os.chown(address, *self._owner, follow_symlinks=False)
             return port
 
     def adoptStreamPort(

@@ -161,7 +161,7 @@ class DroppedTests(SynchronousTestCase):
         mail = maildir_options(self.folder / "mail")
         for options, says in (
             ([f"--maildir={closed}/{{user}}", "--user=ann:secret"], "permission"),
-            ([*mail, f"--transcript={closed}/t"], "--transcript: cannot write to"),
+            ([*mail, f"--transcript={closed}/t"], "--transcript: no permission to write"),
         ):
             with self.assertRaises(ServerDied) as raised:
                 RealServer(*options, folder=self.folder, own_options=["--uid=nobody"])

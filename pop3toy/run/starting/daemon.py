@@ -20,13 +20,13 @@ MOST = 65_536
 class AwaitedStart(Service):
     """The daemon's start, and the process that waits for it; a part of the server, as its last one.
 
-    Nothing is different where :meth:`wait` was not called: then there is no daemon.
+    Nothing is different where :meth:`divide` was not called: then there is no daemon.
     """
 
     def __init__(self) -> None:
         self._why: int | None = None
 
-    def wait(self) -> int | None:
+    def divide(self) -> int | None:
         """Divide the process: into one that waits, and another that goes on to become the daemon.
 
         :return: in the one that has waited, the status to exit with at once; in the other, ``None``.

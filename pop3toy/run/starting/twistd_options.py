@@ -85,9 +85,9 @@ def _troubles(twistd: TwistdOptions) -> Iterator[tuple[str, object, str]]:
         yield from _not_written("logfile", log, os.path.abspath(log))
     if pid_file:
         # Looked for where twistd is started, and written below the new root.
+        yield from _not_written("pidfile", pid_file, _below(above, os.path.abspath(pid_file)))
         if why := why_taken(pid_file):
             yield "pidfile", pid_file, why
-        yield from _not_written("pidfile", pid_file, _below(above, os.path.abspath(pid_file)))
     if profile:
         yield from _not_written("profile", profile, os.path.join(within, profile))
 
