@@ -24,7 +24,6 @@ GROUND = {
     "addresses",
     "clock",
     "files",
-    "privileges",
     "printable",
     "installation",
     "languages",

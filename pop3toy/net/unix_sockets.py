@@ -29,8 +29,7 @@ from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.internet.protocol import ServerFactory
 from twisted.python.failure import Failure
 
-from ..files import why_unusable
-from ..privileges import Owner, opening_in
+from ..files import Owner, opening_in, why_unusable
 from .types import IReactor
 
 __all__ = ["UnixListening", "unnamed_socket"]

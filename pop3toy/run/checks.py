@@ -9,9 +9,8 @@ from twisted.application.service import MultiService
 
 from ..config.settings import Settings
 from ..errors import BadSetting
-from ..files import check_readable, may
+from ..files import Owner, acting_as, check_readable, may
 from ..net.types import IReactor
-from ..privileges import Owner, acting_as
 from ..stores.registry import kind_of
 from .access import Access
 from .recipients import recipients_of_users

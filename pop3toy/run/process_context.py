@@ -16,10 +16,10 @@ from ..auth.throttle.peer_workers import PeerWorkers
 from ..config.settings import Settings
 from ..config.source import Source
 from ..errors import CannotStart
+from ..files import Owner
 from ..net.types import IReactor
 from ..net.unix_sockets import UnixListening
 from ..observe.log_levels import Levels
-from ..privileges import Owner
 from .ports import Port, endpoint_of
 from .process import fitting
 from .speed import BatcherService

@@ -15,12 +15,12 @@ from typing import Any
 from unittest import SkipTest
 
 from twisted.internet.error import CannotListenError, ConnectionDone
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, ServerFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from pop3toy.files import Owner
 from pop3toy.net.unix_sockets import UnixListening
-from pop3toy.privileges import Owner
 
 from ..corpus import awkward_messages, fill_maildir
 from ..folders import new_folder
@@ -294,7 +294,7 @@ class LeftBehindTests(Case):
             os.chmod(folder, 0o755)
             # One that an earlier start has left as root is in nobody's way.
             self.abandon()
-            port = listening.listenUNIX(self.path, Factory(), mode=0o620, wantPID=True)
+            port = listening.listenUNIX(self.path, ServerFactory(), mode=0o620, wantPID=True)
             self.assertEqual(self.file[1:], (*owner, "srw--w----"), user)
             # Where that user can remove it, the lock too is one that this user has made.
             self.assertEqual(os.lstat(f"{self.path}.lock").st_uid, user)
@@ -318,10 +318,12 @@ class LeftBehindTests(Case):
             (f"{folder}/file/s", f"{folder}/file is no folder"),
             (f"{folder}/none/s", f"there is no folder {folder}/none"),
         ):
-            error = self.assertRaises(CannotListenError, listening.listenUNIX, path, Factory(), wantPID=True)
+            error = self.assertRaises(
+                CannotListenError, listening.listenUNIX, path, ServerFactory(), wantPID=True
+            )
             self.assertIn(why, str(error.socketError), path)
         self.assertEqual(["file"], os.listdir(folder))
-        close(listening.listenUNIX(longest, Factory()))
+        close(listening.listenUNIX(longest, ServerFactory()))
 
     def test_folder_locked(self) -> None:
         """Whoever can open the folder cannot keep a server from it."""

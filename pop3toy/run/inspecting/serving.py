@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from ...clock import steady
 from ...config.settings import Settings
 from ...errors import BadSetting, CannotStart
+from ...files import Owner
 from ...interfaces import IDelivery, IGate, IMailStore, IServerControl, MaybeDeferred
 from ...languages import language_of_the_locale
 from ...net.accepting import wait_for_descriptors
@@ -28,7 +29,6 @@ from ...observe.inspector.hub import Hub
 from ...observe.inspector.mailboxes import Mailboxes
 from ...observe.inspector.site import InspectorSite
 from ...observe.inspector.stepping import Stepping
-from ...privileges import Owner
 from ..ports import Port, endpoint_of
 from ..service import Listening, ListeningService, OrderedService, listening_of
 

@@ -10,9 +10,9 @@ from twisted.logger import Logger
 
 from ...config.settings import Settings
 from ...errors import CannotStart
+from ...files import Owner
 from ...interfaces import IServerControl, MaybeDeferred
 from ...net.types import IReactor
-from ...privileges import Owner
 from ...stores.registry import kind_of
 from ..service import OrderedService
 from .across import WorkersControl, take

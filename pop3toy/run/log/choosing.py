@@ -26,10 +26,10 @@ from zope.interface import directlyProvides
 
 from ...config.settings import Settings
 from ...errors import BadSetting
+from ...files import give
 from ...interfaces import Batcher
 from ...observe.line_writer import LineWriter
 from ...observe.log_levels import Levels
-from ...privileges import give
 from ..process import TwistdOptions
 from ..starting.twistd_options import owner_of
 from .file import check_owner, log_writer

@@ -17,11 +17,11 @@ from twisted import __version__ as twisted_version
 from ..._version import __version__
 from ...config.settings import Settings
 from ...errors import BadSetting, CannotStart
+from ...files import Owner
 from ...installation import install_hint
 from ...net.threads import WorkerThreads
 from ...net.types import IReactor
 from ...net.unix_sockets import UnixListening
-from ...privileges import Owner
 from ..ports import Port, announce, endpoint_of
 from ..service import ListeningService
 

@@ -11,10 +11,10 @@ from twisted.application.service import MultiService
 from ...clock import steady
 from ...config.settings import Settings
 from ...errors import CannotStart
+from ...files import Owner
 from ...interfaces import IMailStore, IObserver, IStoreAdmin
 from ...net.threads import WorkerThreads
 from ...net.types import IReactor
-from ...privileges import Owner
 from ...stores.registry import kind_of
 from ..service import Repeatedly
 from .endpoint import MetricsEndpoint, Pages, are_wanted

@@ -14,9 +14,9 @@ from twisted.application.service import MultiService, Service
 
 from ...config.settings import Settings
 from ...errors import CannotStart
+from ...files import Owner
 from ...net.threads import WorkerThreads
 from ...net.types import IReactor
-from ...privileges import Owner
 from ...stores.registry import kind_of
 from .endpoint import MetricsEndpoint, Pages, are_wanted
 from .troubles import ask_store, check_accounts, expired, expiring, expiry, login_refused

@@ -7,7 +7,7 @@ import os
 
 from twisted.application.service import Service
 
-from ...privileges import Owner, give
+from ...files import Owner, give
 
 __all__ = ["PidFile", "why_taken"]
 

@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from twisted.python.reflect import namedAny
 
 from ...errors import CannotStart
-from ...files import may, why_unusable
-from ...privileges import Owner, acting_as
+from ...files import Owner, acting_as, may, why_unusable
 from ..process import TwistdOptions
 from .pid_file import why_taken
 
@@ -98,14 +97,9 @@ def _below(root: str, path: str) -> str:
 
 def _not_written(option: str, path: str, where: str) -> Iterator[tuple[str, str, str]]:
     folder, name = os.path.split(where)
-    if why := why_unusable(folder, stat.S_ISDIR, "folder", os.F_OK, "see"):
-        yield option, path, why
+    if why := why_unusable(folder, stat.S_ISDIR, "folder", os.W_OK, f"write {name} into"):
+        yield option, path, f"{why}: start elsewhere, or say where it goes, twistd --{option} FILE pop3toy"
     elif os.path.isdir(where):
         yield option, path, "this is a folder; name a file in it"
-    elif not may(where if os.path.exists(where) else folder, os.W_OK):
-        yield (
-            option,
-            path,
-            f"no permission to write {name} into {folder}: start elsewhere, or say where it goes,"
-            f" twistd --{option} FILE pop3toy",
-        )
+    elif os.path.exists(where) and not may(where, os.W_OK):
+        yield option, path, f"no permission to write {where}"

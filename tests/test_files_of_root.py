@@ -9,7 +9,7 @@ from unittest import SkipTest
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3toy.privileges import Owner, acting_as, give, opening_in
+from pop3toy.files import Owner, acting_as, give, opening_in
 
 from .folders import new_folder
 
