@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from click.exceptions import NoArgsIsHelpError
 from click.shell_completion import get_completion_class
 
 from .._version import __version__
@@ -24,7 +25,7 @@ from .mailbox import mailbox
 from .moving.adopt import accept, adopt
 from .moving.compare import compare
 from .moving.fetch import fetch
-from .options import config_option_of_all, failure
+from .options import config_option_of_all, failure, printable
 from .queue.command import queue
 from .removed.expire import expire
 from .removed.undo import undo
@@ -114,10 +115,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         result = pop3toy.main(args=arguments, prog_name="pop3toy", standalone_mode=False)
     except click.UsageError as error:
-        error.show()
-        if error.ctx is None or error.ctx.command is pop3toy:
-            # Most likely options of the server, or a command to start it, were meant.
-            click.echo("The server itself is another command: twistd -n pop3toy --help", err=True)
+        _show_mistake(error)
         return os.EX_USAGE
     except click.ClickException as error:
         error.show()
@@ -130,3 +128,17 @@ def run(arguments: Sequence[str] | None = None) -> int:
         click.echo(f"Error: {text}", err=True)
         return status
     return result if isinstance(result, int) else os.EX_OK
+
+
+def _show_mistake(error: click.UsageError) -> None:
+    """A line that says what is wrong, and one that says where to read on."""
+    command = error.ctx.command_path if error.ctx is not None else "pop3toy"
+    whole = error.ctx is None or error.ctx.command is pop3toy
+    if isinstance(error, NoArgsIsHelpError):
+        # A command that has others below it, and none was given: its help says which there are.
+        error.show()
+    else:
+        click.echo(f"Error: {printable(' '.join(error.format_message().split()))}", err=True)
+        # Most likely options of the server, or a command to start it, were meant.
+        server = "; the server itself is another command: twistd -n pop3toy --help" if whole else ""
+        click.echo(f"Try: {command} --help{server}", err=True)

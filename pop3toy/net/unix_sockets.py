@@ -29,12 +29,15 @@ from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.internet.protocol import ServerFactory
 from twisted.python.failure import Failure
 
+from ..files import Owner, opening_in, why_unusable
 from .types import IReactor
 
 __all__ = ["UnixListening", "unnamed_socket"]
 
 #: The first descriptor that systemd hands over (sd_listen_fds(3)).
 _FIRST = 3
+#: Octets of a path in ``sun_path`` (unix(7)), which ends with a zero.
+LONGEST = 107
 _BY_INDEX = re.compile(r"systemd:(?:domain=)?(INET6?|UNIX):(?:index=)?(\d+)")
 
 
@@ -79,10 +82,12 @@ class UnixListening:
     """A reactor that listens on Unix sockets as their owners expect it.
 
     :param reactor: what does all the rest.
+    :param owner: the user that root will become, whose sockets they are.
     """
 
-    def __init__(self, reactor: IReactor) -> None:
+    def __init__(self, reactor: IReactor, owner: Owner | None = None) -> None:
         self._reactor = reactor
+        self._owner = owner
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
@@ -101,6 +106,12 @@ class UnixListening:
 
         :raises CannotListenError: if a server answers, among other reasons.
         """
+        if address.startswith("\0"):
+            # It is in no file system.
+            return self._reactor.listenUNIX(address, factory, backlog, mode, wantPID)
+        if why := _why_not(address):
+            raise CannotListenError(None, address, OSError(errno.EINVAL, why))
+        # As root: whether a server answers may be hidden from others.
         with _alone_at(address) as alone:
             if alone:
                 try:
@@ -108,13 +119,22 @@ class UnixListening:
                 except OSError as error:
                     raise CannotListenError(None, address, error) from error
             try:
-                port = self._reactor.listenUNIX(address, factory, backlog, mode, wantPID)
+                port = self._listen(address, factory, backlog, mode, wantPID)
             except CannotListenError:
                 if alone:
                     _remove_own_lock(address)
                 raise
             if isinstance(port, unix.Port):
                 port.connectionLost = partial(_closed, port, _which(port._bindPath))  # type: ignore[method-assign]
+            return port
+
+    def _listen(
+        self, address: str, factory: ServerFactory, backlog: int, mode: int, wantPID: bool
+    ) -> IListeningPort:
+        with opening_in(os.path.dirname(os.path.abspath(address)), self._owner) as to_give:
+            port = self._reactor.listenUNIX(address, factory, backlog, mode, wantPID)
+            if to_give and self._owner is not None:
+                os.chown(address, *self._owner, follow_symlinks=False)
             return port
 
     def adoptStreamPort(
@@ -182,6 +202,20 @@ def _remove_own_lock(path: str) -> None:
     with suppress(OSError):
         if os.readlink(lock) == str(os.getpid()):
             os.unlink(lock)
+
+
+def _why_not(path: str) -> str | None:
+    """Why no socket can be made there, where the system's words do not tell; ``None`` otherwise."""
+    if len(os.fsencode(path)) > LONGEST:
+        return f"the path of a Unix socket has {LONGEST} octets at most"
+    folder = os.path.dirname(os.path.abspath(path))
+    if why := why_unusable(folder, stat.S_ISDIR, "folder", os.X_OK, "enter"):
+        return why
+    if not os.path.basename(path):
+        return "a path is wanted, as in unix:/run/pop3toy/pop3.sock"
+    if os.path.lexists(path) and not stat.S_ISSOCK(os.lstat(path).st_mode):
+        return "there is a file or folder of that name already"
+    return None
 
 
 def _answers(path: str) -> bool:

@@ -358,6 +358,7 @@ def assemble(
             lambda: parts.control.mailboxes,
             own_store=store is None,
             failed=context.cannot_listen,
+            owner=context.owner,
         )
         if inspection is not None:
             inspection.shows(pages.metrics, pages.look)
@@ -370,6 +371,7 @@ def assemble(
             context.cannot_listen,
             store=toys[0],
             delivery=toys[1],
+            owner=context.owner,
             ready=lambda link: setattr(parts, "inspector", link),
         )
     next_step = _next_step(settings, access.users, twistd or {}) if context.owned else None

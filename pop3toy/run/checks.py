@@ -8,21 +8,22 @@ import stat
 from twisted.application.service import MultiService
 
 from ..config.settings import Settings
-from ..errors import BadSetting, CannotStart
-from ..files import check_readable, may
+from ..errors import BadSetting
+from ..files import Owner, acting_as, check_readable, may
 from ..net.types import IReactor
 from ..stores.registry import kind_of
 from .access import Access
-from .process import TwistdOptions
 from .recipients import recipients_of_users
 
-__all__ = ["check_files", "check_files_of_twistd", "check_sources"]
+__all__ = ["check_files", "check_sources"]
 
 
-def check_files(settings: Settings, *, own_store: bool = True) -> None:
+def check_files(settings: Settings, *, own_store: bool = True, owner: Owner | None = None) -> None:
     """See that what has to be there is there.
 
     :param own_store: whether the store is that of the settings.
+    :param owner: the user that root becomes before mail is served; what is opened only then has to be in
+        reach of that user.
     :raises pop3toy.errors.BadSetting: with the option that names what is not.
     """
     for option, path in (("accounts", settings.accounts_file), ("aliases", settings.aliases)):
@@ -34,7 +35,10 @@ def check_files(settings: Settings, *, own_store: bool = True) -> None:
         if kind == "file":
             check_readable("auth", os.path.abspath(path))
     if own_store:
-        kind_of(settings.store).check(settings.store)
+        store = kind_of(settings.store)
+        # Credentials of one on a network are read before.
+        with acting_as(None if store.on_network else owner):
+            store.check(settings.store)
     if settings.smarthost is not None:
         # TLS for a client, which others do not need.
         from .handing_on.credentials import check_outgoing
@@ -45,8 +49,9 @@ def check_files(settings: Settings, *, own_store: bool = True) -> None:
 
         check_readable("inspector-token-file", settings.inspector_token_file)
         token_of(settings)
-    _check_written("transcript", settings.transcript_to)
-    _check_written("transcript-json", settings.transcript_json or "off")
+    with acting_as(owner):
+        _check_written("transcript", settings.transcript_to)
+        _check_written("transcript-json", settings.transcript_json or "off")
     _check_written("log-file", settings.log_file or "off")
 
 
@@ -59,47 +64,6 @@ def check_sources(settings: Settings, reactor: IReactor) -> None:
     access = Access(settings, reactor, parts)
     if settings.wants_mail and not settings.is_toy:
         recipients_of_users(settings, reactor, parts, access)
-
-
-def check_files_of_twistd(twistd: TwistdOptions) -> None:
-    """See that twistd can write its own files; it would end with a traceback.
-
-    :param twistd: its options.
-    :raises pop3toy.errors.CannotStart: if not.
-    """
-    for option, path in (("pidfile", twistd.get("pidfile")), ("logfile", twistd.get("logfile"))):
-        if not path or path == "-":
-            continue
-        folder, name = os.path.split(os.path.abspath(path))
-        try:
-            os.stat(folder)
-        except FileNotFoundError:
-            raise CannotStart(f"twistd --{option} {path}: there is no folder {folder}") from None
-        except OSError:
-            # It may not be looked at; then it may not be written to either.
-            pass
-        if not may(folder, os.W_OK):
-            raise CannotStart(
-                f"no permission to write {name} into {folder}: start elsewhere, or say where it goes,"
-                f" twistd --{option} FILE pop3toy"
-            )
-        if option == "pidfile":
-            _forget_own_number(path)
-
-
-def _forget_own_number(path: str) -> None:
-    """Remove a pid file with this process's own number, left behind by one that was killed.
-
-    twistd would take it for another server that runs; as process 1 of a container it always would.
-    """
-    try:
-        with open(path, encoding="ascii") as file:
-            ours = file.read().strip() == str(os.getpid())
-        if ours:
-            os.unlink(path)
-    except (OSError, ValueError):
-        # twistd says what is wrong with it.
-        pass
 
 
 def _check_written(option: str, where: str) -> None:

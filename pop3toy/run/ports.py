@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from ..installation import install_hint
 from ..net.types import IReactor
 from ..net.unix_sockets import unnamed_socket
 
-__all__ = ["PASSWORDS", "Port", "announce", "endpoint_of", "ports_of"]
+__all__ = ["PASSWORDS", "Port", "announce", "check_ports", "endpoint_of", "http_ports_of", "ports_of"]
 
 log = Logger()
 
@@ -27,6 +28,9 @@ BACKLOG = 1024
 #: Endpoints that are sockets, which workers can inherit.
 SOCKETS = ("tcp", "tcp6", "unix", "systemd")
 
+
+#: A TCP endpoint in words: kind, number and interface.
+_TCP = re.compile(r"(tcp6?):(?:port=)?(\d+)(?::interface=([^:\\]*(?:\\:[^:\\]*)*))?")
 
 #: What is spoken where users change their passwords.
 PASSWORDS = "password page"
@@ -89,6 +93,46 @@ def ports_of(settings: Settings) -> Iterator[Port]:
         yield Port(PASSWORDS, "password-port", settings.password_port, tls=tls)
 
 
+def http_ports_of(settings: Settings) -> Iterator[Port]:
+    """Where metrics and the inspector are served, which are always one process's."""
+    if settings.metrics is not None:
+        yield Port("metrics", "metrics", settings.metrics)
+    if settings.inspector_port is not None:
+        yield Port("the inspector", "inspector-port", f"tcp:{settings.inspector_port}:interface=127.0.0.1")
+    if settings.inspector is not None:
+        yield Port("the inspector", "inspector", settings.inspector)
+
+
+def check_ports(settings: Settings) -> None:
+    """See that no two of them are the same; of other programs the system tells.
+
+    :raises pop3toy.errors.BadSetting: with the second one.
+    """
+    taken: dict[tuple[str, str], Port] = {}
+    for port in (*ports_of(settings), *http_ports_of(settings)):
+        place = _place(port, settings)
+        if place is None:
+            continue
+        if (other := taken.setdefault(place, port)) is not port:
+            raise BadSetting(
+                port.option,
+                f" {port.where}: this is for {other.spoken} already (--{other.option}); give each its own",
+            )
+
+
+def _place(port: Port, settings: Settings) -> tuple[str, str] | None:
+    """Address and number, or the kind of endpoint and what follows; ``None`` of any port that is free."""
+    if isinstance(port.where, int):
+        return (settings.interface, str(port.where)) if port.where else None
+    kind, _, rest = port.description.partition(":")
+    found = _TCP.fullmatch(port.description)
+    if found is None:
+        # Of a path, what follows it is mode and lock.
+        return kind, rest.partition(":")[0] if kind == "unix" else rest
+    host = (found[3] or {"tcp": "0.0.0.0", "tcp6": "::"}[kind]).replace("\\", "")
+    return (host, found[2]) if int(found[2]) else None
+
+
 def endpoint_of(port: Port, settings: Settings, reactor: IReactor) -> tuple[str, IStreamServerEndpoint]:
     """The endpoint of a port, without what a proxy says there; and its name for people.
 
@@ -132,9 +176,12 @@ def _misread(description: str, error: Exception) -> str:
         return str(error)
     if kind.isdigit() or not colon or "." in kind:
         return "an endpoint begins with its kind, as in tcp:2590:interface=127.0.0.1"
+    if kind in ("tcp", "tcp6") and re.search(r"\[|[^\\]::|interface=[0-9A-Fa-f]*:", description):
+        return r"the colons of an IPv6 address are written \:, as in tcp6:2590:interface=\:\:1"
     # A TypeError names Python's functions; a ValueError of int() no option.
     why = f" ({error})" if isinstance(error, ValueError) and "int()" not in str(error) else ""
-    return f"this endpoint cannot be read{why}; one that can is tcp:2590:interface=127.0.0.1"
+    example = "unix:/run/pop3toy/pop3.sock:mode=660" if kind == "unix" else "tcp:2590:interface=127.0.0.1"
+    return f"this endpoint cannot be read{why}; one that can is {example}"
 
 
 def announce(port: Port, opened: IListeningPort, name: str, reactor: IReactor, hint: str = "") -> None:

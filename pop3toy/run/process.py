@@ -45,7 +45,9 @@ class TwistdOptions(TypedDict, total=False):
     logfile: str | None
     syslog: bool
     logger: object
+    profile: str | None
     chroot: str | None
+    rundir: str
     uid: int | None
     gid: int | None
     reactor: str | None

@@ -15,6 +15,7 @@ from ..auth.throttle.peer_workers import PeerWorkers
 from ..config.settings import Settings
 from ..config.source import Source
 from ..errors import CannotStart
+from ..files import Owner
 from ..net.types import IReactor
 from ..net.unix_sockets import UnixListening
 from ..observe.log_levels import Levels
@@ -71,6 +72,8 @@ class ProcessContext:
     owned: bool = False
     #: Whether it is a worker, for which the supervisor has opened the sockets, and logged them.
     inherits: bool = False
+    #: The user that the process becomes when its ports are open.
+    owner: Owner | None = None
 
 
 def single_process(
@@ -83,14 +86,16 @@ def single_process(
     batcher: BatcherService | None = None,
     owned: bool = False,
     source: Source | None = None,
+    owner: Owner | None = None,
 ) -> ProcessContext:
     """A process that shares nothing with others.
 
     :param host: this host's full name; asking for it may wait for the network, hence the short one otherwise.
     :param source: of the settings, which are read again from it at SIGHUP.
+    :param owner: the user that it becomes when its ports are open.
     """
     limits = fitting(settings, owned=owned)
-    listening = cast(IReactor, UnixListening(reactor))
+    listening = cast(IReactor, UnixListening(reactor, owner))
     limits.tell(asked=settings.limits.max_connections is not None)
     return ProcessContext(
         lambda port: endpoint_of(port, settings, listening),
@@ -105,4 +110,5 @@ def single_process(
         certificates=tls,
         owned=owned,
         source=source,
+        owner=owner,
     )

@@ -260,7 +260,11 @@ class ListeningService(Service):
         else:
             log.failure("opening {name}", why, name=self._name)
             reason = str(error)
-        return CannotStart(f"cannot listen on {self._name}: {reason.lower()}")
+        reason = reason[:1].lower() + reason[1:]
+        refused = getattr(error, "socketError", error)
+        if isinstance(refused, PermissionError) and not self._name.startswith("unix:"):
+            reason += "; only root may open it: let systemd, or start as root with twistd --uid"
+        return CannotStart(f"cannot listen on {self._name}: {reason}")
 
     def stopService(self) -> Deferred[None]:
         """Take no more connections, then let the sessions end."""

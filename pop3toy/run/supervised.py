@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
-from twisted.application.service import IService, Service
+from twisted.application.service import Service
 from twisted.internet.interfaces import IListeningPort
 
 from .. import limits
@@ -39,6 +39,7 @@ from .process import StopSignals, TwistdOptions, fitting
 from .reloading.again import SettingsAgain
 from .service import LinesService, ListeningService, OrderedService, Reloadable, ReloadService
 from .sharing.node import node_of
+from .starting.twistd_options import owner_of
 from .tls import server_tls
 from .workers.pipes import WorkerConfig
 from .workers.sockets import SharedSockets
@@ -61,7 +62,7 @@ def supervised(
     cannot_go_on: Callable[[str], object],
     twistd: TwistdOptions,
     source: Source | None = None,
-) -> IService:
+) -> OrderedService:
     """The supervisor, which has the ports and runs the workers.
 
     :param host: this host's full name.
@@ -73,6 +74,7 @@ def supervised(
     """
     workers = settings.workers
     assert workers is not None, "the settings ask for workers"
+    owner = owner_of(twistd)
     chosen = chosen_log(settings, twistd, Levels())
     sockets, log = SharedSockets(), WorkersLog(chosen)
     key, boot = secrets.token_hex(32), secrets.token_hex(8)
@@ -159,12 +161,13 @@ def supervised(
             draining=lambda: inspection is not None and inspection.draining,
             tls=tls,
             failed=cannot_start,
+            owner=owner,
         )
         if inspection is not None:
             inspection.shows(pages.metrics, pages.look)
     if inspection is not None:
         # Ends behind the workers: it shows how their sessions end.
-        inspection.serve(server, cannot_start)
+        inspection.serve(server, cannot_start, owner)
     # The ports, added behind it, are stopped first: no client is accepted that no worker will serve.
     supervisor.setServiceParent(server)
     handed_on = tls.in_use if tls is not None else None
@@ -195,7 +198,7 @@ def supervised(
     ReloadService(reactor, reloads, after=hand_on, reopen=files.reload).setServiceParent(server)
     limits_of_one = fitting(settings, owned=True)
     limits_of_one.tell(asked=settings.limits.max_connections is not None)
-    listening = cast(IReactor, UnixListening(reactor))
+    listening = cast(IReactor, UnixListening(reactor, owner))
 
     def listen(port: Port) -> ListeningService:
         def ready(name: str, opened: IListeningPort) -> None:

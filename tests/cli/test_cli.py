@@ -141,6 +141,25 @@ class UserTests(CommandTests):
         self.assertIn("twistd -n pop3toy --help", outcome.err)
         self.assertNotIn("twistd", self.run_command("user", "add").err)
 
+    def test_mistakes_of_the_command_line(self) -> None:
+        """One line says what is wrong, and one where to read on."""
+        for words, wrong, command in (
+            (("--port", "2590"), "--port", "pop3toy --help; "),
+            (("nonsense",), "nonsense", "pop3toy --help; "),
+            (("user", "add"), "NAME", "pop3toy user add --help"),
+            (("user", "add", "--nonsense", "x"), "--nonsense", "pop3toy user add --help"),
+            (("user", "nonsense"), "nonsense", "pop3toy user --help"),
+            (("mailbox", "list", "ann"), "--maildir", "pop3toy mailbox list --help"),
+            (("completion", "a\x1b[2Jb\nc"), "is not one of", "pop3toy completion --help"),
+        ):
+            outcome = self.run_command(*words)
+            self.assertEqual((outcome.status, outcome.out), (os.EX_USAGE, ""))
+            error, more = outcome.err.splitlines()
+            self.assertTrue(error.startswith("Error: "), error)
+            self.assertIn(wrong, error)
+            self.assertNotIn("\x1b", error)
+            self.assertTrue(more.startswith(f"Try: {command}"), more)
+
     def test_mistakes(self) -> None:
         """A mistake is one line and a status of sysexits.h, and changes nothing."""
         self.add("ann", "--scheme", "plain")

@@ -175,7 +175,7 @@ class FolderTests(CommandTests):
             ([pattern, "s3://mail", "--store-endpoint=nowhere"], "--store-endpoint is an address"),
             ([pattern, "s3://mail", f"--to-credentials={self.root}/none"], "none"),
             ([pattern, f"{self.other}/{{user}}", "--accounts"], "Maildirs hold no accounts"),
-            ([pattern, f"{self.root}/missing/{{user}}"], "TO needs a bucket"),
+            ([pattern, f"{self.root}/missing/{{user}}"], "for TO: "),
             ([pattern, f"maildir:{self.other}/shared"], "all users share one Maildir"),
         ):
             done = self.run_command("store", "copy", *words)

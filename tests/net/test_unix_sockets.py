@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 from unittest import SkipTest
 
-from twisted.internet.error import CannotListenError
-from twisted.internet.protocol import Factory
+from twisted.internet.error import CannotListenError, ConnectionDone
+from twisted.internet.protocol import Factory, ServerFactory
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from pop3toy.files import Owner
 from pop3toy.net.unix_sockets import UnixListening
 
 from ..corpus import awkward_messages, fill_maildir
@@ -48,6 +50,12 @@ def knock(path: str) -> bytes:
     with wires[0] as wire:
         wire.send(b"QUIT\r\n")
         return wire.rest()
+
+
+def close(port: Any) -> None:
+    """End a port at once, without the reactor."""
+    port.stopReading()
+    port.connectionLost(Failure(ConnectionDone()))
 
 
 class Case(SynchronousTestCase):
@@ -238,8 +246,8 @@ class LeftBehindTests(Case):
         """A file of another kind is never removed, and what is missing or closed is a reason in the log."""
         Path(self.path).write_text("somebody's")
         reasons = {
-            self.path: "address already in use",
-            f"{self.path}.d/s": "no such file or directory",
+            self.path: "there is a file or folder of that name already",
+            f"{self.path}.d/s": f"there is no folder {self.path}.d",
         }
         for path, reason in reasons.items():
             with self.assertRaises(ServerDied) as raised:
@@ -271,6 +279,51 @@ class LeftBehindTests(Case):
         self.assertRaises(CannotListenError, listening.listenUNIX, self.path, Opening())
         # Neither of them has left anything else.
         self.assertEqual(["s"], os.listdir(os.path.dirname(self.path)))
+
+    def test_owner(self) -> None:
+        """A socket that root opens is the user's that it becomes, with the mode as given, in any folder."""
+        if os.geteuid() != 0:
+            raise SkipTest("only root can become somebody else")
+        from twisted.internet import reactor
+
+        owner = Owner(65534, 65534)
+        listening = UnixListening(reactor, owner)  # type: ignore[arg-type]
+        folder = os.path.dirname(self.path)
+        for user in (0, owner.uid):
+            os.chown(folder, user, user)
+            os.chmod(folder, 0o755)
+            # One that an earlier start has left as root is in nobody's way.
+            self.abandon()
+            port = listening.listenUNIX(self.path, ServerFactory(), mode=0o620, wantPID=True)
+            self.assertEqual(self.file[1:], (*owner, "srw--w----"), user)
+            # Where that user can remove it, the lock too is one that this user has made.
+            self.assertEqual(os.lstat(f"{self.path}.lock").st_uid, user)
+            self.assertEqual(os.geteuid(), 0)
+            close(port)
+            self.assertEqual([], os.listdir(folder))
+
+    def test_cannot_be(self) -> None:
+        """Where no socket can be, the reason is one that helps, and nothing is left there."""
+        from twisted.internet import reactor
+
+        listening = UnixListening(reactor)  # type: ignore[arg-type]
+        folder = os.path.dirname(self.path)
+        Path(f"{folder}/file").touch()
+        longest = f"{folder}/".ljust(107, "x")
+        for path, why in (
+            (f"{longest}x", "107 octets"),
+            ("", "a path is wanted"),
+            (f"{folder}/", "a path is wanted"),
+            (f"{folder}/file", "a file or folder of that name"),
+            (f"{folder}/file/s", f"{folder}/file is no folder"),
+            (f"{folder}/none/s", f"there is no folder {folder}/none"),
+        ):
+            error = self.assertRaises(
+                CannotListenError, listening.listenUNIX, path, ServerFactory(), wantPID=True
+            )
+            self.assertIn(why, str(error.socketError), path)
+        self.assertEqual(["file"], os.listdir(folder))
+        close(listening.listenUNIX(longest, ServerFactory()))
 
     def test_folder_locked(self) -> None:
         """Whoever can open the folder cannot keep a server from it."""

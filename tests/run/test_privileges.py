@@ -13,6 +13,7 @@ import signal
 import smtplib
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -120,6 +121,52 @@ class DroppedTests(SynchronousTestCase):
                 self.assertTrue(wire.ask(command).startswith(b"+OK"), command)
             self.assertEqual(wire.rest(), b"")
         return certificate
+
+    def test_opened_before(self) -> None:
+        """What root opens is nobody's, who can start the next server behind one that was killed."""
+        place = self.folder / "run"
+        place.mkdir(mode=0o755)
+        os.chown(place, self.nobody.pw_uid, self.nobody.pw_gid)
+        options = [
+            *maildir_options(self.folder / "mail"),
+            *(f"--{what}=unix:{place}/{what}" for what in ("lmtp", "metrics", "inspector")),
+        ]
+        own = [f"--pidfile={place}/pid"]
+        server = RealServer(*options, folder=place, own_options=["--uid=nobody", *own])
+        self.addCleanup(server.terminate)
+        made = ("lmtp", "metrics", "inspector", "pid", "server.log")
+        whose = {name: os.lstat(place / name).st_uid for name in made}
+        self.assertEqual(whose, dict.fromkeys(made, self.nobody.pw_uid))
+        modes = [stat.S_IMODE(os.lstat(place / name).st_mode) for name in made[:3]]
+        self.assertEqual(modes, [0o660, 0o660, 0o600])
+        server.kill()
+        again = RealServer(
+            *options,
+            folder=place,
+            own_options=own,
+            launcher=[
+                "setpriv",
+                f"--reuid={self.nobody.pw_uid}",
+                f"--regid={self.nobody.pw_gid}",
+                "--clear-groups",
+            ],
+        )
+        self.addCleanup(again.terminate)
+        self.assertTrue(again.terminate())
+        self.assertEqual(set(made[:4]) & set(os.listdir(place)), set())
+
+    def test_out_of_reach(self) -> None:
+        """What the server opens only when it is nobody ends the start if nobody cannot."""
+        closed = self.folder / "secret"
+        mail = maildir_options(self.folder / "mail")
+        for options, says in (
+            ([f"--maildir={closed}/{{user}}", "--user=ann:secret"], "permission"),
+            ([*mail, f"--transcript={closed}/t"], "--transcript: no permission to write"),
+        ):
+            with self.assertRaises(ServerDied) as raised:
+                RealServer(*options, folder=self.folder, own_options=["--uid=nobody"])
+            self.assertIn(says, str(raised.exception))
+            self.assertNotIn("Traceback", str(raised.exception))
 
     def test_accounts_out_of_reach(self) -> None:
         """An accounts file that nobody may read is trouble of the server's, not a wrong password."""

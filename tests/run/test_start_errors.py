@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3toy.tap import Options
 
 from ..corpus import awkward_messages, fill_maildir
-from ..realserver import listening, run_command, twistd, wait_until
+from ..realserver import POP3TOY, listening, run_command, twistd, wait_until
 from ..store_world import unprivileged
 from ..strictclient import logged_in
 
@@ -196,23 +196,115 @@ class OneLineTests(StartCase):
             parent: Any = {"pidfile": f"{closed}/twistd.pid", "nodaemon": True}
             options.parent = parent
             end = self.assertRaises(SystemExit, options.parseOptions, [])
-        self.assertIn(f"no permission to write twistd.pid into {closed}", str(end.code))
+        self.assertIn(f"{closed}", str(end.code))
+        self.assertIn("start elsewhere, or say where it goes, twistd --pidfile FILE", str(end.code))
         options = Options()
         parent = {"logfile": "/nowhere/at/all/twistd.log", "nodaemon": True}
         options.parent = parent
         end = self.assertRaises(SystemExit, options.parseOptions, [])
         self.assertIn("twistd --logfile /nowhere/at/all/twistd.log: there is no folder", str(end.code))
 
+    def test_twistds_own_options(self) -> None:
+        """What twistd would end with a traceback for, and with a page, is one line."""
+        here = self.folder
+        (here / "file").touch()
+        (here / "nonsense").write_text("x")
+        (here / "negative").write_text("-1")
+        (here / "running").write_text(str(os.getppid()))
+        for option, value, says in (
+            ("uid", 4_000_000, "there is no user of this number"),
+            ("rundir", "/nowhere", "there is no folder /nowhere"),
+            ("rundir", f"{here}/file", f"{here}/file is no folder"),
+            ("chroot", "/nowhere", "there is no folder /nowhere"),
+            ("chroot", f"{here}/file", f"{here}/file is no folder"),
+            ("logfile", f"{here}/none/log", f"there is no folder {here}/none"),
+            ("logfile", f"{here}/file/log", f"{here}/file is no folder"),
+            ("logfile", str(here), "this is a folder"),
+            ("profile", f"{here}/none/profile", f"there is no folder {here}/none"),
+            ("pidfile", f"{here}/none/pid", f"there is no folder {here}/none"),
+            ("pidfile", str(here), "this is a folder"),
+            ("pidfile", f"{here}/nonsense", "no number of a process in it"),
+            ("pidfile", f"{here}/negative", "no number of a process in it"),
+            ("pidfile", f"{here}/running", f"process {os.getppid()} runs already"),
+            ("logger", "nowhere.at.all", "it cannot be imported: "),
+            ("logger", "os.sep", "it cannot be called"),
+        ):
+            line = self.refused_by_parent({option: value})
+            self.assertTrue(line.startswith(f"pop3toy: twistd --{option} {value}: "), line)
+            self.assertIn(says, line)
+            self.assertEqual(len(line.splitlines()), 1)
+        # Below the new root.
+        self.assertIn(f"{here}/nowhere", self.refused_by_parent({"chroot": str(here), "rundir": "/nowhere"}))
+        self.assertIn(f"{here}/run", self.refused_by_parent({"chroot": str(here), "pidfile": "/run/pid"}))
+
+    def test_only_root(self) -> None:
+        """Somebody else cannot become another user, nor change the root."""
+        with unprivileged():
+            for given in ({"uid": 1}, {"uid": 1, "gid": 1}, {"gid": 1}, {"chroot": "/"}):
+                self.assertIn("only root can", self.refused_by_parent(given))
+
+    def test_twistds_option_behind_our_name(self) -> None:
+        """One of twistd's options in the wrong place is told as that."""
+        for done in (
+            self.run_twistd("--nodaemon", "pop3toy", "--uid=nobody"),
+            run_command(*POP3TOY, "serve", "--uid", "nobody", folder=self.folder),
+        ):
+            self.assertEqual(done.returncode, 1)
+            [line] = done.stderr.splitlines()
+            self.assertIn("twistd --uid ... pop3toy", line)
+
+    def refused_by_parent(self, given: dict[str, Any]) -> str:
+        """The line with which a start ends for these options of twistd."""
+        options = Options()
+        parent: Any = {"nodaemon": True, **given}
+        options.parent = parent
+        return str(self.assertRaises(SystemExit, options.parseOptions, []).code)
+
+    def test_one_port_for_two(self) -> None:
+        """Two services at one port are both named; any free port may be asked for twice."""
+        loopback = "interface=127.0.0.1"
+        for options, says in (
+            (["--port=9", "--smtp-port=9"], "--smtp-port 9: this is for POP3 already (--port)"),
+            ([f"--listen=tcp:9:{loopback}", "--smtp-port=9"], "--smtp-port 9: this is for POP3"),
+            (["--listen=tcp:9", "--smtp=tcp:port=9:interface=0.0.0.0"], "(--listen)"),
+            ([r"--listen=tcp6:9:interface=\:\:1"] * 2, r"\:\:1: this is for POP3"),
+            (["--listen=unix:s", "--smtp=unix:s:mode=660"], "--smtp unix:s:mode=660: this is for POP3"),
+            (["--port=9", "--metrics=9"], "--metrics"),
+            (["--port=9", "--inspector-port=9"], "--inspector-port"),
+        ):
+            end = self.assertRaises(SystemExit, Options().parseOptions, options)
+            self.assertIn(says, str(end.code))
+        for options in (
+            ["--port=0", "--smtp-port=0"],
+            ["--listen=tcp:9", "--smtp=tcp:8"],
+            [f"--listen=tcp:9:{loopback}", "--smtp=tcp:9:interface=127.0.0.2"],
+        ):
+            Options().parseOptions(options)
+
+    def test_place_in_the_file(self) -> None:
+        """What is wrong outside of the file is told with its place in it, too."""
+        file = self.folder / "options.toml"
+        for text, says in (
+            ("[pop3]\nport = 9\n[mail]\nsmtp-port = 9\n", "[mail] smtp-port 9: this is for POP3"),
+            ("[store]\nmaildir = '/nowhere/{user}'\n[accounts]\nuser = ['ann:x']\n", "[store] maildir: "),
+        ):
+            file.write_text(text)
+            end = self.assertRaises(SystemExit, Options().parseOptions, [f"--config={file}"])
+            self.assertIn(f"{file}: {says}", str(end.code))
+
     def test_pid_file_left_behind(self) -> None:
-        """A pid file with the process's own number is a dead server's, as in a container; others stay."""
-        for number, stays in ((os.getpid(), False), (os.getppid(), True), ("nonsense", True)):
+        """A pid file with the process's own number is a dead server's, as in a container.
+
+        Of a process that is not there twistd sees to it.
+        """
+        for number in (os.getpid(), 4_190_000):
             path = self.folder / "twistd.pid"
             path.write_text(str(number))
             options = Options()
             parent: Any = {"pidfile": str(path), "nodaemon": True}
             options.parent = parent
             options.parseOptions([])
-            self.assertEqual(stays, path.exists(), number)
+            self.assertEqual(number != os.getpid(), path.exists(), number)
 
     def test_bad_checker(self) -> None:
         """A way to authenticate that does not exist is named."""
@@ -283,7 +375,7 @@ class DaemonTests(StartCase):
         done = self.run_twistd("pop3toy", f"--port={port}")
         self.assertEqual(done.returncode, 1)
         reason = f"cannot listen on 127.0.0.1:{port}: address already in use"
-        self.assertIn(reason, done.stderr)
+        self.assertEqual(done.stderr, f"pop3toy: {reason}\n")
         self.assertIn(reason, self.log)
         self.assertNotIn("Traceback", done.stderr + self.log)
         self.assert_left_nothing()

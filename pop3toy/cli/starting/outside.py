@@ -22,7 +22,7 @@ from ...config.settings import Settings
 from ...errors import BadSetting, StoreTrouble
 from ...files import check_readable, may
 from ...net.types import IReactor
-from ...run.ports import Port, endpoint_of, ports_of
+from ...run.ports import Port, endpoint_of, http_ports_of, ports_of
 from ...run.tls import server_tls
 from ...stores.registry import kind_of
 from ..options import accounts_of
@@ -195,16 +195,7 @@ def _some(names: tuple[str, ...] | list[str]) -> str:
 
 def _all_ports(settings: Settings) -> Iterator[tuple[Port, Where]]:
     """Where the server would listen, HTTP too; what systemd hands over is not among it."""
-    ports = list(ports_of(settings))
-    if settings.metrics is not None:
-        ports.append(Port("metrics", "metrics", settings.metrics))
-    if settings.inspector_port is not None:
-        ports.append(
-            Port("the inspector", "inspector-port", f"tcp:{settings.inspector_port}:interface=127.0.0.1")
-        )
-    if settings.inspector is not None:
-        ports.append(Port("the inspector", "inspector", settings.inspector))
-    for port in ports:
+    for port in (*ports_of(settings), *http_ports_of(settings)):
         if port.description.startswith("systemd:"):
             continue
         recorder = Recorder()

@@ -97,7 +97,7 @@ def files_in_folder(folder: str) -> list[CertificateFiles]:
     try:
         names = sorted(os.listdir(folder))
     except OSError as error:
-        raise BadCertificate(f"{folder}: {error.strerror}") from error
+        raise BadCertificate(f"{folder}: {(error.strerror or str(error)).lower()}") from error
     for name in names:
         path = os.path.join(folder, name)
         stem, ending = os.path.splitext(path)

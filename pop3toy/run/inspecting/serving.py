@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import maybeDeferred
@@ -15,11 +15,13 @@ from twisted.logger import Logger
 from ...clock import steady
 from ...config.settings import Settings
 from ...errors import BadSetting, CannotStart
+from ...files import Owner
 from ...interfaces import IDelivery, IGate, IMailStore, IServerControl, MaybeDeferred
 from ...languages import language_of_the_locale
 from ...net.accepting import wait_for_descriptors
 from ...net.threads import WorkerThreads
 from ...net.types import IReactor
+from ...net.unix_sockets import UnixListening
 from ...observe.explain.explainer import Explainer
 from ...observe.inspector.access import Access
 from ...observe.inspector.api import Inspected
@@ -108,6 +110,7 @@ class Inspection:
         *,
         store: IMailStore | None = None,
         delivery: IDelivery | None = None,
+        owner: Owner | None = None,
         ready: Callable[[str], object] = lambda link: None,
     ) -> None:
         """Add it to a server.
@@ -115,6 +118,7 @@ class Inspection:
         :param control: gives the server's control, when that is there.
         :param cannot_listen: as :class:`~pop3toy.run.service.ListeningService` has ``failed``.
         :param store: the toy's, whose messages may be put in and taken out.
+        :param owner: the user that the process becomes when it listens.
         :param ready: is told the link, when it listens.
         """
         settings, reactor = self._settings, self._reactor
@@ -158,7 +162,8 @@ class Inspection:
         if settings.inspector_port is not None:
             name = f"127.0.0.1:{settings.inspector_port} (the inspector)"
             port = Port("", "inspector-port", f"tcp:{settings.inspector_port}:interface=127.0.0.1")
-        described, endpoint = endpoint_of(port, replace(settings, workers=None), reactor)
+        listening = cast(IReactor, UnixListening(reactor, owner))
+        described, endpoint = endpoint_of(port, replace(settings, workers=None), listening)
         ListeningService(
             name or described, endpoint, site, ready=listens, failed=cannot_listen
         ).setServiceParent(parts)

@@ -10,6 +10,7 @@ from twisted.logger import Logger
 
 from ...config.settings import Settings
 from ...errors import CannotStart
+from ...files import Owner
 from ...interfaces import IServerControl, MaybeDeferred
 from ...net.types import IReactor
 from ...stores.registry import kind_of
@@ -54,10 +55,12 @@ class WorkersInspection:
         """See :class:`~pop3toy.run.inspecting.serving.Inspection`."""
         self._inspection.shows(metrics, problems)
 
-    def serve(self, parts: OrderedService, cannot_listen: Callable[[CannotStart], object]) -> None:
+    def serve(
+        self, parts: OrderedService, cannot_listen: Callable[[CannotStart], object], owner: Owner | None
+    ) -> None:
         """Add it to the supervisor's server."""
         control: IServerControl = self._control
-        self._inspection.serve(parts, lambda: control, cannot_listen)
+        self._inspection.serve(parts, lambda: control, cannot_listen, owner=owner)
 
     def take(self, settings: Settings, token: str | None) -> None:
         """See :class:`~pop3toy.run.inspecting.serving.Inspection`."""

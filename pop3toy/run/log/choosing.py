@@ -20,15 +20,18 @@ from twisted.logger import (
     formatEventAsClassicLogText,
 )
 from twisted.python.components import Componentized
+from twisted.python.logfile import LogFile
 from twisted.python.runtime import platformType
 from zope.interface import directlyProvides
 
 from ...config.settings import Settings
 from ...errors import BadSetting
+from ...files import give
 from ...interfaces import Batcher
 from ...observe.line_writer import LineWriter
 from ...observe.log_levels import Levels
 from ..process import TwistdOptions
+from ..starting.twistd_options import owner_of
 from .file import check_owner, log_writer
 from .lines import FastLines, LinesInTurn, from_level, quiet
 from .objects import as_object
@@ -78,13 +81,7 @@ def chosen_log(
         }
         return (line_of(settings)(event) or "").rstrip("\n")
 
-    return ChosenLog(levels, line, log_writer(settings.log_file, _owner(twistd), lost))
-
-
-def _owner(twistd: TwistdOptions) -> tuple[int, int] | None:
-    """User and group that twistd becomes; -1 is what a file has anyway."""
-    user, group = twistd.get("uid"), twistd.get("gid")
-    return None if user is None else (user, -1 if group is None else group)
+    return ChosenLog(levels, line, log_writer(settings.log_file, owner_of(twistd), lost))
 
 
 def check_log(settings: Settings, twistd: TwistdOptions) -> None:
@@ -100,9 +97,9 @@ def check_log(settings: Settings, twistd: TwistdOptions) -> None:
             raise BadSetting("log-format", f" json and twistd's --{other} do not go together")
         if settings.log_level != "info" and other == "logger":
             raise BadSetting("log-level", " and twistd's --logger do not go together: it takes what it wants")
-    owner = _owner(twistd)
+    owner = owner_of(twistd)
     if settings.log_file is not None and owner is not None:
-        check_owner(settings.log_file, owner[0])
+        check_owner(settings.log_file, owner.uid)
 
 
 def set_observer(
@@ -141,6 +138,9 @@ def set_observer(
         application.setComponent(ILogObserver, _from_level(chosen.levels, made))
         return
     out = getattr(made, "_outFile", None)
+    if isinstance(out, LogFile):
+        # Else it could not be turned over after the change.
+        give(out.path, out._file.fileno(), owner_of(twistd))
     if type(made) is FileLogObserver and out is not None:
         if terminal is not None and out is sys.__stdout__:
             out, batcher = terminal, None

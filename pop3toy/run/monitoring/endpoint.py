@@ -17,6 +17,7 @@ from twisted import __version__ as twisted_version
 from ..._version import __version__
 from ...config.settings import Settings
 from ...errors import BadSetting, CannotStart
+from ...files import Owner
 from ...installation import install_hint
 from ...net.threads import WorkerThreads
 from ...net.types import IReactor
@@ -111,9 +112,11 @@ class MetricsEndpoint:
         failed: Callable[[CannotStart], object],
         before: Callable[[], object] = lambda: None,
         warnings: Callable[[], Sequence[str]] = lambda: (),
+        owner: Owner | None = None,
     ) -> Pages:
         """Serve them where the settings say, if they do.
 
+        :param owner: the user that the process becomes when it listens.
         :return: the same for another site, which must not be served any longer than ``parts`` run.
         """
         from ...observe.metrics.site import site_of
@@ -127,6 +130,7 @@ class MetricsEndpoint:
         def ready(name: str, opened: IListeningPort) -> None:
             announce(port, opened, name, self._reactor)
 
-        name, endpoint = endpoint_of(port, self._settings, cast(IReactor, UnixListening(self._reactor)))
+        listening = cast(IReactor, UnixListening(self._reactor, owner))
+        name, endpoint = endpoint_of(port, self._settings, listening)
         ListeningService(name, endpoint, site, ready=ready, failed=failed).setServiceParent(parts)
         return pages

@@ -11,6 +11,7 @@ from twisted.application.service import MultiService
 from ...clock import steady
 from ...config.settings import Settings
 from ...errors import CannotStart
+from ...files import Owner
 from ...interfaces import IMailStore, IObserver, IStoreAdmin
 from ...net.threads import WorkerThreads
 from ...net.types import IReactor
@@ -116,12 +117,14 @@ class Monitoring:
         *,
         own_store: bool,
         failed: Callable[[CannotStart], object],
+        owner: Owner | None = None,
     ) -> Pages:
         """Serve it at the endpoint of the settings, if there is one, which ends behind the mail's ports.
 
         :param draining: whether no more connections are taken.
         :param own_store: whether the store is that of the settings.
         :param failed: is told why the port cannot be opened.
+        :param owner: the user that the process becomes when it is open.
         :return: the same, for a site that shows other things as well.
         """
         threads = WorkerThreads(self._reactor, name="health", size=2)
@@ -155,4 +158,5 @@ class Monitoring:
             failed,
             before=self.look_at_threads,
             warnings=lambda: [*expiring(tls), *login_refused(self._login_refused)],
+            owner=owner,
         )

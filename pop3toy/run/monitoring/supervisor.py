@@ -14,6 +14,7 @@ from twisted.application.service import MultiService, Service
 
 from ...config.settings import Settings
 from ...errors import CannotStart
+from ...files import Owner
 from ...net.threads import WorkerThreads
 from ...net.types import IReactor
 from ...stores.registry import kind_of
@@ -81,6 +82,7 @@ def monitor_workers(
     tls: GivenTLS | None,
     failed: Callable[[CannotStart], object],
     draining: Callable[[], bool] = lambda: False,
+    owner: Owner | None = None,
 ) -> Pages:
     """Serve the metrics of all workers together, and whether all is well, in the supervisor.
 
@@ -89,6 +91,7 @@ def monitor_workers(
     :param restarts: how often one was started again.
     :param processes: their process ids.
     :param draining: whether they take no more connections.
+    :param owner: the user that the process becomes when the port is open.
     """
     from ...observe.metrics.metrics import Registry
     from ...observe.metrics.shared import add_up
@@ -142,4 +145,5 @@ def monitor_workers(
         looks,
         failed,
         warnings=warnings,
+        owner=owner,
     )
