@@ -20,8 +20,8 @@ __all__ = ["Learned", "Unfit", "bare", "measured_offset", "probe"]
 
 #: Seconds of a request that tells the time, at the most: the store's may be off by half of it.
 SLOW: Final = 8.0
-#: Seconds by which clocks differ that are taken to be the same: S3 tells whole seconds, so what is measured is
-#: off by half of one, and by another half at another time.
+#: Seconds by which clocks differ that are taken to be the same: S3 tells whole seconds, so what is measured
+#: is off by half of one, another time by another half.
 ALIKE: Final = 1.0
 #: Seconds after which a look is given up, with some request's time-out on top: others wait for its end.
 LONGEST: Final = 15.0

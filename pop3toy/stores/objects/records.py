@@ -73,7 +73,7 @@ class UserRecord(NamedTuple):
             known = {name: said.get(name, "") for name in cls._fields}
             if not all(isinstance(value, str) for value in known.values()):
                 raise ValueError
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             raise StoreTrouble(detail=f"the record of user {login!r} cannot be read") from None
         record = cls(**known)
         if record.login != login:

@@ -64,6 +64,7 @@ class JudgingTests(SynchronousTestCase):
             lease._replace(state="lent").encoded(),
             lease.encoded().replace(b"7", b'"7"'),
             lease.encoded().replace(b"7", b"true"),
+            b"[" * 100_000,
         ):
             self.assertRaises(StoreTrouble, Lease.decoded, body)
 

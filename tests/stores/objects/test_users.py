@@ -142,7 +142,15 @@ class UsersTests(SynchronousTestCase):
     def test_unreadable(self) -> None:
         """A record that is none, or another user's, is trouble, and hides no other."""
         good = self.users.make("ann")
-        for body in (b"", b"[]", b"\xff", b'{"login": 1}', b'{"login": "eve"}', b'{"drop": "x"}'):
+        for body in (
+            b"",
+            b"[]",
+            b"\xff",
+            b'{"login": 1}',
+            b'{"login": "eve"}',
+            b'{"drop": "x"}',
+            b"[" * 100_000,
+        ):
             key = user_key("bob")
             self.engines.main.delete([key])
             self.engines.main.create(key, body)
