@@ -40,6 +40,9 @@ __all__ = [
     "user_key",
 ]
 
+#: Of records: what else they hold would lead to other keys, and the library panics at some buckets' names.
+_DROP = re.compile(r"([0-9a-f]{32})?")
+_BUCKET = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{1,220})?")
 _PLAIN = re.compile(rb"[A-Za-z0-9_-]")
 _NAME = re.compile(r"[0-9a-f]{16}(?:[0-9a-f]{16}|~(?:[A-Za-z0-9_-]|=[0-9a-f]{2})+)")
 
@@ -72,6 +75,8 @@ class UserRecord(NamedTuple):
             said = json.loads(body)
             known = {name: said.get(name, "") for name in cls._fields}
             if not all(isinstance(value, str) for value in known.values()):
+                raise ValueError
+            if not (_DROP.fullmatch(known["drop"]) and _BUCKET.fullmatch(known["bucket"])):
                 raise ValueError
         except (ValueError, AttributeError, RecursionError):
             raise StoreTrouble(detail=f"the record of user {login!r} cannot be read") from None

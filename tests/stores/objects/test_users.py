@@ -150,6 +150,8 @@ class UsersTests(SynchronousTestCase):
             b'{"login": "eve"}',
             b'{"drop": "x"}',
             b"[" * 100_000,
+            *(b'{"login": "bob", "drop": "%s"}' % drop for drop in (b"x", b"../../a", b"a b", b"0" * 33)),
+            *(b'{"login": "bob", "bucket": "%s"}' % name for name in (b"a b", b"a/..", b"\\n", b"x" * 300)),
         ):
             key = user_key("bob")
             self.engines.main.delete([key])
