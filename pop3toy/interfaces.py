@@ -581,6 +581,21 @@ class IMailboxRenaming(Interface):
         """
 
 
+class IMailboxUnlocking(Interface):
+    """Makes a lost lock anew: of stores where one can be.  What has it is an :class:`IStoreAdmin`, too."""
+
+    def unlock(user: str) -> bool:
+        """Let a mailbox be opened again whose lock is lost or cannot be read.  Blocks.
+
+        A lock that can be read is left alone, whoever has it.  A session that has the mailbox open and loses
+        its lock so removes nothing.
+
+        :return: whether there was something to do.
+        :raises pop3toy.errors.NoSuchMailbox: if there is none.
+        :raises pop3toy.errors.StoreTrouble: if it cannot be done.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class TLSFacts:
     """What TLS told about a connection, and how to ask it for more."""

@@ -1,6 +1,7 @@
 """``pop3toy mailbox``: what is in a mailbox, and whether it is sound.
 
-Of these ``remove`` alone takes the mailbox's lock: a mail program may be fetching while the others run.
+Of these ``remove`` alone takes the mailbox's lock, and ``unlock`` makes one that is lost: a mail program may
+be fetching while the others run.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import sys
 from collections.abc import Sequence
 from email.header import decode_header, make_header
 from email.parser import BytesHeaderParser
+from typing import cast
 
 import click
 
 from ..auth.accounts.passwd_file import Account
 from ..config.settings import Settings
 from ..errors import InUse, MessageGone, NoSuchMailbox, Refusal, StoreTrouble
-from ..interfaces import IStoreAdmin, StoredMessage
+from ..interfaces import IMailboxUnlocking, IStoreAdmin, StoredMessage
 from ..routing.quota import parse_quota
 from .options import (
     Failed,
@@ -39,7 +41,8 @@ _user_argument = click.argument("user", shell_complete=complete_user)
 
 @click.group()
 def mailbox() -> None:
-    """Mailboxes: list, show, import, export, check, expire, undo, remove."""
+    """Mailboxes: list, show, import, export, check, expire, undo, unlock,
+    remove."""
 
 
 def messages_of(admin: IStoreAdmin, user: str) -> Sequence[StoredMessage]:
@@ -162,6 +165,29 @@ def check(settings: Settings, quick: bool, users: tuple[str, ...]) -> int:
             found += 1
     click.echo(f"{found} problem{'s'[: found != 1]}" if found else "Nothing wrong", err=True)
     return os.EX_DATAERR if found else os.EX_OK
+
+
+@mailbox.command()
+@with_settings(store=True)
+@_user_argument
+def unlock(settings: Settings, user: str) -> None:
+    """Let USER in again whose mailbox has lost its lock.
+
+    In an object store the lock is an object. Where that was removed, or
+    something else is in its place, nobody can open the mailbox, and pop3toy
+    mailbox check says so. Look first whether mail is missing as well: then
+    bring all of it back. A lock that can be read is left alone: that of a
+    server that has died is over after 75 seconds.
+    """
+    admin = administration(settings)
+    user = user_meant(settings, admin, user)
+    if not IMailboxUnlocking.providedBy(admin):
+        raise Failed("the locks of this store cannot get lost", os.EX_UNAVAILABLE)
+    try:
+        mended = cast(IMailboxUnlocking, admin).unlock(user)
+    except NoSuchMailbox as error:
+        raise no_mailbox(user, error) from None
+    click.echo(f"The mailbox of {printable(user)} {'has a new lock' if mended else 'has a lock; it stays'}.")
 
 
 @mailbox.command()

@@ -258,7 +258,7 @@ class FactsTests(RecordsCase):
 
     def test_broken(self) -> None:
         """What cannot be read is trouble, and no login is refused for it."""
-        for text in (b"", b"[]", b"{}", b'{"dummies": 1}', b"\xff"):
+        for text in (b"", b"[]", b"{}", b'{"dummies": 1}', b"\xff", b"[" * 100_000):
             self.serve("ann:{PLAIN}secret")
             self.records.text = text
             with self.assertRaises(StoreTrouble):

@@ -512,6 +512,13 @@ class MailboxTests(CommandTests):
             self.assertEqual((done.status, done.out), (os.EX_NOUSER, ""))
             self.assertRegex(done.err, r"\AError: bob has no mailbox here \(no Maildir at '[^']*'\)\n\Z")
 
+    def test_unlock(self) -> None:
+        """The lock of a Maildir cannot get lost."""
+        self.deliver(MESSAGE, "ann")
+        done = self.run_command("mailbox", "unlock", "{M}", "ann")
+        self.assertEqual((done.status, done.out), (os.EX_UNAVAILABLE, ""))
+        self.assertIn("cannot get lost", done.err)
+
     def test_none_yet(self) -> None:
         """Where nobody has a mailbox the list says so, and how many users there are."""
         for accounts, more in (

@@ -12,6 +12,7 @@ from pop3toy.config.toml import read
 from pop3toy.errors import BadSetting
 from pop3toy.stores.maildir.settings import Maildirs
 from pop3toy.stores.objects.connecting import Engines
+from pop3toy.stores.objects.records import lease_key
 from pop3toy.stores.objects.settings import Objects
 from pop3toy.stores.objects.users import Users
 from pop3toy.stores.registry import kind_of
@@ -145,6 +146,23 @@ class UserStoreTests(CommandTests):
         self.assertRegex(listed.out, r"^Ann +1 message  .* octets, \d+% of 1K used\n$")
         shown = self.run_command("mailbox", "list", *options[:2], "ann")
         self.assertEqual(shown.status, 0, shown.err)
+
+    def test_unlock(self) -> None:
+        """A mailbox whose lock was removed can be opened and removed again; one with a lock keeps it."""
+        self.user("add", "--stdin", "Ann")
+        store = f"--store={self.url}"
+        users = self.users()
+        record = users.find("Ann")
+        Engines(Objects(self.url)).of(record.bucket).delete([lease_key(record.drop)])
+        checked = self.run_command("mailbox", "check", store, "Ann")
+        self.assertEqual(checked.status, os.EX_DATAERR, checked.out)
+        self.assertNotEqual(self.run_command("mailbox", "remove", "-y", store, "Ann").status, 0)
+        for said in ("has a new lock", "has a lock; it stays"):
+            done = self.run_command("mailbox", "unlock", store, "Ann")
+            self.assertEqual(done, (0, f"The mailbox of Ann {said}.\n", ""))
+        self.assertEqual(self.run_command("mailbox", "check", store, "Ann").status, 0)
+        self.assertEqual(self.run_command("mailbox", "remove", "-y", store, "Ann").status, 0)
+        self.assertEqual(self.run_command("mailbox", "unlock", store, "Ann").status, os.EX_NOUSER)
 
 
 class OptionTests(SynchronousTestCase):

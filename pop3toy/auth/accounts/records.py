@@ -179,7 +179,7 @@ class KnownFacts:
                 said["key"].encode("ascii") or None,
                 tuple(others),
             )
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise StoreTrouble(detail="what is kept of all accounts cannot be read") from None
 
 

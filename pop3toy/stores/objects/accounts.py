@@ -141,5 +141,5 @@ def _logins(body: bytes | None) -> list[str]:
         if not all(isinstance(login, str) for login in logins):
             raise ValueError
         return list(logins)
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise StoreTrouble(detail="a list of spellings of a name cannot be read") from None

@@ -11,12 +11,12 @@ from typing import Any, BinaryIO, Final
 from zope.interface import implementer
 
 from ...errors import MessageGone, NoSuchMailbox, StoreTrouble
-from ...interfaces import IMailboxRenaming, IStoreAdmin, StoredMessage
+from ...interfaces import IMailboxRenaming, IMailboxUnlocking, IStoreAdmin, StoredMessage
 from ...mail.unique_ids import unique_id_is_valid
 from ..same_letter import HEADER, look_at
 from ..server_process import ServerProcess
 from .engine import Engine, Engines, NoSuchObject
-from .lease import GONE, Lease, Leases, Lost, Node
+from .lease import GONE, Lease, Leases, Lost, Node, mend_lease
 from .mailbox import list_messages
 from .records import (
     UserRecord,
@@ -38,7 +38,7 @@ RANGE: Final = HEADER
 _TIMES: Final = 3
 
 
-@implementer(IStoreAdmin, IMailboxRenaming)
+@implementer(IStoreAdmin, IMailboxRenaming, IMailboxUnlocking)
 class ObjectAdmin:
     """See :class:`~pop3toy.interfaces.IStoreAdmin`.
 
@@ -141,6 +141,11 @@ class ObjectAdmin:
             self._users.forget_maildrop(record)
         finally:
             held.free()
+
+    def unlock(self, user: str) -> bool:
+        """See :class:`~pop3toy.interfaces.IMailboxUnlocking`."""
+        record, engine = self._find(user)
+        return mend_lease(engine, record.drop)
 
     def remove(self, user: str) -> None:
         """See :class:`~pop3toy.interfaces.IStoreAdmin`."""

@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from ...errors import InUse, NoSuchMailbox, StoreTrouble
@@ -42,6 +43,7 @@ __all__ = [
     "Node",
     "create_lease",
     "may_take",
+    "mend_lease",
 ]
 
 #: Seconds for which a lease lasts after its last change was asked for.
@@ -104,7 +106,7 @@ class Lease(NamedTuple):
             lease = cls(*(said[name] for name in cls._fields))
             if lease.state not in (HELD, FREE, GONE) or [*map(type, lease)] != _TYPES:
                 raise ValueError
-        except (ValueError, LookupError, TypeError):
+        except (ValueError, LookupError, TypeError, RecursionError):
             raise StoreTrouble(detail="the lease of a maildrop cannot be read") from None
         return lease
 
@@ -151,6 +153,30 @@ def create_lease(engine: Engine, drop: str) -> None:
         engine.create(lease_key(drop), Lease(FREE, secrets.token_hex(8), 0).encoded())
     except Taken:
         pass
+
+
+def mend_lease(engine: Engine, drop: str) -> bool:
+    """Make the lease of a maildrop anew if it is lost, cannot be read or says that there is none; blocks.
+
+    Whoever holds the former one finds it lost, and removes nothing.
+
+    :param drop: which some user has.
+    :return: whether that was needed.
+    :raises pop3toy.errors.StoreTrouble: if that is not known to be done.
+    """
+    try:
+        found = engine.get(lease_key(drop))
+    except NoSuchObject:
+        create_lease(engine, drop)
+        return True
+    with suppress(StoreTrouble):
+        if Lease.decoded(found.body).state != GONE:
+            return False
+    try:
+        engine.swap(lease_key(drop), Lease(FREE, secrets.token_hex(8), 0).encoded(), found.tag)
+    except Taken:
+        raise StoreTrouble(detail="the lease is another one by now") from None
+    return True
 
 
 class Held:

@@ -20,6 +20,9 @@ __all__ = ["Learned", "Unfit", "bare", "measured_offset", "probe"]
 
 #: Seconds of a request that tells the time, at the most: the store's may be off by half of it.
 SLOW: Final = 8.0
+#: Seconds by which clocks differ that are taken to be the same: S3 tells whole seconds, so what is measured
+#: is off by half of one, another time by another half.
+ALIKE: Final = 1.0
 #: Seconds after which a look is given up, with some request's time-out on top: others wait for its end.
 LONGEST: Final = 15.0
 
@@ -161,7 +164,10 @@ def _swap(engine: Engine, key: str, body: bytes, tag: Tag) -> Tag:
 
 
 def measured_offset(asked: float, answered: float, modified: float) -> float:
-    """Seconds by which the store's clock is ahead.
+    """Seconds by which the store's clock is ahead; none if that is less than can be told.
+
+    So messages that come one after the other by several processes, or servers whose clocks agree, are listed
+    in that order.
 
     :param asked: our time when an object was to be written.
     :param answered: our time when it had been.
@@ -172,4 +178,5 @@ def measured_offset(asked: float, answered: float, modified: float) -> float:
         raise StoreTrouble(detail=f"object storage: an answer took {answered - asked:.0f} s")
     if modified == int(modified):
         modified += 0.5
-    return modified - (asked + answered) / 2
+    ahead = modified - (asked + answered) / 2
+    return ahead if abs(ahead) >= ALIKE else 0.0

@@ -42,6 +42,9 @@ __all__ = [
     "user_key",
 ]
 
+#: Of records: what else they hold would lead to other keys, and the library panics at some buckets' names.
+_DROP = re.compile(r"([0-9a-f]{32})?")
+_BUCKET = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{1,220})?")
 _PLAIN = re.compile(rb"[A-Za-z0-9_-]")
 _NAME = re.compile(r"[0-9a-f]{16}(?:[0-9a-f]{16}|~(?:[A-Za-z0-9_-]|=[0-9a-f]{2})+)")
 
@@ -75,7 +78,9 @@ class UserRecord(NamedTuple):
             known = {name: said.get(name, "") for name in cls._fields}
             if not all(isinstance(value, str) for value in known.values()):
                 raise ValueError
-        except (ValueError, AttributeError):
+            if not (_DROP.fullmatch(known["drop"]) and _BUCKET.fullmatch(known["bucket"])):
+                raise ValueError
+        except (ValueError, AttributeError, RecursionError):
             raise StoreTrouble(detail=f"the record of user {login!r} cannot be read") from None
         record = cls(**known)
         if record.login != login:

@@ -240,5 +240,5 @@ class Users:
             if user_key(login) != key:
                 return StoreTrouble(detail=f"the record {key} is that of {login!r}, and not in its place")
             return UserRecord.decoded(body, login)
-        except (ValueError, AttributeError, StoreTrouble):
+        except (ValueError, AttributeError, RecursionError, StoreTrouble):
             return StoreTrouble(detail=f"the record {key} cannot be read")

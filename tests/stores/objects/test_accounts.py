@@ -114,9 +114,10 @@ class AccountsTests(AccountsCase):
         self.add("Ann")
         [one] = self.engines.main.list("n")
         key = f"n/{one.name}"
-        self.engines.main.swap(key, b"[]", self.engines.main.get(key).tag)
-        self.assertRaises(StoreTrouble, self.place.find, "ann")
-        self.assertRaises(StoreTrouble, self.add, "ANN")
+        for body in (b"[]", b"[" * 100_000):
+            self.engines.main.swap(key, body, self.engines.main.get(key).tag)
+            self.assertRaises(StoreTrouble, self.place.find, "ann")
+            self.assertRaises(StoreTrouble, self.add, "ANN")
         self.assertEqual("Ann", self.place.find("Ann"))
 
     # -- several at once -------------------------------------------------------------

@@ -215,6 +215,61 @@ class ProblemsTests(_Case):
         self.assertEqual([], list(problems))
 
 
+class UnlockingTests(_Case):
+    """A lock that somebody has removed or overwritten."""
+
+    def test_lost(self) -> None:
+        """It is made anew, and who has mail sees it again; the mailbox can be removed, too."""
+        name = self.world.deliver("ann", A)
+        key = lease_key(self.world.record("ann").drop)
+        for body in (None, b"", b"{}", b"[" * 100_000, Lease(GONE, "x", 1).encoded()):
+            if body is None:
+                self.world.engine().delete([key])
+            else:
+                self.replace(key, body)
+            self.fails(StoreTrouble, self.server.store.open, "ann")
+            self.assertRaises(StoreTrouble, self.admin.remove, "ann")
+            self.assertTrue(self.admin.unlock("ann"))
+            self.assertEqual([], list(self.admin.problems("ann")))
+            mailbox = self.wait(self.server.store.open("ann"))
+            self.assertEqual([name.encode()], [entry.uid for entry in mailbox.entries])
+            self.wait(mailbox.release())
+        self.admin.remove("ann")
+        self.assertRaises(NoSuchMailbox, self.admin.unlock, "ann")
+
+    def test_nothing_to_do(self) -> None:
+        """A lock that can be read is left alone, held or free."""
+        key = lease_key(self.world.record("ann").drop)
+        mailbox = self.wait(self.server.store.open("ann"))
+        for _ in range(2):
+            before = self.world.engine().get(key).body
+            self.assertFalse(self.admin.unlock("ann"))
+            self.assertEqual(before, self.world.engine().get(key).body)
+            self.wait(mailbox.release())
+
+    def test_a_session_that_had_it(self) -> None:
+        """It has lost it, and removes nothing."""
+        self.world.deliver("ann", A)
+        mailbox = self.wait(self.server.store.open("ann"))
+        self.world.engine().delete([lease_key(self.world.record("ann").drop)])
+        self.assertTrue(self.admin.unlock("ann"))
+        other = self.wait(self.world.server().store.open("ann"))
+        trouble = self.fails(StoreTrouble, mailbox.remove, [mailbox.entries[0].uid])
+        self.assertEqual(0, trouble.removed)
+        self.assertEqual(1, len(self.world.names("ann")))
+        self.wait(mailbox.release())
+        self.wait(other.remove([other.entries[0].uid]))
+        self.wait(other.release())
+
+    def test_meanwhile(self) -> None:
+        """What somebody else has written meanwhile is not overwritten."""
+        key = lease_key(self.world.record("ann").drop)
+        self.replace(key, b"")
+        self.world.fault("put", error=None, do=lambda: self.replace(key, b"other"), once=True)
+        self.assertRaises(StoreTrouble, self.admin.unlock, "ann")
+        self.assertEqual(b"other", self.world.engine().get(key).body)
+
+
 class RemovalTests(_Case):
     """Mailboxes that are removed, and what may come between."""
 

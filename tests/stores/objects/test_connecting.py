@@ -379,6 +379,17 @@ class TimeTests(EnginesCase):
         self.assertApproximates(engines.wall(), store, 0.6)
         self.assertEqual(fake.objects, {})
 
+    def test_one_machine(self) -> None:
+        """Processes that look at the store at different moments of a second agree about the time."""
+        fake = self.fake()
+        walls = []
+        for part in (0.05, 0.5, 0.95):
+            self.time.day = 1_000_000_000 + part
+            engines = self.engines(fake.url)
+            engines.learn_time()
+            walls.append(engines.wall() - part)
+        self.assertEqual(walls, [1_000_000_000.0] * 3)
+
     def test_trouble(self) -> None:
         """What cannot be learned anew stays as it was."""
         fake = self.fake(ahead=300.0)

@@ -91,6 +91,7 @@ class JudgingTests(SynchronousTestCase):
             lease.encoded().replace(b"7", b'"7"'),
             lease.encoded().replace(b"7", b"true"),
             lease.encoded().replace(b"3", b'"3"'),
+            b"[" * 100_000,
         ):
             self.assertRaises(StoreTrouble, Lease.decoded, body)
 

@@ -124,4 +124,14 @@ class ProbeTests(EnginesCase):
         """Whole seconds are taken to be the middle of that second; what took long tells nothing."""
         self.assertEqual(measured_offset(100.0, 102.0, 111.0), 10.5)
         self.assertEqual(measured_offset(100.0, 102.0, 111.25), 10.25)
+        self.assertEqual(measured_offset(100.0, 102.0, 91.0), -9.5)
         self.assertRaises(StoreTrouble, measured_offset, 100.0, 100.1 + SLOW, 100.0)
+
+    def test_clocks_that_agree(self) -> None:
+        """At whatever moment of a second it is measured, the same clock is the same for all."""
+        for part in range(100):
+            asked = 100 + part / 100
+            for answered in (asked, asked + 0.3, asked + 0.9):
+                self.assertEqual(
+                    {measured_offset(asked, answered, float(at)) for at in (int(asked), int(answered))}, {0.0}
+                )

@@ -142,7 +142,17 @@ class UsersTests(SynchronousTestCase):
     def test_unreadable(self) -> None:
         """A record that is none, or another user's, is trouble, and hides no other."""
         good = self.users.make("ann")
-        for body in (b"", b"[]", b"\xff", b'{"login": 1}', b'{"login": "eve"}', b'{"drop": "x"}'):
+        for body in (
+            b"",
+            b"[]",
+            b"\xff",
+            b'{"login": 1}',
+            b'{"login": "eve"}',
+            b'{"drop": "x"}',
+            b"[" * 100_000,
+            *(b'{"login": "bob", "drop": "%s"}' % drop for drop in (b"x", b"../../a", b"a b", b"0" * 33)),
+            *(b'{"login": "bob", "bucket": "%s"}' % name for name in (b"a b", b"a/..", b"\\n", b"x" * 300)),
+        ):
             key = user_key("bob")
             self.engines.main.delete([key])
             self.engines.main.create(key, body)
