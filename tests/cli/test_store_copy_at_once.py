@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from pop3toy.stores.copying.mailbox import BATCH
 from pop3toy.stores.objects.records import messages_prefix
 from pop3toy.stores.objects.users import Users
 
@@ -22,7 +23,7 @@ from .test_store_copy import put
 
 USERS = ("ann", "bob")
 #: More than a batch: whoever is in the middle of one finds out at the next.
-COUNT = 250
+COUNT = BATCH + 50
 
 
 class AtOnceContract:
@@ -112,7 +113,8 @@ class AtOnceContract:
 
     def test_served(self: Any) -> None:
         """A server serves TO and takes mail for it meanwhile; what is removed there stays away."""
-        first = self.under_way()
+        # Of the batch that is cut short nobody knows what was there.
+        first = self.under_way(least=BATCH + 1)
         first.send_signal(signal.SIGSTOP)
         ports = ("--smtp-port=0", "--domain=localhost")
         with RealServer(*self.serving(), *ports) as server:
