@@ -41,7 +41,9 @@ class WatchTests(SynchronousTestCase):
         """Certificates that are good for so many days from when the clock begins."""
         now, pairs = datetime.now(UTC).timestamp(), []
         for number, each in enumerate(days):
-            made = self.authority.issue("localhost", ends=timedelta(seconds=self.began - now, days=each))
+            # Those that have ended did begin before that, whatever time of day it is.
+            ends = timedelta(seconds=self.began - now, days=each)
+            made = self.authority.issue("localhost", begins=timedelta(days=-30), ends=ends)
             files = CertificateFiles(f"/etc/{number}.pem", f"/etc/{number}.pem")
             pairs.append(Pair(files, made.certificate, made.key))
         return GivenTLS(Material(tuple(pairs)))
