@@ -20,6 +20,7 @@ from pop3toy.pop3.factory import POP3Factory
 from pop3toy.stores.registry import Maildirs
 from pop3toy.tap import Options, makeService
 
+from ..folders import new_folder
 from ..memory_world import LOOPBACK, MemoryReactor, StringClient, talk
 
 STRANGER = IPv4Address("TCP", "192.0.2.7", 50110)
@@ -318,8 +319,9 @@ class ServiceTests(OptionsCase):
             self.reactor = MemoryReactor()
             self.start("--transcript=off", *arguments)
             self.assertEqual([(host, port) for port, _, _, host in self.reactor.tcpServers], where)
-        self.start("--transcript=off", f"--listen=unix:{self.folder}/socket")
-        self.assertEqual(self.reactor.unixServers[0][0], f"{self.folder}/socket")
+        path = f"{new_folder(self)}/socket"
+        self.start("--transcript=off", f"--listen=unix:{path}")
+        self.assertEqual(self.reactor.unixServers[0][0], path)
 
     def test_mechanisms_that_cannot_work(self) -> None:
         """Mechanisms of which none can work are refused with what they need; one that can is enough."""

@@ -21,6 +21,7 @@ from pop3toy.run.service import ReloadService
 from pop3toy.tap import makeService
 
 from ..config.test_cmdline import parsed
+from ..folders import new_folder
 from ..memory_world import LOOPBACK, MemoryReactor, StringClient
 from ..tls_world import Authority
 from .test_start_errors import StartCase
@@ -114,7 +115,7 @@ class CombinationTests(TapCase):
             (),
             ("--smtp-port=4", "--submission-port=5"),
             (
-                f"--lmtp=unix:{self.folder}/lmtp.sock",
+                f"--lmtp=unix:{new_folder(self)}/lmtp.sock",
                 "--smtp=tcp:4:interface=127.0.0.1",
                 "--submission=haproxy:tcp:5:interface=127.0.0.1",
                 "--max-message-size=1000",
