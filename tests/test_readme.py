@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import poplib
 import re
 import shlex
@@ -16,7 +17,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from pop3toy.config.cmdline import Options
 from pop3toy.installation import install_hint
-from pop3toy.stores.registry import Maildirs
+from pop3toy.stores.registry import Maildirs, Objects
 
 from .pages import CHECKOUT, literal_blocks, page
 from .realserver import (
@@ -251,9 +252,9 @@ class ExampleTests(SynchronousTestCase):
         self.assertEqual(self.told.read_text().count("] login: "), 2)
 
     def test_file_of_options(self) -> None:
-        """The file in README.rst says what the command line above it says."""
+        """The first file in README.rst says what the command line above it says."""
         blocks = list(literal_blocks("README.rst"))
-        [block] = [lines for lines in blocks if lines[0] == "[pop3]"]
+        block, _ = [lines for lines in blocks if lines[0] == "[pop3]"]
         [line] = [line for lines in blocks for line in lines if "--maildir '/srv" in line]
         file = Path(self.mktemp())
         file.write_text("\n".join(block))
@@ -264,6 +265,18 @@ class ExampleTests(SynchronousTestCase):
             outcomes.append(options.settings)
         self.assertEqual(outcomes[0], outcomes[1])
         self.assertEqual(outcomes[0].store, Maildirs("/srv/mail/{user}"))
+
+    def test_shared(self) -> None:
+        """The second one is of a server on object storage, with its accounts there."""
+        _, block = [lines for lines in literal_blocks("README.rst") if lines[0] == "[pop3]"]
+        file = Path(self.mktemp())
+        file.write_text("\n".join(block))
+        keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+        self.patch(os, "environ", os.environ | keys)
+        options = Options()
+        options.parseOptions([f"--config={file}"])
+        store = Objects("s3://mail", endpoint="http://127.0.0.1:7480", node="one")
+        self.assertEqual((store, "objects"), (options.settings.store, options.settings.accounts))
 
 
 class CommandTests(SynchronousTestCase):

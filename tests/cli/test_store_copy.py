@@ -8,14 +8,17 @@ import os
 import secrets
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from pop3toy.cli.copying.users import Work, for_each
+from pop3toy.cli.options import Failed
 from pop3toy.errors import InUse, NoSuchMailbox, OverQuota, StoreTrouble
 from pop3toy.stores.copying.counts import Counts
 from pop3toy.stores.objects.connecting import Engines
@@ -247,6 +250,36 @@ class FolderTests(CommandTests):
             "store", "copy", f"maildir:{self.root}/shared", f"maildir:{self.other}/{{user}}", "ann"
         )
         self.assertEqual((done.status, self.names("ann")), (0, ["1700000001.M1P1.mail"]))
+
+    def test_variables(self) -> None:
+        """Those of the environment are about object storage: the only one, or the one that is named."""
+        module = sys.modules["pop3toy.cli.copying.command"]
+        opened: list[tuple[str, str | None]] = []
+
+        def seen(settings: object) -> NoReturn:
+            if isinstance(settings, Objects):
+                opened.append((settings.url, settings.endpoint))
+                raise Failed("seen", 1)
+            raise Failed("Maildirs", 1)
+
+        self.patch(module, "_opened", seen)
+        pattern, theirs, ours = f"{self.mail}/{{user}}", "s3://theirs", "s3://ours"
+        keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+        near, far = "http://127.0.0.1:1", "http://127.0.0.1:2"
+        for named, words, endpoint in (
+            (None, [ours, pattern], near),
+            (theirs, [ours, pattern], near),
+            (ours, [ours, pattern, f"--from-endpoint={far}"], far),
+            (ours, [ours, pattern, f"--store-endpoint={far}"], far),
+            (ours, [ours, theirs], near),
+            (None, [ours, theirs], None),
+            (theirs, [ours, theirs], None),
+        ):
+            variables = {"POP3TOY_STORE_ENDPOINT": near} | ({"POP3TOY_STORE": named} if named else {})
+            self.patch(os, "environ", keys | variables)
+            self.run_command("store", "copy", *words)
+            self.assertEqual([(ours, endpoint)], opened, (named, words))
+            opened.clear()
 
     def test_killed(self) -> None:
         """Killed again and again, it goes on: at last all is there, once."""

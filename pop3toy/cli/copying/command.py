@@ -108,9 +108,12 @@ def copy(
 
     From Maildir to Maildir marks such as "seen" are kept, else they are lost: POP3 does
     not show them. No quota keeps anything out. When a store fails for ten users in a row
-    no more are tried. The exit status is 0 if all is there, 65
-    if messages could not be read or differ, 67 if there is no such user, and 75 if
-    another try may help.
+    no more are tried. The exit status is 0 if all is there, 65 if messages could not be
+    read or differ, 67 if there is no such user, and 75 if another try may help.
+
+    POP3TOY_STORE_ENDPOINT, POP3TOY_STORE_CREDENTIALS and POP3TOY_STORE_REGION tell how
+    object storage is reached, as for other commands; of two, that which POP3TOY_STORE
+    names.
 
     \b
       pop3toy store copy '/srv/mail/{user}' s3://mail --to-endpoint https://s3.example.org
@@ -123,8 +126,12 @@ def copy(
         raise click.UsageError(
             "--config is of no use here: its store is meant by the word config in place of FROM or TO"
         )
+    of_variables = os.environ.get("POP3TOY_STORE")
+    if ("://" in source) != ("://" in target):
+        of_variables = source if "://" in source else target
     theirs, ours = (
-        _settings(place, side, places, config) for side, place in (("from", source), ("to", target))
+        _settings(place, side, places, config, variables=place == of_variables)
+        for side, place in (("from", source), ("to", target))
     )
     if accounts and not (isinstance(theirs, Objects) and isinstance(ours, Objects)):
         raise click.UsageError("--accounts is for two object storages: Maildirs hold no accounts")
@@ -189,7 +196,7 @@ def store_at(place: str, hint: str) -> Store:
     :param hint: the option that it is the value of.
     """
     nowhere = {f"{side}_{name}": None for side in ("from", "store") for name in _HELP}
-    return _opened(_settings(place, "from", nowhere, hint=hint))
+    return _opened(_settings(place, "from", nowhere, hint=hint, variables=True))
 
 
 def _endpoint(settings: Maildirs | Objects) -> str | None:
@@ -202,13 +209,22 @@ def _settings(
     places: Mapping[str, str | None],
     config: Path | None = None,
     hint: str | None = None,
+    *,
+    variables: bool,
 ) -> Maildirs | Objects:
     """What a store's address and the options say.
 
     :param config: the file of options whose store may be meant.
     :param hint: what the address is called, if not by its side.
+    :param variables: whether those of the environment are about it.
     """
-    how = {f"store-{name}": places[f"{side}_{name}"] or places[f"store_{name}"] for name in _HELP}
+    how = {
+        f"store-{name}": places[f"{side}_{name}"]
+        or places[f"store_{name}"]
+        or (variables and os.environ.get(f"POP3TOY_STORE_{name.upper()}"))
+        or None
+        for name in _HELP
+    }
     said: dict[str, object] = {name: value for name, value in how.items() if value is not None}
     in_file = config if place == _CONFIG else None
     kind, separator, path = place.partition(":")
