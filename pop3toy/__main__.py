@@ -11,15 +11,16 @@ from collections.abc import Sequence
 __all__ = ["run_server"]
 
 
-def run_server(words: Sequence[str]) -> None:
+def run_server(words: Sequence[str], command: str = "python -m pop3toy") -> None:
     """Serve until a signal comes; the process ends as twistd's does, for a mistake with status 1.
 
     :param words: options of ``twistd pop3toy``.
+    :param command: what starts it, for its help and for what points there: one of ``tap.FOREGROUND``.
     """
     from twisted.scripts.twistd import run
 
     # No pid file: whoever starts a program in the foreground knows it, and its folder may be read-only.
-    sys.argv = ["twistd", "--nodaemon", "--pidfile=", "pop3toy", *words]
+    sys.argv = [command, "--nodaemon", "--pidfile=", "pop3toy", *words]
     run()
 
 

@@ -161,6 +161,39 @@ class CheckTests(CommandTests):
         self.assertEqual((done.status, done.out), (2, ""))
         self.assertEqual(done.err, "Error: 127.0.0.1:1 does not answer: Connection refused\n")
 
+    def test_no_tls(self) -> None:
+        """Where there is no TLS no password is said; the last line tells what to do, and the status is 2."""
+        with BadServer(self.right.port, instead("STLS", b"-ERR what?\r\n")) as server:
+            for only in ([], ["--only=noop"], ["--only=capa"], ["--json"]):
+                done = self.check(*only, port=server.port)
+                self.assertEqual(done.status, 2, only)
+                self.assertEqual(
+                    done.err,
+                    "Error: nobody can log in here, so next to nothing was tested: no TLS: STLS is answered by"
+                    ' "-ERR what?"; --tls none logs in without TLS\n',
+                )
+            self.assertEqual([line for line in server.heard if line[:4] in (b"PASS", b"AUTH")], [])
+            self.assertEqual(self.check("--tls=none", "--only=noop", port=server.port).status, 0)
+
+    def test_nobody_in(self) -> None:
+        """Where nobody can log in for another reason, it is not green either."""
+        untrusted = server_context(Authority(self.root, "somebody else").issue("127.0.0.1"), self.root)
+        with BadServer(self.right.port, context=untrusted) as server:
+            done = self.check(f"--ca-file={self.authority}", "--only=noop", port=server.port)
+            self.assertEqual(done.status, 2)
+            self.assertRegex(
+                done.err,
+                r"\AError: nobody could log in, so next to nothing was tested: the certificate is not .*\n\Z",
+            )
+        with BadServer(self.right.port, instead("PASS", b"-ERR [SYS/PERM] not today\r\n")) as server:
+            done = self.check("--tls=none", "--timeout=0.2", "--only=noop", port=server.port)
+            self.assertEqual(done.status, 2)
+            self.assertRegex(
+                done.err, r"\AError: nobody could log in, .*: no login: PASS \*\*\*\* .*not today"
+            )
+        # A login is nothing that these need.
+        self.assertEqual(self.check("--tls=none", "--only=greeting").status, 0)
+
     def test_usage(self) -> None:
         """Mistakes on the command line are told as those of other commands are."""
         for words, says in (

@@ -30,4 +30,4 @@ def serve(context: click.Context, words: tuple[str, ...]) -> None:
         words = (f"--config={config}", *words)
     # A process that has no log yet: a command writes its own words alone.  -P: the folder in which somebody
     # happens to be is no place for modules.
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "pop3toy", *words])
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "pop3toy.cli.starting", *words])
