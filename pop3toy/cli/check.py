@@ -137,7 +137,7 @@ def check(
     shut_out = "" if examination.logged_in else examination.trace.masked(examination.shut_out)
     if shut_out and examination.no_stls:
         raise Failed(
-            f"nobody can log in here, so next to nothing was tested: {shut_out}; --tls none logs in without TLS",
+            f"nobody could log in, so next to nothing was tested: {shut_out}; --tls none logs in without TLS",
             NOT_TRIED,
         )
     if failures(results):

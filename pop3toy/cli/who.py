@@ -33,14 +33,15 @@ def _with_server(command: Callable[..., object]) -> Callable[..., object]:
         show_default=True,
         show_envvar=True,
         metavar="URL",
-        help="Where the server's inspector is: a URL, or unix:PATH. In the environment it may be the whole link"
-        " that the server's log shows, with its token.",
+        help="Where the server's inspector is: a URL, or unix:PATH. In the environment it may be the whole"
+        " link that the server's log shows, with its token.",
     )
     @click.option(
         "--token-file",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="Whose first line is the token; otherwise that of the link, or POP3TOY_TOKEN, is it. A Unix socket needs none.",
+        help="Whose first line is the token; otherwise that of the link, or POP3TOY_TOKEN, is it. A Unix"
+        " socket needs none.",
     )
     @wraps(command)
     def with_server(server: str, token_file: Path | None, **more: Any) -> object:

@@ -169,8 +169,8 @@ class CheckTests(CommandTests):
                 self.assertEqual(done.status, 2, only)
                 self.assertEqual(
                     done.err,
-                    "Error: nobody can log in here, so next to nothing was tested: no TLS: STLS is answered by"
-                    ' "-ERR what?"; --tls none logs in without TLS\n',
+                    "Error: nobody could log in, so next to nothing was tested: no TLS: STLS is answered"
+                    ' by "-ERR what?"; --tls none logs in without TLS\n',
                 )
             self.assertEqual([line for line in server.heard if line[:4] in (b"PASS", b"AUTH")], [])
             self.assertEqual(self.check("--tls=none", "--only=noop", port=server.port).status, 0)
