@@ -39,6 +39,9 @@ __all__ = ["Options", "makeService"]
 
 log = Logger()
 
+#: The commands that run twistd in the foreground: then they are the program's name, and it has no options
+#: before ours.
+FOREGROUND = ("pop3toy serve", "python -m pop3toy")
 #: What getopt says of an option that there is none of.
 _UNKNOWN = re.compile(r"option --(\S+) not recognized")
 
@@ -74,12 +77,21 @@ class Options(cmdline.Options):
         unknown = _UNKNOWN.fullmatch(why)
         if unknown is not None and unknown[1] in of_twistd:
             return f"it is one of twistd's own, before our name: twistd --{unknown[1]} ... pop3toy ..."
-        return f"twistd {'' if why.startswith('twistd ') else 'pop3toy '}--help tells more"
+        return f"{'twistd' if why.startswith('twistd ') else _command()} --help tells more"
+
+    def getSynopsis(self) -> str:
+        """How it is called, for the help."""
+        return f"Usage: {sys.argv[0]} [options]" if sys.argv[0] in FOREGROUND else super().getSynopsis()
 
     @property
     def twistd(self) -> TwistdOptions:
         """The options of twistd itself, those before our name."""
         return cast(TwistdOptions, self.parent or {})
+
+
+def _command() -> str:
+    """The command that was given, without its options."""
+    return sys.argv[0] if sys.argv[0] in FOREGROUND else "twistd pop3toy"
 
 
 def makeService(options: Options, reactor: IReactor | None = None) -> IService:

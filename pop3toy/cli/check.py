@@ -86,7 +86,7 @@ def check(
 
     It only reads, unless --destructive is given; some logins are made with a wrong
     password. The exit status is 0 if no MUST failed, 1 if one did, and 2 if the server
-    could not be reached, or refused the login.
+    could not be reached, has no TLS (without --tls none), or let nobody in.
 
     \b
       pop3toy check mail.example.org --user ann
@@ -134,7 +134,17 @@ def check(
     if examination.turned_away is not None:
         answer = examination.trace.masked(str(examination.turned_away))
         raise Failed(f"the login was refused, are name and password right? {answer}", NOT_TRIED)
-    return BROKEN if failures(results) else os.EX_OK
+    shut_out = "" if examination.logged_in else examination.trace.masked(examination.shut_out)
+    if shut_out and examination.no_stls:
+        raise Failed(
+            f"nobody could log in, so next to nothing was tested: {shut_out}; --tls none logs in without TLS",
+            NOT_TRIED,
+        )
+    if failures(results):
+        return BROKEN
+    if shut_out:
+        raise Failed(f"nobody could log in, so next to nothing was tested: {shut_out}", NOT_TRIED)
+    return os.EX_OK
 
 
 def _rules(only: tuple[str, ...]) -> list[Rule]:

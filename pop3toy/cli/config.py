@@ -8,12 +8,14 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
+from click.core import ParameterSource
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
@@ -38,13 +40,32 @@ __all__ = ["config"]
 _WITHOUT_SECRETS = ("file", "unix", "sshkey", "anonymous")
 
 
+def _one_file(command: Callable[..., object]) -> Callable[..., object]:
+    """Give a command ``file``: its argument, or what --config says there or before the command's name.
+
+    Either goes before POP3TOY_CONFIG.
+    """
+
+    @click.argument("file", required=False, type=click.Path(path_type=Path))
+    @config_option
+    @wraps(command)
+    def with_file(file: Path | None, config: Path | None, **more: Any) -> object:
+        context = click.get_current_context()
+        on_line = context.get_parameter_source("config") is ParameterSource.COMMANDLINE
+        if file and (on_line or context.find_root().params.get("config")) and file != config:
+            raise click.UsageError(f"FILE is {file} and --config is {config}: which one?")
+        return command(file=file or config, **more)
+
+    return with_file
+
+
 @click.group()
 def config() -> None:
     """A file of options: check it, show what is in force."""
 
 
 @config.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@_one_file
 @click.option(
     "--user", metavar="NAME", help="Look as this user, whom systemd starts the server as; for root."
 )
@@ -57,7 +78,9 @@ def config() -> None:
 )
 @click.option("--online", is_flag=True, help="Ask other machines, too: object storage, the smarthost.")
 @click.option("--json", "json_", is_flag=True, help="Print it as JSON.")
-def check(file: Path, user: str | None, uid: str | None, unit: Path | None, online: bool, json_: bool) -> int:
+def check(
+    file: Path | None, user: str | None, uid: str | None, unit: Path | None, online: bool, json_: bool
+) -> int:
     """Look whether FILE is right, and whether what it names can be used.
 
     What is wrong in the file is one line with its place. If nothing is, there is a
@@ -65,6 +88,8 @@ def check(file: Path, user: str | None, uid: str | None, unit: Path | None, onli
     ports and who has them. The exit status is 0 if a server would start with it, and
     78 if not. What the server would warn of is told, too. Nothing is changed.
     """
+    if file is None:
+        raise click.UsageError("Which file? FILE, --config FILE or POP3TOY_CONFIG says it.")
     from .starting.as_user import as_user, unit_of, who_runs_it
     from .starting.outside import Finding, as_the_user, as_who_starts
 
@@ -163,16 +188,16 @@ def _told(file: Path, who: str | None, mistake: str | None, found: Sequence[Find
 
 
 @config.command()
-@config_option
-def show(config: Path | None) -> None:
+@_one_file
+def show(file: Path | None) -> None:
     """Show every option that is in force, and where its value comes from.
 
     What is shown is such a file again, but for its passwords, which are masked.
     Without a file these are the options of the toy.
     """
-    with _mistakes(config) as said:
-        settings = _settings_in(config, said)
-    click.echo("\n".join(_lines(settings, said, str(config))))
+    with _mistakes(file) as said:
+        settings = _settings_in(file, said)
+    click.echo("\n".join(_lines(settings, said, str(file))))
 
 
 config.add_command(init)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import click
 
@@ -46,20 +46,28 @@ class InspectorClient:
     """Asks, and says what is wrong in one line.
 
     :param server: ``unix:PATH`` or a URL.
-    :param token_file: whose first line is the token; without it POP3TOY_TOKEN is.
+    :param token_file: whose first line is the token; without it that of the URL is, or POP3TOY_TOKEN.
+    :param private: whether nobody else can read the URL, so that the token may be in it.
     """
 
-    def __init__(self, server: str, token_file: Path | None) -> None:
-        self._server = server
+    def __init__(self, server: str, token_file: Path | None, *, private: bool = False) -> None:
         parts = urlsplit(server)
+        in_link = ""
         if "token=" in parts.query:
-            raise click.UsageError(
-                "Others can read a token in a command line: it goes into --token-file or POP3TOY_TOKEN."
-            )
+            if not private:
+                raise click.UsageError(
+                    "Others can read a token in a command line: it goes into --token-file, POP3TOY_TOKEN or"
+                    " the link in POP3TOY_SERVER."
+                )
+            in_link = parse_qs(parts.query).get("token", [""])[0]
+            # It is said in errors, without what is secret.
+            server = server.partition("?")[0]
+            parts = urlsplit(server)
+        self._server = server
         if parts.scheme not in ("http", "https", "unix") or not (parts.netloc or parts.scheme == "unix"):
             raise click.UsageError("--server is unix:PATH or a URL such as http://127.0.0.1:8025.")
         self._parts = parts
-        token = os.environ.get("POP3TOY_TOKEN", "")
+        token = in_link or os.environ.get("POP3TOY_TOKEN", "")
         if token_file is not None:
             with token_file.open(encoding="utf-8", errors="replace") as file:
                 token = file.readline().strip()

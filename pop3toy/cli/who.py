@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 import click
+from click.core import ParameterSource
 
 from .inspecting import InspectorClient
 from .options import Failed, IntRange, printable
@@ -32,17 +33,21 @@ def _with_server(command: Callable[..., object]) -> Callable[..., object]:
         show_default=True,
         show_envvar=True,
         metavar="URL",
-        help="Where the server's inspector is: a URL, or unix:PATH.",
+        help="Where the server's inspector is: a URL, or unix:PATH. In the environment it may be the whole"
+        " link that the server's log shows, with its token.",
     )
     @click.option(
         "--token-file",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="Whose first line is the token; otherwise POP3TOY_TOKEN is it. A Unix socket needs none.",
+        help="Whose first line is the token; otherwise that of the link, or POP3TOY_TOKEN, is it. A Unix"
+        " socket needs none.",
     )
     @wraps(command)
     def with_server(server: str, token_file: Path | None, **more: Any) -> object:
-        return command(InspectorClient(server, token_file), **more)
+        source = click.get_current_context().get_parameter_source("server")
+        private = source is ParameterSource.ENVIRONMENT
+        return command(InspectorClient(server, token_file, private=private), **more)
 
     return with_server
 

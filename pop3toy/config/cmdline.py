@@ -80,7 +80,8 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         :raises twisted.python.usage.UsageError: if there is more.
         """
         if words:
-            hint = f"; did you mean --port {words[0]}?" if words[0].isdigit() else ""
+            is_port = words[0].isdigit()
+            hint = f"; did you mean --port {words[0]}?" if is_port else "; a file of them is --config FILE"
             raise usage.UsageError(f"only options are taken, and {words[0]!r} is none{hint}")
 
     def postOptions(self) -> None:

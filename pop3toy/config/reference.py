@@ -17,7 +17,7 @@ Options
 
 Every option of ``twistd pop3toy``, in the tables in which they stand in a file for ``--config``
 (TOML). The command line wins over the file. ``pop3toy config check FILE`` looks whether a file is
-right, ``pop3toy config show --config FILE`` says what is in force and from where. A path in a file
+right, ``pop3toy config show FILE`` says what is in force and from where. A path in a file
 that is not named in full is looked for beside the file. What a reload takes up (SIGHUP, ``systemctl
 reload``) is said; the rest counts from the next start on.
 

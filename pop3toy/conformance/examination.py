@@ -70,6 +70,11 @@ class Examination:
         self._wrong: Reply | None = None
         #: The answer to the right name and password, if that was a no for good.
         self.turned_away: Reply | None = None
+        #: Whether somebody has logged in; until then, why a session came to nothing, the last one that did.
+        self.logged_in = False
+        self.shut_out = ""
+        #: Whether STLS, which was asked for, was refused; then all is left out but what goes before it.
+        self.no_stls = False
         #: The time of checks.
         self.budget = Budget(clock, target.timeout, target.patience + target.idle)
         self._in_vain = self._no_tls_in_vain = 0
@@ -152,12 +157,26 @@ class Examination:
 
         :raises NotTested: if there is none.
         """
+        with self._needed():
+            return self._stranger()
+
+    @contextmanager
+    def _needed(self) -> Iterator[None]:
+        """Remember why nobody came so far."""
+        try:
+            yield
+        except NotTested as why:
+            self.shut_out = str(why)
+            raise
+
+    def _stranger(self) -> Connection:
         if self._no_tls:
             raise NotTested(self._no_tls)
         connection = self.greeted()
         if self.target.tls == "stls":
             try:
                 answer = connection.ask("STLS")
+                self.no_stls = not answer.ok
                 if not answer.ok:
                     raise Trouble(str(answer))
                 self.shake_hands(connection)
@@ -223,7 +242,9 @@ class Examination:
         except NotTested:
             # There may be no CAPA, but USER is as old as POP3.
             pass
-        return way(connection, self.secret)
+        answer = way(connection, self.secret)
+        self.logged_in = self.logged_in or answer.ok
+        return answer
 
     @property
     def secret(self) -> str:
@@ -258,7 +279,8 @@ class Examination:
 
         :raises NotTested: if the server lets nobody in.
         """
-        connection = self._logged_in()
+        with self._needed():
+            connection = self._logged_in()
         with connection:
             yield connection
             if not connection.marked and not connection.over:

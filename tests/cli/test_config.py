@@ -257,6 +257,52 @@ class ShowTests(FileTests):
         self.assertIn(f"# {self.file}", self.run_command("config", "show").out)
 
 
+class WhichFileTests(FileTests):
+    """Commands that look at a file take it in each way in which the others take one."""
+
+    def test_ways(self) -> None:
+        """As an argument, by --config there or before, and by the environment, before which the others go."""
+        self.write()
+        other = self.root / "other.toml"
+        other.write_text("[pop3]\nport = -1\n")
+        file, option = str(self.file), f"--config={self.file}"
+        for command in ("check", "show"):
+            for words in (
+                ["config", command, file],
+                ["config", command, option],
+                [option, "config", command],
+                [option, "config", command, file, option],
+            ):
+                with self.subTest(words=words):
+                    self.patch(os, "environ", {**os.environ, "POP3TOY_CONFIG": str(other)})
+                    outcome = self.run_command(*words)
+                    self.assertEqual((outcome.status, outcome.err), (0, ""))
+                    self.assertIn(file, outcome.out)
+            self.patch(os, "environ", {**os.environ, "POP3TOY_CONFIG": file})
+            outcome = self.run_command("config", command)
+            self.assertEqual((outcome.status, outcome.err), (0, ""))
+            self.assertIn(file, outcome.out)
+
+    def test_two(self) -> None:
+        """Two different ones are a mistake, and so is none where there has to be one."""
+        self.write()
+        other = str(self.root / "other.toml")
+        for command in ("check", "show"):
+            for words in (
+                ["config", command, str(self.file), "--config", other],
+                ["--config", other, "config", command, str(self.file)],
+            ):
+                outcome = self.run_command(*words)
+                self.assertEqual((outcome.status, outcome.out), (os.EX_USAGE, ""))
+                self.assertEqual(
+                    outcome.err.splitlines()[0],
+                    f"Error: FILE is {self.file} and --config is {other}: which one?",
+                )
+        outcome = self.run_command("config", "check")
+        self.assertEqual((outcome.status, outcome.out), (os.EX_USAGE, ""))
+        self.assertIn("Error: Which file? FILE, --config FILE or POP3TOY_CONFIG says it.\n", outcome.err)
+
+
 def _value(one: Option) -> st.SearchStrategy[Any]:
     """Values for an option, right and wrong ones; text with all that has to be escaped."""
     text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)

@@ -19,6 +19,8 @@ from ..strictclient import StrictClient
 
 SERVE = [*POP3TOY, "serve"]
 MODULE = [sys.executable, "-m", "pop3toy"]
+#: What each calls itself.
+NAMES = ((SERVE, "pop3toy serve"), (MODULE, "python -m pop3toy"))
 TWISTD = twistd("-n", "--pidfile=", "pop3toy")
 
 
@@ -82,19 +84,25 @@ class ServeTests(SynchronousTestCase):
     def test_mistakes(self) -> None:
         """A mistake is one line and status 1, in the file and on the command line."""
         self.write("login-delay = -1")
-        for options in ([f"--config={self.file}"], ["--nonsense"], ["--port=x"]):
+        for options in ([f"--config={self.file}"], ["--nonsense"], ["--port=x"], [str(self.file)]):
             expected = run_command(*TWISTD, *options, folder=self.folder)
             self.assertEqual(expected.returncode, 1)
-            for command in (SERVE, MODULE):
+            self.assertTrue(
+                expected.stderr.endswith(" (twistd pop3toy --help tells more)\n"), expected.stderr
+            )
+            for command, name in NAMES:
                 done = run_command(*command, *options, folder=self.folder)
-                self.assertEqual((done.returncode, done.stderr), (1, expected.stderr), command)
+                says = expected.stderr.replace("(twistd pop3toy --help", f"({name} --help")
+                self.assertEqual((done.returncode, done.stderr), (1, says))
+        self.assertIn("; a file of them is --config FILE (", expected.stderr)
 
     def test_help(self) -> None:
-        """``--help`` shows the options of the server."""
-        for command in (SERVE, MODULE):
+        """``--help`` shows the options of the server, behind the command that was given."""
+        for command, name in NAMES:
             done = run_command(*command, "--help", folder=self.folder)
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertIn("--submission-tls-port", done.stdout)
+            self.assertEqual(done.stdout.splitlines()[0], f"Usage: {name} [options]")
 
     def test_config_elsewhere(self) -> None:
         """The file may be named before the command, or by the environment, as for other commands."""

@@ -162,6 +162,21 @@ class WhoTests(CommandTests):
         in_url = self.run_command("who", "--server", f"{url}?token={TOKEN}")
         self.assertEqual(in_url.status, os.EX_USAGE)
         self.assertIn("POP3TOY_TOKEN", in_url.err)
+        # The log's link, where nobody else can read it; it goes before the token of other servers.
+        with self.environment(POP3TOY_SERVER=f"{url}?token={TOKEN}", POP3TOY_TOKEN="another"):
+            self.assertEqual(self.ok("who")[:6], "Nobody")
+            self.assertEqual(self.ok("status", "--json")[:1], "{")
+            self.assertEqual(self.run_command("who", "--server", url).status, os.EX_NOPERM)
+            in_url = self.run_command("who", "--server", f"{url}?token={TOKEN}")
+            self.assertEqual(in_url.status, os.EX_USAGE)
+        for where in ("http://127.0.0.1:1/", "http://x:y/", "ftp://x/"):
+            with self.environment(POP3TOY_SERVER=f"{where}?token={TOKEN}"):
+                said = self.run_command("who")
+                self.assertNotEqual(said.status, 0)
+                self.assertNotIn(TOKEN, said.err)
+        with self.environment(POP3TOY_SERVER=f"{url}?token=wrong"):
+            self.assertEqual(self.run_command("who").status, os.EX_NOPERM)
+            self.assertEqual(self.ok("who", "--token-file", str(self.token))[:6], "Nobody")
 
     def test_nobody_answers(self) -> None:
         """No server, or something else that is none, is one line."""

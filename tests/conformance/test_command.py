@@ -19,7 +19,7 @@ from ..cli_world import CommandTests, Outcome
 from ..pages import page as text_of
 from ..tls_world import Authority
 from .badserver import BadServer, Session
-from .faults import FAULTS, instead
+from .faults import FAULTS, closes, instead
 from .world import PASSWORD, USER, RightServer, server_context
 
 
@@ -160,6 +160,39 @@ class CheckTests(CommandTests):
         done = self.check(port=1)
         self.assertEqual((done.status, done.out), (2, ""))
         self.assertEqual(done.err, "Error: 127.0.0.1:1 does not answer: Connection refused\n")
+
+    def test_no_tls(self) -> None:
+        """Where there is no TLS no password is said; the last line tells what to do, and the status is 2."""
+        with BadServer(self.right.port, instead("STLS", b"-ERR what?\r\n")) as server:
+            for only in ([], ["--only=noop"], ["--only=capa"], ["--json"]):
+                done = self.check(*only, port=server.port)
+                self.assertEqual(done.status, 2, only)
+                self.assertEqual(
+                    done.err,
+                    "Error: nobody could log in, so next to nothing was tested: no TLS: STLS is answered"
+                    ' by "-ERR what?"; --tls none logs in without TLS\n',
+                )
+            self.assertEqual([line for line in server.heard if line[:4] in (b"PASS", b"AUTH")], [])
+            self.assertEqual(self.check("--tls=none", "--only=noop", port=server.port).status, 0)
+
+    def test_nobody_in(self) -> None:
+        """Where nobody can log in for another reason, it is not green either."""
+        untrusted = server_context(Authority(self.root, "somebody else").issue("127.0.0.1"), self.root)
+        with BadServer(self.right.port, context=untrusted) as server:
+            done = self.check(f"--ca-file={self.authority}", "--only=noop", port=server.port)
+            self.assertEqual(done.status, 2)
+            self.assertRegex(
+                done.err,
+                r"\AError: nobody could log in, so next to nothing was tested: the certificate is not .*\n\Z",
+            )
+        with BadServer(self.right.port, closes("PASS .*")) as server:
+            done = self.check("--tls=none", "--only=noop", port=server.port)
+            self.assertEqual(done.status, 2)
+            self.assertRegex(
+                done.err, r"\AError: nobody could log in, .*: no login: .* closed .* PASS \*\*\*\* is due"
+            )
+        # A login is nothing that these need.
+        self.assertEqual(self.check("--tls=none", "--only=greeting").status, 0)
 
     def test_usage(self) -> None:
         """Mistakes on the command line are told as those of other commands are."""

@@ -29,5 +29,5 @@ def serve(context: click.Context, words: tuple[str, ...]) -> None:
     if config and not any(word == "--config" or word.startswith("--config=") for word in words):
         words = (f"--config={config}", *words)
     # A process that has no log yet: a command writes its own words alone.  -P: the folder in which somebody
-    # happens to be is no place for modules.
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "pop3toy", *words])
+    # happens to be is no place for modules.  The word says which command its help and mistakes name.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "pop3toy", "serve", *words])
