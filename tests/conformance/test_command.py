@@ -191,6 +191,16 @@ class CheckTests(CommandTests):
             self.assertRegex(
                 done.err, r"\AError: nobody could log in, .*: no login: .* closed .* PASS \*\*\*\* is due"
             )
+
+        def once(session: Session, line: bytes, answer: Callable[[], bytes]) -> bytes:
+            first = sum(one.startswith(b"PASS ") for one in server.heard) < 2
+            return answer() if first or not line.startswith(b"PASS ") else b""
+
+        # One who gets in is enough.
+        with BadServer(self.right.port, once) as server:
+            done = self.check("--tls=none", "--only=noop", "--only=rset", port=server.port)
+            self.assertEqual((done.status, done.err), (0, ""))
+            self.assertIn("1 passed, 0 failed, 1 not tested", done.out)
         # A login is nothing that these need.
         self.assertEqual(self.check("--tls=none", "--only=greeting").status, 0)
 
