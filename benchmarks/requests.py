@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from benchmarks.peers.object_store import Place
+from pop3toy.stores.objects.engine import KEYS
 
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 
@@ -142,7 +143,7 @@ def expected(messages: int, octets: int = 0, *, fetched: bool = False, removed: 
         counts["GET m"] = messages * max(-(-octets // 1_048_576), 1)
     if removed:
         counts["PUT l"] += 1
-        counts["DELETE m"] = -(-removed // 200)
+        counts["DELETE m"] = -(-removed // KEYS)
     return counts
 
 

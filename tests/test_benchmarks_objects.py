@@ -88,7 +88,7 @@ class CountingTests(SynchronousTestCase):
         self.assertEqual(expected(2_001), {**login, "LIST m": 3})
         self.assertEqual(expected(20, 6_000, fetched=True), {**login, "GET m": 20})
         self.assertEqual(expected(2, 1_048_577, fetched=True), {**login, "GET m": 4})
-        self.assertEqual(expected(2_000, removed=1_001), {**login, "LIST m": 2, "PUT l": 3, "DELETE m": 6})
+        self.assertEqual(expected(2_000, removed=1_001), {**login, "LIST m": 2, "PUT l": 3, "DELETE m": 21})
 
 
 class VerdictTests(SynchronousTestCase):
